@@ -1,4 +1,4 @@
-"""Checks of arguments: the function that a process runs, and the address of a process.
+"""Checks of arguments: the function that a process runs, the address of a process, and numbers.
 
 Every verb that starts a process checks its function at once. So the error points to the line with the mistake. The
 traceback of a later crash would not contain that line.
@@ -10,10 +10,11 @@ accept a class that was once a name in this runtime, because its server may be r
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Container, Coroutine
 from functools import partial
 from types import BuiltinFunctionType, CodeType, CoroutineType, FunctionType, MethodType
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from actors.errors import NotAnAddress, NotAsync
 from actors.refs import Pid
@@ -25,6 +26,7 @@ __all__ = [
     "check_async",
     "check_pid",
     "describe_coroutine",
+    "is_number",
     "name_of",
     "place_of",
 ]
@@ -225,3 +227,8 @@ def _address_advice(value: Any) -> str | None:
             f"use the pid that `await {cls.__name__}.start_link(...)` returns"
         )
     return None
+
+
+def is_number(value: object, *, least: float = -math.inf) -> TypeGuard[int | float]:
+    """Return True for an int or a float that is not less than `least`. A bool and NaN are not numbers here."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= least

@@ -1,4 +1,4 @@
-"""Phoenix Channels as actors: sockets, channels, presence and the server that they live in.
+"""Phoenix Channels as actors: sockets, channels, presence and their server.
 
 Start with `Channel`, `Socket` and `Endpoint`.
 """

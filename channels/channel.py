@@ -9,11 +9,11 @@
         async def new_msg(self, payload):
             self.broadcast("new_msg", {"body": payload["body"]})
 
-Ashtree makes an instance in its process when the client joins. Its state ends with the process: after a crash the
-client rejoins and gets a new instance. Callbacks run one at a time. An exception in a callback ends the process. The
-client gets `phx_error` and rejoins; no other client notices.
+When a client joins, Ashtree starts a process with an instance of the channel. Callbacks run one at a time. An exception
+in a callback ends the process, and its state is lost. The client gets `phx_error`, rejoins, and gets a new instance.
+Other clients do not notice.
 
-After Phoenix.Channel. docs/topics/differences.md lists the differences and the reasons.
+Source: Phoenix.Channel. docs/topics/differences.md lists the differences and the reasons.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ __all__ = [
     "NothingToAnswer",
     "SocketRef",
     "UnhandledEvent",
+    "connection_of",
     "place",
     "reply_to",
     "table_of",
@@ -53,30 +54,33 @@ LogLevelName: TypeAlias = Literal["debug", "info", "warning", "error", "critical
 
 
 class NotJoined(ChannelsError, RuntimeError):
-    """A channel pushed or broadcast before its join was answered with ok.
+    """A channel pushed or broadcast before its `join` returned.
 
-    Fields: `topic`, `verb`.
+    Attributes:
+        topic: the topic.
+        verb: `"push"` or `"broadcast"`.
     """
 
     def __init__(self, topic: str, verb: str) -> None:
         super().__init__(
-            f"the channel for {brief(topic)} used {verb} before its join was answered with ok; return the first "
-            "data from join, or send() the channel's own process a message and push from handle_info"
+            f"the channel for {brief(topic)} called {verb} before its join was accepted; return the first data "
+            "from join, or send() a message to current_pid() and push from handle_info"
         )
         self.topic = topic
         self.verb = verb
 
 
 class NothingToAnswer(ChannelsError, RuntimeError):
-    """A channel called `socket_ref` while it was not handling a push that expects an answer.
+    """A channel called `socket_ref` outside a handler, or for a push that expects no reply.
 
-    Field: `topic`.
+    Attributes:
+        topic: the topic.
     """
 
     def __init__(self, topic: str) -> None:
         super().__init__(
-            f"the channel for {brief(topic)} asked for a socket_ref, but is handling no push that expects an answer; "
-            "call socket_ref() in the handler of a push, keep it, and use it with reply_to later"
+            f"the channel for {brief(topic)} called socket_ref() while it was not handling a push that expects a "
+            "reply; call socket_ref() in the handler of the push, and keep its result for reply_to"
         )
         self.topic = topic
 
@@ -84,7 +88,9 @@ class NothingToAnswer(ChannelsError, RuntimeError):
 class UnhandledEvent(ChannelsError):
     """A client pushed an event that its channel has no handler for. The channel crashes, as in Phoenix.
 
-    Fields: `channel`, the class; `event`, as it was sent.
+    Attributes:
+        channel: the class.
+        event: the event from the client.
     """
 
     def __init__(self, channel: type, event: object) -> None:
@@ -97,14 +103,14 @@ class UnhandledEvent(ChannelsError):
 
 
 class ChannelContext:
-    """The machinery behind one channel, which `push` and `broadcast` use.
+    """The connection, the membership and the process of one channel.
 
     Attributes:
-        link: of its connection.
-        membership: of its client in its topic.
-        pid: its process.
-        joined: whether its join was answered with ok.
-        ref: of the push that is being handled; None outside of a handler, and for a push that expects no answer.
+        link: the link to the connection.
+        membership: the membership of the client in the topic.
+        pid: the channel's process.
+        joined: True after the channel accepted the join.
+        ref: the ref of the current push; None outside a handler and for a push that expects no reply.
     """
 
     __slots__ = ("joined", "link", "membership", "pid", "ref")
@@ -118,7 +124,7 @@ class ChannelContext:
 
 
 class SocketRef:
-    """The address of the answer to one push, for `reply_to`. Any process may use it, at any time."""
+    """A reference to a push, for `reply_to`. Any process may use it, at any time."""
 
     __slots__ = ("_join_ref", "_link", "_ref", "_topic")
 
@@ -130,21 +136,19 @@ class SocketRef:
 
 
 def reply_to(socket_ref: SocketRef, reply: PushReply) -> None:
-    """Answer a push later, from any process and any thread.
+    """Reply to a push later, from any process and any thread.
 
         ref = self.socket_ref()               # in the handler
         ...
         reply_to(ref, PushReply({"total": 3}))
 
-    Clients take the first answer to a push. They ignore further answers, and any answer after a rejoin.
+    Clients use the first reply to a push. They ignore later ones, and any reply after a rejoin.
 
     Raises:
-        InvalidOption: `reply` is no `channels.PushReply`.
+        InvalidOption: `reply` is not a `channels.PushReply`.
     """
     if not isinstance(reply, PushReply):
-        raise InvalidOption(
-            "reply_to", "reply", reply, "PushReply(payload), with PushReply of channels"
-        )
+        raise InvalidOption("reply_to", "reply", reply, "channels.PushReply(payload)")
     link = socket_ref._link
     link.put(
         link.codec.reply(
@@ -158,14 +162,14 @@ class Channel:
 
     Attributes:
         topic: the joined topic.
-        assigns: this channel's own copy of the assigns of the socket and of the route.
+        assigns: a copy of the assigns of the socket and of the route, for this channel alone.
         endpoint: the endpoint of the client, for `self.endpoint.broadcast(topic, event, payload)`.
-        log_join: the level at which joins are logged; None logs none. Phoenix's `log_join`.
-        log_handle_in: the level at which handled pushes are logged. Phoenix's `log_handle_in`.
-        slow_join: seconds after which an unfinished `join` is reported, with its stack; None reports none. The
-            default is 10, the time that phoenix.js waits for the answer.
+        log_join: the level for log lines about joins; None logs none. Phoenix has the same option.
+        log_handle_in: the level for log lines about handled pushes; None logs none. Phoenix has the same option.
+        slow_join: seconds. If `join` takes longer, the server logs a warning with its stack. None logs none. The
+            default is 10, because phoenix.js waits 10 seconds for the reply.
 
-    You may set other attributes. `__init__`, if you write one, takes no arguments.
+    You may set other attributes. Your `__init__` must not take arguments.
     """
 
     topic: str
@@ -177,7 +181,7 @@ class Channel:
     slow_join: ClassVar[float | None] = 10.0
 
     lives_in_process: ClassVar[bool] = True
-    """Every instance belongs to one process and must not outlive it, so `spawn` refuses its methods."""
+    """True makes `spawn` refuse methods of the instance, which must not outlive its process."""
     _table: ClassVar[HandlerTable] = HandlerTable({}, {}, frozenset())
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -190,26 +194,27 @@ class Channel:
     # Callbacks
 
     async def join(self, topic: str, payload: Any) -> Any:
-        """Decide whether the client may join. The input is untrusted: check the client and the payload.
+        """Accept or refuse the client. The client can send any input, so check its permission and the payload.
 
         Args:
             topic: the requested topic, `self.topic`.
-            payload: the payload of the join: an object by convention, but possibly any JSON value or a `Binary`.
+            payload: the payload of the join, an object by convention. A client can send any JSON value or a `Binary`.
 
         Returns:
-            None, or the response that the client gets with the ok: a dict, a record that encodes as a JSON object, or a
-            `Binary`. Any other value is a mistake, and refuses the client.
+            The response for the client: a dict, a record that encodes as a JSON object, or a `Binary`. None is an empty
+            response. Any other value is a mistake, and refuses the client.
 
         Raises:
-            JoinRefused: refuses the client, which gets its payload with an error. After any other exception the client
-                gets `{"reason": "join crashed"}`.
+            JoinRefused: refuses the client, which gets the payload with status `error`. After any other exception the
+                client gets `{"reason": "join crashed"}`.
 
-        The channel is subscribed after this returns, so it cannot push or broadcast here. This may take long: messages
-        for this topic wait meanwhile, and other topics of the client go on. But phoenix.js gives up after 10 seconds
-        and joins again: see `slow_join`.
+        The channel cannot push or broadcast here, because Ashtree subscribes it after this returns. Messages for this
+        topic wait until then. Other topics of the client do not wait. After 10 seconds phoenix.js gives up and joins
+        again: see `slow_join`.
 
-        If the client joins the topic again meanwhile, this call has five seconds to end. Then Ashtree sends its answer
-        and replaces the channel. After five seconds Ashtree kills the channel, and the answer is `join crashed`.
+        When the client joins the topic again, an unfinished `join` gets five more seconds. If it returns in time, the
+        client gets its reply. If not, Ashtree kills the channel, and the client gets `join crashed`. Then a new channel
+        handles the new join.
         """
         return None
 
@@ -218,10 +223,9 @@ class Channel:
         raise UnhandledEvent(type(self), event)
 
     async def handle_info(self, message: Any) -> NoReply | Continue | Within | Stop | None:
-        """Handle a message of another process, or of a further subscription.
+        """Handle a message from another process, or from another subscription.
 
-        Without an override, the channel executes the event `("phoenix", "channel_unhandled_info")` and drops the
-        message.
+        By default, the channel emits the event `("phoenix", "channel_unhandled_info")` and drops the message.
         """
         current_runtime().telemetry.execute(
             CHANNEL_UNHANDLED_INFO,
@@ -254,7 +258,7 @@ class Channel:
         Ashtree does not call this if the process is killed, or if `join` raised. See `GenServer.terminate`.
         """
 
-    # Verbs, for any thread: work in a thread can report its progress
+    # Verbs, for any thread, so that work in a thread can report its progress
 
     def push(self, event: str, payload: Any) -> None:
         """Send an event to this channel's client, from any thread. There is no acknowledgement.
@@ -277,12 +281,12 @@ class Channel:
 
         Args:
             event: the name of the event.
-            payload: a JSON object, encoded once; do not change it afterwards.
+            payload: a JSON object. Do not change it afterwards.
 
         Raises:
-            EncodeError: the payload is no JSON object.
+            EncodeError: the payload is not a JSON object.
 
-        Works in every thread, as `Endpoint.broadcast` does.
+        Any thread can call this, as with `Endpoint.broadcast`.
         """
         self._broadcast(event, payload, None)
 
@@ -298,15 +302,15 @@ class Channel:
             message = Broadcast(self.topic, event, payload)
             context.link.pubsub.broadcast(self.topic, message, sender=sender)
         except EncodeError as error:
-            # Frame 0 is this method, 1 the public verb, 2 the caller of that.
+            # Frame 0 is this method, 1 the public verb, and 2 the application.
             error.place = place_of_frame(sys._getframe(2))
             raise
 
     def socket_ref(self) -> SocketRef:
-        """Return a reference to the push that is being handled, to answer it later with `reply_to`.
+        """Return a reference to the current push, to reply later with `reply_to`.
 
         Raises:
-            NothingToAnswer: outside of a handler, or for a push without a ref, which expects no answer.
+            NothingToAnswer: no handler of a push is running, or the push has no ref and so expects no reply.
         """
         context = self._context
         if context.ref is None:
@@ -315,12 +319,17 @@ class Channel:
 
 
 def place(channel: Channel, link: Link, membership: Membership) -> ChannelContext:
-    """Put a new channel into the current process, for one membership of one connection."""
+    """Set up a new channel in the current process, for a membership."""
     channel.topic = membership.topic
     channel.assigns = {**link.assigns, **membership.route.assigns}
     channel.endpoint = link.endpoint
     channel._context = ChannelContext(link, membership, current_pid())
     return channel._context
+
+
+def connection_of(channel: Channel) -> Pid:
+    """Return the process of the connection that a channel belongs to."""
+    return channel._context.link.connection
 
 
 def table_of(channel: type[Channel]) -> HandlerTable:

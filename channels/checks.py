@@ -1,6 +1,6 @@
-"""Checks of the author's code: results of callbacks, answers of functions, and the source of methods.
+"""Checks of the application's code: results of callbacks, answers of functions, and the source of methods.
 
-A permission check has one documented yes. Every other answer is a mistake, and refuses the client.
+A permission check has one documented yes. Any other answer refuses the client.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ AFTER_MESSAGE = ("None", "NoReply()", "Continue(argument)", "Within(seconds)", "
 AFTER_PUSH = ("None", "PushReply(payload)", *AFTER_MESSAGE[1:])
 AFTER_CALL = ("actors.Reply(value)", "NoReply()", "Stop(reason)")
 
-_AFTER_JOIN = ("None", "a dict", "a record that is encoded as a JSON object", "Binary(data)")
+_AFTER_JOIN = ("None", "a dict", "a record that encodes as a JSON object", "Binary(data)")
 
-# Records of Ashtree, which mean nothing to a client.
+# Records of Ashtree, which are not data for a client.
 _OURS = (
     PushReply,
     Route,
@@ -74,10 +74,10 @@ def invalid(
         owner: the class of the channel or the socket.
         callback: the name of the callback, `join` or `handle_in`.
         got: the result. A coroutine is closed.
-        expected: the results that are allowed.
+        expected: the allowed results.
         event: the event of a push or a broadcast.
-        method: the name of the method, if it is not that of the callback.
-        advice: what to write instead, if there is more to say than `expected`.
+        method: the name of the method, if it differs from `callback`.
+        advice: the correction, for the end of the message. By default it lists `expected`.
     """
     name = method or callback
     if name == callback:
@@ -110,17 +110,17 @@ def _advice(callback: str, got: Any) -> str | None:
     if kind is results.Reply:
         if callback == "handle_in":
             return "actors.Reply answers a call; write channels.PushReply(payload) to answer a client's push"
-        return "actors.Reply answers a call, and this is none; write self.push(event, payload)"
+        return "actors.Reply answers a call, and there is no call here; write self.push(event, payload)"
     if callback == "handle_in" and not isinstance(got, CoroutineType):
         return f"write PushReply(...) around it to answer the push; the callback may return {', '.join(AFTER_PUSH)}"
     return None
 
 
 def join_response(channel: type, response: Any) -> Any:
-    """Return the response to a join that is answered with ok.
+    """Return the response to an accepted join.
 
     Raises:
-        InvalidResult: `join` returned something else than None, a JSON object or a `Binary`. This refuses the client.
+        InvalidResult: `join` returned anything except None, a JSON object or a `Binary`. This refuses the client.
     """
     if response is None:
         return {}
@@ -152,10 +152,10 @@ def _is_record(value: Any) -> bool:
 
 
 def yes_or_no(question: str, function: Any, answer: Any) -> bool:
-    """Return the answer of an application's function to a question of permission. Only True is a yes.
+    """Return the answer of an application's permission check. Only True is a yes.
 
     Args:
-        question: the name of the option that holds the function.
+        question: the name of the option with the function.
         function: the function, for the message.
         answer: its result. A coroutine is closed.
 
@@ -185,7 +185,7 @@ _OUR_PACKAGES = ("actors.", "channels.")
 
 
 def check_sources(owner: type, base: type) -> None:
-    """Raise InvalidHandler for the first mistake in the methods of a class, those of its mixins included.
+    """Raise InvalidHandler for the first mistake in the methods of a class and its mixins.
 
     Args:
         owner: a subclass of `Channel` or `Socket`.
@@ -195,11 +195,11 @@ def check_sources(owner: type, base: type) -> None:
 
         await self.broadcast(...)      broadcast is not async
         await receive()                takes the messages of the channel's callbacks
-        spawn(self.ticker)             goes on when the channel has ended
-        return JoinRefused(...)        a refusal that is not raised
+        spawn(self.ticker)             keeps running when the channel has ended
+        return JoinRefused(...)        returns the refusal instead of raising it
 
-    A name counts only if it means, in its scope, what it means in this package. Methods without readable source are
-    skipped. Each class is read once, because reading takes about a millisecond for each method.
+    A name counts only if it refers to the object of this package. The check skips methods without readable source. It
+    reads each class once, because reading takes about a millisecond for each method.
     """
     if _CHECKED in vars(owner):
         return
@@ -214,7 +214,7 @@ def check_sources(owner: type, base: type) -> None:
 
 
 class _Method:
-    """One method, and the meaning of the names in it."""
+    """A method, with a check for each mistake."""
 
     def __init__(self, owner: type, base: type, function: Any) -> None:
         self.owner = owner
@@ -222,7 +222,7 @@ class _Method:
         self.function = function
         self.code = function.__code__
         self.me = self.code.co_varnames[0] if self.code.co_argcount else None
-        # Known by their names, because there is no `self.endpoint` before there is a client.
+        # Compared as text, because `self.endpoint` exists only while a client is connected.
         self.of_the_endpoint = {
             f"{self.me}.endpoint.broadcast",
             f"{self.me}.endpoint.broadcast_from",
@@ -241,11 +241,11 @@ class _Method:
                 )
 
     def _nodes(self) -> Iterator[Any]:
-        """Yield the statements and expressions of the method, without those of nested functions."""
+        """Yield the statements and expressions of the method, without nested functions."""
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(self.function)))
         except (OSError, TypeError, SyntaxError, IndexError):
-            # Typed at a prompt, compiled elsewhere, or changed since loading.
+            # Typed at a prompt, compiled without its source, or edited since it was loaded.
             return
         definition = tree.body[0] if tree.body else None
         if (
@@ -279,8 +279,8 @@ class _Method:
             if call.args or any(keyword.arg in ("match", None) for keyword in call.keywords):
                 return None
             return (
-                "takes any message with receive(), those for the other callbacks too; write "
-                "`async def handle_info(self, message)` to act on messages, or receive(match) to wait for one of them"
+                "calls receive() without a match, so it also takes messages for other callbacks; write "
+                "`async def handle_info(self, message)` to handle messages, or receive(match) to wait for one"
             )
         written = ast.unparse(call.func)
         if not _returns_nothing(verb) and written not in self.of_the_endpoint:
@@ -296,16 +296,16 @@ class _Method:
         ):
             return None
         written = ast.unparse(node.value) if node.value is not None else ""
-        return f"returns {written}, which refuses nobody; write `raise {written}`"
+        return f"returns {written}, which does not refuse the client; write `raise {written}`"
 
     def _spawned(self, verb: str, method: str) -> str:
         return (
-            f"starts {method} with {verb}, so that it goes on when the {self.base.__name__.lower()} has ended; write "
-            f"spawn_link({method}), which ends with it, or send_every(current_pid(), message, seconds) and handle_info"
+            f"starts {method} with {verb}, so it keeps running when the {self.base.__name__.lower()} has ended; write "
+            f"spawn_link({method}), or send_every(current_pid(), message, seconds) and handle_info"
         )
 
     def _meaning(self, node: ast.expr) -> Any:
-        """Return the value of an expression, if it can be found without running anything; else None."""
+        """Return the value of an expression, or None if only running the code would show it."""
         match node:
             case ast.Name(id=name):
                 code = self.code
@@ -330,7 +330,7 @@ class _Method:
 
 
 def _returns_nothing(verb: Any) -> bool:
-    """Return True if an object is a plain function of ours that returns no awaitable."""
+    """Return True if an object is a plain function of Ashtree that returns no awaitable."""
     return (
         isinstance(verb, FunctionType)
         and not inspect.iscoroutinefunction(verb)

@@ -1,9 +1,9 @@
 """Facts about a request, besides its parameters, for a socket's `connect`.
 
-*pure*. These facts are unchecked: a client can send anything, and an unconfigured proxy passes it on.
+*pure*. These facts are unchecked: a client can send anything, and an unconfigured proxy forwards it.
 
-After Phoenix.Socket.Transport's `connect_info`, with one difference: you need not declare facts of the request itself,
-because `ConnectInfo` computes them only when you read them.
+Source: `connect_info` of Phoenix.Socket.Transport. There you must declare all facts. Here the facts of the request are
+always available, because `ConnectInfo` computes them only when you read them.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ REQUEST_KEYS = (
     "auth_token",
     "session",
 )
-"""The names that `Mount(connect_info=[...])` accepts. They are Phoenix's."""
+"""The names that `Mount(connect_info=[...])` accepts. Phoenix has the same names."""
 
 _TRACE_CONTEXT = ("traceparent", "tracestate")
 
 
 @frozen(kw_only=True)
 class PeerData:
-    """The other end of a connection, as the network sees it. Behind a proxy, this is the proxy.
+    """The network address of a client. Behind a proxy, it is the address of the proxy.
 
     Attributes:
-        address: its IP address.
-        port: its port.
-        ssl_cert: the client's TLS certificate in DER; None if it sent none.
+        address: the IP address.
+        port: the port.
+        ssl_cert: the client's TLS certificate in DER; None if the client sent none.
     """
 
     address: str
@@ -68,7 +68,7 @@ class Uri:
     host: str
     port: int
     path: str
-    query: str = field(default="", repr=False)  # tokens travel in it
+    query: str = field(default="", repr=False)  # may contain tokens
 
     def __str__(self) -> str:
         usual = {"http": 80, "https": 443}[self.scheme] == self.port
@@ -87,7 +87,7 @@ class ConnectInfo:
             self.assigns["trace"] = connect_info.trace_context_headers
 
     Args:
-        peer_data: the client, as the network sees it; None where the network has no addresses.
+        peer_data: the network address of the client; None on a network without addresses.
         scheme: `http` or `https`.
         path: the path of the request, undecoded.
         query: the query of the request, undecoded.
@@ -98,7 +98,7 @@ class ConnectInfo:
         own: the pairs of `Mount(connect_info=[("region", "eu")])`.
         declared: the names in `Mount(connect_info=[...])`.
 
-    Names that `Mount(connect_info=...)` declares are also keys: `connect_info["x_headers"]`, `connect_info["region"]`.
+    Names in `Mount(connect_info=...)` are also keys: `connect_info["x_headers"]`, `connect_info["region"]`.
     """
 
     peer_data: PeerData | None = None
@@ -112,7 +112,7 @@ class ConnectInfo:
     declared: tuple[str, ...] = field(default=(), repr=False)
 
     def header(self, name: str) -> str | None:
-        """Return the first value of a header, by its lower-case name; None if the client did not send it."""
+        """Return the first value of the header with this lower-case name; None if the client did not send it."""
         for key, value in self.headers:
             if key == name:
                 return value
@@ -138,7 +138,7 @@ class ConnectInfo:
 
     @property
     def x_headers(self) -> tuple[tuple[str, str], ...]:
-        """Headers that begin with `x-`, such as `x-forwarded-for`. A proxy can set them, and so can a client."""
+        """Headers that begin with `x-`, such as `x-forwarded-for`. Proxies and clients can set them."""
         return tuple(pair for pair in self.headers if pair[0].startswith("x-"))
 
     @property
@@ -156,7 +156,7 @@ class ConnectInfo:
             return self.own[key]
         if key not in self.declared:
             raise KeyError(
-                f"{key!r} is not declared; write Mount(..., connect_info=[{key!r}]), or add a pair of your own"
+                f"{key!r} is not declared; write Mount(..., connect_info=[{key!r}]), or add a pair ({key!r}, value)"
             )
         return getattr(self, key)
 

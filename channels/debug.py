@@ -5,8 +5,8 @@
         for channel in await list_channels(client.pid):
             print("  ", channel.topic, channel.status)
 
-Use it in a console, a test, or an admin page that you protect. Ashtree serves none of it. Each question costs each
-process a message, so keep it off hot paths. After Phoenix.Debug.
+Use these functions in a console, a test, or a protected admin page. Each call sends a message to every process that it
+asks, so do not call them often. Source: Phoenix.Debug.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class NotASocket(ChannelsError, LookupError):
 
 
 class NotAChannel(ChannelsError, LookupError):
-    """A process runs no channel, or has ended.
+    """A process does not run a channel, or has ended.
 
     Attributes:
         pid: the process.
@@ -76,7 +76,7 @@ class SocketInfo:
     """One connected client.
 
     Attributes:
-        pid: the process of its session.
+        pid: the process that serves it.
         socket: the live instance of the socket class. Read it, and do not change it.
         id: the return value of the socket's `id`.
     """
@@ -104,11 +104,11 @@ class ChannelInfo:
 
 
 async def list_sockets(endpoint: Endpoint) -> list[SocketInfo]:
-    """Return the connected clients of an endpoint, over WebSockets and by polling, in the order of their arrival.
+    """Return the connected clients of an endpoint, first the polling ones, then the WebSockets, each by arrival.
 
-    The list leaves out connections that are not sockets, and clients that leave meanwhile. It asks all processes at
-    once, and waits five seconds for their answers. Connections that serve pages, or have sent nothing yet, do not
-    answer, so the call takes the five seconds if there are any.
+    The call asks all processes at once, and waits at most five seconds for their answers. Connections that serve pages
+    do not answer, and neither do those that have sent no request yet. The list leaves these out, and clients that leave
+    during the call.
     """
     pids: list[Pid] = []
     for supervisor in ((endpoint, "sessions"), (endpoint, "connections")):
@@ -133,7 +133,7 @@ async def list_channels(socket: Pid) -> list[ChannelInfo]:
     """Return the topics that a client has joined, in the order of the joins.
 
     Args:
-        socket: the process of its session, `SocketInfo.pid`.
+        socket: the process that serves the client, `SocketInfo.pid`.
 
     Raises:
         NotASocket: `socket` is another process, or has ended.
@@ -184,7 +184,7 @@ async def _ask(pid: Pid, question: Callable[[Any], Any]) -> Any:
     try:
         return await system_call(pid, lambda loop: question(loop.server))
     except CallExit:
-        # The process has ended since.
+        # The process has ended, or did not answer in time.
         return None
 
 

@@ -1,15 +1,14 @@
 """The errors of channels, and the checks of numeric options.
 
     ChannelsError
-    ├── DecodeError          the client sent something that is not a message
-    ├── EncodeError          the application handed over something that cannot be sent
-    ├── InvalidRoute         the application declared a channel route that cannot work
+    ├── DecodeError          a client sent a malformed frame
+    ├── EncodeError          the client's wire format cannot express a payload of the application
+    ├── InvalidRoute         the application declared an invalid channel route
     ├── InvalidOption        the application gave an option an invalid value
     ├── InvalidResult        a callback of the application returned an invalid result
-    └── InvalidRequirement   the application declared a protocol version that is not one
+    └── InvalidRequirement   the application declared an invalid protocol version
 
-An error of one module alone, such as a port in use, is defined beside the code that raises it. It is a `ChannelsError`
-too.
+A module defines the errors that only it raises, such as a port in use. They are also `ChannelsError`s.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ __all__ = [
     "whole",
 ]
 
-# For results of callbacks: long enough for the author to recognize the value.
+# For results of callbacks. The author must be able to recognize the value.
 _shown = reprlib.Repr()
 _shown.maxstring = _shown.maxother = 120
 
@@ -45,13 +44,13 @@ class ChannelsError(Exception):
 
 
 class DecodeError(ChannelsError):
-    """A client sent a frame that is not a message of the protocol it asked for.
+    """A client sent a frame that is not a message of its protocol version.
 
-    The client is at fault. Applications rarely meet this one: a connection that gets such a frame
-    is closed (with code 1011, as Phoenix does) and nothing else notices.
+    The server closes that connection with 1011, as Phoenix does. Applications see this error only in telemetry.
 
-    Fields: `vsn`, the protocol version that was spoken; `problem`, what is wrong with the frame.
-    The frame itself is not kept, for it may be megabytes of somebody's secrets.
+    Attributes:
+        vsn: the protocol version of the connection.
+        problem: the mistake. It does not contain the frame, which may be large or secret.
     """
 
     def __init__(self, problem: str, *, vsn: str) -> None:
@@ -61,14 +60,17 @@ class DecodeError(ChannelsError):
 
 
 class EncodeError(ChannelsError):
-    """A push, reply or broadcast cannot be written in the protocol of the client.
+    """The wire format of a client cannot express a push, a reply or a broadcast of the application.
 
-    The application is at fault: a payload holds something that JSON has no form for, or is not an
-    object where one is needed, or a name is too long for a binary frame.
+    The payload contains a value that JSON cannot express, or is not an object. Or a name is too long for a binary
+    frame.
 
-    Fields: `kind` (`"push"`, `"reply"` or `"broadcast"`), `topic` and `event` (of a reply, its
-    status) as they were handed over; `problem`, what is wrong and what to write instead; and
-    `place`, the method of the channel with its file and line, None where no channel was involved.
+    Attributes:
+        kind: `"push"`, `"reply"` or `"broadcast"`.
+        topic: the topic.
+        event: the event; for a reply, its status.
+        problem: the mistake and its correction.
+        place: the method of the channel with its file and line; None if no channel sent the message.
     """
 
     def __init__(self, problem: str, *, kind: str, topic: object, event: object) -> None:
@@ -88,9 +90,10 @@ class EncodeError(ChannelsError):
 
 
 class InvalidRoute(ChannelsError, ValueError):
-    """A channel route has a pattern that cannot work.
+    """A channel route has an invalid pattern.
 
-    Field: `pattern`, as it was declared.
+    Attributes:
+        pattern: the pattern.
     """
 
     def __init__(self, message: str, *, pattern: object) -> None:
@@ -101,7 +104,9 @@ class InvalidRoute(ChannelsError, ValueError):
 class InvalidOption(ChannelsError, ValueError):
     """An option has an invalid value.
 
-    Fields: `option`, its name; `value`, as it was given.
+    Attributes:
+        option: the name of the option.
+        value: the value.
     """
 
     def __init__(self, owner: str, option: str, value: object, expected: str) -> None:
@@ -111,9 +116,10 @@ class InvalidOption(ChannelsError, ValueError):
 
 
 class InvalidRequirement(ChannelsError, ValueError):
-    """A serializer was offered for a protocol version that is not written like `~> 2.0.0`.
+    """A serializer has a version requirement of another form than `~> 2.0.0`.
 
-    Field: `requirement`, as it was declared.
+    Attributes:
+        requirement: the requirement.
     """
 
     def __init__(self, message: str, *, requirement: object) -> None:
@@ -124,10 +130,13 @@ class InvalidRequirement(ChannelsError, ValueError):
 class InvalidResult(ChannelsError, InvalidReturn):
     """A callback of a socket, a channel or a mount returned an invalid result.
 
-    If the callback decides about a client, the client is refused.
+    If the callback decides about a client, the server refuses the client. This error also has the attributes of
+    `actors.InvalidReturn`.
 
-    Fields: those of `actors.InvalidReturn`; `event`, of a push or a broadcast; `place`, the file and
-    line at which the callback is defined, None if it is not known; `advice`, what to write instead.
+    Attributes:
+        event: the event of a push or a broadcast.
+        place: the file and line of the callback; None if they are unknown.
+        advice: the correction; None if the message lists the allowed results.
     """
 
     def __init__(
@@ -148,7 +157,7 @@ class InvalidResult(ChannelsError, InvalidReturn):
     def __str__(self) -> str:
         who = self.callback
         if self.event is not None:
-            # The client's choice, where handle_in takes every event.
+            # Cut, because the client chooses the events of `Channel.handle_in`.
             who = f"{who}({brief(self.event)})"
         where = "" if self.place is None else f" ({self.place})"
         got = "a coroutine that was not awaited" if self.forgot_await else _shown.repr(self.got)
@@ -161,15 +170,15 @@ class InvalidResult(ChannelsError, InvalidReturn):
 
 
 def check_positive(owner: str, option: str, value: Any) -> None:
-    """Raise InvalidOption unless `value` is a number above 0; infinity is one."""
+    """Raise InvalidOption unless `value` is a number above 0. Infinity is allowed."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # NaN is refused by the comparison.
+    # Not `value <= 0`, which would accept NaN.
     if not is_number or not value > 0:
         raise InvalidOption(owner, option, value, "a number above 0")
 
 
 def check_whole(owner: str, option: str, value: Any) -> None:
-    """Raise InvalidOption unless `value` is a whole number from 1; infinity, as a float, is not."""
+    """Raise InvalidOption unless `value` is a whole number from 1. Floats are refused."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidOption(owner, option, value, "a whole number from 1")
 

@@ -1,7 +1,6 @@
 """Short texts for error messages and log lines: excerpts of values, and places in a program.
 
-*pure*. Clients choose topics, events and refs. A message that quotes one is cut to a fixed length, and nesting is
-cut as well.
+*pure*. Clients choose topics, events and refs, of any length and depth. An excerpt is short and shallow.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _repr.maxother = 120
 
 
 def brief(value: object) -> str:
-    """Return the `repr` of a value, cut to a length that a message can hold.
+    """Return the `repr` of a value, shortened for a message.
 
     >>> len(brief("x" * 5_000_000))
     120
@@ -31,7 +30,7 @@ def place_of(thing: Any) -> str | None:
     """Return the file and line at which a function, a method or a class is defined, as in `room.py:12`.
 
     Returns:
-        None for what was not defined in Python, and for a class whose source is not there.
+        None if the object was not defined in Python, or if the source of a class is missing.
     """
     if isinstance(thing, type):
         try:
@@ -39,7 +38,7 @@ def place_of(thing: Any) -> str | None:
             _, line = inspect.findsource(thing)
         except (OSError, TypeError):
             return None
-        # Sources count their lines from 0 here, and from 1 everywhere else.
+        # findsource counts lines from 0.
         return f"{file}:{line + 1}"
     thing = getattr(thing, "__func__", thing)
     code = getattr(inspect.unwrap(thing), "__code__", None) if callable(thing) else None
@@ -53,6 +52,6 @@ def place_of_method(owner: type, name: str) -> str:
 
 
 def place_of_frame(frame: FrameType) -> str:
-    """Return the function, the file and the line at which a frame stands, as in `RoomChannel.shout, room.py:12`."""
+    """Return the function, file and line that a frame executes, as in `RoomChannel.shout, room.py:12`."""
     code = frame.f_code
     return f"{code.co_qualname}, {code.co_filename}:{frame.f_lineno}"

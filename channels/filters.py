@@ -1,8 +1,8 @@
 """The filter for parameters of clients in logs.
 
-*pure*. Parameters of clients contain passwords and tokens, which must not appear in logs. After Phoenix.Logger's
-`filter_parameters`, with one difference: case, hyphens and underscores make no difference. `access_token`,
-`accessToken`, `Access-Token` and `ACCESS_TOKEN` are one name.
+*pure*. Parameters of clients contain passwords and tokens, which must not appear in logs. The filter ignores case,
+hyphens and underscores: `access_token`, `accessToken`, `Access-Token` and `ACCESS_TOKEN` are one name. This is the only
+difference from its source, `filter_parameters` of Phoenix.Logger.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["FILTERED", "SECRETS", "FilterRule", "Keep", "check_rule", "filter_pa
 FILTERED = "[FILTERED]"
 
 SECRETS = ("password", "token", "secret", "api_key", "authorization")
-"""The default terms of an endpoint. Phoenix's default has only the first."""
+"""The default terms of an endpoint. Phoenix has only the first by default."""
 
 _SEPARATORS = str.maketrans("", "", "_-")
 
 
 @frozen
 class Keep:
-    """A rule that masks all parameters except those with these names, whose content it keeps.
+    """A rule that shows the parameters with these names, and masks all others.
 
         Endpoint(..., filter_parameters=Keep(("id", "page")))
 
@@ -39,8 +39,7 @@ class Keep:
 
 
 FilterRule: TypeAlias = Sequence[str] | Keep
-"""Terms, which mask every parameter whose name contains one, without regard to case, hyphens and underscores. Or a
-`Keep`, whose names are exact."""
+"""A list of terms, or a `Keep`. A term masks every parameter whose name contains it."""
 
 
 def filter_parameters(value: Any, rule: FilterRule = SECRETS) -> Any:
@@ -51,7 +50,7 @@ def filter_parameters(value: Any, rule: FilterRule = SECRETS) -> Any:
 
     Args:
         value: any JSON value. The filter descends into maps and lists.
-        rule: terms or a `Keep`. Terms also mask a text that contains `<term>=`, which may be the body of a form.
+        rule: terms or a `Keep`. A term also masks a text that contains `<term>=`, such as the body of a form.
     """
     if isinstance(rule, Keep):
         return _keep(value, frozenset(rule.names))

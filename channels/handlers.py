@@ -1,7 +1,7 @@
-"""Handlers of events: the decorators, the table of a channel class, and the checks of both.
+"""Handlers of events: their decorators, their table in a channel class, and their checks.
 
-A decorator only marks a method. Ashtree collects the marks when the class is defined, and checks them when its socket
-is mounted, so that one place reports all mistakes.
+A decorator only marks a method. Ashtree collects the marks when Python creates the class. It checks the handlers when
+the endpoint starts.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _OUT = "_ashtree_handle_out"
 
 
 class InvalidHandler(ChannelsError, TypeError):
-    """A channel or a socket declares a handler or a callback that Ashtree cannot call.
+    """A channel or a socket has a handler, a callback or a setting that Ashtree cannot use.
 
     Attributes:
-        channel: the class; None if it is not defined yet.
-        handler: the name of the method.
+        channel: the class; None if Python is still creating it.
+        handler: the name of the method or setting.
     """
 
     def __init__(self, message: str, *, channel: type | None, handler: str) -> None:
@@ -61,9 +61,9 @@ def handle_in(*events: str) -> Callable[[F], F]:
         async def new_msg(self, payload):
             self.broadcast("new_msg", payload)
 
-    The method takes the payload and returns None, a `PushReply`, or `Stop(reason)` of `actors`. `Stop(reason,
-    reply=PushReply(...))` answers before it stops.
-    An exception in it crashes the channel. The client gets phx_error, and rejoins.
+    The method takes the payload and returns None, a `PushReply`, or `actors.Stop(reason)`. `Stop(reason,
+    reply=PushReply(...))` replies before it stops. An exception crashes the channel. The client gets phx_error, and
+    rejoins.
     """
     return _marker(_IN, events)
 
@@ -76,7 +76,7 @@ def handle_out(*events: str) -> Callable[[F], F]:
             if payload["id"] not in self.ignored:
                 self.push("user_joined", payload)
 
-    The client gets only what the method pushes. The method runs once for every recipient, so it must be cheap.
+    The client gets only the events that the method pushes. The method runs once for each recipient, so keep it cheap.
     """
     return _marker(_OUT, events)
 
@@ -93,7 +93,7 @@ def _marker(mark: str, events: tuple[str, ...]) -> Callable[[F], F]:
         )
 
     def decorate(function: F) -> F:
-        # The class body. A second method of the same name replaces the first, and loses its events.
+        # In a class body, a second method of the same name replaces the first, whose events would have no handler.
         body = sys._getframe(1).f_locals
         earlier = body.get(function.__name__) if "__qualname__" in body else None
         lost = () if earlier is function else getattr(earlier, mark, ())
@@ -118,7 +118,7 @@ class HandlerTable:
         incoming: event to handler, for pushes of clients.
         outgoing: event to handler, for broadcasts that the class intercepts.
         intercepts: the events of `outgoing`.
-        decode_join: converts the payload for `join`; None passes it on unchanged.
+        decode_join: the conversion of the payload for `join`; None for no conversion.
     """
 
     incoming: dict[str, Handler]
@@ -140,22 +140,22 @@ def collect(channel: type) -> HandlerTable:
 
 
 def names_of(channel: type, direction: str) -> dict[str, str]:
-    """Return event to name of the method; `direction` is `"in"` or `"out"`."""
+    """Return the name of the method for each event. `direction` is `"in"` or `"out"`."""
     mark = _IN if direction == "in" else _OUT
     names: dict[str, str] = {}
     for base in reversed(channel.__mro__):
         for name, member in vars(base).items():
-            # Static and class methods wrap the marked function. `check` refuses them later.
+            # A static or class method wraps the marked function. `check` refuses it later.
             for event in getattr(getattr(member, "__func__", member), mark, ()):
                 names[event] = name
     return names
 
 
 def check_names(channel: type, base: type) -> None:
-    """Raise InvalidHandler for a handler that hides a name of `Channel`, or whose event has a handler already.
+    """Raise InvalidHandler if a handler hides a name of `Channel`, or if two handlers have the same event.
 
     Args:
-        channel: a class that is being defined.
+        channel: the new class.
         base: `Channel`.
     """
     taken = {*vars(base), *base.__annotations__}
@@ -179,18 +179,18 @@ def check_names(channel: type, base: type) -> None:
                     raise InvalidHandler(
                         f'{channel.__name__} has two methods for handle_{direction}("{event}"): '
                         f"{first} ({place_of(getattr(channel, first))}) and {name} ({place_of(function)}); "
-                        "keep one of them, or give each an event of its own",
+                        "keep one of them, or give them different events",
                         channel=channel,
                         handler=name,
                     )
 
 
 def check_constructor(owner: type, callback: str) -> None:
-    """Raise InvalidHandler for an `__init__` that cannot be called without arguments.
+    """Raise InvalidHandler if `__init__` is async or requires arguments.
 
     Args:
         owner: the class of a channel or a socket.
-        callback: the callback that gets the facts about the client: `join` or `connect`.
+        callback: the callback for initialization: `join` or `connect`.
     """
     constructor: Any = owner.__init__  # type: ignore[misc] # only inspected, not called
     try:
@@ -209,7 +209,7 @@ def check_constructor(owner: type, callback: str) -> None:
 
 
 def method_of(channel: type, callback: str, event: object = None) -> str:
-    """Return the name of the method that handles an event, or the callback if no method is declared for it."""
+    """Return the name of the method that handles an event. Without one, return `callback`."""
     if callback in ("handle_in", "handle_out") and isinstance(event, str):
         return names_of(channel, callback.removeprefix("handle_")).get(event, callback)
     return callback
@@ -226,7 +226,7 @@ _CALLBACKS = {
 }
 
 
-# Names of callbacks that Phoenix has and Ashtree does not, with the replacement.
+# Callbacks of Phoenix that Ashtree does not have, with their replacements.
 _PHOENIX = {
     "handle_out": '@handle_out("event") above a method that takes the payload',
     "intercept": '@handle_out("event") above a method for each event, and nothing else',
@@ -236,7 +236,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical", None)
 
 
 def check(channel: type) -> None:
-    """Raise InvalidHandler for the first handler or callback of a channel class that has a wrong shape."""
+    """Raise InvalidHandler for the first invalid handler, callback or setting of a channel class."""
     for direction in ("in", "out"):
         for event, name in names_of(channel, direction).items():
             role = f'handle_{direction}("{event}")'
@@ -266,7 +266,7 @@ def check(channel: type) -> None:
         or not 0 < seconds < math.inf
     ):
         raise InvalidHandler(
-            f"{channel.__name__}.slow_join is {seconds!r}; write seconds above 0, or None to report no slow join",
+            f"{channel.__name__}.slow_join is {seconds!r}; write seconds above 0, or None for no warning",
             channel=channel,
             handler="slow_join",
         )
@@ -281,15 +281,15 @@ def check_callback(
     role: str | None = None,
     is_async: bool = True,
 ) -> None:
-    """Raise InvalidHandler if a method cannot be called with `parameters`, or is wrongly async or not async.
+    """Raise InvalidHandler if a method has wrong parameters, or is wrongly async or not async.
 
     Args:
         owner: the class of a channel or a socket.
         name: the name of the method.
         function: the method.
         parameters: the names of its parameters, for the message.
-        role: the event that the method is declared for, if its name does not show it.
-        is_async: whether the method must be async.
+        role: the event of the method, for the message; None if the name of the method is enough.
+        is_async: True if the method must be async, False if it must not.
     """
     where = f"{owner.__name__}.{name}"
     subject = where if role is None else f"{where} is declared for {role} but"

@@ -1,6 +1,6 @@
 """Log lines for the events of channels, under the logger `channels`.
 
-An endpoint attaches them when it starts. You can attach handlers of your own to the events of `channels.telemetry`.
+An endpoint attaches these handlers when it starts. You can attach your own to the events of `channels.telemetry`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import logging
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
-from actors.instrumentation.advice import add_advice
+from actors.errors import add_advice
 from actors.instrumentation.logger import bounded, log_exception
 from actors.instrumentation.telemetry import Event, Handler, Telemetry
 from actors.refs import Pid
@@ -25,7 +25,9 @@ from channels.telemetry import (
     CHANNEL_JOINED,
     CHANNEL_UNHANDLED_INFO,
     ENDPOINT_DRAIN,
+    LONGPOLL_ANSWER_LOST,
     LONGPOLL_LEFT_OUT,
+    LONGPOLL_NOT_FORWARDED,
     LONGPOLL_UNSENDABLE,
     PAYLOAD_REFUSED,
     POLLER_OUT_OF_MEMORY,
@@ -44,11 +46,13 @@ from supervision.events import CHILD_RESTARTED, CHILD_START_FAILED, GAVE_UP
 
 __all__ = ["attach"]
 
+_Data: TypeAlias = Mapping[str, Any]
+
 _log = logging.getLogger("channels")
 _shorten = reprlib.Repr()
 _shorten.maxstring = 120
 _shorten.maxdict = _shorten.maxlist = 20
-# The bound on values that one log line visits, nested ones included.
+# The number of values that a log line may visit, including nested ones.
 _MAX_SHOWN = 500
 
 
@@ -61,18 +65,18 @@ def attach(
     sockets: Iterable[type[Socket]] = (Socket,),
     channels: Iterable[type[Channel]] = (Channel,),
 ) -> Callable[[], None]:
-    """Log the events of channels, until you call the returned function.
+    """Log the events of channels. Return a function that stops this.
 
     Args:
         telemetry: the telemetry of the runtime.
-        endpoint: logs only the events of this endpoint; None logs those of all endpoints.
-        supervisor: the supervisor of that endpoint. The log then has the restarts of its children, such as the
-            flusher. None logs no restarts.
+        endpoint: the endpoint to log; None logs all endpoints.
+        supervisor: the supervisor of that endpoint, to log restarts of its children, such as the flusher. None logs
+            no restarts.
         filter_parameters: the rule that masks parameters of clients, see `channels.filters`.
         sockets: the socket classes in use. Each sets the level for its connections.
         channels: the channel classes in use. Each sets the levels for its joins and pushes.
 
-    A handler is attached only if its level is enabled now, so disabled levels cost nothing.
+    Disabled levels cost nothing, because this attaches only handlers whose level is enabled now.
     """
     lines = _Lines(filter_parameters)
     classes = tuple(channels)
@@ -94,6 +98,8 @@ def attach(
         (ENDPOINT_DRAIN, (logging.INFO,), _drain),
         (LONGPOLL_LEFT_OUT, (logging.WARNING,), _left_out),
         (LONGPOLL_UNSENDABLE, (logging.WARNING,), _unsendable),
+        (LONGPOLL_NOT_FORWARDED, (logging.INFO,), _not_forwarded),
+        (LONGPOLL_ANSWER_LOST, (logging.INFO,), _answer_lost),
         (POLLER_OUT_OF_MEMORY, (logging.ERROR,), _out_of_memory),
     )
     detaches = [
@@ -123,7 +129,7 @@ def _level(name: LogLevelName | None) -> int | None:
 
 
 def _only(endpoint: object, handler: Handler) -> Handler:
-    def handle(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    def handle(event: Event, measurements: _Data, metadata: _Data) -> None:
         if endpoint is None or metadata["endpoint"] is endpoint:
             handler(event, measurements, metadata)
 
@@ -131,7 +137,7 @@ def _only(endpoint: object, handler: Handler) -> Handler:
 
 
 def _of(supervisor: Pid, handler: Handler) -> Handler:
-    def handle(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    def handle(event: Event, measurements: _Data, metadata: _Data) -> None:
         if metadata["supervisor"] is supervisor:
             handler(event, measurements, metadata)
 
@@ -144,9 +150,7 @@ class _Lines:
     def __init__(self, rule: FilterRule) -> None:
         self._rule = rule
 
-    def connected(
-        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def connected(self, event: Event, measurements: _Data, metadata: _Data) -> None:
         level = _level(metadata["socket"].log)
         if level is None:
             return
@@ -162,12 +166,10 @@ class _Lines:
             self._shown(metadata["params"]),
         )
 
-    def joined(
-        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def joined(self, event: Event, measurements: _Data, metadata: _Data) -> None:
         channel = metadata["channel"]
         level = _level(channel.log_join)
-        # As in Phoenix: topics that begin with `phoenix` are internal.
+        # As in Phoenix, topics that begin with `phoenix` are internal.
         if level is None or channel.topic.startswith("phoenix") or not _log.isEnabledFor(level):
             return
         what = "JOINED" if metadata["result"] == "ok" else "REFUSED JOIN"
@@ -180,9 +182,7 @@ class _Lines:
             self._shown(metadata["params"]),
         )
 
-    def handled(
-        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def handled(self, event: Event, measurements: _Data, metadata: _Data) -> None:
         channel = metadata["channel"]
         level = _level(channel.log_handle_in)
         if level is None or channel.topic.startswith("phoenix") or not _log.isEnabledFor(level):
@@ -198,8 +198,7 @@ class _Lines:
         )
 
     def _reason(self, reason: Any) -> str:
-        # The client does not get the reason, so the log shows it. An exception here is one of ours about a token.
-        # Its text contains no part of the token.
+        # An exception here is a `TokenError`. Its text contains no part of the token.
         return str(reason) if isinstance(reason, Exception) else self._shown(reason)
 
     def _shown(self, params: Any) -> str:
@@ -207,7 +206,7 @@ class _Lines:
 
 
 def _cut(params: Any) -> Any:
-    """Cut parameters to the size that a log line shows, because a client may send a hundred thousand of them."""
+    """Shorten parameters for a log line before the filter runs. A client may send a hundred thousand of them."""
     left = _MAX_SHOWN
 
     def cut(value: Any, level: int) -> Any:
@@ -216,7 +215,7 @@ def _cut(params: Any) -> Any:
         if left < 0 or level > _shorten.maxlevel:
             return "..."
         if isinstance(value, Mapping):
-            # One more than the line shows, so that reprlib marks the cut.
+            # One more item than the line shows, so that reprlib writes "...".
             first = islice(value.items(), _shorten.maxdict + 1)
             return {key: cut(each, level + 1) for key, each in first}
         if isinstance(value, list):
@@ -227,31 +226,25 @@ def _cut(params: Any) -> Any:
 
 
 def _topic(text: object) -> str:
-    # The client chooses this text. It must not look like a log line of its own, or fill the log.
+    # The client chooses this text. It must not forge a log line, or fill the log.
     shown = _shorten.repr(text)
     return shown[1:-1] if isinstance(text, str) else shown
 
 
-def _origin_refused(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
+def _origin_refused(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
-        "Refused a page from %s that tried to connect to %s; to allow it, add its origin to check_origin of the "
+        "Refused a page from %s that tried to connect to %s; to allow the page, add its origin to check_origin of the "
         "socket's Mount",
         _shorten.repr(metadata["origin"]),
         metadata["socket"].__name__,
     )
 
 
-def _unsupported(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
+def _unsupported(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning("%s refused a client: %s", metadata["socket"].__name__, metadata["problem"])
 
 
-def _session_refused(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
+def _session_refused(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
         "%s ignored the session of a client: %s",
         metadata["socket"].__name__,
@@ -259,9 +252,7 @@ def _session_refused(
     )
 
 
-def _without_channels(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
+def _without_channels(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
         '%s (%s) has no channels, so every join gets "unmatched topic"; '
         'write channels = {"room:*": RoomChannel} in the class',
@@ -270,12 +261,10 @@ def _without_channels(
     )
 
 
-def _connect_failed(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
+def _connect_failed(event: Event, measurements: _Data, metadata: _Data) -> None:
     error, status = metadata["exception"], metadata["status"]
     if isinstance(error, InvalidResult):
-        # Its text says what to write instead. Its traceback shows only our own check.
+        # Without the traceback, which shows only the check. The text contains the correction.
         _log.error("%s; the client got HTTP %d", error, status)
         return
     add_advice(error)
@@ -289,10 +278,10 @@ def _connect_failed(
     )
 
 
-def _join_slow(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def _join_slow(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
-        "%s.join for %s has not returned after %g s, and phoenix.js gives up and joins again; put a time limit such as "
-        "trio.fail_after around its waits, or set slow_join. The join waits at:\n%s",
+        "%s.join for %s has not returned after %g s. phoenix.js gives up after 10 s and joins again. Put a time limit "
+        "such as trio.fail_after around its waits, or set slow_join. The join waits at:\n%s",
         type(metadata["channel"]).__name__,
         _topic(metadata["channel"].topic),
         measurements["duration"],
@@ -300,30 +289,28 @@ def _join_slow(event: Event, measurements: Mapping[str, Any], metadata: Mapping[
     )
 
 
-def _restarted(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def _restarted(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.error(
-        "The endpoint %r restarted its %s after: %s",
+        "The endpoint %r restarted its child %r, which ended: %s",
         metadata["supervisor"],
         metadata["id"],
         bounded(describe_reason(metadata["reason"])),
     )
 
 
-def _not_restarted(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
+def _not_restarted(event: Event, measurements: _Data, metadata: _Data) -> None:
     if metadata["restart"]:
         _log.error(
-            "The endpoint %r could not restart its %s and tries again: %s",
+            "The endpoint %r could not restart its child %r and tries again: %s",
             metadata["supervisor"],
             metadata["id"],
             bounded(describe_reason(metadata["reason"])),
         )
 
 
-def _gave_up(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def _gave_up(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.error(
-        "The endpoint %r gave up and stops: more than %g restarts within %g s; the last was its %s: %s",
+        "The endpoint %r stops after more than %g restarts within %g s, the last of its child %r: %s",
         metadata["supervisor"],
         metadata["max_restarts"],
         metadata["max_seconds"],
@@ -332,9 +319,7 @@ def _gave_up(event: Event, measurements: Mapping[str, Any], metadata: Mapping[st
     )
 
 
-def _unhandled_info(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
+def _unhandled_info(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
         "%s for %s got the message %s but has no handle_info",
         type(metadata["channel"]).__name__,
@@ -343,9 +328,7 @@ def _unhandled_info(
     )
 
 
-def _payload_refused(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
+def _payload_refused(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.debug(
         "%s refused the payload of %s ON %s: %s",
         type(metadata["channel"]).__name__,
@@ -355,13 +338,13 @@ def _payload_refused(
     )
 
 
-def _malformed(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def _malformed(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
         "Closing %r with %d: %s", metadata["pid"], metadata["code"], bounded(metadata["cause"])
     )
 
 
-def _held_back(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def _held_back(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.info(
         "The client of %r sent a large batch; the server handles it in more than %d turns of the scheduler",
         metadata["pid"],
@@ -369,9 +352,9 @@ def _held_back(event: Event, measurements: Mapping[str, Any], metadata: Mapping[
     )
 
 
-def _overflow(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def _overflow(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
-        "Closing %r with %d: %s; the server dropped %d frames",
+        "Closing %r with %d: %s; the server discarded %d frames",
         metadata["pid"],
         metadata["code"],
         metadata["cause"],
@@ -379,7 +362,7 @@ def _overflow(event: Event, measurements: Mapping[str, Any], metadata: Mapping[s
     )
 
 
-def _left_out(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def _left_out(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
         "The client of %r posted more than 100 messages at once; the server discarded the last %d",
         metadata["pid"],
@@ -387,7 +370,7 @@ def _left_out(event: Event, measurements: Mapping[str, Any], metadata: Mapping[s
     )
 
 
-def _unsendable(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def _unsendable(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
         "%r got a binary message for a polling client, which cannot receive one; the server discarded %d messages",
         metadata["pid"],
@@ -395,7 +378,23 @@ def _unsendable(event: Event, measurements: Mapping[str, Any], metadata: Mapping
     )
 
 
-def _drain(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def _not_forwarded(event: Event, measurements: _Data, metadata: _Data) -> None:
+    _log.info(
+        "A request of a polling client did not get through between this node and node %s: %s",
+        _shorten.repr(metadata["node"]),
+        metadata["problem"],
+    )
+
+
+def _answer_lost(event: Event, measurements: _Data, metadata: _Data) -> None:
+    _log.info(
+        "Closing %r: another node did not confirm the last messages (%d) in time, and its client must not miss any",
+        metadata["pid"],
+        measurements["messages"],
+    )
+
+
+def _drain(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.info(
         "Draining %d of %d connections (round %d of %d)",
         measurements["count"],
@@ -409,9 +408,7 @@ def _time(seconds: float) -> str:
     return f"{seconds * 1e6:.0f}µs" if seconds < 0.001 else f"{seconds * 1e3:.0f}ms"
 
 
-def _out_of_memory(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
+def _out_of_memory(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.error(
         "Not enough memory to read from %d sockets; the server reads all sockets again in 0.1 s",
         measurements["reads"],

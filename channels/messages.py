@@ -1,4 +1,4 @@
-"""The records that travel between a client and a channel, independent of the wire format."""
+"""Messages between a client and a channel, independent of the wire format."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from channels.errors import ChannelsError, InvalidOption
 __all__ = ["Binary", "BinaryFrame", "Broadcast", "JoinRefused", "Message", "PushReply"]
 
 
-# Every frame that arrives makes one, so it is a struct, which the JSON decoder fills in C. The garbage collector need
-# not track it: it refers only to values that a decoder made before it, so it cannot be part of a cycle.
+# A struct for speed, because the server makes one for every frame: the JSON decoder fills it in C. It needs no garbage
+# collection, because it refers only to values that existed before it and so cannot be part of a cycle.
 class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One message from a client: five unchecked fields, in the order of a Phoenix V2 frame.
+    """A message from a client, with unchecked fields in the order of a Phoenix V2 frame.
 
         >>> Message("1", "2", "room:lobby", "new_msg", {"body": "hello"}).event
         'new_msg'
@@ -44,8 +44,8 @@ class Broadcast(msgspec.Struct, frozen=True):
         >>> Broadcast("room:lobby", "new_msg", {"body": "hello"}).topic
         'room:lobby'
 
-    `payload` is a JSON object (a dict, or a record that encodes as one) or a `Binary`. It is encoded once for all
-    clients, so do not change it afterwards.
+    `payload` is a JSON object (a dict, or a record that encodes as one) or a `Binary`. Clients share the encoded
+    payload, so do not change it afterwards.
     """
 
     topic: str
@@ -53,8 +53,7 @@ class Broadcast(msgspec.Struct, frozen=True):
     payload: Any
 
 
-# An ordinary class and not a record: msgspec encodes records as JSON objects. Bytes inside a JSON payload must be an
-# error, not base64.
+# Not a record, because msgspec would encode a record inside a JSON payload as base64. It must raise an error there.
 @final
 class Binary:
     """Raw bytes as the whole payload of a push, a reply or a broadcast.
@@ -62,11 +61,11 @@ class Binary:
         >>> Binary(b"GIF89a").data
         b'GIF89a'
 
-    V2 clients send and get these as binary WebSocket messages, without base64. Bytes inside a JSON payload are an
-    `EncodeError`, and so are bytes for a V1 client.
+    V2 clients send and receive them as binary WebSocket messages, without base64. Bytes inside a JSON payload raise
+    `EncodeError`, and so do bytes for a V1 client.
 
     Args:
-        data: the bytes. Other types than `bytes` are copied.
+        data: the bytes.
 
     Raises:
         TypeError: `data` is not `bytes`, `bytearray` or `memoryview`.
@@ -76,7 +75,7 @@ class Binary:
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         if not isinstance(data, bytes | bytearray | memoryview):
-            raise TypeError(f"Binary holds bytes, but got {type(data).__name__}: encode it first")
+            raise TypeError(f"Binary got {type(data).__name__}, not bytes; encode it first")
         self.data = bytes(data)
 
     def __eq__(self, other: object) -> bool:
@@ -92,8 +91,7 @@ class Binary:
 class BinaryFrame(bytes):
     """An encoded frame for a binary WebSocket message.
 
-    A frame for a text message is plain `bytes`, in UTF-8. The type makes the difference, so that the common case costs
-    nothing.
+    A frame for a text message is plain `bytes`, in UTF-8.
     """
 
     __slots__ = ()
@@ -101,13 +99,13 @@ class BinaryFrame(bytes):
 
 @define
 class PushReply:
-    """Answer the push that is being handled.
+    """The reply to the current push.
 
         return PushReply({"total": 3})
         return PushReply({"reason": "too long"}, status="error")
 
     Args:
-        payload: the `response` that the client gets: any JSON value or a `Binary`. By default an empty object.
+        payload: the `response` for the client: any JSON value or a `Binary`. By default an empty object.
         status: the status for the client's `receive(status, ...)`: `"ok"` or `"error"` by convention, or any string.
 
     Raises:
@@ -118,18 +116,18 @@ class PushReply:
     status: str = "ok"
 
     def __attrs_post_init__(self) -> None:
-        # Checked here, because the handler that made it is still on the stack.
+        # Checked here, so that the traceback shows the handler.
         if not isinstance(self.status, str):
             raise InvalidOption(
                 "PushReply",
                 "status",
                 self.status,
-                'text, such as "ok" or "error", behind the payload',
+                'text such as "ok" or "error", after the payload',
             )
 
 
 class JoinRefused(ChannelsError):
-    """Raise this in `join` to refuse the client, which gets status `error` and this payload.
+    """Refusal of a join, raised in `join`. The client gets status `error` and the payload.
 
     raise JoinRefused({"reason": "unauthorized"})
     """

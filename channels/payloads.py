@@ -1,4 +1,4 @@
-"""Typed payloads: conversion to the type that a handler declares, and the reply to a payload that does not match.
+"""Typed payloads, which Ashtree converts to the type that a handler declares.
 
     @frozen
     class NewMessage:
@@ -10,9 +10,8 @@
             self.broadcast("new_msg", {"body": payload.body})
 
 msgspec converts the payload to the annotated type: an attrs class, a dataclass, a `TypedDict`, a `msgspec.Struct`, or
-a list of them. A payload that does not match gets a reply with status `error`. The handler does not run, and the
-channel goes on. Ashtree does not convert payloads for `Any`, `object`, `dict`, `Mapping` and `Binary`, with or without
-parameters of `str` and `Any`.
+a list of them. If the payload does not match, the client gets a reply with status `error`, and the handler does not
+run. Ashtree does not convert payloads for `Any`, `object`, `Binary`, `dict`, `Mapping`, and `dict[str, Any]`.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _VALIDATED = re.compile(r"^(?P<what>Length of )?'(?P<name>\w+)' ")
 class InvalidPayload(ChannelsError, ValueError):
     """A client sent a payload that does not match the type of its handler.
 
-    The client gets `response`. Applications see this error only in telemetry.
+    The client gets `response`. The application sees this error only in telemetry.
 
     Attributes:
         field: the path of the wrong field, such as `user.emails[0]`; None for the payload as a whole.
@@ -63,7 +62,7 @@ class InvalidPayload(ChannelsError, ValueError):
 
 
 def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[Any], Any] | None:
-    """Return the conversion of a method's payload to its annotated type; None if there is nothing to convert.
+    """Return the conversion of a method's payload to its annotated type; None for no conversion.
 
     Args:
         channel: the class, for errors.
@@ -85,7 +84,7 @@ def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[A
 
     def decode(payload: Any) -> Any:
         if isinstance(payload, Binary):
-            raise InvalidPayload(None, "is binary, and JSON is expected")
+            raise InvalidPayload(None, "is binary, but the handler expects JSON")
         try:
             return msgspec.convert(payload, wanted)
         except msgspec.ValidationError as error:
@@ -95,7 +94,7 @@ def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[A
 
 
 def use_types(channel: type[Channel]) -> None:
-    """Convert the payloads of a checked channel class to the types that its `join` and its handlers declare.
+    """Make a channel class convert payloads to the types that its `join` and its handlers declare.
 
     Raises:
         InvalidHandler: an annotation cannot be resolved, or msgspec cannot convert to it.
@@ -124,7 +123,7 @@ def _typed(channel: type[Channel], name: str, event: str) -> Handler:
 
 
 def refused(channel: Channel, event: str, error: InvalidPayload) -> None:
-    """Execute the telemetry event of a refused payload."""
+    """Emit the telemetry event of a refused payload."""
     current_runtime().telemetry.execute(
         PAYLOAD_REFUSED,
         {},
@@ -135,15 +134,15 @@ def refused(channel: Channel, event: str, error: InvalidPayload) -> None:
 def _resolve(channel: type[Channel], name: str, function: Any, annotation: Any) -> Any:
     if not isinstance(annotation, str):
         return annotation
-    # The globals of the function itself: under cProfile and pdb, its module is not in sys.modules under its name.
+    # The globals of the function, because under cProfile and pdb its module is not in sys.modules under its name.
     names = getattr(inspect.unwrap(function), "__globals__", {})
     try:
-        # As typing.get_type_hints does, but for one parameter, because the annotations of others may not resolve.
+        # Not typing.get_type_hints, because the annotations of other parameters may not resolve.
         return eval(annotation, names)  # noqa: S307 # the program's own text
     except Exception as error:
         raise InvalidHandler(
             f"{channel.__name__}.{name} declares its payload as {annotation}, which does not resolve when the socket "
-            f"is mounted ({error}); define or import it in {function.__module__}, outside of functions and of "
+            f"is mounted ({error}); define or import it at the top of {function.__module__}, not in a function or in "
             "`if TYPE_CHECKING`",
             channel=channel,
             handler=name,
@@ -177,7 +176,7 @@ def _check(channel: type[Channel], name: str, wanted: Any) -> None:
 
 
 def _customs(kind: Any, seen: set[int]) -> Iterator[type]:
-    """Find the classes inside a type that msgspec does not know. It would refuse every payload with them."""
+    """Find the classes inside a type that msgspec cannot convert to."""
     if isinstance(kind, msgspec.inspect.CustomType):
         yield kind.cls
     elif isinstance(kind, msgspec.inspect.Field):
@@ -187,7 +186,7 @@ def _customs(kind: Any, seen: set[int]) -> Iterator[type]:
         for each in kind:
             yield from _customs(each, seen)
     elif isinstance(kind, msgspec.inspect.Type) and id(kind) not in seen:
-        # A recursive type is the same object again.
+        # `seen` ends the recursion, because a recursive type contains itself as the same object.
         seen.add(id(kind))
         yield from _customs(msgspec.structs.astuple(kind), seen)
 
@@ -213,7 +212,7 @@ def _explain(error: msgspec.ValidationError) -> InvalidPayload:
     if (missing := _MISSING.match(text)) is not None:
         name, text = missing["name"], "is missing"
     elif error.__cause__ is not None and error.__cause__.args:
-        # An attrs validator raised this. Messages of attrs' own validators begin with the name of the field.
+        # An attrs validator raised. The message of a validator from attrs begins with the name of the field.
         text = str(error.__cause__.args[0])
         if (validated := _VALIDATED.match(text)) is not None:
             name, text = validated["name"], text[validated.end() :]
@@ -228,7 +227,7 @@ def _explain(error: msgspec.ValidationError) -> InvalidPayload:
 
 
 def _field_of(traceback: TracebackType | None) -> str | None:
-    """Return the field whose validator raised. A validator gets the instance, the attribute and the value."""
+    """Return the field whose validator raised. A validator takes the instance, the attribute and the value."""
     while traceback is not None:
         code, local = traceback.tb_frame.f_code, traceback.tb_frame.f_locals
         for name in code.co_varnames[: code.co_argcount]:

@@ -4,8 +4,8 @@
         case = await channel_test(endpoint)
         client = await case.connect("/socket")
 
-Pytest loads it if Ashtree is installed. Tests that use it run on Trio's autojump clock, so waits take no real time, and
-an endless wait fails at once.
+Pytest loads this plugin if Ashtree is installed. Tests with the fixture run on Trio's autojump clock. There, waits take
+no real time, and a wait that would never end fails at once.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["OpenChannelTest", "channel_test", "pytest_itemcollected"]
 
 OpenChannelTest = Callable[..., Awaitable["ChannelTest"]]
-"""The type of the fixture `channel_test`: `await channel_test(endpoint, timeout=0.1)`."""
+"""The type of the fixture `channel_test`."""
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Run tests that use the fixture on a virtual clock."""
-    # Trio's own fixture `autojump_clock` works only in tests that name it themselves, and not through other fixtures.
+    # A test must name Trio's fixture `autojump_clock` itself. Another fixture cannot request it for the test.
     if (
         "channel_test" in getattr(item, "fixturenames", ())
         and inspect.iscoroutinefunction(getattr(item, "obj", None))
@@ -40,13 +40,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 async def channel_test() -> AsyncIterator[OpenChannelTest]:
-    """Provide a function that starts endpoints for one test. They stop at its end.
+    """Provide a function that starts endpoints for one test, and stop them at its end.
 
         case = await channel_test(endpoint)
 
     The function has the parameters of `channels.testing.open_channel_test`, and returns a `ChannelTest`.
     """
-    # Not at the top: a pytest run without this fixture should not wait for this import.
+    # Imported here, so that a pytest run without this fixture starts fast.
     from actors.runtime import open_runtime  # noqa: PLC0415
     from channels.testing.case import open_channel_test  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Sockets: the identity of a connection, and its routing table from topics to channels.
+"""Sockets, which identify a client and route its topics to channels.
 
     class UserSocket(Socket):
         channels = {"room:*": RoomChannel}
@@ -8,7 +8,7 @@
                 raise ConnectRefused
             self.assigns["user"] = "ann"
 
-Ashtree makes one instance for each connection. `router_of` checks a class before any client connects.
+Ashtree makes one instance for each connection.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _STATUSES = frozenset(HTTPStatus)
 
 def _status(refusal: Refusal, attribute: Any, status: Any) -> None:
     if not isinstance(status, int) or status not in _STATUSES or status < 400:
-        raise InvalidOption("Refusal", "status", status, "a status of an error, 400 to 599")
+        raise InvalidOption("Refusal", "status", status, "an error status, 400 to 599")
 
 
 def _headers(refusal: Refusal, attribute: Any, headers: Any) -> None:
@@ -51,7 +51,7 @@ def _headers(refusal: Refusal, attribute: Any, headers: Any) -> None:
                 "Refusal",
                 "headers",
                 pair,
-                'pairs of name and value, on one line each: (("www-authenticate", "Bearer"),)',
+                'pairs of name and value without line breaks: (("www-authenticate", "Bearer"),)',
             )
 
 
@@ -61,14 +61,14 @@ def _text(refusal: Refusal, attribute: Any, value: Any) -> None:
 
 
 class ConnectRefused(ChannelsError):
-    """Raise this in `connect` to refuse a client, which gets HTTP 403 and no reason.
+    """Refusal of a connection, raised in `connect`. The client gets HTTP 403, without the reason.
 
         raise ConnectRefused("no such token")
 
-    With a reason, the `error_handler` of the `Mount`, if there is one, makes the answer.
+    If there is a reason, an `error_handler` of the `Mount` can choose another response.
 
     Attributes:
-        reason: for the `error_handler`, telemetry and logs.
+        reason: the reason, for the `error_handler`, telemetry and logs.
     """
 
     def __init__(self, reason: Any = None) -> None:
@@ -78,17 +78,17 @@ class ConnectRefused(ChannelsError):
 
 @frozen
 class Refusal:
-    """The HTTP answer to a client that may not connect.
+    """The HTTP response to a refused client.
 
         Refusal(401, "your token has expired", headers=(("www-authenticate", "Bearer"),))
 
     Args:
-        status: of HTTP, 400 to 599.
+        status: the HTTP status, 400 to 599.
         body: text. Most clients do not show it, and phoenix.js cannot read it.
-        headers: further headers, as pairs of name and value. Ashtree adds the length and the type of the body.
+        headers: more headers, as pairs of name and value. Ashtree adds the length and the type of the body.
 
     Raises:
-        InvalidOption: the status is not an error status, the body is not text, or a header is not a pair on one line.
+        InvalidOption: the status is not an error status, the body is not text, or a header is malformed.
     """
 
     status: int = field(default=403, validator=_status)
@@ -97,15 +97,15 @@ class Refusal:
 
 
 ErrorHandler: TypeAlias = Callable[[Any, ConnectInfo], Refusal]
-"""A function that makes the answer to a refused client: `handler(reason, connect_info)`."""
+"""A function that builds the response to a refused client: `handler(reason, connect_info)`."""
 
 
 class Socket:
     """Base class of sockets. Subclass it, and mount it in an `Endpoint`.
 
     Attributes:
-        channels: patterns to channel classes, or to `Route`s, which can carry assigns. The first match wins. A pattern
-            is a topic, or a prefix of topics followed by `*`.
+        channels: a dict of patterns to channel classes, or to `Route`s with assigns. A pattern is a topic, or a prefix
+            of topics followed by `*`. The first matching pattern wins.
         assigns: data of the connection. `connect` fills it, and every channel of the connection gets a copy.
         endpoint: the endpoint of the connection.
 
@@ -114,29 +114,31 @@ class Socket:
 
     channels: ClassVar[Mapping[str, type[Channel] | Route]] = {}
     max_channels: ClassVar[int] = 100
-    """The most topics that one connection may join. Phoenix's max_channels_per_transport."""
+    """The number of topics that one connection may join. Phoenix calls it max_channels_per_transport."""
     log: ClassVar[LogLevelName | None] = "info"
-    """The level at which connections are logged; None logs none. Phoenix's `log`."""
+    """The level for log lines about connections; None logs none. Phoenix calls it `log` too."""
 
     assigns: dict[str, Any]
     endpoint: Broadcaster
 
     async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
-        """Decide whether a client may connect, and identify it. The input is untrusted.
+        """Accept or refuse a client, and identify it. The client can send any input.
 
         Args:
-            params: the query parameters of the request, `vsn` among them.
-            connect_info: further facts about the request.
+            params: the query parameters of the request, including `vsn`.
+            connect_info: other facts about the request.
 
         Raises:
-            ConnectRefused: refuses the client. A `TokenError` refuses it too, and is the reason. Any other exception
-                is answered with HTTP 500.
+            ConnectRefused: refuses the client. A `TokenError` also refuses it, and is the reason. After any other
+                exception the client gets HTTP 500.
         """
 
     def id(self) -> str | None:
-        """Return the topic on which a `disconnect` broadcast closes all connections of this user; None for no topic.
+        """Return the topic for `disconnect` broadcasts, or None.
 
-        endpoint.broadcast("user:7", "disconnect", {})
+        This broadcast closes all connections whose id is `user:7`:
+
+            endpoint.broadcast("user:7", "disconnect", {})
         """
         return None
 
@@ -145,9 +147,9 @@ def router_of(socket: type[Socket]) -> Router:
     """Make the routing table of a socket class, and check its callbacks and every channel in it.
 
     Raises:
-        InvalidRoute: a pattern that cannot work.
-        InvalidHandler: Ashtree cannot call a callback or a handler, its source shows a mistake, or a route leads to
-            an object that is not a channel class.
+        InvalidRoute: a pattern is invalid.
+        InvalidHandler: Ashtree cannot call a callback or a handler, its source shows a mistake, or the target of a
+            route is not a channel class.
     """
     check_callback(socket, "connect", socket.connect, ("params", "connect_info"))
     check_callback(socket, "id", socket.id, (), is_async=False)

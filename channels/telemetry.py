@@ -1,8 +1,8 @@
 """The telemetry events of channels, for `runtime.telemetry.attach`.
 
-The names are those of Phoenix's `phoenix.*` events where Phoenix has the event. Durations are in seconds on Trio's
-clock. The metadata of every event has the `endpoint`. Events of PubSub have instead `pubsub`, the `PubSub`, and
-`adapter`, the name of its adapter. Events of presence have instead `presence`, the `Presence`.
+If Phoenix has an event, its name is the same here. Durations are in seconds on Trio's clock. The metadata of every
+event contains `endpoint`. Events of PubSub contain instead `pubsub`, the `PubSub`, and `adapter`, the name of its
+adapter. Events of presence contain instead `presence`, the `Presence`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ __all__ = [
     "CHANNEL_UNHANDLED_INFO",
     "CONNECTION_CLOSED",
     "ENDPOINT_DRAIN",
+    "LONGPOLL_ANSWER_LOST",
     "LONGPOLL_LEFT_OUT",
+    "LONGPOLL_NOT_FORWARDED",
     "LONGPOLL_UNSENDABLE",
     "PAYLOAD_REFUSED",
     "POLLER_OUT_OF_MEMORY",
     "PRESENCE_CALLBACK_FAILED",
+    "PRESENCE_CALLS_REFUSED",
     "PRESENCE_GOSSIP_REFUSED",
     "PRESENCE_NODE_DOWN",
     "PRESENCE_NODE_UP",
+    "PRESENCE_NOT_SENT",
+    "PRESENCE_STARTED",
     "PUBSUB_CONNECTED",
     "PUBSUB_DISCONNECTED",
     "PUBSUB_DROPPED",
@@ -33,6 +38,7 @@ __all__ = [
     "PUBSUB_NODE_DOWN",
     "PUBSUB_NODE_UP",
     "PUBSUB_SHARDS_DIFFER",
+    "PUBSUB_STARTED",
     "PUBSUB_UNDELIVERABLE",
     "SESSION_STARTED",
     "SOCKET_CONNECTED",
@@ -47,128 +53,159 @@ __all__ = [
 ]
 
 SOCKET_CONNECTED: Event = ("phoenix", "socket_connected")
-"""A socket's `connect` has accepted or refused a client. Measures `duration`; about `transport` (websocket or
-longpoll), `params`, `connect_info`, `vsn`, `serializer`, `user_socket` (the class), `socket` (an instance of it),
-`log` (its level), `result` (ok or error), and the `reason` of a refusal: the argument of `ConnectRefused`, the
-`TokenError`, or a text for a request that could not become a WebSocket, which got 400."""
+"""A socket's `connect` accepted or refused a client. Measurements: `duration`. Metadata: `transport` (websocket or
+longpoll), `params`, `connect_info`, `vsn`, `serializer`, `user_socket` (the class), `socket` (an instance of it), `log`
+(its level), `result` (ok or error), and the `reason` of a refusal. The reason is the argument of `ConnectRefused`, the
+`TokenError`, or a text. The text is for an invalid upgrade request, which got 400."""
 
 SOCKET_ORIGIN_REFUSED: Event = ("phoenix", "socket_origin_refused")
-"""A page of an origin that is not allowed asked to connect, and got 403. About `socket`, the class, and `origin`, as
-the browser sent it."""
+"""A web page of a forbidden origin tried to connect, and got 403. Metadata: `socket`, the class, and `origin`, as the
+browser sent it."""
 
 SOCKET_UNSUPPORTED: Event = ("phoenix", "socket_unsupported")
-"""A client asked for an unknown version or subprotocol, or sent an unreadable token. It got 403, without a call of
-`connect`. About `socket`, the class, and `problem`, a text."""
+"""A client asked for an unknown version or subprotocol, or sent an unreadable token. It got 403. The server did not
+call `connect`. Metadata: `socket`, the class, and `problem`, a text."""
 
 SOCKET_SESSION_REFUSED: Event = ("phoenix", "socket_session_refused")
-"""A client sent the cookies of a session without the right CSRF token, so `connect_info.session` is None. About
-`socket`, the class, and `problem`, a text. `connect` may accept the client nevertheless."""
+"""A client sent a session cookie without the right CSRF token, so `connect_info.session` is None. `connect` may still
+accept the client. Metadata: `socket`, the class, and `problem`, a text."""
 
 SOCKET_CONNECT_FAILED: Event = ("phoenix", "socket_connect_failed")
-"""A callback of the application failed, and the client was refused. About `socket`, the class; `callback`, which is
-`connect` or `check_origin`; `exception`, which it raised, or an `InvalidResult`; `status`, of the HTTP answer."""
+"""A callback of the application failed, so the server refused the client. Metadata: `socket`, the class; `callback`,
+such as `connect` or `check_origin`; `exception`, which the callback raised, or an `InvalidResult`; `status`, of the
+HTTP response."""
 
 SOCKET_WITHOUT_CHANNELS: Event = ("phoenix", "socket_without_channels")
-"""An endpoint started with a socket that has no channels, so every join is refused. About `socket`, the class, and
-`place`, its file and line, or None if they are unknown."""
+"""An endpoint started with a socket that has no channels, so the server refuses every join. Metadata: `socket`, the
+class, and `place`, its file and line, or None if they are unknown."""
 
 CHANNEL_JOINED: Event = ("phoenix", "channel_joined")
-"""A join was answered. Measures `duration`; about `channel`, `params`, `result` (ok or error)."""
+"""A channel accepted or refused a join. Measurements: `duration`. Metadata: `channel`, `params`, `result` (ok or
+error)."""
 
 CHANNEL_JOIN_SLOW: Event = ("phoenix", "channel_join_slow")
-"""A join takes longer than the channel's `slow_join`; once for each join. Measures `duration` so far; about
-`channel`, and `stack`, the lines of the stack of the waiting `join`."""
+"""A join takes longer than the channel's `slow_join`. Emitted once for each join. Measurements: `duration` so far.
+Metadata: `channel`, and `stack`, the lines of the stack of the waiting `join`."""
 
 CHANNEL_HANDLED_IN: Event = ("phoenix", "channel_handled_in")
-"""A push was handled and did not crash. Measures `duration`; about `channel`, `event`, `ref`, `params`."""
+"""A channel handled a push without a crash. Measurements: `duration`. Metadata: `channel`, `event`, `ref`, `params`."""
 
 CHANNEL_UNHANDLED_INFO: Event = ("phoenix", "channel_unhandled_info")
-"""A channel without `handle_info` dropped a message of another process. About `channel`, `message`."""
+"""A channel without `handle_info` dropped a message of another process. Metadata: `channel`, `message`."""
 
 PAYLOAD_REFUSED: Event = ("phoenix", "payload_refused")
-"""A payload did not fit the type of its handler, and the client got an error. About `channel`, `event`, and `error`, an
-`InvalidPayload`."""
+"""A payload did not match the type of its handler, and the client got an error. Metadata: `channel`, `event`, and
+`error`, an `InvalidPayload`."""
 
 SOCKET_MALFORMED: Event = ("phoenix", "socket_malformed")
-"""A client sent a malformed message, and is disconnected. About `pid`, `cause`, `code`. Once for each connection."""
+"""A client sent a malformed message, so the server closes the connection. Emitted once for each connection. Metadata:
+`pid`, `cause`, `code`."""
 
 SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
-"""A client reads too slowly, and is disconnected with 1013. Measures `dropped` frames; about `pid`."""
+"""A client reads too slowly, so the server closes the connection with 1013. Measurements: `dropped` frames. Metadata:
+`pid`, `cause`, `code`."""
 
 SOCKET_HELD_BACK: Event = ("phoenix", "socket_held_back")
 """A client sent so much at once that its messages waited for a hundred turns of the scheduler. No message is lost.
-Measures `turns`; about `pid`. Once for each connection."""
+Emitted once for each connection. Measurements: `turns`. Metadata: `pid`."""
 
 SESSION_STARTED: Event = ("phoenix", "session_started")
-"""The session of a client begins; nothing was read from the client yet. About `pid`, and `server`, the `SessionServer`.
-A tool that checks sessions may replace its `session`, its `out`, and the codec of its `link` with wrappers."""
+"""The session of a client begins, before the server reads its first message. Metadata: `pid`, and `server`, the
+`SessionServer`. A tool that checks sessions may replace its `session`, its `out`, and the codec of its `link` with
+wrappers."""
 
 CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
-"""A connection has ended. About `pid`, `code`, `cause`, `topics`."""
+"""A connection has ended. Metadata: `pid`, `code`, `cause`, `topics`."""
 
 ENDPOINT_DRAIN: Event = ("phoenix", "socket_drain")
-"""The drainer closes a batch of connections. Measures `count`, `total`, `index`, `rounds`; about `interval`, the
-seconds until the next batch. All sockets of the endpoint drain together, so there is no `socket`."""
+"""The drainer closes a batch of connections. Measurements: `count`, `total`, `index`, `rounds`. Metadata: `interval`,
+the seconds until the next batch. All sockets of the endpoint drain together, so there is no `socket`."""
 
 LONGPOLL_LEFT_OUT: Event = ("phoenix", "longpoll_left_out")
-"""A polling client posted more than 100 messages at once. The rest is dropped without an error for the client, as in
-Phoenix. Measures `messages`, the number of dropped messages; about `pid`."""
+"""A polling client posted more than 100 messages at once. As in Phoenix, the server drops the rest and tells the client
+nothing. Measurements: `messages`, the number of dropped messages. Metadata: `pid`."""
 
 LONGPOLL_UNSENDABLE: Event = ("phoenix", "longpoll_unsendable")
-"""A binary message was for a polling client, which cannot take one. Its poll got 500, and all waiting messages are
-lost. Measures `messages`; about `pid`."""
+"""A channel sent a binary message to a polling client, which cannot receive one. The client's poll got 500, and all
+waiting messages are lost. Measurements: `messages`. Metadata: `pid`."""
+
+LONGPOLL_NOT_FORWARDED: Event = ("phoenix", "longpoll_not_forwarded")
+"""A request of a polling client reached another node than its session, and this node could not forward or answer it.
+Metadata: `node`, the name of the other node, and `problem`, a text. The client starts again or polls again."""
+
+LONGPOLL_ANSWER_LOST: Event = ("phoenix", "longpoll_answer_lost")
+"""Another node did not confirm in time that it got the messages of a session, so the session ends: its client must not
+miss any. Measures `messages`; about `pid`."""
 
 POLLER_OUT_OF_MEMORY: Event = ("phoenix", "poller_out_of_memory")
-"""There was no memory to read from clients. The poller tries again a tenth of a second later. Measures `reads`, the
-number of postponed reads."""
+"""The server lacked memory to read from clients. The poller tries again a tenth of a second later. Measurements:
+`reads`, the number of postponed reads."""
+
+PUBSUB_STARTED: Event = ("phoenix", "pubsub_started")
+"""An adapter begins an incarnation, before it sends or receives anything. Metadata: `exchange`, its `Exchange`. A tool
+that checks messages may replace its `receiver`, and its functions `message`, `message_to` and `receive`."""
 
 PUBSUB_CONNECTED: Event = ("phoenix", "pubsub_connected")
-"""An adapter has connected to its server, for the first time or again. Measures `attempts`; about `connection`, which
-names the connection, and `server`, its address without a password."""
+"""An adapter has connected to its server, for the first time or again. Measurements: `attempts`. Metadata:
+`connection`, which names the connection, and `server`, its address without a password."""
 
 PUBSUB_DISCONNECTED: Event = ("phoenix", "pubsub_disconnected")
 """An adapter has lost its server, or could not connect. Broadcasts reach only this node until PUBSUB_CONNECTED.
-Measures `delay`, the seconds until the next attempt; about `connection`, `server`, and `problem`, a text."""
+Measurements: `delay`, the seconds until the next attempt. Metadata: `connection`, `server`, and `problem`, a text."""
 
 PUBSUB_DROPPED: Event = ("phoenix", "pubsub_dropped")
-"""An adapter dropped messages of this node for others, because too much was waiting to be sent. Measures `count`; about
-`problem`, a text. Other nodes count the same messages as lost."""
+"""An adapter dropped messages of this node for others, because too much was waiting to be sent. Measurements: `count`;
+about `problem`, a text. Other nodes count the same messages as lost."""
 
 PUBSUB_LOST: Event = ("phoenix", "pubsub_lost")
-"""Messages of another node did not arrive. Measures `count`; about `lost`, a `Lost` with the sender, its incarnation,
-the lane, and the first and last number."""
+"""Messages of another node did not arrive. Measurements: `count`. Metadata: `lost`, a `Lost` with the sender, its
+incarnation, the lane, and the first and last number."""
 
 PUBSUB_MALFORMED: Event = ("phoenix", "pubsub_malformed")
-"""A message from outside was not an envelope, and was dropped. Measures `bytes`; about `lane`, and `problem`, a
-text."""
+"""A message from outside was not an envelope, and was dropped. Measurements: `bytes`. Metadata: `lane`, and `problem`,
+a text."""
 
 PUBSUB_NODE_UP: Event = ("phoenix", "pubsub_node_up")
-"""Another node was heard of for the first time since it started or went silent. About `node`, a `Node`."""
+"""Another node was heard of for the first time since it started or went silent. Metadata: `node`, a `Node`."""
 
 PUBSUB_NODE_DOWN: Event = ("phoenix", "pubsub_node_down")
-"""Another node has stopped or went silent. About `node`, a `Node`, and `reason`, which is goodbye or silent."""
+"""Another node has stopped or went silent. Metadata: `node`, a `Node`, and `reason`, which is goodbye or silent."""
 
 PUBSUB_NAME_TAKEN: Event = ("phoenix", "pubsub_name_taken")
-"""Another node that started later has the name of this node, and repeats this event with each heartbeat. About `node`,
-that other node."""
+"""Another node that started later has the name of this node, and repeats this event with each heartbeat. Metadata:
+`node`, that other node."""
 
 PUBSUB_SHARDS_DIFFER: Event = ("phoenix", "pubsub_shards_differ")
 """Another node spreads its topics over another number of lanes, so the two miss messages of each other. It repeats this
-event with each heartbeat. Measures `shards` and `other_shards`; about `node`."""
+event with each heartbeat. Measurements: `shards` and `other_shards`. Metadata: `node`."""
 
 PUBSUB_UNDELIVERABLE: Event = ("phoenix", "pubsub_undeliverable")
 """The wire format of some clients cannot express a broadcast of another node: raw bytes for a V1 client. The others
-have got it. About `topic`, `event`, and `error`, an `EncodeError`."""
+have got it. Metadata: `topic`, `event`, and `error`, an `EncodeError`."""
+
+PRESENCE_STARTED: Event = ("phoenix", "presence_started")
+"""A presence starts on this node, or its supervisor has started it again. Metadata: `tracking`, its `Tracking`, which
+is the same after a restart, and `limits`, its `Limits`. A tool that checks presences may replace the functions of its
+`roster` by which this node tracks."""
 
 PRESENCE_NODE_UP: Event = ("phoenix", "presence_node_up")
-"""Another node runs: a new one, a new incarnation, or one that was down. About `node`, its name, and `incarnation`."""
+"""Another node runs: a new one, a new incarnation, or one that was down. Metadata: `node`, its name, and
+`incarnation`."""
 
 PRESENCE_NODE_DOWN: Event = ("phoenix", "presence_node_down")
-"""Another node has gone. About `node`, its name; `incarnation`; and `reason`, which is goodbye, silent or forgotten."""
+"""Another node has gone. Metadata: `node`, its name; `incarnation`; and `reason`, which is goodbye, silent or
+forgotten."""
 
 PRESENCE_GOSSIP_REFUSED: Event = ("phoenix", "presence_gossip_refused")
-"""A message of another node about presence was dropped. About `node`, its name, and `problem`, a text."""
+"""A message of another node about presence was dropped. Metadata: `node`, its name, and `problem`, a text."""
+
+PRESENCE_NOT_SENT: Event = ("phoenix", "presence_not_sent")
+"""The adapter did not take a message about presence for other nodes. Measurements: `bytes`. Metadata: `error`, a
+`MessageTooLarge`."""
+
+PRESENCE_CALLS_REFUSED: Event = ("phoenix", "presence_calls_refused")
+"""A client, or another process, makes more calls than `max_calls_per_second`. Metadata: `error`, a `TooManyCalls`."""
 
 PRESENCE_CALLBACK_FAILED: Event = ("phoenix", "presence_callback_failed")
-"""`fetch` or `handle_metas` raised, took too long, or returned an invalid result. After `fetch`, clients do not get the
-diff. About `callback`, `topic`, and `exception`."""
+"""`fetch`, `handle_metas` or `counted` raised, took too long, or returned an invalid result. After `fetch`, clients do
+not get the diff. Metadata: `callback`, `topic`, and `exception`."""

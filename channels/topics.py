@@ -1,8 +1,7 @@
-"""The routing table from topics to channels: patterns in the order of their declaration.
+"""The routing table from topics to channels.
 
-*pure*. A pattern is a whole topic (`room:lobby`) or a beginning followed by a splat (`room:*`).
-The first pattern that matches wins, so write narrow patterns first. As in Phoenix's socket routes, a splat can only be
-the last character.
+*pure*. A pattern is a whole topic (`room:lobby`) or a prefix followed by `*` (`room:*`). The first matching pattern
+wins, so write narrow patterns first. As in Phoenix, the `*` can only be the last character.
 """
 
 from __future__ import annotations
@@ -41,18 +40,18 @@ def _copy(assigns: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @frozen
 class Route:
-    """One line of a routing table: a pattern of topics, and the channel that serves them.
+    """A route: a pattern of topics, and the channel that serves them.
 
         >>> Route("room:*", "RoomChannel").matches("room:lobby")
         True
 
     Args:
-        pattern: a topic, or a beginning of topics followed by `*`. The `*` matches any text, the empty one too.
+        pattern: a topic, or a prefix of topics followed by `*`. The `*` matches any text, including none.
         channel: the channel class that serves these topics.
-        assigns: a join merges these over the assigns of the socket. The route keeps a copy.
+        assigns: data for the channel. They override the assigns of the socket. The route keeps a copy.
 
     Raises:
-        InvalidRoute: the pattern is not a string, or has a `*` anywhere but at its end.
+        InvalidRoute: the pattern is not a string, or has a `*` before its end.
     """
 
     pattern: str = field(validator=_check_pattern)
@@ -60,7 +59,7 @@ class Route:
     assigns: Mapping[str, Any] = field(factory=dict, converter=_copy, hash=False)
 
     def matches(self, topic: str) -> bool:
-        """Return whether the pattern matches a topic. Earlier routes are not considered."""
+        """Return True if the pattern matches a topic. This does not consider other routes."""
         if self.pattern.endswith(_SPLAT):
             return topic.startswith(self.pattern[: -len(_SPLAT)])
         return topic == self.pattern
@@ -77,9 +76,9 @@ class Router:
         >>> router.match("news") is None
         True
 
-    The router tries routes in the given order, and returns the first that matches. It allows a route behind a wider
-    one, as Phoenix does, and never reaches it. A topic that is a whole pattern costs one look-up. Any other costs one
-    comparison for each splat before the match.
+    The router returns the first matching route. It never reaches a route after a wider one, but accepts it, as Phoenix
+    does. A topic that equals a pattern costs one look-up. Any other topic costs one comparison for each `*` pattern
+    before the match.
     """
 
     __slots__ = ("_by_beginning", "_by_topic", "routes")
@@ -92,8 +91,7 @@ class Router:
             pattern = route.pattern
             if pattern.endswith(_SPLAT):
                 self._by_beginning.append((pattern[: -len(_SPLAT)], route))
-            # Left out if an earlier splat matches it: `match` looks up whole topics first, and must keep the order
-            # of declaration.
+            # `match` looks up whole topics first. An earlier prefix must still win.
             elif self.match(pattern) is None:
                 self._by_topic[pattern] = route
 

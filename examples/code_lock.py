@@ -1,7 +1,7 @@
 """A door with a code lock, written as a state machine. Run it with `python -m examples.code_lock`.
 
-The door opens for ten seconds when the right digits are pressed. Who hesitates for five seconds begins anew. Digits
-that are pressed while the door is open are kept for when it is locked again.
+The door opens for ten seconds after the right digits. After a pause of five seconds, you must start again. The lock
+keeps digits that you press while the door is open, and reads them when the door is locked again.
 """
 
 import trio
@@ -26,13 +26,13 @@ from actors import (
 
 @frozen
 class Press:
-    """Somebody pressed a button."""
+    """A press of a button."""
 
     digit: str
 
 
 class CodeLock(StateMachine):
-    """A lock with its code, and the digits pressed so far."""
+    """A lock with a code, and the digits so far."""
 
     async def begin(self, code: str) -> NextState:
         self.code = code
@@ -69,7 +69,7 @@ class CodeLock(StateMachine):
 
 
 async def main() -> None:
-    """Press buttons, wait, and look at the door."""
+    """Press buttons, wait, and print the state of the door."""
     async with open_runtime():
         door = await CodeLock.start_link("123")
         start = trio.current_time()

@@ -1,7 +1,7 @@
-"""The application that conformance recordings and load generators talk to.
+"""The application for conformance recordings and load generators.
 
-`python -m examples.conformance --port 4100` serves it. Every way in which a channel can answer,
-stop or fail has an event of its own, so that a client can ask for it.
+`python -m examples.conformance --port 4100` serves it. Clients choose with an event how the channel answers, stops or
+fails.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from channels.presence import Presence
 
 
 class RoomChannel(Channel):
-    """A room in which a client controls the process that serves it."""
+    """A room whose clients control the processes of their channels."""
 
     async def join(self, topic: str, payload: Any) -> dict[str, Any] | None:
         if topic == "room:deny":

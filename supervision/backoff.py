@@ -10,7 +10,7 @@ from typing import Any, final
 
 from attrs import field, frozen
 
-from supervision._core.numbers import is_number
+from actors.arguments import is_number
 from supervision.errors import BadSupervisorOption
 
 __all__ = ["Backoff", "Delays", "check_backoff"]

@@ -14,11 +14,10 @@ from typing import Any, Literal, Protocol, TypeAlias
 import attrs
 from attrs import field, frozen
 
-from actors.arguments import check_async, describe_coroutine, name_of, place_of
+from actors.arguments import check_async, describe_coroutine, is_number, name_of, place_of
 from actors.errors import NotAsync
 from actors.process import spawn_link
 from actors.refs import Pid
-from supervision._core.numbers import is_number
 from supervision.errors import BadChildSpec
 
 __all__ = [

@@ -15,12 +15,12 @@ from typing import Any, final
 
 import trio
 
+from actors.arguments import is_number
 from actors.exits import ExitReason
 from actors.links import trap_exits
 from actors.refs import Pid
 from actors.servers.results import Stop
 from supervision._core.children import Children, Retried, SupervisorBase, stop_together
-from supervision._core.numbers import is_number
 from supervision._core.requests import ask
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (

@@ -13,8 +13,8 @@ from typing import Generic, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from attrs import frozen
 
+from actors.arguments import is_number
 from actors.exits import ExitReason, is_normal_exit
-from supervision._core.numbers import is_number
 from supervision.child_spec import ChildSpec, RestartType
 from supervision.errors import BadChildSpec, BadSupervisorOption
 

@@ -1,7 +1,7 @@
 """The opening handshake of trio-websocket's client, with a time limit.
 
-`trio_websocket.wrap_client_stream` waits for ever if the connection ends before the server answers. `open_websocket`
-raises an error then.
+If the connection ends before the server answers, `trio_websocket.wrap_client_stream` waits forever, and
+`open_websocket` raises an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trio_websocket import HandshakeError, WebSocketConnection, wrap_client_stre
 __all__ = ["HANDSHAKE_TIMEOUT", "open_websocket"]
 
 HANDSHAKE_TIMEOUT = 10.0
-"""Seconds that a server has to answer the handshake."""
+"""Seconds for the server to answer the handshake."""
 
 
 async def open_websocket(
@@ -29,7 +29,7 @@ async def open_websocket(
     """Open a WebSocket over a stream.
 
     Args:
-        nursery: Runs the task that reads from the stream.
+        nursery: The nursery for the task that reads from the stream.
         stream: A connection to the server.
         host: The `Host` header.
         path: The path of the socket, with its query.
@@ -39,16 +39,16 @@ async def open_websocket(
         HandshakeError: The server did not answer in time, or the connection ended before the answer.
     """
     with trio.move_on_after(timeout) as handshake:
-        # Any, because the annotations of the client ask for a socket, but it works without one.
+        # Any, because the client's annotations require a socket stream, but any stream works.
         noticed: Any = _EndNoticed(stream, handshake.cancel)
         return await wrap_client_stream(nursery, noticed, host, path)
     if noticed.ended:
-        raise HandshakeError(f"the connection to {host} ended before {path} was answered")
+        raise HandshakeError(f"the connection to {host} ended before an answer to {path}")
     raise HandshakeError(f"{host} did not answer {path} within {timeout:g} seconds")
 
 
 class _EndNoticed(trio.abc.Stream):
-    """A wrapper of a stream that calls `at_end` as soon as one direction of the stream has ended."""
+    """A stream that calls `at_end` as soon as one direction has ended."""
 
     def __init__(self, stream: trio.abc.Stream, at_end: Callable[[], None]) -> None:
         self.ended = False

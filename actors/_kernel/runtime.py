@@ -38,9 +38,9 @@ from actors.errors import (
     ProcessKilled,
     RuntimeClosed,
     WrongThread,
+    add_advice,
 )
 from actors.exits import KILL, NORMAL, SHUTDOWN, Crash, ExitReason, Verdict, is_normal_exit, judge
-from actors.instrumentation.advice import add_advice
 from actors.instrumentation.instrument import Instrument
 from actors.instrumentation.telemetry import Telemetry
 from actors.messages import Exit

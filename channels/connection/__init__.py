@@ -1,1 +1,1 @@
-"""One client's connection: the pure session, and the processes that run it."""
+"""Connections of clients: the pure session, and the processes that run it."""

@@ -1,34 +1,32 @@
-"""The process of one joined topic: it runs a `Channel`, writes its frames, and reports its state.
+"""The process of one joined topic, which runs a `Channel`, writes its frames, and reports its state.
 
-It writes to the client's out-buffer itself, so the order of its frames is the order of its actions:
+The process writes to the client's out-buffer itself, so the client gets its frames in the order of its actions:
 
-    join ok        reply, the closes of the memberships that it replaced; then pushes and replies
-    join refused   error reply, those closes; ends with SHUTDOWN
-    superseded     the reply alone, if the topic was joined again before it; ends
-    leave          reply ok, phx_close; then what terminate pushes
-    clean stop     [reply], phx_close; then what terminate pushes
-    other stop     [reply], what terminate pushes; its connection then writes phx_error
-    crash          what terminate pushes; its connection then writes phx_error, or "join crashed"
+    join ok        reply, phx_close of each membership that it replaced; then pushes and replies
+    join refused   error reply, phx_close of each membership that it replaced; ends with SHUTDOWN
+    superseded     only the reply, if the client joined the topic again before it; ends
+    leave          reply ok, phx_close; then the pushes of terminate
+    clean stop     [reply], phx_close; then the pushes of terminate
+    other stop     [reply], the pushes of terminate; then the connection writes phx_error
+    crash          the pushes of terminate; then the connection writes phx_error, or "join crashed"
 
-The process marks an ok in the membership, which saves a message for every join. It tells the connection about the end
-of a membership (`Refused`, `ChannelClosed`), so that the session knows that the topic is free.
+The process marks an accepted join in the membership, which saves a message for every join. It tells the connection
+about the end of a membership (`Refused`, `ChannelClosed`), so that the session frees the topic.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import decimal
 import enum
 import inspect
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any
 
-import attrs
 import msgspec
 import trio
 
@@ -60,17 +58,18 @@ from channels.handlers import method_of
 from channels.messages import Binary, Broadcast, JoinRefused, Message, PushReply
 from channels.payloads import InvalidPayload, refused
 from channels.pubsub.local import Fastlane
+from channels.serializers.json_values import fields_of
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOIN_SLOW, CHANNEL_JOINED
 
 __all__ = ["ChannelServer", "channel_state", "kept_payload", "watch_join"]
 
-# Seconds for a replaced channel to answer its join, if it has not, and to end; then it is killed. Phoenix has the same
-# figure for the end, and no limit for the answer.
+# Seconds for a replaced channel to answer its join and to end. After that, its successor kills it. Phoenix has the same
+# limit for the end, and none for the answer.
 REPLACED_GRACE = 5.0
 
 
 class ChannelServer(GenServer[None]):
-    """The process of one channel. The connection starts it, under the pool of its socket."""
+    """The process of one channel, which the connection starts in the pool of its socket."""
 
     async def init(
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
@@ -85,18 +84,18 @@ class ChannelServer(GenServer[None]):
         self.watching: Ref = monitor(link.connection)
         cls: type[Channel] = membership.route.channel
         channel = self.channel = cls.__new__(cls)
-        # The client chooses the topic, so only its beginning goes into logs.
+        # Cut, because the client chooses the topic, and the label appears in logs.
         set_label(f"{cls.__name__} {membership.topic[:80]!r}")
         self.context = place(channel, link, membership)
         self.table = table_of(cls)
-        # True if the end calls the channel's terminate. As in Phoenix, not if its join raised.
+        # True if the channel's terminate must run. As in Phoenix, it does not run if join raised.
         self.constructed = False
         return Continue(payload)
 
     # Joining
 
     async def handle_continue(self, argument: Any) -> Stop | NoReply | Continue | Within | None:
-        # The first Continue is the join, and comes from init. All others come from the channel.
+        # The first Continue comes from init, for the join. All others come from the channel.
         if self.answered:
             return self._checked(await self.channel.handle_continue(argument), "handle_continue")
         self.answered = True
@@ -104,7 +103,7 @@ class ChannelServer(GenServer[None]):
             await _wait_until_gone(self.replaced)
             self.replaced = ()
         channel, membership = self.channel, self.membership
-        channel.__init__()  # type: ignore[misc]  # here, so that an exception in it is a join that crashed
+        channel.__init__()  # type: ignore[misc]  # here, so that an exception crashes the join
         started = trio.current_time()
         try:
             decode = self.table.decode_join
@@ -121,7 +120,7 @@ class ChannelServer(GenServer[None]):
         self._accept(join_response(type(channel), response))
         self._measure_join(started, "ok", argument)
         if membership.status == "gone":
-            # The client has joined again meanwhile. It has the answer, so this channel ends.
+            # The client has joined again. It now has the answer to this join, so this channel ends.
             send_exit(current_pid(), DUPLICATE_JOIN)
         return None
 
@@ -134,14 +133,14 @@ class ChannelServer(GenServer[None]):
 
     def _accept(self, response: Any) -> None:
         link, membership = self.link, self.membership
-        # Encoded first: if that fails, the join has crashed before anything was promised.
+        # Encoded first. If that fails, the join crashes before it has any effect.
         reply = self._encoded_answer("ok", response)
         if membership.status != "superseded":
             link.pubsub.subscribe(
                 membership.topic, metadata=Fastlane(link.out, link.codec, self.table.intercepts)
             )
         self.constructed = self.context.joined = True
-        # No checkpoint between subscribing and this: the answer is the first frame of the membership.
+        # No checkpoint since `subscribe`, so that the answer is the first frame of the membership.
         membership.accepted()
         self._write_answer(reply)
 
@@ -186,7 +185,7 @@ class ChannelServer(GenServer[None]):
             try:
                 handler = self.table.incoming.get(event)
             except TypeError:
-                # An event that is a JSON array or object cannot even be looked up.
+                # The event is a JSON array or object, which cannot be a dict key.
                 handler = None
             self.context.ref = message.ref
             started = trio.current_time() if self.telemetry.handlers(CHANNEL_HANDLED_IN) else None
@@ -209,7 +208,7 @@ class ChannelServer(GenServer[None]):
                 result = await interceptor(channel, message.payload)
                 return self._checked(result, "handle_out", message.event)
         if type(message) is Down and message.ref is self.watching:
-            # NOPROC: the connection was gone before the first step of this process.
+            # NOPROC means that the connection ended before the first step of this process.
             reason = message.reason
             gone = reason is NORMAL or reason is NOPROC
             return Stop(Shutdown("closed") if gone else reason)
@@ -235,7 +234,7 @@ class ChannelServer(GenServer[None]):
             await self.channel.terminate(reason)
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
-        """Show the channel, filtered by the endpoint's `filter_parameters`."""
+        """Show the state of the channel, filtered by the endpoint's `filter_parameters`."""
         message, rule = status.message, self.link.endpoint.filter_parameters
         if isinstance(message, Continue) and not self.constructed:
             status.message = message = self.membership.join_message(message.argument)
@@ -303,7 +302,7 @@ class ChannelServer(GenServer[None]):
     def _close(self) -> None:
         link, membership = self.link, self.membership
         if not membership.ended and membership.status != "gone":
-            # Encoded first: if that fails, the connection must see a crash.
+            # Encoded first. If that fails, the connection must see a crash.
             frame = link.codec.close(membership.join_ref, membership.topic)
             membership.ended = True
             link.out.put(frame)
@@ -339,7 +338,7 @@ class ChannelServer(GenServer[None]):
 
 
 async def _wait_until_gone(pids: tuple[Pid, ...]) -> None:
-    """Wait for the channels that this one replaces. They have been told to end; kill those that do not in time."""
+    """Wait for the end of the channels that this one replaces. Kill those that take too long."""
     deadline = trio.current_time() + REPLACED_GRACE
     for pid in pids:
         ref = monitor(pid)
@@ -351,13 +350,13 @@ async def _wait_until_gone(pids: tuple[Pid, ...]) -> None:
             await receive(is_down, timeout=max(0.0, deadline - trio.current_time()))
         except trio.TooSlowError:
             kill(pid)
-            # No limit: the runtime declares a killed process dead after kill_grace at the latest.
+            # Without a limit, because the runtime declares a killed process dead after kill_grace.
             await receive(is_down)
 
 
-# Reports: the state of a channel in crash reports and `sys.get_status`, and joins that take too long. The endpoint's
-# `filter_parameters` filters the state. An object of an unknown class is shown by the name of its class alone, because
-# its content cannot be filtered.
+# Reports: the state of a channel for crash reports and `sys.get_status`, and slow joins. The endpoint's
+# `filter_parameters` filters the state. For an object of an unknown class, a report shows only the name of the class,
+# because no filter can look inside.
 
 _PLAIN = (
     bool,
@@ -373,11 +372,11 @@ _PLAIN = (
     Pid,
     Ref,
 )
-# The most items of one container, and the deepest nesting: people read these reports.
+# Limits on the items of a container and on nesting, because people read these reports.
 _MOST = 50
 _DEEPEST = 8
 
-# A client chooses the payload of its join, and it is kept for as long as the channel lives. So it must be small.
+# Limits on the payload of a join, because the client chooses it, and the process keeps it until it ends.
 _KEPT_VALUES = 100
 _KEPT_CHARACTERS = 2_000
 
@@ -388,9 +387,9 @@ def channel_state(channel: Channel, payload: Any, rule: FilterRule) -> dict[str,
     """Describe a channel for a report.
 
     Args:
-        channel: the channel, as it is now.
-        payload: what its client joined with, as `kept_payload` returned it.
-        rule: of the endpoint.
+        channel: the channel.
+        payload: the payload of the join, from `kept_payload`.
+        rule: the filter rule of the endpoint.
     """
     attributes = {name: each for name, each in vars(channel).items() if name not in _MACHINERY}
     return {
@@ -402,11 +401,11 @@ def channel_state(channel: Channel, payload: Any, rule: FilterRule) -> dict[str,
 
 
 def kept_payload(payload: Any) -> Any:
-    """Return a join's payload if it is small, to keep it for reports."""
+    """Return the payload of a join for later reports, or a note if it is too large to keep."""
     if not payload and isinstance(payload, dict):
-        # Most joins send an empty object, and None takes no memory.
+        # Most joins send an empty object. None needs no memory.
         return None
-    return payload if _is_small(payload) else "<too large to be kept>"
+    return payload if _is_small(payload) else "<too large to keep>"
 
 
 def _is_small(payload: Any) -> bool:
@@ -444,35 +443,24 @@ def _showable(value: Any, depth: int = 0) -> Any:
         return {key: _showable(each, depth + 1) for key, each in pairs}
     if isinstance(value, list | tuple | AbstractSet):
         return [_showable(each, depth + 1) for each in islice(value, _MOST)]
-    names = list(_fields(value))
+    names = () if isinstance(value, type) else fields_of(value)
     if names:
         return {name: _showable(getattr(value, name, None), depth + 1) for name in names}
     return f"<{type(value).__qualname__}>"
-
-
-def _fields(value: Any) -> Iterator[str]:
-    if isinstance(value, type):
-        return
-    if isinstance(value, msgspec.Struct):
-        yield from value.__struct_fields__
-    elif attrs.has(type(value)):
-        yield from (each.name for each in attrs.fields(type(value)))
-    elif dataclasses.is_dataclass(value):
-        yield from (each.name for each in dataclasses.fields(value))
 
 
 # Slow joins
 
 
 def watch_join(channel: Channel, count: Callable[[tuple[str, ...]], None]) -> TimerRef | None:
-    """Start a timer that reports, once, a join of the current task that takes longer than `channel.slow_join`.
+    """Start a timer that reports the current task's join if it takes longer than `channel.slow_join`.
 
     Args:
-        channel: the channel that is about to join.
-        count: counts the report.
+        channel: the channel.
+        count: the function that counts the report.
 
     Returns:
-        The timer, for `runtime.timers.forget` when the join is over; None if `slow_join` is None.
+        The timer, to pass to `runtime.timers.forget` after the join; None if `slow_join` is None.
     """
     seconds = channel.slow_join
     if seconds is None:

@@ -1,25 +1,24 @@
-"""The process of one connection: it reads bytes, and carries out the effects of its session.
+"""The process of one connection, which reads bytes and carries out the effects of its session.
 
     transport ── bytes, OSError, Signal ──▶ Connection ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
                                                ▲
     channels ── Refused, ChannelClosed, Down ──┘
 
-It is an ordinary server: the bytes of its client are messages like any other. First it reads the head of the first
-request (`channels.upgrade`). Then it answers the request, hands the connection to the HTTP server, or becomes a
-WebSocket and serves frames until one side closes. It is linked to its supervisor alone; it monitors its channels, and
-they monitor it.
+The process is a GenServer. The bytes of its client arrive as messages. First the process reads the head of the first
+request (`channels.upgrade`). Then it does one of three things: answer the request, hand the connection to the HTTP
+server, or serve a WebSocket until one side closes.
 
 Close codes:
 
 | code | reason |
 |---|---|
-| 1000 | the client has closed |
-| 1001 | `disconnect` was broadcast |
-| 1002, 1007, 1008, 1009 | the client breaks the rules of WebSockets |
-| 1002 | nothing was heard for the timeout; phoenix.js would not reconnect on 1000 |
-| 1011 | the client breaks the rules of the protocol |
+| 1000 | the client closed |
+| 1001 | the application broadcast `disconnect` |
+| 1002, 1007, 1008, 1009 | the client violated the WebSocket protocol |
+| 1002 | the client was silent for the timeout; phoenix.js would not reconnect on 1000 |
+| 1011 | the client violated the Phoenix protocol |
 | 1012 | the server drains |
-| 1013 | the client reads too slowly, or a channel was too far behind for the timeout |
+| 1013 | the client reads too slowly, or a channel had too many waiting messages for the timeout |
 """
 
 from __future__ import annotations
@@ -58,18 +57,18 @@ from channels.wire.websocket import (
 
 __all__ = ["Connection"]
 
-# Seconds for the peer to finish the close handshake; then the connection is cut.
+# Seconds for the peer to finish the close handshake. After that, the server cuts the connection.
 CLOSE_GRACE = 5.0
-# Bytes that may wait in the mailbox of a busy connection. Beyond that, its socket is not read.
+# Bytes that may wait in the mailbox of a connection. If more wait, the transport stops reading.
 UNREAD_LIMIT = 512 * 1024
 # The same for compressed data, which may inflate to a thousand times its size.
 UNREAD_COMPRESSED_LIMIT = 64 * 1024
-# Frames of one read that cost nothing, and the number of further frames that make one piece of work.
+# The first frames of a read are free. Each group of further frames is one piece of work.
 FREE_FRAMES = 8
 FRAMES = 64
-# A byte of a message that has arrived whole costs a quarter of a decoded byte, as a shift.
+# Unmasking and checking a byte costs a quarter of decoding it. This is a shift.
 HELD_COST_SHIFT = COST_SHIFT + 2
-# Bytes of incomplete messages: the limit of all connections together, and the share that each may have in any case.
+# Bytes of incomplete messages: the limit for all connections together, and the share that each always has.
 HELD_LIMIT = 256 * 1024 * 1024
 HELD_SHARE = 64 * 1024
 
@@ -83,7 +82,7 @@ class _CloseLimit:
 
 
 class Connection(SessionServer):
-    """The process of one accepted connection. It is temporary: the client reconnects."""
+    """The process of one accepted connection."""
 
     async def init(self, services: Services, source: ByteStream) -> Continue:
         self._set_up(services)
@@ -105,7 +104,7 @@ class Connection(SessionServer):
         try:
             transport = self.services.transports.attach(source, self._tell)
         except OSError:
-            # The peer was gone before its request was answered.
+            # The peer closed before the answer to its request.
             return Stop(NORMAL)
         forget()
         self.transport = transport
@@ -132,7 +131,7 @@ class Connection(SessionServer):
     # Input
 
     def _tell(self, event: Event) -> None:
-        """Turn an event of the transport into a message. The transport calls this in other tasks."""
+        """Send an event of the transport to this process. The transport calls this in other tasks."""
         if type(event) is bytes:
             self.unread += len(event)
             if self.unread > self.unread_limit:
@@ -143,7 +142,7 @@ class Connection(SessionServer):
         self.transport.pause()
 
     def _read_again(self) -> None:
-        # The pause was ours, so it does not count as silence of the client.
+        # The server paused reading, so the client was not silent.
         self.last_heard = trio.current_time()
         self.transport.resume()
 
@@ -158,7 +157,7 @@ class Connection(SessionServer):
             if self.paused:
                 self._read_on()
             if self.unread > 0 and stop is None:
-                # More was read while this one waited. The free allowance is for one turn.
+                # More bytes wait. Free frames are an allowance for one turn, so end this turn.
                 await trio.lowlevel.checkpoint()
             return stop
         if kind is _IdleCheck:
@@ -175,7 +174,7 @@ class Connection(SessionServer):
 
     async def _receive(self, data: bytes) -> Stop | None:
         if not data:
-            # The peer has closed without a close frame, and reads nothing more.
+            # The peer closed without a close frame, and reads no more.
             self.closing = self.closing or CLOSED
             return self._ended()
         self.last_heard = trio.current_time()
@@ -184,7 +183,7 @@ class Connection(SessionServer):
         if self.turns:
             self._begin_work()
         if held > LIGHT and protocol.completes(len(data)):
-            # Unmasking a long message and checking its UTF-8 is one step too.
+            # Nothing can interrupt the unmasking and the UTF-8 check of a long message.
             await self._take_turn(held >> HELD_COST_SHIFT)
         await self._take_events(protocol.receive(data, FREE_FRAMES))
         while protocol.has_more:
@@ -216,7 +215,9 @@ class Connection(SessionServer):
         if self.held > HELD_SHARE and self.services.counters.held > HELD_LIMIT:
             self.services.count(("websocket", "too_much_held"))
             self._close(
-                TRY_AGAIN_LATER, CLOSED, "incomplete messages of all clients take too much memory"
+                TRY_AGAIN_LATER,
+                CLOSED,
+                "the incomplete messages of all clients use too much memory",
             )
 
     def _hold(self, size: int) -> None:
@@ -225,9 +226,11 @@ class Connection(SessionServer):
 
     def _peer_closed(self, event: PeerClosed) -> None:
         if not event.by_peer:
-            self._report(SOCKET_MALFORMED, f"a broken WebSocket frame: {event.reason}", event.code)
+            self._report(
+                SOCKET_MALFORMED, f"a malformed WebSocket frame: {event.reason}", event.code
+            )
         if self.closing is None:
-            cause = "the client closed" if event.by_peer else "a broken WebSocket frame"
+            cause = "the client closed" if event.by_peer else "a malformed WebSocket frame"
             self._note_end(event.code, CLOSED, cause)
             self._finish(event.frame)
 
@@ -236,10 +239,14 @@ class Connection(SessionServer):
         if silence < self.mount.timeout:
             send_after(self.pid, _IdleCheck(), self.mount.timeout - silence)
         elif self.paused:
-            # Nobody reads the client, so it may be alive; but then its heartbeats get no answer.
-            self._close(TRY_AGAIN_LATER, CLOSED, f"a channel was too far behind for {silence:g} s")
+            # The client may be alive. But the server does not read, so its heartbeats get no reply.
+            self._close(
+                TRY_AGAIN_LATER,
+                CLOSED,
+                f"a channel had too many waiting messages for {silence:g} s",
+            )
         else:
-            self._close(PROTOCOL_ERROR, INACTIVE, f"nothing was heard for {silence:g} s")
+            self._close(PROTOCOL_ERROR, INACTIVE, f"the client was silent for {silence:g} s")
 
     # The end
 
@@ -254,6 +261,6 @@ class Connection(SessionServer):
 
 
 def _abandon(source: ByteStream) -> None:
-    """Close a socket that no transport took over. A Trio stream closes with the task that serves it."""
+    """Close a socket that no transport took over. A Trio stream closes with its task."""
     if isinstance(source, socket.socket):
         source.close()

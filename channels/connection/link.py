@@ -1,4 +1,4 @@
-"""The link between a connection and its channels: a shared record, and the messages between their processes."""
+"""The shared record of a connection and its channels, and the messages between their processes."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = [
 ]
 
 DUPLICATE_JOIN = Shutdown("duplicate_join")
-"""The exit reason of a channel whose topic its client has joined again."""
+"""The exit reason of a channel if its client joins the topic again."""
 
 READ_ON_AT = 512
-"""Waiting messages at which a channel lets its connection read again. Above zero, so that the channel stays busy."""
+"""The number of waiting messages at which the connection reads again. Above 0, so that the channel stays busy."""
 
 
 class Broadcaster(Protocol):
-    """An endpoint, as sockets and channels see it."""
+    """The part of an endpoint that sockets and channels use."""
 
     pubsub: PubSub
     filter_parameters: FilterRule
@@ -48,7 +48,7 @@ class Broadcaster(Protocol):
 
 
 class Link:
-    """The parts that all channels of one connection share: its process, its out-buffer, and its socket's assigns."""
+    """The process, the out-buffer and the assigns of a connection, which all its channels share."""
 
     __slots__ = ("assigns", "codec", "connection", "count", "endpoint", "out", "pubsub", "runtime")
 
@@ -81,7 +81,7 @@ class Link:
 
 
 class Refused:
-    """Tells the connection that the channel has refused the join and ends."""
+    """A channel's message to its connection: I have refused the join and end."""
 
     __slots__ = ("membership",)
 
@@ -90,7 +90,7 @@ class Refused:
 
 
 class ChannelClosed:
-    """Tells the connection that the channel has written phx_close and ends."""
+    """A channel's message to its connection: I have written phx_close and end."""
 
     __slots__ = ("membership",)
 
@@ -99,13 +99,13 @@ class ChannelClosed:
 
 
 class ReadOn:
-    """Tells the connection that the channel has handled most of the messages that waited."""
+    """A channel's message to its connection: few messages wait for me."""
 
     __slots__ = ()
 
 
 class Gone:
-    """Tells a channel that its connection closes."""
+    """A connection's message to its channel: the connection closes."""
 
     __slots__ = ("reason",)
 

@@ -1,6 +1,6 @@
-"""The state machine of a connection: the meaning of each frame, given the joined topics.
+"""The state machine of a connection, which decides the effects of each frame.
 
-*pure*: no I/O, no clock, no tasks, and no exception for anything that a client can send.
+*pure*: no I/O, no clock, no tasks, and no exception for any input from a client.
 
     bytes ──receive──▶ ┌─────────┐ ──▶ Start, Deliver   (to the channels' processes)
                        │ Session │
@@ -11,17 +11,17 @@
                        │ Membership │ ◀── accepted, ended, take_closes (by the channel's process)
                        └────────────┘ ◀── process, waiting            (by the connection's process)
 
-The channel's process writes its own frames, so they keep the order of its actions: the answer to its join with the
-closes behind it, pushes, replies, and phx_close after a leave or a clean stop. The session writes all other frames:
-heartbeats, answers about topics that are not joined, and the final frame of a channel that crashed.
+The channel's process writes its own frames, so they keep the order of its actions. These are the answer to its join
+with the closes after it, pushes, replies, and phx_close after a leave or a clean stop. The session writes all other
+frames: heartbeats, answers about topics that are not joined, and the final frame of a crashed channel.
 
 The channel marks an accepted join in the membership. It reports a refused join and a phx_close to the connection
-(`refused`, `closed`). The connection's monitor reports the end of the process (`exited`), which comes last. The session
-ignores reports about a membership that was replaced, with one exception: every join gets an answer.
+(`refused`, `closed`). The connection's monitor reports the end of the process last (`exited`). The session ignores
+reports about a replaced membership, except that every join gets an answer.
 
-Behaviour after Phoenix.Socket 1.8.12, recorded on the wire, with one difference: the channel's own process answers the
-join. Other topics and heartbeats go on meanwhile. A membership counts for its topic and for `max_channels` from the
-join message on.
+Source: Phoenix.Socket 1.8.12, recorded on the wire. There is one difference: the channel's own process answers the
+join, so other topics and heartbeats do not wait. A membership counts for its topic and for `max_channels` from its join
+message on.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ __all__ = [
     "Status",
 ]
 
-# The longest ref, in characters. Every frame of a membership repeats its join_ref, so a long one would cost much for a
-# client that sends little. A message that is shorter as a whole needs no check.
+# The longest ref, in characters. Every frame of a membership repeats its join_ref, so a long one would cost the server
+# much more than the client. A message that is shorter than this needs no check.
 _MAX_REF = 4096
 
 _INVALID_DATA = 1007
@@ -59,17 +59,16 @@ _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
 Status: TypeAlias = Literal["joining", "superseded", "joined", "leaving", "gone"]
-"""The states of a membership. `gone` is the final one, and can follow any other."""
+"""The state of a membership. `gone` is the final state, and can follow any other."""
 
 
 class Membership:
     """One client's membership in one topic, from its join message until its channel is gone.
 
-    Three parties share this record: the session, the connection's process and the channel's process. A message for
-    each change would cost every join two more messages. Worse, a client may join again right after the last frame of a
-    membership, before a message about that frame is handled. So the party that writes a frame changes the record in
-    the same step. That is safe because all three run in one thread and pass no checkpoint in between. Each field has
-    one writer:
+    Three parties share this record: the session, the connection's process and the channel's process. The party that
+    writes a frame changes the record in the same step. Messages would cost every join two more messages. They would
+    also be too late: a client may join again right after the last frame of a membership. Sharing is safe, because all
+    three run in one thread, without a checkpoint between the frame and the change. Each field has one writer:
 
     | field | writer |
     |---|---|
@@ -78,24 +77,22 @@ class Membership:
     | `ended`, and `waiting` downwards | the channel; the connection through `Gone` |
     | closes | the session adds them; the party that answers the join takes them |
 
-    Memberships compare by identity: after a second join of a topic there are two with equal fields, and only one is
-    current.
+    Memberships compare by identity, because a second join of a topic can make one with equal fields.
 
     Attributes:
         topic: the topic.
-        route: the line of the routing table that matched.
-        join_ref: as the client sent it, None included. Later messages carry it or None. The frames that end the
-            membership carry it.
-        ref: the ref of the join message, for the reply to it.
-        channel_ref: the join_ref of the channel's own pushes and replies: `join_ref`, or `ref` where that is None or
-            False.
-        status: `joining`; `superseded`, when the topic was joined again before the answer to this join, so that this
-            answer is the only frame still to come; `joined`; `leaving`, when the channel has got a leave; or `gone`,
-            when nothing may be written any more.
-        process: the channel's process; None until there is one.
-        ended: whether the last frame is written: the refusal of the join, or phx_close.
-        waiting: messages that the channel has not begun to handle. The connection stops reading when there are too
-            many. Long messages count several times, see `load`.
+        route: the matching route.
+        join_ref: the join_ref of the join message, which may be None. Later messages of the client contain it or None.
+            The last frame of the membership contains it.
+        ref: the ref of the join message, for its reply.
+        channel_ref: the join_ref of the channel's pushes and replies. It is `join_ref`, or `ref` if `join_ref` is None
+            or False.
+        status: `joining`; `superseded` if the client joined the topic again before the answer to this join, which is
+            then the last frame; `joined`; `leaving` if the client sent a leave; `gone` after the last frame.
+        process: the channel's process; None before it starts.
+        ended: True after the refusal of the join, or after phx_close.
+        waiting: messages that the channel has not begun to handle. The connection stops reading if there are too many.
+            Long messages count several times, see `load`.
     """
 
     __slots__ = (
@@ -118,7 +115,7 @@ class Membership:
         self.topic: str = message.topic
         self.join_ref = message.join_ref
         self.ref = message.ref
-        # `join_ref || ref` in Elixir, where false counts as nil does.
+        # As `join_ref || ref` in Elixir, which treats false like nil.
         absent = message.join_ref is None or message.join_ref is False
         self.channel_ref = message.ref if absent else message.join_ref
         self.route = route
@@ -141,31 +138,31 @@ class Membership:
     def load(self, message: Message, weight: int) -> None:
         """Count a waiting message `weight` times."""
         self.waiting += weight
-        # By identity: two equal messages are two. The mailbox keeps the message alive, so its id is not reused.
+        # By id, because equal messages count separately. The mailbox keeps the message alive, so its id stays unique.
         self._loads[id(message)] = weight
 
     def unload(self, message: Message) -> int:
-        """Uncount a message, and return the earlier count."""
+        """Stop counting a message, and return the count before that."""
         before = self.waiting
         self.waiting -= self._loads.pop(id(message), 1) if self._loads else 1
         return before
 
     def supersede(self, successor: Membership, close: bytes) -> None:
-        """Note that the topic was joined again before this join was answered.
+        """Note that the client joined the topic again before the answer to this join.
 
         Args:
             successor: the membership of the later join.
-            close: the phx_close of this membership, to be written if its join is answered with ok.
+            close: the phx_close of this membership, for the case that the channel accepts its join.
         """
         self.status = "superseded"
         self._successor = successor
         self._close = close
 
     def accepted(self) -> None:
-        """Note that the ok to the join is written. Call this in the step that writes it.
+        """Note an accepted join. Call this in the step that writes the reply.
 
-        A superseded membership ends with its ok. Its phx_close goes behind the answer to the latest join of the topic,
-        or behind this answer if the latest join has ended already.
+        A superseded membership ends with its reply. Its phx_close follows the answer to the latest join of the topic.
+        If the latest membership has ended already, phx_close follows this reply.
         """
         if self.status == "joining":
             self.status = "joined"
@@ -177,10 +174,9 @@ class Membership:
             (self if latest.status == "gone" else latest).add_closes([self._close])
 
     def take_closes(self) -> list[bytes]:
-        """Hand over, once, the phx_close frames of the memberships that this one replaced.
+        """Return the phx_close frames of the memberships that this one replaced. A second call returns none.
 
-        The party that answers the join (ok, refused or crashed) writes them right behind the answer: the client gets
-        the new answer first and the old close after it, as with Phoenix.
+        The party that answers the join writes them right after the answer. Phoenix has the same order.
         """
         closes = self._closes
         if closes is None:
@@ -189,24 +185,23 @@ class Membership:
         return closes
 
     def add_closes(self, frames: list[bytes]) -> None:
-        """Add frames behind the ones that wait already."""
+        """Add phx_close frames for `take_closes`."""
         if frames:
             self._closes = [*(self._closes or ()), *frames]
 
 
-# Every frame that arrives makes effects. msgspec builds structs in C, in a third of the time of a class with slots.
-# Effects are short-lived, so the garbage collector does not track them.
+# Effects are structs for speed, because every frame makes some. msgspec builds a struct in a third of the time of a
+# class with slots. Effects are short-lived, so they need no garbage collection.
 
 
 class Start(msgspec.Struct, gc=False):
     """Start the channel of a membership, which then answers the join.
 
     Attributes:
-        membership: new, current, and `joining`.
+        membership: the new membership, with the status `joining`.
         message: the join, with the payload for the channel's `join`.
-        replaced: the earlier membership of the topic. Its channel has to end with `Shutdown("duplicate_join")`: now,
-            or when it has answered its join if it is superseded. None if there is none, or if its channel has written
-            its last frame.
+        replaced: the earlier membership of the topic, whose channel must end with `Shutdown("duplicate_join")`. A
+            superseded one ends after it has answered its join. None if no channel needs to end.
     """
 
     membership: Membership
@@ -215,24 +210,24 @@ class Start(msgspec.Struct, gc=False):
 
 
 class Deliver(msgspec.Struct, gc=False):
-    """Hand a message to the channel of a membership. A leave is one."""
+    """Pass a message to the channel of a membership. The message can be a leave."""
 
     membership: Membership
     message: Message
 
 
 class Send(msgspec.Struct, gc=False):
-    """Write a ready-made frame to the client."""
+    """Write an encoded frame to the client."""
 
     frame: bytes
 
 
 class Close(msgspec.Struct, gc=False):
-    """Close the connection; its session gets nothing more.
+    """Close the connection. The session must get no more frames.
 
     Attributes:
-        code: of the WebSocket close frame.
-        reason: of the same frame; empty, as in Phoenix, because the client need not learn details.
+        code: the code for the WebSocket close frame.
+        reason: the reason for the close frame. It is empty, as in Phoenix, to give no details away.
         cause: one sentence for the log.
     """
 
@@ -246,7 +241,7 @@ Effect: TypeAlias = Start | Deliver | Send | Close
 
 
 class Session:
-    """The topics that one connection has joined, and the rules for its frames.
+    """The joined topics of one connection, and the rules for its frames.
 
         >>> from channels.serializers.serializer import Codec
         >>> from channels.serializers.v2 import V2
@@ -263,9 +258,8 @@ class Session:
 
     Args:
         codec: the client's wire format, with the framing of its transport.
-        route: returns the route for a topic, None if there is none. It gets strings only, and must always return the
-            same route for a topic.
-        max_channels: how many topics may be joined at once.
+        route: a function from a topic to its route, or to None. It must always return the same route for a topic.
+        max_channels: the number of topics that the client may join at a time.
     """
 
     __slots__ = ("_decode", "_memberships", "_route", "codec", "max_channels")
@@ -285,21 +279,21 @@ class Session:
 
     @property
     def memberships(self) -> tuple[Membership, ...]:
-        """The topics that are joined or being joined, in the order of the joins."""
+        """The memberships that are not gone, in the order of the joins."""
         return tuple(self._memberships.values())
 
-    # Bytes in.
+    # Bytes from the client
 
     def receive(self, data: bytes, *, binary: bool) -> list[Effect]:
-        """Take one WebSocket message, and return the effects to carry out. Never raises.
+        """Return the effects of a message from the client. Never raises.
 
         Args:
-            data: the whole message. Text need not have been checked for UTF-8.
-            binary: whether it came as a binary message.
+            data: the whole message. Text may be invalid UTF-8.
+            binary: True for a binary WebSocket message.
 
         Returns:
-            The effects, in order. An empty list for a message with the join_ref of an earlier join, which is dropped.
-            One `Close` for a message that is malformed: 1007 for text that is not UTF-8, 1011 for the rest.
+            The effects, in order. A message with the join_ref of an earlier join has no effects. A malformed message
+            has one `Close`: 1007 for text that is not UTF-8, else 1011.
         """
         try:
             message = self._decode(data, binary=binary)
@@ -311,9 +305,9 @@ class Session:
         try:
             membership = self._memberships.get(message.topic)
         except TypeError:
-            # A topic that is a JSON array or object cannot even be looked up.
+            # The topic is a JSON array or object, which cannot be a dict key.
             membership = None
-        # Messages to joined topics come first: they are the most frequent.
+        # Most messages are for joined topics.
         if membership is None:
             return self._receive_unjoined(message)
         event = message.event
@@ -358,33 +352,34 @@ class Session:
             except EncodeError as error:
                 return [_unwritable(error)]
             if old.status == "joining":
-                # Every join is answered, as in Phoenix, so this one is closed only if the answer is ok.
+                # As in Phoenix, every join gets an answer. Only an accepted one also gets a phx_close.
                 old.supersede(new, close)
             else:
                 old.status = "gone"
                 closes.append(close)
-        # The new membership takes the slot of the old one, so there is no limit to check.
+        # The new membership replaces the old one, so the number of topics stays the same.
         self._memberships[old.topic] = new
         new.add_closes(closes)
         return [Start(new, message, None if old.ended else old)]
 
-    # Reports about channels in.
+    # Reports about channels
 
     def refused(self, membership: Membership) -> None:
-        """Free the topic: the channel has written its refusal of the join."""
+        """Free a topic whose channel has refused the join."""
         self._forget(membership)
 
     def closed(self, membership: Membership) -> None:
-        """Free the topic: the channel has written its phx_close."""
+        """Free a topic whose channel has written phx_close."""
         self._forget(membership)
 
     def exited(self, membership: Membership) -> list[Effect]:
-        """Handle the end of a channel's process, or a process that could not be started.
+        """Handle the end of a channel's process, or a failure to start it.
+
+        The exit reason does not matter, because a channel that ends in order has written its last frame.
 
         Returns:
-            The frames that the client has yet to get: `join crashed` if the join has no answer, else phx_error. The
-            exit reason does not matter, because a channel that ends in order has written its last frame before.
-            Nothing for such a channel, and nothing for a membership that was joined and then replaced.
+            The remaining frames for the client: `join crashed` if the join has no answer, else phx_error. There are
+            none if the channel has written its last frame, or if another membership has replaced a joined one.
         """
         status = membership.status
         if not self._forget(membership) or membership.ended:
@@ -400,7 +395,7 @@ class Session:
         return effects
 
     def _forget(self, membership: Membership) -> bool:
-        """Mark a membership as gone and free its topic. Return False if it was gone already."""
+        """Mark a membership as gone and free its topic. Return False if it is gone already."""
         if membership.status == "gone":
             return False
         if membership.status != "superseded":
@@ -408,7 +403,7 @@ class Session:
         membership.status = "gone"
         return True
 
-    # Frames out.
+    # Frames to the client
 
     def _crashed_join(self, membership: Membership) -> list[Effect]:
         frame = self.codec.reply(
@@ -448,19 +443,19 @@ def _is_long(ref: Any) -> bool:
     try:
         return ref is not None and len(_canonical(ref)) > _MAX_REF
     except RecursionError:
-        # Nested too deeply to be encoded, so no answer can repeat it.
+        # Too deeply nested to encode, so no answer can repeat it.
         return True
 
 
 def _unwritable(error: EncodeError) -> Close:
-    """Close a client whose refs or topics are nested too deeply to be encoded, though they could be decoded."""
+    """Return the close for a client whose refs or topics are too deeply nested to encode."""
     return Close(_INTERNAL_ERROR, "", str(error))
 
 
 def _same_json(one: Any, other: Any) -> bool:
-    """Compare two refs as JSON: in Python 1 equals 1.0 and true, on the wire it does not."""
+    """Compare two refs as JSON. In Python 1 equals 1.0 and True; in JSON it does not."""
     try:
         return _canonical(one) == _canonical(other)
     except RecursionError:
-        # Nested too deeply to be encoded.
+        # Too deeply nested to encode.
         return False

@@ -1,11 +1,11 @@
-"""The process of a client, whatever its transport: it runs a `Session` and carries out the effects.
+"""The process of a client of any transport, which runs a `Session` and carries out its effects.
 
     transport ── frames ──▶ SessionServer ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
                                  ▲
     channels ── Refused, ChannelClosed, Down, ReadOn
 
-Subclasses deliver the frames. They also define how to stop reading from the client, and how to close. The process is
-linked to its supervisor alone; it monitors its channels, and they monitor it.
+Subclasses deliver the frames, stop and resume reading from the client, and close it. The process has a link only to its
+supervisor. The process and its channels monitor each other.
 """
 
 from __future__ import annotations
@@ -61,19 +61,19 @@ __all__ = [
     "SessionServer",
 ]
 
-# Messages that can wait for one channel. Beyond it, the server does not read from the client until the channel has
+# Messages that can wait for one channel. At the limit, the server stops reading from the client until the channel has
 # handled most. Messages already read still arrive, so the limit is not exact. Phoenix has no limit.
 WAITING_LIMIT = 1024
-# Long messages count several times: once more for each 8 KiB, as a shift.
+# A long message counts once more for each 8 KiB. This is a shift.
 HEAVY_SHIFT = 13
-# Joins of one topic that can wait for the answer to an earlier join. Each join beyond the limit replaces the last one,
-# which gets the reply "join crashed". phoenix.js sends one at a time.
+# Joins of one topic that can wait for the answer to an earlier join. At the limit, a new join replaces the last one,
+# which gets the reply "join crashed". phoenix.js sends one join at a time.
 UNDECIDED_LIMIT = 8
-# The size up to which a message costs nothing. A longer one takes its share of the work budget.
+# Bytes of a message that costs nothing. A longer message takes units of the work budget.
 FREE_BYTES = 512
-# The cost of starting a channel, in units of the work budget: as much as two dozen frames.
+# The cost of starting a channel, in units of the work budget.
 JOIN_COST = 24
-# The number of turns that a client's messages wait before the server reports the client, once.
+# Turns of the scheduler that a client's messages wait before the server reports the client.
 HELD_BACK_AT = 100
 
 GOING_AWAY = 1001
@@ -89,7 +89,7 @@ INACTIVE = Shutdown("inactive")
 
 
 class Drain:
-    """Asks a connection to close with 1012, on which its client reconnects to another server."""
+    """A request to a connection to close with 1012, so that its client reconnects to another server."""
 
     __slots__ = ()
 
@@ -99,7 +99,7 @@ def _is_no_json(binary: bool) -> bool:
 
 
 class SessionServer(GenServer[None]):
-    """The process of one client. It is temporary: the client reconnects, so the supervisor never restarts it."""
+    """The process of one client. The supervisor never restarts it, because the client reconnects."""
 
     def _set_up(self, services: Services) -> None:
         """Set the fields that exist before the session begins. Subclasses call this in `init`."""
@@ -109,10 +109,10 @@ class SessionServer(GenServer[None]):
         self.closing: Shutdown | None = None
         self.code: int | None = None
         self.cause = ""
-        # Turns of the scheduler that the latest message of the client has waited.
+        # Turns of the scheduler that the client's latest message has waited.
         self.turns = 0
         self.members: dict[Ref, Membership] = {}
-        # Channels whose topic was joined again, and that have not ended yet.
+        # By topic: channels that have not ended, although the client has joined their topic again.
         self.replaced: dict[str, list[Pid]] = {}
 
     def _begin(self, connected: Connected, codec: Codec, out: Out) -> None:
@@ -154,13 +154,13 @@ class SessionServer(GenServer[None]):
         """Send the closing frame, if the transport has one. A call of `_ended` follows."""
 
     def _may_read(self) -> bool:
-        """Return whether the transport can take more from the client."""
+        """Return True if the transport can read more from the client."""
         return True
 
     # Messages of other processes
 
     async def _take(self, message: Any) -> None:
-        """Handle a message that did not come from the client. Ignore messages that are not for a session."""
+        """Handle a message that is not from the client. Ignore an unknown message."""
         kind = type(message)
         if kind is Down:
             membership = self.members.pop(message.ref, None)
@@ -187,7 +187,7 @@ class SessionServer(GenServer[None]):
             self._close(GOING_AWAY, DISCONNECTED, "disconnect was broadcast")
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
-        """Keep messages of the client out of crash reports, because no filter has seen them yet."""
+        """Keep messages of the client out of crash reports, because no filter has masked secrets in them."""
         message = status.message
         if isinstance(message, bytes):
             status.message = f"<{len(message)} bytes>"
@@ -215,8 +215,8 @@ class SessionServer(GenServer[None]):
     async def _hear(self, data: bytes, *, binary: bool) -> None:
         """Handle one message of the client.
 
-        Decoding is one step that nothing can interrupt. So the values of a long message are counted first, and the
-        message waits for a turn that has room for it.
+        Nothing can interrupt the decoding. So the server first counts the values of a long message. Then the message
+        waits for a turn of the scheduler with enough budget.
         """
         size = len(data)
         if size > LIGHT and self.is_json(binary) and not await self._is_bearable(data):
@@ -227,7 +227,7 @@ class SessionServer(GenServer[None]):
             await self._carry_out(self.session.receive(data, binary=binary), size)
 
     async def _is_bearable(self, data: bytes) -> bool:
-        """Return whether a long JSON message has few enough values. If not, close the connection."""
+        """Return True if a long JSON message has few enough values. If not, close the connection."""
         weight, limit = JsonWeight(), self.mount.max_json_values
         for start in range(0, len(data), PIECE):
             await self._take_turn(PIECE >> COST_SHIFT)
@@ -235,7 +235,7 @@ class SessionServer(GenServer[None]):
             if weight.values > limit:
                 self.services.count(("socket", "too_many_values"))
                 cause = (
-                    f"a message of {len(data):,} bytes has more than {limit:,} JSON values; if your clients send such, "
+                    f"a message of {len(data):,} bytes has more than {limit:,} JSON values; to allow more, "
                     "raise Mount(max_json_values=)"
                 )
                 self._report(SOCKET_MALFORMED, cause, MESSAGE_TOO_BIG)
@@ -244,12 +244,12 @@ class SessionServer(GenServer[None]):
         return True
 
     def _begin_work(self) -> None:
-        """Count the turns from here on, unless the client was reported already."""
+        """Start counting turns again, unless the server has reported the client."""
         if self.turns < HELD_BACK_AT:
             self.turns = 0
 
     async def _take_turn(self, cost: int) -> None:
-        """Take `cost` units of the work budget. Wait for a later turn of the scheduler if this one has too few left."""
+        """Take `cost` units of the work budget. If too few are left, wait for a later turn of the scheduler."""
         if await self.services.budget.take(cost):
             self.turns += 1
             if self.turns == HELD_BACK_AT:
@@ -261,7 +261,7 @@ class SessionServer(GenServer[None]):
                 )
 
     async def _carry_out(self, effects: list[Effect], size: int = 0) -> None:
-        """Carry out effects; `size` is the size of the message that they answer."""
+        """Carry out effects. `size` is the size of the client's message in bytes."""
         for effect in effects:
             kind = type(effect)
             if kind is Deliver:
@@ -290,7 +290,7 @@ class SessionServer(GenServer[None]):
             if replaced.status != "superseded":
                 send_exit(replaced.process, DUPLICATE_JOIN)
             elif len(before) >= UNDECIDED_LIMIT:
-                # Its join has not begun, because it waits for earlier channels.
+                # The join of the replaced channel has not begun, because it waits for earlier channels.
                 self.services.count(("session", "joins_given_up"))
                 send_exit(replaced.process, DUPLICATE_JOIN)
             before.append(replaced.process)
@@ -300,14 +300,14 @@ class SessionServer(GenServer[None]):
                 self.link, membership, start.message.payload, going
             )
         except (StartError, StartIgnored, CallExit):
-            # The pool is full, gone or restarting. The client gets "join crashed", and tries again.
+            # The pool is full, restarting or dead. The client gets "join crashed", and tries again.
             await self._carry_out(self.session.exited(membership))
             return
         membership.process = pid
         self.members[monitor(pid)] = membership
 
     def _not_gone_yet(self, topic: str) -> tuple[Pid, ...]:
-        """Return the channels of earlier joins of a topic that have not ended yet."""
+        """Return the replaced channels of a topic that have not ended."""
         alive = [pid for pid in self.replaced.pop(topic, ()) if is_alive(pid)]
         if alive:
             self.replaced[topic] = alive
@@ -316,13 +316,13 @@ class SessionServer(GenServer[None]):
     # The end
 
     def _close(self, code: int, reason: Shutdown, cause: str) -> None:
-        """Close from this side. A second reason to close changes nothing."""
+        """Close the connection. Only the first call has an effect."""
         if self.closing is None:
             self._note_end(code, reason, cause)
             self._say_goodbye(code)
 
     def _note_end(self, code: int, reason: Shutdown, cause: str) -> None:
-        """Note the reason of the end, and tell the channels."""
+        """Note the reason for the end, and tell the channels."""
         self.closing, self.code, self.cause = reason, code, cause
         for membership in self.members.values():
             send(membership.process, Gone(reason))

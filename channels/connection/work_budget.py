@@ -1,17 +1,17 @@
-"""A budget for the work that clients cause, shared by the connections of one endpoint.
+"""A budget for the work of clients, which the connections of one endpoint share.
 
-Trio runs every ready task before it looks for new input. If a hundred connections each work for a millisecond,
-everybody else waits for a hundred milliseconds. So connections take their work from one budget. When it is used up,
-further work waits in line, and the next turns of the scheduler serve the line in order.
+Trio runs every ready task before it looks for new input. If a hundred connections each work for a millisecond, all
+other clients wait for a hundred milliseconds. So connections take their work from one budget for each turn of the
+scheduler. When the budget of a turn is used up, more work waits in line. The next turns serve the line in order.
 
     await services.budget.take(size >> COST_SHIFT)      # may wait for a later turn
     ...                                                 # the work, without a checkpoint
 
-Small pieces of work are free: see `FREE_BYTES` and `FREE_FRAMES` in `channels.connection`. So a client that sends
-little never waits behind clients that send much.
+A client that sends little never waits behind clients that send much, because small pieces of work are free. See
+`FREE_BYTES` and `FREE_FRAMES` in `channels.connection`.
 
-There is no task for this. The connection at the head of the line refills the budget in its own next step, which is in
-a later turn, and wakes those behind it. While no connection waits, a turn costs nothing.
+The budget has no task. The connection at the head of the line refills it in its next step, which is in a later turn.
+Then it wakes the next connections. While no connection waits, a turn costs nothing.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_resch
 __all__ = ["COST_SHIFT", "TURN_BUDGET", "WorkBudget", "WorkStatistics"]
 
 TURN_BUDGET = 1024
-"""Units of work for one turn of the scheduler. A unit is one small frame, or 64 bytes: some microseconds."""
+"""Units of work in one turn of the scheduler. A unit is one small frame, or 64 bytes. It takes some microseconds."""
 
 COST_SHIFT = 6
-"""Bytes for one unit of work, as a shift: 64. That is the cost of the slowest JSON."""
+"""The bytes of one unit of work, as a shift: 64 bytes. JSON that is slow to decode costs this much."""
 
 
 class _Waiter:
@@ -37,7 +37,7 @@ class _Waiter:
     def __init__(self, cost: int, task: Task) -> None:
         self.cost = cost
         self.task = task
-        # Woken to refill the budget, not because its work is paid for.
+        # True if this waiter has to refill the budget when it wakes.
         self.leads = False
 
 
@@ -46,8 +46,8 @@ class WorkStatistics:
     """The state of a work budget at one moment.
 
     Attributes:
-        waiting: pieces of work that wait for a later turn of the scheduler.
-        waits: how often a piece of work has waited since the endpoint started.
+        waiting: pieces of work in line for a later turn of the scheduler.
+        waits: pieces of work that have waited since the endpoint started.
     """
 
     waiting: int
@@ -55,7 +55,7 @@ class WorkStatistics:
 
 
 class WorkBudget:
-    """The work that all connections of an endpoint may do in one turn of the scheduler.
+    """A limit on the work of all connections of an endpoint in one turn of the scheduler.
 
     >>> async def example(budget: WorkBudget) -> None:
     ...     await budget.take(100)
@@ -69,14 +69,14 @@ class WorkBudget:
         self._waits = 0
 
     def statistics(self) -> WorkStatistics:
-        """Return how much work waits now, and how often work has waited."""
+        """Return the numbers of pieces of work that wait now, and that have waited."""
         return WorkStatistics(waiting=len(self._line), waits=self._waits)
 
     async def take(self, cost: int) -> bool:
         """Take `cost` units. Return at once, without a checkpoint, if this turn has enough left.
 
-        Not guaranteed: work that was paid for in one turn runs in the next, beside the budget of that turn. So a turn
-        may handle up to twice the budget, and one piece that costs more than a whole turn.
+        The limit is not exact. Work that waited runs one turn after the budget paid for it, beside the budget of that
+        turn. So a turn may handle twice the budget. A piece that costs more than the budget also runs in one turn.
 
         Returns:
             True if the caller had to wait for a later turn.
@@ -92,7 +92,7 @@ class WorkBudget:
             return True
 
         def leave(_: object) -> Abort:
-            # At once, not in the next step of this task, because until then another task could wake it a second time.
+            # Removed now and not in the next step of this task, because another task could wake it before that.
             self._line.remove(me)
             return Abort.SUCCEEDED
 
@@ -102,18 +102,18 @@ class WorkBudget:
         return True
 
     async def _lead(self) -> None:
-        """Refill the budget in the next turn. Only the head of the line calls this, because no other task wakes it."""
+        """Refill the budget in the next turn. Only the first task in line calls this, because nothing else wakes it."""
         try:
             await trio.lowlevel.checkpoint()
         except BaseException:
-            # A signal ends the process of this connection.
+            # Broad, because any exit signal ends the process here, and the line must still move on.
             self._line.popleft()
             self._call_next()
             raise
         self._refill()
 
     def _refill(self) -> None:
-        """Begin the budget of a new turn: pay for the head of the line, and for as much behind it as it allows."""
+        """Begin the budget of a new turn, and pay for the head of the line and as much work after it as fits."""
         line = self._line
         self._left = TURN_BUDGET - line.popleft().cost
         while line and line[0].cost <= self._left:
@@ -124,7 +124,7 @@ class WorkBudget:
 
     def _call_next(self) -> None:
         if self._line:
-            # It runs in the next turn, and refills the budget then.
+            # This task runs in the next turn.
             head = self._line[0]
             head.leads = True
             reschedule(head.task)

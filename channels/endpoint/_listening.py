@@ -1,4 +1,4 @@
-"""The entrance of an endpoint: its listener, WebSockets of ASGI servers, and the mounted application."""
+"""Processes that bring clients to an endpoint: the listener, WebSockets of ASGI servers, the application."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from supervision.errors import SupervisionError
 
 __all__ = ["CONNECTION", "ListenerServer", "SamePort", "serve_websocket", "start_application"]
 
-# Not start_link: the init of a connection cannot fail, and reading its first request comes after it.
+# spawn_link, because the init of a connection cannot fail. The supervisor does not wait for the first request.
 CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
 
 
 class ListenerServer(GenServer[None]):
-    """A process that accepts connections, and starts a process for each under the supervisor of connections."""
+    """A process that accepts connections, and starts a process for each of them."""
 
     async def init(
         self,
@@ -62,20 +62,19 @@ class ListenerServer(GenServer[None]):
 
     async def handle_continue(self, argument: Any) -> None:
         listener: Listening = argument
-        # Without a bound, because the listener must not block. The items are accepted sockets, and the system's limit
-        # of open files bounds those.
+        # Unbounded, because the listener must not block. The system's limit of open files bounds the accepted sockets.
         put, take = trio.open_memory_channel[Any](math.inf)
+        self.services.admission.queued = lambda: take.statistics().current_buffer_used
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(listener.main, put.send_nowait)
                 async for sock in take:
                     await self._start(sock)
         finally:
-            # Accepted sockets that no process will serve.
             put.close()
             left = [take.receive_nowait() for _ in range(take.statistics().current_buffer_used)]
             if self.services.admission.draining:
-                # Shielded, because this process is ending. Each client has a few seconds.
+                # Shielded, because this process is ending. `answer_first_request` limits the time for each client.
                 with trio.CancelScope(shield=True):
                     async with trio.open_nursery() as nursery:
                         for sock in left:
@@ -101,8 +100,8 @@ class ListenerServer(GenServer[None]):
         try:
             await DynamicSupervisor.start_child(self.connections, CONNECTION, self.services, stream)
         except (StartError, StartIgnored, SupervisionError, CallExit):
-            # Full or restarting: this client has to come back later. Counted and not logged, because there can be very
-            # many.
+            # The supervisor is full or restarting, so the client must reconnect later. The endpoint counts these
+            # clients and does not log them, because there can be very many.
             self.services.count(("connection", "not_started"))
             self.services.admission.take_over(stream)
             accepted.close()
@@ -121,23 +120,23 @@ async def serve_websocket(
                 (services.endpoint, "connections"), CONNECTION, services, stream
             )
         except (StartError, StartIgnored, SupervisionError, CallExit):
-            # Full or restarting, as in `ListenerServer`.
+            # The supervisor is full or restarting, as in `ListenerServer._start`.
             services.count(("connection", "not_started"))
             await stream.refuse(503, b"", (("retry-after", "1"),))
             return
-        # Wait for the process, not for the stream: a process that is killed before its first step closes nothing.
+        # Wait for the process, because a process that is killed before its first step does not close the stream.
         await wait_exit(pid)
     except trio.BrokenResourceError:
-        # The server has closed the WebSocket already.
+        # The server closed the WebSocket first.
         pass
     finally:
         stream.end()
 
 
 class SamePort:
-    """A start function for supervisors, which starts an endpoint on the port of the first start.
+    """A start function that restarts an endpoint on the port of its first start.
 
-    Clients know the port that the first start with port 0 has taken.
+    With port 0 the system chooses the port, and clients keep using it after a restart.
     """
 
     def __init__(self, endpoint: Any) -> None:
@@ -145,7 +144,7 @@ class SamePort:
         self._port = 0
 
     async def __call__(self, *, port: int | None, **options: Any) -> Pid:
-        """Start the endpoint. Raises the errors of its `start_link`."""
+        """Start the endpoint."""
         pid: Pid = await self._endpoint.start_link(
             port=self._port if port == 0 else port, **options
         )
@@ -155,15 +154,15 @@ class SamePort:
 
 
 def _secured(accepted: Any, context: ssl.SSLContext) -> trio.SSLStream[Any]:
-    """Wrap an accepted connection in TLS. The handshake runs when the first request is read, within its time limit."""
+    """Wrap an accepted connection in TLS. Reading the first request runs the handshake, within its time limit."""
     if isinstance(accepted, socket.socket):
         accepted = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
-    # HTTP clients send no close_notify, and wait for none.
+    # HTTP clients neither send close_notify nor wait for it.
     return trio.SSLStream(accepted, context, server_side=True, https_compatible=True)
 
 
 async def start_application(handover: HttpHandover) -> Pid:
-    """Start the process that runs the mounted application's lifespan. Return when the application has started."""
+    """Start the process of the mounted application's lifespan. Return when the application has started."""
     ready = trio.Event()
     refusal: list[ApplicationStartError] = []
     failure: list[ExitReason] = []
@@ -172,7 +171,7 @@ async def start_application(handover: HttpHandover) -> Pid:
         try:
             await handover.main(ready.set)
         except ApplicationStartError as error:
-            # Not a crash: the start of the endpoint fails with this error, which is clearer than a crash report.
+            # Caught, because the endpoint's start fails with this error. A crash report would say less.
             refusal.append(error)
 
     pid = spawn_link(run, label="application")

@@ -1,8 +1,8 @@
-"""The wiring of a running endpoint: its mounted sockets, and the services that all its connections share."""
+"""Mounted sockets of an endpoint, and the services that all its connections share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -40,8 +40,8 @@ __all__ = ["ChannelPool", "Mounted", "MountedSocket", "Services", "mount_all"]
 class ChannelPool:
     """The supervisors of all channels of one socket class.
 
-    They do not restart a crashed channel, because its client rejoins. They stop all channels at once when the endpoint
-    stops.
+    The supervisors do not restart a crashed channel, because its client rejoins. When the endpoint stops, they stop all
+    channels at once.
     """
 
     def __init__(self, owner: object, name: str, partitions: int) -> None:
@@ -70,15 +70,15 @@ class ChannelPool:
         return await DynamicSupervisor.start_child(self._names[turn], _CHANNEL, *args)
 
 
-# Not start_link: the init of a channel server cannot fail, and the join, which can take long, comes after it.
+# spawn_link, because the init of a channel server cannot fail. The supervisor does not wait for the join.
 _CHANNEL = ChildSpec("channel", ChannelServer.spawn_link, restart="temporary")
 
 
 class MountedSocket:
-    """One socket at one path: its checked options, and the codecs that all its connections share."""
+    """A socket at a path, with checked options and with codecs that all its connections share."""
 
     def __init__(self, path: str, mount: Mount, pool: ChannelPool) -> None:
-        # The mount's path, without the part that the transport adds.
+        # Without the suffix of the transport, such as "/websocket".
         self.path = path
         self.socket = mount.socket
         self.timeout = mount.timeout
@@ -100,7 +100,7 @@ class MountedSocket:
         self.compress = mount.compress
         self.max_json_values = mount.max_json_values
         self.codecs: dict[Serializer, Codec] = {}
-        # For clients that negotiated compression, by the size of their window.
+        # For clients with compression, by the size of their window in bits.
         self.deflating_codecs: dict[tuple[Serializer, int], Codec] = {}
         # For transports that take whole messages: long polling, and ASGI servers.
         self.message_codecs: dict[Serializer, Codec] = {}
@@ -112,7 +112,7 @@ class MountedSocket:
         message_codecs: dict[Serializer, Codec],
         deflating_codecs: dict[tuple[Serializer, int], Codec],
     ) -> None:
-        """Share codecs with the other mounts, because a broadcast is encoded once for each codec."""
+        """Share codecs with the other mounts, because the fastlane encodes a broadcast once for each codec."""
         self.deflating_codecs = deflating_codecs
         for serializer, _ in self.serializers:
             self.codecs[serializer] = codecs.setdefault(serializer, Codec(serializer, frame))
@@ -134,13 +134,13 @@ class MountedSocket:
     async def start_channel(
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
     ) -> Pid:
-        """Start the channel of a membership, under the pool of this socket."""
+        """Start the channel of a membership in the pool of this socket."""
         return await self._pool.start(link, membership, payload, replaced)
 
 
 @frozen(kw_only=True)
 class Mounted:
-    """The sockets of an endpoint: the pools of their channels, and their paths for each transport."""
+    """Sockets of an endpoint by path, for each transport, and the pools of their channels."""
 
     pools: list[ChannelPool]
     websockets: PathTable[MountedSocket]
@@ -151,8 +151,8 @@ def mount_all(owner: object, mounts: Mapping[str, Mount]) -> Mounted:
     """Mount sockets at their paths.
 
     Raises:
-        InvalidPath: a path is malformed, or is in use.
-        ChannelsError: another mistake in a mount.
+        InvalidPath: a path is malformed, or two sockets have the same path.
+        ChannelsError: a mount has another mistake.
     """
     pools: dict[type[Socket], ChannelPool] = {}
     codecs: dict[Serializer, Codec] = {}
@@ -172,11 +172,11 @@ def mount_all(owner: object, mounts: Mapping[str, Mount]) -> Mounted:
             websockets.add(join_paths(path, mount.path), mounted)
         if mounted.longpoll is not None:
             polling.append((join_paths(path, mounted.longpoll.path), mounted))
-    # After the loop, when the WebSockets of all mounts are known.
+    # After the loop, because a path may clash with a WebSocket of a later mount.
     for full, mounted in polling:
         if full in websockets:
             raise InvalidPath(
-                f"a WebSocket and long polling are both mounted at {full!r}; give each a path of its own",
+                f"a WebSocket and long polling are both mounted at {full!r}; write different paths",
                 path=full,
             )
         longpolls.add(full, mounted)
@@ -188,10 +188,11 @@ def _as_it_is(data: bytes) -> bytes:
 
 
 class Owner(Broadcaster, Protocol):
-    """An endpoint, as its connections see it."""
+    """The part of an endpoint that its connections use."""
 
     max_buffered_messages: int
     max_buffered_bytes: int
+    max_sessions: int
 
 
 class Counters:
@@ -199,7 +200,7 @@ class Counters:
 
     Attributes:
         counts: how often each event happened, for `Endpoint.statistics()`.
-        held: bytes of incomplete messages, of all WebSockets together.
+        held: bytes of incomplete messages in all WebSockets.
     """
 
     __slots__ = ("counts", "held")
@@ -214,25 +215,27 @@ class Counters:
 
 
 class Admission:
-    """The state of one endpoint's admission: the listener, the flags for new clients, and clients not served yet.
+    """Admission of new clients to one endpoint.
 
     Attributes:
         listener: the listener that accepts connections; None if there is no port.
-        draining: True if the endpoint turns new clients away.
+        draining: True if the endpoint refuses new clients.
         closed: True if the endpoint has stopped.
-        heads: the time limits of connections that have not sent the head of their first request.
+        ending: the scopes that `drain` cancels.
         polling: the sessions of polling clients, by the name in their token.
+        queued: returns the number of accepted connections that the listener still has.
     """
 
-    __slots__ = ("_unserved", "closed", "draining", "heads", "listener", "polling")
+    __slots__ = ("_unserved", "closed", "draining", "ending", "listener", "polling", "queued")
 
     def __init__(self) -> None:
         self.listener: Listening | None = None
         self.draining = False
         self.closed = False
-        self.heads: dict[trio.CancelScope, None] = {}
+        self.ending: dict[trio.CancelScope, None] = {}
         self.polling: dict[str, Pid] = {}
-        # Accepted connections that no process serves yet. `close` closes the rest.
+        self.queued: Callable[[], int] = int
+        # Accepted connections that no process serves yet.
         self._unserved: dict[object, Any] = {}
 
     def listening(self, listener: Listening) -> None:
@@ -240,13 +243,16 @@ class Admission:
         self.listener = listener
 
     @contextmanager
-    def reading_head(self, limit: trio.CancelScope) -> Iterator[None]:
-        """Let `drain` cancel `limit` while the body of this context reads the head of a request."""
-        self.heads[limit] = None
+    def ending_at_drain(self, scope: trio.CancelScope) -> Iterator[None]:
+        """Let `drain` cancel `scope` while the body of this context runs.
+
+        The body reads the head of a first request, or waits for another node on behalf of a client.
+        """
+        self.ending[scope] = None
         try:
             yield
         finally:
-            del self.heads[limit]
+            del self.ending[scope]
 
     def hand_over(self, stream: object, accepted: Any) -> None:
         """Note an accepted connection that a new process is about to serve.
@@ -258,14 +264,19 @@ class Admission:
         self._unserved[stream] = accepted
 
     def take_over(self, stream: object) -> None:
-        """Note that a process serves a connection, or that the connection is closed."""
+        """Forget a connection that a process now serves, or that has been closed."""
         self._unserved.pop(stream, None)
 
+    @property
+    def is_quiet(self) -> bool:
+        """True if every accepted connection has sent the head of its first request, and none waits for a node."""
+        return not (self.ending or self._unserved or self.queued())
+
     def drain(self) -> None:
-        """Admit no more clients, and dismiss those that have not sent a whole request yet."""
+        """Refuse new clients. Stop reading unfinished first requests, and waiting for other nodes."""
         self.draining = True
-        for limit in list(self.heads):
-            limit.cancel()
+        for scope in list(self.ending):
+            scope.cancel()
 
     def close(self) -> None:
         """Close the connections that no process took over."""
@@ -278,20 +289,20 @@ class Admission:
 
 @frozen(kw_only=True, eq=False)
 class Services:
-    """The services that all connections of one running endpoint share. Only the parts have state that changes.
+    """Services that all connections of one running endpoint share.
 
     Attributes:
         endpoint: the endpoint.
         pubsub: its PubSub.
         mounts: sockets by the paths of their WebSockets.
         longpolls: sockets by the paths of their long polling.
-        secret_key_base: signs tokens of polling sessions.
-        transports: reads and writes for connections.
-        http: serves all other requests.
+        secret_key_base: the secret that signs tokens of polling sessions.
+        transports: the transports of connections.
+        http: the handler of all other requests.
         head_timeout: seconds for the head of a first request.
-        listen: opens a listener.
+        listen: the function that opens a listener.
         runtime: the runtime of the endpoint.
-        budget: the work that all connections may do in one turn of the scheduler.
+        budget: the limit on the work of all connections in one turn of the scheduler.
         counters: the counters.
         admission: the state of admission.
     """
@@ -315,7 +326,7 @@ class Services:
             self.transports.poller.on_out_of_memory = self._out_of_memory
 
     def report_empty_sockets(self) -> None:
-        """Report each socket class that has no channels: its clients can connect, but can join nothing."""
+        """Report each socket class without channels. Its clients can connect, but cannot join any topic."""
         mounts = (*self.mounts.values(), *self.longpolls.values())
         for socket in dict.fromkeys(mount.socket for mount in mounts):
             if not socket.channels:

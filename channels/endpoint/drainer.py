@@ -1,13 +1,13 @@
-"""The drainer: it closes clients before the server stops, so that they reconnect to another server.
+"""The drainer, which closes clients before the server stops, so that they reconnect to another server.
 
-The drainer is the endpoint's last child, so the endpoint stops it first. It does its work in `terminate`. It asks open
-connections, batch by batch, to close with 1012. On that code, phoenix.js reconnects. Requests on new connections get
-503. Requests in progress finish.
+The drainer is the endpoint's last child, so the endpoint stops it first. In `terminate`, it asks open connections,
+batch by batch, to close with 1012. On that code, phoenix.js reconnects. Requests on new connections get 503. Requests
+in progress finish.
 
-Sessions of polling clients end first. Held polls get their answers, and the client's next request finds no session.
+Sessions of polling clients end first. They answer the open polls. The client's next request then finds no session.
 
-After Phoenix.Socket.PoolDrainer, with one difference: the drainer counts connections, not channels. It therefore also
-closes clients that have joined nothing.
+Source: Phoenix.Socket.PoolDrainer. That one counts channels. This one counts connections, and so also closes clients
+that have not joined any topic.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ __all__ = ["DrainerServer", "Draining"]
 
 @frozen(kw_only=True)
 class Draining:
-    """Options of draining. The defaults are those of Phoenix.
+    """Options of draining. Phoenix has the same defaults.
 
     Args:
         batch_size: connections in one batch.
         batch_interval: seconds between two batches.
-        timeout: seconds for the whole drain. Then the endpoint cuts the open connections.
+        timeout: seconds for the whole drain. After that, the endpoint cuts the open connections.
 
     Raises:
         InvalidOption: a value is not a number above 0.
@@ -86,7 +86,7 @@ class DrainerServer(GenServer[None]):
             for pid in batch:
                 refs.add(monitor(pid))
                 send(pid, Drain())
-        # The timeout above bounds this. Every connection ends within its close grace.
+        # The caller's time limit bounds this loop. A connection ends within its close grace.
         while refs:
             down = await receive(lambda message: type(message) is Down)
             refs.discard(down.ref)
@@ -96,6 +96,6 @@ async def _children_of(supervisor: object) -> list[Pid]:
     try:
         children = await DynamicSupervisor.which_children(supervisor)
     except CallExit:
-        # The endpoint has no such supervisor, or it has crashed with all its children.
+        # The endpoint has no such supervisor, or the supervisor crashed with all its children.
         return []
     return [child.pid for child in children if isinstance(child.pid, Pid)]

@@ -1,4 +1,4 @@
-"""Endpoints: the server that clients connect to.
+"""Endpoints, the servers that clients connect to.
 
     endpoint = Endpoint(sockets={"/socket": UserSocket}, http=pages)
 
@@ -6,24 +6,26 @@
         await endpoint.start_link(port=4000)
         ...
 
-A running endpoint is a supervision tree. It stops its children in this order, from the bottom up:
+A running endpoint is a supervision tree. It starts its children from top to bottom, and stops them in reverse:
 
     endpoint (one_for_one)
     ├── pubsub                                the connections to other nodes, if there are any
-    ├── Presence                              who is here, one for each `Presence`
+    ├── presence Online                       who is here; one for each `Presence`, here of a class `Online`
+    ├── relay                                 requests of polling clients for sessions of other nodes, if there are any
     ├── UserSocket channels (one_for_one)     one for each socket class
     │   ├── 0 (dynamic)                       channel servers, temporary
     │   └── 1 (dynamic)
     ├── application                           the lifespan of the mounted ASGI application
     ├── flusher                               writes for all plain sockets
     ├── poller                                reads for all plain sockets
-    ├── sessions (dynamic)                    one process for each polling client, temporary; if polling is mounted
+    ├── sessions (dynamic)                    with long polling: one process for each polling client, temporary
     ├── connections (dynamic)                 one process for each connection, temporary
-    ├── listener                              accepts; if there is a port
+    ├── listener                              with a port: accepts connections
     └── drainer                               stops first, and closes clients so that they reconnect elsewhere
 
-One port serves everything. The head of the first request decides if a connection becomes a WebSocket of a socket, or
-goes to Hypercorn. An endpoint is also an ASGI application, which another server can serve.
+One port serves everything. The endpoint reads the head of a connection's first request. It serves a WebSocket of a
+mounted socket itself, and passes everything else on to Hypercorn. An endpoint is also an ASGI application, which
+another server can serve.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
+
+import trio
 
 from actors.errors import StartIgnored
 from actors.process import current_pid, on_exit, spawn
@@ -68,6 +72,9 @@ from supervision.supervisor import Supervisor
 
 __all__ = ["Endpoint", "EndpointError", "services_of"]
 
+# Seconds between two looks at connections that are about to send their first request.
+_POLL = 0.01
+
 
 class EndpointError(ChannelsError, RuntimeError):
     """A mistake in the use of an endpoint. The message states the correction."""
@@ -91,20 +98,20 @@ class Endpoint:
         http: an ASGI application for all other requests. Without one they get 404.
         pubsub: carries broadcasts. By default the endpoint has its own, for this node alone.
         presences: each `Presence` of the application. The endpoint starts and stops their processes.
-        head_timeout: seconds for a client to send the head of its first request. Then it gets 408.
-        max_connections: connections at a time. The endpoint closes and counts further ones.
-        max_sessions: sessions of polling clients at a time. The endpoint answers 503 to further ones, and counts them.
-        max_buffered_messages: frames that can wait for one client. Beyond it, the endpoint closes the client with 1013.
+        head_timeout: seconds for a client to send the head of its first request. After that, it gets 408.
+        max_connections: connections at a time. The endpoint closes and counts any more.
+        max_sessions: sessions of polling clients at a time. The endpoint answers 503 to any more, and counts them.
+        max_buffered_messages: frames that can wait for one client. If more wait, the endpoint closes it with 1013.
         max_buffered_bytes: the same limit in bytes.
         draining: how the endpoint closes its clients when it stops.
-        filter_parameters: the parameters of clients that the log masks: terms, which mask every parameter whose name
-            contains one, or a `Keep`.
-        secret_key_base: signs the tokens of polling sessions: at least 20 bytes, better 64. With several, the first
-            signs, and the endpoint accepts all. By default, each start makes a new one, which is enough for one server.
-        listen: opens the listener; None opens a real one. A scenario passes `world.listen`.
+        filter_parameters: the parameters of clients that the log masks. It is a list of terms, or a `Keep`. A term
+            masks every parameter whose name contains it.
+        secret_key_base: the secret that signs the tokens of polling sessions, at least 20 bytes, better 64. With a list
+            of secrets, the first signs, and the endpoint accepts all. By default, each start makes a new secret. That
+            is enough for one server. With other nodes, give all of them the same.
+        listen: the function that opens the listener; None opens a real one. A scenario passes `world.listen`.
 
-    The endpoint checks and opens nothing before it starts. After a stop it can start again, but it cannot run twice at
-    a time.
+    The endpoint checks its options when it starts. A stopped endpoint can start again. A running one cannot.
     """
 
     def __init__(
@@ -170,22 +177,23 @@ class Endpoint:
 
         Args:
             host: the address to listen on; `0.0.0.0` is every address of this machine.
-            port: the port; 0 takes any free one, and `address` then has it. None listens nowhere: the endpoint is an
-                ASGI application only.
-            ssl_context: for TLS: `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)` with a certificate loaded.
-                None is plain HTTP.
+            port: the port; 0 takes any free one, which `address` then returns. With None the endpoint does not listen,
+                and is an ASGI application only.
+            ssl_context: the context for TLS, such as `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)` with a
+                certificate loaded. None is plain HTTP.
             listen: opens the listener for this start, instead of the endpoint's own `listen`. A worker passes
                 `channels.transports.listener.inherited(sockets)`.
             secret_key_base: for an endpoint that has none of its own. Workers share one.
 
         Raises:
-            ChannelsError: `check` found a mistake, or the endpoint is running already.
+            ChannelsError: `check` found a mistake, the endpoint is already running, or there are other nodes and long
+                polling, but no `secret_key_base`.
             StartError: a child did not start, for example because the port is in use.
         """
         mounted = self._mount()
         if self._services is not None and not self._services.admission.closed:
             raise EndpointError(
-                "this endpoint is running already; stop it first, or make another Endpoint"
+                "this endpoint is already running; stop it first, or make another Endpoint"
             )
         self.pubsub.attach(current_runtime())
         transports = Transports(
@@ -198,18 +206,22 @@ class Endpoint:
             pubsub=self.pubsub,
             mounts=mounted.websockets,
             longpolls=mounted.longpolls,
-            secret_key_base=self.secret_key_base or secret_key_base or secrets.token_bytes(64),
+            secret_key_base=self._secret(self.secret_key_base or secret_key_base, mounted),
             transports=transports,
             http=HttpHandover(self.http, is_socket_path=mounted.websockets.__contains__),
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
         )
-        services.http.find = LongPolling(services).find
+        polling = LongPolling(services)
+        services.http.find = polling.find
         services.http.websocket = partial(serve_websocket, services)
         services.http.count = services.count
         children = self._children(services, mounted.pools)
         # Before the channels, so that they stop after them: channels broadcast, and are present, until their end.
         children[:0] = [presence.child_spec(self.pubsub) for presence in self.presences]
+        if polling.relay is not None:
+            # Above the sessions: their last answers pass through it.
+            children.insert(0, process_spec(polling.relay.main, id="relay"))
         if not self.pubsub.is_local and not self.pubsub.is_running:
             children.insert(0, self.pubsub.child_spec())
         if port is not None:
@@ -247,26 +259,27 @@ class Endpoint:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Open a runtime and run the endpoint in it, without a port, for as long as the body runs.
+        """Run the endpoint in its own runtime, without a port, while the body of the context manager runs.
 
             async with endpoint.running():
                 ...                         # an ASGI server passes requests on to the endpoint
 
-        The endpoint stops in order at the end. Raises the errors of `start_link`.
+        The endpoint stops in order when the body ends. Raises the errors of `start_link`.
         """
         async with open_runtime():
             await self.start_link(port=None)
             yield
 
     def lifespan(self, app: object = None) -> AbstractAsyncContextManager[None]:
-        """Return `running()`, in the form that Starlette takes: `Starlette(..., lifespan=endpoint.lifespan)`."""
+        """Return `running()`. Starlette takes it as `Starlette(..., lifespan=endpoint.lifespan)`."""
         return self.running()
 
     async def drain(self) -> None:
-        """Close all clients as at a stop, and admit no new ones. Return when they have gone.
+        """Close all clients in batches, as a stop does, and refuse new ones. Return when all have closed.
 
-        Call it before you stop another ASGI server, because most servers cut connections before they shut the
-        application down. `draining.timeout` bounds the wait. The endpoint runs on, but cannot admit clients again.
+        If another ASGI server serves the endpoint, call this before you stop that server. Most servers cut connections
+        before they shut the application down. `draining.timeout` bounds the wait. The endpoint keeps running, but
+        cannot admit clients again.
 
         Raises:
             EndpointError: the endpoint is not running.
@@ -275,18 +288,27 @@ class Endpoint:
         with in_runtime(services.runtime):
             await Supervisor.terminate_child(self._supervisor, "drainer")
 
-    def stop_accepting(self) -> None:
-        """Accept no more connections. Clients that are connected stay.
+    async def stop_accepting(self, *, grace: float = 1.0) -> None:
+        """Accept no more connections, and return when each accepted one has sent the head of its first request.
 
-        The endpoint closes its listening socket. The system resets connections that nobody accepted, unless another
-        process holds the same socket, as the parent of workers does. May be called twice.
+        Args:
+            grace: the longest wait for these heads, in seconds.
 
         Raises:
             EndpointError: the endpoint is not running.
+
+        Clients that are connected stay. The endpoint closes its listening socket. The system resets connections that
+        nobody accepted, unless another process holds the same socket, as the parent of workers does.
         """
-        listener = self._running("was asked to stop accepting").admission.listener
-        if listener is not None:
-            listener.close()
+        admission = self._running("was asked to stop accepting").admission
+        if admission.listener is not None:
+            admission.listener.close()
+        with trio.move_on_after(grace):
+            # Twice in a row: a new process takes its connection over one step before it reads the head.
+            quiet = 0
+            while quiet < 2:
+                await trio.sleep(_POLL)
+                quiet = quiet + 1 if admission.is_quiet else 0
 
     def _running(self, what: str) -> Services:
         services = self._services
@@ -303,8 +325,8 @@ class Endpoint:
             app = Starlette(routes=[Mount("/", app=endpoint)], lifespan=endpoint.lifespan)
 
         Raises:
-            EndpointError: the endpoint is not running. The server's lifespan starts it if it is the server's
-                application. Inside another application, use that application's lifespan, or `start_link`.
+            EndpointError: the endpoint is not running. An ASGI server starts its own application. An application that
+                mounts the endpoint must start it, with `lifespan` or `start_link`.
         """
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
@@ -314,7 +336,7 @@ class Endpoint:
             await services.http.route(scope, receive, send)
 
     async def _serve_lifespan(self, receive: Any, send: Any) -> None:
-        """Run the endpoint for as long as the ASGI server runs."""
+        """Run the endpoint until the ASGI server stops."""
         await receive()
         phase = "startup"
         try:
@@ -326,6 +348,22 @@ class Endpoint:
             await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+    def _secret(self, secret: Secret | None, mounted: Mounted) -> Secret:
+        """Return the secret for the tokens of polling sessions: `secret`, or a new one if no other node reads it.
+
+        Raises:
+            EndpointError: other nodes must read the tokens, but there is no secret to share with them.
+        """
+        if secret is not None:
+            return secret
+        if mounted.longpolls and not self.pubsub.is_local:
+            raise EndpointError(
+                f"this endpoint has long polling and the {self.pubsub.adapter.name} adapter to other nodes, but no "
+                "secret_key_base; write Endpoint(secret_key_base=...) with the same secret on every node, so that each "
+                "can read the tokens of the others"
+            )
+        return secrets.token_bytes(64)
 
     def _mount(self) -> Mounted:
         self._check_options()
@@ -394,7 +432,7 @@ class Endpoint:
         return listener.host, listener.port
 
     def broadcast(self, topic: str, event: str, payload: Any) -> None:
-        """Send an event to every client that has joined a topic. Works in any task and any thread.
+        """Send an event to every client that has joined a topic. Any task and any thread can call this.
 
             endpoint.broadcast("room:lobby", "new_msg", {"body": "hello"})
             endpoint.broadcast(user.socket_id, "disconnect", {})        # closes that user's connections
@@ -402,26 +440,26 @@ class Endpoint:
         Args:
             topic: the topic.
             event: the name of the event.
-            payload: a JSON object, encoded once; do not change it afterwards.
+            payload: a JSON object. Do not change it afterwards.
 
         Raises:
             EncodeError: the payload is not a JSON object.
             RuntimeClosed: in another thread: the runtime of the endpoint has ended.
             ThreadQueueFull: in another thread: the queue of the runtime was full for 30 seconds.
 
-        In the endpoint's thread, this never blocks. Another thread, such as that of a plain `def` handler of a web
-        framework, encodes the frames itself and hands them over. Broadcasts of one thread arrive in order. If too many
-        wait, the thread waits: see `open_runtime(max_thread_calls=)`. If the endpoint is not running, the call does
-        nothing.
+        In the endpoint's thread, this never blocks. Another thread encodes the frames itself and queues them for the
+        endpoint. An example is the thread of a plain `def` handler of a web framework. While the queue is full, that
+        thread waits: see `open_runtime(max_thread_calls=)`. Broadcasts of one thread arrive in order. If the endpoint
+        is not running, the call does nothing.
         """
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload))
 
     def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
-        """Broadcast to all clients except that of the channel whose process is `sender`."""
+        """Broadcast to all clients of a topic except the client of the channel process `sender`."""
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload), sender=sender)
 
     def statistics(self) -> dict[str, Any]:
-        """Return the numbers of topics and subscriptions, the counters, and the work budget and flusher."""
+        """Return figures of the PubSub, the work budget and the flusher, and the counters of events."""
         services = self._services
         return {
             **self.pubsub.statistics(),
@@ -432,7 +470,7 @@ class Endpoint:
 
 
 def services_of(endpoint: Endpoint) -> Services:
-    """Return the wiring of a running endpoint, for tools that look inside.
+    """Return the services of a running endpoint, for diagnostic tools.
 
     Raises:
         EndpointError: the endpoint is not running.
@@ -447,9 +485,9 @@ def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
 
 
 async def _hold(services: Services) -> Pid:
-    """Release resources that belong to no child when the endpoint's supervisor ends. This runs in its process.
+    """Attach the logger, and release shared resources when the endpoint's supervisor ends.
 
-    It starts no process, so the supervisor keeps no child.
+    This start function runs in the supervisor's process. It starts no process, so the supervisor keeps no child.
     """
     on_exit(services.close)
     mounts = [*services.mounts.values(), *services.longpolls.values()]

@@ -48,7 +48,10 @@ def _check_connect_info(mount: Mount, attribute: Any, value: Any) -> None:
         if not is_list or each not in REQUEST_KEYS:
             known = ", ".join(REQUEST_KEYS)
             raise InvalidOption(
-                "Mount", "connect_info", each, f"a list of {known}, and pairs of your own"
+                "Mount",
+                "connect_info",
+                each,
+                f"a list of {known}, and your own (name, value) pairs",
             )
 
 
@@ -95,7 +98,7 @@ def _check_csrf(mount: Mount, attribute: Any, value: Any) -> None:
             "Mount",
             "check_csrf",
             value,
-            "check_csrf=True or a rule for check_origin; without both, any page can act for its visitor",
+            "check_csrf=True or a rule for check_origin; without both, any page can use its visitor's session",
         )
 
 
@@ -109,7 +112,7 @@ def _check_longpoll(mount: Mount, attribute: Any, value: Any) -> None:
             "Mount",
             "websocket",
             False,
-            "longpoll=True beside it, or leave it out; without both, no client can reach the socket",
+            "longpoll=True too, or leave websocket out; without both, no client can reach the socket",
         )
 
 
@@ -119,46 +122,46 @@ class Mount:
 
     Args:
         socket: the socket class.
-        timeout: seconds that a client can be silent. Then the server closes its connection with 1002. phoenix.js sends
-            a heartbeat every 30.
+        timeout: seconds that a client can be silent. After that, the server closes its connection with 1002. phoenix.js
+            sends a heartbeat every 30 seconds.
         max_frame_size: bytes of a message. A larger one closes the connection with 1009.
-        max_json_values: the total of strings, numbers, lists and objects of a message. More close the connection with
-            1009. Messages up to 64 KiB are not counted. The limit bounds the time for which decoding one message blocks
-            all other clients: about 10 milliseconds with the default. Numbers of more than a hundred digits, or with an
-            exponent, count several times. Phoenix has no such limit.
-        serializers: the wire formats on offer, with the versions that each serves, in the order of preference.
+        max_json_values: the number of strings, numbers, lists and objects in a message. More close the connection with
+            1009. The limit does not apply to messages up to 64 KiB. While the server decodes a message, all other
+            clients wait; the default bounds this to about 10 milliseconds. A number with an exponent, or with more than
+            a hundred digits, counts several times. Phoenix has no such limit.
+        serializers: the wire formats on offer, each with its protocol versions, in the order of preference.
         check_origin: the rule for pages that can connect. Other pages get HTTP 403. Clients that are not browsers can
             always connect. `True` allows pages from the host that they connect to. `"conn"` also requires the same
             scheme and port. `False` allows all pages. A list such as `["https://example.org", "//*.example.org"]`
             names origins. A function gets the parsed origin and returns True or False.
         partitions: the number of supervisors for the channels of this socket. Several mounts of one socket class share
             one pool, with the largest of their numbers.
-        path: the suffix of the mount's path for WebSockets. It can have variables, too.
-        compress: compress messages for clients that offer it (permessage-deflate, RFC 7692). In most applications this
-            costs much more processor time than it saves network. An ASGI server decides this itself.
-        subprotocols: the WebSocket subprotocols on offer, in the order of preference. A client that offers only others
-            gets 403. None accepts all.
+        path: the suffix of the mount's path for WebSockets. It can also have variables.
+        compress: compress messages for clients that offer permessage-deflate (RFC 7692). Most applications lose more in
+            processor time than they gain in network traffic. An ASGI server decides this itself.
+        subprotocols: the WebSocket subprotocols on offer, in the order of preference. A client gets 403 if it offers
+            only other subprotocols. None accepts all.
         auth_token: read phoenix.js's `authToken` into `connect_info.auth_token`.
-        connect_info: names (`"peer_data"`, `"x_headers"`, ...) and pairs of your own (`("region", "eu")`), for
+        connect_info: names (`"peer_data"`, `"x_headers"`, ...) and your own pairs (`("region", "eu")`), for
             `connect_info["region"]` in `connect`.
         session: a function that builds `connect_info.session`: `session(cookies)`, sync or async, returns a mapping or
             None.
-        check_csrf: require the right `_csrf_token` among the parameters for a session. True compares it with the
-            session's own `_csrf_token`, with or without Plug's mask. A function `check(session, token)` returns True or
-            False.
-        error_handler: a function that builds the response for a connection refused with a reason:
+        check_csrf: give the socket its session only if the parameters contain the right `_csrf_token`. True compares it
+            with the session's own `_csrf_token`, with or without Plug's mask. A function `check(session, token)`
+            returns True or False.
+        error_handler: a function that builds the response if `connect` refuses with a reason:
             `handler(reason, connect_info)` returns a `Refusal`. The default is 403.
-        max_channels: the number of topics that one connection can join; None uses the socket class's.
+        max_channels: the number of topics that one connection can join. None takes `max_channels` of the socket class.
         websocket: serve WebSockets.
-        longpoll: serve polling clients, at `/longpoll` behind the mount's path: `True`, or a `LongPoll` with options.
+        longpoll: serve polling clients at the mount's path plus `/longpoll`: `True`, or a `LongPoll` with options.
 
-    Defaults are Phoenix's, where Phoenix has the option.
+    If Phoenix has an option, its default is the same here.
 
     Raises:
         InvalidOrigin: when the endpoint starts: an origin is malformed.
-        InvalidOption: an option has the wrong type; a number is not above 0; a name in `connect_info` is unknown;
-            `check_origin` and `check_csrf` are both False, which would give any page the session of its visitor;
-            `websocket` and `longpoll` are both False, so that no client could reach the socket.
+        InvalidOption: an option has the wrong type, or a number is not above 0; `connect_info` has an unknown name;
+            `check_origin` and `check_csrf` are both False, so any page could use the session of its visitor;
+            `websocket` and `longpoll` are both False, so no client could reach the socket.
     """
 
     socket: type[Socket]

@@ -1,1 +1,1 @@
-"""Requests that are not our own WebSockets: the handover to Hypercorn, and ASGI in both directions."""
+"""The handover of HTTP requests to Hypercorn, and ASGI in both directions."""

@@ -1,16 +1,16 @@
-"""A WebSocket of an ASGI server as a Trio stream: the portable transport.
+"""A WebSocket of an ASGI server as a Trio stream.
 
-An endpoint that is mounted in another application gets `receive`, `send` and whole messages, not a socket and bytes. An
-`AsgiStream` encodes each received message as a WebSocket frame, and decodes each frame that it sends. So the code for
-native WebSockets serves this stream unchanged: limits, close codes, out-buffers. A broadcast is encoded once for native
-and ASGI clients.
+An endpoint in another application gets `receive`, `send` and whole messages, not a socket and bytes. An `AsgiStream`
+encodes each received message as a WebSocket frame, and decodes each frame that it sends. So the code for native
+WebSockets also serves this stream, with the same limits, close codes and out-buffers. Native and ASGI clients share the
+encoded frames of a broadcast.
 
     stream = AsgiStream(scope, receive, send, path="/socket/websocket")
     ...             # the process of the connection calls accept or refuse
-    stream.end()    # after that process: the application may return
+    stream.end()    # after that process has ended; then the application may return
 
-Whatever the server raises ends the connection, because servers differ in what they raise. The server handles
-compression, pings and fragments. Source: the ASGI specification 3.0, WebSocket 2.3 and 2.4.
+Any exception of the server ends the connection, because each server has its own. The server handles compression, pings
+and fragments. Source: the ASGI specification 3.0, WebSocket 2.3 and 2.4.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _RESPONSE = "websocket.http.response"
 
 
 def path_of(scope: MutableMapping[str, Any]) -> str:
-    """Return the path of a request below the mount point of the application, percent signs included.
+    """Return the path of a request below the mount point of the application, still percent-encoded.
 
     >>> path_of({"path": "/live/socket/websocket", "root_path": "/live"})
     '/socket/websocket'
@@ -49,14 +49,14 @@ def path_of(scope: MutableMapping[str, Any]) -> str:
 
 
 def in_origin_form(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Replace a request target that is a whole URL: set the path and the host of the scope from that URL.
+    """Return a scope whose request target is a path. If it is a whole URL, take the path and the host from it.
 
         >>> scope = {"path": "http://a/b", "raw_path": b"http://a/b", "headers": [(b"host", b"c")]}
         >>> in_origin_form(scope)
         {'path': '/b', 'raw_path': b'/b', 'headers': [(b'host', b'a')]}
 
-    Clients send such a target to proxies, and a server must accept it. Some ASGI servers pass it on unchanged. Other
-    scopes are returned as they are. Source: RFC 9112, section 3.2.2.
+    Clients send whole URLs to proxies, and a server must accept them. Some ASGI servers pass them on unchanged. Source:
+    RFC 9112, section 3.2.2.
     """
     raw = scope.get("raw_path") or b""
     absolute = None if raw.startswith(b"/") else split_absolute(raw.decode("latin-1"))
@@ -72,7 +72,7 @@ def in_origin_form(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
 
 
 def client_frame(first: int, payload: bytes) -> bytes:
-    """Return a message as a frame of a client, masked with zeros."""
+    """Return a message as a client frame, masked with zeros."""
     size = len(payload)
     if size < 126:
         header = bytes((first, 0x80 | size))
@@ -97,19 +97,19 @@ def split_frames(data: bytes | bytearray | memoryview) -> Iterator[tuple[int, by
 
 
 class AsgiStream(trio.abc.Stream):
-    """One WebSocket scope.
+    """A WebSocket of an ASGI server as a Trio stream.
 
     Args:
-        scope: of the request, of type `websocket`.
-        receive: of the ASGI application.
-        send: of the ASGI application.
-        path: of the request, below the mount point of the endpoint.
+        scope: the scope of the request, of type `websocket`.
+        receive: the `receive` of the ASGI application.
+        send: the `send` of the ASGI application.
+        path: the path of the request, below the mount point of the endpoint.
 
     Attributes:
         head: the request.
         scheme: `http` or `https`.
         peer: the address of the client, or None.
-        closed: True when nothing can be read or written any more.
+        closed: True when reads and writes are no longer possible.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class AsgiStream(trio.abc.Stream):
     # The answer to the request
 
     async def connected(self) -> bool:
-        """Wait until the server asks for an answer. Return False if the client has left meanwhile."""
+        """Wait for the connect message. Return False if the client has left."""
         message = await self._call(self._receive)
         return bool(message["type"] == "websocket.connect")
 
@@ -144,7 +144,7 @@ class AsgiStream(trio.abc.Stream):
         await self._call(self._send, {"type": "websocket.accept", "subprotocol": subprotocol})
 
     async def refuse(self, status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
-        """Answer with an error. A server without the response extension answers 403."""
+        """Refuse the WebSocket with this response. A server without the response extension answers 403."""
         if not self._may_answer:
             await self._call(self._send, {"type": "websocket.close"})
             return
@@ -179,7 +179,7 @@ class AsgiStream(trio.abc.Stream):
         if code == _NO_CODE:
             return client_frame(_CLOSE, b"")
         if not may_be_received(code):
-            # The connection broke (1006), or the server ended it with a code of its own (1012).
+            # The connection broke (1006), or the server closed it (1012).
             return b""
         reason = (message.get("reason") or "").encode()[:120].decode(errors="ignore").encode()
         return client_frame(_CLOSE, code.to_bytes(2, "big") + reason)
@@ -189,7 +189,7 @@ class AsgiStream(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
         for first, payload in split_frames(data):
             if self._peer_has_gone:
-                # No one would read this, and servers differ in how they treat it.
+                # The client cannot read more, and some servers raise.
                 return
             if first == _TEXT:
                 await self._call(self._send, {"type": "websocket.send", "text": payload.decode()})
@@ -201,28 +201,28 @@ class AsgiStream(trio.abc.Stream):
                 await self._call(self._send, close)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Return at once: ASGI does not say when a send would block."""
+        """Return at once, because ASGI does not report when a send would block."""
         await trio.lowlevel.checkpoint()
 
     # The end
 
     async def _call(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-        """Call the server, until it ends this application."""
+        """Call a function of the server. `end` cancels the call."""
         if self.closed:
-            raise trio.ClosedResourceError("this WebSocket has been closed")
+            raise trio.ClosedResourceError("this WebSocket is closed")
         with trio.CancelScope() as call:
             self._calls[call] = None
             try:
                 return await function(*arguments)
             except Exception as error:
-                # Each server has its own exceptions for a connection that has ended.
+                # Broad, because each server has its own exceptions for the end of a connection.
                 raise trio.BrokenResourceError(f"the ASGI server failed: {error!r}") from error
             finally:
                 del self._calls[call]
         raise trio.BrokenResourceError("the ASGI server has ended this WebSocket")
 
     def end(self) -> None:
-        """Forbid further reads and writes, because the server has ended the application's call. Does not wait."""
+        """Cancel reads and writes, and forbid more, because the server has ended the call of the application."""
         self.closed = True
         for call in list(self._calls):
             call.cancel()

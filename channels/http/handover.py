@@ -1,20 +1,20 @@
-"""Hand over every request that is not for a WebSocket of ours to Hypercorn.
+"""The handover of connections to Hypercorn.
 
 Hypercorn serves pages, long polling, HTTP/2 and a mounted ASGI application. The endpoint reads the first request of a
-connection. If it is not for a socket, the endpoint hands over the connection with the bytes that it has read:
+connection. If the request is not for a socket, the endpoint hands over the connection with the bytes that it has read:
 
     handover = HttpHandover(app, is_socket_path=mounts.__contains__)
     spawn_link(handover.main, ready)            # runs the application's lifespan, then calls ready()
     ...
     await handover.serve(stream, head.received)   # in the connection's process, until the connection ends
     ...
-    await handover.drain()                      # idle connections close, busy ones after the current answer
+    await handover.drain()                      # close idle connections now, busy ones after the current response
 
-A connection stays with Hypercorn. If a later request on it asks for a WebSocket of ours (a proxy may reuse
-connections, and browsers may use HTTP/2), `websocket` serves it through ASGI. Any other request for such a path gets
-400, as on a new connection, but without a call of the application's `connect`.
+Hypercorn keeps the connection. A later request on it may ask for a WebSocket of a socket, because proxies reuse
+connections, and browsers use HTTP/2. Then `websocket` serves it through ASGI. Any other request for the path of a
+socket gets 400, as on a new connection, but without a call of the application's `connect`.
 
-`channels.http.hypercorn_server` contains our changes to Hypercorn.
+`channels.http.hypercorn_server` contains the changes to Hypercorn.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def default_config() -> Config:
         >>> default_config().keep_alive_timeout
         5
 
-    They are Hypercorn's own, except: the log goes to the logger `channels.http`, an application has 5 seconds to shut
-    down, and no header names the software.
+    They are Hypercorn's, with three changes. The log goes to the logger `channels.http`. An application has 5 seconds
+    to shut down. No header names the software.
     """
     config = Config()
     config.errorlog = _logger
@@ -59,7 +59,7 @@ def default_config() -> Config:
 
 
 async def not_found(scope: Any, receive: Any, send: Any) -> None:
-    """Answer 404 to every request: the application of an endpoint without one.
+    """Answer 404 to every request. An endpoint without an application uses this one.
 
     >>> handover = HttpHandover(not_found)
     """
@@ -88,15 +88,15 @@ async def _elsewhere(scope: Any, receive: Any, send: Any) -> None:
     await _answer(
         send,
         421,
-        "this connection is in use for HTTP: open a connection of its own, with HTTP/1.1, for this WebSocket",
+        "this connection serves HTTP; open a new connection, with HTTP/1.1, for this WebSocket",
         kind="websocket.http.response",
     )
 
 
 def _unless_broken_off(send: Any) -> Any:
-    """The same `send`, which drops an answer to a client whose request turned out to be none while it was handled.
+    """Return a `send` that drops the response if the rest of the request turns out to be malformed.
 
-    Hypercorn has answered that client by then, and closes the connection; h11 refuses a second answer.
+    Hypercorn has then answered the client itself, and h11 refuses a second response.
     """
 
     async def send_if_wanted(message: Any) -> None:
@@ -117,7 +117,7 @@ def _nothing(_: Any) -> None:
 
 
 class HttpHandover:
-    """Serve connections with Hypercorn, and run the lifespan of the application behind it.
+    """Serve connections with Hypercorn, and run the lifespan of the application.
 
         >>> handover = HttpHandover()
         >>> async def example(stream: ByteStream, read_before: bytes) -> None:
@@ -126,15 +126,16 @@ class HttpHandover:
     Args:
         app: an ASGI application; None answers 404.
         config: Hypercorn's settings. Those about binding, workers and TLS have no effect.
-        is_socket_path: returns True for the path of a native WebSocket. The path is as it was sent, below the mount
-            point of the endpoint.
+        is_socket_path: a function that returns True for the path of a native WebSocket. It gets the path below the
+            mount point of the endpoint, still percent-encoded.
 
-    Attributes, which may be set:
-        find: takes the scope of each HTTP request. Returns an application that serves it instead (long polling), or
-            None.
-        websocket: serves WebSockets on the paths of sockets. By default they get 421: ask again on a new connection.
-        count: counts refused requests (`("http", "bad_request")`) and connections that Hypercorn cannot read
-            (`("http", "unreadable")`).
+    Attributes:
+        find: may be set. A function from the scope of an HTTP request to another application for it, such as long
+            polling, or to None.
+        websocket: may be set. An application for WebSockets on the paths of sockets. By default they get 421, which
+            asks for a new connection.
+        count: may be set. A function that counts refused requests (`("http", "bad_request")`) and connections that
+            Hypercorn cannot read (`("http", "unreadable")`).
     """
 
     def __init__(
@@ -157,11 +158,11 @@ class HttpHandover:
 
     @property
     def connections(self) -> int:
-        """The number of connections being served."""
+        """The number of open connections."""
         return self._connections
 
     async def route(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve a request of Hypercorn, or of the server that the endpoint is mounted in.
+        """Serve a request from Hypercorn, or from the ASGI server of the application that mounts the endpoint.
 
         >>> async def example(handover: HttpHandover, scope: Any, receive: Any, send: Any) -> None:
         ...     await handover.route(scope, receive, send)
@@ -177,19 +178,19 @@ class HttpHandover:
         elif kind == "websocket":
             await self.websocket(scope, receive, send)
         elif scope["method"] == "GET":
-            await _answer(send, 400, "this path is a WebSocket: ask for an upgrade")
+            await _answer(send, 400, "this path serves a WebSocket; send an upgrade request")
         else:
             await _answer(send, 400, "")
 
     async def serve(self, stream: ByteStream, first: bytes = b"") -> None:
-        """Serve one connection until it ends; always close it.
+        """Serve one connection until it ends, and close it.
 
-        A wrong request is answered or ends the connection. Errors of Hypercorn itself are raised. Cancel this to close
-        the connection at once.
+        A malformed request gets an answer or ends the connection. Errors of Hypercorn itself pass through. Cancel this
+        to close the connection at once.
 
         Args:
-            stream: a connected, non-blocking socket or a Trio stream; owned by this method.
-            first: the bytes that were read from it before.
+            stream: a connected, non-blocking socket or a Trio stream. This method closes it.
+            first: the bytes that the caller has read from the stream.
         """
         if isinstance(stream, socket.socket):
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(stream))
@@ -211,28 +212,28 @@ class HttpHandover:
         try:
             await server.serve()
         except* (h11.LocalProtocolError, KeyError):
-            # Two mistakes of clients that Hypercorn does not handle: a request that breaks off while it is answered,
-            # and data for an HTTP/2 stream that was answered already. They end this connection. Exceptions of an
-            # application do not arrive here.
+            # Two mistakes of clients that Hypercorn does not handle: a request that breaks off during the response, and
+            # data for an HTTP/2 stream after its response. They end this connection. Exceptions of an application do
+            # not arrive here.
             pass
         finally:
             self._connections -= 1
 
     async def drain(self) -> None:
-        """Close idle connections now, and all others after their current answer.
+        """Close idle connections now, and all others after their current response.
 
-        Returns at once; `connections` is 0 when all have closed. It cannot be undone.
+        Returns at once. `connections` is 0 when all have closed. You cannot undo this.
         """
         await self._context.terminated.set()
 
     async def main(self, ready: Callable[[], object]) -> None:
         """Run the application's lifespan: start it, call `ready`, and shut it down on cancellation.
 
-        `main` may be run again after it has ended. Shutting down takes at most `shutdown_timeout` of the settings.
+        You may run `main` again after it has ended. The shutdown takes at most `shutdown_timeout` of the settings.
 
         Args:
-            ready: called when the application has started or has no lifespan. Serve connections only after that. Must
-                not block.
+            ready: a function that this calls when the application has started or has no lifespan. Serve connections
+                only after that. It must not block.
 
         Raises:
             ApplicationStartError: the application did not start.

@@ -1,12 +1,12 @@
-"""Hypercorn's server for one connection, changed so that no connection stays open forever.
+"""Hypercorn's server for one connection, with changes so that no connection stays open forever.
 
-- `ReplayStream` returns the bytes that were read before the handover, and gives up on a peer that does not read.
+- `ReplayStream` returns the bytes that the endpoint read before the handover, and cuts off a peer that does not read.
 - `StrictConnection` reads the heads of HTTP/1.1 requests as strictly as an endpoint does.
 - `Exchange` replaces the message queue of a request.
-- `HypercornServer` ends with its peer.
+- `HypercornServer` ends when its peer leaves.
 
 `TCPServer` is not a public interface. So `pyproject.toml` pins Hypercorn's minor version, and
-`tests/channels/http/test_handover.py` tests the parts used here.
+`tests/channels/http/test_handover.py` tests the parts that this module uses.
 """
 
 from __future__ import annotations
@@ -56,23 +56,23 @@ class _NoSocket:
     family = socket.AF_UNSPEC
 
     def getpeername(self) -> None:
-        """Return None: this address family has no addresses."""
+        """Return None, because this address family has no addresses."""
 
     def getsockname(self) -> None:
-        """Return None: this address family has no addresses."""
+        """Return None, because this address family has no addresses."""
 
 
 class ReplayStream(trio.abc.HalfCloseableStream):
-    """`stream`, with the bytes of `first` in front.
+    """A stream that first returns the bytes of `first`, then those of `stream`.
 
     >>> async def example(stream: trio.abc.Stream, read_before: bytes) -> bytes:
     ...     return bytes(await ReplayStream(stream, read_before).receive_some())
 
-    If `stream` cannot be closed for writing alone, `send_eof` raises `AttributeError`, as Hypercorn expects.
+    If `stream` has no `send_eof`, this one raises `AttributeError`, as Hypercorn expects.
 
     Args:
-        stream: owned by this object: closing this closes it.
-        first: the bytes that were read from it before.
+        stream: the stream. This object closes it.
+        first: the bytes that the caller has read from the stream.
     """
 
     def __init__(self, stream: trio.abc.Stream, first: bytes) -> None:
@@ -81,11 +81,11 @@ class ReplayStream(trio.abc.HalfCloseableStream):
 
     @property
     def socket(self) -> Any:
-        """The socket of the stream, for its addresses, or a stand-in without any."""
+        """The socket of the stream, or a stand-in without addresses."""
         return getattr(self._stream, "socket", None) or _NoSocket()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Read; the bytes of `first` come first."""
+        """Return the next bytes, those of `first` before those of the stream."""
         if not self._first:
             return await self._stream.receive_some(max_bytes)
         await trio.lowlevel.checkpoint()
@@ -94,12 +94,12 @@ class ReplayStream(trio.abc.HalfCloseableStream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Write, but not to a peer that does not read.
+        """Write, and cut off a peer that does not read.
 
-        Hypercorn would wait forever, with the answer in memory.
+        Without this, Hypercorn would wait forever, with the response in memory.
 
         Raises:
-            trio.BrokenResourceError: the peer did not take 64 KiB, or the rest, within a minute. The stream is closed.
+            trio.BrokenResourceError: the peer did not read 64 KiB, or the rest, within a minute. The stream is closed.
         """
         view = memoryview(data)
         for start in range(0, len(view) or 1, _PIECE):
@@ -112,7 +112,7 @@ class ReplayStream(trio.abc.HalfCloseableStream):
                 )
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait, as the stream does."""
+        """Wait until the stream can probably take more bytes."""
         await self._stream.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
@@ -138,7 +138,7 @@ class TLSReplayStream(ReplayStream):
         return ReplayStream(self._tls.transport_stream, b"")
 
     async def do_handshake(self) -> None:
-        """Do the TLS handshake, if it has not been done."""
+        """Do the TLS handshake, unless it is done."""
         await self._tls.do_handshake()
 
     def selected_alpn_protocol(self) -> str | None:
@@ -158,13 +158,13 @@ class StrictConnection(h11.Connection):
         h11._util.RemoteProtocolError: a line of the head ends without CR
 
     h11 accepts lines that end with a bare LF, and headers folded over several lines. A proxy may see other requests in
-    the same bytes, and then a request can be smuggled past it. So `HeadParser` checks each head before h11 sees it.
+    the same bytes, so a client could smuggle a request past it. So `HeadParser` checks each head before h11 sees it.
 
-    A request with a chunked body is the last one of its connection. h11 is lenient about the trailers behind such a
-    body, so nothing that follows them is read as a request. Source: RFC 9112, sections 2.2, 5.2, 6.1 and 7.1.
+    A request with a chunked body is the last one of its connection. h11 is lenient about the trailers after such a
+    body, so it must not read another request after them. Source: RFC 9112, sections 2.2, 5.2, 6.1 and 7.1.
 
     Args:
-        on_bad_request: called once if a head is refused. Must not block.
+        on_bad_request: a function that this calls when it refuses a head. It must not block.
     """
 
     def __init__(self, *, on_bad_request: Callable[[], object] = lambda: None) -> None:
@@ -176,7 +176,7 @@ class StrictConnection(h11.Connection):
         """Return the next event, as h11 does.
 
         Raises:
-            h11.RemoteProtocolError: an endpoint does not accept this head.
+            h11.RemoteProtocolError: the head is malformed.
         """
         if self.their_state is h11.IDLE:
             data, ended = self.trailing_data
@@ -197,7 +197,7 @@ class StrictConnection(h11.Connection):
         raise h11.RemoteProtocolError(head.problem, error_status_hint=head.status)
 
     def send(self, event: Any) -> Any:
-        """Serialize an event, as h11 does. The answer to a chunked request ends the connection."""
+        """Serialize an event, as h11 does. The response to a chunked request ends the connection."""
         if self._is_last and isinstance(event, h11.Response):
             event = h11.Response(
                 status_code=event.status_code,
@@ -209,7 +209,7 @@ class StrictConnection(h11.Connection):
 
 
 class Shields:
-    """The scopes in which exchanges of one connection are being finished."""
+    """The shielded scopes in which the exchanges of one connection finish."""
 
     def __init__(self) -> None:
         self._scopes: dict[trio.CancelScope, None] = {}
@@ -217,7 +217,7 @@ class Shields:
 
     @contextmanager
     def holding(self, scope: trio.CancelScope) -> Iterator[None]:
-        """Let `cancel` reach a scope while the body runs, also if it was called before."""
+        """Let `cancel` cancel a scope while the body runs. An earlier call of `cancel` counts too."""
         self._scopes[scope] = None
         if self._cancelled:
             scope.cancel()
@@ -227,7 +227,7 @@ class Shields:
             del self._scopes[scope]
 
     def cancel(self) -> None:
-        """Cancel all scopes, and those that come later: applications may unwind after the connection."""
+        """Cancel all scopes, and all later ones, because applications may unwind after the connection."""
         self._cancelled = True
         for scope in list(self._scopes):
             scope.cancel()
@@ -241,19 +241,19 @@ class Exchange:
         ...     await exchange.put({"type": "http.request", "body": b"", "more_body": False})
         ...     print(await exchange.receive())
 
-    Hypercorn runs an application in a task and finishes the exchange in that task: after the last piece of the answer
-    it sends the application a disconnect, and then closes the connection or starts its idle timeout. Two kinds of
-    application prevented that, and left connections open forever:
+    Hypercorn runs the application and finishes the exchange in one task. After the last piece of the response it sends
+    the application a disconnect. Then it closes the connection or starts its idle timeout. Two kinds of application can
+    prevent this in plain Hypercorn, and leave connections open forever:
 
-    - An application that stops when its client leaves, such as a `StreamingResponse` of Starlette, cancelled that work.
-    - An application that does not read a large body left the queue full, and Hypercorn waited for room in it.
+    - An application that stops when its client leaves, such as a `StreamingResponse` of Starlette, cancels this work.
+    - An application that does not read a large body leaves the queue full, and Hypercorn waits for room in it.
 
-    In an `Exchange`, the disconnect needs no room in the queue, and the application cannot cancel what follows its last
-    piece. The end of the connection can: see `Exchanges.cancel`.
+    In an `Exchange`, the disconnect needs no room in the queue. The application cannot cancel the work after its last
+    piece. Only the end of the connection can: see `Exchanges.cancel`.
 
     Args:
-        send: passes a message of the application to Hypercorn; None is the end of the application.
-        shields: the scopes of the exchanges that are being finished.
+        send: a function that passes a message of the application to Hypercorn; None is the end of the application.
+        shields: the scopes in which exchanges finish.
         max_messages: pieces of the body that may wait for the application.
     """
 
@@ -269,7 +269,7 @@ class Exchange:
         self._put, self._take = trio.open_memory_channel[Any](max_messages)
 
     async def put(self, message: Any) -> None:
-        """Pass a message to the application when there is room. The disconnect needs none."""
+        """Pass a message to the application when the queue has room. The disconnect needs no room."""
         if message["type"] == "http.disconnect":
             self._put.close()
             return
@@ -287,12 +287,12 @@ class Exchange:
             return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
-        """Pass on a piece of the answer. The application cannot cancel what follows the last piece."""
+        """Pass on a piece of the response. The application cannot cancel the work after the last piece."""
         if message is not None and message.get("more_body", message["type"] in _NEVER_LAST):
             await self._send(message)
             return
-        # Shielded, because stopping halfway would leave a connection that nothing closes. The stream bounds a write to
-        # a peer that does not read; the end of the connection bounds everything.
+        # Shielded, because nothing would close the connection after a stop halfway. The stream bounds a write to a peer
+        # that does not read. The end of the connection cancels the scope.
         with trio.CancelScope(shield=True) as shield, self._shields.holding(shield):
             await self._send(message)
 
@@ -310,7 +310,7 @@ class Exchanges(TaskGroup):
         self._shields = Shields()
 
     async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
-        """Start the application in a task; return the function that takes its messages."""
+        """Start the application in a task. Return the function that passes messages to it."""
         if scope["type"] != "http":
             return await super().spawn_app(app, config, scope, send)
         exchange = Exchange(send, self._shields, max_messages=config.max_app_queue_size)
@@ -322,24 +322,24 @@ class Exchanges(TaskGroup):
         return exchange.put
 
     def cancel(self) -> None:
-        """Stop finishing exchanges, because the connection is being cancelled."""
+        """Cancel the exchanges that are finishing, because the connection ends."""
         self._shields.cancel()
 
 
 class HypercornServer(TCPServer):
-    """One connection, which ends as soon as its peer has gone.
+    """The server for one connection, which ends when its peer leaves.
 
     Hypercorn's own server keeps the socket open until the timeout for the next request. It also treats the preface of
-    HTTP/2 as a request that never ends, so a client that sends nothing else keeps its connection.
+    HTTP/2 as a request that never ends. So a client that sends only the preface stays connected.
 
     Args:
-        app: serves the requests.
+        app: the application.
         config: Hypercorn's settings.
-        context: reports when the endpoint drains.
-        state: of the lifespan.
-        stream: the connection, owned by this object.
+        context: the state that shows that the endpoint drains.
+        state: the state of the lifespan.
+        stream: the connection. This object closes it.
         begins_with_http2: True if the first bytes are the preface of HTTP/2.
-        count: counts an event by its name.
+        count: a function that counts an event.
     """
 
     def __init__(
@@ -396,13 +396,13 @@ class HypercornServer(TCPServer):
             except OSError:
                 raise
             except Exception as error:
-                # Applications run in other tasks, so this is input that Hypercorn cannot read: a thousand priorities of
-                # HTTP/2, a path that is not ASCII. It ends this connection and is not a crash.
+                # Broad, because Hypercorn raises many errors for input that it cannot read, such as a path that is not
+                # ASCII. Exceptions of applications do not arrive here, because they run in other tasks.
                 await self._give_up(error)
         self._peer_has_gone = True
         protocol = wrapper.protocol
         if isinstance(protocol, H2Protocol):
-            # Hypercorn no longer writes, and an application that still answers would wait forever.
+            # Hypercorn no longer writes, so an application that still writes would wait forever.
             for buffer in list(protocol.stream_buffers.values()):
                 await buffer.close()
         await self.idle_task.stop()
@@ -416,26 +416,26 @@ class HypercornServer(TCPServer):
                 protocol.connection.close_connection(ErrorCodes.PROTOCOL_ERROR)
                 await protocol._flush()
             except h2.exceptions.ProtocolError:
-                # The connection is over for HTTP/2 as well.
+                # HTTP/2 has closed the connection already.
                 pass
-        # Cancel the applications: streams that Hypercorn has half begun cannot get a disconnect.
+        # Cancel the applications, because Hypercorn sends no disconnect to streams that it has only begun.
         nursery = self._task_group._nursery
         assert nursery is not None  # this runs in it
         nursery.cancel_scope.cancel()
 
     async def protocol_send(self, event: Event) -> None:
-        """Carry out what Hypercorn's protocol decided: write, close, or start the idle timeout."""
+        """Carry out an event of Hypercorn's protocol: write, close, or start the idle timeout."""
         if isinstance(event, Updated) and (self._peer_has_gone or self._begins_with_http2):
             self._begins_with_http2 = False
             return
         try:
-            # Shielded, because the protocol counts these bytes as written: an application cancelled here would leave a
-            # gap in the middle of the connection. The stream bounds the write.
+            # Shielded, because the protocol counts these bytes as written. If an application were cancelled here, the
+            # peer would miss some of them. The stream bounds the write.
             with trio.CancelScope(shield=isinstance(event, RawData)):
                 await super().protocol_send(event)
         except trio.BusyResourceError:
-            # Another task is closing the stream, because of what the client sent meanwhile.
+            # The client has sent something that made another task close the stream.
             await self.protocol.handle(Closed())
         if isinstance(event, Closed) and self._reading is not None:
-            # Hypercorn will not serve a request that came behind the last answer, and would wait forever for its turn.
+            # Hypercorn does not serve a request after its last response, and would wait forever to do so.
             self._reading.cancel()

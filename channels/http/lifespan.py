@@ -1,7 +1,7 @@
-"""The lifespan of an ASGI application: start it before the first connection, shut it down after the last.
+"""The lifespan of an ASGI application, from before the first connection until after the last.
 
-This replaces Hypercorn's lifespan. That one lets a server run for a moment after its application refused to start, and
-fails if an application returns from the lifespan scope.
+This replaces Hypercorn's lifespan. With that one, a server runs for a moment after its application refused to start. It
+also fails if an application returns from the lifespan scope.
 
 Source: the ASGI lifespan specification, 2.0.
 """
@@ -37,7 +37,7 @@ class ApplicationStartError(ChannelsError):
 
 
 class Lifespan:
-    """One run of one application, from its start to its end.
+    """One run of an application, from its start to its end.
 
         >>> async def example(nursery: trio.Nursery, app: ASGIApplication) -> None:
         ...     lifespan = Lifespan(app, {}, startup_timeout=60, shutdown_timeout=5)
@@ -45,7 +45,7 @@ class Lifespan:
 
     Args:
         app: the application.
-        state: a dict that the application may fill while it starts, for its requests.
+        state: a dict that the application may fill during its start, for its requests.
         startup_timeout: seconds for the start.
         shutdown_timeout: seconds for the shutdown.
     """
@@ -72,14 +72,14 @@ class Lifespan:
     async def main(self, ready: Callable[[], object]) -> None:
         """Start the application, call `ready`, and shut it down on cancellation.
 
-        An application that raises or returns before it answers has no lifespan, and counts as ready. The shutdown is
-        shielded from the cancellation, and ends after `shutdown_timeout`.
+        An application that raises or returns before it answers has no lifespan, and counts as started. Cancellation
+        does not interrupt the shutdown, which ends after `shutdown_timeout`.
 
         Raises:
             ApplicationStartError: the application did not start.
         """
         problem = None
-        # Shielded, because the application must be able to act on the shutdown message. The block below ends it.
+        # Shielded, because the application must handle the shutdown message. `finally` cancels this scope.
         scope = trio.CancelScope(shield=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run, scope)
@@ -99,11 +99,11 @@ class Lifespan:
         with trio.move_on_after(self._startup_timeout):
             await self._answered.wait()
             return self._refusal
-        return f"it gave no answer within {self._startup_timeout:g} seconds"
+        return f"it did not answer within {self._startup_timeout:g} seconds"
 
     async def _stop(self) -> None:
         self._stopping.set()
-        # Shielded, because this passes on the cancellation of this task as a shutdown.
+        # Shielded, because this task is cancelled, and the application must still shut down.
         with trio.move_on_after(self._shutdown_timeout, shield=True):
             await self._stopped.wait()
             return
@@ -121,7 +121,7 @@ class Lifespan:
             with scope:
                 await self._app(asgi, self._receive, self._send)
         except Exception:
-            # By the specification, the server goes on without a lifespan if the application raises.
+            # Broad, because the specification says that a server continues without a lifespan after any exception.
             if self._is_started:
                 _logger.exception("the lifespan of the mounted application failed")
             else:

@@ -10,13 +10,24 @@ The status in the body counts. The HTTP status is 200, except for malformed requ
 line: JSON, which begins with `[`, or base64 of a binary message. A body of any other type is one message.
 
 After Phoenix.Transports.LongPoll 1.8.12, byte for byte.
+
+A request may reach another node than the one that holds its session. The second half of this module has the messages of
+these two nodes, which are JSON objects with a `kind`. `channels.longpoll.relay` sends them:
+
+    asks                                      holds the session
+    ForwardedPoll, ForwardedPost ───────────▶
+      ◀────────────────────────────────────── Found, or NotFound
+      ◀────────────────────────────────────── Answer
+    Delivered, or NotDelivered ─────────────▶ for an answer with messages
+
+A longer body than a piece follows in pieces: its receiver asks for some with `More`, and gets each as a `Piece`.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from attrs import field, frozen
@@ -27,15 +38,31 @@ __all__ = [
     "MAX_BASE64",
     "MAX_LINES",
     "NDJSON",
+    "PIECE",
+    "PIECES",
     "TOKEN_HEADER",
+    "Answer",
+    "Arriving",
+    "Delivered",
+    "ForwardedPoll",
+    "ForwardedPost",
+    "Found",
     "Line",
     "LongPoll",
+    "More",
+    "NotDelivered",
+    "NotFound",
+    "Piece",
     "PollAnswer",
+    "Relayed",
     "left_out",
     "messages_answer",
     "messages_of",
     "plain_answer",
     "preflight_answer",
+    "read_relayed",
+    "relay_topic",
+    "relayed_answer",
     "status_answer",
     "token_of",
 ]
@@ -57,7 +84,8 @@ class LongPoll:
         window: seconds that the server holds a poll while no message waits, and seconds to process a message of the
             client. The server ends a session that was not polled for one and a half windows. It checks once per such
             time, so a session ends after 15 to 30 seconds by default.
-        pubsub_timeout: seconds for a session to answer a request. A session that does not answer counts as gone.
+        pubsub_timeout: seconds for a session to answer a request, wherever it is. A session that does not answer counts
+            as gone. Another node has the same time to confirm that it has got messages of a session for its client.
         max_age: seconds until the token of a session expires, even if the session still runs.
         max_body_bytes: bytes of one request, for all its messages. A larger one gets 400.
         body_timeout: seconds for a client to send a request. A slower one gets 408.
@@ -222,3 +250,185 @@ def left_out(body: bytes, content_type: str | None) -> int:
     2
     """
     return max(0, body.count(b"\n") + 1 - MAX_LINES) if content_type == NDJSON else 0
+
+
+# Between nodes
+
+PIECE: Final = 96 * 1024
+"""Bytes of a body that travel in one message between nodes. In JSON they are 128 KiB of base64."""
+PIECES: Final = 8
+"""Pieces that may be on their way. Their receiver then asks for more."""
+
+_Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
+_Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Relayed(msgspec.Struct, frozen=True, tag_field="kind"):
+    """A message about one forwarded request.
+
+    Attributes:
+        id: of the request. It begins with the name of the relay that made it.
+    """
+
+    id: str
+
+
+class ForwardedPoll(_Relayed, frozen=True, tag="poll"):
+    """A GET for a session of another node.
+
+    Attributes:
+        node: the name of the node that asks.
+        token: of the session.
+        find: seconds to find the session, and later to confirm messages.
+        window: seconds for the answer.
+    """
+
+    node: str
+    token: str
+    find: _Seconds
+    window: _Seconds
+
+
+class ForwardedPost(_Relayed, frozen=True, tag="post"):
+    """A POST for a session of another node. See `ForwardedPoll`.
+
+    Attributes:
+        content_type: of the body; None if there is none, or more than one.
+        size: bytes of the body.
+        data: its first piece.
+    """
+
+    node: str
+    token: str
+    find: _Seconds
+    window: _Seconds
+    content_type: str | None
+    size: _Size
+    data: bytes
+
+
+class Found(_Relayed, frozen=True, tag="found"):
+    """The session exists. An `Answer` follows."""
+
+
+class NotFound(_Relayed, frozen=True, tag="not_found"):
+    """The session does not exist, or has ended."""
+
+
+class Answer(_Relayed, frozen=True, tag="answer"):
+    """The answer for the client.
+
+    Attributes:
+        status: the HTTP status.
+        size: bytes of the body, which is JSON or empty.
+        data: its first piece.
+        confirm: True if the answer has messages. The session keeps them until it learns whether they arrived.
+    """
+
+    status: Annotated[int, msgspec.Meta(ge=100, le=599)]
+    size: _Size
+    data: bytes
+    confirm: bool = False
+
+
+class More(_Relayed, frozen=True, tag="more"):
+    """Send the pieces from `offset` on."""
+
+    offset: _Size
+
+
+class Piece(_Relayed, frozen=True, tag="piece"):
+    """A piece of a body, from `offset` on."""
+
+    offset: _Size
+    data: bytes
+
+
+class Delivered(_Relayed, frozen=True, tag="delivered"):
+    """The whole answer has arrived, and its client is there."""
+
+
+class NotDelivered(_Relayed, frozen=True, tag="not_delivered"):
+    """Nobody waits for the answer: the client has left, or the time is up. The session keeps its messages."""
+
+
+Relayed: TypeAlias = (
+    ForwardedPoll
+    | ForwardedPost
+    | Found
+    | NotFound
+    | Answer
+    | More
+    | Piece
+    | Delivered
+    | NotDelivered
+)
+"""A message between the relays of two nodes."""
+
+
+def relayed_answer(status: int, body: bytes) -> PollAnswer:
+    """Make the answer for the client from that of another node: JSON, or a status without a body."""
+    return PollAnswer(status=status, headers=_JSON_HEADERS if body else (_ORIGIN,), body=body)
+
+
+def relay_topic(node: str) -> str:
+    """Return the topic of the messages for one node.
+
+    >>> relay_topic("web-1")
+    'ashtree:longpoll:web-1'
+    """
+    return f"ashtree:longpoll:{node}"
+
+
+def read_relayed(message: Any) -> Relayed | None:
+    """Read a message of another node from its JSON value. Returns None if it is malformed."""
+    try:
+        relayed: Relayed = msgspec.convert(message, Relayed)
+    except msgspec.ValidationError:
+        return None
+    return relayed
+
+
+class Arriving:
+    """A body that arrives in pieces.
+
+        >>> body = Arriving(size=5, data=b"abc")
+        >>> body.wants(), body.add(3, b"de"), body.whole()
+        (3, True, b'abcde')
+
+    Args:
+        size: bytes of the whole body.
+        data: its first piece.
+    """
+
+    __slots__ = ("_data", "_expected", "size")
+
+    def __init__(self, size: int, data: bytes) -> None:
+        self.size = size
+        self._data = bytearray(data)
+        # The offset up to which pieces were asked for.
+        self._expected = len(data)
+
+    def add(self, offset: int, data: bytes) -> bool:
+        """Add a piece. Returns False for one that does not follow: an earlier piece was lost."""
+        if offset != len(self._data) or not data or offset + len(data) > self.size:
+            return False
+        self._data += data
+        return True
+
+    def wants(self) -> int | None:
+        """Return the offset to ask for now; None while pieces are on their way, and at the end."""
+        have = len(self._data)
+        if have < self._expected or have >= self.size:
+            return None
+        self._expected = min(self.size, have + PIECES * PIECE)
+        return have
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the body is complete."""
+        return len(self._data) == self.size
+
+    def whole(self) -> bytes:
+        """Return the complete body."""
+        return bytes(self._data)

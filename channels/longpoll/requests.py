@@ -1,14 +1,15 @@
 """The requests of clients that poll: read the body, find the session, and answer.
 
 Hypercorn, or the server that the endpoint is mounted in, serves each request in a task. The request asks the process of
-its session (`channels.longpoll.session`). `channels.longpoll.protocol` builds the answers. After
-Phoenix.Transports.LongPoll.
+its session (`channels.longpoll.session`), on another node through the relay (`channels.longpoll.relay`).
+`channels.longpoll.protocol` builds the answers. After Phoenix.Transports.LongPoll.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -16,8 +17,6 @@ from typing import Any, Self, TypeAlias
 import trio
 
 from actors.errors import CallExit, StartError, StartIgnored
-from actors.refs import Pid
-from actors.runtime import current_runtime
 from actors.servers.gen_server import call
 from channels.connect_info import ConnectInfo, PeerData
 from channels.endpoint._wiring import MountedSocket, Services
@@ -25,21 +24,16 @@ from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
 from channels.longpoll.protocol import (
     TOKEN_HEADER,
-    Line,
     LongPoll,
     PollAnswer,
-    left_out,
-    messages_answer,
-    messages_of,
     plain_answer,
     preflight_answer,
     status_answer,
     token_of,
 )
-from channels.longpoll.session import Enter, Hello, LongPollSession, Poll
+from channels.longpoll.relay import Relay
+from channels.longpoll.session import Enter, LongPollSession, Place, Poll, Sessions
 from channels.socket import Refusal
-from channels.telemetry import LONGPOLL_LEFT_OUT, LONGPOLL_UNSENDABLE
-from channels.tokens.token import Atom, TokenError, sign, verify
 from channels.upgrade.connecting import may_come_from
 from channels.upgrade.urls import InvalidQuery, cost_of_query, parse_query
 from supervision.child_spec import ChildSpec
@@ -138,6 +132,22 @@ class Bodies:
         finally:
             self.held -= size
 
+    @contextmanager
+    def holding(self, size: int) -> Iterator[bool]:
+        """Count bytes as held in the block, for a body of another node. Yields False if they do not fit.
+
+        Args:
+            size: bytes of the whole body.
+        """
+        fits = self.held + size <= self._max
+        if not fits:
+            size = 0
+        self.held += size
+        try:
+            yield fits
+        finally:
+            self.held -= size
+
     def _drop(self, pieces: list[bytes], size: int) -> int:
         pieces.clear()
         self.held -= size
@@ -147,10 +157,6 @@ class Bodies:
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
 
 _AUTH_HEADER = "x-phoenix-authtoken"
-_SALT = "phoenix longpoll session"
-_VERSION = Atom("v1")
-# The bytes of a posted body per unit of the work budget, as a shift.
-_BODY_COST_SHIFT = 10
 # Not start_link: the application's connect may be slow, so it runs after the init of the session.
 _SESSION = ChildSpec("session", LongPollSession.spawn_link, restart="temporary")
 
@@ -190,11 +196,19 @@ class _Request:
 
 
 class LongPolling:
-    """Serve the requests of clients that poll, for the sockets of one endpoint."""
+    """Serve the requests of clients that poll, for the sockets of one endpoint.
+
+    Attributes:
+        relay: passes requests on to other nodes; None if there are none. Its `main` must run.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._bodies = Bodies()
+        self._sessions = Sessions(services)
+        self.relay: Relay | None = None
+        if services.longpolls and not services.pubsub.is_local:
+            self.relay = Relay(services, self._sessions, self._bodies.holding)
 
     def find(self, scope: Any) -> ASGIApplication | None:
         """Return the application that serves a request, if its path belongs to a socket with long polling."""
@@ -260,30 +274,6 @@ class LongPolling:
             host=request.first("host"),
         )
 
-    # The session
-
-    async def _session(self, request: _Request) -> tuple[Pid, str] | None:
-        """Return the session that a request is for, if it exists and answers."""
-        token, options = token_of(request.first(TOKEN_HEADER), request.params), request.options
-        if token is None:
-            return None
-        try:
-            data = verify(self._services.secret_key_base, _SALT, token, max_age=options.max_age)
-        except TokenError:
-            return None
-        match data:
-            case (version, str(name)) if version == _VERSION:
-                pid = self._services.admission.polling.get(name)
-            case _:
-                pid = None
-        if pid is None:
-            return None
-        try:
-            await call(pid, Hello(), timeout=options.pubsub_timeout)
-        except CallExit:
-            return None
-        return pid, token
-
     async def _start(self, request: _Request) -> PollAnswer:
         """Start a session, and return its token."""
         services = self._services
@@ -314,17 +304,28 @@ class LongPolling:
             return plain_answer(503)
         if isinstance(entered, Refusal):
             return plain_answer(500) if entered.status == 500 else status_answer(403)
-        # The reader of the token checks its age.
-        token = sign(services.secret_key_base, _SALT, (_VERSION, entered), max_age=math.inf)
-        return self._messages(410, token, [], pid)
+        token = self._sessions.token(entered)
+        return self._sessions.answer(token, [], pid, status=410)
 
     # Requests
 
+    def _place(self, request: _Request) -> Place | None:
+        """Return the place of the session that a request is for, if its token is valid."""
+        token = token_of(request.first(TOKEN_HEADER), request.params)
+        if token is None:
+            return None
+        return self._sessions.place(token, max_age=request.options.max_age)
+
+    def _relay_to(self, place: Place) -> Relay | None:
+        """Return the relay if the session is on another node."""
+        return None if place.node == self._services.pubsub.node_name else self.relay
+
     async def _get(self, request: _Request, receive: Receive) -> PollAnswer | None:
-        found = await self._session(request)
-        if found is None:
+        place = self._place(request)
+        if place is None:
             return await self._start(request)
         answer: PollAnswer | None = None
+        left = True
         async with trio.open_nursery() as nursery:
 
             async def leave_with_the_client() -> None:
@@ -333,59 +334,37 @@ class LongPolling:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(leave_with_the_client)
-            answer = await self._poll(*found, request.options.window)
+            answer = await self._poll(place, request.options)
+            left = False
             nursery.cancel_scope.cancel()
-        return answer
+        if left:
+            return None
+        return await self._start(request) if answer is None else answer
 
-    async def _poll(self, pid: Pid, token: str, window: float) -> PollAnswer:
-        try:
-            messages = await call(pid, Poll(), timeout=window)
-        except CallExit:
-            # No message came in time, or the session has ended, which the next poll reports.
-            return self._messages(204, token, [], pid)
-        return self._messages(200, token, messages, pid)
+    async def _poll(self, place: Place, options: LongPoll) -> PollAnswer | None:
+        """Return the answer of a session; None if it does not exist or does not answer in time."""
+        relay, sessions = self._relay_to(place), self._sessions
+        if relay is not None:
+            return await relay.poll(place, options)
+        pid = await sessions.find(place, options.pubsub_timeout)
+        if pid is None:
+            return None
+        return sessions.answer(place.token, await sessions.poll(pid, Poll(), options.window), pid)
 
     async def _post(self, request: _Request, body: bytes) -> PollAnswer:
-        found = await self._session(request)
-        if found is None:
+        place, options = self._place(request), request.options
+        if place is None:
             return status_answer(410)
-        pid, _ = found
-        # Splitting a long body is one step.
-        await self._services.budget.take(len(body) >> _BODY_COST_SHIFT)
         types = request.all("content-type")
         content_type = types[0] if len(types) == 1 else None
-        self._report_left_out(left_out(body, content_type), pid)
-        for line in messages_of(body, content_type):
-            if not isinstance(line, Line):
-                return line
-            try:
-                await call(pid, line, timeout=request.options.window)
-            except CallExit:
-                # Too slow, or the session has ended, which the next request reports.
-                return status_answer(408)
-        return status_answer(200)
-
-    def _report_left_out(self, lines: int, pid: Pid) -> None:
-        if lines:
-            self._services.count(LONGPOLL_LEFT_OUT)
-            current_runtime().telemetry.execute(
-                LONGPOLL_LEFT_OUT,
-                {"messages": lines},
-                {"endpoint": self._services.endpoint, "pid": pid},
-            )
-
-    def _messages(self, status: int, token: str, messages: list[bytes], pid: Pid) -> PollAnswer:
-        answer = messages_answer(status, token, messages)
-        if answer is not None:
-            return answer
-        # As in Phoenix: messages that waited with a binary one are lost, and the client starts again.
-        self._services.count(LONGPOLL_UNSENDABLE)
-        current_runtime().telemetry.execute(
-            LONGPOLL_UNSENDABLE,
-            {"messages": len(messages)},
-            {"endpoint": self._services.endpoint, "pid": pid},
-        )
-        return plain_answer(500)
+        relay, sessions = self._relay_to(place), self._sessions
+        if relay is not None:
+            answer = await relay.post(place, body, content_type, options)
+            return status_answer(410) if answer is None else answer
+        pid = await sessions.find(place, options.pubsub_timeout)
+        if pid is None:
+            return status_answer(410)
+        return await sessions.post(pid, body, content_type, options.window)
 
 
 def _peer(client: Any) -> PeerData | None:

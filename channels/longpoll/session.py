@@ -8,31 +8,59 @@ Each request may come on another connection. It finds the session by its token (
 it. The session begins with `connect`, and keeps the messages of channels until a poll takes them. It ends when polls
 stop, when the client breaks the rules of the protocol, or for the reasons that end a WebSocket: `disconnect`, draining,
 a client that reads too slowly. The client learns of the end from its next request, which finds no session: 410.
+
+`Sessions` finds the sessions of this node and talks to them, for requests that came to this node, and for those that
+came to another one (`channels.longpoll.relay`).
 """
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import trio
+from attrs import frozen
 
+from actors.errors import CallExit
 from actors.exits import NORMAL
+from actors.instrumentation.telemetry import Event
 from actors.process import on_exit, send
-from actors.servers.gen_server import Sender, reply
+from actors.refs import Pid
+from actors.runtime import current_runtime
+from actors.servers.gen_server import Sender, call, reply
 from actors.servers.results import Continue, NoReply, Reply, Stop
 from actors.timers import send_after
 from channels.connect_info import ConnectInfo
-from channels.connection.session_server import INACTIVE, PROTOCOL_ERROR, Drain, SessionServer
+from channels.connection.session_server import (
+    CLOSED,
+    INACTIVE,
+    PROTOCOL_ERROR,
+    TRY_AGAIN_LATER,
+    Drain,
+    SessionServer,
+)
 from channels.endpoint._wiring import MountedSocket, Services
-from channels.longpoll.protocol import Line, LongPoll
+from channels.longpoll.protocol import (
+    Line,
+    LongPoll,
+    PollAnswer,
+    left_out,
+    messages_answer,
+    messages_of,
+    plain_answer,
+    status_answer,
+)
 from channels.socket import Refusal
+from channels.telemetry import LONGPOLL_ANSWER_LOST, LONGPOLL_LEFT_OUT, LONGPOLL_UNSENDABLE
+from channels.tokens.token import Atom, TokenError, sign, verify
 from channels.transports.out_buffer import OutBuffer
 from channels.upgrade.connecting import connect
 
-__all__ = ["Enter", "Hello", "LongPollSession", "Poll"]
+__all__ = ["Confirm", "Enter", "Hello", "LongPollSession", "Place", "Poll", "Sessions"]
 
 # A session without a poll ends after this many windows.
 _IDLE_WINDOWS = 1.5
@@ -50,7 +78,32 @@ class Poll(msgspec.Struct, frozen=True):
     """Ask for the waiting messages.
 
     The reply is a list of encoded frames, sent when there is one. The latest poll gets all.
+
+    Attributes:
+        confirm_within: for a poll that came to another node: seconds in which a `Confirm` must follow the reply. Until
+            then no other poll gets messages. Without a `Confirm` in time, nobody knows what the client has got, and the
+            session ends. None counts the reply itself as delivery.
     """
+
+    confirm_within: float | None = None
+
+
+class Confirm(msgspec.Struct, frozen=True):
+    """Tell whether the messages of a poll have reached the node of its client. The session keeps those that have not.
+
+    Attributes:
+        poll: the very object that the poll was.
+        delivered: True if they have.
+    """
+
+    poll: Poll
+    delivered: bool
+
+
+class _Unconfirmed(msgspec.Struct, frozen=True):
+    """The time to confirm a poll is up."""
+
+    poll: Poll
 
 
 class _Wake:
@@ -92,6 +145,10 @@ class LongPollSession(SessionServer):
         self.name = ""
         self.refusal: Refusal | None = None
         self.poll: Sender | None = None
+        self.asked = Poll()
+        # The poll whose reply may have arrived or not, and the number of its messages.
+        self.unconfirmed: Poll | None = None
+        self.handed_out = 0
         self.held: deque[_Held] = deque()
         return Continue((mount, params, info))
 
@@ -129,7 +186,7 @@ class LongPollSession(SessionServer):
             return await self._receive(request, sender)
         if kind is Poll:
             self.last_poll = trio.current_time()
-            self.poll = sender
+            self.poll, self.asked = sender, request
             self._hand_out()
             return NoReply()
         if kind is Hello or self.refusal is None:
@@ -147,6 +204,10 @@ class LongPollSession(SessionServer):
             await self._read_held()
         elif kind is _IdleCheck:
             self._check_idle()
+        elif kind is Confirm:
+            self._confirmed(message)
+        elif kind is _Unconfirmed:
+            self._not_confirmed(message.poll)
         else:
             await self._take(message)
         return self._ended() if self.closing is not None else None
@@ -185,11 +246,37 @@ class LongPollSession(SessionServer):
 
     def _hand_out(self) -> None:
         """Reply to the poll with the waiting messages. If its client has left, the next poll gets them."""
+        if self.unconfirmed is not None:
+            return
         poll, messages = self.poll, self.waiting.messages
         if poll is not None and messages:
             self.poll = None
-            if reply(poll, messages):
+            if not reply(poll, messages):
+                return
+            seconds = self.asked.confirm_within
+            if seconds is None:
                 self.waiting.drop()
+            else:
+                self.unconfirmed, self.handed_out = self.asked, len(messages)
+                send_after(self.pid, _Unconfirmed(self.asked), seconds)
+
+    def _confirmed(self, confirm: Confirm) -> None:
+        if confirm.poll is self.unconfirmed:
+            self.unconfirmed = None
+            if confirm.delivered:
+                self.waiting.drop(self.handed_out)
+            self._hand_out()
+
+    def _not_confirmed(self, poll: Poll) -> None:
+        if poll is not self.unconfirmed:
+            return
+        self.services.count(LONGPOLL_ANSWER_LOST)
+        current_runtime().telemetry.execute(
+            LONGPOLL_ANSWER_LOST,
+            {"messages": self.handed_out},
+            {"endpoint": self.services.endpoint, "pid": self.pid},
+        )
+        self._close(TRY_AGAIN_LATER, CLOSED, "another node did not confirm messages for the client")
 
     # The end
 
@@ -204,3 +291,111 @@ class LongPollSession(SessionServer):
     def _say_goodbye(self, code: int) -> None:
         """Hand out the last messages. Long polling cannot send the close code."""
         self._hand_out()
+
+
+# The sessions of a node
+
+_SALT = "phoenix longpoll session"
+_VERSION = Atom("v1")
+# The bytes of a posted body per unit of the work budget, as a shift.
+_BODY_COST_SHIFT = 10
+
+
+@frozen
+class Place:
+    """The place of a session, from its token.
+
+    Attributes:
+        node: the name of its node.
+        name: its name on that node.
+        token: the token.
+    """
+
+    node: str
+    name: str
+    token: str
+
+
+class Sessions:
+    """The sessions of this node, for those who serve a request."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def token(self, name: str) -> str:
+        """Return the token of a session of this node. Whoever reads it checks its age."""
+        content = (_VERSION, self._services.pubsub.node_name, name)
+        return sign(self._services.secret_key_base, _SALT, content, max_age=math.inf)
+
+    def place(self, token: str, *, max_age: float = math.inf) -> Place | None:
+        """Return the place of a session; None if the token is invalid or older than `max_age` seconds."""
+        try:
+            content = verify(self._services.secret_key_base, _SALT, token, max_age=max_age)
+        except TokenError:
+            return None
+        match content:
+            case (version, str(node), str(name)) if version == _VERSION:
+                return Place(node, name, token)
+        return None
+
+    async def find(self, place: Place, timeout: float) -> Pid | None:
+        """Return the process of a session, if it is on this node and answers in time."""
+        services = self._services
+        if place.node != services.pubsub.node_name:
+            return None
+        pid = services.admission.polling.get(place.name)
+        if pid is None:
+            return None
+        try:
+            await call(pid, Hello(), timeout=timeout)
+        except CallExit:
+            return None
+        return pid
+
+    async def poll(self, pid: Pid, poll: Poll, window: float) -> list[bytes] | None:
+        """Wait for messages of a session. None if none came in time, or the session has ended."""
+        try:
+            messages: list[bytes] = await call(pid, poll, timeout=window)
+        except CallExit:
+            # The next poll reports an end.
+            return None
+        return messages
+
+    async def post(
+        self, pid: Pid, body: bytes, content_type: str | None, window: float
+    ) -> PollAnswer:
+        """Hand the messages of a body to a session, one after the other. Each may take as long as the window."""
+        # Splitting a long body is one step.
+        await self._services.budget.take(len(body) >> _BODY_COST_SHIFT)
+        lines = left_out(body, content_type)
+        if lines:
+            self._report(LONGPOLL_LEFT_OUT, lines, pid)
+        for line in messages_of(body, content_type):
+            if not isinstance(line, Line):
+                return line
+            try:
+                await call(pid, line, timeout=window)
+            except CallExit:
+                # Too slow, or the session has ended, which the next request reports.
+                return status_answer(408)
+        return status_answer(200)
+
+    def answer(
+        self, token: str, messages: Iterable[bytes] | None, pid: Pid, status: int = 200
+    ) -> PollAnswer:
+        """Make the answer to a poll; `messages` are those of `poll`."""
+        if messages is None:
+            status, messages = 204, ()
+        messages = list(messages)
+        answer = messages_answer(status, token, messages)
+        if answer is not None:
+            return answer
+        # As in Phoenix: messages that waited with a binary one are lost, and the client starts again.
+        self._report(LONGPOLL_UNSENDABLE, len(messages), pid)
+        return plain_answer(500)
+
+    def _report(self, event: Event, messages: int, pid: Pid) -> None:
+        self._services.count(event)
+        current_runtime().telemetry.execute(
+            event, {"messages": messages}, {"endpoint": self._services.endpoint, "pid": pid}
+        )

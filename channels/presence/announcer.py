@@ -1,189 +1,248 @@
 """The process that announces: it sends the diffs of each topic to the clients of this node.
 
-It sends the first diff at once, and after that one diff for a topic in each `interval`. While a `fetch` runs, changes
-collect: the next round has one diff for each topic, however many changes there were.
+It sends the first diff at once, and after that one diff for a topic in each `interval`. Topics do not wait for each
+other: while `fetch` runs for one, its changes collect, and other topics go on. A topic never has two at a time, so its
+announcements are in order.
+
+Clients that miss an announcement, because `fetch` failed or this process ended, get a whole `presence_state` instead
+of the next diff.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import trio
 
-from actors.links import trap_exits
+from actors.process import current_pid
 from channels.errors import InvalidResult
 from channels.messages import Broadcast
-from channels.presence.delta import Entry, Meta
-from channels.presence.diff import Diff
+from channels.presence.delta import Entry
+from channels.presence.diff import NO_DIFF, Diff
 from channels.presence.snapshot import Snapshot
 from channels.presence.tracker import Tracking
+from channels.pubsub.pubsub import Dispatcher
 from channels.telemetry import PRESENCE_CALLBACK_FAILED
 
-__all__ = ["Callbacks", "Presences", "announce", "fetched", "group"]
+__all__ = ["Callbacks", "Presences", "announce", "everybody", "fetched"]
 
 Presences: TypeAlias = dict[str, dict[str, Any]]
 """Presences as clients get them: `{"ann": {"metas": [{"phx_ref": "...", ...}]}}`."""
 
+# A diff with more keys goes out in parts: encoding each takes a few milliseconds, and others run in between.
+_KEYS_PER_DIFF = 1_000
+
 
 class Callbacks(Protocol):
-    """The part of `Presence` that an application overrides."""
+    """The part of `Presence` that the process uses."""
 
     fetches: bool
     handles_metas: bool
-    fetch_timeout: float
+    callback_timeout: float
     max_fetches: int
+    dispatcher: Dispatcher
 
     async def fetch(self, topic: str, presences: Presences) -> Presences: ...
 
     async def init(self) -> Any: ...
 
     async def handle_metas(
-        self,
-        topic: str,
-        diff: Mapping[str, Presences],
-        presences: Mapping[str, Sequence[Meta]],
-        state: Any,
+        self, topic: str, diff: Mapping[str, Presences], presences: Snapshot, state: Any
     ) -> Any: ...
 
-    def is_counted(self, topic: str, snapshot: Snapshot) -> bool: ...
 
-
-def group(entries: Sequence[Entry]) -> Presences:
-    """Group entries by key."""
-    groups: Presences = {}
-    for entry in entries:
-        groups.setdefault(entry.key, {"metas": []})["metas"].append(entry.meta)
-    return groups
+def everybody(snapshot: Snapshot) -> Presences:
+    """Return the members of a topic, with copies of their metas, which the receiver may change."""
+    return {
+        key: {"metas": [dict(entry.meta) for entry in snapshot.entries(key)]} for key in snapshot
+    }
 
 
 async def fetched(callbacks: Callbacks, topic: str, presences: Presences) -> Presences:
     """Return presences with what the application's `fetch` adds.
 
     Raises:
-        InvalidResult: `fetch` returned something else than a dict with an entry for each key.
-        TooSlowError: it took longer than `fetch_timeout`.
+        InvalidResult: `fetch` returned something else than a dict with an entry for some of the keys.
+        TooSlowError: it took longer than `callback_timeout`.
         Exception: it raised.
     """
     if not presences or not callbacks.fetches:
         return presences
-    with trio.fail_after(callbacks.fetch_timeout):
-        result = await callbacks.fetch(topic, presences)
+    with trio.fail_after(callbacks.callback_timeout):
+        result = await callbacks.fetch(topic, presences.copy())
     if not isinstance(result, dict) or not all(
-        isinstance(entry, dict) and isinstance(entry.get("metas"), list | tuple)
-        for entry in result.values()
+        key in presences and _is_entry(entry) for key, entry in result.items()
     ):
         name = f"{type(callbacks).__name__}.fetch"
-        expected = ('a dict of keys to dicts with "metas", as it got them',)
+        expected = ('a dict of the keys that it got, to dicts with "metas", each with its phx_ref',)
         raise InvalidResult(name, result, expected)
     return result
 
 
+def _is_entry(entry: object) -> bool:
+    metas = entry.get("metas") if isinstance(entry, dict) else None
+    return isinstance(metas, list | tuple) and all(
+        isinstance(meta, Mapping) and "phx_ref" in meta for meta in metas
+    )
+
+
+def _grouped(entries: Sequence[Entry]) -> Presences:
+    groups: Presences = {}
+    for entry in entries:
+        groups.setdefault(entry.key, {"metas": []})["metas"].append(dict(entry.meta))
+    return groups
+
+
+def _changes(diff: Diff) -> dict[str, Presences]:
+    """Return a diff as clients get it, before `fetch`.
+
+    A node with a new incarnation brings the same presences again, with the same refs. phoenix.js would remove a ref
+    that is in both sides of a diff, so it stays in the joins only.
+    """
+    joins, leaves = diff.joins, diff.leaves
+    if joins and leaves:
+        refs = {entry.meta.get("phx_ref") for entry in joins}
+        leaves = [entry for entry in leaves if entry.meta.get("phx_ref") not in refs]
+    return {"joins": _grouped(joins), "leaves": _grouped(leaves)}
+
+
+def _parts(changes: dict[str, Presences]) -> Iterator[dict[str, Presences]]:
+    """Divide a diff into parts. Joins and leaves of the same key stay together."""
+    keys = list(dict.fromkeys(key for side in changes.values() for key in side))
+    if len(keys) <= _KEYS_PER_DIFF:
+        yield changes
+        return
+    for start in range(0, len(keys), _KEYS_PER_DIFF):
+        part = keys[start : start + _KEYS_PER_DIFF]
+        yield {
+            name: {key: side[key] for key in part if key in side} for name, side in changes.items()
+        }
+
+
 async def announce(tracking: Tracking, callbacks: Callbacks) -> None:
     """Announce changes until the process ends."""
-    announcer = _Announcer(tracking, callbacks)
-    await announcer.run()
+    tracking.announcer = current_pid()
+    await _Announcer(tracking, callbacks).run()
 
 
 class _Announcer:
     def __init__(self, tracking: Tracking, callbacks: Callbacks) -> None:
         self.tracking = tracking
+        self.roster = tracking.roster
         self.callbacks = callbacks
-        self.state: Any = None
-        # Topics whose clients know only a count.
-        self.counted: set[str] = set()
+        # What to announce, by topic. Snapshots are of the same moment as their diffs.
+        self.ready: dict[str, tuple[Diff, Snapshot]] = {}
+        # The state of `handle_metas` passes through one call at a time.
+        self.handling = trio.Lock()
 
     async def run(self) -> None:
-        trap_exits(False)
-        if self.callbacks.handles_metas:
-            self.state = await self.callbacks.init()
-        tracking = self.tracking
-        while True:
-            await tracking.is_changed.wait()
-            tracking.is_changed = trio.Event()
-            await self._announce(tracking.roster.diffs.take())
-            await trio.sleep(tracking.interval)
+        tracking, callbacks = self.tracking, self.callbacks
+        calls_back = callbacks.fetches or callbacks.handles_metas
+        # Not more topics than there are: a topic is in the channel at most once.
+        put, get = trio.open_memory_channel[str](float("inf"))
+        async with trio.open_nursery() as nursery:
+            for _ in range(callbacks.max_fetches if calls_back else 1):
+                nursery.start_soon(self._work, get)
+            # A process before this one has ended in the middle of these.
+            for topic in tracking.announcing:
+                self.roster.counting.missed(topic)
+                self._put(put, topic, NO_DIFF)
+            while True:
+                await tracking.is_changed.wait()
+                tracking.is_changed = trio.Event()
+                for topic, diff in self.roster.diffs.take(later=tracking.announcing).items():
+                    tracking.announcing[topic] = None
+                    self._put(put, topic, diff)
+                await trio.sleep(tracking.interval)
 
-    async def _announce(self, diffs: Mapping[str, Diff]) -> None:
-        if self.callbacks.fetches:
-            limit = trio.CapacityLimiter(self.callbacks.max_fetches)
-            async with trio.open_nursery() as nursery:
-                for topic, diff in diffs.items():
-                    nursery.start_soon(self._announce_limited, limit, topic, diff)
-            return
-        for topic, diff in diffs.items():
-            await self._announce_topic(topic, diff)
-            # A round may have thousands of topics.
+    def _put(self, topics: trio.MemorySendChannel[str], topic: str, diff: Diff) -> None:
+        self.ready[topic] = diff, self.roster.snapshots.topic(topic)
+        topics.send_nowait(topic)
+
+    async def _work(self, topics: trio.MemoryReceiveChannel[str]) -> None:
+        async for topic in topics:
+            await self._announce(topic, *self.ready.pop(topic))
+            del self.tracking.announcing[topic]
+            if topic in self.roster.diffs:
+                self.tracking.is_changed.set()
+
+    async def _announce(self, topic: str, diff: Diff, snapshot: Snapshot) -> None:
+        counting, handles_metas = self.roster.counting, self.callbacks.handles_metas
+        has_clients = bool(self.tracking.pubsub.subscriptions(topic))
+        if not has_clients:
+            counting.forget(topic)
+            if not handles_metas:
+                return
+        is_counted, is_whole = counting.announce(topic, len(snapshot))
+        changes = None
+        if handles_metas or not (is_counted or is_whole):
+            changes = await self._fetched(topic, _changes(diff))
+        if not has_clients:
+            pass
+        elif is_counted:
+            self._announce_count(topic, len(snapshot), is_whole=is_whole)
+        elif is_whole or (changes is None and not snapshot.presences):
+            await self._announce_everybody(topic, snapshot)
+        elif changes is None:
+            counting.missed(topic)
+        else:
+            await self._announce_changes(topic, changes)
+        if handles_metas and changes is not None and diff:
+            await self._handle_metas(topic, changes, snapshot)
+
+    def _announce_count(self, topic: str, count: int, *, is_whole: bool) -> None:
+        if is_whole:
+            # Clients that know everybody must not show them for ever.
+            self._send(topic, "presence_state", {})
+        self._send(topic, "presence_diff", {"joins": {}, "leaves": {}, "count": count})
+
+    async def _announce_everybody(self, topic: str, snapshot: Snapshot) -> None:
+        presences = await self._fetched(topic, {"everybody": everybody(snapshot)})
+        if presences is None or not self._send(topic, "presence_state", presences["everybody"]):
+            self.roster.counting.missed(topic)
+
+    async def _announce_changes(self, topic: str, changes: dict[str, Presences]) -> None:
+        for part in _parts(changes):
+            if not self._send(topic, "presence_diff", part):
+                self.roster.counting.missed(topic)
+                return
             await trio.lowlevel.checkpoint()
 
-    async def _announce_limited(self, limit: trio.CapacityLimiter, topic: str, diff: Diff) -> None:
-        async with limit:
-            await self._announce_topic(topic, diff)
-
-    async def _announce_topic(self, topic: str, diff: Diff) -> None:
-        snapshot = self.tracking.roster.snapshots.topic(topic)
-        if self.callbacks.is_counted(topic, snapshot):
-            self._announce_count(topic, snapshot)
-            payload: dict[str, Any] = {"joins": group(diff.joins), "leaves": group(diff.leaves)}
-        else:
-            fetched_diff = await self._fetch(topic, diff)
-            if fetched_diff is None:
-                return
-            payload = fetched_diff
-            if topic in self.counted:
-                self.counted.discard(topic)
-                await self._announce_everybody(topic)
-            else:
-                self._send(topic, "presence_diff", payload)
-        if self.callbacks.handles_metas:
-            await self._handle_metas(topic, payload)
-
-    async def _fetch(self, topic: str, diff: Diff) -> dict[str, Any] | None:
+    async def _fetched(
+        self, topic: str, groups: dict[str, Presences]
+    ) -> dict[str, Presences] | None:
+        """Return the groups with what `fetch` adds, or None if it failed."""
         try:
             return {
-                "joins": await fetched(self.callbacks, topic, group(diff.joins)),
-                "leaves": await fetched(self.callbacks, topic, group(diff.leaves)),
+                name: await fetched(self.callbacks, topic, group) for name, group in groups.items()
             }
         except Exception as error:  # whatever the application's code raises costs only this diff
             self._failed("fetch", topic, error)
             return None
 
-    def _announce_count(self, topic: str, snapshot: Snapshot) -> None:
-        if topic not in self.counted:
-            if snapshot.presences:
-                self.counted.add(topic)
-            # Clients that know everybody must not show them for ever.
-            self._send(topic, "presence_state", {})
-        elif not snapshot.presences:
-            self.counted.discard(topic)
-        count = {"joins": {}, "leaves": {}, "count": len(snapshot)}
-        self._send(topic, "presence_diff", count)
+    async def _handle_metas(
+        self, topic: str, diff: Mapping[str, Presences], snapshot: Snapshot
+    ) -> None:
+        tracking = self.tracking
+        async with self.handling:
+            try:
+                with trio.fail_after(self.callbacks.callback_timeout):
+                    tracking.metas_state = await self.callbacks.handle_metas(
+                        topic, diff, snapshot, tracking.metas_state
+                    )
+            except Exception as error:  # the state stays as it was, and the clients have their diff
+                self._failed("handle_metas", topic, error)
 
-    async def _announce_everybody(self, topic: str) -> None:
-        snapshot = self.tracking.roster.snapshots.topic(topic)
-        everybody: Presences = {key: {"metas": list(metas)} for key, metas in snapshot.items()}
+    def _send(self, topic: str, event: str, payload: dict[str, Any]) -> bool:
+        """Send an event to the clients of this node. Return False if some did not get it."""
+        message, dispatcher = Broadcast(topic, event, payload), self.callbacks.dispatcher
         try:
-            everybody = await fetched(self.callbacks, topic, everybody)
-        except Exception as error:  # as in _fetch
+            self.tracking.pubsub.local_broadcast(topic, message, dispatcher=dispatcher)
+        except Exception as error:  # what `fetch` added cannot be encoded, or the dispatcher raised
             self._failed("fetch", topic, error)
-            return
-        self._send(topic, "presence_state", everybody)
-
-    async def _handle_metas(self, topic: str, diff: Mapping[str, Presences]) -> None:
-        snapshot = self.tracking.roster.snapshots.topic(topic)
-        presences = {key: list(metas) for key, metas in snapshot.items()}
-        try:
-            self.state = await self.callbacks.handle_metas(topic, diff, presences, self.state)
-        except (
-            Exception
-        ) as error:  # the application's state stays as it was, and the clients have their diff
-            self._failed("handle_metas", topic, error)
-
-    def _send(self, topic: str, event: str, payload: dict[str, Any]) -> None:
-        try:
-            self.tracking.pubsub.local_broadcast(topic, Broadcast(topic, event, payload))
-        except Exception as error:  # what `fetch` added cannot be encoded: as if it had raised
-            self._failed("fetch", topic, error)
+            return False
+        return True
 
     def _failed(self, callback: str, topic: str, error: Exception) -> None:
         self.tracking.counts["callbacks_failed"] += 1

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, final
 
 from attrs import field, frozen
 
-__all__ = ["Delta", "Entry", "Meta", "Segment", "merged", "size_of"]
+__all__ = ["Delta", "Entry", "Meta", "Part", "Segment", "size_of"]
 
 Meta: TypeAlias = dict[str, Any]
 """The data of a presence, a JSON object. Nobody changes it once it is tracked."""
@@ -85,30 +85,84 @@ def size_of(delta: Delta) -> int:
     return sum(segment.size for segment in delta.values())
 
 
-def merged(one: Segment, other: Segment) -> Segment | None:
-    """Merge two segments of the same node. The order of the two makes no difference.
+@final
+class Part:
+    """The changes of one node after `start`, up to `end`. It grows with each segment that continues it.
 
-    Returns:
-        One segment for the ticks of both. If their incarnations differ, the segment of the newer one. None if there is
-        a gap between them.
+    With a start of 0 it is the node's whole part of the set.
+
+        >>> part = Part(incarnation=1)
+        >>> ann = Entry("a", "room:1", "ann", "pid 7", {})
+        >>> part.advance(Segment(incarnation=1, start=0, end=1, entries={1: ann}))
+        ([<presence of 'ann' in 'room:1' on a>], [])
+        >>> part.advance(Segment(incarnation=1, start=1, end=2, entries={}, removed=frozenset({1})))
+        ([], [<presence of 'ann' in 'room:1' on a>])
+
+    Attributes:
+        incarnation: the run of the node that made the ticks.
+        start: the last tick before the part.
+        end: its last tick.
+        entries: the entries that it added and did not remove again, by ascending tag.
+        removed: tags up to `start` that it removed.
     """
-    if one.incarnation != other.incarnation:
-        return max(one, other, key=lambda segment: segment.incarnation)
-    first, second = sorted((one, other), key=lambda segment: (segment.end, -segment.start))
-    if second.start <= first.start:
-        return second
-    if second.start > first.end:
-        return None
-    kept = {
-        tag: entry
-        for tag, entry in first.entries.items()
-        if tag <= second.start and tag not in second.removed
-    }
-    older = (tag for tag in second.removed if tag <= first.start)
-    return Segment(
-        incarnation=second.incarnation,
-        start=first.start,
-        end=second.end,
-        entries={**kept, **second.entries},
-        removed=first.removed.union(older),
-    )
+
+    __slots__ = ("end", "entries", "incarnation", "removed", "start")
+
+    def __init__(self, incarnation: int, start: int = 0) -> None:
+        self.incarnation = incarnation
+        self.start = self.end = start
+        self.entries: dict[int, Entry] = {}
+        self.removed: set[int] = set()
+
+    @property
+    def size(self) -> int:
+        """The number of entries and removed tags."""
+        return len(self.entries) + len(self.removed)
+
+    def is_continued_by(self, segment: Segment) -> bool:
+        """Return True if a segment has later ticks, and none is missing before them."""
+        return (
+            segment.incarnation == self.incarnation
+            and self.start <= segment.start <= self.end < segment.end
+        )
+
+    def advance(self, segment: Segment) -> tuple[list[Entry], list[Entry]]:
+        """Add a segment that continues the part. It may begin before its end.
+
+        The cost depends on the segment, and not on the part, unless the segment starts at 0.
+
+        Returns:
+            The entries that are new, and the entries that are gone.
+        """
+        gone = [tag for tag in self.tags_after(segment.start) if tag not in segment.entries]
+        for tag in sorted(segment.removed):
+            if tag in self.entries:
+                gone.append(tag)
+            elif tag <= self.start:
+                self.removed.add(tag)
+        left = [self.entries.pop(tag) for tag in gone]
+        new = {tag: entry for tag, entry in segment.entries.items() if tag > self.end}
+        self.entries.update(new)
+        self.end = segment.end
+        return list(new.values()), left
+
+    def tags_after(self, start: int) -> list[int]:
+        """Return the tags of the entries above `start`, in order."""
+        if start <= self.start:
+            return list(self.entries)
+        tags = []
+        for tag in reversed(self.entries):
+            if tag <= start:
+                break
+            tags.append(tag)
+        return tags[::-1]
+
+    def segment(self) -> Segment:
+        """Return the part as it is now."""
+        return Segment(
+            incarnation=self.incarnation,
+            start=self.start,
+            end=self.end,
+            entries=dict(self.entries),
+            removed=frozenset(self.removed),
+        )

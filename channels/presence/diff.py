@@ -6,7 +6,7 @@ message for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from attrs import frozen
 
@@ -72,14 +72,14 @@ class _Topic:
             change.is_mixed = True
         change.is_present = is_present
         change.changed_at = self.reads
-        self.changes[entry] = change
+        if change.is_mixed or is_present != change.was_present:
+            self.changes[entry] = change
 
     def diff(self) -> Diff:
         joins: list[Entry] = []
         leaves: list[Entry] = []
         for entry, change in self.changes.items():
-            if change.is_present != change.was_present or change.is_mixed:
-                (joins if change.is_present else leaves).append(entry)
+            (joins if change.is_present else leaves).append(entry)
         return Diff(joins, leaves)
 
 
@@ -106,27 +106,39 @@ class DiffBuffer:
         """The number of topics in which something has changed."""
         return len(self._topics)
 
+    def __contains__(self, topic: object) -> bool:
+        return topic in self._topics
+
     def add(self, diff: Diff) -> None:
         """Add what has changed since the last call."""
         for entry in diff.leaves:
-            self._topic(entry.topic).note(entry, is_present=False)
+            self._note(entry, is_present=False)
         for entry in diff.joins:
-            self._topic(entry.topic).note(entry, is_present=True)
+            self._note(entry, is_present=True)
 
     def note_read(self, topic: str) -> None:
-        """Note that somebody has just read the members of a topic."""
+        """Note that somebody has just read the members of a topic, to tell a client."""
         pending = self._topics.get(topic)
         if pending is not None:
             pending.reads += 1
 
-    def take(self) -> dict[str, Diff]:
-        """Return the diff of each topic, and start again. Topics in which nothing changed in the end are left out."""
-        topics, self._topics = self._topics, {}
-        diffs = {topic: pending.diff() for topic, pending in topics.items()}
-        return {topic: diff for topic, diff in diffs.items() if diff}
+    def take(self, *, later: Container[str] = ()) -> dict[str, Diff]:
+        """Return the diff of each topic, and start again. Topics in which nothing changed in the end are left out.
 
-    def _topic(self, name: str) -> _Topic:
-        pending = self._topics.get(name)
-        if pending is None:
-            pending = self._topics[name] = _Topic()
-        return pending
+        Args:
+            later: topics whose diffs stay, and go on to collect changes.
+        """
+        topics = self._topics
+        self._topics = {topic: pending for topic, pending in topics.items() if topic in later}
+        return {
+            topic: pending.diff() for topic, pending in topics.items() if topic not in self._topics
+        }
+
+    def _note(self, entry: Entry, *, is_present: bool) -> None:
+        topic = self._topics.get(entry.topic)
+        if topic is None:
+            topic = self._topics[entry.topic] = _Topic()
+        topic.note(entry, is_present=is_present)
+        if not topic.changes:
+            # Somebody who comes and goes all the time must not take memory meanwhile.
+            del self._topics[entry.topic]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from channels.errors import InvalidOption
 from channels.presence.clock import Version
-from channels.presence.delta import Segment, merged
+from channels.presence.delta import Part, Segment
 
 __all__ = ["DEFAULT_MAX_SIZES", "Generations"]
 
@@ -46,19 +46,18 @@ class Generations:
             expected = "whole numbers from 1 in ascending order"
             raise InvalidOption("Generations", "max_sizes", max_sizes, expected)
         self._max_sizes = tuple(sizes)
-        self._levels: dict[str, list[Segment | None]] = {}
+        self._levels: dict[str, list[Part | None]] = {}
 
     def push(self, name: str, segment: Segment) -> None:
         """Add changes of a node. Changes that come late or twice do no harm."""
         levels = self._levels.setdefault(name, [None] * len(self._max_sizes))
-        # A generation that becomes too large starts again with the content of the next smaller one.
-        fallback: Segment | None = None
+        smaller: Part | None = None
         for position, max_size in enumerate(self._max_sizes):
-            level = levels[position]
-            latest = segment if level is None else _extended(level, segment)
-            if latest.size > max_size:
-                latest = segment if fallback is None else fallback
-            levels[position] = fallback = latest if latest.size <= max_size else None
+            level = _extended(levels[position], segment)
+            if level.size > max_size:
+                # Start again with the content of the next smaller one, or with the segment alone.
+                level = _new(segment if smaller is None else smaller.segment())
+            smaller = levels[position] = level if level.size <= max_size else None
 
     def covering(self, name: str, version: Version) -> Segment | None:
         """Return the smallest generation that continues a version of a node's part; None if there is none."""
@@ -68,15 +67,34 @@ class Generations:
                 and level.incarnation == version.incarnation
                 and level.start <= version.clock < level.end
             ):
-                return level
+                return level.segment()
         return None
+
+    @property
+    def size(self) -> int:
+        """The number of entries and removed tags in all generations of all nodes."""
+        levels = (
+            level for levels in self._levels.values() for level in levels if level is not None
+        )
+        return sum(level.size for level in levels)
 
     def forget(self, name: str) -> None:
         """Forget the changes of a node."""
         self._levels.pop(name, None)
 
 
-def _extended(level: Segment, segment: Segment) -> Segment:
-    """Return both, or the later one of them if there is a gap."""
-    both = merged(level, segment)
-    return max(level, segment, key=lambda each: each.end) if both is None else both
+def _extended(level: Part | None, segment: Segment) -> Part:
+    if level is None:
+        return _new(segment)
+    if level.is_continued_by(segment):
+        level.advance(segment)
+        return level
+    # There is a gap, the segment reaches further back, or one of the two is out of date.
+    latest = (segment.incarnation, segment.end) > (level.incarnation, level.end)
+    return _new(segment) if latest else level
+
+
+def _new(segment: Segment) -> Part:
+    part = Part(segment.incarnation, segment.start)
+    part.advance(segment)
+    return part

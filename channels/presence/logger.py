@@ -14,9 +14,11 @@ from channels.errors import InvalidResult
 from channels.excerpts import brief
 from channels.telemetry import (
     PRESENCE_CALLBACK_FAILED,
+    PRESENCE_CALLS_REFUSED,
     PRESENCE_GOSSIP_REFUSED,
     PRESENCE_NODE_DOWN,
     PRESENCE_NODE_UP,
+    PRESENCE_NOT_SENT,
 )
 
 __all__ = ["attach"]
@@ -24,7 +26,7 @@ __all__ = ["attach"]
 _log = logging.getLogger("channels.presence")
 
 QUIET = 60.0
-"""Seconds between two lines about messages that were dropped."""
+"""Seconds between two lines about failures of the same kind. The next line has the number of those in between."""
 
 
 def attach(telemetry: Telemetry, presence: object) -> Callable[[], None]:
@@ -32,7 +34,9 @@ def attach(telemetry: Telemetry, presence: object) -> Callable[[], None]:
     lines = _Lines(presence)
     handlers = (
         (PRESENCE_CALLBACK_FAILED, lines.callback_failed),
-        (PRESENCE_GOSSIP_REFUSED, lines.refused),
+        (PRESENCE_CALLS_REFUSED, lines.calls_refused),
+        (PRESENCE_GOSSIP_REFUSED, lines.gossip_refused),
+        (PRESENCE_NOT_SENT, lines.not_sent),
         (PRESENCE_NODE_UP, lines.node_up),
         (PRESENCE_NODE_DOWN, lines.node_down),
     )
@@ -48,8 +52,8 @@ def attach(telemetry: Telemetry, presence: object) -> Callable[[], None]:
 class _Lines:
     def __init__(self, presence: object) -> None:
         self._presence = presence
-        self._refused = 0
-        self._next_refused = -float("inf")
+        # For each kind of failure: the time of the next line, and the failures without one.
+        self._quiet: dict[str, tuple[float, int]] = {}
 
     def only(
         self, write: Callable[[Mapping[str, Any]], None]
@@ -62,30 +66,48 @@ class _Lines:
 
         return handle
 
+    def _earlier(self, kind: str) -> str | None:
+        """Return how many failures of this kind had no line, as text; None if this one has none either."""
+        now = trio.current_time()
+        due, silent = self._quiet.get(kind, (-float("inf"), 0))
+        if now < due:
+            self._quiet[kind] = due, silent + 1
+            return None
+        self._quiet[kind] = now + QUIET, 0
+        return f" ({silent} more since the last report)" if silent else ""
+
     def callback_failed(self, about: Mapping[str, Any]) -> None:
-        name = f"{type(self._presence).__name__}.{about['callback']}"
-        lost = "; clients do not get this diff" if about["callback"] == "fetch" else ""
+        callback = about["callback"]
+        earlier = self._earlier(callback)
+        if earlier is None:
+            return
+        lost = "; clients do not get this diff" if callback == "fetch" else ""
         error = about["exception"]
         if isinstance(error, InvalidResult):
             # Its text says what to write instead.
-            _log.error("%s%s", error, lost)
+            _log.error("%s%s%s", error, lost, earlier)
             return
+        name = f"{type(self._presence).__name__}.{callback}"
+        topic = brief(about["topic"])
         log_exception(
-            _log, "%s failed for topic %s%s", name, brief(about["topic"]), lost, exception=error
+            _log, "%s failed for topic %s%s%s", name, topic, lost, earlier, exception=error
         )
 
-    def refused(self, about: Mapping[str, Any]) -> None:
-        self._refused += 1
-        now = trio.current_time()
-        if now >= self._next_refused:
-            self._next_refused = now + QUIET
-            count, self._refused = self._refused, 0
-            _log.warning(
-                "Dropped %d presence messages; the latest is from node %s: %s",
-                count,
-                brief(about["node"]),
-                about["problem"],
-            )
+    def calls_refused(self, about: Mapping[str, Any]) -> None:
+        earlier = self._earlier("calls")
+        if earlier is not None:
+            _log.warning("Refused a call of a presence: %s%s", about["error"], earlier)
+
+    def gossip_refused(self, about: Mapping[str, Any]) -> None:
+        earlier = self._earlier("gossip")
+        if earlier is not None:
+            node, problem = brief(about["node"]), about["problem"]
+            _log.warning("Dropped a presence message of node %s: %s%s", node, problem, earlier)
+
+    def not_sent(self, about: Mapping[str, Any]) -> None:
+        earlier = self._earlier("sent")
+        if earlier is not None:
+            _log.error("Other nodes miss changes of presences: %s%s", about["error"], earlier)
 
     def node_up(self, about: Mapping[str, Any]) -> None:
         _log.info("Presences of node %s are shown", brief(about["node"]))

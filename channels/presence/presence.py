@@ -21,6 +21,7 @@ the differences.
 from __future__ import annotations
 
 import base64
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,25 +34,36 @@ from actors.instrumentation.telemetry import Event
 from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
-from channels.channel import Channel
+from channels.channel import Channel, connection_of
 from channels.errors import ChannelsError, EncodeError, InvalidOption, check_positive, check_whole
 from channels.excerpts import brief
 from channels.presence import logger
-from channels.presence.announcer import Presences, announce, fetched
+from channels.presence.announcer import Presences, announce, everybody, fetched
 from channels.presence.delta import Meta
-from channels.presence.generations import DEFAULT_MAX_SIZES
-from channels.presence.roster import Limits
+from channels.presence.generations import DEFAULT_MAX_SIZES, Generations
+from channels.presence.roster import Counting, Limits, TooManyCalls
 from channels.presence.snapshot import NO_MEMBERS, Snapshot
 from channels.presence.state import NotTracked
-from channels.presence.tracker import Tracker, Tracking
-from channels.pubsub.pubsub import PubSub
+from channels.presence.tracker import Tracker, Tracking, gossip_topic
+from channels.presence.wire import MAX_NAME, MAX_TEXT
+from channels.pubsub.local import dispatch
+from channels.pubsub.pubsub import Dispatcher, PubSub
 from channels.serializers.json_values import explain
+from channels.telemetry import (
+    PRESENCE_CALLBACK_FAILED,
+    PRESENCE_CALLS_REFUSED,
+    PRESENCE_STARTED,
+)
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.supervisor import Supervisor
 
 __all__ = ["Presence", "PresenceError"]
 
-_json = msgspec.json.Encoder().encode
+_to_json = msgspec.json.Encoder().encode
+_from_json = msgspec.json.Decoder().decode
+
+MOST_META_BYTES = 256 * 1024
+"""The highest `max_meta_bytes`: the message with it must fit into an envelope between nodes."""
 
 
 class PresenceError(ChannelsError, RuntimeError):
@@ -75,7 +87,8 @@ class Presence:
     Args:
         name: the same on every node, and unique among the presences of a PubSub. By default the name of the class.
         leave_grace: seconds that somebody stays present after their channel has ended or their node has stopped. If
-            they join again meanwhile, clients see an update. `untrack` does not wait. 0 is Phoenix's behaviour.
+            they join again meanwhile, on any node, clients see an update. `untrack` does not wait. 0 is Phoenix's
+            behaviour. It must be the same on every node.
         interval: seconds between two diffs of a topic. Changes meanwhile go out as one. The first goes out at once.
         heartbeat: seconds between two heartbeats to other nodes.
         down_period: seconds without a heartbeat after which the presences of another node are hidden.
@@ -83,14 +96,17 @@ class Presence:
         counted: returns True for a topic whose clients get only a count, in `presence_diff`.
         counted_from: the number of keys from which a topic is counted only; None for no number. It is listed again
             below three quarters of that.
-        fetch_timeout: seconds that `fetch` may take.
-        max_fetches: topics for which `fetch` runs at a time.
-        max_calls_per_second: calls of `track`, `update` and `untrack` that one process may make.
-        max_meta_bytes: the largest metadata of one presence, as JSON.
+        callback_timeout: seconds that `fetch` or `handle_metas` may take for one diff.
+        max_fetches: topics for which `fetch` runs at a time. The diffs of further ones wait.
+        max_calls_per_second: calls of `track` and `update` that the channels of one client may make, or another
+            process. Further ones raise TooManyCalls.
+        max_meta_bytes: the largest metadata of one presence, as JSON; up to `MOST_META_BYTES`.
         max_delta_sizes: how many recent changes of each node to keep for nodes that missed some.
+        dispatcher: delivers diffs on this node, as for `PubSub.broadcast`.
 
     Raises:
         InvalidOption: an option has an invalid value.
+        PresenceError: a callback is not async.
 
     Tracking is per node, and other nodes get to know within moments. Two nodes that are cut off from each other show
     each other's presences for `down_period`, and again once they meet.
@@ -107,45 +123,33 @@ class Presence:
         permdown_period: float = 1_200.0,
         counted: Callable[[str], bool] = lambda topic: False,
         counted_from: int | None = None,
-        fetch_timeout: float = 5.0,
+        callback_timeout: float = 5.0,
         max_fetches: int = 10,
         max_calls_per_second: float = 100.0,
         max_meta_bytes: int = 16 * 1024,
         max_delta_sizes: Sequence[int] = DEFAULT_MAX_SIZES,
+        dispatcher: Dispatcher = dispatch,
     ) -> None:
         owner = type(self).__name__
         self.name = owner if name is None else name
         if not isinstance(self.name, str) or not self.name:
             raise InvalidOption(owner, "name", name, "text that is the same on every node")
-        for option, value in (("leave_grace", leave_grace), ("interval", interval)):
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int | float)
-                or not 0 <= value < math.inf
-            ):
-                raise InvalidOption(owner, option, value, "seconds, from 0")
-        for option, value in (
-            ("heartbeat", heartbeat),
-            ("down_period", down_period),
-            ("permdown_period", permdown_period),
-            ("fetch_timeout", fetch_timeout),
-            ("max_calls_per_second", max_calls_per_second),
-        ):
-            check_positive(owner, option, value)
-        if down_period < 2 * heartbeat:
-            raise InvalidOption(owner, "down_period", down_period, "at least two heartbeats")
-        if permdown_period <= down_period:
-            raise InvalidOption(owner, "permdown_period", permdown_period, "more than down_period")
-        for option, number in (
-            ("max_fetches", max_fetches),
-            ("max_meta_bytes", max_meta_bytes),
-            *((("counted_from", counted_from),) if counted_from is not None else ()),
-        ):
-            check_whole(owner, option, number)
+        _check_times(
+            owner,
+            instants={"leave_grace": leave_grace, "interval": interval},
+            heartbeat=heartbeat,
+            down_period=down_period,
+            permdown_period=permdown_period,
+            callback_timeout=callback_timeout,
+        )
+        _check_sizes(owner, max_calls_per_second, max_fetches, max_meta_bytes, counted_from)
+        _check_async(self)
+        Generations(max_delta_sizes)
         self.fetches = type(self).fetch is not Presence.fetch
         self.handles_metas = type(self).handle_metas is not Presence.handle_metas
-        self.fetch_timeout = fetch_timeout
+        self.callback_timeout = callback_timeout
         self.max_fetches = max_fetches
+        self.dispatcher = dispatcher
         self._interval = interval
         self._heartbeat = heartbeat
         self._limits = Limits(
@@ -157,10 +161,11 @@ class Presence:
         )
         self._counted = counted
         self._counted_from = counted_from
-        self._large: set[str] = set()
         self._max_meta_bytes = max_meta_bytes
         self._runtime: Runtime | None = None
+        # Of the present run; and of the latest one, which goes on if its supervisor restarts.
         self._tracking: Tracking | None = None
+        self._latest: Tracking | None = None
 
     def __repr__(self) -> str:
         return f"<presence {self.name}>"
@@ -170,38 +175,50 @@ class Presence:
     async def fetch(self, topic: str, presences: Presences) -> Presences:
         """Add data to presences before clients get them, in one step for all of them.
 
+            async def fetch(self, topic, presences):
+                users = await load_users(presences)
+                return {key: {**entry, "user": users[key]} for key, entry in presences.items()}
+
         Args:
             topic: their topic.
             presences: keys and their metas: `{"ann": {"metas": [...]}}`. Never empty.
 
         Returns:
-            The same with more entries beside `metas`, or with fewer keys. The default changes nothing.
+            The same with more entries beside `metas`, or with fewer keys. Each meta must keep its `phx_ref`. The
+            default changes nothing.
 
-        If it raises or takes longer than `fetch_timeout`, clients do not get that diff. Ashtree logs and counts it. In
-        Phoenix, the channels of everybody tracked would crash.
+        It runs once for the joins and once for the leaves of a diff, and in the process that calls `list`,
+        `get_by_key` or `push_state`. It does not run for a diff that nobody on this node needs.
+
+        If it raises or takes longer than `callback_timeout`, clients do not get that diff. They get everybody in the
+        topic with the next change. Ashtree logs and counts the failure. In Phoenix, the channels of everybody tracked
+        would crash.
         """
         return presences
 
     async def init(self) -> Any:
-        """Return the first state for `handle_metas`."""
+        """Return the first state for `handle_metas`. If it raises, the presence does not start."""
         return None
 
     async def handle_metas(
-        self,
-        topic: str,
-        diff: Mapping[str, Presences],
-        presences: Mapping[str, Sequence[Meta]],
-        state: Any,
+        self, topic: str, diff: Mapping[str, Presences], presences: Snapshot, state: Any
     ) -> Any:
         """React to a diff on this node, after clients have got it. Return the new state.
+
+            async def handle_metas(self, topic, diff, presences, state):
+                for key in diff["joins"]:
+                    if len(presences[key]) == 1:
+                        notify(f"{key} has come online")
+                return state
 
         Args:
             topic: the topic.
             diff: its `joins` and `leaves`, as `fetch` returned them.
-            presences: everybody in the topic now: keys and their metas.
+            presences: everybody in the topic after this diff: keys and their metas.
             state: what `init`, or the previous call, returned.
 
-        An exception is logged and counted, and the state stays.
+        Calls do not overlap. If one raises or takes longer than `callback_timeout`, the state stays, and Ashtree logs
+        and counts the failure. A diff whose `fetch` failed is left out.
         """
         return state
 
@@ -210,45 +227,85 @@ class Presence:
     async def start_link(self, pubsub: PubSub) -> Pid:
         """Start the processes of this node. An endpoint does it.
 
+        If the supervisor of a running presence ends and is started again, everybody whose process is alive stays
+        present.
+
         Raises:
-            PresenceError: they run already.
+            PresenceError: they run already, or another presence of this PubSub has the same name.
         """
         if self._tracking is not None:
             raise PresenceError(
                 f"{self!r} is running already; make another one, with another name, for another endpoint"
             )
-        self._runtime = runtime = current_runtime()
-        tracking = Tracking.begin(
-            pubsub,
-            self.name,
-            self._limits,
-            heartbeat=self._heartbeat,
-            interval=self._interval,
-            execute=self._execute,
-        )
+        latest = self._latest if self._runtime is current_runtime() else None
+        if latest is not None:
+            await latest.wait_ended()
+        if pubsub.subscribers(gossip_topic(self.name)):
+            raise PresenceError(
+                f"another presence with the name {self.name!r} runs on {pubsub!r}; write Presence(name=...)"
+            )
+        if len(pubsub.node_name) > MAX_NAME:
+            raise PresenceError(
+                f"the node name {brief(pubsub.node_name)} has {len(pubsub.node_name)} characters; the limit for "
+                f"presence is {MAX_NAME}"
+            )
+        if (
+            latest is not None
+            and latest.pubsub is pubsub
+            and latest.roster.state.node == pubsub.node_name
+        ):
+            # The channels live on, and nobody would track them again.
+            tracking = latest
+        else:
+            tracking = await self._begin(pubsub)
         children = [
-            ChildSpec("presence", self._hold, (tracking, runtime), restart="temporary"),
+            ChildSpec("presence", self._hold, (tracking,), restart="temporary"),
             ChildSpec("tracker", Tracker.start_link, (tracking,)),
             process_spec(announce, tracking, self, id="announcer"),
         ]
         return await Supervisor.start_link(children, label=f"presence {self.name}")
 
-    def child_spec(self, pubsub: PubSub) -> ChildSpec:
-        """Return a child spec for your own supervisor. Start it before the processes that it tracks."""
-        return ChildSpec((self.name, "presence"), self.start_link, (pubsub,), type="supervisor")
+    async def _begin(self, pubsub: PubSub) -> Tracking:
+        self._runtime = current_runtime()
+        tracking = Tracking.begin(
+            pubsub,
+            self.name,
+            self._limits,
+            counting=Counting(self._is_always_counted, self._counted_from),
+            heartbeat=self._heartbeat,
+            interval=self._interval,
+            execute=self._execute,
+        )
+        tracking.metas_state = await self.init()
+        return tracking
 
-    async def _hold(self, tracking: Tracking, runtime: Runtime) -> Pid:
+    def child_spec(self, pubsub: PubSub) -> ChildSpec:
+        """Return a child spec for your own supervisor. Put it before the processes that it tracks."""
+        return ChildSpec(f"presence {self.name}", self.start_link, (pubsub,), type="supervisor")
+
+    async def _hold(self, tracking: Tracking) -> Pid:
         """Run until the supervisor ends. This runs in its process, and starts none."""
-        detach = logger.attach(runtime.telemetry, self)
-        self._tracking = tracking
+        detach = logger.attach(current_runtime().telemetry, self)
+        self._tracking = self._latest = tracking
+        about = {"tracking": tracking, "limits": self._limits}
+        self._execute(PRESENCE_STARTED, {}, about)
 
         def ended() -> None:
             self._tracking = None
-            self._large.clear()
             detach()
 
         on_exit(ended)
         raise StartIgnored
+
+    def _is_always_counted(self, topic: str) -> bool:
+        try:
+            return self._counted(topic)
+        except Exception as error:  # a count is the answer whose size is bounded
+            if self._latest is not None:
+                self._latest.counts["callbacks_failed"] += 1
+            about = {"callback": "counted", "topic": topic, "exception": error}
+            self._execute(PRESENCE_CALLBACK_FAILED, {}, about)
+            return True
 
     def _execute(
         self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
@@ -285,7 +342,8 @@ class Presence:
         Args:
             where: a channel, for its topic; or a topic.
             key: the key. A number becomes text.
-            meta: its metadata, a JSON object. Do not change it afterwards.
+            meta: its metadata, a JSON object, of which the presence keeps a copy. Entries named `phx_ref` and
+                `phx_ref_prev` are left out.
             pid: the process, of this node. By default the current one. The presence ends with it.
 
         Returns:
@@ -293,22 +351,23 @@ class Presence:
 
         Raises:
             AlreadyTracked: the process tracks this key of this topic already, with other metadata.
-            EncodeError: the metadata is not a JSON object, or too large.
-            TooManyCalls: the process makes more than `max_calls_per_second`.
+            EncodeError: the metadata is not a JSON object, or too large; or the topic or the key cannot travel.
+            TooManyCalls: the client, or the process, makes more than `max_calls_per_second`.
             PresenceError: the presence is not running.
             WrongThread: this is not the thread of the runtime.
 
         The presence is in `list` and `snapshot` of this node when the call returns.
         """
         tracking = self._running("track")
-        topic, owner = _topic(where), current_pid() if pid is None else pid
-        name, data, now = _key(topic, key), self._checked(topic, meta), trio.current_time()
+        topic, name = _names(where, key, "track")
+        data = self._checked(topic, meta, "track")
+        owner = current_pid() if pid is None else pid
+        self._count_call(tracking, where, owner)
         known = tracking.roster.state.get(topic, name, owner=owner)
         if known is not None and _without_refs(known.meta) == data:
-            tracking.roster.count_call(owner, now)
             return str(known.meta["phx_ref"])
         ref = _new_ref()
-        tracking.roster.track(owner, topic, name, {**data, "phx_ref": ref}, now)
+        tracking.roster.track(owner, topic, name, {**data, "phx_ref": ref})
         tracking.watch(owner)
         return ref
 
@@ -339,49 +398,61 @@ class Presence:
             EncodeError, TooManyCalls, PresenceError, WrongThread: as `track` does.
         """
         tracking = self._running("update")
-        topic, owner = _topic(where), current_pid() if pid is None else pid
-        name, state = _key(topic, key), tracking.roster.state
-        entry = state.get(topic, name, owner=owner)
+        topic, name = _names(where, key, "update")
+        owner = current_pid() if pid is None else pid
+        entry = tracking.roster.state.get(topic, name, owner=owner)
         if entry is None:
             raise NotTracked(owner, topic, name)
-        now = trio.current_time()
-        asked = meta(dict(entry.meta)) if callable(meta) else meta
-        after = self._checked(
-            topic,
-            {k: v for k, v in asked.items() if k not in _REFS}
-            if isinstance(asked, Mapping)
-            else asked,
-        )
+        asked = meta(_from_json(_to_json(entry.meta))) if callable(meta) else meta
+        data = self._checked(topic, asked, "update")
+        self._count_call(tracking, where, owner)
         ref = str(entry.meta["phx_ref"])
-        if after == _without_refs(entry.meta):
-            tracking.roster.count_call(owner, now)
+        if data == _without_refs(entry.meta):
             return ref
         new_ref = _new_ref()
-        whole = {**after, "phx_ref": new_ref, "phx_ref_prev": ref}
-        tracking.roster.update(owner, topic, name, whole, now)
+        tracking.roster.update(
+            owner, topic, name, {**data, "phx_ref": new_ref, "phx_ref_prev": ref}
+        )
         return new_ref
 
     def untrack(self, where: Channel | str, key: str | int, *, pid: Pid | None = None) -> None:
         """Remove a presence at once. Nothing happens if the process does not track this key.
 
         Raises:
-            TooManyCalls, PresenceError, WrongThread: as `track` does.
+            PresenceError, WrongThread: as `track` does.
         """
         tracking = self._running("untrack")
-        topic, owner = _topic(where), current_pid() if pid is None else pid
-        tracking.roster.untrack(owner, topic, _key(topic, key), trio.current_time())
+        topic, name = _names(where, key, "untrack")
+        tracking.roster.untrack(current_pid() if pid is None else pid, topic, name)
 
     def untrack_all(self, *, pid: Pid | None = None) -> None:
-        """Remove all presences of a process, by default the current one, at once."""
+        """Remove all presences of a process, by default the current one, at once.
+
+        Raises:
+            PresenceError, WrongThread: as `track` does.
+        """
         tracking = self._running("untrack_all")
         tracking.roster.untrack_all(current_pid() if pid is None else pid)
+
+    def _count_call(self, tracking: Tracking, where: Channel | str, owner: Pid) -> None:
+        # All channels of a connection together: a client can join many topics.
+        caller = connection_of(where) if isinstance(where, Channel) else owner
+        try:
+            tracking.roster.count_call(caller, trio.current_time())
+        except TooManyCalls as error:
+            tracking.counts["calls_refused"] += 1
+            self._execute(PRESENCE_CALLS_REFUSED, {}, {"error": error})
+            raise
 
     # Reading
 
     def snapshot(self, where: Channel | str) -> Snapshot:
         """Return everybody in a topic now: keys and their metas, without what `fetch` adds.
 
-        Works in every thread, and never waits. Empty if the presence is not running.
+            "ann" in presence.snapshot("room:lobby"), len(presence.snapshot("room:lobby"))
+
+        Works in every thread, and never waits. Empty if the presence is not running. Do not build a state for clients
+        from it: diffs that are under way fit only the result of `list` and `push_state`.
         """
         tracking = self._tracking
         return NO_MEMBERS if tracking is None else tracking.roster.snapshots.topic(_topic(where))
@@ -390,99 +461,144 @@ class Presence:
         """Return everybody in a topic, as clients get them: `{"ann": {"metas": [...]}}`.
 
         Raises:
-            Exception: whatever `fetch` raised, or TooSlowError after `fetch_timeout`.
-            PresenceError: the presence is not running.
+            Exception: whatever `fetch` raised, TooSlowError after `callback_timeout`, or InvalidResult.
+            PresenceError, WrongThread: as `track` does.
         """
-        tracking = self._running("list")
-        topic = _topic(where)
-        presences = {
-            key: {"metas": [*metas]}
-            for key, metas in tracking.roster.snapshots.topic(topic).items()
-        }
-        tracking.roster.diffs.note_read(topic)
-        return await fetched(self, topic, presences)
+        tracking, topic = self._running("list"), _topic(where)
+        return await fetched(self, topic, everybody(_read(tracking, topic)))
 
     async def get_by_key(self, where: Channel | str, key: str | int) -> dict[str, Any] | None:
         """Return one key of a topic, `{"metas": [...]}`, or None if nobody has it. Raises what `list` does."""
-        self._running("get_by_key")
-        topic = _topic(where)
-        name = _key(topic, key)
-        metas = self.snapshot(topic).get(name)
+        tracking = self._running("get_by_key")
+        topic, name = _names(where, key, "get_by_key")
+        metas = [dict(meta) for meta in tracking.roster.snapshots.topic(topic).get(name)]
         if not metas:
             return None
-        return (await fetched(self, topic, {name: {"metas": [*metas]}})).get(name)
+        return (await fetched(self, topic, {name: {"metas": metas}})).get(name)
 
     async def push_state(self, channel: Channel) -> None:
         """Push `presence_state` to the client of a channel: everybody in its topic.
 
         In a topic that is counted only, the state is empty, and a `presence_diff` with the `count` follows.
 
+        Call it once for each join. phoenix.js keeps diffs until it has the first state of a join. A later state may
+        undo a diff that has overtaken it while `fetch` ran.
+
         Raises:
+            NotJoined: the join of the channel has not been answered yet.
             Exception: what `list` raises.
         """
-        snapshot = self.snapshot(channel)
-        if self.is_counted(channel.topic, snapshot):
+        tracking, topic = self._running("push_state"), channel.topic
+        snapshot = _read(tracking, topic)
+        if tracking.roster.counting.read(topic, len(snapshot)):
             channel.push("presence_state", {})
             channel.push("presence_diff", {"joins": {}, "leaves": {}, "count": len(snapshot)})
         else:
-            channel.push("presence_state", await self.list(channel))
-
-    def is_counted(self, topic: str, snapshot: Snapshot | None = None) -> bool:
-        """Return True if clients of a topic get only a count."""
-        if self._counted(topic):
-            return True
-        if self._counted_from is None:
-            return False
-        size = len(self.snapshot(topic) if snapshot is None else snapshot)
-        # Between the two limits it stays as it is, so that a topic at the limit does not change with every join.
-        if size >= self._counted_from:
-            self._large.add(topic)
-        elif size < 0.75 * self._counted_from:
-            self._large.discard(topic)
-        return topic in self._large
+            channel.push("presence_state", await fetched(self, topic, everybody(snapshot)))
 
     def statistics(self) -> dict[str, int]:
-        """Return the numbers of topics, presences, nodes, failed callbacks, transfers and refused messages."""
+        """Return the sizes of this presence and its counters. Empty if it is not running.
+
+        Returns:
+            A dict with these numbers:
+
+            - `topics`, `presences`: topics with members, and presences of all nodes
+            - `own_presences`: those that this node tracks
+            - `nodes`, `nodes_down`: known nodes, this one included, and those that are silent
+            - `waiting_diffs`: topics with changes that clients have yet to get
+            - `counted_topics`: topics whose clients get a count
+            - `callbacks_failed`: failures of `fetch`, `handle_metas` and `counted`
+            - `calls_refused`: calls beyond `max_calls_per_second`
+            - `transfers`, `transfers_refused`: requests to other nodes, and requests of theirs without room
+            - `refused`: messages of other nodes that were dropped
+            - `not_sent`: messages that the adapter did not take
+        """
         tracking = self._tracking
         if tracking is None:
             return {}
-        size = tracking.roster.state.statistics()
+        roster, counts = tracking.roster, tracking.counts
+        size = roster.state.statistics()
         return {
-            "topics": len(tracking.roster.snapshots),
+            "topics": len(roster.snapshots),
             "presences": size.entries,
             "own_presences": size.own,
             "nodes": size.replicas,
             "nodes_down": size.down,
-            "waiting_diffs": len(tracking.roster.diffs),
-            "callbacks_failed": tracking.counts["callbacks_failed"],
-            "transfers": tracking.counts["transfers"],
-            "transfers_refused": tracking.counts["transfers_refused"],
-            "refused": tracking.counts["refused"],
+            "waiting_diffs": len(roster.diffs) + len(tracking.announcing),
+            "counted_topics": len(roster.counting),
+            **{name: counts[name] for name in _COUNTERS},
         }
 
-    def _checked(self, topic: str, meta: Any) -> dict[str, Any]:
-        """Return a copy of metadata that JSON can express."""
-        problem = None
+    def _checked(self, topic: str, meta: Any, verb: str) -> dict[str, Any]:
+        """Return a copy of metadata, as the JSON value that other nodes and clients get."""
         if meta is None:
             return {}
         if not isinstance(meta, Mapping):
-            problem = f"its metadata is a {type(meta).__name__}, not a JSON object; write a dict"
-        else:
-            try:
-                size = len(_json(dict(meta)))
-            except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as fault:
-                problem = explain(dict(meta), fault)
-            else:
-                if size > self._max_meta_bytes:
-                    problem = (
-                        f"its metadata has {size} bytes, and the limit is {self._max_meta_bytes}; track an id, and add "
-                        "the data in fetch"
-                    )
-        if problem is not None:
-            raise EncodeError(problem, kind="presence", topic=topic, event="track")
-        return _without_refs(meta)
+            problem = (
+                f"its metadata is of type {type(meta).__name__}, not a JSON object; write a dict"
+            )
+            raise _unfit(topic, verb, problem)
+        data = _without_refs(meta)
+        try:
+            text = _to_json(data)
+            value: dict[str, Any] = _from_json(text)
+        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as fault:
+            raise _unfit(topic, verb, explain(data, fault)) from fault
+        if len(text) > self._max_meta_bytes:
+            raise _unfit(
+                topic,
+                verb,
+                f"its metadata has {len(text)} bytes, and the limit is {self._max_meta_bytes}; track an id, and add "
+                "the data in fetch",
+            )
+        return value
 
 
+def _check_times(owner: str, *, instants: Mapping[str, Any], **periods: Any) -> None:
+    for option, value in instants.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 <= value < math.inf:
+            raise InvalidOption(owner, option, value, "seconds, from 0")
+    for option, value in periods.items():
+        check_positive(owner, option, value)
+    down_period, permdown_period = periods["down_period"], periods["permdown_period"]
+    if down_period < 2 * periods["heartbeat"]:
+        raise InvalidOption(owner, "down_period", down_period, "at least two heartbeats")
+    if permdown_period <= down_period:
+        raise InvalidOption(owner, "permdown_period", permdown_period, "more than down_period")
+
+
+def _check_sizes(
+    owner: str, max_calls: Any, max_fetches: Any, max_meta_bytes: Any, counted_from: Any
+) -> None:
+    check_positive(owner, "max_calls_per_second", max_calls)
+    if max_calls < 1:
+        # A caller saves up the calls of one second, and would never have a whole one.
+        raise InvalidOption(owner, "max_calls_per_second", max_calls, "a number from 1")
+    check_whole(owner, "max_fetches", max_fetches)
+    check_whole(owner, "max_meta_bytes", max_meta_bytes)
+    if max_meta_bytes > MOST_META_BYTES:
+        expected = f"at most {MOST_META_BYTES} bytes"
+        raise InvalidOption(owner, "max_meta_bytes", max_meta_bytes, expected)
+    if counted_from is not None:
+        check_whole(owner, "counted_from", counted_from)
+
+
+def _check_async(presence: Presence) -> None:
+    owner = type(presence).__name__
+    for callback in ("fetch", "init", "handle_metas"):
+        if not inspect.iscoroutinefunction(getattr(presence, callback)):
+            raise PresenceError(f"{owner}.{callback} is not async; write `async def {callback}`")
+
+
+_COUNTERS = (
+    "callbacks_failed",
+    "calls_refused",
+    "transfers",
+    "transfers_refused",
+    "refused",
+    "not_sent",
+)
 _REFS = ("phx_ref", "phx_ref_prev")
 
 
@@ -490,15 +606,40 @@ def _without_refs(meta: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in meta.items() if name not in _REFS}
 
 
+def _read(tracking: Tracking, topic: str) -> Snapshot:
+    """Return the members of a topic for a client. Diffs that are under way will fit them."""
+    tracking.roster.diffs.note_read(topic)
+    return tracking.roster.snapshots.topic(topic)
+
+
 def _topic(where: Channel | str) -> str:
-    return where if isinstance(where, str) else where.topic
+    if isinstance(where, str):
+        return where
+    if isinstance(where, Channel):
+        return where.topic
+    raise PresenceError(f"a presence got {brief(where)} instead of a channel or a topic")
 
 
-def _key(topic: str, key: object) -> str:
-    if isinstance(key, str | int) and not isinstance(key, bool):
-        return str(key)
-    problem = f"its key is {brief(key)}; write text or a whole number"
-    raise EncodeError(problem, kind="presence", topic=topic, event="track")
+def _names(where: Channel | str, key: object, verb: str) -> tuple[str, str]:
+    topic = _topic(where)
+    if not isinstance(key, str | int) or isinstance(key, bool):
+        raise _unfit(topic, verb, f"its key is {brief(key)}; write text or a whole number")
+    name = str(key)
+    for kind, text in (("topic", topic), ("key", name)):
+        if len(text) > MAX_TEXT:
+            raise _unfit(
+                topic, verb, f"its {kind} has {len(text)} characters, and the limit is {MAX_TEXT}"
+            )
+        try:
+            text.isascii() or text.encode()
+        except UnicodeEncodeError as fault:
+            problem = f"its {kind} {brief(text)} is not text that JSON can express"
+            raise _unfit(topic, verb, problem) from fault
+    return topic, name
+
+
+def _unfit(topic: str, verb: str, problem: str) -> EncodeError:
+    return EncodeError(problem, kind="presence", topic=topic, event=verb)
 
 
 def _new_ref() -> str:

@@ -210,6 +210,11 @@ class Replicas:
         replica = self._replicas.get(name)
         return None if replica is None or replica.status == "gone" else replica.incarnation
 
+    def newest(self, name: str) -> int | None:
+        """Return the latest incarnation of a node that this node has heard of, even if it has said goodbye."""
+        replica = self._replicas.get(name)
+        return None if replica is None else replica.incarnation
+
     def up(self) -> list[str]:
         """Return the names of the other nodes that are up."""
         return [name for name, replica in self._replicas.items() if replica.status == "up"]

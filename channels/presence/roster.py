@@ -4,16 +4,18 @@
 sees it in the same turn, and adds to the diffs that clients have yet to get. Times are seconds of one clock that never
 goes back.
 
-With a `leave_grace`, presences whose owner has ended, or whose node has stopped, stay that much longer. If the same key
-joins again meanwhile, the old presence leaves in the same diff, and clients see an update instead of a leave.
+With a `leave_grace`, presences whose owner has ended, or whose node has stopped, stay that much longer: they *linger*.
+If the same key joins again meanwhile, the old presence leaves in the same diff, and clients see an update instead of a
+leave.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from channels.errors import ChannelsError
 from channels.excerpts import brief
@@ -24,21 +26,22 @@ from channels.presence.replica import Down, Refused, Removed, Replicas, Up
 from channels.presence.snapshot import Snapshots
 from channels.presence.state import State
 
-__all__ = ["Limits", "Roster", "TooManyCalls"]
+__all__ = ["Counting", "Limits", "Roster", "TooManyCalls"]
 
 
 class TooManyCalls(ChannelsError):
-    """An owner changes its presences too often. Nothing has changed.
+    """A client, or another process, changes its presences too often. Nothing has changed.
 
-    Fields: `owner`; `rate`, the calls per second that are allowed.
+    Fields: `caller`, the process of the client's connection, or the process that is tracked; `rate`, the calls per
+    second that are allowed.
     """
 
-    def __init__(self, owner: Hashable, rate: float) -> None:
+    def __init__(self, caller: Hashable, rate: float) -> None:
         super().__init__(
-            f"{brief(owner)} tracks, updates and untracks presences more than {rate:g} times a second; do it less "
-            "often, or raise max_calls_per_second of the Presence"
+            f"{brief(caller)} tracks and updates presences more than {rate:g} times a second; do it less often, or "
+            "raise max_calls_per_second of the Presence"
         )
-        self.owner = owner
+        self.caller = caller
         self.rate = rate
 
 
@@ -55,10 +58,86 @@ class Limits:
 
 @define
 class _Bucket:
-    """The calls that an owner may make now. It fills up with time, to the calls of one second."""
+    """The calls that a caller may make now."""
 
     calls: float
     filled_at: float
+
+    def fill(self, rate: float, now: float) -> None:
+        """Add the calls that time allows, up to those of one second."""
+        self.calls = min(rate, self.calls + (now - self.filled_at) * rate)
+        self.filled_at = now
+
+
+# A topic that is counted by its size is listed again below this part of the limit, so that a topic at the limit does
+# not change with every join.
+_LISTED_BELOW = 0.75
+
+
+@define
+class Counting:
+    """The choice, for each topic, between a list of its members and a count.
+
+    Args:
+        is_counted: returns True for a topic that is always counted.
+        counted_from: the number of keys from which a topic is counted; None for no number.
+
+    Clients must all know the same. So a topic that changes from one to the other is announced as a whole, and so is one
+    of which some clients know a list and others a count.
+    """
+
+    is_counted: Callable[[str], bool] = lambda _: False
+    counted_from: int | None = None
+    # Topics that are counted because of their size.
+    _large: set[str] = field(factory=set)
+    # True: all clients know a count. None: clients may know different things. Missing: all know the list.
+    _known: dict[str, bool | None] = field(factory=dict)
+
+    def __len__(self) -> int:
+        """The number of topics that are counted, or of which clients may know different things."""
+        return len(self._known.keys() | self._large)
+
+    def read(self, topic: str, size: int) -> bool:
+        """Return True if a client that asks now gets a count instead of a list.
+
+        Args:
+            topic: the topic.
+            size: its number of keys now.
+        """
+        counted = self._decide(topic, size)
+        # Of an empty topic, list and count are the same.
+        if size and counted is not self._known.get(topic, False):
+            self._known[topic] = None
+        return counted
+
+    def announce(self, topic: str, size: int) -> tuple[bool, bool]:
+        """Note that all clients get the next announcement of a topic.
+
+        Returns:
+            True if it has a count instead of a list; True if it must have everything, not only changes.
+        """
+        counted = self._decide(topic, size)
+        is_whole = self._known.pop(topic, False) is not counted
+        if counted and size:
+            self._known[topic] = True
+        return counted, is_whole
+
+    def missed(self, topic: str) -> None:
+        """Note that clients did not get an announcement. The next one is whole."""
+        self._known[topic] = None
+
+    def forget(self, topic: str) -> None:
+        """Note that a topic has no clients."""
+        self._known.pop(topic, None)
+
+    def _decide(self, topic: str, size: int) -> bool:
+        limit = self.counted_from
+        if limit is not None:
+            if size >= limit:
+                self._large.add(topic)
+            elif size < limit * _LISTED_BELOW or not size:
+                self._large.discard(topic)
+        return topic in self._large or bool(self.is_counted(topic))
 
 
 class Roster:
@@ -68,16 +147,20 @@ class Roster:
         node: the name of this node.
         incarnation: the run of this node.
         limits: its times and sizes.
+        counting: which topics are counted; by default none.
 
     Attributes:
         state: the presence set.
         replicas: the other nodes.
         snapshots: the members of each topic, for readers.
         diffs: the changes that clients have yet to get.
+        counting: which topics are counted.
         changed: called after each change of a presence, once it is visible.
     """
 
-    def __init__(self, node: str, incarnation: int, limits: Limits) -> None:
+    def __init__(
+        self, node: str, incarnation: int, limits: Limits, counting: Counting | None = None
+    ) -> None:
         self.state = State(node, incarnation, max_delta_sizes=limits.max_delta_sizes)
         self.replicas = Replicas(
             node,
@@ -87,6 +170,7 @@ class Roster:
         )
         self.snapshots = Snapshots()
         self.diffs = DiffBuffer()
+        self.counting = Counting() if counting is None else counting
         self._limits = limits
         self.changed: Callable[[], None] = lambda: None
         self._buckets: dict[Hashable, _Bucket] = {}
@@ -99,33 +183,41 @@ class Roster:
 
     # This node's own presences
 
-    def track(self, owner: Hashable, topic: str, key: str, meta: Meta, now: float) -> None:
+    def count_call(self, caller: Hashable, now: float) -> None:
+        """Count a call of a client, or of another process, before it changes anything.
+
+        Raises:
+            TooManyCalls: see `Limits.max_calls_per_second`.
+        """
+        rate = self._limits.max_calls_per_second
+        if rate == math.inf:
+            return
+        bucket = self._buckets.get(caller)
+        if bucket is None:
+            bucket = self._buckets[caller] = _Bucket(rate, now)
+        bucket.fill(rate, now)
+        if bucket.calls < 1.0:
+            raise TooManyCalls(caller, rate)
+        bucket.calls -= 1.0
+
+    def track(self, owner: Hashable, topic: str, key: str, meta: Meta) -> None:
         """Add a presence.
 
         Raises:
             AlreadyTracked: the owner tracks this key of this topic already.
-            TooManyCalls: see `Limits.max_calls_per_second`.
         """
-        self.count_call(owner, now)
         self._apply(self.state.join(topic, key, meta, owner=owner))
 
-    def update(self, owner: Hashable, topic: str, key: str, meta: Meta, now: float) -> None:
+    def update(self, owner: Hashable, topic: str, key: str, meta: Meta) -> None:
         """Replace the data of a presence.
 
         Raises:
             NotTracked: the owner does not track this key of this topic.
-            TooManyCalls: see `Limits.max_calls_per_second`.
         """
-        self.count_call(owner, now)
         self._apply(self.state.update(topic, key, meta, owner=owner))
 
-    def untrack(self, owner: Hashable, topic: str, key: str, now: float) -> None:
-        """Remove a presence at once, if it is there.
-
-        Raises:
-            TooManyCalls: see `Limits.max_calls_per_second`.
-        """
-        self.count_call(owner, now)
+    def untrack(self, owner: Hashable, topic: str, key: str) -> None:
+        """Remove a presence at once, if it is there."""
         self._apply(self.state.leave(topic, key, owner=owner))
 
     def untrack_all(self, owner: Hashable) -> None:
@@ -133,8 +225,7 @@ class Roster:
         self._apply(self.state.leave_owner(owner))
 
     def owner_ended(self, owner: Hashable, now: float) -> None:
-        """Remove every presence of an owner that has ended, after the grace."""
-        self._buckets.pop(owner, None)
+        """Remove every presence of an owner that has ended, after the grace. Repeated calls change nothing."""
         grace = self._limits.leave_grace
         if not grace:
             self.untrack_all(owner)
@@ -145,21 +236,10 @@ class Roster:
                 lingering[entry] = True
                 self._orphans.append((now + grace, entry))
 
-    def count_call(self, owner: Hashable, now: float) -> None:
-        """Count a call of an owner. `track`, `update` and `untrack` do it themselves.
-
-        Raises:
-            TooManyCalls: see `Limits.max_calls_per_second`.
-        """
-        rate = self._limits.max_calls_per_second
-        bucket = self._buckets.get(owner)
-        if bucket is None:
-            bucket = self._buckets[owner] = _Bucket(max(rate, 1.0), now)
-        bucket.calls = min(max(rate, 1.0), bucket.calls + (now - bucket.filled_at) * rate)
-        bucket.filled_at = now
-        if bucket.calls < 1.0:
-            raise TooManyCalls(owner, rate)
-        bucket.calls -= 1.0
+    def renew(self, incarnation: int) -> None:
+        """Begin a newer incarnation of this node, with the same presences."""
+        self.state.renew(incarnation)
+        self.replicas.renew(incarnation)
 
     # Other nodes
 
@@ -202,13 +282,22 @@ class Roster:
         while self._orphans and self._orphans[0][0] <= now:
             entry = self._orphans.popleft()[1]
             if self._stay_no_longer(entry):
-                self._apply(self.state.leave(entry.topic, entry.key, owner=entry.owner))
+                leaves += self.state.leave(entry.topic, entry.key, owner=entry.owner).leaves
         while self._late and self._late[0][0] <= now:
             entry = self._late.popleft()[1]
             if self._stay_no_longer(entry):
                 leaves.append(entry)
         self._show(Diff(leaves=leaves))
+        self._drop_full_buckets(now)
         return changes
+
+    def _drop_full_buckets(self, now: float) -> None:
+        # A caller that has made no calls for a second is like one that has made none at all.
+        rate = self._limits.max_calls_per_second
+        for caller, bucket in list(self._buckets.items()):
+            bucket.fill(rate, now)
+            if bucket.calls >= rate:
+                del self._buckets[caller]
 
     def next_leave(self) -> float | None:
         """Return the time at which the next grace is over."""

@@ -21,8 +21,8 @@ __all__ = ["NO_MEMBERS", "Snapshot", "Snapshots"]
 _Bucket: TypeAlias = dict[str, tuple[Entry, ...]]
 
 # A topic gets four times the buckets when there are more than _FULL keys for each, and a quarter of them when there are
-# fewer than _SPARSE. Copying a bucket and the list of buckets then takes about the same time, around 20,000 keys.
-_FULL = 64
+# fewer than _SPARSE. So 20,000 keys are in 256 buckets of 78: the list of buckets takes as long to copy as one of them.
+_FULL = 100
 _SPARSE = 4
 _GROWTH = 4
 

@@ -23,7 +23,7 @@ from attrs import field, frozen
 from channels.errors import ChannelsError
 from channels.excerpts import brief
 from channels.presence.clock import Clocks, Version
-from channels.presence.delta import Delta, Entry, Meta, Segment
+from channels.presence.delta import Delta, Entry, Meta, Part, Segment
 from channels.presence.diff import NO_DIFF, Diff
 from channels.presence.generations import DEFAULT_MAX_SIZES, Generations
 
@@ -84,6 +84,7 @@ class StateStatistics:
         own: entries of this node.
         entries: entries of all known nodes.
         pending: own entries and removals since the last flush.
+        recent: entries and removals that are kept for nodes that have missed them. They include entries that have left.
     """
 
     replicas: int
@@ -91,54 +92,20 @@ class StateStatistics:
     own: int
     entries: int
     pending: int
+    recent: int
 
 
 class _Replica:
-    """The part of one node: an incarnation, a clock, and the entries that live at that clock, by ascending tag."""
+    """A known node: its whole part of the set, and whether it shows."""
 
-    __slots__ = ("clock", "entries", "incarnation", "is_up")
+    __slots__ = ("is_up", "part")
 
     def __init__(self, incarnation: int) -> None:
-        self.incarnation = incarnation
-        self.clock = 0
-        self.entries: dict[int, Entry] = {}
+        self.part = Part(incarnation)
         self.is_up = True
 
-    @property
-    def version(self) -> Version:
-        return Version(self.incarnation, self.clock)
-
-    def whole(self) -> Segment:
-        """Return everything as one segment."""
-        return Segment(
-            incarnation=self.incarnation, start=0, end=self.clock, entries=dict(self.entries)
-        )
-
-    def advance(self, segment: Segment) -> Diff:
-        """Apply later changes that continue this copy. They may begin before its clock."""
-        gone = [tag for tag in self._tags_after(segment.start) if tag not in segment.entries]
-        gone += [tag for tag in sorted(segment.removed) if tag in self.entries]
-        leaves = [self.entries.pop(tag) for tag in gone]
-        joins = []
-        for tag, entry in segment.entries.items():
-            if tag > self.clock:
-                self.entries[tag] = entry
-                joins.append(entry)
-        self.clock = segment.end
-        return Diff(joins, leaves)
-
-    def _tags_after(self, start: int) -> list[int]:
-        if not start:
-            return list(self.entries)
-        tags = []
-        for tag in reversed(self.entries):
-            if tag <= start:
-                break
-            tags.append(tag)
-        return tags[::-1]
-
-    def entries_after(self, start: int) -> dict[int, Entry]:
-        return {tag: self.entries[tag] for tag in self._tags_after(start)}
+    def entries(self) -> list[Entry]:
+        return list(self.part.entries.values())
 
 
 class State:
@@ -166,8 +133,9 @@ class State:
         self, node: str, incarnation: int, *, max_delta_sizes: Sequence[int] = DEFAULT_MAX_SIZES
     ) -> None:
         self._node = node
-        self._own = _Replica(incarnation)
-        self._replicas = {node: self._own}
+        own = _Replica(incarnation)
+        self._own = own.part
+        self._replicas = {node: own}
         self._generations = Generations(max_delta_sizes)
         # The tags of this node's entries, by owner, topic and key.
         self._index: dict[Hashable, dict[tuple[str, str], int]] = {}
@@ -237,7 +205,7 @@ class State:
 
     def has_changes(self) -> bool:
         """Return True if `flush` would return a change."""
-        return self._own.clock != self._start
+        return self._own.end != self._start
 
     def flush(self) -> Delta:
         """Return this node's changes since the last flush, to send to all other nodes. Empty if there are none.
@@ -245,16 +213,16 @@ class State:
         A node that ends calls it once more after its owners have left, and sends the result as its last message.
         """
         own = self._own
-        if own.clock == self._start:
+        if own.end == self._start:
             return {}
         segment = Segment(
             incarnation=own.incarnation,
             start=self._start,
-            end=own.clock,
-            entries=own.entries_after(self._start),
+            end=own.end,
+            entries={tag: own.entries[tag] for tag in own.tags_after(self._start)},
             removed=frozenset(self._removed),
         )
-        self._start = own.clock
+        self._start = own.end
         self._removed = set()
         self._generations.push(self._node, segment)
         return {self._node: segment}
@@ -265,15 +233,15 @@ class State:
 
     def _add(self, topic: str, key: str, meta: Meta, owner: Hashable) -> Entry:
         own = self._own
-        own.clock += 1
+        own.end += 1
         entry = Entry(self._node, topic, key, owner, meta)
-        own.entries[own.clock] = entry
-        self._index.setdefault(owner, {})[topic, key] = own.clock
+        own.entries[own.end] = entry
+        self._index.setdefault(owner, {})[topic, key] = own.end
         return entry
 
     def _drop(self, tag: int) -> Entry:
         """Remove an entry in a tick of its own, but leave its place in the index."""
-        self._own.clock += 1
+        self._own.end += 1
         if tag <= self._start:
             self._removed.add(tag)
         return self._own.entries.pop(tag)
@@ -302,19 +270,19 @@ class State:
             replica = self._replicas.get(name)
             if (
                 replica is None
-                or replica is self._own
-                or segment.incarnation != replica.incarnation
-                or segment.end <= replica.clock
+                or replica.part is self._own
+                or segment.incarnation != replica.part.incarnation
+                or segment.end <= replica.part.end
             ):
                 continue
-            if segment.start > replica.clock:
+            if not replica.part.is_continued_by(segment):
                 gaps.append(name)
                 continue
-            diff = replica.advance(segment)
+            joined, left = replica.part.advance(segment)
             self._generations.push(name, segment)
             if replica.is_up:
-                joins += diff.joins
-                leaves += diff.leaves
+                joins += joined
+                leaves += left
         return Merged(diff=Diff(joins, leaves) if joins or leaves else NO_DIFF, gaps=gaps)
 
     def clocks(self) -> dict[str, Version]:
@@ -322,7 +290,11 @@ class State:
 
         Nodes that are down are left out. Another node may never have met them, and could not accept their parts.
         """
-        return {name: each.version for name, each in self._replicas.items() if each.is_up}
+        return {
+            name: Version(replica.part.incarnation, replica.part.end)
+            for name, replica in self._replicas.items()
+            if replica.is_up
+        }
 
     def extract(self, theirs: Clocks) -> Delta:
         """Return everything that a node with these clocks lacks and can accept.
@@ -335,11 +307,11 @@ class State:
             replica = self._replicas.get(name)
             if (
                 replica is not None
-                and replica.incarnation == version.incarnation
-                and replica.clock > version.clock
+                and replica.part.incarnation == version.incarnation
+                and replica.part.end > version.clock
             ):
                 recent = self._generations.covering(name, version)
-                delta[name] = replica.whole() if recent is None else recent
+                delta[name] = replica.part.segment() if recent is None else recent
         return delta
 
     # Which nodes there are.
@@ -350,33 +322,33 @@ class State:
         A newer incarnation replaces the known one, whose entries leave. An older one is ignored, and so is this node.
         """
         replica = self._replicas.get(name)
-        if replica is self._own:
+        if replica is not None and replica.part is self._own:
             return NO_DIFF
-        if replica is None or replica.incarnation < incarnation:
+        if replica is None or replica.part.incarnation < incarnation:
             diff = self.replica_remove(name)
             self._replicas[name] = _Replica(incarnation)
             return diff
-        if replica.incarnation > incarnation or replica.is_up:
+        if replica.part.incarnation > incarnation or replica.is_up:
             return NO_DIFF
         replica.is_up = True
-        return Diff(joins=list(replica.entries.values()))
+        return Diff(joins=replica.entries())
 
     def replica_down(self, name: str) -> Diff:
         """Hide the entries of a node that has fallen silent. Nothing happens to this node itself."""
         replica = self._replicas.get(name)
-        if replica is None or replica is self._own or not replica.is_up:
+        if replica is None or replica.part is self._own or not replica.is_up:
             return NO_DIFF
         replica.is_up = False
-        return Diff(leaves=list(replica.entries.values()))
+        return Diff(leaves=replica.entries())
 
     def replica_remove(self, name: str) -> Diff:
         """Forget a node, with its entries, its version and its recent changes. This node itself stays."""
         replica = self._replicas.get(name)
-        if replica is None or replica is self._own:
+        if replica is None or replica.part is self._own:
             return NO_DIFF
         del self._replicas[name]
         self._generations.forget(name)
-        return Diff(leaves=list(replica.entries.values())) if replica.is_up else NO_DIFF
+        return Diff(leaves=replica.entries()) if replica.is_up else NO_DIFF
 
     def is_superseded(self, theirs: Clocks) -> bool:
         """Return True if another node knows a newer incarnation of this node.
@@ -401,7 +373,7 @@ class State:
         self._generations.forget(self._node)
         own.incarnation = incarnation
         own.entries = dict(enumerate(own.entries.values(), 1))
-        own.clock = len(own.entries)
+        own.end = len(own.entries)
         self._index = {}
         for tag, entry in own.entries.items():
             self._index.setdefault(entry.owner, {})[entry.topic, entry.key] = tag
@@ -414,7 +386,7 @@ class State:
             entry
             for replica in self._replicas.values()
             if replica.is_up
-            for entry in replica.entries.values()
+            for entry in replica.part.entries.values()
         ]
 
     def statistics(self) -> StateStatistics:
@@ -425,6 +397,7 @@ class State:
             replicas=len(replicas),
             down=sum(not replica.is_up for replica in replicas),
             own=len(own.entries),
-            entries=sum(len(replica.entries) for replica in replicas),
-            pending=len(own.entries_after(self._start)) + len(self._removed),
+            entries=sum(len(replica.part.entries) for replica in replicas),
+            pending=len(own.tags_after(self._start)) + len(self._removed),
+            recent=self._generations.size,
         )

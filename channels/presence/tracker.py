@@ -5,6 +5,7 @@ Nodes talk on one topic of PubSub. A message is the name of its sender and a val
 - A node sends a heartbeat every `heartbeat` seconds, and its changes at once, but at most every `interval` seconds.
 - A heartbeat carries the versions that its sender has. A node that lacks some asks for them, and gets them in pages.
 - A node that stops says goodbye, with its last changes.
+- If the process ends, the roster stays. The next one watches the same owners, and nobody sees a difference.
 
 This follows `Phoenix.Tracker`, with two differences: changes do not wait for the next heartbeat, and only the node that
 made a change sends it to all.
@@ -12,6 +13,7 @@ made a change sends it to all.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,9 +21,9 @@ from typing import Any
 import trio
 from attrs import define, field, frozen
 
-from actors.exits import ExitReason
+from actors.exits import ExitReason, is_normal_exit
 from actors.instrumentation.telemetry import Event
-from actors.links import monitor, trap_exits
+from actors.links import monitor, trap_exits, wait_exit
 from actors.messages import Down
 from actors.process import current_pid, is_alive, send
 from actors.refs import Pid, Ref
@@ -29,26 +31,31 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from actors.timers import send_after
 from channels.presence import wire
-from channels.presence.clock import Clocks, new_incarnation, sources
+from channels.presence.clock import Clocks, Version, new_incarnation, sources
 from channels.presence.delta import Delta
 from channels.presence.replica import Down as NodeDown
 from channels.presence.replica import Refused, Up
-from channels.presence.roster import Limits, Roster
+from channels.presence.roster import Counting, Limits, Roster
 from channels.presence.transfer import Assemblies, split
+from channels.pubsub.envelope import MessageTooLarge
 from channels.pubsub.pubsub import PubSub
-from channels.telemetry import PRESENCE_GOSSIP_REFUSED, PRESENCE_NODE_DOWN, PRESENCE_NODE_UP
+from channels.telemetry import (
+    PRESENCE_GOSSIP_REFUSED,
+    PRESENCE_NODE_DOWN,
+    PRESENCE_NODE_UP,
+    PRESENCE_NOT_SENT,
+)
 
-__all__ = ["Tracker", "Tracking"]
+__all__ = ["PAGE", "Tracker", "Tracking", "gossip_topic"]
 
-# A heartbeat with more changes than this goes out without them, and the others ask for pages.
-_MAX_HEARTBEAT = 64 * 1024
-_PAGE = 64 * 1024
+# Bytes of changes in one message. A heartbeat with more goes out without them, and the others ask for pages.
+PAGE = 64 * 1024
 _REMOVED_TAG = 16
 # Seconds between two pages, so that a transfer leaves room for broadcasts.
 _PACE = 0.01
 # Pages that wait. A node whose request finds no room asks again.
 _MAX_PAGES = 4_096
-# Seconds after which a node asks again for changes that did not come.
+# Seconds without a page after which a node asks again for changes.
 _PATIENCE = 5.0
 
 
@@ -64,7 +71,11 @@ class Tracking:
         execute: executes an event.
         roster: the presences.
         is_changed: set while there are diffs for clients.
-        tracker: the process that tracks; None while it does not run.
+        tracker: the process that tracks, or the latest one.
+        announcer: the process that announces, or the latest one.
+        has_parted: True if other nodes have been told that this node stops.
+        announcing: the topics that are being announced; the process that announces may end meanwhile.
+        metas_state: the state of the application's `handle_metas`.
         counts: the numbers of what has happened, for statistics.
     """
 
@@ -76,6 +87,10 @@ class Tracking:
     roster: Roster
     is_changed: trio.Event = field(factory=trio.Event)
     tracker: Pid | None = None
+    announcer: Pid | None = None
+    has_parted: bool = False
+    announcing: dict[str, None] = field(factory=dict)
+    metas_state: Any = None
     counts: Counter[str] = field(factory=Counter)
     _has_flush: bool = False
 
@@ -86,17 +101,22 @@ class Tracking:
         name: str,
         limits: Limits,
         *,
+        counting: Counting,
         heartbeat: float,
         interval: float,
         execute: Callable[[Event, Mapping[str, Any], Mapping[str, Any]], None],
     ) -> Tracking:
         """Begin a new run of this node, with no presences."""
-        runtime = current_runtime()
-        incarnation = new_incarnation(runtime.now(), runtime.random.getrandbits(10))
-        roster = Roster(pubsub.node_name, incarnation, limits)
-        tracking = cls(pubsub, f"phx_presence:{name}", heartbeat, interval, execute, roster)
+        roster = Roster(pubsub.node_name, _incarnation(), limits, counting)
+        tracking = cls(pubsub, gossip_topic(name), heartbeat, interval, execute, roster)
         roster.changed = tracking.note_change
         return tracking
+
+    async def wait_ended(self) -> None:
+        """Wait until the processes of an earlier supervisor have ended. They have been told to."""
+        for pid in (self.tracker, self.announcer):
+            if pid is not None:
+                await wait_exit(pid)
 
     def watch(self, owner: Pid) -> None:
         """Remove the presences of an owner when it ends."""
@@ -106,13 +126,23 @@ class Tracking:
     def note_change(self) -> None:
         """Wake the process that announces, and in time the one that tracks."""
         self.is_changed.set()
-        if not self._has_flush and self.tracker is not None:
+        if not self._has_flush and self.tracker is not None and not self.pubsub.is_local:
             self._has_flush = True
             send(self.tracker, _Flush())
 
     def flushed(self) -> None:
         """Note that the changes so far are on their way."""
         self._has_flush = False
+
+
+def gossip_topic(name: str) -> str:
+    """Return the topic of the messages between nodes about one presence."""
+    return f"phx_presence:{name}"
+
+
+def _incarnation(after: int = 0) -> int:
+    runtime = current_runtime()
+    return new_incarnation(runtime.now(), runtime.random.getrandbits(10), after=after)
 
 
 @frozen
@@ -159,20 +189,29 @@ class Tracker(GenServer[None]):
         # The versions that other nodes have said they have, and whom this node has asked when.
         self.offers: dict[str, Clocks] = {}
         self.asked: dict[str, float] = {}
-        self.is_asking = False
-        self.flushed_at = -float("inf")
+        self.is_asking = self.is_sending = False
+        self.flushed_at = -math.inf
         self.leave_at: float | None = None
-        tracking.tracker = current_pid()
+        # When another node with the name of this one was heard.
+        self.namesake_at = -math.inf
+        if tracking.has_parted:
+            # The other nodes would refuse the incarnation that has said goodbye.
+            self._renew(_incarnation(after=self.roster.state.incarnation))
         # After a restart, the presences are those from before.
         for owner in self.roster.state.owners():
             if isinstance(owner, Pid):
                 self._watch(owner)
+        tracking.pubsub.subscribe(tracking.topic)
+        tracking.tracker = current_pid()
+        tracking.flushed()
         if not tracking.pubsub.is_local:
-            tracking.pubsub.subscribe(tracking.topic)
             self._beat()
         send_after(current_pid(), _Beat(), self._first_beat())
-        tracking.flushed()
-        tracking.note_change()
+        self._plan_leave(trio.current_time())
+
+    def _renew(self, incarnation: int) -> None:
+        self.roster.renew(incarnation)
+        self.tracking.has_parted = False
 
     def _first_beat(self) -> float:
         # Nodes that start together do not beat together.
@@ -181,9 +220,7 @@ class Tracker(GenServer[None]):
     async def handle_info(self, message: Any) -> None:
         now = trio.current_time()
         kind = type(message)
-        if kind is list:
-            self._receive(message, now)
-        elif kind is _Watch:
+        if kind is _Watch:
             self._watch(message.owner)
         elif kind is Down:
             owner = self.watched.pop(message.ref, None)
@@ -204,18 +241,33 @@ class Tracker(GenServer[None]):
             self._ask(now)
         elif kind is _SendPage:
             self._send_page()
+        else:
+            self._receive(message, now)
         self._plan_leave(now)
 
     async def terminate(self, reason: ExitReason) -> None:
+        if not is_normal_exit(reason):
+            # The supervisor starts the next one, which goes on with the same presences.
+            return
         now = trio.current_time()
         for owner in self.monitors:
             # Their `Down` messages may still be in the mailbox.
             if not is_alive(owner):
                 self.roster.owner_ended(owner, now)
-        self.tracking.tracker = None
         if not self.tracking.pubsub.is_local:
-            delta = self._delta()
-            self._say(wire.Goodbye(incarnation=self.roster.state.incarnation, delta=delta))
+            self.tracking.has_parted = True
+            self._part()
+
+    def _part(self) -> None:
+        delta = self.roster.state.flush()
+        pages = self._split(delta)
+        if len(pages) > 1:
+            # Nobody can ask for them later.
+            ref = self._new_ref()
+            for index, page in enumerate(pages):
+                self._say(wire.Transfer(ref=ref, index=index, count=len(pages), page=page))
+            delta = {}
+        self._say(wire.Goodbye(incarnation=self.roster.state.incarnation, delta=delta))
 
     # Owners
 
@@ -226,8 +278,6 @@ class Tracker(GenServer[None]):
 
     def _pass_time(self, now: float) -> None:
         for change in self.roster.pass_time(now):
-            self.assemblies.forget(change.name)
-            self.offers.pop(change.name, None)
             reason = "silent" if isinstance(change, NodeDown) else "forgotten"
             self._node_down(change.name, change.incarnation, reason)
 
@@ -242,25 +292,28 @@ class Tracker(GenServer[None]):
     def _say(self, message: wire.Message, to: str | None = None) -> None:
         pubsub, topic = self.tracking.pubsub, self.tracking.topic
         value = [self.roster.state.node, wire.encode_message(message)]
-        if to is None:
-            pubsub.broadcast(topic, value, sender=current_pid())
-        else:
-            pubsub.direct_broadcast(to, topic, value)
+        try:
+            if to is None:
+                pubsub.broadcast(topic, value, sender=current_pid())
+            else:
+                pubsub.direct_broadcast(to, topic, value)
+        except MessageTooLarge as error:
+            # The limit of the adapter is below the size of a page. The presences of this node stay on this node.
+            self.tracking.counts["not_sent"] += 1
+            self.tracking.execute(PRESENCE_NOT_SENT, {"bytes": error.size}, {"error": error})
 
     def _beat(self) -> None:
         state = self.roster.state
-        delta = self._delta()
+        delta = state.flush()
+        if len(self._split(delta)) > 1:
+            delta = {}
         self._say(wire.Heartbeat(incarnation=state.incarnation, clocks=state.clocks(), delta=delta))
 
-    def _delta(self) -> Delta:
-        """Return the changes since the last message; none if they are too large for one."""
-        delta = self.roster.state.flush()
-        size = sum(
-            len(segment.removed) * _REMOVED_TAG
-            + sum(map(wire.entry_bytes, segment.entries.values()))
-            for segment in delta.values()
-        )
-        return delta if size <= _MAX_HEARTBEAT else {}
+    def _split(self, delta: Delta) -> list[Delta]:
+        return split(delta, PAGE, weight=wire.entry_bytes, tag_weight=_REMOVED_TAG)
+
+    def _new_ref(self) -> str:
+        return f"{current_runtime().random.getrandbits(64):016x}"
 
     def _flush_in_time(self, now: float) -> None:
         wait = self.flushed_at + self.tracking.interval - now
@@ -269,9 +322,7 @@ class Tracker(GenServer[None]):
             return
         self.flushed_at = now
         self.tracking.flushed()
-        if self.tracking.pubsub.is_local:
-            self.roster.state.flush()
-        elif self.roster.state.has_changes():
+        if self.roster.state.has_changes():
             self._beat()
 
     def _ask(self, now: float) -> None:
@@ -281,7 +332,7 @@ class Tracker(GenServer[None]):
         offers = {
             name: clocks
             for name, clocks in self.offers.items()
-            if now - self.asked.get(name, -float("inf")) >= _PATIENCE
+            if now - self.asked.get(name, -math.inf) >= _PATIENCE
         }
         self.offers = {}
         names = list(offers)
@@ -289,20 +340,27 @@ class Tracker(GenServer[None]):
         current_runtime().random.shuffle(names)
         for name in sources(state.clocks(), {name: offers[name] for name in names}):
             self.asked[name] = now
-            ref = f"{current_runtime().random.getrandbits(64):016x}"
             self.tracking.counts["transfers"] += 1
-            self._say(wire.TransferRequest(ref=ref, clocks=state.clocks()), to=name)
+            self._say(wire.TransferRequest(ref=self._new_ref(), clocks=state.clocks()), to=name)
 
     def _send_page(self) -> None:
-        name, page = self.pages.popleft()
-        self._say(page, to=name)
         if self.pages:
+            name, page = self.pages.popleft()
+            self._say(page, to=name)
             send_after(current_pid(), _SendPage(), _PACE)
+        else:
+            self.is_sending = False
+
+    def _drop_pages(self, name: str) -> None:
+        """Send no more pages to a node: it is gone, or it asks again."""
+        if any(to == name for to, _ in self.pages):
+            self.pages = deque(each for each in self.pages if each[0] != name)
 
     # From other nodes
 
-    def _receive(self, message: list[Any], now: float) -> None:
-        name = message[0] if len(message) == 2 and isinstance(message[0], str) else ""
+    def _receive(self, message: Any, now: float) -> None:
+        is_pair = isinstance(message, list) and len(message) == 2 and isinstance(message[0], str)
+        name = message[0] if is_pair else ""
         try:
             if not name:
                 raise wire.InvalidGossip("it names no sender")
@@ -310,28 +368,37 @@ class Tracker(GenServer[None]):
         except wire.InvalidGossip as error:
             self._refuse(name, error.problem)
             return
-        if name == self.roster.state.node and not isinstance(gossip, wire.Heartbeat):
-            return
         if isinstance(gossip, wire.Heartbeat):
             self._hear(name, gossip, now)
         elif isinstance(gossip, wire.TransferRequest):
             self._answer(name, gossip)
         elif isinstance(gossip, wire.Transfer):
-            whole = self.assemblies.add(name, gossip.ref, gossip.index, gossip.count, gossip.page)
-            if whole is not None:
-                self.asked.pop(name, None)
-                self.roster.merge(whole)
-        elif self.roster.replicas.incarnation_of(name) == gossip.incarnation:
-            self.roster.merge(gossip.delta)
-            self.roster.said_goodbye(name, gossip.incarnation, now)
-            self.assemblies.forget(name)
-            self.offers.pop(name, None)
-            self._node_down(name, gossip.incarnation, "goodbye")
+            self._assemble(name, gossip, now)
+        else:
+            self._part_with(name, gossip, now)
+
+    def _assemble(self, name: str, transfer: wire.Transfer, now: float) -> None:
+        if self.roster.replicas.incarnation_of(name) is None:
+            return
+        self.asked[name] = now
+        whole = self.assemblies.add(
+            name, transfer.ref, transfer.index, transfer.count, transfer.page
+        )
+        if whole is not None:
+            del self.asked[name]
+            self.roster.merge(whole)
+
+    def _part_with(self, name: str, goodbye: wire.Goodbye, now: float) -> None:
+        if self.roster.replicas.incarnation_of(name) == goodbye.incarnation:
+            self.roster.merge(goodbye.delta)
+            self.roster.said_goodbye(name, goodbye.incarnation, now)
+            self._node_down(name, goodbye.incarnation, "goodbye")
 
     def _hear(self, name: str, beat: wire.Heartbeat, now: float) -> None:
         change = self.roster.heard(name, beat.incarnation, now)
         if isinstance(change, Refused):
             self._refuse(name, f"its incarnation {beat.incarnation} is refused: {change.reason}")
+            self._explain(name, change, now)
             return
         if isinstance(change, Up):
             self.assemblies.forget(name)
@@ -341,11 +408,9 @@ class Tracker(GenServer[None]):
             self._flush_now(now)
         self.roster.merge(beat.delta)
         state = self.roster.state
-        if state.is_superseded(beat.clocks):
+        if state.is_superseded(beat.clocks) and not self._has_namesake(now):
             # The clock of this machine was set back since the last run of this node.
-            incarnation = beat.clocks[state.node].incarnation + 1
-            state.renew(incarnation)
-            self.roster.replicas.renew(incarnation)
+            self._renew(beat.clocks[state.node].incarnation + 1)
             self._beat()
         if sources(state.clocks(), {name: beat.clocks}):
             self.offers[name] = beat.clocks
@@ -353,6 +418,19 @@ class Tracker(GenServer[None]):
                 self.is_asking = True
                 # A moment later, so that the offers of several nodes can be compared.
                 send_after(current_pid(), _Ask(), current_runtime().random.uniform(0.02, 0.1))
+
+    def _explain(self, name: str, refused: Refused, now: float) -> None:
+        """Tell a node which of its incarnations is known, so that it can begin a newer one."""
+        state, newest = self.roster.state, self.roster.replicas.newest(name)
+        if name == state.node:
+            self.namesake_at = now
+        elif newest is not None and newest > refused.incarnation:
+            clocks = {**state.clocks(), name: Version(newest, 0)}
+            self._say(wire.Heartbeat(incarnation=state.incarnation, clocks=clocks), to=name)
+
+    def _has_namesake(self, now: float) -> bool:
+        # Two running nodes with one name would outbid each other for ever. One of them stays refused, and is logged.
+        return now - self.namesake_at < 2 * self.tracking.heartbeat
 
     def _flush_now(self, now: float) -> None:
         self.flushed_at = now
@@ -362,17 +440,19 @@ class Tracker(GenServer[None]):
     def _answer(self, name: str, request: wire.TransferRequest) -> None:
         if self.roster.replicas.incarnation_of(name) is None:
             return
-        delta = self.roster.state.extract(request.clocks)
-        pages = split(delta, _PAGE, weight=wire.entry_bytes, tag_weight=_REMOVED_TAG)
-        if len(self.pages) + len(pages) > _MAX_PAGES or len(pages) > wire.MAX_PAGES:
+        # A node asks again only if the pages of its last request did not come.
+        self._drop_pages(name)
+        pages = self._split(self.roster.state.extract(request.clocks))
+        if len(self.pages) + len(pages) > _MAX_PAGES:
             self.tracking.counts["transfers_refused"] += 1
+            self._refuse(name, f"there is no room for the {len(pages)} pages that it asks for")
             return
-        idle = not self.pages
         self.pages += (
             (name, wire.Transfer(ref=request.ref, index=index, count=len(pages), page=page))
             for index, page in enumerate(pages)
         )
-        if idle:
+        if not self.is_sending:
+            self.is_sending = True
             self._send_page()
 
     # Events
@@ -382,5 +462,9 @@ class Tracker(GenServer[None]):
         self.tracking.execute(PRESENCE_GOSSIP_REFUSED, {}, {"node": name, "problem": problem})
 
     def _node_down(self, name: str, incarnation: int, reason: str) -> None:
+        self.assemblies.forget(name)
+        self.offers.pop(name, None)
+        self.asked.pop(name, None)
+        self._drop_pages(name)
         about = {"node": name, "incarnation": incarnation, "reason": reason}
         self.tracking.execute(PRESENCE_NODE_DOWN, {}, about)

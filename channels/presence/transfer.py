@@ -65,40 +65,32 @@ def split(
     return pages
 
 
-class _Part:
+class _Pages:
     """The pages of one segment so far."""
 
-    __slots__ = ("end", "entries", "incarnation", "removed", "start")
+    __slots__ = ("entries", "removed", "segment")
 
     def __init__(self, first: Segment) -> None:
-        self.incarnation = first.incarnation
-        self.start = first.start
-        self.end = first.end
+        self.segment = first
         self.entries = dict(first.entries)
         self.removed = set(first.removed)
 
     def append(self, page: Segment) -> bool:
         """Add a page. Return False if it does not continue the earlier ones."""
-        ours = (self.incarnation, self.start, self.end)
+        first = self.segment
         last = next(reversed(self.entries), 0)
-        if ours != (page.incarnation, page.start, page.end) or not _ascends(last, page):
+        if (first.incarnation, first.start, first.end) != (
+            page.incarnation,
+            page.start,
+            page.end,
+        ) or next(iter(page.entries), last + 1) <= last:
             return False
         self.entries.update(page.entries)
         self.removed.update(page.removed)
         return True
 
-    def segment(self) -> Segment:
-        return Segment(
-            incarnation=self.incarnation,
-            start=self.start,
-            end=self.end,
-            entries=self.entries,
-            removed=frozenset(self.removed),
-        )
-
-
-def _ascends(last: int, page: Segment) -> bool:
-    return next(iter(page.entries), last + 1) > last
+    def whole(self) -> Segment:
+        return evolve(self.segment, entries=self.entries, removed=frozenset(self.removed))
 
 
 @define
@@ -107,15 +99,15 @@ class _Assembly:
     count: int
     received: int = 0
     size: int = 0
-    parts: dict[str, _Part] = field(factory=dict)
+    parts: dict[str, _Pages] = field(factory=dict)
 
     def append(self, page: Delta) -> bool:
         for name, segment in page.items():
             self.size += 1 + segment.size
-            part = self.parts.get(name)
-            if part is None:
-                self.parts[name] = _Part(segment)
-            elif not part.append(segment):
+            pages = self.parts.get(name)
+            if pages is None:
+                self.parts[name] = _Pages(segment)
+            elif not pages.append(segment):
                 return False
         self.received += 1
         return True
@@ -176,7 +168,7 @@ class Assemblies:
         if assembly.received < assembly.count:
             return None
         del self._by_sender[sender]
-        return {name: part.segment() for name, part in assembly.parts.items()}
+        return {name: pages.whole() for name, pages in assembly.parts.items()}
 
     def forget(self, sender: str) -> None:
         """Drop what has arrived from a node, because it is down."""

@@ -30,9 +30,11 @@ from channels.presence.clock import MAX_INTEGER, Clocks, Version
 from channels.presence.delta import Delta, Entry, Segment
 
 __all__ = [
+    "MAX_NAME",
     "MAX_NODES",
     "MAX_PAGES",
     "MAX_SIZE",
+    "MAX_TEXT",
     "Goodbye",
     "Heartbeat",
     "InvalidGossip",
@@ -56,6 +58,12 @@ MAX_SIZE = 100_000
 
 MAX_PAGES = 10_000
 """Pages of one transfer."""
+
+MAX_TEXT = 4_096
+"""Characters of a topic, and of a key. Longer than a topic may be in the binary format of frames."""
+
+MAX_NAME = 255
+"""Characters of the name of a node."""
 
 
 class InvalidGossip(ChannelsError):
@@ -139,11 +147,10 @@ Message: TypeAlias = Heartbeat | TransferRequest | Transfer | Goodbye
 # Their forms. The names of these classes and fields appear in no message.
 
 _Integer = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 _Ref = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 _Owner = Annotated[str, msgspec.Meta(max_length=255)]
-# As long as a topic may be in the binary format of frames, and more.
-_Text = Annotated[str, msgspec.Meta(max_length=4_096)]
+_Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 _Tags = Annotated[list[_Integer], msgspec.Meta(max_length=MAX_SIZE)]
 _Entry = tuple[_Integer, _Text, _Text, _Owner, dict[str, Any]]
 _Entries = Annotated[list[_Entry], msgspec.Meta(max_length=MAX_SIZE)]

@@ -2,12 +2,12 @@
 
 The table maps topics to subscriptions, in the order of subscribing, and processes to their own subscriptions.
 
-The fastlane encodes a broadcast once for each wire format, and appends it to every client's out-buffer. A joined
-channel subscribes to its topic with a `Fastlane`, which names its client's out-buffer. Frames of a `Broadcast` go
-straight there. The channel's process gets only the events that it *intercepts*. Other messages, and subscriptions
-without a fastlane, are ordinary messages to the subscriber.
+The fastlane encodes a `Broadcast` once for each wire format, and appends the frame to every client's out-buffer. A
+joined channel subscribes to its topic with a `Fastlane`, which names that buffer. The channel's process gets only the
+events that it *intercepts*. All other messages go to the subscriber's process, and so do all messages for subscribers
+without a fastlane.
 
-A fastlane frame has no join_ref. It may arrive after the phx_close of its topic, as in Phoenix. Clients ignore such a
+A fastlane frame has no join_ref. As in Phoenix, it may arrive after the phx_close of its topic. Clients ignore such a
 frame.
 """
 
@@ -109,7 +109,7 @@ class SubscriptionTable:
 
 
 class Fastlane:
-    """The out-buffer of one subscriber, and the events that go to its process instead."""
+    """A subscriber's out-buffer, and the events that go to the subscriber's process instead."""
 
     __slots__ = ("codec", "intercepts", "put")
 
@@ -127,15 +127,15 @@ def dispatch(
     frames: dict[Codec, bytes] | None = None,
     encoded: Encoded | None = None,
 ) -> None:
-    """Deliver a message to all subscribers except `sender`, and broadcasts through the fastlane if there is one.
+    """Deliver a message to all subscribers except `sender`.
 
-    Runs without a checkpoint, so the broadcasts of one sender arrive everywhere in order.
+    This has no checkpoint, so all subscribers get the broadcasts of one sender in the same order.
 
     Args:
-        subscriptions: of the topic.
+        subscriptions: the subscriptions of the topic.
         sender: the process to leave out, or None.
         message: the message.
-        frames: the frames that are encoded already.
+        frames: frames that the caller has encoded.
         encoded: the message as it travels to other nodes, if it does. Frames copy its payload.
 
     Raises:

@@ -37,9 +37,10 @@ QUIET = 60.0
 
 def attach(telemetry: Telemetry, pubsub: object) -> Callable[[], None]:
     """Log the events of one PubSub, until you call the returned function."""
+    connections = _Connections()
     handlers: tuple[tuple[Event, Callable[..., None]], ...] = (
-        (PUBSUB_CONNECTED, _connected),
-        (PUBSUB_DISCONNECTED, _disconnected),
+        (PUBSUB_CONNECTED, connections.connected),
+        (PUBSUB_DISCONNECTED, connections.disconnected),
         (PUBSUB_NODE_UP, _node_up),
         (PUBSUB_NODE_DOWN, _node_down),
         (PUBSUB_DROPPED, _Rarely("count", _dropped)),
@@ -86,18 +87,32 @@ class _Rarely:
             self._write(count, {**metadata, "measurements": measurements})
 
 
-def _connected(measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    _log.info("%s is connected to %s", metadata["connection"], metadata["server"])
+class _Connections:
+    """Write each loss, each return, and while a server is away its problem: when it changes, and once a minute."""
 
+    def __init__(self) -> None:
+        # For each connection that is down: the problem of the last line, and the time for the next one.
+        self._down: dict[str, tuple[str, float]] = {}
 
-def _disconnected(measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    _log.warning(
-        "%s is not connected to %s: %s; broadcasts reach only this node meanwhile; the next attempt is in %.1f s",
-        metadata["connection"],
-        metadata["server"],
-        metadata["problem"],
-        measurements["delay"],
-    )
+    def connected(self, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        self._down.pop(metadata["connection"], None)
+        _log.info("Connection %s is connected to %s", metadata["connection"], metadata["server"])
+
+    def disconnected(self, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        connection, problem = metadata["connection"], metadata["problem"]
+        before, due = self._down.get(connection, ("", 0.0))
+        now = trio.current_time()
+        if problem == before and now < due:
+            return
+        self._down[connection] = problem, now + QUIET
+        _log.warning(
+            "Connection %s is not connected to %s: %s; broadcasts reach only this node meanwhile; the next attempt is "
+            "in %.1f s",
+            connection,
+            metadata["server"],
+            problem,
+            measurements["delay"],
+        )
 
 
 def _node_up(measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
@@ -113,14 +128,14 @@ def _node_down(measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> 
 
 
 def _dropped(count: int, metadata: Mapping[str, Any]) -> None:
-    _log.warning("Dropped %d messages for other nodes: %s", count, metadata["problem"])
+    _log.warning("Dropped %s for other nodes: %s", _counted(count, "message"), metadata["problem"])
 
 
 def _lost(count: int, metadata: Mapping[str, Any]) -> None:
     lost = metadata["lost"]
     _log.warning(
-        "Lost %d messages of other nodes; the latest are %d to %d of node %s on lane %s",
-        count,
+        "Lost %s of other nodes; the latest are numbers %d to %d of node %s on lane %s",
+        _counted(count, "message"),
         lost.first,
         lost.last,
         brief(lost.node),
@@ -130,9 +145,8 @@ def _lost(count: int, metadata: Mapping[str, Any]) -> None:
 
 def _malformed(count: int, metadata: Mapping[str, Any]) -> None:
     _log.warning(
-        "Dropped %d messages on lane %s that are not from a node: %s; does another program publish there, or a node of "
-        "another version?",
-        count,
+        "Dropped %s on lane %s that no node of this version sent: %s; does another program publish there?",
+        _counted(count, "message"),
         brief(metadata["lane"]),
         metadata["problem"],
     )
@@ -157,7 +171,11 @@ def _shards_differ(count: int, metadata: Mapping[str, Any]) -> None:
 
 def _undeliverable(count: int, metadata: Mapping[str, Any]) -> None:
     _log.warning(
-        "%d broadcasts of other nodes could not be written for some clients: %s",
-        count,
+        "%s of other nodes could not be written for some clients: %s",
+        _counted(count, "broadcast"),
         metadata["error"],
     )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

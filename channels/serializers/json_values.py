@@ -1,6 +1,6 @@
-"""JSON values: read numbers in bounded time, estimate the cost of decoding, and explain what cannot be encoded.
+"""JSON values: numbers in bounded time, estimates of the cost of decoding, and explanations of encoding errors.
 
-*pure*. These are the parts of JSON that msgspec leaves to its callers.
+*pure*. msgspec does not provide these.
 """
 
 from __future__ import annotations
@@ -15,7 +15,26 @@ import msgspec
 
 from channels.messages import Binary
 
-__all__ = ["DEFAULT_MAX_VALUES", "LIGHT", "PIECE", "JsonWeight", "explain", "read_float"]
+__all__ = [
+    "DEFAULT_MAX_VALUES",
+    "LIGHT",
+    "NOT_DECODABLE",
+    "NOT_ENCODABLE",
+    "PIECE",
+    "JsonWeight",
+    "explain",
+    "fields_of",
+    "read_float",
+]
+
+NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""The errors of msgspec for invalid input. RecursionError is for nesting that is too deep."""
+
+NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
+"""The errors for values that JSON cannot express.
+
+They have another type, a lone surrogate, more digits than Python converts, or nesting that is too deep or endless.
+"""
 
 
 def read_float(text: str) -> float:
@@ -24,8 +43,8 @@ def read_float(text: str) -> float:
         >>> read_float("1.5e3")
         1500.0
 
-    msgspec's own reader is the fastest for most numbers, but takes 17 microseconds for `1e300`: each byte of a client
-    could cost the server three microseconds. This function takes a third of a microsecond at most.
+    msgspec's own function takes 17 microseconds for `1e300`. So each byte of a client could cost the server three
+    microseconds. This function takes at most a third of a microsecond.
 
     Raises:
         msgspec.ValidationError: the number is too large for a float, as in msgspec.
@@ -37,45 +56,44 @@ def read_float(text: str) -> float:
 
 
 DEFAULT_MAX_VALUES = 50_000
-"""Values of a message, unless a `Mount` sets another number."""
+"""The maximum values in a message, unless a `Mount` sets another number."""
 
 LIGHT = 64 * 1024
-"""Bytes of a message that need no estimate: decoding it takes a few milliseconds at most."""
+"""Bytes of a message that needs no estimate. Decoding it takes at most a few milliseconds."""
 
 PIECE = 64 * 1024
-"""Bytes to feed at a time: this takes less than a millisecond."""
+"""Bytes to feed at a time. This takes less than a millisecond."""
 
 # A value begins at the start of the text, after a comma, or after an opening bracket. Keys do not count. An empty list
 # or object, written without spaces, contains no value.
 _OPENINGS = b",[{"
 # A number with an exponent may take five times as long to read as others.
 _EXPONENT = 4
-# The time to read a long number grows with the square of its length. Blocks of nothing but digits reveal one.
+# The time to read a long number grows with the square of its length. Blocks that contain only digits reveal one.
 _BLOCK = 64
 
 
 class JsonWeight:
-    """Estimate the cost of decoding a JSON text: count its values before it is decoded.
+    """An estimate of the cost of decoding a JSON text, by the number of its values.
 
         >>> weight = JsonWeight()
         >>> weight.feed(b'{"a":[1,2,"[,,,]"]}')
         >>> weight.values
         5
 
-    Decoding is one call that nothing can interrupt, and its time depends on the content: ten megabytes may be one
-    string, in five milliseconds, or three million lists, in a second. Counting is done in pieces, and other tasks may
-    run in between:
+    Nothing can interrupt decoding, and its time depends on the content. Ten megabytes take five milliseconds if they
+    are one string, and a second if they are three million lists. Counting works in pieces, so that other tasks can run
+    in between:
 
         weight = JsonWeight()
         for piece in pieces:
             weight.feed(piece)
             if weight.values > limit: ...
 
-    Numbers that take long to read count several times. The text need not be valid JSON: it still has a weight, and the
-    decoder refuses it.
+    Numbers that take long to decode count several times. The text may be invalid JSON, which the decoder refuses later.
 
     Attributes:
-        values: the values fed so far, at least as many as a decoder would make.
+        values: the values so far, at least as many as a decoder would make.
     """
 
     __slots__ = ("_carried", "_in_string", "values")
@@ -86,7 +104,7 @@ class JsonWeight:
         self._carried = b""
 
     def feed(self, piece: bytes) -> None:
-        """Count the values of the next piece, cut anywhere."""
+        """Count the values of the next piece."""
         text = self._carried + piece
         backslashes = len(text) - len(text.rstrip(b"\\"))
         # Keep the first half of an escape until its second half comes.
@@ -96,7 +114,7 @@ class JsonWeight:
         if b"\\" in text:
             text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
         parts = text.split(b'"')
-        # Keep a quotation mark for each string: a list with a string in it is not empty.
+        # Keep a quotation mark for each string, because a list with a string is not empty.
         outside = b'"'.join(parts[self._in_string :: 2])
         self._in_string ^= len(parts) % 2 == 0
         self.values += len(outside) - len(outside.translate(None, _OPENINGS))
@@ -120,39 +138,40 @@ def _weight_of_long_numbers(text: bytes) -> int:
     return weight + run + run * run // 4
 
 
-# The number and depth of values to search, so that the search in a large payload ends.
+# Limits on the number and depth of values to search in a large payload.
 _MOST = 10_000
 _DEEPEST = 50
 
 _encode = msgspec.json.Encoder().encode
-_NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 
 
 def explain(payload: Any, fault: Exception) -> str:
-    """Return which value of a payload cannot be encoded, and what to write instead.
+    """Return the path of the value in a payload that JSON cannot express, and the correction.
 
         >>> explain({"user": {"photo": object()}}, TypeError("unsupported"))
         'payload["user"]["photo"] is of type object, which JSON cannot express; write a str, ...'
 
-    Called only after encoding has failed, so it costs nothing for valid frames.
+    Call this only after encoding has failed.
 
     Args:
-        payload: what could not be encoded. Coroutines in it are closed.
-        fault: the error of the encoder. Its text is used if no single value is at fault.
+        payload: the payload. This closes coroutines in it.
+        fault: the error of the encoder. The result is its text if no single value is wrong.
     """
     left = iter(range(_MOST))
     found = _search(payload, "payload", 0, left)
     if found is None:
         return str(fault)
     path, value = found
-    # The coroutines in the payload will never run. This error says so better than a warning for each.
+    # Closed, because they will never run, and this error is clearer than a warning for each.
     _close_coroutines(payload, 0, iter(range(_MOST)))
     if isinstance(value, CoroutineType):
         return f"{path} is a coroutine, {value.__qualname__}(); did you forget `await`?"
     if isinstance(value, Binary):
         return f"{path} is a Binary, which can only be the whole payload; write text such as base64 there"
     if isinstance(value, str | int):
-        return f"{path} is a {type(value).__name__} that cannot be written as JSON: {_reason(value, fault)}"
+        return (
+            f"{path} is a {type(value).__name__} that JSON cannot express: {_reason(value, fault)}"
+        )
     return (
         f"{path} is of type {type(value).__name__}, which JSON cannot express; write a str, a number, a bool, None, a "
         "list, a dict with str keys, or a record of them"
@@ -160,7 +179,7 @@ def explain(payload: Any, fault: Exception) -> str:
 
 
 def _search(value: Any, path: str, depth: int, left: Iterator[int]) -> tuple[str, Any] | None:
-    """Find the first value without a JSON form whose parts all have one."""
+    """Find the innermost value that JSON cannot express."""
     if next(left, None) is None or depth > _DEEPEST or _can_be_encoded(value):
         return None
     for step, each in _parts(value):
@@ -177,13 +196,13 @@ def _search(value: Any, path: str, depth: int, left: Iterator[int]) -> tuple[str
 def _can_be_encoded(value: Any) -> bool:
     try:
         _encode(value)
-    except _NOT_ENCODABLE:
+    except NOT_ENCODABLE:
         return False
     return True
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the parts of a value, each with its path as Python writes it."""
+    """Yield the parts of a value, each with its path in Python notation."""
     if isinstance(value, dict):
         for key, each in value.items():
             yield f"[{_quoted(key)}]", each
@@ -194,7 +213,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         for each in value:
             yield "{...}", each
     elif not isinstance(value, type):
-        for name in _fields(value):
+        for name in fields_of(value):
             yield f".{name}", getattr(value, name, None)
 
 
@@ -203,7 +222,8 @@ def _quoted(key: Any) -> str:
     return f'"{key:.80}"' if isinstance(key, str) else f"{key!r:.80}"
 
 
-def _fields(value: Any) -> tuple[str, ...]:
+def fields_of(value: Any) -> tuple[str, ...]:
+    """Return the names of the fields of a struct, an attrs class or a dataclass. For other values there are none."""
     if isinstance(value, msgspec.Struct):
         return value.__struct_fields__
     if attrs.has(type(value)):
@@ -216,7 +236,7 @@ def _fields(value: Any) -> tuple[str, ...]:
 def _reason(value: Any, fault: Exception) -> str:
     try:
         _encode(value)
-    except _NOT_ENCODABLE as own:
+    except NOT_ENCODABLE as own:
         return str(own)
     return str(fault)
 

@@ -1,11 +1,11 @@
-"""The interface of serializers, and the choice of one by the client's protocol version.
+"""The interface of serializers, and the negotiation of one by protocol version.
 
-*pure*. A serializer decodes a WebSocket message into a `Message`, and encodes replies and pushes. It does not know the
-framing around them. A `Codec` joins a serializer and a framing: its results can be put into an out-buffer.
+*pure*. A serializer decodes a WebSocket message into a `Message`, and encodes replies and pushes, without the framing
+of a transport. A `Codec` combines a serializer with a framing. Its results can go into an out-buffer.
 
-Versions follow Semantic Versioning 2.0.0 (https://semver.org): three numbers without leading zeros. A requirement such
-as `~> 2.0.0` means, as in Phoenix: the same major and minor version, and not older. A pre-release is older than its
-release, so `2.0.0-rc.1` does not satisfy `~> 2.0.0`, but `2.0.1-rc.1` does.
+Versions follow Semantic Versioning 2.0.0 (https://semver.org): three numbers without leading zeros. As in Phoenix, a
+version satisfies `~> 2.0.0` if it has the same major and minor version and is not older. A pre-release is older than
+its release, so `2.0.0-rc.1` does not satisfy `~> 2.0.0`, but `2.0.1-rc.1` does.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 DEFAULT_VSN: Final = "1.0.0"
 """The protocol version of a client that names none."""
 
-# Without a limit a client could make the server convert megabytes of digits.
+# Limited, because otherwise a client could make the server convert megabytes of digits.
 _MAX_LENGTH = 128
 
 _NUMBER = r"(?:0|[1-9][0-9]*)"
@@ -49,11 +49,11 @@ _VERSION = re.compile(
 
 @frozen(order=True)
 class Version:
-    """A version, ordered by precedence. Build metadata has no effect and is not kept.
+    """A version, ordered by precedence, without build metadata.
 
     Attributes:
-        rank: Sort key for pre-releases. A release sorts after its pre-releases. Numbers sort before words, by value.
-            Words sort in ASCII order. If one list is a prefix of the other, the longer one sorts last.
+        rank: the sort key for pre-releases. A release sorts after its pre-releases. Numbers sort before words, and by
+            value. Words sort in ASCII order. If one list is a prefix of the other, the longer one sorts last.
     """
 
     major: int
@@ -63,7 +63,7 @@ class Version:
 
 
 def parse_version(text: str) -> Version | None:
-    """Parse a version; return None if it is invalid or longer than 128 characters.
+    """Parse a version. Return None if it is invalid or longer than 128 characters.
 
     >>> parse_version("2.0.0-rc.1") < parse_version("2.0.0")
     True
@@ -106,7 +106,7 @@ class Requirement:
         False
 
     Attributes:
-        minimum: the version in the text.
+        minimum: the lowest version.
 
     Raises:
         InvalidRequirement: the text is not `~>`, a space, and a version.
@@ -120,7 +120,7 @@ class Requirement:
         return _read_requirement(self.text)
 
     def accepts(self, vsn: str) -> bool:
-        """Return True if a version, as a client wrote it, satisfies this. An invalid version does not."""
+        """Return True if the version text of a client satisfies this. An invalid version does not."""
         version = parse_version(vsn)
         return version is not None and self.includes(version)
 
@@ -133,16 +133,16 @@ class Requirement:
 
 
 class Serializer(Protocol):
-    """One version of the wire protocol. Implementations are stateless and shared.
+    """A version of the wire protocol. Implementations must be stateless, because clients share them.
 
     Encoders return a `BinaryFrame` for a binary WebSocket message, and plain `bytes` (UTF-8) for a text message. They
-    raise only `EncodeError`. The parameters are those of a Phoenix frame: refs are as the client sent them (any JSON
-    value); `topic`, `event` and `status` are strings; a payload is a JSON object or a `Binary`; a response is any JSON
-    value or a `Binary`.
+    raise only `EncodeError`. The parameters are the fields of a Phoenix frame. Refs are any JSON value from the client.
+    `topic`, `event` and `status` are strings. A payload is a JSON object or a `Binary`. A response is any JSON value or
+    a `Binary`.
 
     A serializer may also have a method `is_json(binary: bool) -> bool`. If it returns True, the server counts the
-    values of a long message before it decodes it, as `Mount(max_json_values=)` says. Without the method nothing is
-    counted, and `decode` must be fast enough for any message.
+    values of a long message before decoding, for `Mount(max_json_values=)`. Without the method the server does not
+    count values, and `decode` must be fast for any message.
 
     A serializer may also have an attribute `copies_json`. If it is True, `encode_broadcast` accepts a payload that is
     encoded already, as `msgspec.Raw`. Without it, the payload of a broadcast from another node is decoded first.
@@ -168,7 +168,7 @@ class Serializer(Protocol):
         ...
 
     def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes:
-        """Encode a message for every client of a topic. It has no refs, so all clients share it."""
+        """Encode a message for every client of a topic. Clients share it, because it has no refs."""
         ...
 
     def encode_close(self, join_ref: Any, topic: str) -> bytes:
@@ -181,19 +181,19 @@ class Serializer(Protocol):
 
 
 class Codec:
-    """A serializer together with the framing of a transport.
+    """A serializer with the framing of a transport.
 
         >>> from channels.serializers.v2 import V2
         >>> Codec(V2(), lambda data: data).close("1", "room:lobby")
         b'["1","1","room:lobby","phx_close",{}]'
 
-    The methods are the encoders of `Serializer` and raise the same errors. An endpoint has one codec for each pair of
-    serializer and framing. It encodes a broadcast once per codec object, so make codecs when the endpoint starts, not
-    for each connection.
+    The methods are the encoders of `Serializer` and raise the same errors. Make one codec for each pair of serializer
+    and framing, not for each connection, because the fastlane encodes a broadcast once for each codec.
 
     Args:
         serializer: the wire format.
-        frame: turns an encoded message into the bytes to write. A binary message has the type `BinaryFrame`.
+        frame: the function that turns an encoded message into the bytes to write. A binary message has the type
+            `BinaryFrame`.
     """
 
     __slots__ = (
@@ -211,7 +211,7 @@ class Codec:
         self.serializer = serializer
         self.frame = frame
         self.copies_json: bool = getattr(serializer, "copies_json", False)
-        # Bound once, because every frame that leaves the server passes through one of these methods.
+        # Bound once for speed, because every frame from the server passes through one of them.
         self._encode_push = serializer.encode_push
         self._encode_reply = serializer.encode_reply
         self._encode_broadcast = serializer.encode_broadcast
@@ -222,30 +222,30 @@ class Codec:
         return f"<codec vsn={self.serializer.vsn}>"
 
     def push(self, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
-        """Make the frame of a message that a channel sends to its client."""
+        """Encode and frame a message that a channel sends to its client."""
         return self.frame(self._encode_push(join_ref, topic, event, payload))
 
     def reply(self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any) -> bytes:
-        """Make the frame of the reply to the message with this `ref`."""
+        """Encode and frame the reply to the message with this `ref`."""
         return self.frame(self._encode_reply(join_ref, ref, topic, status, response))
 
     def broadcast(self, topic: str, event: str, payload: Any) -> bytes:
-        """Make the frame of a message for every client of a topic."""
+        """Encode and frame a message for every client of a topic."""
         return self.frame(self._encode_broadcast(topic, event, payload))
 
     def close(self, join_ref: Any, topic: str) -> bytes:
-        """Make the frame of the normal end of a membership."""
+        """Encode and frame the normal end of a membership."""
         return self.frame(self._encode_close(join_ref, topic))
 
     def error(self, join_ref: Any, topic: str) -> bytes:
-        """Make the frame of the end of a membership whose channel crashed."""
+        """Encode and frame the end of a membership whose channel crashed."""
         return self.frame(self._encode_error(join_ref, topic))
 
 
 def negotiate(
     vsn: object, serializers: Iterable[tuple[Serializer, Requirement]]
 ) -> Serializer | None:
-    """Choose the serializer for the version that a client asked for.
+    """Choose the serializer for a client's protocol version.
 
         >>> from channels.serializers.v2 import V2
         >>> v2 = V2()
@@ -254,14 +254,15 @@ def negotiate(
         >>> negotiate("3.0.0", [(v2, Requirement("~> 2.0.0"))]) is None
         True
 
-    Behaviour after Phoenix.Socket 1.8.
+    Source: Phoenix.Socket 1.8.
 
     Args:
-        vsn: the query parameter of that name as it came, or `DEFAULT_VSN`.
-        serializers: the serializers on offer. The first whose requirement the version satisfies is chosen.
+        vsn: the query parameter `vsn` of the client, or `DEFAULT_VSN`.
+        serializers: the serializers on offer, in the order of preference.
 
     Returns:
-        The serializer. None if none fits or the version is not valid; the caller then refuses the connection with 403.
+        The first serializer whose requirement the version satisfies. None if there is none, or if the version is
+        invalid.
     """
     version = parse_version(vsn) if isinstance(vsn, str) else None
     if version is None:
@@ -276,4 +277,4 @@ DEFAULT_SERIALIZERS: Final[tuple[tuple[Serializer, Requirement], ...]] = (
     (V1(), Requirement("~> 1.0.0")),
     (V2(), Requirement("~> 2.0.0")),
 )
-"""The default serializers of a socket with their versions, in the order in which `negotiate` tries them."""
+"""The default serializers of a socket, with their versions."""

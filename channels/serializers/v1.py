@@ -1,10 +1,10 @@
 """The Phoenix V1 wire format: JSON objects in text messages.
 
-*pure*. A message is `{"topic": ..., "event": ..., "payload": ..., "ref": ...}`; a client may add a `join_ref`. V1 has
-no binary form: raw bytes cannot be sent, and text and binary WebSocket messages are read alike. Clients from before
-2018 use V1, and clients that name no version get it.
+*pure*. A message is `{"topic": ..., "event": ..., "payload": ..., "ref": ...}`, and a client may add a `join_ref`. V1
+cannot express raw bytes. The server reads binary WebSocket messages like text. Clients from before 2018 use V1, and so
+do clients that name no version.
 
-Behaviour after Phoenix 1.8.12, `Phoenix.Socket.V1.JSONSerializer`, as recorded on the wire.
+Source: Phoenix 1.8.12, `Phoenix.Socket.V1.JSONSerializer`, as recorded on the wire.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from channels.errors import DecodeError, EncodeError
 from channels.messages import Binary, Message
-from channels.serializers.json_values import explain, read_float
+from channels.serializers.json_values import NOT_DECODABLE, NOT_ENCODABLE, explain, read_float
 
 __all__ = ["V1"]
 
@@ -23,7 +23,7 @@ _VSN = "1.0.0"
 
 
 class _Incoming(msgspec.Struct, gc=False):
-    """A message in V1. Only `join_ref` is optional."""
+    """A message from a client."""
 
     topic: Any
     event: Any
@@ -47,10 +47,6 @@ class _Outgoing(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_Incoming, float_hook=read_float).decode
 _encode = msgspec.json.Encoder().encode
 
-# As in V2.
-_NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
-
 
 class V1:
     """The serializer for `~> 1.0.0`.
@@ -61,7 +57,7 @@ class V1:
         >>> V1().encode_push("1", "room:a", "new_msg", {"body": "hi"})
         b'{"topic":"room:a","event":"new_msg","payload":{"body":"hi"},"ref":null}'
 
-    Unlike in V2, the payload of a push or a broadcast may be any JSON value. `Serializer` describes parameters and
+    The payload of a push or a broadcast may be any JSON value, unlike in V2. `Serializer` describes parameters and
     errors.
     """
 
@@ -71,21 +67,21 @@ class V1:
     copies_json = True
 
     def is_json(self, binary: bool) -> bool:
-        """Return True: every message is JSON."""
+        """Return True, because every message is JSON."""
         return True
 
     def decode(self, data: bytes, *, binary: bool) -> Message:
         """Decode one WebSocket message, text or binary."""
         try:
             incoming = _decode(data)
-        except _NOT_DECODABLE as fault:
+        except NOT_DECODABLE as fault:
             raise DecodeError(str(fault), vsn=_VSN) from fault
         return Message(
             incoming.join_ref, incoming.ref, incoming.topic, incoming.event, incoming.payload
         )
 
     def encode_push(self, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
-        """Encode a message that a channel sends to its client. V1 does not name the join it belongs to."""
+        """Encode a message that a channel sends to its client. V1 leaves out the join_ref."""
         return _write("push", topic, event, payload)
 
     def encode_reply(
@@ -95,7 +91,7 @@ class V1:
         _refuse_binary("reply", topic, status, response)
         try:
             return _encode(_Outgoing(topic, "phx_reply", _Response(status, response), ref))
-        except _NOT_ENCODABLE as fault:
+        except NOT_ENCODABLE as fault:
             problem = explain(response, fault)
             raise EncodeError(problem, kind="reply", topic=topic, event=status) from fault
 
@@ -108,7 +104,7 @@ class V1:
         return _write("push", topic, "phx_close", {}, join_ref)
 
     def encode_error(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the crash of a channel. Its ref is as in a close."""
+        """Encode the crash of a channel. Its ref is the join_ref of the join, which V1 clients omit."""
         return _write("push", topic, "phx_error", {"reason": "channel_crash"}, join_ref)
 
 
@@ -116,7 +112,7 @@ def _write(kind: str, topic: str, event: str, payload: Any, ref: Any = None) -> 
     _refuse_binary(kind, topic, event, payload)
     try:
         return _encode(_Outgoing(topic, event, payload, ref))
-    except _NOT_ENCODABLE as fault:
+    except NOT_ENCODABLE as fault:
         problem = explain(payload, fault)
         raise EncodeError(problem, kind=kind, topic=topic, event=event) from fault
 
@@ -124,7 +120,7 @@ def _write(kind: str, topic: str, event: str, payload: Any, ref: Any = None) -> 
 def _refuse_binary(kind: str, topic: object, event: object, payload: Any) -> None:
     if type(payload) is Binary:
         raise EncodeError(
-            "its client uses V1, which cannot carry raw bytes; send text such as base64 to V1 clients",
+            "the client uses V1, which cannot express raw bytes; send text such as base64 to V1 clients",
             kind=kind,
             topic=topic,
             event=event,

@@ -1,4 +1,4 @@
-"""The Phoenix V2 wire format: JSON arrays in text messages, a compact layout for raw bytes.
+"""The Phoenix V2 wire format: JSON arrays in text messages, and a compact layout for raw bytes.
 
 *pure*. A text message is `[join_ref, ref, topic, event, payload]`. A binary message starts with a byte for its kind and
 one byte for the size of each string. The strings and the data follow:
@@ -9,8 +9,8 @@ one byte for the size of each string. The strings and the data follow:
     1  reply                       join_ref, ref, topic, status       data
     2  broadcast                   topic, event                       data
 
-A null ref is written as an empty string. An empty string is not read back as null. Behaviour after Phoenix 1.8.12,
-`Phoenix.Socket.V2.JSONSerializer`, as recorded on the wire.
+The encoder writes a null ref as an empty string. The decoder does not turn an empty string into null. Source: Phoenix
+1.8.12, `Phoenix.Socket.V2.JSONSerializer`, as recorded on the wire.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 
 from channels.errors import DecodeError, EncodeError
 from channels.messages import Binary, BinaryFrame, Message
-from channels.serializers.json_values import explain, read_float
+from channels.serializers.json_values import NOT_DECODABLE, NOT_ENCODABLE, explain, read_float
 
 __all__ = ["V2"]
 
@@ -33,15 +33,9 @@ _MAX_SIZE = 255
 _decode = msgspec.json.Decoder(Message, float_hook=read_float).decode
 _encode = msgspec.json.Encoder().encode
 
-# The errors of msgspec for invalid input. RecursionError is for nesting that would overflow the C stack.
-_NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# The errors for values without a JSON form: of another type, with a lone surrogate, with more digits than Python
-# converts, or nested too deeply (or in themselves).
-_NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
-
 
 class _Response(msgspec.Struct, gc=False):
-    """The payload of a reply. A struct is encoded faster than a dict."""
+    """The payload of a reply. It is a struct, because msgspec encodes that faster than a dict."""
 
     status: str
     response: Any
@@ -55,9 +49,9 @@ class V2:
         >>> V2().encode_push("1", "room:a", "new_msg", {"body": "hi"})
         b'["1",null,"room:a","new_msg",{"body":"hi"}]'
 
-    JSON is read strictly: no NaN, no lone surrogates, UTF-8 only. Integers are exact up to 4300 digits, the limit of
-    Python. Of duplicate keys the last one counts; in Phoenix the first counts. NaN and the infinities are written as
-    null, because JSON cannot express them. `Serializer` describes parameters and errors.
+    The decoder is strict: no NaN, no lone surrogates, UTF-8 only. Integers are exact up to 4300 digits, the limit of
+    Python. If a key appears twice, the last value counts; in Phoenix the first counts. The encoder writes NaN and the
+    infinities as null, because JSON cannot express them. `Serializer` describes parameters and errors.
     """
 
     __slots__ = ()
@@ -70,12 +64,12 @@ class V2:
         return not binary
 
     def decode(self, data: bytes, *, binary: bool) -> Message:
-        """Decode one WebSocket message: JSON if it is text, the compact layout if it is binary."""
+        """Decode a WebSocket message, JSON or binary."""
         if binary:
             return _unpack(data)
         try:
             return _decode(data)
-        except _NOT_DECODABLE as fault:
+        except NOT_DECODABLE as fault:
             raise DecodeError(str(fault), vsn=_VSN) from fault
 
     def encode_push(self, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
@@ -92,7 +86,7 @@ class V2:
             return _pack("reply", response, join_ref=join_ref, ref=ref, topic=topic, status=status)
         try:
             return _encode((join_ref, ref, topic, "phx_reply", _Response(status, response)))
-        except _NOT_ENCODABLE as fault:
+        except NOT_ENCODABLE as fault:
             problem = explain(response, fault)
             raise EncodeError(problem, kind="reply", topic=topic, event=status) from fault
 
@@ -103,24 +97,24 @@ class V2:
         return _encode_object("broadcast", None, topic, event, payload)
 
     def encode_close(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the end of a membership. Both refs are those of the join, as in Phoenix."""
+        """Encode the end of a membership. As in Phoenix, both refs are the join_ref of the join."""
         return _encode_notice(join_ref, topic, "phx_close", {})
 
     def encode_error(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the crash of a channel. Both refs are those of the join, as in Phoenix."""
+        """Encode the crash of a channel. As in Phoenix, both refs are the join_ref of the join."""
         return _encode_notice(join_ref, topic, "phx_error", {"reason": "channel_crash"})
 
 
 def _encode_object(kind: str, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
     try:
-        # Records (attrs, dataclasses, structs) become objects too. Only encoding shows what other types become.
+        # Records (attrs, dataclasses, structs) become objects too. For other types, only encoding shows the result.
         if type(payload) is dict or _encode(payload).startswith(b"{"):
             return _encode((join_ref, None, topic, event, payload))
-    except _NOT_ENCODABLE as fault:
+    except NOT_ENCODABLE as fault:
         problem = explain(payload, fault)
         raise EncodeError(problem, kind=kind, topic=topic, event=event) from fault
     raise EncodeError(
-        f"its payload is of type {type(payload).__name__}, not a JSON object; "
+        f"the payload is of type {type(payload).__name__}, not a JSON object; "
         "put it into a dict under a name, or into Binary if it is raw bytes",
         kind=kind,
         topic=topic,
@@ -131,7 +125,7 @@ def _encode_object(kind: str, join_ref: Any, topic: str, event: str, payload: An
 def _encode_notice(join_ref: Any, topic: str, event: str, payload: dict[str, str]) -> bytes:
     try:
         return _encode((join_ref, join_ref, topic, event, payload))
-    except _NOT_ENCODABLE as fault:
+    except NOT_ENCODABLE as fault:
         raise EncodeError(str(fault), kind="push", topic=topic, event=event) from fault
 
 
@@ -143,7 +137,7 @@ def _unpack(data: bytes) -> Message:
     topic_end = ref_end + data[3]
     event_end = topic_end + data[4]
     if event_end > len(data):
-        raise DecodeError("a binary message is shorter than its header says", vsn=_VSN)
+        raise DecodeError("a binary message is shorter than the sizes in its header", vsn=_VSN)
     try:
         return Message(
             data[_PUSH_HEADER:join_ref_end].decode(),
@@ -163,7 +157,7 @@ def _pack(kind: str, payload: Binary, **strings: object) -> BinaryFrame:
             segments.append(_segment(value))
         except (TypeError, ValueError) as fault:
             raise EncodeError(
-                f"its {name} does not fit into a binary message: {fault}",
+                f"the {name} does not fit into a binary message: {fault}",
                 kind=kind,
                 topic=strings["topic"],
                 event=strings.get("event", strings.get("status")),
@@ -182,5 +176,5 @@ def _segment(value: object) -> bytes:
     else:
         raise TypeError(f"a {type(value).__name__} is neither a string nor a number")
     if len(segment) > _MAX_SIZE:
-        raise ValueError(f"it takes {len(segment)} bytes of UTF-8, and the limit is {_MAX_SIZE}")
+        raise ValueError(f"it has {len(segment)} bytes of UTF-8, and the limit is {_MAX_SIZE}")
     return segment

@@ -1,9 +1,10 @@
-"""A proxied connection of an experiment: two tasks between the client's socket and the endpoint's, for faults.
+"""A proxied connection of a live experiment, which faults can act on.
+
+Two tasks carry data between the sockets of the client and of the endpoint:
 
     client ── outside ──▶ LiveConnection ◀── inside ── endpoint
 
-The endpoint gets one end of a pair of plain sockets, and serves it like any other. It therefore sees a local address as
-the client's.
+The endpoint serves one end of a pair of plain sockets. So it sees a local address for the client.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from actors.refs import Pid
 __all__ = ["LiveConnection", "socket_pair"]
 
 _SIZE = 65536
-# On, with a time of 0: closing the socket resets the connection (TCP's RST), and discards unsent data.
+# Linger on, for 0 seconds, so that closing the socket resets the connection and discards unsent data.
 _LINGER = struct.pack("ii", 1, 0)
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
     """Return two ends of a TCP connection within this machine.
 
-    The sockets of `socket.socketpair` have no addresses, and servers use the addresses.
+    Unlike the sockets of `socket.socketpair`, these have addresses, which servers use.
 
     Raises:
-        OSError: no file descriptors, or no ports, are left.
+        OSError: the system has no file descriptors or no ports left.
     """
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(1)
         one = socket.socket()
         try:
-            # Blocking, but without delay: the system accepts into the listener's backlog.
+            # This does not wait, because the system accepts into the backlog of the listener.
             one.connect(listening.getsockname())
             while True:
                 other, address = listening.accept()
@@ -53,15 +54,15 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class LiveConnection:
-    """A connection through this proxy. Made by `LiveNetwork`.
+    """A connection through the proxy. `LiveNetwork` makes it.
 
     Attributes:
         inside: the socket for the endpoint.
         peer: the address of the client.
         source: the name of the client's host, which the client chooses; by default its address.
         target: the host that the client connected to.
-        number: the number of this connection among those between the two hosts, from 1.
-        pid: the process that serves it; None before there is one.
+        number: the number of this connection between the two hosts, from 1.
+        pid: the process that serves the connection; None before it starts.
     """
 
     def __init__(self, outside: socket.socket, target: str) -> None:
@@ -93,7 +94,7 @@ class LiveConnection:
         self._scope.cancel()
 
     def hold(self) -> None:
-        """Let nothing pass until `release`. The proxy reads neither side, so the senders' windows fill."""
+        """Stop all data until `release`. The proxy does not read, so the send windows of both sides fill."""
         self._held = True
 
     def release(self) -> None:
@@ -106,7 +107,7 @@ class LiveConnection:
         self._latency = max(0.0, self._latency + seconds)
 
     def cut(self, source: str, target: str) -> None:
-        """Let nothing pass from one host to another until `mend`, if this connection is between them."""
+        """Stop data from one host to another until `mend`, if this connection is between them."""
         if (source, target) == (self.source, self.target):
             self._cut.add("in")
         elif (target, source) == (self.source, self.target):
@@ -124,7 +125,7 @@ class LiveConnection:
     # The work
 
     async def main(self) -> None:
-        """Carry bytes both ways until both sides have ended, or one has broken."""
+        """Carry data both ways until both sides have ended, or one has broken."""
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -161,6 +162,6 @@ class LiveConnection:
             self.reset()
 
     async def _may_pass(self, way: str) -> None:
-        # Bounded by the run: it heals its faults, and ends every connection at its end.
+        # Without a limit, because the run heals its faults, and ends every connection at its end.
         while self._held or way in self._cut:
             await self._changed.wait()

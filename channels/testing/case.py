@@ -8,8 +8,8 @@
             await room.assert_reply(ref, "ok")
             await room.assert_push("new_msg", {"body": "hello"})
 
-After Phoenix.ChannelTest. There, the test's process is the transport of one socket, and gets the terms that a channel
-sent. Here, a test can have many clients, each with a session of its own. It gets the decoded frames of each client.
+Source: Phoenix.ChannelTest. There, the test process is the transport of one socket, and gets the terms that a channel
+sends. Here, a test can have many clients, each with its own session. It gets the decoded frames of each client.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ async def open_channel_test(
             client = await case.connect("/socket")
 
     Args:
-        endpoint: the endpoint of your program. Its `http` application starts, too.
+        endpoint: the endpoint of your program. Its `http` application also starts.
         timeout: seconds that assertions wait by default. On Trio's autojump clock they take no real time.
 
     Raises:
-        ChannelsError: a mistake in a mount.
+        ChannelsError: a mount has a mistake.
 
-    A virtual clock stops while a handler is in a thread (`run_in_thread`, `trio.to_thread`), for `THREAD_PATIENCE`
-    seconds of real time at most.
+    A virtual clock stops while a handler waits for a thread (`run_in_thread`, `trio.to_thread`), for at most
+    `THREAD_PATIENCE` seconds of real time.
 
-    The function opens a runtime, unless there is one. An endpoint can run only once at a time, so tests in one process
-    run one after the other.
+    The function opens a runtime, unless there is one. Run the tests of one process one after the other, because an
+    endpoint can run only once at a time.
     """
     try:
         current_runtime()
@@ -82,7 +82,7 @@ async def open_channel_test(
             with waiting_for_threads():
                 yield ChannelTest(endpoint, pid, listener, timeout)
         finally:
-            # Shielded, because the next test starts it again. The shutdown limits of the endpoint's children bound it.
+            # Shielded, because the next test starts the endpoint again. The shutdown limits of its children bound this.
             with trio.CancelScope(shield=True):
                 await stop(listener)
                 await stop(pid, SHUTDOWN)
@@ -91,11 +91,11 @@ async def open_channel_test(
 
 
 class ChannelTest(Hearing):
-    """A running endpoint in a test. Made by `open_channel_test`.
+    """A running endpoint in a test. `open_channel_test` makes it.
 
     Attributes:
         endpoint: the endpoint.
-        pid: its supervisor, to draw the tree with `supervision.render`.
+        pid: the supervisor of the endpoint, for `supervision.render`.
         timeout: seconds that assertions wait.
     """
 
@@ -114,7 +114,7 @@ class ChannelTest(Hearing):
         *,
         connect_info: ConnectInfo | None = None,
     ) -> TestClient:
-        """Connect a client. The socket's `connect` decides, and the session subscribes to the socket's `id`.
+        """Connect a client. This calls the socket's `connect`, and subscribes the session to the socket's `id`.
 
             client = await case.connect("/socket", {"token": sign(secret, "user", 7)})
 
@@ -145,7 +145,7 @@ class ChannelTest(Hearing):
         id: str | None = None,
         assigns: Mapping[str, Any] | None = None,
     ) -> TestClient:
-        """Connect a client with these assigns and this id, without a call of the socket's `connect`.
+        """Connect a client with these assigns and this id. This does not call the socket's `connect`.
 
             client = await case.socket(UserSocket, assigns={"user_id": 7})
 
@@ -172,7 +172,7 @@ class ChannelTest(Hearing):
 
     def _find(self, mount: str | type[Socket]) -> tuple[MountedSocket, dict[str, str]]:
         services = services_of(self.endpoint)
-        # Mounts of all transports: a test's client has no transport.
+        # All mounts, because a client of a test has no transport.
         for each in (*services.mounts.values(), *services.longpolls.values()):
             if not isinstance(mount, str):
                 if each.socket is mount:

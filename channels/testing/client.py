@@ -1,4 +1,4 @@
-"""The clients of a test, and the topics that they have joined."""
+"""Clients of a test, and the topics that they have joined."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ConnectionRefused(ChannelsError):
     """The socket's `connect` refused the test's client.
 
     Attributes:
-        status: the status of the HTTP response: 403, or that of the mount's `error_handler`.
+        status: the status of the HTTP response, 403 by default. The mount's `error_handler` can choose another.
         body: the body of the response.
         headers: the headers of the response.
     """
@@ -43,7 +43,7 @@ class ConnectionRefused(ChannelsError):
 
 
 class JoinFailed(ChannelsError):
-    """The join of `subscribe_and_join` got a reply with another status than ok.
+    """The join of `subscribe_and_join` failed.
 
     Attributes:
         topic: the topic.
@@ -60,19 +60,19 @@ class JoinFailed(ChannelsError):
 
 @frozen
 class PushAnswer:
-    """The answer to a join or to a push: its status and its response."""
+    """The reply to a join or to a push."""
 
     status: str
     response: Any
 
 
 class TestClient:
-    """One connected client of a test. Made by `ChannelTest.connect`.
+    """A connected client of a test. `ChannelTest.connect` makes it.
 
     Attributes:
-        socket: the socket, as its `connect` left it: `client.socket.assigns`.
-        pid: the process of its session, which ends with the connection.
-        inbox: the frames that the server has sent and no assertion has taken yet, as `Message`s.
+        socket: the socket, for `client.socket.assigns`.
+        pid: the process of the client's session, which ends with the connection.
+        inbox: the frames of the server that no assertion has taken, as `Message`s.
     """
 
     __test__ = False  # for pytest: this is not a test class
@@ -87,17 +87,17 @@ class TestClient:
     async def join(
         self, topic: str, payload: Any = None, *, timeout: float | None = None
     ) -> tuple[PushAnswer, TestChannel]:
-        """Join a topic. Return the answer, which can have the status error, and the channel.
+        """Join a topic. Return the reply and the channel. The reply may be a refusal.
 
             answer, room = await client.join("room:lobby", {"name": "ann"})
 
         Args:
-            topic: the topic, which the socket's `channels` route.
+            topic: the topic.
             payload: the payload for `join`; an empty object by default.
-            timeout: seconds to wait for the answer.
+            timeout: seconds to wait for the reply.
 
         Raises:
-            Expected: there was no answer in time.
+            Expected: no reply came in time.
 
         A join that crashes gets the status error and `{"reason": "join crashed"}`.
         """
@@ -122,8 +122,8 @@ class TestClient:
             The response of the join, and the channel.
 
         Raises:
-            JoinFailed: the answer is not ok.
-            Expected: there was no answer in time.
+            JoinFailed: the status is not ok.
+            Expected: no reply came in time.
         """
         await self.case.subscribe(topic)
         answer, channel = await self.join(topic, payload, timeout=timeout)
@@ -132,7 +132,7 @@ class TestClient:
         return answer.response, channel
 
     async def assert_closed(self, code: Wanted = ANYTHING, *, timeout: float | None = None) -> int:
-        """Assert that the server closes the connection, with `code` if you give one. Return the code."""
+        """Assert that the server closes the connection. Return the close code, which must fit `code`."""
         closed = await self.inbox.take(
             f"the server to close the connection with {code!r}",
             lambda each: type(each) is SessionClosed and fits(each.code, code),
@@ -141,20 +141,20 @@ class TestClient:
         return int(closed.code)
 
     async def disconnect(self) -> None:
-        """Close the connection from the client's side, as a closed browser tab does. Its channels end."""
+        """Close the connection as a client, such as a browser tab, does. Its channels end."""
         if is_alive(self.pid):
             send(self.pid, ClientGone())
             await wait_exit(self.pid)
 
     def next_ref(self) -> str:
-        """Return a ref that no message of this client has had."""
+        """Return a new ref for a message of this client."""
         self._refs += 1
         return str(self._refs)
 
     def send_message(
         self, topic: Any, event: Any, payload: Any = None, *, join_ref: Any = None, ref: Any = None
     ) -> None:
-        """Send any message, even one that no client library sends: a stale `join_ref`, a topic that is not a string."""
+        """Send any message, such as one with a stale `join_ref`, or with a topic that is not a string."""
         if isinstance(payload, Binary):
             strings = [str(each or "").encode() for each in (join_ref, ref, topic, event)]
             header = bytes([0, *map(len, strings)])
@@ -164,16 +164,16 @@ class TestClient:
             self.send_frame(msgspec.json.encode((join_ref, ref, topic, event, body)))
 
     def send_frame(self, data: bytes, *, binary: bool = False) -> None:
-        """Send any bytes as one WebSocket message."""
+        """Send any bytes as a WebSocket message."""
         send(self.pid, FromClient(data, binary=binary))
 
 
 class TestChannel:
-    """A topic that a test's client has joined.
+    """A joined topic of a test's client.
 
     Attributes:
         topic: the topic.
-        pid: the channel's process, to call, to send to, to monitor, or to kill; None if the join failed.
+        pid: the channel's process, for `call`, `send`, `monitor` or `kill`; None if the join failed.
     """
 
     __test__ = False
@@ -187,7 +187,7 @@ class TestChannel:
     # Actions of the client
 
     def push(self, event: str, payload: Any = None) -> str:
-        """Push an event to the channel, and return its ref, for `assert_reply`. Does not wait."""
+        """Push an event to the channel without waiting. Return its ref, for `assert_reply`."""
         ref = self.client.next_ref()
         self.client.send_message(self.topic, event, payload, join_ref=self.join_ref, ref=ref)
         return ref
@@ -207,7 +207,7 @@ class TestChannel:
             await wait_exit(self.pid)
 
     def broadcast_from(self, event: str, payload: Any) -> None:
-        """Broadcast to the topic as another client's channel does. This channel and its client get the event."""
+        """Broadcast to the topic as the channel of another client does. This channel's client gets the event."""
         self.client.case.broadcast_from(self.topic, event, payload)
 
     # Assertions about the client's messages
@@ -228,9 +228,9 @@ class TestChannel:
         Args:
             ref: the return value of `push`.
             status: a string, or a function that accepts or refuses the status.
-            response: a value that must be equal, which can contain `ANYTHING`; or a function that accepts or refuses
+            response: a value that must be equal, and can contain `ANYTHING`; or a function that accepts or refuses
                 the response.
-            timeout: seconds to wait; by default those of the test.
+            timeout: seconds to wait; by default the `timeout` of the test.
 
         Raises:
             Expected: no such reply came in time. The message lists the messages that arrived.
@@ -257,7 +257,7 @@ class TestChannel:
         )
 
     async def receive_reply(self, ref: str, *, timeout: float | None = None) -> PushAnswer:
-        """Return the answer to a push, with any status."""
+        """Return the reply to a push, with any status."""
         message = await self._take(
             f"an answer to push {ref}",
             lambda each: _is_reply(each, ref, ANYTHING, ANYTHING),
@@ -268,7 +268,7 @@ class TestChannel:
     async def assert_push(
         self, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
     ) -> Any:
-        """Assert that the client gets an event of this topic, pushed or broadcast, and return its payload.
+        """Assert that the client gets an event of this topic, pushed or broadcast. Return its payload.
 
         await room.assert_push("new_msg", {"body": "hello", "from": ANYTHING})
         await room.assert_push("new_msg", lambda payload: payload["body"].startswith("h"))
@@ -293,9 +293,9 @@ class TestChannel:
     async def assert_broadcast(
         self, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
     ) -> Any:
-        """Assert that any sender broadcasts an event to the topic, and return its payload.
+        """Assert that someone broadcasts an event to the topic. Return its payload.
 
-        The test's own subscription gets it, which `subscribe_and_join` makes. The client's messages do not matter.
+        The test gets it through its own subscription, from `subscribe_and_join`, and not through the client.
         """
         return await self.client.case.assert_broadcast(self.topic, event, payload, timeout=timeout)
 

@@ -1,4 +1,4 @@
-"""The broadcasts that a test receives."""
+"""The subscriptions of a test to broadcasts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Hearing", "Subscriber"]
 
 
 class Hearing:
-    """The subscriptions of a test: the part of `ChannelTest` that its clients use.
+    """The subscriptions of a test, which its clients share.
 
     Attributes:
         endpoint: the endpoint.
@@ -33,19 +33,19 @@ class Hearing:
         self._subscribed: set[str] = set()
 
     async def subscribe(self, topic: str) -> None:
-        """Subscribe the test to a topic. A second call changes nothing."""
+        """Subscribe the test to a topic. A second call has no effect."""
         if topic not in self._subscribed:
             self._subscribed.add(topic)
             await call(self._subscriber, (self.endpoint.pubsub, topic, self._broadcasts))
 
     def broadcast_from(self, topic: str, event: str, payload: Any) -> None:
-        """Broadcast an event to every channel and client of the topic, but not to the test itself."""
+        """Broadcast an event to all clients of a topic, but not to the test itself."""
         self.endpoint.broadcast_from(self._subscriber, topic, event, payload)
 
     async def assert_broadcast(
         self, topic: str, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
     ) -> Any:
-        """Assert that any sender broadcasts an event to a subscribed topic, and return its payload.
+        """Assert that someone broadcasts an event to a subscribed topic. Return its payload.
 
             await case.subscribe("user:7")
             await case.assert_broadcast("user:7", "disconnect")
@@ -76,16 +76,16 @@ class Hearing:
     def _require(self, topic: str) -> None:
         if topic not in self._subscribed:
             raise LookupError(
-                f"the test has not subscribed to {topic!r}, so it receives no broadcasts; call "
-                f"subscribe_and_join, or `await case.subscribe({topic!r})`, before"
+                f"the test has not subscribed to {topic!r}, so it receives no broadcasts; "
+                f"first call subscribe_and_join, or `await case.subscribe({topic!r})`"
             )
 
     def seconds(self, timeout: float | None) -> float:
-        """Return a time limit; None becomes the test's own."""
+        """Return a time limit. None is the `timeout` of the test."""
         return self.timeout if timeout is None else timeout
 
     async def ended(self, pid: Pid, *, timeout: float) -> None:
-        """Wait until a process has ended, `timeout` seconds at most."""
+        """Wait until a process has ended, at most `timeout` seconds."""
         with trio.move_on_after(timeout):
             await wait_exit(pid)
 

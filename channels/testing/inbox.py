@@ -1,7 +1,7 @@
-"""The inbox of a test: messages that have arrived, and waits for further ones.
+"""The inbox of a test, with the received messages.
 
-An assertion takes its message out of the inbox. The rest stays, in order. Waits have a limit, and take no real time on
-a virtual clock.
+An assertion takes its message out of the inbox. The others stay, in order. Waits have a time limit, and take no real
+time on a virtual clock.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["ANYTHING", "Expected", "Inbox", "Wanted", "fits"]
 M = TypeVar("M")
 
 Wanted: TypeAlias = Any
-"""A value, which must be equal; or a function that returns True for a right value."""
+"""A value that must be equal, or a function that returns True for a right value."""
 
 
 @final
 class _Anything:
-    """Compares equal to every value."""
+    """The type of `ANYTHING`, which equals every value."""
 
     def __eq__(self, other: object) -> bool:
         return True
@@ -37,7 +37,7 @@ class _Anything:
 
 
 ANYTHING: Final = _Anything()
-"""A value that equals every other, also inside others: `{"id": ANYTHING, "body": "hello"}`."""
+"""A value that equals every other, also inside another value: `{"id": ANYTHING, "body": "hello"}`."""
 
 
 class Expected(AssertionError):
@@ -46,7 +46,7 @@ class Expected(AssertionError):
     Attributes:
         expected: the expectation, in words.
         arrived: the messages in the inbox.
-        seconds: the time that the assertion waited.
+        seconds: the seconds that the assertion waited.
         threads: the number of threads that were still working.
     """
 
@@ -65,9 +65,7 @@ class Expected(AssertionError):
                 f"\nand {self.threads} thread(s) still work: a virtual clock waits at most {THREAD_PATIENCE:g} s of "
                 "real time for threads"
             )
-        return (
-            f"expected {self.expected} within {self.seconds:g} s; what has arrived:{there}{threads}"
-        )
+        return f"expected {self.expected} within {self.seconds:g} s; the inbox contains:{there}{threads}"
 
 
 def fits(value: Any, wanted: Any) -> bool:
@@ -90,10 +88,10 @@ class Inbox(Generic[M]):
         self._arrived.unpark_all()
 
     async def take(self, expected: str, match: Callable[[M], bool], *, timeout: float) -> M:
-        """Take out the oldest message that `match` accepts. Wait for one if there is none.
+        """Take out the oldest message that `match` accepts, or wait for one.
 
         Raises:
-            Expected: none came within `timeout` seconds.
+            Expected: no such message came within `timeout` seconds.
         """
         with trio.move_on_after(timeout):
             while True:
@@ -105,10 +103,10 @@ class Inbox(Generic[M]):
         raise Expected(expected, tuple(self.messages), timeout)
 
     async def refuse(self, unwanted: str, match: Callable[[M], bool], *, timeout: float) -> None:
-        """Assert that no message that `match` accepts is there, or comes within `timeout` seconds.
+        """Assert that the inbox gets no message that `match` accepts within `timeout` seconds.
 
         Raises:
-            Expected: there is such a message.
+            Expected: the inbox contains such a message.
         """
         with trio.move_on_after(timeout):
             while self._find(match) is None:

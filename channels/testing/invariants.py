@@ -1,7 +1,7 @@
-"""An invariant of endpoints: every join gets exactly one answer.
+"""The invariant that every join gets exactly one reply.
 
 Register it with a scenario: `@scenario(invariants=("all", JoinsAnswered))`. It wraps the session, the codec and the
-out-buffer of each client, and changes nothing else.
+out-buffer of each client.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from supervision.chaos.invariants.base import Invariant, Located
 __all__ = ["JoinsAnswered"]
 
 Meaning: TypeAlias = tuple[str, Any, Any, Any]
-"""The meaning of a frame: `"reply"`, `"phx_close"` or `"phx_error"`; its topic, its join_ref and its ref."""
+"""The kind of a frame (`"reply"`, `"phx_close"` or `"phx_error"`), its topic, its join_ref and its ref."""
 
 _REMEMBERED = 1000
 
@@ -34,8 +34,8 @@ _REMEMBERED = 1000
 class JoinsAnswered(Invariant):
     """Every join gets exactly one reply.
 
-    A channel can wait in `join` without a limit. If the channel ends or does not start, the answer must come before
-    time passes. A client that is gone needs no answer.
+    A channel can wait in `join` without a limit. If the channel ends or does not start, the reply must come before
+    time passes. A client that is gone needs no reply.
     """
 
     name: ClassVar[str] = "joins_answered"
@@ -48,7 +48,7 @@ class JoinsAnswered(Invariant):
 
     def attach(self, runtime: Runtime, places: Located | None = None) -> None:
         super().attach(runtime, places)
-        # Attached for the life of the runtime, which reports its sessions.
+        # Never detached, because the telemetry ends with the runtime.
         runtime.telemetry.attach(SESSION_STARTED, self._session_started)
 
     def _session_started(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
@@ -70,7 +70,7 @@ class JoinsAnswered(Invariant):
             for join in client.pending:
                 if join.is_over() and not client.is_busy_or_gone(pid):
                     return (
-                        f"{self.who(pid)}: the join of {join.topic!r} (ref {join.ref!r}) was not answered, and its "
+                        f"{self.who(pid)}: the join of {join.topic!r} (ref {join.ref!r}) got no reply, and its "
                         "channel has ended"
                     )
         return None
@@ -83,7 +83,7 @@ class _Join:
     membership: Membership | None
 
     def is_over(self) -> bool:
-        """Return True if no process works on its answer any more."""
+        """Return True if no process can answer the join any more."""
         process = None if self.membership is None else self.membership.process
         return self.membership is None or (process is not None and not is_alive(process))
 
@@ -100,7 +100,7 @@ class _Client:
     answered: dict[tuple[str, str], str] = field(factory=dict)
 
     def is_busy_or_gone(self, pid: Pid) -> bool:
-        """Return True if the client closes or its process is busy, so that an answer need not come now."""
+        """Return True if the client closes or its process is busy, so that a reply may come later or never."""
         info = self.invariant.runtime.process_info(pid)
         if self.server.closing is not None or info is None:
             return True
@@ -140,7 +140,7 @@ def _answers(meaning: Meaning, join: _Join) -> bool:
 
 
 def _key(topic: Any, ref: Any) -> tuple[str, str]:
-    """Return a hashable key. Refs and topics can be any JSON value, such as a list."""
+    """Return a hashable key, because refs and topics can be any JSON value, such as a list."""
     return repr(topic), repr(ref)
 
 
@@ -162,8 +162,8 @@ class _Codec(Codec):
         return self._means(super().error(join_ref, topic), ("phx_error", topic, join_ref, None))
 
     def _means(self, frame: bytes, meaning: Meaning) -> bytes:
-        # Equal frames mean the same. A close waits for the answer to the next join, and all others are written at
-        # once, so a few are enough.
+        # A few meanings are enough, because the server writes most frames at once. A close waits for the answer to
+        # the next join.
         self.meanings[frame] = meaning
         if len(self.meanings) > _REMEMBERED:
             del self.meanings[next(iter(self.meanings))]

@@ -1,4 +1,4 @@
-"""The network of a live experiment: real sockets, with connections that faults can break, hold and slow down.
+"""The network of a live experiment, with real connections that faults can break, hold and slow down.
 
     run_live(scenario, seed=7, seconds=60, network=LiveNetwork())
 
@@ -6,7 +6,8 @@
         endpoint = Endpoint(sockets={"/socket": UserSocket}, listen=world.listen)
 
 The endpoint serves real clients at a real port. Each connection passes through a proxy of two tasks, and faults act on
-the proxy. This about doubles the time for each connection. The endpoint sees every client at a local address.
+the proxy. The proxy about doubles the processor time of a connection. The endpoint sees a local address for every
+client.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class LiveNetwork(Instrument):
         """Listen, for `Endpoint(..., listen=world.listen)`.
 
         Raises:
-            ListenError: the ordinary listener cannot listen there.
+            ListenError: the listener cannot listen there.
         """
         return _Led(self, await Listener.open(host, port))
 
@@ -78,7 +79,7 @@ class LiveNetwork(Instrument):
     # For faults
 
     def partition_oneway(self, source: str, target: str) -> None:
-        """Let nothing pass from one host to another, over present and future connections."""
+        """Stop data from one host to another, on current and future connections."""
         self._cuts.append((source, target))
         for connection in self.connections:
             connection.cut(source, target)
@@ -107,7 +108,7 @@ class LiveNetwork(Instrument):
                 attached()
                 await trio.sleep_forever()
         finally:
-            # Connections with a task that was cancelled before its first step.
+            # A task that was cancelled before its first step has not closed its connection.
             for connection in self.connections:
                 connection.close()
 
@@ -127,7 +128,7 @@ class LiveNetwork(Instrument):
         return None
 
     def accept(self, sock: Any, host: str) -> socket.socket | None:
-        """Take over an accepted socket. Return the socket to serve in its place; None if the client has gone."""
+        """Take over an accepted socket. Return the socket for the endpoint, or None if the client has gone."""
         try:
             connection = LiveConnection(sock, host)
         except OSError:
@@ -168,7 +169,7 @@ class LiveNetwork(Instrument):
 
 
 class _Led:
-    """A listener for endpoints, with connections that pass through a network."""
+    """A listener whose connections pass through a `LiveNetwork`."""
 
     def __init__(self, network: LiveNetwork, listener: Listener) -> None:
         self.host = listener.host
@@ -177,7 +178,7 @@ class _Led:
         self._listener = listener
 
     async def main(self, on_connection: Callable[[Any], object]) -> None:
-        """Hand over connections, until `close`."""
+        """Pass connections to `on_connection`, until `close`."""
 
         def accepted(sock: Any) -> None:
             inside = self._network.accept(sock, self.host)

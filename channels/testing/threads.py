@@ -1,7 +1,7 @@
 """A virtual clock that waits for threads.
 
 Trio's autojump clock jumps as soon as every task waits, even if one waits for a thread. Without this module, all time
-limits of a test would expire at once while a handler is in a thread.
+limits of a test would expire at once while a handler waits for a thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import trio.testing
 __all__ = ["THREAD_PATIENCE", "waiting_for_threads"]
 
 THREAD_PATIENCE = 5.0
-"""Seconds of real time that the virtual clock waits for threads. Then it jumps."""
+"""Seconds of real time that the virtual clock waits for threads. After that, it jumps."""
 
 
 class _Patience(trio.abc.Instrument):
@@ -39,7 +39,7 @@ class _Patience(trio.abc.Instrument):
 
 @contextmanager
 def waiting_for_threads() -> Iterator[None]:
-    """Stop the virtual clock of this run, if it has one, while threads of `trio.to_thread` work."""
+    """Stop the virtual clock of this run, if there is one, while threads of `trio.to_thread` work."""
     clock = trio.lowlevel.current_clock()
     if not isinstance(clock, trio.testing.MockClock) or clock.autojump_threshold >= THREAD_PATIENCE:
         yield

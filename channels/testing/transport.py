@@ -1,8 +1,7 @@
-"""The client's end of a session in a test, in place of a connection.
+"""The session of a client in a test, without a network.
 
 The session, the channels, the serializer and every frame are real. Only the network and HTTP are missing. The test
-decodes the server's frames as a client does. A payload without a JSON form, or one that changes after the send,
-therefore fails here as in production.
+decodes the server's frames as a client does. So a payload that JSON cannot express fails here as in production.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ def _as_it_is(data: bytes) -> bytes:
 
 
 CODEC = Codec(V2(), _as_it_is)
-"""The codec of all tests. They share it because a broadcast is encoded once for each codec."""
+"""The codec of all clients in tests."""
 
 _PUSH, _REPLY = 0, 1
 
 
 @frozen
 class SessionClosed:
-    """The server has ended the session, with the close code that a WebSocket would have got."""
+    """The end of a session by the server, with the close code for a WebSocket."""
 
     code: int
 
@@ -85,7 +84,7 @@ class _Out:
 
 
 class FromClient:
-    """A frame that the test's client has sent."""
+    """A frame from the test's client."""
 
     __slots__ = ("binary", "data")
 
@@ -95,13 +94,13 @@ class FromClient:
 
 
 class ClientGone:
-    """The test's client has closed its connection."""
+    """A message that the test's client has closed its connection."""
 
     __slots__ = ()
 
 
 class TestSession(SessionServer):
-    """The session of one client of a test. It never stops reading, because the test controls what it sends."""
+    """The session of one client of a test. It never stops reading, because the test controls its input."""
 
     __test__ = False  # for pytest: this is not a test class
 
@@ -110,12 +109,12 @@ class TestSession(SessionServer):
     ) -> None:
         self._set_up(services)
         self._deliver = deliver
-        # Any: an OutBuffer has more, which channels do not use.
+        # Any, because an OutBuffer has more methods, which channels do not use.
         out: Any = _Out(deliver)
         self._begin(connected, CODEC, out)
 
     async def handle_call(self, request: Any, sender: Sender) -> Reply:
-        """Return the process that serves a joined topic: the newest, if an earlier one has not ended yet."""
+        """Return the newest process that serves a joined topic."""
         found = [each.process for each in self.members.values() if each.topic == request]
         return Reply(found[-1] if found else None)
 
@@ -143,7 +142,7 @@ class TestSession(SessionServer):
 
 
 class NoListener:
-    """A listener that accepts nobody, because the only clients of an endpoint under test are the test's own."""
+    """A listener without connections, because only the test connects clients to its endpoint."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
@@ -151,11 +150,11 @@ class NoListener:
 
     @classmethod
     async def open(cls, host: str, port: int) -> NoListener:
-        """Open nothing."""
+        """Return a listener that listens nowhere."""
         return cls(host, port)
 
     async def main(self, on_connection: Callable[[Any], object]) -> None:
-        """Hand over nothing. The endpoint's stop cancels this wait."""
+        """Wait until the endpoint stops and cancels this."""
         await trio.sleep_forever()
 
     def close(self) -> None:

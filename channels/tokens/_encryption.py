@@ -1,7 +1,7 @@
-"""Encrypted messages: XChaCha20-Poly1305 in the layout of Plug.Crypto's MessageEncryptor since version 2.
+"""Encrypted messages: XChaCha20-Poly1305 in the layout of MessageEncryptor of Plug.Crypto 2.
 
-`cryptography` has ChaCha20-Poly1305 with nonces of 12 bytes. XChaCha20 takes 24 bytes, which may be random, and adds
-one step before it: draft-irtf-cfrg-xchacha, section 2. *pure*: the caller passes nonces.
+*pure*. The caller passes nonces. `cryptography` provides ChaCha20-Poly1305, with nonces of 12 bytes. XChaCha20 has
+nonces of 24 bytes, which may be random. It needs one more step first: draft-irtf-cfrg-xchacha, section 2.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 24
 _TAG_BYTES = 16
 _PREFIX = "XCP."
-# The associated data of Plug.Crypto: the name of an older cipher.
+# The associated data of Plug.Crypto, which is the name of an older cipher.
 _AAD = b"A128GCM"
 
 _WORDS = struct.Struct("<4I")
@@ -34,16 +34,16 @@ def seal(key: bytes, nonce: bytes, message: bytes) -> str:
 
     Args:
         key: 32 bytes.
-        nonce: 24 bytes that were never used with this key.
+        nonce: 24 bytes. Never use a nonce twice with a key.
         message: the plain text.
     """
     sealed = _cipher(key, nonce).encrypt(_short(nonce), message, _AAD)
-    # The library appends the tag; this format puts it first.
+    # The library puts the tag last; this format puts it before the text.
     return _PREFIX + encode64(nonce + sealed[-_TAG_BYTES:] + sealed[:-_TAG_BYTES])
 
 
 class Sealed:
-    """A received message, parsed but not decrypted yet."""
+    """A received message, parsed but not decrypted."""
 
     __slots__ = ("_nonce", "_sealed")
 
@@ -63,7 +63,7 @@ class Sealed:
         self._sealed = data[NONCE_BYTES + _TAG_BYTES :] + tag
 
     def open(self, key: bytes) -> bytes | None:
-        """Return the message; None if another key encrypted it, or it was changed."""
+        """Return the message. Return None if another key encrypted it, or if someone changed it."""
         try:
             return _cipher(key, self._nonce).decrypt(_short(self._nonce), self._sealed, _AAD)
         except InvalidTag:
@@ -81,8 +81,8 @@ def _short(nonce: bytes) -> bytes:
 def hchacha20(key: bytes, nonce: bytes) -> bytes:
     """Derive the key for one message from a key and the first 16 bytes of a nonce.
 
-    HChaCha20 is the ChaCha20 block function without the final addition of its input. So this subtracts the known part
-    of the input again: the constants and the nonce.
+    HChaCha20 is the ChaCha20 block function without the final addition of its input. So this subtracts the known parts
+    of the input, which are the constants and the nonce.
     """
     block = Cipher(ChaCha20(key, nonce), mode=None).encryptor().update(bytes(64))
     first = _minus(_WORDS.unpack(block[:16]), _CONSTANTS)

@@ -2,9 +2,8 @@
 
     decode(encode((7, "ann", [1.5, None]))) == (7, "ann", [1.5, None])
 
-Reads and writes atoms, numbers, binaries, lists, tuples and maps. Refuses everything else: functions above all, and
-processes, references, ports, improper lists, and binaries that end within a byte. Depth and size are bounded. `decode`
-raises only `NotATerm`.
+This reads and writes atoms, numbers, binaries, lists, tuples and maps, of bounded depth and size. It refuses all other
+types, such as functions, processes, references, ports, improper lists and bit strings. `decode` raises only `NotATerm`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any, Final, Self
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "Atom", "NoTermFor", "NotATerm", "decode", "encode"]
 
 MAX_BYTES: Final = 65_536
-"""The longest term to read or write, uncompressed."""
+"""The maximum size of an uncompressed term."""
 MAX_DEPTH: Final = 64
 """The maximum nesting of lists, tuples and maps."""
 
@@ -43,24 +42,24 @@ class Atom(str):
 
         sign(secret, "user auth", {Atom("user_id"): 7})   # %{user_id: 7} in Elixir
 
-    It is a `str` and equal to the same text, so `data["user_id"]` finds an atom too. Only its type differs from a str.
+    It is a `str` and equals the same text, so `data["user_id"]` also finds an atom.
     The atoms `nil`, `true` and `false` are None, True and False.
 
     Raises:
-        ValueError: more than 255 characters, the limit of an atom, or the name of None, True or False.
+        ValueError: the name has more than 255 characters, or is `nil`, `true` or `false`.
     """
 
     __slots__ = ()
 
     def __new__(cls, name: str) -> Self:
-        """Check the name."""
+        """Make an atom."""
         if name in _CONSTANTS:
             raise ValueError(
                 f"the atom {name} is {_CONSTANTS[name]} in Python; write {_CONSTANTS[name]}"
             )
         if len(name) > _MAX_ATOM_CHARACTERS:
             raise ValueError(
-                f"an atom has 255 characters at most, this one has {len(name)}; use text"
+                f"an atom has at most {_MAX_ATOM_CHARACTERS} characters, this one has {len(name)}; use text"
             )
         return super().__new__(cls, name)
 
@@ -72,21 +71,21 @@ _CONSTANTS: Final[dict[str, bool | None]] = {"nil": None, "true": True, "false":
 
 
 class NotATerm(ValueError):
-    """The bytes are not a term, or the term is not allowed. The text says which, without the bytes."""
+    """Bytes are not a term, or the term is forbidden. The text does not contain the bytes."""
 
 
 class NoTermFor(TypeError):
-    """No term exists for a Python value. The text says what it is and what to write instead."""
+    """No term exists for a Python value."""
 
 
 # Writing
 
 
 def encode(value: object) -> bytes:
-    """Encode a value as a term, with the same bytes as Erlang where possible.
+    """Encode a value as a term.
 
-    The bytes differ for maps with more than 32 keys, and for maps with several atoms as keys: Erlang has its own order
-    for them. Here keys are always sorted, so equal dicts give equal bytes.
+    Erlang writes the same bytes, except for maps with more than 32 keys, and for maps with several atoms as keys. There
+    Erlang has its own order. Here keys are always sorted, so equal dicts have equal bytes.
 
     Raises:
         NoTermFor: no term exists for the value, or it is too large or nested too deep.
@@ -112,7 +111,7 @@ def _write(out: bytearray, value: object, depth: int) -> None:
             _write_binary(out, value)
         case tuple() | list() | dict():
             if depth == 0:
-                raise NoTermFor(f"it is nested more than {MAX_DEPTH} deep; sign something flatter")
+                raise NoTermFor(f"it has more than {MAX_DEPTH} levels; sign flatter data")
             _write_collection(out, value, depth - 1)
         case _:
             raise NoTermFor(
@@ -120,7 +119,7 @@ def _write(out: bytearray, value: object, depth: int) -> None:
                 "or a list, tuple or dict of them"
             )
     if len(out) > MAX_BYTES:
-        raise NoTermFor(f"it takes more than {MAX_BYTES} bytes; sign an id and look the rest up")
+        raise NoTermFor(f"it has more than {MAX_BYTES} bytes; sign an id and look up the rest")
 
 
 def _kind(value: object) -> str:
@@ -147,7 +146,7 @@ def _write_int(out: bytearray, value: int) -> None:
     else:
         length = (abs(value).bit_length() + 7) // 8
         if length > MAX_BYTES:
-            raise NoTermFor(f"an int takes more than {MAX_BYTES} bytes; sign something smaller")
+            raise NoTermFor(f"an int has more than {MAX_BYTES} bytes; sign a smaller one")
         if length < 256:
             out += bytes([_SMALL_BIG, length])
         else:
@@ -167,7 +166,7 @@ def _write_float(out: bytearray, value: float) -> None:
 def _write_binary(out: bytearray, value: str | bytes) -> None:
     data = _utf8(value) if isinstance(value, str) else value
     if len(data) > MAX_BYTES:
-        raise NoTermFor(f"it takes more than {MAX_BYTES} bytes; sign an id and look the rest up")
+        raise NoTermFor(f"it has more than {MAX_BYTES} bytes; sign an id and look up the rest")
     out.append(_BINARY)
     out += _U32.pack(len(data))
     out += data
@@ -178,7 +177,7 @@ def _utf8(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         raise NoTermFor(
-            "a text has half of a surrogate pair in it; write whole characters"
+            "a text contains half of a surrogate pair; write whole characters"
         ) from None
 
 
@@ -187,7 +186,7 @@ def _write_collection(
 ) -> None:
     count = len(value)
     if count > MAX_BYTES:
-        raise NoTermFor(f"it takes more than {MAX_BYTES} bytes; sign an id and look the rest up")
+        raise NoTermFor(f"it has more than {MAX_BYTES} bytes; sign an id and look up the rest")
     if isinstance(value, dict):
         _write_map(out, value, depth)
         return
@@ -201,7 +200,7 @@ def _write_collection(
         out.append(_NIL)
         return
     elif count < 65_536 and all(type(item) is int and 0 <= item < 256 for item in value):
-        # Erlang writes any list of bytes like this, as if it were text.
+        # Erlang writes any list of bytes in this form.
         out.append(_STRING)
         out += _U16.pack(count)
         out += bytes(value)  # type: ignore[arg-type]
@@ -216,10 +215,10 @@ def _write_collection(
 
 
 def _write_map(out: bytearray, value: dict[object, object], depth: int) -> None:
-    # Write the keys before sorting them: only valid keys have an order.
+    # Encode the keys before sorting them, because only valid keys have an order.
     keys = {_encoded(key, depth): key for key in value}
     if len(keys) < len(value):
-        raise NoTermFor("a dict has a key as str and as bytes, which are one; write one of them")
+        raise NoTermFor("a dict has the same key as str and as bytes; write one of them")
     out.append(_MAP)
     out += _U32.pack(len(value))
     for encoded, key in sorted(keys.items(), key=lambda item: _order(item[1])):
@@ -234,7 +233,7 @@ def _encoded(value: object, depth: int) -> bytes:
 
 
 def _order(key: object) -> tuple[Any, ...]:
-    """Return the sort key of a map key, in Erlang's order: whole numbers, floats, atoms, tuples, binaries."""
+    """Return the sort key of a map key, in the order of Erlang: integers, floats, atoms, tuples, binaries."""
     match key:
         case None | bool():
             return (2, {None: "nil", True: "true", False: "false"}[key])
@@ -257,10 +256,10 @@ def _order(key: object) -> tuple[Any, ...]:
 def decode(data: bytes) -> Any:
     """Decode a term, compressed or not.
 
-    A binary becomes str if it is UTF-8, as all text of Elixir is, and bytes otherwise.
+    A binary becomes str if it is UTF-8, else bytes. All text of Elixir is UTF-8.
 
     Raises:
-        NotATerm: the bytes are not a term, hold more than one, or hold a type that is not allowed.
+        NotATerm: the bytes are not exactly one term, or contain a forbidden type.
     """
     reader = _Reader(_unpacked(data))
     value = reader.term(MAX_DEPTH)
@@ -274,25 +273,25 @@ def _unpacked(data: bytes) -> bytes:
     if len(data) > MAX_BYTES:
         raise NotATerm(f"it has more than {MAX_BYTES} bytes")
     if not data or data[0] != _VERSION:
-        raise NotATerm("it does not begin as a term does")
+        raise NotATerm("it does not begin with the version of a term")
     if len(data) < 2 or data[1] != _COMPRESSED:
         return data[1:]
     size = int.from_bytes(data[2:6], "big")
     if size > MAX_BYTES:
-        raise NotATerm(f"unpacked it would have more than {MAX_BYTES} bytes")
+        raise NotATerm(f"it would have more than {MAX_BYTES} bytes after decompression")
     unpacker = zlib.decompressobj()
     try:
-        # One byte more than announced reveals a false size; 0 would mean no limit.
+        # One byte more than announced, to detect a false size. 0 would mean no limit.
         unpacked = unpacker.decompress(data[6:], size + 1)
     except zlib.error:
-        raise NotATerm("it cannot be unpacked") from None
+        raise NotATerm("its compression is damaged") from None
     if len(unpacked) != size or not unpacker.eof or unpacker.unused_data:
-        raise NotATerm("unpacked it has another size than it says")
+        raise NotATerm("its size after decompression differs from its header")
     return unpacked
 
 
 class _Reader:
-    """Read one term after the other. A count is trusted only as far as its items are read."""
+    """A reader of terms, which does not trust their counts and sizes."""
 
     __slots__ = ("data", "position")
 
@@ -304,9 +303,9 @@ class _Reader:
         tag = self.number(1)
         read = _READERS.get(tag)
         if read is None:
-            raise NotATerm(f"it holds something of a kind that is not allowed (tag {tag})")
+            raise NotATerm(f"it contains a forbidden type (tag {tag})")
         if depth == 0 and tag in _NESTING:
-            raise NotATerm(f"it is nested more than {MAX_DEPTH} deep")
+            raise NotATerm(f"it has more than {MAX_DEPTH} levels")
         return read(self, depth - 1)
 
     def take(self, count: int) -> bytes:
@@ -329,7 +328,7 @@ class _Reader:
     def proper_list(self, depth: int) -> list[Any]:
         items = self.items(self.number(4), depth)
         if self.number(1) != _NIL:
-            raise NotATerm("it holds a list that does not end in an empty one")
+            raise NotATerm("it contains an improper list")
         return items
 
     def mapping(self, depth: int) -> dict[Any, Any]:
@@ -338,21 +337,23 @@ class _Reader:
         try:
             value = dict(zip(flat[::2], flat[1::2], strict=True))
         except TypeError:
-            raise NotATerm("it holds a map whose keys are lists or maps") from None
+            raise NotATerm("it contains a map whose keys are lists or maps") from None
         if len(value) != count:
-            raise NotATerm('it holds a map with keys that are equal in Python, as :a and "a" are')
+            raise NotATerm(
+                'it contains a map with keys that are equal in Python, such as :a and "a"'
+            )
         return value
 
     def double(self) -> float:
         value: float = _DOUBLE.unpack(self.take(8))[0]
         if not math.isfinite(value):
-            raise NotATerm("it holds a float that is not finite")
+            raise NotATerm("it contains a float that is not finite")
         return value
 
     def big(self, length: int) -> int:
         sign = self.number(1)
         if sign > 1:
-            raise NotATerm("it holds a number with a strange sign")
+            raise NotATerm("it contains an integer with an invalid sign")
         value = int.from_bytes(self.take(length), "little")
         return -value if sign else value
 
@@ -361,7 +362,7 @@ class _Reader:
             name = self.take(length).decode(encoding)
             return _CONSTANTS[name] if name in _CONSTANTS else Atom(name)
         except ValueError:
-            raise NotATerm("it holds an atom whose name cannot be one") from None
+            raise NotATerm("it contains an atom with an invalid name") from None
 
     def binary(self) -> str | bytes:
         data = self.take(self.number(4))

@@ -1,6 +1,6 @@
-"""Signed messages: derive keys from a secret, and write `header.payload.signature` in URL-safe base64.
+"""Signed messages, `header.payload.signature` in URL-safe base64, and the derivation of their keys.
 
-The format is that of Plug.Crypto's MessageVerifier, which Phoenix.Token uses. *pure*.
+*pure*. Source: MessageVerifier of Plug.Crypto, which Phoenix.Token uses.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Final
 __all__ = ["DIGESTS", "MAX_TOKEN", "Malformed", "Signed", "decode64", "derive", "encode64"]
 
 DIGESTS: Final = ("sha1", "sha224", "sha256", "sha384", "sha512")
-"""Hashes for the derivation of a key."""
+"""Hash functions for the derivation of a key."""
 
 MAX_TOKEN: Final = 100_000
-"""Characters of the longest token that is read. The longest term fits."""
+"""The maximum characters of a token. The longest term fits."""
 
 _HEADER = "SFMyNTY"  # HS256
 _MACS = {_HEADER: "sha256", "SFMzODQ": "sha384", "SFM1MTI": "sha512"}
 
 
 class Malformed(ValueError):
-    """The text does not have the form of a token."""
+    """A text does not have the form of a token."""
 
 
-# Key derivation is slow on purpose, and a program needs the same few keys again and again. Salts are constants of the
-# program, so more keys than this are a mistake, which must not become a memory leak.
+# Cached, because key derivation is slow on purpose, and a program needs the same few keys often. A program that uses
+# many salts makes a mistake, which must not become a memory leak.
 @lru_cache(maxsize=256)
 def derive(secret: bytes, salt: bytes, iterations: int, length: int, digest: str) -> bytes:
     """Derive a key from a secret with PBKDF2."""
@@ -37,7 +37,7 @@ def derive(secret: bytes, salt: bytes, iterations: int, length: int, digest: str
 
 
 class Signed:
-    """A received message, parsed but not trusted yet."""
+    """A received message, parsed but not verified."""
 
     __slots__ = ("_mac", "_signature", "_text", "payload")
 
@@ -60,7 +60,7 @@ class Signed:
         self._text = f"{header}.{payload}".encode("ascii")
 
     def is_by(self, key: bytes) -> bool:
-        """Return True if this key signed the message. The time does not depend on how wrong a signature is."""
+        """Return True if this key signed the message. The comparison takes constant time."""
         return hmac.compare_digest(hmac.digest(key, self._text, self._mac), self._signature)
 
     @staticmethod
@@ -76,7 +76,7 @@ def encode64(data: bytes) -> str:
 
 
 def decode64(text: str) -> bytes:
-    """Decode URL-safe base64, with or without padding, if it is written as `encode64` writes it.
+    """Decode URL-safe base64 in canonical form, with or without padding.
 
     Other decoders accept several last characters for the same bytes, so two different tokens would be equal.
 
@@ -89,7 +89,7 @@ def decode64(text: str) -> bytes:
     try:
         data = base64.b64decode(bare + "=" * (-len(bare) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise Malformed("it holds characters that are not URL-safe base64") from None
+        raise Malformed("it contains characters that are not URL-safe base64") from None
     if encode64(data) != bare:
         raise Malformed("its base64 is not in the canonical form")
     return data

@@ -1,16 +1,17 @@
-"""Tokens: values that a client can keep but not change. Compatible with Phoenix.Token, in both directions.
+"""Tokens, which are values that a client can keep but not change. Phoenix.Token can read and write them too.
 
-    token = sign(SECRET, "user auth", 7)                          # when the page is rendered
+    token = sign(SECRET, "user auth", 7)                          # when you render the page
     user = verify(SECRET, "user auth", token, max_age=1209600)    # in connect; 7 again
 
-Anyone can read a token of `sign`; only the server can read a token of `encrypt`. Both sides must use the same secret,
-which only servers know; the same salt, which names the purpose of the token and is not secret; and the same options
-that begin with `key_`.
+Anyone can read a token of `sign`. Only the server can read a token of `encrypt`. The call that reads a token needs the
+secret, the salt and the `key_` options of the call that made it. Only servers know the secret. The salt names the
+purpose of the token and is not secret.
 
-Data consists of None, bool, int, float, str, bytes, `Atom`, and lists, tuples and dicts of them, and is returned
-unchanged. One exception: Phoenix has one type for text and bytes, so bytes that are valid UTF-8 come back as str.
+Data consists of None, bool, int, float, str, bytes, `Atom`, and lists, tuples and dicts of them. Reading a token
+returns the same data, with one exception. Phoenix has one type for text and bytes, so bytes that are valid UTF-8 come
+back as str.
 
-`TokenError` is about what a client sent. The other errors are about the application.
+`TokenError` is about the token of a client. The other errors are about the application.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ MIN_SECRET_BYTES: Final = 20
 
 
 class TokenError(ChannelsError):
-    """A token is not accepted. The client is at fault, or the token is too old.
+    """The token of a client is missing, invalid or too old.
 
-    The text is for logs. Tell a client only that it was refused.
+    The text is for logs. Do not send it to the client.
     """
 
 
@@ -82,16 +83,15 @@ class TokenExpired(TokenError):
 
 
 class TokenInvalid(TokenError):
-    """The token was not made with these secrets and this salt.
+    """The token is malformed, changed, or made with another secret or salt.
 
     Attributes:
         reason: one of
 
             - `"malformed"`: it does not have the form of a token;
-            - `"signature"`: it was changed, or made with another secret, salt or `key_` option. The check cannot
-              distinguish these;
-            - `"future"`: it is genuine, but signed more than a minute from now. The clock of a server is wrong;
-            - `"payload"`: it is genuine, but holds a type that is not allowed, such as a function of Erlang.
+            - `"signature"`: someone changed it, or made it with another secret, salt or `key_` option;
+            - `"future"`: it is genuine, but its time is more than a minute ahead. The clock of a server is wrong;
+            - `"payload"`: it is genuine, but contains a forbidden type, such as a function of Erlang.
         problem: the reason as text.
     """
 
@@ -102,10 +102,10 @@ class TokenInvalid(TokenError):
 
 
 class UnsignableData(ChannelsError, TypeError):
-    """The application tried to put data into a token that a token cannot hold.
+    """A token cannot hold the data of the application.
 
     Attributes:
-        problem: what it is and what to write instead. The error does not keep the data.
+        problem: the mistake and its correction. The error does not contain the data.
     """
 
     def __init__(self, problem: str) -> None:
@@ -117,7 +117,7 @@ class InvalidSecret(ChannelsError, ValueError):
     """The secret of the application is missing, has the wrong type, or is too short.
 
     Attributes:
-        length: its bytes; None if it is not text or bytes. The error does not keep the secret.
+        length: its bytes; None if it is not text or bytes. The error does not contain the secret.
     """
 
     def __init__(self, problem: str, *, length: int | None = None) -> None:
@@ -129,7 +129,7 @@ class InvalidSecret(ChannelsError, ValueError):
 
 
 class EncryptionUnavailable(ChannelsError, ImportError):
-    """`encrypt` and `decrypt` need a library that is not installed."""
+    """The library for `encrypt` and `decrypt` is not installed."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -138,7 +138,7 @@ class EncryptionUnavailable(ChannelsError, ImportError):
 
 
 Secret: TypeAlias = str | bytes | Sequence[str | bytes]
-"""A secret, or several: the first makes tokens, all are accepted. So you can retire an old one slowly."""
+"""A secret, or a list of secrets to replace an old one. The first makes tokens; reading accepts all."""
 
 
 class KeepsSecret(Protocol):
@@ -154,7 +154,7 @@ class AtEndpoint(Protocol):
 
 
 Context: TypeAlias = Secret | KeepsSecret | AtEndpoint
-"""A secret, or an object that has one: Phoenix's context of a token."""
+"""A secret, or an object that has one. Phoenix calls it the context of a token."""
 
 DEFAULT_MAX_AGE: Final = 86_400
 # The clocks of servers may differ by this much.
@@ -174,23 +174,22 @@ def sign(
     key_length: int = 32,
     key_digest: str = "sha256",
 ) -> str:
-    """Make a token that holds `data`. Anyone can read it, and no one can change it.
+    """Make a token with `data`, which anyone can read and nobody can change.
 
         token = sign(SECRET, "user auth", 7)
 
-    After Phoenix.Token.sign: the same arguments give the same token. The exceptions are large maps, and maps with atoms
-    among their keys, whose order is Erlang's own.
+    Source: Phoenix.Token.sign. Both make the same token from the same arguments, except for large maps, and for maps
+    with atoms as keys, because Erlang has its own order of keys.
 
     Args:
-        secret: at least 20 bytes that only servers know; the first of several. Or an endpoint that has it, or a socket
-            or channel of that endpoint.
+        secret: at least 20 bytes that only servers know. From a list, this uses the first. Or an endpoint with a
+            `secret_key_base`, or a socket or channel of that endpoint.
         salt: the purpose of the token, such as "user auth". `verify` refuses a token with another salt. Use few
-            constant
-            salts: each needs a key.
-        data: see the module. It is not hidden: sign an id, and look up the rest.
+            constant salts, because each needs its own key.
+        data: the data; see the module for its types. Sign an id and look up the rest, because anyone can read the data.
         signed_at: seconds since 1970; now by default.
-        max_age: the seconds that the token is valid, a day by default; `math.inf` for no limit. `verify` may override
-            it.
+        max_age: the seconds that the token is valid, a day by default. `math.inf` is no limit. `verify` may use another
+            value.
         key_iterations: rounds of PBKDF2 for the key.
         key_length: bytes of the key.
         key_digest: the hash of PBKDF2: sha1, sha224, sha256, sha384 or sha512. The signature is always HMAC-SHA256.
@@ -198,7 +197,7 @@ def sign(
     Raises:
         InvalidSecret: the secret is too short.
         InvalidOption: an option has an invalid value.
-        UnsignableData: a token cannot hold the data, or it is longer than 64 KiB.
+        UnsignableData: a token cannot hold the data, or the data is longer than 64 KiB.
     """
     keys = _keys(
         "sign", secret, salt, iterations=key_iterations, length=key_length, digest=key_digest
@@ -217,26 +216,26 @@ def verify(
     key_length: int = 32,
     key_digest: str = "sha256",
 ) -> Any:
-    """Return the data of a token, if it is genuine and not too old. It does not say what the user may do.
+    """Return the data of a token if it is genuine and not too old.
 
         user = verify([SECRET, OLD_SECRET], "user auth", params.get("token"), max_age=1209600)
 
-    After Phoenix.Token.verify. A token that was signed up to a minute from now is accepted, because clocks differ.
+    The time of a token may be up to a minute ahead, because clocks differ. Source: Phoenix.Token.verify.
 
     Args:
-        secret: the secret that signed it, or several, or an object that has it.
-        salt: the purpose of the token, as it was signed.
-        token: as it came from the client, of any type.
-        max_age: seconds, instead of those in the token. 0 accepts none, `math.inf` all.
+        secret: the secret that signed the token, a list with it, or an object that has it.
+        salt: the same salt as for `sign`.
+        token: the value from the client, of any type.
+        max_age: seconds, instead of those in the token. 0 accepts no token, `math.inf` accepts any age.
         now: seconds since 1970; the current time by default.
-        key_iterations: as it was signed.
-        key_length: as it was signed.
-        key_digest: as it was signed.
+        key_iterations: the same as for `sign`.
+        key_length: the same as for `sign`.
+        key_digest: the same as for `sign`.
 
     Raises:
         TokenMissing: the token is None.
         TokenExpired: the token is too old.
-        TokenInvalid: the token was not signed like this.
+        TokenInvalid: the token is not valid.
         InvalidSecret: a secret is too short.
         InvalidOption: an option has an invalid value.
     """
@@ -265,16 +264,16 @@ def encrypt(
     key_iterations: int = 1000,
     key_digest: str = "sha256",
 ) -> str:
-    """Make a token that holds `data`, which only `decrypt` can read.
+    """Make a token with `data`, which only `decrypt` can read.
 
         token = encrypt(SECRET, "invitation", {"room": 7, "by": "ann"})
 
-    Arguments and errors are those of `sign`; the key always has 32 bytes. The length of the data is not hidden.
+    Arguments and errors are those of `sign`. The key always has 32 bytes. The token shows the length of the data.
 
     Raises:
         EncryptionUnavailable: the extra `encrypt` is not installed.
 
-    After Phoenix.Token.encrypt: XChaCha20-Poly1305.
+    Source: Phoenix.Token.encrypt, with XChaCha20-Poly1305.
     """
     sealing = _sealing()
     keys = _keys(
@@ -304,8 +303,7 @@ def decrypt(
 
         invitation = decrypt(SECRET, "invitation", token)
 
-    Arguments and errors are those of `verify`. Tokens of Plug.Crypto before version 2, which begin with `QTEyOEdDTQ`,
-    are not valid here.
+    Arguments and errors are those of `verify`. Tokens of Plug.Crypto 1, which begin with `QTEyOEdDTQ`, are not valid.
 
     Raises:
         EncryptionUnavailable: the extra `encrypt` is not installed.
@@ -333,12 +331,12 @@ def decrypt(
     raise TokenInvalid("signature", _NOT_BY)
 
 
-_NOT_BY = "it was changed, or made with another secret or for another purpose (salt)"
+_NOT_BY = "someone changed it, or made it with another secret or for another purpose (salt)"
 
 
 def _sealing() -> ModuleType:
     try:
-        # Imported late, because it is an extra and slow to load.
+        # Imported here, because it is an extra and slow to load.
         from channels.tokens import _encryption as sealing  # noqa: PLC0415
     except ModuleNotFoundError:
         raise EncryptionUnavailable from None
@@ -388,7 +386,7 @@ def _checked(secret: object) -> bytes:
 
 
 def _bytes(text: str | bytes) -> bytes:
-    # An environment variable may hold bytes that are not UTF-8. Python represents them like this.
+    # An environment variable may contain bytes that are not UTF-8, which Python represents as surrogates.
     return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
 
 
@@ -409,7 +407,7 @@ def _text(token: object) -> str:
     if token is None:
         raise TokenMissing
     if not isinstance(token, str):
-        # Parameters of a client may be lists and objects too.
+        # Clients can also send lists and objects.
         raise TokenInvalid("malformed", "it is not a string")
     if len(token) > MAX_TOKEN:
         raise TokenInvalid("malformed", f"it has more than {MAX_TOKEN} characters")
@@ -436,7 +434,7 @@ def _data(verb: str, payload: bytes, max_age: float | None, now: float | None) -
 
 
 def _fields(term: Any) -> tuple[Any, int, float]:
-    """Return the data, the millisecond of the signature, and the maximum age. Reads the two older formats too."""
+    """Return the data, the time in milliseconds, and the maximum age, from any of three formats."""
     match term:
         case (data, signed_at, age) if type(term) is tuple:
             pass
@@ -445,10 +443,10 @@ def _fields(term: Any) -> tuple[Any, int, float]:
         case {"data": data, "signed": signed_at}:
             age = DEFAULT_MAX_AGE
         case _:
-            raise NotATerm("it does not hold data and a time")
+            raise NotATerm("it does not contain data and a time")
     if isinstance(age, Atom) and age == "infinity":
         age = math.inf
-    # Error texts show these as floats, so they must fit into one.
+    # Error texts show these numbers as floats.
     if type(signed_at) is not int or abs(signed_at) >= 1000 * _MAX_SECONDS:
         raise NotATerm("the time of its signature is not valid")
     if type(age) not in {int, float} or (age != math.inf and abs(age) >= _MAX_SECONDS):
@@ -474,7 +472,7 @@ def _check_seconds(verb: str, option: str, value: object, *, or_ever: bool = Fal
     if or_ever and value == math.inf:
         return
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # The comparison refuses NaN.
+    # The comparison is False for NaN.
     if not is_number or not -_MAX_SECONDS < value < _MAX_SECONDS:  # type: ignore[operator]
         expected = "a number of seconds, or math.inf" if or_ever else "seconds since 1970"
         raise InvalidOption(verb, option, value, expected)

@@ -2,32 +2,31 @@
 
 A connection gets a transport from `Transports.attach`:
 
-    attach(stream, tell)      start to read; call `tell` with each event
-    transport.out.put(frame)  write a frame; may be called any number of times
-    transport.pause/resume    stop reading, and go on
+    attach(stream, tell)      start to read, and call `tell` with each event
+    transport.out.put(frame)  write a frame
+    transport.pause/resume    stop reading, and read again
     transport.finish(frame)   write the last frame; only `tell(Signal.FINISHED)` follows
-    transport.close()         release everything at once; `tell` is not called again
+    transport.close()         release everything at once; no call of `tell` follows
 
-A connection passes one callable, `tell`. The transport calls it with:
+A connection passes a function, `tell`. The transport calls it with:
 
     bytes               data from the peer; `b""` once, when the peer ends its stream
-    OSError             the peer is gone; reading or writing failed
+    OSError             reading or writing failed, so the peer is gone
     Signal.OVERFLOW     the out-buffer exceeded its bounds: close this connection
-    Signal.FINISHED     `finish` is complete and nothing is left to write: close this connection
+    Signal.FINISHED     `finish` is complete: close this connection
 
-The transport calls `tell` from tasks of its own, so `tell` must not block and must not raise. A connection sends itself
-a message.
+The transport calls `tell` in its own tasks, so `tell` must not block and must not raise. A connection sends itself a
+message.
 
-A connection that closes in good order:
+An orderly close has three steps:
 
-1. The connection calls `finish(frame)`. The transport writes what waits and the last frame, then ends its side of the
-   stream (a TCP socket is shut for writing). It reads and drops what the peer still sends: closing a socket with unread
-   bytes resets the connection, and the peer might lose the last frame.
-2. When the peer has closed its side too, or cannot be reached, the transport calls `tell(Signal.FINISHED)`.
-3. The connection calls `close`, then or when its own timer expires. Five seconds are enough.
+1. The connection calls `finish(frame)`. The transport writes the waiting frames and the last frame. Then it ends its
+   side of the stream; for TCP, it shuts the socket for writing. It still reads, and drops the data. Otherwise, closing
+   a socket with unread bytes would reset the connection, and the peer could lose the last frame.
+2. When the peer has closed its side too, or is unreachable, the transport calls `tell(Signal.FINISHED)`.
+3. The connection calls `close`, now or when its own timer expires. Five seconds are enough.
 
-`finish` and `close` do not wait, so `close` may be called while a process is being killed. All of this runs in Trio's
-thread.
+`finish` and `close` do not wait, so a dying process may call `close`. All of this runs in Trio's thread.
 """
 
 from __future__ import annotations
@@ -59,19 +58,16 @@ class Signal(enum.Enum):
 
 
 Event: TypeAlias = bytes | OSError | Signal
-"""One event that a transport reports to its connection."""
+"""An event that a transport reports to its connection."""
 
 Tell: TypeAlias = Callable[[Event], object]
-"""The callable that a transport reports to. Must not block and must not raise; its result is ignored."""
+"""A function that takes events of a transport. It must not block and must not raise."""
 
 Spawn: TypeAlias = Callable[..., object]
-"""Start `await function(*arguments)` as a task and return at once.
-
-A nursery's `start_soon` and `spawn_link` of actors both have this shape.
-"""
+"""A function that starts `await function(*arguments)` as a task, such as a nursery's `start_soon` or `spawn_link`."""
 
 OnData: TypeAlias = Callable[[bytes | OSError], object]
-"""Take what was read. Must not block; the result is ignored."""
+"""A function that takes data or an error from a reader. It must not block."""
 
 
 @frozen(kw_only=True)
@@ -79,10 +75,10 @@ class OutBufferStatistics:
     """A snapshot of an out-buffer.
 
     Attributes:
-        waiting_messages: frames that wait, without those in a started write.
-        waiting_bytes: bytes that wait, including those in a started write.
-        dropped_messages: frames refused because of the bounds, or after `finish` or `close`.
-        overflowed: True if the bounds were ever exceeded.
+        waiting_messages: waiting frames, without those in a started write.
+        waiting_bytes: waiting bytes, including those in a started write.
+        dropped_messages: frames that the buffer dropped because of its bounds, or after `finish` or `close`.
+        overflowed: True if the frames ever exceeded the bounds.
         catching_up: True while a task writes for this buffer because its socket was full.
     """
 
@@ -97,10 +93,10 @@ class Out(Protocol):
     """The bounded buffer for frames to a client. Writing to it never blocks."""
 
     def put(self, frame: bytes) -> None:
-        """Append an encoded frame; never block, never raise."""
+        """Append an encoded frame. Never blocks, never raises."""
 
     def statistics(self) -> OutBufferStatistics:
-        """Return how much waits and what was dropped."""
+        """Return the numbers of waiting and dropped frames."""
 
 
 class Reader(Protocol):
@@ -108,36 +104,36 @@ class Reader(Protocol):
 
     @property
     def ended(self) -> bool:
-        """True once the end or an error was delivered, or `stop` was called."""
+        """True after the reader has delivered the end or an error, or after `stop`."""
 
     def pause(self) -> None:
-        """Deliver nothing until `resume`."""
+        """Deliver no data until `resume`."""
 
     def resume(self) -> None:
-        """Deliver again after `pause`."""
+        """Deliver data again after `pause`."""
 
     def redirect(self, on_data: OnData) -> None:
-        """Deliver to `on_data` from now on."""
+        """Deliver data to `on_data` from now on."""
 
     def stop(self) -> None:
-        """Deliver nothing more. May be called twice."""
+        """Deliver no more data. You may call it twice."""
 
 
 class Transport(Protocol):
-    """The network side of one connection. The module describes the order of calls."""
+    """The network side of one connection. See the module for the order of calls."""
 
     @property
     def out(self) -> Out:
-        """The buffer for frames to write."""
+        """The buffer for frames to the client."""
 
     def pause(self) -> None:
-        """Leave what the peer sends in the network until `resume`. May be called twice."""
+        """Stop reading from the peer until `resume`. You may call it twice."""
 
     def resume(self) -> None:
-        """Read again after `pause`. May be called twice."""
+        """Read again after `pause`. You may call it twice."""
 
     def finish(self, frame: bytes = b"") -> None:
-        """Write `frame` as the last one, then call `tell(Signal.FINISHED)`. Call it once."""
+        """Write the last frame, then call `tell(Signal.FINISHED)`. Call it only once."""
 
     def close(self) -> None:
-        """Release the socket, buffers and tasks at once. May be called at any time, and twice."""
+        """Release the socket, buffers and tasks at once. You may call it at any time, and twice."""

@@ -1,13 +1,13 @@
-"""Accept connections on one address, and explain clearly when that fails.
+"""The listener, which accepts connections on one address.
 
     listener = await Listener.open("127.0.0.1", 4000)
     spawn_link(listener.main, on_connection)      # on_connection(sock): start its process
-    listener.port                                 # 4000, or the port that 0 became
+    listener.port                                 # 4000; for port 0, the port that the system chose
     listener.close()                              # main returns; connections stay open
 
-When the listening socket is readable, the listener accepts until no connection waits: clients return in bursts when a
-server comes back. After 128 connections other tasks run. When the process or the system has no files or memory left,
-the listener pauses for a tenth of a second, so that connections can end, and continues.
+After a restart of a server, many clients reconnect at once. So the listener accepts up to 128 waiting connections
+before other tasks run. If the process or the system runs out of files or memory, the listener pauses for a tenth of a
+second, so that connections can end.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 OnConnection = Callable[[socket.socket], object]
-"""Take ownership of a connected, non-blocking socket. Must not block."""
+"""A function that takes a connected, non-blocking socket, and closes it. It must not block."""
 
 _TURN = 128
 _PAUSE = 0.1
@@ -46,34 +46,32 @@ _LINUX = sys.platform == "linux"
 
 
 class Listening(Protocol):
-    """The part of a listener that an endpoint uses, for any kind of connection.
+    """The part of a listener that an endpoint uses.
 
-    It hands over connected, non-blocking sockets, or Trio streams with a `close` that does not wait.
+    Connections are connected, non-blocking sockets, or Trio streams with a `close` that does not wait.
     """
 
     host: str
     port: int
 
     async def main(self, on_connection: Callable[[Any], object]) -> None:
-        """Hand over connections, until `close`."""
+        """Pass connections to `on_connection`, until `close`."""
 
     def close(self) -> None:
         """Accept no more connections."""
 
 
 Listen = Callable[[str, int], Awaitable[Listening]]
-"""Open a listener for a host and a port. Raises `ListenError`, or `OSError`."""
+"""A function that opens a listener for a host and a port. It raises `ListenError`, or `OSError`."""
 
 
 class ListenError(ChannelsError):
-    """A server cannot listen on the given address.
-
-    The cause is the chosen host and port, or the machine.
+    """A server cannot listen on an address.
 
     Attributes:
-        host: as given.
-        port: as given.
-        problem: what is wrong and what to do.
+        host: the host.
+        port: the port.
+        problem: the problem and its solution.
     """
 
     def __init__(self, problem: str, *, host: str, port: int) -> None:
@@ -92,9 +90,9 @@ class ListenerStatistics:
     """Counts since the listener was opened.
 
     Attributes:
-        accepted: connections handed over.
-        aborted: connections that ended before they could be accepted.
-        pauses: how often no files or memory were left to accept one.
+        accepted: accepted connections.
+        aborted: connections that ended before the listener accepted them.
+        pauses: pauses because the system ran out of files or memory.
     """
 
     accepted: int
@@ -103,7 +101,7 @@ class ListenerStatistics:
 
 
 class Listener:
-    """Listening sockets for one host and port. Use `Listener.open`.
+    """A listener on one host and port. Use `Listener.open`.
 
         >>> async def example(nursery: trio.Nursery) -> None:
         ...     listener = await Listener.open("127.0.0.1", 0)
@@ -131,13 +129,12 @@ class Listener:
             backlog: connections that may wait to be accepted; the system may allow fewer.
 
         Raises:
-            ListenError: the port is out of range, the host name is unknown, or the address cannot be bound. The message
-                is one sentence for the operator.
+            ListenError: the port is out of range, the host name is unknown, or the system refuses the address.
         """
         return cls(await listening_sockets(host, port, backlog=backlog))
 
     def close(self) -> None:
-        """Stop accepting; `main` returns. May be called twice."""
+        """Stop accepting, so that `main` returns. You may call it twice."""
         sockets, self._sockets = self._sockets, []
         for sock in sockets:
             trio.lowlevel.notify_closing(sock.fileno())
@@ -150,9 +147,9 @@ class Listener:
         )
 
     async def main(self, on_connection: OnConnection) -> None:
-        """Accept until `close`. Raises what `on_connection` raises.
+        """Accept until `close`. Exceptions of `on_connection` pass through.
 
-        When cancelled, `main` first hands over connections that are established but not accepted.
+        When cancelled, `main` first passes on the connections that the system has established.
         """
         if len(self._sockets) == 1:
             await self._serve(self._sockets[0], on_connection)
@@ -168,7 +165,7 @@ class Listener:
             except trio.ClosedResourceError:
                 return
             except trio.Cancelled:
-                # Closing the listening socket would reset connections that are established already.
+                # Closing the listening socket would reset connections that the system has established.
                 for _ in range(_BACKLOG // _TURN):
                     self._accept_waiting(listening, on_connection)
                 raise
@@ -179,7 +176,7 @@ class Listener:
                 return
 
     def _accept_waiting(self, listening: socket.socket, on_connection: OnConnection) -> bool:
-        """Accept what waits, up to a bound; return False if resources ran out."""
+        """Accept waiting connections, up to a bound. Return False if resources ran out."""
         for _ in range(_TURN):
             try:
                 sock, _address = listening.accept()
@@ -190,8 +187,8 @@ class Listener:
                     return False
                 if listening.fileno() < 0:
                     return True  # an earlier connection led to `close`
-                # The connection is gone already (accept(2), error handling). The next one may be fine. If the listening
-                # socket is broken, the bound above still lets other tasks run.
+                # The connection has ended (see accept(2), error handling). The next one may work. If the listening
+                # socket is broken, the bound on the loop still lets other tasks run.
                 self._aborted += 1
                 continue
             try:
@@ -279,7 +276,7 @@ def _listen_on_all(
     missing: OSError | None = None
     try:
         for family, address in addresses:
-            # The system chooses port 0 once; all further addresses use the same port.
+            # For port 0 the system chooses a port for the first address. All others use the same port.
             chosen = sockets[0].getsockname()[1] if sockets else port
             try:
                 sockets.append(
@@ -333,7 +330,7 @@ def _problem(error: OSError, host: str, port: int) -> str:
         )
     if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
         return (
-            f"{host} is not an address of this machine; use one that is, such as 127.0.0.1, "
+            f"{host} is not an address of this machine; use one of this machine, such as 127.0.0.1, "
             f"or 0.0.0.0 for all of them"
         )
-    return f"the system answered {error.strerror or error}"
+    return f"the system reported {error.strerror or error}"

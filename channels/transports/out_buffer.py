@@ -1,4 +1,4 @@
-"""Bounded buffers of frames that wait to be written to one connection each, and the flusher that writes them.
+"""Bounded buffers of frames, one for each connection, and the flusher that writes them.
 
 A broadcast appends its frame to the out-buffer of each recipient, so `OutBuffer.put` is the most frequent call of a
 server. It counts, appends, and marks the buffer once for its writer: the flusher for plain sockets, a writing task for
@@ -8,8 +8,8 @@ other streams, a session for long polling.
                                              ^                                 │
                                              └─ take, hold, progress, fail ────┘
 
-Guarantees: frames leave whole and in the order of their `put`. `put` never blocks and never raises. `tell` gets an
-overflow once and a failed write once. Not guaranteed: that a frame reaches the peer.
+A buffer writes frames whole and in the order of `put`. `put` never blocks and never raises. `tell` gets an overflow
+once and a failed write once. A frame may still not reach the peer.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ __all__ = ["DEFAULT_MAX_BYTES", "DEFAULT_MAX_MESSAGES", "Flusher", "FlusherStati
 DEFAULT_MAX_MESSAGES = 4096
 """Frames that may wait: about eight seconds of a topic with 500 messages a second.
 
-A client that is further behind is better served by a new connection: it returns with fresh state instead of eight
-seconds of history. Recipients share the frames of a broadcast, so this mostly bounds the time to catch up.
+A client that is further behind should reconnect. It then gets fresh state instead of old messages. Recipients share the
+frames of a broadcast, so this limit bounds the time to catch up more than it bounds memory.
 """
 
 DEFAULT_MAX_BYTES = 8 * 1024 * 1024
-"""Bytes that may wait: what a phone on 1 MB/s receives in those eight seconds.
+"""Bytes that may wait. A phone with 1 MB/s receives this in eight seconds.
 
-This is less than the largest message a client may send (10 MB by default, as in Phoenix). It need not be more: an empty
-buffer accepts a single frame of any size.
+The largest message of a client is larger: 10 MB by default, as in Phoenix. It still fits, because an empty buffer
+accepts a single frame of any size.
 """
 
 _CHUNK = 65536
@@ -45,7 +45,7 @@ _NOTHING = memoryview(b"")  # shared: a memoryview is larger than a whole idle b
 
 
 class OutBuffer:
-    """The frames that wait for one connection.
+    """A buffer for the frames to one connection.
 
         >>> waiting = []
         >>> out = OutBuffer(waiting.append, tell=print)
@@ -57,15 +57,16 @@ class OutBuffer:
         b'onetwo'
 
     Args:
-        mark: called with this buffer before its first frame is appended. The callee calls `take` soon, but not at once,
-            and writes the result. It is not called again before that.
-        tell: called with `Signal.OVERFLOW` and with the `OSError` of a failed write, once each.
+        mark: a function that the buffer calls with itself before it appends its first frame. The function must not call
+            `take` at once, but arrange for a later call that writes the result. Until then the buffer does not call
+            `mark` again.
+        tell: a function that gets `Signal.OVERFLOW` and the `OSError` of a failed write, once each.
         target: the non-blocking socket for the flusher, or None for any other writer.
         max_messages: frames that may wait.
         max_bytes: bytes that may wait.
 
-    The buffer drops and counts a frame that does not fit, and every frame after it: a gap in a conversation would be
-    worse than its end. An empty buffer accepts one frame of any size. All methods belong to Trio's thread.
+    If a frame does not fit, the buffer drops and counts it and all later frames, because clients cannot handle a gap.
+    An empty buffer accepts one frame of any size. Call all methods in Trio's thread.
     """
 
     __slots__ = (
@@ -98,8 +99,8 @@ class OutBuffer:
         self._tell: Tell | None = tell
         self._frames: list[bytes] = []
         self._max_messages = max_messages
-        # The bytes that may still be put, and the value that take() resets them to. Both are negative in a shut
-        # buffer, so one comparison in put() covers every reason to refuse.
+        # `_room` is the number of bytes that still fit. take() resets it to `_max_bytes`. In a shut buffer both are
+        # negative, so one comparison in put() covers every reason to refuse.
         self._max_bytes = max_bytes
         self._room = max_bytes
         self._rest = _NOTHING
@@ -110,10 +111,10 @@ class OutBuffer:
         self.finished: Callable[[], object] | None = None
 
     def put(self, frame: bytes) -> None:
-        """Append an encoded frame; never block, never raise.
+        """Append an encoded frame. Never blocks, never raises.
 
-        `frame` is written as it is and must not be a mutable buffer. After an overflow, a failed write, `finish` or
-        `close`, the buffer drops and counts the frame.
+        The frame must be immutable. After an overflow, a failed write, `finish` or `close`, the buffer drops and counts
+        the frame.
         """
         room = self._room - len(frame)
         frames = self._frames
@@ -123,7 +124,7 @@ class OutBuffer:
                 return
             frames.append(frame)
         elif room >= 0 or (self._max_bytes >= 0 and not self._rest):
-            # Mark first: a buffer that has a frame is not marked again, so it must stay empty if the mark fails.
+            # Mark first. If the mark fails, the buffer must stay empty, because only an empty buffer marks itself.
             if not self._catching_up:
                 self.mark(self)
             frames.append(frame)
@@ -144,14 +145,14 @@ class OutBuffer:
         self._max_bytes = self._room = _SHUT
 
     def finish(self, frame: bytes, finished: Callable[[], object]) -> None:
-        """Append the last frame, whatever the bounds, and refuse all later ones.
+        """Append the last frame, even beyond the bounds, and refuse all later ones.
 
-        There is no time limit: the caller sets a timer and calls `close` when it expires.
+        There is no time limit. The caller must set a timer and call `close` when it expires.
 
         Args:
-            frame: the last frame; may be empty.
-            finished: called once, from the writer's task, when the operating system has all frames or cannot take them
-                any more. Not called after `close`.
+            frame: the last frame. It may be empty.
+            finished: a function that the writer calls once, in its task, when it has written all frames or a write has
+                failed. The writer does not call it after `close`.
         """
         if self.finished is not None:
             raise RuntimeError(
@@ -167,9 +168,9 @@ class OutBuffer:
         frames.append(frame)
 
     def close(self) -> None:
-        """Drop what waits, and end the writing task if there is one. May be called twice.
+        """Drop the waiting frames, and end the writing task if there is one. You may call it twice.
 
-        Call it before the socket is closed.
+        Call it before you close the socket.
         """
         self._closed = True
         self._shut()
@@ -181,7 +182,7 @@ class OutBuffer:
             trio.lowlevel.notify_closing(self.target.fileno())
 
     def statistics(self) -> OutBufferStatistics:
-        """Return how much waits and what was dropped."""
+        """Return the numbers of waiting and dropped frames."""
         return OutBufferStatistics(
             waiting_messages=len(self._frames),
             waiting_bytes=sum(map(len, self._frames)) + len(self._rest),
@@ -193,11 +194,10 @@ class OutBuffer:
     # For the writer only
 
     def take(self) -> bytes:
-        """Return everything that waits as one piece, and count it as written.
+        """Return all waiting frames as one piece, and count them as written.
 
-        A writer that could not write all of it returns the rest with `hold`. An empty result means that there is
-        nothing to write. When everything is written and the attribute `finished` is not None, the writer calls
-        `written`.
+        The result may be empty. If the writer cannot write all of it, it passes the rest to `hold`. After everything is
+        written, the writer calls `written` if the attribute `finished` is not None.
         """
         frames = self._frames
         if len(frames) == 1:
@@ -210,13 +210,16 @@ class OutBuffer:
 
     @property
     def messages(self) -> list[bytes]:
-        """A copy of the frames that wait, one by one."""
+        """A copy of the list of waiting frames."""
         return self._frames.copy()
 
-    def drop(self) -> None:
-        """Count everything that waits as written."""
-        self._frames.clear()
+    def drop(self, count: int | None = None) -> None:
+        """Count the oldest `count` frames as written, or everything that waits."""
+        frames = self._frames
+        del frames[:count]
         self._room = self._max_bytes
+        if frames and self._max_bytes >= 0:
+            self._room -= sum(map(len, frames))
 
     def written(self) -> None:
         """Call `finished`, if `finish` was called."""
@@ -225,9 +228,9 @@ class OutBuffer:
             finished()
 
     def hold(self, rest: bytes | memoryview) -> None:
-        """Take back what could not be written. From now on a separate task writes.
+        """Take back the bytes that a write left over. From now on a separate task writes.
 
-        The buffer is not marked until `progress` leaves nothing in `rest`.
+        The buffer does not mark itself until `rest` is empty.
         """
         self._rest = memoryview(rest)
         self._catching_up = True
@@ -236,13 +239,14 @@ class OutBuffer:
 
     @property
     def rest(self) -> memoryview:
-        """The bytes that the writing task writes next. The task ends when this is empty."""
+        """The next bytes for the writing task, which ends when this is empty."""
         return self._rest
 
     def progress(self, count: int) -> None:
-        """Record that `count` bytes of `rest` were written, and set the next `rest`.
+        """Note that the task has written `count` bytes of `rest`, and set the next `rest`.
 
-        Joins waiting frames in pieces of about 64 KiB: buffers share the frames of a broadcast until they are joined.
+        This joins at most about 64 KiB of frames at a time, because buffers share the frames of a broadcast only until
+        they join them.
         """
         if self._max_bytes >= 0:
             self._room += count
@@ -263,9 +267,9 @@ class OutBuffer:
             self._catching_up = False
 
     def fail(self, error: OSError) -> None:
-        """Drop what waits, refuse what comes, and report `error`.
+        """Drop the waiting frames, refuse all later ones, and report `error`.
 
-        A connection that is finishing gets `finished`; any other gets the error.
+        After `finish`, this calls `finished` instead of reporting the error.
         """
         self._frames.clear()
         self._rest = _NOTHING
@@ -278,9 +282,9 @@ class OutBuffer:
             tell(error)
 
 
-# Sockets written before other tasks run: about three milliseconds, at five microseconds per write.
+# Writes before other tasks run. They take about three milliseconds, at five microseconds for each.
 _TURN = 512
-_NO_WRITER = "the task that wrote for this full socket has ended"
+_NO_WRITER = "the writing task of this full socket has ended"
 
 
 @frozen(kw_only=True)
@@ -289,10 +293,10 @@ class FlusherStatistics:
 
     Attributes:
         marked: buffers that wait for the next turn.
-        turns: turns since the flusher was made.
-        writes: buffers written since the flusher was made.
-        full: how often a socket was full and got a task of its own.
-        catching_up: tasks of that kind that run now.
+        turns: turns of the flusher so far.
+        writes: written buffers so far.
+        full: tasks for full sockets so far.
+        catching_up: tasks for full sockets now.
     """
 
     marked: int
@@ -303,18 +307,17 @@ class FlusherStatistics:
 
 
 class Flusher:
-    """One task that writes the out-buffers of all plain sockets: at most one write for each socket and scheduler turn.
+    """A task that writes the out-buffers of all plain sockets, each at most once in a turn of the scheduler.
 
     A sender appends frames to an out-buffer. The first frame marks the buffer in the flusher. In its next turn the
     flusher joins the frames of each marked buffer and writes them with one non-blocking system call. So many frames for
-    one connection cost one write, and a connection costs no task.
+    one connection cost one write, and a connection needs no task.
 
-    A full socket gets a task of its own until it has caught up; its buffer is not marked meanwhile. The flusher starts
-    this task with `spawn` from its own task, so with `spawn_link` the two are linked.
+    If a socket is full, the flusher starts a task with `spawn`, which writes the rest. Until that task is done, the
+    flusher does not write the buffer. With `spawn_link` the flusher and the task are linked.
 
-    Guarantees: the flusher writes a buffer at most once per turn, however often it is marked. Other tasks run between
-    two turns. An error of one socket reaches the `tell` of its own buffer and nothing else. The marked buffers are kept
-    in this object, so `main` can be run again after it has ended.
+    Other tasks run between two turns. The error of a socket reaches only the `tell` of its buffer. This object keeps
+    the marked buffers, so you can run `main` again after it has ended.
 
         >>> async def example(nursery: trio.Nursery, sock: socket.socket) -> None:
         ...     flusher = Flusher(spawn=nursery.start_soon)
@@ -322,7 +325,7 @@ class Flusher:
         ...     OutBuffer(flusher.mark, tell=print, target=sock).put(b"hello")
 
     Args:
-        spawn: starts the task that writes for a full socket.
+        spawn: a function that starts the task for a full socket.
     """
 
     __slots__ = (
@@ -347,7 +350,7 @@ class Flusher:
         """Write `out` in the next turn. Its `target` must be a non-blocking socket.
 
         Raises:
-            RuntimeError: the caller is not in Trio's thread. Nothing has changed.
+            RuntimeError: the caller is not in Trio's thread. The call had no effect.
         """
         parked = self._parked
         if parked is not None:
@@ -356,7 +359,7 @@ class Flusher:
         self._marked.append(out)
 
     def statistics(self) -> FlusherStatistics:
-        """Return what waits and what was done so far."""
+        """Return the figures so far."""
         return FlusherStatistics(
             marked=len(self._marked),
             turns=self._turns,
@@ -366,13 +369,15 @@ class Flusher:
         )
 
     async def main(self) -> None:
-        """Write, turn by turn, until cancelled.
+        """Write, turn by turn, until cancelled. Exceptions of `spawn` pass through.
 
         Raises:
-            trio.BusyResourceError: `main` runs already. What `spawn` raises passes through too.
+            trio.BusyResourceError: `main` is already running.
         """
         if self._running:
-            raise trio.BusyResourceError("this flusher runs already; run `main` once at a time")
+            raise trio.BusyResourceError(
+                "this flusher is already running; run `main` only once at a time"
+            )
         self._running = True
         marked = self._marked
         try:
@@ -419,7 +424,7 @@ class Flusher:
         try:
             self._spawn(self._catch_up, out)
         except BaseException:
-            # No task will write for this buffer again, so its connection must know.
+            # No task will write this buffer, so its connection must end.
             out.fail(ConnectionAbortedError(_NO_WRITER))
             raise
 
@@ -433,11 +438,11 @@ class Flusher:
                 try:
                     out.progress(sock.send(out.rest))
                 except BlockingIOError:
-                    # Readiness is a hint: the kernel may have used the space for something else.
+                    # The kernel may have used the space for something else.
                     continue
             out.written()
         except trio.ClosedResourceError:
-            # close() was called and has dropped everything.
+            # close() has dropped the frames.
             pass
         except OSError as error:
             out.fail(error)

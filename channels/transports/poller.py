@@ -1,8 +1,8 @@
-"""One task that reads for all plain sockets.
+"""The poller, one task that reads from all plain sockets.
 
-Waiting for a socket in Trio's way costs a system call, a task switch and bookkeeping for each message. The poller
-registers each socket once with an epoll object of its own, level-triggered, and Trio waits for the file descriptor of
-that object: epoll objects nest. A turn then costs two system calls, plus one for each socket with data.
+To wait for a socket, Trio needs a system call, a task switch and bookkeeping for each message. The poller registers
+each socket once with its own epoll object, level-triggered. Trio then waits for that epoll object, which has a file
+descriptor too. So a turn costs two system calls, plus one for each socket with data.
 
     poller = Poller()
     spawn_link(poller.main)
@@ -12,22 +12,22 @@ that object: epoll objects nest. A turn then costs two system calls, plus one fo
 
 The task that runs `main` calls `on_data` with:
 
-- `bytes`: at most 64 KiB, and at most once a turn, so one busy peer cannot hold up the others;
-- `b""`: once, when the peer ends its stream. The poller reads the socket no further;
-- `OSError`: once, when reading fails. The poller reads the socket no further.
+- `bytes`: at most 64 KiB, and at most once a turn, so that a busy peer does not delay the others;
+- `b""`: once, when the peer ends its stream. Then the poller forgets the socket;
+- `OSError`: once, when reading fails. Then the poller forgets the socket.
 
 Exceptions and limits:
 
 - Between `pause` and `resume`, and after `stop`, the poller does not call `on_data`. If the peer of a paused socket
-  leaves, the poller reads the rest of the stream to its end, because the owner must know. It cannot notice this when
-  so much is unread that the peer could not send its end.
+  leaves, the poller reads the stream to its end, because the connection must end. It cannot notice this if unread data
+  kept the peer from sending its end.
 - If there is no memory for a read, the poller skips it and reads all sockets again after a tenth of a second.
-- If `on_data` runs out of memory, the poller gives up that socket with an error and reads on.
-- If `on_data` raises anything else, `main` forgets the socket and ends with that exception. The sockets are kept in
-  this object, so `main` can be run again and the other sockets have lost nothing.
+- If `on_data` raises `MemoryError`, the poller ends that socket with an error and continues with the others.
+- If `on_data` raises anything else, `main` forgets the socket and raises the exception. This object keeps the other
+  sockets, so you can run `main` again without a loss for them.
 
-Only Linux has epoll. On other platforms use a `Pump` (`channels.transports.stream_transport`), which makes the same
-promises with one task for each socket.
+Only Linux has epoll. On other platforms use a `Pump` (`channels.transports.stream_transport`). It behaves the same,
+with one task for each socket.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from channels.transports.contract import OnData
 __all__ = ["OnOutOfMemory", "Poller", "PollerStatistics", "Reading"]
 
 OnOutOfMemory = Callable[[int], object]
-"""Take a number of reads. Must not block; the result is ignored."""
+"""A function that takes the number of failed reads. It must not block."""
 
 _READ_SIZE = 65536
-# Sockets read before other tasks run: about two milliseconds, at five microseconds each. The kernel reports the rest
-# first in the next turn.
+# Sockets to read before other tasks run. This takes about two milliseconds. The kernel reports the rest first in the
+# next turn.
 _TURN = 512
-# Bytes read before other tasks run: copying them takes a millisecond.
+# Bytes to read before other tasks run. Copying them takes a millisecond.
 _TURN_BYTES = 4 * 1024 * 1024
-# Seconds to wait when memory has run out, so that connections can end.
+# Seconds to wait when memory has run out. Ending connections can free some.
 _PAUSE = 0.1
 # The events to ask the kernel for. It always reports broken and fully closed connections. Only Linux has these names.
 _READABLE: int = getattr(select, "EPOLLIN", 0)
@@ -84,10 +84,10 @@ class PollerStatistics:
     """A snapshot of a poller.
 
     Attributes:
-        sockets: registered sockets that have not ended, including paused ones.
-        turns: turns since the poller was made.
-        reads: sockets read since the poller was made.
-        out_of_memory: reads for which there was no memory.
+        sockets: registered sockets, including paused ones.
+        turns: turns of the poller so far.
+        reads: reads so far.
+        out_of_memory: reads that failed because there was no memory.
     """
 
     sockets: int
@@ -104,14 +104,14 @@ class Reading:
     def __init__(self, poller: Poller, sock: socket.socket, on_data: OnData) -> None:
         self.fd = sock.fileno()
         self.ended = False
-        """True once the end of the stream or an error was delivered, or `stop` was called."""
+        """True after the poller has delivered the end or an error, or after `stop`."""
         self._recv = sock.recv
         self._on_data = on_data
         self._poller = poller
         self._paused = False
 
     def pause(self) -> None:
-        """Leave what the peer sends in the kernel, unless the peer leaves. Its sends block after a while."""
+        """Stop reading until `resume`, unless the peer leaves. The sends of the peer block after a while."""
         if not self._paused and not self.ended:
             self._paused = True
             self._poller.change(self, _GONE)
@@ -123,26 +123,26 @@ class Reading:
             self._poller.change(self, _READABLE)
 
     def redirect(self, on_data: OnData) -> None:
-        """Call `on_data` from now on, instead of the callable given to `register`."""
+        """Call `on_data` from now on, instead of the earlier function."""
         if not self.ended:
             self._on_data = on_data
 
     def stop(self) -> None:
-        """Forget the socket. Call this before the socket is closed; may be called twice."""
+        """Forget the socket. Call this before you close the socket. You may call it twice."""
         if not self.ended:
             self.ended = True
             self._on_data = _ignore  # break the reference cycle
             self._poller.forget(self)
 
     def read(self, event: int) -> int:
-        """Read once and deliver the data. The poller calls this when the socket is readable or its peer has left.
+        """Read once and deliver the data. The poller calls this if the socket is readable or its peer has left.
 
         Returns:
             The number of bytes read.
         """
         if self._paused:
             if not event & _GONE:
-                # Another socket of this turn has just led to the pause.
+                # Data of another socket in this turn caused the pause.
                 return 0
             self.resume()
         on_data = self._on_data
@@ -150,11 +150,10 @@ class Reading:
         try:
             data = self._recv(_READ_SIZE)
         except BlockingIOError:
-            # Readiness is a hint: the kernel may have dropped the data, or a new socket may have the number of one that
-            # was just closed.
+            # The kernel may have dropped the data. Or a new socket may have the number of a closed one.
             return 0
         except MemoryError:
-            # Nothing was read or lost; the kernel reports this socket again.
+            # No data is lost. The kernel reports this socket again.
             self._poller.note_out_of_memory()
             return 0
         except OSError as error:
@@ -169,14 +168,14 @@ class Reading:
             self._poller.note_out_of_memory()
             _report_lost_data(on_data)
         except BaseException:
-            # The data is lost, so the rest of this stream is useless.
+            # Broad, because the data is lost after any exception, so the rest of the stream is useless.
             self.stop()
             raise
         return size
 
 
 class Poller:
-    """Read plain sockets, all in one task.
+    """Read all plain sockets in one task.
 
         >>> async def example(nursery: trio.Nursery, sock: socket.socket) -> None:
         ...     poller = Poller()
@@ -184,11 +183,11 @@ class Poller:
         ...     poller.register(sock, print)
 
     Attributes:
-        on_out_of_memory: may be set. Called after a turn in which memory ran out, with the number of reads. Must not
-            block.
+        on_out_of_memory: may be set. The poller calls it after a turn in which memory ran out, with the number of
+            failed reads. It must not block.
 
     Raises:
-        RuntimeError: the platform has no epoll; ask `Poller.is_supported()` first.
+        RuntimeError: the platform has no epoll. Check `Poller.is_supported()` first.
     """
 
     def __init__(self) -> None:
@@ -198,7 +197,7 @@ class Poller:
         self._readings: dict[int, Reading] = {}
         self._running = False
         self._turns = self._reads = self._out_of_memory = 0
-        # Reported sockets that the last turn had no room for. The kernel would not report them first.
+        # Sockets that the last turn was too short for. The kernel would not report these first.
         self._late: list[tuple[int, int]] = []
         self.on_out_of_memory: OnOutOfMemory = _ignore
 
@@ -211,15 +210,15 @@ class Poller:
         """Start to read `sock`.
 
         Args:
-            sock: connected and non-blocking. The caller keeps it and closes it after `stop`.
-            on_data: takes what is read; see the module's description.
+            sock: a connected, non-blocking socket. The caller closes it after `stop`.
+            on_data: the function for the data; see the description of the module.
 
         Raises:
             OSError: the kernel cannot watch the socket.
         """
         reading = Reading(self, sock, on_data)
         self._epoll.register(reading.fd, _READABLE)
-        # A socket closed without stop() leaves its entry here; the kernel may have given its number to this one.
+        # Replaces the entry of a socket that was closed without stop(), because the kernel reuses its number.
         self._readings[reading.fd] = reading
         return reading
 
@@ -243,7 +242,7 @@ class Poller:
                 pass
 
     def statistics(self) -> PollerStatistics:
-        """Return how many sockets are read and what was done so far."""
+        """Return the figures so far."""
         return PollerStatistics(
             sockets=len(self._readings),
             turns=self._turns,
@@ -252,7 +251,7 @@ class Poller:
         )
 
     def note_out_of_memory(self) -> None:
-        """Count a read for which there was no memory. `Reading` calls this."""
+        """Count a read that failed because there was no memory. `Reading` calls this."""
         self._out_of_memory += 1
 
     def close(self) -> None:
@@ -262,13 +261,15 @@ class Poller:
         self._epoll.close()
 
     async def main(self) -> None:
-        """Read, turn by turn, until cancelled. Raises what `on_data` raises.
+        """Read, turn by turn, until cancelled. Exceptions of `on_data` pass through.
 
         Raises:
-            trio.BusyResourceError: `main` runs already.
+            trio.BusyResourceError: `main` is already running.
         """
         if self._running:
-            raise trio.BusyResourceError("this poller runs already; run `main` once at a time")
+            raise trio.BusyResourceError(
+                "this poller is already running; run `main` only once at a time"
+            )
         self._running = True
         fd = self._epoll.fileno()
         try:
@@ -289,7 +290,7 @@ class Poller:
         try:
             self.on_out_of_memory(reads)
         except MemoryError:
-            # The loss is counted; the next turn may have the memory to report it.
+            # The counter has the reads. A later turn may have enough memory for a report.
             pass
 
     def _turn(self) -> None:

@@ -1,7 +1,7 @@
-"""The transport for Trio streams such as TLS and simulated networks: a reading and a writing task for each connection.
+"""The transport for Trio streams, such as TLS and simulated networks.
 
-A stream has no write that does not block, and no file descriptor for the poller. So `Pump` reads and `StreamWriter`
-writes, each in a task; `StreamTransport` joins them and keeps the contract of `channels.transports.contract`.
+A stream has no non-blocking write, and no file descriptor for the poller. So each connection has two tasks: `Pump`
+reads and `StreamWriter` writes. `StreamTransport` combines them into a transport of `channels.transports.contract`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["Pump", "Source", "StreamTransport", "StreamWriter", "socket_source",
 _READ_SIZE = 65536
 
 Source: TypeAlias = Callable[[], Awaitable[bytes]]
-"""Wait for the next bytes of a stream; `b""` is its end.
+"""A function that waits for the next bytes of a stream. `b""` is the end.
 
-Raises `OSError` if the stream broke, and `trio.ClosedResourceError` if this side closed it.
+It raises `OSError` if the stream broke, and `trio.ClosedResourceError` if this side closed it.
 """
 
 
@@ -51,7 +51,7 @@ def socket_source(sock: socket.socket) -> Source:
     """
 
     async def read() -> bytes:
-        # At least one checkpoint for each read, so that a busy peer lets others run.
+        # A checkpoint for each read, so that other tasks run even if data always waits.
         await trio.lowlevel.checkpoint()
         while True:
             try:
@@ -63,19 +63,18 @@ def socket_source(sock: socket.socket) -> Source:
 
 
 class Pump:
-    """Read one stream in a task and deliver what comes.
+    """Read a stream in a task, and deliver the data.
 
         >>> async def example(nursery: trio.Nursery, stream: trio.abc.ReceiveStream) -> None:
         ...     nursery.start_soon(Pump(stream_source(stream), print).main)
 
-    `Pump` makes the same promises as a `Reading` of the poller: bytes, then `b""` or an `OSError` once; nothing between
-    `pause` and `resume` or after `stop`; errors of the stream are delivered, never raised. A peer that leaves during a
-    pause is noticed only if it left less than 64 KiB unread, because reading is the only way to find the end of a
-    stream.
+    A `Pump` behaves like a `Reading` of the poller. It delivers bytes, then `b""` or an `OSError` once. It delivers
+    nothing between `pause` and `resume` or after `stop`. It delivers errors of the stream, and does not raise them. If
+    the peer leaves during a pause, the pump notices only if at most 64 KiB are unread.
 
     Args:
-        source: reads the stream, which the caller closes.
-        on_data: takes what is read, as for a poller.
+        source: the function that reads the stream. The caller closes the stream.
+        on_data: the function for the data, as for a poller.
     """
 
     __slots__ = ("_kept", "_on_data", "_parked", "_paused", "_scope", "_source", "ended")
@@ -88,16 +87,16 @@ class Pump:
         self._scope = trio.CancelScope()
         self._kept: deque[bytes] = deque()  # read during a pause
         self.ended = False
-        """True once the end of the stream or an error was delivered, or `stop` was called."""
+        """True after the pump has delivered the end or an error, or after `stop`."""
 
     def pause(self) -> None:
-        """Deliver nothing until `resume`, unless the peer leaves. Keeps less than 128 KiB meanwhile."""
+        """Deliver nothing until `resume`, unless the peer leaves. The pump keeps less than 128 KiB of data."""
         if not self._paused:
             self._paused = True
             self._parked = trio.Event()
 
     def resume(self) -> None:
-        """Deliver again after `pause`, starting with what was kept."""
+        """Deliver again after `pause`, first the data from the pause."""
         self._paused = False
         while self._kept and not self._paused and not self.ended:
             self._on_data(self._kept.popleft())
@@ -105,17 +104,17 @@ class Pump:
             self._parked.set()
 
     def redirect(self, on_data: OnData) -> None:
-        """Call `on_data` from now on, instead of the callable given to the constructor."""
+        """Call `on_data` from now on, instead of the earlier function."""
         self._on_data = on_data
 
     def stop(self) -> None:
-        """Deliver nothing more, and end `main`. May be called twice, and before `main`."""
+        """Deliver nothing more, and end `main`. You may call it twice, and before `main`."""
         self.ended = True
         self._kept.clear()
         self._scope.cancel()
 
     async def main(self) -> None:
-        """Read until the stream ends, breaks, or `stop` is called."""
+        """Read until the stream ends or breaks, or until `stop`."""
         with self._scope:
             while not self.ended:
                 data = await self._read()
@@ -147,7 +146,7 @@ class Pump:
 
 
 class StreamWriter:
-    """Write the out-buffer of one Trio stream, in a task.
+    """Write the out-buffer of a Trio stream in a task.
 
         >>> async def example(nursery: trio.Nursery, stream: trio.abc.SendStream) -> None:
         ...     writer = StreamWriter(stream)
@@ -155,11 +154,11 @@ class StreamWriter:
         ...     nursery.start_soon(writer.main, out)
         ...     out.put(b"hello")
 
-    The promises are those of the flusher: what waits is joined and written in order; an error reaches the `tell` of the
-    out-buffer and nothing else.
+    A writer behaves like the flusher. It joins waiting frames and writes them in order. An error reaches only the
+    `tell` of the out-buffer.
 
     Args:
-        stream: the stream to write to, which the caller closes.
+        stream: the stream. The caller closes it.
     """
 
     __slots__ = ("_marked", "_scope", "_stream")
@@ -174,11 +173,11 @@ class StreamWriter:
         self._marked.set()
 
     def stop(self) -> None:
-        """End `main`, even during a write. May be called twice, and before `main`."""
+        """End `main`, even during a write. You may call it twice, and before `main`."""
         self._scope.cancel()
 
     async def main(self, out: OutBuffer) -> None:
-        """Write whenever `out` is marked, until `stop` is called."""
+        """Write whenever `out` is marked, until `stop`."""
         with self._scope:
             while True:
                 await self._marked.wait()
@@ -202,7 +201,7 @@ class StreamWriter:
             out.fail(broken)
 
 
-# Seconds for a TLS stream to send its closing alert after everything else is written.
+# Seconds for a TLS stream to send its closing alert.
 _TLS_CLOSE_TIMEOUT = 1.0
 
 
@@ -210,11 +209,11 @@ class StreamTransport:
     """The transport of one Trio stream. Use `Transports.attach`.
 
     Args:
-        stream: owned by this object, which closes it when `main` ends.
+        stream: the stream. This object closes it when `main` ends.
         out: the buffer that marks `writer`.
-        pump: reads `stream` and delivers to `tell`.
-        writer: writes `out`.
-        tell: takes the events of this transport.
+        pump: the pump that reads `stream` and delivers to `tell`.
+        writer: the writer of `out`.
+        tell: the function for the events of this transport.
     """
 
     __slots__ = ("_pump", "_read_ended", "_scope", "_stream", "_tell", "_writer", "_written", "out")
@@ -245,10 +244,10 @@ class StreamTransport:
         self._pump.resume()
 
     def finish(self, frame: bytes = b"") -> None:
-        """Write `frame` as the last one, then end this side of the stream if the stream can.
+        """Write the last frame, then end this side of the stream if the stream can.
 
-        TLS cannot be closed for writing alone, so a TLS stream is finished once the last frame is written, and is not
-        read to its end. Only `tell(Signal.FINISHED)` follows. There is no time limit.
+        TLS cannot end one side alone. So a TLS stream is finished after the last frame, and nobody reads it to its end.
+        Only `tell(Signal.FINISHED)` follows. There is no time limit.
         """
         self._pump.redirect(_drop)
         self._pump.resume()
@@ -281,7 +280,7 @@ class StreamTransport:
         """Report that the tasks of this transport failed, unless `close` ended them."""
         tell, self._tell = self._tell, None
         if tell is not None:
-            tell(ConnectionAbortedError("the tasks of this stream have failed"))
+            tell(ConnectionAbortedError("a task of this stream failed"))
 
     async def _read(self) -> None:
         await self._pump.main()
@@ -294,7 +293,7 @@ class StreamTransport:
                 await self._stream.send_eof()
                 await self._read_ended.wait()
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
-                # The peer is gone; there is nothing to wait for.
+                # The peer is gone, so there is no end to wait for.
                 pass
         tell, self._tell = self._tell, None
         if tell is not None:
@@ -304,8 +303,8 @@ class StreamTransport:
         if not self._written:
             await trio.aclose_forcefully(self._stream)
             return
-        # Shielded, because a TLS stream sends its closing alert here. Without it the peer suspects lost data.
-        # Bounded, because the peer may not read.
+        # Shielded, because a TLS stream sends its closing alert here. Without it, the peer would assume lost data.
+        # The time limit is for a peer that does not read.
         with trio.move_on_after(_TLS_CLOSE_TIMEOUT, shield=True):
             try:
                 await self._stream.aclose()

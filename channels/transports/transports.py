@@ -1,6 +1,6 @@
-"""Make the transport for a connection: plain sockets share a poller and a flusher, streams have tasks of their own.
+"""Transports for connections: plain sockets share a poller and a flusher, and each stream has its own tasks.
 
-An endpoint has one `Transports`. Its two loops must run somewhere:
+An endpoint has one `Transports`, and runs its two loops:
 
     transports = Transports(spawn=spawn_link)
     spawn_link(transports.flusher.main)
@@ -9,7 +9,7 @@ An endpoint has one `Transports`. Its two loops must run somewhere:
     ...
     transport = transports.attach(sock, tell)      # see channels.transports.contract
 
-Both loops keep their state in the object, so a supervisor may restart either.
+The object keeps the state of both loops, so a supervisor may restart either.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ __all__ = ["ByteStream", "SocketTransport", "Transports"]
 
 
 class SocketTransport:
-    """The transport of one plain socket, without a task of its own. Use `Transports.attach`.
+    """The transport of one plain socket. Use `Transports.attach`.
 
     Args:
-        sock: connected and non-blocking; owned and closed by this object.
-        out: written by a flusher, with `sock` as its target.
-        reader: delivers to `tell`.
-        tell: takes the events of this transport.
+        sock: a connected, non-blocking socket. This object closes it.
+        out: the buffer that a flusher writes, with `sock` as its target.
+        reader: the reader that delivers to `tell`.
+        tell: the function for the events of this transport.
     """
 
     __slots__ = ("_half_closed", "_reader", "_socket", "_tell", "out")
@@ -58,7 +58,7 @@ class SocketTransport:
         self._half_closed = False
 
     def pause(self) -> None:
-        """Leave what the peer sends in the kernel until `resume`."""
+        """Stop reading from the peer until `resume`."""
         self._reader.pause()
 
     def resume(self) -> None:
@@ -66,7 +66,7 @@ class SocketTransport:
         self._reader.resume()
 
     def finish(self, frame: bytes = b"") -> None:
-        """Write `frame` as the last one, shut the socket for writing, and read it to its end.
+        """Write the last frame, shut the socket for writing, and read it to its end.
 
         Only `tell(Signal.FINISHED)` follows. There is no time limit.
         """
@@ -83,7 +83,7 @@ class SocketTransport:
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
-            # The peer is gone; the reader finds out too.
+            # The peer is gone. The reader notices that too.
             pass
         self._finish_if_done()
 
@@ -94,7 +94,7 @@ class SocketTransport:
                 tell(Signal.FINISHED)
 
     def close(self) -> None:
-        """Close the socket, after its reader and its buffer."""
+        """Stop the reader and the buffer, and close the socket."""
         self._tell = None
         self._reader.stop()
         self.out.close()
@@ -104,8 +104,8 @@ class SocketTransport:
 ByteStream: TypeAlias = socket.socket | trio.abc.Stream
 """A connected, non-blocking socket, or a Trio stream.
 
-A TLS stream must have completed its handshake (reading its first request does that). A task that waits for a handshake
-of another task would wait forever in Trio if the handshake fails.
+A TLS stream must have completed its handshake, for example by reading the first request. In Trio, a task that waits for
+another task's handshake waits forever if the handshake fails.
 """
 
 
@@ -121,9 +121,9 @@ class Transports:
         ...     transport.out.put(b"hello")
 
     Args:
-        spawn: starts a task. `attach` calls it for a stream, and for a socket without a poller, in the task of the
-            connection. The flusher calls it for a full socket.
-        use_poller: False reads each socket in a task, as on platforms without epoll.
+        spawn: a function that starts a task. `attach` calls it for a stream, and for a socket if there is no poller.
+            The flusher calls it for a full socket.
+        use_poller: False reads each socket in its own task, as on platforms without epoll.
         max_messages: frames that may wait in each out-buffer.
         max_bytes: bytes that may wait in each out-buffer.
 
@@ -151,11 +151,11 @@ class Transports:
         """Start to read `stream`, and return its transport.
 
         Args:
-            stream: a connected, non-blocking socket or a Trio stream; owned by the transport.
-            tell: takes all events; see `channels.transports.contract`.
+            stream: a connected, non-blocking socket or a Trio stream. The transport closes it.
+            tell: the function for all events; see `channels.transports.contract`.
 
         Raises:
-            OSError: the kernel cannot watch the socket. The caller still owns it.
+            OSError: the kernel cannot watch the socket. The caller must close it.
         """
         if isinstance(stream, socket.socket):
             return self._attach_socket(stream, tell)
@@ -188,6 +188,6 @@ class Transports:
         return SocketTransport(sock, out, reader, tell)
 
     def close(self) -> None:
-        """Release the poller's resources, after its loop has ended."""
+        """Release the resources of the poller. Its loop must have ended."""
         if self.poller is not None:
             self.poller.close()

@@ -1,4 +1,4 @@
-"""Decide whether a client may connect, for all transports: origin, version, session, and `connect`."""
+"""The decision to accept a client, on any transport: its origin, version and session, and `connect`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["Connected", "connect", "may_come_from", "unsupported"]
 
 @frozen(kw_only=True)
 class Connected:
-    """A client that may connect."""
+    """An accepted client."""
 
     mount: MountedSocket
     socket: Socket
@@ -46,14 +46,14 @@ class Connected:
 def may_come_from(
     services: Services, mount: MountedSocket, origin: str | None, *, scheme: str, host: str | None
 ) -> bool:
-    """Return True if a request may come from a page of this origin; count and report a refusal.
+    """Return True if pages of an origin may connect. If not, count and report a refusal.
 
     A `check_origin` function that raises, or returns anything but True or False, refuses the client.
     """
     try:
         if origin_allowed(mount.origin, origin, scheme=scheme, host=host):
             return True
-    except Exception as error:  # a bug of the application: refuse the client, log the traceback
+    except Exception as error:  # broad, because a bug of the application must refuse the client
         _failed(services, mount, error, 403, callback="check_origin")
         return False
     _tell(services, mount, SOCKET_ORIGIN_REFUSED, origin=origin)
@@ -61,7 +61,7 @@ def may_come_from(
 
 
 def unsupported(services: Services, mount: MountedSocket, problem: str) -> Refusal:
-    """Refuse a client that uses another protocol; count and report it. `problem` says what it asked for."""
+    """Refuse a client that asks for an unsupported protocol. Count and report it, with `problem` as the reason."""
     _tell(services, mount, SOCKET_UNSUPPORTED, problem=problem)
     return Refusal()
 
@@ -85,13 +85,13 @@ async def connect(
     """Choose the serializer and call the `connect` of the application.
 
     Args:
-        services: of the endpoint.
-        mount: where the client connects.
-        params: of the query and the path.
-        info: of the request. This function adds the session and the fields of the mount.
+        services: the services of the endpoint.
+        mount: the socket for the client.
+        params: the parameters of the query and the path.
+        info: the facts of the request. This function adds the session and the fields of the mount.
         transport: `"websocket"` or `"longpoll"`. Only WebSockets use the `error_handler` of the mount.
-        problem: the reason why the request cannot become a WebSocket, if there is one. A client that the application
-            accepts then gets 400 with it. Phoenix also calls the application first.
+        problem: the problem with the upgrade request, or None. If the application accepts the client, the client gets
+            400 with it. Phoenix also calls the application first.
     """
     serializer = negotiate(params.get("vsn", DEFAULT_VSN), mount.serializers)
     if serializer is None:
@@ -110,7 +110,7 @@ async def connect(
         info = await _complete(services, mount, params, info)
         try:
             socket.__init__()  # type: ignore[misc]
-            # Check the result, because user code may be untyped.
+            # Checked, because user code may have no types.
             answer = await socket.connect(params, info)  # type: ignore[func-returns-value]
             if answer is not None:
                 raise _no_answer(type(socket), answer)
@@ -120,9 +120,9 @@ async def connect(
             _measure(started, socket, info, about, result="error", reason=reason)
             return _refusal(mount, reason, info) if transport == "websocket" else Refusal()
         identity = _identity(socket)
-    except Exception as error:  # a bug of the application: log the traceback
-        # An application that returns something else than None from `connect` means to refuse, so answer 403, as Phoenix
-        # does. Every other error is a bug, so answer 500.
+    except Exception as error:
+        # Broad, because a bug of the application must refuse the client. If `connect` returned anything except None,
+        # the application probably meant to refuse, so answer 403, as Phoenix does. Else answer 500.
         is_answer = isinstance(error, InvalidResult) and error.callback.endswith(".connect")
         refusal = Refusal(403 if is_answer else 500)
         _failed(services, mount, error, refusal.status)
@@ -142,7 +142,7 @@ def _failed(
     *,
     callback: str = "connect",
 ) -> None:
-    """Count and report that the application could not decide about a client."""
+    """Count and report a failed callback of the application."""
     services.count(SOCKET_CONNECT_FAILED)
     current_runtime().telemetry.execute(
         SOCKET_CONNECT_FAILED,
@@ -158,7 +158,7 @@ def _failed(
 
 
 def _no_answer(socket: type[Socket], answer: Any) -> InvalidResult:
-    """Make the error for a `connect` that neither returned None nor raised."""
+    """Return the error for a `connect` that returned anything except None."""
     advice = None
     if not isinstance(answer, BaseException | type) and not inspect.iscoroutine(answer):
         advice = "return None to accept the client, and write `raise ConnectRefused(reason)` to refuse it"
@@ -219,7 +219,7 @@ def _wrong(
     *,
     advice: str | None = None,
 ) -> InvalidResult:
-    """Make the error for a function of a mount that returned an invalid value."""
+    """Return the error for a function of a mount that returned an invalid value."""
     return InvalidResult(
         f"the {option} of {mount.socket.__name__}",
         got,

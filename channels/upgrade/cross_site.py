@@ -1,23 +1,23 @@
-"""Checks against pages of other sites: the `Origin` of a request, and the CSRF token that protects its session.
+"""Checks against pages of other sites: the `Origin` of a request, and the CSRF token of its session.
 
 *pure*. Browsers let any page open a WebSocket to any server, and send the cookies of that server. Only the `Origin`
-header says where the page came from. Clients that are not browsers send no `Origin` and are accepted: they could send
-any value.
+header names the site of the page. The server accepts clients without an `Origin`. These are not browsers, and they
+could send any value.
 
-Rules for `check_origin`, after Phoenix:
+Rules for `check_origin`, as in Phoenix:
 
-- `True` (the default): the host must be that of the request.
+- `True` (the default): the origin and the request have the same host.
 - `False`: any origin is allowed.
-- `"conn"`: scheme, host and port must be those of the request.
+- `"conn"`: the origin and the request have the same scheme, host and port.
 - A list of origins. All parts but the host are optional: `"https://example.org"`, `"//example.org"`,
   `"http://localhost:4000"`, and `"//*.example.org"`, which includes `example.org` itself.
 - A function that takes the parsed origin and returns True or False. Any other result is a mistake and refuses the
   client.
 
-One difference: Phoenix allows every origin where no host is configured. Ashtree compares with the `Host` header.
+One difference: without a configured host, Phoenix allows every origin. Ashtree compares with the `Host` header.
 
-A page of the same site also knows its CSRF token and sends it as the parameter `_csrf_token`; only then does the socket
-get a session. This follows Phoenix.Socket.Transport, and Plug.CSRFProtection for the form of tokens.
+A page of the same site knows its CSRF token, and sends it as the parameter `_csrf_token`. Without the right token, the
+socket gets no session. Source: Phoenix.Socket.Transport, and Plug.CSRFProtection for the format of tokens.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class InvalidOrigin(ChannelsError, ValueError):
     """An origin in `check_origin` is invalid.
 
     Attributes:
-        origin: as declared.
+        origin: the entry.
     """
 
     def __init__(self, origin: object) -> None:
@@ -88,7 +88,7 @@ class _Allowed:
 
 @frozen
 class OriginCheck:
-    """A rule that was parsed once, when the endpoint was mounted. Use `parse_rule`.
+    """A parsed rule for origins. Use `parse_rule`.
 
     Attributes:
         rule: `True`, `False`, `"conn"` or the function.
@@ -100,7 +100,7 @@ class OriginCheck:
 
 
 def parse_rule(rule: OriginRule) -> OriginCheck:
-    """Parse a rule.
+    """Parse a rule for origins.
 
     Raises:
         InvalidOrigin: an entry of a list has no host, or the rule has another type.
@@ -123,7 +123,7 @@ def _parse_entry(entry: str) -> _Allowed:
     if origin is None or not origin.hostname:
         raise InvalidOrigin(entry)
     scheme = origin.scheme or None
-    # A scheme without a port means its default port. An entry without a scheme matches any port.
+    # Without a port, the port is the default of the scheme. Without both, any port matches.
     return _Allowed(scheme, origin.hostname, _port(origin))
 
 
@@ -139,7 +139,7 @@ def origin_allowed(
     Args:
         check: the rule.
         origin: the `Origin` header of the request; None is allowed.
-        scheme: of the request, `http` or `https`.
+        scheme: the scheme of the request, `http` or `https`.
         host: the `Host` header of the request.
 
     Raises:
@@ -151,7 +151,7 @@ def origin_allowed(
     if callable(check.rule):
         return parsed is not None and yes_or_no("check_origin", check.rule, check.rule(parsed))
     if parsed is None or not parsed.hostname:
-        # A page from a file or a sandbox sends "null", which no list can name.
+        # Pages from files and sandboxes send "null", which no rule can allow.
         return False
     if check.entries:
         return any(entry.includes(parsed) for entry in check.entries)
@@ -176,10 +176,10 @@ def _port(origin: SplitResult) -> int | None:
 
 
 SessionHook: TypeAlias = Callable[[dict[str, str]], Any | Awaitable[Any]]
-"""Make a session from cookies: a mapping, or None if there is none. May be async."""
+"""A function that makes a session from cookies. It returns a mapping, or None, and may be async."""
 
 CsrfRule: TypeAlias = bool | Callable[[Any, str], bool]
-"""True if a session needs a CSRF token, False if not, or a function that compares the session with the token."""
+"""True to require a CSRF token, False not to, or a function that compares the session with the token."""
 
 CSRF_KEY = "_csrf_token"
 _TOKEN_SIZE = 24
@@ -187,7 +187,7 @@ _MASKED_SIZE = 56
 
 
 def parse_cookies(headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return the cookies of a request. Of two with one name the first counts, as in Plug.
+    """Return the cookies of a request. If two have the same name, the first counts, as in Plug.
 
     >>> parse_cookies((("cookie", "_key=abc; theme=dark"),))
     {'_key': 'abc', 'theme': 'dark'}
@@ -203,7 +203,7 @@ def parse_cookies(headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
 
 
 def csrf_problem(rule: CsrfRule, session: Any, token: object) -> str | None:
-    """Return why the page that sends `token` may not use `session`, for the log, or None if it may.
+    """Return the reason to withhold `session` from the page that sent `token`, for the log; None to provide it.
 
     The arguments are those of `csrf_matches`.
     """
@@ -215,17 +215,17 @@ def csrf_problem(rule: CsrfRule, session: Any, token: object) -> str | None:
             f'new Socket("/socket", {{params: {{{CSRF_KEY}: token}}}})'
         )
     if rule is True and (not isinstance(session, Mapping) or not session.get(CSRF_KEY)):
-        return f"the session has no {CSRF_KEY!r} to compare the token with; put it there when you render the page"
+        return f"the session has no {CSRF_KEY!r} to compare the token with; store it there when you render the page"
     return f"the parameter {CSRF_KEY!r} is not the token of this session"
 
 
 def csrf_matches(rule: CsrfRule, session: Any, token: object) -> bool:
-    """Return True if the page that sends `token` may use `session`.
+    """Return True if the page that sent `token` may use `session`.
 
     Args:
-        rule: False checks nothing. True compares with `session["_csrf_token"]`, plain or masked as Plug does. A
-            function decides on its own.
-        session: made by the hook from the cookies.
+        rule: False allows any page. True compares with `session["_csrf_token"]`, plain or masked as in Plug. A function
+            decides itself.
+        session: the session.
         token: the parameter `_csrf_token`.
 
     Raises:
@@ -246,7 +246,7 @@ def csrf_matches(rule: CsrfRule, session: Any, token: object) -> bool:
 
 
 def _unmasked(token: str, stored: str) -> bool:
-    """Compare a token of Plug: 24 characters, sent to each page in another masked form of 56."""
+    """Compare a token of Plug, which has 24 characters. Each page gets it in a different masked form of 56."""
     if len(token) != _MASKED_SIZE or len(stored) != _TOKEN_SIZE:
         return False
     try:

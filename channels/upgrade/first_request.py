@@ -1,7 +1,8 @@
-"""Serve the first request of a connection: read its head, decide who serves it, and answer or upgrade it.
+"""The first request of a connection, from its head to its answer, its handover or its upgrade.
 
-The order is that of Phoenix: method, then the application's `connect`, then the validity of the upgrade. So a refused
-request gets 403 even if it does not ask for a WebSocket, and `connect` sees every request for the path of a socket.
+As in Phoenix, the checks run in this order: the method, the application's `connect`, the validity of the upgrade. So
+`connect` sees every GET request for the path of a socket. If it refuses, the client gets 403, even for a request that
+is not an upgrade.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = ["Upgraded", "answer_first_request", "peer_of", "read_head", "send_fin
 
 
 _GRACE = 5.0
-# For a client that comes while the endpoint drains: seconds for its head, and until it has read its answer.
+# Seconds for clients that connect while the endpoint drains: for the head, and until they have read the answer.
 _LATE_HEAD = 1.0
 _LATE = 3.0
 _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
@@ -39,12 +40,12 @@ _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
 
 @frozen(kw_only=True)
 class Upgraded:
-    """A request that has become a WebSocket.
+    """A request that becomes a WebSocket.
 
     Attributes:
         connected: the client and its socket.
-        answer: bytes to write before any frame; empty if the answer was sent.
-        rest: the bytes behind the head: the first data of the WebSocket.
+        answer: the bytes to write before any frame; empty if the ASGI server has sent them.
+        rest: the bytes after the head, which are the first data of the WebSocket.
         deflate: the negotiated compression, if any.
     """
 
@@ -55,22 +56,21 @@ class Upgraded:
 
 
 async def answer_first_request(services: Services, stream: ByteStream) -> Upgraded | None:
-    """Read the first request and serve it; return None if the connection has ended, or the WebSocket it became.
+    """Read the first request and serve it. Return the upgrade, or None if the connection has ended.
 
     A client that does not send its head within `services.head_timeout` seconds gets 408. If the endpoint starts to
-    drain before that, a client that has sent a part of its head gets 503; one that has sent nothing gets no answer. A
-    client that comes later has one second for its head. This function closes a stream that has ended; the caller closes
-    a socket.
+    drain before that, the client gets 503 if it has sent a part of its head, else no answer. A client that connects
+    later has one second for its head. If this returns None, it has closed a stream, but not a socket.
     """
     upgraded = None
     try:
-        # Shielded for clients that come while the endpoint drains: they get a 503, although nothing waits for them. The
-        # supervisor that stops this process meanwhile allows for this time.
+        # Shielded for clients that connect while the endpoint drains, so that they get 503. The endpoint's supervisor
+        # gives this process more time than `_LATE`.
         late = services.admission.draining and not isinstance(stream, AsgiStream)
         with trio.move_on_after(_LATE if late else math.inf, shield=late):
             upgraded = await _answer(services, stream)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
-        # The ASGI server ended this WebSocket before it was answered.
+        # The ASGI server ended this WebSocket before the answer.
         pass
     finally:
         if upgraded is None and not isinstance(stream, socket.socket):
@@ -90,7 +90,7 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
             else services.head_timeout
         )
         with trio.move_on_after(seconds) as limit:
-            with services.admission.reading_head(limit):
+            with services.admission.ending_at_drain(limit):
                 head = await read_head(stream, parser)
         if limit.cancelled_caught:
             if services.admission.draining:
@@ -126,9 +126,9 @@ async def _upgrade(
     head: Head,
     stream: ByteStream,
 ) -> Refusal | Upgraded:
-    """Decide about a request for the path of a socket: a WebSocket, or the answer that refuses it."""
+    """Return the upgrade of a request for the path of a socket, or its refusal."""
     headers = head.headers
-    # An ASGI server has checked the request, which may be HTTP/2, where other rules apply.
+    # An ASGI server has checked the request already. It may be HTTP/2, which has other rules.
     is_checked = isinstance(stream, AsgiStream)
     if not is_checked and handshake.method_problem(head) is not None:
         return Refusal(400)
@@ -146,7 +146,7 @@ async def _upgrade(
     )
     if agreed is None:
         spoken = ", ".join(mount.subprotocols or ()) or "none"
-        # Do not report its offer, which may contain its token.
+        # Without the offer of the client, which may contain a token.
         return unsupported(
             services,
             mount,
@@ -160,7 +160,7 @@ async def _upgrade(
         headers=tuple(headers),
         auth_token=agreed.token,
     )
-    # Computed before `connect`, so that the log is right; answered after it.
+    # Before `connect`, because `connect` reports the problem. The client gets it after `connect`.
     problem, deflate = (None, None) if is_checked else _upgrade_problem(head, mount)
     await services.budget.take(cost_of_query(head.query))
     connected = await connect(services, mount, params, info, transport="websocket", problem=problem)
@@ -176,7 +176,7 @@ async def _upgrade(
 
 
 def _upgrade_problem(head: Head, mount: MountedSocket) -> tuple[str | None, Deflate | None]:
-    """Return the reason why a request cannot become a WebSocket, or the compression it may use."""
+    """Return the problem of an upgrade request, if any, and else its compression, if any."""
     problem = handshake.upgrade_problem(head)
     if problem is not None or not mount.compress:
         return problem, None
@@ -193,7 +193,7 @@ def _scheme(stream: ByteStream) -> str:
 
 
 async def _answer_and_close(stream: ByteStream, refusal: Refusal) -> None:
-    """Answer a connection that has no transport yet, and wait until the peer has read the answer."""
+    """Answer a connection without a transport, and wait until the peer has read the answer."""
     body = refusal.body.encode()
     if isinstance(stream, AsgiStream):
         with trio.move_on_after(5):
@@ -205,7 +205,7 @@ async def _answer_and_close(stream: ByteStream, refusal: Refusal) -> None:
 
 
 def peer_of(stream: ByteStream) -> PeerData | None:
-    """Return the address of the peer; None where the network has no addresses, or the peer has left.
+    """Return the address of the peer. Return None if the network has no addresses, or if the peer has left.
 
     >>> one, other = trio.testing.memory_stream_pair()
     >>> peer_of(one) is None
@@ -219,7 +219,7 @@ def peer_of(stream: ByteStream) -> PeerData | None:
         try:
             certificate = stream.getpeercert(binary_form=True)
         except (trio.NeedHandshakeError, ssl.SSLError, ValueError):
-            # Without a handshake there is no certificate.
+            # Without a TLS handshake there is no certificate.
             certificate = None
         below = stream.transport_stream
     if not isinstance(below, socket.socket):
@@ -234,22 +234,22 @@ def peer_of(stream: ByteStream) -> PeerData | None:
 
 
 async def read_head(stream: ByteStream, parser: HeadParser | None = None) -> ParsedHead | None:
-    """Read from `stream` until a head is complete, or is certainly invalid.
+    """Read from `stream` until a head is complete or invalid.
 
     >>> async def example(sock: socket.socket) -> None:
     ...     with trio.fail_after(10):
     ...         print(await read_head(sock))
 
-    There is no time limit: use `trio.move_on_after`. The bytes read are in `Head.received`; in every other case, a
-    cancellation included, they are lost.
+    There is no time limit. Use `trio.move_on_after`. `Head.received` contains the bytes. Without a `Head`, also after a
+    cancellation, they are lost.
 
     Args:
         stream: a connected, non-blocking socket or a Trio stream. No other task may read from it.
-        parser: takes the bytes; None makes a new one. After a cancellation `parser.begun` says whether the peer has
-            sent a part of its head.
+        parser: the parser for the bytes; None makes a new one. After a cancellation, `parser.begun` is True if the peer
+            has sent a part of its head.
 
     Returns:
-        The head or what is wrong with it, or None if the peer closed or broke the connection first.
+        The head, or a `BadRequest`. None if the connection ended first.
     """
     parser = HeadParser() if parser is None else parser
     read = socket_source(stream) if isinstance(stream, socket.socket) else stream_source(stream)
@@ -272,11 +272,11 @@ async def send_final_answer(stream: ByteStream, data: bytes) -> None:
         ...     await send_final_answer(sock, b"HTTP/1.1 400 Bad Request\r\n\r\n")
         ...     sock.close()
 
-    This takes five seconds at most, and no file: refused clients must cost no more files than they have connections. It
-    raises nothing if the peer has left.
+    This takes five seconds at most. It does not raise if the peer has left. It opens no file, so that refused clients
+    cannot use up the files of the process.
 
     Args:
-        stream: a connected, non-blocking socket, which the caller closes, or a Trio stream, which this function closes.
+        stream: a connected, non-blocking socket or a Trio stream. This function closes a stream, but not a socket.
         data: the bytes to write.
     """
     try:
@@ -301,7 +301,7 @@ async def _send_on_socket(sock: socket.socket, data: bytes) -> None:
         except BlockingIOError:
             await trio.lowlevel.wait_writable(sock.fileno())
     sock.shutdown(socket.SHUT_WR)
-    # Closing with unread bytes would reset the connection, and the peer might lose the answer.
+    # Closing a socket with unread bytes would reset the connection, and the peer could lose the answer.
     read = socket_source(sock)
     while await read():
         pass

@@ -1,12 +1,12 @@
-"""The WebSocket handshake: which requests become a WebSocket, with which subprotocol, and the answers.
+"""The WebSocket handshake: checks of the request, the subprotocol, and the responses.
 
 *pure*. The steps and their order are those of Phoenix:
 
-1. `method_problem(head)`: any method but GET gets 400 with an empty body.
+1. `method_problem(head)`: any method except GET gets 400 with an empty body.
 2. `agree(...)` chooses the subprotocol and finds the token of phoenix.js.
-3. The application's `connect` runs. A refused client gets 403 with an empty body, even if it did not ask for a
-WebSocket. 4. `upgrade_problem(head)`: an invalid upgrade gets 400, with the reason as text and the supported version.
-5. `accept(head)` is the answer that makes it a WebSocket. The bytes behind the head (`head.rest`) are its first frames.
+3. The application's `connect` runs. A refused client gets 403, even for a request that is not an upgrade.
+4. `upgrade_problem(head)`: an invalid upgrade gets 400, with the reason as text and the supported version.
+5. `accept(head)` is the response that opens the WebSocket. The bytes after the head (`head.rest`) are its first frames.
 
 Source: RFC 6455, section 4.2; Phoenix 1.8.12 for the order and the status codes.
 """
@@ -26,27 +26,27 @@ from channels.upgrade.request import Head
 __all__ = ["VERSION", "Agreed", "accept", "agree", "method_problem", "response", "upgrade_problem"]
 
 VERSION = "13"
-"""The version of WebSockets, for the header that names it."""
+"""The version of the WebSocket protocol, for `Sec-WebSocket-Version`."""
 
 
 def method_problem(head: Head) -> str | None:
-    """Return the problem with the method of a request for a WebSocket, or None."""
+    """Return the problem with the method of an upgrade request, or None."""
     if head.method != "GET":
-        return f"a WebSocket is opened with GET, not with {head.method}"
+        return f"the method of an upgrade must be GET, got {head.method}"
     return None
 
 
 def upgrade_problem(head: Head) -> str | None:
-    """Return why a GET request cannot become a WebSocket, in one sentence, or None if it can."""
+    """Return the problem with a GET request for an upgrade, in one sentence, or None."""
     headers = head.headers
     if head.version != "1.1":
-        return f"a WebSocket is opened with HTTP/1.1, not with HTTP/{head.version}"
+        return f"the version of an upgrade must be HTTP/1.1, got HTTP/{head.version}"
     for name, token in (("connection", "upgrade"), ("upgrade", "websocket")):
         tokens = headers.tokens(name)
         if token not in tokens:
             return f"'{name}' header must contain '{token}', got {tokens}"
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-        return "a request that opens a WebSocket has no body"
+        return "an upgrade must not have a body"
     version = headers.get("sec-websocket-version")
     if version != VERSION:
         return f"'sec-websocket-version' header must be '{VERSION}', got {version!r}"
@@ -63,11 +63,11 @@ def _is_key(key: str | None) -> bool:
 
 
 def accept(head: Head, *, subprotocol: str | None = None, extensions: str | None = None) -> bytes:
-    """Build the answer that turns the connection into a WebSocket.
+    """Build the response that opens the WebSocket.
 
     Args:
-        head: one for which `upgrade_problem` is None.
-        subprotocol: the one that was chosen, or None.
+        head: a head without an `upgrade_problem`.
+        subprotocol: the chosen subprotocol, or None.
         extensions: the negotiated extensions as a header value, or None.
 
     Returns:
@@ -87,16 +87,16 @@ def accept(head: Head, *, subprotocol: str | None = None, extensions: str | None
 
 
 def response(status: int, body: bytes = b"", *, headers: Iterable[tuple[str, str]] = ()) -> bytes:
-    """Build a whole HTTP answer, after which the connection is closed.
+    """Build an HTTP response after which the server closes the connection.
 
         >>> response(403).splitlines()[0]
         b'HTTP/1.1 403 Forbidden'
 
-    There is no `Date`, because this module has no clock, and these answers are never cached.
+    The response has no `Date`, because this module has no clock. Nothing caches these responses.
 
     Args:
         status: an HTTP status of 400 or more.
-        body: text in UTF-8; empty for answers that Phoenix gives without a body.
+        body: text in UTF-8. It may be empty.
         headers: more headers.
     """
     headers = list(headers)
@@ -119,7 +119,7 @@ class Agreed:
     """The result of `agree`.
 
     Attributes:
-        name: the subprotocol to answer, or None.
+        name: the chosen subprotocol, or None.
         token: the `authToken` of phoenix.js, or None.
     """
 
@@ -130,20 +130,20 @@ class Agreed:
 def agree(
     offered: str | None, configured: Sequence[str] | None, *, auth_token: bool
 ) -> Agreed | None:
-    """Choose among the subprotocols that a client offers; None refuses the client.
+    """Choose a subprotocol from the offer of a client. Return None to refuse the client.
 
         >>> agree("phoenix, base64url.bearer.phx.c2VjcmV0", None, auth_token=True).name
         'phoenix'
         >>> agree("soap", ["chat.v2", "chat.v1"], auth_token=False) is None
         True
 
-    A browser page can set one header of a WebSocket request: `Sec-WebSocket-Protocol`. So phoenix.js sends its
-    `authToken` there in base64: `phoenix, base64url.bearer.phx.c2VjcmV0`. The answer is `phoenix`, never the token. If
-    the token is not valid base64, Ashtree refuses the client. Phoenix answers HTTP 500.
+    `Sec-WebSocket-Protocol` is the only header of an upgrade that a browser page can set. So phoenix.js sends its
+    `authToken` there in base64: `phoenix, base64url.bearer.phx.c2VjcmV0`. The server chooses `phoenix`, never the
+    token. If the token is not valid base64, Ashtree refuses the client. Phoenix answers HTTP 500.
 
     Args:
-        offered: the header `Sec-WebSocket-Protocol`, or None if it was not sent, which is allowed.
-        configured: the supported subprotocols in order of preference; None ignores the offer and answers nothing.
+        offered: the header `Sec-WebSocket-Protocol`, or None. None is allowed.
+        configured: the supported subprotocols in order of preference. None ignores the offer and chooses none.
         auth_token: True to look for a token.
     """
     names = (

@@ -1,7 +1,7 @@
-"""The head of an HTTP request, without I/O: bytes in, a `Head` or a refusal out.
+"""A parser for the head of an HTTP request.
 
-*pure*. An endpoint reads the head of a connection's first request to decide who serves it: its own WebSocket transport,
-or the HTTP server, which then gets all bytes that were read.
+*pure*. An endpoint reads the head of a connection's first request. Then either its WebSocket transport serves the
+connection, or the HTTP server, which gets all bytes again.
 
     parser = HeadParser()
     while (result := parser.feed(await more_bytes())) is None:
@@ -10,10 +10,9 @@ or the HTTP server, which then gets all bytes that were read.
         case BadRequest(): ...      # answer with result.status, then close
         case Head(): ...            # result.path, result.headers; result.rest came after the head
 
-The parser is strict where lenient parsers allow request smuggling: a line ends with CR LF, a header is on one line, a
-name is followed by its colon, there are no control characters, `Host` appears once, and a body has one length. It
-decodes
-nothing: `%2F` in a path stays `%2F`.
+The parser is strict, because lenient parsers allow request smuggling. A line must end with CR LF. A header must be on
+one line, with the colon right after its name, and without control characters. `Host` must appear once, and a body must
+have one length. The parser decodes nothing: `%2F` in a path stays `%2F`.
 
 Source: RFC 9112, sections 2 to 6; RFC 9110, section 5.
 """
@@ -37,16 +36,16 @@ __all__ = [
 ]
 
 DEFAULT_MAX_HEAD_SIZE = 16 * 1024
-"""Bytes of a head: the limit of the HTTP server behind, and twice what most clients send."""
+"""The maximum bytes of a head. Hypercorn has the same limit, and most clients send half as much."""
 
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-# Possessive quantifiers: a head that does not match fails after one pass.
+# Possessive quantifiers, so that a head that does not match fails after one pass.
 _HEADERS = re.compile(rf"(?:{_NAME}++:[\t -~\x80-\xff]*+\r\n)*+".encode("latin-1"))
 _REQUEST_LINE = re.compile(rf"({_NAME}++) ([!-~]++) HTTP/([0-9])\.([0-9])")
 _START = re.compile(rf"{_NAME}|\r".encode())
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _ABSOLUTE = re.compile(r"(?i:https?)://([^/?#@]+)([^#]*)")
-# Headers with one value. A second one is a mistake or an attack, and it is unclear which one counts.
+# Headers with one value. A second value is a mistake or an attack, because parsers differ in which one they use.
 _SINGLE = frozenset(
     (
         "authorization",
@@ -60,14 +59,14 @@ _SINGLE = frozenset(
 
 
 class Headers:
-    """The headers of one request: names in any case, values as text.
+    """The headers of a request. Look-ups ignore the case of names.
 
         >>> headers = Headers([("host", "example.org"), ("accept", "a"), ("accept", "b")])
         >>> headers["Host"], headers.get("ACCEPT"), headers.get("cookie")
         ('example.org', 'a, b', None)
 
-    A header that was sent several times reads as its values joined by commas (RFC 9110, section 5.3). Iteration yields
-    pairs of lower-case name and value in the order of the request. Bytes beyond ASCII are read as ISO 8859-1.
+    If a header appears several times, its value is all values joined by commas (RFC 9110, section 5.3). Iteration
+    yields pairs of lower-case name and value in the order of the request. Bytes beyond ASCII decode as ISO 8859-1.
     """
 
     __slots__ = ("_items",)
@@ -76,7 +75,7 @@ class Headers:
         self._items = items
 
     def get(self, name: str, default: str | None = None) -> str | None:
-        """Return the value of a header, or `default` if it was not sent."""
+        """Return the value of a header, or `default` if the request does not have it."""
         name = name.lower()
         values = [value for each, value in self._items if each == name]
         return ", ".join(values) if values else default
@@ -103,7 +102,7 @@ class Headers:
         return len(self._items)
 
     def __repr__(self) -> str:
-        # This ends up in logs, and values may be cookies and tokens.
+        # Without values, which may be cookies and tokens, because this may appear in logs.
         return f"<Headers {', '.join(name for name, _ in self._items)}>"
 
 
@@ -112,14 +111,14 @@ class Head:
     """The head of one request.
 
     Attributes:
-        method: as sent, `"GET"`.
-        target: as sent, `"/socket/websocket?vsn=2.0.0"`.
-        path: the first part of the target, not decoded. For an absolute target (`http://host/path`) the part after the
-            host. `"*"` and `host:port` count as a path.
+        method: the method, such as `"GET"`.
+        target: the target, such as `"/socket/websocket?vsn=2.0.0"`.
+        path: the path of the target, not decoded. For a whole URL, the part after the host. `"*"` and `host:port` count
+            as a path.
         query: the part after the `?`, not decoded.
         version: `"1.1"`; `"2.0"` for a client that starts with HTTP/2.
-        headers: see `Headers`. For an absolute target, `host` is the one in the target.
-        received: all bytes that were read, head and rest, for another parser.
+        headers: the headers. If the target is a whole URL, `host` is the host of that URL.
+        received: all bytes so far, head and rest, for another parser.
         rest: the bytes after the head.
     """
 
@@ -135,11 +134,11 @@ class Head:
 
 @frozen(kw_only=True)
 class BadRequest:
-    """A head that the server does not accept.
+    """The refusal of a head.
 
     Attributes:
-        status: the HTTP status to answer: 400, 414, 431 or 505.
-        problem: what is wrong, for the body of the answer and for the log.
+        status: the HTTP status of the response: 400, 414, 431 or 505.
+        problem: the problem, for the body of the response and for the log.
     """
 
     status: int
@@ -159,7 +158,7 @@ class HeadParser:
         >>> head.path, head.query, head.headers["host"]
         ('/socket', 'vsn=2.0.0', 'localhost')
 
-    Never raises, whatever a client sends. There is no time limit.
+    The parser never raises. It has no time limit.
 
     Args:
         max_size: bytes of a head, including the blank line.
@@ -178,12 +177,12 @@ class HeadParser:
         return bool(self._buffer)
 
     def feed(self, data: bytes) -> ParsedHead | None:
-        """Take what has arrived; return None while the head is incomplete.
+        """Parse more bytes. Return None while the head is incomplete.
 
-        Do not call it again after another result.
+        Do not call this again after another result.
         """
         data = self._buffer + data if self._buffer else data
-        # Some clients send an empty line after the body of an earlier request: RFC 9112, 2.2.
+        # Some clients send an empty line after the body of an earlier request (RFC 9112, section 2.2).
         start = 2 if data.startswith(b"\r\n") else 0
         end = data.find(b"\r\n\r\n", max(start, self._searched))
         if end < 0:
@@ -199,7 +198,7 @@ class HeadParser:
         if len(data) >= self._max_size:
             return self._too_large(data)
         if len(data) > start and not _START.match(data, start):
-            # The beginning of TLS, for example: do not wait for the rest.
+            # Without waiting for more, because this may be the beginning of TLS.
             return BadRequest(status=400, problem="this is not an HTTP request")
         # Not from the beginning: a head may come byte by byte.
         if _BARE_LF.search(data, read):
@@ -215,7 +214,7 @@ class HeadParser:
 
 
 def split_absolute(target: str) -> tuple[str, str] | None:
-    """Split a request target in absolute form into its host and the rest; return None for another form.
+    """Split a request target that is a whole URL into its host and the rest. Return None for another form.
 
     >>> split_absolute("http://example.org:4000/socket?vsn=2.0.0")
     ('example.org:4000', '/socket?vsn=2.0.0')
@@ -250,7 +249,7 @@ def _parse(received: bytes, end: int) -> ParsedHead:
             seen.add(name)
         headers.append((name, value.strip(" \t")))
     if {"content-length", "transfer-encoding"} <= seen:
-        # The two may disagree about the end of the body: RFC 9112, 6.1 and 6.3.
+        # The two may disagree about the end of the body (RFC 9112, sections 6.1 and 6.3).
         return BadRequest(
             status=400,
             problem="the headers 'content-length' and 'transfer-encoding' are both present; send one",

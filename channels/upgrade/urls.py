@@ -1,13 +1,14 @@
-"""The URLs of requests: paths that sockets are mounted at, and query strings.
+"""The URLs of requests: paths of mounted sockets, and query strings.
 
-*pure*. A path segment that begins with a colon is a variable: `/socket/:tenant/websocket` matches any one segment
-there. Its value becomes a parameter of the socket's `connect`. The table looks up paths without variables first, the
-others in the order of their declaration. Empty segments do not count: `/socket//websocket/` is `/socket/websocket`.
-phoenix.js asks for the former when it is given `"/socket/"`. After Phoenix.Endpoint's `socket`, and Plug's `path_info`.
+*pure*. A path segment that begins with a colon is a variable, such as `:tenant` in `/socket/:tenant/websocket`. It
+matches any one segment, which becomes a parameter of the socket's `connect`. The table first looks for a path without
+variables, then for the others in the order of their declaration. Empty segments do not count: `/socket//websocket/` is
+`/socket/websocket`. phoenix.js sends such a path for `"/socket/"`. Source: `socket` of Phoenix.Endpoint, and
+`path_info` of Plug.
 
 Query strings become parameters, nested as in Phoenix: `a=1` is `{"a": "1"}`, `a[]=1&a[]=2` is `{"a": ["1", "2"]}`, and
-`a[b]=1` is `{"a": {"b": "1"}}`. Of two values for one name the last counts. After Plug.Conn.Query, without lists of
-maps: `a[][b]=1` is a map with an empty name.
+`a[b]=1` is `{"a": {"b": "1"}}`. If a name has two values, the last counts. Source: Plug.Conn.Query. Lists of maps are
+not supported: `a[][b]=1` is a map with an empty name.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _VARIABLE = re.compile(r":[A-Za-z_][A-Za-z0-9_]*")
 
 
 class InvalidPath(ChannelsError, ValueError):
-    """A mount path is invalid, or another socket is mounted there.
+    """A mount path is invalid, or another socket has the same path.
 
     Attributes:
-        path: as declared.
+        path: the path.
     """
 
     def __init__(self, message: str, *, path: object) -> None:
@@ -39,7 +40,7 @@ class InvalidPath(ChannelsError, ValueError):
 
 
 def join_paths(mount: str, suffix: str) -> str:
-    """Append the path of a transport to that of its mount.
+    """Append the path of a transport to the path of a mount.
 
     >>> join_paths("/socket/", "/websocket")
     '/socket/websocket'
@@ -48,7 +49,7 @@ def join_paths(mount: str, suffix: str) -> str:
 
 
 class PathTable(Generic[T]):
-    """A table of the values mounted at each path.
+    """A table of mounted values by path.
 
     >>> table = PathTable()
     >>> table.add("/socket/:tenant/websocket", "a socket")
@@ -66,7 +67,8 @@ class PathTable(Generic[T]):
         """Mount a value.
 
         Raises:
-            InvalidPath: another value has a path of the same shape, or a variable is malformed or repeated.
+            InvalidPath: another value has a path that matches the same requests, or a variable is malformed or
+            repeated.
         """
         segments = _segments(path)
         plain = _joined(segments)
@@ -74,14 +76,14 @@ class PathTable(Generic[T]):
         for name in names:
             if not _VARIABLE.fullmatch(name) or names.count(name) > 1:
                 raise InvalidPath(
-                    f"the path {path!r} has the segment {name!r}; a variable is a whole segment: a colon and a name "
-                    "that is used once, as in '/socket/:tenant'",
+                    f"the path {path!r} has the segment {name!r}; write a variable as a whole segment, with a colon "
+                    "and a unique name, as in '/socket/:tenant'",
                     path=path,
                 )
         shape = _shape(segments)
         if plain in self._plain or any(_shape(taken) == shape for taken, _ in self._patterns):
             raise InvalidPath(
-                f"two sockets are mounted at {path!r}; give each a path of its own", path=path
+                f"two sockets are mounted at {path!r}; write different paths", path=path
             )
         if names:
             self._patterns.append((segments, value))
@@ -91,10 +93,10 @@ class PathTable(Generic[T]):
     def match(self, path: str) -> tuple[T, dict[str, str]] | None:
         """Return the value mounted at the path of a request, and the values of the path's variables.
 
-        A variable whose name begins with `_` matches a segment but is not reported.
+        The result leaves out variables whose name begins with `_`.
 
         Args:
-            path: as it was sent, percent signs included. Only the values of variables are decoded.
+            path: the path of the request, still percent-encoded. This decodes only the values of variables.
         """
         value = self._plain.get(path)
         if value is not None:
@@ -113,7 +115,7 @@ class PathTable(Generic[T]):
         return None
 
     def values(self) -> Iterator[T]:
-        """Yield all mounted values, those of paths without variables first."""
+        """Yield all mounted values, first those of paths without variables."""
         yield from self._plain.values()
         for _, value in self._patterns:
             yield value
@@ -148,19 +150,19 @@ def _shape(segments: tuple[str, ...]) -> tuple[str, ...]:
 
 
 _KEY = re.compile(r"([^\[\]]*)((?:\[[^\[\]]*\])*)")
-# No client library makes a query that nests deeper or has more fields.
+# No client library sends a query with deeper nesting or more fields.
 _MAX_DEPTH = 32
 _MAX_FIELDS = 1000
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class InvalidQuery(ChannelsError, ValueError):
-    """A client sent a query string that cannot be decoded.
+    """A client sent a malformed query string.
 
-    The error does not keep the query, because tokens travel in it.
+    The error does not contain the query, which may contain tokens.
 
     Attributes:
-        problem: what is wrong with it.
+        problem: the mistake.
     """
 
     def __init__(self, problem: str) -> None:
@@ -174,14 +176,14 @@ def parse_query(query: str) -> dict[str, Any]:
         >>> parse_query("vsn=2.0.0&user[name]=ann&tags[]=a&tags[]=b")
         {'vsn': '2.0.0', 'user': {'name': 'ann'}, 'tags': ['a', 'b']}
 
-    Fields beyond the first thousand, and names nested more than 32 deep, are ignored.
+    This ignores fields after the first thousand, and names with more than 32 levels.
 
     Raises:
-        InvalidQuery: a percent sign without two hexadecimal digits behind it, or bytes that are not UTF-8.
+        InvalidQuery: a percent sign has no two hexadecimal digits after it, or bytes are not UTF-8.
     """
     if _BAD_PERCENT.search(query):
         raise InvalidQuery(
-            "the query has a percent sign without two hexadecimal digits behind it; write %25 for a percent sign"
+            "the query has a percent sign without two hexadecimal digits after it; write %25 for a percent sign"
         )
     if query.count("&") >= _MAX_FIELDS:
         query = "&".join(query.split("&", _MAX_FIELDS)[:_MAX_FIELDS])
@@ -190,7 +192,7 @@ def parse_query(query: str) -> dict[str, Any]:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
         raise InvalidQuery(
-            "the query is not UTF-8 when its percent signs are decoded; encode it as UTF-8"
+            "the query contains percent-encoded bytes that are not UTF-8; encode text as UTF-8"
         ) from None
     for key, value in pairs:
         match = _KEY.fullmatch(key)

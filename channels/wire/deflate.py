@@ -1,8 +1,8 @@
-"""Compressed messages: the negotiation of the extension, and the inflation of what a client sends.
+"""Compressed messages: the negotiation of the extension, and the inflation of messages from clients.
 
-*pure*. The server always negotiates `server_no_context_takeover`: it compresses each message on its own, so one
-compressed frame serves all clients with the same window, and no connection keeps a compressor. This costs some
-compression: similar messages are not compressed against each other. `channels.wire.websocket` builds these frames.
+*pure*. The server always negotiates `server_no_context_takeover`. It compresses each message separately, so all clients
+with the same window share one compressed frame, and no connection keeps a compressor. In return, similar messages do
+not compress each other. `channels.wire.websocket` builds these frames.
 
 Source: RFC 7692.
 """
@@ -26,7 +26,7 @@ _FACTORY = ServerPerMessageDeflateFactory(server_no_context_takeover=True)
 
 
 class InvalidOffer(ValueError):
-    """The header `Sec-WebSocket-Extensions` is malformed. The client is at fault; the text says where."""
+    """A client sent a malformed header `Sec-WebSocket-Extensions`."""
 
 
 @frozen(kw_only=True)
@@ -35,8 +35,8 @@ class Deflate:
 
     Attributes:
         answer: the value of the header `Sec-WebSocket-Extensions`.
-        extension: inflates what one client sends. It may keep earlier messages, so it belongs to one connection.
-        window_bits: of what the server sends, 9 to 15.
+        extension: the decompression for one connection. It may keep earlier messages.
+        window_bits: the window of the messages from the server, 9 to 15.
     """
 
     answer: str
@@ -45,16 +45,16 @@ class Deflate:
 
 
 def agree_on_deflate(offered: str | None) -> Deflate | None:
-    """Accept the first offer of a client that the server supports; return None if there is none.
+    """Accept the first supported offer of a client. Return None if there is none.
 
         >>> agree_on_deflate("permessage-deflate; client_max_window_bits").answer
         'permessage-deflate; server_no_context_takeover'
 
-    The server grants what the client asks of it: no memory of earlier messages, always, and a window of 9 bits or more.
-    It accepts what the client offers for its own side.
+    The server agrees to a smaller window of 9 bits or more. It never uses earlier messages for compression. It accepts
+    the parameters that the client offers for its own side.
 
     Args:
-        offered: the header `Sec-WebSocket-Extensions`, or None if it was not sent.
+        offered: the header `Sec-WebSocket-Extensions`, or None.
 
     Raises:
         InvalidOffer: the header is malformed.
@@ -81,9 +81,9 @@ def agree_on_deflate(offered: str | None) -> Deflate | None:
 
 
 INFLATED_PIECE = 16 * 1024
-"""The most bytes that one call of `inflate` returns."""
+"""The maximum bytes that a call of `inflate` returns."""
 
-# Input for one call of zlib, which returns a copy of what it has not used.
+# The input of one call of zlib. It is short, because zlib copies the rest that it has not used.
 _INPUT = 4 * 1024
 _TAIL = b"\x00\x00\xff\xff"
 
@@ -95,8 +95,8 @@ class Inflater:
         while inflater.is_busy:
             message += inflater.inflate()       # some bytes, perhaps none
 
-    A kilobyte can inflate to a megabyte, and ten megabytes take a tenth of a second. So `inflate` returns after a
-    bounded number of bytes, and continues there in the next call. Source: RFC 7692, section 7.2.2.
+    A kilobyte can inflate to a megabyte, and ten megabytes take a tenth of a second. So `inflate` returns a bounded
+    number of bytes, and the next call continues. Source: RFC 7692, section 7.2.2.
 
     Args:
         extension: the negotiated compression.
@@ -122,10 +122,10 @@ class Inflater:
         self._rest = b""
         self._ends = False
         self.is_busy = False
-        """True if some of the input has not been inflated."""
+        """True if some input remains."""
 
     def feed(self, payload: bytes, *, ends: bool) -> None:
-        """Take the payload of a frame. Nothing of the previous frame may be left."""
+        """Take the payload of a frame. `is_busy` must be False."""
         if self._decoder is None:
             self._decoder = zlib.decompressobj(wbits=-self._window_bits)
         self._input = payload + _TAIL if ends else payload
@@ -149,7 +149,7 @@ class Inflater:
             self._place = place + len(data)
         piece: bytes = self._decoder.decompress(data, INFLATED_PIECE)
         self._rest = self._decoder.unconsumed_tail
-        # After a full piece zlib may hold more, though all input is used.
+        # After a full piece, zlib may hold more output, even if it has used all input.
         if not self._rest and self._place >= len(self._input) and len(piece) < INFLATED_PIECE:
             self.is_busy = False
             self._input = b""

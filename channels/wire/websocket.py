@@ -1,24 +1,23 @@
-"""WebSocket frames in both directions, without I/O: bytes in, events out.
+"""A parser for the WebSocket frames of clients, and builders for the frames of the server.
 
 *pure*. `WebSocketProtocol` is one connection after its upgrade (see `channels.upgrade.handshake`). `frame`,
-`deflated_frames` and `close_frame` build what a server sends.
+`deflated_frames` and `close_frame` build frames of the server.
 
     for event in protocol.receive(data):
         bytes         a text message in UTF-8, joined from its fragments
         BinaryFrame   a binary message, likewise
         ControlReply  write `event.frame`: the pong for a ping
-        PeerClosed    write `event.frame` as the last frame: the peer has closed, or has broken the rules.
-                      Always the last event; `receive` returns nothing after it
+        PeerClosed    write `event.frame` as the last frame: the peer has closed, or has violated the protocol.
+                      This is the last event
 
-This module parses valid data frames, pings, pongs and close frames, ten times as fast as a general parser. A frame that
-breaks a rule goes to the `websockets` library (`ServerProtocol`), one whole frame at a time. A test feeds both parsers
-the same bytes and expects the same events.
+This module parses valid frames itself, ten times as fast as a general parser. It passes an invalid frame to the
+`websockets` library (`ServerProtocol`). A test feeds both parsers the same bytes and expects the same events.
 
-`Fragments` joins a message of several frames. A compressed message (`channels.wire.deflate`) is inflated in pieces, up
+`Fragments` joins a message of several frames. It inflates a compressed message (`channels.wire.deflate`) in pieces, up
 to the maximum size of a message.
 
 A client may send ten thousand frames in one read, or a message that inflates to ten megabytes. So `receive` takes a
-maximum number of steps, and `has_more` says whether to call it again.
+maximum number of steps. If `has_more` is True afterwards, call it again.
 
 Source: RFC 6455, sections 5 to 7; RFC 7692; close codes as Phoenix under Bandit sends them.
 """
@@ -60,7 +59,7 @@ __all__ = [
 ]
 
 TEXT_MESSAGE, BINARY_MESSAGE = 0x81, 0x82
-"""The first bytes of frames that hold a whole message."""
+"""The first bytes of frames with a whole message."""
 
 _FIN = 0x80
 _COMPRESSED = 0x40
@@ -70,7 +69,7 @@ _CONTINUATIONS = frozenset((0x00, _FIN))
 
 
 DEFAULT_MAX_MESSAGE_SIZE = 10_000_000
-"""Bytes of a message: Phoenix's default (`max_frame_size` of websock_adapter 0.6)."""
+"""Bytes of a message. Phoenix has the same default (`max_frame_size` of websock_adapter 0.6)."""
 
 _CLOSE = 0x88
 _EMPTY_CONTINUATION = 0x00
@@ -79,26 +78,25 @@ _PONG = 0x8A
 _OPCODES = frozenset(map(int, Opcode))
 _WHOLE_MESSAGE = frozenset((TEXT_MESSAGE, BINARY_MESSAGE))
 _MAX_CONTROL = 125
-# The number of frames that take as long as a piece of inflated data.
+# The frames that take as long as inflating one piece.
 _INFLATION = 32
 _MAX_REASON = 123
-# Shorter messages are not compressed.
+# Compression does not make shorter messages smaller.
 _MIN_COMPRESSED = 128
 _COMPRESSED_TEXT, _COMPRESSED_BINARY = 0xC1, 0xC2
-# Bytes of 00 00 FF FF, which a sender leaves out (RFC 7692, section 7.2.1).
+# The length of 00 00 FF FF, which a sender leaves out (RFC 7692, section 7.2.1).
 _SYNC_TAIL = 4
 _header_16 = struct.Struct("!BBH").pack
 _header_64 = struct.Struct("!BBQ").pack
 _HEADERS = [bytes((TEXT_MESSAGE, size)) for size in range(126)]
 
-# The library logs each closed connection at level INFO, which is too much for an operator. Warnings and errors of the
-# library still come through.
+# The library logs each closed connection at level INFO, which is too much. This passes only its warnings and errors.
 _library_logger = logging.getLogger("channels.wire.websocket.library")
 _library_logger.setLevel(logging.WARNING)
 
 
 def frame(data: bytes) -> bytes:
-    r"""Build the WebSocket frame that carries `data` from server to client.
+    r"""Build the server's WebSocket frame for a message.
 
         >>> frame(b"hi")
         b'\x81\x02hi'
@@ -134,13 +132,13 @@ def frame_header(first: int, size: int) -> bytes:
 
 @cache
 def deflated_frames(window_bits: int) -> Callable[[bytes], bytes]:
-    """Return the framing of compressed messages for a `Codec`: the same function for the same window.
+    """Return the framing for compressed messages, for a `Codec`. The same window gives the same function.
 
     >>> len(deflated_frames(15)(b"x" * 1000)) < 30
     True
 
-    Each message is compressed on its own, so all clients with the same window share the frames of a broadcast. Short
-    messages, and messages that compression would make longer, are sent uncompressed, as RFC 7692 allows.
+    It compresses each message separately, so all clients with the same window share the frames of a broadcast. It does
+    not compress short messages, or messages that would become longer. RFC 7692 allows this.
     """
 
     def deflated_frame(data: bytes) -> bytes:
@@ -165,15 +163,14 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
     Args:
         code: 1000 to 1014 without 1004 to 1006, or 3000 to 4999 (RFC 6455, section 7.4).
-        reason: for people who debug a client. Cut off after 123 bytes, the most that a frame holds.
+        reason: a text for people who debug a client. It is cut to 123 bytes, the maximum of a close frame.
 
     Raises:
-        ValueError: a frame must not carry this code.
+        ValueError: a frame must not contain this code.
     """
     if not (1000 <= code <= 1014 and code not in {1004, 1005, 1006}) and not 3000 <= code <= 4999:
         raise ValueError(
-            f"{code} cannot be sent as a close code; use 1000 to 1003, 1007 to 1014, or a code of your own from "
-            f"4000 to 4999"
+            f"{code} is not valid as a close code; use 1000 to 1003, 1007 to 1014, or your own code from 4000 to 4999"
         )
     text = reason.encode()[:_MAX_REASON]
     text = text.decode(errors="ignore").encode()  # drop half a character at the cut
@@ -182,7 +179,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 @frozen
 class ControlReply:
-    """A frame to write in reply to a control frame: the pong for a ping.
+    """A reply to a control frame, the pong for a ping.
 
     Attributes:
         frame: the frame.
@@ -196,12 +193,12 @@ class PeerClosed:
     """The last event of a connection.
 
     Attributes:
-        code: the code of the peer (1005 if it sent none). If the peer broke a rule, the code for it: 1002 protocol
-            error, 1007 text that is not UTF-8, 1008 an empty continuation that does not end the message, 1009 message
-            too big.
+        code: the code of the peer, 1005 if it sent none. If the peer violated the protocol, the code for that: 1002
+            protocol error, 1007 text that is not UTF-8, 1008 an empty continuation that does not end the message, 1009
+            message too big.
         reason: the text for that code.
-        by_peer: True if the peer closed, False if it broke a rule.
-        frame: the last frame to write; empty if a close frame was sent before.
+        by_peer: True if the peer closed, False if it violated the protocol.
+        frame: the last frame to write. It is empty if the server has sent a close frame.
     """
 
     code: int
@@ -211,7 +208,7 @@ class PeerClosed:
 
 
 WebSocketEvent: TypeAlias = bytes | ControlReply | PeerClosed
-"""One result of `WebSocketProtocol.receive`; a `BinaryFrame` is a kind of `bytes`."""
+"""A result of `WebSocketProtocol.receive`. A `BinaryFrame` is a subclass of `bytes`."""
 
 
 class WebSocketProtocol:
@@ -221,10 +218,8 @@ class WebSocketProtocol:
         >>> protocol.receive(bytes.fromhex("818237fa213d5f93"))
         [b'hi']
 
-    `receive` never raises, whatever a client sends.
-
     Args:
-        max_message_size: bytes of a message, for all fragments together, after inflation.
+        max_message_size: the maximum bytes of a message, all fragments together, after inflation.
         extension: the negotiated compression, if any.
     """
 
@@ -258,12 +253,12 @@ class WebSocketProtocol:
 
     @property
     def held(self) -> int:
-        """The bytes kept of a message that has not arrived whole."""
+        """The bytes of an incomplete message."""
         return self._kept + self._fragments.size
 
     @property
     def has_more(self) -> bool:
-        """True if `receive` used up its steps. Call it again, without data."""
+        """True if `receive` used up its steps. Call it again, with empty data."""
         return bool(self._rest) or (self._fragments.is_busy and not self._done)
 
     def completes(self, size: int) -> bool:
@@ -271,7 +266,7 @@ class WebSocketProtocol:
         return size >= self._missing or not self._partial
 
     def forget(self) -> None:
-        """Drop what is kept of an incomplete message. Do not call `receive` after this."""
+        """Drop an incomplete message. Do not call `receive` after this."""
         self._done = True
         self._partial.clear()
         self._fragments.drop()
@@ -279,20 +274,20 @@ class WebSocketProtocol:
         self._rest = b""
 
     def close(self, code: int, reason: str = "") -> bytes:
-        """Start to close; return the frame to write.
+        """Start to close, and return the frame to write.
 
-        From now on `receive` drops messages and only waits for the close frame of the peer, which it reports as
-        `PeerClosed`. Call it once. The arguments are those of `close_frame`.
+        After this, `receive` drops messages. It only reports the close frame of the peer, as `PeerClosed`. Call this
+        once. The arguments are those of `close_frame`.
         """
         closing = close_frame(code, reason)
         self._closing = True
         return closing
 
     def receive(self, data: bytes, steps: int = sys.maxsize) -> list[WebSocketEvent]:
-        """Parse what has arrived, and return its events in order.
+        """Parse bytes from the client, and return their events in order. Never raises.
 
         Args:
-            data: bytes, cut anywhere.
+            data: the next bytes.
             steps: the maximum number of frames to parse. A piece of a compressed message counts as 32.
 
         Returns:
@@ -314,7 +309,7 @@ class WebSocketProtocol:
         start, size = 0, len(data)
         is_short = 6 < size < 132 and size == data[1] - 122 and data[0] == TEXT_MESSAGE
         if is_short and not (fragments.is_open or self._done):
-            # Most reads are this: one masked text of up to 125 bytes.
+            # A fast path for most reads: one masked text of up to 125 bytes.
             self._whole(TEXT_MESSAGE, apply_mask(data[6:], data[2:6]), events)
             return events
         while not self._done:
@@ -333,7 +328,7 @@ class WebSocketProtocol:
         return events
 
     def _next_frame(self, data: bytes, start: int, events: list[WebSocketEvent]) -> int:
-        """Parse the frame that begins at `start`, and return where the next one begins."""
+        """Parse the frame that begins at `start`, and return the start of the next one."""
         size = len(data)
         if size - start < 2:
             return self._wait(data, start, 1)
@@ -349,7 +344,7 @@ class WebSocketProtocol:
             length = int.from_bytes(data[start + 2 : start + 2 + width], "big")
         fragments = self._fragments
         if not 0 <= length <= fragments.room or first & 0x0F not in _OPCODES:
-            # The header breaks a rule, so do not wait for the rest.
+            # The header is invalid, so do not wait for the rest of the frame.
             if length > fragments.room < self._max:
                 self._too_big(events)  # the library does not know the earlier fragments
             else:
@@ -359,7 +354,7 @@ class WebSocketProtocol:
         if end > size:
             return self._wait(data, start, end - size)
         if first in _WHOLE_MESSAGE and not fragments.is_open:
-            # A view, for a copy of ten megabytes takes milliseconds.
+            # A view, because copying ten megabytes takes milliseconds.
             masked = data[body:end] if length < 65536 else memoryview(data)[body:end]
             self._whole(first, apply_mask(masked, data[body - 4 : body]), events)
         else:
@@ -369,7 +364,7 @@ class WebSocketProtocol:
     def _other_frame(
         self, first: int, data: bytes, body: int, events: list[WebSocketEvent]
     ) -> None:
-        """Parse a whole frame that is not a message on its own. Its payload begins at `body`."""
+        """Parse a frame that is not a whole message. Its payload begins at `body`."""
         fragments = self._fragments
         if first in (_PING, _PONG) and len(data) - body <= _MAX_CONTROL:
             if first == _PING and not self._closing:
@@ -378,7 +373,7 @@ class WebSocketProtocol:
         elif first == _CLOSE and len(data) - body <= _MAX_CONTROL:
             self._close_frame(apply_mask(data[body:], data[body - 4 : body]), events)
         elif first == _EMPTY_CONTINUATION and len(data) == body and fragments.is_open:
-            # The RFC allows it, but it costs the sender next to nothing. Bandit closes too.
+            # The RFC allows it, but it lets a client cause work at almost no cost. Bandit closes too.
             self._fail(1008, "an empty continuation", events)
         elif fragments.may_follow(first) or (not fragments.is_open and fragments.may_begin(first)):
             fragments.add(first, apply_mask(data[body:], data[body - 4 : body]))
@@ -426,10 +421,10 @@ class WebSocketProtocol:
             if fragments.is_complete:
                 self._whole(*fragments.take(), events)
 
-    # Control frames, and frames that break a rule
+    # Control frames, and invalid frames
 
     def _leave_to_library(self, data: bytes, events: list[WebSocketEvent]) -> None:
-        """Let the library parse one whole frame, or the beginning of an invalid one."""
+        """Let the library parse a whole frame, or the beginning of an invalid one."""
         library = self._library
         if library is None:
             library = self._library = ServerProtocol(
@@ -448,14 +443,14 @@ class WebSocketProtocol:
             try:
                 reason = payload[2:].decode()
             except UnicodeDecodeError:
-                self._fail(1002, "the reason of a close is not UTF-8", events)
+                self._fail(1002, "the reason of a close frame is not UTF-8", events)
                 return
-            # A client that answers our close repeats our code, whatever it is.
+            # A client that answers the close frame of the server repeats any code.
             if len(payload) < 2 or not (self._closing or may_be_received(code)):
-                self._fail(1002, "a close with a code that may not be sent", events)
+                self._fail(1002, "a close frame with an invalid code", events)
                 return
         self._done = True
-        # Always 1000, as Phoenix answers under Bandit.
+        # Always 1000, as with Phoenix and Bandit.
         last = b"" if self._closing else close_frame(CloseCode.NORMAL_CLOSURE)
         events.append(PeerClosed(code=code, reason=reason, by_peer=True, frame=last))
 
@@ -463,7 +458,7 @@ class WebSocketProtocol:
 def may_be_received(code: int) -> bool:
     """Return True if a client may close with this code.
 
-    As in Bandit: 1012 to 1014 are for servers, and private codes have no upper bound.
+    As in Bandit, only servers may use 1012 to 1014, and private codes have no upper bound.
     """
     return 1000 <= code <= 1003 or 1007 <= code <= 1011 or code >= 3000
 
@@ -477,11 +472,11 @@ def _is_utf8(data: bytes) -> bool:
 
 
 class MessageTooBig(ValueError):
-    """An inflated message exceeds the maximum size. The client is at fault."""
+    """An inflated message from a client exceeds the maximum size."""
 
 
 class Fragments:
-    """A message that takes several steps to arrive: in several frames, or compressed, or both.
+    """A message in several frames, or compressed, or both.
 
         fragments.add(first, payload)           # for each frame, in order
         while fragments.is_busy:
@@ -489,15 +484,15 @@ class Fragments:
         if fragments.is_complete:
             first, message = fragments.take()
 
-    `WebSocketProtocol` decides what a frame out of order means.
+    The caller handles frames in the wrong order.
 
     Args:
-        max_size: bytes of a message, after inflation.
+        max_size: the maximum bytes of a message, after inflation.
         extension: the negotiated compression, if any.
 
     Attributes:
         size: the bytes so far.
-        room: the bytes that may still be added.
+        room: the bytes that still fit.
         is_open: True if a message has begun.
     """
 
@@ -530,7 +525,7 @@ class Fragments:
         return first in self._beginnings
 
     def may_follow(self, first: int) -> bool:
-        """Return True if a frame with this first byte continues the message that has begun."""
+        """Return True if a frame with this first byte continues the current message."""
         return self.is_open and first in _CONTINUATIONS
 
     @property
@@ -544,7 +539,7 @@ class Fragments:
         return self.is_open and self._is_last and not self.is_busy
 
     def add(self, first: int, payload: bytes) -> None:
-        """Add a frame that may begin or follow. Its payload must not exceed `room`."""
+        """Add a frame to the current message, or begin one. The payload must not exceed `room`."""
         if not self.is_open:
             self.is_open = True
             self._first = first
@@ -555,7 +550,7 @@ class Fragments:
             self._append(payload)
 
     def inflate(self) -> None:
-        """Inflate a piece of the frame that was added last.
+        """Inflate a piece of the latest frame.
 
         Raises:
             zlib.error: the data is damaged.
@@ -568,14 +563,14 @@ class Fragments:
         self._append(piece)
 
     def take(self) -> tuple[int, bytes]:
-        """Return the first byte of a frame that holds the whole message, and its data."""
+        """Return the first byte of a frame for the whole message, and the data of the message."""
         message = bytes(self._data)
         first = TEXT_MESSAGE if self._first & 0x0F == TEXT_MESSAGE & 0x0F else BINARY_MESSAGE
         self.drop()
         return first, message
 
     def drop(self) -> None:
-        """Forget the message that has begun."""
+        """Forget the current message."""
         self._data = bytearray()
         self.size = 0
         self.room = self._max
@@ -589,5 +584,5 @@ class Fragments:
 
 try:
     from websockets.speedups import apply_mask
-except ImportError:  # a platform for which the library was not compiled
+except ImportError:  # on platforms without a compiled wheel of the library
     from websockets.utils import apply_mask

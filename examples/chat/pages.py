@@ -1,4 +1,4 @@
-"""The page of the chat, and the phoenix.js that it imports, as npm installed it."""
+"""The page of the chat, and its phoenix.js from npm."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _PHOENIX_JS = _HERE / "node_modules" / "phoenix" / "priv" / "static"
 
 
 def require_phoenix_js() -> None:
-    """Leave with one sentence if the page would have nothing to talk with.
+    """Exit with a message if phoenix.js is missing.
 
     Raises:
-        SystemExit: phoenix.js has not been installed beside this file.
+        SystemExit: phoenix.js is not installed in this folder.
     """
     if not (_PHOENIX_JS / "phoenix.mjs").is_file():
         raise SystemExit(
-            "The chat page needs phoenix.js, which is not installed yet: run "
-            f"`npm install --prefix {_HERE}`, or `make run`, which does it for you."
+            "The chat page needs phoenix.js, which is not installed; run "
+            f"`npm install --prefix {_HERE}`, or `make run`."
         )
 
 

@@ -1,8 +1,7 @@
-"""The whole chat server: a room that anyone may enter, and a page that talks to it.
+"""The whole chat server: a room that anyone may join, and a page with a chat client.
 
-Every browser tab that has joined a room has a process of its own here: an instance of
-`RoomChannel`. Its attributes are that process's memory. They are made when the tab joins and
-are gone when the process is, whether it left or crashed.
+Every browser tab in a room has its own process on the server, with an instance of `RoomChannel`. The process keeps its
+state in the attributes. It starts when the tab joins. When it ends, after a leave or a crash, the state is lost.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from .pages import pages
 
 
 class RoomChannel(Channel):
-    """One tab in one room, with the speaker's name and a count of its messages."""
+    """One tab in one room, with the name of its user and a count of its messages."""
 
     async def join(self, topic: str, payload: Any) -> dict[str, Any]:
         if topic != "room:lobby":
@@ -42,7 +41,7 @@ class RoomChannel(Channel):
 
 
 class UserSocket(Socket):
-    """The socket of a browser: its table names the rooms, and the channel that runs each of them."""
+    """The socket of a browser tab, which routes rooms to their channel."""
 
     channels = {"room:*": RoomChannel}
 

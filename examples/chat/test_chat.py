@@ -1,6 +1,6 @@
-"""Tests of the chat's channel: a file to copy for channels of your own.
+"""Tests of the chat's channel. Copy this file to test your own channels.
 
-`channel_test` comes with Ashtree. It runs the endpoint without a port, on a clock that does not wait.
+`channel_test` is a fixture of Ashtree. It runs the endpoint without a port, on a virtual clock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ async def case(channel_test: OpenChannelTest) -> ChannelTest:
 
 
 async def enter(case: ChannelTest, name: str) -> TestChannel:
-    """A tab of its own in the lobby."""
+    """Return the lobby as a new browser tab sees it."""
     client = await case.connect("/socket")
     _, room = await client.subscribe_and_join("room:lobby", {"name": name})
     return room
@@ -31,7 +31,7 @@ async def test_only_the_lobby_may_be_joined(case: ChannelTest) -> None:
     assert (answer.status, answer.response) == ("error", {"reason": "unauthorized"})
 
 
-async def test_what_one_tab_says_is_heard_in_all(case: ChannelTest) -> None:
+async def test_a_message_of_one_tab_reaches_all_tabs(case: ChannelTest) -> None:
     ann, bob = await enter(case, "ann"), await enter(case, "bob")
     ref = ann.push("new_msg", {"body": "hello"})
     await ann.assert_reply(ref, "ok", {"count": 1})
@@ -40,14 +40,14 @@ async def test_what_one_tab_says_is_heard_in_all(case: ChannelTest) -> None:
     await bob.assert_push("new_msg", said)
 
 
-async def test_a_new_name_counts_from_the_next_message_on(case: ChannelTest) -> None:
+async def test_a_new_name_applies_from_the_next_message(case: ChannelTest) -> None:
     ann = await enter(case, "ann")
     ann.push("rename", {"name": "anna"})
     ann.push("new_msg", {"body": "hello"})
     await ann.assert_broadcast("new_msg", lambda payload: payload["name"] == "anna")
 
 
-async def test_a_crash_is_felt_by_one_tab_alone_which_comes_back_without_its_memory(
+async def test_a_crash_affects_one_tab_which_rejoins_with_fresh_state(
     case: ChannelTest,
 ) -> None:
     ann, bob = await enter(case, "ann"), await enter(case, "bob")

@@ -1,10 +1,10 @@
-"""A bank whose money stays the same while its processes are killed.
+"""A bank that must not lose money while faults kill its processes.
 
     ashtree simulate examples.scenarios.bank:a_day_of_transfers --seeds 1-200
 
-Only the journal survives. The accounts are computed from it, so a restart of the ledger restarts them, and then the
-tellers (`rest_for_one`). A customer who gets no answer asks again. The number of a transfer ensures that it is made
-only once.
+Only the journal survives a crash. The accounts compute their balances from it. So a restart of the ledger also restarts
+the accounts and the tellers (`rest_for_one`). A customer without an answer asks again. Each transfer has a number, so
+the ledger makes it only once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Ledger(GenServer[Journal]):
 
 
 class Accounts(GenServer[Counter[str]]):
-    """The balances of all people. Refuses a transfer that exceeds the balance."""
+    """The balances of all people. The process refuses a transfer that exceeds the balance."""
 
     async def init(self) -> None:
         self.state = balances(await call("ledger", None, timeout=1.0))
@@ -61,13 +61,13 @@ class Accounts(GenServer[Counter[str]]):
     async def handle_call(self, transfer: Transfer, sender: Sender) -> Reply:
         if self.state[transfer.source] < transfer.amount:
             return Reply("refused")
-        # The journal first: only a transfer in the journal counts.
+        # The journal first, because only a transfer in the journal counts.
         self.state = balances(await call("ledger", transfer, timeout=1.0))
         return Reply("made")
 
 
 class Teller(GenServer[int]):
-    """Passes transfers on to the accounts."""
+    """A process that passes transfers on to the accounts."""
 
     async def init(self, name: str) -> None:
         self.state = 0
@@ -112,7 +112,7 @@ async def pay(world: World, person: str, answers: dict[str, str]) -> None:
         count=10,
         after=0.5,
         within=20.0,
-        # No faults in callbacks: one during the first start would leave no bank.
+        # No faults in callbacks, because one during the first start would end the bank.
         callbacks=0.0,
         kinds=["kill", "crash", "slow", "drop_message", "delay_message", "duplicate_message"],
     ),

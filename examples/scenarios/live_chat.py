@@ -2,7 +2,7 @@
 
     ashtree chaos examples.scenarios.live_chat:live_chat --seed 7 --for 60 --html report.html
 
-The report has the counts of the clients as a note, next to the counts from the trace.
+The report shows the counts of the clients in a note, next to the counts from the trace.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ CHANNEL = f"{CHANNELS}/*/ChannelServer"
 
 
 def faults_for_a_chat(random: Random, seconds: float = 60.0) -> tuple[Fault, ...]:
-    """Return a plan with small faults all the time, and with some that end a part of the tree.
+    """Return a plan with many small faults, and a few faults that end a part of the tree.
 
     Args:
-        random: Decides the times and the targets.
-        seconds: The length of the plan. It has about one fault a second.
+        random: The random numbers for times and targets.
+        seconds: The length of the plan, which has about one fault a second.
     """
 
     def some(share: float, make: Callable[[At, float], Fault]) -> list[Fault]:

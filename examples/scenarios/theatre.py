@@ -29,7 +29,7 @@ Tickets = dict[int, set[str]]
 
 
 class Seats(GenServer[dict[int, str]]):
-    """The owners of the seats. The dict stands for a database: it outlives this process."""
+    """The owners of the seats. The dict represents a database, which outlives this process."""
 
     async def init(self, sold: dict[int, str]) -> None:
         self.state = sold

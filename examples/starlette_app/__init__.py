@@ -1,1 +1,1 @@
-"""Pages of Starlette, and the sockets of an endpoint that is mounted among them, served by Hypercorn on one port."""
+"""A Starlette application with pages and a mounted endpoint, which Hypercorn serves on one port."""

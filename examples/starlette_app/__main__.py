@@ -1,7 +1,7 @@
-"""Serve it with Hypercorn, on Trio: `python -m examples.starlette_app --port 4000`.
+"""Serve the application with Hypercorn, on Trio: `python -m examples.starlette_app --port 4000`.
 
-`hypercorn --worker-class trio examples.starlette_app.app:app` also works, with one difference: this
-program makes clients reconnect elsewhere before the server stops.
+`hypercorn --worker-class trio examples.starlette_app.app:app` also works. Unlike that command, this program lets
+clients reconnect to another server before it stops.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from examples.starlette_app.app import app, endpoint
 
 
 async def told_to_stop() -> None:
-    """Wait for Ctrl-C or SIGTERM, and send the clients elsewhere."""
+    """Wait for Ctrl-C or SIGTERM, and close the clients so that they reconnect elsewhere."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             break
@@ -27,10 +27,10 @@ async def told_to_stop() -> None:
 
 
 async def main(port: int) -> None:
-    """Serve until told to stop."""
+    """Serve until a signal stops the server."""
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
-    # Hypercorn's types know nothing of Starlette's, though both are of ASGI.
+    # Any, because the ASGI types of Hypercorn and Starlette differ.
     application: Any = app
     async with trio.open_nursery() as nursery:
         binds = await nursery.start(

@@ -23,7 +23,7 @@ PAGE = """<!doctype html>
 
 
 class NewsChannel(Channel):
-    """A channel whose clients get all announcements, and can ask for the time of day."""
+    """A channel whose clients get all announcements."""
 
     @handle_in("echo")
     async def echo(self, payload: Any) -> PushReply:
@@ -35,7 +35,7 @@ class NewsChannel(Channel):
 
 
 class NewsSocket(Socket):
-    """Lets everyone in."""
+    """A socket that accepts every client."""
 
     channels = {"news": NewsChannel}
 
@@ -44,19 +44,19 @@ endpoint = Endpoint(sockets={"/socket": NewsSocket})
 
 
 async def index(request: Request) -> HTMLResponse:
-    """The page."""
+    """Return the page."""
     return HTMLResponse(PAGE)
 
 
 async def announce(request: Request) -> JSONResponse:
-    """Announce something to all joined clients, from an ordinary Starlette handler outside any process."""
+    """Send an announcement to all joined clients, from a Starlette handler outside any process."""
     text = (await request.body()).decode(errors="replace")[:200]
     endpoint.broadcast("news", "announced", {"text": text})
     return JSONResponse({"announced": text})
 
 
 def announce_slowly(request: Request) -> JSONResponse:
-    """Do the same in a plain `def`, which Starlette runs in a thread, so that it may wait for a database."""
+    """Send an announcement from a plain `def`. Starlette runs it in a thread, so that it may block."""
     text = request.query_params.get("text", "")[:200]
     endpoint.broadcast("news", "announced", {"text": text})
     return JSONResponse({"announced": text})

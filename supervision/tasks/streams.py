@@ -27,6 +27,7 @@ from typing import Any, Generic, Literal, Required, TypedDict, TypeVar, final
 import trio
 from attrs import define, frozen
 
+from actors.arguments import is_number
 from actors.errors import ActorsError, NoProcess, NotAProcess, ServerExit
 from actors.exits import KILL, NORMAL, TIMEOUT, ExitReason
 from actors.links import send_exit, trap_exits, unlink
@@ -37,7 +38,6 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer, Sender, call, cast, reply, stop
 from actors.servers.results import NoReply
 from actors.timers import cancel_timer, send_after
-from supervision._core.numbers import is_number
 from supervision.errors import BadTaskOption, SupervisionError, TaskExit, TaskTimeout
 from supervision.tasks._process import TaskReply, inherit, label_of, lineage
 from supervision.tasks.task import Exited, Ok, Task, TaskOutcome

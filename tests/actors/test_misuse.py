@@ -52,7 +52,7 @@ from actors import (
     unlink,
     wait_exit,
 )
-from actors.instrumentation.advice import ASYNCIO_ADVICE, add_advice
+from actors.errors import ASYNCIO_ADVICE, add_advice
 
 
 async def _crash_of(server: type[GenServer[Any]], message: object = "go") -> BaseException:

@@ -18,7 +18,6 @@ PURE = (
     "actors.messages",
     "actors.refs",
     "actors.servers.results",
-    "supervision._core.numbers",
     "supervision.chaos.errors",
     "supervision.chaos.faults.kinds",
     "supervision.chaos.reports.history",

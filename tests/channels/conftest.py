@@ -1,7 +1,7 @@
 """A runtime, and endpoints in it, for the tests of running channels.
 
-Async tests of this folder run on a virtual clock, but for those of transports, and those of modules with real sockets,
-which say `REAL_CLOCK = True`.
+Async tests of this folder run on a virtual clock. The exceptions are tests of transports, and modules with
+`REAL_CLOCK = True`, which use real sockets.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class FakeChannel:
         self.waits_for: tuple[FakeChannel, ...] = ()
 
     def send(self, message: Message) -> None:
-        # What is sent to a process that has ended is lost.
+        # A message to a process that has ended is lost.
         if self.alive:
             self.inbox.append(message)
 

@@ -1,4 +1,4 @@
-"""A client that polls, for tests: each request on a connection of its own, without a network."""
+"""A polling client for tests, without a network. Each request has its own connection."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Asked:
 
 @frozen
 class Poller:
-    """A client of one server; `token` is that of its session, once it has one."""
+    """A client of one server. `token` is the token of its session, if there is one."""
 
     server: Server
     path: str = "/socket/longpoll"

@@ -41,7 +41,7 @@ def joined(session: Session, topic: str = "room:a", join_ref: Any = "1") -> Memb
 
 
 def closes_of(membership: Membership) -> tuple[bytes, ...]:
-    """The phx_close frames that wait behind the answer to a join; they go on waiting."""
+    """Return the phx_close frames that wait for the answer to a join, without taking them."""
     closes = membership.take_closes()
     membership.add_closes(closes)
     return tuple(closes)

@@ -1,7 +1,7 @@
 """Helpers for tests of running channels: a server on a virtual clock, and clients without a network.
 
-A client is two ends of memory: what it sends is there at once, and what the server wrote is read whenever the test
-asks. `await settle()` lets every process do what it can do without time passing.
+A client uses streams in memory. Its data arrives at once, and the test reads the server's data when it wants.
+`await settle()` waits until every process waits for time to pass or for input.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Reader:
             self.ended = True
 
     def answer(self) -> Answer | None:
-        """The answer to a request, once it has come; what follows a 101 is left for `frames`."""
+        """Wait for the answer to a request. The bytes after a 101 are left for `frames`."""
         before, end, rest = self.data.partition(b"\r\n\r\n")
         if not end:
             return None
@@ -172,7 +172,7 @@ class Client:
         self.process: Pid | None = None
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are; none at all would look like the end of the stream."""
+        """Send raw bytes. They must not be empty, because that would be the end of the stream."""
         if data:
             self._to_server.put_data(data)
 
@@ -243,7 +243,13 @@ class Gate:
 
 
 class Server:
-    """A running endpoint, and a way into it that needs no network."""
+    """A running endpoint, and a way into it that needs no network.
+
+    Attributes:
+        other_node: another node of the same application, where a test has one.
+    """
+
+    other_node: Server | None = None
 
     def __init__(self, endpoint: Endpoint, runtime: Runtime, pid: Pid) -> None:
         self.endpoint = endpoint
@@ -336,7 +342,7 @@ def phx_error(join_ref: Any, topic: str) -> list[Any]:
 
 
 class Mailbox:
-    """A process that keeps what it is sent, for tests, whose own task has no mailbox."""
+    """A process that keeps its messages, for tests, whose task has no mailbox."""
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
@@ -391,7 +397,7 @@ class Footprint:
 
 
 class TcpClient:
-    """A client on a real socket. Whatever it waits for has to come within `GENEROUS` seconds."""
+    """A client on a real socket. Each of its waits has a limit of `GENEROUS` seconds."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
@@ -412,7 +418,7 @@ class TcpClient:
         return client
 
     async def write(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send raw bytes."""
         with trio.fail_after(GENEROUS):
             await self.stream.send_all(data)
 

@@ -1,4 +1,4 @@
-"""A client that sends faster than its channel handles is left unread, and nothing that it sent is lost."""
+"""The server stops reading a client that sends faster than its channel handles, and loses no message."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def flood(serve: Serve, event: str, count: int = SENT) -> tuple[Server, Cl
     return server, client, pushes
 
 
-async def test_what_waits_for_a_slow_channel_is_bounded(serve: Serve) -> None:
+async def test_the_messages_that_wait_for_a_slow_channel_are_bounded(serve: Serve) -> None:
     server, _, _ = await flood(serve, "slow")
     info = server.runtime.process_info(server.channel("slow:a"))
     assert info is not None
@@ -64,7 +64,7 @@ async def test_what_waits_for_a_slow_channel_is_bounded(serve: Serve) -> None:
     Sluggish.gate.set()
 
 
-async def test_nothing_is_lost_and_all_is_answered_in_order_once_it_moves(serve: Serve) -> None:
+async def test_a_slow_channel_answers_all_messages_in_order_once_it_continues(serve: Serve) -> None:
     _, client, _ = await flood(serve, "slow")
     Sluggish.gate.set()
     await settle()
@@ -73,7 +73,7 @@ async def test_nothing_is_lost_and_all_is_answered_in_order_once_it_moves(serve:
     ]
 
 
-async def test_the_crash_of_the_slow_channel_lets_the_rest_be_read(serve: Serve) -> None:
+async def test_after_the_crash_of_a_slow_channel_the_server_reads_again(serve: Serve) -> None:
     _, client, _ = await flood(serve, "crash")
     Sluggish.gate.set()
     await settle()
@@ -84,7 +84,7 @@ async def test_the_crash_of_the_slow_channel_lets_the_rest_be_read(serve: Serve)
     ]
 
 
-async def test_a_client_that_is_not_read_is_not_closed_for_its_silence(serve: Serve) -> None:
+async def test_a_paused_client_is_not_closed_for_silence(serve: Serve) -> None:
     _, client, _ = await flood(serve, "slow")
     await trio.sleep(59)
     Sluggish.gate.set()
@@ -96,8 +96,8 @@ async def test_a_client_that_is_not_read_is_not_closed_for_its_silence(serve: Se
     assert client.frames()[0] == Close(1002)
 
 
-async def test_the_time_for_which_a_client_was_not_read_is_not_its_silence(serve: Serve) -> None:
-    # The very last message is the one too many, so nothing comes when it is read again.
+async def test_a_pause_does_not_count_as_silence_of_the_client(serve: Serve) -> None:
+    # The last message exceeds the limit, so no message is left for the next read.
     _, client, _ = await flood(serve, "slow", WAITING_LIMIT + 1)
     await trio.sleep(59)
     Sluggish.gate.set()
@@ -109,7 +109,9 @@ async def test_the_time_for_which_a_client_was_not_read_is_not_its_silence(serve
     assert client.frames()[0] == Close(1002)
 
 
-async def test_a_client_that_is_left_unread_for_too_long_is_closed_with_1013(serve: Serve) -> None:
+async def test_the_server_closes_a_client_with_1013_if_it_could_not_read_it_for_the_timeout(
+    serve: Serve,
+) -> None:
     server, client, _ = await flood(serve, "slow")
     ended = server.listen(CONNECTION_CLOSED)
     await trio.sleep(61)
@@ -117,7 +119,7 @@ async def test_a_client_that_is_left_unread_for_too_long_is_closed_with_1013(ser
     client.close()
     await trio.sleep(6)
     ((_, about),) = ended
-    assert about["cause"] == "a channel was too far behind for 60 s"
+    assert about["cause"] == "a channel had too many waiting messages for 60 s"
     assert server.connections() == []
     assert len(server.channels("slow:a")) == 1, "a handler that hangs is not killed for that"
     Sluggish.gate.set()
@@ -125,7 +127,7 @@ async def test_a_client_that_is_left_unread_for_too_long_is_closed_with_1013(ser
     assert server.channels("slow:a") == []
 
 
-async def test_a_client_that_goes_while_it_is_not_read_is_noticed(serve: Serve) -> None:
+async def test_the_server_notices_a_client_that_leaves_during_a_pause(serve: Serve) -> None:
     server, client, _ = await flood(serve, "slow", WAITING_LIMIT + 200)
     client.end()
     await settle()
@@ -138,7 +140,7 @@ async def test_a_client_that_goes_while_it_is_not_read_is_noticed(serve: Serve) 
     assert server.channels("slow:a") == []
 
 
-async def test_a_client_that_is_left_unread_a_second_time_is_left_unread_again(
+async def test_the_server_can_pause_a_client_a_second_time(
     serve: Serve,
 ) -> None:
     server, client, pushes = await flood(serve, "slow")
@@ -155,7 +157,7 @@ async def test_a_client_that_is_left_unread_a_second_time_is_left_unread_again(
     assert len(client.frames()) == SENT
 
 
-async def test_long_messages_count_for_as_many_as_they_take_room(serve: Serve) -> None:
+async def test_long_messages_count_several_times(serve: Serve) -> None:
     Sluggish.gate = trio.Event()
     server = await serve(Endpoint(sockets={"/socket": SluggishSocket}))
     client = await server.connect()
@@ -166,14 +168,14 @@ async def test_long_messages_count_for_as_many_as_they_take_room(serve: Serve) -
         await settle()
     info = server.runtime.process_info(server.channel("slow:a"))
     assert info is not None
-    # 1,024 times 8 KiB, and what was on its way.
+    # 1,024 times 8 KiB, and the data on its way.
     assert 35 <= info["queue_length"] <= 50
     Sluggish.gate.set()
     await settle()
     assert [frame[1] for frame in client.frames()] == [push[1] for push in pushes]
 
 
-async def test_what_all_clients_have_sent_of_messages_in_pieces_is_bounded_together(
+async def test_the_incomplete_messages_of_all_clients_share_one_bound(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_connection, "HELD_LIMIT", 1_000_000)

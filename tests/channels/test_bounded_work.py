@@ -1,6 +1,6 @@
-"""However much a client sends at once, it is dealt with in pieces, and other clients are served in between.
+"""Large input of a client is handled in pieces, and other clients are served in between.
 
-Work is counted in turns of the scheduler, not in seconds: what takes many turns lets the others run as often.
+The tests count turns of the scheduler, not seconds. Other clients run once in each turn.
 """
 
 from __future__ import annotations
@@ -79,9 +79,7 @@ async def test_a_read_full_of_frames_is_handled_64_at_a_time(serve: Serve, kind:
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-async def test_floods_of_many_clients_are_handled_in_as_many_turns_and_a_friend_at_once(
-    serve: Serve, kind: str
-) -> None:
+async def test_floods_of_many_clients_do_not_delay_a_quiet_client(serve: Serve, kind: str) -> None:
     server = await serve(Endpoint(sockets={"/socket": UserSocket}, max_buffered_messages=100_000))
     strangers = [await server.connect() for _ in range(20)]
     friend = await server.connect()
@@ -105,7 +103,9 @@ async def test_joins_count_as_two_dozen_frames(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("size", [200_000, 1_000_000])
-async def test_a_long_message_is_weighed_64_kib_at_a_time(serve: Serve, size: int) -> None:
+async def test_the_values_of_a_long_message_are_counted_64_kib_at_a_time(
+    serve: Serve, size: int
+) -> None:
     server = await serve(Endpoint(sockets={"/socket": UserSocket}))
     client = await server.connect()
     client.write(client_frame(TEXT, message(b'"' + b"x" * size + b'"')))
@@ -154,20 +154,20 @@ async def test_a_message_with_too_many_values_closes_with_1009(serve: Serve) -> 
     assert server.services.counters.counts["socket", "too_many_values"] == 1
 
 
-async def test_how_many_values_a_message_may_have_is_an_option(serve: Serve) -> None:
+async def test_a_mount_can_set_the_maximum_values_of_a_message(serve: Serve) -> None:
     mounts = {"/socket": Mount(UserSocket, max_json_values=60_000)}
     server = await serve(Endpoint(sockets=mounts))
     assert await answer_to(server, values(51_000)) == [reply(None, "1", "phoenix")]
     assert await answer_to(server, values(61_000)) == [Close(1009), EOF]
 
 
-async def test_what_is_in_strings_is_not_counted(serve: Serve) -> None:
+async def test_the_count_of_values_ignores_the_content_of_strings(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": UserSocket}))
     csv = message(json.dumps('a,"b",[c]\\\n' * 100_000).encode())
     assert await answer_to(server, csv) == [reply(None, "1", "phoenix")]
 
 
-async def test_a_ref_that_would_be_repeated_for_ever_is_refused(serve: Serve) -> None:
+async def test_a_ref_of_more_than_4096_characters_closes_with_1011(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": UserSocket}))
     for ref in ("x" * 5000, [1] * 5000):
         data = json.dumps([ref, "1", "room:a", "phx_join", {}]).encode()

@@ -71,9 +71,7 @@ async def test_an_event_without_a_handler_crashes_the_channel_and_says_what_to_a
 
 
 @pytest.mark.parametrize("event", ["phx_reply", "phx_error", "phx_close"])
-async def test_an_event_that_only_servers_send_is_an_event_like_any_other(
-    serve: Serve, event: str
-) -> None:
+async def test_a_client_may_push_an_event_that_only_servers_send(serve: Serve, event: str) -> None:
     class Plain(Channel):
         pass
 
@@ -81,7 +79,7 @@ async def test_an_event_that_only_servers_send_is_an_event_like_any_other(
     assert isinstance(error, UnhandledEvent)
 
 
-async def test_handle_in_takes_what_has_no_handler_of_its_own(serve: Serve) -> None:
+async def test_handle_in_gets_events_without_a_handler(serve: Serve) -> None:
     class Open(Channel):
         @handle_in("mine")
         async def mine(self, payload: Any) -> PushReply:
@@ -158,7 +156,7 @@ async def test_a_call_is_answered_by_the_channel(serve: Serve) -> None:
 # Pushing
 
 
-async def test_a_push_of_something_that_is_no_object_is_an_error_that_names_the_event(
+async def test_a_push_that_is_not_an_object_raises_with_the_event(
     serve: Serve,
 ) -> None:
     class Odd(Channel):
@@ -190,7 +188,7 @@ async def test_binaries_are_sent_and_received_without_base64(serve: Serve) -> No
 
 
 @pytest.mark.parametrize("verb", ["push", "broadcast"])
-async def test_before_its_join_is_answered_a_channel_cannot_push_and_gets_advice(
+async def test_a_channel_that_pushes_before_its_join_is_accepted_gets_advice(
     serve: Serve, verb: str
 ) -> None:
     caught: list[NotJoined] = []
@@ -205,12 +203,12 @@ async def test_before_its_join_is_answered_a_channel_cannot_push_and_gets_advice
     (error,) = caught
     assert (error.topic, error.verb) == ("room:a", verb)
     assert str(error) == (
-        f"the channel for 'room:a' used {verb} before its join was answered with ok; return the first data from "
-        "join, or send() the channel's own process a message and push from handle_info"
+        f"the channel for 'room:a' called {verb} before its join was accepted; return the first data from join, or "
+        "send() a message to current_pid() and push from handle_info"
     )
 
 
-async def test_the_first_news_may_be_sent_by_a_message_to_oneself(serve: Serve) -> None:
+async def test_a_channel_can_send_itself_a_message_to_push_after_its_join(serve: Serve) -> None:
     class Eager(Channel):
         async def join(self, topic: str, payload: Any) -> None:
             send(actors.current_pid(), "joined")
@@ -272,7 +270,7 @@ async def test_a_push_may_be_answered_later_and_more_than_once(serve: Serve) -> 
     ]
 
 
-async def test_any_process_may_answer_even_when_the_channel_is_gone(serve: Serve) -> None:
+async def test_any_process_may_answer_even_after_the_channel_has_ended(serve: Serve) -> None:
     _, client = await serving(serve, Later)
     await client.exchange(("1", "2", "room:a", "delegate", {"seconds": 3}))
     await client.exchange(("1", "3", "room:a", "phx_leave"))
@@ -280,7 +278,7 @@ async def test_any_process_may_answer_even_when_the_channel_is_gone(serve: Serve
     assert client.frames() == [reply("1", "2", "room:a", {"after": 3}, "done")]
 
 
-async def test_an_answer_for_a_client_that_has_gone_is_no_error(serve: Serve) -> None:
+async def test_an_answer_to_a_client_that_has_gone_does_not_raise(serve: Serve) -> None:
     server, client = await serving(serve, Later)
     crashes = server.crashes()
     await client.exchange(("1", "2", "room:a", "delegate", {"seconds": 3}))
@@ -296,13 +294,11 @@ async def test_a_push_without_a_ref_cannot_be_answered(serve: Serve) -> None:
     (error,) = crashes
     assert isinstance(error, NothingToAnswer)
     assert error.topic == "room:a"
-    assert "call socket_ref() in the handler of a push" in str(error)
+    assert "call socket_ref() in the handler of the push" in str(error)
 
 
 @pytest.mark.parametrize("way", ["info", "out"])
-async def test_outside_the_handler_of_a_push_there_is_nothing_to_answer(
-    serve: Serve, way: str
-) -> None:
+async def test_socket_ref_raises_outside_the_handler_of_a_push(serve: Serve, way: str) -> None:
     server, client = await serving(serve, Later)
     await client.exchange(("1", "2", "room:a", "keep"))
     crashes = server.crashes()
@@ -327,7 +323,7 @@ def test_mistakes_are_errors_of_channels() -> None:
 # State
 
 
-async def test_terminate_sees_what_the_failed_handler_left_behind(serve: Serve) -> None:
+async def test_terminate_sees_the_changes_of_the_failed_handler(serve: Serve) -> None:
     class Halfway(Channel):
         @handle_in("boom")
         async def boom(self, payload: Any) -> None:
@@ -344,7 +340,7 @@ async def test_terminate_sees_what_the_failed_handler_left_behind(serve: Serve) 
     ]
 
 
-async def test_what_an_instance_holds_dies_with_its_process(serve: Serve) -> None:
+async def test_the_state_of_an_instance_ends_with_its_process(serve: Serve) -> None:
     class Counter(Channel):
         def __init__(self) -> None:
             self.count = 0

@@ -30,7 +30,7 @@ async def joined(serve: Serve, **payload: Any) -> tuple[Server, Client, Pid]:
     return server, client, server.channel("room:a")
 
 
-async def test_the_new_answer_comes_first_then_the_close_of_the_old(serve: Serve) -> None:
+async def test_the_new_answer_precedes_the_close_of_the_old_membership(serve: Serve) -> None:
     server, client, old = await joined(serve, farewell=True)
     reasons = await reason_of(old)
     assert await client.exchange(join("2")) == [reply("2", "2", "room:a"), phx_close("1", "room:a")]
@@ -39,7 +39,7 @@ async def test_the_new_answer_comes_first_then_the_close_of_the_old(serve: Serve
     assert server.channel("room:a") is not old
 
 
-async def test_messages_of_the_old_membership_are_dropped_in_silence(serve: Serve) -> None:
+async def test_messages_of_the_old_membership_are_dropped_without_an_answer(serve: Serve) -> None:
     _, client, _ = await joined(serve)
     await client.exchange(join("2"))
     assert (
@@ -48,7 +48,7 @@ async def test_messages_of_the_old_membership_are_dropped_in_silence(serve: Serv
     assert await client.exchange(("2", "5", "room:a", "echo")) == [reply("2", "5", "room:a")]
 
 
-async def test_every_join_of_one_write_is_answered_and_then_those_before_are_closed(
+async def test_every_join_of_one_write_is_answered_and_the_earlier_ones_are_closed(
     serve: Serve,
 ) -> None:
     # In the order of Phoenix, which answers each of them before it takes its own notes about closes.
@@ -76,7 +76,7 @@ async def test_all_joins_of_a_burst_are_answered_in_order_and_all_but_the_last_a
     assert len(server.runtime.processes()) == before + 1
 
 
-async def test_a_join_that_was_superseded_may_be_refused_or_crash(serve: Serve) -> None:
+async def test_a_superseded_join_may_be_refused_or_crash(serve: Serve) -> None:
     client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
     got = await client.exchange(join("1", refuse={"no": 1}), join("2", crash=True), join("3"))
     crashed = reply("2", "2", "room:a", {"reason": "join crashed"}, "error")
@@ -87,7 +87,7 @@ async def test_a_join_that_was_superseded_may_be_refused_or_crash(serve: Serve) 
     ]
 
 
-async def test_a_join_that_is_still_under_way_has_five_seconds_when_the_topic_is_joined_again(
+async def test_a_rejoin_gives_an_unfinished_join_five_seconds(
     serve: Serve,
 ) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
@@ -107,7 +107,7 @@ async def test_a_join_that_is_still_under_way_has_five_seconds_when_the_topic_is
     assert client.frames() == []
 
 
-async def test_joins_that_wait_for_one_another_are_bounded_and_answered(serve: Serve) -> None:
+async def test_at_most_eight_joins_of_a_topic_wait_and_all_get_an_answer(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
     client = await server.connect()
     before = len(server.runtime.processes())
@@ -128,7 +128,7 @@ async def test_joins_that_wait_for_one_another_are_bounded_and_answered(serve: S
     assert len(server.runtime.processes()) == before + 1
 
 
-async def test_a_new_join_that_is_refused_still_closes_the_old(serve: Serve) -> None:
+async def test_a_refused_rejoin_still_closes_the_old_membership(serve: Serve) -> None:
     server, client, _ = await joined(serve)
     assert await client.exchange(join("2", refuse={"no": 1})) == [
         reply("2", "2", "room:a", {"no": 1}, "error"),
@@ -137,7 +137,7 @@ async def test_a_new_join_that_is_refused_still_closes_the_old(serve: Serve) -> 
     assert server.channels("room:a") == []
 
 
-async def test_a_new_join_that_crashes_still_closes_the_old(serve: Serve) -> None:
+async def test_a_rejoin_that_crashes_still_closes_the_old_membership(serve: Serve) -> None:
     server, client, _ = await joined(serve)
     assert await client.exchange(join("2", crash=True)) == [
         reply("2", "2", "room:a", {"reason": "join crashed"}, "error"),
@@ -147,15 +147,13 @@ async def test_a_new_join_that_crashes_still_closes_the_old(serve: Serve) -> Non
 
 
 @pytest.mark.parametrize("payload", [{"refuse": {}}, {"crash": True}])
-async def test_after_a_new_join_that_failed_the_topic_can_be_joined(
-    serve: Serve, payload: Any
-) -> None:
+async def test_after_a_failed_rejoin_the_topic_can_be_joined(serve: Serve, payload: Any) -> None:
     _, client, _ = await joined(serve)
     await client.exchange(join("2", **payload))
     assert await client.exchange(join("3")) == [reply("3", "3", "room:a")]
 
 
-async def test_a_channel_that_takes_its_time_to_go_is_waited_for(serve: Serve) -> None:
+async def test_a_rejoin_waits_for_a_slow_terminate_of_the_old_channel(serve: Serve) -> None:
     _, client, old = await joined(serve, trap=True)
 
     def leave_in_3_seconds(room: Room) -> Any:
@@ -175,7 +173,7 @@ async def test_a_channel_that_takes_its_time_to_go_is_waited_for(serve: Serve) -
     ]
 
 
-async def test_a_channel_that_takes_no_notice_is_killed_after_five_seconds(serve: Serve) -> None:
+async def test_a_replaced_channel_is_killed_after_five_seconds(serve: Serve) -> None:
     server, client, old = await joined(serve, trap=True)
     reasons = await reason_of(old)
     assert await client.exchange(join("2")) == []
@@ -205,7 +203,7 @@ async def test_a_third_join_waits_for_the_first_channel_as_the_second_did(serve:
 
 
 @pytest.mark.parametrize("outcome", [{}, {"refuse": {"no": 1}}, {"crash": True}])
-async def test_a_join_that_comes_to_its_end_after_it_was_superseded_is_answered_and_ends(
+async def test_a_superseded_join_that_returns_is_answered_and_ends(
     serve: Serve, outcome: dict[str, Any]
 ) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
@@ -230,7 +228,7 @@ async def test_a_join_that_comes_to_its_end_after_it_was_superseded_is_answered_
     assert len(server.channels("room:a")) == 1
 
 
-async def test_a_join_right_behind_a_refused_one_closes_nothing_that_was_never_open(
+async def test_a_join_right_after_a_refused_one_sends_no_close(
     serve: Serve,
 ) -> None:
     client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
@@ -243,7 +241,7 @@ async def test_a_join_right_behind_a_refused_one_closes_nothing_that_was_never_o
     ]
 
 
-async def test_a_join_right_behind_a_stop_closes_the_old_once(serve: Serve) -> None:
+async def test_a_join_right_after_a_stop_sends_one_close(serve: Serve) -> None:
     _, client, _ = await joined(serve)
     stop = ("1", "2", "room:a", "stop", {"reason": "normal"})
     got = await client.exchange(stop, ("9", "9", "room:b", "phx_join"), join("3"))
@@ -255,7 +253,7 @@ async def test_a_join_right_behind_a_stop_closes_the_old_once(serve: Serve) -> N
 
 
 @pytest.mark.parametrize("way", ["leave", "stop", "refuse"])
-async def test_a_topic_is_free_as_soon_as_its_end_is_written_however_long_terminate_takes(
+async def test_a_topic_is_free_after_its_last_frame_even_during_terminate(
     serve: Serve, way: str
 ) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
@@ -276,7 +274,7 @@ async def test_a_topic_is_free_as_soon_as_its_end_is_written_however_long_termin
     assert await client.exchange(("4", "5", "room:a", "echo")) == [reply("4", "5", "room:a")]
 
 
-async def test_a_killed_channel_that_does_not_go_at_once_is_waited_for(serve: Serve) -> None:
+async def test_a_rejoin_waits_for_a_killed_channel(serve: Serve) -> None:
     _, client, old = await joined(serve, trap=True)
     await client.exchange(("1", "2", "room:a", "cling", {"seconds": 7}))
     await client.exchange(join("3"))
@@ -301,7 +299,7 @@ async def test_a_leave_while_the_new_join_waits_ends_the_old_channel_too(serve: 
     assert server.channels("room:a") == []
 
 
-async def test_other_topics_and_heartbeats_go_on_while_a_join_waits(serve: Serve) -> None:
+async def test_other_topics_and_heartbeats_do_not_wait_for_a_join(serve: Serve) -> None:
     _, client, _ = await joined(serve, trap=True)
     await client.join("room:b", "9")
     await client.exchange(join("2"))
@@ -314,7 +312,7 @@ async def test_other_topics_and_heartbeats_go_on_while_a_join_waits(serve: Serve
     ]
 
 
-async def test_a_client_that_goes_while_its_join_waits_leaves_nothing_behind(serve: Serve) -> None:
+async def test_a_client_that_leaves_while_its_join_waits_leaks_nothing(serve: Serve) -> None:
     server, client, old = await joined(serve, trap=True)
     await client.exchange(join("2"))
     client.end()
@@ -328,7 +326,7 @@ async def test_a_client_that_goes_while_its_join_waits_leaves_nothing_behind(ser
     assert len(processes) == 10
 
 
-async def test_a_channel_that_clings_to_life_is_replaced_when_it_is_declared_dead(
+async def test_a_zombie_channel_is_replaced_after_it_is_declared_dead(
     serve: Serve,
 ) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
@@ -344,13 +342,13 @@ async def test_a_channel_that_clings_to_life_is_replaced_when_it_is_declared_dea
         reply("2", "2", "room:a"),
     ]
     assert len(server.channels("room:a")) == 1
-    # What is left of it does not come back when it has finished clinging.
+    # The zombie has no effect when it ends.
     await trio.sleep(10)
     assert client.frames() == []
     assert len(server.channels("room:a")) == 1
 
 
-async def test_a_second_join_takes_the_slot_of_the_first_under_a_full_limit(serve: Serve) -> None:
+async def test_a_second_join_at_the_limit_replaces_the_first(serve: Serve) -> None:
     class Narrow(UserSocket):
         max_channels = 1
 

@@ -75,7 +75,7 @@ CONNECT: dict[str, tuple[Callable[[], Any], str, str]] = {
 
 
 @pytest.mark.parametrize("what", CONNECT)
-async def test_a_connect_that_returns_anything_but_none_refuses_and_is_reported(
+async def test_any_result_of_connect_except_none_refuses_the_client_and_is_reported(
     serve: Serve, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     value, said, advice = CONNECT[what]
@@ -122,7 +122,7 @@ class Listed(msgspec.Struct, array_like=True):
     total: int
 
 
-# What `join` returns: the value, what to write instead.
+# Results of `join`: the value, and the correction in the error.
 JOIN: dict[str, tuple[Callable[[], Any], str]] = {
     "False": (lambda: False, r"write `raise JoinRefused\({...}\)` to refuse it"),
     "True": (lambda: True, "return None or a dict to let the client in"),
@@ -160,7 +160,7 @@ def rooms(value: Callable[[], Any]) -> Endpoint:
 
 
 @pytest.mark.parametrize("what", JOIN)
-async def test_a_join_that_returns_what_is_not_documented_refuses_and_is_reported(
+async def test_an_undocumented_result_of_join_refuses_the_client_and_is_reported(
     serve: Serve, what: str
 ) -> None:
     value, advice = JOIN[what]
@@ -188,7 +188,7 @@ ENCODABLE: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("value", "response"), ENCODABLE)
-async def test_none_a_dict_and_a_record_let_the_client_join(
+async def test_join_accepts_the_client_with_none_a_dict_or_a_record(
     serve: Serve, value: Any, response: Any
 ) -> None:
     client = await (await serve(rooms(lambda: value))).connect()
@@ -196,7 +196,7 @@ async def test_none_a_dict_and_a_record_let_the_client_join(
     assert payload == {"status": "ok", "response": response}
 
 
-async def test_raw_bytes_let_the_client_join(serve: Serve) -> None:
+async def test_join_accepts_the_client_with_raw_bytes(serve: Serve) -> None:
     server = await serve(rooms(lambda: Binary(b"map")))
     client = await server.connect()
     await client.exchange(("1", "1", "room:a", "phx_join"))
@@ -220,7 +220,7 @@ ORIGIN = "origin: https://else.where\r\n"
 
 
 @pytest.mark.parametrize("answer", [None, 1, 0, "yes", object(), {"ok": True}, Refusal()])
-async def test_an_origin_function_lets_in_with_true_alone(
+async def test_an_origin_function_accepts_only_with_true(
     serve: Serve, caplog: pytest.LogCaptureFixture, answer: Any
 ) -> None:
     def allowed(origin: Any) -> Any:
@@ -235,7 +235,7 @@ async def test_an_origin_function_lets_in_with_true_alone(
     assert "it may return True, False; the client got HTTP 403" in text
 
 
-async def test_an_origin_function_that_makes_a_coroutine_lets_nobody_in(
+async def test_an_origin_function_that_returns_a_coroutine_refuses(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     mount = Mount(Curious, check_origin=lambda origin: a_coroutine())  # type: ignore[arg-type,return-value]
@@ -244,7 +244,7 @@ async def test_an_origin_function_that_makes_a_coroutine_lets_nobody_in(
     assert "write a plain function, `def`, that returns True or False" in caplog.text
 
 
-async def test_an_origin_function_that_raises_lets_nobody_in_and_is_logged(
+async def test_an_origin_function_that_raises_refuses_and_is_logged(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(origin: Any) -> bool:
@@ -257,7 +257,7 @@ async def test_an_origin_function_that_raises_lets_nobody_in_and_is_logged(
 
 
 @pytest.mark.parametrize(("answer", "status"), [(True, 101), (False, 403)])
-async def test_an_origin_function_may_say_yes_and_no(
+async def test_an_origin_function_may_return_true_and_false(
     serve: Serve, answer: bool, status: int
 ) -> None:
     mount = Mount(Curious, check_origin=lambda origin: answer)
@@ -265,7 +265,9 @@ async def test_an_origin_function_may_say_yes_and_no(
 
 
 @pytest.mark.parametrize("session", [False, True, ("user", 1), "ann", 7, ValueError("no")])
-async def test_a_session_that_is_no_mapping_lets_nobody_in(serve: Serve, session: Any) -> None:
+async def test_a_session_that_is_not_a_mapping_refuses_the_client(
+    serve: Serve, session: Any
+) -> None:
     Curious.sessions.clear()
     mount = Mount(Curious, session=lambda cookies: session, check_csrf=False)
     server = await serve(Endpoint(sockets={"/socket": mount}))
@@ -279,7 +281,7 @@ async def test_a_session_that_is_no_mapping_lets_nobody_in(serve: Serve, session
 
 
 @pytest.mark.parametrize("answer", [None, 1, "yes", object()])
-async def test_a_csrf_function_gives_the_session_with_true_alone(serve: Serve, answer: Any) -> None:
+async def test_a_csrf_function_gives_the_session_only_with_true(serve: Serve, answer: Any) -> None:
     Curious.sessions.clear()
     mount = Mount(Curious, session=lambda cookies: {"user": 1}, check_csrf=lambda *_: answer)
     server = await serve(Endpoint(sockets={"/socket": mount}))
@@ -287,7 +289,7 @@ async def test_a_csrf_function_gives_the_session_with_true_alone(serve: Serve, a
     assert Curious.sessions == []
 
 
-async def test_an_error_handler_that_makes_a_coroutine_is_reported_and_lets_nobody_in(
+async def test_an_error_handler_that_returns_a_coroutine_is_reported_and_refuses(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     mount = Mount(Curious, error_handler=lambda *_: a_coroutine())  # type: ignore[arg-type]
@@ -309,16 +311,14 @@ async def asks(*_: Any) -> bool:
         ("error_handler", "`def handler(reason, connect_info)`"),
     ],
 )
-def test_an_async_function_for_a_question_of_permission_is_refused_by_the_mount(
-    option: str, instead: str
-) -> None:
+def test_a_mount_refuses_an_async_permission_check(option: str, instead: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         Mount(Curious, **{option: asks})  # type: ignore[arg-type]
     assert f"write a plain function, {instead}, without async" in str(caught.value)
 
 
 @pytest.mark.parametrize("identity", [7, False, ("user", 7), ConnectRefused])
-async def test_an_id_that_is_no_topic_lets_nobody_in_and_is_reported(
+async def test_an_invalid_id_refuses_the_client_and_is_reported(
     serve: Serve, caplog: pytest.LogCaptureFixture, identity: Any
 ) -> None:
     class Odd(UserSocket):

@@ -109,7 +109,7 @@ async def test_transport_uri_is_extracted_to_the_socket_connect_info(serve: Serv
         ("https", None, "https:///"),
     ],
 )
-def test_a_uri_is_what_the_host_header_says_and_never_raises(
+def test_a_uri_uses_the_host_header_and_never_raises(
     scheme: str, host: str | None, text: str
 ) -> None:
     headers = () if host is None else (("host", host),)
@@ -135,7 +135,7 @@ async def test_transport_custom_keywords_are_extracted_to_the_socket_connect_inf
 
 
 @pytest.mark.parametrize("wrong", [["x_header"], "uri", [("only",)], [7]])
-def test_a_name_that_nothing_has_is_refused(wrong: Any) -> None:
+def test_an_unknown_name_is_refused(wrong: Any) -> None:
     with pytest.raises(InvalidOption, match="connect_info") as caught:
         Mount(UserSocket, connect_info=wrong)
     assert caught.value.option == "connect_info"
@@ -160,7 +160,7 @@ async def test_transport_session_is_extracted_to_the_socket_connect_info(serve: 
     assert info["session"] == info.session == {"user": "ann", "_csrf_token": "token"}
 
 
-async def test_a_session_may_take_its_time(serve: Serve) -> None:
+async def test_a_session_function_may_be_async(serve: Serve) -> None:
     async def look_up(cookies: dict[str, str]) -> Any:
         await trio.lowlevel.checkpoint()
         return decode(cookies)
@@ -176,7 +176,7 @@ async def test_does_not_load_session_when_an_invalid_csrf_token_is_provided(serv
     assert (await told(serve, "", "&_csrf_token=token", session=decode)).session is None
 
 
-async def test_loads_the_session_with_a_rule_of_ones_own(serve: Serve) -> None:
+async def test_loads_the_session_with_a_custom_rule(serve: Serve) -> None:
     info = await told(
         serve,
         "cookie: _key=ann\r\n",
@@ -194,7 +194,7 @@ async def test_loads_the_session_when_csrf_is_disabled_despite_csrf_token_not_be
     assert info.session["user"] == "ann"
 
 
-async def test_a_session_that_cannot_be_made_is_the_applications_mistake(serve: Serve) -> None:
+async def test_a_session_function_that_raises_is_a_bug_of_the_application(serve: Serve) -> None:
     def broken(cookies: dict[str, str]) -> None:
         raise RuntimeError("no store")
 
@@ -205,8 +205,8 @@ async def test_a_session_that_cannot_be_made_is_the_applications_mistake(serve: 
     assert Curious.seen == []
 
 
-def test_csrf_and_origin_cannot_both_be_left_unchecked() -> None:
-    with pytest.raises(InvalidOption, match="any page can act for its visitor"):
+def test_a_mount_cannot_disable_both_the_csrf_and_the_origin_check() -> None:
+    with pytest.raises(InvalidOption, match="any page can use its visitor"):
         Mount(UserSocket, check_origin=False, check_csrf=False)
     Mount(UserSocket, check_origin=False)
     Mount(UserSocket, check_csrf=False)
@@ -245,11 +245,11 @@ async def test_refuses_connects_that_error_with_custom_error_response(serve: Ser
     assert answer.headers["content-type"] == "text/x"
 
 
-async def test_a_refusal_without_a_reason_is_403_whatever_handles_reasons(serve: Serve) -> None:
+async def test_a_refusal_without_a_reason_is_403_even_with_an_error_handler(serve: Serve) -> None:
     assert (await ask(serve, Mount(Refusing, error_handler=handle))).status == 403
 
 
-async def test_a_token_error_that_passes_connect_is_a_refusal(serve: Serve) -> None:
+async def test_a_token_error_in_connect_is_a_refusal(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": Mount(Refusing)}))
     refused, failed = server.listen(SOCKET_CONNECTED), server.listen(SOCKET_CONNECT_FAILED)
     assert (await ask_at(server, "/socket/websocket?vsn=2.0.0&token=bad")).status == 403
@@ -264,7 +264,7 @@ async def test_an_error_handler_sees_the_token_error(serve: Serve) -> None:
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
 
 
-async def test_an_error_handler_that_answers_nothing_is_a_mistake(serve: Serve) -> None:
+async def test_an_error_handler_that_returns_none_is_a_mistake(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": Mount(Refusing, error_handler=handle)}))
     heard = server.listen(SOCKET_CONNECT_FAILED)
     assert (await ask_at(server, "/socket/websocket?vsn=2.0.0&reason=nothing")).status == 500
@@ -284,7 +284,7 @@ async def test_an_error_handler_that_answers_nothing_is_a_mistake(serve: Serve) 
         {"body": b"bytes"},
     ],
 )
-def test_a_refusal_that_cannot_be_sent_is_refused(wrong: Any) -> None:
+def test_an_invalid_refusal_raises(wrong: Any) -> None:
     with pytest.raises(InvalidOption):
         Refusal(**wrong)
 
@@ -306,7 +306,9 @@ def test_a_refusal_that_cannot_be_sent_is_refused(wrong: Any) -> None:
         ("subprotocols", 3, "a list of names"),
     ],
 )
-def test_an_option_of_another_kind_says_what_to_write(option: str, value: Any, advice: str) -> None:
+def test_an_option_of_the_wrong_type_raises_with_the_correction(
+    option: str, value: Any, advice: str
+) -> None:
     with pytest.raises(InvalidOption, match=f"Mount got {option}=.*; write {advice}"):
         Mount(UserSocket, **{option: value})
 
@@ -327,7 +329,7 @@ async def test_subprotocols_are_answered_or_refused(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["v1", ["a b"], ["a,b"], [7]])
-def test_subprotocols_that_are_none_are_refused(wrong: Any) -> None:
+def test_invalid_subprotocols_are_refused(wrong: Any) -> None:
     with pytest.raises(InvalidOption, match="subprotocols"):
         Mount(UserSocket, subprotocols=wrong)
 
@@ -343,7 +345,7 @@ async def test_an_auth_token_reaches_connect_and_no_log(serve: Serve) -> None:
     assert (await told(serve, offer)).auth_token is None
 
 
-async def test_path_parameters_win_over_those_of_the_query(serve: Serve) -> None:
+async def test_path_parameters_override_query_parameters(serve: Serve) -> None:
     sockets = {"/socket/:tenant/:_ignored": Mount(Curious, path="/:shard/ws")}
     server = await serve(Endpoint(sockets=sockets))
     answer = await ask_at(server, "/socket/acme/x/7/ws?vsn=2.0.0&tenant=evil&_ignored=y&z=1")
@@ -366,12 +368,12 @@ async def test_endpoint_handles_multiple_mount_segments(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["websocket", "", None, 7])
-def test_a_path_of_a_mount_that_is_none_is_refused(wrong: Any) -> None:
+def test_an_invalid_path_of_a_mount_is_refused(wrong: Any) -> None:
     with pytest.raises(InvalidOption, match='write a path that begins with a slash: "/websocket"'):
         Mount(UserSocket, path=wrong)
 
 
-async def test_a_path_that_is_taken_is_found_before_anything_starts() -> None:
+async def test_two_mounts_at_one_path_raise_before_the_endpoint_starts() -> None:
     with pytest.raises(channels.EndpointError, match="two sockets are mounted at"):
         Endpoint(sockets={"/:a": UserSocket, "/:b": UserSocket}).check()
 

@@ -89,7 +89,7 @@ ODD = st.one_of(
     st.builds(client_frame, st.just(CONTINUATION), st.binary(max_size=20)),
     st.binary(min_size=1, max_size=20),
 )
-# Mostly what means something, so that most schedules go on for a while.
+# Mostly valid input, so that most schedules are long.
 STEPS = st.lists(
     st.one_of(
         JOINS,
@@ -105,7 +105,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.booleans())
-def test_no_schedule_of_a_client_disturbs_another_or_leaves_anything_behind(
+def test_no_schedule_of_one_client_affects_another_or_leaks(
     steps: list[bytes | str], politely: bool
 ) -> None:
     run_on_virtual_clock(schedule, steps, politely)
@@ -139,7 +139,7 @@ async def schedule(steps: list[bytes | str], politely: bool) -> None:
         await trio.sleep(15)
         assert Footprint.of(runtime) == before
         assert server.endpoint.statistics()["subscriptions"] == 1
-        # Only channels crash, by what their handlers do; and the log says which.
+        # Only channels crash, because of their handlers, and the log names them.
         assert all(process.startswith("Room '") for process in crashed), crashed
         assert bystander.frames() == []
         assert await bystander.exchange(("1", "2", "room:z", "count")) == [

@@ -43,7 +43,7 @@ async def test_sockets_and_their_channels_are_listed_in_order(serve: Serve) -> N
     assert [each.topic for each in await list_channels(sockets[1].pid)] == ["room:c"]
 
 
-async def test_connections_that_are_no_sockets_and_endpoints_that_do_not_run_have_none(
+async def test_list_sockets_skips_pages_and_endpoints_that_do_not_run(
     serve: Serve,
 ) -> None:
     server = await serve(Endpoint(sockets={"/socket": UserSocket}))
@@ -56,7 +56,7 @@ async def test_connections_that_are_no_sockets_and_endpoints_that_do_not_run_hav
     assert await list_sockets(server.endpoint) == []
 
 
-async def test_many_that_do_not_answer_are_waited_for_together(serve: Serve) -> None:
+async def test_list_sockets_waits_for_all_silent_processes_at_once(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": UserSocket}))
     for _ in range(3):
         await server.accept()
@@ -66,7 +66,7 @@ async def test_many_that_do_not_answer_are_waited_for_together(serve: Serve) -> 
     assert trio.current_time() - started == pytest.approx(5.0)
 
 
-async def test_a_process_says_whether_it_is_a_socket_or_a_channel(serve: Serve) -> None:
+async def test_is_socket_and_is_channel_tell_processes_apart(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": UserSocket}))
     client = await server.connect()
     await client.join("room:a")

@@ -1,6 +1,6 @@
 """An endpoint on real sockets: hostile input, and failures of its parts.
 
-On a real clock, so nothing here waits for time to pass but where a timeout is what is tested, of a tenth of a second.
+These tests use a real clock. Only tests of a timeout wait for time to pass, a tenth of a second.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ async def server(runtime: Runtime) -> Server:
         http=pages,
         head_timeout=HEAD_TIMEOUT,
         max_buffered_messages=50,
-        # Clients that a test leaves behind do not read their 1012.
+        # Clients that a test does not close never read their 1012.
         draining=Draining(timeout=0.05),
     )
     pid = await endpoint.start_link(port=0)
@@ -67,7 +67,7 @@ async def server(runtime: Runtime) -> Server:
 
 
 async def assert_only(server: Server, before: Footprint) -> None:
-    """Everything that came since `before` ends, and nothing of it is left: no process, task or file."""
+    """Wait until no process, task or file is left that was not in `before`."""
     with trio.fail_after(GENEROUS):
         for pid in server.runtime.processes():
             if pid not in before.processes:
@@ -76,7 +76,7 @@ async def assert_only(server: Server, before: Footprint) -> None:
     assert Footprint.of(server.runtime) == before
 
 
-# What strangers do. Each gets a connection that has sent nothing yet, and does its worst.
+# Misbehaviour of clients. Each function gets a new connection.
 
 Stranger = Callable[[TcpClient], Awaitable[None]]
 
@@ -230,7 +230,7 @@ STRANGERS: list[Stranger] = [
 
 
 @pytest.mark.parametrize("stranger", STRANGERS, ids=[each.__name__ for each in STRANGERS])
-async def test_whatever_a_stranger_does_nobody_notices_and_nothing_is_left(
+async def test_a_misbehaving_client_affects_no_other_and_leaks_nothing(
     server: Server, stranger: Stranger, caplog: pytest.LogCaptureFixture
 ) -> None:
     crashes = server.crashes()
@@ -238,7 +238,7 @@ async def test_whatever_a_stranger_does_nobody_notices_and_nothing_is_left(
     await friend.join()
     await settle()
     before = Footprint.of(server.runtime)
-    # Three at a time, so that what one leaves behind would show threefold.
+    # Three at a time, so that a leak would show three times.
     async with trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(visit, server, stranger)
@@ -262,13 +262,13 @@ async def visit(server: Server, stranger: Stranger) -> None:
 # Parts that fail under it
 
 
-async def test_clients_outlive_the_poller_and_the_flusher(server: Server) -> None:
+async def test_clients_survive_a_restart_of_the_poller_and_the_flusher(server: Server) -> None:
     client = await TcpClient.connect(server.endpoint)
     await client.join()
     for part in ("poller", "flusher"):
         old = await child(server.pid, part)
         kill(old)
-        # Sent while nobody reads, or put while nobody writes.
+        # Bytes before the server reads, or frames before it writes.
         await client.write(client_frame(TEXT, b'["1","2","room:a","echo",{}]'))
         server.endpoint.broadcast("room:a", "shouted", {})
         got = await client.frames(2)
@@ -379,7 +379,7 @@ async def test_connect_sees_the_address_of_the_client(runtime: Runtime) -> None:
     await client.close()
 
 
-async def test_a_client_that_does_not_read_overflows_alone(server: Server) -> None:
+async def test_a_client_that_does_not_read_overflows_only_its_own_buffer(server: Server) -> None:
     overflows = server.listen(SOCKET_OVERFLOW)
     slow, friend = (
         await TcpClient.connect(server.endpoint),
@@ -395,7 +395,7 @@ async def test_a_client_that_does_not_read_overflows_alone(server: Server) -> No
             sent += 1
             assert await friend.frames() == [[None, None, "room:a", "shouted", payload]]
     assert server.endpoint.statistics()["counts"] == {SOCKET_OVERFLOW: 1}
-    # What was buffered is still sent, in order and whole, and then why nothing more comes.
+    # The client gets the buffered frames in order, and then the close frame.
     *frames, close = await slow.ended()
     assert close == Close(1013)
     assert frames == [[None, None, "room:a", "shouted", payload]] * len(frames)
@@ -418,14 +418,14 @@ class StuckSocket(Socket):
 
 
 @pytest.mark.parametrize("rudely", [False, True])
-async def test_a_client_that_goes_while_it_is_not_read_is_noticed(
+async def test_the_server_notices_a_client_that_leaves_during_a_pause(
     runtime: Runtime, rudely: bool
 ) -> None:
     endpoint = Endpoint(sockets={"/socket": StuckSocket}, draining=Draining(timeout=0.05))
     server = Server(endpoint, runtime, await endpoint.start_link(port=0))
     client = await TcpClient.connect(endpoint)
     await client.join()
-    # More than may wait, and less than what fills the network: behind that the end of the stream would not be heard.
+    # More than the limit, but less than fills the network. Otherwise the server would not notice the end of the stream.
     for _ in range(20):
         await client.stream.send_all(text("1", "2", "room:a", "wait", {}) * 100)
         await settle()

@@ -1,6 +1,6 @@
-"""TLS through a whole endpoint, on real sockets: WebSockets, pages, HTTP/2, and clients that get it wrong.
+"""TLS through a whole endpoint, on real sockets: WebSockets, pages, HTTP/2, and misbehaving clients.
 
-On a real clock, so nothing here waits for time to pass but where a timeout is what is tested, of a tenth of a second.
+These tests use a real clock. Only tests of a timeout wait for time to pass, a tenth of a second.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ async def strangers(server: Server) -> list[socket.socket]:
     return made
 
 
-async def test_clients_that_do_not_shake_hands_are_cut_off_and_leave_nothing(
+async def test_clients_without_a_tls_handshake_are_cut_off(
     runtime: Runtime, certificates: Certificates
 ) -> None:
     server = await serve_tls(runtime, certificates, head_timeout=0.2)
@@ -186,7 +186,7 @@ async def test_clients_that_do_not_shake_hands_are_cut_off_and_leave_nothing(
     assert crashes == []
 
 
-async def test_a_server_that_stops_says_1012_over_tls(
+async def test_a_server_that_stops_closes_with_1012_over_tls(
     server: Server, certificates: Certificates
 ) -> None:
     client = await connected(server, certificates.client)

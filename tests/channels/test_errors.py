@@ -22,7 +22,7 @@ def test_a_decode_error_blames_the_client_and_names_the_version() -> None:
     assert (error.problem, error.vsn) == ("Expected `array`, got `null`", "2.0.0")
 
 
-def test_an_encode_error_names_what_was_being_sent_where() -> None:
+def test_an_encode_error_names_the_kind_the_event_and_the_topic() -> None:
     error = EncodeError("no", kind="push", topic="room:a", event="pushed")
     assert str(error) == "cannot encode the push 'pushed' on topic 'room:a': no"
     assert (error.kind, error.topic, error.event) == ("push", "room:a", "pushed")
@@ -41,7 +41,7 @@ def test_mistakes_in_declarations_are_value_errors(mistake: type[Exception]) -> 
     assert issubclass(mistake, ValueError)
 
 
-def test_every_error_has_the_one_base() -> None:
+def test_every_error_is_a_channels_error() -> None:
     # The other names are functions that check options.
     for name in [each for each in errors.__all__ if each[0].isupper()]:
         assert issubclass(getattr(errors, name), ChannelsError)

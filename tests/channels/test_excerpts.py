@@ -26,6 +26,6 @@ def test_an_excerpt_fits_on_a_line(value: Any) -> None:
     assert len(str(UnhandledEvent(object, value))) < 1200
 
 
-def test_what_is_short_is_shown_as_it_is() -> None:
+def test_short_values_are_shown_in_full() -> None:
     assert brief("room:lobby") == "'room:lobby'"
     assert brief({"a": [1, None]}) == "{'a': [1, None]}"

@@ -44,12 +44,12 @@ def test_a_parameter_whose_name_contains_a_term_is_masked_at_any_depth(
     assert filter_parameters(value) == shown
 
 
-def test_what_is_no_json_is_not_looked_into() -> None:
+def test_the_filter_does_not_look_into_values_that_are_not_json() -> None:
     record = Keep(["password"])
     assert filter_parameters({"rule": record}) == {"rule": record}
 
 
-def test_terms_of_ones_own_take_the_place_of_the_default() -> None:
+def test_custom_terms_replace_the_default() -> None:
     value = {"pin": 1234, "password": "x"}
     assert filter_parameters(value, ["pin"]) == {"pin": FILTERED, "password": "x"}
     assert filter_parameters(value, []) == value
@@ -62,7 +62,7 @@ def test_the_names_that_are_kept_are_exact() -> None:
     assert filter_parameters({"id": 1, "ID": 2}, Keep(["id"])) == {"id": 1, "ID": FILTERED}
 
 
-def test_keep_masks_everything_but_what_it_names() -> None:
+def test_keep_masks_everything_except_its_names() -> None:
     value = {"id": {"any": 1}, "ids": 2, "more": [{"id": 3, "name": "ann"}], "data": Binary(b"x")}
     assert filter_parameters(value, Keep(["id"])) == {
         "id": {"any": 1},
@@ -73,7 +73,7 @@ def test_keep_masks_everything_but_what_it_names() -> None:
 
 
 @pytest.mark.parametrize("rule", ["password", 3, [1], Keep("id"), None])
-def test_a_rule_that_is_none_is_a_mistake_of_the_author(rule: Any) -> None:
+def test_an_invalid_filter_rule_raises(rule: Any) -> None:
     endpoint = Endpoint(sockets={"/socket": UserSocket}, filter_parameters=rule)
     with pytest.raises(InvalidOption, match="filter_parameters"):
         endpoint.check()

@@ -60,7 +60,7 @@ def test_a_subclass_inherits_handlers_and_overriding_a_method_overrides_it_under
     assert table_of(Base).incoming.keys() == {"one", "uno", "two", "three"}
 
 
-def test_another_method_for_an_event_of_the_base_takes_it_over() -> None:
+def test_a_subclass_may_handle_an_event_of_its_base_with_another_method() -> None:
     class Special(Base):
         @handle_in("two")
         async def instead(self, payload: Any) -> None: ...
@@ -68,7 +68,7 @@ def test_another_method_for_an_event_of_the_base_takes_it_over() -> None:
     assert names(Special, "in")["two"] == f"{Special.__qualname__}.instead"
 
 
-def test_a_mixin_brings_its_handlers_along() -> None:
+def test_a_channel_inherits_the_handlers_of_a_mixin() -> None:
     class Mixin:
         @handle_in("mixed")
         async def mixed(self, payload: Any) -> None: ...
@@ -80,12 +80,12 @@ def test_a_mixin_brings_its_handlers_along() -> None:
     assert "one" in names(Special, "in")
 
 
-def test_what_is_intercepted_is_known_when_the_class_is() -> None:
+def test_a_class_knows_its_intercepted_events() -> None:
     assert table_of(Base).intercepts == {"three"}
     assert table_of(Channel).intercepts == frozenset()
 
 
-def test_channels_of_the_right_shape_pass() -> None:
+def test_valid_channels_pass_the_check() -> None:
     class Fine(Base):
         def __init__(self) -> None:
             self.mine = 1
@@ -261,7 +261,7 @@ WRONG: list[tuple[Callable[[], type[Channel]], str, str]] = [
 @pytest.mark.parametrize(
     ("declare", "problem", "advice"), WRONG, ids=[declare.__name__ for declare, *_ in WRONG]
 )
-def test_a_wrong_shape_is_one_sentence_that_says_what_to_write(
+def test_an_invalid_channel_raises_with_a_correction(
     declare: Callable[[], type[Channel]], problem: str, advice: str
 ) -> None:
     room = declare()
@@ -272,7 +272,7 @@ def test_a_wrong_shape_is_one_sentence_that_says_what_to_write(
     assert problem.startswith(f"Room.{caught.value.handler} ")
 
 
-def test_a_decorator_without_events_says_how_to_write_it() -> None:
+def test_a_decorator_without_events_raises_with_a_correction() -> None:
     async def new_msg(self: Any, payload: Any) -> None: ...
 
     for decorator, name in ((handle_in, "handle_in"), (handle_out, "handle_out")):

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 
 from actors import Pid, Telemetry, kill, send
+from actors.errors import ASYNCIO_ADVICE
 from actors.instrumentation import logger as actors_logger
-from actors.instrumentation.advice import ASYNCIO_ADVICE
 from actors.instrumentation.logger import CRASH
 from channels import (
     Channel,
@@ -36,6 +37,7 @@ from channels.telemetry import (
     SOCKET_SESSION_REFUSED,
     SOCKET_UNSUPPORTED,
 )
+from channels.testing import JoinedNodes
 from supervision import Supervisor
 from tests.channels.conftest import Serve
 from tests.channels.polling import Poller
@@ -105,7 +107,9 @@ async def test_a_refused_token_is_logged_without_the_token(serve: Serve, lines: 
     assert missing.startswith("the client sent no token")
     assert expired.startswith("the token has expired: it is 1000000000 seconds old")
     assert tampered == salt
-    assert tampered.startswith("the token is not valid: it was changed, or made with another")
+    assert tampered.startswith(
+        "the token is not valid: someone changed it, or made it with another"
+    )
     assert not any(token in line for line in lines() for token in (genuine, changed, other_salt))
 
 
@@ -152,7 +156,7 @@ async def test_a_malformed_message_and_a_slow_reader_are_warnings(serve: Serve, 
             f"WARNING Closing {bad.process!r} with 1011: a client sent a frame that is not a message of vsn 2.0.0: "
             "Input data was truncated"
         ),
-        f"WARNING Closing {slow.process!r} with 1013: the client reads too slowly; the server dropped 1 frames",
+        f"WARNING Closing {slow.process!r} with 1013: the client reads too slowly; the server discarded 1 frames",
     ]
     gate.opened.set()
 
@@ -179,7 +183,7 @@ async def log_everything(runtime: Any, caplog: pytest.LogCaptureFixture) -> Any:
 
 
 @pytest.mark.parametrize("where", ["event", "topic", "payload", "join_ref", "ref"])
-async def test_nothing_that_a_client_sends_fills_the_log(
+async def test_parameters_of_clients_are_cut_in_the_log(
     serve: Serve, everything: Any, where: str
 ) -> None:
     class Careless(Room):
@@ -208,9 +212,7 @@ async def test_nothing_that_a_client_sends_fills_the_log(
     assert len(everything()) < 60_000
 
 
-async def test_a_session_that_is_refused_for_want_of_a_csrf_token_is_a_warning(
-    serve: Serve, lines: Any
-) -> None:
+async def test_a_session_without_its_csrf_token_logs_a_warning(serve: Serve, lines: Any) -> None:
     mount = Mount(UserSocket, session=lambda cookies: {"_csrf_token": "right"} if cookies else None)
     bare = Mount(UserSocket, session=lambda cookies: {"user": 1}, path="/bare")
     server = await serve(Endpoint(sockets={"/socket": mount, "/other": bare}))
@@ -248,7 +250,7 @@ async def test_a_request_that_cannot_become_a_websocket_is_logged_as_refused(
     assert "'connection' header must contain 'upgrade'" in line
 
 
-async def test_refusals_are_counted_whatever_is_logged(serve: Serve) -> None:
+async def test_refusals_are_counted_even_if_they_are_not_logged(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": UserSocket}))
     client = await server.accept()
     client.write(head("/socket/websocket?vsn=2.0.0&token=deny"))
@@ -257,7 +259,7 @@ async def test_refusals_are_counted_whatever_is_logged(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("child", ["flusher", "poller", "listener", "application"])
-async def test_a_restart_of_what_serves_all_clients_is_an_error(
+async def test_a_restart_of_a_child_of_the_endpoint_logs_an_error(
     serve: Serve, caplog: pytest.LogCaptureFixture, child: str
 ) -> None:
     caplog.set_level(logging.ERROR)
@@ -269,11 +271,13 @@ async def test_a_restart_of_what_serves_all_clients_is_an_error(
     await settle()
     assert [
         f"{record.name} {record.levelname} {record.getMessage()}" for record in caplog.records
-    ] == [f"channels ERROR The endpoint {server.pid!r} restarted its {child} after: KILLED"]
+    ] == [
+        f"channels ERROR The endpoint {server.pid!r} restarted its child {child!r}, which ended: KILLED"
+    ]
     await other.stop()
 
 
-async def test_an_endpoint_that_gives_up_says_so(
+async def test_an_endpoint_that_gives_up_logs_an_error(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
@@ -284,7 +288,7 @@ async def test_an_endpoint_that_gives_up_says_so(
                 kill(each.pid)
         await settle()
     assert caplog.messages[-1] == (
-        f"The endpoint {server.pid!r} gave up and stops: more than 3 restarts within 5 s; the last was its flusher: "
+        f"The endpoint {server.pid!r} stops after more than 3 restarts within 5 s, the last of its child 'flusher': "
         "KILLED"
     )
 
@@ -342,7 +346,7 @@ class Quiet(Room):
     log_handle_in = None
 
 
-async def test_each_channel_says_at_which_level_its_joins_and_pushes_are_logged(
+async def test_each_channel_sets_the_log_level_of_its_joins_and_pushes(
     serve: Serve, lines: Any
 ) -> None:
     class Mixed(UserSocket):
@@ -361,13 +365,15 @@ async def test_each_channel_says_at_which_level_its_joins_and_pushes_are_logged(
     ]
 
 
-async def test_pushes_are_not_listened_to_if_no_channel_logs_them(serve: Serve, lines: Any) -> None:
+async def test_no_handler_is_attached_for_pushes_if_no_channel_logs_them(
+    serve: Serve, lines: Any
+) -> None:
     server = await serve(Endpoint(sockets={"/socket": UserSocket}))
     assert not server.runtime.telemetry.handlers(CHANNEL_HANDLED_IN)
     assert server.runtime.telemetry.handlers(CHANNEL_JOINED)
 
 
-async def test_a_refused_payload_is_worth_a_line_when_debugging(
+async def test_a_refused_payload_is_logged_at_debug(
     serve: Serve, lines: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Strict(Room):
@@ -387,9 +393,7 @@ async def test_a_refused_payload_is_worth_a_line_when_debugging(
     )
 
 
-async def test_each_socket_says_at_which_level_its_connections_are_logged(
-    serve: Serve, lines: Any
-) -> None:
+async def test_each_socket_sets_the_log_level_of_its_connections(serve: Serve, lines: Any) -> None:
     class LoudSocket(UserSocket):
         log = "warning"
 
@@ -402,7 +406,7 @@ async def test_each_socket_says_at_which_level_its_connections_are_logged(
     assert lines() == ["WARNING CONNECTED TO LoudSocket in 0µs, parameters {'vsn': '2.0.0'}"]
 
 
-async def test_a_message_that_nobody_handles_is_a_warning(serve: Serve, lines: Any) -> None:
+async def test_an_unhandled_message_logs_a_warning(serve: Serve, lines: Any) -> None:
     class Deaf(Channel):
         pass
 
@@ -417,7 +421,7 @@ async def test_a_message_that_nobody_handles_is_a_warning(serve: Serve, lines: A
     assert lines()[-1] == "WARNING Deaf for room:a got the message 'hello' but has no handle_info"
 
 
-def test_a_level_that_is_none_is_a_mistake_of_the_author() -> None:
+def test_an_unknown_log_level_is_an_invalid_handler() -> None:
     class Deafening(Room):
         log_join = "loud"  # type: ignore[assignment]
 
@@ -460,7 +464,7 @@ async def test_an_unsupported_protocol_is_logged_without_the_token(
     assert server.endpoint.statistics()["counts"] == {SOCKET_UNSUPPORTED: 4}
 
 
-async def test_a_crash_report_of_a_connection_does_not_show_what_it_was_reading(
+async def test_a_crash_report_of_a_connection_hides_the_data_of_its_client(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: Any) -> None:
@@ -479,7 +483,7 @@ async def test_a_crash_report_of_a_connection_does_not_show_what_it_was_reading(
     assert "s3same" not in repr(of_the_poller)
 
 
-def test_no_more_parameters_are_looked_at_than_a_line_has_room_for() -> None:
+def test_the_log_visits_only_as_many_parameters_as_it_shows() -> None:
     class Looked(list[Any]):
         looked_at = 0
 
@@ -504,3 +508,35 @@ async def test_a_client_that_is_held_back_is_logged(serve: Serve, lines: Any) ->
     client.write(client_frame(TEXT, long))
     await settle()
     assert "the server handles it in more than 100 turns of the scheduler" in lines()[-1]
+
+
+async def test_what_is_lost_between_the_nodes_of_a_polling_client_is_logged(
+    serve: Serve, lines: Any
+) -> None:
+    nodes = JoinedNodes()
+    mount = Mount(UserSocket, longpoll=True)
+    servers = [
+        await serve(
+            Endpoint(
+                sockets={"/socket": mount},
+                pubsub=PubSub(nodes.adapter(name)),
+                secret_key_base="the secret of both nodes",
+            )
+        )
+        for name in "ab"
+    ]
+    poller = await Poller(servers[0]).open()
+    await poller.join()
+    nodes.loses = lambda one, other, lane, data: b'"kind":"answer"' in data
+    servers[0].endpoint.broadcast("room:a", "new", {})
+    await evolve(poller, server=servers[1]).begin("GET")
+    await trio.sleep(3)
+    lost = "another node did not confirm the last messages (1) in time, and its client must not miss any"
+    assert [line for line in lines() if line.endswith(lost)]
+    nodes.isolate("a")
+    await evolve(poller, server=servers[1]).begin("POST", b"")
+    await trio.sleep(3)
+    assert lines()[-1] == (
+        "INFO A request of a polling client did not get through between this node and node 'a': "
+        "no sign of the session within 2 s"
+    )

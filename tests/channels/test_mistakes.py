@@ -1,6 +1,6 @@
 """Errors about an author's mistake in a channel: the class, the file and line, and the correction.
 
-One table for what is found before anything runs, one for what is found when it is reached.
+One table has the mistakes that Ashtree finds before the start, the other has those that it finds at run time.
 """
 
 from __future__ import annotations
@@ -148,14 +148,14 @@ DEFINED: list[tuple[Callable[[], None], str]] = [
 @pytest.mark.parametrize(
     ("define", "said"), DEFINED, ids=[define.__name__ for define, _ in DEFINED]
 )
-def test_a_mistake_in_a_class_is_found_when_it_is_defined(
+def test_a_mistake_in_a_class_raises_at_its_definition(
     define: Callable[[], None], said: str
 ) -> None:
     with pytest.raises(InvalidHandler, match=said):
         define()
 
 
-def test_a_subclass_may_take_over_an_event_and_a_method_may_handle_both_directions() -> None:
+def test_a_subclass_may_override_an_event_and_a_method_may_handle_both_directions() -> None:
     class Room(Channel):
         @handle_in("new_msg")
         async def new_msg(self, payload: Any) -> None: ...
@@ -291,24 +291,24 @@ CHECKED: list[tuple[Callable[[], type[Channel]], str]] = [
     (
         receives_anything,
         (
-            rf"Room\.wait \({HERE}\) takes any message with receive\(\), .*; "
-            r"write `async def handle_info\(self, message\)` to act on messages, or receive\(match\)"
+            rf"Room\.wait \({HERE}\) calls receive\(\) without a match, .*; "
+            r"write `async def handle_info\(self, message\)` to handle messages, or receive\(match\)"
         ),
     ),
-    (receives_anything_by_module, rf"Room\.wait \({HERE}\) takes any message with receive\(\)"),
+    (receives_anything_by_module, rf"Room\.wait \({HERE}\) calls receive\(\) without a match"),
     (
         returns_a_refusal,
-        rf"Room\.join \({HERE}\) returns JoinRefused\({{'reason': 'no'}}\), which refuses nobody; write `raise",
+        rf"Room\.join \({HERE}\) returns JoinRefused\({{'reason': 'no'}}\), which does not refuse the client; write",
     ),
     (
         returns_the_class_of_a_refusal,
-        rf"Room\.join \({HERE}\) returns JoinRefused, which refuses nobody; write `raise JoinRefused`",
+        rf"Room\.join \({HERE}\) returns JoinRefused, which does not refuse the client; write `raise JoinRefused`",
     ),
     (
         spawns_a_method,
         (
-            rf"Room\.join \({HERE}\) starts self\.ticker with spawn, so that it goes on when the channel has ended; "
-            r"write spawn_link\(self\.ticker\), .* or send_every"
+            rf"Room\.join \({HERE}\) starts self\.ticker with spawn, so it keeps running when the channel has ended; "
+            r"write spawn_link\(self\.ticker\), or send_every"
         ),
     ),
 ]
@@ -317,7 +317,7 @@ CHECKED: list[tuple[Callable[[], type[Channel]], str]] = [
 @pytest.mark.parametrize(
     ("define", "said"), CHECKED, ids=[define.__name__ for define, _ in CHECKED]
 )
-def test_a_mistake_in_a_method_is_found_when_the_endpoint_is_checked(
+def test_check_finds_a_mistake_in_the_source_of_a_method(
     define: Callable[[], type[Channel]], said: str
 ) -> None:
     with pytest.raises(InvalidHandler, match=said) as caught:
@@ -325,7 +325,7 @@ def test_a_mistake_in_a_method_is_found_when_the_endpoint_is_checked(
     assert caught.value.channel is not None
 
 
-def test_the_line_of_a_mistake_is_the_line_where_it_is_written() -> None:
+def test_the_error_names_the_line_of_the_mistake() -> None:
     room = awaits_broadcast()
     with pytest.raises(InvalidHandler) as caught:
         serving(room).check()
@@ -334,7 +334,7 @@ def test_the_line_of_a_mistake_is_the_line_where_it_is_written() -> None:
     assert f"{__file__}:{code.co_firstlineno + 2})" in str(caught.value)
 
 
-def test_a_connect_that_returns_its_refusal_is_found_when_the_endpoint_is_checked() -> None:
+def test_check_finds_a_connect_that_returns_its_refusal() -> None:
     class Door(UserSocket):
         async def connect(self, params: Any, connect_info: Any) -> Any:
             return ConnectRefused("no token")
@@ -345,7 +345,7 @@ def test_a_connect_that_returns_its_refusal_is_found_when_the_endpoint_is_checke
         Endpoint(sockets={"/socket": Door}).check()
 
 
-def test_a_socket_with_an_init_of_arguments_is_found_when_the_endpoint_is_checked() -> None:
+def test_check_finds_a_socket_whose_init_has_arguments() -> None:
     class Door(UserSocket):
         def __init__(self, n: int) -> None: ...
 
@@ -356,7 +356,7 @@ def test_a_socket_with_an_init_of_arguments_is_found_when_the_endpoint_is_checke
         Endpoint(sockets={"/socket": Door}).check()
 
 
-def test_what_only_looks_like_a_mistake_is_none() -> None:
+def test_valid_code_that_resembles_a_mistake_passes() -> None:
     class Room(Channel):
         async def join(self, topic: str, payload: Any) -> None:
             async def listen() -> None:
@@ -553,7 +553,7 @@ REACHED: dict[str, tuple[type[Exception], str]] = {
     ),
     "reply_to": (
         InvalidOption,
-        r"reply_to got reply=Reply\(value=.*; write PushReply\(payload\), with PushReply of",
+        r"reply_to got reply=Reply\(value=.*; write channels\.PushReply\(payload\)",
     ),
     "receive": (
         MailboxBusy,
@@ -578,7 +578,7 @@ async def joined(serve: Serve, payload: Any = None) -> tuple[Server, list[Any], 
 
 
 @pytest.mark.parametrize("event", REACHED)
-async def test_a_mistake_in_a_handler_is_named_in_its_crash(serve: Serve, event: str) -> None:
+async def test_the_crash_of_a_handler_names_the_mistake(serve: Serve, event: str) -> None:
     kind, said = REACHED[event]
     _, crashes, client = await joined(serve)
     payload = {"name": "ann", "photo": None}
@@ -596,7 +596,7 @@ async def test_a_mistake_in_a_handler_is_named_in_its_crash(serve: Serve, event:
         ({"refuse": 1}, "error", r'payload\["why"\]'),
     ],
 )
-async def test_a_join_that_answers_what_json_cannot_hold_is_named(
+async def test_the_crash_of_a_join_names_a_value_that_json_cannot_express(
     serve: Serve, payload: Any, status: str, path: str
 ) -> None:
     _, (error,), _ = await joined(serve, payload)
@@ -604,7 +604,7 @@ async def test_a_join_that_answers_what_json_cannot_hold_is_named(
     assert re.search(said, str(error)), str(error)
 
 
-async def test_a_reply_of_channels_answers_no_call_and_no_message(serve: Serve) -> None:
+async def test_a_push_reply_does_not_answer_a_call_or_a_message(serve: Serve) -> None:
     server, crashes, client = await joined(serve)
     with pytest.raises(actors.ServerExit):
         await actors.call(server.channel("room:a"), "hello")
@@ -628,7 +628,7 @@ async def test_a_reply_of_channels_answers_no_call_and_no_message(serve: Serve) 
     )
 
 
-async def test_a_reply_of_channels_in_a_server_is_named(serve: Serve) -> None:
+async def test_a_push_reply_in_a_gen_server_raises_with_advice(serve: Serve) -> None:
     class Counter(GenServer[None]):
         async def handle_call(self, request: Any, sender: Any) -> Any:
             return PushReply({"n": 1})
@@ -656,7 +656,7 @@ class Patient(Channel):
         await trio.sleep(seconds)
 
 
-async def test_a_join_that_does_not_return_is_reported_once_with_where_it_waits(
+async def test_a_slow_join_is_reported_once_with_its_stack(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await serve(serving(Patient))
@@ -672,7 +672,7 @@ async def test_a_join_that_does_not_return_is_reported_once_with_where_it_waits(
     assert isinstance(about["channel"], Patient)
     text = caplog.records[0].getMessage()
     assert len(caplog.records) == 1
-    assert "Patient.join for room:a has not returned after 10 s, and phoenix.js gives up" in text
+    assert "Patient.join for room:a has not returned after 10 s. phoenix.js gives up" in text
     assert "such as trio.fail_after" in text
     lines = re.findall(r'File "(.*)", line \d+, in (\w+)', text)
     assert lines[:2] == [(__file__, "join"), (__file__, "look_up")]
@@ -680,7 +680,7 @@ async def test_a_join_that_does_not_return_is_reported_once_with_where_it_waits(
 
 
 @pytest.mark.parametrize(("limit", "reports"), [(None, 0), (2.5, 1), (20, 0)])
-async def test_a_channel_says_what_a_slow_join_is(
+async def test_a_channel_sets_the_time_of_a_slow_join(
     serve: Serve, limit: float | None, reports: int
 ) -> None:
     class Own(Patient):
@@ -696,7 +696,7 @@ async def test_a_channel_says_what_a_slow_join_is(
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, "10", float("nan"), float("inf")])
-def test_a_time_for_slow_joins_that_is_none_is_refused(limit: Any) -> None:
+def test_an_invalid_slow_join_is_refused(limit: Any) -> None:
     class Own(Channel):
         slow_join = limit
 
@@ -741,7 +741,7 @@ async def reported(serve: Serve, join: Any, **options: Any) -> dict[str, Any]:
     return about
 
 
-async def test_a_crash_report_shows_the_channel_and_what_its_client_joined_with(
+async def test_a_crash_report_shows_the_channel_and_its_join_payload(
     serve: Serve,
 ) -> None:
     about = await reported(
@@ -762,7 +762,7 @@ async def test_a_crash_report_shows_the_channel_and_what_its_client_joined_with(
     assert about["last_message"].event == "boom"
 
 
-async def test_a_crash_report_shows_only_what_a_keep_names(serve: Serve) -> None:
+async def test_a_crash_report_masks_everything_except_the_names_of_keep(serve: Serve) -> None:
     about = await reported(serve, {"name": "ann"}, filter_parameters=Keep(["count"]))
     state = about["state"]
     assert state["attributes"]["count"] == 4
@@ -770,7 +770,7 @@ async def test_a_crash_report_shows_only_what_a_keep_names(serve: Serve) -> None
     assert "s3same" not in repr(state)
 
 
-async def test_a_crash_report_of_a_join_shows_its_payload_as_that_of_the_join(
+async def test_a_crash_report_of_a_join_shows_the_join_message(
     serve: Serve,
 ) -> None:
     about = await reported(serve, {"crash": True, "password": "s3same"})
@@ -796,7 +796,7 @@ async def test_the_log_of_a_crash_shows_the_channel(
 @pytest.mark.parametrize("payload", [{"text": "x" * 5_000}, {"list": [0] * 500}])
 async def test_a_large_payload_of_a_join_is_not_kept(serve: Serve, payload: Any) -> None:
     about = await reported(serve, payload)
-    assert about["state"]["join payload"] == "<too large to be kept>"
+    assert about["state"]["join payload"] == "<too large to keep>"
 
 
 # Threads under a virtual clock
@@ -805,14 +805,14 @@ async def test_a_large_payload_of_a_join_is_not_kept(serve: Serve, payload: Any)
 class Hashing(Channel):
     @handle_in("hash")
     async def hash(self, payload: Any) -> PushReply:
-        # Work that takes a moment of real time, as much as a password deserves.
+        # Work that takes some real time, such as hashing a password.
         digest = await actors.run_in_thread(
             hashlib.pbkdf2_hmac, "sha256", b"password", b"salt", 50_000
         )
         return PushReply({"digest": digest.hex()})
 
 
-async def test_a_virtual_clock_stands_still_while_a_handler_is_in_a_thread(
+async def test_a_virtual_clock_stops_while_a_handler_waits_for_a_thread(
     channel_test: OpenChannelTest,
 ) -> None:
     case = await channel_test(serving(Hashing))
@@ -825,7 +825,7 @@ async def test_a_virtual_clock_stands_still_while_a_handler_is_in_a_thread(
     await trio.sleep(3600)
 
 
-async def test_an_assertion_that_a_thread_held_up_names_the_thread(
+async def test_a_failed_assertion_names_the_working_threads(
     channel_test: OpenChannelTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()

@@ -133,7 +133,7 @@ def shouted(payload: Any) -> list[Any]:
 
 
 @ANY_THREAD
-async def test_a_broadcast_of_another_thread_reaches_everybody_and_the_server_goes_on(
+async def test_a_broadcast_of_another_thread_reaches_every_client(
     serve: Serve, connect: Connect, run: Any
 ) -> None:
     server = await serve(endpoint())
@@ -156,7 +156,7 @@ async def test_a_broadcast_of_another_thread_reaches_everybody_and_the_server_go
     assert [client.frames() for client in [*clients, late]] == [[shouted({"n": 4})]] * 4
 
 
-async def test_broadcasts_of_eight_threads_arrive_once_each_in_the_order_of_each_thread(
+async def test_broadcasts_of_eight_threads_arrive_once_and_in_the_order_of_each_thread(
     serve: Serve,
     connect: Connect,
 ) -> None:
@@ -212,7 +212,7 @@ async def test_a_push_is_answered_from_a_thread(serve: Serve, connect: Connect) 
 
 @ANY_THREAD
 @pytest.mark.parametrize("payload", [{"n": object()}, ["no", "object"]])
-async def test_a_payload_that_cannot_be_written_raises_in_the_thread_and_reaches_nobody(
+async def test_a_payload_that_cannot_be_encoded_raises_in_the_thread(
     serve: Serve, connect: Connect, run: Any, payload: Any
 ) -> None:
     server = await serve(endpoint())
@@ -222,7 +222,7 @@ async def test_a_payload_that_cannot_be_written_raises_in_the_thread_and_reaches
     assert client.frames() == []
 
 
-async def test_raw_bytes_are_broadcast_from_a_thread_where_every_client_takes_them(
+async def test_a_thread_can_broadcast_raw_bytes_if_all_clients_support_them(
     serve: Serve,
     connect: Connect,
 ) -> None:
@@ -268,7 +268,7 @@ async def test_messages_of_another_thread_reach_plain_subscribers(run: Any) -> N
         assert mailbox.messages == [1, 2]
 
 
-async def test_an_adapter_is_called_in_the_thread_of_the_runtime() -> None:
+async def test_broadcasts_to_other_nodes_run_in_the_thread_of_the_runtime() -> None:
     class Cable(LocalAdapter):
         def broadcast(self, encoded: Encoded) -> None:
             called.append((encoded.message(), threading.get_ident()))
@@ -283,7 +283,7 @@ async def test_an_adapter_is_called_in_the_thread_of_the_runtime() -> None:
 
 
 @pytest.mark.parametrize("verb", ["subscribe", "unsubscribe"])
-async def test_a_thread_may_not_subscribe_and_nothing_has_changed(verb: str) -> None:
+async def test_a_subscription_from_another_thread_raises_without_an_effect(verb: str) -> None:
     pubsub = PubSub()
 
     async def process() -> None:
@@ -314,7 +314,7 @@ async def test_subscribers_of_two_threads_cannot_share_a_pubsub() -> None:
         assert pubsub.statistics()["subscriptions"] == 1
 
 
-async def test_a_pubsub_goes_with_the_runtime_that_has_subscribers() -> None:
+async def test_a_pubsub_belongs_to_the_runtime_of_its_subscribers() -> None:
     pubsub = PubSub()
 
     async def program() -> None:
@@ -349,11 +349,11 @@ async def test_a_broadcast_after_the_end_of_the_runtime_is_refused(run: Any) -> 
         await one.start_link(port=None)
     with pytest.raises(RuntimeClosed, match="the runtime has ended"):
         await run(partial(one.broadcast, "room:a", "shouted", {}))
-    # In its own thread nobody is left to hear it, either.
+    # In its own thread, the broadcast has no subscribers either.
     one.broadcast("room:a", "shouted", {})
 
 
-async def test_threads_that_broadcast_faster_than_the_server_takes_it_wait() -> None:
+async def test_threads_that_broadcast_too_fast_wait() -> None:
     async with open_runtime(max_thread_calls=4) as runtime:
         pubsub, mailbox = PubSub(), Mailbox()
         await mailbox.start(lambda: pubsub.subscribe("news"))

@@ -135,7 +135,7 @@ FITS = [
 
 
 @pytest.mark.parametrize(("event", "payload", "answer"), FITS)
-async def test_a_payload_that_fits_arrives_as_what_the_handler_declares(
+async def test_a_matching_payload_arrives_as_the_declared_type(
     serve: Serve, event: str, payload: Any, answer: Any
 ) -> None:
     client = await (await serve(endpoint())).connect()
@@ -159,7 +159,7 @@ MISFITS = [
 
 
 @pytest.mark.parametrize(("event", "payload", "field", "problem"), MISFITS)
-async def test_a_payload_that_does_not_fit_is_an_error_that_names_the_field_and_the_channel_lives(
+async def test_a_payload_that_does_not_match_gets_an_error_with_the_field(
     serve: Serve, event: str, payload: Any, field: str | None, problem: str
 ) -> None:
     client = await (await serve(endpoint())).connect()
@@ -174,7 +174,7 @@ async def test_a_payload_that_does_not_fit_is_an_error_that_names_the_field_and_
     ("payload", "field", "problem"),
     [({}, "seat", "is missing"), ({"seat": 101}, "seat", "there are 100 seats")],
 )
-async def test_a_join_whose_parameters_do_not_fit_is_refused_and_may_be_tried_again(
+async def test_a_join_whose_payload_does_not_match_is_refused(
     serve: Serve, payload: Any, field: str | None, problem: str
 ) -> None:
     client = await (await serve(endpoint())).connect()
@@ -183,7 +183,7 @@ async def test_a_join_whose_parameters_do_not_fit_is_refused_and_may_be_tried_ag
     assert await client.exchange(JOIN) == [reply("1", "1", "room:a", {"seat": 7})]
 
 
-async def test_a_refused_payload_executes_an_event(serve: Serve) -> None:
+async def test_a_refused_payload_emits_an_event(serve: Serve) -> None:
     server = await serve(endpoint())
     told: list[tuple[str, InvalidPayload]] = []
     server.runtime.telemetry.attach(
@@ -200,16 +200,16 @@ async def test_a_refused_payload_executes_an_event(serve: Serve) -> None:
     assert str(told[1][1]) == "body: is missing"
 
 
-async def test_binary_does_not_fit_into_a_record(serve: Serve) -> None:
+async def test_binary_does_not_match_a_record(serve: Serve) -> None:
     client = await (await serve(endpoint())).connect()
     await client.exchange(JOIN)
     frame = bytes([0, 1, 1, 6, 3]) + b"12room:anew" + b"\x00\x01"
     client.send_binary(frame)
     await settle()
-    assert client.frames() == [refusal("2", None, "is binary, and JSON is expected")]
+    assert client.frames() == [refusal("2", None, "is binary, but the handler expects JSON")]
 
 
-def test_an_annotation_that_cannot_be_found_is_a_mistake_of_the_author() -> None:
+def test_an_annotation_that_does_not_resolve_is_an_invalid_handler() -> None:
     class Local(Channel):
         @handle_in("new")
         async def new(self, payload: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
@@ -238,7 +238,7 @@ class NoteChannel(Channel):
 """
 
 
-def test_an_annotation_is_found_where_the_handler_is_also_if_another_program_is_main() -> None:
+def test_an_annotation_resolves_in_the_module_of_its_handler() -> None:
     program: dict[str, Any] = {"__name__": "__main__"}
     exec(UNDER_ANOTHER_MAIN, program)
 
@@ -248,7 +248,7 @@ def test_an_annotation_is_found_where_the_handler_is_also_if_another_program_is_
     Endpoint(sockets={"/socket": NoteSocket}).check()
 
 
-def test_a_class_that_nothing_can_be_converted_to_is_a_mistake_of_the_author() -> None:
+def test_a_class_that_msgspec_cannot_convert_to_is_an_invalid_handler() -> None:
     class Odd(Channel):
         @handle_in("new")
         async def new(self, payload: NoRecord) -> None: ...
@@ -272,7 +272,7 @@ class Forgives:
 
 
 @pytest.mark.parametrize("wanted", [list[NoRecord], dict[str, list[NoRecord]], Holds, list[Holds]])
-def test_nor_can_it_be_a_part_of_what_is_declared(wanted: Any) -> None:
+def test_a_type_that_contains_such_a_class_is_an_invalid_handler(wanted: Any) -> None:
     class Odd(Channel):
         @handle_in("new")
         async def new(self, payload: Any) -> None: ...
@@ -284,7 +284,7 @@ def test_nor_can_it_be_a_part_of_what_is_declared(wanted: Any) -> None:
     endpoint(Odd).check()
 
 
-async def test_a_subclass_may_declare_its_join_otherwise(serve: Serve) -> None:
+async def test_a_subclass_may_declare_another_type_for_its_join(serve: Serve) -> None:
     class Loose(Typed):
         async def join(self, topic: str, payload: Any) -> Any:
             return payload

@@ -20,7 +20,7 @@ def rejoin(session: Session, join_ref: str = "3", ref: str = "3") -> Start:
 
 
 @pytest.mark.parametrize("join_ref", ["3", "1"])
-def test_a_second_join_replaces_the_first_whose_close_waits_for_the_new_answer(
+def test_a_second_join_replaces_the_first_and_its_answer_precedes_the_close(
     join_ref: str,
 ) -> None:
     session = new_session()
@@ -35,7 +35,7 @@ def test_a_second_join_replaces_the_first_whose_close_waits_for_the_new_answer(
     assert session.memberships == (new,)
 
 
-def test_messages_with_the_old_join_ref_are_dropped_from_then_on() -> None:
+def test_messages_with_the_join_ref_of_a_replaced_membership_are_dropped() -> None:
     session = new_session()
     joined(session)
     new = rejoin(session).membership
@@ -72,7 +72,7 @@ def test_a_second_join_while_leaving_closes_the_first() -> None:
     assert closes_of(start.membership) == (OLD_CLOSE,)
 
 
-def test_a_join_that_is_superseded_is_answered_and_closed_behind_the_next_answer() -> None:
+def test_a_superseded_join_is_answered_and_closed_after_the_next_answer() -> None:
     session = new_session()
     old = join(session)
     start = rejoin(session)
@@ -84,7 +84,7 @@ def test_a_join_that_is_superseded_is_answered_and_closed_behind_the_next_answer
     assert session.memberships == (start.membership,)
 
 
-def test_closes_pass_on_through_a_chain_of_joins_in_the_order_of_their_answers() -> None:
+def test_closes_follow_the_last_answer_of_a_chain_of_joins() -> None:
     session = new_session()
     joined(session)
     second = rejoin(session, "3", "3").membership
@@ -95,7 +95,7 @@ def test_closes_pass_on_through_a_chain_of_joins_in_the_order_of_their_answers()
     assert session.memberships == (third,)
 
 
-def test_a_close_without_a_waiting_join_is_written_behind_its_own_answer() -> None:
+def test_a_close_without_a_waiting_join_follows_its_own_answer() -> None:
     session = new_session()
     old = join(session)
     second = rejoin(session, "3", "3").membership
@@ -111,7 +111,7 @@ def test_a_close_without_a_waiting_join_is_written_behind_its_own_answer() -> No
 
 
 @pytest.mark.parametrize("is_refused", [False, True])
-def test_a_join_that_is_superseded_and_fails_has_its_answer_and_no_close(is_refused: bool) -> None:
+def test_a_superseded_join_that_fails_is_answered_without_a_close(is_refused: bool) -> None:
     session = new_session()
     old = join(session)
     new = rejoin(session).membership
@@ -124,7 +124,7 @@ def test_a_join_that_is_superseded_and_fails_has_its_answer_and_no_close(is_refu
     assert (closes_of(new), session.memberships) == ((), (new,))
 
 
-def test_closes_that_were_written_already_do_not_pass_on() -> None:
+def test_written_closes_are_not_written_again() -> None:
     session = new_session()
     joined(session)
     second = rejoin(session, "3", "3").membership
@@ -134,7 +134,7 @@ def test_closes_that_were_written_already_do_not_pass_on() -> None:
     assert closes_of(third) == (CODEC.close("3", "room:a"),)
 
 
-def test_a_membership_that_has_said_good_bye_is_neither_closed_nor_killed_again() -> None:
+def test_a_membership_that_has_ended_is_not_closed_or_killed_again() -> None:
     session = new_session()
     old = joined(session)
     # The channel has written its phx_close, but its report is still on the way.
@@ -178,7 +178,7 @@ def test_when_the_second_join_crashes_its_answer_comes_before_the_close_of_the_f
         (b'["1","2","room:a","echo",{}]', True, 1011),
     ],
 )
-def test_a_malformed_message_closes_the_connection_and_tells_the_client_nothing(
+def test_a_malformed_message_closes_the_connection_without_a_reason(
     data: bytes, binary: bool, code: int
 ) -> None:
     session = new_session()
@@ -214,7 +214,7 @@ def deepest(session: Session, template: str) -> int:
         '[DEEP,"1","room:b","phx_leave",{}]',
     ],
 )
-def test_no_depth_of_refs_and_topics_makes_the_session_raise(template: str) -> None:
+def test_the_session_does_not_raise_for_deeply_nested_refs_and_topics(template: str) -> None:
     session = new_session()
     membership = joined(session)
     limit = deepest(session, template)
@@ -237,7 +237,7 @@ def with_unwritable_refs(membership: Membership) -> None:
     membership.join_ref = membership.ref = ref
 
 
-def test_a_second_join_over_a_join_ref_that_cannot_be_written_closes_the_connection() -> None:
+def test_a_second_join_closes_the_connection_if_the_old_join_ref_cannot_be_encoded() -> None:
     session = new_session()
     old = joined(session)
     with_unwritable_refs(old)
@@ -248,7 +248,7 @@ def test_a_second_join_over_a_join_ref_that_cannot_be_written_closes_the_connect
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_an_exit_with_a_join_ref_that_cannot_be_written_closes_the_connection(
+def test_an_exit_closes_the_connection_if_the_join_ref_cannot_be_encoded(
     answered: bool,
 ) -> None:
     session = new_session()
@@ -262,14 +262,14 @@ def test_an_exit_with_a_join_ref_that_cannot_be_written_closes_the_connection(
     assert session.memberships == ()
 
 
-def test_a_ref_that_cannot_be_written_is_not_the_join_ref() -> None:
+def test_a_ref_that_cannot_be_encoded_does_not_match_the_join_ref() -> None:
     session = new_session()
     membership = joined(session, join_ref=5)
     with_unwritable_refs(membership)
     assert feed(session, 5, "2", "room:a", "echo") == []
 
 
-def test_leave_and_rejoin_in_one_burst_may_also_be_answered_in_full() -> None:
+def test_a_leave_and_a_rejoin_in_one_burst_are_both_answered() -> None:
     # A race in Phoenix, whose other outcome is recorded: here the channel handles the leave in time.
     connection = FakeConnection()
     connection.feed(b'["1","1","room:a","phx_join",{}]')

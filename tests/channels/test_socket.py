@@ -48,7 +48,7 @@ def test_topics_are_routed_in_the_order_of_declaration_with_the_assigns_of_their
     assert router.match("news") is None
 
 
-def test_the_key_of_a_route_is_its_pattern_whatever_the_route_says() -> None:
+def test_the_key_in_channels_overrides_the_pattern_of_a_route() -> None:
     router = router_of(socket(channels={"room:*": Route("other", Room, {"n": 1})}))
     assert router.match("room:1") is not None
     assert router.match("other") is None
@@ -117,7 +117,7 @@ async def async_id(self: Any) -> None: ...
         ({"id": async_id}, "UserSocket.id is async; write `def id(self)`"),
     ],
 )
-def test_a_socket_that_cannot_work_is_one_sentence(
+def test_an_invalid_socket_raises_with_a_correction(
     members: dict[str, Any], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Room, "__repr__", lambda _: "<room>", raising=False)
@@ -127,21 +127,21 @@ def test_a_socket_that_cannot_work_is_one_sentence(
 
 
 @pytest.mark.parametrize("pattern", ["room:*:private", "*:lobby", "**", 7])
-def test_a_pattern_that_cannot_work_is_an_invalid_route(pattern: Any) -> None:
+def test_an_invalid_pattern_is_an_invalid_route(pattern: Any) -> None:
     with pytest.raises(InvalidRoute) as caught:
         router_of(socket(channels={pattern: Room}))
     assert caught.value.pattern == pattern
     assert "\n" not in str(caught.value)
 
 
-def test_headers_are_found_by_their_lower_case_name_the_first_counting() -> None:
+def test_header_returns_the_first_value_of_a_lower_case_name() -> None:
     info = ConnectInfo(headers=(("x-a", "1"), ("x-a", "2"), ("user-agent", "test")))
     assert (info.header("x-a"), info.header("x-b"), info.user_agent) == ("1", None, "test")
 
 
-def test_headers_do_not_show_in_the_repr_for_they_hold_secrets() -> None:
+def test_the_repr_does_not_show_headers() -> None:
     assert "secret" not in repr(ConnectInfo(path="/", headers=(("cookie", "secret"),)))
 
 
-def test_a_refusal_carries_its_reason_for_logs_alone() -> None:
+def test_the_reason_of_a_refusal_appears_only_in_logs() -> None:
     assert ConnectRefused("no such token").reason == "no such token"

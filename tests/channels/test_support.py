@@ -12,14 +12,14 @@ from tests.channels.support import EOF, Close, Reader
 from tests.patience import PATIENCE
 
 
-async def test_an_hour_of_sleep_takes_no_time() -> None:
+async def test_an_hour_of_virtual_sleep_takes_no_real_time() -> None:
     began, real = trio.current_time(), time.monotonic()
     await trio.sleep(3600)
     assert trio.current_time() - began == 3600
     assert time.monotonic() - real < PATIENCE
 
 
-def test_an_answer_and_the_frames_behind_it_are_told_apart() -> None:
+def test_the_client_splits_an_http_answer_from_the_frames_after_it() -> None:
     reader = Reader()
     reader.feed(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n" + frame(b"[1]")[:2]
@@ -35,7 +35,7 @@ def test_an_answer_and_the_frames_behind_it_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("size", [125, 126, 65_535, 65_536])
-def test_frames_of_every_kind_of_length_are_read(size: int) -> None:
+def test_the_client_reads_frames_of_all_length_encodings(size: int) -> None:
     reader = Reader()
     data = frame(b'"' + b"x" * (size - 2) + b'"')
     reader.feed(data[:-1])

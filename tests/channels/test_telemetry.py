@@ -75,7 +75,7 @@ async def test_a_join_executes_an_event_with_its_duration_and_result(serve: Serv
     }
 
 
-async def test_a_join_that_crashes_is_not_told_of(serve: Serve) -> None:
+async def test_a_join_that_crashes_emits_no_joined_event(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
     heard = server.listen(CHANNEL_JOINED)
     client = await server.connect()
@@ -127,9 +127,7 @@ async def test_the_end_of_a_connection_executes_one_event(serve: Serve) -> None:
     ]
 
 
-async def test_nothing_is_executed_on_the_hot_path_when_nobody_listens(
-    serve: Serve, monkeypatch: Any
-) -> None:
+async def test_events_without_a_handler_are_not_executed(serve: Serve, monkeypatch: Any) -> None:
     class Plain(Channel):
         @handle_in("echo")
         async def echo(self, payload: Any) -> PushReply:
@@ -146,7 +144,7 @@ async def test_nothing_is_executed_on_the_hot_path_when_nobody_listens(
         execute(self, event, *about)
 
     server = await serve(Endpoint(sockets={"/socket": PlainSocket}))
-    # The log that the endpoint attached listens to some; here nobody does.
+    # Detach the log of the endpoint, so that no event has a handler.
     for event in (SOCKET_CONNECTED, CHANNEL_JOINED, CHANNEL_HANDLED_IN, CONNECTION_CLOSED):
         while server.runtime.telemetry.handlers(event):
             server.runtime.telemetry._detach(event, server.runtime.telemetry.handlers(event)[0])
@@ -159,9 +157,7 @@ async def test_nothing_is_executed_on_the_hot_path_when_nobody_listens(
     assert executed == []
 
 
-async def test_a_listener_that_raises_does_not_disturb_what_it_listens_to(
-    serve: Serve, caplog: Any
-) -> None:
+async def test_a_handler_that_raises_does_not_affect_the_channel(serve: Serve, caplog: Any) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
 
     def broken(event: Any, measurements: Any, metadata: Any) -> None:

@@ -30,13 +30,13 @@ def test_a_splat_matches_any_rest_including_none() -> None:
     assert router.match("room") is None
 
 
-def test_a_splat_alone_matches_every_topic() -> None:
+def test_a_lone_splat_matches_every_topic() -> None:
     router = Router([Route("*", "Any")])
     assert router.match("") is not None
     assert router.match("phoenix") is not None
 
 
-def test_the_first_matching_route_wins_whichever_kind_it_is() -> None:
+def test_the_first_matching_route_wins_whether_exact_or_splat() -> None:
     exact, splat = Route("room:lobby", "Lobby"), Route("room:*", "Room")
     assert Router([exact, splat]).match("room:lobby") is exact
     assert Router([splat, exact]).match("room:lobby") is splat
@@ -48,9 +48,7 @@ def test_the_first_matching_route_wins_whichever_kind_it_is() -> None:
 
 
 @given(st.lists(_PATTERNS, max_size=6), _TEXT)
-def test_the_table_answers_like_trying_the_routes_one_by_one(
-    patterns: list[str], topic: str
-) -> None:
+def test_the_table_agrees_with_a_linear_search(patterns: list[str], topic: str) -> None:
     routes = [Route(pattern, index) for index, pattern in enumerate(patterns)]
     expected = next((route for route in routes if route.matches(topic)), None)
     assert Router(routes).match(topic) is expected
@@ -73,7 +71,7 @@ def test_assigns_are_copied_and_empty_by_default() -> None:
     ("pattern", "instead"),
     [("room:*:chat", "room:*"), ("room:**", "room:*"), ("*:room", "*"), ("a*b*", "a*")],
 )
-def test_a_splat_in_the_middle_is_answered_with_the_pattern_and_what_to_write(
+def test_a_splat_in_the_middle_raises_with_the_pattern_and_a_correction(
     pattern: str, instead: str
 ) -> None:
     with pytest.raises(InvalidRoute) as caught:
@@ -86,7 +84,7 @@ def test_a_splat_in_the_middle_is_answered_with_the_pattern_and_what_to_write(
     Route(instead, "Room")
 
 
-def test_a_pattern_that_is_no_string_is_refused_with_its_type() -> None:
+def test_a_pattern_that_is_not_a_string_is_refused_with_its_type() -> None:
     with pytest.raises(InvalidRoute, match="got the pattern 5 of type int") as caught:
         Route(5, "Room")  # type: ignore[arg-type]
     assert caught.value.pattern == 5

@@ -39,7 +39,7 @@ async def test_a_binary_message_with_a_name_that_is_not_utf8_closes_with_1011(
     assert client.frames() == [Close(1011), EOF]
 
 
-async def test_a_join_answer_that_cannot_be_written_is_a_join_that_crashed(serve: Serve) -> None:
+async def test_a_join_whose_reply_cannot_be_encoded_crashes(serve: Serve) -> None:
     class Odd(Room):
         async def join(self, topic: str, payload: Any) -> Any:
             return {"when": object()} if topic == "room:odd" else None
@@ -52,7 +52,7 @@ async def test_a_join_answer_that_cannot_be_written_is_a_join_that_crashed(serve
     await client.join("room:b", "9")
     crashed = reply("1", "1", "room:odd", {"reason": "join crashed"}, "error")
     assert await client.exchange(("1", "1", "room:odd", "phx_join")) == [crashed]
-    # The connection, and its other topics, go on.
+    # The connection and its other topics still work.
     assert await client.exchange(("9", "10", "room:b", "echo")) == [reply("9", "10", "room:b")]
 
 

@@ -1,7 +1,7 @@
 """Clients of an endpoint over every transport, without a network, for `test_channels_over_transports`.
 
-A peer sends and receives messages of five fields, whatever carries them and whichever version of the protocol that is.
-`KINDS` are the transports; one more needs one more class here.
+A peer sends and receives messages of five fields, over any transport and in any version of the protocol. `KINDS` lists
+the transports. To test another transport, add a class here.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ __all__ = [
     "NativePeer",
     "Peer",
     "TlsPeer",
+    "TwoNodesPeer",
 ]
 
 GONE = "GONE"
@@ -58,7 +59,7 @@ class Peer:
     """A client of one endpoint.
 
     Attributes:
-        has_binary: whether binary messages travel both ways.
+        has_binary: True if binary messages travel both ways.
         has_close_codes: True if the client gets a close code.
         checks_text: True if a client gets an error for text that is not UTF-8. Hypercorn cuts it off.
     """
@@ -237,7 +238,7 @@ def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 class TlsClient(Client):
-    """A client that speaks TLS over memory: what it writes and reads is encrypted in between."""
+    """A client that speaks TLS over memory."""
 
     def __init__(self, gate: Any = None) -> None:
         super().__init__(gate)
@@ -265,7 +266,7 @@ class TlsClient(Client):
             try:
                 self._tls.write(data)
             except ssl.SSLEOFError:
-                # The server has closed already; what would be said is the end of TCP.
+                # The server has closed already, so the end of TCP is enough.
                 return
             self._flush()
 
@@ -332,14 +333,14 @@ class AsgiPeer(Peer):
         def start() -> None:
             self.nursery.start_soon(handover.serve, self.client.stream)
 
-        # Without the runtime of this test: a web server's tasks know nothing of it.
+        # Without the runtime of this test, because the tasks of a web server have none.
         contextvars.Context().run(start)
 
 
 class LongPollPeer(Peer):
     """A polling client. It gets no close code and no close. Its next poll finds no session: `GONE`.
 
-    What it says in one go is one batch; it takes what waits whenever the test asks for what was received.
+    Messages that the test sends together are one batch. The client polls when the test asks for received messages.
     """
 
     has_binary = False
@@ -399,6 +400,28 @@ class LongPollPeer(Peer):
         await self.go()
 
 
+class TwoNodesPeer(LongPollPeer):
+    """A polling client behind a balancer in front of two nodes. Each request goes to the other node than the last one.
+
+    Its session is on the first node, whose channels and connections the tests look at.
+    """
+
+    _pollers: tuple[Poller, Poller]
+    _turn: bool
+
+    @property
+    def poller(self) -> Poller:
+        self._turn = not self._turn
+        return self._pollers[self._turn]
+
+    @poller.setter
+    def poller(self, poller: Poller) -> None:
+        assert self.server.other_node is not None
+        self._pollers = (poller, evolve(poller, server=self.server.other_node))
+        # The first request begins the session.
+        self._turn = True
+
+
 KINDS: dict[str, type[Peer]] = {
     "native": NativePeer,
     "deflate": DeflatePeer,
@@ -406,5 +429,6 @@ KINDS: dict[str, type[Peer]] = {
     "kept": KeptPeer,
     "asgi": AsgiPeer,
     "longpoll": LongPollPeer,
+    "longpoll over two nodes": TwoNodesPeer,
 }
 VERSIONS = ("1.0.0", "2.0.0")

@@ -9,10 +9,11 @@ import pytest
 import trio
 
 from actors import kill, open_runtime
-from channels import Binary, Draining, Endpoint, LongPoll, Mount
+from channels import Binary, Draining, Endpoint, LongPoll, Mount, PubSub
+from channels.testing import JoinedNodes
 from tests.channels.rooms import UserSocket
 from tests.channels.support import EOF, UPGRADE, Gate, Server, settle
-from tests.contracts.peers import KINDS, VERSIONS, LongPollPeer, Peer
+from tests.contracts.peers import KINDS, VERSIONS, LongPollPeer, Peer, TwoNodesPeer
 
 VIRTUAL_CLOCK = True
 
@@ -22,9 +23,15 @@ MAX_MESSAGES = 20
 Open = Callable[..., Awaitable[Peer]]
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    endpoint = Endpoint(
+@pytest.fixture(params=[(kind, vsn) for kind in KINDS for vsn in VERSIONS], ids=" ".join)
+def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A transport, and a version of the protocol."""
+    chosen: tuple[str, str] = request.param
+    return chosen
+
+
+def endpoint(pubsub: PubSub | None = None) -> Endpoint:
+    return Endpoint(
         sockets={
             "/socket": Mount(
                 UserSocket,
@@ -35,21 +42,36 @@ async def server() -> AsyncIterator[Server]:
         },
         max_buffered_messages=MAX_MESSAGES,
         draining=Draining(timeout=20.0),
+        pubsub=pubsub,
+        secret_key_base="the secret of all nodes",
     )
+
+
+@pytest.fixture
+async def server(kind: tuple[str, str]) -> AsyncIterator[Server]:
     async with open_runtime(log=False) as runtime:
-        yield Server(endpoint, runtime, await endpoint.start_link(port=None))
+
+        async def start(pubsub: PubSub | None = None) -> Server:
+            started = endpoint(pubsub)
+            return Server(started, runtime, await started.start_link(port=None))
+
+        if KINDS[kind[0]] is not TwoNodesPeer:
+            yield await start()
+            return
+        nodes = JoinedNodes()
+        server = await start(PubSub(nodes.adapter("a")))
+        server.other_node = await start(PubSub(nodes.adapter("b")))
+        yield server
 
 
-@pytest.fixture(params=[f"{kind} {vsn}" for kind in KINDS for vsn in VERSIONS])
-async def make(
-    server: Server, request: pytest.FixtureRequest
-) -> AsyncIterator[Callable[..., Peer]]:
+@pytest.fixture
+async def make(server: Server, kind: tuple[str, str]) -> AsyncIterator[Callable[..., Peer]]:
     """Make a client of one kind, which has not sent anything yet."""
-    kind, _, vsn = request.param.partition(" ")
+    name, vsn = kind
     async with trio.open_nursery() as nursery:
 
         def make(gate: Any = None) -> Peer:
-            return KINDS[kind](server, nursery, vsn, gate)
+            return KINDS[name](server, nursery, vsn, gate)
 
         yield make
         nursery.cancel_scope.cancel()
@@ -88,7 +110,7 @@ async def test_a_refused_join_and_an_unmatched_topic_are_answered_with_errors(
     ]
 
 
-async def test_frames_of_one_handler_come_in_the_order_in_which_it_made_them(connect: Open) -> None:
+async def test_frames_of_one_handler_arrive_in_order(connect: Open) -> None:
     peer = await connect()
     await peer.join()
     assert await peer.exchange("1", "2", "room:a", "in_order") == [
@@ -99,7 +121,7 @@ async def test_frames_of_one_handler_come_in_the_order_in_which_it_made_them(con
     ]
 
 
-async def test_a_broadcast_reaches_everybody_and_broadcast_from_all_but_the_sender(
+async def test_a_broadcast_reaches_all_clients_and_broadcast_from_all_except_the_sender(
     connect: Open,
 ) -> None:
     one, other = await connect(), await connect()
@@ -162,7 +184,7 @@ async def test_a_leave_is_answered_and_then_phx_close(connect: Open) -> None:
     ]
 
 
-async def test_a_stop_with_a_reply_is_the_reply_and_then_phx_close(connect: Open) -> None:
+async def test_a_stop_with_a_reply_sends_the_reply_and_then_phx_close(connect: Open) -> None:
     peer = await connect()
     await peer.join()
     stop = {"reason": "shutdown", "reply": {"bye": 1}}
@@ -190,7 +212,7 @@ async def test_a_heartbeat_is_answered(connect: Open) -> None:
 
 
 async def ended(peer: Peer, code: int | str) -> None:
-    """The connection ends with a code, and nothing of it is left on the server."""
+    """Wait until the connection ends with a code, and until the server has no process of it."""
     await settle()
     await peer.received()
     assert peer.was_closed(code)
@@ -227,7 +249,7 @@ async def test_text_that_is_not_utf8_is_1007(connect: Open) -> None:
     await ended(peer, 1007 if peer.checks_text else EOF)
 
 
-async def test_disconnect_is_1001(connect: Open) -> None:
+async def test_disconnect_closes_with_1001(connect: Open) -> None:
     peer = await connect("&user=ann")
     await peer.join()
     peer.server.endpoint.broadcast("user:ann", "disconnect", {})
@@ -255,7 +277,7 @@ async def test_a_client_that_reads_too_slowly_is_closed_with_1013_without_delay(
     assert len(slow.server.channels("room:a")) == 1
 
 
-async def test_a_server_that_stops_is_1012(connect: Open) -> None:
+async def test_a_server_that_stops_closes_with_1012(connect: Open) -> None:
     peer = await connect()
     await peer.join()
     if isinstance(peer, LongPollPeer):
@@ -273,14 +295,14 @@ async def test_a_server_that_stops_is_1012(connect: Open) -> None:
         await peer.go()
 
 
-async def test_silence_is_1002(connect: Open) -> None:
+async def test_silence_closes_with_1002(connect: Open) -> None:
     peer = await connect()
     await peer.join()
     await trio.sleep(61)
     await ended(peer, 1002)
 
 
-async def test_a_client_that_closes_leaves_nothing_behind(connect: Open) -> None:
+async def test_a_client_that_closes_leaks_nothing(connect: Open) -> None:
     peer = await connect()
     await peer.join()
     assert len(peer.server.channels("room:a")) == 1
@@ -289,33 +311,33 @@ async def test_a_client_that_closes_leaves_nothing_behind(connect: Open) -> None
     assert peer.server.channels("room:a") == []
 
 
-async def test_a_client_that_goes_without_a_word_leaves_nothing_behind(connect: Open) -> None:
+async def test_a_client_that_disconnects_without_a_close_leaks_nothing(connect: Open) -> None:
     peer = await connect()
     await peer.join()
     await peer.leave()
     assert peer.server.channels("room:a") == []
 
 
-async def test_a_page_of_another_site_is_403(make: Callable[..., Peer]) -> None:
+async def test_a_page_of_another_site_gets_403(make: Callable[..., Peer]) -> None:
     answer = await make().ask(headers=UPGRADE + "origin: https://evil.example\r\n")
     assert answer.status == 403
 
 
-async def test_a_client_that_connect_refuses_is_403(make: Callable[..., Peer]) -> None:
+async def test_a_client_that_connect_refuses_gets_403(make: Callable[..., Peer]) -> None:
     answer = await make().ask(query="&token=deny")
     assert (answer.status, answer.body) == (403, b"")
 
 
-async def test_a_connect_that_raises_is_500(make: Callable[..., Peer]) -> None:
+async def test_a_connect_that_raises_answers_500(make: Callable[..., Peer]) -> None:
     assert (await make().ask(query="&token=crash")).status == 500
 
 
-async def test_a_path_that_does_not_exist_is_404(make: Callable[..., Peer]) -> None:
+async def test_a_path_that_does_not_exist_gets_404(make: Callable[..., Peer]) -> None:
     peer = make()
     assert (await peer.ask(f"{peer.path}/nowhere")).status == 404
 
 
-async def test_a_killed_connection_ends_only_for_its_own_client(
+async def test_a_killed_connection_affects_only_its_own_client(
     connect: Open,
 ) -> None:
     peer, friend = await connect(), await connect()

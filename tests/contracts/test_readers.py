@@ -31,7 +31,7 @@ class Peer:
         *,
         holds_back: bool = True,
     ) -> None:
-        # Whether the peer has to wait when nothing is read; a stream in memory takes anything.
+        # True if the peer must wait while the reader is paused. A stream in memory accepts any amount.
         self.holds_back = holds_back
         self.start = start
         self.send = send
@@ -90,7 +90,7 @@ async def pumped_socket() -> AsyncIterator[Peer]:
 
 
 class BreakableStream(trio.abc.ReceiveStream):
-    """A stream in memory that can break, as those on a network do."""
+    """A stream in memory that can break like a stream on a network."""
 
     def __init__(self, stream: trio.abc.ReceiveStream) -> None:
         self._stream = stream
@@ -137,7 +137,7 @@ async def peer(request: pytest.FixtureRequest) -> AsyncIterator[Peer]:
         yield peer
 
 
-async def test_what_the_peer_sends_is_delivered_in_order_to_its_end(peer: Peer) -> None:
+async def test_data_of_the_peer_is_delivered_in_order_to_the_end(peer: Peer) -> None:
     heard = Heard()
     peer.start(heard)
     await peer.send(b"hello ")
@@ -148,7 +148,7 @@ async def test_what_the_peer_sends_is_delivered_in_order_to_its_end(peer: Peer) 
     assert await heard.other() == b""
 
 
-async def test_what_is_delivered_is_bytes_and_no_more_than_64_kib_at_once(peer: Peer) -> None:
+async def test_data_is_delivered_as_bytes_of_at_most_64_kib(peer: Peer) -> None:
     heard = Heard()
     peer.start(heard)
     sent = b"x" * 300_000
@@ -199,7 +199,7 @@ async def test_nothing_is_delivered_between_pause_and_resume(peer: Peer) -> None
     assert await heard.bytes(5) == b"hello"
 
 
-async def test_a_peer_that_goes_is_noticed_during_a_pause_and_nothing_is_lost(peer: Peer) -> None:
+async def test_a_peer_that_leaves_during_a_pause_is_noticed_without_loss(peer: Peer) -> None:
     heard = Heard()
     reader = peer.start(heard)
     await wait_all_tasks_blocked()
@@ -227,7 +227,7 @@ async def test_a_stream_that_breaks_during_a_pause_is_noticed(peer: Peer) -> Non
     assert reader.ended
 
 
-async def test_what_is_read_during_a_pause_is_bounded(peer: Peer) -> None:
+async def test_the_data_read_during_a_pause_is_bounded(peer: Peer) -> None:
     heard = Heard()
     reader = peer.start(heard)
     await wait_all_tasks_blocked()
@@ -286,7 +286,7 @@ async def test_nothing_is_delivered_after_stop(peer: Peer) -> None:
     assert reader.ended
 
 
-async def test_what_has_arrived_but_was_not_delivered_yet_is_not_delivered_after_stop(
+async def test_undelivered_data_is_not_delivered_after_stop(
     peer: Peer,
 ) -> None:
     heard = Heard()

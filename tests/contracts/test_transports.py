@@ -22,7 +22,7 @@ MAX_MESSAGES = 50
 
 
 class Wire:
-    """Both ends of one connection: what carries ours, and the peer's as a stream."""
+    """Both ends of one connection: the transport, and the stream of the peer."""
 
     def __init__(self, stream: ByteStream, peer: Any) -> None:
         self.stream = stream
@@ -178,7 +178,7 @@ async def test_the_end_of_the_peer_is_reported_once_and_writing_goes_on(
     assert half_closing.heard.events == [b""]
 
 
-async def test_a_peer_that_does_not_read_overflows_the_buffer_and_nothing_waits_for_it(
+async def test_a_peer_that_does_not_read_overflows_its_buffer_without_blocking(
     connection: Connection,
 ) -> None:
     frame = b"x" * 100_000
@@ -221,7 +221,7 @@ async def test_a_connection_can_be_finished_without_a_last_frame(connection: Con
         nursery.cancel_scope.cancel()
 
 
-async def test_what_the_peer_sends_while_finishing_is_read_and_dropped(
+async def test_data_from_the_peer_after_finish_is_read_and_dropped(
     half_closing: Connection,
 ) -> None:
     half_closing.transport.pause()
@@ -262,7 +262,7 @@ async def test_a_peer_that_does_not_read_keeps_a_connection_from_finishing_until
     assert await connection.is_closed()
 
 
-async def test_a_gone_peer_is_reported_and_the_connection_can_still_be_finished(
+async def test_a_peer_that_is_gone_is_reported_and_finish_still_works(
     connection: Connection,
 ) -> None:
     await connection.peer.aclose()
@@ -277,7 +277,7 @@ async def test_a_gone_peer_is_reported_and_the_connection_can_still_be_finished(
     assert connection.heard.events[before:] == [Signal.FINISHED]
 
 
-async def test_nothing_is_reported_after_close_which_may_be_called_at_any_time(
+async def test_no_event_follows_close(
     connection: Connection,
 ) -> None:
     connection.transport.out.put(b"x")

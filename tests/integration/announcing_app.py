@@ -1,4 +1,4 @@
-"""A FastAPI application behind an endpoint's `http=`, whose routes announce to the clients of its sockets.
+"""A FastAPI application for an endpoint's `http=`. Its routes broadcast to the clients of the sockets.
 
 FastAPI runs a `def` route in a thread and an `async def` route in a task. Run as
 `python -m tests.integration.announcing_app --port 4000`.

@@ -7,7 +7,7 @@ import pytest
 
 from tests.integration.servers import Server, serving
 
-# A shell has what it runs in the background ignore Ctrl-C, and so would the programs that are started here.
+# A shell makes background programs ignore Ctrl-C. The programs of these tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

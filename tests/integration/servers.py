@@ -1,4 +1,4 @@
-"""Examples in server processes of their own, which end in any case."""
+"""Examples in separate server processes, which end with the test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def free_port() -> int:
     tries to come back may even get it for its own end, and so be connected with itself.
     """
     first = int(_HANDED_OUT.read_text().split()[0]) if _HANDED_OUT.exists() else 32768
-    # Beyond those that browsers refuse to connect to, the last of which is 10080.
+    # Above 10080, the last port that browsers refuse to connect to.
     for port in random.sample(range(11_000, first), 100):
         try:
             socket.create_server(("127.0.0.1", port)).close()
@@ -113,9 +113,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(module: str, folder: Path) -> Iterator[Server]:
+def serving(
+    module: str, folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """Serve an example at a free port; its output goes to a file in the folder."""
-    server = Server(module, log=folder / f"{module}.log")
+    server = Server(module, log=folder / f"{module}.log", environment=environment)
     server.start()
     try:
         yield server

@@ -56,7 +56,7 @@ def test_both_kinds_of_route_announce_and_new_clients_still_connect(server: Serv
                 assert receive(client) == {"from": "a thread", "n": 7}
 
 
-def test_what_cannot_be_announced_is_refused_in_the_route_and_the_server_goes_on(
+def test_an_announcement_that_cannot_be_encoded_raises_in_the_route(
     server: Server,
 ) -> None:
     with joined(server) as client:
@@ -66,11 +66,11 @@ def test_what_cannot_be_announced_is_refused_in_the_route_and_the_server_goes_on
     assert "Traceback" not in server.output()
 
 
-def test_ten_thousand_announcements_of_eight_threads_arrive_once_each_and_in_order(
+def test_ten_thousand_announcements_of_eight_threads_arrive_once_and_in_order(
     server: Server,
 ) -> None:
     with joined(server) as one, joined(server) as other, ThreadPoolExecutor(8) as pool:
-        # Eight requests at a time, each served in a thread of its own: 1250 numbers for each.
+        # Eight requests at a time, each in its own thread, with 1250 numbers each.
         paths = [f"/from-a-thread?first={10_000 * each}&count=1250" for each in range(8)]
         answers = pool.map(lambda path: post(server, path), paths)
         for client in (one, other):

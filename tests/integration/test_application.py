@@ -65,7 +65,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 @pytest.mark.parametrize("signum", SIGNALS)
 @pytest.mark.parametrize("program", ["quick", "busy"], indirect=True)
-def test_the_first_signal_stops_the_tree_in_reverse_order_and_the_program_ends_well(
+def test_the_first_signal_stops_the_tree_in_reverse_order_with_exit_code_0(
     program: Program, signum: signal.Signals, request: pytest.FixtureRequest
 ) -> None:
     program.wait_for("ready")
@@ -98,14 +98,14 @@ def test_the_second_signal_kills_everything_at_once(
 
 
 @pytest.mark.parametrize("program", ["thread", "loop"], indirect=True)
-def test_the_second_signal_waits_for_no_thread_and_for_no_event_loop_that_is_held_up(
+def test_the_second_signal_does_not_wait_for_threads_or_a_blocked_event_loop(
     program: Program, request: pytest.FixtureRequest
 ) -> None:
     program.wait_for("ready")
     program.signal(signal.SIGTERM)
     program.wait_for("stopping thread" if "thread]" in request.node.name else "stopping loop")
     program.signal(signal.SIGINT)
-    # What holds the program up does so for longer than this waits.
+    # The blocking part takes longer than this wait.
     code, said, errors = program.end()
     assert code == 128 + signal.SIGINT
     assert said == []
@@ -113,7 +113,7 @@ def test_the_second_signal_waits_for_no_thread_and_for_no_event_loop_that_is_hel
 
 
 @pytest.mark.parametrize("program", ["deadline"], indirect=True)
-def test_what_takes_longer_than_the_deadline_is_killed(program: Program) -> None:
+def test_a_child_that_exceeds_the_deadline_is_killed(program: Program) -> None:
     program.wait_for("ready")
     program.signal(signal.SIGTERM)
     code, said, errors = program.end()
@@ -123,7 +123,7 @@ def test_what_takes_longer_than_the_deadline_is_killed(program: Program) -> None
 
 
 @pytest.mark.parametrize("program", ["booting"], indirect=True)
-def test_a_signal_during_the_start_lets_it_start_and_then_stops_it(program: Program) -> None:
+def test_a_signal_during_the_start_stops_the_tree_after_the_start(program: Program) -> None:
     program.wait_for("starting b")
     program.signal(signal.SIGTERM)
     program.tell("go on")

@@ -25,7 +25,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser, tmp_path: Path) -> Iterator[Open]:
-    """Write the page of a trace, and open it; afterwards it must have asked for nothing, and have had no error."""
+    """Write the page of a trace, and open it. At the end, the page must have sent no request and have no error."""
     file = tmp_path / "page.html"
     asked: list[str] = []
     wrong: list[str] = []
@@ -86,14 +86,14 @@ def tree_at(page: Page, seconds: float) -> list[str]:
     return [line.strip() for line in page.locator("#tree > div").all_text_contents()]
 
 
-def test_the_figures_stand_above_the_timeline(open_page: Open) -> None:
+def test_the_page_shows_the_figures_above_the_timeline(open_page: Open) -> None:
     page = open_page(shop(), title="the shop", subtitle="seed 7")
     assert page.title() == "the shop"
     expect(page.locator("#subtitle")).to_have_text("seed 7")
     expect(page.locator("#verdict")).to_have_text("steady state came back")
     figures = page.locator(".figure")
     expect(figures.nth(0).locator(".value")).to_have_text("1 of 2")
-    expect(figures.nth(1)).to_contain_text("one took along up to 1")
+    expect(figures.nth(1)).to_contain_text("blast radius up to 1")
     expect(figures.nth(2).locator(".value")).to_have_text("250 ms median")
     expect(figures.nth(3).locator(".value")).to_have_text("2 by supervisors")
     expect(figures.nth(4)).to_contain_text("1 of 11")
@@ -103,7 +103,7 @@ def test_the_figures_stand_above_the_timeline(open_page: Open) -> None:
     expect(page.locator("#places")).to_contain_text("shop/counter")
 
 
-def test_the_tree_is_shown_as_it_was_at_any_moment(open_page: Open) -> None:
+def test_the_page_shows_the_tree_at_any_moment(open_page: Open) -> None:
     page = open_page(shop())
     assert tree_at(page, 1.0) == ["shop", "counter", "till"]
     assert tree_at(page, 4.1) == ["shop", "countergone for 0.10 s", "tillgone for 0.10 s"]
@@ -111,7 +111,7 @@ def test_the_tree_is_shown_as_it_was_at_any_moment(open_page: Open) -> None:
     assert tree_at(page, 7.0) == ["shop", "counter #2", "till #2"]
 
 
-def test_a_fault_that_is_picked_shows_what_it_ended(open_page: Open) -> None:
+def test_a_selected_fault_shows_the_processes_that_it_ended(open_page: Open) -> None:
     page = open_page(shop())
     page.locator("#faults tr[data-fault]").first.click()
     detail = page.locator("#detail")
@@ -126,7 +126,7 @@ def test_a_fault_that_is_picked_shows_what_it_ended(open_page: Open) -> None:
     expect(detail).to_be_empty()
 
 
-def test_the_keyboard_leads_from_fault_to_fault(open_page: Open) -> None:
+def test_the_keyboard_moves_from_fault_to_fault(open_page: Open) -> None:
     page = open_page(shop())
     tree_at(page, 1.0)
     page.locator("#timeline").focus()
@@ -138,7 +138,7 @@ def test_the_keyboard_leads_from_fault_to_fault(open_page: Open) -> None:
     expect(page.locator("#search")).to_be_focused()
 
 
-def test_a_process_that_is_clicked_tells_its_story(open_page: Open) -> None:
+def test_a_clicked_process_shows_its_history(open_page: Open) -> None:
     page = open_page(shop())
     tree_at(page, 1.0)
     page.locator("#tree > div").filter(has_text="till").click()
@@ -155,7 +155,7 @@ def picture(page: Page) -> bytes:
     return page.locator("#canvas").screenshot()
 
 
-def test_what_is_drawn_follows_the_controls(open_page: Open) -> None:
+def test_the_controls_filter_the_drawing(open_page: Open) -> None:
     page = open_page(shop())
     seen = [picture(page)]
     for choice in ("all", "none"):
@@ -185,7 +185,7 @@ def test_a_pointer_over_a_box_or_a_fault_shows_its_description(open_page: Open) 
     expect(tip).to_contain_text("ended at 4.000 s")
 
 
-def test_a_search_shows_the_places_that_match_and_those_above_them(open_page: Open) -> None:
+def test_a_search_shows_matching_places_and_their_parents(open_page: Open) -> None:
     page = open_page(shop())
     before = picture(page)
     page.locator("#search").fill("TILL")
@@ -197,7 +197,7 @@ def test_a_search_shows_the_places_that_match_and_those_above_them(open_page: Op
     expect(page.locator("#found")).to_have_text("0 places, 0 messages")
 
 
-def test_what_a_run_says_is_shown_as_text(open_page: Open) -> None:
+def test_the_page_shows_text_of_a_run_as_text(open_page: Open) -> None:
     hostile = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
     trace = HandMade()
     trace.spawned(0, 1, f"/{hostile}")
@@ -219,7 +219,7 @@ def test_what_a_run_says_is_shown_as_text(open_page: Open) -> None:
     assert page.locator("script").count() == 2
 
 
-def test_it_is_as_light_or_dark_as_its_reader_likes(open_page: Open) -> None:
+def test_the_page_follows_the_colour_scheme_of_the_browser(open_page: Open) -> None:
     page = open_page(shop())
     root = page.locator("html")
     expect(root).to_have_attribute("data-theme", "light")
@@ -238,7 +238,7 @@ def processor_seconds(page: Page) -> float:
     return next(float(each["value"]) for each in metrics if each["name"] == "ThreadTime")
 
 
-def test_it_stays_quick_with_very_many_processes_and_messages(open_page: Open) -> None:
+def test_the_page_stays_fast_with_many_processes_and_messages(open_page: Open) -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/top")
     for pid in range(2, 1002):
@@ -269,7 +269,7 @@ def test_it_stays_quick_with_very_many_processes_and_messages(open_page: Open) -
 
 
 @pytest.mark.parametrize("width", [420, 1300])
-def test_it_does_not_get_wider_than_its_window(open_page: Open, width: int) -> None:
+def test_the_page_does_not_get_wider_than_its_window(open_page: Open, width: int) -> None:
     page = open_page(shop(), title="t" * 200)
     page.set_viewport_size(ViewportSize(width=width, height=800))
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -14,7 +14,7 @@ from tests.integration.browsers import chromium
 from tests.integration.servers import Server, serving
 from tests.patience import PATIENCE
 
-# Notes in the page every change of its document from here on, as the ids of what was changed.
+# Record the ids of all changed elements of the page from now on.
 _WATCH = """() => {
     window.changed = []
     const note = (mutations) => mutations.forEach(({ target }) => {
@@ -115,7 +115,7 @@ def open_tab(browser: Browser, chat: Server, tmp_path: Path) -> Iterator[OpenTab
     assert errors == []
 
 
-def test_one_tab_crashes_its_channel_and_comes_back_and_the_other_notices_nothing(
+def test_a_tab_rejoins_after_a_crash_and_the_other_tab_does_not_notice(
     open_tab: OpenTab,
 ) -> None:
     ann, bob = open_tab(clock=True), open_tab()
@@ -139,7 +139,7 @@ def test_one_tab_crashes_its_channel_and_comes_back_and_the_other_notices_nothin
     expect(ann.crash).to_be_disabled()
     assert ann.reached() == ["crash", "phx_error"]
 
-    # While Ann has no channel, Bob goes on talking.
+    # Bob sends messages while Ann has no channel.
     bob.say("Still here")
     bob.hears("Bob", "Still here")
 
@@ -162,7 +162,7 @@ def test_one_tab_crashes_its_channel_and_comes_back_and_the_other_notices_nothin
     bob.say("Were you away?")
     ann.hears("Bob", "Were you away?")
 
-    # Nothing but the conversation has changed in Bob's page.
+    # Only the conversation has changed in Bob's page.
     expect(bob.count).to_have_text("3")
     assert set(bob.page.evaluate("window.changed")) == {"transcript", "count"}
     assert bob.process.text_content() == others_process
@@ -170,7 +170,7 @@ def test_one_tab_crashes_its_channel_and_comes_back_and_the_other_notices_nothin
     assert "crashed" not in (bob.page.locator("#transcript").text_content() or "")
 
 
-def test_a_crash_between_two_messages_does_not_part_them_for_others(open_tab: OpenTab) -> None:
+def test_a_crash_between_two_messages_does_not_affect_other_tabs(open_tab: OpenTab) -> None:
     ann, bob = open_tab(), open_tab()
     ann.rename("Ann")
     ann.say("One")
@@ -200,9 +200,7 @@ def test_messages_during_a_channel_crash_are_delivered_after_the_rejoin(
     expect(ann.page.locator(".waiting")).to_have_count(0)
 
 
-def test_the_page_tells_when_the_server_is_gone_and_when_it_is_back(
-    open_tab: OpenTab, tmp_path: Path
-) -> None:
+def test_the_page_shows_if_the_server_is_reachable(open_tab: OpenTab, tmp_path: Path) -> None:
     with serving("examples.chat", tmp_path) as server:
         ann = open_tab(server.url)
         name = ann.name.input_value()
@@ -223,9 +221,7 @@ def test_the_page_tells_when_the_server_is_gone_and_when_it_is_back(
         expect(ann.count).to_have_text("1")
 
 
-def test_a_room_other_than_the_lobby_is_refused_and_the_page_says_so(
-    open_tab: OpenTab, chat: Server
-) -> None:
+def test_the_page_shows_the_refusal_of_another_room(open_tab: OpenTab, chat: Server) -> None:
     ann = open_tab(f"{chat.url}/?room=attic", state="Refused: unauthorized")
     expect(ann.page.get_by_text("The server refused the join.")).to_be_visible()
     expect(ann.crash).to_be_disabled()
@@ -233,7 +229,7 @@ def test_a_room_other_than_the_lobby_is_refused_and_the_page_says_so(
     expect(ann.state).to_have_text("Connected")
 
 
-def test_what_people_write_is_shown_as_text(open_tab: OpenTab) -> None:
+def test_the_page_shows_messages_as_text(open_tab: OpenTab) -> None:
     ann, bob = open_tab(), open_tab()
     ann.rename("<i>Ann</i>")
     ann.say("<img src=x onerror='document.title = 1'> & <b>bold</b>")

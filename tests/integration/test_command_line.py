@@ -31,7 +31,7 @@ def run(module: str, *options: str) -> tuple[int, str]:
 
 
 def assert_one_sentence(said: str) -> None:
-    """No traceback, no usage, no names of exceptions: what happened, in the words of its reader."""
+    """Check that the output has no traceback, no usage and no name of an exception."""
     assert len(said.splitlines()) == 1, said
     assert re.search(r"Traceback|\w+(Error|Exception)\b", said) is None, said
 
@@ -48,7 +48,9 @@ def assert_one_sentence(said: str) -> None:
         (["surprise"], "surprise"),
     ],
 )
-def test_a_bad_option_is_named_in_one_sentence(module: str, options: list[str], named: str) -> None:
+def test_an_invalid_option_is_named_in_one_sentence(
+    module: str, options: list[str], named: str
+) -> None:
     code, said = run(module, *options)
     assert code == 2
     assert named in said
@@ -66,7 +68,7 @@ def test_a_port_in_use_is_named_in_one_sentence(module: str) -> None:
     assert_one_sentence(said)
 
 
-def test_an_address_that_is_not_of_this_machine_is_named_in_one_sentence() -> None:
+def test_an_address_of_another_machine_is_named_in_one_sentence() -> None:
     code, said = run("examples.conformance", "--port", "0", "--host", "192.0.2.1")
     assert code == 1
     assert "192.0.2.1" in said

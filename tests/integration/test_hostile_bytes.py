@@ -1,7 +1,7 @@
-"""Any bytes of strangers get a documented answer from a real server, and do not affect other clients.
+"""Any bytes of a client get a documented answer from a real server, and do not affect other clients.
 
-The deep profile tries ten thousand connections. What is sent begins like something that the server knows, for bytes
-without any sense are refused by the first line of its parser.
+The deep profile tries ten thousand connections. The bytes begin like valid input, because the parser refuses random
+bytes at once.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ JSON = st.recursive(
     ),
     max_leaves=5,
 )
-# Events that every client may send; those that make a channel crash on purpose are somebody else's test.
+# Events that every client may send. Other tests have the events that crash a channel.
 MESSAGES = st.tuples(
     st.sampled_from([None, "1", 1]),
     st.sampled_from([None, "7", ["7"]]),
@@ -192,7 +192,7 @@ def converse(server: Server, data: bytes) -> bytes:
 
 
 def read_answer(answer: bytes) -> str:
-    """Return the answer: nothing, the HTTP status, or the code of the close frame after an upgrade."""
+    """Return None, the HTTP status of the answer, or the code of the close frame after an upgrade."""
     if not answer:
         return "nothing"
     status = re.match(rb"HTTP/1\.[01] (\d{3}) ", answer)
@@ -223,14 +223,14 @@ def read_answer(answer: bytes) -> str:
 
 
 @given(STREAMS)
-def test_any_bytes_get_a_documented_answer_and_no_sibling_notices(
+def test_any_bytes_get_a_documented_answer_and_affect_no_other_client(
     server: Server, friend: Friend, data: bytes
 ) -> None:
     event(read_answer(converse(server, data)))
     friend.exchange("echo", {"still": "there"})
 
 
-def test_nothing_is_left_of_a_thousand_strangers(server: Server, friend: Friend) -> None:
+def test_a_thousand_hostile_clients_leak_nothing(server: Server, friend: Friend) -> None:
     files = Path(f"/proc/{server.pid}/fd")
     samples = [b"", b"GET / HT", UPGRADE, UPGRADE + client_frame(TEXT, b"no"), polling(b"[]")]
     for data in samples:
@@ -239,5 +239,5 @@ def test_nothing_is_left_of_a_thousand_strangers(server: Server, friend: Friend)
     for number in range(1000):
         converse(server, samples[number % len(samples)])
         if number % 100 == 99:
-            friend.exchange("echo", {})  # or the server would take it for gone after a minute
+            friend.exchange("echo", {})  # keeps the client alive, as a heartbeat does
     wait_until(lambda: len(list(files.iterdir())) <= before)

@@ -1,7 +1,7 @@
-"""Whatever strangers do to a real server, it lets go of them, and a client that means well is served meanwhile.
+"""A real server disconnects hostile clients, and serves a normal client at the same time.
 
-Small versions of what `make bench-hostile` measures, at a server whose limits are a second or so. What they got says
-which limit has ended them; that limits are kept to the second is tested on a virtual clock.
+The attacks are small versions of those of `make bench-hostile`. The limits of the server are about a second. The answer
+to each attack shows which limit ended it. Other tests check the exact times on a virtual clock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.integration.impatient_server import HEAD_TIMEOUT
 from tests.integration.servers import Server, serving
 from tests.patience import until
 
-# What each gets, and how many there are.
+# The outcome of each attack, and its number of clients.
 CASES = {
     "a head, a byte a second": ({"408"}, 50),
     "nothing at all": ({"408"}, 500),
@@ -58,7 +58,9 @@ def test_every_attack_is_tried() -> None:
     assert CASES.keys() == ATTACKS.keys()
 
 
-async def test_all_of_them_at_once_are_disconnected_and_a_friend_is_served(server: Server) -> None:
+async def test_all_hostile_clients_are_disconnected_while_a_normal_one_is_served(
+    server: Server,
+) -> None:
     prepare()
     friend = Friend(server)
     before = Figures()
@@ -71,7 +73,7 @@ async def test_all_of_them_at_once_are_disconnected_and_a_friend_is_served(serve
 
     async def look() -> None:
         while True:
-            # In a thread, because it waits for the server, and nobody here should be late because of that.
+            # In a thread, because it waits for the server and must not delay the clients.
             await trio.to_thread.run_sync(during.look, server, friend)
             await trio.sleep(0.1)
 
@@ -84,7 +86,7 @@ async def test_all_of_them_at_once_are_disconnected_and_a_friend_is_served(serve
     friend.echo()
     friend.close()
 
-    # On a busy machine a stranger may be too slow for what it means to do; then the server was right.
+    # On a busy machine, a client may be too slow for its attack. Then the server was right to close it.
     unexpected = {name: set(got) - CASES[name][0] - {LATE} for name, got in ends.items()}
     assert not any(unexpected.values()), unexpected
     assert {name: got.total() for name, got in ends.items()} == {

@@ -41,7 +41,7 @@ def place(outcome: LiveOutcome, path: str) -> PathMeasure:
     return next(each for each in outcome.measures.paths if each.path == path)
 
 
-def test_the_report_agrees_with_what_the_clients_have_counted(tmp_path: Path) -> None:
+def test_the_report_agrees_with_the_counts_of_the_clients(tmp_path: Path) -> None:
     outcome = run_live(
         live_chat,
         seed=7,
@@ -56,7 +56,7 @@ def test_the_report_agrees_with_what_the_clients_have_counted(tmp_path: Path) ->
     assert isinstance(tally, Tally)
     measures = outcome.measures
 
-    # What ended. A client sees the end of a channel as a phx_error, as a join that fails, or with its connection.
+    # Ended processes. A client sees the end of a channel as a phx_error, as a join that fails, or with its connection.
     channels, connections = place(outcome, CHANNELS), place(outcome, CONNECTIONS)
     assert channels.ended == tally.errors + tally.failed_joins + tally.left_with_connection
     assert connections.ended == tally.disconnects
@@ -64,7 +64,7 @@ def test_the_report_agrees_with_what_the_clients_have_counted(tmp_path: Path) ->
     assert connections.ended_by_faults == connections.ended
     assert measures.processes.troubled == 0
 
-    # What came back.
+    # Recovery.
     assert tally.joins == 10 + len(tally.out)
     assert measures.recovery.not_back == 0
     seen = percentile(tally.out, 0.5)
@@ -72,13 +72,13 @@ def test_the_report_agrees_with_what_the_clients_have_counted(tmp_path: Path) ->
     assert channels.median_back is not None
     assert abs(seen - channels.median_back) < 0.25
 
-    # What was lost. On top of messages between processes, clients lose what is on the wire when a connection breaks;
-    # and one that was lost before its connection broke counts as lost with it.
+    # Lost messages. Besides messages between processes, clients lose the data of a broken connection. A message that
+    # was lost before its connection broke counts for the connection.
     lost = tally.lost_to_errors + tally.lost_to_disconnects
     assert tally.said == tally.answered + tally.refused + lost
-    assert tally.lost_to_errors <= measures.messages.by_kind["Message new_msg"] <= lost
+    assert tally.lost_to_errors <= measures.messages.by_kind["new_msg"] <= lost
 
-    # What was planned, with the big faults among it.
+    # Faults of the plan, including the large ones.
     assert measures.applied >= 12
     assert measures.blast_largest >= 15
     outcome.write_page(tmp_path / "report.html")
@@ -104,7 +104,7 @@ def test_without_broken_connections_every_lost_message_is_accounted_for() -> Non
     assert isinstance(tally, Tally)
     mail = outcome.measures.messages
     assert tally.disconnects == 0
-    assert mail.by_kind == {"Message new_msg": mail.lost}
+    assert mail.by_kind == {"new_msg": mail.lost}
     assert (mail.in_hand > 0, mail.dropped > 0) == (True, True)
     assert tally.said - tally.answered - tally.refused == mail.lost
 
@@ -157,7 +157,10 @@ def test_the_command_writes_its_reports(ashtree: Command, tmp_path: Path) -> Non
     assert code == 0, err
     assert "1 applied" in out
     assert "the steady state came back" in out
-    assert "1 of 2 planned faults are due after 1 s, so they were not applied; write --for 6" in out
+    assert (
+        "1 of 2 planned faults are due after 1 s, so the run did not apply them; write --for 6"
+        in out
+    )
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["seed"], report["verdict"]) == (3, "held")
     assert [fault["target"] for fault in report["plan"]] == [poller] * 2
@@ -228,7 +231,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in log.read_text()
 
 
-def test_a_scenario_that_cannot_run_gives_one_sentence(
+def test_a_scenario_that_cannot_run_exits_with_one_sentence(
     ashtree: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "one_name.py").write_text(
@@ -252,7 +255,7 @@ def test_a_scenario_that_cannot_run_gives_one_sentence(
         (("--log-level", "loud"), "write debug, info"),
     ],
 )
-def test_wrong_input_gives_one_sentence(
+def test_wrong_input_exits_with_one_sentence(
     ashtree: Command, wrong: tuple[str, ...], words: str
 ) -> None:
     code, _, err = ashtree("chaos", "examples.scenarios.live_chat:live_chat", *wrong)

@@ -16,7 +16,7 @@ from tests.patience import PATIENCE, until
 
 
 class Echo:
-    """An echo listener behind a network, with the sockets that it got."""
+    """An echo server behind a network, with its accepted sockets."""
 
     def __init__(self, network: LiveNetwork, listener: Any) -> None:
         self.network = network
@@ -79,7 +79,7 @@ async def said(stream: trio.SocketStream, data: bytes = b"hello") -> bytes:
     return bytes(await stream.receive_some())
 
 
-async def test_bytes_pass_both_ways_and_so_does_the_end() -> None:
+async def test_data_and_the_end_of_the_stream_pass_both_ways() -> None:
     async with echoing() as echo:
         stream = await echo.connect()
         assert await said(stream) == b"hello"
@@ -125,7 +125,7 @@ async def test_a_reset_breaks_both_ends() -> None:
         await echo.gone()
 
 
-async def test_a_client_that_resets_is_a_reset_for_the_server() -> None:
+async def test_a_reset_of_the_client_reaches_the_server() -> None:
     async with echoing() as echo:
         stream = await echo.connect()
         await said(stream)
@@ -135,7 +135,7 @@ async def test_a_client_that_resets_is_a_reset_for_the_server() -> None:
         await echo.gone()
 
 
-async def test_nothing_passes_while_it_is_held_and_nothing_is_lost() -> None:
+async def test_a_held_connection_delays_data_without_loss() -> None:
     async with echoing() as echo:
         stream = await echo.connect()
         await said(stream)
@@ -149,7 +149,7 @@ async def test_nothing_passes_while_it_is_held_and_nothing_is_lost() -> None:
         assert await stream.receive_some() == b"later"
 
 
-async def test_a_delay_is_added_and_taken_away() -> None:
+async def test_a_delay_can_be_added_and_removed() -> None:
     async with echoing() as echo:
         stream = await echo.connect()
         await said(stream)

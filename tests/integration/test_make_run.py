@@ -24,7 +24,7 @@ _ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The files that git knows, as they are in the work tree, in a folder of their own."""
+    """A copy of the tracked files of the work tree."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -76,7 +76,7 @@ class Run:
 
     def _address(self) -> str:
         try:
-            # No time limit: that of a test is the only one, for nobody knows how long an installation takes.
+            # No time limit, because an installation may take any time. The limit of the test applies.
             while (found := _ADDRESS.search(self.output())) is None:
                 assert self._make.poll() is None, f"make run serves nothing: {self.output()}"
                 time.sleep(0.02)
@@ -123,7 +123,7 @@ def set_up(output: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith(("Creating ", "Installing "))]
 
 
-def test_make_run_serves_the_chat_where_there_is_no_node_and_a_second_run_sets_nothing_up(
+def test_make_run_serves_the_chat_without_node_and_sets_up_only_once(
     clone: Path, tools: Path, runs: list[Run]
 ) -> None:
     assert shutil.which("node", path=tools) is None

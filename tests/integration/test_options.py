@@ -59,7 +59,7 @@ def test_messages_travel_compressed_both_ways(server: Server, parameters: dict[s
             assert json.loads(other.recv(timeout=PATIENCE)) == shouted
 
 
-def test_a_message_that_grows_beyond_the_bound_is_1009(server: Server) -> None:
+def test_a_message_that_inflates_beyond_the_limit_is_1009(server: Server) -> None:
     with opened(server) as socket:
         socket.send("x" * 50_000_000)
         with pytest.raises(ConnectionClosedError) as caught:

@@ -28,7 +28,7 @@ def other(conformance: Server, package: str) -> Iterator[PhoenixJs]:
         yield client
 
 
-def test_a_join_is_answered_with_what_the_channel_returned(client: PhoenixJs) -> None:
+def test_a_join_is_answered_with_the_result_of_the_channel(client: PhoenixJs) -> None:
     assert client.join("room:plain") == ("ok", {})
     answer = {"hello": "world", "params": {"user": "ann"}}
     assert client.join("room:withreply", {"user": "ann"}) == ("ok", answer)
@@ -58,7 +58,7 @@ def test_replies_to_pushes_in_flight_find_their_own_push(client: PhoenixJs) -> N
     assert answers == [("ok", {"n": n}) for n in reversed(range(50))]
 
 
-def test_a_broadcast_reaches_every_member_and_broadcast_from_all_but_its_sender(
+def test_a_broadcast_reaches_every_member_and_broadcast_from_all_except_its_sender(
     client: PhoenixJs, other: PhoenixJs
 ) -> None:
     client.join("room:many")
@@ -97,7 +97,7 @@ def test_phoenix_js_rejoins_a_crashed_channel_after_its_own_backoff(
     crashed = client.expect("message", topic="room:crash", event="phx_error")
     assert crashed["payload"] == {"reason": "channel_crash"}
 
-    # While it waits, its other channel and the other member of the room go on.
+    # Meanwhile its other channel and the other member of the room still work.
     assert client.request("room:beside", "echo", {"n": 1}) == ("ok", {"n": 1})
     assert other.request("room:crash", "echo", {"n": 2}) == ("ok", {"n": 2})
     meanwhile = client.push("room:crash", "echo", {"n": 3})  # kept by phoenix.js until it is back
@@ -158,7 +158,7 @@ def test_a_connection_that_is_refused_never_opens(conformance: Server, package: 
         client.expect("not open")
 
 
-def test_a_server_that_is_killed_and_started_again_is_found_and_rejoined(
+def test_phoenix_js_rejoins_after_a_server_is_killed_and_restarted(
     tmp_path: Path, package: str
 ) -> None:
     with (
@@ -179,7 +179,7 @@ def test_a_server_that_is_killed_and_started_again_is_found_and_rejoined(
         assert client.message("room:two", "new_msg") == {"n": 2}
 
 
-def test_a_server_that_stops_in_order_is_found_again_too(tmp_path: Path, package: str) -> None:
+def test_phoenix_js_rejoins_after_an_orderly_restart(tmp_path: Path, package: str) -> None:
     with (
         serving("examples.conformance", tmp_path) as server,
         connected(server.socket_url, package) as client,

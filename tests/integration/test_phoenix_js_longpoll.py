@@ -49,7 +49,7 @@ def test_joins_and_pushes_are_answered(client: PhoenixJs) -> None:
     assert client.request("room:withreply", "fail", {"why": "asked"}) == ("error", {"why": "asked"})
 
 
-def test_messages_go_from_polls_to_websockets_and_back(
+def test_polling_and_websocket_clients_exchange_messages(
     client: PhoenixJs, native: PhoenixJs
 ) -> None:
     client.join("room:both")
@@ -88,7 +88,7 @@ def test_a_leave_is_confirmed(client: PhoenixJs) -> None:
     assert client.join("room:left") == ("ok", {})
 
 
-def test_a_server_that_is_killed_and_started_again_is_found_and_rejoined(
+def test_phoenix_js_rejoins_after_a_server_is_killed_and_restarted(
     tmp_path: Path, how: dict[str, Any]
 ) -> None:
     with (
@@ -107,7 +107,7 @@ def test_a_server_that_is_killed_and_started_again_is_found_and_rejoined(
         assert client.reply(meanwhile) == ("ok", {"n": 1})
 
 
-def test_a_server_that_stops_in_order_answers_its_polls_and_is_found_again(
+def test_a_stopping_server_answers_its_polls_and_clients_rejoin_after_its_restart(
     tmp_path: Path, how: dict[str, Any]
 ) -> None:
     with (
@@ -122,7 +122,7 @@ def test_a_server_that_stops_in_order_answers_its_polls_and_is_found_again(
         assert client.joined("room:one") == ("ok", {})
 
 
-# What only clients of the last years can do
+# Features of recent clients
 
 
 @pytest.fixture(params=["phoenix", "phoenix-1.7"])
@@ -151,7 +151,7 @@ def test_a_connection_that_is_refused_is_closed_with_1008(
 
 
 @pytest.mark.parametrize("mode", ["refuse", "swallow"])
-def test_it_polls_where_websockets_are_broken(
+def test_phoenix_js_polls_if_websockets_are_broken(
     conformance: Server, modern: dict[str, Any], mode: Mode
 ) -> None:
     with (
@@ -165,7 +165,7 @@ def test_it_polls_where_websockets_are_broken(
         assert client.request("room:fallback", "echo", {"n": 1}) == ("ok", {"n": 1})
 
 
-def test_it_does_not_poll_where_websockets_work(
+def test_phoenix_js_does_not_poll_if_websockets_work(
     conformance: Server, modern: dict[str, Any]
 ) -> None:
     with connected(conformance.socket_url, longPollFallbackMs=PATIENCE * 1000, **modern) as client:

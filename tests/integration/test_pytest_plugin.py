@@ -1,4 +1,4 @@
-"""The fixture `channel_test` in the tests of another project, in a pytest of their own."""
+"""The fixture `channel_test` in the tests of another project, in a separate pytest."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class UserSocket(Socket):
     channels = {"room:*": Room}
 
 
-async def test_an_hour_takes_no_time(channel_test):
+async def test_an_hour_of_virtual_time_takes_no_real_time(channel_test):
     case = await channel_test(Endpoint(sockets={"/socket": UserSocket}))
     client = await case.connect()
     await client.subscribe_and_join("room:lobby")
     await trio.sleep(3600)
 
 
-async def test_without_it_time_is_real():
+async def test_without_the_fixture_time_is_real():
     assert type(trio.lowlevel.current_clock()).__name__ == "SystemClock"
 """
 
 
-def test_tests_that_use_the_fixture_run_on_a_virtual_clock_and_no_others(tmp_path: Path) -> None:
+def test_only_tests_with_the_fixture_run_on_a_virtual_clock(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\ntrio_mode = true\n")
     (tmp_path / "test_rooms.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]

@@ -18,11 +18,11 @@ import pytest
 import trio
 from trio_websocket import WebSocketConnection
 
-from examples.scenarios.handshake import open_websocket
 from tests.integration.redis_node import OPTIONS
 from tests.integration.servers import Server
 from tests.integration.valkey import Valkey, valkey
 from tests.patience import PATIENCE, until
+from tests.websockets import open_websocket
 
 NAMES = ("a", "b", "c")
 NODE_TIMEOUT = 3.0
@@ -329,8 +329,8 @@ async def test_a_server_that_closes_a_node_that_does_not_read(cluster: Cluster) 
         await talk.all_up()
         await talk.more()
         lost = await talk.end()
-    assert lost["b"] > 0
-    assert lost["a"] == lost["c"] == 0
+    # The others may miss what the slow node had said and not sent before it was frozen.
+    assert lost["b"] > 100 > max(lost["a"], lost["c"])
 
 
 async def test_a_password_that_is_changed_and_changed_back(cluster: Cluster) -> None:

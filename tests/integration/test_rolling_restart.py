@@ -1,6 +1,6 @@
-"""A server is stopped under load and another takes its place: every client comes back, and none has lost a message.
+"""A rolling restart under load: every client reconnects, and no client loses a message.
 
-Clients number what they say and say again what was not acknowledged, which is what an application does to be sure.
+Clients number their messages, and repeat those without an acknowledgement, as a careful application does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.websockets import open_websocket
 
 CLIENTS = 50
 PAUSE = 0.1
-RETRIES = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5)  # those of phoenix.js, in seconds
+RETRIES = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5)  # the same as phoenix.js, in seconds
 
 
 @define
@@ -117,7 +117,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 async def calm(talkers: list[Talker]) -> set[str]:
     """Wait until every client is there, and has got a reply to a message after that.
 
-    Returns all that was acknowledged meanwhile, and said while everybody was there.
+    Return the messages that were acknowledged and that every client must have.
     """
     await until(lambda: all(talker.is_in for talker in talkers))
     earlier = {
@@ -127,7 +127,7 @@ async def calm(talkers: list[Talker]) -> set[str]:
     return {text for talker in talkers for text in talker.acknowledged - earlier}
 
 
-async def test_nothing_is_lost_when_a_server_takes_the_place_of_another(server: Server) -> None:
+async def test_a_rolling_restart_loses_no_message(server: Server) -> None:
     talkers = [Talker(f"client {n}", server.port) for n in range(CLIENTS)]
     async with trio.open_nursery() as nursery:
         for talker in talkers:
@@ -135,14 +135,14 @@ async def test_nothing_is_lost_when_a_server_takes_the_place_of_another(server: 
         for_all = await calm(talkers)
         stopped_at = trio.current_time()
         assert await trio.to_thread.run_sync(server.stop) == 0
-        # Otherwise nothing would be lost because nothing happened.
+        # Otherwise the test would pass without a restart of any client.
         await until(lambda: any(talker.turned_away for talker in talkers))
         await trio.to_thread.run_sync(server.start)
         for_all |= await calm(talkers)
         for talker in talkers:
             talker.stopping = True
         await until(lambda: not any(talker.unacknowledged for talker in talkers))
-        # What was broadcast last is on its way to the others.
+        # The last broadcasts are on their way to the other clients.
         await until(lambda: all(for_all <= talker.heard for talker in talkers))
         nursery.cancel_scope.cancel()
 
@@ -175,7 +175,7 @@ class Speaker(threading.Thread):
             self.client.tell("join", topic="room:lobby", payload={"name": self.name})
             self.client.expect("join", topic="room:lobby", status="ok")
             for number in itertools.count(1):
-                # What is acknowledged from here on is so by the new server.
+                # From now on, only the new server acknowledges messages.
                 is_last = self.restarted.is_set()
                 self._say(f"{self.name} {number}")
                 self.begun.set()
@@ -186,7 +186,7 @@ class Speaker(threading.Thread):
             self.problem = error
 
     def _say(self, body: str) -> None:
-        # phoenix.js keeps what is pushed while it is away, and gives up on everything after its timeout.
+        # phoenix.js keeps pushes while it is disconnected, and gives up on them after its timeout.
         while self.client.request("room:lobby", "new_msg", {"body": body})[0] != "ok":
             pass
         heard = self.client.seen("message", topic="room:lobby", event="new_msg")
@@ -194,7 +194,7 @@ class Speaker(threading.Thread):
 
 
 @pytest.mark.parametrize("transport", ["websocket", "longpoll"])
-def test_phoenix_js_loses_nothing_either(server: Server, transport: str) -> None:
+def test_a_rolling_restart_loses_no_message_of_phoenix_js(server: Server, transport: str) -> None:
     with ExitStack() as stack:
         speakers = [
             Speaker(

@@ -1,4 +1,4 @@
-"""The chat gives strangers nothing: no entrance for pages from elsewhere, and no view of its inside."""
+"""The chat refuses pages of other origins, and reveals no internals."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ask(
     "origin",
     ["https://evil.example", "null", "http://127.0.0.1.evil.example", "file://", "http://"],
 )
-def test_a_page_from_elsewhere_may_not_connect(server: Server, origin: str) -> None:
+def test_a_page_of_another_origin_cannot_connect(server: Server, origin: str) -> None:
     status, body, _ = ask(server, "/socket/websocket?vsn=2.0.0", **UPGRADE, Origin=origin)
     assert (status, body) == (403, b"")
     status, body, _ = ask(server, "/socket/longpoll?vsn=2.0.0", Origin=origin)
@@ -53,14 +53,14 @@ def test_a_page_from_elsewhere_may_not_connect(server: Server, origin: str) -> N
     wait_until(lambda: said in server.output(), server.output)
 
 
-def test_its_own_page_and_programs_may(server: Server) -> None:
+def test_pages_of_the_same_origin_and_programs_can_connect(server: Server) -> None:
     assert ask(server, "/socket/websocket?vsn=2.0.0", **UPGRADE, Origin=server.url)[0] == 101
     assert ask(server, "/socket/websocket?vsn=2.0.0", **UPGRADE)[0] == 101
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "TRACE"])
-def test_answers_say_nothing_about_the_inside(server: Server, path: str, method: str) -> None:
+def test_responses_reveal_no_internals(server: Server, path: str, method: str) -> None:
     _, body, headers = ask(server, path, method)
     assert headers.keys().isdisjoint({"server", "x-powered-by", "via"})
     if path != "/":
@@ -68,7 +68,7 @@ def test_answers_say_nothing_about_the_inside(server: Server, path: str, method:
     assert not re.search(rb"Traceback|\.py|hypercorn|python|trio|channels\.", body, re.IGNORECASE)
 
 
-def test_what_a_client_sends_along_is_not_in_the_log(server: Server) -> None:
+def test_secrets_of_a_client_are_not_in_the_log(server: Server) -> None:
     ask(server, "/socket/websocket?vsn=2.0.0&token=s3same", **UPGRADE)
     ask(server, "/socket/longpoll?vsn=2.0.0&password=s3same")
     ask(server, "/nowhere?token=s3same", Cookie="session=s3same", Authorization="Bearer s3same")

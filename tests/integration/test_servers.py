@@ -7,7 +7,7 @@ import socket
 from tests.integration.servers import free_port
 
 
-def test_a_free_port_is_free_and_not_one_that_the_system_hands_out() -> None:
+def test_a_free_port_is_free_and_outside_the_ephemeral_range() -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", 0)) as given:
         assert port < given.getsockname()[1]

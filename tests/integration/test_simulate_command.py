@@ -1,4 +1,4 @@
-"""`ashtree simulate` in a process of its own: Ctrl-C, a command that is killed, and workers that outlive neither."""
+"""`ashtree simulate` in a separate process: Ctrl-C and kill, which also end its workers."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def alive(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("scenario", ["leaves_a_trace", "hangs"])
-def test_ctrl_c_ends_a_sweep_at_once_with_what_there_is(
+def test_ctrl_c_ends_a_sweep_at_once_with_the_results_so_far(
     start: Start, folder: Path, scenario: str
 ) -> None:
     process = start(scenario)

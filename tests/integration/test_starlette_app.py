@@ -62,7 +62,7 @@ def test_the_page_and_the_sockets_are_on_one_port(server: Server) -> None:
     ("path", "origin", "status"),
     [("live/socket/websocket", "https://evil.example", 403), ("live/nowhere/websocket", None, 404)],
 )
-def test_pages_from_elsewhere_and_paths_that_are_not_mounted_are_refused(
+def test_pages_of_other_origins_and_unmounted_paths_are_refused(
     server: Server, path: str, origin: Any, status: int
 ) -> None:
     url = f"ws://127.0.0.1:{server.port}/{path}?vsn=2.0.0"
@@ -71,7 +71,7 @@ def test_pages_from_elsewhere_and_paths_that_are_not_mounted_are_refused(
     assert caught.value.response.status_code == status
 
 
-def test_clients_are_told_to_go_elsewhere_before_the_server_stops(server: Server) -> None:
+def test_clients_are_closed_with_1012_before_the_server_stops(server: Server) -> None:
     with connect(f"{socket_url(server)}/websocket?vsn=2.0.0", open_timeout=PATIENCE) as socket:
         exchange(socket, "1", "1", "news", "phx_join", {})
         assert server.stop() == 0
@@ -82,7 +82,7 @@ def test_clients_are_told_to_go_elsewhere_before_the_server_stops(server: Server
     assert "Traceback" not in server.output()
 
 
-def test_phoenix_js_is_served_and_comes_back_after_a_crash(server: Server) -> None:
+def test_phoenix_js_is_served_and_rejoins_after_a_crash(server: Server) -> None:
     with connected(socket_url(server)) as client:
         assert client.join("news") == ("ok", {})
         client.push("news", "crash")

@@ -96,7 +96,7 @@ async def end_of(server: Server) -> int:
     return await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
 
 
-async def test_everybody_gets_an_answer_or_a_documented_close_and_it_ends_in_time(
+async def test_a_stop_in_time_gives_every_client_an_answer_or_a_documented_close(
     server: Server,
 ) -> None:
     silent = await clients(server, 30)
@@ -123,7 +123,7 @@ async def test_everybody_gets_an_answer_or_a_documented_close_and_it_ends_in_tim
         async with trio.open_nursery() as nursery:
             for client in websockets:
                 nursery.start_soon(websocket, client)
-        # It drains, so what follows was accepted before, and is finished while it does.
+        # The server drains now. It accepted the following requests before, and finishes them.
         for client in silent + after_a_page + after_a_stream + second_cut_short:
             assert await client.hear_the_end() == b""
         for client in cut_short:
@@ -147,7 +147,7 @@ async def test_everybody_gets_an_answer_or_a_documented_close_and_it_ends_in_tim
 
 
 @pytest.mark.parametrize("server", [1.0], indirect=True)
-async def test_an_answer_that_does_not_end_is_cut_off_after_the_time_of_the_drain(
+async def test_an_endless_response_is_cut_off_after_the_drain_timeout(
     server: Server,
 ) -> None:
     streaming = await clients(server, 20, POST % b"/echo" + b"first", b"first")

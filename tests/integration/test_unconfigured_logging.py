@@ -1,6 +1,6 @@
 """The standard error of an endpoint in another server, before and after `logging` is configured.
 
-In programs of their own, because pytest configures `logging` for itself.
+These tests run separate programs, because pytest configures `logging`.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def test_a_refusal_by_connect_is_shown_once_logging_is_configured(options: tuple
         ("vsn=2.0.0&crash=1", "http://here", "500", "RuntimeError: no such table"),
     ],
 )
-def test_what_has_to_be_put_right_is_shown_without_any_configuration(
+def test_warnings_are_shown_without_logging_configuration(
     query: str, origin: str, status: str, line: str
 ) -> None:
     told, log = said(query, origin)

@@ -16,7 +16,7 @@ _REFUSAL = b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\
 class UpgradeBreaker:
     """A proxy to a port that refuses connections whose first request asks for a WebSocket.
 
-    - `mode`: whether such a request is refused, or never answered.
+    - `mode`: refuse such a request, or never answer it.
 
     Attribute: `broken`, how many there were.
     """

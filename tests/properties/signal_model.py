@@ -1,4 +1,4 @@
-"""A minimal model of the signal table: no clock, no task, and nothing of actors but values.
+"""A minimal model of the signal table, without a clock or tasks. It uses only values of actors.
 
 The test tells the model each operation and the moment at which each process ends, because the scheduler decides that.
 The model returns the exit reason of each process and the content of each mailbox.
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from actors import KILL, KILLED, NOPROC, NORMAL
 from actors.exits import ExitReason
 
-# A message in a mailbox: ("exit", whose, reason), ("down", reference, whose, reason) or ("text", what).
+# A message in a mailbox: ("exit", process, reason), ("down", reference, process, reason) or ("text", text).
 Message = tuple[object, ...]
 
 
@@ -110,7 +110,7 @@ class Model:
             process.dying, process.reason = True, reason
 
     def ended(self, number: int, by_itself: ExitReason) -> ExitReason:
-        """A process has ended; `by_itself` is what it would have ended with if no signal had come. Says with what."""
+        """Return the exit reason of a process. `by_itself` is its reason without any signal."""
         process = self.processes[number]
         assert process.alive, "a process ended twice"
         process.alive = False

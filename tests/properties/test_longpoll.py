@@ -39,7 +39,7 @@ def with_a_poller(body: Callable[[Poller], Awaitable[None]]) -> None:
 
 @FEWER
 @given(ACTIONS)
-def test_what_was_told_is_heard_once_and_in_order(actions: list[str]) -> None:
+def test_every_message_arrives_once_and_in_order(actions: list[str]) -> None:
     async def body(poller: Poller) -> None:
         told, heard = 0, list[int]()
         held: list[Asked] = []
@@ -84,7 +84,7 @@ BODIES = st.one_of(
 
 @FEWER
 @given(st.lists(st.tuples(BODIES, st.sampled_from([NDJSON, "application/json"])), max_size=5))
-def test_no_post_is_too_strange(posts: list[tuple[bytes, str]]) -> None:
+def test_any_post_gets_a_valid_answer(posts: list[tuple[bytes, str]]) -> None:
     async def body(poller: Poller) -> None:
         crashes = poller.server.crashes()
         friend = await Poller(poller.server).open()

@@ -61,7 +61,7 @@ FEWEST, MOST = (20, 32) if settings.get_current_profile_name() == "deep" else (0
         max_size=MOST,
     )
 )
-def test_no_bytes_raise_or_touch_any_membership_but_the_one_they_name(
+def test_any_bytes_affect_at_most_the_membership_that_they_name(
     frames: list[tuple[bytes, bool]],
 ) -> None:
     session = new_session(max_channels=4)
@@ -192,9 +192,9 @@ def follow(steps: list[tuple[Any, ...]], *, traps_exits: bool) -> Client:
 def test_every_join_has_one_answer_and_every_membership_one_end(
     steps: list[tuple[Any, ...]], traps_exits: bool
 ) -> None:
-    """The life of a join, as its client sees it once nothing is left to happen.
+    """Check the frames of a join after all effects.
 
-    A join is answered exactly once, even if another join of the topic came before its answer. A
+    Every join gets one answer, even if another join of the topic came before its answer. A
     join that was answered with an error has no other frame. A join that was answered with ok has
     exactly one end (phx_close or phx_error) if its membership is over and none if it is current. A
     membership that nobody left, stopped, crashed or replaced is current. The frames of a membership
@@ -206,7 +206,7 @@ def test_every_join_has_one_answer_and_every_membership_one_end(
     current = {
         membership.join_ref: membership for membership in client.connection.session.memberships
     }
-    # A leave is answered with its own join_ref whether the topic is joined or not.
+    # The reply to a leave has its join_ref, even if the topic is not joined.
     frames = [frame for frame in frames if frame[1] not in client.leaves]
     answers, ends, others = sort_frames(frames, {sent.ref for sent in client.joins})
     for sent in client.joins:
@@ -251,7 +251,7 @@ def sort_frames(frames: list[Any], joins: set[str]) -> tuple[Found, Found, dict[
 
 
 @given(st.lists(STEPS, max_size=30), st.booleans())
-def test_heartbeats_are_always_answered_and_messages_at_most_once(
+def test_every_heartbeat_is_answered_and_every_message_at_most_once(
     steps: list[tuple[Any, ...]], traps_exits: bool
 ) -> None:
     client = follow(steps, traps_exits=traps_exits)
@@ -261,7 +261,7 @@ def test_heartbeats_are_always_answered_and_messages_at_most_once(
 
 
 @given(st.lists(STEPS, max_size=30), st.booleans())
-def test_the_table_holds_what_lives_and_never_more_than_the_limit(
+def test_the_session_contains_only_live_memberships_within_the_limit(
     steps: list[tuple[Any, ...]], traps_exits: bool
 ) -> None:
     connection = follow(steps, traps_exits=traps_exits).connection

@@ -1,8 +1,8 @@
 """Random scripts of links, monitors, exits and traps agree with a small model of the signal table.
 
-A script is a list of moments, and a moment a list of things that processes do before any of them gets to run again;
-so signals meet processes that are alive, dying, ending by themselves, or dead. After each moment everybody runs, and
-reasons, mailboxes, links and monitors are compared.
+A script is a list of moments. A moment is a list of actions of processes, all before any process runs again. So signals
+reach processes that are alive, dying, ending by themselves, or dead. After each moment all processes run, and the test
+compares reasons, mailboxes, links and monitors.
 """
 
 import functools
@@ -249,7 +249,7 @@ async def perform(first: First, moments: Moments) -> None:
             await play.wait()
             play.compare(waited=True)
         finally:
-            # What the end of the runtime does is not in the script.
+            # The script does not contain the effects of the end of the runtime.
             play.release.set()
             remove()
 
@@ -264,7 +264,7 @@ async def play_all(play: Play, runtime: CheckedRuntime, first: First, moments: M
     for one, other in first[1]:
         play.do_link(one, other)
     for steps, wait in moments:
-        # Those who were born in this moment have not taken a step yet, and so cannot do anything.
+        # Processes of this moment have not taken a step, so they cannot act.
         acting = len(play.pids)
         for verb, who, *others in steps:
             one, args = who % acting, list(others)
@@ -281,7 +281,5 @@ async def play_all(play: Play, runtime: CheckedRuntime, first: First, moments: M
 
 
 @given(FIRST, MOMENTS)
-def test_links_monitors_exits_and_traps_do_what_the_table_says(
-    first: First, moments: Moments
-) -> None:
+def test_links_monitors_exits_and_traps_follow_the_model(first: First, moments: Moments) -> None:
     run_on_virtual_clock(perform, first, moments)

@@ -72,7 +72,7 @@ def unmatched(ref: Any, topic: str = "room:a") -> list[Any]:
 # Joining
 
 
-async def test_what_join_returns_is_the_response(serve: Serve) -> None:
+async def test_the_result_of_join_is_the_response(serve: Serve) -> None:
     client = await (await serve(endpoint())).connect()
     join = ("1", "1", "room:a", "phx_join", {"answer": {"hello": "world"}})
     assert await client.exchange(join) == [reply("1", "1", "room:a", {"hello": "world"})]
@@ -88,7 +88,7 @@ async def test_a_join_without_join_ref_is_answered_without_and_pushes_carry_its_
     assert await client.exchange((None, "9", "room:a", "boom")) == [phx_error(None, "room:a")]
 
 
-async def test_a_refused_join_leaves_nothing_behind_and_runs_terminate(serve: Serve) -> None:
+async def test_a_refused_join_leaks_nothing_and_runs_terminate(serve: Serve) -> None:
     ended: list[Any] = []
 
     class Picky(Room):
@@ -144,7 +144,7 @@ class ExitsInJoin(Room):
         (ExitsInJoin, {}, None),
     ],
 )
-async def test_a_join_that_crashes_is_answered_so_and_terminate_does_not_run(
+async def test_a_join_that_crashes_is_answered_and_does_not_run_terminate(
     serve: Serve, channel: type[Room], payload: Any, kind: type[Exception] | None
 ) -> None:
     class Careful(channel):  # type: ignore[misc, valid-type]
@@ -162,7 +162,7 @@ async def test_a_join_that_crashes_is_answered_so_and_terminate_does_not_run(
     assert server.channels("room:a") == []
 
 
-async def test_a_response_that_cannot_be_written_is_a_join_that_crashed(serve: Serve) -> None:
+async def test_a_response_that_cannot_be_encoded_crashes_the_join(serve: Serve) -> None:
     class Odd(Room):
         async def join(self, topic: str, payload: Any) -> Any:
             return {"odd": object()}
@@ -195,7 +195,7 @@ async def test_messages_for_a_topic_wait_for_its_slow_join_and_are_handled_in_or
     ]
 
 
-async def test_a_broadcast_during_a_join_does_not_reach_who_is_joining(serve: Serve) -> None:
+async def test_a_broadcast_during_a_join_does_not_reach_the_joining_client(serve: Serve) -> None:
     server = await serve(endpoint())
     client = await server.connect()
     await client.exchange(("1", "1", "room:a", "phx_join", {"sleep": 5}))
@@ -204,7 +204,7 @@ async def test_a_broadcast_during_a_join_does_not_reach_who_is_joining(serve: Se
     assert client.frames() == [reply("1", "1", "room:a")]
 
 
-async def test_a_channel_whose_client_goes_while_it_joins_ends_with_its_join(serve: Serve) -> None:
+async def test_a_channel_whose_client_leaves_during_join_ends_after_join(serve: Serve) -> None:
     server = await serve(endpoint())
     before = server.runtime.processes()
     client = await server.connect()
@@ -215,7 +215,7 @@ async def test_a_channel_whose_client_goes_while_it_joins_ends_with_its_join(ser
     assert server.channels("room:a") == []
 
 
-async def test_a_channel_whose_client_went_before_its_first_step_ends_without_a_crash(
+async def test_a_channel_whose_client_left_before_its_first_step_does_not_crash(
     serve: Serve,
 ) -> None:
     server = await serve(endpoint())
@@ -245,7 +245,7 @@ async def test_a_channel_whose_client_went_before_its_first_step_ends_without_a_
     assert len(ended) == 1
 
 
-# What a channel writes
+# Frames of a channel
 
 
 async def test_pushes_broadcasts_and_the_reply_of_a_handler_keep_their_order(serve: Serve) -> None:
@@ -259,7 +259,7 @@ async def test_pushes_broadcasts_and_the_reply_of_a_handler_keep_their_order(ser
     ]
 
 
-async def test_broadcast_from_leaves_out_its_own_client_only(serve: Serve) -> None:
+async def test_broadcast_from_leaves_out_only_its_own_client(serve: Serve) -> None:
     server = await serve(endpoint())
     one, other = await server.connect(), await server.connect()
     await one.join()
@@ -268,7 +268,7 @@ async def test_broadcast_from_leaves_out_its_own_client_only(serve: Serve) -> No
     assert other.frames() == [[None, None, "room:a", "shouted", {"n": 1}]]
 
 
-async def test_a_reply_that_cannot_be_written_crashes_the_channel_alone(serve: Serve) -> None:
+async def test_a_reply_that_cannot_be_encoded_crashes_only_the_channel(serve: Serve) -> None:
     server = await serve(endpoint())
     client = await server.connect()
     await client.join("room:a", "1")
@@ -295,7 +295,7 @@ async def test_leave_is_answered_then_closed_and_then_terminate_may_push(serve: 
     assert await client.exchange(("1", "3", "room:a", "echo")) == [unmatched("3")]
 
 
-async def test_a_close_that_cannot_be_written_is_a_crash_that_the_client_hears_of(
+async def test_a_close_that_cannot_be_encoded_is_a_crash_for_the_client(
     serve: Serve,
 ) -> None:
     class CannotClose(V2):
@@ -317,7 +317,7 @@ CLEAN = {"normal": actors.NORMAL, "shutdown": actors.SHUTDOWN, "left": Shutdown(
 
 @pytest.mark.parametrize("reason", CLEAN)
 @pytest.mark.parametrize("answer", [None, {"bye": True}])
-async def test_a_clean_stop_is_a_reply_if_any_then_phx_close_then_what_terminate_pushes(
+async def test_a_clean_stop_sends_the_reply_then_phx_close_then_pushes_of_terminate(
     serve: Serve, reason: str, answer: Any
 ) -> None:
     server = await serve(endpoint())
@@ -334,7 +334,7 @@ async def test_a_clean_stop_is_a_reply_if_any_then_phx_close_then_what_terminate
 
 
 @pytest.mark.parametrize("answer", [None, {"bye": True}])
-async def test_any_other_stop_is_a_reply_if_any_then_what_terminate_pushes_then_phx_error(
+async def test_any_other_stop_sends_the_reply_then_pushes_of_terminate_then_phx_error(
     serve: Serve, answer: Any
 ) -> None:
     client = await (await serve(endpoint())).connect()
@@ -356,7 +356,7 @@ async def test_any_other_stop_is_a_reply_if_any_then_what_terminate_pushes_then_
         ("exit", {"reason": "shutdown"}, actors.SHUTDOWN),
     ],
 )
-async def test_a_handler_that_raises_is_what_terminate_pushes_then_phx_error(
+async def test_a_handler_that_raises_sends_pushes_of_terminate_then_phx_error(
     serve: Serve, event: str, payload: Any, reason: Any
 ) -> None:
     client = await (await serve(endpoint())).connect()
@@ -365,7 +365,7 @@ async def test_a_handler_that_raises_is_what_terminate_pushes_then_phx_error(
     assert got == [bye(reason), phx_error("1", "room:a")]
 
 
-async def test_a_killed_channel_is_phx_error_and_nothing_else(serve: Serve) -> None:
+async def test_a_killed_channel_sends_only_phx_error(serve: Serve) -> None:
     server = await serve(endpoint())
     client = await server.connect()
     await client.join(payload={"farewell": True})
@@ -414,7 +414,7 @@ async def test_a_channel_that_stops_itself_frees_its_topic_at_once(serve: Serve)
     assert await client.exchange(("2", "2", "room:a", "phx_join")) == [reply("2", "2", "room:a")]
 
 
-async def test_a_channel_ends_with_its_connection_and_writes_nothing(serve: Serve) -> None:
+async def test_a_channel_ends_with_its_connection_without_a_frame(serve: Serve) -> None:
     server = await serve(endpoint())
     client = await server.connect()
     await client.join(payload={"farewell": True})
@@ -425,7 +425,7 @@ async def test_a_channel_ends_with_its_connection_and_writes_nothing(serve: Serv
     assert [frame for frame in client.frames() if isinstance(frame, list)] == []
 
 
-async def test_a_connection_that_is_killed_takes_its_channels_along(serve: Serve) -> None:
+async def test_the_channels_of_a_killed_connection_end(serve: Serve) -> None:
     server = await serve(endpoint())
     before = server.runtime.processes()
     client = await server.connect()
@@ -439,13 +439,13 @@ async def test_a_connection_that_is_killed_takes_its_channels_along(serve: Serve
     assert server.runtime.processes() == before
 
 
-# What handlers may return
+# Results of handlers
 
 
 @pytest.mark.parametrize(
     ("what", "named"), [("text", "Craft.handle_in"), ("reply", "Stop(reason, reply=")]
 )
-async def test_a_handler_that_returns_something_else_crashes_and_is_named(
+async def test_an_invalid_result_of_a_handler_crashes_with_its_name(
     serve: Serve, what: str, named: str
 ) -> None:
     class Craft(Room):
@@ -463,7 +463,7 @@ async def test_a_handler_that_returns_something_else_crashes_and_is_named(
 
 
 @pytest.mark.parametrize("way", ["info", "cast", "call", "out"])
-async def test_every_callback_that_returns_something_else_crashes_and_is_named(
+async def test_an_invalid_result_of_any_callback_crashes_with_its_name(
     serve: Serve, way: str
 ) -> None:
     class Craft(Room):
@@ -526,7 +526,7 @@ async def test_a_continue_runs_the_channels_own_handle_continue_next(serve: Serv
     assert client.frames() == [push("1", "room:a", "continued", {"n": 1})]
 
 
-async def test_within_brings_a_timeout_when_nothing_comes_in_time(serve: Serve) -> None:
+async def test_within_delivers_a_timeout_if_no_message_arrives(serve: Serve) -> None:
     class Craft(Channel):
         @handle_in("watch")
         async def watch(self, payload: Any) -> Any:

@@ -53,7 +53,7 @@ async def pair(serve: Serve, **options: Any) -> tuple[Server, Client, Client]:
 
 
 async def assert_goes_on(server: Server, client: Client) -> None:
-    """A client in room:a is served as if nothing had happened, and was sent nothing meanwhile."""
+    """The client in room:a has received no frame, and still gets replies."""
     assert client.frames() == []
     assert await client.exchange(("1", "90", "room:a", "echo")) == [reply("1", "90", "room:a")]
     server.endpoint.broadcast("room:a", "shouted", {})
@@ -62,11 +62,11 @@ async def assert_goes_on(server: Server, client: Client) -> None:
     assert client.frames() == [[None, None, "room:a", "shouted", {}]]
 
 
-# What it answers itself
+# Answers of the connection itself
 
 
 @pytest.mark.parametrize("join_ref", [None, "1", 7])
-async def test_a_heartbeat_is_answered_whatever_its_join_ref(serve: Serve, join_ref: Any) -> None:
+async def test_a_heartbeat_with_any_join_ref_is_answered(serve: Serve, join_ref: Any) -> None:
     client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
     got = await client.exchange((join_ref, "5", "phoenix", "heartbeat"))
     assert got == [reply(None, "5", "phoenix")]
@@ -89,13 +89,13 @@ async def test_a_topic_without_a_route_is_unmatched_and_the_connection_lives(
     await client.join()
 
 
-async def test_leaving_what_is_not_joined_is_ok(serve: Serve) -> None:
+async def test_leaving_a_topic_that_is_not_joined_is_ok(serve: Serve) -> None:
     client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
     got = await client.exchange(("3", "4", "room:a", "phx_leave"))
     assert got == [reply("3", "4", "room:a")]
 
 
-async def test_a_stale_join_ref_is_dropped_in_silence_and_no_join_ref_is_fine(serve: Serve) -> None:
+async def test_a_stale_join_ref_is_dropped_and_a_missing_one_is_accepted(serve: Serve) -> None:
     client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
     await client.join()
     stale = [
@@ -143,7 +143,7 @@ async def test_frames_may_be_cut_anywhere_and_messages_into_fragments(serve: Ser
     assert client.frames() == [Data(PONG, b""), reply("1", "2", "room:a", {"n": "é"})]
 
 
-async def test_frames_behind_the_request_in_one_piece_are_not_lost(serve: Serve) -> None:
+async def test_frames_in_the_same_read_as_the_request_are_not_lost(serve: Serve) -> None:
     client = await (await serve(Endpoint(sockets=ENDPOINT))).accept()
     client.write(head() + text("1", "1", "room:a", "phx_join", {}))
     await settle()
@@ -164,7 +164,7 @@ async def test_messages_of_other_processes_are_ignored(serve: Serve) -> None:
 # Slow joins
 
 
-async def test_a_slow_join_holds_up_neither_heartbeats_nor_other_topics(serve: Serve) -> None:
+async def test_a_slow_join_does_not_delay_heartbeats_or_other_topics(serve: Serve) -> None:
     client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
     await client.join("room:b", "9")
     got = await client.exchange(
@@ -206,7 +206,7 @@ async def test_a_close_is_answered_with_1000_and_everything_of_the_client_ends(
     assert about["topics"] == ["room:a", "room:b"]
 
 
-async def test_a_client_that_goes_without_a_word_leaves_nothing_behind(serve: Serve) -> None:
+async def test_a_client_that_disconnects_without_a_close_leaks_nothing(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
     before = Footprint.of(server.runtime)
     client = await server.connect()
@@ -263,9 +263,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-async def test_a_broken_message_closes_its_connection_and_nothing_else_notices(
-    serve: Serve, what: str
-) -> None:
+async def test_a_malformed_message_closes_only_its_own_connection(serve: Serve, what: str) -> None:
     data, code = BROKEN[what]
     server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, max_frame_size=1000)}))
     malformed, crashes = server.listen(SOCKET_MALFORMED), server.crashes()
@@ -275,7 +273,7 @@ async def test_a_broken_message_closes_its_connection_and_nothing_else_notices(
     client = await server.connect()
     await client.join()
     reasons = await reason_of(server.channels("room:a")[1])
-    # What comes behind it is not looked at.
+    # The server ignores the rest.
     client.write(data)
     client.send(("1", "9", "room:a", "shout", {"too": "late"}))
     await settle()
@@ -292,7 +290,7 @@ async def test_a_broken_message_closes_its_connection_and_nothing_else_notices(
     await assert_goes_on(server, other)
 
 
-async def test_a_client_that_goes_on_after_its_mistake_gets_one_close_and_one_count(
+async def test_a_client_that_continues_after_a_violation_gets_one_close(
     serve: Serve,
 ) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
@@ -330,7 +328,7 @@ async def test_other_broadcasts_on_the_id_of_a_user_do_nothing(serve: Serve) -> 
     assert client.frames() == []
 
 
-async def test_silence_for_the_timeout_closes_with_1002_and_any_byte_counts(serve: Serve) -> None:
+async def test_silence_for_the_timeout_closes_with_1002(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, timeout=30.0)}))
     closed = server.listen(CONNECTION_CLOSED)
     quiet, client = await server.connect(), await server.connect()
@@ -347,10 +345,10 @@ async def test_silence_for_the_timeout_closes_with_1002_and_any_byte_counts(serv
     assert client.frames() == [Close(1002), EOF]
     assert reasons == [Shutdown("inactive")]
     await trio.sleep(5)
-    assert [about["cause"] for _, about in closed] == ["nothing was heard for 30 s"] * 2
+    assert [about["cause"] for _, about in closed] == ["the client was silent for 30 s"] * 2
 
 
-async def test_what_the_server_sends_does_not_keep_a_connection_alive(serve: Serve) -> None:
+async def test_frames_of_the_server_do_not_keep_a_connection_alive(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, timeout=30.0)}))
     client = await server.connect()
     await client.join()
@@ -405,7 +403,7 @@ async def test_a_client_that_reads_nothing_at_all_is_cut_off_five_seconds_later(
     assert Footprint.of(server.runtime) == before
 
 
-async def test_the_first_reason_to_close_counts(serve: Serve) -> None:
+async def test_the_first_reason_to_close_wins(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
     client = await server.connect(query="&user=ann")
     client.write(in_text(b"no"))
@@ -415,7 +413,7 @@ async def test_the_first_reason_to_close_counts(serve: Serve) -> None:
     assert (close.code, end) in [(1001, EOF), (1011, EOF)]
 
 
-async def test_nothing_is_written_behind_the_close_frame(serve: Serve) -> None:
+async def test_no_frame_follows_the_close_frame(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
     client = await server.connect(query="&user=ann")
     await client.join(payload={"farewell": True})
@@ -429,7 +427,7 @@ async def test_nothing_is_written_behind_the_close_frame(serve: Serve) -> None:
 # Failures around it
 
 
-async def test_a_connection_that_is_killed_is_closed_and_the_others_go_on(serve: Serve) -> None:
+async def test_a_killed_connection_is_closed_and_does_not_affect_others(serve: Serve) -> None:
     server, one, other = await pair(serve)
     assert one.process is not None
     kill(one.process)
@@ -473,7 +471,7 @@ async def test_a_join_while_its_pool_is_gone_is_a_join_that_crashed(serve: Serve
     await client.join("room:a", "2")
 
 
-async def test_a_busy_connection_leaves_its_client_unread_and_catches_up(serve: Serve) -> None:
+async def test_a_busy_connection_stops_reading_and_catches_up(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, partitions=1)}))
     other = await server.connect()
     await other.join(payload={"trap": True})

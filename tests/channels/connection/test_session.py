@@ -32,7 +32,7 @@ def test_a_heartbeat_is_answered_with_its_ref_and_no_join_ref(join_ref: Any, pay
     assert sent(effects) == [reply(None, "7", "phoenix", "ok", {})]
 
 
-def test_a_heartbeat_is_answered_even_where_its_topic_is_joined() -> None:
+def test_a_heartbeat_is_answered_even_if_its_topic_is_joined() -> None:
     session = new_session()
     joined(session, "phoenix")
     effects = feed(session, "9", "7", "phoenix", "heartbeat")
@@ -71,7 +71,7 @@ def test_a_join_starts_the_channel_of_its_route() -> None:
     assert session.memberships == (membership,)
 
 
-def test_the_payload_of_a_join_may_be_anything() -> None:
+def test_the_payload_of_a_join_may_be_any_json_value() -> None:
     (start,) = feed(new_session(), "1", "1", "room:a", "phx_join", payload=[1])
     assert isinstance(start, Start)
     assert start.message.payload == [1]
@@ -102,7 +102,7 @@ def test_a_join_beyond_the_limit_is_answered_with_both_refs() -> None:
     assert session.memberships == memberships
 
 
-def test_at_the_limit_a_topic_without_a_route_is_still_called_unmatched() -> None:
+def test_at_the_limit_a_topic_without_a_route_is_still_unmatched() -> None:
     session = new_session(max_channels=0)
     assert sent(feed(session, "1", "2", "nosuch:a", "phx_join")) == [unmatched("2", "nosuch:a")]
 
@@ -115,7 +115,7 @@ def test_a_topic_that_is_free_again_does_not_count_for_the_limit() -> None:
     assert join(session, "room:d").status == "joining"
 
 
-# What the channel reports about its join.
+# Reports of the channel about its join.
 
 
 def test_joined_makes_a_membership_joined() -> None:
@@ -126,7 +126,7 @@ def test_joined_makes_a_membership_joined() -> None:
     assert session.memberships == (membership,)
 
 
-def test_refused_frees_the_topic_and_says_nothing_more() -> None:
+def test_refused_frees_the_topic_without_a_frame() -> None:
     session = new_session()
     membership = join(session)
     session.refused(membership)
@@ -146,7 +146,7 @@ def test_an_exit_before_the_answer_is_a_crashed_join() -> None:
     assert session.memberships == ()
 
 
-def test_a_join_that_crashes_after_a_leave_came_in_is_a_crashed_join_all_the_same() -> None:
+def test_a_join_that_crashes_after_a_leave_is_a_crashed_join() -> None:
     session = new_session()
     membership = join(session)
     (deliver,) = feed(session, "1", "2", "room:a", "phx_leave")
@@ -201,7 +201,7 @@ def test_a_message_without_join_ref_goes_to_the_channel() -> None:
         ({"a": 1}, {"a": True}),
     ],
 )
-def test_a_message_with_another_join_ref_is_dropped_in_silence(
+def test_a_message_with_another_join_ref_is_dropped_without_an_answer(
     known: Any, came: Any, event: str
 ) -> None:
     session = new_session()
@@ -218,7 +218,7 @@ def test_join_refs_of_any_type_are_compared_by_value(ref: Any) -> None:
     assert isinstance(deliver, Deliver)
 
 
-def test_the_order_of_keys_in_a_join_ref_means_nothing() -> None:
+def test_the_order_of_keys_in_a_join_ref_does_not_matter() -> None:
     session = new_session()
     joined(session, join_ref={"a": 1, "b": 2})
     (deliver,) = feed(session, {"b": 2, "a": 1}, "2", "room:a", "echo")
@@ -238,7 +238,7 @@ def test_a_join_without_join_ref_takes_only_messages_without_one() -> None:
     ]
 
 
-def test_a_join_ref_that_is_false_counts_as_none_for_what_the_channel_says() -> None:
+def test_a_join_ref_of_false_counts_as_none_in_pushes_of_the_channel() -> None:
     session = new_session()
     membership = join(session, join_ref=False, ref="7")
     membership.accepted()
@@ -258,7 +258,7 @@ def test_an_event_on_a_topic_that_is_not_joined_is_answered_unmatched(topic: Any
 
 
 @pytest.mark.parametrize("topic", [5, None, True, ["room:a"], {"room:a": 1}])
-def test_a_join_of_a_topic_that_is_no_string_is_answered_unmatched(topic: Any) -> None:
+def test_a_join_of_a_topic_that_is_not_a_string_is_answered_unmatched(topic: Any) -> None:
     asked: list[Any] = []
     session = Session(CODEC, asked.append)
     assert sent(feed(session, "1", "2", topic, "phx_join")) == [unmatched("2", topic)]
@@ -288,7 +288,7 @@ def test_a_leave_goes_to_the_channel_and_the_topic_stays_taken_until_it_closes()
     assert session.exited(membership) == []
 
 
-def test_a_late_joined_does_not_take_back_a_leave() -> None:
+def test_a_join_that_is_accepted_after_a_leave_stays_leaving() -> None:
     session = new_session()
     membership = joined(session)
     feed(session, "1", "2", "room:a", "phx_leave")
@@ -315,7 +315,7 @@ def test_a_crash_while_leaving_is_a_phx_error() -> None:
     ]
 
 
-def test_an_exit_is_silent_where_the_last_frame_is_known_to_be_written() -> None:
+def test_an_exit_after_the_last_frame_sends_no_frame() -> None:
     session = new_session()
     membership = joined(session)
     membership.ended = True
@@ -323,7 +323,7 @@ def test_an_exit_is_silent_where_the_last_frame_is_known_to_be_written() -> None
     assert session.memberships == ()
 
 
-def test_a_crash_leaves_the_siblings_as_they_were() -> None:
+def test_a_crash_does_not_affect_other_memberships() -> None:
     session = new_session()
     membership, sibling = joined(session, "room:a", "1"), joined(session, "room:b", "2")
     session.exited(membership)
@@ -363,7 +363,7 @@ def test_a_membership_begins_as_joining_with_what_the_join_message_said() -> Non
 @pytest.mark.parametrize(
     ("join_ref", "channel_ref"), [("1", "1"), (None, "2"), ("", ""), (0, 0), (5, 5)]
 )
-def test_channel_frames_carry_the_join_ref_or_where_it_is_null_the_ref(
+def test_channel_frames_contain_the_join_ref_or_else_the_ref(
     join_ref: object, channel_ref: object
 ) -> None:
     assert new_membership(join_ref, "2").channel_ref == channel_ref
@@ -373,7 +373,7 @@ def test_memberships_with_equal_fields_are_not_the_same() -> None:
     assert new_membership() != new_membership()
 
 
-def test_closes_are_handed_over_once_and_in_order() -> None:
+def test_closes_are_taken_once_and_in_order() -> None:
     new = new_membership()
     new.add_closes([b"a"])
     new.add_closes([])
@@ -384,17 +384,17 @@ def test_closes_are_handed_over_once_and_in_order() -> None:
     assert not closes_of(new)
 
 
-def test_taking_nothing_gives_a_list_of_its_own() -> None:
+def test_taking_no_closes_gives_a_new_list() -> None:
     one, other = new_membership(), new_membership()
     one.take_closes().append(b"x")
     assert one.take_closes() == other.take_closes() == []
 
 
-def test_a_membership_shows_what_it_is() -> None:
+def test_the_repr_of_a_membership_shows_its_topic_and_status() -> None:
     assert repr(new_membership()) == "<membership of 'room:a' join_ref='1' joining>"
 
 
-def test_effects_compare_by_value_and_stay_out_of_the_garbage_collector() -> None:
+def test_effects_compare_by_value_and_are_untracked_by_the_garbage_collector() -> None:
     new = new_membership()
     message = Message("1", "2", "room:a", "ping", {})
     assert Deliver(new, message) == Deliver(new, message)

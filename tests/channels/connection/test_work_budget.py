@@ -36,26 +36,26 @@ async def worked(budget: WorkBudget, takers: int, cost: int) -> list[tuple[int, 
     return got
 
 
-async def test_what_fits_into_a_turn_is_given_without_a_checkpoint() -> None:
+async def test_work_that_fits_into_a_turn_has_no_checkpoint() -> None:
     budget = WorkBudget()
     with trio.testing.assert_no_checkpoints():
         assert not await budget.take(TURN_BUDGET)
     assert budget.statistics().waits == 0
 
 
-async def test_a_turn_gives_no_more_than_its_budget() -> None:
+async def test_a_turn_does_not_exceed_its_budget() -> None:
     got = await worked(WorkBudget(), 100, TURN_BUDGET // 4)
     turns = [turn for turn, _ in got]
     assert max(map(turns.count, turns)) == 4
     assert len(set(turns)) >= 25
 
 
-async def test_work_that_costs_more_than_a_turn_has_a_turn_of_its_own() -> None:
+async def test_work_that_costs_more_than_a_turn_gets_its_own_turn() -> None:
     turns = [turn for turn, _ in await worked(WorkBudget(), 10, 3 * TURN_BUDGET)]
     assert len(set(turns)) == 10
 
 
-async def test_those_who_wait_are_served_in_the_order_in_which_they_came() -> None:
+async def test_waiting_work_is_served_in_order() -> None:
     budget = WorkBudget()
     order: list[int] = []
 
@@ -72,8 +72,8 @@ async def test_those_who_wait_are_served_in_the_order_in_which_they_came() -> No
 
 
 @pytest.mark.parametrize("first", range(6))
-async def test_nobody_is_forgotten_when_those_before_them_are_cancelled(first: int) -> None:
-    """`first` is which are cancelled. Those that lead, those that are next, and both in the same turn."""
+async def test_cancelled_work_does_not_block_the_line(first: int) -> None:
+    """Cancel waiters near the head of the line, all in the same turn. `first` chooses them."""
     budget = WorkBudget()
     got: list[int] = []
 
@@ -95,7 +95,7 @@ async def test_nobody_is_forgotten_when_those_before_them_are_cancelled(first: i
         await wait_all_tasks_blocked()
     assert set(got) >= set(range(30)) - set(cancelled)
     assert budget.statistics().waiting == 0
-    # And it goes on.
+    # The budget still works.
     assert len(await worked(budget, 10, TURN_BUDGET)) == 10
 
 

@@ -1,7 +1,7 @@
 """An endpoint as an ASGI application: the calls of servers, and its mounts in other applications.
 
-The server is this test: `receive` and `send` are its own, so that it can be as strange as it likes. What clients see
-under a real one is in `tests/contracts/test_channels_over_transports.py`.
+The test is the server: it passes its own `receive` and `send`, which may misbehave.
+`tests/contracts/test_channels_over_transports.py` uses a real server.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Call:
         def start() -> None:
             nursery.start_soon(self._run)
 
-        # Without the runtime of this test: a web server's tasks know nothing of it.
+        # Without the runtime of this test, because the tasks of a web server have none.
         contextvars.Context().run(start)
         return self
 
@@ -113,14 +113,14 @@ async def test_a_websocket_is_accepted_and_joins(call: Callable[..., Call]) -> N
     assert not here.returned
 
 
-async def test_nothing_is_answered_before_the_server_asks(call: Callable[..., Call]) -> None:
+async def test_no_answer_is_sent_before_the_connect_message(call: Callable[..., Call]) -> None:
     here = call()
     assert await here.answers() == []
     await here.say("websocket.disconnect", code=1006)
     assert here.returned
 
 
-async def test_a_connection_that_is_killed_before_its_first_step_is_over_for_the_server_too(
+async def test_a_connection_killed_before_its_first_step_ends_the_asgi_call(
     server: Server, call: Callable[..., Call]
 ) -> None:
     class Killer(Instrument):
@@ -137,7 +137,7 @@ async def test_a_connection_that_is_killed_before_its_first_step_is_over_for_the
 @pytest.mark.parametrize(
     ("token", "status"), [("deny", 403), ("crash", 500)], ids=["refused", "crashed"]
 )
-async def test_a_refusal_is_an_http_answer_where_the_server_can(
+async def test_a_refusal_is_an_http_response_if_the_server_supports_it(
     call: Callable[..., Call], token: str, status: int
 ) -> None:
     here = call(query_string=f"vsn=2.0.0&token={token}".encode())
@@ -147,7 +147,9 @@ async def test_a_refusal_is_an_http_answer_where_the_server_can(
     assert here.returned
 
 
-async def test_a_refusal_is_a_close_where_it_cannot(call: Callable[..., Call]) -> None:
+async def test_a_refusal_is_a_close_if_the_server_has_no_response_extension(
+    call: Callable[..., Call],
+) -> None:
     here = call(query_string=b"vsn=2.0.0&token=deny", extensions=None)
     assert await here.say("websocket.connect") == [{"type": "websocket.close"}]
     assert here.returned
@@ -204,11 +206,11 @@ async def test_connect_gets_the_facts_of_the_scope(runtime: Runtime, nursery: tr
         ({"path": ""}, "/"),
     ],
 )
-def test_the_path_is_that_below_the_mount(scope: dict[str, Any], path: str) -> None:
+def test_the_path_is_relative_to_the_mount(scope: dict[str, Any], path: str) -> None:
     assert path_of(scope) == path
 
 
-async def test_the_end_of_the_client_is_the_end_of_the_connection(
+async def test_the_disconnect_of_the_client_ends_the_connection(
     server: Server, call: Callable[..., Call]
 ) -> None:
     for message in ({"code": 1006}, {"code": 1001, "reason": "going"}, {"code": 4000}, {}):
@@ -222,7 +224,7 @@ async def test_the_end_of_the_client_is_the_end_of_the_connection(
     assert server.endpoint.statistics()["counts"] == {}, "none of these is a broken frame"
 
 
-async def test_a_server_that_has_no_more_time_ends_the_connection(
+async def test_a_cancelled_asgi_call_ends_the_connection(
     server: Server, call: Callable[..., Call]
 ) -> None:
     here = call()
@@ -235,7 +237,7 @@ async def test_a_server_that_has_no_more_time_ends_the_connection(
     assert server.connections() == []
 
 
-async def test_a_server_that_fails_ends_the_connection_and_nothing_else(
+async def test_an_exception_of_the_server_ends_only_its_connection(
     server: Server, nursery: trio.Nursery
 ) -> None:
     crashes = server.crashes()
@@ -288,7 +290,7 @@ async def test_anything_else_goes_to_the_http_side(
 # Starting
 
 
-async def test_an_endpoint_that_is_not_running_says_how_to_start_it() -> None:
+async def test_an_endpoint_that_is_not_running_raises_with_a_correction() -> None:
     with pytest.raises(EndpointError, match="lifespan=endpoint"):
         await Endpoint(sockets={})({"type": "http", "path": "/"}, None, None)
 
@@ -308,7 +310,7 @@ async def test_an_endpoint_runs_with_the_lifespan_of_its_server(nursery: trio.Nu
         await endpoint({"type": "http", "path": "/"}, None, None)
 
 
-async def test_clients_can_be_sent_elsewhere_before_the_end(
+async def test_drain_closes_clients_before_the_server_stops(
     server: Server, call: Callable[..., Call]
 ) -> None:
     here, late = call(), call()
@@ -328,15 +330,17 @@ async def test_clients_can_be_sent_elsewhere_before_the_end(
         await server.endpoint.drain()
 
 
-async def test_an_endpoint_that_cannot_start_tells_its_server(nursery: trio.Nursery) -> None:
+async def test_an_endpoint_that_cannot_start_reports_it_to_the_server(
+    nursery: trio.Nursery,
+) -> None:
     endpoint = Endpoint(sockets={"socket": UserSocket})
     (answer,) = await Call(endpoint, type="lifespan").start(nursery).say("lifespan.startup")
     assert answer["type"] == "lifespan.startup.failed"
     assert 'write "/socket"' in answer["message"]
 
 
-async def test_an_endpoint_runs_once_at_a_time(server: Server) -> None:
-    with pytest.raises(EndpointError, match="running already"):
+async def test_an_endpoint_starts_only_once_at_a_time(server: Server) -> None:
+    with pytest.raises(EndpointError, match="already running"):
         await server.endpoint.start_link(port=None)
     await server.stop()
     await server.endpoint.start_link(port=None)
@@ -362,7 +366,7 @@ async def test_it_can_be_mounted_and_listen_at_the_same_time(
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
-def test_messages_keep_their_size_in_frames(size: int) -> None:
+def test_client_frames_of_all_sizes_round_trip(size: int) -> None:
     data = b"x" * size
     assert WebSocketProtocol().receive(client_frame(0x81, data)) == [data]
     joined = frame(data) + close_frame(1001, "bye")
@@ -387,7 +391,7 @@ async def test_a_stream_can_be_read_in_pieces_and_not_after_its_end() -> None:
         await stream.receive_some()
 
 
-async def test_nothing_is_sent_to_a_client_that_has_gone() -> None:
+async def test_no_frames_are_sent_after_the_client_has_gone() -> None:
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:

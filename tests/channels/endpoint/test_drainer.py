@@ -72,7 +72,7 @@ async def test_an_endpoint_without_connections_stops_at_once(serve: Serve) -> No
     assert drained == []
 
 
-async def test_clients_are_told_in_batches_and_each_batch_is_an_event(serve: Serve) -> None:
+async def test_clients_are_closed_in_batches_and_each_batch_is_an_event(serve: Serve) -> None:
     draining = Draining(batch_size=2, batch_interval=3.0)
     server = await serve(Endpoint(sockets=ENDPOINT, draining=draining))
     drained = server.listen(ENDPOINT_DRAIN)
@@ -124,7 +124,7 @@ async def test_a_client_that_does_not_react_is_cut_off_after_five_seconds(serve:
     assert stopping.took == 5.0
 
 
-async def test_a_client_that_has_not_asked_for_anything_does_not_hold_it_up(serve: Serve) -> None:
+async def test_a_client_without_a_request_does_not_delay_the_drain(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
     silent = await server.accept()
     await settle()
@@ -148,7 +148,7 @@ async def test_a_client_that_has_sent_a_part_of_its_request_is_answered_503(serv
     assert stopping.took == 0.0
 
 
-async def test_a_client_that_comes_while_it_drains_and_says_nothing_holds_it_up_for_a_second(
+async def test_a_silent_client_that_connects_during_the_drain_delays_it_for_one_second(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
@@ -166,7 +166,7 @@ async def test_a_client_that_comes_while_it_drains_and_says_nothing_holds_it_up_
     assert silent.frames() == [EOF]
 
 
-async def test_a_client_that_comes_at_the_end_of_the_drain_is_still_answered_503(
+async def test_a_client_that_connects_at_the_end_of_the_drain_gets_503(
     serve: Serve,
 ) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
@@ -185,7 +185,7 @@ async def test_a_client_that_comes_at_the_end_of_the_drain_is_still_answered_503
     assert stopping.took == pytest.approx(5.9)
 
 
-async def test_an_idle_page_connection_does_not_hold_it_up_and_a_busy_one_is_served(
+async def test_an_idle_http_connection_does_not_delay_the_drain_and_a_busy_one_is_served(
     serve: Serve,
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -213,7 +213,7 @@ async def test_an_idle_page_connection_does_not_hold_it_up_and_a_busy_one_is_ser
     assert stopping.took == 2.0
 
 
-async def test_everything_is_bounded_by_the_timeout(serve: Serve) -> None:
+async def test_the_timeout_bounds_the_drain(serve: Serve) -> None:
     draining = Draining(batch_size=1, batch_interval=100.0, timeout=3.0)
     server = await serve(Endpoint(sockets=ENDPOINT, draining=draining))
     first, second = await server.connect(), await server.connect()
@@ -263,7 +263,7 @@ async def test_a_drainer_that_is_killed_has_not_drained(serve: Serve) -> None:
     assert client.frames() == [Close(1012), EOF]
 
 
-async def test_without_its_connections_there_is_nothing_to_drain(serve: Serve) -> None:
+async def test_a_drain_without_the_supervisor_of_connections_does_nothing(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
     crashes = server.crashes()
     await Supervisor.terminate_child(server.pid, "connections")
@@ -278,6 +278,6 @@ async def test_without_its_connections_there_is_nothing_to_drain(serve: Serve) -
 @pytest.mark.parametrize(
     "options", [{"batch_size": 0}, {"batch_size": 1.5}, {"batch_interval": 0}, {"timeout": -1}]
 )
-def test_numbers_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
+def test_invalid_numbers_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidOption, match="Draining got"):
         Draining(**options)

@@ -103,7 +103,7 @@ async def test_the_crash_of_one_channel_leaves_every_other_process_as_it_was(ser
         got = await client.exchange((join_ref, "3", topic, "count"))
         assert got == [reply(join_ref, "3", topic, {"count": 1})]
     victim, neighbour = server.channels("room:a")
-    # Something waits in every mailbox that may hold it, and must go on waiting there undisturbed.
+    # A message waits in every mailbox, and the crash must not affect it.
     before, drawing = facts(server.runtime), render(server.pid, pids=False)
     assert one.process is not None
     pool = before[victim]["parent"]
@@ -116,7 +116,7 @@ async def test_the_crash_of_one_channel_leaves_every_other_process_as_it_was(ser
     assert facts(server.runtime) == expected
     assert drawing.count("Room 'room:a'") == 2
     assert render(server.pid, pids=False).count("Room 'room:a'") == 1
-    # The states of a sibling of the same client and of another client's channel of the same topic are what they were.
+    # The state of the client's other channel, and of another client's channel for the topic, is unchanged.
     got = await one.exchange(("2", "5", "room:b", "count"))
     assert got == [reply("2", "5", "room:b", {"count": 2})]
     got = await other.exchange(("1", "5", "room:a", "count"))
@@ -128,7 +128,7 @@ async def test_the_crash_of_one_channel_leaves_every_other_process_as_it_was(ser
     assert got == [reply("6", "7", "room:a", {"count": 1})]
 
 
-async def test_messages_that_wait_elsewhere_go_on_waiting_while_a_channel_crashes(
+async def test_the_crash_of_a_channel_does_not_affect_waiting_messages_of_others(
     serve: Serve,
 ) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
@@ -149,7 +149,7 @@ async def test_messages_that_wait_elsewhere_go_on_waiting_while_a_channel_crashe
     assert [frame[1] for frame in other.frames()] == ["2", "3", "4", "5"]
 
 
-async def test_a_hundred_crashes_restart_nobody_and_leave_nothing(serve: Serve) -> None:
+async def test_a_hundred_crashes_restart_no_process_and_leak_nothing(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
     client = await server.connect()
     before = Footprint.of(server.runtime)
@@ -164,7 +164,7 @@ async def test_a_hundred_crashes_restart_nobody_and_leave_nothing(serve: Serve) 
 
 
 @pytest.mark.parametrize("part", ["flusher", "poller", "listener", "drainer", "application"])
-async def test_a_part_that_is_killed_is_restarted_and_clients_do_not_notice(
+async def test_a_killed_child_of_the_endpoint_is_restarted_and_clients_do_not_notice(
     serve: Serve, part: str
 ) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
@@ -213,7 +213,7 @@ async def test_an_endpoint_that_gives_up_ends_quietly_and_completely(
     assert not is_alive(server.pid)
     assert server.runtime.processes() == []
     assert crashes == []
-    # What it did itself is all that there is to say: no process crashed over it.
+    # The log has only its own line, and no crash of a process.
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert {(record.name, record.module, record.exc_info) for record in errors} == {
         ("channels", "logger", None)
@@ -223,7 +223,7 @@ async def test_an_endpoint_that_gives_up_ends_quietly_and_completely(
 # Stopping
 
 
-async def test_when_an_endpoint_has_stopped_nothing_of_it_is_left(runtime: Runtime) -> None:
+async def test_a_stopped_endpoint_leaks_nothing(runtime: Runtime) -> None:
     before = Footprint.of(runtime)
     endpoint = Endpoint(sockets=ENDPOINT)
     server = Server(endpoint, runtime, await endpoint.start_link(port=0))
@@ -239,7 +239,7 @@ async def test_when_an_endpoint_has_stopped_nothing_of_it_is_left(runtime: Runti
     assert endpoint.pubsub.statistics() == {"topics": 0, "subscriptions": 0}
 
 
-async def test_when_an_endpoint_was_killed_nothing_of_it_is_left(runtime: Runtime) -> None:
+async def test_a_killed_endpoint_leaks_nothing(runtime: Runtime) -> None:
     before = Footprint.of(runtime)
     endpoint = Endpoint(sockets=ENDPOINT)
     server = Server(endpoint, runtime, await endpoint.start_link(port=0))
@@ -276,13 +276,13 @@ async def test_an_endpoint_cannot_run_twice_at_a_time(serve: Serve) -> None:
     endpoint = Endpoint(sockets=ENDPOINT)
     server = await serve(endpoint)
     before = server.runtime.processes()
-    with pytest.raises(EndpointError, match="running already"):
+    with pytest.raises(EndpointError, match="already running"):
         await endpoint.start_link(port=0)
     assert server.runtime.processes() == before
     await (await server.connect()).join()
 
 
-async def test_two_endpoints_in_one_runtime_have_nothing_to_do_with_each_other(
+async def test_two_endpoints_in_one_runtime_are_independent(
     serve: Serve,
 ) -> None:
     one, other = await serve(Endpoint(sockets=ENDPOINT)), await serve(Endpoint(sockets=ENDPOINT))
@@ -312,7 +312,7 @@ async def test_the_end_of_the_runtime_stops_the_endpoint_in_order() -> None:
 # Starting
 
 
-async def test_a_port_in_use_is_one_clear_start_error_and_nothing_is_left(
+async def test_a_port_in_use_is_a_clear_start_error_and_leaks_nothing(
     runtime: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -350,10 +350,10 @@ def lifespan(on_startup: str, message: str = "") -> Any:
     [
         (lifespan("failed", "no database"), "no database"),
         (lifespan("failed"), "it gave no reason"),
-        (lifespan("hang"), "it gave no answer within 60 seconds"),
+        (lifespan("hang"), "it did not answer within 60 seconds"),
     ],
 )
-async def test_an_application_that_does_not_start_is_one_clear_start_error_and_nothing_is_left(
+async def test_an_application_that_does_not_start_is_a_clear_start_error(
     runtime: Runtime, caplog: pytest.LogCaptureFixture, app: Any, problem: str
 ) -> None:
     before = Footprint.of(runtime)
@@ -428,7 +428,7 @@ async def test_connections_over_the_limit_are_turned_away_and_counted(serve: Ser
     await server.connect()
 
 
-async def test_statistics_say_what_is_going_on(serve: Serve) -> None:
+async def test_statistics_contain_the_figures_of_a_running_endpoint(serve: Serve) -> None:
     endpoint = Endpoint(sockets=ENDPOINT)
     assert endpoint.statistics() == {
         "topics": 0,
@@ -482,7 +482,7 @@ MISTAKES: list[tuple[dict[str, Any], type[ChannelsError], str]] = [
 @pytest.mark.parametrize(
     ("options", "kind", "named_in_it"), MISTAKES, ids=[part for *_, part in MISTAKES]
 )
-async def test_a_mistake_is_one_sentence_found_by_check_and_before_anything_starts(
+async def test_check_and_start_raise_the_first_mistake(
     runtime: Runtime, options: dict[str, Any], kind: type[ChannelsError], named_in_it: str
 ) -> None:
     endpoint = Endpoint(**{"sockets": ENDPOINT, **options})
@@ -500,7 +500,7 @@ async def test_a_mistake_is_one_sentence_found_by_check_and_before_anything_star
     "options",
     [{"timeout": 0}, {"timeout": float("nan")}, {"max_frame_size": 0}, {"partitions": 0}],
 )
-def test_a_mount_with_a_number_that_cannot_be_says_so(options: dict[str, Any]) -> None:
+def test_a_mount_refuses_invalid_numbers(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidOption) as caught:
         Mount(UserSocket, **options)
     assert caught.value.option in options
@@ -581,12 +581,14 @@ async def test_pages_and_sockets_share_the_port(serve: Serve) -> None:
         ("pubsub", "redis", r"PubSub\(...\), or None"),
     ],
 )
-def test_an_option_of_another_kind_says_what_to_write(option: str, value: Any, advice: str) -> None:
+def test_an_option_of_the_wrong_type_raises_with_the_correction(
+    option: str, value: Any, advice: str
+) -> None:
     with pytest.raises(InvalidOption, match=f"Endpoint got {option}=.*; write {advice}"):
         Endpoint(sockets={}, **{option: value}).check()
 
 
-def test_sockets_without_paths_are_a_mistake() -> None:
+def test_sockets_must_be_a_dict_of_paths() -> None:
     sockets: Any = [UserSocket]
     with pytest.raises(EndpointError, match="write a dict of paths to sockets: "):
         Endpoint(sockets=sockets)

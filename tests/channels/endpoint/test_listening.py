@@ -26,7 +26,7 @@ async def server(runtime: Runtime) -> Server:
     return Server(endpoint, runtime, await endpoint.start_link(port=0))
 
 
-async def test_clients_that_come_while_connections_cannot_be_started_wait_and_are_served(
+async def test_clients_that_connect_during_a_restart_wait_and_are_served(
     server: Server,
 ) -> None:
     connections = named((server.endpoint, "connections"))
@@ -40,7 +40,7 @@ async def test_clients_that_come_while_connections_cannot_be_started_wait_and_ar
         await client.close()
 
 
-async def test_clients_that_come_while_their_supervisor_is_gone_are_closed_and_counted(
+async def test_clients_that_connect_without_a_supervisor_are_closed_and_counted(
     server: Server,
 ) -> None:
     connections = named((server.endpoint, "connections"))
@@ -116,7 +116,7 @@ async def test_a_restart_by_a_supervisor_keeps_the_port_that_was_found(runtime: 
     await client.close()
 
 
-async def test_two_starts_with_any_port_need_not_have_the_same_one(runtime: Runtime) -> None:
+async def test_two_endpoints_with_port_0_have_different_ports(runtime: Runtime) -> None:
     endpoint = Endpoint(sockets={"/socket": UserSocket})
     pid = await endpoint.start_link(port=0)
     port = endpoint.address[1]
@@ -126,7 +126,7 @@ async def test_two_starts_with_any_port_need_not_have_the_same_one(runtime: Runt
         assert endpoint.address[1] != port
 
 
-async def test_a_listener_that_is_killed_closes_what_it_had_accepted_and_not_handed_over(
+async def test_a_killed_listener_closes_accepted_connections_without_a_process(
     server: Server,
 ) -> None:
     before = Footprint.of(server.runtime)

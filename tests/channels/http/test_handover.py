@@ -25,7 +25,7 @@ from tests.channels.transports.http_client import Client, echo, served
 from tests.channels.transports.sockets import fill, socket_pair
 
 
-async def test_bytes_that_were_read_before_are_part_of_the_request() -> None:
+async def test_bytes_read_before_the_handover_are_part_of_the_request() -> None:
     request = Client(memory_stream_pair()[0]).question("POST", "/a?b=c", b"hello")
     for cut in (0, 10, len(request) - 3, len(request)):
         async with served(HttpHandover(echo), request[:cut]) as (client, _):
@@ -49,7 +49,7 @@ async def test_a_connection_serves_many_requests_one_after_the_other() -> None:
     assert handover.connections == 0
 
 
-async def test_requests_in_one_go_are_answered_in_order() -> None:
+async def test_pipelined_requests_are_answered_in_order() -> None:
     one, two = (Client(memory_stream_pair()[0]).question("GET", f"/{name}") for name in "ab")
     async with served(HttpHandover(echo), one + two) as (client, _):
         client.question("GET", "/a")
@@ -73,7 +73,7 @@ async def test_answers_do_not_name_the_software() -> None:
         assert b"hypercorn" not in answer.lower()
 
 
-async def test_http2_without_asking_is_served() -> None:
+async def test_http2_with_prior_knowledge_is_served() -> None:
     connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
     connection.initiate_connection()
     connection.send_headers(
@@ -109,28 +109,28 @@ def mounted() -> HttpHandover:
     return HttpHandover(echo, is_socket_path="/socket/websocket".__eq__)
 
 
-async def test_an_upgrade_on_a_connection_in_use_is_sent_to_another_connection(
+async def test_an_upgrade_on_a_connection_in_use_gets_421(
     mounted: HttpHandover,
 ) -> None:
     async with served(mounted) as (client, _):
         assert await client.ask("GET", "/page") == (200, b"GET /page? ")
         status, body = await client.ask("GET", "/socket/websocket?vsn=2.0.0", headers=UPGRADE)
         assert status == 421
-        assert b"open a connection of its own" in body
+        assert b"open a new connection" in body
 
 
-async def test_other_requests_for_a_socket_are_answered_as_on_a_connection_of_its_own(
+async def test_other_requests_for_the_path_of_a_socket_get_400(
     mounted: HttpHandover,
 ) -> None:
     async with served(mounted) as (client, _):
         status, body = await client.ask("GET", "/socket/websocket?vsn=2.0.0")
         assert status == 400
-        assert b"ask for an upgrade" in body
+        assert b"send an upgrade request" in body
         assert await client.ask("POST", "/socket/websocket?vsn=2.0.0") == (400, b"")
 
 
 @pytest.mark.parametrize("host", ["localhost", "elsewhere:4000"])
-async def test_a_target_in_absolute_form_is_the_path_behind_its_host(
+async def test_an_absolute_request_target_is_reduced_to_its_path(
     mounted: HttpHandover, host: str
 ) -> None:
     async with served(mounted) as (client, _):
@@ -140,7 +140,7 @@ async def test_a_target_in_absolute_form_is_the_path_behind_its_host(
         assert status == 421
 
 
-async def test_websockets_of_the_application_are_its_own_business(mounted: HttpHandover) -> None:
+async def test_the_application_serves_websockets_on_other_paths(mounted: HttpHandover) -> None:
     async with served(mounted) as (client, _):
         await client.stream.send_all(client.question("GET", "/theirs", headers=UPGRADE))
         answer = bytes(await client.stream.receive_some())
@@ -170,7 +170,7 @@ async def test_draining_closes_idle_connections_at_once(autojump_clock: MockCloc
     assert handover.connections == 0
 
 
-async def test_draining_lets_an_answer_be_finished_first() -> None:
+async def test_draining_waits_for_the_current_response() -> None:
     go_on = trio.Event()
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
@@ -191,7 +191,7 @@ async def test_draining_lets_an_answer_be_finished_first() -> None:
         assert await client.stream.receive_some() == b""
 
 
-async def test_draining_does_not_wait_for_a_request_that_came_in_behind_the_last_answer(
+async def test_draining_does_not_wait_for_a_request_after_the_last_response(
     autojump_clock: MockClock,
 ) -> None:
     go_on = trio.Event()
@@ -221,7 +221,7 @@ async def test_draining_does_not_wait_for_a_request_that_came_in_behind_the_last
 @pytest.mark.parametrize(
     "sent", [b"\x00\x01\x02\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET /\r\n\r\n", b"P", b""]
 )
-async def test_a_client_that_makes_mistakes_or_leaves_ends_its_connection_at_once(
+async def test_a_malformed_request_or_a_disconnect_ends_the_connection_at_once(
     sent: bytes, autojump_clock: MockClock
 ) -> None:
     handover = HttpHandover(echo)
@@ -241,7 +241,7 @@ async def test_a_client_that_leaves_between_two_requests_ends_its_connection_at_
     assert trio.current_time() == 0
 
 
-async def test_an_application_that_is_at_work_when_its_client_leaves_may_finish(
+async def test_an_application_may_finish_after_its_client_has_left(
     autojump_clock: MockClock,
 ) -> None:
     async def slow(scope: Any, receive: Any, send: Any) -> None:
@@ -257,7 +257,7 @@ async def test_an_application_that_is_at_work_when_its_client_leaves_may_finish(
     assert trio.current_time() == pytest.approx(1)
 
 
-async def test_an_http2_client_that_leaves_does_not_keep_an_answer_waiting(
+async def test_a_response_does_not_wait_for_an_http2_client_that_has_left(
     autojump_clock: MockClock,
 ) -> None:
     async def large(scope: Any, receive: Any, send: Any) -> None:
@@ -284,7 +284,7 @@ async def test_an_http2_client_that_leaves_does_not_keep_an_answer_waiting(
         connection.send_headers(1, fields, end_stream=True)
 
 
-async def test_a_client_that_changes_to_http2_and_says_no_more_is_answered_and_done_with(
+async def test_a_silent_client_that_upgraded_to_http2_is_answered_and_closed(
     autojump_clock: MockClock,
 ) -> None:
     handover = HttpHandover(echo)
@@ -302,7 +302,7 @@ async def test_a_client_that_changes_to_http2_and_says_no_more_is_answered_and_d
 @pytest.mark.parametrize(
     "rest", [b"zz\r\n", b"-1\r\n", b""], ids=["no size", "a size below nothing", "no end"]
 )
-async def test_a_body_that_turns_invalid_during_the_answer_raises_nothing(
+async def test_a_body_that_becomes_invalid_during_the_response_does_not_raise(
     rest: bytes, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
     async def hasty(scope: Any, receive: Any, send: Any) -> None:
@@ -322,7 +322,7 @@ async def test_a_body_that_turns_invalid_during_the_answer_raises_nothing(
     assert not caplog.records
 
 
-async def test_data_for_an_answer_of_http2_that_was_given_already_ends_the_connection_in_silence(
+async def test_http2_data_after_the_response_ends_the_connection_without_an_error(
     caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
     async def hasty(scope: Any, receive: Any, send: Any) -> None:
@@ -468,7 +468,7 @@ async def test_an_application_that_cannot_start_says_so() -> None:
         await HttpHandover(app).main(lambda: None)
 
 
-async def test_the_answer_without_an_application_has_a_lifespan(
+async def test_the_default_application_has_a_lifespan(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -487,7 +487,7 @@ async def test_the_answer_without_an_application_has_a_lifespan(
     assert caplog.records == []
 
 
-async def test_a_replayed_stream_gives_first_what_was_read_before() -> None:
+async def test_a_replay_stream_first_returns_the_earlier_bytes() -> None:
     ours, theirs = memory_stream_pair()
     stream = ReplayStream(ours, b"hello")
     await theirs.send_all(b" world")

@@ -129,7 +129,7 @@ async def test_a_second_head_that_is_too_large_is_answered_431(autojump_clock: M
 @pytest.mark.parametrize(
     "trailers", [b"0\r\n\r\n", b"0\r\n\n", b"0\r\nX-A: b\n\n"], ids=["none", "bare LF", "lenient"]
 )
-async def test_nothing_behind_a_chunked_body_is_taken_for_a_request(
+async def test_bytes_after_a_chunked_body_are_not_a_request(
     trailers: bytes, autojump_clock: MockClock
 ) -> None:
     head = b"POST /first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -140,7 +140,7 @@ async def test_nothing_behind_a_chunked_body_is_taken_for_a_request(
     assert autojump_clock.current_time() == 0
 
 
-def test_a_head_that_ends_with_the_stream_is_refused() -> None:
+def test_a_stream_that_ends_inside_a_head_is_refused() -> None:
     connection = StrictConnection()
     connection.receive_data(b"GET / HTTP/1.1\r\n")
     assert connection.next_event() is h11.NEED_DATA
@@ -220,7 +220,7 @@ async def test_draining_closes_a_connection_that_is_idle_after_a_streamed_answer
             assert await client.stream.receive_some() == b""
 
 
-async def test_an_application_that_gives_up_while_its_last_piece_is_written_leaves_no_connection(
+async def test_an_application_that_stops_during_its_last_write_leaves_no_connection(
     autojump_clock: MockClock,
 ) -> None:
     async def impatient(scope: Any, receive: Any, send: Any) -> None:
@@ -335,9 +335,7 @@ async def test_an_application_that_does_not_read_a_large_body_leaves_no_connecti
     assert handover.connections == 0
 
 
-async def test_from_the_end_of_an_exchange_on_the_application_hears_that_its_client_has_gone() -> (
-    None
-):
+async def test_after_an_exchange_the_application_receives_only_a_disconnect() -> None:
     async def ignore(message: Any) -> None: ...
 
     exchange = Exchange(ignore, Shields(), max_messages=2)
@@ -386,7 +384,7 @@ def request(**changes: bytes) -> Callable[[Connection], None]:
         ),
     ],
 )
-async def test_what_hypercorn_cannot_read_closes_the_connection_and_is_counted(
+async def test_input_that_hypercorn_cannot_read_closes_the_connection_and_is_counted(
     send: Callable[[Connection], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     connection = h2.connection.H2Connection(
@@ -409,7 +407,7 @@ async def test_what_hypercorn_cannot_read_closes_the_connection_and_is_counted(
     assert not caplog.records
 
 
-async def test_an_exchange_that_is_finished_after_the_cancellation_of_its_connection_does_not_wait() -> (
+async def test_an_exchange_that_finishes_after_the_cancellation_of_its_connection_does_not_wait() -> (
     None
 ):
     async def stuck(message: Any) -> None:

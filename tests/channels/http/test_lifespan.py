@@ -75,7 +75,7 @@ async def raises_after_a_while(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("app", [returns_at_once, refuses_the_scope, raises_after_a_while])
-async def test_an_application_without_a_lifespan_is_ready_and_left_alone(
+async def test_an_application_without_a_lifespan_counts_as_ready(
     app: ASGIApplication, nursery: trio.Nursery
 ) -> None:
     run = Run(app)
@@ -90,7 +90,7 @@ async def test_an_application_without_a_lifespan_is_ready_and_left_alone(
 @pytest.mark.parametrize(
     ("message", "problem"), [("no database", "no database"), ("", "it gave no reason")]
 )
-async def test_an_application_that_refuses_to_start_is_one_clear_sentence(
+async def test_an_application_that_refuses_to_start_raises_with_its_reason(
     message: str, problem: str
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -105,12 +105,12 @@ async def test_an_application_that_refuses_to_start_is_one_clear_sentence(
     assert run.events == []
 
 
-async def test_an_application_that_never_answers_is_given_up(autojump_clock: MockClock) -> None:
+async def test_an_application_that_never_answers_times_out(autojump_clock: MockClock) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await trio.sleep_forever()
 
-    with pytest.raises(ApplicationStartError, match="no answer within 60 seconds"):
+    with pytest.raises(ApplicationStartError, match="did not answer within 60 seconds"):
         await Run(app).main()
     assert trio.current_time() == pytest.approx(60)
 

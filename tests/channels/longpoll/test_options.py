@@ -46,7 +46,7 @@ def test_options_of_another_kind_are_refused() -> None:
 
 
 def test_a_mount_without_any_transport_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="websocket=False; write longpoll=True beside it"):
+    with pytest.raises(InvalidOption, match="websocket=False; write longpoll=True too"):
         Mount(UserSocket, websocket=False)
 
 

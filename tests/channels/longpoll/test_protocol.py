@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,12 +16,27 @@ from channels.longpoll.protocol import (
     MAX_BASE64,
     MAX_LINES,
     NDJSON,
+    PIECE,
+    PIECES,
+    Answer,
+    Arriving,
+    Delivered,
+    ForwardedPoll,
+    ForwardedPost,
+    Found,
     Line,
+    More,
+    NotDelivered,
+    NotFound,
+    Piece,
     PollAnswer,
+    Relayed,
     messages_answer,
     messages_of,
     plain_answer,
     preflight_answer,
+    read_relayed,
+    relayed_answer,
     status_answer,
     token_of,
 )
@@ -166,3 +183,89 @@ def test_only_base64_with_its_padding_at_the_end_is_taken(text: bytes) -> None:
     is_base64 = len(text) % 4 == 0 and re.fullmatch(rb"[A-Za-z0-9+/]*={0,2}", text) is not None
     wanted = Line(base64.b64decode(text), binary=True) if is_base64 else plain_answer(500)
     assert list(messages_of(text, NDJSON)) == [wanted]
+
+
+# Between nodes
+
+RELAYED: list[Relayed] = [
+    ForwardedPoll(id="r.1", node="b", token="T", find=2.0, window=10.0),
+    ForwardedPost(
+        id="r.1",
+        node="b",
+        token="T",
+        find=2.0,
+        window=10.0,
+        content_type=None,
+        size=3,
+        data=b"\xff\x00a",
+    ),
+    Found("r.1"),
+    NotFound("r.1"),
+    Answer("r.1", 200, 2, b"{}", confirm=True),
+    More("r.1", 0),
+    Piece("r.1", 3, b"abc"),
+    Delivered("r.1"),
+    NotDelivered("r.1"),
+]
+
+
+@pytest.mark.parametrize("message", RELAYED, ids=lambda message: type(message).__name__)
+def test_a_message_between_nodes_is_read_from_its_json(message: Relayed) -> None:
+    assert read_relayed(json.loads(msgspec.json.encode(message))) == message
+
+
+GOOD = {"kind": "poll", "id": "1", "node": "b", "token": "T", "find": 2, "window": 10}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        None,
+        7,
+        [],
+        {},
+        {**GOOD, "kind": "other"},
+        {**GOOD, "window": 0},
+        {**GOOD, "find": -1},
+        {**GOOD, "id": 1},
+        {"kind": "piece", "id": "1", "offset": -1, "data": ""},
+        {"kind": "piece", "id": "1", "offset": 0, "data": "!"},
+        {"kind": "answer", "id": "1", "status": 7, "size": 0, "data": ""},
+    ],
+)
+def test_a_malformed_message_between_nodes_is_none(message: Any) -> None:
+    assert read_relayed(GOOD) is not None
+    assert read_relayed(message) is None
+
+
+def test_the_answer_of_another_node_has_the_headers_of_one_of_this_node() -> None:
+    for answer in (status_answer(410), plain_answer(500)):
+        assert relayed_answer(answer.status, answer.body) == answer
+
+
+def test_a_short_body_is_whole_with_its_first_piece() -> None:
+    body = Arriving(3, b"abc")
+    assert body.is_whole
+    assert (body.wants(), body.whole()) == (None, b"abc")
+
+
+def test_the_next_pieces_are_asked_for_when_all_earlier_ones_are_here() -> None:
+    whole = bytes(range(256)) * (3 * PIECES * PIECE // 256)
+    body = Arriving(len(whole), whole[:PIECE])
+    asked, offset = [], PIECE
+    while not body.is_whole:
+        asked.append(body.wants())
+        for _ in range(min(PIECES, (len(whole) - offset) // PIECE)):
+            assert body.wants() is None
+            assert body.add(offset, whole[offset : offset + PIECE])
+            offset += PIECE
+    assert asked == [PIECE, (1 + PIECES) * PIECE, (1 + 2 * PIECES) * PIECE]
+    assert (body.wants(), body.whole()) == (None, whole)
+
+
+@pytest.mark.parametrize(("offset", "data"), [(2, b"c"), (4, b"e"), (3, b""), (3, b"defg")])
+def test_a_piece_that_does_not_follow_or_is_too_long_is_refused(offset: int, data: bytes) -> None:
+    body = Arriving(6, b"abc")
+    assert not body.add(offset, data)
+    assert body.add(3, b"def")
+    assert body.whole() == b"abcdef"

@@ -283,20 +283,24 @@ def forgeries(server: Server) -> dict[str, str]:
     (name,) = server.services.admission.polling
     return {
         "garbage": "garbage",
-        "another secret": forged("v1", name, secret="another secret, long enough"),
-        "another salt": forged("v1", name, salt="user auth"),
+        "another secret": forged("v1", "local", name, secret="another secret, long enough"),
+        "another salt": forged("v1", "local", name, salt="user auth"),
         "another shape": forged(name),
-        "another version": forged("v2", name),
-        "no name": forged("v1", {}),
-        "no such session": forged("v1", "no such session"),
-        "expired": forged("v1", name, signed_at=0),
-        "older than this mount allows": forged("v1", name, signed_at=0, max_age=math.inf),
+        "another version": forged("v2", "local", name),
+        "no name": forged("v1", "local", {}),
+        "no such session": forged("v1", "local", "no such session"),
+        "another node": forged("v1", "elsewhere", name),
+        "no node": forged("v1", {}, name),
+        "expired": forged("v1", "local", name, signed_at=0),
+        "older than this mount allows": forged("v1", "local", name, signed_at=0, max_age=math.inf),
     }
 
 
 async def test_a_token_that_is_none_means_no_session(poller: Poller) -> None:
     (name,) = poller.server.services.admission.polling
-    assert await poller.post(line(JOIN), token=forged("v1", name)) == 200, "this one is right"
+    assert await poller.post(line(JOIN), token=forged("v1", "local", name)) == 200, (
+        "this one is right"
+    )
     for why, token in forgeries(poller.server).items():
         assert await poller.post(line(JOIN), token=token) == 410, why
         said = await poller.get(token=token)
@@ -320,9 +324,9 @@ async def test_a_session_that_does_not_answer_in_time_counts_as_gone(poller: Pol
 async def test_a_secret_of_the_endpoint_s_own_is_another_at_each_start(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}))
     poller = await Poller(server).open()
-    assert (await poller.get(token=forged("v1", next(iter(server.services.admission.polling)))))[
-        "status"
-    ] == 410
+    assert (
+        await poller.get(token=forged("v1", "local", next(iter(server.services.admission.polling))))
+    )["status"] == 410
 
 
 def test_a_secret_that_is_too_short_is_found_before_anything_starts() -> None:

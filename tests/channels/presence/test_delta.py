@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from channels.presence.delta import Entry, Segment, merged, size_of
+from channels.presence.delta import Entry, Part, Segment, size_of
 
 ENTRIES = {tag: Entry("a", "room:1", f"key {tag}", "pid 1", {"n": tag}) for tag in range(1, 20)}
 
@@ -21,49 +21,81 @@ def segment(
     )
 
 
+def part_of(first: Segment) -> Part:
+    part = Part(first.incarnation, first.start)
+    part.advance(first)
+    return part
+
+
 @pytest.mark.parametrize(
-    ("one", "other", "both"),
+    ("first", "second", "both", "joined", "left"),
     [
-        pytest.param(segment(0, 2, 1, 2), segment(2, 3, 3), segment(0, 3, 1, 2, 3), id="next"),
-        pytest.param(segment(0, 2, 1, 2), segment(1, 3, 2, 3), segment(0, 3, 1, 2, 3), id="beside"),
-        pytest.param(segment(0, 5, 1), segment(2, 4, 3), segment(0, 5, 1), id="within"),
-        pytest.param(segment(2, 4, 3), segment(2, 5, 5), segment(2, 5, 5), id="same start"),
-        pytest.param(segment(2, 5, 5), segment(3, 5, 5), segment(2, 5, 5), id="same end"),
-        pytest.param(segment(1, 2), segment(1, 2), segment(1, 2), id="same"),
         pytest.param(
-            segment(0, 2, 1, 2), segment(2, 3, removed=(1,)), segment(0, 3, 2), id="removed later"
+            segment(0, 2, 1, 2), segment(2, 3, 3), segment(0, 3, 1, 2, 3), [3], [], id="next"
+        ),
+        pytest.param(
+            segment(0, 2, 1, 2), segment(1, 3, 2, 3), segment(0, 3, 1, 2, 3), [3], [], id="overlap"
+        ),
+        pytest.param(
+            segment(2, 4, 3), segment(2, 5, 5), segment(2, 5, 5), [5], [3], id="same start"
+        ),
+        pytest.param(
+            segment(0, 4, 1, 2, 3), segment(0, 9, 2, 9), segment(0, 9, 2, 9), [9], [1, 3], id="all"
+        ),
+        pytest.param(
+            segment(0, 2, 1, 2),
+            segment(2, 3, removed=(1,)),
+            segment(0, 3, 2),
+            [],
+            [1],
+            id="removed later",
         ),
         pytest.param(
             segment(4, 5, removed=(2,)),
             segment(5, 7, removed=(3, 4)),
             segment(4, 7, removed=(2, 3, 4)),
+            [],
+            [],
             id="removed before",
         ),
         pytest.param(
-            segment(4, 7, 5, 6), segment(5, 8), segment(4, 8, 5), id="removed in what both cover"
+            segment(4, 7, 5, 6),
+            segment(5, 8),
+            segment(4, 8, 5),
+            [],
+            [6],
+            id="removed in what both cover",
         ),
     ],
 )
-def test_segments_without_a_gap_merge(one: Segment, other: Segment, both: Segment) -> None:
-    assert merged(one, other) == both
-    assert merged(other, one) == both
+def test_a_part_grows_with_a_segment_that_continues_it(
+    first: Segment, second: Segment, both: Segment, joined: list[int], left: list[int]
+) -> None:
+    part = part_of(first)
+    assert part.is_continued_by(second)
+    new, gone = part.advance(second)
+    assert [entry.meta["n"] for entry in new] == joined
+    assert [entry.meta["n"] for entry in gone] == left
+    assert part.segment() == both
+    assert list(part.segment().entries) == sorted(both.entries)
+    assert part.size == both.size
 
 
-def test_segments_with_a_gap_do_not_merge() -> None:
-    assert merged(segment(0, 2, 1), segment(3, 4, 4)) is None
-    assert merged(segment(3, 4, 4), segment(0, 2, 1)) is None
+def test_only_later_ticks_of_the_same_run_without_a_gap_continue_a_part() -> None:
+    part = part_of(segment(2, 5, 4))
+    assert part.is_continued_by(segment(5, 6))
+    assert part.is_continued_by(segment(2, 6))
+    assert not part.is_continued_by(segment(6, 7))
+    assert not part.is_continued_by(segment(2, 5))
+    assert not part.is_continued_by(segment(1, 9))
+    assert not part.is_continued_by(segment(5, 6, incarnation=2))
 
 
-def test_the_segment_of_the_newer_incarnation_wins() -> None:
-    old, new = segment(0, 9, 1), segment(0, 1, 1, incarnation=2)
-    assert merged(old, new) is new
-    assert merged(new, old) is new
-
-
-def test_a_merged_segment_lists_its_entries_by_ascending_tag() -> None:
-    both = merged(segment(3, 9, 4, 6, 9), segment(0, 8, 1, 4, 6))
-    assert both is not None
-    assert list(both.entries) == [1, 4, 6, 9]
+def test_a_segment_of_a_part_does_not_change_with_it() -> None:
+    part = part_of(segment(0, 1, 1))
+    before = part.segment()
+    part.advance(segment(1, 3, 3, removed=(1,)))
+    assert before == segment(0, 1, 1)
 
 
 def test_the_size_counts_entries_and_removed_tags() -> None:

@@ -25,10 +25,15 @@ def test_the_smallest_generation_that_reaches_back_far_enough_is_the_answer() ->
     assert covering(generations, 3) == segment(2, 4, 3, 4)
     assert covering(generations, 2) == segment(2, 4, 3, 4)
     assert covering(generations, 1) == segment(0, 4, 1, 2, 3, 4)
-    # The larger one starts again with the content of the smaller one.
-    generations.push("a", segment(4, 5, 5))
-    assert covering(generations, 4) == segment(4, 5, 5)
-    assert covering(generations, 3) is None
+
+
+def test_a_generation_that_is_too_large_starts_again_with_the_smaller_one() -> None:
+    generations = Generations((2, 3))
+    for tag in range(1, 6):
+        generations.push("a", segment(tag - 1, tag, tag))
+    # The fourth change was too much for the larger one. The smaller one had the third and the fourth then.
+    assert covering(generations, 2) == segment(2, 5, 3, 4, 5)
+    assert covering(generations, 1) is None
 
 
 def test_a_generation_never_exceeds_its_size() -> None:
@@ -75,6 +80,29 @@ def test_late_changes_before_a_gap_are_not_taken_for_the_latest() -> None:
     generations.push("a", segment(4, 5, 5))
     generations.push("a", segment(0, 1, 1))
     assert covering(generations, 4) == segment(4, 5, 5)
+
+
+def test_the_whole_part_of_a_node_replaces_its_changes() -> None:
+    generations = Generations((10,))
+    generations.push("a", segment(4, 6, 5))
+    generations.push("a", segment(0, 8, 1, 8))
+    assert covering(generations, 5) == segment(0, 8, 1, 8)
+
+
+def test_changes_of_an_older_incarnation_are_ignored() -> None:
+    generations = Generations((10,))
+    generations.push("a", segment(0, 1, 1, incarnation=2))
+    generations.push("a", segment(0, 5, 5))
+    assert covering(generations, 0) is None
+    assert covering(generations, 0, incarnation=2) == segment(0, 1, 1, incarnation=2)
+
+
+def test_an_answer_does_not_change_with_later_changes() -> None:
+    generations = Generations((10,))
+    generations.push("a", segment(0, 1, 1))
+    answer = covering(generations, 0)
+    generations.push("a", segment(1, 2, removed=(1,)))
+    assert answer == segment(0, 1, 1)
 
 
 def test_a_node_that_has_everything_gets_nothing() -> None:

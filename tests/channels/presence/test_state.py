@@ -7,7 +7,8 @@ import pytest
 from channels.presence.clock import Version
 from channels.presence.delta import Delta, Entry
 from channels.presence.diff import NO_DIFF, Diff
-from channels.presence.state import AlreadyTracked, NotTracked, State
+from channels.presence.generations import DEFAULT_MAX_SIZES
+from channels.presence.state import AlreadyTracked, Merged, NotTracked, State
 
 
 def cluster(names: str = "abc") -> list[State]:
@@ -340,6 +341,7 @@ def test_a_removed_node_leaves_nothing_behind() -> None:
     assert named(a.replica_remove("b").leaves) == ["bob"]
     assert a.replica_remove("b") is NO_DIFF
     assert a.statistics().replicas == 2
+    assert a.statistics().recent == 0
     # What another node still says about it is ignored.
     assert a.merge(delta).diff is NO_DIFF
     assert keys(a) == []
@@ -366,8 +368,9 @@ def test_a_newer_incarnation_replaces_all_entries_of_the_older_one() -> None:
     again.join("room:1", "cem", {}, owner="pid 1")
     assert named(a.replica_up("b", 2).leaves) == ["bob"]
     assert a.clocks()["b"] == Version(2, 0)
+    # A message of the older one is too late, before the first change of the newer one and after it. It is no gap.
+    assert a.merge(late) == Merged(diff=NO_DIFF, gaps=[])
     assert named(a.merge(again.flush()).diff.joins) == ["cem"]
-    # A message of the older one is too late.
     assert a.merge(late).diff is NO_DIFF
     assert a.replica_up("b", 1) is NO_DIFF
     assert keys(a) == ["cem"]
@@ -422,6 +425,7 @@ def test_a_renewed_node_is_accepted_with_the_same_entries() -> None:
     a.leave("room:1", "ann", owner="pid 1")
     a.renew(3)
     assert a.visible() == entries[1:]
+    assert a.statistics().recent == 0
     assert a.clocks()["a"] == Version(3, 2)
     b.replica_up("a", 3)
     assert named(b.merge(a.flush()).diff.joins) == ["bob", "cem"]
@@ -467,4 +471,5 @@ def test_statistics_count_what_the_set_holds() -> None:
     a.join("room:1", "cem", {}, owner="pid 1")
     a.replica_down("b")
     now = a.statistics()
-    assert (now.replicas, now.down, now.own, now.entries, now.pending) == (3, 1, 1, 2, 2)
+    assert (now.replicas, now.down, now.own, now.entries) == (3, 1, 1, 2)
+    assert (now.pending, now.recent) == (2, 2 * len(DEFAULT_MAX_SIZES))

@@ -60,19 +60,19 @@ async def test_a_broadcast_is_encoded_once_for_all_clients_of_a_format(serve: Se
     assert (one.events, other.events) == (["shouted"] * 3, ["shouted"] * 3)
 
 
-async def test_a_broadcast_that_nobody_hears_is_not_encoded(serve: Serve) -> None:
+async def test_a_broadcast_without_subscribers_is_not_encoded(serve: Serve) -> None:
     serializer = CountingV2()
     server = await serve(Endpoint(sockets={"/socket": serialized_by(serializer)}))
     await clients_of(server, ["/socket"])
     server.endpoint.broadcast("room:b", "shouted", {})
     server.endpoint.broadcast_from(server.channel("room:a"), "room:a", "shouted", {})
-    # Who intercepts an event pushes it, so no broadcast is written for it either.
+    # A channel that intercepts an event pushes it, so the fastlane does not encode it.
     server.endpoint.broadcast("room:a", "secret", {})
     await settle()
     assert serializer.events == []
 
 
-async def test_broadcasts_do_not_enter_the_processes_of_channels(serve: Serve) -> None:
+async def test_broadcasts_do_not_pass_through_channel_processes(serve: Serve) -> None:
     got: list[Any] = []
 
     class Nosy(Room):
@@ -91,7 +91,7 @@ async def test_broadcasts_do_not_enter_the_processes_of_channels(serve: Serve) -
     assert client.frames() == [[None, None, "room:a", "shouted", {}]]
 
 
-async def test_an_intercepted_event_reaches_the_client_as_what_its_channel_pushes(
+async def test_an_intercepted_event_reaches_the_client_only_through_its_channel(
     serve: Serve,
 ) -> None:
     class Picky(Room):
@@ -125,7 +125,7 @@ async def test_an_intercepted_event_reaches_the_client_as_what_its_channel_pushe
     ]
 
 
-async def test_a_handle_out_that_raises_crashes_its_own_channel_only(serve: Serve) -> None:
+async def test_a_handle_out_that_raises_crashes_only_its_own_channel(serve: Serve) -> None:
     class Fragile(Room):
         @handle_out("fragile")
         async def fragile(self, payload: Any) -> None:
@@ -142,7 +142,7 @@ async def test_a_handle_out_that_raises_crashes_its_own_channel_only(serve: Serv
     assert plain.frames() == [[None, None, "room:a", "fragile", {}]]
 
 
-async def test_a_payload_that_cannot_be_written_is_the_broadcasters_error(serve: Serve) -> None:
+async def test_a_payload_that_cannot_be_encoded_raises_for_the_broadcaster(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": UserSocket}))
     (client,) = await clients_of(server, ["/socket"])
     for payload in (["a list"], "text", None, {"odd": object()}):
@@ -153,7 +153,7 @@ async def test_a_payload_that_cannot_be_written_is_the_broadcasters_error(serve:
     await client.exchange(("1", "2", "room:a", "echo"))
 
 
-async def test_a_record_is_a_payload_as_good_as_a_dict(serve: Serve) -> None:
+async def test_a_record_is_a_valid_payload(serve: Serve) -> None:
     @define
     class Point:
         x: int
@@ -165,7 +165,7 @@ async def test_a_record_is_a_payload_as_good_as_a_dict(serve: Serve) -> None:
     assert client.frames() == [[None, None, "room:a", "shouted", {"x": 3}]]
 
 
-async def test_a_channel_that_has_left_hears_no_broadcast_any_more(serve: Serve) -> None:
+async def test_a_client_that_has_left_gets_no_broadcasts(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": UserSocket}))
     one, other = await clients_of(server, ["/socket", "/socket"])
     await one.exchange(("1", "2", "room:a", "phx_leave"))
@@ -214,7 +214,7 @@ async def test_two_endpoints_may_share_one_pubsub(serve: Serve) -> None:
     assert here.frames() == there.frames() == [[None, None, "room:a", "shouted", {}]]
 
 
-async def test_the_sender_is_left_out_on_every_way(runtime: Runtime) -> None:
+async def test_the_sender_is_left_out_with_and_without_a_fastlane(runtime: Runtime) -> None:
     pubsub, out = PubSub(), buffer()
     codec = Codec(V2(), bytes)
     plain, fast, nosy = Mailbox(), Mailbox(), Mailbox()
@@ -231,7 +231,7 @@ async def test_the_sender_is_left_out_on_every_way(runtime: Runtime) -> None:
     assert fast.messages == []
 
 
-async def test_what_is_no_broadcast_is_an_ordinary_message_to_everybody(runtime: Runtime) -> None:
+async def test_a_message_that_is_not_a_broadcast_goes_to_every_subscriber(runtime: Runtime) -> None:
     pubsub, out = PubSub(), buffer()
     fast, plain = Mailbox(), Mailbox()
     lane = Fastlane(out, Codec(V2(), bytes), NOTHING)
@@ -245,7 +245,7 @@ async def test_what_is_no_broadcast_is_an_ordinary_message_to_everybody(runtime:
     assert out.take() == b""
 
 
-async def test_a_client_whose_buffer_is_full_does_not_keep_the_others_from_theirs(
+async def test_a_client_with_a_full_buffer_does_not_affect_others(
     serve: Serve,
 ) -> None:
     server = await serve(Endpoint(sockets={"/socket": UserSocket}, max_buffered_messages=2))

@@ -18,13 +18,13 @@ from channels.serializers.v2 import V2
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_a_float_is_read_as_it_was_written(number: float) -> None:
+def test_floats_are_read_exactly(number: float) -> None:
     data = json.dumps([None, None, "t", "e", number]).encode()
     assert V2().decode(data, binary=False).payload == number
 
 
 @pytest.mark.parametrize("text", ["1e400", "-1e400", "1" + "0" * 400 + ".0"])
-def test_a_number_beyond_all_floats_is_not_decodable(text: str) -> None:
+def test_a_number_too_large_for_a_float_is_not_decodable(text: str) -> None:
     with pytest.raises(msgspec.ValidationError, match="out of range"):
         read_float(text)
     with pytest.raises(DecodeError):
@@ -69,13 +69,13 @@ def weigh(*pieces: bytes) -> int:
 @given(values)
 @example([[], {}, [""], {"a": []}])
 @example("\\")
-def test_a_text_in_one_piece_has_as_many_as_a_decoder_makes(value: Any) -> None:
+def test_the_count_of_a_whole_text_is_the_number_of_decoded_values(value: Any) -> None:
     assert weigh(json.dumps(value).encode()) == count(value)
 
 
 @given(values, st.lists(st.integers(0, 200), max_size=6))
 @example(['\\"'], [3, 4, 5])
-def test_a_text_that_is_cut_anywhere_has_at_least_as_many(value: Any, places: list[int]) -> None:
+def test_the_count_of_a_text_in_pieces_is_not_lower(value: Any, places: list[int]) -> None:
     text = json.dumps(value).encode()
     edges = [0, *sorted(place % (len(text) + 1) for place in places), len(text)]
     pieces = [text[begin:end] for begin, end in pairwise(edges)]
@@ -91,5 +91,5 @@ def test_numbers_that_take_long_to_read_count_several_times() -> None:
 
 
 @given(st.binary(max_size=60), st.binary(max_size=60))
-def test_no_bytes_make_it_raise(one: bytes, two: bytes) -> None:
+def test_arbitrary_bytes_do_not_make_it_raise(one: bytes, two: bytes) -> None:
     assert weigh(one, two) >= 1

@@ -18,12 +18,12 @@ v1 = V1()
 
 
 @pytest.mark.parametrize("binary", [False, True])
-def test_a_message_is_an_object_and_the_kind_of_frame_makes_no_difference(binary: bool) -> None:
+def test_text_and_binary_frames_decode_alike(binary: bool) -> None:
     data = b'{"topic":"room:a","event":"echo","payload":{"x":1},"ref":"2","extra":0}'
     assert v1.decode(data, binary=binary) == Message(None, "2", "room:a", "echo", {"x": 1})
 
 
-def test_a_join_ref_is_read_if_it_is_there() -> None:
+def test_an_optional_join_ref_is_decoded() -> None:
     data = b'{"topic":"t","event":"e","payload":null,"ref":1,"join_ref":"7"}'
     assert v1.decode(data, binary=False) == Message("7", 1, "t", "e", None)
 
@@ -56,7 +56,7 @@ def test_bytes_of_any_kind_are_a_message_or_a_decode_error(data: bytes) -> None:
         pass
 
 
-def test_no_frame_carries_a_join_ref() -> None:
+def test_no_frame_contains_a_join_ref() -> None:
     frames = [
         v1.encode_push("1", "room:a", "pushed", {"x": 1}),
         v1.encode_reply("1", "2", "room:a", "ok", {"x": 1}),
@@ -75,7 +75,7 @@ def test_no_frame_carries_a_join_ref() -> None:
 
 
 @pytest.mark.parametrize("join_ref", [None, "7"])
-def test_a_close_and_an_error_carry_the_join_ref_as_their_ref(join_ref: str | None) -> None:
+def test_a_close_and_an_error_have_the_join_ref_as_ref(join_ref: str | None) -> None:
     assert json.loads(v1.encode_close(join_ref, "room:a")) == {
         "ref": join_ref,
         "event": "phx_close",
@@ -97,8 +97,8 @@ def test_payloads_may_be_any_json_value(payload: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["push", "reply", "broadcast"])
-def test_raw_bytes_are_refused_with_what_to_send_instead(kind: str) -> None:
-    with pytest.raises(EncodeError, match="cannot carry raw bytes"):
+def test_raw_bytes_are_refused_with_a_correction(kind: str) -> None:
+    with pytest.raises(EncodeError, match="cannot express raw bytes"):
         if kind == "push":
             v1.encode_push("1", "t", "e", Binary(b"x"))
         elif kind == "reply":
@@ -108,12 +108,12 @@ def test_raw_bytes_are_refused_with_what_to_send_instead(kind: str) -> None:
 
 
 @pytest.mark.parametrize("payload", [{"x": object()}, {"x": "\ud800"}, {1: {2: object()}}])
-def test_a_value_without_a_json_form_is_an_encode_error(payload: Any) -> None:
+def test_a_value_that_json_cannot_express_is_an_encode_error(payload: Any) -> None:
     with pytest.raises(EncodeError):
         v1.encode_push("1", "t", "e", payload)
     with pytest.raises(EncodeError):
         v1.encode_reply("1", "1", "t", "ok", payload)
 
 
-def test_a_number_that_is_none_becomes_null() -> None:
+def test_nan_and_infinity_become_null() -> None:
     assert b'"payload":{"x":null}' in v1.encode_push("1", "t", "e", {"x": math.nan})

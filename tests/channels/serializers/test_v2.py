@@ -55,7 +55,7 @@ def test_an_array_of_five_is_a_message() -> None:
     )
 
 
-def test_nothing_but_the_shape_is_checked() -> None:
+def test_decoding_checks_only_the_number_of_elements() -> None:
     assert decode('[1,null,{"a":[]},5,"x"]') == Message(1, None, {"a": []}, 5, "x")
     assert type(decode("[1,1.0,true,null,0]").join_ref) is int
     assert type(decode("[1,1.0,true,null,0]").ref) is float
@@ -138,7 +138,7 @@ def test_text_that_is_not_utf8_is_refused(data: bytes) -> None:
         "[1,1,1,1,1," + "[" * 100_000 + "]" * 100_000 + "]",
     ],
 )
-def test_nesting_without_end_is_refused(text: str) -> None:
+def test_deep_nesting_is_refused(text: str) -> None:
     with pytest.raises(DecodeError):
         decode(text)
 
@@ -184,12 +184,12 @@ def test_any_five_json_values_are_a_message(a: Any, b: Any, c: Any, d: Any, e: A
         ("null", "null"),
     ],
 )
-def test_values_come_back_as_they_were_sent(payload: str, back: str) -> None:
+def test_values_survive_a_round_trip(payload: str, back: str) -> None:
     assert echoed(payload) == back
 
 
 @given(JSON)
-def test_any_json_value_comes_back_equal(value: Any) -> None:
+def test_any_json_value_survives_a_round_trip(value: Any) -> None:
     assert json.loads(echoed(json.dumps(value))) == value
 
 
@@ -208,14 +208,14 @@ def test_a_reply_echoes_both_refs_and_wraps_the_response() -> None:
     )
 
 
-def test_a_reply_may_hold_any_json_value_and_any_status() -> None:
+def test_a_reply_may_contain_any_json_value_and_any_status() -> None:
     for response, text in (("hi", b'"hi"'), ([1, 2], b"[1,2]"), (None, b"null")):
         assert v2.encode_reply(1, None, "t", "weird", response) == (
             b'[1,null,"t","phx_reply",{"status":"weird","response":' + text + b"}]"
         )
 
 
-def test_refs_and_topics_are_echoed_whatever_they_are() -> None:
+def test_refs_and_topics_of_any_type_are_echoed() -> None:
     assert v2.encode_reply([1], {"a": 1.0}, None, "ok", {}) == (
         b'[[1],{"a":1.0},null,"phx_reply",{"status":"ok","response":{}}]'
     )
@@ -228,7 +228,7 @@ def test_a_broadcast_has_no_refs() -> None:
 
 
 @pytest.mark.parametrize(("join_ref", "text"), [("1", b'"1"'), (None, b"null"), (7, b"7")])
-def test_the_end_of_a_membership_carries_its_join_ref_twice(join_ref: Any, text: bytes) -> None:
+def test_a_close_and_an_error_contain_the_join_ref_twice(join_ref: Any, text: bytes) -> None:
     refs = text + b"," + text
     assert v2.encode_close(join_ref, "t") == b"[" + refs + b',"t","phx_close",{}]'
     assert v2.encode_error(join_ref, "t") == (
@@ -248,7 +248,7 @@ def test_records_are_objects() -> None:
 
 
 @pytest.mark.parametrize("payload", [None, [], [1, 2], "hi", 5, b"raw", (), True])
-def test_pushes_and_broadcasts_of_anything_but_objects_are_refused(payload: Any) -> None:
+def test_payloads_of_pushes_and_broadcasts_must_be_objects(payload: Any) -> None:
     with pytest.raises(EncodeError, match=r"'new_msg' on topic 'room:a'.*JSON object") as caught:
         v2.encode_push("1", "room:a", "new_msg", payload)
     assert caught.value.kind == "push"
@@ -282,7 +282,7 @@ class Color(enum.Enum):
         pytest.param(Binary(b"x"), id="raw bytes inside JSON"),
     ],
 )
-def test_values_without_a_json_form_are_refused_in_every_kind_of_frame(value: Any) -> None:
+def test_values_that_json_cannot_express_are_refused_in_every_frame(value: Any) -> None:
     payload = {"x": value}
     with pytest.raises(EncodeError) as caught:
         v2.encode_push("1", "t", "e", payload)
@@ -295,7 +295,7 @@ def test_values_without_a_json_form_are_refused_in_every_kind_of_frame(value: An
     assert caught.value.kind == "broadcast"
 
 
-def test_a_join_ref_that_cannot_be_written_back_is_an_encode_error() -> None:
+def test_a_join_ref_that_cannot_be_encoded_is_an_encode_error() -> None:
     nested: list[Any] = []
     for _ in range(100_000):
         nested = [nested]

@@ -73,7 +73,7 @@ def test_a_name_in_a_binary_message_has_to_be_utf8(position: int) -> None:
 
 
 @given(SHORT, SHORT, SHORT, SHORT, st.binary(max_size=40))
-def test_any_binary_push_is_read_back(a: str, b: str, c: str, d: str, data: bytes) -> None:
+def test_any_binary_push_survives_a_round_trip(a: str, b: str, c: str, d: str, data: bytes) -> None:
     assert unpack(push(a, b, c, d, data)) == Message(a, b, c, d, Binary(data))
 
 
@@ -114,23 +114,23 @@ def test_refs_are_written_as_strings_in_binary_messages(ref: Any, written: bytes
     )
 
 
-def test_names_of_255_bytes_fit_and_longer_ones_are_refused_by_name() -> None:
+def test_names_of_255_bytes_fit_and_longer_ones_raise_with_the_field() -> None:
     assert v2.encode_push("1", "é" * 127 + "a", "e", Binary(b""))[2] == 255
-    with pytest.raises(EncodeError, match=r"its topic does not fit .* 256 bytes of UTF-8"):
+    with pytest.raises(EncodeError, match=r"the topic does not fit .* 256 bytes of UTF-8"):
         v2.encode_push("1", "é" * 128, "e", Binary(b""))
-    with pytest.raises(EncodeError, match="its event does not fit") as caught:
+    with pytest.raises(EncodeError, match="the event does not fit") as caught:
         v2.encode_broadcast("t", "e" * 256, Binary(b""))
     assert (caught.value.kind, caught.value.topic) == ("broadcast", "t")
-    with pytest.raises(EncodeError, match="its status does not fit") as caught:
+    with pytest.raises(EncodeError, match="the status does not fit") as caught:
         v2.encode_reply("1", "2", "t", "s" * 256, Binary(b""))
     assert caught.value.event == "s" * 256
-    with pytest.raises(EncodeError, match="its join_ref does not fit"):
+    with pytest.raises(EncodeError, match="the join_ref does not fit"):
         v2.encode_reply("1" * 256, "2", "t", "ok", Binary(b""))
-    with pytest.raises(EncodeError, match="its ref does not fit"):
+    with pytest.raises(EncodeError, match="the ref does not fit"):
         v2.encode_reply("1", "2" * 256, "t", "ok", Binary(b""))
 
 
 @pytest.mark.parametrize("ref", [[1], {"a": 1}, "\ud800"])
-def test_refs_without_a_binary_form_are_refused(ref: Any) -> None:
-    with pytest.raises(EncodeError, match="its ref does not fit into a binary message"):
+def test_refs_that_a_binary_frame_cannot_express_are_refused(ref: Any) -> None:
+    with pytest.raises(EncodeError, match="the ref does not fit into a binary message"):
         v2.encode_reply("1", ref, "t", "ok", Binary(b""))

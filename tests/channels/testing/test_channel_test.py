@@ -163,7 +163,9 @@ async def room(client: TestClient) -> TestChannel:
 # Connecting
 
 
-async def test_connect_asks_the_socket_and_its_assigns_reach_the_channel(case: ChannelTest) -> None:
+async def test_connect_calls_the_socket_and_its_assigns_reach_the_channel(
+    case: ChannelTest,
+) -> None:
     info = ConnectInfo(headers=(("user-agent", "test"),))
     client = await case.connect("/socket", {"user": "ann"}, connect_info=info)
     assert client.socket.assigns == {"user": "ann", "agent": "test"}
@@ -198,7 +200,7 @@ async def test_a_path_with_variables_and_a_path_that_is_not_mounted(case: Channe
         await case.socket(Other)
 
 
-async def test_a_socket_is_found_at_its_path_whatever_its_transports_add() -> None:
+async def test_a_socket_is_found_at_its_path_without_the_transport_suffix() -> None:
     class Elsewhere(Socket):
         channels = {"room:*": Room}
 
@@ -239,7 +241,7 @@ async def test_a_topic_that_no_channel_serves_is_answered_as_clients_see_it(
     assert answer == PushAnswer("error", {"reason": "unmatched topic"})
 
 
-async def test_a_join_that_takes_longer_than_it_may_is_not_waited_for(client: TestClient) -> None:
+async def test_a_join_that_takes_too_long_fails_the_assertion(client: TestClient) -> None:
     with pytest.raises(Expected, match="an answer to push 1 on 'room:a'"):
         await client.join("room:a", {"late": 5})
     answer, _ = await client.join("room:b", {"late": 5}, timeout=6)
@@ -258,7 +260,7 @@ async def test_pushes_are_answered_and_pushed(room: TestChannel) -> None:
     assert await room.assert_push("pong", {"n": ANYTHING}) == {"n": 1}
 
 
-async def test_what_was_asserted_is_taken_out_and_the_rest_stays(room: TestChannel) -> None:
+async def test_an_assertion_takes_only_its_own_message(room: TestChannel) -> None:
     room.push("ping", {"n": 1})
     room.push("ping", {"n": 2})
     await room.assert_push("pong", {"n": 2})
@@ -298,7 +300,7 @@ async def test_any_task_may_connect_join_push_and_assert(case: ChannelTest) -> N
     assert sorted(done) == ["ann", "bob"]
 
 
-async def test_what_does_not_come_is_named_with_what_came_instead(room: TestChannel) -> None:
+async def test_a_missing_message_fails_with_the_received_messages(room: TestChannel) -> None:
     ref = room.push("echo", {"n": 1})
     started = trio.current_time()
     with pytest.raises(Expected) as caught:
@@ -309,7 +311,7 @@ async def test_what_does_not_come_is_named_with_what_came_instead(room: TestChan
     assert "{'status': 'ok', 'response': {'n': 1}}" in text
 
 
-async def test_a_refuted_message_that_comes_is_an_error_whenever_it_comes(
+async def test_a_refuted_message_fails_the_assertion_early_or_late(
     room: TestChannel,
 ) -> None:
     ref = room.push("later", {"seconds": 0.05})
@@ -320,7 +322,7 @@ async def test_a_refuted_message_that_comes_is_an_error_whenever_it_comes(
     await room.assert_reply(ref, "ok", {"late": True}, timeout=1)
 
 
-async def test_binary_goes_both_ways(room: TestChannel) -> None:
+async def test_binary_payloads_travel_both_ways(room: TestChannel) -> None:
     ref = room.push("raw", Binary(b"abc"))
     await room.assert_reply(ref, "ok", Binary(b"cba"))
     await room.assert_push("raw", Binary(b"pushed"))
@@ -328,7 +330,7 @@ async def test_binary_goes_both_ways(room: TestChannel) -> None:
     await room.assert_broadcast("raw_news", Binary(b"broadcast"))
 
 
-async def test_a_payload_that_cannot_be_sent_is_found_here_too(room: TestChannel) -> None:
+async def test_a_payload_that_cannot_be_encoded_fails_in_tests_too(room: TestChannel) -> None:
     room.push("unencodable")
     await room.assert_push("problem", {"is": "EncodeError"})
 
@@ -336,7 +338,7 @@ async def test_a_payload_that_cannot_be_sent_is_found_here_too(room: TestChannel
 # Broadcasts
 
 
-async def test_broadcasts_are_heard_by_the_test_and_by_clients(
+async def test_broadcasts_reach_the_test_and_the_clients(
     case: ChannelTest, room: TestChannel
 ) -> None:
     other = await case.connect("/socket")
@@ -360,7 +362,9 @@ async def test_broadcast_from_reaches_the_channel_and_its_client_but_not_the_tes
     await room.refute_broadcast("filtered")
 
 
-async def test_a_topic_that_the_test_does_not_hear_cannot_be_asserted(case: ChannelTest) -> None:
+async def test_a_test_cannot_assert_broadcasts_of_a_topic_without_a_subscription(
+    case: ChannelTest,
+) -> None:
     with pytest.raises(LookupError, match="has not subscribed to 'room:a'"):
         await case.assert_broadcast("room:a", "told")
     with pytest.raises(LookupError, match="has not subscribed to 'room:a'"):
@@ -385,7 +389,7 @@ async def test_the_channels_process_can_be_called_cast_and_sent_to(room: TestCha
     await room.assert_broadcast("shouted", {})
 
 
-async def test_a_channel_hears_of_further_topics(client: TestClient) -> None:
+async def test_a_channel_receives_broadcasts_of_other_subscriptions(client: TestClient) -> None:
     _, room = await client.join("room:a", {"listen": "news"})
     endpoint.broadcast("news", "flood", {"metres": 2})
     await room.assert_push("elsewhere", {"topic": "news", "payload": {"metres": 2}})
@@ -422,7 +426,7 @@ async def test_a_stop_with_a_reply(room: TestChannel) -> None:
     await room.assert_push("phx_close")
 
 
-async def test_a_crash_is_what_the_client_sees_and_the_reason_what_a_monitor_sees(
+async def test_a_client_sees_a_crash_and_a_monitor_sees_its_reason(
     client: TestClient, room: TestChannel
 ) -> None:
     assert room.pid is not None
@@ -435,7 +439,7 @@ async def test_a_crash_is_what_the_client_sees_and_the_reason_what_a_monitor_see
     await rejoined.refute_push("phx_error")
 
 
-async def test_a_client_that_goes_takes_its_channels_along(
+async def test_the_channels_of_a_client_that_disconnects_end(
     client: TestClient, room: TestChannel
 ) -> None:
     await client.disconnect()
@@ -452,7 +456,7 @@ async def test_a_disconnect_of_a_user_closes_with_1001(
     await room.assert_broadcast("terminated", {"reason": "Shutdown(detail='disconnected')"})
 
 
-async def test_what_is_no_message_closes_with_1011(client: TestClient) -> None:
+async def test_an_invalid_message_closes_with_1011(client: TestClient) -> None:
     client.send_message({}, ["no", "event"], join_ref=3, ref=1)
     with pytest.raises(Expected, match="the server to close the connection with 1011"):
         await client.assert_closed(1011)
@@ -460,7 +464,7 @@ async def test_what_is_no_message_closes_with_1011(client: TestClient) -> None:
     assert await client.assert_closed() == 1011
 
 
-async def test_a_push_of_an_earlier_join_gets_no_answer_of_the_present_one(
+async def test_a_push_of_an_earlier_join_gets_no_answer(
     client: TestClient, room: TestChannel
 ) -> None:
     _, again = await client.join("room:lobby")
@@ -487,7 +491,7 @@ async def test_an_endpoint_that_ran_in_a_test_can_run_again_and_listens_as_befor
     assert endpoint.listen is listen
 
 
-async def test_it_runs_in_a_runtime_that_is_there(channel_test: OpenChannelTest) -> None:
+async def test_open_channel_test_uses_an_open_runtime(channel_test: OpenChannelTest) -> None:
     await channel_test(endpoint)
     other = Endpoint(sockets={"/socket": Mount(UserSocket)})
     runtime: Runtime = current_runtime()
@@ -495,7 +499,7 @@ async def test_it_runs_in_a_runtime_that_is_there(channel_test: OpenChannelTest)
     assert current_runtime() is runtime
 
 
-def test_anything_is_equal_to_everything_and_says_so() -> None:
+def test_anything_equals_every_value() -> None:
     assert [ANYTHING, {"a": ANYTHING}] == [1, {"a": 2}]
     assert repr({"a": ANYTHING}) == "{'a': ANYTHING}"
     assert len({ANYTHING, ANYTHING}) == 1

@@ -89,7 +89,7 @@ def test_bytes_that_are_text_come_back_as_text() -> None:
     assert decode(encode(b"abc")) == "abc"
 
 
-def test_a_packed_term_is_read() -> None:
+def test_a_compressed_term_is_read() -> None:
     plain = encode(["x" * 1000])[1:]
     packed = b"\x83P" + struct.pack(">I", len(plain)) + zlib.compress(plain)
     assert decode(packed) == ["x" * 1000]
@@ -145,19 +145,19 @@ def test_invalid_and_forbidden_terms_are_refused(data: bytes) -> None:
         decode(data)
 
 
-def test_the_deepest_nesting_is_the_same_both_ways() -> None:
+def test_reading_and_writing_have_the_same_maximum_depth() -> None:
     value: Any = 1
     for _ in range(MAX_DEPTH):
         value = (value,)
     assert decode(encode(value)) == value
-    with pytest.raises(NoTermFor, match="nested more than 64 deep"):
+    with pytest.raises(NoTermFor, match="more than 64 levels"):
         encode((value,))
 
 
-def test_a_list_that_holds_itself_is_nested_too_deep() -> None:
+def test_a_list_that_contains_itself_is_refused() -> None:
     circle: list[Any] = []
     circle.append(circle)
-    with pytest.raises(NoTermFor, match="nested"):
+    with pytest.raises(NoTermFor, match="levels"):
         encode(circle)
 
 
@@ -176,7 +176,7 @@ def test_a_list_that_holds_itself_is_nested_too_deep() -> None:
         ([[]] * 70_000, "more than 65536 bytes"),
     ],
 )
-def test_a_value_without_a_term_is_named_in_the_error(value: Any, part: str) -> None:
+def test_the_error_for_a_value_without_a_term_names_its_type(value: Any, part: str) -> None:
     with pytest.raises(NoTermFor, match=part):
         encode(value)
 
@@ -187,6 +187,6 @@ def test_an_int_that_is_too_long_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["nil", "true", "false", "x" * 256])
-def test_a_name_that_can_be_no_atom_is_refused(name: str) -> None:
+def test_an_invalid_name_of_an_atom_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="atom"):
         Atom(name)

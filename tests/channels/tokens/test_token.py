@@ -124,7 +124,7 @@ def resigned(payload: bytes, digest: str = "sha256", header: str = "HS256") -> s
 
 
 @pytest.mark.parametrize(("data", "options", "rest"), VECTORS)
-def test_a_token_of_phoenix_is_made_to_the_byte_and_read(
+def test_a_token_of_phoenix_is_reproduced_exactly_and_read(
     data: Any, options: dict[str, Any], rest: str
 ) -> None:
     token = f"SFMyNTY.{rest}"
@@ -137,8 +137,8 @@ def test_a_token_of_phoenix_is_made_to_the_byte_and_read(
     assert type(read) is type(data)
 
 
-def test_a_token_of_a_short_secret_of_plug_crypto_is_made_to_the_byte() -> None:
-    # Plug.Crypto has no shortest secret, this public interface has: what is below it has none either.
+def test_a_token_of_plug_crypto_is_reproduced_exactly() -> None:
+    # Plug.Crypto has no minimum length of a secret. Only the public interface here has one.
     key = signing.derive(b"abc123", b"id", 1000, 32, "sha256")
     expected = "SFMyNTY.g2gDYQFhAGIAAVGA.KXdBHt_mqSOGliRNUFeDbTg4AIlwgDAyz6NZFjYMFDQ"
     assert signing.Signed.make(key, terms.encode((1, 0, 86_400))) == expected
@@ -149,7 +149,7 @@ def test_the_derived_key_is_that_of_phoenix() -> None:
     assert signing.derive(SECRET.encode(), SALT.encode(), 1000, 32, "sha256") == KEY
 
 
-def test_an_encrypted_token_of_phoenix_is_read_and_made_to_the_byte() -> None:
+def test_an_encrypted_token_of_phoenix_is_read_and_reproduced_exactly() -> None:
     assert decrypt(SECRET, SALT, SEALED, now=THEN) == {"id": 7}
     nonce = signing.decode64(SEALED[4:])[: sealing.NONCE_BYTES]
     payload = terms.encode(({"id": 7}, THEN * 1000, 86_400))
@@ -175,7 +175,7 @@ def test_signatures_of_longer_hashes_are_accepted(header: str, digest: str) -> N
     "payload",
     [(7, THEN * 1000), {Atom("data"): 7, Atom("signed"): THEN * 1000}],
 )
-def test_the_payloads_of_earlier_versions_are_good_for_a_day(payload: Any) -> None:
+def test_payloads_of_earlier_versions_are_valid_for_a_day(payload: Any) -> None:
     token = resigned(terms.encode(payload))
     assert verify(SECRET, SALT, token, now=THEN + 86_400) == 7
     with pytest.raises(TokenExpired):
@@ -238,7 +238,7 @@ def test_a_token_changed_anywhere_is_refused(kind: Kind) -> None:
             read(SECRET, SALT, changed)
 
 
-def test_the_spare_bits_of_the_last_character_make_no_second_token() -> None:
+def test_a_token_with_other_spare_bits_is_refused() -> None:
     token = sign(SECRET, SALT, 99, signed_at=THEN)
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     twins = [token[:-1] + character for character in alphabet if character != token[-1]]
@@ -256,7 +256,7 @@ def test_the_spare_bits_of_the_last_character_make_no_second_token() -> None:
         {"key_digest": "sha512"},
     ],
 )
-def test_a_token_of_another_salt_secret_or_key_is_of_a_wrong_signature(
+def test_a_token_of_another_salt_secret_or_key_has_a_wrong_signature(
     kind: Kind, wrong: dict[str, Any]
 ) -> None:
     make, read = kind
@@ -273,7 +273,7 @@ def test_a_signed_token_of_another_key_length_is_refused() -> None:
         verify(SECRET, SALT, sign(SECRET, SALT, 7, key_length=64))
 
 
-def test_a_genuine_token_whose_payload_is_not_allowed_says_so() -> None:
+def test_a_genuine_token_with_a_forbidden_payload_is_refused() -> None:
     payloads = [
         b"",
         b"\x83",
@@ -308,7 +308,7 @@ def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(("age", "fine"), [(86_400, True), (86_400.001, False)])
-def test_a_token_is_good_for_a_day_by_default(kind: Kind, age: float, fine: bool) -> None:
+def test_a_token_is_valid_for_a_day_by_default(kind: Kind, age: float, fine: bool) -> None:
     make, read = kind
     token = make(SECRET, SALT, 7, signed_at=THEN)
     if fine:
@@ -318,7 +318,7 @@ def test_a_token_is_good_for_a_day_by_default(kind: Kind, age: float, fine: bool
             read(SECRET, SALT, token, now=THEN + age)
 
 
-def test_the_age_in_the_token_counts_unless_the_reader_names_one(kind: Kind) -> None:
+def test_the_reader_can_override_the_maximum_age_of_a_token(kind: Kind) -> None:
     make, read = kind
     token = make(SECRET, SALT, 7, signed_at=THEN, max_age=0.5)
     assert read(SECRET, SALT, token, now=THEN + 0.5) == 7
@@ -330,7 +330,7 @@ def test_the_age_in_the_token_counts_unless_the_reader_names_one(kind: Kind) -> 
 
 
 @pytest.mark.parametrize("max_age", [0, -1])
-def test_no_token_is_young_enough_for_no_time(kind: Kind, max_age: int) -> None:
+def test_a_maximum_age_of_0_accepts_no_token(kind: Kind, max_age: int) -> None:
     make, read = kind
     token = make(SECRET, SALT, 7, signed_at=THEN)
     with pytest.raises(TokenExpired):
@@ -339,7 +339,7 @@ def test_no_token_is_young_enough_for_no_time(kind: Kind, max_age: int) -> None:
         read(SECRET, SALT, make(SECRET, SALT, 7, signed_at=THEN, max_age=max_age), now=THEN)
 
 
-def test_a_token_for_ever_never_expires(kind: Kind) -> None:
+def test_a_token_without_a_maximum_age_never_expires(kind: Kind) -> None:
     make, read = kind
     ever = make(SECRET, SALT, 7, signed_at=0, max_age=math.inf)
     assert read(SECRET, SALT, ever, now=2**40) == 7
@@ -366,7 +366,7 @@ def test_an_expired_token_error_has_the_time_of_signing_and_the_maximum_age() ->
     assert str(refused.value) == "the token has expired: it is 90 seconds old and was valid for 60"
 
 
-def test_without_a_time_the_clock_is_asked(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_time_is_the_current_time(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     make, read = kind
     monkeypatch.setattr(time, "time", lambda: float(THEN))
     token = make(SECRET, SALT, 7)
@@ -379,7 +379,7 @@ def test_without_a_time_the_clock_is_asked(kind: Kind, monkeypatch: pytest.Monke
 # Secrets
 
 
-def test_of_several_secrets_the_first_makes_and_all_are_accepted(kind: Kind) -> None:
+def test_the_first_of_several_secrets_signs_and_all_verify(kind: Kind) -> None:
     make, read = kind
     old, new = make(SECRET, SALT, 1), make([OTHER, SECRET], SALT, 2)
     assert read([OTHER, SECRET], SALT, old) == 1
@@ -395,7 +395,7 @@ def test_a_secret_is_the_same_as_text_and_as_bytes(kind: Kind) -> None:
     assert read(SECRET.encode(), SALT.encode(), make(SECRET, SALT, 7)) == 7
 
 
-def test_a_secret_with_bytes_that_are_no_text_works_as_the_environment_hands_it_over() -> None:
+def test_a_secret_from_the_environment_may_contain_bytes_that_are_not_utf8() -> None:
     raw = b"\xff" * 20
     assert verify(raw, SALT, sign(raw.decode("utf-8", "surrogateescape"), SALT, 7)) == 7
 
@@ -458,7 +458,7 @@ def test_keys_are_cached_and_the_cache_is_bounded() -> None:
         {"salt": None},
     ],
 )
-def test_an_option_that_cannot_be_is_named(kind: Kind, options: dict[str, Any]) -> None:
+def test_an_invalid_option_raises_with_its_name(kind: Kind, options: dict[str, Any]) -> None:
     make, read = kind
     (name,) = options
     for use, what in ((make, {"data": 7}), (read, {"token": "x"})):
@@ -468,7 +468,7 @@ def test_an_option_that_cannot_be_is_named(kind: Kind, options: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("moment", [math.nan, math.inf, -math.inf, "now", False, 2**53])
-def test_a_time_that_cannot_be_is_named(kind: Kind, moment: Any) -> None:
+def test_an_invalid_time_raises_with_its_name(kind: Kind, moment: Any) -> None:
     make, read = kind
     with pytest.raises(InvalidOption, match="signed_at"):
         make(SECRET, SALT, 7, signed_at=moment)
@@ -476,7 +476,7 @@ def test_a_time_that_cannot_be_is_named(kind: Kind, moment: Any) -> None:
         read(SECRET, SALT, make(SECRET, SALT, 7), now=moment)
 
 
-def test_a_signature_must_name_an_age() -> None:
+def test_sign_requires_a_valid_maximum_age() -> None:
     with pytest.raises(InvalidOption, match="max_age"):
         sign(SECRET, SALT, 7, max_age=None)  # type: ignore[arg-type]
 
@@ -484,7 +484,7 @@ def test_a_signature_must_name_an_age() -> None:
 @pytest.mark.parametrize(
     "data", [{1, 2}, object(), 1j, math.nan, "\ud800", [lambda: 0], "x" * 70_000]
 )
-def test_data_that_cannot_be_in_a_token_is_refused_with_advice(kind: Kind, data: Any) -> None:
+def test_data_that_a_token_cannot_hold_is_refused_with_advice(kind: Kind, data: Any) -> None:
     with pytest.raises(UnsignableData) as refused:
         kind[0](SECRET, SALT, data)
     assert refused.value.problem
@@ -497,7 +497,7 @@ def test_the_longest_data_that_can_be_signed_can_be_verified(kind: Kind) -> None
     assert read(SECRET, SALT, make(SECRET, SALT, data)) == data
 
 
-def test_encryption_without_its_library_says_what_to_install(
+def test_encryption_without_its_library_raises_with_the_install_command(
     kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "channels.tokens._encryption", None)
@@ -508,7 +508,7 @@ def test_encryption_without_its_library_says_what_to_install(
     assert verify(SECRET, SALT, sign(SECRET, SALT, 7)) == 7
 
 
-def test_two_encryptions_of_the_same_differ_and_hide_it() -> None:
+def test_two_encryptions_of_the_same_data_differ() -> None:
     tokens = {encrypt(SECRET, SALT, "plain", signed_at=THEN) for _ in range(3)}
     assert len(tokens) == 3
     for token in tokens:

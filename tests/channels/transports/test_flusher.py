@@ -62,7 +62,7 @@ async def bench(nursery: trio.Nursery, stack: ExitStack) -> Bench:
     return bench
 
 
-async def test_what_is_put_in_one_turn_is_one_write(bench: Bench) -> None:
+async def test_frames_of_one_turn_are_one_write(bench: Bench) -> None:
     out, target, theirs, _ = bench.connect()
     out.put(b"a")
     out.put(b"b")
@@ -90,13 +90,13 @@ async def test_many_connections_are_written_in_one_turn(bench: Bench) -> None:
     assert bench.flusher.statistics().turns == 1
 
 
-async def test_other_tasks_run_however_much_is_written(bench: Bench) -> None:
+async def test_other_tasks_run_between_the_turns_of_the_flusher(bench: Bench) -> None:
     out, target, _, _ = bench.connect()
     turns = 0
 
     class Restless(CountingSocket):
         def send(self, data: bytes) -> int:
-            # Somebody always has one more thing to say.
+            # A task always has one more frame.
             out.put(b"x")
             return len(data)
 
@@ -112,7 +112,7 @@ async def test_other_tasks_run_however_much_is_written(bench: Bench) -> None:
     out.close()
 
 
-async def test_a_turn_is_bounded_and_the_rest_has_its_turn_next(nursery: trio.Nursery) -> None:
+async def test_a_turn_writes_a_bounded_number_of_buffers(nursery: trio.Nursery) -> None:
     flusher = Flusher(spawn=nursery.start_soon)
     with socket_pair() as (ours, theirs):
         outs = [OutBuffer(flusher.mark, tell=_fail, target=ours) for _ in range(3000)]
@@ -131,7 +131,7 @@ def _fail(event: Event) -> None:
     raise AssertionError(event)
 
 
-async def test_a_full_socket_gets_a_task_of_its_own_until_it_has_caught_up(bench: Bench) -> None:
+async def test_a_full_socket_gets_a_writing_task_until_it_has_caught_up(bench: Bench) -> None:
     out, target, theirs, told = bench.connect()
     filled = fill(target._socket)
     frames = [bytes([i]) * 10_000 for i in range(100)]
@@ -162,7 +162,7 @@ async def test_a_full_socket_does_not_delay_the_others(bench: Bench) -> None:
     full.close()
 
 
-async def test_a_peer_that_never_reads_overflows_its_own_buffer_only(bench: Bench) -> None:
+async def test_a_peer_that_never_reads_overflows_only_its_own_buffer(bench: Bench) -> None:
     out, target, _, told = bench.connect(max_messages=10)
     fill(target._socket)
     for _ in range(12):
@@ -194,7 +194,7 @@ async def test_a_buffer_that_is_closed_while_it_is_marked_is_not_written(bench: 
     assert (target.writes, told) == ([], [])
 
 
-async def test_an_error_reaches_the_buffer_it_belongs_to_once_and_nothing_else(
+async def test_an_error_reaches_only_its_own_buffer_and_only_once(
     bench: Bench,
 ) -> None:
     broken, target, _, told = bench.connect()
@@ -223,7 +223,7 @@ async def test_the_task_that_writes_for_a_full_socket_reports_a_reset(bench: Ben
     assert bench.flusher.statistics().catching_up == 0
 
 
-async def test_the_last_frame_is_with_the_system_when_finishing_is_reported(bench: Bench) -> None:
+async def test_finished_is_reported_after_the_write_of_the_last_frame(bench: Bench) -> None:
     out, target, theirs, _ = bench.connect()
     finished = trio.Event()
     out.put(b"a")
@@ -247,7 +247,7 @@ async def test_a_full_socket_is_finished_when_the_peer_has_read(bench: Bench) ->
     assert await read_exactly(theirs, 5) == b"alast"
 
 
-async def test_a_flusher_that_was_stopped_goes_on_with_what_was_marked(
+async def test_a_flusher_that_runs_again_writes_the_marked_buffers(
     nursery: trio.Nursery,
 ) -> None:
     flusher = Flusher(spawn=nursery.start_soon)
@@ -263,7 +263,7 @@ async def test_a_flusher_that_was_stopped_goes_on_with_what_was_marked(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_flusher_runs_once_at_a_time(bench: Bench) -> None:
+async def test_a_flusher_cannot_run_twice_at_a_time(bench: Bench) -> None:
     with pytest.raises(trio.BusyResourceError):
         await bench.flusher.main()
 
@@ -304,7 +304,7 @@ async def test_a_cancelled_writing_task_is_reported_to_its_connection(
     nursery.cancel_scope.cancel()
 
 
-async def test_a_mark_in_a_wrong_thread_is_refused_and_the_flusher_goes_on(bench: Bench) -> None:
+async def test_a_mark_in_another_thread_raises_and_the_flusher_still_works(bench: Bench) -> None:
     out, _, theirs, _ = bench.connect()
     last, _, theirs_last, _ = bench.connect()
     with pytest.raises(RuntimeError, match="async context"):

@@ -71,7 +71,7 @@ async def test_connections_are_handed_over_ready_to_use(
         assert sock.recv(10) == b"hello"
 
 
-async def test_port_0_becomes_a_real_port(listener: Listener) -> None:
+async def test_port_0_takes_a_free_port(listener: Listener) -> None:
     assert listener.host == "127.0.0.1"
     assert 0 < listener.port < 65536
 
@@ -111,7 +111,7 @@ async def test_a_burst_is_accepted_in_one_turn(nursery: trio.Nursery, accepted: 
         client.close()
 
 
-async def test_a_very_large_burst_leaves_room_for_others(
+async def test_other_tasks_run_during_a_very_large_burst(
     nursery: trio.Nursery, accepted: Accepted
 ) -> None:
     listener = await Listener.open("127.0.0.1", 0)
@@ -127,7 +127,7 @@ async def test_a_very_large_burst_leaves_room_for_others(
         client.close()
 
 
-async def test_closing_ends_the_loop_and_leaves_connections_alone(accepted: Accepted) -> None:
+async def test_closing_ends_the_loop_and_keeps_connections_open(accepted: Accepted) -> None:
     listener = await Listener.open("127.0.0.1", 0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.main, accepted)
@@ -158,7 +158,7 @@ async def test_a_callback_may_close_the_listener(nursery: trio.Nursery) -> None:
         sock.close()
 
 
-async def test_a_connection_that_cannot_be_handed_over_is_closed_and_the_reason_raised() -> None:
+async def test_a_connection_is_closed_if_its_callback_raises() -> None:
     listener = await Listener.open("127.0.0.1", 0)
     handed_over: list[socket.socket] = []
 
@@ -194,7 +194,7 @@ def scripted_listener(*errors: int) -> Listener:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-async def test_without_files_or_memory_it_waits_a_moment_and_goes_on(
+async def test_without_files_or_memory_the_listener_pauses_and_continues(
     nursery: trio.Nursery, accepted: Accepted, number: int, autojump_clock: MockClock
 ) -> None:
     listener = scripted_listener(number, number)
@@ -207,7 +207,7 @@ async def test_without_files_or_memory_it_waits_a_moment_and_goes_on(
 
 
 @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM])
-async def test_a_connection_that_is_gone_before_it_is_accepted_costs_nothing(
+async def test_a_connection_that_ends_before_its_accept_is_counted_and_skipped(
     nursery: trio.Nursery, accepted: Accepted, number: int, autojump_clock: MockClock
 ) -> None:
     listener = scripted_listener(number)
@@ -219,7 +219,7 @@ async def test_a_connection_that_is_gone_before_it_is_accepted_costs_nothing(
     listener.close()
 
 
-async def test_a_port_that_is_in_use_is_one_clear_sentence(listener: Listener) -> None:
+async def test_a_port_in_use_raises_with_a_correction(listener: Listener) -> None:
     with pytest.raises(ListenError) as caught:
         await Listener.open("127.0.0.1", listener.port)
     assert str(caught.value) == (
@@ -230,19 +230,19 @@ async def test_a_port_that_is_in_use_is_one_clear_sentence(listener: Listener) -
     assert isinstance(caught.value, ChannelsError)
 
 
-async def test_an_address_of_another_machine_is_one_clear_sentence() -> None:
+async def test_an_address_of_another_machine_raises_with_a_correction() -> None:
     with pytest.raises(ListenError, match=r"192\.0\.2\.1 is not an address of this machine"):
         await Listener.open("192.0.2.1", 0)
 
 
-async def test_an_invalid_host_name_is_one_clear_sentence() -> None:
+async def test_an_invalid_host_name_raises_with_a_correction() -> None:
     # Too long a label for any name server to be asked.
     name = "a" * 70
     with pytest.raises(ListenError, match=f"the host name '{name}' is unknown; use"):
         await Listener.open(name, 4000)
 
 
-async def test_an_unknown_host_name_is_one_clear_sentence(
+async def test_an_unknown_host_name_raises_with_a_correction(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def getaddrinfo(*_: object, **__: object) -> object:
@@ -254,8 +254,8 @@ async def test_an_unknown_host_name_is_one_clear_sentence(
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
-async def test_a_port_out_of_range_is_one_clear_sentence(port: int) -> None:
-    with pytest.raises(ListenError, match="the port is not a number from 0 to 65535"):
+async def test_a_port_out_of_range_raises_with_a_correction(port: int) -> None:
+    with pytest.raises(ListenError, match="the port is out of range"):
         await Listener.open("127.0.0.1", port)
 
 
@@ -265,10 +265,10 @@ async def test_a_port_out_of_range_is_one_clear_sentence(port: int) -> None:
         (errno.EACCES, "permission was denied; ports below 1024 are often reserved"),
         (errno.EPERM, "permission was denied"),
         (errno.EAFNOSUPPORT, "is not an address of this machine"),
-        (errno.EINVAL, "the system answered Invalid argument"),
+        (errno.EINVAL, "the system reported Invalid argument"),
     ],
 )
-async def test_every_error_of_the_system_is_one_clear_sentence(
+async def test_every_error_of_the_system_has_a_clear_message(
     number: int, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def bind(*_: object) -> None:
@@ -289,7 +289,7 @@ def has_ipv6() -> bool:
     return True
 
 
-async def test_an_ipv6_address_can_be_listened_on_where_there_is_one(
+async def test_the_listener_can_listen_on_an_ipv6_address(
     nursery: trio.Nursery, accepted: Accepted
 ) -> None:
     if not has_ipv6():
@@ -322,7 +322,7 @@ def two_addresses() -> Resolver:
     return getaddrinfo
 
 
-async def test_a_name_is_listened_to_on_all_its_addresses_with_one_port(
+async def test_the_listener_uses_one_port_on_all_addresses_of_a_name(
     nursery: trio.Nursery,
     accepted: Accepted,
     two_addresses: Resolver,
@@ -355,11 +355,11 @@ async def test_sockets_are_closed_if_one_address_is_taken(
         again.close()
 
 
-async def test_a_connection_that_was_reset_before_it_is_set_up_does_not_end_the_listener(
+async def test_a_connection_reset_before_its_set_up_does_not_end_the_listener(
     accepted: Accepted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Reset(socket.socket):
-        """As on systems where options are not inherited, and cannot be set behind a reset."""
+        """Simulate a system where sockets do not inherit options, and where setting one fails after a reset."""
 
         def setsockopt(self, *_: object) -> None:
             raise OSError(errno.EINVAL, "Invalid argument")

@@ -38,7 +38,7 @@ class Owner:
             self.out.written()
 
 
-def test_frames_leave_in_one_piece_in_the_order_they_came() -> None:
+def test_frames_leave_in_one_piece_and_in_order() -> None:
     owner = Owner()
     for frame in (b"a", b"b", b"c"):
         owner.out.put(frame)
@@ -46,7 +46,7 @@ def test_frames_leave_in_one_piece_in_the_order_they_came() -> None:
     assert owner.out.take() == b""
 
 
-def test_a_buffer_is_marked_by_its_first_frame_only_and_again_after_it_was_taken() -> None:
+def test_only_the_first_frame_marks_a_buffer_until_it_is_taken() -> None:
     owner = Owner()
     owner.out.put(b"a")
     owner.out.put(b"b")
@@ -57,7 +57,7 @@ def test_a_buffer_is_marked_by_its_first_frame_only_and_again_after_it_was_taken
     assert owner.marks == [owner.out] * 2
 
 
-def test_messages_are_read_apart_and_in_order_until_they_are_dropped() -> None:
+def test_messages_are_listed_separately_until_they_are_dropped() -> None:
     owner = Owner(max_bytes=6)
     owner.out.put(b"one")
     owner.out.put(BinaryFrame(b"two"))
@@ -72,7 +72,20 @@ def test_messages_are_read_apart_and_in_order_until_they_are_dropped() -> None:
     assert owner.told == []
 
 
-def test_a_frame_whose_mark_fails_does_not_wait() -> None:
+def test_dropping_the_oldest_frames_makes_room_for_as_much_as_they_had() -> None:
+    owner = Owner(max_messages=3, max_bytes=10)
+    for frame in (b"aaaa", b"bbb", b"cc"):
+        owner.out.put(frame)
+    owner.out.drop(2)
+    assert owner.out.messages == [b"cc"]
+    owner.out.put(b"d" * 8)
+    assert owner.told == []
+    owner.out.put(b"e")
+    assert owner.told == [Signal.OVERFLOW]
+    assert owner.out.messages == [b"cc", b"d" * 8]
+
+
+def test_a_frame_whose_mark_fails_is_not_appended() -> None:
     def mark(_: OutBuffer) -> None:
         marks.append(len(marks))
         if len(marks) == 1:
@@ -144,7 +157,7 @@ def test_after_an_overflow_new_frames_are_refused_but_waiting_ones_leave() -> No
     assert owner.out.statistics().dropped_messages == 2
 
 
-def test_an_empty_buffer_takes_one_frame_of_any_size() -> None:
+def test_an_empty_buffer_accepts_one_frame_of_any_size() -> None:
     owner = Owner(max_bytes=5)
     owner.out.put(b"123456789")
     assert owner.told == []
@@ -153,7 +166,7 @@ def test_an_empty_buffer_takes_one_frame_of_any_size() -> None:
     assert owner.out.take() == b"123456789"
 
 
-def test_a_buffer_that_was_emptied_has_its_whole_bounds_again() -> None:
+def test_an_emptied_buffer_has_its_full_bounds_again() -> None:
     owner = Owner(max_messages=2, max_bytes=4)
     for _ in range(10):
         owner.out.put(b"ab")
@@ -162,7 +175,7 @@ def test_a_buffer_that_was_emptied_has_its_whole_bounds_again() -> None:
     assert owner.told == []
 
 
-def test_bytes_in_a_write_that_is_under_way_count_until_they_are_written() -> None:
+def test_bytes_of_a_started_write_count_until_they_are_written() -> None:
     owner = Owner(max_bytes=5)
     owner.out.put(b"abcd")
     owner.out.hold(owner.out.take())
@@ -175,7 +188,7 @@ def test_bytes_in_a_write_that_is_under_way_count_until_they_are_written() -> No
     assert owner.told == [Signal.OVERFLOW]
 
 
-def test_a_large_backlog_is_joined_piece_by_piece() -> None:
+def test_a_large_backlog_is_joined_in_pieces() -> None:
     owner = Owner(max_bytes=10_000_000)
     frames = [bytes([i]) * 50_000 for i in range(5)]
     owner.out.put(b"x")
@@ -192,7 +205,7 @@ def test_a_large_backlog_is_joined_piece_by_piece() -> None:
     assert sizes == [1, 100_000, 100_000, 50_000]
 
 
-def test_the_last_frame_is_taken_whatever_the_bounds_say() -> None:
+def test_the_last_frame_ignores_the_bounds() -> None:
     owner = Owner(max_messages=1, max_bytes=1)
     owner.out.put(b"a")
     owner.finish(b"last")
@@ -203,7 +216,7 @@ def test_the_last_frame_is_taken_whatever_the_bounds_say() -> None:
     assert owner.out.statistics().dropped_messages == 1
 
 
-def test_the_last_frame_is_taken_after_an_overflow() -> None:
+def test_the_last_frame_is_accepted_after_an_overflow() -> None:
     owner = Owner(max_messages=1)
     owner.out.put(b"a")
     owner.out.put(b"b")
@@ -220,7 +233,7 @@ def test_a_buffer_can_be_finished_without_a_last_frame() -> None:
     assert owner.finished == 1
 
 
-def test_a_buffer_that_catches_up_is_finished_by_the_one_that_writes_for_it() -> None:
+def test_the_writing_task_finishes_a_buffer_that_catches_up() -> None:
     owner = Owner()
     owner.out.put(b"ab")
     owner.out.hold(owner.out.take())
@@ -233,7 +246,7 @@ def test_a_buffer_that_catches_up_is_finished_by_the_one_that_writes_for_it() ->
     assert owner.finished == 1
 
 
-def test_a_buffer_is_finished_once() -> None:
+def test_a_buffer_cannot_be_finished_twice() -> None:
     owner = Owner()
     owner.finish()
     with pytest.raises(RuntimeError, match="finish"):
@@ -254,7 +267,7 @@ def test_a_failed_write_is_reported_once_and_ends_the_buffer() -> None:
     assert owner.out.statistics().dropped_messages == 1
 
 
-def test_a_failed_write_finishes_a_buffer_that_was_to_be_finished() -> None:
+def test_a_failed_write_finishes_a_buffer_after_finish() -> None:
     owner = Owner()
     owner.finish(b"last")
     owner.out.take()

@@ -1,4 +1,4 @@
-"""The poller on real sockets. What it shares with a pump is in tests/contracts/test_readers.py."""
+"""The poller on real sockets. tests/contracts/test_readers.py tests its common behaviour with a pump."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ShortOfMemory:
         return self._sock.recv(size)
 
 
-async def test_a_read_without_memory_is_made_up_for_and_the_others_are_read_on(
+async def test_a_read_without_memory_is_repeated_and_other_sockets_are_read(
     autojump_clock: MockClock, stack: ExitStack
 ) -> None:
     poller = Poller()
@@ -91,7 +91,7 @@ async def test_a_read_without_memory_is_made_up_for_and_the_others_are_read_on(
     poller.close()
 
 
-async def test_a_socket_whose_data_finds_no_memory_is_given_up_and_the_others_are_read_on(
+async def test_a_socket_whose_callback_has_no_memory_ends_and_others_are_read(
     poller: Poller, stack: ExitStack
 ) -> None:
     one, one_peer = stack.enter_context(socket_pair())
@@ -236,7 +236,7 @@ async def test_a_socket_closed_without_stop_does_not_disturb_the_others(
     assert forgotten.events == []
 
 
-async def test_a_poller_that_was_stopped_goes_on_where_it_was(stack: ExitStack) -> None:
+async def test_a_stopped_poller_can_run_again_without_a_loss(stack: ExitStack) -> None:
     poller = Poller()
     stack.callback(poller.close)
     ours, theirs = stack.enter_context(socket_pair())
@@ -253,7 +253,7 @@ async def test_a_poller_that_was_stopped_goes_on_where_it_was(stack: ExitStack) 
         nursery.cancel_scope.cancel()
 
 
-async def test_a_callback_that_raises_ends_the_loop_and_costs_one_socket_only(
+async def test_a_callback_that_raises_ends_the_loop_and_loses_only_its_socket(
     stack: ExitStack,
 ) -> None:
     poller = Poller()
@@ -278,7 +278,7 @@ async def test_a_callback_that_raises_ends_the_loop_and_costs_one_socket_only(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_poller_runs_once_at_a_time(poller: Poller) -> None:
+async def test_a_poller_cannot_run_twice_at_a_time(poller: Poller) -> None:
     with pytest.raises(trio.BusyResourceError):
         await poller.main()
 
@@ -295,7 +295,7 @@ async def test_sockets_that_have_ended_are_forgotten(poller: Poller, stack: Exit
     assert poller.statistics().turns == turns, "the end of a stream is readable for ever"
 
 
-async def test_a_socket_that_is_no_socket_is_refused(poller: Poller) -> None:
+async def test_a_closed_socket_is_refused(poller: Poller) -> None:
     closed = socket.socket()
     closed.close()
     with pytest.raises((OSError, ValueError)):
@@ -329,7 +329,7 @@ async def test_a_turn_reads_a_bounded_number_of_bytes_and_forgets_no_socket(
     assert poller.statistics().reads == 10
 
 
-async def test_sockets_that_were_left_for_the_next_turn_come_first_in_it(
+async def test_sockets_left_over_from_a_turn_come_first_in_the_next(
     stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("channels.transports.poller._TURN_BYTES", 1)

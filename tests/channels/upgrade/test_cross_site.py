@@ -100,13 +100,13 @@ def test_a_function_gets_the_parsed_origin() -> None:
 
 
 @pytest.mark.parametrize("rule", [["example.org"], ["https://"], [5], "example.org", 5, None])
-def test_a_rule_that_names_no_host_is_refused_with_how_to_write_it(rule: Any) -> None:
+def test_an_origin_without_a_host_raises_with_a_correction(rule: Any) -> None:
     with pytest.raises(InvalidOrigin, match=r"write it like 'https://example\.org'"):
         parse_rule(rule)
 
 
 @given(st.text(max_size=60), st.text(max_size=30))
-def test_headers_of_any_kind_are_answered(origin: str, host: str) -> None:
+def test_origin_checks_do_not_raise_for_arbitrary_headers(origin: str, host: str) -> None:
     for rule in (True, "conn", ["//*.example.org"]):
         assert allowed(rule, origin, host=host) in (True, False)
 
@@ -120,13 +120,13 @@ def masked(token: str, mask: str) -> str:
     return base64.urlsafe_b64encode(mixed).decode() + mask
 
 
-def test_cookies_are_read_the_first_of_a_name_counting() -> None:
+def test_the_first_of_two_cookies_with_one_name_counts() -> None:
     headers = (("cookie", 'a=1; b="two";c=x=y; novalue; =noname'), ("cookie", "a=9; d="))
     assert parse_cookies(headers) == {"a": "1", "b": "two", "c": "x=y", "d": ""}
     assert parse_cookies((("x-cookie", "a=1"),)) == {}
 
 
-def test_a_token_matches_as_it_is_and_masked() -> None:
+def test_a_csrf_token_matches_plain_and_masked() -> None:
     session = {"_csrf_token": TOKEN}
     assert csrf_matches(True, session, TOKEN)
     assert csrf_matches(True, session, masked(TOKEN, TOKEN[::-1]))
@@ -144,7 +144,7 @@ def test_a_session_without_a_token_matches_nothing(session: object) -> None:
     assert not csrf_matches(True, session, TOKEN)
 
 
-def test_false_asks_for_nothing_and_a_function_decides_itself() -> None:
+def test_false_allows_any_token_and_a_function_decides() -> None:
     assert csrf_matches(False, {}, None)
     assert csrf_matches(lambda session, token: session["mine"] == token, {"mine": "t"}, "t")
     assert not csrf_matches(lambda session, token: True, {}, None), "a token must be there"

@@ -68,14 +68,14 @@ async def ends(request: pytest.FixtureRequest) -> AsyncIterator[Ends]:
         yield ends
 
 
-async def test_a_head_that_is_there_already_is_read(ends: Ends) -> None:
+async def test_a_head_that_has_arrived_is_read(ends: Ends) -> None:
     await ends.send(REQUEST + b"rest")
     head = await read_head(ends.stream)
     assert isinstance(head, Head)
     assert (head.path, head.rest, head.received) == ("/a", b"rest", REQUEST + b"rest")
 
 
-async def test_a_head_that_comes_in_pieces_is_waited_for(ends: Ends, nursery: trio.Nursery) -> None:
+async def test_a_head_in_pieces_is_read(ends: Ends, nursery: trio.Nursery) -> None:
     results: list[ParsedHead | None] = []
 
     async def read() -> None:
@@ -116,7 +116,7 @@ async def test_a_peer_that_breaks_the_connection_is_none() -> None:
         assert await read_head(ours) is None
 
 
-async def test_waiting_can_be_cancelled(ends: Ends, autojump_clock: object) -> None:
+async def test_reading_a_head_can_be_cancelled(ends: Ends, autojump_clock: object) -> None:
     with trio.move_on_after(10) as scope:
         await read_head(ends.stream)
     assert scope.cancelled_caught
@@ -128,7 +128,7 @@ def files() -> int:
     return len(list(Path("/dev/fd").iterdir()))
 
 
-async def test_they_arrive_whole_and_take_no_file_while_they_wait_to_be_read() -> None:
+async def test_final_answers_arrive_whole_and_open_no_file() -> None:
     here, there = socket.socketpair()
     with here, there:
         here.setblocking(False)
@@ -144,7 +144,7 @@ async def test_they_arrive_whole_and_take_no_file_while_they_wait_to_be_read() -
         assert here.fileno() >= 0
 
 
-async def test_a_peer_that_does_not_read_is_left_alone_after_five_seconds(
+async def test_a_final_answer_gives_up_after_five_seconds(
     autojump_clock: object,
 ) -> None:
     here, there = socket.socketpair()
@@ -154,7 +154,9 @@ async def test_a_peer_that_does_not_read_is_left_alone_after_five_seconds(
         assert trio.current_time() == 5.0
 
 
-async def test_a_peer_that_has_gone_is_no_error(autojump_clock: object) -> None:
+async def test_a_final_answer_to_a_peer_that_has_gone_does_not_raise(
+    autojump_clock: object,
+) -> None:
     here, there = socket.socketpair()
     with here:
         here.setblocking(False)
@@ -221,7 +223,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-async def test_what_is_refused_gets_its_status_and_leaves_nothing_behind(
+async def test_a_refused_request_gets_its_status_and_leaks_nothing(
     server: Server, what: str
 ) -> None:
     data, status = REFUSED[what]
@@ -303,7 +305,7 @@ async def test_a_trickle_of_bytes_does_not_prolong_the_time_for_a_request(serve:
     assert answer.status == 408
 
 
-async def test_one_client_that_says_nothing_keeps_no_other_from_connecting(server: Server) -> None:
+async def test_a_silent_client_does_not_keep_others_from_connecting(server: Server) -> None:
     await server.accept()
     client = await server.connect()
     await client.join()
@@ -332,7 +334,7 @@ async def test_connect_sees_parameters_headers_and_target(serve: Serve) -> None:
     assert assigns == {}
 
 
-async def test_connect_is_not_asked_when_the_protocol_is_not_spoken(serve: Serve) -> None:
+async def test_connect_does_not_run_for_an_unsupported_version(serve: Serve) -> None:
     class Never(Socket):
         async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
             raise AssertionError("not reached")
@@ -343,7 +345,7 @@ async def test_connect_is_not_asked_when_the_protocol_is_not_spoken(serve: Serve
 
 
 @pytest.mark.parametrize("identity", [7, b"user:7", object()])
-async def test_an_id_that_is_no_topic_is_the_applications_bug(serve: Serve, identity: Any) -> None:
+async def test_an_invalid_id_is_a_bug_of_the_application(serve: Serve, identity: Any) -> None:
     class Odd(Socket):
         def id(self) -> Any:
             return identity
@@ -418,7 +420,7 @@ async def test_a_refusal_may_be_raised_as_a_class_and_carries_its_reason() -> No
     assert ConnectRefused("full").reason == "full"
 
 
-async def test_two_mounts_of_one_socket_have_options_of_their_own(serve: Serve) -> None:
+async def test_two_mounts_of_one_socket_have_separate_options(serve: Serve) -> None:
     mounts = {"/a": Mount(UserSocket, timeout=10.0), "/b/": Mount(UserSocket, timeout=20.0)}
     server = await serve(Endpoint(sockets=mounts))
     one, other = await server.connect("/a"), await server.connect("/b")
@@ -427,7 +429,7 @@ async def test_two_mounts_of_one_socket_have_options_of_their_own(serve: Serve) 
     assert other.frames() == []
 
 
-async def test_a_connection_that_is_killed_before_its_request_is_closed_without_a_word(
+async def test_a_connection_killed_before_its_request_is_closed_without_an_answer(
     server: Server,
 ) -> None:
     failed = server.listen(("actors", "process", "cleanup_failed"))
@@ -444,15 +446,15 @@ async def test_a_connection_that_is_killed_before_its_request_is_closed_without_
     assert failed == []
 
 
-async def test_requests_that_have_come_are_not_remembered(server: Server) -> None:
+async def test_a_served_request_leaves_no_time_limit_behind(server: Server) -> None:
     await server.connect()
     await ask(server, REFUSED["what is not HTTP"][0])
     client = await server.accept()
     await settle()
-    assert len(server.services.admission.heads) == 1
+    assert len(server.services.admission.ending) == 1
     client.end()
     await settle()
-    assert server.services.admission.heads == {}
+    assert server.services.admission.ending == {}
     assert server.endpoint.statistics()["counts"] == {("http", "bad_request"): 1}
 
 

@@ -49,7 +49,7 @@ def test_the_example_of_the_rfc_is_accepted_with_its_answer() -> None:
 
 
 @pytest.mark.parametrize("subprotocol", [None, "phoenix"])
-def test_a_client_takes_the_answer(subprotocol: str | None) -> None:
+def test_a_client_library_accepts_the_answer(subprotocol: str | None) -> None:
     client = ClientProtocol(
         parse_uri("ws://localhost/socket/websocket"),
         subprotocols=["phoenix"],  # type: ignore[list-item]
@@ -63,7 +63,7 @@ def test_a_client_takes_the_answer(subprotocol: str | None) -> None:
     assert client.subprotocol == subprotocol
 
 
-def test_headers_of_an_upgrade_are_read_in_any_case() -> None:
+def test_headers_of_an_upgrade_are_case_insensitive() -> None:
     head = request(Connection="UPGRADE", Upgrade="WebSocket")
     assert upgrade_problem(head) is None
 
@@ -93,12 +93,12 @@ def test_headers_of_an_upgrade_are_read_in_any_case() -> None:
             request(Sec_WebSocket_Key="dGhlIHNhbXBsZQ=="),
             "'sec-websocket-key' header must be 16 bytes in base64",
         ),
-        (request(Content_Length="5"), "a request that opens a WebSocket has no body"),
-        (request(Transfer_Encoding="chunked"), "a request that opens a WebSocket has no body"),
-        (request(version="1.0"), "a WebSocket is opened with HTTP/1.1, not with HTTP/1.0"),
+        (request(Content_Length="5"), "an upgrade must not have a body"),
+        (request(Transfer_Encoding="chunked"), "an upgrade must not have a body"),
+        (request(version="1.0"), "the version of an upgrade must be HTTP/1.1, got HTTP/1.0"),
     ],
 )
-def test_what_is_no_proper_upgrade_is_refused_with_the_reason(head: Head, problem: str) -> None:
+def test_an_invalid_upgrade_gets_400_with_the_reason(head: Head, problem: str) -> None:
     assert upgrade_problem(head) == problem
 
 
@@ -107,7 +107,7 @@ def test_an_empty_body_is_no_body() -> None:
 
 
 def test_only_get_opens_a_websocket() -> None:
-    assert method_problem(request("POST")) == "a WebSocket is opened with GET, not with POST"
+    assert method_problem(request("POST")) == "the method of an upgrade must be GET, got POST"
 
 
 def test_an_answer_has_its_reason_as_text_and_the_headers_that_it_is_given() -> None:
@@ -121,7 +121,7 @@ def test_an_answer_has_its_reason_as_text_and_the_headers_that_it_is_given() -> 
 
 
 @pytest.mark.parametrize("status", [400, 403, 414, 431, 503])
-def test_an_answer_without_a_body_says_so(status: int) -> None:
+def test_a_response_without_a_body_has_content_length_0(status: int) -> None:
     head, separator, body = response(status).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"content-length: 0\r\nconnection: close" in head
@@ -134,35 +134,35 @@ def bearer(token: str) -> str:
     return f"base64url.bearer.phx.{base64.b64encode(token.encode()).decode().rstrip('=')}"
 
 
-def test_subprotocols_are_not_looked_at_unless_there_are_some_on_offer() -> None:
+def test_subprotocols_are_ignored_unless_the_mount_has_some() -> None:
     assert agree("a, b", None, auth_token=False) == Agreed()
 
 
-def test_the_first_on_offer_that_the_client_names_is_answered() -> None:
+def test_the_first_configured_subprotocol_that_the_client_offers_wins() -> None:
     assert agree("c,b , a", ["x", "a", "b"], auth_token=False) == Agreed(name="a")
 
 
-def test_no_common_subprotocol_is_refused_and_no_offer_is_accepted() -> None:
+def test_an_offer_without_a_common_subprotocol_is_refused_and_no_offer_is_accepted() -> None:
     assert agree("A", ["a"], auth_token=False) is None, "the comparison of names is exact"
     assert agree(None, ["a"], auth_token=False) == Agreed()
     assert agree(" , ", ["a"], auth_token=False) == Agreed()
 
 
 @pytest.mark.parametrize("token", ["secret", "ünïcödé", "a", "ab", "abc", "?>~", ""])
-def test_a_token_is_found_and_phoenix_is_answered(token: str) -> None:
+def test_with_a_token_the_server_answers_phoenix(token: str) -> None:
     assert agree(f"phoenix, {bearer(token)}", None, auth_token=True) == Agreed(
         name="phoenix", token=token
     )
 
 
-def test_a_token_in_the_alphabet_for_urls_is_read_as_well() -> None:
+def test_a_token_in_url_safe_base64_is_accepted() -> None:
     encoded = base64.urlsafe_b64encode(b"?>~?>~").decode()
     assert "_" in encoded or "-" in encoded
     agreed = agree(f"base64url.bearer.phx.{encoded}", None, auth_token=True)
     assert agreed == Agreed(token="?>~?>~")
 
 
-def test_a_token_alone_is_answered_with_no_subprotocol() -> None:
+def test_a_token_without_subprotocols_gets_no_subprotocol() -> None:
     assert agree(bearer("x"), ["a"], auth_token=True) == Agreed(token="x")
 
 
@@ -171,7 +171,7 @@ def test_the_subprotocol_phoenix_is_preferred() -> None:
     assert agreed == Agreed(name="phoenix", token="x")
 
 
-def test_two_tokens_count_as_no_token_and_as_no_subprotocol() -> None:
+def test_two_tokens_are_ignored() -> None:
     assert agree(f"{bearer('x')}, {bearer('y')}", None, auth_token=True) is None
     assert agree(f"phoenix, {bearer('x')}, {bearer('y')}", None, auth_token=True) == Agreed(
         name="phoenix"
@@ -179,11 +179,11 @@ def test_two_tokens_count_as_no_token_and_as_no_subprotocol() -> None:
 
 
 @pytest.mark.parametrize("text", ["*", "a", "/w"])
-def test_what_is_no_base64_or_no_text_is_refused(text: str) -> None:
+def test_a_token_that_is_not_base64_or_not_utf8_is_refused(text: str) -> None:
     assert agree(f"phoenix, base64url.bearer.phx.{text}", None, auth_token=True) is None
 
 
-def test_a_token_is_not_looked_for_unless_asked_to() -> None:
+def test_a_token_is_ignored_unless_the_mount_enables_it() -> None:
     assert agree(f"phoenix, {bearer('x')}", ["phoenix"], auth_token=False) == Agreed(name="phoenix")
 
 

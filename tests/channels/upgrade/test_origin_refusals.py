@@ -29,7 +29,7 @@ async def status(server: Server, origin: str) -> int:
     return answer.status
 
 
-async def test_a_page_from_elsewhere_gets_403_and_the_application_is_not_asked(
+async def test_a_page_of_another_origin_gets_403_without_a_call_of_connect(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     Asked.asked = 0
@@ -50,14 +50,14 @@ async def test_a_page_of_the_same_host_connects(serve: Serve) -> None:
     assert await status(server, "http://test:8080") == 101
 
 
-async def test_a_mount_says_which_other_pages_may_connect(serve: Serve) -> None:
+async def test_a_mount_can_allow_other_origins(serve: Serve) -> None:
     mount = Mount(Asked, check_origin=["//*.example.org"])
     server = await serve(Endpoint(sockets={"/socket": mount}))
     assert await status(server, "https://chat.example.org") == 101
     assert await status(server, "http://test") == 403
 
 
-async def test_an_origin_that_cannot_be_understood_is_found_before_anything_starts() -> None:
+async def test_an_invalid_origin_raises_before_the_endpoint_starts() -> None:
     endpoint = Endpoint(sockets={"/socket": Mount(Asked, check_origin=["example.org"])})
     with pytest.raises(ValueError, match=r"the origin 'example\.org' in check_origin has no host"):
         endpoint.check()

@@ -43,7 +43,7 @@ def test_nothing_is_decoded() -> None:
     assert (head.path, head.query) == ("/a%2Fb%00", "c=%C3%A9+d")
 
 
-def test_what_follows_the_head_is_kept_and_so_is_all_of_it() -> None:
+def test_a_head_keeps_the_bytes_after_it_and_all_bytes() -> None:
     data = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n\x81\x80\r\n\r\n"
     head = parsed(data)
     assert head.rest == b"\x81\x80\r\n\r\n"
@@ -80,7 +80,7 @@ def test_targets_of_every_form_have_a_path(target: bytes, path: str, query: str,
     assert head.target == target.decode()
 
 
-def test_a_client_that_speaks_http2_without_asking_is_recognised() -> None:
+def test_the_http2_preface_is_recognized() -> None:
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     head = parsed(preface)
     assert (head.method, head.version, head.received) == ("PRI", "2.0", preface)
@@ -197,7 +197,7 @@ def test_a_request_line_without_an_end_is_414() -> None:
 
 
 @given(st.lists(st.binary(max_size=30), max_size=8))
-def test_no_bytes_make_it_raise(pieces: list[bytes]) -> None:
+def test_arbitrary_bytes_do_not_make_it_raise(pieces: list[bytes]) -> None:
     parser = HeadParser(max_size=100)
     for piece in pieces:
         if parser.feed(piece) is not None:
@@ -210,7 +210,7 @@ words = st.sampled_from(
 
 
 @given(st.lists(words, max_size=30).map(b"".join))
-def test_nothing_that_looks_like_a_request_makes_it_raise(data: bytes) -> None:
+def test_malformed_requests_do_not_make_it_raise(data: bytes) -> None:
     whole = parse(data)
     parser = HeadParser()
     one_by_one = None
@@ -224,7 +224,7 @@ def test_nothing_that_looks_like_a_request_makes_it_raise(data: bytes) -> None:
 @pytest.mark.parametrize(
     "header", [b"a" * 15_000, b"a:" + b" " * 15_000 + b"\x01", b"a:b\r\n" * 3_000 + b"\x01"]
 )
-def test_a_head_that_is_wrong_at_its_very_end_costs_no_more_than_reading_it(header: bytes) -> None:
+def test_a_head_that_is_invalid_at_its_end_is_refused_quickly(header: bytes) -> None:
     data = b"GET / HTTP/1.1\r\n" + HOST + header + b"\r\n\r\n"
     started = time.process_time()
     assert refused(data).status == 400
@@ -232,9 +232,10 @@ def test_a_head_that_is_wrong_at_its_very_end_costs_no_more_than_reading_it(head
     assert time.process_time() - started < 0.5
 
 
-def test_a_head_that_comes_byte_by_byte_costs_little_more_than_one_that_does_not() -> None:
+def test_a_head_that_arrives_byte_by_byte_is_parsed_quickly() -> None:
     parser = HeadParser()
     started = time.process_time()
     for _ in range(16_383):
         assert parser.feed(b"a") is None
-    assert time.process_time() - started < 2
+    # A twentieth of a second is usual. Searching the whole head for each byte would take two seconds.
+    assert time.process_time() - started < 1

@@ -60,12 +60,12 @@ def agreed(offer: str = "permessage-deflate") -> Deflate:
         (None, None),
     ],
 )
-def test_the_first_offer_that_can_be_met_is_taken(offer: str | None, answer: str | None) -> None:
+def test_the_first_supported_offer_is_accepted(offer: str | None, answer: str | None) -> None:
     deflate = agree_on_deflate(offer)
     assert (deflate.answer if deflate else None) == answer
 
 
-def test_a_malformed_header_is_the_clients_fault() -> None:
+def test_a_malformed_extension_header_raises_invalid_offer() -> None:
     with pytest.raises(InvalidOffer, match="'sec-websocket-extensions' header is malformed"):
         agree_on_deflate("permessage-deflate; =")
 
@@ -107,7 +107,7 @@ def pack(client: PerMessageDeflate, data: bytes, parts: int) -> bytes:
 @given(
     OFFERS, st.lists(st.tuples(st.text(max_size=300), st.booleans(), st.integers(1, 4)), max_size=8)
 )
-def test_what_a_client_sends_is_read_compressed_or_not_whole_or_in_fragments(
+def test_messages_are_read_compressed_or_not_whole_or_in_fragments(
     offer: str, messages: list[tuple[str, bool, int]]
 ) -> None:
     client = client_of(offer)
@@ -119,7 +119,7 @@ def test_what_a_client_sends_is_read_compressed_or_not_whole_or_in_fragments(
 
 
 @given(OFFERS, st.lists(st.binary(max_size=2000), max_size=5), st.booleans())
-def test_a_client_reads_what_is_sent_to_it(offer: str, messages: list[bytes], binary: bool) -> None:
+def test_a_client_library_reads_the_frames(offer: str, messages: list[bytes], binary: bool) -> None:
     client, make = client_of(offer), deflated_frames(agreed(offer).window_bits)
     for data in messages:
         data = data * 40
@@ -149,7 +149,7 @@ def bomb(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-def test_a_message_that_grows_beyond_its_bound_is_1009_before_it_takes_the_memory(
+def test_a_message_that_inflates_beyond_the_limit_is_1009_without_using_the_memory(
     parts: int,
 ) -> None:
     packed = bomb(200_000_000)
@@ -174,7 +174,7 @@ def test_a_message_that_grows_beyond_its_bound_is_1009_before_it_takes_the_memor
     assert peak < 5_000_000
 
 
-def test_a_compressed_frame_without_agreement_and_broken_data_are_1002() -> None:
+def test_an_unnegotiated_or_damaged_compressed_frame_is_1002() -> None:
     (closed,) = WebSocketProtocol().receive(client_frame(TEXT, b"abc", rsv=RSV1))
     assert isinstance(closed, PeerClosed)
     assert closed.code == 1002
@@ -202,7 +202,7 @@ FRAMES = st.builds(
 
 
 @given(OFFERS, st.lists(st.one_of(FRAMES, st.binary(max_size=20)), max_size=8))
-def test_no_frames_make_it_raise_or_take_more_than_allowed(offer: str, sent: list[bytes]) -> None:
+def test_arbitrary_frames_do_not_raise_or_exceed_the_limit(offer: str, sent: list[bytes]) -> None:
     protocol = WebSocketProtocol(max_message_size=1000, extension=agreed(offer).extension)
     with no_failures_of_the_library():
         for piece in sent:
@@ -213,7 +213,7 @@ def test_no_frames_make_it_raise_or_take_more_than_allowed(offer: str, sent: lis
 
 @contextlib.contextmanager
 def no_failures_of_the_library() -> Iterator[None]:
-    """The library calls what it did not expect a failed parser, in its log."""
+    """The library logs an unexpected exception as a failed parser."""
     heard: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = heard.append  # type: ignore[assignment]

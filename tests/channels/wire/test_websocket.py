@@ -126,7 +126,7 @@ payloads = st.one_of(
         lambda size: b"x" * size
     ),
 )
-# What a client may send, so that a list of them gets somewhere before it goes wrong.
+# Valid frames of a client, so that most examples do not fail at their first frame.
 proper_frames = st.one_of(
     st.builds(
         client_frame,
@@ -159,7 +159,7 @@ frames = st.one_of(
 
 
 @given(st.lists(frames, max_size=8), st.lists(st.integers(0, 70_000), max_size=8))
-def test_any_bytes_cut_anywhere_give_the_events_of_the_library(
+def test_any_bytes_in_any_pieces_give_the_events_of_the_library(
     sent: list[bytes], places: list[int]
 ) -> None:
     data = b"".join(sent)
@@ -177,13 +177,13 @@ def test_fragmented_messages_give_the_events_of_the_library(
 @given(
     st.lists(st.builds(client_frame, st.sampled_from([TEXT, BINARY]), payloads), max_size=4),
 )
-def test_bytes_that_come_one_by_one_mean_the_same(sent: list[bytes]) -> None:
+def test_single_bytes_give_the_same_events(sent: list[bytes]) -> None:
     data = b"".join(sent)[:1000]
     assert read_as_ours([data[i : i + 1] for i in range(len(data))]) == read_as_library(data)
 
 
 @given(st.lists(st.binary(max_size=40), max_size=10))
-def test_no_bytes_make_it_raise(pieces: list[bytes]) -> None:
+def test_arbitrary_bytes_do_not_make_it_raise(pieces: list[bytes]) -> None:
     protocol = WebSocketProtocol(max_message_size=LIMIT)
     closed = False
     for piece in pieces:
@@ -195,7 +195,7 @@ def test_no_bytes_make_it_raise(pieces: list[bytes]) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70_000])
 @pytest.mark.parametrize(("kind", "opcode"), [(bytes, Opcode.TEXT), (BinaryFrame, Opcode.BINARY)])
-def test_a_client_reads_the_frames_that_are_built(
+def test_a_client_library_reads_the_built_frames(
     size: int, kind: type[bytes], opcode: Opcode
 ) -> None:
     client = ClientProtocol(parse_uri("ws://localhost/"), state=State.OPEN, max_size=None)
@@ -205,7 +205,7 @@ def test_a_client_reads_the_frames_that_are_built(
     assert (event.opcode, event.fin, len(event.data)) == (opcode, True, size)
 
 
-def test_a_frame_is_plain_bytes_whatever_it_carries() -> None:
+def test_frames_of_all_messages_are_plain_bytes() -> None:
     assert type(frame(b"a")) is bytes
     assert type(frame(BinaryFrame(b"a"))) is bytes
 
@@ -219,7 +219,7 @@ def test_a_client_that_closes_is_answered_with_1000(code: int | None) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1012, 1014, 1016, 2999])
-def test_a_client_that_closes_with_a_code_that_may_not_be_sent_gets_1002(code: int) -> None:
+def test_a_client_that_closes_with_an_invalid_code_gets_1002(code: int) -> None:
     (event,) = WebSocketProtocol().receive(client_close(code))
     assert isinstance(event, PeerClosed)
     assert (event.code, event.by_peer) == (1002, False)
@@ -246,7 +246,7 @@ def test_fragments_can_split_a_character() -> None:
     assert WebSocketProtocol().receive(data) == ["é".encode()]
 
 
-def test_a_message_that_is_too_big_is_refused_before_it_has_arrived() -> None:
+def test_a_message_that_is_too_big_is_refused_before_it_is_complete() -> None:
     protocol = WebSocketProtocol(max_message_size=LIMIT)
     length = client_frame(TEXT, b"x" * (LIMIT + 1))[:4]
     assert protocol.receive(length[:2]) == []
@@ -274,7 +274,7 @@ def test_the_next_message_has_the_whole_bound_again() -> None:
     assert protocol.receive(whole[50:]) == [b"x" * LIMIT]
 
 
-def test_what_a_client_sends_before_its_mistake_still_counts() -> None:
+def test_messages_before_a_violation_are_still_delivered() -> None:
     data = client_frame(TEXT, b"a") + client_frame(PING, b"hi") + client_frame(TEXT, masked=False)
     first, second, third = WebSocketProtocol().receive(data + b"more")
     assert first == b"a"
@@ -314,7 +314,7 @@ def test_a_close_frame_that_is_malformed_is_a_protocol_error(payload: bytes) -> 
     assert (event.code, event.by_peer) == (1002, False)
 
 
-def test_an_empty_continuation_that_ends_nothing_closes_with_1008() -> None:
+def test_an_empty_unfinished_continuation_closes_with_1008() -> None:
     begun = client_frame(TEXT, b"", fin=False)
     protocol = WebSocketProtocol()
     assert protocol.receive(begun + client_frame(CONTINUATION, b"")) == [b""]
@@ -323,7 +323,7 @@ def test_an_empty_continuation_that_ends_nothing_closes_with_1008() -> None:
     assert (event.code, event.by_peer) == (1008, False)
 
 
-def test_after_its_own_close_frame_a_server_waits_for_the_clients_and_nothing_else() -> None:
+def test_after_the_servers_close_frame_only_the_clients_counts() -> None:
     protocol = WebSocketProtocol()
     assert protocol.close(1012, "restart") == close_frame(1012, "restart")
     data = client_frame(TEXT, b"late") + client_frame(PING, b"late") + client_close(1012)
@@ -346,15 +346,13 @@ def test_close_reasons_are_cut_between_characters() -> None:
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2000, 5000])
-def test_codes_that_may_not_be_sent_are_refused_with_the_ones_that_may(code: int) -> None:
-    with pytest.raises(ValueError, match=f"{code} cannot be sent as a close code; use 1000"):
+def test_invalid_close_codes_raise_with_the_valid_ones(code: int) -> None:
+    with pytest.raises(ValueError, match=f"{code} is not valid as a close code; use 1000"):
         close_frame(code)
 
 
 @given(st.lists(proper_frames, max_size=20), st.integers(1, 5))
-def test_frames_mean_the_same_when_they_are_taken_a_few_at_a_time(
-    sent: list[bytes], steps: int
-) -> None:
+def test_a_limit_of_steps_does_not_change_the_events(sent: list[bytes], steps: int) -> None:
     data = b"".join(sent)
     protocol = WebSocketProtocol(max_message_size=LIMIT)
     outcome = []
@@ -375,7 +373,7 @@ def test_a_call_parses_at_most_the_given_number_of_frames() -> None:
     assert not protocol.has_more
 
 
-def test_a_message_in_fragments_that_becomes_too_big_closes_before_it_has_arrived() -> None:
+def test_a_fragmented_message_that_is_too_big_closes_before_it_is_complete() -> None:
     protocol = WebSocketProtocol(max_message_size=LIMIT)
     assert protocol.receive(client_frame(TEXT, b"x" * 150, fin=False)) == []
     (event,) = protocol.receive(client_frame(CONTINUATION, b"x" * 100)[:8])
@@ -384,7 +382,7 @@ def test_a_message_in_fragments_that_becomes_too_big_closes_before_it_has_arrive
 
 
 @pytest.mark.parametrize("size", [126, 200, 65536])
-def test_a_message_that_is_cut_where_a_short_one_would_end_is_read_whole(size: int) -> None:
+def test_a_message_cut_at_the_size_of_a_short_one_is_read_whole(size: int) -> None:
     data = client_frame(TEXT, b"x" * size)
     for cut_at in (131, 132, 133):
         protocol = WebSocketProtocol()

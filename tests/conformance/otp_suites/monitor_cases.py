@@ -42,8 +42,7 @@ CASES: Cases = {
         "large_exit": _here("a_large_reason_arrives_unchanged"),
         "list_cleanup": _here("monitors_can_be_removed_in_any_order_and_leave_nothing"),
         "mixer": Covered(
-            "../../properties/test_signals.py"
-            "::test_links_monitors_exits_and_traps_do_what_the_table_says"
+            "../../properties/test_signals.py::test_links_monitors_exits_and_traps_follow_the_model"
         ),
         "named_down": _here("a_name_is_free_before_its_monitor_fires"),
         "otp_5827": NotPortable("a monitor takes a name alone; there is no node to go with it"),

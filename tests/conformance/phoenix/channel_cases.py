@@ -10,7 +10,7 @@ def _by(test: str) -> Covered:
 
 
 _A_BROADCAST_REACHES_EVERYBODY = _by(
-    "contracts/test_channels_over_transports.py::test_a_broadcast_reaches_everybody_and_broadcast_from_all_but_the_sender"
+    "contracts/test_channels_over_transports.py::test_a_broadcast_reaches_all_clients_and_broadcast_from_all_except_the_sender"
 )
 _PUSHES_BROADCASTS_AND_THE = _by(
     "channels/connection/test_channel_server.py::test_pushes_broadcasts_and_the_reply_of_a_handler_keep_their_order"
@@ -19,7 +19,7 @@ _A_SOCKET_WITHOUT_CONNECT = _by(
     "channels/testing/test_channel_test.py::test_a_socket_without_connect_has_the_assigns_that_it_is_given"
 )
 _CONNECT_ASKS_THE_SOCKET = _by(
-    "channels/testing/test_channel_test.py::test_connect_asks_the_socket_and_its_assigns_reach_the_channel"
+    "channels/testing/test_channel_test.py::test_connect_calls_the_socket_and_its_assigns_reach_the_channel"
 )
 _ANY_TASK_MAY_CONNECT = _by(
     "channels/testing/test_channel_test.py::test_any_task_may_connect_join_push_and_assert"
@@ -30,9 +30,7 @@ _AN_ASSERTION_MAY_BE = _by(
 _PUSHES_ARE_ANSWERED_AND = _by(
     "channels/testing/test_channel_test.py::test_pushes_are_answered_and_pushed"
 )
-_VALUES_COME_BACK_AS = _by(
-    "channels/serializers/test_v2.py::test_values_come_back_as_they_were_sent"
-)
+_VALUES_COME_BACK_AS = _by("channels/serializers/test_v2.py::test_values_survive_a_round_trip")
 _EVERY_CALLBACK_MAY_STOP = _by(
     "channels/connection/test_channel_server.py::test_every_callback_may_stop_the_channel"
 )
@@ -54,7 +52,7 @@ CASES: Cases = {
             "channels/test_channel.py::test_a_reply_is_ok_and_empty_unless_it_says_otherwise"
         ),
         "L155 socket_ref raises ArgumentError when socket is not joined or has no ref": _by(
-            "channels/test_channel.py::test_outside_the_handler_of_a_push_there_is_nothing_to_answer"
+            "channels/test_channel.py::test_socket_ref_raises_outside_the_handler_of_a_push"
         ),
     },
     "test/channel_test": {
@@ -77,17 +75,17 @@ CASES: Cases = {
             "channels/test_channel.py::test_a_push_may_be_answered_later_and_more_than_once"
         ),
         "L312 crashed channel propagates exit": _by(
-            "channels/testing/test_channel_test.py::test_a_crash_is_what_the_client_sees_and_the_reason_what_a_monitor_sees"
+            "channels/testing/test_channel_test.py::test_a_client_sees_a_crash_and_a_monitor_sees_its_reason"
         ),
         "L322 pushes on stop": _by(
-            "channels/connection/test_channel_server.py::test_a_clean_stop_is_a_reply_if_any_then_phx_close_then_what_terminate_pushes"
+            "channels/connection/test_channel_server.py::test_a_clean_stop_sends_the_reply_then_phx_close_then_pushes_of_terminate"
         ),
         "L335 pushes and receives replies on stop": _by(
             "channels/testing/test_channel_test.py::test_a_stop_with_a_reply"
         ),
         "L353 assert_broadcast with guards": _AN_ASSERTION_MAY_BE,
         "L359 pushes and broadcast messages": _by(
-            "channels/testing/test_channel_test.py::test_broadcasts_are_heard_by_the_test_and_by_clients"
+            "channels/testing/test_channel_test.py::test_broadcasts_reach_the_test_and_the_clients"
         ),
         "L366 connects and joins topics directly": _CONNECT_ASKS_THE_SOCKET,
         "L380 connects and joins topics directly, from another process": _ANY_TASK_MAY_CONNECT,
@@ -115,10 +113,10 @@ CASES: Cases = {
         "L536 code_change/3 proxies to channel": _CODE_IS_NOT_CHANGED,
         "L543 code_change/3 is overridable": _CODE_IS_NOT_CHANGED,
         "L550 external subscriptions": _by(
-            "channels/testing/test_channel_test.py::test_a_channel_hears_of_further_topics"
+            "channels/testing/test_channel_test.py::test_a_channel_receives_broadcasts_of_other_subscriptions"
         ),
         "L556 warns on unhandled handle_info/2 messages": _by(
-            "channels/test_logger.py::test_a_message_that_nobody_handles_is_a_warning"
+            "channels/test_logger.py::test_an_unhandled_message_logs_a_warning"
         ),
         "L566 subscribes to socket.id and receives disconnects": _by(
             "channels/testing/test_channel_test.py::test_a_disconnect_of_a_user_closes_with_1001"

@@ -13,7 +13,7 @@ _CONNECT_IS_TOLD_OF = _by(
     "channels/longpoll/test_requests.py::test_connect_gets_the_request_that_began_the_session"
 )
 _A_STALE_JOIN_REF = _by(
-    "channels/connection/test_connection.py::test_a_stale_join_ref_is_dropped_in_silence_and_no_join_ref_is_fine"
+    "channels/connection/test_connection.py::test_a_stale_join_ref_is_dropped_and_a_missing_one_is_accepted"
 )
 _WHO_MAY_NOT_CONNECT = _by("channels/longpoll/test_requests.py::test_a_refused_client_gets_403")
 _A_PAGE_FROM_ELSEWHERE = _by(
@@ -53,7 +53,7 @@ CASES: Cases = {
         "L786 refuses connects that error with 403 response": _WHO_MAY_NOT_CONNECT,
         "L794 refuses unallowed origins": _A_PAGE_FROM_ELSEWHERE,
         "L804 filter params on join": _by(
-            "channels/test_logger.py::test_each_channel_says_at_which_level_its_joins_and_pushes_are_logged"
+            "channels/test_logger.py::test_each_channel_sets_the_log_level_of_its_joins_and_pushes"
         ),
         "L821 sends phx_error if a channel server abnormally exits": _by(
             "channels/longpoll/test_session.py::test_a_crash_of_a_channel_is_phx_error_and_the_session_lives"

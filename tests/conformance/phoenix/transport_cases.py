@@ -30,10 +30,10 @@ _TRANSPORT_SESSION_IS_EXTRACTED = _by(
 )
 _A_TOPIC_IS_SERVED = NotPortable("a topic is served by a channel, and by no other kind of process")
 _PATH_PARAMETERS_WIN_OVER = _by(
-    "channels/test_connect_info.py::test_path_parameters_win_over_those_of_the_query"
+    "channels/test_connect_info.py::test_path_parameters_override_query_parameters"
 )
 _WHEN_AN_ENDPOINT_HAS = _by(
-    "channels/endpoint/test_endpoint.py::test_when_an_endpoint_has_stopped_nothing_of_it_is_left"
+    "channels/endpoint/test_endpoint.py::test_a_stopped_endpoint_leaks_nothing"
 )
 
 CASES: Cases = {
@@ -50,7 +50,7 @@ CASES: Cases = {
         "L104 nested wildcard subdomains": _A_LIST_NAMES_ORIGINS,
         "L124 subdomains do not match without a wildcard": _A_LIST_NAMES_ORIGINS,
         "L129 halts invalid URIs when check origin is configured": _by(
-            "channels/upgrade/test_cross_site.py::test_headers_of_any_kind_are_answered"
+            "channels/upgrade/test_cross_site.py::test_origin_checks_do_not_raise_for_arbitrary_headers"
         ),
         "L149 allows custom MFA check to handle invalid host": _A_FUNCTION_GETS_THE,
         "L157 checks origin against :conn": _by(
@@ -61,24 +61,24 @@ CASES: Cases = {
         "L213 checks the origin of requests against an MFA": _A_FUNCTION_GETS_THE,
         "L229 checks the origin of requests against an MFA, passing additional arguments": _A_FUNCTION_GETS_THE,
         "L242 does not share the origin policy between mounts of the same handler": _by(
-            "channels/upgrade/test_origin_refusals.py::test_a_mount_says_which_other_pages_may_connect"
+            "channels/upgrade/test_origin_refusals.py::test_a_mount_can_allow_other_origins"
         ),
         "L278 does not check subprotocols if not passed expected": _by(
-            "channels/upgrade/test_handshake.py::test_subprotocols_are_not_looked_at_unless_there_are_some_on_offer"
+            "channels/upgrade/test_handshake.py::test_subprotocols_are_ignored_unless_the_mount_has_some"
         ),
         "L282 does not check subprotocols if conn is halted": _SUBPROTOCOLS_ARE_ANSWERED_OR,
         "L288 returns first matched subprotocol": _by(
-            "channels/upgrade/test_handshake.py::test_the_first_on_offer_that_the_client_names_is_answered"
+            "channels/upgrade/test_handshake.py::test_the_first_configured_subprotocol_that_the_client_offers_wins"
         ),
         "L294 halt if expected and passed subprotocols don't match": _by(
-            "channels/upgrade/test_handshake.py::test_no_common_subprotocol_is_refused_and_no_offer_is_accepted"
+            "channels/upgrade/test_handshake.py::test_an_offer_without_a_common_subprotocol_is_refused_and_no_offer_is_accepted"
         ),
         "L300 halt if expected subprotocols passed in the wrong format": _by(
-            "channels/test_connect_info.py::test_subprotocols_that_are_none_are_refused"
+            "channels/test_connect_info.py::test_invalid_subprotocols_are_refused"
         ),
         "L313 loads the session from MFA": _TRANSPORT_SESSION_IS_EXTRACTED,
         "L327 loads the session with custom :csrf_token_key": _by(
-            "channels/test_connect_info.py::test_loads_the_session_with_a_rule_of_ones_own"
+            "channels/test_connect_info.py::test_loads_the_session_with_a_custom_rule"
         ),
         "L363 loads the session when CSRF is disabled despite CSRF token not being provided": _by(
             "channels/test_connect_info.py::test_loads_the_session_when_csrf_is_disabled_despite_csrf_token_not_being_provided"
@@ -126,40 +126,40 @@ CASES: Cases = {
             "channels/test_logger.py::test_connections_and_joins_are_logged_in_one_line_each"
         ),
         "L623 does not log user socket connect when disabled": _by(
-            "channels/test_logger.py::test_each_socket_says_at_which_level_its_connections_are_logged"
+            "channels/test_logger.py::test_each_socket_sets_the_log_level_of_its_connections"
         ),
         "L632 logs and filter params on join and handle_in": _by(
-            "channels/test_logger.py::test_each_channel_says_at_which_level_its_joins_and_pushes_are_logged"
+            "channels/test_logger.py::test_each_channel_sets_the_log_level_of_its_joins_and_pushes"
         ),
         "L670 sends phx_error if a channel server abnormally exits": _by(
             "contracts/test_channels_over_transports.py::test_a_crash_is_phx_error_and_the_topic_can_be_joined_again"
         ),
         "L696 channels are terminated if transport normally exits": _by(
-            "channels/connection/test_channel_server.py::test_a_channel_ends_with_its_connection_and_writes_nothing"
+            "channels/connection/test_channel_server.py::test_a_channel_ends_with_its_connection_without_a_frame"
         ),
         "L723 refuses websocket events that haven't joined": _by(
             "contracts/test_channels_over_transports.py::test_a_refused_join_and_an_unmatched_topic_are_answered_with_errors"
         ),
         "L738 refuses unallowed origins": _by(
-            "contracts/test_channels_over_transports.py::test_a_page_of_another_site_is_403"
+            "contracts/test_channels_over_transports.py::test_a_page_of_another_site_gets_403"
         ),
         "L752 refuses connects that error with 403 response": _by(
-            "contracts/test_channels_over_transports.py::test_a_client_that_connect_refuses_is_403"
+            "contracts/test_channels_over_transports.py::test_a_client_that_connect_refuses_gets_403"
         ),
         "L757 refuses connects that error with custom error response": _by(
             "channels/test_connect_info.py::test_refuses_connects_that_error_with_custom_error_response"
         ),
         "L762 shuts down when receiving disconnect broadcasts on socket's id": _by(
-            "contracts/test_channels_over_transports.py::test_disconnect_is_1001"
+            "contracts/test_channels_over_transports.py::test_disconnect_closes_with_1001"
         ),
         "L802 duplicate join event closes existing channel": _by(
             "contracts/test_channels_over_transports.py::test_a_second_join_replaces_the_first"
         ),
         "L823 returns 403 when versions to not match": _by(
-            "channels/upgrade/test_first_request.py::test_connect_is_not_asked_when_the_protocol_is_not_spoken"
+            "channels/upgrade/test_first_request.py::test_connect_does_not_run_for_an_unsupported_version"
         ),
         "L833 shuts down if client goes quiet": _by(
-            "contracts/test_channels_over_transports.py::test_silence_is_1002"
+            "contracts/test_channels_over_transports.py::test_silence_closes_with_1002"
         ),
         "L848 warns for unmatched topic": _by(
             "channels/connection/test_connection.py::test_a_topic_without_a_route_is_unmatched_and_the_connection_lives"
@@ -171,10 +171,10 @@ CASES: Cases = {
     },
     "integration/websocket_socket_test": {
         "L121 handles invalid upgrade requests": _by(
-            "channels/upgrade/test_first_request.py::test_what_is_refused_gets_its_status_and_leaves_nothing_behind"
+            "channels/upgrade/test_first_request.py::test_a_refused_request_gets_its_status_and_leaks_nothing"
         ),
         "L129 refuses unallowed origins": _by(
-            "channels/upgrade/test_origin_refusals.py::test_a_page_from_elsewhere_gets_403_and_the_application_is_not_asked"
+            "channels/upgrade/test_origin_refusals.py::test_a_page_of_another_origin_gets_403_without_a_call_of_connect"
         ),
         "L141 refuses unallowed Websocket subprotocols": _SUBPROTOCOLS_ARE_ANSWERED_OR,
         "L156 returns params with sync request": _by(
@@ -199,7 +199,7 @@ CASES: Cases = {
         "L126 adapters starts on configured port and serves requests and stops for prod": _WHEN_AN_ENDPOINT_HAS,
         "L160 adapters starts on configured port and serves requests and stops for dev": _WHEN_AN_ENDPOINT_HAS,
         "L194 adapters starts on configured port and inet6 for prod": _by(
-            "channels/transports/test_listener.py::test_an_ipv6_address_can_be_listened_on_where_there_is_one"
+            "channels/transports/test_listener.py::test_the_listener_can_listen_on_an_ipv6_address"
         ),
     },
 }

@@ -15,9 +15,7 @@ def _by(test: str) -> Covered:
     return Covered(f"../../{test}")
 
 
-_A_MESSAGE_IS_AN = _by(
-    "channels/serializers/test_v1.py::test_a_message_is_an_object_and_the_kind_of_frame_makes_no_difference"
-)
+_A_MESSAGE_IS_AN = _by("channels/serializers/test_v1.py::test_text_and_binary_frames_decode_alike")
 _WHAT_IS_NO_MESSAGE = _by(
     "channels/serializers/test_v1.py::test_an_invalid_message_is_a_decode_error"
 )
@@ -32,15 +30,15 @@ _AN_ENDPOINT_ALWAYS_TELLS = NotPortable("an endpoint always tells its clients be
 _A_PARAMETER_WHOSE_NAME = _by(
     "channels/test_filters.py::test_a_parameter_whose_name_contains_a_term_is_masked_at_any_depth"
 )
-_NO_FRAME_CARRIES_A = _by("channels/serializers/test_v1.py::test_no_frame_carries_a_join_ref")
+_NO_FRAME_CARRIES_A = _by("channels/serializers/test_v1.py::test_no_frame_contains_a_join_ref")
 _PUSHES_AND_BROADCASTS_OF = _by(
-    "channels/serializers/test_v2.py::test_pushes_and_broadcasts_of_anything_but_objects_are_refused"
+    "channels/serializers/test_v2.py::test_payloads_of_pushes_and_broadcasts_must_be_objects"
 )
 _NAMES_OF_255_BYTES = _by(
-    "channels/serializers/test_v2_binary.py::test_names_of_255_bytes_fit_and_longer_ones_are_refused_by_name"
+    "channels/serializers/test_v2_binary.py::test_names_of_255_bytes_fit_and_longer_ones_raise_with_the_field"
 )
 _A_TOKEN_OF_PHOENIX = _by(
-    "channels/tokens/test_token.py::test_a_token_of_phoenix_is_made_to_the_byte_and_read"
+    "channels/tokens/test_token.py::test_a_token_of_phoenix_is_reproduced_exactly_and_read"
 )
 _THE_SECRET_MAY_BE = _by(
     "channels/tokens/test_token.py::test_the_secret_may_be_that_of_an_endpoint_a_socket_or_a_channel"
@@ -52,17 +50,19 @@ _A_TOKEN_CHANGED_ANYWHERE = _by(
     "channels/tokens/test_token.py::test_a_token_changed_anywhere_is_refused"
 )
 _THE_AGE_IN_THE = _by(
-    "channels/tokens/test_token.py::test_the_age_in_the_token_counts_unless_the_reader_names_one"
+    "channels/tokens/test_token.py::test_the_reader_can_override_the_maximum_age_of_a_token"
 )
-_A_TOKEN_FOR_EVER = _by("channels/tokens/test_token.py::test_a_token_for_ever_never_expires")
+_A_TOKEN_FOR_EVER = _by(
+    "channels/tokens/test_token.py::test_a_token_without_a_maximum_age_never_expires"
+)
 _AN_ENCRYPTED_TOKEN_OF = _by(
-    "channels/tokens/test_token.py::test_an_encrypted_token_of_phoenix_is_read_and_made_to_the_byte"
+    "channels/tokens/test_token.py::test_an_encrypted_token_of_phoenix_is_read_and_reproduced_exactly"
 )
 
 CASES: Cases = {
     "socket/socket_test": {
         "L18 returns the correct channel handler module": _by(
-            "channels/test_topics.py::test_the_first_matching_route_wins_whichever_kind_it_is"
+            "channels/test_topics.py::test_the_first_matching_route_wins_whether_exact_or_splat"
         ),
         "L26 from_map! converts a map with string keys into a %Message{}": _A_MESSAGE_IS_AN,
         "L31 from_map! raises InvalidMessageError when any required key": _WHAT_IS_NO_MESSAGE,
@@ -72,7 +72,7 @@ CASES: Cases = {
         "L76 merges keyword lists": _ASSIGNS_IS_A_DICT,
         "L84 accepts functions": _ASSIGNS_IS_A_DICT,
         "L113 loads static drainer config": _by(
-            "channels/endpoint/test_drainer.py::test_clients_are_told_in_batches_and_each_batch_is_an_event"
+            "channels/endpoint/test_drainer.py::test_clients_are_closed_in_batches_and_each_batch_is_an_event"
         ),
         "L125 loads dynamic drainer config": _OPTIONS_OF_AN_ENDPOINT,
         "L136 returns ignore if drainer is set to false": _AN_ENDPOINT_ALWAYS_TELLS,

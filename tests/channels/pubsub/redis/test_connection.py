@@ -169,7 +169,12 @@ class TestBothKinds:
     async def test_a_wrong_password_is_reported_with_advice_and_tried_again(
         self, runtime: Runtime, make: Any
     ) -> None:
-        async with running(make, server_password="right") as (connection, server, reported):
+        url = RedisUrl.parse("redis://:wrong@db")
+        async with running(make, server_password="right", url=url) as (
+            connection,
+            server,
+            reported,
+        ):
             assert "WRONGPASS" in reported.problems[0]
             assert "correct the URL" in reported.problems[0]
             assert not connection.is_connected
@@ -399,14 +404,14 @@ async def test_what_is_sent_and_not_confirmed_is_bounded(runtime: Runtime) -> No
     options: dict[str, Any] = {"max_waiting_bytes": 10_000_000, "max_waiting_seconds": 100.0}
     async with running(Publisher, **options) as (publisher, server, _):
         server.pause()
-        for _ in range(50):
+        for _ in range(80):
             publisher.publish(b"news", bytes(100_000))
         await wait_all_tasks_blocked()
         assert publisher.waiting_bytes > 3_500_000
         server.resume()
         await wait_all_tasks_blocked()
         assert publisher.waiting_bytes == 0
-        assert server.published == publisher.published == 50
+        assert server.published == publisher.published == 80
 
 
 async def test_what_was_sent_and_not_confirmed_counts_as_unconfirmed(runtime: Runtime) -> None:

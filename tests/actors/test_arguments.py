@@ -1,10 +1,10 @@
-"""Numbers among the options of supervisors."""
+"""Checks of arguments: what counts as a number. The tests of each verb cover its other checks."""
 
 import math
 
 import pytest
 
-from supervision._core.numbers import is_number
+from actors.arguments import is_number
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, 0.5, math.inf, -math.inf])

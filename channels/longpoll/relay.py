@@ -1,0 +1,409 @@
+"""The relay: requests of polling clients that reached another node than the one that holds their session.
+
+    client ── request ──▶ node b ── ForwardedPoll ──▶ node a ── Poll ──▶ LongPollSession
+           ◀── answer ───        ◀─── Answer ───────         ◀─ frames ─
+
+The token of a session has the name of its node. A relay sends the request there over PubSub, and the answer comes back
+the same way. The messages are in `channels.longpoll.protocol`. Each node reads them on a topic of its own.
+
+PubSub delivers at most once, and each loss has an end:
+
+* A request without a sign of the session counts as one without a session. A poll then starts a new session, and a post
+  gets 410. phoenix.js joins its channels again after both.
+* A post without an answer gets 408. phoenix.js connects again.
+* A poll without an answer gets 204. If the session has handed out messages for it, and does not learn that they
+  arrived, it ends. So a client never misses a message within one session.
+
+Phoenix does the same with messages to the session's private topic, without the confirmation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from itertools import count
+from typing import TypeAlias, cast
+
+import trio
+
+from actors.process import receive, send
+from actors.refs import Pid
+from channels.endpoint._wiring import Services
+from channels.errors import ChannelsError
+from channels.longpoll.protocol import (
+    PIECE,
+    PIECES,
+    Answer,
+    Arriving,
+    Delivered,
+    ForwardedPoll,
+    ForwardedPost,
+    Found,
+    LongPoll,
+    More,
+    NotDelivered,
+    NotFound,
+    Piece,
+    PollAnswer,
+    Relayed,
+    messages_answer,
+    plain_answer,
+    read_relayed,
+    relay_topic,
+    relayed_answer,
+    status_answer,
+)
+from channels.longpoll.session import Confirm, Place, Poll, Sessions
+from channels.telemetry import LONGPOLL_NOT_FORWARDED
+
+__all__ = ["Hold", "Relay"]
+
+# Tells the relays among the subscribers of the topic. An application might subscribe to it, too.
+_RELAY = object()
+
+Hold: TypeAlias = Callable[[int], AbstractContextManager[bool]]
+"""Count the bytes of a body as held in a block. The block gets False if they do not fit."""
+
+
+class _Exchange:
+    """A request between two nodes, on either side.
+
+    Attributes:
+        node: the other node.
+        sent: the body that this node sends.
+        arriving: the body that comes from the other node, as soon as its first piece is here.
+        complete: set when that body is complete.
+    """
+
+    def __init__(self, node: str, sent: bytes = b"", arriving: Arriving | None = None) -> None:
+        self.node = node
+        self.sent = sent
+        self.arriving = arriving
+        self.complete = trio.Event()
+
+
+class _Asked(_Exchange):
+    """A request that this node has forwarded.
+
+    Attributes:
+        found: set by the first sign of the session.
+        answered: set by the answer, or if there will be none.
+        answer: the answer, with the first piece of its body; None if there is no session.
+        is_over: True if the other node waits for nothing more.
+    """
+
+    def __init__(self, node: str, sent: bytes) -> None:
+        super().__init__(node, sent)
+        self.found = trio.Event()
+        self.answered = trio.Event()
+        self.answer: Answer | None = None
+        self.is_over = False
+
+
+class _Served(_Exchange):
+    """A request of another node for a session of this one.
+
+    Attributes:
+        scope: cancelled if the other node does not wait any more.
+        confirmed: set if the other node has got the answer.
+        poll: the poll that the session got.
+        pid: the session.
+    """
+
+    def __init__(self, node: str, arriving: Arriving | None) -> None:
+        super().__init__(node, b"", arriving)
+        self.scope = trio.CancelScope()
+        self.confirmed = trio.Event()
+        self.poll: Poll | None = None
+        self.pid: Pid | None = None
+
+    def confirm(self, *, delivered: bool) -> None:
+        if self.poll is not None and self.pid is not None:
+            send(self.pid, Confirm(self.poll, delivered))
+
+
+class Relay:
+    """Forward requests to the sessions of other nodes, and serve those that other nodes forward.
+
+    A node forwards at most two requests for each of `Endpoint(max_sessions=)`, a poll and a post, and serves as many of
+    other nodes. Further ones get 503.
+
+    Args:
+        services: of the endpoint.
+        sessions: of this node.
+        hold: counts the bytes of bodies that come from other nodes.
+    """
+
+    def __init__(self, services: Services, sessions: Sessions, hold: Hold) -> None:
+        self._services = services
+        self._sessions = sessions
+        self._hold = hold
+        self._max_together = 2 * services.endpoint.max_sessions
+        # Different at each start, because an answer to an earlier start may still come.
+        self._name = f"{services.runtime.random.getrandbits(64):016x}"
+        self._numbers = count(1)
+        self._asked: dict[str, _Asked] = {}
+        self._served: dict[str, _Served] = {}
+        mounts = (mount.longpoll for mount in services.longpolls.values())
+        self._max_body = max(
+            (each.max_body_bytes for each in mounts if each is not None), default=0
+        )
+
+    async def main(self) -> None:
+        """Take the messages of other relays. Run it as a process."""
+        self._services.pubsub.subscribe(self._topic, metadata=_RELAY)
+        async with trio.open_nursery() as nursery:
+            while True:
+                message = read_relayed(await receive())
+                if message is None:
+                    self._services.count(("longpoll", "malformed"))
+                else:
+                    self._take(message, nursery)
+
+    @property
+    def _topic(self) -> str:
+        return relay_topic(self._services.pubsub.node_name)
+
+    # Requests that came to this node
+
+    async def poll(self, place: Place, options: LongPoll) -> PollAnswer | None:
+        """Poll a session of another node.
+
+        Returns:
+            The answer; None if the session does not exist or its node does not answer in time.
+        """
+        late = messages_answer(204, place.token)
+        assert late is not None, "an answer without messages is text"
+        admission = self._services.admission
+        if admission.draining:
+            # The client polls another server next.
+            return late
+        message = ForwardedPoll(
+            id=self._next_id(),
+            node=self._services.pubsub.node_name,
+            token=place.token,
+            find=options.pubsub_timeout,
+            window=options.window,
+        )
+        with trio.CancelScope() as scope, admission.ending_at_drain(scope):
+            return await self._forward(place.node, message, b"", late)
+        return late
+
+    async def post(
+        self, place: Place, body: bytes, content_type: str | None, options: LongPoll
+    ) -> PollAnswer | None:
+        """Send the body of a POST to a session of another node. Returns what `poll` returns."""
+        message = ForwardedPost(
+            id=self._next_id(),
+            node=self._services.pubsub.node_name,
+            token=place.token,
+            find=options.pubsub_timeout,
+            window=options.window,
+            content_type=content_type,
+            size=len(body),
+            data=body[:PIECE],
+        )
+        return await self._forward(place.node, message, body, status_answer(408))
+
+    def _next_id(self) -> str:
+        return f"{self._name}.{next(self._numbers)}"
+
+    async def _forward(
+        self, node: str, message: ForwardedPoll | ForwardedPost, body: bytes, late: PollAnswer
+    ) -> PollAnswer | None:
+        if len(self._asked) >= self._max_together:
+            self._report(node, f"{self._max_together} forwarded requests wait already")
+            return plain_answer(503)
+        asked = self._asked[message.id] = _Asked(node, body)
+        try:
+            if not self._tell(node, message):
+                return None
+            self._services.count(("longpoll", "forwarded"))
+            with trio.move_on_after(message.find):
+                await asked.found.wait()
+            if not asked.found.is_set():
+                self._report(node, f"no sign of the session within {message.find:g} s")
+                return None
+            # The other node needs the whole window, and then some time to tell.
+            with trio.move_on_after(message.window + message.find):
+                return await self._answer_to(message.id, asked)
+            self._report(node, f"no answer within {message.window + message.find:g} s")
+            return late
+        finally:
+            del self._asked[message.id]
+            if isinstance(message, ForwardedPoll) and not asked.is_over:
+                self._tell(node, NotDelivered(message.id))
+
+    async def _answer_to(self, id: str, asked: _Asked) -> PollAnswer | None:
+        await asked.answered.wait()
+        answer = asked.answer
+        if answer is None:
+            return None
+        arriving = asked.arriving = Arriving(answer.size, answer.data)
+        with self._hold(answer.size) as fits:
+            if not fits:
+                self._report(asked.node, f"no memory for an answer of {answer.size} bytes")
+                return plain_answer(503)
+            body = await self._rest_of(id, asked, arriving)
+            if asked.answer is None:
+                return None
+            # No checkpoint between this and the caller, which thus gets what is confirmed.
+            asked.is_over = True
+            if answer.confirm:
+                self._tell(asked.node, Delivered(id))
+            return relayed_answer(answer.status, body)
+
+    def _heard(self, asked: _Asked, message: Relayed) -> None:
+        asked.found.set()
+        if isinstance(message, NotFound):
+            # Perhaps after an answer whose pieces were lost.
+            asked.answer = None
+            asked.is_over = True
+            asked.answered.set()
+            asked.complete.set()
+        elif isinstance(message, Answer) and not asked.answered.is_set():
+            asked.answer = message
+            asked.answered.set()
+
+    # Requests that came to other nodes
+
+    def _accept(self, message: ForwardedPoll | ForwardedPost, nursery: trio.Nursery) -> None:
+        if len(self._served) >= self._max_together:
+            self._report(message.node, f"{self._max_together} requests of nodes wait here already")
+            self._answer(message.node, message.id, plain_answer(503))
+        elif message.id not in self._served:
+            arriving = None
+            if isinstance(message, ForwardedPost):
+                arriving = Arriving(message.size, message.data)
+            served = self._served[message.id] = _Served(message.node, arriving)
+            nursery.start_soon(self._serve, message, served)
+
+    async def _serve(self, message: ForwardedPoll | ForwardedPost, served: _Served) -> None:
+        try:
+            with served.scope:
+                place = self._sessions.place(message.token)
+                pid = None
+                if place is not None:
+                    pid = await self._sessions.find(place, message.find)
+                if place is None or pid is None:
+                    if self._is_alone():
+                        self._tell(message.node, NotFound(message.id))
+                    return
+                served.pid = pid
+                self._services.count(("longpoll", "served"))
+                self._tell(message.node, Found(message.id))
+                if isinstance(message, ForwardedPost):
+                    await self._serve_post(message, served, pid)
+                else:
+                    await self._serve_poll(message, served, pid)
+        finally:
+            del self._served[message.id]
+
+    def _is_alone(self) -> bool:
+        """Return False if another endpoint of this node might have a session that this one has not."""
+        subscriptions = self._services.pubsub.subscriptions(self._topic)
+        return sum(each.metadata is _RELAY for each in subscriptions) == 1
+
+    async def _serve_poll(self, message: ForwardedPoll, served: _Served, pid: Pid) -> None:
+        poll = served.poll = Poll(confirm_within=message.find)
+        messages = await self._sessions.poll(pid, poll, message.window)
+        answer = self._sessions.answer(message.token, messages, pid)
+        served.sent = answer.body
+        if not self._answer(message.node, message.id, answer, confirm=messages is not None):
+            # The session keeps the time, and ends.
+            self._tell(message.node, NotFound(message.id))
+        elif messages is not None:
+            with trio.move_on_after(message.find):
+                await served.confirmed.wait()
+            if not served.confirmed.is_set():
+                # So does the session. The other node need not wait for its end.
+                self._tell(message.node, NotFound(message.id))
+
+    async def _serve_post(self, message: ForwardedPost, served: _Served, pid: Pid) -> None:
+        answer = status_answer(408)
+        if message.size > self._max_body:
+            answer = plain_answer(400)
+        else:
+            with trio.move_on_after(message.window), self._hold(message.size) as fits:
+                if fits:
+                    arriving = cast("Arriving", served.arriving)
+                    body = await self._rest_of(message.id, served, arriving)
+                    answer = await self._sessions.post(
+                        pid, body, message.content_type, message.window
+                    )
+                else:
+                    self._report(message.node, f"no memory for a body of {message.size} bytes")
+                    answer = plain_answer(503)
+        self._answer(message.node, message.id, answer)
+
+    # Messages
+
+    def _take(self, message: Relayed, nursery: trio.Nursery) -> None:
+        if isinstance(message, ForwardedPoll | ForwardedPost):
+            self._accept(message, nursery)
+            return
+        asked, served = self._asked.get(message.id), self._served.get(message.id)
+        exchange = asked or served
+        if exchange is None:
+            # Its time is up, its client has left, or it belongs to another endpoint of this node.
+            return
+        if isinstance(message, More):
+            self._send_pieces(message, exchange)
+        elif isinstance(message, Piece):
+            self._take_piece(message, exchange)
+        elif asked is not None:
+            self._heard(asked, message)
+        elif served is not None and isinstance(message, Delivered):
+            served.confirm(delivered=True)
+            served.confirmed.set()
+        elif served is not None and isinstance(message, NotDelivered):
+            served.confirm(delivered=False)
+            served.scope.cancel()
+
+    def _tell(self, node: str, message: Relayed) -> bool:
+        """Send a message to a node. Return False, and report it, if it cannot travel."""
+        try:
+            self._services.pubsub.direct_broadcast(node, relay_topic(node), message)
+        except ChannelsError as error:
+            self._report(node, str(error))
+            return False
+        return True
+
+    def _answer(self, node: str, id: str, answer: PollAnswer, *, confirm: bool = False) -> bool:
+        body = answer.body
+        return self._tell(node, Answer(id, answer.status, len(body), body[:PIECE], confirm))
+
+    def _report(self, node: str, problem: str) -> None:
+        self._services.count(LONGPOLL_NOT_FORWARDED)
+        self._services.runtime.telemetry.execute(
+            LONGPOLL_NOT_FORWARDED,
+            {},
+            {"endpoint": self._services.endpoint, "node": node, "problem": problem},
+        )
+
+    # Bodies in pieces
+
+    async def _rest_of(self, id: str, exchange: _Exchange, arriving: Arriving) -> bytes:
+        """Wait for the rest of a body."""
+        self._continue(id, exchange, arriving)
+        await exchange.complete.wait()
+        return arriving.whole()
+
+    def _take_piece(self, piece: Piece, exchange: _Exchange) -> None:
+        arriving = exchange.arriving
+        # A piece behind a lost one is of no use. The time limit of the request reports the loss.
+        if arriving is not None and arriving.add(piece.offset, piece.data):
+            self._continue(piece.id, exchange, arriving)
+
+    def _continue(self, id: str, exchange: _Exchange, arriving: Arriving) -> None:
+        offset = arriving.wants()
+        if offset is not None:
+            self._tell(exchange.node, More(id, offset))
+        elif arriving.is_whole:
+            exchange.complete.set()
+
+    def _send_pieces(self, more: More, exchange: _Exchange) -> None:
+        for offset in range(more.offset, more.offset + PIECES * PIECE, PIECE):
+            data = exchange.sent[offset : offset + PIECE]
+            if not data or not self._tell(exchange.node, Piece(more.id, offset, data)):
+                return
