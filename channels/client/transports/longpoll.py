@@ -96,8 +96,11 @@ class LongPollLink:
 
     async def aclose(self, code: int, reason: str) -> None:
         """Close both connections. The server ends the session when it is not polled any more."""
-        await self._polls.aclose()
-        await self._posts.aclose()
+        try:
+            await self._polls.aclose()
+        finally:
+            # A task that is cancelled has to close the second one too.
+            await self._posts.aclose()
 
     async def poll(self) -> tuple[_Answer | None, Response]:
         """Poll once, and return the answer; None instead of one that is not of the protocol."""

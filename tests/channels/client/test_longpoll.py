@@ -44,10 +44,12 @@ class Server:
     nursery: trio.Nursery
     requests: list[Request] = field(factory=list)
     connections: int = 0
+    open: int = 0
 
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
         ours, theirs = trio.testing.memory_stream_pair()
         self.connections += 1
+        self.open += 1
         self.nursery.start_soon(self._serve, theirs)
         return ours
 
@@ -69,6 +71,7 @@ class Server:
                 await stream.send_all(data + (http.send(h11.EndOfMessage()) or b""))
                 http.start_next_cycle()
         except (EOFError, trio.BrokenResourceError, h11.RemoteProtocolError):
+            self.open -= 1
             await stream.aclose()
 
     async def _receive(self, http: h11.Connection, stream: trio.abc.Stream) -> Request:
@@ -312,3 +315,13 @@ async def test_a_post_after_a_pause_uses_a_new_connection() -> None:
         await trio.sleep(5)
         await link.send(["3"])
         assert server.connections == 3
+
+
+async def test_a_cancelled_close_closes_both_connections() -> None:
+    async with session(scripted()) as (link, server):
+        await link.send(["x"])
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await link.aclose(1000, "")
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.open == 0
