@@ -7,7 +7,8 @@ from typing import Any
 import trio
 
 from actors import receive, spawn
-from channels import PubSub, RedisAdapter
+from channels import PubSub
+from channels.pubsub.redis import RedisAdapter
 from supervision import Supervisor
 from supervision.simulation import Node, World
 from tests.channels.pubsub.redis.resp_server import RespServer
