@@ -36,6 +36,6 @@ The line that is there reads the environment, so the same file serves all nodes:
     $ python -m examples.vehicles.sensors --url ws://127.0.0.1:4001/socket --url ws://127.0.0.1:4002/socket \
         --url ws://127.0.0.1:4003/socket
 
-Every node serves the same map. Kill one of them with `kill -9`. Its vehicles leave the map after five seconds, the
+Every node serves the same map. Kill one of them with `kill -9`. Its vehicles leave the map after three seconds, the
 `down_period`. Start it again, and they return.
 """

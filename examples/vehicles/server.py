@@ -33,7 +33,7 @@ redis = environ.get("REDIS_URL")
 pubsub = PubSub(RedisAdapter(redis, node_name=environ.get("NODE_NAME")) if redis else None)
 
 # A client joins again a second after a crash. Within the grace, nobody sees that it was away.
-fleet = Presence(name="fleet", leave_grace=3.0, heartbeat=1.0, down_period=5.0)
+fleet = Presence(name="fleet", leave_grace=3.0, heartbeat=0.5, down_period=3.0)
 
 
 @frozen
