@@ -1,7 +1,7 @@
 """The invariant that broadcasts between nodes arrive once and in order, or are reported as lost.
 
-Register it with a scenario: `@scenario(invariants=("all", BroadcastsArrive))`. It watches every `PubSub` with an adapter
-that has an `Exchange`, as all adapters of Ashtree do.
+Register it with a scenario: `@scenario(invariants=("all", BroadcastsArrive))`. It watches every `PubSub` whose adapter
+has an `Exchange`, as all adapters of Ashtree do.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _sent: trio.lowlevel.RunVar[dict[Lane, list[int]]] = trio.lowlevel.RunVar("sent 
 
 
 class BroadcastsArrive(Invariant):
-    """Messages between nodes arrive once, in the order of their sender, and unchanged. Gaps are reported, and only gaps.
+    """Messages between nodes arrive once, in the order of their sender, and unchanged. Each gap is reported.
 
-    A node that gets a message or a heartbeat of another one knows what it has missed since it first heard of it. It must
-    have reported each missing message as lost by then, once, and nothing else. So `statistics()["lost"]` is exact.
+    A node that gets a message or a heartbeat of another one knows what it has missed since it first heard of it. By
+    then it must have reported each missing message as lost, once, and nothing else. So `statistics()["lost"]` is exact.
 
     It knows what was sent by the nodes of the same Trio run, which is every node of a simulated world. The sender's own
     numbers must count its messages.
