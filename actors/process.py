@@ -168,7 +168,7 @@ def send(address: object, message: Any) -> None:
     different senders. Works in any task of the runtime, not only in processes.
 
     A message to a pid whose process has ended is not an error. The runtime drops it, counts it in
-    `statistics()["dead_letters"]` and executes the event `("actors", "message", "dead_letter")`.
+    `statistics()["dead_letters"]` and emits the event `("actors", "message", "dead_letter")`.
 
     Args:
         address: A pid, or a registered name, which is looked up now.

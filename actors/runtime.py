@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from itertools import islice
+from typing import Final
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -39,6 +40,10 @@ __all__ = [
     "in_runtime",
     "open_runtime",
 ]
+
+
+DEFAULT_KILL_GRACE: Final = 5.0
+"""Seconds that a process has to unwind after a fatal exit signal."""
 
 
 class Environment:
@@ -115,7 +120,7 @@ def in_runtime(runtime: Runtime) -> Iterator[None]:
 @enable_ki_protection
 async def open_runtime(
     *,
-    kill_grace: float = 5.0,
+    kill_grace: float = DEFAULT_KILL_GRACE,
     shutdown_deadline: float = 30.0,
     seed: int | None = None,
     log: bool = True,

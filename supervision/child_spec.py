@@ -137,7 +137,7 @@ class ChildSpec:
     The supervisor cannot check that `start` links the process. It never learns of the end of a process that is not
     linked.
 
-    This follows OTP's `supervisor:child_spec()`, without `modules`.
+    Source: OTP's `supervisor:child_spec()`, without `modules`.
     """
 
     id: Any

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class _Portal:
-    """A thread with Trio in it, which holds a socket open until it is told to stop."""
+    """A thread that runs Trio and keeps a socket open until `stop`."""
 
     def __init__(self, open_it: Callable[[], Any]) -> None:
         self._open_it = open_it
@@ -152,7 +152,7 @@ class BlockingSocket:
         return BlockingChannel(self._portal, self._portal.run_sync(make))
 
     def events(self) -> BlockingFeed[Lifecycle]:
-        """Return the lifecycle events from now on."""
+        """Return a feed of the lifecycle events that follow this call."""
         return BlockingFeed(self._portal, self._portal.run_sync(self._opened.events))
 
     def ping(self) -> float:
@@ -213,7 +213,7 @@ class BlockingChannel:
     def push_nowait(
         self, event: str, payload: Any = None, *, timeout: float | None = None
     ) -> BlockingPush:
-        """Push an event, and return at once. `wait` of the result gives what `push` would return."""
+        """Push an event without waiting for the reply. Call `wait` of the result to get the reply."""
         make = partial(self._channel.push_nowait, event, payload, timeout=timeout)
         return BlockingPush(self._portal, self._portal.run_sync(make))
 
@@ -252,7 +252,7 @@ class BlockingPush:
 
 
 class BlockingFeed(Generic[T]):
-    """What arrives, one item after another, for `for`. The blocking form of `Feed`."""
+    """An iterator over items as they arrive, for `for`. The blocking form of `Feed`."""
 
     def __init__(self, portal: _Portal, feed: Feed[T]) -> None:
         self._portal = portal

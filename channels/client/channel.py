@@ -116,9 +116,9 @@ class ClientChannel:
             async for message in channel:
                 print(message.event, message.payload)
 
-    Entering joins the topic, and leaving the block leaves it. In between the client joins again whenever the channel
-    crashes on the server, or the connection is lost. Pushes wait meanwhile. What the server sends meanwhile is lost,
-    unless the topic is durable.
+    The channel joins the topic when the block begins, and leaves it when the block ends. Inside the block, the client
+    joins again if the channel crashes on the server or the connection is lost. Until the rejoin, pushes wait, and
+    messages of the server are lost, unless the topic is durable.
 
     The iteration yields every message of the topic as a `Message`, and ends when the channel is closed: by `leave`, by
     the server, or with the socket. It keeps a bounded number of messages that were not read; see `Feed`.
@@ -156,7 +156,7 @@ class ClientChannel:
 
     @property
     def cause(self) -> str | None:
-        """What closed the channel, in words; None while it is not closed."""
+        """The reason why the channel is closed, in words; None while it is not closed."""
         return self.record.cause
 
     @property
@@ -216,10 +216,11 @@ class ClientChannel:
         return self.record.response
 
     async def leave(self) -> None:
-        """Leave the topic, and wait until the server knows.
+        """Leave the topic, and wait for the server's answer.
 
-        The channel is closed at once: pushes fail, and iterations end after the messages that are there. The wait ends
-        with the answer of the server, with the connection, or after the channel's timeout. Leaving twice is fine.
+        The channel closes before the wait: pushes fail, and iterations end after the messages that have arrived. The
+        wait ends with the answer, with the end of the connection, or after the channel's timeout. A second call does
+        nothing.
         """
         if self.record.state == "closed":
             await trio.lowlevel.checkpoint()
@@ -265,7 +266,7 @@ class ClientChannel:
     def push_nowait(
         self, event: str, payload: Any = None, *, timeout: float | None = None
     ) -> ClientPush:
-        """Push an event, and return at once. `await result.wait()` gives what `push` would return.
+        """Push an event without waiting for the reply. Await `wait()` of the result to get the reply.
 
         The arguments and the errors are those of `push`, except for `Refused` and `PushTimeout`.
         """
@@ -279,7 +280,7 @@ class ClientChannel:
         return self._messages
 
     def on(self, event: str) -> Feed[Any]:
-        """Return the payloads of one event from now on.
+        """Return a feed of the payloads of one event that arrive after this call.
 
             with channel.on("new_msg") as messages:
                 async for payload in messages:

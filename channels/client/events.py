@@ -102,7 +102,7 @@ class Retrying:
 
 @frozen
 class FellBack:
-    """The WebSocket did not work, so the client uses long polling from now on."""
+    """The WebSocket did not work, so the client has changed to long polling."""
 
     cause: str
 

@@ -1,9 +1,9 @@
 """The fold of presence: a state and diffs in, the present keys and the changes out.
 
 *pure*. A presence is `{"metas": [{"phx_ref": ..., ...}, ...]}`: one meta for each tracked process of a key. The server
-may add more. A state is a dict of presences by key. Metas are told apart by their `phx_ref`.
+may add more. A state is a dict of presences by key. The `phx_ref` of a meta identifies it.
 
-Behaviour after phoenix.js 1.8, `presence.js`. Nothing that the caller passes is changed.
+The functions change no argument. Source: phoenix.js 1.8, `presence.js`.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ A channel is in one of five states:
                        │  ▼ lost connection             ▼
                        └─ errored ◀─────────────────────┘
 
-Behaviour after phoenix.js 1.8.16, `socket.js`, `channel.js` and `push.js`, with these differences: a push fails at once
-when its channel closes; an answer to a join with an unknown status counts as an error; a push to a closed channel is an
-error; buffers are bounded.
+Source: phoenix.js 1.8.16, `socket.js`, `channel.js` and `push.js`, with these differences: a push fails as soon as its
+channel closes; an answer to a join with an unknown status counts as an error; a push to a closed channel is an error;
+buffers are bounded.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ class Protocol:
             push.channel.pending.pop(push.ref, None)
 
     def leave(self, channel: ChannelRecord, now: float) -> list[Effect]:
-        """Leave a topic. The channel is closed at once; `Left` follows when the server has answered."""
+        """Leave a topic. The channel closes immediately; `Left` follows when the server has answered."""
         self._now = now
         if channel in self.channels:
             self._leave(channel, "the program left it")

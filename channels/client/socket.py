@@ -177,7 +177,7 @@ def open_socket(
         poll_timeout: seconds for one request of long polling.
         max_buffered: pushes of one channel that may wait for its join, and frames that may wait to be written.
         max_message_bytes: bytes of one message of the server. A longer one ends the connection.
-        telemetry: where to execute lifecycle events; by default that of the current runtime, if there is one.
+        telemetry: emits the lifecycle events; by default that of the current runtime, if there is one.
         random: returns a number from 0 to 1, for jitter; by default that of the current runtime, if there is one.
 
     Raises:
@@ -185,9 +185,9 @@ def open_socket(
         InvalidOption: an option has an invalid value.
         MissingExtra: trio-websocket is not installed.
 
-    An error in a function of the program (`params`, a listener) ends the block, and leaves it as it is.
+    If a function of your program raises (`params`, a listener), the block ends with that exception, unchanged.
 
-    Behaviour after phoenix.js 1.8.16. Unlike there, the first failure that cannot pass is an error.
+    Source: phoenix.js 1.8.16, with one difference: here a refused first connection is an error.
     """
     settings = Settings(
         timeout=timeout,
@@ -269,7 +269,7 @@ class ClientSocket:
 
     Attributes:
         url: the URL, without parameters.
-        telemetry: where lifecycle events are executed; see `channels.client.events`.
+        telemetry: emits the lifecycle events; see `channels.client.events`.
         failure: an error in a function of the program, which ends the block; None if there was none.
     """
 
@@ -334,8 +334,8 @@ class ClientSocket:
             topic: the topic.
             params: the payload for `join`. A function is called at every join, and returns it.
             timeout: seconds for the replies to joins and pushes; by default those of the socket.
-            wait: True enters the block when the server has accepted the join, and raises `Refused` if it refuses. False
-                enters it at once. A join that is refused is then tried again, as in phoenix.js.
+            wait: With True, the block begins when the server has accepted the join; a refused join raises `Refused`.
+                With False, the block begins immediately, and the client repeats a refused join, as phoenix.js does.
             max_messages: messages to keep for a program that does not read them; see `Feed`.
 
         Raises:
@@ -354,7 +354,7 @@ class ClientSocket:
         return channel
 
     def events(self) -> Feed[Lifecycle]:
-        """Return the lifecycle events from now on: connected, lost, retrying, rejoined, and so on.
+        """Return a feed of the lifecycle events that follow this call: connected, lost, retrying, rejoined, and so on.
 
         with socket.events() as events:
             async for event in events:

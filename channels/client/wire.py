@@ -8,7 +8,7 @@
     1  reply                       join_ref, ref, topic, status       data
     2  broadcast                   topic, event                       data
 
-Behaviour after phoenix.js 1.8, `serializer.js` and `ajax.js`.
+Source: phoenix.js 1.8, `serializer.js` and `ajax.js`.
 """
 
 from __future__ import annotations

@@ -284,7 +284,7 @@ class Endpoint:
         Raises:
             EndpointError: the endpoint is not running.
         """
-        services = self._running("was asked to drain")
+        services = self._running("cannot drain")
         with in_runtime(services.runtime):
             await Supervisor.terminate_child(self._supervisor, "drainer")
 
@@ -300,7 +300,7 @@ class Endpoint:
         Clients that are connected stay. The endpoint closes its listening socket. The system resets connections that
         nobody accepted, unless another process holds the same socket, as the parent of workers does.
         """
-        admission = self._running("was asked to stop accepting").admission
+        admission = self._running("cannot stop accepting connections").admission
         if admission.listener is not None:
             admission.listener.close()
         with trio.move_on_after(grace):
@@ -310,12 +310,12 @@ class Endpoint:
                 await trio.sleep(_POLL)
                 quiet = quiet + 1 if admission.is_quiet else 0
 
-    def _running(self, what: str) -> Services:
+    def _running(self, problem: str) -> Services:
         services = self._services
         if services is None or services.admission.closed:
             raise EndpointError(
-                f"this endpoint {what} but is not running; pass lifespan=endpoint.lifespan to the application that "
-                "mounts it, or start it with start_link"
+                f"this endpoint {problem}, because it is not running; pass lifespan=endpoint.lifespan to the "
+                "application that mounts it, or start it with start_link"
             )
         return services
 
@@ -331,7 +331,7 @@ class Endpoint:
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
             return
-        services = self._running("was asked to serve")
+        services = self._running("cannot serve a request")
         with in_runtime(services.runtime):
             await services.http.route(scope, receive, send)
 
@@ -475,7 +475,7 @@ def services_of(endpoint: Endpoint) -> Services:
     Raises:
         EndpointError: the endpoint is not running.
     """
-    return endpoint._running("was asked for its services")
+    return endpoint._running("has no services to inspect")
 
 
 def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:

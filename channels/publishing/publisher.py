@@ -94,7 +94,7 @@ async def publish_async(url: str, topic: str, event: str, payload: Any, **option
 
 
 class _Settings:
-    """What both publishers have in common. *pure*."""
+    """The common options of both publishers. *pure*."""
 
     def __init__(
         self,

@@ -113,7 +113,7 @@ class Reader(Protocol):
         """Deliver data again after `pause`."""
 
     def redirect(self, on_data: OnData) -> None:
-        """Deliver data to `on_data` from now on."""
+        """Deliver further data to `on_data`, instead of the earlier function."""
 
     def stop(self) -> None:
         """Deliver no more data. You may call it twice."""

@@ -27,7 +27,7 @@ from actors.exits import Crash, ExitReason, is_normal_exit
 from actors.instrumentation.telemetry import Event
 from actors.links import wait_exit
 from actors.refs import Pid
-from actors.runtime import Runtime, open_runtime
+from actors.runtime import DEFAULT_KILL_GRACE, Runtime, open_runtime
 from supervision import logger
 from supervision.child_spec import Supervised
 from supervision.errors import (
@@ -154,7 +154,7 @@ async def open_application(
     top: Top,
     *,
     shutdown_deadline: float = 30.0,
-    kill_grace: float = 5.0,
+    kill_grace: float = DEFAULT_KILL_GRACE,
     log: bool = True,
     watchdog: float | None = None,
 ) -> AsyncIterator[Application]:
@@ -187,7 +187,7 @@ async def serve(
     on_started: Callable[[Pid], None] | None = None,
     signals: Iterable[signal.Signals] = _SIGNALS,
     shutdown_deadline: float = 30.0,
-    kill_grace: float = 5.0,
+    kill_grace: float = DEFAULT_KILL_GRACE,
     log: bool = True,
     watchdog: float | None = None,
 ) -> None:
@@ -240,7 +240,7 @@ def run(
     on_started: Callable[[Pid], None] | None = None,
     signals: Iterable[signal.Signals] = _SIGNALS,
     shutdown_deadline: float = 30.0,
-    kill_grace: float = 5.0,
+    kill_grace: float = DEFAULT_KILL_GRACE,
     log: bool = True,
     watchdog: float | None = None,
     explain: Callable[[SupervisionError], str] = str,

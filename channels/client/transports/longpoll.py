@@ -1,7 +1,7 @@
 """Long polling: one connection polls for messages, another posts them.
 
 A poll is a GET, which the server holds until it has messages. Everything that waits to be sent goes out as one POST, a
-hundred messages at most; while it is under way, more messages gather for the next. Behaviour after phoenix.js 1.8,
+hundred messages at most; while it is under way, more messages gather for the next. Source: phoenix.js 1.8,
 `longpoll.js`, with the same close codes: 1005 after a timeout, 1008 for 403, 1011 for an error of the server, 3410 if
 the server does not know the session any more.
 """

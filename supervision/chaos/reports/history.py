@@ -112,8 +112,8 @@ class FaultRecord:
     """One planned fault.
 
     Attributes:
-        event: the number of its event.
-        seconds: the time of its application.
+        event: the number of the trace event that recorded it.
+        seconds: the time of that event.
         text: the fault in words.
         type: the tag of its class, such as "kill".
         status: "applied", "masked" or "not_applicable".
