@@ -10,7 +10,7 @@
 
 Trio runs in a thread of its own, one for each socket, and does everything that `channels.client` does: heartbeats,
 reconnects and rejoins go on while the program computes. The names, the arguments and the errors are those of
-`channels.client`; what is awaited there blocks here. All methods may be called from any thread.
+`channels.client`. Methods that you await there block here. You may call all methods from any thread.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Portal:
         return self._ready.result()
 
     def run(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Run an async function in the thread, and return what it returns."""
+        """Run an async function in the thread, and return its result."""
         assert self._token is not None  # set before the socket is ready
         return trio.from_thread.run(function, *args, trio_token=self._token)
 
@@ -111,7 +111,7 @@ def open_socket(url: str, **options: Any) -> BlockingSocket:
 
 
 class BlockingSocket:
-    """A connection that comes back, made by `open_socket`. The blocking form of `ClientSocket`."""
+    """A connection that the client reopens when it breaks, from `open_socket`. The blocking form of `ClientSocket`."""
 
     def __init__(self, open_it: Callable[[], Any]) -> None:
         self._portal = _Portal(open_it)
@@ -169,7 +169,7 @@ class BlockingSocket:
 
 
 class BlockingChannel:
-    """A topic that a client joins, and stays in. The blocking form of `ClientChannel`.
+    """A topic that the client joins, and joins again after a loss. The blocking form of `ClientChannel`.
 
     Attributes:
         topic: the topic.
@@ -234,7 +234,7 @@ class BlockingChannel:
 
 
 class BlockingPush:
-    """A push whose answer has perhaps not come yet. The blocking form of `ClientPush`."""
+    """A push that may still wait for its reply. The blocking form of `ClientPush`."""
 
     def __init__(self, portal: _Portal, push: Any) -> None:
         self._portal = portal
@@ -247,7 +247,7 @@ class BlockingPush:
         return status
 
     def wait(self) -> Any:
-        """Wait for the answer, and return its payload."""
+        """Wait for the reply, and return its payload."""
         return self._portal.run(self._push.wait)
 
 
@@ -273,7 +273,7 @@ class BlockingFeed(Generic[T]):
             raise StopIteration from None
 
     def get(self, timeout: float) -> T | None:
-        """Return the next item, or None if there is none within `timeout` seconds."""
+        """Return the next item, or None if no item arrives within `timeout` seconds."""
         return self._portal.run(self._next_within, timeout)
 
     def close(self) -> None:

@@ -87,7 +87,7 @@ class Presence:
     @overload
     def list(self, by: Callable[[str, dict[str, Any]], T]) -> list[T]: ...
     def list(self, by: Callable[[str, Any], Any] = lambda key, presence: presence) -> list[Any]:
-        """Return the presences, or what a function makes of each key and its presence.
+        """Return the presences, or the results of a function of each key and its presence.
 
         names = presence.list(lambda key, presence: presence["metas"][0]["name"])
         """

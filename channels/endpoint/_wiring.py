@@ -199,7 +199,7 @@ class Counters:
     """The counters of one endpoint.
 
     Attributes:
-        counts: how often each event happened, for `Endpoint.statistics()`.
+        counts: the number of times that each event happened, for `Endpoint.statistics()`.
         held: bytes of incomplete messages in all WebSockets.
     """
 

@@ -9,9 +9,9 @@
 A running endpoint is a supervision tree. It starts its children from top to bottom, and stops them in reverse:
 
     endpoint (one_for_one)
-    ├── pubsub                                the connections to other nodes, if there are any
-    ├── presence Online                       who is here; one for each `Presence`, here of a class `Online`
-    ├── relay                                 requests of polling clients for sessions of other nodes, if there are any
+    ├── pubsub                                with an adapter: the connections to other nodes
+    ├── presence Online                       the present users; one for each `Presence`, here of a class `Online`
+    ├── relay                                 with other nodes and long polling: requests for sessions of other nodes
     ├── UserSocket channels (one_for_one)     one for each socket class
     │   ├── 0 (dynamic)                       channel servers, temporary
     │   └── 1 (dynamic)
@@ -96,19 +96,21 @@ class Endpoint:
         sockets: a dict of paths to socket classes, or to a `Mount` with options. A socket at `/socket` has its
             WebSocket at `/socket/websocket`, as Phoenix clients expect.
         http: an ASGI application for all other requests. Without one they get 404.
-        pubsub: carries broadcasts. By default the endpoint has its own, for this node alone.
-        presences: each `Presence` of the application. The endpoint starts and stops their processes.
-        head_timeout: seconds for a client to send the head of its first request. After that, it gets 408.
-        max_connections: connections at a time. The endpoint closes and counts any more.
-        max_sessions: sessions of polling clients at a time. The endpoint answers 503 to any more, and counts them.
-        max_buffered_messages: frames that can wait for one client. If more wait, the endpoint closes it with 1013.
+        pubsub: carries broadcasts. By default the endpoint has its own PubSub, for this node alone.
+        presences: all `Presence` objects of the application. The endpoint starts and stops their processes.
+        head_timeout: seconds for a client to send the head of its first request. After that, the client gets 408.
+        max_connections: the maximum number of open connections. The endpoint closes and counts further ones.
+        max_sessions: the maximum number of sessions of polling clients. The endpoint answers 503 to further ones, and
+            counts them.
+        max_buffered_messages: frames that can wait for one client. If more wait, the endpoint closes the client's
+            connection with 1013.
         max_buffered_bytes: the same limit in bytes.
         draining: how the endpoint closes its clients when it stops.
         filter_parameters: the parameters of clients that the log masks. It is a list of terms, or a `Keep`. A term
             masks every parameter whose name contains it.
         secret_key_base: the secret that signs the tokens of polling sessions, at least 20 bytes, better 64. With a list
-            of secrets, the first signs, and the endpoint accepts all. By default, each start makes a new secret. That
-            is enough for one server. With other nodes, give all of them the same.
+            of secrets, the first signs, and the endpoint accepts all. By default, each start makes a new secret,
+            which is enough for one server. Give the same secret to all nodes.
         listen: the function that opens the listener; None opens a real one. A scenario passes `world.listen`.
 
     The endpoint checks its options when it starts. A stopped endpoint can start again. A running one cannot.
@@ -275,7 +277,7 @@ class Endpoint:
         return self.running()
 
     async def drain(self) -> None:
-        """Close all clients in batches, as a stop does, and refuse new ones. Return when all have closed.
+        """Close all clients in batches, as a stop does, and refuse new ones. Return when all connections have closed.
 
         If another ASGI server serves the endpoint, call this before you stop that server. Most servers cut connections
         before they shut the application down. `draining.timeout` bounds the wait. The endpoint keeps running, but
@@ -297,8 +299,8 @@ class Endpoint:
         Raises:
             EndpointError: the endpoint is not running.
 
-        Clients that are connected stay. The endpoint closes its listening socket. The system resets connections that
-        nobody accepted, unless another process holds the same socket, as the parent of workers does.
+        Connected clients stay. The endpoint closes its listening socket. The system resets connections that the
+        endpoint has not accepted, unless another process holds the same socket, as the parent of workers does.
         """
         admission = self._running("cannot stop accepting connections").admission
         if admission.listener is not None:
