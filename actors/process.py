@@ -60,7 +60,7 @@ def spawn(
     name: object = None,
     label: str | None = None,
 ) -> Pid:
-    """Start a process that runs `await function(*args)`, and return its pid at once.
+    """Start a process that runs `await function(*args)`, and return its pid without waiting.
 
         pid = spawn(worker, 3)
 

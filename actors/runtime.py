@@ -142,7 +142,7 @@ async def open_runtime(
     the exception that ended the body.
 
     KeyboardInterrupt or SystemExit in a process ends the body too, and the block raises it at its end. Another Ctrl-C
-    during the shutdown kills all processes at once.
+    during the shutdown kills all processes immediately.
 
     You may open a runtime inside another one, even in one of its processes. The body then belongs only to the inner
     runtime and is not a process.
@@ -285,7 +285,7 @@ class _Host:
         self._closing.set()
 
     async def closed(self) -> None:
-        """Wait until the shutdown is over. Ctrl-C makes the shutdown kill everything at once."""
+        """Wait until the shutdown is over. Ctrl-C makes the shutdown kill all processes immediately."""
         # Shielded, because `open_runtime` promises that the processes are gone, even when it is cancelled.
         with trio.CancelScope(shield=True):
             while not self._closed.is_set():

@@ -98,8 +98,8 @@ async def run_in_thread(
         function: The function, called in a thread of Trio's pool. It may send in the name of this process. Other
             functions raise WrongThread there.
         *args: Its arguments.
-        abandon_on_cancel: If the process is killed, end at once and drop the thread's result. With False the process
-            ends when the thread does, or becomes a zombie before.
+        abandon_on_cancel: With True, a killed process ends immediately, and the thread's result is dropped. With False,
+            the process ends when the thread does, or becomes a zombie before that.
         limiter: Bounds the number of threads; Trio's default limiter if None.
 
     Returns:

@@ -41,7 +41,7 @@ class ChannelPool:
     """The supervisors of all channels of one socket class.
 
     The supervisors do not restart a crashed channel, because its client rejoins. When the endpoint stops, they stop all
-    channels at once.
+    channels at the same time.
     """
 
     def __init__(self, owner: object, name: str, partitions: int) -> None:

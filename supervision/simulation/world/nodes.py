@@ -73,7 +73,7 @@ class Node:
     Attributes:
         name: the name of the node, which is also its host in the virtual network.
         incarnation: the number of its boots, from 1.
-        disk: a dict that survives a kill. A write is durable at once. Store only immutable values.
+        disk: a dict that survives a kill. A write is durable immediately. Store only immutable values.
         up: True while the node runs.
         seconds_ahead: the difference of its clock to the world's clock.
         runtime: the runtime of this incarnation, from the start of its main.
