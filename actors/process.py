@@ -172,7 +172,7 @@ def send(address: object, message: Any) -> None:
 
     Args:
         address: A pid, or a registered name, which is looked up now.
-        message: Any value. It is not copied, so do not change it afterwards.
+        message: Any value. The runtime does not copy it, so do not change it afterwards.
 
     Raises:
         NotAnAddress: The address is a class, a coroutine or another value that is neither a pid nor a name.

@@ -162,7 +162,7 @@ async def open_runtime(
             about a microsecond for each step of every task.
         mailbox_alarm: The number of waiting messages above which the runtime reports a mailbox, and again each time the
             number has doubled. Mailboxes have no bound, because a signal must not depend on its receiver. An alarm
-            means that the program needs a bound: Calls in place of casts, or more receivers.
+            means that the program needs a bound: calls in place of casts, or more receivers.
         max_thread_calls: The number of messages from other threads that may wait for the runtime's thread. A thread
             that sends more waits until there is room, for 30 seconds at most. Then it gets ThreadQueueFull.
 
@@ -297,8 +297,8 @@ class _Host:
     def interrupted(self, error: BaseException) -> None:
         """End the program because of a KeyboardInterrupt or SystemExit.
 
-        Cancels the body if it still runs, and the ordered shutdown follows. During the shutdown, kills all processes at
-        once.
+        Before the shutdown, this cancels the body, and the ordered shutdown follows. During the shutdown, this kills
+        all processes immediately.
         """
         if self.interrupt is None:
             self.interrupt = error

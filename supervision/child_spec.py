@@ -124,7 +124,7 @@ class ChildSpec:
         type: `"worker"` (the default) or `"supervisor"`. The default of `shutdown` depends on it, and `render` shows
             it.
         shutdown: Seconds between the exit signal `SHUTDOWN` and a kill. `math.inf` waits for ever, `"brutal_kill"`
-            kills at once. The default is 5.0, and `math.inf` for supervisors, because a killed supervisor does not
+            kills immediately. The default is 5.0, and `math.inf` for supervisors, because a killed supervisor does not
             stop its children in order.
         significant: The end of this child counts for the `auto_shutdown` of its supervisor.
         start_timeout: Seconds that a start may take. After that the supervisor cancels `start` and kills the processes
@@ -234,7 +234,7 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
     Raises:
         BadChildSpec: `child` is none of these, an override is not a field, or a field has an invalid value.
 
-    This follows `Supervisor.child_spec/2` of Elixir.
+    Source: Elixir's `Supervisor.child_spec/2`.
     """
     unknown = next((name for name in overrides if name not in _FIELDS), None)
     if unknown is not None:

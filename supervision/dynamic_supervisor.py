@@ -174,8 +174,8 @@ class Pool(Children):
 class DynamicSupervisor(SupervisorBase[Pool]):
     """A process that supervises any number of independent children of any kinds.
 
-    This follows `DynamicSupervisor` of Elixir and `simple_one_for_one` of OTP, with one difference: the restart window
-    is in fractions of a second.
+    Source: Elixir's `DynamicSupervisor` and OTP's `simple_one_for_one`, with one difference: they count restarts in
+    whole seconds. Here the restart window is exact.
     """
 
     @classmethod

@@ -24,7 +24,7 @@ class Instrument:
         def process_spawned(self, pid, parent, label):
             print(pid, "from", parent)
 
-    runtime.add_instrument(Births())
+    runtime.add_instrument(Spawns())
     """
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:

@@ -210,7 +210,7 @@ def _watch(
         try:
             blocked = _describe(task, now - since, loop_thread)
             if turns.number != turn or not _is_running(task):
-                # The step has ended meanwhile, and the stack may belong to another step.
+                # The step ended while this thread read the stack, so the stack may belong to another step.
                 continue
             turns.reported = turn
             _log.warning("%s", blocked)

@@ -69,7 +69,7 @@ class GenServer(Generic[S]):
     `terminate` and the crash report. It restores the reference; changes inside a mutable state stay. It does not
     restore other attributes.
 
-    A callback may await anything. Meanwhile the server handles no other message. A callback must not `receive`.
+    A callback may await anything. While it waits, the server handles no other message. A callback must not `receive`.
     """
 
     lives_in_process: ClassVar[bool] = True
@@ -224,9 +224,9 @@ class GenServer(Generic[S]):
     ) -> Pid:
         """Start the server, linked to the current process, without waiting for its init.
 
-        Init runs in the first step of the new process. If init fails or returns `Ignore()`, the started process ends;
-        there is no start error. It saves the starter a wait. Use it to start thousands of servers whose init cannot
-        fail.
+        Init runs in the first step of the new process. If init fails or returns `Ignore()`, the process ends, and the
+        starter gets no error. Use this to start thousands of servers whose init cannot fail, because the starter does
+        not wait for them.
         """
         check_constructor(cls)
         starter = require_process("spawn_link")

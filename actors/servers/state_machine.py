@@ -115,7 +115,7 @@ def _check(result: KeepState | NextState) -> None:
             raise ValueError(f"{name} is {seconds!r}; write seconds from 0, or math.inf for none")
     if result.postpone and result.reply is not MISSING:
         raise ValueError(
-            "a postponed event gets its answer when it is handled; drop reply or drop postpone"
+            "a postponed event gets its answer when a later state handles it; leave out reply= or postpone="
         )
 
 

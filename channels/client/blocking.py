@@ -74,7 +74,7 @@ class _Portal:
             try:
                 self.run_sync(self._stop.set)
             except trio.RunFinishedError:
-                # It has ended by itself, with an error that is raised below.
+                # The socket has ended because of an error, which is raised below.
                 pass
         self._thread.join()
         if self._outcome is not None:

@@ -127,7 +127,7 @@ class MessagesDropped(ChannelsError):
 
     def __init__(self, topic: str, count: int) -> None:
         super().__init__(
-            f"{count} messages of {brief(topic)} were dropped, because nothing read them; "
+            f"{count} messages of {brief(topic)} were dropped, because the program did not read them; "
             "read faster, or set max_messages of the channel"
         )
         self.topic = topic

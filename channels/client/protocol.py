@@ -256,7 +256,7 @@ class Protocol:
         self._tell(Connected(self.transport, self.connections, self._now - self._away_since))
         waiting, self._send_buffer = self._send_buffer, []
         for channel, join_ref, frame in waiting:
-            # The channel may have been lost or left meanwhile.
+            # The channel may have been lost or left since the client queued this frame.
             if channel.join_ref == join_ref and channel.state != "closed":
                 self._emit(Send(frame))
         self._reset_reconnect()

@@ -387,8 +387,8 @@ async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[
         TaskTimeout: Not all ended in time. The results of all are discarded.
         NotTaskOwner: One of them belongs to another process.
 
-    The tasks continue after an error. An uncaught error ends the owner, and the links then end the tasks. This follows
-    Elixir's `Task.await_many`.
+    The tasks continue after an error. An uncaught error ends the owner, and the links then end the tasks.
+    Source: Elixir's `Task.await_many`.
     """
     tasks = list(tasks)
     for task in tasks:
