@@ -29,8 +29,6 @@ from channels.longpoll.protocol import LongPoll
 from channels.messages import Binary, Broadcast, JoinRefused, PushReply
 from channels.payloads import InvalidPayload
 from channels.pubsub.pubsub import PubSub
-from channels.pubsub.redis.adapter import RedisAdapter, RedisUnavailable
-from channels.pubsub.redis.url import InvalidRedisUrl
 from channels.socket import ConnectRefused, Refusal, Socket
 from channels.tokens.token import (
     Atom,
@@ -66,7 +64,6 @@ __all__ = [
     "InvalidHandler",
     "InvalidOption",
     "InvalidPayload",
-    "InvalidRedisUrl",
     "InvalidResult",
     "InvalidRoute",
     "InvalidSecret",
@@ -80,8 +77,6 @@ __all__ = [
     "PeerData",
     "PubSub",
     "PushReply",
-    "RedisAdapter",
-    "RedisUnavailable",
     "Refusal",
     "Route",
     "Socket",

@@ -28,6 +28,7 @@ __all__ = [
     "PRESENCE_NODE_DOWN",
     "PRESENCE_NODE_UP",
     "PRESENCE_NOT_SENT",
+    "PRESENCE_STARTED",
     "PUBSUB_CONNECTED",
     "PUBSUB_DISCONNECTED",
     "PUBSUB_DROPPED",
@@ -37,6 +38,7 @@ __all__ = [
     "PUBSUB_NODE_DOWN",
     "PUBSUB_NODE_UP",
     "PUBSUB_SHARDS_DIFFER",
+    "PUBSUB_STARTED",
     "PUBSUB_UNDELIVERABLE",
     "SESSION_STARTED",
     "SOCKET_CONNECTED",
@@ -139,6 +141,10 @@ POLLER_OUT_OF_MEMORY: Event = ("phoenix", "poller_out_of_memory")
 """The server lacked memory to read from clients. The poller tries again a tenth of a second later. Measurements:
 `reads`, the number of postponed reads."""
 
+PUBSUB_STARTED: Event = ("phoenix", "pubsub_started")
+"""An adapter begins an incarnation, before it sends or receives anything. Metadata: `exchange`, its `Exchange`. A tool
+that checks messages may replace its `receiver`, and its functions `message`, `message_to` and `receive`."""
+
 PUBSUB_CONNECTED: Event = ("phoenix", "pubsub_connected")
 """An adapter has connected to its server, for the first time or again. Measurements: `attempts`. Metadata:
 `connection`, which names the connection, and `server`, its address without a password."""
@@ -176,6 +182,11 @@ event with each heartbeat. Measurements: `shards` and `other_shards`. Metadata: 
 PUBSUB_UNDELIVERABLE: Event = ("phoenix", "pubsub_undeliverable")
 """The wire format of some clients cannot express a broadcast of another node: raw bytes for a V1 client. The others
 have got it. Metadata: `topic`, `event`, and `error`, an `EncodeError`."""
+
+PRESENCE_STARTED: Event = ("phoenix", "presence_started")
+"""A presence starts on this node, or its supervisor has started it again. Metadata: `tracking`, its `Tracking`, which
+is the same after a restart, and `limits`, its `Limits`. A tool that checks presences may replace the functions of its
+`roster` by which this node tracks."""
 
 PRESENCE_NODE_UP: Event = ("phoenix", "presence_node_up")
 """Another node runs: a new one, a new incarnation, or one that was down. Metadata: `node`, its name, and

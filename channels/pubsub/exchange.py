@@ -31,6 +31,7 @@ from channels.telemetry import (
     PUBSUB_NODE_DOWN,
     PUBSUB_NODE_UP,
     PUBSUB_SHARDS_DIFFER,
+    PUBSUB_STARTED,
 )
 
 __all__ = ["Exchange"]
@@ -58,6 +59,7 @@ class Exchange:
     Attributes:
         node: this node.
         lanes: the lanes that this node reads.
+        receiver: as given.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Exchange:
         topics = [str(shard) for shard in range(shards)]
         self.lanes = (*topics, lane_to(node_name))
         self._stop_logging = logger.attach(current_runtime().telemetry, receiver)
-        self._receiver = receiver
+        self.receiver = receiver
         self._shards = shards
         self._max_bytes = max_bytes
         self._node_timeout = node_timeout
@@ -85,6 +87,7 @@ class Exchange:
         self._own = pack(*self._identity, 0, Encoded("", "", b"")).partition(b",0,")[0] + b","
         self._sent = self._received = self._lost = 0
         self._repeated = self._malformed = self._other_shards = self._names_taken = 0
+        receiver.execute(PUBSUB_STARTED, {}, {"exchange": self})
 
     @property
     def _identity(self) -> tuple[str, str]:
@@ -170,7 +173,7 @@ class Exchange:
                 self._deliver(lane, envelope)
         except MalformedEnvelope as error:
             self._malformed += 1
-            self._receiver.execute(
+            self.receiver.execute(
                 PUBSUB_MALFORMED, {"bytes": len(data)}, {"lane": lane, "problem": error.problem}
             )
 
@@ -185,7 +188,7 @@ class Exchange:
             if found:
                 self._report(found)
         self._received += 1
-        self._receiver.deliver(envelope.encoded)
+        self.receiver.deliver(envelope.encoded)
 
     def _beat(self, lane: str, beat: Heartbeat) -> None:
         lost = self._arrivals.heartbeat(lane, beat.node, beat.incarnation, beat.number)
@@ -196,12 +199,12 @@ class Exchange:
             # An earlier start of this node may still be stopping. A later one means that two nodes share the name.
             if not beat.goodbye and node.incarnation > self.node.incarnation:
                 self._names_taken += 1
-                self._receiver.execute(PUBSUB_NAME_TAKEN, {}, {"node": node})
+                self.receiver.execute(PUBSUB_NAME_TAKEN, {}, {"node": node})
             return
         if beat.shards != self._shards:
             self._other_shards += 1
             shards = {"shards": self._shards, "other_shards": beat.shards}
-            self._receiver.execute(PUBSUB_SHARDS_DIFFER, shards, {"node": node})
+            self.receiver.execute(PUBSUB_SHARDS_DIFFER, shards, {"node": node})
         if beat.goodbye:
             # A goodbye comes on every lane, and the numbers of the other lanes are still needed.
             self._gone(node, "goodbye")
@@ -210,11 +213,11 @@ class Exchange:
             self._heard[node] = trio.current_time()
             if is_new:
                 self._newcomer.set()
-                self._receiver.execute(PUBSUB_NODE_UP, {}, {"node": node})
+                self.receiver.execute(PUBSUB_NODE_UP, {}, {"node": node})
 
     def _report(self, lost: Lost) -> None:
         self._lost += lost.count
-        self._receiver.lost(lost)
+        self.receiver.lost(lost)
 
     def check_nodes(self) -> None:
         """Drop the nodes that were silent for `node_timeout`. Call it with each heartbeat."""
@@ -225,7 +228,7 @@ class Exchange:
 
     def _gone(self, node: Node, why: str) -> None:
         if self._heard.pop(node, None) is not None:
-            self._receiver.execute(PUBSUB_NODE_DOWN, {}, {"node": node, "reason": why})
+            self.receiver.execute(PUBSUB_NODE_DOWN, {}, {"node": node, "reason": why})
 
     def nodes(self) -> tuple[Node, ...]:
         """Return the other nodes, in the order in which this node first heard of them."""

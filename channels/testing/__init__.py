@@ -1,5 +1,6 @@
 """Tools for tests of channels: clients without a network, on a running endpoint. Start with `open_channel_test`."""
 
+from channels.testing.broadcast_invariants import BroadcastsArrive
 from channels.testing.case import ChannelTest, open_channel_test
 from channels.testing.client import (
     ConnectionRefused,
@@ -12,9 +13,12 @@ from channels.testing.inbox import ANYTHING, Expected
 from channels.testing.invariants import JoinsAnswered
 from channels.testing.joined_nodes import JoinedNodes
 from channels.testing.live_network import LiveNetwork
+from channels.testing.presence_invariants import PresenceDiffsFit, PresencesAgree
+from channels.testing.simulated_redis import SimulatedRedis
 
 __all__ = [
     "ANYTHING",
+    "BroadcastsArrive",
     "ChannelTest",
     "ConnectionRefused",
     "Expected",
@@ -22,7 +26,10 @@ __all__ = [
     "JoinedNodes",
     "JoinsAnswered",
     "LiveNetwork",
+    "PresenceDiffsFit",
+    "PresencesAgree",
     "PushAnswer",
+    "SimulatedRedis",
     "TestChannel",
     "TestClient",
     "open_channel_test",

@@ -18,12 +18,12 @@ from channels import (
     Endpoint,
     JoinRefused,
     PubSub,
-    RedisAdapter,
     Socket,
     handle_in,
     handle_out,
 )
 from channels.presence import Presence
+from channels.pubsub.redis import RedisAdapter
 
 from .city import AVENUES, HEIGHT, STREETS, WIDTH
 from .pages import pages

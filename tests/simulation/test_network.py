@@ -120,6 +120,30 @@ def test_a_partition_holds_everything_between_two_hosts_until_it_heals() -> None
     between(body)
 
 
+def test_a_writer_waits_behind_a_partition_for_a_reader_that_has_gone() -> None:
+    async def body(world: World, client: VirtualStream, server: VirtualStream) -> None:
+        world.network.partition("server", "phone")
+        async with trio.open_nursery() as nursery:
+
+            async def write() -> None:
+                with pytest.raises(trio.BrokenResourceError):
+                    await client.send_all(bytes(5000))
+                broken.append(world.seconds)
+
+            broken: list[float] = []
+            nursery.start_soon(write)
+            await trio.sleep(1.0)
+            server.close()
+            await trio.sleep(20.0)
+            assert not broken
+            world.network.heal()
+        assert broken
+        # The window is still full, and nobody will read.
+        await client.wait_send_all_might_not_block()
+
+    between(body, knobs=Knobs(window=1000))
+
+
 def test_a_one_way_partition_leaves_the_other_direction_open() -> None:
     async def body(world: World, client: VirtualStream, server: VirtualStream) -> None:
         world.network.partition_oneway("server", "phone")

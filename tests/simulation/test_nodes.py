@@ -583,7 +583,7 @@ def test_an_impossible_request_to_a_node_is_refused_with_its_name() -> None:
             world.nodes.kill("b")
         with pytest.raises(NodeError, match="to start it again"):
             world.nodes.start("a", echo)
-        with pytest.raises(NodeError, match="it runs already"):
+        with pytest.raises(NodeError, match="it is already running"):
             world.nodes.boot("a")
         world.nodes.kill("a")
         with pytest.raises(NodeError, match="it is down"):

@@ -1,8 +1,7 @@
 """A run does not depend on earlier runs in its process, on hashes of strings, or on memory addresses.
 
 Each seed runs three times: in one process with others; in reversed order in another process, with other hashes and
-    other
-objects on the heap; and alone in a fresh process, with other hashes again.
+other objects on the heap; and alone in a fresh process, with other hashes again.
 """
 
 import os

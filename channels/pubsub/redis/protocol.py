@@ -292,6 +292,9 @@ class Protocol:
     def _replied(self, value: Any) -> Event | None:
         """Take a reply, and match it to its command."""
         refused = type(value) is ServerError
+        if self._was_refused and not refused:
+            # The connection is of no more use. An old server answers the rest in the form of RESP2.
+            return None
         if not self._awaited:
             if refused:
                 return Refused("", value)

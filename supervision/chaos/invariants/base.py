@@ -93,6 +93,18 @@ class Invariant(Instrument):
         """Return a problem, or None. It may be expensive: the watch calls it only when no task can run."""
         return None
 
+    def disturbed(self, what: str, *, ongoing: bool) -> None:
+        """Note that something outside of this runtime changed. Only simulated worlds report this.
+
+        Args:
+            what: a fault of the network or of a node, or its end, by its name in the trace: `partition`, `healed`,
+                `reset`, `node_killed`, `node_started` and others.
+            ongoing: True if a partition or a held connection is in effect now.
+        """
+
+    def detach(self) -> None:
+        """Note that the runtime has ended, or that its node was killed: no more events come from it."""
+
     def share(self, findings: list[Violation]) -> None:
         """Add violations to this list from now on."""
         self._findings = findings
@@ -175,6 +187,7 @@ class Watch(Instrument):
                 self.process_spawned(pid, info["parent"], info["label"])
         self._checks = [each for each in self.invariants if _has(each, "check", Invariant)]
         self._rests = [each for each in self.invariants if _has(each, "at_rest", Invariant)]
+        self._disturbed = [each for each in self.invariants if _has(each, "disturbed", Invariant)]
         self._remove = runtime.add_instrument(self)
 
     def _attach(self, invariant: Invariant, runtime: Runtime, places: Located | None) -> None:
@@ -206,9 +219,16 @@ class Watch(Instrument):
                 return Violation(invariant.name, problem)
         return None
 
+    def disturbed(self, what: str, *, ongoing: bool) -> None:
+        """Tell the invariants that something outside of their runtime changed."""
+        for invariant in self._disturbed:
+            invariant.disturbed(what, ongoing=ongoing)
+
     def close(self) -> None:
         """Stop watching."""
         self._remove()
+        for invariant in self.invariants:
+            invariant.detach()
         for feed in self._feeds.values():
             feed.close()
 

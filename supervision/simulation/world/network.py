@@ -46,10 +46,12 @@ class Network:
 
     Attributes:
         connections: the open connections, the oldest first. A connection is open until both sides have closed it.
+        on_fault: called after each fault of the network and after its end, with its name in the trace.
     """
 
     def __init__(self, knobs: Knobs, streams: Streams, trace: Trace) -> None:
         self.connections: list[Connection] = []
+        self.on_fault: Callable[[str], None] = lambda what: None
         self._knobs = knobs
         self._streams = streams
         self._trace = trace
@@ -130,6 +132,7 @@ class Network:
         """Block the direction from one host to another. The other direction stays open."""
         self._cuts[source, target] = None
         self.record("partition", {"from": source, "to": target})
+        self.on_fault("partition")
 
     def heal(self, one: str | None = None, other: str | None = None) -> None:
         """End the partitions between two hosts, or all partitions. The network sends blocked data again."""
@@ -141,6 +144,12 @@ class Network:
         self._healed.unpark_all()
         for connection in self.connections:
             connection.go_on()
+        self.on_fault("healed")
+
+    @property
+    def is_disturbed(self) -> bool:
+        """True while there is a partition, or a held connection between two hosts that use it."""
+        return bool(self._cuts) or any(connection.is_held for connection in self.connections)
 
     def cut(self, source: str, target: str) -> bool:
         """Return True if a partition blocks the direction from one host to another."""
@@ -255,18 +264,24 @@ class Connection:
                 # A plain task serves it.
                 pass
 
+    @property
+    def is_held(self) -> bool:
+        """True while it holds back data between two hosts that use it."""
+        in_use = not (self.source_end.closed or self.target_end.closed)
+        return in_use and any(pipe.held for pipe in self._pipes)
+
     def hold(self, direction: Direction = "both") -> None:
         """Hold back all data until `release`."""
         for pipe in self._chosen(direction):
             pipe.held = True
-        self._record("held", direction=direction)
+        self._record_fault("held", direction=direction)
 
     def release(self, direction: Direction = "both") -> None:
         """End a `hold`. The connection sends the held data again."""
         for pipe in self._chosen(direction):
             pipe.held = False
             pipe.go_on()
-        self._record("released", direction=direction)
+        self._record_fault("released", direction=direction)
 
     def half_open(self) -> None:
         """Let one side disappear silently: no data arrives any more, and neither end gets an error."""
@@ -274,7 +289,7 @@ class Connection:
 
     def reset(self) -> None:
         """Reset the connection: data in transit is lost, and both ends fail with BrokenResourceError."""
-        self._record("reset")
+        self._record_fault("reset")
         for pipe in self._pipes:
             pipe.break_off("the connection was reset")
         self.closed()
@@ -282,13 +297,13 @@ class Connection:
     def slow(self, rate: float) -> None:
         """Limit each direction to `rate` bytes per second."""
         self.shape.rate = rate
-        self._record("slowed", rate=rate)
+        self._record_fault("slowed", rate=rate)
 
     def delay(self, seconds: float) -> None:
         """Add `seconds` to the latency from now on. The number may be negative."""
         least, most = self.shape.latency
         self.shape.latency = (max(0.0, least + seconds), max(0.0, most + seconds))
-        self._record("delayed", seconds=seconds)
+        self._record_fault("delayed", seconds=seconds)
 
     @property
     def hosts(self) -> tuple[str, str]:
@@ -329,6 +344,10 @@ class Connection:
     def _chosen(self, direction: Direction) -> tuple[Pipe, ...]:
         forth, back = self._pipes
         return {"both": (forth, back), "to_target": (forth,), "to_source": (back,)}[direction]
+
+    def _record_fault(self, kind: str, **fields: Any) -> None:
+        self._record(kind, **fields)
+        self.network.on_fault(kind)
 
     def _record(self, kind: str, **fields: Any) -> None:
         self.network.record(kind, {"connection": self.number, **fields})

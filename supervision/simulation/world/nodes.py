@@ -63,6 +63,9 @@ class NodeWorld(Protocol):
     def forget(self, environment: SimulatedEnvironment) -> None:
         """Forget the runtimes of a node that is down."""
 
+    def disturbed(self, what: str) -> None:
+        """Tell the invariants about a fault of a node, or its end."""
+
 
 class Node:
     """One node, through all its incarnations. `Nodes.start` creates it, and passes it to the node's main.
@@ -201,6 +204,7 @@ class Nodes:
         node.tasks = {}
         self._killed = True
         self._world.network.host_gone(name, "unplugged" if power else "killed")
+        self._world.disturbed("node_killed")
 
     def stop(self, name: str) -> None:
         """Stop a node as SIGTERM does: cancel its main, and shut its runtime down in order.
@@ -220,6 +224,7 @@ class Nodes:
         node = self[name]
         node.seconds_ahead += seconds
         self._world.trace.add("node_skewed", {"node": node.label, "seconds": seconds})
+        self._world.disturbed("node_skewed")
 
     def disk(self, name: str) -> dict[Any, Any]:
         """Return the disk of a node, which survives every kill."""
@@ -282,6 +287,7 @@ class Nodes:
         node.scope = trio.CancelScope()
         node.environment = world.new_environment(node.label, node.now)
         world.trace.add("node_started", {"node": node.label})
+        world.disturbed("node_started")
         with self._owners.root_of(node):
             self._nursery.start_soon(self._run, node, name=f"node {node.label}")
 
@@ -298,6 +304,7 @@ class Nodes:
             self._world.trace.add("node_ended", {"node": node.label})
             self._down(node)
             self._world.network.host_gone(node.name, "ended")
+            self._world.disturbed("node_ended")
 
     def _down(self, node: Node) -> None:
         node.up = False

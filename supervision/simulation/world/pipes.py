@@ -93,14 +93,14 @@ class Pipe:
     async def writable(self) -> None:
         """Wait until there is room in the window."""
         await trio.lowlevel.checkpoint()
-        while self._size >= self.shape.window and self.broken is None:
+        while self._size >= self.shape.window and self.broken is None and not self._reader_is_gone:
             await self._park_writer()
 
     def finish(self) -> None:
         """Send the end of the data."""
         if not self._ended and self.broken is None:
             self._ended = True
-            self._pieces.append((self._due(0), b""))
+            self._pieces.append((self._due(0, trio.current_time()), b""))
             self._readers.unpark_all()
 
     def _check_writable(self) -> None:
@@ -108,24 +108,31 @@ class Pipe:
             raise trio.BrokenResourceError(self.broken)
         if self._ended:
             raise trio.ClosedResourceError("this stream was closed for writing")
-        if trio.current_time() >= self.reader_gone_at and not self.blocked:
+        if self._reader_is_gone:
             raise trio.BrokenResourceError("the peer has closed the connection")
 
+    @property
+    def _reader_is_gone(self) -> bool:
+        """True if the writer knows that the reading end is closed."""
+        return trio.current_time() >= self.reader_gone_at and not self.blocked
+
     async def _park_writer(self) -> None:
-        with trio.CancelScope(deadline=self.reader_gone_at):
+        # While a fault blocks this direction, the writer does not learn it. `go_on` wakes the writer after the fault.
+        with trio.CancelScope(deadline=math.inf if self.blocked else self.reader_gone_at):
             await self._writers.park()
 
     def _put(self, data: bytes) -> None:
-        segment = self.shape.segment
+        most = self.shape.segment
+        least = (most + 1) // 2
+        now, start = trio.current_time(), 0
         self._size += len(data)
-        while data:
-            size = self._stream.randint((segment + 1) // 2, segment)
-            piece, data = data[:size], data[size:]
-            self._pieces.append((self._due(len(piece)), piece))
+        while start < len(data):
+            piece = data[start : start + self._stream.randint(least, most)]
+            start += len(piece)
+            self._pieces.append((self._due(len(piece), now), piece))
         self._readers.unpark_all()
 
-    def _due(self, size: int) -> float:
-        now = trio.current_time()
+    def _due(self, size: int, now: float) -> float:
         self._line_free_at = max(now, self._line_free_at) + size / self.shape.rate
         arrival = self._line_free_at + self._stream.uniform(*self.shape.latency)
         self._last_due = due = max(self._last_due, arrival)

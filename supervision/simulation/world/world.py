@@ -63,6 +63,7 @@ class World(ScenarioWorld):
         invariants: Chosen = "all",
     ) -> None:
         self.network = Network(knobs, streams, trace)
+        self.network.on_fault = self.disturbed
         self.nodes = Nodes(self)
         self.faults = Injector(
             trace=trace, connections=self.network, nodes=self.nodes, stall=clock.stall
@@ -150,6 +151,10 @@ class World(ScenarioWorld):
             self.faults.remove(recorder.runtime)
         self.recorders = [each for each in self.recorders if each not in gone]
 
+    def disturbed(self, what: str) -> None:
+        """Tell the invariants of all runtimes about a fault of the network or of a node, or its end."""
+        self._watches.disturbed(what, ongoing=self.network.is_disturbed)
+
     def look(self, *, at_rest: bool) -> InvariantViolated | None:
         """Return the first violation. `at_rest` means that no task can run before time passes.
 
@@ -193,6 +198,11 @@ class _Watches:
         watch = self._watches.pop(runtime, None)
         if watch is not None:
             watch.close()
+
+    def disturbed(self, what: str, *, ongoing: bool) -> None:
+        """Tell all watches."""
+        for watch in self._watches.values():
+            watch.disturbed(what, ongoing=ongoing)
 
     def look(self, *, at_rest: bool) -> Violation | None:
         """Return the first violation in any of the runtimes."""

@@ -22,6 +22,25 @@ async def test_presences_are_seen_on_every_node_within_moments(runtime: Runtime)
     assert c.presence.snapshot(TOPIC)["ann"][0]["at"] == "a"
 
 
+async def test_a_list_has_the_members_of_the_nodes_that_are_up(runtime: Runtime) -> None:
+    nodes, (a, b, c) = await cluster("a", "b", "c", down_period=5.0)
+    a.joins("ann")
+    b.joins("ann", "bob")
+    c.joins("cem")
+    c.joins("eve", topic="room:2")
+    await trio.sleep(1.0)
+    listed = await a.presence.list(TOPIC)
+    assert {key: len(entry["metas"]) for key, entry in listed.items()} == {
+        "ann": 2,
+        "bob": 1,
+        "cem": 1,
+    }
+    nodes.isolate("b")
+    await trio.sleep(8.0)
+    listed = await a.presence.list(TOPIC)
+    assert {key: len(entry["metas"]) for key, entry in listed.items()} == {"ann": 1, "cem": 1}
+
+
 async def test_the_end_of_an_owner_is_a_leave_everywhere(runtime: Runtime) -> None:
     _, (a, b) = await cluster("a", "b")
     heard = await b.hears()

@@ -157,6 +157,22 @@ async def test_an_update_can_be_a_function_of_the_present_metadata(runtime: Runt
     assert meta["phx_ref"] != ref
 
 
+async def test_an_update_by_a_function_sends_both_sides_and_the_ref_before(
+    runtime: Runtime,
+) -> None:
+    presence = Presence()
+    heard = await listener(await alone(presence))
+    pid = owner()
+    first = presence.track(TOPIC, "ann", {"n": 1}, pid=pid)
+    await trio.sleep(1.0)
+    second = presence.update(TOPIC, "ann", lambda meta: {"n": meta["n"] + 1}, pid=pid)
+    await trio.sleep(1.0)
+    assert payloads(heard, "presence_diff")[1] == {
+        "joins": {"ann": {"metas": [{"n": 2, "phx_ref": second, "phx_ref_prev": first}]}},
+        "leaves": {"ann": {"metas": [{"n": 1, "phx_ref": first}]}},
+    }
+
+
 async def test_an_update_with_the_same_metadata_sends_no_diff(runtime: Runtime) -> None:
     presence = Presence()
     pubsub = await alone(presence)
@@ -677,11 +693,12 @@ async def test_a_presence_whose_init_fails_does_not_start(runtime: Runtime) -> N
         ("counted_from", 0),
         ("max_calls_per_second", 0.5),
         ("max_meta_bytes", MOST_META_BYTES + 1),
+        ("max_sizes", [10, 5]),
     ],
 )
 def test_an_invalid_option_is_refused(option: str, value: Any) -> None:
     with pytest.raises(InvalidOption) as caught:
-        Presence(**{option: value})
+        Presence(**{"max_delta_sizes" if option == "max_sizes" else option: value})
     assert caught.value.option == option
 
 

@@ -169,7 +169,12 @@ class TestBothKinds:
     async def test_a_wrong_password_is_reported_with_advice_and_tried_again(
         self, runtime: Runtime, make: Any
     ) -> None:
-        async with running(make, server_password="right") as (connection, server, reported):
+        url = RedisUrl.parse("redis://:wrong@db")
+        async with running(make, server_password="right", url=url) as (
+            connection,
+            server,
+            reported,
+        ):
             assert "WRONGPASS" in reported.problems[0]
             assert "correct the URL" in reported.problems[0]
             assert not connection.is_connected

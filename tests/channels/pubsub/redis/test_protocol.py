@@ -143,6 +143,16 @@ def test_a_wrong_password_is_refused_and_never_ready() -> None:
     ]
 
 
+def test_an_old_server_that_answers_the_rest_in_resp2_is_refused_for_its_hello() -> None:
+    protocol = Protocol()
+    protocol.hello(DB, client_name="a", channels=[b"a", b"b"])
+    arrays = b"".join(subscribed(channel).replace(b">", b"*") for channel in (b"a", b"b"))
+    answer = b"-ERR unknown command `HELLO`\r\n" + OK + arrays + b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"
+    [refusal] = after(protocol, answer)
+    assert isinstance(refusal, Refused)
+    assert (refusal.command, refusal.error.code) == ("HELLO", "ERR")
+
+
 def test_a_forbidden_channel_is_a_refusal_of_subscribe() -> None:
     protocol = Protocol()
     protocol.hello(DB, client_name="a", channels=[b"a"])
