@@ -388,7 +388,7 @@ def _not_forwarded(event: Event, measurements: _Data, metadata: _Data) -> None:
 
 def _answer_lost(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.info(
-        "Closing %r: another node did not confirm %d messages in time, and its client must not miss any",
+        "Closing %r: another node did not confirm the last messages (%d) in time, and its client must not miss any",
         metadata["pid"],
         measurements["messages"],
     )

@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from channels.cli.broadcast import add_broadcast_command
 from channels.cli.connect import add_connect_command
 from channels.cli.console import fail, new_app, run_app
 from channels.cli.installation import find_clashes
@@ -44,6 +45,7 @@ def main() -> NoReturn:
     add_serve_command(app)
     add_workers_command(app)
     add_connect_command(app)
+    add_broadcast_command(app)
     add_token_commands(app, new_app())
     for name, summary in _TEST_COMMANDS.items():
         app.command(

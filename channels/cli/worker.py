@@ -17,7 +17,6 @@ import ssl
 from typing import Annotated, Any, NoReturn
 
 import msgspec
-import trio
 import typer
 
 from actors.errors import CallExit
@@ -167,11 +166,11 @@ class _Worker:
             "topics": self._endpoint.pubsub.statistics()["topics"],
         }
 
-    def farewell(self) -> None:
+    async def farewell(self) -> None:
         """Tell the parent that this worker stops, and leave further connections to the next worker."""
         self._line.send({"type": "stopping"})
         if not self._stops_together:
-            self._endpoint.stop_accepting()
+            await self._endpoint.stop_accepting()
 
 
 class _Farewell(GenServer[None]):
@@ -182,8 +181,7 @@ class _Farewell(GenServer[None]):
         self._worker = worker
 
     async def terminate(self, reason: ExitReason) -> None:
-        await trio.lowlevel.checkpoint()
-        self._worker.farewell()
+        await self._worker.farewell()
 
 
 if __name__ == "__main__":

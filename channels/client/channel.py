@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 
 import trio
 
+from channels.client.change import Change
 from channels.client.errors import ChannelClosed, PushTimeout, Refused
 from channels.client.events import Joined, JoinRejected, Lifecycle
 from channels.client.feed import Feed
@@ -139,7 +140,7 @@ class ClientChannel:
         self._messages: Feed[Message] = Feed(record.topic, max_messages)
         self._feeds: dict[str, tuple[Feed[Any], ...]] = {}
         self._listeners: dict[str, tuple[Listener, ...]] = {}
-        self._changed = trio.lowlevel.ParkingLot()
+        self._changed = Change()
         self._rejection: JoinRejected | None = None
         self._left = False
         self._error: ChannelClosed | None = None
@@ -199,7 +200,7 @@ class ClientChannel:
                 raise Refused(self.topic, "phx_join", rejected.status, rejected.response)
             if record.state == "closed":
                 raise ChannelClosed(self.topic, record.cause or "it was not joined")
-            await self._changed.park()
+            await self._changed.wait()
 
     async def wait_joined(self) -> Any:
         """Wait until the channel is joined, and return the response of the join.
@@ -211,7 +212,7 @@ class ClientChannel:
         while self.record.state != "joined":
             if self.record.state == "closed":
                 raise ChannelClosed(self.topic, self.record.cause or "it was not joined")
-            await self._changed.park()
+            await self._changed.wait()
         return self.record.response
 
     async def leave(self) -> None:
@@ -226,7 +227,7 @@ class ClientChannel:
         self._socket.leave(self.record)
         await trio.lowlevel.checkpoint()
         while not self._left:
-            await self._changed.park()
+            await self._changed.wait()
 
     # Pushing
 
@@ -350,12 +351,12 @@ class ClientChannel:
             self._rejection = event
         elif isinstance(event, Joined):
             self._rejection = None
-        self._changed.unpark_all()
+        self._changed.notify()
 
     def left(self) -> None:
         """Note that the server knows of the leave."""
         self._left = True
-        self._changed.unpark_all()
+        self._changed.notify()
 
     def ended(self, *, is_clean: bool) -> None:
         """End the iterations."""
@@ -364,4 +365,4 @@ class ClientChannel:
         self._messages.end(self._error)
         for feed in self._ending:
             feed.end(self._error)
-        self._changed.unpark_all()
+        self._changed.notify()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
@@ -41,35 +40,38 @@ class Connection:
         on_frame: Callable[[Frame], object],
         on_end: Callable[[End], object],
     ) -> None:
-        self.waiting: deque[Frame] = deque()
+        self.waiting: list[Frame] = []
         self._open_link = open_link
         self._on_open = on_open
         self._on_frame = on_frame
         self._on_end = on_end
-        self._scope = trio.CancelScope()
-        self._is_open = False
+        self._nursery: trio.Nursery | None = None
+        self._link: Link | None = None
+        self._is_writing = False
         self._closing: tuple[int, str] | None = None
-        self._writer = trio.lowlevel.ParkingLot()
 
     def send_nowait(self, frame: Frame) -> None:
         """Write a frame as soon as possible."""
         self.waiting.append(frame)
-        self._writer.unpark()
+        self._wake_writer()
 
     def close(self, code: int, reason: str) -> None:
         """Write what waits, close the connection, and report nothing more. Return at once."""
         self._closing = code, reason
-        if self._is_open:
-            self._scope.deadline = trio.current_time() + CLOSE_TIMEOUT
-            self._writer.unpark()
+        if self._nursery is None:
+            return
+        if self._link is not None:
+            self._nursery.cancel_scope.deadline = trio.current_time() + CLOSE_TIMEOUT
+            self._wake_writer()
         else:
-            self._scope.cancel()
+            self._nursery.cancel_scope.cancel()
 
     async def main(self) -> None:
         """Run until the connection has ended."""
         end: End | None = None
-        with self._scope:
+        if self._closing is None:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 end = await self._run(nursery)
                 nursery.cancel_scope.cancel()
         if end is not None and self._closing is None:
@@ -79,9 +81,8 @@ class Connection:
         link: Link | None = None
         try:
             link = await self._open_link(nursery)
-            self._is_open = True
+            self._link = link
             self._on_open()
-            nursery.start_soon(self._write, link)
             while True:
                 frame = await link.receive()
                 if self._closing is None:
@@ -92,29 +93,30 @@ class Connection:
                 await trio.sleep_forever()
             return end
         finally:
-            self._is_open = False
+            self._link = None
             if link is not None:
                 await _cut(link)
 
-    async def _write(self, link: Link) -> None:
-        waiting = self.waiting
-        while True:
-            if waiting:
-                frames = tuple(waiting)
-                waiting.clear()
-                try:
-                    await link.send(frames)
-                except LinkLost:
-                    # The reader reports it.
-                    if self._closing is not None:
-                        self._scope.cancel()
-                    return
-            elif self._closing is not None:
-                await link.aclose(*self._closing)
-                self._scope.cancel()
+    def _wake_writer(self) -> None:
+        # A task only while there is something to write: most clients are quiet, and an idle task takes 2 KB.
+        if not self._is_writing and self._link is not None and self._nursery is not None:
+            self._is_writing = True
+            self._nursery.start_soon(self._write, self._link, self._nursery.cancel_scope)
+
+    async def _write(self, link: Link, scope: trio.CancelScope) -> None:
+        try:
+            while self.waiting:
+                frames, self.waiting = self.waiting, []
+                await link.send(frames)
+            if self._closing is None:
+                self._is_writing = False
                 return
-            else:
-                await self._writer.park()
+            await link.aclose(*self._closing)
+            scope.cancel()
+        except LinkLost:
+            # The reader reports it. `_is_writing` stays True: nothing can be written any more.
+            if self._closing is not None:
+                scope.cancel()
 
 
 async def _cut(link: Link) -> None:

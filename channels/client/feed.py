@@ -9,6 +9,7 @@ from typing import Generic, Self, TypeVar
 
 import trio
 
+from channels.client.change import Change
 from channels.client.errors import MessagesDropped
 
 __all__ = ["Feed"]
@@ -41,19 +42,22 @@ class Feed(Generic[T]):
         self._name = name
         self._limit = limit
         self._on_close = on_close
-        self._items: deque[T] = deque()
+        # Made with the first item: an empty deque has room for 64, and most feeds of a quiet client stay empty.
+        self._items: deque[T] | None = None
         self._missed = 0
         self._was_read = False
         self._is_closed = False
         self._error: Exception | None = None
-        self._readers = trio.lowlevel.ParkingLot()
+        self._readers = Change()
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._items or ())
 
     def put(self, item: T) -> bool:
         """Add an item. Return True if this is the first drop since the last read."""
         items = self._items
+        if items is None:
+            items = self._items = deque()
         is_first = False
         if len(items) >= self._limit or (self._missed and not self._was_read):
             is_first = self._missed == 0
@@ -68,8 +72,7 @@ class Feed(Generic[T]):
             if not self._was_read:
                 return is_first
         items.append(item)
-        if self._readers:
-            self._readers.unpark()
+        self._readers.notify()
         return is_first
 
     def end(self, error: Exception | None = None) -> None:
@@ -77,11 +80,11 @@ class Feed(Generic[T]):
         if not self._is_closed:
             self._is_closed = True
             self._error = error
-            self._readers.unpark_all()
+            self._readers.notify()
 
     def close(self) -> None:
         """Get nothing more, and end the iterations."""
-        self._items.clear()
+        self._items = None
         self._missed = 0
         if self._on_close is not None:
             self._on_close(self)
@@ -114,4 +117,4 @@ class Feed(Generic[T]):
                 if self._error is not None:
                     raise self._error
                 raise StopAsyncIteration
-            await self._readers.park()
+            await self._readers.wait()

@@ -21,7 +21,6 @@ error; buffers are bounded.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -493,7 +492,7 @@ class Protocol:
             channel.was_joined = True
             self._tell(Joined(channel.topic, response, self._now - channel.asked_at), channel)
         channel.lost_at = None
-        waiting, channel.buffer = channel.buffer, deque()
+        waiting, channel.buffer = channel.buffer, []
         channel.buffered = 0
         for push in waiting:
             if not push.is_settled:

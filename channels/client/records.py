@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
@@ -105,7 +104,7 @@ class ChannelRecord:
     tries: int = 0
     join_timer: Timer | None = None
     rejoin_timer: Timer | None = None
-    buffer: deque[PushRecord] = field(factory=deque)
+    buffer: list[PushRecord] = field(factory=list)
     buffered: int = 0
     pending: dict[str, PushRecord] = field(factory=dict)
     owner: Any = None

@@ -6,7 +6,7 @@ import random as chance
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias, get_args
 
 import trio
@@ -16,6 +16,7 @@ from actors.errors import RuntimeClosed
 from actors.instrumentation.telemetry import Telemetry
 from actors.runtime import current_runtime
 from channels.client.backoff import RECONNECT, REJOIN, RetryTable
+from channels.client.change import Change
 from channels.client.channel import ClientChannel, ClientPush
 from channels.client.connection import Connection, End
 from channels.client.errors import BufferFull, NotConnected
@@ -122,8 +123,7 @@ class _Options:
         )
 
 
-@asynccontextmanager
-async def open_socket(
+def open_socket(
     url: str,
     *,
     params: Params = None,
@@ -145,7 +145,7 @@ async def open_socket(
     max_message_bytes: int = 16 * 1024 * 1024,
     telemetry: Telemetry | None = None,
     random: Callable[[], float] | None = None,
-) -> AsyncIterator[ClientSocket]:
+) -> AbstractAsyncContextManager[ClientSocket]:
     """Connect to a socket of a Phoenix server, and stay connected until the block ends.
 
         async with open_socket("wss://example.org/socket", params={"token": token}) as socket:
@@ -211,19 +211,21 @@ async def open_socket(
         max_message_bytes=max_message_bytes,
     )
     _check(settings, options)
-    async with _running(ClientSocket(settings, options, telemetry, random)) as socket:
-        if wait:
-            await socket.wait_open(connect_timeout)
-        yield socket
+    socket = ClientSocket(settings, options, telemetry, random)
+    return _running(socket, connect_timeout if wait else None)
 
 
 @asynccontextmanager
-async def _running(socket: ClientSocket) -> AsyncIterator[ClientSocket]:
+async def _running(
+    socket: ClientSocket, connect_timeout: float | None
+) -> AsyncIterator[ClientSocket]:
     """Run the tasks of a socket. Errors leave the block as they are, without the group of a nursery."""
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
         socket.start(nursery)
         try:
+            if connect_timeout is not None:
+                await socket.wait_open(connect_timeout)
             yield socket
         except BaseException as error:  # raised again below, when the tasks have ended
             raised = error
@@ -292,16 +294,16 @@ class ClientSocket:
         except RuntimeClosed:
             # Outside of a runtime, in a program that uses the client alone.
             self.telemetry = Telemetry() if telemetry is None else telemetry
-            random = chance.Random().random if random is None else random
+            random = chance.random if random is None else random
         self._options = options
         self._max_buffered = settings.max_buffered
         self._protocol = Protocol(settings, random)
         self._connection: Connection | None = None
         self._nursery: trio.Nursery | None = None
-        self._driver = trio.CancelScope()
+        self._is_closed = False
         self._sleep = trio.CancelScope()
         self._feeds: tuple[Feed[Lifecycle], ...] = ()
-        self._changed = trio.lowlevel.ParkingLot()
+        self._changed = Change()
         self._last_failure: ConnectFailed | None = None
         self._pongs: dict[str, _Ping] = {}
 
@@ -405,7 +407,7 @@ class ClientSocket:
                     raise NotConnected(self.url, "the socket has ended")
                 if failure is not None and self._protocol.connections == 0 and _is_final(failure):
                     raise NotConnected(self.url, failure.cause, failure.status)
-                await self._changed.park()
+                await self._changed.wait()
             return
         cause = f"no answer within {seconds:g} seconds"
         status = None
@@ -465,17 +467,17 @@ class ClientSocket:
 
     def close(self) -> None:
         """End everything. The nursery ends when the connection is closed."""
+        self._is_closed = True
         self._act(self._protocol.disconnect(trio.current_time()))
-        self._driver.cancel()
+        self._sleep.cancel()
 
     async def _drive(self) -> None:
         """Call the protocol whenever its deadline has come."""
         try:
-            with self._driver:
-                while True:
-                    with trio.CancelScope(deadline=self._protocol.deadline) as self._sleep:
-                        await trio.sleep_forever()
-                    self._act(self._protocol.tick(trio.current_time()))
+            while not self._is_closed:
+                with trio.CancelScope(deadline=self._protocol.deadline) as self._sleep:
+                    await trio.sleep_forever()
+                self._act(self._protocol.tick(trio.current_time()))
         except (
             Exception
         ) as error:  # an error in a function of the program must leave the block as it is
@@ -582,7 +584,7 @@ class ClientSocket:
             }
             about = {"url": self.url, "topic": getattr(event, "topic", None), "event": event}
             self.telemetry.execute(name, numbers, about)
-        self._changed.unpark_all()
+        self._changed.notify()
 
 
 def _is_final(failure: ConnectFailed) -> bool:

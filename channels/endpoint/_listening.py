@@ -64,6 +64,7 @@ class ListenerServer(GenServer[None]):
         listener: Listening = argument
         # Unbounded, because the listener must not block. The system's limit of open files bounds the accepted sockets.
         put, take = trio.open_memory_channel[Any](math.inf)
+        self.services.admission.queued = lambda: take.statistics().current_buffer_used
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(listener.main, put.send_nowait)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -223,9 +223,10 @@ class Admission:
         closed: True if the endpoint has stopped.
         ending: the scopes that `drain` cancels.
         polling: the sessions of polling clients, by the name in their token.
+        queued: returns the number of accepted connections that the listener still has.
     """
 
-    __slots__ = ("_unserved", "closed", "draining", "ending", "listener", "polling")
+    __slots__ = ("_unserved", "closed", "draining", "ending", "listener", "polling", "queued")
 
     def __init__(self) -> None:
         self.listener: Listening | None = None
@@ -233,6 +234,7 @@ class Admission:
         self.closed = False
         self.ending: dict[trio.CancelScope, None] = {}
         self.polling: dict[str, Pid] = {}
+        self.queued: Callable[[], int] = int
         # Accepted connections that no process serves yet.
         self._unserved: dict[object, Any] = {}
 
@@ -264,6 +266,11 @@ class Admission:
     def take_over(self, stream: object) -> None:
         """Forget a connection that a process now serves, or that has been closed."""
         self._unserved.pop(stream, None)
+
+    @property
+    def is_quiet(self) -> bool:
+        """True if every accepted connection has sent the head of its first request, and none waits for a node."""
+        return not (self.ending or self._unserved or self.queued())
 
     def drain(self) -> None:
         """Refuse new clients. Stop reading unfinished first requests, and waiting for other nodes."""

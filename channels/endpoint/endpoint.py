@@ -10,7 +10,7 @@ A running endpoint is a supervision tree. It starts its children from top to bot
 
     endpoint (one_for_one)
     ├── pubsub                                the connections to other nodes, if there are any
-    ├── Presence                              who is here, one for each `Presence`
+    ├── presence Online                       who is here; one for each `Presence`, here of a class `Online`
     ├── relay                                 requests of polling clients for sessions of other nodes, if there are any
     ├── UserSocket channels (one_for_one)     one for each socket class
     │   ├── 0 (dynamic)                       channel servers, temporary
@@ -36,6 +36,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
+
+import trio
 
 from actors.errors import StartIgnored
 from actors.process import current_pid, on_exit, spawn
@@ -69,6 +71,9 @@ from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.supervisor import Supervisor
 
 __all__ = ["Endpoint", "EndpointError", "services_of"]
+
+# Seconds between two looks at connections that are about to send their first request.
+_POLL = 0.01
 
 
 class EndpointError(ChannelsError, RuntimeError):
@@ -283,18 +288,27 @@ class Endpoint:
         with in_runtime(services.runtime):
             await Supervisor.terminate_child(self._supervisor, "drainer")
 
-    def stop_accepting(self) -> None:
-        """Accept no more connections. Clients that are connected stay.
+    async def stop_accepting(self, *, grace: float = 1.0) -> None:
+        """Accept no more connections, and return when each accepted one has sent the head of its first request.
 
-        The endpoint closes its listening socket. The system resets connections that nobody accepted, unless another
-        process holds the same socket, as the parent of workers does. May be called twice.
+        Args:
+            grace: the longest wait for these heads, in seconds.
 
         Raises:
             EndpointError: the endpoint is not running.
+
+        Clients that are connected stay. The endpoint closes its listening socket. The system resets connections that
+        nobody accepted, unless another process holds the same socket, as the parent of workers does.
         """
-        listener = self._running("was asked to stop accepting").admission.listener
-        if listener is not None:
-            listener.close()
+        admission = self._running("was asked to stop accepting").admission
+        if admission.listener is not None:
+            admission.listener.close()
+        with trio.move_on_after(grace):
+            # Twice in a row: a new process takes its connection over one step before it reads the head.
+            quiet = 0
+            while quiet < 2:
+                await trio.sleep(_POLL)
+                quiet = quiet + 1 if admission.is_quiet else 0
 
     def _running(self, what: str) -> Services:
         services = self._services

@@ -58,6 +58,9 @@ from channels.telemetry import LONGPOLL_NOT_FORWARDED
 
 __all__ = ["Hold", "Relay"]
 
+# Tells the relays among the subscribers of the topic. An application might subscribe to it, too.
+_RELAY = object()
+
 Hold: TypeAlias = Callable[[int], AbstractContextManager[bool]]
 """Count the bytes of a body as held in a block. The block gets False if they do not fit."""
 
@@ -148,7 +151,7 @@ class Relay:
 
     async def main(self) -> None:
         """Take the messages of other relays. Run it as a process."""
-        self._services.pubsub.subscribe(self._topic)
+        self._services.pubsub.subscribe(self._topic, metadata=_RELAY)
         async with trio.open_nursery() as nursery:
             while True:
                 message = read_relayed(await receive())
@@ -283,8 +286,7 @@ class Relay:
                 if place is not None:
                     pid = await self._sessions.find(place, message.find)
                 if place is None or pid is None:
-                    # Another endpoint of this node may have the session.
-                    if len(self._services.pubsub.subscribers(self._topic)) == 1:
+                    if self._is_alone():
                         self._tell(message.node, NotFound(message.id))
                     return
                 served.pid = pid
@@ -296,6 +298,11 @@ class Relay:
                     await self._serve_poll(message, served, pid)
         finally:
             del self._served[message.id]
+
+    def _is_alone(self) -> bool:
+        """Return False if another endpoint of this node might have a session that this one has not."""
+        subscriptions = self._services.pubsub.subscriptions(self._topic)
+        return sum(each.metadata is _RELAY for each in subscriptions) == 1
 
     async def _serve_poll(self, message: ForwardedPoll, served: _Served, pid: Pid) -> None:
         poll = served.poll = Poll(confirm_within=message.find)

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias
 
 import trio
 
+from actors.process import current_pid
 from channels.errors import InvalidResult
 from channels.messages import Broadcast
 from channels.presence.delta import Entry
@@ -53,9 +54,7 @@ class Callbacks(Protocol):
 
 def everybody(snapshot: Snapshot) -> Presences:
     """Return the members of a topic, with copies of their metas, which the receiver may change."""
-    return {
-        key: {"metas": [dict(entry.meta) for entry in snapshot.entries(key)]} for key in snapshot
-    }
+    return {key: {"metas": [dict(meta) for meta in metas]} for key, metas in snapshot.items()}
 
 
 async def fetched(callbacks: Callbacks, topic: str, presences: Presences) -> Presences:
@@ -121,6 +120,7 @@ def _parts(changes: dict[str, Presences]) -> Iterator[dict[str, Presences]]:
 
 async def announce(tracking: Tracking, callbacks: Callbacks) -> None:
     """Announce changes until the process ends."""
+    tracking.announcer = current_pid()
     await _Announcer(tracking, callbacks).run()
 
 

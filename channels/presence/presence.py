@@ -40,7 +40,7 @@ from channels.excerpts import brief
 from channels.presence import logger
 from channels.presence.announcer import Presences, announce, everybody, fetched
 from channels.presence.delta import Meta
-from channels.presence.generations import DEFAULT_MAX_SIZES
+from channels.presence.generations import DEFAULT_MAX_SIZES, Generations
 from channels.presence.roster import Counting, Limits, TooManyCalls
 from channels.presence.snapshot import NO_MEMBERS, Snapshot
 from channels.presence.state import NotTracked
@@ -134,43 +134,17 @@ class Presence:
         self.name = owner if name is None else name
         if not isinstance(self.name, str) or not self.name:
             raise InvalidOption(owner, "name", name, "text that is the same on every node")
-        for option, value in (("leave_grace", leave_grace), ("interval", interval)):
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int | float)
-                or not 0 <= value < math.inf
-            ):
-                raise InvalidOption(owner, option, value, "seconds, from 0")
-        for option, value in (
-            ("heartbeat", heartbeat),
-            ("down_period", down_period),
-            ("permdown_period", permdown_period),
-            ("callback_timeout", callback_timeout),
-            ("max_calls_per_second", max_calls_per_second),
-        ):
-            check_positive(owner, option, value)
-        if max_calls_per_second < 1:
-            # A caller saves up the calls of one second, and would never have a whole one.
-            expected = "a number from 1"
-            raise InvalidOption(owner, "max_calls_per_second", max_calls_per_second, expected)
-        if down_period < 2 * heartbeat:
-            raise InvalidOption(owner, "down_period", down_period, "at least two heartbeats")
-        if permdown_period <= down_period:
-            raise InvalidOption(owner, "permdown_period", permdown_period, "more than down_period")
-        for option, number in (
-            ("max_fetches", max_fetches),
-            ("max_meta_bytes", max_meta_bytes),
-            *((("counted_from", counted_from),) if counted_from is not None else ()),
-        ):
-            check_whole(owner, option, number)
-        if max_meta_bytes > MOST_META_BYTES:
-            expected = f"at most {MOST_META_BYTES} bytes"
-            raise InvalidOption(owner, "max_meta_bytes", max_meta_bytes, expected)
-        for callback in ("fetch", "init", "handle_metas"):
-            if not inspect.iscoroutinefunction(getattr(self, callback)):
-                raise PresenceError(
-                    f"{owner}.{callback} is not async; write `async def {callback}`"
-                )
+        _check_times(
+            owner,
+            instants={"leave_grace": leave_grace, "interval": interval},
+            heartbeat=heartbeat,
+            down_period=down_period,
+            permdown_period=permdown_period,
+            callback_timeout=callback_timeout,
+        )
+        _check_sizes(owner, max_calls_per_second, max_fetches, max_meta_bytes, counted_from)
+        _check_async(self)
+        Generations(max_delta_sizes)
         self.fetches = type(self).fetch is not Presence.fetch
         self.handles_metas = type(self).handle_metas is not Presence.handle_metas
         self.callback_timeout = callback_timeout
@@ -263,6 +237,9 @@ class Presence:
             raise PresenceError(
                 f"{self!r} is running already; make another one, with another name, for another endpoint"
             )
+        latest = self._latest if self._runtime is current_runtime() else None
+        if latest is not None:
+            await latest.wait_ended()
         if pubsub.subscribers(gossip_topic(self.name)):
             raise PresenceError(
                 f"another presence with the name {self.name!r} runs on {pubsub!r}; write Presence(name=...)"
@@ -272,7 +249,15 @@ class Presence:
                 f"the node name {brief(pubsub.node_name)} has {len(pubsub.node_name)} characters; the limit for "
                 f"presence is {MAX_NAME}"
             )
-        tracking = await self._begin(pubsub)
+        if (
+            latest is not None
+            and latest.pubsub is pubsub
+            and latest.roster.state.node == pubsub.node_name
+        ):
+            # The channels live on, and nobody would track them again.
+            tracking = latest
+        else:
+            tracking = await self._begin(pubsub)
         children = [
             ChildSpec("presence", self._hold, (tracking,), restart="temporary"),
             ChildSpec("tracker", Tracker.start_link, (tracking,)),
@@ -281,16 +266,7 @@ class Presence:
         return await Supervisor.start_link(children, label=f"presence {self.name}")
 
     async def _begin(self, pubsub: PubSub) -> Tracking:
-        runtime, latest = current_runtime(), self._latest
-        if (
-            latest is not None
-            and self._runtime is runtime
-            and latest.pubsub is pubsub
-            and latest.roster.state.node == pubsub.node_name
-        ):
-            # The channels live on, and nobody would track them again.
-            return latest
-        self._runtime = runtime
+        self._runtime = current_runtime()
         tracking = Tracking.begin(
             pubsub,
             self.name,
@@ -305,7 +281,7 @@ class Presence:
 
     def child_spec(self, pubsub: PubSub) -> ChildSpec:
         """Return a child spec for your own supervisor. Put it before the processes that it tracks."""
-        return ChildSpec((self.name, "presence"), self.start_link, (pubsub,), type="supervisor")
+        return ChildSpec(f"presence {self.name}", self.start_link, (pubsub,), type="supervisor")
 
     async def _hold(self, tracking: Tracking) -> Pid:
         """Run until the supervisor ends. This runs in its process, and starts none."""
@@ -576,6 +552,43 @@ class Presence:
                 "the data in fetch",
             )
         return value
+
+
+def _check_times(owner: str, *, instants: Mapping[str, Any], **periods: Any) -> None:
+    for option, value in instants.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 <= value < math.inf:
+            raise InvalidOption(owner, option, value, "seconds, from 0")
+    for option, value in periods.items():
+        check_positive(owner, option, value)
+    down_period, permdown_period = periods["down_period"], periods["permdown_period"]
+    if down_period < 2 * periods["heartbeat"]:
+        raise InvalidOption(owner, "down_period", down_period, "at least two heartbeats")
+    if permdown_period <= down_period:
+        raise InvalidOption(owner, "permdown_period", permdown_period, "more than down_period")
+
+
+def _check_sizes(
+    owner: str, max_calls: Any, max_fetches: Any, max_meta_bytes: Any, counted_from: Any
+) -> None:
+    check_positive(owner, "max_calls_per_second", max_calls)
+    if max_calls < 1:
+        # A caller saves up the calls of one second, and would never have a whole one.
+        raise InvalidOption(owner, "max_calls_per_second", max_calls, "a number from 1")
+    check_whole(owner, "max_fetches", max_fetches)
+    check_whole(owner, "max_meta_bytes", max_meta_bytes)
+    if max_meta_bytes > MOST_META_BYTES:
+        expected = f"at most {MOST_META_BYTES} bytes"
+        raise InvalidOption(owner, "max_meta_bytes", max_meta_bytes, expected)
+    if counted_from is not None:
+        check_whole(owner, "counted_from", counted_from)
+
+
+def _check_async(presence: Presence) -> None:
+    owner = type(presence).__name__
+    for callback in ("fetch", "init", "handle_metas"):
+        if not inspect.iscoroutinefunction(getattr(presence, callback)):
+            raise PresenceError(f"{owner}.{callback} is not async; write `async def {callback}`")
 
 
 _COUNTERS = (

@@ -23,7 +23,7 @@ from attrs import define, field, frozen
 
 from actors.exits import ExitReason, is_normal_exit
 from actors.instrumentation.telemetry import Event
-from actors.links import monitor, trap_exits
+from actors.links import monitor, trap_exits, wait_exit
 from actors.messages import Down
 from actors.process import current_pid, is_alive, send
 from actors.refs import Pid, Ref
@@ -71,7 +71,8 @@ class Tracking:
         execute: executes an event.
         roster: the presences.
         is_changed: set while there are diffs for clients.
-        tracker: the process that tracks; None while it does not run.
+        tracker: the process that tracks, or the latest one.
+        announcer: the process that announces, or the latest one.
         has_parted: True if other nodes have been told that this node stops.
         announcing: the topics that are being announced; the process that announces may end meanwhile.
         metas_state: the state of the application's `handle_metas`.
@@ -86,6 +87,7 @@ class Tracking:
     roster: Roster
     is_changed: trio.Event = field(factory=trio.Event)
     tracker: Pid | None = None
+    announcer: Pid | None = None
     has_parted: bool = False
     announcing: dict[str, None] = field(factory=dict)
     metas_state: Any = None
@@ -109,6 +111,12 @@ class Tracking:
         tracking = cls(pubsub, gossip_topic(name), heartbeat, interval, execute, roster)
         roster.changed = tracking.note_change
         return tracking
+
+    async def wait_ended(self) -> None:
+        """Wait until the processes of an earlier supervisor have ended. They have been told to."""
+        for pid in (self.tracker, self.announcer):
+            if pid is not None:
+                await wait_exit(pid)
 
     def watch(self, owner: Pid) -> None:
         """Remove the presences of an owner when it ends."""
@@ -238,7 +246,6 @@ class Tracker(GenServer[None]):
         self._plan_leave(now)
 
     async def terminate(self, reason: ExitReason) -> None:
-        self.tracking.tracker = None
         if not is_normal_exit(reason):
             # The supervisor starts the next one, which goes on with the same presences.
             return

@@ -128,14 +128,14 @@ def _node_down(measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> 
 
 
 def _dropped(count: int, metadata: Mapping[str, Any]) -> None:
-    _log.warning("Dropped %d messages for other nodes: %s", count, metadata["problem"])
+    _log.warning("Dropped %s for other nodes: %s", _counted(count, "message"), metadata["problem"])
 
 
 def _lost(count: int, metadata: Mapping[str, Any]) -> None:
     lost = metadata["lost"]
     _log.warning(
-        "Lost %d messages of other nodes; the latest are %d to %d of node %s on lane %s",
-        count,
+        "Lost %s of other nodes; the latest are numbers %d to %d of node %s on lane %s",
+        _counted(count, "message"),
         lost.first,
         lost.last,
         brief(lost.node),
@@ -145,9 +145,8 @@ def _lost(count: int, metadata: Mapping[str, Any]) -> None:
 
 def _malformed(count: int, metadata: Mapping[str, Any]) -> None:
     _log.warning(
-        "Dropped %d messages on lane %s that are not from a node: %s; does another program publish there, or a node of "
-        "another version?",
-        count,
+        "Dropped %s on lane %s that no node of this version sent: %s; does another program publish there?",
+        _counted(count, "message"),
         brief(metadata["lane"]),
         metadata["problem"],
     )
@@ -172,7 +171,11 @@ def _shards_differ(count: int, metadata: Mapping[str, Any]) -> None:
 
 def _undeliverable(count: int, metadata: Mapping[str, Any]) -> None:
     _log.warning(
-        "%d broadcasts of other nodes could not be written for some clients: %s",
-        count,
+        "%s of other nodes could not be written for some clients: %s",
+        _counted(count, "broadcast"),
         metadata["error"],
     )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -226,7 +226,7 @@ async def listening_sockets(
     """
     if not 0 <= port <= 65535:
         raise ListenError(
-            "the port is not a number from 0 to 65535; use one in that range",
+            "the port is out of range; use a number from 0 to 65535",
             host=host,
             port=port,
         )
@@ -241,7 +241,7 @@ async def listening_sockets(
             host=host,
             port=port,
         ) from error
-    # Each way of resolving a name may return the same address.
+    # The resolver may return an address more than once.
     addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
     return _listen_on_all(addresses, host, port, backlog, is_shared)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 
 from actors import Pid, Telemetry, kill, send
 from actors.errors import ASYNCIO_ADVICE
@@ -36,6 +37,7 @@ from channels.telemetry import (
     SOCKET_SESSION_REFUSED,
     SOCKET_UNSUPPORTED,
 )
+from channels.testing import JoinedNodes
 from supervision import Supervisor
 from tests.channels.conftest import Serve
 from tests.channels.polling import Poller
@@ -506,3 +508,35 @@ async def test_a_client_that_is_held_back_is_logged(serve: Serve, lines: Any) ->
     client.write(client_frame(TEXT, long))
     await settle()
     assert "the server handles it in more than 100 turns of the scheduler" in lines()[-1]
+
+
+async def test_what_is_lost_between_the_nodes_of_a_polling_client_is_logged(
+    serve: Serve, lines: Any
+) -> None:
+    nodes = JoinedNodes()
+    mount = Mount(UserSocket, longpoll=True)
+    servers = [
+        await serve(
+            Endpoint(
+                sockets={"/socket": mount},
+                pubsub=PubSub(nodes.adapter(name)),
+                secret_key_base="the secret of both nodes",
+            )
+        )
+        for name in "ab"
+    ]
+    poller = await Poller(servers[0]).open()
+    await poller.join()
+    nodes.loses = lambda one, other, lane, data: b'"kind":"answer"' in data
+    servers[0].endpoint.broadcast("room:a", "new", {})
+    await evolve(poller, server=servers[1]).begin("GET")
+    await trio.sleep(3)
+    lost = "another node did not confirm the last messages (1) in time, and its client must not miss any"
+    assert [line for line in lines() if line.endswith(lost)]
+    nodes.isolate("a")
+    await evolve(poller, server=servers[1]).begin("POST", b"")
+    await trio.sleep(3)
+    assert lines()[-1] == (
+        "INFO A request of a polling client did not get through between this node and node 'a': "
+        "no sign of the session within 2 s"
+    )

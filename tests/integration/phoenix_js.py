@@ -95,6 +95,14 @@ class PhoenixJs:
             one for one in self._unclaimed if one["kind"] == kind and fields.items() <= one.items()
         ]
 
+    def take(self, *kinds: str) -> list[dict[str, Any]]:
+        """Return, in order, everything of these kinds that is here and no test has asked for; does not wait."""
+        while not self._seen.empty():
+            self._unclaimed.append(self._seen.get())
+        taken = [one for one in self._unclaimed if one["kind"] in kinds]
+        self._unclaimed = [one for one in self._unclaimed if one["kind"] not in kinds]
+        return taken
+
     def connect(self) -> Self:
         self.tell("connect")
         self.expect("open")
@@ -104,6 +112,18 @@ class PhoenixJs:
         """Join and return how the join was answered: its status and its response."""
         self.tell("join", topic=topic, payload=payload or {})
         return self.joined(topic)
+
+    def join_present(self, topic: str, payload: Any) -> None:
+        """Join with phoenix.js's class `Presence` on the channel, which `present` asks."""
+        self.tell("join", topic=topic, payload=payload, presence=True)
+        assert self.joined(topic)[0] == "ok"
+
+    def present(self, topic: str) -> dict[str, Any]:
+        """Return the list of phoenix.js's `Presence` now, by key."""
+        number = next(self._ids)
+        self.tell("list", id=number, topic=topic)
+        presences: dict[str, Any] = self.expect("list", id=number)["presences"]
+        return presences
 
     def joined(self, topic: str) -> tuple[str, Any]:
         """Return the answer to the next join of the topic, which can be a join that phoenix.js made."""

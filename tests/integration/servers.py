@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.patience import PATIENCE, wait_until
@@ -45,9 +45,15 @@ class Server:
     """
 
     def __init__(
-        self, module: str, *, log: Path, environment: Mapping[str, str] | None = None
+        self,
+        module: str,
+        *,
+        log: Path,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.module = module
+        self._arguments = arguments
         self._environment = {**os.environ, **(environment or {})}
         self.port = 0
         self._log = log
@@ -79,7 +85,7 @@ class Server:
         """Return once the address has been printed."""
         before = len(self.output())
         port = self.port or free_port()
-        command = [sys.executable, "-m", self.module, "--port", str(port)]
+        command = [sys.executable, "-m", self.module, "--port", str(port), *self._arguments]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, stdout=log, stderr=log, env=self._environment
@@ -113,9 +119,15 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(module: str, folder: Path) -> Iterator[Server]:
+def serving(
+    module: str,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    arguments: Sequence[str] = (),
+) -> Iterator[Server]:
     """Serve an example at a free port; its output goes to a file in the folder."""
-    server = Server(module, log=folder / f"{module}.log")
+    log = folder / f"{module}.log"
+    server = Server(module, log=log, arguments=arguments, environment=environment)
     server.start()
     try:
         yield server

@@ -93,7 +93,7 @@ def test_the_page_shows_the_figures_above_the_timeline(open_page: Open) -> None:
     expect(page.locator("#verdict")).to_have_text("steady state came back")
     figures = page.locator(".figure")
     expect(figures.nth(0).locator(".value")).to_have_text("1 of 2")
-    expect(figures.nth(1)).to_contain_text("one took along up to 1")
+    expect(figures.nth(1)).to_contain_text("blast radius up to 1")
     expect(figures.nth(2).locator(".value")).to_have_text("250 ms median")
     expect(figures.nth(3).locator(".value")).to_have_text("2 by supervisors")
     expect(figures.nth(4)).to_contain_text("1 of 11")

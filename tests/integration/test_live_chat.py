@@ -76,7 +76,7 @@ def test_the_report_agrees_with_the_counts_of_the_clients(tmp_path: Path) -> Non
     # was lost before its connection broke counts for the connection.
     lost = tally.lost_to_errors + tally.lost_to_disconnects
     assert tally.said == tally.answered + tally.refused + lost
-    assert tally.lost_to_errors <= measures.messages.by_kind["Message new_msg"] <= lost
+    assert tally.lost_to_errors <= measures.messages.by_kind["new_msg"] <= lost
 
     # Faults of the plan, including the large ones.
     assert measures.applied >= 12
@@ -104,7 +104,7 @@ def test_without_broken_connections_every_lost_message_is_accounted_for() -> Non
     assert isinstance(tally, Tally)
     mail = outcome.measures.messages
     assert tally.disconnects == 0
-    assert mail.by_kind == {"Message new_msg": mail.lost}
+    assert mail.by_kind == {"new_msg": mail.lost}
     assert (mail.in_hand > 0, mail.dropped > 0) == (True, True)
     assert tally.said - tally.answered - tally.refused == mail.lost
 
@@ -157,7 +157,10 @@ def test_the_command_writes_its_reports(ashtree: Command, tmp_path: Path) -> Non
     assert code == 0, err
     assert "1 applied" in out
     assert "the steady state came back" in out
-    assert "1 of 2 planned faults are due after 1 s, so they were not applied; write --for 6" in out
+    assert (
+        "1 of 2 planned faults are due after 1 s, so the run did not apply them; write --for 6"
+        in out
+    )
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["seed"], report["verdict"]) == (3, "held")
     assert [fault["target"] for fault in report["plan"]] == [poller] * 2

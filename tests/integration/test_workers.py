@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from tests.integration.servers import ROOT
+from tests.integration.valkey import valkey
 from tests.integration.worker_servers import (
     COMMAND,
     Member,
@@ -26,6 +27,11 @@ from tests.integration.worker_servers import (
     settled,
 )
 from tests.patience import PATIENCE, until, wait_until
+
+UPGRADE = (
+    b"GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: test\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 ROLLING_CLIENTS = int(os.environ.get("ASHTREE_ROLLING_CLIENTS", "40"))
 """Clients that talk while the workers are replaced. By hand: 500."""
@@ -92,6 +98,20 @@ async def test_a_room_spans_the_workers_and_everybody_hears_everything_once_and_
             for speaker in everybody[:3]:
                 heard = [n for who, n in each.heard if who == id(speaker)]
                 assert heard == list(range(20))
+
+
+async def test_workers_of_an_endpoint_with_redis_meet_there_under_names_of_their_own(
+    tmp_path: Path,
+) -> None:
+    with (
+        valkey(tmp_path) as redis,
+        serving_with(tmp_path, 2, environment={"REDIS_URL": redis.url}) as server,
+    ):
+        async with members(server, 8, talks=False) as everybody:
+            assert {each.where["node"] for each in everybody} == {"app.1", "app.2"}
+            await all_hear(everybody, everybody[0], "hello")
+            assert [each.heard for each in everybody] == [["hello"]] * 8
+        assert [each.received for each in server.workers()] == [0, 0], "not through the hub"
 
 
 async def test_a_killed_worker_is_replaced_and_the_clients_of_the_others_notice_nothing(
@@ -258,6 +278,27 @@ async def test_a_signal_drains_all_workers(server: WorkersServer, signum: int) -
     assert not any(map(is_worker, server.pids()))
     assert not server.health_socket.exists()
     assert "Traceback" not in server.output()
+
+
+async def test_new_clients_are_turned_away_while_all_workers_drain(server: WorkersServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as slow:
+        # It never answers the closing frame, so its worker waits for it.
+        slow.sendall(UPGRADE)
+        assert slow.recv(12) == b"HTTP/1.1 101"
+        server.send(signal.SIGTERM)
+        statuses = set()
+        while True:
+            stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+            async with stream:
+                await stream.send_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+                try:
+                    statuses.add((await stream.receive_some())[9:12])
+                except trio.BrokenResourceError:
+                    # The other worker has ended since, and its place is closed.
+                    statuses.add(b"cut")
+            if b"503" in statuses:
+                break
+    assert await trio.to_thread.run_sync(server.wait) == 0
 
 
 async def test_a_second_signal_ends_workers_that_do_not_stop(server: WorkersServer) -> None:

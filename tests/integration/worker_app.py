@@ -1,6 +1,7 @@
 """A chat for tests of workers: rooms, and an event that tells who serves.
 
-Each import adds the process to the file IMPORTED. While the file BROKEN exists, an import fails.
+Each import adds the process to the file IMPORTED. While the file BROKEN exists, an import fails. With REDIS_URL, the
+nodes meet at that server.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from channels import Channel, Draining, Endpoint, Mount, PushReply, Socket, handle_in
+from channels import Channel, Draining, Endpoint, Mount, PubSub, PushReply, Socket, handle_in
 from channels.endpoint.endpoint import services_of
+from channels.pubsub.redis.adapter import RedisAdapter
 
 if "IMPORTED" in os.environ:
     with Path(os.environ["IMPORTED"]).open("a") as imported:
@@ -37,6 +39,7 @@ class Room(Channel):
                 "pid": os.getpid(),
                 "worker": os.environ.get("ASHTREE_WORKER"),
                 "secret": sha256(secret).hexdigest(),
+                "node": endpoint.pubsub.node_name,
             }
         )
 
@@ -53,6 +56,13 @@ class UserSocket(Socket):
     log = None
 
 
+def pubsub() -> PubSub | None:
+    url = os.environ.get("REDIS_URL")
+    return PubSub(RedisAdapter(url, node_name="app")) if url else None
+
+
 endpoint = Endpoint(
-    sockets={"/socket": Mount(UserSocket, longpoll=True)}, draining=Draining(timeout=5.0)
+    pubsub=pubsub(),
+    sockets={"/socket": Mount(UserSocket, longpoll=True)},
+    draining=Draining(timeout=5.0),
 )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +29,38 @@ RETRIES = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5)  # those of phoenix.js, in sec
 class WorkersServer:
     """`ashtree serve --workers`, from its start to its end."""
 
-    def __init__(self, folder: Path, workers: int, *options: str, target: str = TARGET) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        workers: int,
+        *options: str,
+        target: str = TARGET,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = free_port()
         self.health_socket = folder / "health.sock"
         self.imported = folder / "imported"
         self.broken = folder / "broken"
         self._log = folder / "log"
+        self._environment = {
+            **os.environ,
+            "IMPORTED": str(self.imported),
+            "BROKEN": str(self.broken),
+            **(environment or {}),
+        }
         self.arguments = [target, "--port", str(self.port), "--workers", str(workers), *options]
         self.arguments += ["--health-socket", str(self.health_socket)]
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, without a wait."""
-        environment = {**os.environ, "IMPORTED": str(self.imported), "BROKEN": str(self.broken)}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*COMMAND, "serve", *self.arguments],
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=self._environment,
             )
 
     def serve(self) -> None:
@@ -123,9 +134,11 @@ def is_worker(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def serving_with(folder: Path, workers: int, *options: str) -> Iterator[WorkersServer]:
+def serving_with(
+    folder: Path, workers: int, *options: str, environment: Mapping[str, str] | None = None
+) -> Iterator[WorkersServer]:
     """Serve `worker_app` with workers, until the end of the block."""
-    server = WorkersServer(folder, workers, *options)
+    server = WorkersServer(folder, workers, *options, environment=environment)
     try:
         server.serve()
         yield server
@@ -139,10 +152,6 @@ def settled(server: WorkersServer) -> bool:
         return not server.server().replacing
     except HealthError:
         return False
-
-
-def batches(text: str, pattern: str) -> int:
-    return len(re.findall(pattern, text))
 
 
 @define(eq=False)

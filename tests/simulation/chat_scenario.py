@@ -32,7 +32,7 @@ class UserSocket(Socket):
 
 
 async def talk(world: World, number: int) -> None:
-    """Join, send a message now and then, and come back when the connection breaks."""
+    """Join, sometimes send a message, and connect again when the connection breaks."""
     stream = world.random("client", number)
     connect = partial(world.network.connect, source=f"client {number}")
     async with (

@@ -1,9 +1,9 @@
-"""Run seeds of a scenario, and print a line of JSON for each, to compare it with another run of this program.
+"""Run seeds of a scenario, and print a line of JSON for each. Compare the output with another run of this program.
 
     python -m tests.simulation.digests chat_and_tree 0 200 --reversed --junk 50000
 
-Another order of the seeds, another PYTHONHASHSEED, other objects on the heap, another Python or Trio: none of them may
-change the events of a run.
+The order of the seeds, PYTHONHASHSEED, objects on the heap, and the versions of Python and Trio must not change the
+events of a run.
 """
 
 from __future__ import annotations

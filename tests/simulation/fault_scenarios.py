@@ -1,4 +1,4 @@
-"""Scenarios with faults, in a module of their own, so that their runs can be saved and repeated."""
+"""Scenarios with faults, in a module, so that their runs can be saved and repeated."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def unharmed(world: World) -> None:
 
 
 async def echo(world: World) -> None:
-    """A client and a server, with a message there and back each 0.1 s for ten seconds; notes how long each took."""
+    """A client and a server that exchange a message every 0.1 s for ten seconds, and note the durations."""
     listener = world.network.listen("server", 7)
 
     async def serve() -> None:
@@ -117,7 +117,7 @@ async def echo(world: World) -> None:
 
 
 async def island(node: Node) -> None:
-    """Run one worker on a node, and write to its disk when the node was up, and the time."""
+    """Run one worker on a node, and write the times of its boots to its disk."""
     await Supervisor.start(
         [child_spec(Worker, id="w", kwargs={"name": "w"})], name="top", max_restarts=100
     )

@@ -25,7 +25,7 @@ class Group(GenServer[None]):
 
 
 def tell(member: Pid, message: Any) -> None:
-    """Send, a function further down than the loop."""
+    """Send a message, in a function below the loop."""
     send(member, message)
 
 
@@ -56,5 +56,5 @@ async def what_another_run_left(world: World) -> None:
 
 
 async def hashes(world: World) -> None:
-    """The difference is not in a loop."""
+    """The difference does not come from a loop."""
     world.note("a hash", number=hash("a text") % 1000)

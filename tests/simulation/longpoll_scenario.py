@@ -1,4 +1,4 @@
-"""An endpoint in a world, and clients that poll: one request after the other, each on a connection of its own."""
+"""An endpoint in a world, and clients that poll: one request after the other, each on a new connection."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ class UserSocket(Socket):
 
 
 def room(world: World) -> Endpoint:
-    """An endpoint whose polls are held for four seconds, so sessions live for six to twelve without one."""
+    """An endpoint that holds polls for four seconds, so a session without a poll lives for six to twelve seconds."""
     return Endpoint(
         sockets={"/socket": Mount(UserSocket, longpoll=LongPoll(window=4.0))},
         listen=world.network.open,
@@ -60,11 +60,11 @@ class PollingClient:
             await stream.send_all(head.encode() + body)
             answer = b"".join([data async for data in stream])
         status, _, said = answer.partition(b"\r\n\r\n")
-        self.world.check(status.startswith(b"HTTP/1.1 200"), f"{answer!r} is no answer")
+        self.world.check(status.startswith(b"HTTP/1.1 200"), f"{answer!r} is not an answer")
         return msgspec.json.decode(said, type=dict[str, Any])
 
     async def poll(self) -> int:
-        """Poll once. A new session, which has joined nothing, replaces one that is gone."""
+        """Poll once. If the session is gone, start a new one without any joins."""
         said = await self.ask("GET")
         if said["status"] == 410:
             self.sessions += 1
@@ -121,7 +121,7 @@ async def poll_through_a_hold(world: World) -> None:
 
 
 async def keep_talking(world: World, client: PollingClient, endpoint: Endpoint) -> None:
-    """Join, poll without a pause, and come back whenever something breaks."""
+    """Join, poll without a pause, and start again after every error."""
     while True:
         try:
             while await client.join():

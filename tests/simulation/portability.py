@@ -2,9 +2,9 @@
 
     python -m tests.simulation.portability --seeds 20 python3.11 python3.13
 
-Makes an environment for each Python with the oldest and with the newest Trio that `pyproject.toml` admits, runs the
-contract test of Trio's private names in it and the seeds of several scenarios, and compares. The events must be the
-same; steps may differ between versions of Trio, and it says where they do.
+The command creates an environment for each Python with the oldest and the newest Trio that `pyproject.toml` admits. It
+runs the contract test of Trio's private names there, and the seeds of several scenarios. Then it compares the runs. The
+events must be the same. Steps may differ between versions of Trio, and the command reports such differences.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def run(command: list[str]) -> str:
 
 
 def versions(python: Path) -> str:
-    """Return its name in the table."""
+    """Return the name of the environment in the table."""
     code = "import platform, trio; print('Python', platform.python_version(), 'trio', trio.__version__)"
     return run([str(python), "-c", code]).strip()
 
@@ -70,7 +70,7 @@ def results(python: Path, scenario: str, seeds: int) -> list[Digest]:
 
 
 def compare(name: str, here: list[Digest], there: list[Digest]) -> bool:
-    """Print how two lists of runs differ. Return whether their events are the same."""
+    """Print the differences between two lists of runs. Return True if their events are the same."""
     events = [
         one.seed for one, other in zip(here, there, strict=True) if one.digest != other.digest
     ]
@@ -86,7 +86,7 @@ def compare(name: str, here: list[Digest], there: list[Digest]) -> bool:
 
 
 def main() -> None:
-    """Compare everything with the first Python and the oldest Trio."""
+    """Compare all runs with those of the first Python and the oldest Trio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pythons", nargs="+", help="as they are called in a shell")
     parser.add_argument("--seeds", type=int, default=20)

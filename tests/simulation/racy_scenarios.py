@@ -23,7 +23,7 @@ class Registry(GenServer[dict[str, Pid]]):
         self.names[monitor(pid)] = name
 
     async def handle_info(self, message: Any) -> None:
-        # The bug: it may be the successor that is registered by now.
+        # The bug: by now, the successor may be registered.
         self.state.pop(self.names.pop(message.ref), None)
 
 
@@ -57,7 +57,7 @@ def check_rooms(world: World, table: dict[str, Pid], count: int) -> None:
 
 
 async def lobby(world: World) -> None:
-    """Kill rooms now and then. They have to be registered whenever everything is quiet."""
+    """Kill rooms now and then. They must be registered whenever no task can run."""
     rooms, kills = world.params.get("rooms", 12), world.params.get("kills", 20)
     top, table = await open_rooms(rooms)
     stream = world.random("kills")

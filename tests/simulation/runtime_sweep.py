@@ -1,6 +1,6 @@
 """Random trees of supervisors, servers and plain processes, with random actions on them.
 
-The built-in invariants and those of supervisors check the run. The scenario itself only makes things happen.
+The built-in invariants and those of supervisors check the run. The scenario only acts.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Moods:
         return stream.choice(pids) if pids else None
 
     def a_supervisor(self, stream: Random) -> tuple[str, Pid]:
-        """Return one of them, and its kind."""
+        """Return a random process, and its kind."""
         found = []
         for pid in self.world.runtime.processes():
             name = str(self.world.path_of(pid)).rsplit("/", 1)[-1]
@@ -87,7 +87,7 @@ class Moods:
 
 
 class Worker(GenServer[int]):
-    """A server that does what it is asked to, and now and then something random."""
+    """A server that obeys its requests, and sometimes acts at random."""
 
     async def init(self, moods: Moods, id: Any) -> Ignore | None:
         self.state = 0
@@ -100,7 +100,7 @@ class Worker(GenServer[int]):
         if self.stream.random() < 0.3:
             await trio.sleep(self.stream.random() / 20)
         chance = self.stream.random()
-        # At the beginning all start, or there would be nothing to look at.
+        # At the beginning all children start, because otherwise the run would test nothing.
         if trio.current_time() > 1 and chance < 0.03:
             raise OSError("did not start")
         if chance > 0.95:
@@ -314,7 +314,7 @@ async def client(moods: Moods, stream: Random, until: float) -> None:
 
 
 async def keep_trying(spec: ChildSpec) -> None:
-    """Start a child under a supervisor of its own. A fault may hit the start, but the number of faults is limited."""
+    """Start a child under a new supervisor. A fault may hit the start, but the number of faults is limited."""
     while True:
         try:
             await Supervisor.start([spec], max_restarts=1000)
@@ -343,7 +343,7 @@ async def runtime_sweep(world: World) -> None:
 
 
 async def keep_a_tree(moods: Moods, stream: Random, until: float) -> None:
-    """Start a tree, and another one when it has ended."""
+    """Start a tree, and another one after its end."""
     while trio.current_time() < until:
         specs = [a_tree(moods, stream, 0) for _ in range(2)]
         top = None

@@ -1,4 +1,4 @@
-"""Scenarios that tests run in other processes, too."""
+"""Scenarios that tests also run in other processes."""
 
 import trio
 
@@ -46,7 +46,7 @@ async def crashing_tree(world: World) -> None:
                 try:
                     children = await Supervisor.which_children(info.pid)
                 except Exception:
-                    # The group has given up meanwhile.
+                    # The supervisor of the group has given up.
                     continue
                 for child in stream.sample(children, k=min(5, len(children))):
                     cast(child.pid, "work")
@@ -90,7 +90,7 @@ async def clients(world: World) -> None:
 
 
 async def tree_and_clients(world: World) -> None:
-    """Both of the above at once."""
+    """Both scenarios at once."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(crashing_tree, world)
         nursery.start_soon(clients, world)

@@ -1,4 +1,4 @@
-"""Scenarios that fail with some seeds. Other processes import them, too."""
+"""Scenarios that fail with some seeds. Other processes import them too."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ FAILURES = {"ValueError in line 6 of rarely_fails", "invariant check in line 7 o
 
 
 async def changeable(world: World) -> None:
-    """Fail with `Answers.problem`, except for the seeds that are spared."""
+    """Fail with `Answers.problem`, except for some seeds."""
     world.note("changeable")
     if Answers.problem is not None and world.seed not in Answers.spared:
         raise Answers.problem
@@ -58,6 +58,6 @@ async def terminates_the_search(world: World) -> None:
 
 
 async def checks_at_every_seed(world: World) -> None:
-    """Fail always, and print."""
+    """Print, and fail with every seed."""
     print("what a scenario prints is not shown in a sweep")
     world.check(False, "it never holds")

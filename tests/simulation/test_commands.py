@@ -40,9 +40,7 @@ def kept(folder: Path) -> list[Path]:
     return sorted((folder / ".ashtree" / "corpus").glob("*.json"))
 
 
-def test_a_sweep_in_which_nothing_is_found_says_so_and_keeps_nothing(
-    run: Run, tmp_path: Path
-) -> None:
+def test_a_sweep_without_failures_reports_that_and_keeps_no_file(run: Run, tmp_path: Path) -> None:
     code, out, err = run("simulate", f"{HERE}:rarely_fails", "--seeds", "2-5,7", *QUICK)
     assert code == 0
     assert "5, 5 passed, 0 failed" in out
@@ -71,14 +69,14 @@ def test_a_failure_is_reported_kept_and_can_be_replayed(run: Run, tmp_path: Path
         assert err == ""
 
 
-def test_without_shrinking_the_run_that_was_found_is_kept(run: Run, tmp_path: Path) -> None:
+def test_without_shrinking_the_corpus_keeps_the_original_run(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("simulate", f"{HERE}:changeable", "--seeds", "4", "--no-shrink", *QUICK)
     assert code == 1
     assert "the story" not in out
     assert json.loads(kept(tmp_path)[0].read_text())["knobs"]["policy"] == "seeded"
 
 
-def test_the_corpus_is_tried_first_and_says_what_is_fixed(
+def test_a_sweep_replays_the_corpus_first_and_reports_fixed_failures(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = ("simulate", f"{HERE}:changeable", "--seeds", "1-3", *QUICK)
@@ -99,7 +97,7 @@ def test_the_corpus_is_tried_first_and_says_what_is_fixed(
     assert "LookupError-in-line-5-of-changeable--1.json is fixed" in out
 
 
-def test_a_file_that_is_fixed_does_not_stand_for_a_new_failure_of_its_kind(
+def test_a_fixed_file_does_not_replace_a_new_failure_of_its_kind(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = ("simulate", f"{HERE}:changeable", "--seeds", "1-3", *QUICK)
@@ -157,7 +155,7 @@ def test_the_report_is_written_as_json_the_same_each_time(run: Run, tmp_path: Pa
     assert {each["failure"] for each in one["failures"]} == FAILURES
 
 
-def test_a_run_that_ended_its_process_comes_with_a_command_that_repeats_it(run: Run) -> None:
+def test_a_lost_run_is_reported_with_a_command_that_repeats_it(run: Run) -> None:
     code, out, _ = run(
         *("simulate", f"{HERE}:ends_its_process", "--seeds", "3", "--jobs", "1"),
         *("--params", "name=a b", "--check", "0"),
@@ -197,7 +195,7 @@ def test_a_replay_can_open_the_debugger_at_the_line_of_the_program(
     assert "(Pdb) True" in out
 
 
-def test_a_replay_of_what_is_fixed_says_that_it_passes(
+def test_a_replay_of_a_fixed_failure_passes(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("simulate", f"{HERE}:changeable", "--seeds", "4", *QUICK)
@@ -214,7 +212,9 @@ def test_a_replay_of_what_is_fixed_says_that_it_passes(
     assert "this is not the saved run" in out
 
 
-def test_policies_are_compared_drawn_and_written_down(run: Run, tmp_path: Path) -> None:
+def test_a_comparison_is_printed_and_written_as_a_picture_and_as_json(
+    run: Run, tmp_path: Path
+) -> None:
     code, out, _ = run(
         *("compare", f"{HERE}:rarely_fails", "--seeds", "1-10", "--jobs", "0"),
         *(
@@ -235,7 +235,7 @@ def test_policies_are_compared_drawn_and_written_down(run: Run, tmp_path: Path) 
     assert json.loads((tmp_path / "a.json").read_text())["policies"] == ["strict", "most=2"]
 
 
-def test_a_parameter_that_a_scenario_does_not_declare_is_pointed_out(run: Run) -> None:
+def test_an_undeclared_parameter_is_a_warning(run: Run) -> None:
     theatre = ["simulate", "examples.scenarios.theatre:evening", "--seeds", "1", *QUICK]
     code, _, err = run(*theatre, "--params", "ofice=hasty")
     assert code == 0
@@ -243,7 +243,9 @@ def test_a_parameter_that_a_scenario_does_not_declare_is_pointed_out(run: Run) -
     assert "declares no" not in run(*theatre, "--params", "office=careful")[2]
 
 
-def test_a_comparison_says_under_which_policy_runs_failed_and_how_to_see_why(run: Run) -> None:
+def test_a_comparison_names_the_policy_of_failed_runs_and_the_command_to_repeat_one(
+    run: Run,
+) -> None:
     shop = ["compare", "examples.scenarios.shop:opening_day", "--seeds", "1-2", "--jobs", "0"]
     _, out, _ = run(*shop, "--policy", "a: strategy=none", "--policy", "b: pause=0.2")
     assert "a: 2 of 2 runs failed; repeat the first with: ashtree simulate" in out
@@ -251,14 +253,14 @@ def test_a_comparison_says_under_which_policy_runs_failed_and_how_to_see_why(run
     assert "b: " not in out
 
 
-def test_an_event_that_never_comes_is_no_place_to_stop_at(run: Run, tmp_path: Path) -> None:
+def test_a_replay_reports_a_breakpoint_beyond_the_last_event(run: Run, tmp_path: Path) -> None:
     run("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK)
     code, out, _ = run("replay", str(kept(tmp_path)[0]), "--at", "99999")
     assert code == 1
     assert "the run has no event 99999; its last event is" in out
 
 
-def test_a_corpus_that_cannot_be_written_is_one_sentence(
+def test_an_unwritable_corpus_is_refused_in_one_sentence(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object, **__: object) -> None:
@@ -305,7 +307,7 @@ def test_a_corpus_that_cannot_be_written_is_one_sentence(
         (["chaos", f"{HERE}:changeable", "--faults", "a-list"], "a-list is not a plan: Expected"),
     ],
 )
-def test_a_mistake_is_one_sentence(
+def test_wrong_input_is_refused_in_one_sentence(
     run: Run, tmp_path: Path, arguments: list[str], part: str
 ) -> None:
     (tmp_path / "a-file").write_text("no run file")

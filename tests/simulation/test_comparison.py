@@ -55,7 +55,7 @@ async def killings(world: World) -> None:
 ONE_AND_ALL = {"one": {"strategy": "one_for_one"}, "all": {"strategy": "one_for_all"}}
 
 
-def test_what_differs_between_policies_is_what_the_policies_do() -> None:
+def test_the_figures_of_policies_differ_only_by_the_effect_of_the_policies() -> None:
     comparison = compare(ONE_AND_ALL, killings, seeds=range(1, 21), jobs=0)
     assert comparison.values("restarts", "one") == [6.0] * 20
     assert comparison.values("restarts", "all") == [18.0] * 20
@@ -78,7 +78,7 @@ def test_a_comparison_is_the_same_in_any_number_of_processes() -> None:
     assert none.to_svg() == two.to_svg()
 
 
-def test_faults_are_drawn_once_for_each_seed_whatever_a_policy_plans() -> None:
+def test_all_policies_of_a_seed_have_the_faults_of_the_first() -> None:
     drawn: list[float] = []
 
     def plan(stream: random.Random) -> list[object]:
@@ -111,7 +111,7 @@ def test_policies_may_differ_in_their_knobs_and_share_the_rest() -> None:
     assert comparison.values("clients", "coarse") == [5.0, 5.0]
 
 
-def test_a_run_s_figures_are_what_its_trace_says_and_what_the_scenario_measured() -> None:
+def test_the_figures_of_a_run_come_from_its_trace_and_from_the_scenario() -> None:
     figures = measures_of(simulate(killings, 1))
     assert figures["restarts"] == 6
     assert figures["failed"] == figures["gave up"] == figures["not back"] == 0
@@ -125,7 +125,7 @@ def test_a_run_s_figures_are_what_its_trace_says_and_what_the_scenario_measured(
     assert measures_of(simulate(fails, 1))["failed"] == 1
 
 
-def test_a_figure_that_only_some_runs_have_is_compared_where_both_have_it() -> None:
+def test_a_figure_is_compared_only_for_seeds_where_both_policies_have_it() -> None:
     async def now_and_then(world: World) -> None:
         if world.seed % 2 or world.params["always"]:
             world.measure("seen", world.seed)
@@ -142,7 +142,7 @@ def test_a_figure_that_only_some_runs_have_is_compared_where_both_have_it() -> N
     assert comparison.values("seen", "always") == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_comparison_can_be_read_as_a_table_and_seen_as_a_picture() -> None:
+def test_a_comparison_has_a_table_and_a_picture() -> None:
     comparison = compare(ONE_AND_ALL, killings, seeds=range(1, 6), jobs=0)
     text = str(comparison)
     assert "5 seeds" in text
@@ -169,7 +169,7 @@ def test_fewer_than_two_policies_and_no_seeds_are_refused() -> None:
         compare(ONE_AND_ALL, killings, seeds=[])
 
 
-def test_a_seed_that_ends_its_process_is_named() -> None:
+def test_an_error_names_the_seed_of_a_lost_run() -> None:
     with pytest.raises(PairLost, match="seed 3 cannot be compared"):
         compare({"a": {}, "b": {}}, ends_its_process, seeds=[1, 2, 3], jobs=1)
 
@@ -191,7 +191,7 @@ def test_the_interval_is_around_the_mean_and_narrower_with_more_pairs() -> None:
     assert paired([0.0] * 400, values) == many
 
 
-def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
+def test_the_interval_covers_the_true_mean_in_95_percent_of_samples() -> None:
     stream = random.Random(2)
     held = 0
     for _ in range(100):
@@ -208,11 +208,11 @@ def test_the_sign_test_is_the_binomial_one() -> None:
     assert sign_test(1, 9) == pytest.approx(2 * 11 / 1024)
 
 
-def test_no_pairs_are_no_difference() -> None:
+def test_without_pairs_there_is_no_difference() -> None:
     assert paired([], []) is None
 
 
-def test_names_are_printed_as_they_are_on_any_console() -> None:
+def test_names_are_never_markup_on_a_console() -> None:
     name = "[bold]x[/bold] :smile:"
     comparison = Comparison(
         scenario=f"m:{name}", policies=("a", name), seeds=(1,), runs=({"a": {name: 1.0}, name: {}},)

@@ -22,7 +22,7 @@ def corpus(tmp_path: Path) -> Corpus:
     return Corpus(tmp_path / "a" / "corpus")
 
 
-def test_a_failure_is_kept_under_a_name_that_says_what_it_is(corpus: Corpus) -> None:
+def test_the_name_of_a_file_has_the_scenario_the_failure_and_the_seed(corpus: Corpus) -> None:
     assert corpus.entries() == []
     run = run_of(checks_at_every_seed, 7)
     path = corpus.keep(run)
@@ -34,7 +34,7 @@ def test_a_failure_is_kept_under_a_name_that_says_what_it_is(corpus: Corpus) -> 
     assert corpus.entries() == [(path, run)]
 
 
-def test_of_failures_that_are_alike_the_first_is_kept(corpus: Corpus) -> None:
+def test_the_corpus_keeps_the_first_of_several_equal_failures(corpus: Corpus) -> None:
     first = corpus.keep(run_of(checks_at_every_seed, 7))
     assert corpus.keep(run_of(checks_at_every_seed, 8)) == first
     other = corpus.keep(run_of(changeable, 7))
@@ -43,7 +43,7 @@ def test_of_failures_that_are_alike_the_first_is_kept(corpus: Corpus) -> None:
     assert len(corpus.entries()) == 2
 
 
-def test_a_file_that_does_not_fail_any_more_does_not_stand_for_a_failure(corpus: Corpus) -> None:
+def test_a_stale_file_does_not_replace_a_failure(corpus: Corpus) -> None:
     first = corpus.keep(run_of(checks_at_every_seed, 7))
     second = corpus.keep(run_of(checks_at_every_seed, 8), stale=[first])
     assert second != first
@@ -81,7 +81,7 @@ def test_a_failure_is_reported_as_failing_fixed_or_changed(
     assert (again.problem is None) == (problem is None)
 
 
-def test_a_failure_that_comes_about_in_another_way_still_fails(corpus: Corpus) -> None:
+def test_the_same_failure_of_another_run_still_fails(corpus: Corpus) -> None:
     path = corpus.keep(run_of(changeable, 3))
     path.write_text(
         path.read_text().replace('"seed": 3', '"seed": 4').replace('"digest": "', '"digest": "0')
@@ -90,14 +90,14 @@ def test_a_failure_that_comes_about_in_another_way_still_fails(corpus: Corpus) -
     assert (again.status, again.exact) == ("fails", False)
 
 
-def test_what_is_no_run_file_is_named(corpus: Corpus) -> None:
+def test_an_error_names_a_file_that_is_not_a_run_file(corpus: Corpus) -> None:
     corpus.keep(run_of(changeable, 3))
     (corpus.folder / "notes.json").write_text("{}")
     with pytest.raises(RunFileError, match=r"notes\.json"):
         list(corpus.replayed(CHANGEABLE))
 
 
-def test_a_scenario_that_is_gone_is_named(corpus: Corpus) -> None:
+def test_an_error_names_a_scenario_that_no_longer_exists(corpus: Corpus) -> None:
     path = corpus.keep(run_of(changeable, 3))
     path.write_text(path.read_text().replace(CHANGEABLE, "tests.simulation.sweep_scenarios:gone"))
     with pytest.raises(RunFileError, match="gone"):

@@ -14,13 +14,13 @@ SUBSETS = st.integers(1, 60).flatmap(
 
 
 @given(SUBSETS)
-def test_exactly_what_is_needed_is_left(case: tuple[int, set[int]]) -> None:
+def test_ddmin_keeps_exactly_the_needed_items(case: tuple[int, set[int]]) -> None:
     size, needed = case
     assert ddmin(range(size), lambda part: needed <= set(part)) == sorted(needed)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 30))
-def test_what_is_left_fails_and_nothing_can_be_taken_away(items: list[int], sum_of: int) -> None:
+def test_the_rest_fails_and_passes_without_any_single_item(items: list[int], sum_of: int) -> None:
     def fails(part: list[int]) -> bool:
         return sum(part) % 7 == sum(items) % 7 and sum(part) >= min(sum_of, sum(items))
 
@@ -29,11 +29,11 @@ def test_what_is_left_fails_and_nothing_can_be_taken_away(items: list[int], sum_
     assert not any(fails(left[:n] + left[n + 1 :]) for n in range(len(left)))
 
 
-def test_the_order_of_what_is_left_is_the_order_in_which_it_was() -> None:
+def test_the_rest_keeps_its_order() -> None:
     assert ddmin("supervisor", lambda part: {"e", "v", "u"} <= set(part)) == list("uev")
 
 
-def test_nothing_is_left_if_nothing_is_needed() -> None:
+def test_the_rest_is_empty_if_no_item_is_needed() -> None:
     tried: list[list[int]] = []
 
     def fails(part: list[int]) -> bool:
@@ -44,7 +44,7 @@ def test_nothing_is_left_if_nothing_is_needed() -> None:
     assert tried == [[]]
 
 
-def test_one_of_a_thousand_is_found_in_few_trials() -> None:
+def test_one_needed_item_of_a_thousand_takes_few_trials() -> None:
     tries = 0
 
     def fails(part: list[int]) -> bool:
@@ -85,7 +85,7 @@ def test_the_least_number_is_found_by_halving(one: int, other: int) -> None:
     assert tries <= 2 + math.ceil(math.log2(number + 1))
 
 
-def test_where_failures_come_and_go_the_number_fails_and_the_one_below_it_does_not() -> None:
+def test_without_monotony_the_result_fails_and_its_predecessor_passes() -> None:
     def fails(number: int) -> bool:
         return number % 3 == 0 or number > 80
 

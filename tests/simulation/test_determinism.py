@@ -35,14 +35,14 @@ def test_an_endpoint_with_its_transport_and_hypercorn_runs_in_a_world(seed: int)
     assert b"a client lost its connection" in b"".join(outcome.trace)
 
 
-def test_the_order_in_which_seeds_are_run_changes_nothing() -> None:
+def test_the_order_of_seeds_does_not_change_their_runs() -> None:
     forwards = [simulate(crashing_tree, seed, params=SMALL).digest for seed in range(5)]
     backwards = [simulate(crashing_tree, seed, params=SMALL).digest for seed in range(4, -1, -1)]
     assert forwards == backwards[::-1]
     assert len(set(forwards)) == 5
 
 
-def test_an_order_that_comes_from_a_set_is_shown_at_its_first_step() -> None:
+def test_a_dependence_on_set_order_is_reported_at_the_first_different_event() -> None:
     outcome = simulate(iterates_over_a_set, 1).check()
     with pytest.raises(Diverged) as caught:
         check_determinism(outcome)
@@ -67,7 +67,7 @@ def test_a_failure_is_replayed_from_its_file(tmp_path: Path) -> None:
         again.check()
 
 
-def test_a_run_that_is_another_one_by_now_is_not_called_a_replay(tmp_path: Path) -> None:
+def test_a_replay_that_differs_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     save_run(simulate(crashing_tree, 1, params=SMALL), file)
     text = file.read_text()
@@ -80,7 +80,7 @@ def test_a_run_that_is_another_one_by_now_is_not_called_a_replay(tmp_path: Path)
 
 
 @pytest.mark.parametrize("value", [(1, 2), {1}, b"x", {1: 2}, float("nan")], ids=repr)
-def test_what_would_be_read_as_something_else_is_not_saved(tmp_path: Path, value: object) -> None:
+def test_parameters_that_json_would_change_are_not_saved(tmp_path: Path, value: object) -> None:
     outcome = simulate(fails, seed=5, params={"fine": True, "odd": value})
     with pytest.raises(RunFileError, match="its parameter 'odd' would be read as "):
         save_run(outcome, tmp_path / "run.json")
@@ -90,12 +90,14 @@ def test_what_would_be_read_as_something_else_is_not_saved(tmp_path: Path, value
     ("content", "problem"),
     [
         (None, "cannot be read"),
-        ("[]", "is no run file"),
-        ("{}", "is no run file: it has no format"),
+        ("[]", "is not a run file"),
+        ("{}", "is not a run file: it has no format"),
         ('{"format": "ashtree-run/1"}', "is a broken run file"),
     ],
 )
-def test_what_is_no_run_file_is_refused(tmp_path: Path, content: str | None, problem: str) -> None:
+def test_a_file_that_is_not_a_run_file_is_refused(
+    tmp_path: Path, content: str | None, problem: str
+) -> None:
     file = tmp_path / "run.json"
     if content is not None:
         file.write_text(content)
@@ -108,7 +110,7 @@ def test_a_run_that_could_not_be_repeated_is_refused_at_once(tmp_path: Path) -> 
         pass
 
     outcome = simulate(local, 1)
-    with pytest.raises(RunFileError, match="of a module that can be imported"):
+    with pytest.raises(RunFileError, match="no other process can import"):
         check_determinism(outcome)
     with pytest.raises(RunFileError, match="types that JSON has"):
         save_run(simulate(fails, 1, params={"fine": object()}), tmp_path / "run.json")

@@ -24,7 +24,7 @@ def ahead(seconds: float | None, turn: int | None, *tasks: str) -> Deviation:
     return Deviation(round=9, order=(1, 0), seconds=seconds, turn=turn, tasks=tasks)
 
 
-def test_tasks_share_out_their_own_places() -> None:
+def test_exchanged_tasks_stay_within_their_own_places() -> None:
     assert exchange("abcd", "ca") == [2, 1, 0, 3]
     assert exchange("abcd", "dxa") == [3, 1, 2, 0]
     assert exchange("abcd", "dx") is None
@@ -48,7 +48,7 @@ def test_a_run_is_repeated_from_the_names_of_its_tasks(seed: int) -> None:
     assert again.named == first.named
 
 
-def test_naming_tasks_changes_nothing_and_is_not_done_unless_asked_for() -> None:
+def test_task_names_are_recorded_only_on_request_and_do_not_change_the_run() -> None:
     plain, named = (
         simulate(crashing_tree, 1, params=SMALL, label_tasks=labels) for labels in (False, True)
     )
@@ -92,12 +92,12 @@ def test_a_deviation_of_any_turn_and_moment_takes_the_first_in_which_its_tasks_a
         assert plan.exchanged(0.5, 5, ["a", "b"]) is None
 
 
-def test_another_incarnation_of_the_same_process_is_meant_too() -> None:
+def test_a_deviation_applies_to_another_incarnation_of_the_same_path() -> None:
     plan = SchedulePlan([ahead(0.5, 1, "/top/b#3", "/top/a#1")])
     assert plan.exchanged(0.5, 1, ["/top/a#1", "/top/b#2", "/top/c#1"]) == [1, 0, 2]
 
 
-def test_positions_are_what_is_left_of_a_round_of_the_same_size_with_other_tasks() -> None:
+def test_positions_apply_to_a_round_of_the_same_size_with_other_tasks() -> None:
     assert SchedulePlan([ahead(0.5, 1, "b", "a")]).exchanged(0.5, 1, ["x", "y"]) == [1, 0]
     assert SchedulePlan([ahead(0.5, 1, "b", "a")]).exchanged(0.5, 1, ["x", "y", "z"]) is None
 
@@ -108,7 +108,7 @@ def test_a_deviation_reads_as_a_sentence() -> None:
     assert str(Deviation(round=7, order=(1, 0))) == "round 7: positions 1, 0"
 
 
-def test_a_tape_says_who_is_first_where_there_is_a_choice_and_nothing_past_its_end() -> None:
+def test_a_tape_selects_the_first_task_of_each_choice_up_to_its_end() -> None:
     plan = SchedulePlan(Tape((0, 4, 1)))
     assert [plan.order(number, 3) for number in (3, 5, 6, 9)] == [
         [0, 1, 2],

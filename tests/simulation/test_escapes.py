@@ -1,6 +1,6 @@
 """A scenario that reaches outside of the simulation is stopped with advice."""
 
-# Doing what must not be done is what is tested.
+# These tests do the things that a simulation forbids.
 # ruff: noqa: ASYNC251, DTZ005
 
 import datetime as dt
@@ -83,9 +83,9 @@ ESCAPES = {
     reads_the_time_of_day: ("time.time()", "current_runtime().now()"),
     reads_a_date: ("datetime.now()", "current_runtime().now()"),
     measures: ("time.monotonic()", "trio.current_time()"),
-    starts_a_thread: ("a thread", "do the work where it is needed"),
-    starts_a_pool: ("a thread", "do the work where it is needed"),
-    hands_to_a_thread: ("a thread", "do the work where it is needed"),
+    starts_a_thread: ("a thread", "call the function directly"),
+    starts_a_pool: ("a thread", "call the function directly"),
+    hands_to_a_thread: ("a thread", "call the function directly"),
     opens_a_file: ("a file, for which Trio takes a thread", "plain open()"),
     looks_at_a_path: ("a file, for which Trio takes a thread", "plain open()"),
     runs_a_program: ("another program", "before the simulation"),
@@ -95,7 +95,7 @@ ESCAPES = {
 
 
 @pytest.mark.parametrize("scenario", ESCAPES, ids=lambda each: each.__name__)
-def test_it_says_what_was_used_where_and_what_to_write_instead(scenario: object) -> None:
+def test_an_escape_names_the_use_the_place_and_the_alternative(scenario: object) -> None:
     what, instead = ESCAPES[scenario]  # type: ignore[index]
     outcome = simulate(scenario, seed=7)  # type: ignore[arg-type]
     error = outcome.error
@@ -117,7 +117,7 @@ class Impatient(GenServer[None]):
             return
 
 
-def test_an_escape_that_the_program_catches_fails_the_run_all_the_same() -> None:
+def test_an_escape_that_the_program_catches_still_fails_the_run() -> None:
     async def scenario(world: World) -> None:
         await Supervisor.start_link([child_spec(Impatient, kwargs={"name": "impatient"})])
         cast("impatient", "hurry")

@@ -22,7 +22,7 @@ SCENARIOS = {
 
 
 @pytest.mark.parametrize(("name", "seeds"), SCENARIOS.items())
-def test_a_scenario_holds_under_its_faults_and_shows_what_it_is_meant_to(
+def test_an_example_scenario_passes_under_its_faults_and_reaches_its_conditions(
     name: str, seeds: int
 ) -> None:
     report = SweepReport(scenario=name)
@@ -36,7 +36,7 @@ def test_a_scenario_holds_under_its_faults_and_shows_what_it_is_meant_to(
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_scenario_can_be_given_to_the_command(
+def test_the_command_runs_an_example_scenario(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--seeds", "2", "--jobs", "1", "--check", "1", "--corpus", str(tmp_path)]
@@ -48,14 +48,14 @@ def test_a_scenario_can_be_given_to_the_command(
     assert "1 repeated in a fresh process, all the same" in out
 
 
-def test_a_box_office_that_looks_before_it_gives_is_found() -> None:
+def test_a_box_office_with_a_check_then_act_race_is_found() -> None:
     results = list(sweep(theatre.evening, range(1, 61), params={"office": "hasty"}, check=0))
     problems = [result.problem for result in results if result.failure is not None]
     assert problems
     assert all("was sold to visitor" in str(problem) for problem in problems)
 
 
-def test_a_bank_that_does_not_look_at_the_number_of_a_transfer_is_found(
+def test_a_bank_that_ignores_transfer_numbers_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def write_always(self: bank.Ledger, request: Any, sender: Sender) -> Reply:

@@ -27,11 +27,11 @@ async def late(world: World) -> None:
     assert world.seconds == pytest.approx(3, abs=0.1)
 
 
-def test_what_is_waited_for_may_ask_for_a_name() -> None:
+def test_an_awaited_condition_may_look_up_a_name() -> None:
     simulate(late, 1).check()
 
 
-def test_an_invariant_may_ask_for_a_name() -> None:
+def test_an_invariant_may_look_up_a_name() -> None:
     async def scenario(world: World) -> None:
         world.invariant("nobody is late", lambda: whereis("late") and "somebody is")
         await late(world)

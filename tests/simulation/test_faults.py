@@ -69,13 +69,13 @@ def test_the_same_seed_is_the_same_run_with_the_same_faults(seed: int) -> None:
     assert one.passed
 
 
-def test_a_plan_that_was_drawn_gives_the_same_run_when_it_is_written_out() -> None:
+def test_a_drawn_plan_and_the_same_plan_as_a_list_give_the_same_run() -> None:
     drawn = simulate(busy, 3)
     written = simulate(busy, 3, faults=drawn.faults)
     assert written.digest == drawn.digest
 
 
-def test_another_process_comes_to_the_same(tmp_path: Path) -> None:
+def test_another_process_gives_the_same_run(tmp_path: Path) -> None:
     check_determinism(simulate(busy, 5))
 
 
@@ -87,18 +87,18 @@ def test_a_run_with_faults_is_replayed_from_its_file(tmp_path: Path) -> None:
     assert again.fault_reports == outcome.fault_reports
 
 
-def test_a_run_file_from_before_there_were_faults_is_read(tmp_path: Path) -> None:
+def test_a_run_file_without_faults_from_an_old_version_is_read(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     save_run(simulate(busy, 4), path)
     raw = msgspec.json.decode(path.read_bytes())
     del raw["faults"]
     path.write_bytes(msgspec.json.encode(raw))
     assert load_run(path).faults is None
-    # The plan of the scenario, with the same chance.
+    # The plan of the scenario, from the same random numbers.
     assert replay(path).faults == simulate(busy, 4).faults
 
 
-# Chance
+# Random numbers
 
 
 def undisturbed(full: Outcome, without: Outcome, report: FaultReport) -> None:
@@ -116,7 +116,7 @@ def undisturbed(full: Outcome, without: Outcome, report: FaultReport) -> None:
 
 @given(st.integers(0, 10_000), st.integers(0, 7))
 @settings(max_examples=60)
-def test_removing_a_fault_leaves_what_was_before_it_as_it_was(seed: int, which: int) -> None:
+def test_removing_a_fault_does_not_change_earlier_events(seed: int, which: int) -> None:
     full = simulate(busy, seed)
     plan = full.faults[:which] + full.faults[which + 1 :]
     without = simulate(busy, seed, faults=plan)
@@ -125,7 +125,7 @@ def test_removing_a_fault_leaves_what_was_before_it_as_it_was(seed: int, which: 
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=20)
-def test_removing_all_faults_leaves_what_was_before_the_first(seed: int) -> None:
+def test_removing_all_faults_does_not_change_events_before_the_first(seed: int) -> None:
     full = simulate(busy, seed)
     first = min(
         (report.event for report in full.fault_reports if report.event is not None),
@@ -136,7 +136,7 @@ def test_removing_all_faults_leaves_what_was_before_the_first(seed: int) -> None
     assert simulate(busy, seed, faults=()).trace[: len(before)] == before
 
 
-def test_what_is_drawn_for_a_fault_changes_nothing_for_the_scenario() -> None:
+def test_random_numbers_for_faults_do_not_change_those_of_the_scenario() -> None:
     assert simulate(busy, 1).faults != simulate(busy, 2).faults
     assert simulate(busy, 1, params={"workers": 2}).faults == simulate(busy, 1).faults
 
@@ -144,7 +144,7 @@ def test_what_is_drawn_for_a_fault_changes_nothing_for_the_scenario() -> None:
 # Settings
 
 
-def test_a_scenario_may_say_how_it_is_run_and_a_run_may_say_otherwise() -> None:
+def test_the_arguments_of_a_run_override_the_settings_of_the_scenario() -> None:
     own = settings_of(busy)
     assert (own.faults, own.params) == (STORM, {"workers": 4})
     outcome = simulate(busy, 1)
@@ -161,10 +161,10 @@ def test_a_function_without_settings_has_the_defaults() -> None:
     assert simulate(echo, 1).faults == ()
 
 
-# Plans that do nothing
+# Plans without an applied fault
 
 
-def test_a_run_that_passes_although_nothing_of_its_plan_was_applied_is_a_failure() -> None:
+def test_a_passing_run_without_an_applied_fault_is_a_failure() -> None:
     outcome = simulate(unharmed, 1)
     assert isinstance(outcome.error, InertPlan)
     assert outcome.error.reports == outcome.fault_reports
@@ -173,7 +173,7 @@ def test_a_run_that_passes_although_nothing_of_its_plan_was_applied_is_a_failure
     assert simulate(unharmed, 1, faults=()).passed
 
 
-def test_a_run_that_fails_anyway_says_what_it_failed_of() -> None:
+def test_a_failed_run_without_an_applied_fault_reports_its_own_failure() -> None:
     async def broken(world: Any) -> None:
         raise LookupError
 
@@ -185,7 +185,7 @@ def test_a_run_that_fails_anyway_says_what_it_failed_of() -> None:
 # The trace
 
 
-def test_a_fault_is_an_event_and_what_it_does_goes_back_to_it() -> None:
+def test_a_fault_is_an_event_and_the_cause_of_its_effects() -> None:
     outcome = simulate(busy, 1, faults=[Kill(target=STORE, when=At(1.0))])
     (fault,) = events(outcome, "fault")
     assert fault["fault"] == "kill /top/w1 at 1 s"
@@ -196,13 +196,13 @@ def test_a_fault_is_an_event_and_what_it_does_goes_back_to_it() -> None:
     assert chain(outcome, exited)[:3] == ["exited", "signal", "fault"]
 
 
-def test_a_crash_goes_back_to_its_fault_and_that_to_the_message() -> None:
+def test_the_cause_of_an_injected_crash_is_the_fault_and_its_cause_the_message() -> None:
     outcome = simulate(busy, 1, faults=[Raise(target=STORE, when=On("handle_cast", nth=2))])
     exited = next(event for event in events(outcome, "exited") if event["path"] == STORE)
     assert chain(outcome, exited)[:4] == ["exited", "fault", "received", "sent"]
 
 
-def test_what_a_mailbox_is_filled_with_goes_back_to_the_fault() -> None:
+def test_the_fault_is_the_cause_of_the_messages_that_fill_a_mailbox() -> None:
     outcome = simulate(busy, 1, faults=[FillMailbox(target=STORE, messages=3, when=At(1.0))])
     sent = [event for event in events(outcome, "sent") if "Junk" in event["message"]]
     assert [event["pid"] for event in sent] == [None] * 3
@@ -231,7 +231,7 @@ def test_a_fault_that_turns_out_to_be_masked_gets_another_event() -> None:
     assert events(outcome, "fault")[0]["status"] == "applied"
 
 
-def test_faults_that_were_not_applicable_are_told_at_the_end() -> None:
+def test_the_last_events_are_the_faults_that_were_not_applicable() -> None:
     plan: list[Fault] = [
         Kill(target="/nobody", when=At(1.0)),
         Kill(target=STORE, when=At(2.0)),
@@ -250,7 +250,7 @@ def test_faults_that_were_not_applicable_are_told_at_the_end() -> None:
 
 
 def took(outcome: Outcome) -> dict[float, float]:
-    """Return for each answer its time, and its duration."""
+    """Return the time and the duration of each answer."""
     return {
         event["t"]: float(event["took"])
         for event in events(outcome, "note")
@@ -269,7 +269,7 @@ def took(outcome: Outcome) -> dict[float, float]:
         (Partition(one="server", other="phone", both=False, seconds=2.0, when=At(3)), (1.8, 2.1)),
     ],
 )
-def test_a_network_is_slow_or_held_for_a_time_and_then_as_before(
+def test_a_slow_or_held_network_recovers_after_the_fault(
     fault: Fault, longest: tuple[float, float]
 ) -> None:
     outcome = simulate(echo, 1, faults=[fault]).check()
@@ -282,7 +282,7 @@ def test_a_network_is_slow_or_held_for_a_time_and_then_as_before(
     assert any(at > 9 for at in answers)
 
 
-def test_a_connection_that_is_reset_is_made_again() -> None:
+def test_a_client_reconnects_after_a_reset() -> None:
     outcome = simulate(echo, 1, faults=[ResetConnection(when=At(3.0))]).check()
     assert outcome.fault_reports[0].where == "phone->server#1"
     assert [event["text"] for event in events(outcome, "note")].count("broken") == 1
@@ -305,7 +305,7 @@ def test_a_hold_within_a_hold_ends_with_the_later_one() -> None:
     assert max(took(outcome)) > 9
 
 
-def test_a_connection_that_is_not_there_is_not_applicable() -> None:
+def test_a_fault_of_a_missing_connection_is_not_applicable() -> None:
     plan = [ResetConnection(target="nobody->*", when=At(3.0)), ResetConnection(when=At(4.0))]
     outcome = simulate(echo, 1, faults=plan).check()
     assert outcome.fault_reports[0].why == "no such connection was open at that time"
@@ -336,7 +336,7 @@ def test_a_node_is_killed_and_booted_again() -> None:
     assert outcome.fault_reports[0].where == "a"
 
 
-def test_a_node_that_is_down_masks_its_killing_and_none_is_not_applicable() -> None:
+def test_the_kill_of_a_dead_node_is_masked_and_of_a_missing_node_not_applicable() -> None:
     plan = [
         KillNode(node="a", when=At(1.0)),
         KillNode(node="a", when=At(2.0)),
@@ -375,7 +375,7 @@ def test_processes_in_nodes_are_addressed_by_the_node_and_their_path() -> None:
         (Hang(target="a/top/w", when=At(0.5)), None),
     ],
 )
-def test_what_was_held_up_in_a_node_that_is_killed_is_waited_for_no_more(
+def test_finished_does_not_wait_for_delayed_callbacks_of_a_killed_node(
     fault: Fault, why: str | None
 ) -> None:
     async def scenario(world: World) -> None:
@@ -395,7 +395,7 @@ def test_what_was_held_up_in_a_node_that_is_killed_is_waited_for_no_more(
     assert outcome.fault_reports[0].why == why
 
 
-def test_the_clock_of_one_node_is_put_forward() -> None:
+def test_a_clock_skew_changes_the_clock_of_one_node() -> None:
     outcome = simulate(islands, 1, faults=[SkewClock(seconds=60.0, node="b", when=At(1.0))])
     ahead = {name: float(event["ahead"]) for name, event in disks(outcome).items()}
     assert ahead["b"] - ahead["a"] == pytest.approx(60.0)

@@ -8,7 +8,7 @@ from tests.simulation.longpoll_scenario import poll_through_a_hold, polls_under_
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_client_that_polls_resumes_after_a_hold_and_begins_anew_after_a_long_one(
+def test_a_polling_client_resumes_after_a_short_hold_and_starts_again_after_a_long_one(
     seed: int,
 ) -> None:
     outcome = simulate(poll_through_a_hold, seed, knobs=Knobs().drawn(seed)).check()
@@ -16,7 +16,7 @@ def test_a_client_that_polls_resumes_after_a_hold_and_begins_anew_after_a_long_o
     assert (again.digest, again.steps_digest) == (outcome.digest, outcome.steps_digest)
 
 
-def test_clients_that_poll_come_back_from_whatever_the_network_does() -> None:
+def test_polling_clients_recover_from_all_network_faults() -> None:
     outcomes = [simulate(polls_under_faults, seed, knobs=Knobs().drawn(seed)) for seed in range(5)]
     for outcome in outcomes:
         outcome.check()

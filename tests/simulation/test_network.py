@@ -31,7 +31,7 @@ async def read_all(stream: VirtualStream) -> bytes:
 
 
 @pytest.mark.parametrize("segment", [1, 7, 1460])
-def test_bytes_arrive_in_order_once_and_late_whatever_the_pieces(segment: int) -> None:
+def test_bytes_arrive_late_in_order_and_once_for_any_size_of_pieces(segment: int) -> None:
     data = bytes(range(256)) * 20
 
     async def body(world: World, client: VirtualStream, server: VirtualStream) -> None:
@@ -67,7 +67,7 @@ def test_trio_s_own_checks_of_streams_hold() -> None:
     simulate(scenario, 1, knobs=instant).check()
 
 
-def test_who_sends_more_than_the_window_waits_for_the_reader() -> None:
+def test_a_sender_beyond_the_window_waits_for_the_reader() -> None:
     async def body(world: World, client: VirtualStream, server: VirtualStream) -> None:
         with trio.move_on_after(10) as scope:
             await client.send_all(bytes(1001))
@@ -78,7 +78,7 @@ def test_who_sends_more_than_the_window_waits_for_the_reader() -> None:
     between(body, knobs=Knobs(window=1000))
 
 
-def test_a_slow_connection_takes_as_long_as_its_rate_says() -> None:
+def test_the_rate_decides_the_duration_on_a_slow_connection() -> None:
     async def body(world: World, client: VirtualStream, server: VirtualStream) -> None:
         client.connection.slow(100)
         await client.send_all(bytes(1000))
@@ -90,7 +90,7 @@ def test_a_slow_connection_takes_as_long_as_its_rate_says() -> None:
     between(body)
 
 
-def test_what_is_held_arrives_after_the_release_and_the_other_way_is_open() -> None:
+def test_held_data_arrives_after_the_release_and_the_other_direction_stays_open() -> None:
     async def body(world: World, client: VirtualStream, server: VirtualStream) -> None:
         client.connection.hold("to_target")
         await client.send_all(b"late")
@@ -120,7 +120,31 @@ def test_a_partition_holds_everything_between_two_hosts_until_it_heals() -> None
     between(body)
 
 
-def test_a_partition_of_one_way_leaves_the_other_open() -> None:
+def test_a_writer_waits_behind_a_partition_for_a_reader_that_has_gone() -> None:
+    async def body(world: World, client: VirtualStream, server: VirtualStream) -> None:
+        world.network.partition("server", "phone")
+        async with trio.open_nursery() as nursery:
+
+            async def write() -> None:
+                with pytest.raises(trio.BrokenResourceError):
+                    await client.send_all(bytes(5000))
+                broken.append(world.seconds)
+
+            broken: list[float] = []
+            nursery.start_soon(write)
+            await trio.sleep(1.0)
+            server.close()
+            await trio.sleep(20.0)
+            assert not broken
+            world.network.heal()
+        assert broken
+        # The window is still full, and nobody will read.
+        await client.wait_send_all_might_not_block()
+
+    between(body, knobs=Knobs(window=1000))
+
+
+def test_a_one_way_partition_leaves_the_other_direction_open() -> None:
     async def body(world: World, client: VirtualStream, server: VirtualStream) -> None:
         world.network.partition_oneway("server", "phone")
         await client.send_all(b"up")
@@ -133,7 +157,7 @@ def test_a_partition_of_one_way_leaves_the_other_open() -> None:
     between(body)
 
 
-def test_a_reset_fails_both_ends_and_loses_what_was_on_its_way() -> None:
+def test_a_reset_fails_both_ends_and_loses_data_in_transit() -> None:
     async def body(world: World, client: VirtualStream, server: VirtualStream) -> None:
         await client.send_all(b"lost")
         client.connection.reset()
@@ -147,7 +171,7 @@ def test_a_reset_fails_both_ends_and_loses_what_was_on_its_way() -> None:
     between(body)
 
 
-def test_a_half_open_connection_reports_nothing() -> None:
+def test_a_half_open_connection_raises_no_error() -> None:
     async def body(world: World, client: VirtualStream, server: VirtualStream) -> None:
         client.connection.half_open()
         client.close()
@@ -212,7 +236,7 @@ def test_a_listener_serves_as_trio_s_and_as_an_endpoint_s() -> None:
     simulate(scenario, 1).check()
 
 
-def test_connections_do_not_draw_from_each_other_s_chance() -> None:
+def test_connections_have_separate_random_streams() -> None:
     async def scenario(world: World) -> None:
         listener = world.network.listen("server", 80)
         for source in world.params["sources"]:

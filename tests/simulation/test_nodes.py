@@ -1,4 +1,4 @@
-"""Nodes: a kill like `kill -9`, of which only the disk survives, and its effects on other nodes."""
+"""Nodes: a kill like `kill -9`, which only the disk survives, and its effects on other nodes."""
 
 import gc
 import json
@@ -67,7 +67,7 @@ def test_a_killed_node_runs_no_clean_up_and_its_peers_notice(seed: int) -> None:
     assert (again.digest, again.steps_digest) == (outcome.digest, outcome.steps_digest)
 
 
-def test_a_node_that_is_booted_finds_its_disk_and_nothing_else() -> None:
+def test_a_booted_node_has_its_disk_and_no_other_old_state() -> None:
     async def main(node: Node) -> None:
         node.disk.setdefault("seen", ())
         node.disk["seen"] += (node.incarnation,)
@@ -110,7 +110,7 @@ def test_a_kill_takes_effect_in_the_middle_of_a_round() -> None:
         assert log == []
 
 
-def test_timers_and_deadlines_of_a_dead_node_never_fire_and_are_not_waited_for() -> None:
+def test_timers_and_deadlines_of_a_dead_node_never_fire_and_delay_no_run() -> None:
     log: list[str] = []
 
     class Cancels:
@@ -203,7 +203,7 @@ def test_a_node_can_be_killed_in_init_in_terminate_and_while_it_holds_a_lock() -
     assert log == ["init is over"] * 2
 
 
-def test_a_node_that_is_asked_to_stop_ends_in_the_ordered_way() -> None:
+def test_a_stopped_node_shuts_down_in_order() -> None:
     log: list[str] = []
 
     async def scenario(world: World) -> None:
@@ -217,7 +217,7 @@ def test_a_node_that_is_asked_to_stop_ends_in_the_ordered_way() -> None:
     assert log == ["a begins", "a cleans up"]
 
 
-def test_nodes_that_still_run_at_the_end_of_the_scenario_end_in_the_ordered_way() -> None:
+def test_nodes_that_outlive_the_scenario_shut_down_in_order() -> None:
     log: list[str] = []
 
     async def scenario(world: World) -> None:
@@ -260,7 +260,7 @@ def test_peers_of_a_killed_node_see_their_connections_reset_and_new_ones_refused
     simulate(scenario, seed=1).check()
 
 
-def test_peers_of_a_node_without_power_see_silence_until_it_is_back_and_they_send() -> None:
+def test_peers_of_a_node_without_power_get_no_error_until_it_boots_and_they_send() -> None:
     async def scenario(world: World) -> None:
         world.nodes.start("a", echo)
         await world.settle()
@@ -338,7 +338,7 @@ def test_each_node_has_a_clock_and_streams_of_its_own_and_keeps_its_clock() -> N
     assert {life: seen[life] for life in before} == before
 
 
-def test_a_deadlock_is_found_though_a_dead_node_has_timers_and_the_dead_are_not_named() -> None:
+def test_a_deadlock_is_found_despite_timers_of_a_dead_node_and_names_only_living_tasks() -> None:
     async def sleeper(node: Node) -> None:
         await trio.sleep(3000)
 
@@ -355,7 +355,7 @@ def test_a_deadlock_is_found_though_a_dead_node_has_timers_and_the_dead_are_not_
     assert "sleeper" not in str(outcome.error)
 
 
-def test_what_a_nodes_main_raises_fails_the_run() -> None:
+def test_an_exception_of_a_nodes_main_fails_the_run() -> None:
     async def main(node: Node) -> None:
         raise LookupError("nothing there")
 
@@ -367,7 +367,7 @@ def test_what_a_nodes_main_raises_fails_the_run() -> None:
 
 
 @pytest.mark.parametrize("power", [False, True])
-def test_what_a_scenario_raises_after_a_kill_is_what_came_of_the_run(power: bool) -> None:
+def test_an_exception_of_the_scenario_after_a_kill_is_the_outcome(power: bool) -> None:
     log: list[str] = []
 
     async def scenario(world: World) -> None:
@@ -380,7 +380,7 @@ def test_what_a_scenario_raises_after_a_kill_is_what_came_of_the_run(power: bool
     assert log == ["a begins"]
 
 
-def test_nothing_of_the_dead_runs_when_the_scenario_ends_or_fails_or_is_cut_short() -> None:
+def test_no_code_of_a_dead_node_runs_at_any_end_of_the_scenario() -> None:
     log: list[str] = []
 
     async def scenario(world: World) -> None:
@@ -394,7 +394,7 @@ def test_nothing_of_the_dead_runs_when_the_scenario_ends_or_fails_or_is_cut_shor
     assert log == ["a begins"] * 2
 
 
-def test_a_run_with_dead_nodes_leaves_no_noise_behind(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_dead_nodes_prints_no_warnings(capfd: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         simulate(heartbeats, seed=3).check()
@@ -403,7 +403,7 @@ def test_a_run_with_dead_nodes_leaves_no_noise_behind(capfd: pytest.CaptureFixtu
     assert capfd.readouterr().err == ""
 
 
-def test_nothing_of_the_dead_runs_when_what_they_held_goes_away() -> None:
+def test_no_code_of_a_dead_node_runs_when_its_references_go() -> None:
     log: list[str] = []
     kept: list[weakref.ref[Any]] = []
 
@@ -458,7 +458,7 @@ def test_nothing_of_the_dead_runs_when_what_they_held_goes_away() -> None:
     assert len(kept) == 6
 
 
-def test_nothing_of_the_dead_runs_when_the_interpreter_ends() -> None:
+def test_no_code_of_a_dead_node_runs_at_the_end_of_the_interpreter() -> None:
     script = (
         "from supervision.simulation import simulate\n"
         "from tests.simulation.test_nodes import sleeps_and_says_when_it_ends\n"
@@ -509,7 +509,7 @@ def test_the_tasks_of_a_killed_node_do_not_keep_the_trace_in_memory() -> None:
         tracemalloc.stop()
 
 
-def test_a_task_that_the_living_start_in_a_dead_nursery_never_runs() -> None:
+def test_a_task_that_a_living_task_starts_in_a_dead_nursery_never_runs() -> None:
     log: list[str] = []
 
     async def intruder() -> None:
@@ -532,7 +532,7 @@ def test_a_task_that_the_living_start_in_a_dead_nursery_never_runs() -> None:
     assert log == []
 
 
-def test_a_dead_nodes_processes_are_not_found_any_more() -> None:
+def test_processes_of_a_dead_node_are_no_longer_found() -> None:
     async def main(node: Node) -> None:
         await Supervisor.start_link([], label="top")
         await trio.sleep_forever()
@@ -576,14 +576,14 @@ def test_a_plan_of_faults_kills_nodes_and_skews_their_clocks() -> None:
     assert log == ["a begins at 0", "a#2 begins at 103", "a#2 cleans up"]
 
 
-def test_what_cannot_be_done_to_a_node_is_refused_by_name() -> None:
+def test_an_impossible_request_to_a_node_is_refused_with_its_name() -> None:
     async def scenario(world: World) -> None:
         world.nodes.start("a", echo)
-        with pytest.raises(NodeError, match="there is no node of that name; there is a"):
+        with pytest.raises(NodeError, match="there is no node of that name; the nodes are a"):
             world.nodes.kill("b")
         with pytest.raises(NodeError, match="to start it again"):
             world.nodes.start("a", echo)
-        with pytest.raises(NodeError, match="it runs already"):
+        with pytest.raises(NodeError, match="it is already running"):
             world.nodes.boot("a")
         world.nodes.kill("a")
         with pytest.raises(NodeError, match="it is down"):

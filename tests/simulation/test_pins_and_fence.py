@@ -1,6 +1,6 @@
-"""Pins and fence: things taken from the system come from the seed, or are refused with advice."""
+"""Pins and fence: sources of entropy follow the seed, or raise an error with advice."""
 
-# Reading the wall clock, and by a look-up at the time of the call, is what is tested.
+# These tests read the wall clock, with a look-up at the time of the call.
 # ruff: noqa: DTZ002, DTZ003, DTZ005, DTZ011, PLW0108
 
 import datetime as dt
@@ -59,13 +59,13 @@ def drawn(seed: int) -> list[object]:
         return draw_everything()
 
 
-def test_everything_that_is_drawn_comes_from_the_seed() -> None:
+def test_all_random_numbers_come_from_the_seed() -> None:
     assert drawn(1) == drawn(1)
     for one, other in zip(drawn(1)[:7], drawn(2)[:7], strict=True):
         assert one != other
 
 
-def test_afterwards_everything_is_as_it_was() -> None:
+def test_the_pins_restore_everything() -> None:
     before = (os.urandom, uuid.uuid1, time.time, dt.datetime, imported_time)
     state, seed = random.getstate(), random.Random.seed
     drawn(1)
@@ -75,7 +75,7 @@ def test_afterwards_everything_is_as_it_was() -> None:
     assert draw_everything()[:7] != draw_everything()[:7]
 
 
-def test_libraries_see_the_virtual_time_also_by_names_that_they_have_imported() -> None:
+def test_libraries_get_the_virtual_time_from_names_that_they_imported() -> None:
     with pinned(Streams(1), lambda: NOW, unexpected):
         headers = Config().response_headers("h11")
         written = formatdate(usegmt=True)
@@ -96,7 +96,9 @@ READS: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("what", READS)
-def test_a_program_that_reads_the_wall_clock_gets_the_place_and_the_correction(what: str) -> None:
+def test_a_program_that_reads_the_wall_clock_gets_an_escape_with_the_place_and_the_correction(
+    what: str,
+) -> None:
     escapes: list[Escape] = []
     with pinned(Streams(1), lambda: NOW, escapes.append), pytest.raises(Escape) as caught:
         READS[what]()
@@ -106,7 +108,7 @@ def test_a_program_that_reads_the_wall_clock_gets_the_place_and_the_correction(w
     assert "current_time()" in str(caught.value) or "now()" in str(caught.value)
 
 
-def test_a_program_is_caught_by_names_that_it_has_imported() -> None:
+def test_a_program_gets_an_escape_from_names_that_it_imported() -> None:
     for read in (lambda: imported_time(), lambda: imported_datetime.now(), imported_date_today):
         with pinned(Streams(1), lambda: NOW, lambda _: None), pytest.raises(Escape):
             read()
@@ -116,7 +118,7 @@ def imported_date_today() -> object:
     return imported_date.today()
 
 
-def test_dates_are_the_real_ones_in_everything_but_the_present() -> None:
+def test_pinned_dates_differ_from_real_ones_only_in_the_present() -> None:
     with pinned(Streams(1), lambda: NOW, unexpected):
         made = dt.datetime(2020, 1, 2, tzinfo=dt.UTC)
         parsed = dt.datetime.fromisoformat("2020-01-02T00:00:00+00:00")
@@ -156,7 +158,7 @@ FENCED: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("what", FENCED)
-def test_what_reaches_outside_is_stopped_and_told_of(what: str) -> None:
+def test_an_access_to_the_real_world_is_an_escape(what: str) -> None:
     escapes: list[Escape] = []
     with fence(escapes.append), pytest.raises(Escape) as caught:
         FENCED[what]()
@@ -177,7 +179,7 @@ def test_a_thread_of_trio_is_stopped_where_the_program_asks_for_it() -> None:
     assert "test_a_thread_of_trio" in caught.value.place
 
 
-def test_a_module_that_is_imported_inside_has_the_real_things_afterwards(
+def test_a_module_imported_in_a_simulation_has_the_real_functions_afterwards(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     names = "from os import urandom\nfrom time import sleep, time\nfrom datetime import datetime\n"
@@ -198,7 +200,7 @@ def test_a_module_that_is_imported_inside_has_the_real_things_afterwards(
         sys.modules.pop("imported_late", None)
 
 
-def test_outside_the_fence_everything_may_be_used() -> None:
+def test_outside_the_fence_everything_works() -> None:
     with fence(unexpected):
         pass
     socket.socket().close()

@@ -28,7 +28,7 @@ def run(bug: Planted, seed: int) -> Outcome:
 
 
 def find(bug: Planted) -> Outcome:
-    """Return the first run that fails in the way of the bug."""
+    """Return the first run that fails because of the bug."""
     for seed in range(SEEDS):
         outcome = run(bug, seed)
         if identify(outcome.error) == bug.failure:
@@ -46,14 +46,14 @@ def test_a_planted_bug_is_found_and_shrunk(bug: Planted) -> None:
 
 
 @pytest.mark.parametrize("bug", IN_ASHTREE, ids=lambda bug: bug.name)
-def test_where_nothing_is_planted_nothing_is_found(bug: Planted) -> None:
+def test_a_program_without_a_planted_bug_passes(bug: Planted) -> None:
     with healthy():
         found = {type(run(bug, seed).error) for seed in range(20)}
-    # A plan may hit nothing, or what had to start for the rest to be there.
+    # A plan may have no effect, or may prevent the start of the program.
     assert found <= {NoneType, InertPlan, StartError}
 
 
-def test_every_invariant_finds_a_bug_that_was_planted() -> None:
+def test_every_invariant_finds_a_planted_bug() -> None:
     found = {bug.failure for bug in IN_ASHTREE}
     names = {*BUILT_IN, *(each.name for each in OF_SUPERVISORS)}
     assert {f"invariant {name}" for name in names} <= found

@@ -1,6 +1,6 @@
-"""Planted bugs are found and shrunk soon, from any first seed.
+"""A sweep finds and shrinks planted bugs quickly, from any first seed.
 
-`test_planted` begins with the first seed that finds each of them. Here the search begins elsewhere, and goes on.
+`test_planted` begins with the first seed that finds each bug. Here the search begins at other seeds.
 """
 
 import os
@@ -20,14 +20,14 @@ from tests.simulation.planted.planting import Planted
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 ALL = (*supervisors.BUGS, *processes.BUGS, *programs.BUGS)
-# Of each kind some, and in the deep profile all of them.
+# Some bugs of each kind; in the deep profile, all of them.
 BUGS = ALL if DEEP else ALL[1::5]
 FIRST, LIMIT = 5000, 2000
 FAILURES = 12 if DEEP else 2
 
 
 def failures(bug: Planted) -> Iterator[Outcome]:
-    """Yield the runs that fail in the way of the bug, from a seed on. Each has to be found within 2,000 seeds."""
+    """Yield the runs that fail because of the bug, from a seed on. Each must be found within 2,000 seeds."""
     seeds = count(FIRST)
     while True:
         for seed in islice(seeds, LIMIT):
@@ -40,13 +40,13 @@ def failures(bug: Planted) -> Iterator[Outcome]:
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_a_planted_bug_is_small_in_the_end_whatever_it_was_found_with(bug: Planted) -> None:
-    # The processor's time, which does not grow on a busy machine.
+def test_every_planted_bug_shrinks_to_a_small_run(bug: Planted) -> None:
+    # Processor time, because it does not grow on a busy machine.
     shrunk = [
         shrink(outcome, clock=time.process_time) for outcome in islice(failures(bug), FAILURES)
     ]
     assert all(each.complete and each.run.failure == bug.failure for each in shrunk)
-    # Which of several smallest failures is reached depends on where it begins, and one in twelve may be larger.
+    # The first seed decides which of several small failures is reached. One in twelve may be larger.
     assert sum(is_small(each) for each in shrunk) >= FAILURES - FAILURES // 12
     assert median(each.runs for each in shrunk) <= 300
     assert median(each.seconds for each in shrunk) < 5

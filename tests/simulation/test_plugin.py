@@ -30,7 +30,7 @@ Run = Callable[..., pytest.RunResult]
 
 @pytest.fixture
 def run(pytester: pytest.Pytester) -> Run:
-    """Run pytest over a file of tests, in this process and in a folder of its own."""
+    """Run pytest over a file of tests, in this process and in a new folder."""
     pytester.makepyprojecttoml(CONFIG)
 
     def call(text: str, *arguments: str) -> pytest.RunResult:
@@ -70,7 +70,7 @@ def test_a_test_that_passes_is_run_with_every_seed_in_a_world_of_its_own(run: Ru
     result.assert_outcomes(passed=3)
 
 
-def test_a_failure_shows_the_line_the_seed_the_story_and_how_to_see_it_again(
+def test_a_failure_shows_the_line_the_seed_the_story_and_the_command_to_repeat_it(
     run: Run, pytester: pytest.Pytester
 ) -> None:
     result = run(FAILING)
@@ -101,16 +101,14 @@ def test_a_failure_shows_the_line_the_seed_the_story_and_how_to_see_it_again(
     replayed.stdout.fnmatch_lines(["*the same run, to the byte", "*AssertionError*"])
 
 
-def test_a_failure_that_is_known_is_tried_first_until_it_is_fixed(
-    run: Run, pytester: pytest.Pytester
-) -> None:
+def test_a_known_failure_runs_first_until_it_is_fixed(run: Run, pytester: pytest.Pytester) -> None:
     run(FAILING).assert_outcomes(failed=1)
     only = FAILING.replace("seeds=50", "seeds=[6]")
     run(only).stdout.fnmatch_lines(["E       with seed 2"])
     run(only.replace("> 0.1", "> 0")).assert_outcomes(passed=1)
 
 
-def test_words_that_pytest_adds_to_an_assert_do_not_make_it_another_run(run: Run) -> None:
+def test_the_explanation_of_an_assert_does_not_change_the_run(run: Run) -> None:
     result = run(
         """
         import pytest
@@ -211,7 +209,7 @@ def test_the_number_of_seeds_can_be_given_on_the_command_line(run: Run) -> None:
 
 
 @pytest.mark.parametrize("count", ["0", "-3", "many"])
-def test_no_number_of_seeds_is_refused_on_the_command_line(
+def test_a_wrong_number_of_seeds_is_refused_on_the_command_line(
     pytester: pytest.Pytester, count: str
 ) -> None:
     pytester.makepyfile(test_it=FAILING)
@@ -220,7 +218,7 @@ def test_no_number_of_seeds_is_refused_on_the_command_line(
     result.stderr.fnmatch_lines(["*argument --simulation-seeds: *"])
 
 
-def test_seeds_that_can_be_gone_through_only_once_are_a_choice_of_seeds(run: Run) -> None:
+def test_seeds_may_come_from_an_iterator(run: Run) -> None:
     result = run(
         """
         import pytest
@@ -233,7 +231,7 @@ def test_seeds_that_can_be_gone_through_only_once_are_a_choice_of_seeds(run: Run
     result.assert_outcomes(passed=1)
 
 
-def test_a_skip_inside_of_a_world_is_a_skip(run: Run) -> None:
+def test_a_skip_in_a_world_skips_the_test(run: Run) -> None:
     run(
         """
         import pytest
@@ -245,7 +243,7 @@ def test_a_skip_inside_of_a_world_is_a_skip(run: Run) -> None:
     ).assert_outcomes(skipped=1)
 
 
-def test_what_has_no_line_of_the_test_is_shown_with_its_words(run: Run) -> None:
+def test_a_failure_without_a_line_of_the_test_is_shown_with_its_text(run: Run) -> None:
     result = run(
         """
         import pytest
@@ -294,7 +292,7 @@ def test_what_has_no_line_of_the_test_is_shown_with_its_words(run: Run) -> None:
         ("@simulated(jobs=-1)\nasync def test_it(world): pass", "*jobs is -1*"),
     ],
 )
-def test_what_cannot_be_simulated_is_refused_with_what_to_write_instead(
+def test_a_test_that_cannot_be_simulated_is_refused_with_advice(
     run: Run, body: str, problem: str
 ) -> None:
     result = run(f"import pytest\nsimulated = pytest.mark.simulation\n{body}\n")
@@ -314,14 +312,14 @@ def test_tests_that_are_not_simulated_stay_with_pytest_trio(run: Run) -> None:
     ).assert_outcomes(passed=1)
 
 
-def test_without_trio_s_plugin_simulated_tests_run_all_the_same(
+def test_simulated_tests_run_without_the_plugin_of_trio(
     pytester: pytest.Pytester,
 ) -> None:
     pytester.makepyfile(test_it=FAILING.replace("> 0.1", ">= 0"))
     pytester.runpytest_inprocess("-p", "no:trio", "-W", "error").assert_outcomes(passed=1)
 
 
-def test_pytest_runs_without_the_plugin_and_names_it_so(pytester: pytest.Pytester) -> None:
+def test_pytest_runs_without_the_plugin(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it="def test_it(): pass")
     result = pytester.runpytest_subprocess("-p", "no:ashtree-simulation", "--markers")
     result.stdout.no_fnmatch_line("*pytest.mark.simulation*")

@@ -82,7 +82,7 @@ def test_the_debugger_opens_where_the_program_is_about_to_do_an_event(
     assert "(Pdb) 20" in out
 
 
-def test_the_debugger_goes_on_from_there(
+def test_the_debugger_continues_from_the_event(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outcome = simulate(adds, 1)
@@ -95,7 +95,7 @@ def test_the_debugger_goes_on_from_there(
     assert "(Pdb) 301" in out
 
 
-def test_a_replay_from_the_command_line_may_stop_at_an_event_and_be_left(
+def test_a_replay_from_the_command_line_stops_at_an_event_and_can_quit(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_run(simulate(adds, 1), file)
@@ -105,7 +105,7 @@ def test_a_replay_from_the_command_line_may_stop_at_an_event_and_be_left(
 
 
 @pytest.mark.parametrize("scenario", [waits_for_nobody, does_not_wait])
-def test_what_no_line_of_the_program_is_to_blame_for_is_debugged_at_the_last_event(
+def test_a_failure_without_a_line_of_the_program_is_debugged_at_the_last_event(
     scenario: Any, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outcome = simulate(scenario, 1)
@@ -146,7 +146,7 @@ def test_a_run_file_of_another_version_names_the_version_that_wrote_it(file: Pat
         replay(file)
 
 
-def test_a_run_file_without_what_came_later_is_read_and_repeated(file: Path) -> None:
+def test_a_run_file_without_newer_fields_is_read_and_repeated(file: Path) -> None:
     outcome = simulate(crashing_tree, 3, params=SMALL)
     canonical = simulate(
         crashing_tree,
@@ -163,7 +163,7 @@ def test_a_run_file_without_what_came_later_is_read_and_repeated(file: Path) -> 
     assert replay(file).steps_digest == outcome.steps_digest
 
 
-def test_a_scenario_that_has_gone_says_where_to_look(file: Path) -> None:
+def test_the_error_for_a_missing_scenario_gives_advice(file: Path) -> None:
     save_run(simulate(adds, 1), file)
     file.write_text(file.read_text().replace(":adds", ":subtracts"))
     with pytest.raises(RunFileError, match=r"cannot be imported.*subtracts.*PYTHONPATH"):

@@ -59,7 +59,7 @@ def test_a_comprehension_over_a_set_is_found() -> None:
     assert "iterates over `set(names)`, a set" in str(line.loop)
 
 
-def test_a_difference_for_which_no_loop_is_to_blame_is_shown_with_its_line() -> None:
+def test_a_difference_without_a_loop_over_a_set_is_reported_with_its_line() -> None:
     error = divergence(hashes)
     line = source_lines(error)[0]
     assert line.place.endswith(" in hashes")
@@ -78,7 +78,7 @@ def test_runs_with_and_without_a_trace_and_run_files_are_repeated() -> None:
     assert check_many([*outcomes, describe_run(outcomes[1])]) == [None] * 7
 
 
-def test_each_run_gets_an_answer_of_its_own() -> None:
+def test_each_run_gets_its_own_result() -> None:
     async def local(world: World) -> None:
         pass
 
@@ -113,7 +113,7 @@ def test_runs_share_a_process_and_a_dependence_on_an_earlier_run_is_found(
     assert "data from an earlier run" in str(problems[0])
 
 
-def test_a_process_that_hangs_is_given_up() -> None:
+def test_a_hanging_process_is_given_up() -> None:
     (problem,) = check_many([simulate(sorted_first, 1)], limit=0.01)
     assert isinstance(problem, RunFileError)
     assert "not over after 0.01 s" in str(problem)

@@ -23,7 +23,7 @@ PARAMS = {"rooms": 12, "kills": 20}
 CANONICAL = Knobs(policy="canonical")
 
 
-def test_a_race_needs_a_deviation_and_is_not_found_without_any() -> None:
+def test_a_race_is_found_only_with_a_deviation() -> None:
     assert all(simulate(lobby, seed, knobs=CANONICAL, params=PARAMS).passed for seed in range(20))
     assert any(not simulate(lobby, seed, params=PARAMS).passed for seed in range(20))
 
@@ -37,13 +37,13 @@ def test_a_race_is_shrunk_to_the_two_tasks_and_the_least_workload(seed: int) -> 
     assert shrunk.complete
     (deviation,) = shrunk.deviations
     assert deviation.tasks == ("/top#1", "/registry#1")
-    # One room is enough; of the kills some seeds need a second one, as the first of theirs comes too early.
+    # One room is enough. Some seeds need a second kill, because their first kill comes too early.
     assert shrunk.params["rooms"] == 1
     assert shrunk.params["kills"] <= 3
     assert shrunk.run.failure == identify(outcome.error)
 
 
-def test_what_is_shrunk_replays_from_its_file(tmp_path: Path) -> None:
+def test_a_shrunk_run_replays_from_its_file(tmp_path: Path) -> None:
     shrunk = shrink(simulate(lobby, 1, params=PARAMS))
     save_run(shrunk.outcome, tmp_path / "small.json")
     assert load_run(tmp_path / "small.json") == shrunk.run
@@ -51,7 +51,7 @@ def test_what_is_shrunk_replays_from_its_file(tmp_path: Path) -> None:
     assert replay(tmp_path / "small.json").digest == shrunk.outcome.digest
 
 
-def test_what_was_shrunk_is_shrunk_to_itself_also_from_its_file() -> None:
+def test_a_shrunk_run_and_its_file_shrink_to_themselves() -> None:
     shrunk = shrink(simulate(lobby, 1, params=PARAMS))
     again = shrink(shrunk.run)
     assert again.run == shrunk.run
@@ -121,7 +121,7 @@ def test_conditions_and_amounts_of_faults_are_lowered() -> None:
     )
 
 
-def test_a_failure_that_needs_no_disorder_is_left_with_none() -> None:
+def test_a_failure_in_the_canonical_order_shrinks_to_no_deviations() -> None:
     async def scenario(world: World) -> None:
         for number in range(world.params["steps"]):
             await trio.sleep(current_runtime().random.random())
@@ -134,7 +134,7 @@ def test_a_failure_that_needs_no_disorder_is_left_with_none() -> None:
     assert shrunk.runs < 15
 
 
-def test_another_failure_is_not_taken_for_the_same_one() -> None:
+def test_shrinking_does_not_switch_to_another_failure() -> None:
     async def scenario(world: World) -> None:
         if world.params["number"] < 5:
             raise LookupError("fewer than five")
@@ -194,7 +194,7 @@ def test_a_run_that_passes_is_not_shrunk() -> None:
         shrink(simulate(fine, 1), scenario=fine)
 
 
-def test_a_run_that_fails_otherwise_by_now_is_not_shrunk() -> None:
+def test_a_run_that_now_fails_in_another_way_is_not_shrunk() -> None:
     async def scenario(world: World) -> None:
         raise LookupError if world.params else KeyError
 
@@ -204,7 +204,7 @@ def test_a_run_that_fails_otherwise_by_now_is_not_shrunk() -> None:
         shrink(run, scenario=scenario)
 
 
-def test_a_candidate_that_never_ends_is_given_up_soon() -> None:
+def test_a_candidate_that_never_ends_is_given_up_early() -> None:
     turns = 0
 
     async def scenario(world: World) -> None:
@@ -216,11 +216,11 @@ def test_a_candidate_that_never_ends_is_given_up_soon() -> None:
 
     shrunk = shrink(simulate(scenario, 1, params={"number": 11}), scenario=scenario)
     assert shrunk.params == {"number": 10}
-    # Without an end of its own, each of its candidates would go on for an hour of virtual time.
+    # Without this end, each candidate would run for an hour of virtual time.
     assert 1000 < turns < 100_000
 
 
-def test_what_has_passed_once_is_not_tried_again() -> None:
+def test_a_candidate_that_passed_is_not_tried_again() -> None:
     passed: list[int] = []
 
     async def scenario(world: World) -> None:
@@ -232,7 +232,7 @@ def test_what_has_passed_once_is_not_tried_again() -> None:
     assert len(passed) == len(set(passed)) > 3
 
 
-def test_of_a_round_with_many_tasks_two_are_left() -> None:
+def test_a_round_with_many_tasks_shrinks_to_two() -> None:
     async def scenario(world: World) -> None:
         ran: list[int] = []
 
@@ -252,7 +252,7 @@ def test_of_a_round_with_many_tasks_two_are_left() -> None:
     assert all("racer" in task for task in deviation.tasks)
 
 
-def test_one_fault_is_found_behind_two_that_are_enough_together() -> None:
+def test_shrinking_finds_a_single_fault_beside_two_that_are_enough_together() -> None:
     async def scenario(world: World) -> None:
         pids = {name: spawn(trio.sleep_forever, label=name) for name in "abcd"}
         await trio.sleep(5)

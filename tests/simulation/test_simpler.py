@@ -1,4 +1,4 @@
-"""Simpler faults: rounder numbers, one target in place of a pattern."""
+"""Simpler faults: rounder numbers, one target instead of a pattern."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_numbers_are_found_in_faults_and_in_their_conditions() -> None:
     ]
 
 
-def test_a_number_is_replaced_and_nothing_else() -> None:
+def test_replacing_a_number_changes_nothing_else() -> None:
     changed = replaced(SLOW, ("when", "nth"), 1)
     assert value_of(changed, ("when", "nth")) == 1
     assert replaced(changed, ("when", "nth"), 5) == SLOW
@@ -80,7 +80,7 @@ def test_rounder_numbers_come_with_the_fewest_digits_first(
         (Raise(target="/top", when=On("init", incarnation=2)), "/top#2", [("/top", On("init"))]),
     ],
 )
-def test_a_fault_is_aimed_at_what_it_hit_and_asks_for_less_each_time(
+def test_a_fault_is_aimed_at_its_actual_target_and_gets_simpler_each_time(
     fault: Fault, where: str | None, expected: list[tuple[str, At | On]]
 ) -> None:
     nearby = list(aimed(fault, where))

@@ -1,4 +1,4 @@
-"""Whole runs: determinism, the ways to fail, and that everything is restored afterwards."""
+"""Whole runs: determinism, failures, and clean-up."""
 
 import gc
 import json
@@ -72,7 +72,7 @@ def events(outcome: Outcome, kind: str) -> list[dict[str, Any]]:
     return [event for event in found if event["kind"] == kind]
 
 
-def test_a_seed_gives_the_same_run_every_time_and_another_seed_another_one() -> None:
+def test_a_seed_always_gives_the_same_run_and_another_seed_a_different_one() -> None:
     first = simulate(busy_tree, seed=1)
     assert first.passed
     assert first.trace == simulate(busy_tree, seed=1).trace
@@ -96,7 +96,7 @@ def test_a_coarser_quantum_leaves_the_scheduler_more_choices() -> None:
     assert coarse.choices > exact.choices
 
 
-def test_the_trace_tells_what_happened_and_why() -> None:
+def test_the_trace_has_events_with_their_causes() -> None:
     outcome = simulate(busy_tree, seed=1)
     crash = events(outcome, "crash")[0]
     assert crash["error"] == "ValueError('as was asked for')"
@@ -110,7 +110,7 @@ def test_the_trace_tells_what_happened_and_why() -> None:
     assert [json.loads(line)["n"] for line in outcome.trace] == list(range(outcome.events))
 
 
-def test_a_scenario_that_raises_has_failed_and_tells_its_seed() -> None:
+def test_a_scenario_that_raises_fails_and_the_error_has_its_seed() -> None:
     async def scenario(world: World) -> None:
         await trio.sleep(1)
         raise LookupError("nothing there")
@@ -123,7 +123,7 @@ def test_a_scenario_that_raises_has_failed_and_tells_its_seed() -> None:
     assert caught.value.seed == 7
 
 
-def test_a_scenario_that_passes_is_passed_on() -> None:
+def test_check_returns_a_passed_outcome() -> None:
     async def scenario(world: World) -> None:
         world.check(True, "is fine")
 
@@ -153,14 +153,14 @@ def test_a_deadlock_report_shows_the_wait_graph() -> None:
     assert asking in str(error)
 
 
-def test_a_program_that_only_waits_for_time_is_no_deadlock() -> None:
+def test_a_program_that_only_waits_for_time_is_not_a_deadlock() -> None:
     async def scenario(world: World) -> None:
         await trio.sleep(3000)
 
     assert simulate(scenario, seed=1).check().seconds >= 3000
 
 
-def test_a_livelock_says_who_runs() -> None:
+def test_a_livelock_names_the_running_tasks() -> None:
     async def play(first: bool) -> None:
         peer = await receive()
         if first:
@@ -186,7 +186,7 @@ def test_a_livelock_says_who_runs() -> None:
         ("steps", Knobs(max_steps=100)),
     ],
 )
-def test_a_scenario_that_does_not_end_is_ended(what: str, knobs: Knobs) -> None:
+def test_a_scenario_beyond_its_budget_fails(what: str, knobs: Knobs) -> None:
     async def scenario(world: World) -> None:
         for _ in range(1_000_000):
             await trio.sleep(1)
@@ -198,7 +198,7 @@ def test_a_scenario_that_does_not_end_is_ended(what: str, knobs: Knobs) -> None:
     assert "the scenario sleeps" in str(error)
 
 
-def test_an_escape_fails_the_run_even_if_a_supervisor_restarts_who_did_it() -> None:
+def test_an_escape_fails_the_run_even_if_a_supervisor_restarts_the_process() -> None:
     class Impatient(GenServer[None]):
         async def handle_cast(self, message: Any) -> None:
             time.sleep(1)  # noqa: ASYNC251 # what must not be done
@@ -238,7 +238,7 @@ def test_a_check_that_is_broken_fails_the_run() -> None:
     assert isinstance(simulate(scenario, seed=1).error, ZeroDivisionError)
 
 
-def test_a_run_that_does_not_let_itself_be_ended_is_abandoned() -> None:
+def test_a_run_that_ignores_its_cancellation_is_abandoned() -> None:
     async def scenario(world: World) -> None:
         while True:
             try:
@@ -279,7 +279,7 @@ def test_the_time_of_day_is_virtual() -> None:
     simulate(scenario, seed=1, knobs=Knobs(max_seconds=4000)).check()
 
 
-def test_settle_lets_everything_happen_that_needs_no_time() -> None:
+def test_settle_waits_until_no_task_can_run() -> None:
     async def scenario(world: World) -> None:
         seen: list[int] = []
 
@@ -297,7 +297,7 @@ def test_settle_lets_everything_happen_that_needs_no_time() -> None:
     simulate(scenario, seed=1).check()
 
 
-def test_a_stall_takes_time_from_everybody() -> None:
+def test_time_passes_for_all_tasks_during_a_stall() -> None:
     async def scenario(world: World) -> None:
         with trio.move_on_after(1) as scope:
             world.stall(5)
@@ -307,7 +307,7 @@ def test_a_stall_takes_time_from_everybody() -> None:
     simulate(scenario, seed=1).check()
 
 
-def test_afterwards_everything_is_as_before() -> None:
+def test_a_simulation_restores_everything() -> None:
     async def scenario(world: World) -> None:
         assert not gc.isenabled()
         exit("not a process") if world.params else None
@@ -319,6 +319,6 @@ def test_afterwards_everything_is_as_before() -> None:
     assert time.time() > 1.7e9
 
 
-async def test_a_simulation_inside_trio_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="ordinary code"):
+async def test_a_simulation_within_trio_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="synchronous code"):
         simulate(busy_tree, seed=1)

@@ -58,7 +58,7 @@ def test_a_crash_has_its_error_and_the_message_before_it() -> None:
     ]
 
 
-def test_faults_are_told_with_what_they_have_left_open_and_what_came_after_them() -> None:
+def test_a_story_has_the_actual_targets_of_faults_and_their_consequences() -> None:
     faults: tuple[Fault, ...] = (
         Kill(target="/top/h*", when=At(2.0)),
         Raise(target="/top/store", when=On("init", incarnation=3)),
@@ -79,7 +79,7 @@ def test_a_supervisor_that_gives_up_is_in_the_story() -> None:
     assert "  2 s       the supervisor /top was shut down" in told
 
 
-def test_a_long_story_loses_its_middle() -> None:
+def test_a_long_story_omits_its_middle() -> None:
     async def many(world: World) -> None:
         for number in range(100):
             world.note("one more", number=number)

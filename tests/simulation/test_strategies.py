@@ -31,7 +31,7 @@ EVERYTHING = Storm(
 
 
 @given(plans(EVERYTHING))
-def test_plans_have_what_their_storm_allows_and_are_data(plan: tuple[Fault, ...]) -> None:
+def test_plans_stay_within_their_storm_and_survive_json(plan: tuple[Fault, ...]) -> None:
     assert len(plan) <= 5
     assert plan_from_json(plan_to_json(plan)) == plan
     for fault in plan:
@@ -52,7 +52,7 @@ def test_the_simplest_fault_is_the_earliest_at_the_first_target() -> None:
 
 
 @given(tapes(4))
-def test_tapes_are_as_long_as_was_asked_for(tape: Tape) -> None:
+def test_tapes_have_the_requested_length(tape: Tape) -> None:
     assert len(tape.choices) <= 4
 
 
@@ -81,7 +81,7 @@ def test_a_race_is_found_and_shrunk_to_one_kill_and_one_choice() -> None:
     assert len(outcome.deviations) == 1
 
 
-def test_a_plan_of_which_nothing_was_done_is_no_example() -> None:
+def test_a_plan_without_an_applied_fault_is_rejected_as_an_example() -> None:
     tried: list[SimulatedWorld] = []
     passed: list[SimulatedWorld] = []
 

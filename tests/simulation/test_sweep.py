@@ -36,7 +36,7 @@ def test_a_sweep_gives_the_same_results_in_any_number_of_processes() -> None:
     assert all(result.passed and result.steps and result.took > 0 for result in one)
 
 
-def test_a_result_is_what_simulate_says_of_the_seed() -> None:
+def test_a_result_of_a_sweep_equals_the_outcome_of_simulate() -> None:
     (result,) = sweep(crashing_tree, [5], jobs=1, params=SMALL, swarm=False, check=0)
     outcome = simulate(crashing_tree, 5, params=SMALL)
     assert (result.digest, result.steps, result.seconds) == (
@@ -58,7 +58,7 @@ def test_a_failure_comes_with_a_run_file_that_fails_in_the_same_way() -> None:
         assert f"{type(again.error).__name__}: {again.error}" == result.problem
 
 
-def test_knobs_are_drawn_for_each_seed_unless_they_are_not_to_be() -> None:
+def test_knobs_are_drawn_for_each_seed_unless_swarm_is_false() -> None:
     def quanta(*, swarm: bool) -> set[float]:
         results = sweep(
             checks_at_every_seed,
@@ -83,21 +83,21 @@ def test_runs_that_end_their_process_or_hang_are_reported_with_their_seeds() -> 
     assert "sweep_scenarios.py" in str(results[4].problem)
 
 
-def test_a_share_of_what_passes_is_repeated_elsewhere_and_every_failure() -> None:
+def test_a_fresh_process_repeats_every_failure_and_a_share_of_passing_runs() -> None:
     results = list(sweep(rarely_fails, range(1, 16), jobs=2, check=1e-9))
     assert [result.checked for result in results] == [not result.passed for result in results]
     assert sum(result.checked for result in results) >= 2
     assert not any(result.diverged for result in results)
 
 
-def test_a_run_that_passes_and_is_decided_by_no_seed_is_found() -> None:
+def test_a_passing_run_that_the_seed_does_not_decide_is_found() -> None:
     (result,) = sweep(iterates_over_a_set, [1], jobs=1, check=1)
     assert result.passed
     assert result.checked
     assert "a set" in str(result.diverged)
 
 
-def test_what_was_measured_is_in_the_results() -> None:
+def test_the_results_have_the_measures() -> None:
     def measure(outcome: Outcome) -> dict[str, float]:
         return {"twice": outcome.seconds * 2}
 
@@ -121,7 +121,7 @@ def test_a_number_out_of_its_range_is_refused_at_once(
         sweep(rarely_fails, [1], **options)  # type: ignore[arg-type]
 
 
-def test_parameters_that_could_not_be_written_down_are_refused_at_once() -> None:
+def test_parameters_without_a_json_form_are_refused_at_once() -> None:
     with pytest.raises(RunFileError, match="types that JSON has"):
         sweep(rarely_fails, [1], params={"most": object()})
 
@@ -151,7 +151,7 @@ def seen(seed: int, **sometimes: bool) -> SeedResult:
     return SeedResult(seed=seed, sometimes=sometimes)
 
 
-def test_what_is_declared_and_never_seen_is_found_after_enough_seeds() -> None:
+def test_a_condition_that_is_never_true_fails_a_sweep_of_enough_seeds() -> None:
     report = SweepReport(scenario="a:b")
     for seed in range(ENOUGH_SEEDS - 1):
         report.add(seen(seed, restart=seed == 3, refusal=False))
@@ -164,7 +164,7 @@ def test_what_is_declared_and_never_seen_is_found_after_enough_seeds() -> None:
     assert report.sometimes == {"restart": 1, "refusal": 1}
 
 
-def test_what_the_faults_came_to_is_added_up() -> None:
+def test_a_report_counts_the_faults_by_status() -> None:
     report = SweepReport(scenario="a:b")
     report.add(SeedResult(seed=1, faults={"applied": 3, "masked": 1}))
     report.add(SeedResult(seed=2, faults={"applied": 2, "not_applicable": 1}))
@@ -177,7 +177,7 @@ async def aims_at_nobody(world: World) -> None:
     await trio.sleep(2)
 
 
-def test_a_plan_that_does_nothing_is_found_if_it_does_nothing_with_any_seed() -> None:
+def test_a_plan_without_an_applied_fault_in_any_run_fails_a_sweep() -> None:
     results = list(sweep(aims_at_nobody, [1, 2], jobs=0, check=0))
     assert all(result.passed and result.inert for result in results)
     assert "none of the 1 planned faults was applied" in str(results[0].problem)
@@ -190,7 +190,7 @@ def test_a_plan_that_does_nothing_is_found_if_it_does_nothing_with_any_seed() ->
     assert (report.inert, report.inert_runs) == (results[0], 2)
 
 
-def test_a_run_that_is_another_one_elsewhere_is_a_finding_although_it_passes() -> None:
+def test_a_passing_run_that_differs_in_a_fresh_process_fails_a_sweep() -> None:
     report = SweepReport(scenario="a:b")
     report.add(SeedResult(seed=1, checked=True, diverged="at event 3"))
     assert not report.passed

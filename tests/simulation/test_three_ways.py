@@ -1,7 +1,7 @@
 """A run does not depend on earlier runs in its process, on hashes of strings, or on memory addresses.
 
-Each seed is run three ways: among others in one process; in reversed order in another, with other hashes and junk on
-the heap; and in a fresh process of its own, with other hashes again.
+Each seed runs three times: in one process with others; in reversed order in another process, with other hashes and
+other objects on the heap; and alone in a fresh process, with other hashes again.
 """
 
 import os
@@ -42,7 +42,7 @@ def one_by_one(scenario: str, seeds: range) -> Iterable[Digest]:
         )
         return digest
 
-    # Threads that wait for processes, one for each core.
+    # One thread for each core. A thread waits for a process.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(alone, seeds))
 

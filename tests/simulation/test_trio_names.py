@@ -40,7 +40,7 @@ async def three_tasks() -> list[int]:
     return ran
 
 
-def test_a_round_comes_in_the_order_of_spawning_and_runs_from_its_end() -> None:
+def test_trio_passes_a_round_in_the_order_of_spawning_and_runs_it_from_its_end() -> None:
     with scheduling(Recorder(reverse=True)):
         assert trio.run(three_tasks) == [0, 1, 2]
     with scheduling(Recorder(reverse=False)):
@@ -75,7 +75,7 @@ def test_tasks_that_were_woken_in_the_order_of_a_set_are_sorted() -> None:
         assert trio.run(main) == list(range(50))
 
 
-def test_the_names_are_put_back() -> None:
+def test_the_private_names_are_restored() -> None:
     before = (vars(run_module).copy(), vars(threads_module).copy())
     with scheduling(Recorder(reverse=True)), thread_starts(print):
         assert vars(run_module) != before[0]
@@ -83,7 +83,7 @@ def test_the_names_are_put_back() -> None:
     assert (vars(run_module), vars(threads_module)) == before
 
 
-def test_every_thread_of_trio_is_started_through_the_name() -> None:
+def test_trio_starts_every_thread_through_the_private_name() -> None:
     started: list[str] = []
 
     def start(function: object, deliver: object, name: str) -> None:
@@ -107,9 +107,7 @@ def test_every_thread_of_trio_is_started_through_the_name() -> None:
     assert len(started) == 3
 
 
-def test_a_task_that_was_silenced_is_not_called_when_it_is_cancelled_and_its_deadlines_are_gone() -> (
-    None
-):
+def test_trio_neither_cancels_a_silenced_task_nor_waits_for_its_deadlines() -> None:
     called: list[int] = []
 
     async def waits(number: int) -> None:

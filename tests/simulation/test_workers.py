@@ -31,9 +31,9 @@ def is_there(pid: int) -> bool:
     return True
 
 
-def test_answers_come_in_the_order_of_the_items_whichever_is_done_first(tmp_path: Path) -> None:
+def test_answers_come_in_the_order_of_the_items(tmp_path: Path) -> None:
     def work(item: int) -> bytes:
-        # The first is done only when a later one is, and that one in another process.
+        # The first item is done only after a later one, which runs in another process.
         while item == 0 and not (tmp_path / "3").exists():
             pass
         (tmp_path / str(item)).touch()
@@ -43,7 +43,7 @@ def test_answers_come_in_the_order_of_the_items_whichever_is_done_first(tmp_path
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 5])
-def test_every_item_is_answered_once_by_however_many_workers(jobs: int) -> None:
+def test_any_number_of_workers_answers_every_item_once(jobs: int) -> None:
     assert run(lambda item: b"x" * item * 1000, 150, jobs=jobs) == [
         b"x" * item * 1000 for item in range(150)
     ]
@@ -53,7 +53,7 @@ def test_without_items_no_worker_starts() -> None:
     assert run(lambda item: b"", 0) == []
 
 
-def test_a_worker_that_dies_is_reported_with_its_item_and_the_others_are_done() -> None:
+def test_a_dead_worker_loses_only_its_item() -> None:
     def work(item: int) -> bytes:
         if item == 2:
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -78,7 +78,7 @@ def test_a_worker_that_dies_is_reported_with_its_item_and_the_others_are_done() 
     assert "memory" in killed.why
 
 
-def test_an_item_that_takes_too_long_is_ended_and_says_where_it_stood() -> None:
+def test_an_item_beyond_the_time_limit_is_lost_with_its_stack() -> None:
     def work(item: int) -> bytes:
         while item == 1:
             pass
@@ -92,12 +92,12 @@ def test_an_item_that_takes_too_long_is_ended_and_says_where_it_stood() -> None:
     assert "in work" in second.said
 
 
-def test_workers_are_replaced_after_as_many_items_as_was_said() -> None:
+def test_workers_are_replaced_after_the_given_number_of_items() -> None:
     pids = run(lambda item: str(os.getpid()).encode(), 10, jobs=1, renew=2)
     assert len(set(pids)) == 5
 
 
-def test_leaving_the_loop_ends_workers_that_are_in_the_middle_of_something(tmp_path: Path) -> None:
+def test_leaving_the_loop_ends_busy_workers(tmp_path: Path) -> None:
     def work(item: int) -> bytes:
         if item:
             (tmp_path / "pid").write_text(str(os.getpid()))
@@ -106,7 +106,7 @@ def test_leaving_the_loop_ends_workers_that_are_in_the_middle_of_something(tmp_p
                 pass
         return b"first"
 
-    # An hour: when they are gone, it is not because their time was up.
+    # With a limit of an hour, the workers do not end because of the limit.
     answers = in_workers(work, range(2), jobs=2, limit=3600.0, renew=100)
     assert next(answers) == b"first"
     wait_until((tmp_path / "busy").exists)

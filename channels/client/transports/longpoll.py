@@ -68,6 +68,8 @@ class LongPollLink:
 
     def __init__(self, opening: Opening) -> None:
         self.token = ""
+        self._is_token_known = False
+        self._is_token_in_url = False
         self._opening = opening
         self._polls = HttpClient(opening)
         self._posts = HttpClient(opening)
@@ -94,14 +96,37 @@ class LongPollLink:
 
     async def aclose(self, code: int, reason: str) -> None:
         """Close both connections. The server ends the session when it is not polled any more."""
-        await self._polls.aclose()
-        await self._posts.aclose()
+        try:
+            await self._polls.aclose()
+        finally:
+            # A task that is cancelled has to close the second one too.
+            await self._posts.aclose()
 
     async def poll(self) -> tuple[_Answer | None, Response]:
         """Poll once, and return the answer; None instead of one that is not of the protocol."""
-        headers = [(b"accept", b"application/json"), *self._headers]
-        response = await self._polls.request("GET", self._target(), headers)
-        return _read(response), response
+        return await self._ask(self._polls, "GET", (b"accept", b"application/json"))
+
+    async def _ask(
+        self, http: HttpClient, method: str, header: tuple[bytes, bytes], body: bytes = b""
+    ) -> tuple[_Answer | None, Response]:
+        """Send a request with the token of the session, in a header if the server takes it there.
+
+        A URL stands in the logs of every proxy. But Phoenix before 1.8.10 looks for the token only there, and answers
+        410 to a request without one, which it has not handled then.
+        """
+        response = await http.request(method, self._target(), [header, *self._secrets()], body)
+        answer = _read(response)
+        if self.token and not self._is_token_known:
+            if answer is not None and answer.status == 410 and not self._is_token_in_url:
+                self._is_token_in_url = True
+                return await self._ask(http, method, header, body)
+            self._is_token_known = answer is not None and answer.status in (200, 204)
+        return answer, response
+
+    def _secrets(self) -> list[tuple[bytes, bytes]]:
+        if not self.token or self._is_token_in_url:
+            return self._headers
+        return [*self._headers, (b"x-phoenix-longpoll-token", self.token.encode())]
 
     async def _poll(self) -> None:
         answer: _Answer | None = None
@@ -134,14 +159,11 @@ class LongPollLink:
             frame.encode() if isinstance(frame, str) else base64.b64encode(frame)
             for frame in frames
         ]
-        headers = [(b"content-type", b"application/x-ndjson"), *self._headers]
+        header = b"content-type", b"application/x-ndjson"
         answer: _Answer | None = None
         try:
             with trio.move_on_after(self._opening.poll_timeout) as posting:
-                response = await self._posts.request(
-                    "POST", self._target(), headers, b"\n".join(lines)
-                )
-                answer = _read(response)
+                answer, _ = await self._ask(self._posts, "POST", header, b"\n".join(lines))
         except LinkFailed:
             # It is not known whether the server has got the messages. Like phoenix.js, do not send them again.
             answer = None
@@ -152,7 +174,7 @@ class LongPollLink:
 
     def _target(self) -> str:
         target = self._opening.address.target
-        return f"{target}&token={quote(self.token, safe='')}" if self.token else target
+        return f"{target}&token={quote(self.token, safe='')}" if self._is_token_in_url else target
 
     def _lose(self, code: int, reason: str) -> LinkLost:
         if self._loss is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
@@ -32,6 +32,8 @@ __all__ = ["RedisAdapter", "RedisUnavailable"]
 # The largest message on a channel, in parts of the largest envelope. A larger one than this costs the connection, a
 # larger envelope only the message.
 _ROOM = 8
+# Bytes for replies that are no messages.
+_LEAST_ROOM = 64 * 1024
 
 
 class RedisUnavailable(ChannelsError, ImportError):
@@ -99,40 +101,33 @@ class RedisAdapter:
         connect: Connect | None = None,
     ) -> None:
         self.url = RedisUrl.parse(url)
-        for option, number in (
-            ("heartbeat", heartbeat),
-            ("node_timeout", node_timeout),
-            ("connect_timeout", connect_timeout),
-            ("ping_interval", ping_interval),
-            ("ping_timeout", ping_timeout),
-            ("max_waiting_seconds", max_waiting_seconds),
-        ):
-            check_positive("RedisAdapter", option, number)
-        check_whole("RedisAdapter", "shards", shards)
-        check_whole("RedisAdapter", "max_bytes", max_bytes)
-        check_whole("RedisAdapter", "max_waiting_bytes", max_waiting_bytes)
+        times = {
+            "connect_timeout": connect_timeout,
+            "ping_interval": ping_interval,
+            "ping_timeout": ping_timeout,
+            "max_waiting_seconds": max_waiting_seconds,
+        }
+        sizes = {"max_waiting_bytes": max_waiting_bytes}
+        _check_numbers(
+            {"heartbeat": heartbeat, "node_timeout": node_timeout, **times},
+            {"shards": shards, "max_bytes": max_bytes, **sizes},
+        )
         if node_name is not None and (not isinstance(node_name, str) or not node_name):
             raise InvalidOption("RedisAdapter", "node_name", node_name, "text, or None")
-        if node_timeout <= heartbeat:
-            raise InvalidOption(
-                "RedisAdapter", "node_timeout", node_timeout, f"more than heartbeat={heartbeat}"
-            )
         if backoff is not None and not isinstance(backoff, Backoff):
             raise InvalidOption("RedisAdapter", "backoff", backoff, "Backoff(...), or None")
+        _check_streams(self.url, ssl_context, connect)
         self._node_name = worker_name(node_name or socket.gethostname())
         self._shards = shards
         self._max_bytes = max_bytes
         self._heartbeat = heartbeat
         self._node_timeout = node_timeout
         self._options: dict[str, Any] = {
+            **times,
+            **sizes,
             "connect": connect,
             "ssl_context": ssl_context,
-            "connect_timeout": connect_timeout,
-            "ping_interval": ping_interval,
-            "ping_timeout": ping_timeout,
-            "max_waiting_bytes": max_waiting_bytes,
-            "max_waiting_seconds": max_waiting_seconds,
-            "max_reply_bytes": max_bytes * _ROOM,
+            "max_reply_bytes": max_bytes * _ROOM + _LEAST_ROOM,
             **({} if backoff is None else {"backoff": backoff}),
         }
         self._incarnation_class = _incarnation_class()
@@ -196,6 +191,37 @@ class RedisAdapter:
         """
         incarnation = self._incarnation
         return {} if incarnation is None else incarnation.statistics()
+
+
+def _check_numbers(numbers: Mapping[str, float], whole: Mapping[str, int]) -> None:
+    for option, number in numbers.items():
+        check_positive("RedisAdapter", option, number)
+    for option, number in whole.items():
+        check_whole("RedisAdapter", option, number)
+    if numbers["node_timeout"] <= numbers["heartbeat"]:
+        raise InvalidOption(
+            "RedisAdapter",
+            "node_timeout",
+            numbers["node_timeout"],
+            f"more than heartbeat={numbers['heartbeat']}",
+        )
+
+
+def _check_streams(
+    url: RedisUrl, ssl_context: ssl.SSLContext | None, connect: Connect | None
+) -> None:
+    if ssl_context is not None and not url.tls:
+        # Without this, the user would believe that the connection is encrypted.
+        raise InvalidOption(
+            "RedisAdapter",
+            "ssl_context",
+            ssl_context,
+            "None, or a URL that begins with rediss://",
+        )
+    if connect is not None and url.path is not None:
+        raise InvalidOption(
+            "RedisAdapter", "connect", connect, "None, or a URL with a host and a port"
+        )
 
 
 def _incarnation_class() -> type[Incarnation]:

@@ -162,6 +162,7 @@ class Connection:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._ssl_context = options.ssl_context
         self._session: _Session | None = None
         self._marked = trio.Event()
         self.connects = self.losses = self.failures = 0
@@ -240,8 +241,14 @@ class Connection:
         stream = await connect(url.host, url.port)
         if not url.tls:
             return stream
-        context = self._options.ssl_context or ssl.create_default_context()
-        return trio.SSLStream(stream, context, server_hostname=url.host)
+        if self._ssl_context is None:
+            # Made once: it reads all certificates of the system.
+            self._ssl_context = ssl.create_default_context()
+        try:
+            return trio.SSLStream(stream, self._ssl_context, server_hostname=url.host)
+        except ValueError as error:
+            await trio.aclose_forcefully(stream)
+            raise _Lost(f"TLS cannot check the host {url.host}: {error}") from error
 
     async def _shake_hands(self, session: _Session) -> None:
         options = self._options
@@ -510,12 +517,12 @@ class Publisher(Connection):
         self._in_flight.clear()
         self._in_flight_bytes = 0
         self._sent = 0
-        self._report_drops(trio.current_time(), now_or_never=True)
+        self._report_drops(trio.current_time(), at_once=True)
         self._flushing.unpark_all()
 
-    def _report_drops(self, now: float, *, now_or_never: bool = False) -> None:
-        """Report what was dropped since the last report, unless that was a moment ago."""
-        if now - self._reported_at < _REPORT_INTERVAL and not now_or_never:
+    def _report_drops(self, now: float, *, at_once: bool = False) -> None:
+        """Report what was dropped since the last report, unless that was a moment ago. `at_once` reports anyway."""
+        if now - self._reported_at < _REPORT_INTERVAL and not at_once:
             return
         for kind, count, problem in (
             ("too_many", self.too_many, "max_waiting_bytes were waiting to be published"),

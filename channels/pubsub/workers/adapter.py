@@ -52,7 +52,7 @@ class WorkersAdapter:
         max_bytes: the largest envelope in bytes.
 
     Raises:
-        InvalidOption: a number is not above 0, or the name is too long for a lane.
+        InvalidOption: a number is out of its range, or the name is too long for a lane.
 
     Without its parent, a worker reaches no others: the adapter drops and counts what it should send.
     """
@@ -74,6 +74,8 @@ class WorkersAdapter:
         check_positive(owner, "node_timeout", node_timeout)
         check_whole(owner, "max_waiting_bytes", max_waiting_bytes)
         check_whole(owner, "max_bytes", max_bytes)
+        if node_timeout <= heartbeat:
+            raise InvalidOption(owner, "node_timeout", node_timeout, f"more than {heartbeat:g}")
         if max_bytes > MAX_FRAME - 2 - MAX_LANE:
             raise InvalidOption(owner, "max_bytes", max_bytes, f"less than {MAX_FRAME - MAX_LANE}")
         self._name = worker_name("worker") if node_name is None else node_name

@@ -41,6 +41,7 @@ from channels.pubsub.workers.hub import MAX_BUFFERED_BYTES, Hub, Link
 from channels.pubsub.workers.places import open_places
 from channels.pubsub.workers.plan import (
     Action,
+    Close,
     End,
     Finish,
     Kill,
@@ -109,6 +110,8 @@ async def run_parent(settings: Settings, *, on_serving: Callable[[str], None]) -
         WorkersUnavailable: this is not Linux.
         HealthError: the health socket cannot be made.
     """
+    # `nohup` has it ignored, to outlive the terminal.
+    follows_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
     with trio.open_signal_receiver(*_SIGNALS) as signals, ExitStack() as opened:
         places = await open_places(settings.host, settings.port, settings.workers)
         for sockets in places:
@@ -118,7 +121,7 @@ async def run_parent(settings: Settings, *, on_serving: Callable[[str], None]) -
         parent = _Parent(settings, places, port, settings.url(host, port), on_serving)
         path = settings.health_socket or path_for(host, port)
         async with serve_health(path, parent.report):
-            return await parent.run(signals)
+            return await parent.run(signals, follows_terminal=follows_terminal)
 
 
 _Event: TypeAlias = Callable[[float], Sequence[Action]]
@@ -169,11 +172,11 @@ class _Parent:
         # For each worker that loses envelopes: the time of the next log line, and what it will count.
         self._drops: dict[int, tuple[float, int]] = {}
 
-    async def run(self, signals: Any) -> int:
+    async def run(self, signals: Any, *, follows_terminal: bool) -> int:
         """Carry out the plan until it finishes. Return the exit code."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch, signals)
+                nursery.start_soon(self._watch, signals, follows_terminal)
                 actions: Sequence[Action] = self.plan.begin(trio.current_time())
                 while True:
                     for action in actions:
@@ -215,13 +218,17 @@ class _Parent:
                 _log.log(logging.getLevelNamesMapping()[level.upper()], "%s", sentence)
             case Serving():
                 self.on_serving(self.address)
+            case Close(place):
+                for sock in self.sockets[place - 1]:
+                    sock.close()
 
     # Signals
 
-    async def _watch(self, signals: Any) -> None:
-        has_terminal = _has_terminal()
+    async def _watch(self, signals: Any, follows_terminal: bool) -> None:
         async for signum in signals:
-            if signum == signal.SIGHUP and not (has_terminal and not _has_terminal()):
+            # The system also sends SIGHUP when the terminal closes.
+            is_hung_up = follows_terminal and not _has_terminal()
+            if signum == signal.SIGHUP and not is_hung_up:
                 await self._put.send(self.plan.replace)
             else:
                 await self._put.send(partial(self.plan.stop, signum))

@@ -29,6 +29,7 @@ from supervision.backoff import Backoff, Delays
 
 __all__ = [
     "Action",
+    "Close",
     "Finish",
     "Kill",
     "Note",
@@ -171,13 +172,20 @@ class Serving:
 
 
 @frozen
+class Close:
+    """Close the listening sockets of a place. No worker will serve it any more."""
+
+    place: int
+
+
+@frozen
 class Finish:
     """End the parent with this exit code. No worker lives any more."""
 
     code: int
 
 
-Action: TypeAlias = Start | Stop | Kill | Note | Serving | Finish
+Action: TypeAlias = Start | Stop | Kill | Note | Serving | Close | Finish
 
 
 @frozen
@@ -265,7 +273,7 @@ class Plan:
         if worker.state is not State.STARTING:
             return []
         worker.state, worker.deadline = State.SERVING, _NEVER
-        actions: list[Action] = []
+        actions: list[Action] = [Note("info", f"{_name(worker)} serves")]
         place = self.places[worker.place]
         if place.successor is worker:
             place.successor = None
@@ -325,6 +333,7 @@ class Plan:
         actions: list[Action] = []
         for place in self.places.values():
             place.restart_at = _NEVER
+            actions += self._close(place)
         for worker in self.workers():
             if len(self._signals) > 1:
                 worker.deadline = min(worker.deadline, now + self.timing.kill_grace)
@@ -430,7 +439,11 @@ class Plan:
             place.current = None
         if place.successor is worker:
             place.successor = None
-        return self._finish_if_empty()
+        return [*self._close(place), *self._finish_if_empty()]
+
+    def _close(self, place: Place) -> list[Action]:
+        """Close a place without workers. Clients that connect to it would wait for nobody."""
+        return [] if any(True for _ in place.workers()) else [Close(place.number)]
 
     def _finish_if_empty(self) -> list[Action]:
         if self._finished or any(True for _ in self.workers()):

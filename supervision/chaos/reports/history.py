@@ -61,7 +61,7 @@ class ProcessRecord:
         reason: its exit reason, as text.
         exit: its exit class, see `supervision.recording.schema.exit_class`; "node_killed" if its node was killed.
         fault: the fault that ended it.
-        back: the process that took its place.
+        back: its replacement, which is another process at its path.
         restarted: True if a supervisor started it in the place of another one.
     """
 

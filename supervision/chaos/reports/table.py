@@ -43,8 +43,8 @@ def _faults(measures: Measures) -> Table:
     table = Table(title="Faults", title_justify="left")
     table.add_column("at", justify="right", no_wrap=True)
     table.add_column("fault", no_wrap=True)
-    table.add_column("done to")
-    table.add_column("took along", justify="right")
+    table.add_column("target")
+    table.add_column("blast radius", justify="right")
     table.add_column("all back after", justify="right")
     happened = [fault for fault in measures.faults if fault.status != "not_applicable"]
     # If there are too many rows, show the faults with the largest blast radius.
@@ -90,7 +90,7 @@ def _figures(measures: Measures) -> Table:
     rows = {
         "faults": f"{measures.applied} applied, {measures.masked} masked, {measures.not_applicable} not applicable",
         "processes ended": f"{processes.ended_by_faults} by faults, {processes.troubled} on their own; "
-        f"one fault took along up to {measures.blast_largest}",
+        f"blast radius up to {measures.blast_largest}",
         "restarts": f"{processes.restarted} by supervisors; {processes.gave_up} gave up, "
         f"{processes.failed_starts} starts failed",
         "time to recover": f"median {_length(recovery.median)}, p99 {_length(recovery.p99)}, "

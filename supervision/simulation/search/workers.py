@@ -218,7 +218,7 @@ class _Pool:
         return worker
 
     def _forget(self, worker: _Worker) -> int:
-        """Close the pipes of a worker, which ends it, and return its exit status."""
+        """Close the pipes of a worker, so that it ends. Return its exit status."""
         self._workers.remove(worker)
         self._selector.unregister(worker.answers)
         os.close(worker.commands)

@@ -40,7 +40,7 @@ Target = Annotated[
 Seeds = Annotated[str, typer.Option(metavar="SEEDS", help="Such as 7, 1-1000, or 1-10,40.")]
 Jobs = Annotated[
     int | None,
-    # More do not help, and a typing error must not overload a machine.
+    # More processes do not help, and a typing error must not overload a machine.
     typer.Option(
         min=0, max=256, help="The number of processes; the default is one per core. 0 uses none."
     ),

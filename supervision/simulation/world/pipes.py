@@ -93,7 +93,7 @@ class Pipe:
     async def writable(self) -> None:
         """Wait until there is room in the window."""
         await trio.lowlevel.checkpoint()
-        while self._size >= self.shape.window and self.broken is None:
+        while self._size >= self.shape.window and self.broken is None and not self._reader_is_gone:
             await self._park_writer()
 
     def finish(self) -> None:
@@ -108,11 +108,16 @@ class Pipe:
             raise trio.BrokenResourceError(self.broken)
         if self._ended:
             raise trio.ClosedResourceError("this stream was closed for writing")
-        if trio.current_time() >= self.reader_gone_at and not self.blocked:
+        if self._reader_is_gone:
             raise trio.BrokenResourceError("the peer has closed the connection")
 
+    @property
+    def _reader_is_gone(self) -> bool:
+        """True if the writer knows that the reading end is closed."""
+        return trio.current_time() >= self.reader_gone_at and not self.blocked
+
     async def _park_writer(self) -> None:
-        # A writer learns nothing through a fault that blocks all data. Its end wakes the writer.
+        # While a fault blocks this direction, the writer does not learn it. `go_on` wakes the writer after the fault.
         with trio.CancelScope(deadline=math.inf if self.blocked else self.reader_gone_at):
             await self._writers.park()
 

@@ -271,6 +271,54 @@ def test_there_is_no_ping_without_a_connection() -> None:
 # Joins
 
 
+def test_the_defaults_are_those_of_phoenix_js() -> None:
+    client = Driver()
+    settings = client.protocol.settings
+    assert (settings.timeout, settings.heartbeat_interval) == (10.0, 30.0)
+    assert (settings.transport, settings.longpoll_fallback_after) == ("websocket", None)
+    assert (client.protocol.state, client.protocol.channels) == ("closed", [])
+
+
+def test_a_new_channel_is_closed_and_has_the_timeout_of_its_socket() -> None:
+    client = Driver(timeout=7.0)
+    channel = client.channel("room:a", {"name": "ann"})
+    assert (channel.topic, channel.state, channel.timeout) == ("room:a", "closed", 7.0)
+    assert (channel.params(), channel.joined_once, channel.join_ref) == (
+        {"name": "ann"},
+        False,
+        None,
+    )
+    assert client.protocol.channels == [channel]
+
+
+def test_a_channel_can_have_a_timeout_of_its_own() -> None:
+    client = connected()
+    client.join(client.channel(timeout=3.0))
+    client.frames()
+    client.wait(2.5)
+    assert client.frames() == []
+    client.wait(0.5)
+    assert [frame[3] for frame in client.frames()] == ["phx_leave"]
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_pushes_wait_on_when_a_join_is_refused_or_not_answered(is_answered: bool) -> None:
+    client = connected()
+    channel = client.channel()
+    client.join(channel)
+    (join,) = client.frames()
+    client.push(channel, "waits", timeout=60.0)
+    if is_answered:
+        client.answer(join, "error")
+    else:
+        client.wait(10.0)
+    assert "waits" not in [frame[3] for frame in client.frames()]
+    client.wait(1.0)
+    (join,) = client.frames()
+    client.answer(join)
+    assert [frame[3] for frame in client.frames()] == ["waits"]
+
+
 def test_a_join_has_its_ref_as_join_ref_and_the_params_as_payload() -> None:
     client = connected()
     channel = client.channel(params={"name": "ann"})
@@ -495,6 +543,15 @@ def test_a_lost_connection_takes_every_channel_and_the_next_one_rejoins_them_at_
         ["room:1", "phx_join"],
         ["room:2", "phx_join"],
     ]
+
+
+def test_a_lost_connection_says_nothing_of_channels_that_are_out_already() -> None:
+    client = connected()
+    client.joined()
+    client.hear(None, None, "room:a", "phx_error", {})
+    assert len(client.told(ChannelLost)) == 1
+    client.lose()
+    assert client.told(ChannelLost) == []
 
 
 def test_a_rejoin_that_waits_when_the_connection_is_lost_is_made_by_the_next_connection() -> None:

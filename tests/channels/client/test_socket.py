@@ -218,6 +218,23 @@ async def test_a_listener_is_called_until_it_is_detached(world: World) -> None:
         assert heard == [({"n": 1}, channel.record.join_ref)]
 
 
+async def test_listeners_may_change_while_a_message_is_passed_on(world: World) -> None:
+    heard: list[str] = []
+    async with opened(world) as socket, socket.channel("room:a") as channel:
+
+        def first(payload: Any, join_ref: Any) -> None:
+            heard.append("first")
+            detach_second()
+            channel.listen("said", lambda payload, join_ref: heard.append("third"))
+
+        channel.listen("said", first)
+        detach_second = channel.listen("said", lambda payload, join_ref: heard.append("second"))
+        await channel.push("say", {})
+        assert heard == ["first", "second"]
+        await channel.push("say", {})
+        assert heard == ["first", "second", "first", "third"]
+
+
 async def test_an_error_of_a_listener_leaves_the_block_as_it_is(world: World) -> None:
     def listener(payload: Any, join_ref: Any) -> None:
         raise LookupError("a bug")

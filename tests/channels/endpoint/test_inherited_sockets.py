@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
+import trio
 
 from actors import Runtime, kill
 from channels import Endpoint, EndpointError
@@ -66,9 +67,8 @@ async def test_an_endpoint_that_stops_accepting_keeps_its_clients_and_leaves_new
     old = await start(runtime, sockets)
     client = await TcpClient.connect(old.endpoint)
     await client.join()
-    old.endpoint.stop_accepting()
-    old.endpoint.stop_accepting()
-    await settle()
+    await old.endpoint.stop_accepting()
+    await old.endpoint.stop_accepting()
     late = await TcpClient.open(old.endpoint)
     await late.write(REQUEST)
     await settle()
@@ -81,9 +81,40 @@ async def test_an_endpoint_that_stops_accepting_keeps_its_clients_and_leaves_new
     await new.stop()
 
 
+async def test_an_endpoint_that_stops_accepting_waits_for_the_requests_of_those_it_has_accepted(
+    runtime: Runtime, sockets: list[socket.socket]
+) -> None:
+    server = await start(runtime, sockets)
+    clients = [await TcpClient.open(server.endpoint) for _ in range(3)]
+    await until(lambda: len(server.connections()) == 3)
+    async with trio.open_nursery() as nursery:
+
+        async def stop() -> None:
+            await server.endpoint.stop_accepting(grace=3600.0)
+            assert services_of(server.endpoint).admission.is_quiet
+
+        nursery.start_soon(stop)
+        for client in clients:
+            await client.write(REQUEST)
+    for client in clients:
+        assert (await client.answer()).status == 404
+        await client.close()
+
+
+async def test_an_endpoint_that_stops_accepting_does_not_wait_long_for_a_client_that_says_nothing(
+    runtime: Runtime, sockets: list[socket.socket]
+) -> None:
+    server = await start(runtime, sockets)
+    client = await TcpClient.open(server.endpoint)
+    await until(lambda: len(server.connections()) == 1)
+    await server.endpoint.stop_accepting(grace=0.05)
+    assert not services_of(server.endpoint).admission.is_quiet
+    await client.close()
+
+
 async def test_only_a_running_endpoint_can_stop_accepting() -> None:
     with pytest.raises(EndpointError, match="was asked to stop accepting but is not running"):
-        Endpoint(sockets={}).stop_accepting()
+        await Endpoint(sockets={}).stop_accepting()
 
 
 @pytest.mark.parametrize(("own", "used"), [(None, b"g" * 64), (b"o" * 64, b"o" * 64)])

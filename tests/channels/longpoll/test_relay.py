@@ -27,7 +27,7 @@ from channels.testing import JoinedNodes
 from supervision import render
 from tests.channels.polling import NDJSON, Poller, line, sessions
 from tests.channels.rooms import UserSocket
-from tests.channels.support import Footprint, Server, reply, settle
+from tests.channels.support import Footprint, Mailbox, Server, reply, settle
 
 SECRET = "the secret of all nodes"
 FOUND = 2.0
@@ -264,6 +264,29 @@ async def test_a_lost_answer_to_a_post_is_408_after_the_window(pair: Pair) -> No
     await trio.sleep(0.2)
     assert said_by(post) == {"status": 408}
     assert [about["problem"] for _, about in heard] == ["no answer within 12 s"]
+
+
+async def test_a_batch_for_another_node_has_one_window_for_all_its_messages(join: Join) -> None:
+    longpoll = LongPoll(window=1.0)
+    pair = await join(JoinedNodes(latency=0.1), longpolls=(longpoll, longpoll))
+    _, elsewhere = await pair.opened()
+    (session,) = sessions(pair.a)
+    # Its second piece arrives after 0.3 s, because the other node asks for it.
+    long = ("1", "2", "room:a", "echo", {"text": "x" * PIECE})
+    batch = b"\n".join(map(line, (long, ("1", "3", "room:a", "echo"))))
+    post = await elsewhere.begin("POST", batch, ("content-type", NDJSON))
+    await trio.sleep(0.2)
+    await sys.suspend(session)
+    await trio.sleep(0.6)
+    # Let it handle the first message only.
+    await sys.resume(session)
+    await sys.suspend(session)
+    await trio.sleep(0.35)
+    assert post.answer() is None
+    await trio.sleep(0.1)
+    assert said_by(post) == {"status": 408}
+    await sys.resume(session)
+    assert pair.counts(pair.b) == {("longpoll", "forwarded"): 1}
 
 
 async def test_a_lost_answer_to_a_poll_ends_the_session_and_the_client_gets_a_new_one(
@@ -662,6 +685,16 @@ async def test_two_endpoints_on_one_pubsub_do_not_deny_each_other_s_sessions(
         poller = await Poller(server).open()
         elsewhere = evolve(poller, server=servers[2])
         await elsewhere.join(f"room:{id(server)}")
+
+
+async def test_another_subscriber_of_the_topic_does_not_delay_a_410(pair: Pair) -> None:
+    _, elsewhere = await pair.opened()
+    spy = Mailbox()
+    await spy.start(lambda: pair.a.endpoint.pubsub.subscribe(relay_topic("a")))
+    kill(sessions(pair.a)[0])
+    await settle()
+    assert (await elsewhere.get())["status"] == 410
+    assert [each["kind"] for each in spy.messages] == ["poll"]
 
 
 # The secret

@@ -2,67 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from random import Random
 
 import trio
 
-from actors import Pid, Runtime, kill, spawn, stop
-from channels import Broadcast, PubSub
+from actors import Pid, Runtime, kill, spawn
 from channels.presence import Presence
-from channels.testing import JoinedNodes
-from supervision import Supervisor
-from tests.channels.support import Mailbox, settle
-
-TOPIC = "room:1"
-
-
-class Node:
-    """A node with its own PubSub, presence and owners."""
-
-    def __init__(self, nodes: JoinedNodes, name: str, **options: Any) -> None:
-        self.name = name
-        self.pubsub = PubSub(nodes.adapter(name))
-        self.presence = Presence(**options)
-
-    async def start(self) -> None:
-        children = [self.pubsub.child_spec(), self.presence.child_spec(self.pubsub)]
-        self.supervisor = await Supervisor.start_link(children, label=self.name)
-
-    async def stop(self) -> None:
-        await stop(self.supervisor)
-
-    def online(self, topic: str = TOPIC) -> list[str]:
-        return sorted(self.presence.snapshot(topic))
-
-    def joins(self, *keys: str, topic: str = TOPIC) -> Pid:
-        """Start a process that is present under keys."""
-        pid = spawn(trio.sleep_forever)
-        for key in keys:
-            self.presence.track(topic, key, {"at": self.name}, pid=pid)
-        return pid
-
-    async def hears(self, topic: str = TOPIC) -> Mailbox:
-        mailbox = Mailbox()
-        await mailbox.start(lambda: self.pubsub.subscribe(topic))
-        return mailbox
-
-
-async def cluster(*names: str, **options: Any) -> tuple[JoinedNodes, list[Node]]:
-    nodes = JoinedNodes()
-    started = [Node(nodes, name, **options) for name in names]
-    for node in started:
-        await node.start()
-    await trio.sleep(2.0)
-    return nodes, started
-
-
-def diffs(messages: Sequence[Any]) -> list[tuple[list[str], list[str]]]:
-    return [
-        (sorted(each.payload["joins"]), sorted(each.payload["leaves"]))
-        for each in messages
-        if isinstance(each, Broadcast) and each.event == "presence_diff"
-    ]
+from tests.channels.presence.nodes import TOPIC, Client, Node, cluster, diffs, truth
+from tests.channels.support import settle
 
 
 async def test_presences_are_seen_on_every_node_within_moments(runtime: Runtime) -> None:
@@ -73,6 +20,25 @@ async def test_presences_are_seen_on_every_node_within_moments(runtime: Runtime)
     await trio.sleep(0.1)
     assert a.online() == b.online() == c.online() == ["ann", "bob"]
     assert c.presence.snapshot(TOPIC)["ann"][0]["at"] == "a"
+
+
+async def test_a_list_has_the_members_of_the_nodes_that_are_up(runtime: Runtime) -> None:
+    nodes, (a, b, c) = await cluster("a", "b", "c", down_period=5.0)
+    a.joins("ann")
+    b.joins("ann", "bob")
+    c.joins("cem")
+    c.joins("eve", topic="room:2")
+    await trio.sleep(1.0)
+    listed = await a.presence.list(TOPIC)
+    assert {key: len(entry["metas"]) for key, entry in listed.items()} == {
+        "ann": 2,
+        "bob": 1,
+        "cem": 1,
+    }
+    nodes.isolate("b")
+    await trio.sleep(8.0)
+    listed = await a.presence.list(TOPIC)
+    assert {key: len(entry["metas"]) for key, entry in listed.items()} == {"ann": 1, "cem": 1}
 
 
 async def test_the_end_of_an_owner_is_a_leave_everywhere(runtime: Runtime) -> None:
@@ -92,7 +58,7 @@ async def test_a_new_node_learns_who_is_there(runtime: Runtime) -> None:
         a.joins(f"user {n}")
     b.joins("bob")
     await trio.sleep(1.0)
-    c = Node(nodes, "c")
+    c = Node(nodes, "c", Presence())
     await c.start()
     await trio.sleep(2.0)
     assert len(c.online()) == 301
@@ -111,7 +77,7 @@ async def test_a_set_larger_than_a_message_travels_in_pages(runtime: Runtime) ->
     nodes.heal()
     await trio.sleep(5)
     assert len(b.online()) == 3_000
-    c = Node(nodes, "c")
+    c = Node(nodes, "c", Presence())
     await c.start()
     await trio.sleep(5)
     assert c.online() == a.online()
@@ -181,7 +147,7 @@ async def test_a_restarted_node_replaces_its_former_presences(runtime: Runtime) 
     nodes.isolate("b")
     await b.stop()
     nodes.heal()
-    again = Node(nodes, "b")
+    again = Node(nodes, "b", Presence())
     await again.start()
     again.joins("ben")
     await trio.sleep(2.0)
@@ -229,25 +195,73 @@ async def test_changes_within_the_interval_are_one_diff(runtime: Runtime) -> Non
         assert sorted(key for joins, _ in seen for key in joins) == a.online()
 
 
-async def test_a_tracker_that_crashes_forgets_nobody(runtime: Runtime) -> None:
-    _, (a, b) = await cluster("a", "b")
-    ann = a.joins("ann")
-    await trio.sleep(0.5)
-    tracking = a.presence._tracking
-    assert tracking is not None
-    assert tracking.tracker is not None
-    kill(tracking.tracker)
-    await settle()
-    assert a.online() == b.online() == ["ann"]
-    a.joins("amy")
-    kill(ann)
-    await trio.sleep(1.0)
-    assert a.online() == b.online() == ["amy"]
-
-
 async def test_an_owner_of_another_node_is_a_text(runtime: Runtime) -> None:
     _, (a, b) = await cluster("a", "b")
     a.joins("ann")
     await trio.sleep(0.5)
     (entry,) = b.presence.snapshot(TOPIC).entries("ann")
     assert isinstance(entry.owner, str)
+
+
+async def test_clients_of_every_node_know_the_truth_after_joins_leaves_updates_and_netsplits(
+    runtime: Runtime,
+) -> None:
+    nodes, members = await cluster("a", "b", "c", down_period=6.0)
+    heard = {node.name: await node.hears() for node in members}
+    random = Random(7)
+    present: list[tuple[Node, str, Pid]] = []
+    for step in range(200):
+        node = random.choice(members)
+        match random.randrange(5):
+            case 0 | 1:
+                key = f"user {random.randrange(20)}"
+                present.append((node, key, node.joins(key, step=step)))
+            case 2 if present:
+                kill(present.pop(random.randrange(len(present)))[2])
+            case 3 if present:
+                where, key, pid = random.choice(present)
+                where.presence.update(TOPIC, key, {"step": step}, pid=pid)
+            case _ if step % 20 == 0:
+                nodes.heal()
+                nodes.isolate(node.name)
+        await trio.sleep(random.uniform(0.0, 0.3))
+    nodes.heal()
+    await trio.sleep(10.0)
+    expected = sorted({key for _, key, _ in present})
+    for node in members:
+        assert node.online() == expected
+        client = Client().hear(heard[node.name].messages)
+        known = {key: sorted(refs) for key, refs in client.metas.items()}
+        assert known == {key: sorted(refs) for key, refs in truth(node.presence).items()}
+    assert {str(sorted(truth(node.presence))) for node in members} == {str(expected)}
+
+
+async def test_a_topic_is_counted_on_every_node_alike(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", counted_from=3)
+    heard = await b.hears()
+    a.joins("ann", "amy")
+    b.joins("bob")
+    await trio.sleep(1.0)
+    client = Client().hear(heard.messages)
+    assert (client.metas, client.count) == ({}, 3)
+
+
+async def test_a_rolling_replacement_of_all_nodes_loses_nobody_with_a_grace(
+    runtime: Runtime,
+) -> None:
+    nodes, (a, b) = await cluster("a", "b", leave_grace=5.0)
+    watcher = Node(nodes, "watcher", Presence(leave_grace=5.0))
+    await watcher.start()
+    heard = await watcher.hears()
+    a.joins("ann")
+    b.joins("bob")
+    await trio.sleep(1.0)
+    for key, name, old in (("ann", "a", a), ("bob", "b", b)):
+        await old.stop()
+        again = Node(nodes, name, Presence(leave_grace=5.0))
+        await again.start()
+        await trio.sleep(2.0)
+        again.joins(key)
+        await trio.sleep(10.0)
+    assert watcher.online() == ["ann", "bob"]
+    assert Client().hear(heard.messages).left == []

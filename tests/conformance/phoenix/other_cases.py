@@ -1,6 +1,6 @@
 """The cases of Phoenix's own tests about presence, debugging and logs, and which test covers each."""
 
-from tests.conformance.elixir.cases import Cases, Covered, Missing, NotPortable
+from tests.conformance.elixir.cases import Cases, Covered, NotPortable
 
 COUNTS = {"presence_test": 21, "debug_test": 9, "logger_test": 11}
 
@@ -9,7 +9,10 @@ def _by(test: str) -> Covered:
     return Covered(f"../../{test}")
 
 
-_THERE_IS_NO_PRESENCE = Missing("there is no presence yet, and with it these will come")
+_EACH_DIFF_AND_EVERYBODY = _by(
+    "channels/presence/test_announcer.py::"
+    "test_handle_metas_gets_each_diff_with_everybody_after_it_and_keeps_a_state"
+)
 _SOCKETS_AND_THEIR_CHANNELS = _by(
     "channels/test_debug.py::test_sockets_and_their_channels_are_listed_in_order"
 )
@@ -29,27 +32,57 @@ _REQUESTS_FOR_PAGES_ARE = NotPortable("requests for pages are logged by whatever
 
 CASES: Cases = {
     "presence_test": {
-        "L75 defines child_spec/1": _THERE_IS_NO_PRESENCE,
-        "L89 default fetch/2 returns pass-through data": _THERE_IS_NO_PRESENCE,
-        "L94 list/1 lists presences from tracker": _THERE_IS_NO_PRESENCE,
-        "L106 list/1 returns keys as strings": _THERE_IS_NO_PRESENCE,
-        "L113 get_by_key/2 returns metadata for key": _THERE_IS_NO_PRESENCE,
-        "L128 handle_diff broadcasts events with default fetched data": _THERE_IS_NO_PRESENCE,
-        "L160 handle_diff broadcasts events with custom fetched data": _THERE_IS_NO_PRESENCE,
-        "L192 handle_diff with custom dispatcher": _THERE_IS_NO_PRESENCE,
-        "L226 untrack with pid": _THERE_IS_NO_PRESENCE,
-        "L251 track and untrack with %Socket{}": _THERE_IS_NO_PRESENCE,
-        "L270 untrack with no tracked presence": _THERE_IS_NO_PRESENCE,
-        "L274 update sends join and leave diff": _THERE_IS_NO_PRESENCE,
-        "L292 update with no tracked presence": _THERE_IS_NO_PRESENCE,
-        "L296 fetchers_pid": _THERE_IS_NO_PRESENCE,
-        "L301 raises when missing init/1": _THERE_IS_NO_PRESENCE,
-        "L309 async_merge/2 creates new topic and metas": _THERE_IS_NO_PRESENCE,
-        "L325 async_merge/2 adds new presences to existing topic": _THERE_IS_NO_PRESENCE,
-        "L349 async_merge/2 adds new metas to existing presence": _THERE_IS_NO_PRESENCE,
-        "L375 async_merge/2 removes topic if it doesn't have presences": _THERE_IS_NO_PRESENCE,
-        "L400 async_merge/2 removes presence info if it only has one meta": _THERE_IS_NO_PRESENCE,
-        "L428 async_merge/2 removes metas when a presence left": _THERE_IS_NO_PRESENCE,
+        "L75 defines child_spec/1": _by(
+            "channels/presence/test_presence.py::test_a_child_spec_runs_a_presence_without_an_endpoint"
+        ),
+        "L89 default fetch/2 returns pass-through data": _by(
+            "channels/presence/test_presence.py::test_a_tracked_key_is_listed_at_once_with_its_metadata_and_a_ref"
+        ),
+        "L94 list/1 lists presences from tracker": _by(
+            "channels/presence/test_presence.py::test_a_tracked_key_is_listed_at_once_with_its_metadata_and_a_ref"
+        ),
+        "L106 list/1 returns keys as strings": _by(
+            "channels/presence/test_presence.py::test_a_number_as_key_becomes_text_and_shares_the_entry_of_that_text"
+        ),
+        "L113 get_by_key/2 returns metadata for key": _by(
+            "channels/presence/test_presence.py::test_get_by_key_returns_the_metas_of_one_key"
+        ),
+        "L128 handle_diff broadcasts events with default fetched data": _by(
+            "channels/presence/test_presence.py::test_a_client_gets_everybody_and_then_the_changes"
+        ),
+        "L160 handle_diff broadcasts events with custom fetched data": _by(
+            "channels/presence/test_presence.py::test_fetch_adds_to_what_readers_and_clients_get"
+        ),
+        "L192 handle_diff with custom dispatcher": _by(
+            "channels/presence/test_presence.py::test_a_diff_is_delivered_by_the_dispatcher_of_the_presence"
+        ),
+        "L226 untrack with pid": _by(
+            "channels/presence/test_presence.py::test_untrack_removes_one_key_and_untrack_all_the_rest"
+        ),
+        "L251 track and untrack with %Socket{}": _by(
+            "channels/presence/test_presence.py::test_a_channel_that_untracks_itself_leaves_and_stays_joined"
+        ),
+        "L270 untrack with no tracked presence": _by(
+            "channels/presence/test_presence.py::test_untracking_nobody_does_nothing"
+        ),
+        "L274 update sends join and leave diff": _by(
+            "channels/presence/test_presence.py::test_an_update_replaces_the_metadata_and_names_the_ref_before"
+        ),
+        "L292 update with no tracked presence": _by(
+            "channels/presence/test_presence.py::test_an_update_of_nobody_is_an_error"
+        ),
+        "L296 fetchers_pid": _by(
+            "channels/presence/test_announcer.py::test_fetch_runs_in_a_process_of_the_presence_and_not_in_a_channels"
+        ),
+        "L301 raises when missing init/1": _by(
+            "channels/presence/test_announcer.py::test_without_an_init_the_state_of_handle_metas_begins_as_none"
+        ),
+        "L309 async_merge/2 creates new topic and metas": _EACH_DIFF_AND_EVERYBODY,
+        "L325 async_merge/2 adds new presences to existing topic": _EACH_DIFF_AND_EVERYBODY,
+        "L349 async_merge/2 adds new metas to existing presence": _EACH_DIFF_AND_EVERYBODY,
+        "L375 async_merge/2 removes topic if it doesn't have presences": _EACH_DIFF_AND_EVERYBODY,
+        "L400 async_merge/2 removes presence info if it only has one meta": _EACH_DIFF_AND_EVERYBODY,
+        "L428 async_merge/2 removes metas when a presence left": _EACH_DIFF_AND_EVERYBODY,
     },
     "debug_test": {
         "L48 returns a list of all currently connected channel socket processes": _SOCKETS_AND_THEIR_CHANNELS,

@@ -24,7 +24,7 @@ const load = async (name) => {
   return loaded.Socket ? loaded : loaded.default
 }
 
-const { Socket } = await load(library)
+const { Socket, Presence } = await load(library)
 const { LongPoll } = await load(longPollOf)
 
 const tell = (kind, fields = {}) => {
@@ -41,8 +41,19 @@ const tellAnswers = (push, kind, fields) => {
   }
 }
 
+/** Tell of everybody who comes and goes in a topic, as phoenix.js does. */
+const watch = (channel, topic) => {
+  const presence = new Presence(channel)
+  const refs = (entry) => (entry ? entry.metas.map((meta) => meta.phx_ref) : [])
+  presence.onJoin((key, before, joined) => tell("present", { topic, key, refs: refs(joined), before: refs(before) }))
+  presence.onLeave((key, rest, left) => tell("absent", { topic, key, refs: refs(left), rest: refs(rest) }))
+  presence.onSync(() => tell("sync", { topic }))
+  presences.set(topic, presence)
+}
+
 const socket = new Socket(url, { transport: transport === "longpoll" ? LongPoll : WebSocket, ...options })
 const channels = new Map()
+const presences = new Map()
 
 socket.onOpen(() => tell("open"))
 socket.onClose((event) => tell("close", { code: event?.code ?? null }))
@@ -55,12 +66,17 @@ const commands = {
   connect() {
     socket.connect()
   },
+  cut() {
+    // As a network that has gone: phoenix.js reconnects.
+    socket.conn.close()
+  },
   disconnect() {
     socket.disconnect(() => tell("disconnected"))
   },
-  join({ topic, payload }) {
+  join({ topic, payload, presence = false }) {
     const channel = socket.channel(topic, payload)
     channels.set(topic, channel)
+    if (presence) watch(channel, topic)
     channel.onMessage = (event, received) => {
       if (!/^(phx_reply$|chan_reply_)/.test(event)) tell("message", { topic, event, payload: shown(received) })
       return received
@@ -73,6 +89,9 @@ const commands = {
   },
   leave({ topic }) {
     tellAnswers(channels.get(topic).leave(), "leave", { topic })
+  },
+  list({ id, topic }) {
+    tell("list", { id, presences: Object.fromEntries(presences.get(topic).list((key, entry) => [key, entry])) })
   },
   heartbeat() {
     socket.sendHeartbeat()

@@ -111,7 +111,7 @@ class Intensity(Supervised):
 
     def __init__(self) -> None:
         super().__init__()
-        # For each supervisor the times of its restarts.
+        # For each supervisor, the times of its restarts.
         self._attempts: dict[Pid, list[float]] = {}
 
     def starts(self, model: SupervisorModel, id: Any) -> None:
@@ -122,7 +122,7 @@ class Intensity(Supervised):
         if crashed or not model.dynamic or model.starts or model.gave_up:
             return
         if model.restarts():
-            # The start of its child was ignored, so there was no process.
+            # `init` ignored the start of the child, so there was no process.
             self._count(model)
 
     def gives_up(self, model: SupervisorModel) -> None:

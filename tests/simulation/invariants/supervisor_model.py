@@ -1,4 +1,4 @@
-"""A model of each supervisor, which follows what a correct supervisor would do.
+"""A model of each supervisor, which does the same as a correct supervisor.
 
 A model knows the setup of its supervisor, the children in order, and the callback that the supervisor runs now. It
 takes the starts of children from the events of the supervisor. It observes everything else (ends, reasons, stop
@@ -54,7 +54,7 @@ class ChildModel:
 
     id: Any
     restart: RestartType
-    # Its process while it runs. `last` also keeps it during a restart.
+    # The process while it runs. `last` also keeps it during a restart.
     pid: Pid | None = None
     last: Pid | None = None
     alive: bool = False
@@ -77,7 +77,7 @@ class SupervisorModel:
 
     Attributes:
         doing, since, pivot: its activity, when that began, and the child concerned.
-        reason, wanted: the exit reason of that child, and True if it should be restarted.
+        reason, wanted: the exit reason of that child, and True if it should restart.
         group: the ids that a restart should start, in order.
         starts: the ids whose start has begun during this activity.
         failed: True if one of them did not start.

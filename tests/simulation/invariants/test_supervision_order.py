@@ -1,4 +1,4 @@
-"""Supervisors that break their own rules are found, and those that keep them are not."""
+"""The invariants find supervisors that break the rules, and accept those that do not."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def found(program: Any) -> str:
 
 
 async def _forgets(self: Tree, pivot: Any, reason: ExitReason, pid: Any = None) -> None:
-    """Report the end, and restart nothing."""
+    """Report the end of a child, and restart nothing."""
 
 
 async def _skips_the_first(self: Tree, pivot: Any) -> Any:
@@ -104,7 +104,7 @@ _stop_group, _restart, _stop_all = Tree._stop_group, Tree._restart, Tree.stop_al
         ("stop_all", _starts_at_the_end, "restart_order: /top#1 <pid 1> is stopping, and starts"),
     ],
 )
-def test_a_group_that_is_restarted_wrongly_is_found(name: str, broken: Any, part: str) -> None:
+def test_a_group_restarted_in_the_wrong_order_is_found(name: str, broken: Any, part: str) -> None:
     async def program(world: World) -> None:
         with planted((Tree, name, broken)):
             ends: list[Any] = [None]
@@ -153,7 +153,7 @@ def passes(program: Any) -> None:
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
 @pytest.mark.parametrize("backoff", [None, Backoff(0.5, 2.0)])
-def test_failed_and_ignored_starts_are_no_violation(strategy: Any, backoff: Any) -> None:
+def test_failed_and_ignored_starts_do_not_violate_the_order(strategy: Any, backoff: Any) -> None:
     async def program(world: World) -> None:
         ends: list[Any] = [None]
         await Supervisor.start(
@@ -169,7 +169,7 @@ def test_failed_and_ignored_starts_are_no_violation(strategy: Any, backoff: Any)
     passes(program)
 
 
-def test_requests_to_a_supervisor_are_no_violation() -> None:
+def test_requests_to_a_supervisor_do_not_violate_the_order() -> None:
     async def program(world: World) -> None:
         top = await Supervisor.start(workers("a", "b", "c"), strategy="one_for_all", name="top")
         await Supervisor.terminate_child(top, "a")
@@ -188,7 +188,7 @@ def test_requests_to_a_supervisor_are_no_violation() -> None:
     passes(program)
 
 
-def test_a_killed_supervisor_is_no_violation() -> None:
+def test_a_killed_supervisor_does_not_violate_the_order() -> None:
     async def program(world: World) -> None:
         inner = Supervisor.child_spec(workers("a", "b"), id="inner")
         await Supervisor.start([inner], name="top", max_restarts=10)

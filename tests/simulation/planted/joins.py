@@ -46,7 +46,7 @@ STORM = Storm(
 
 
 async def rooms(world: World) -> None:
-    """Three clients that join, leave, and join again before they have been answered."""
+    """Three clients that join, leave, and join again before the answer arrives."""
 
     async def come_and_go(number: int) -> None:
         chance = world.random("client", number)
@@ -70,7 +70,7 @@ async def rooms(world: World) -> None:
         async with trio.open_nursery() as nursery:
             for number in range(3):
                 nursery.start_soon(come_and_go, number)
-        # What hangs could not be stopped.
+        # Nothing can stop a hanging process.
         world.faults.heal()
 
 
@@ -90,7 +90,7 @@ _exited = Session.exited
 def _crashed_in_any_case(self: Session, membership: Membership) -> list[Effect]:
     effects = _exited(self, membership)
     if not effects and membership.topic == "room:full":
-        # It has ended, and there was no phx_error: so it was not joined, and crashed.
+        # The channel ended without a phx_error, so it crashed before its join was complete.
         effects = self._crashed_join(membership)
     return effects
 

@@ -17,9 +17,9 @@ __all__ = ["Planted", "healthy", "planted"]
 class Planted:
     """One bug.
 
-    - `name`: what is wrong;
-    - `scenario`: plants it, runs into it or not, and digs it up again. Its faults are its own settings;
-    - `failure`: what `identify` says of a run that has found it.
+    - `name`: the bug in words;
+    - `scenario`: plants the bug, may run into it, and removes it. Its settings have the faults;
+    - `failure`: the result of `identify` for a run that finds the bug.
     """
 
     name: str
@@ -35,7 +35,7 @@ _healthy = [False]
 def planted(*bugs: tuple[Any, str, Any]) -> Iterator[None]:
     """Plant bugs in a block: each is an owner, the name of an attribute, and its replacement.
 
-    A run that had to be abandoned never leaves its block: what it has left is put back before the next one begins.
+    An abandoned run never leaves its block. So the next run first restores the attributes that it left behind.
     """
     _dig_up()
     for owner, name, value in () if _healthy[0] else bugs:

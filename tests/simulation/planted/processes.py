@@ -84,7 +84,7 @@ async def a_monitor_that_fires_twice(world: World) -> None:
 
 
 def _not_to_the_busy(self: Monitor, pid: Pid, reason: ExitReason) -> None:
-    # "Nobody who has something to do wants to be disturbed."
+    # The bug: the author did not want to disturb a busy process.
     if len(self.watcher.mailbox) == 0:
         _down(self, pid, reason)
 
@@ -109,7 +109,7 @@ def _not_when_killed(self: Sender, pid: Pid, reason: ExitReason) -> None:
 
 @scenario(faults=Storm(WORKERS, count=6, within=10.0, kinds=("kill", "crash")))
 async def a_call_that_never_ends(world: World) -> None:
-    """Call a server without a time limit; the server is killed meanwhile."""
+    """Call a server without a time limit. Something kills the server meanwhile."""
     chance = world.random("questions")
 
     async def ask() -> None:
@@ -144,7 +144,7 @@ _ends = Registry._process_ends
 def _by_key(self: Registry[Any, Any], process: Process, state: RegistryState[Any, Any]) -> None:
     had = tuple(_had.get((process.pid, self), ()))
     _ends(self, process, state)
-    # It drops every key that this process once had, even if another process has it now.
+    # The bug: this drops every key that the process once had, even if another process has it now.
     for key in had:
         for entry in state.table.lookup(key):
             state.table.remove(key, entry.pid)
@@ -211,7 +211,7 @@ _accept = Runtime._accept
 
 def _after_the_mail(self: Runtime, process: Process, reason: ExitReason) -> None:
     if len(process.mailbox) and reason is not KILLED and not process.dying:
-        # It may read what it has got; and dies of it a moment later.
+        # The bug: the process first reads its mailbox, and ends a moment later.
         self.timers.at(trio.current_time(), lambda: _accept(self, process, reason))
     else:
         _accept(self, process, reason)
@@ -228,7 +228,7 @@ class Reader(GenServer[int]):
         await trio.sleep(0.3)
 
     async def handle_info(self, message: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @scenario(

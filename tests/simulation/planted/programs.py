@@ -1,6 +1,6 @@
-"""Bugs in programs: registries, caches, queues and protocols that their authors wrote themselves, and got wrong.
+"""Bugs in programs: registries, caches, queues and protocols with a mistake of their author.
 
-Nothing is replaced here: each scenario is the program with its bug.
+These scenarios replace nothing. Each of them is a program with a bug.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ THREE = ("a", "b", "c")
 
 
 class Names(GenServer[dict[str, Pid]]):
-    """Owns a table of names, into which everybody writes, and takes out who has ended. It has the bug."""
+    """The owner of a table of names. Processes write into it, and it removes ended processes. It has the bug."""
 
     async def init(self, table: dict[str, Pid]) -> None:
         self.state = table
@@ -58,12 +58,12 @@ class Names(GenServer[dict[str, Pid]]):
     async def handle_info(self, message: Any) -> None:
         if isinstance(message, Down):
             await trio.lowlevel.checkpoint()
-            # Whoever has the name now: by then that may be its successor.
+            # The bug: by now, the successor of the ended process may have the name.
             self.state.pop(self.watching.pop(message.ref), None)
 
 
 class Named(GenServer[None]):
-    """Writes its name into the table."""
+    """A server that writes its name into the table."""
 
     async def init(self, table: dict[str, Pid], name: str) -> None:
         table[name] = current_pid()
@@ -85,11 +85,11 @@ async def a_registry_that_forgets_by_name(world: World) -> None:
     )
 
 
-# Looking up, and starting what was not found
+# A look-up, and a start if it finds nothing
 
 
 class Room(GenServer[None]):
-    """A room, of which there is to be one for each topic."""
+    """A room. Each topic must have at most one."""
 
     async def init(self, topic: str, open_rooms: dict[str, int]) -> None:
         open_rooms[topic] = open_rooms.get(topic, 0) + 1
@@ -97,7 +97,7 @@ class Room(GenServer[None]):
 
 @scenario()
 async def a_lookup_or_start_race(world: World) -> None:
-    """Two callers that look for a room at the same time find none, and start one each."""
+    """Two callers look for a room at the same time, find none, and start one each."""
     known: dict[str, Pid] = {}
     open_rooms: dict[str, int] = {}
     world.invariant(
@@ -118,7 +118,7 @@ async def a_lookup_or_start_race(world: World) -> None:
             nursery.start_soon(join, world.random(f"client {number}"))
 
 
-# A wake-up that is lost
+# A lost wake-up
 
 
 class Queue:
@@ -136,7 +136,7 @@ class Queue:
 
     async def take(self) -> int:
         while not self.jobs:
-            # A look at whatever else there is to do; what is put in here wakes nobody.
+            # The bug: a job that arrives during this wait wakes no worker.
             await trio.lowlevel.checkpoint()
             self.sleeping = current_pid()
             await receive()
@@ -160,7 +160,7 @@ async def a_lost_wake_up(world: World) -> None:
     await world.recovered("every job is done", lambda: done[0] == 10, within=10)
 
 
-# An answer to a question that nobody asks any more
+# A late answer to an earlier question
 
 
 class Oracle(GenServer[None]):
@@ -175,7 +175,7 @@ class Oracle(GenServer[None]):
     faults=Storm(["/top/oracle"], count=6, within=8.0, kinds=("slow", "delay_message"), longest=2.0)
 )
 async def a_stale_answer(world: World) -> None:
-    """A caller that gives up waiting gets the answer with its next question."""
+    """A caller that stopped waiting gets the old answer to its next question."""
     wrong: list[str] = []
     world.invariant("answers fit their questions", lambda: wrong[0] if wrong else None)
 
@@ -196,11 +196,11 @@ async def a_stale_answer(world: World) -> None:
     await trio.sleep(20)
 
 
-# A lock that dies with who holds it
+# A lock whose holder ends
 
 
 class Lock(GenServer[Any]):
-    """Lent to one at a time. It has the bug: nobody tells it of the end of who has it."""
+    """A lock for one holder at a time. It has the bug: it does not notice the end of the holder."""
 
     async def init(self) -> None:
         self.state = None

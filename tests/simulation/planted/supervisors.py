@@ -53,7 +53,7 @@ async def rest_for_one_in_the_wrong_order(world: World) -> None:
         await busy(world, THREE, 10)
 
 
-# Those before the child that has ended are restarted too
+# The bug: earlier children restart too
 
 
 def _everybody(children: Any, pivot: int, strategy: Any) -> RestartPlan[Any]:
@@ -125,14 +125,14 @@ async def a_terminate_that_is_skipped(world: World) -> None:
         await busy(world, THREE, 20)
 
 
-# Who is started
+# The choice of children to start
 
 
 async def _impatient(spec: ChildSpec, extra: tuple[Any, ...] = ()) -> Pid | Failed:
     began = trio.current_time()
     started = await start_child(spec, extra)
     if trio.current_time() - began > 1.0:
-        # "It takes too long, so it will not come": but it has come.
+        # The bug: the start took too long, but the child did start.
         started = await start_child(spec, extra)
     return started
 
@@ -201,7 +201,7 @@ def _kills_and_failed_starts(random: Random) -> list[Fault]:
 
 @scenario(faults=_kills_and_failed_starts, invariants=CHECKED)
 async def a_retry_of_a_child_that_was_stopped(world: World) -> None:
-    """Somebody stops a child between its restart that failed and the next."""
+    """A request stops a child between two attempts to restart it."""
     chance = world.random("managers")
 
     async def manage() -> None:
@@ -226,7 +226,7 @@ async def a_retry_of_a_child_that_was_stopped(world: World) -> None:
 async def _loosely(self: Tree, pivot: Any, reason: ExitReason, pid: Any = None) -> Any:
     stop = await _tree_restart(self, pivot, reason, pid)
     if pivot.pid is not None and is_alive(pivot.pid):
-        # The second link of one and the same child would be one too many, thought somebody.
+        # The bug: the author considered the second link of a child superfluous.
         unlink(pivot.pid)
     return stop
 

@@ -35,14 +35,14 @@ function showFigures() {
   byId("figures").replaceChildren(
     figure("Faults applied", applied, ` of ${faults.length}`, [masked && `${masked} masked`, inert && `${inert} not applicable`]),
     figure("Ended by faults", processes.ended_by_faults, " processes", [
-      `one took along up to ${blast}`, own && `${own} crashed on their own`, `${processes.ended - processes.ended_by_faults - own} in order`]),
+      `blast radius up to ${blast}`, own && `${own} crashed on their own`, `${processes.ended - processes.ended_by_faults - own} in order`]),
     recoveryFigure(recovery),
     figure("Restarted", processes.restarted, " by supervisors", [
       `${processes.gave_up} gave up`, processes.failed_starts && `${processes.failed_starts} failed to start`]),
     figure("Messages lost", mail.lost, ` of ${mail.sent + mail.omitted}`, parts.length ? parts.map(([n, words]) => `${n} ${words}`) : ["none"]),
     worst === null
-      ? figure("Steady state", "–", "", ["no check was given"])
-      : figure(RUN.phases.length ? "Steady during faults" : "Steady, when asked", percent(share(worst)), "", [
+      ? figure("Steady state", "–", "", ["the scenario has no checks"])
+      : figure(RUN.phases.length ? "Steady during faults" : "Steady, of the checked time", percent(share(worst)), "", [
         outages ? `${plural(outages, "outage")}, longest ${length(Math.max(...steady.map((each) => each.longest_outage)))}` : "no outage"],
       steady.some((each) => !each.holds_at_end)),
   )
@@ -190,7 +190,7 @@ function faultFacts(fault) {
     ["status", fault.status.replace("_", " ") + (fault.why ? `: ${fault.why}` : "")],
     ["where", fault.target >= 0 ? processes[fault.target].path : fault.path],
     ["ended", fault.ended.length ? plural(fault.ended.length, "process", "processes") : "nothing"],
-    ["took along", counted(along).slice(0, 12).join(", ")],
+    ["blast radius", counted(along).slice(0, 12).join(", ")],
     ["target back", fault.ended.length ? (figures.target_back === null ? "never" : `after ${length(figures.target_back)}`) : ""],
     ["all back", figures.all_back === null ? "" : `after ${length(figures.all_back)}`],
   ]
@@ -210,7 +210,7 @@ function showFaults() {
     row.onclick = () => pick({ fault: fault.index })
     table.append(row)
   }
-  byId("faults").replaceChildren(faults.length ? table : element("p", "", "None were planned."))
+  byId("faults").replaceChildren(faults.length ? table : element("p", "", "The run had no planned faults."))
 }
 
 // A fault in words, with only the end of its path.
@@ -227,7 +227,7 @@ function faultCell(fault) {
   const along = RUN.measures.faults[fault.index].took_along.length
   const where = fault.target >= 0 ? `${processes[fault.target].path} #${processes[fault.target].incarnation}` : fault.path
   const more = [
-    where && fault.status === "applied" ? `→ ${where.split("/").slice(-2).join("/")}` : "", fault.why, along ? `took along ${along}` : ""]
+    where && fault.status === "applied" ? `→ ${where.split("/").slice(-2).join("/")}` : "", fault.why, along ? `blast radius ${along}` : ""]
   cell.append(element("div", "where", more.filter(Boolean).join(", ")))
   return cell
 }
@@ -242,7 +242,7 @@ function showPlaces() {
     const back = median === null ? "never" : `${length(median)} (${length(longest)})`
     table.append(element("tr", "", undefined, element("td", "", ended), cell, element("td", "", back)))
   }
-  byId("places").replaceChildren(RUN.measures.paths.length ? table : element("p", "", "Nothing ended but in order."))
+  byId("places").replaceChildren(RUN.measures.paths.length ? table : element("p", "", "All processes ended in order."))
   const own = notes.filter((note) => note.kind === "note" || WORST.has(note.kind))
   byId("notes").replaceChildren(...own.slice(0, 100).map((note) => {
     const line = element("p", "", note.words)
@@ -254,7 +254,7 @@ function showPlaces() {
 }
 
 function showLegend() {
-  const entries = [["▮", "box", "a process"], ["✕", "fault", "ended by a fault"], ["✕", "crash", "crashed without a fault"], ["▮", "again", "took its place"], ["┄", "crash", "no process"], ["●", "crash", "message lost"]]
+  const entries = [["▮", "box", "a process"], ["✕", "fault", "ended by a fault"], ["✕", "crash", "crashed without a fault"], ["▮", "again", "a replacement"], ["┄", "crash", "no process"], ["●", "crash", "message lost"]]
   byId("legend").replaceChildren(...entries.map(([sign, color, words]) => {
     const mark = element("b", "", sign)
     mark.style.color = `var(--${color})`

@@ -5,6 +5,7 @@ On a virtual clock, with a server in memory. The contract of all adapters is in 
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -99,12 +100,18 @@ def test_the_adapter_needs_no_runtime_before_its_start() -> None:
         {"node_name": ""},
         {"node_name": 7},
         {"backoff": 1.0},
+        {"ssl_context": ssl.create_default_context()},
     ],
-    ids=str,
+    ids=list,
 )
 def test_an_invalid_option_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidOption):
         RedisAdapter("redis://db", **options)
+
+
+def test_a_unix_socket_takes_no_function_that_connects() -> None:
+    with pytest.raises(InvalidOption, match="connect"):
+        RedisAdapter("unix:///run/valkey.sock", connect=trio.open_tcp_stream)
 
 
 def test_an_invalid_url_is_refused() -> None:

@@ -131,6 +131,7 @@ async def test_bytes_that_are_no_frame_separate_the_worker_from_its_hub(node: No
     [
         {"heartbeat": 0},
         {"node_timeout": -1.0},
+        {"node_timeout": 5.0, "heartbeat": 5.0},
         {"max_waiting_bytes": 0},
         {"max_bytes": 1.5},
         {"max_bytes": 2**24},

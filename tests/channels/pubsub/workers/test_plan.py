@@ -9,6 +9,7 @@ import pytest
 
 from channels.pubsub.workers.plan import (
     Action,
+    Close,
     End,
     Finish,
     Kill,
@@ -321,14 +322,23 @@ def test_an_old_worker_that_does_not_end_is_killed(four: Driver) -> None:
 # The stop
 
 
+def test_a_place_is_closed_when_its_last_worker_has_ended(four: Driver) -> None:
+    (successor,) = started(four.replace())
+    old = four.current(1)
+    four.ready(successor)
+    four.stop()
+    assert four.ended(old, End(0)) == []
+    assert four.ended(successor, End(0)) == [Close(1)]
+
+
 def test_a_stop_is_handed_down_to_all_and_ends_with_the_last(four: Driver) -> None:
     workers = list(four.plan.workers())
     assert four.stop(signal.SIGINT) == [
         Stop(worker, signal.SIGINT, together=True) for worker in workers
     ]
     for worker in workers[:3]:
-        assert four.ended(worker, End(0)) == []
-    assert four.ended(workers[3], End(0)) == [Finish(0)]
+        assert four.ended(worker, End(0)) == [Close(worker.place)]
+    assert four.ended(workers[3], End(0)) == [Close(4), Finish(0)]
 
 
 def test_a_worker_that_does_not_stop_in_time_is_killed(four: Driver) -> None:
@@ -349,15 +359,15 @@ def test_a_second_signal_does_not_wait(four: Driver) -> None:
     assert Kill(workers[0]) in actions
     for worker in workers[:3]:
         four.ended(worker)
-    assert four.ended(workers[3]) == [Finish(130)]
+    assert four.ended(workers[3]) == [Close(4), Finish(130)]
 
 
 def test_a_stop_during_the_start_ends_the_first_worker() -> None:
     driver = Driver(4)
     worker = driver.current(1)
-    assert driver.stop() == [Stop(worker, signal.SIGTERM)]
+    assert driver.stop() == [*map(Close, (2, 3, 4)), Stop(worker, signal.SIGTERM)]
     assert driver.ready(worker) == []
-    assert driver.ended(worker, End(-signal.SIGTERM)) == [Finish(0)]
+    assert driver.ended(worker, End(-signal.SIGTERM)) == [Close(1), Finish(0)]
 
 
 def test_a_stop_starts_nothing_more(four: Driver) -> None:
@@ -381,4 +391,4 @@ def test_a_worker_that_leaves_already_gets_no_second_signal(four: Driver) -> Non
 def test_a_stop_without_living_workers_ends_at_once() -> None:
     driver = Driver(1).serve()
     driver.ended(driver.current(1))
-    assert driver.stop() == [Finish(0)]
+    assert driver.stop() == [Close(1), Finish(0)]

@@ -1,0 +1,78 @@
+"""The command `ashtree broadcast`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from channels.errors import EncodeError
+
+__all__ = ["add_broadcast_command"]
+
+_HELP = """Send EVENT with the payload JSON to all clients of TOPIC, on every node.
+
+    $ ashtree broadcast room:lobby new_msg '{"body": "hello"}' --url redis://127.0.0.1:6379
+
+The exit status is 0 when the server has the message, 1 if it could not be published, and 2 for wrong input.
+"""
+
+
+def add_broadcast_command(app: typer.Typer) -> None:
+    """Put the command into the application."""
+    app.command("broadcast", help=_HELP)(_broadcast)
+
+
+def _broadcast(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="Such as room:lobby.")],
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="Such as new_msg.")],
+    payload: Annotated[
+        str, typer.Argument(metavar="JSON", help="An object. With '-', read from standard input.")
+    ] = "{}",
+    *,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="The server, as the nodes write it.")
+    ] = None,
+    url_env: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The environment variable that holds the URL."),
+    ] = None,
+    shards: Annotated[int, typer.Option(min=1, help="The shards of the nodes.")] = 1,
+    timeout: Annotated[float, typer.Option(min=0.001, metavar="SECONDS")] = 5.0,
+) -> None:
+    # Imported here: it needs hiredis, and the other commands do not.
+    try:
+        from channels.publishing import publish  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "hiredis":
+            raise
+        raise typer.BadParameter(
+            "this command needs the library hiredis: pip install 'ashtree[redis]'"
+        ) from None
+    server = _server(url, url_env)
+    text = sys.stdin.read() if payload == "-" else payload
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise typer.BadParameter(
+            """JSON is not JSON; write an object in single quotes: '{"body": "hello"}'"""
+        ) from None
+    try:
+        publish(server, topic, event, value, shards=shards, timeout=timeout, name="ashtree")
+    except EncodeError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _server(url: str | None, name: str | None) -> str:
+    if (url is None) == (name is None):
+        raise typer.BadParameter("write either --url redis://host:6379 or --url-env NAME")
+    if url is not None:
+        return url
+    assert name is not None
+    found = os.environ.get(name)
+    if not found:
+        raise typer.BadParameter(f"the environment variable {name} is not set")
+    return found

@@ -1,0 +1,360 @@
+"""Publish to the topics of running nodes, from programs that are not nodes: a cron job, a Django view, a Celery task.
+
+    from channels.publishing import publish
+
+    publish("redis://127.0.0.1:6379", "room:lobby", "new_msg", {"body": "hello"})
+
+The message goes to the Redis or Valkey server that the nodes use, and from there to every node. The program needs no
+runtime, no Trio and no endpoint. `AsyncPublisher` is the form for Trio. In a node, use `Endpoint.broadcast`.
+
+Delivery is at most once: a node that is not connected to the server at that moment does not get the message. Nobody
+counts that loss, because a publisher has no numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+import trio
+
+from channels.errors import ChannelsError, EncodeError, check_positive, check_whole
+from channels.excerpts import brief
+from channels.messages import Broadcast
+from channels.pubsub.adapter import encode
+from channels.pubsub.envelope import MAX_BYTES, MessageTooLarge, pack
+from channels.pubsub.lanes import lane_of
+from channels.pubsub.redis.protocol import (
+    Pong,
+    Protocol,
+    ProtocolViolation,
+    Ready,
+    Refused,
+    pack_publish,
+)
+from channels.pubsub.redis.url import RedisUrl
+
+__all__ = ["AsyncPublisher", "PublishError", "Publisher", "publish", "publish_async"]
+
+_RECEIVE = 16 * 1024
+_CLOSED = "the server closed the connection"
+_FAILURES = (OSError, ProtocolViolation, trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class PublishError(ChannelsError):
+    """A message could not be published.
+
+    Attributes:
+        url: the server, without user and password.
+        problem: what happened.
+        is_sent: True if the message was on its way to the server, which may have published it.
+    """
+
+    def __init__(self, url: RedisUrl, problem: str, *, is_sent: bool) -> None:
+        outcome = "it may have been published" if is_sent else "it was not published"
+        super().__init__(f"a message for {url} failed, and {outcome}: {problem}")
+        self.url = str(url)
+        self.problem = problem
+        self.is_sent = is_sent
+
+
+def publish(url: str, topic: str, event: str, payload: Any, **options: Any) -> None:
+    """Publish one event, and return when the server has it.
+
+        publish("redis://127.0.0.1:6379", "room:lobby", "new_msg", {"body": "hello"})
+        publish("redis://127.0.0.1:6379", "user_socket:7", "disconnect", {})
+
+    It opens a connection and closes it again. To publish many, keep a `Publisher`.
+
+    Args:
+        url: the URL that the nodes give to `RedisAdapter`, prefix included.
+        topic: the topic.
+        event: the name of the event.
+        payload: a JSON object, or a `Binary`.
+        options: those of `Publisher`.
+
+    Raises:
+        EncodeError: the payload is not a JSON object, or the event begins with `phx_`.
+        MessageTooLarge: the message exceeds `max_bytes`.
+        PublishError: there is no connection, or the server refused the message.
+        InvalidRedisUrl: the URL has another form.
+    """
+    with Publisher(url, **options) as publisher:
+        publisher.publish(topic, event, payload)
+
+
+async def publish_async(url: str, topic: str, event: str, payload: Any, **options: Any) -> None:
+    """Publish one event from Trio. Like `publish`, but with the options of `AsyncPublisher`."""
+    async with AsyncPublisher(url, **options) as publisher:
+        await publisher.publish(topic, event, payload)
+
+
+class _Settings:
+    """What both publishers have in common. *pure*."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "publisher",
+        shards: int = 1,
+        timeout: float = 5.0,
+        max_bytes: int = MAX_BYTES,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        owner = type(self).__name__
+        self.url = RedisUrl.parse(url)
+        check_whole(owner, "shards", shards)
+        check_positive(owner, "timeout", timeout)
+        check_whole(owner, "max_bytes", max_bytes)
+        self._name = name
+        self._shards = shards
+        self._timeout = timeout
+        self._max_bytes = max_bytes
+        self._ssl_context = ssl_context
+
+    def _command(self, topic: str, event: str, payload: Any) -> bytes:
+        """Return the command that publishes an event."""
+        encoded = encode(topic, Broadcast(topic, event, payload))
+        if event.startswith("phx_"):
+            problem = f"the event {brief(event)} belongs to the server itself; choose another name"
+            raise EncodeError(problem, kind="broadcast", topic=topic, event=event)
+        envelope = pack(self._name, "", 0, encoded)
+        if len(envelope) > self._max_bytes:
+            raise MessageTooLarge(topic, len(envelope), self._max_bytes)
+        channel = f"{self.url.prefix}:{lane_of(topic, self._shards)}"
+        return pack_publish(channel.encode(), envelope)
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if not self.url.tls:
+            return None
+        return self._ssl_context or ssl.create_default_context()
+
+    def _answered(
+        self, protocol: Protocol, data: bytes | bytearray, awaited: type[Ready | Pong]
+    ) -> bool:
+        """Take what the server sent. Return True when it has answered everything.
+
+        Raises:
+            PublishError: the server closed the connection, or refused a command.
+            ProtocolViolation: it is no Redis server.
+        """
+        if not data:
+            raise PublishError(self.url, _CLOSED, is_sent=awaited is Pong)
+        protocol.feed(bytes(data))
+        done = False
+        while True:
+            for event in protocol.events(100):
+                if isinstance(event, Refused):
+                    # A refused PUBLISH was not published.
+                    raise PublishError(self.url, str(event.error), is_sent=False)
+                done = done or isinstance(event, awaited)
+            if not protocol.more:
+                return done
+
+
+class Publisher(_Settings):
+    """A connection that publishes, for blocking programs. Any thread may use it.
+
+        with Publisher("redis://127.0.0.1:6379") as publisher:
+            for order in orders:
+                publisher.publish("orders", "created", {"id": order.id})
+
+    It connects at the first message, and again if the server has closed the connection meanwhile. After `os.fork`, the
+    child makes a connection of its own.
+
+    Args:
+        url: the URL that the nodes give to `RedisAdapter`, prefix included.
+        name: the name of this program, for people who look at messages.
+        shards: the number that the nodes give to `RedisAdapter`.
+        timeout: seconds to connect, and seconds for the answer to a message.
+        max_bytes: the largest message.
+        ssl_context: the trusted certificates for `rediss://`; None trusts those of the system.
+
+    Raises:
+        InvalidRedisUrl: the URL has another form.
+        InvalidOption: an option has an invalid value.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._protocol = Protocol()
+        self._pid = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def publish(self, topic: str, event: str, payload: Any) -> None:
+        """Publish an event, and return when the server has it. See the function `publish` for arguments and errors."""
+        command = self._command(topic, event, payload)
+        with self._lock:
+            sent = False
+            try:
+                stream = self._connected()
+                self._protocol.publishing(1)
+                # The answer to the PING says that the server has taken the message.
+                sent = True
+                stream.sendall(command + self._protocol.ping())
+                while not self._answered(self._protocol, stream.recv(_RECEIVE), Pong):
+                    pass
+            except PublishError:
+                self._disconnect()
+                raise
+            except _FAILURES as error:
+                self._disconnect()
+                raise PublishError(self.url, _described(error), is_sent=sent) from error
+
+    def close(self) -> None:
+        """Close the connection. The next message opens it again."""
+        with self._lock:
+            self._disconnect()
+
+    def _connected(self) -> socket.socket:
+        """Return an open connection."""
+        stream = self._socket
+        if stream is not None and self._pid == os.getpid() and _is_quiet(stream):
+            return stream
+        self._disconnect()
+        url, tls = self.url, self._tls()
+        if url.path is not None:
+            stream = socket.socket(socket.AF_UNIX)
+            stream.settimeout(self._timeout)
+            stream.connect(url.path)
+        else:
+            stream = socket.create_connection((url.host, url.port), self._timeout)
+        try:
+            if tls is not None:
+                stream = tls.wrap_socket(stream, server_hostname=url.host)
+            protocol = Protocol()
+            stream.sendall(protocol.hello(url, client_name=f"ashtree:{self._name}"))
+            while not self._answered(protocol, stream.recv(_RECEIVE), Ready):
+                pass
+        except BaseException:
+            stream.close()
+            raise
+        self._socket, self._protocol, self._pid = stream, protocol, os.getpid()
+        return stream
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class AsyncPublisher(_Settings):
+    """A connection that publishes, for programs on Trio. Several tasks may use it.
+
+        async with AsyncPublisher("redis://127.0.0.1:6379") as publisher:
+            await publisher.publish("orders", "created", {"id": 7})
+
+    The options are those of `Publisher`.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._lock = trio.Lock()
+        self._stream: trio.abc.Stream | None = None
+        self._protocol = Protocol()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def publish(self, topic: str, event: str, payload: Any) -> None:
+        """Publish an event, and return when the server has it. See the function `publish` for arguments and errors."""
+        command = self._command(topic, event, payload)
+        async with self._lock:
+            sent = done = False
+            try:
+                with trio.fail_after(self._timeout):
+                    stream = self._stream or await self._connect()
+                    self._protocol.publishing(1)
+                    sent = True
+                    await stream.send_all(command + self._protocol.ping())
+                    while not self._answered(
+                        self._protocol, await stream.receive_some(_RECEIVE), Pong
+                    ):
+                        pass
+                done = True
+            except PublishError:
+                raise
+            except (*_FAILURES, trio.TooSlowError) as error:
+                raise PublishError(self.url, _described(error), is_sent=sent) from error
+            finally:
+                if not done:
+                    # Also after a cancellation: an answer that is still to come would be taken for that of the next.
+                    await self._disconnect()
+
+    async def aclose(self) -> None:
+        """Close the connection. The next message opens it again."""
+        await self._disconnect()
+
+    async def _connect(self) -> trio.abc.Stream:
+        url, tls = self.url, self._tls()
+        stream: trio.abc.Stream
+        if url.path is not None:
+            stream = await trio.open_unix_socket(url.path)
+        else:
+            stream = await trio.open_tcp_stream(url.host, url.port)
+        try:
+            if tls is not None:
+                stream = trio.SSLStream(stream, tls, server_hostname=url.host)
+            protocol = Protocol()
+            await stream.send_all(protocol.hello(url, client_name=f"ashtree:{self._name}"))
+            while not self._answered(protocol, await stream.receive_some(_RECEIVE), Ready):
+                pass
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        self._stream, self._protocol = stream, protocol
+        return stream
+
+    async def _disconnect(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await trio.aclose_forcefully(stream)
+
+
+def _is_quiet(stream: socket.socket) -> bool:
+    """Return True unless the server has closed the connection, or sent something that nobody awaits."""
+    timeout = stream.gettimeout()
+    try:
+        stream.settimeout(0)
+        stream.recv(1)
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return True
+    except OSError:
+        return False
+    finally:
+        stream.settimeout(timeout)
+    # The end of the connection, or a byte that was not asked for.
+    return False
+
+
+def _described(error: BaseException) -> str:
+    if isinstance(error, TimeoutError | trio.TooSlowError):
+        return "the server did not answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return brief(str(error) or type(error).__name__)

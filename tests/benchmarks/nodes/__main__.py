@@ -1,0 +1,312 @@
+"""Costs of several nodes: `make bench-nodes`.
+
+    python -m tests.benchmarks.nodes [workers] [broadcasts] [presences] [--rounds 5]
+
+- workers: CPU of the server for each frame that a client gets, with one worker and with two. The parent counts too.
+- broadcasts: CPU of one broadcast for four nodes together, by the number of nodes with members, of topics and of
+  subscribers of other topics.
+- presences: joins, diffs and memory of many presences on three nodes.
+
+Both sides of a comparison take turns in one run, because a rate depends on the machine and a ratio does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import resource
+import selectors
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import trio
+import trio.testing
+
+from actors import Pid, open_runtime, receive, spawn
+from channels import Broadcast, PubSub
+from channels.presence import Presence
+from channels.pubsub.local import Fastlane
+from channels.serializers.serializer import Codec
+from channels.serializers.v2 import V2
+from channels.testing import JoinedNodes
+from supervision import Supervisor
+from tests.channels.transports.frames import TEXT, client_frame
+from tests.integration.worker_servers import WorkersServer
+
+_UPGRADE = (
+    b"GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n"
+    b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAYLOAD = {"body": "x" * 100}
+
+
+# Workers
+
+
+class Clients:
+    """Clients of one room on plain sockets, which only count the frames that they get."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self._selector = selectors.DefaultSelector()
+        self.sockets = [self._open(port) for _ in range(count)]
+        self.frame = 0
+
+    def _open(self, port: int) -> socket.socket:
+        sock = socket.create_connection(("127.0.0.1", port), timeout=60)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.sendall(_UPGRADE)
+        while not sock.recv(4096).endswith(b"\r\n\r\n"):
+            pass
+        sock.sendall(client_frame(TEXT, b'["1","1","room:bench","phx_join",{}]'))
+        sock.recv(4096)
+        sock.setblocking(False)
+        self._selector.register(sock, selectors.EVENT_READ)
+        return sock
+
+    def broadcast(self, times: int) -> int:
+        """Let clients broadcast in turn, wait until everybody has everything, and return the number of frames."""
+        push = client_frame(
+            TEXT, json.dumps(["1", None, "room:bench", "new_msg", _PAYLOAD]).encode()
+        )
+        # The frame of a broadcast: two bytes of header and two of length, and the JSON without spaces.
+        body = json.dumps([None, None, "room:bench", "new_msg", _PAYLOAD], separators=(",", ":"))
+        frame = len(body) + (4 if len(body) > 125 else 2)
+        expected = frame * times * len(self.sockets)
+        got = sent = 0
+        while got < expected:
+            # A few at a time, as a busy room has them.
+            while sent < times and got >= frame * len(self.sockets) * max(0, sent - 20):
+                sock = self.sockets[sent % len(self.sockets)]
+                sock.setblocking(True)
+                sock.sendall(push)
+                sock.setblocking(False)
+                sent += 1
+            for key, _ in self._selector.select(timeout=30):
+                got += len(key.fileobj.recv(1 << 20))  # type: ignore[union-attr]
+        return times * len(self.sockets)
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
+        self._selector.close()
+
+
+def cpu_of(pids: Sequence[int]) -> float:
+    """Return the seconds of CPU that processes have used."""
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / _TICKS
+
+
+def compare_workers(rounds: int, clients: int, broadcasts: int) -> None:
+    figures: dict[int, list[float]] = {1: [], 2: []}
+    with ExitStack() as stack:
+        rooms = {}
+        for count in figures:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            server = WorkersServer(folder, count, target="examples.conformance:endpoint")
+            server.serve()
+            stack.callback(server.close)
+            room = Clients(server.port, clients)
+            stack.callback(room.close)
+            rooms[count] = server, room
+        for _ in range(rounds + 1):
+            for count, (server, room) in rooms.items():
+                workers = [worker.pid for worker in server.workers() if worker.pid is not None]
+                pids = [server.pid, *workers]
+                before = cpu_of(pids)
+                frames = room.broadcast(broadcasts)
+                figures[count].append((cpu_of(pids) - before) / frames * 1e6)
+    one, two = (statistics.median(each[1:]) for each in figures.values())
+    print(f"CPU for each delivered frame, {clients} clients in one room, parent included")
+    print(f"  one worker    {one:6.2f} us   {spread(figures[1][1:])}")
+    print(f"  two workers   {two:6.2f} us   {spread(figures[2][1:])}")
+    print(f"  ratio         {two / one:6.2f}      the goal is at most 1.25")
+
+
+# Broadcasts
+
+
+class _Sink:
+    """An out-buffer that forgets what is put into it."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+
+    def put(self, frame: bytes) -> None:
+        self.frames += 1
+
+
+class Node:
+    """A node without an endpoint: a PubSub, and a process that has subscribed for clients."""
+
+    def __init__(self, network: JoinedNodes, name: str) -> None:
+        self.pubsub = PubSub(network.adapter(name))
+        self.sink = _Sink()
+        self._codec = Codec(V2(), lambda data: data)
+
+    async def start(self) -> None:
+        await Supervisor.start_link([self.pubsub.child_spec()])
+
+    async def subscribe(self, topics: Sequence[str], each: int = 1) -> Pid:
+        done = trio.Event()
+
+        async def client() -> None:
+            lane = Fastlane(self.sink, self._codec, frozenset())  # type: ignore[arg-type]
+            for topic in topics:
+                for _ in range(each):
+                    self.pubsub.subscribe(topic, metadata=lane)
+            done.set()
+            await receive()
+
+        pid = spawn(client)
+        await done.wait()
+        return pid
+
+
+async def cost_of_a_broadcast(
+    *, members_on: int, other_topics: int = 0, others_on_each: int = 0, times: int = 3_000
+) -> float:
+    """Return the microseconds of CPU of a broadcast for four nodes together."""
+    async with open_runtime():
+        network = JoinedNodes(heartbeat=3600.0)
+        nodes = [Node(network, name) for name in "abcd"]
+        for number, node in enumerate(nodes):
+            await node.start()
+            if number < members_on:
+                await node.subscribe(["room:bench"])
+            if other_topics:
+                topics = [f"other:{n}" for n in range(other_topics)]
+                await node.subscribe(topics, others_on_each)
+        # The sender is a node of its own, so that members on each node are alike.
+        sender = PubSub(network.adapter("sender"))
+        await Supervisor.start_link([sender.child_spec()])
+        message = Broadcast("room:bench", "new_msg", _PAYLOAD)
+        gc.collect()
+        start = time.process_time()
+        for n in range(times):
+            sender.broadcast("room:bench", message)
+            if n % 100 == 99:
+                await trio.testing.wait_all_tasks_blocked()
+        while sum(node.sink.frames for node in nodes) < times * members_on:
+            await trio.testing.wait_all_tasks_blocked()
+        return (time.process_time() - start) / times * 1e6
+
+
+def compare_broadcasts(rounds: int) -> None:
+    cases: dict[str, dict[str, int]] = {
+        "members on no node": {"members_on": 0},
+        "on one of four": {"members_on": 1},
+        "on two": {"members_on": 2},
+        "on all four": {"members_on": 4},
+        "on all four, 10,000 other topics": {
+            "members_on": 4,
+            "other_topics": 10_000,
+            "others_on_each": 1,
+        },
+        "on all four, 100 other topics with 100 subscribers each": {
+            "members_on": 4,
+            "other_topics": 100,
+            "others_on_each": 100,
+        },
+    }
+    figures: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, case in cases.items():
+            figures[name].append(trio.run(partial(cost_of_a_broadcast, **case)))
+    print("CPU of one broadcast for four nodes and the sender together")
+    for name, values in figures.items():
+        print(f"  {name:58} {statistics.median(values):6.2f} us   {spread(values)}")
+
+
+# Presences
+
+
+async def measure_presences(count: int) -> None:
+    """Track many presences on three nodes, and print what it costs."""
+    async with open_runtime():
+        network = JoinedNodes()
+        nodes: list[tuple[PubSub, Presence]] = []
+        for name in "abc":
+            pubsub, presence = PubSub(network.adapter(name)), Presence(max_calls_per_second=1e9)
+            await Supervisor.start_link([pubsub.child_spec(), presence.child_spec(pubsub)])
+            nodes.append((pubsub, presence))
+        await trio.sleep(3.0)
+        gc.collect()
+        memory, start = resident(), time.process_time()
+        joins: list[float] = []
+        owner = spawn(trio.sleep_forever)
+        for n in range(count):
+            presence = nodes[n % 3][1]
+            begun = time.perf_counter()
+            presence.track(
+                f"room:{n % 200}", f"user {n}", {"status": "here", "device": "phone"}, pid=owner
+            )
+            joins.append(time.perf_counter() - begun)
+            if n % 50 == 49:
+                await trio.sleep(0.01)
+        # The other nodes have no event for it.
+        while any(each.statistics()["presences"] < count for _, each in nodes):  # noqa: ASYNC110
+            await trio.sleep(0.1)
+        used = time.process_time() - start
+        gc.collect()
+        each = (resident() - memory) / count / 3
+        joins.sort()
+        print(f"{count} presences in 200 topics on three nodes in one process")
+        middle, late = (joins[int(count * part)] * 1e6 for part in (0.5, 0.99))
+        print(f"  a call of track           {middle:6.0f} us, p99 {late:.0f} us")
+        print(
+            f"  CPU of a join for all     {used / count * 1e6:6.0f} us, with its diffs and the exchange"
+        )
+        print(f"  memory on each node       {each:6.0f} bytes for a presence")
+        start = time.process_time()
+        for n in range(1_000):
+            nodes[n % 3][1].update(f"room:{n % 200}", f"user {n}", {"status": "away"}, pid=owner)
+            if n % 50 == 49:
+                await trio.sleep(0.01)
+        await trio.sleep(1.0)
+        used = time.process_time() - start
+        print(f"  CPU of an update for all  {used / 1_000 * 1e6:6.0f} us")
+
+
+def resident() -> int:
+    """Return the bytes of memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"({min(values):.2f} to {max(values):.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    kinds = ["workers", "broadcasts", "presences"]
+    parser.add_argument("kinds", nargs="*", choices=kinds, default=kinds)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--broadcasts", type=int, default=1_000)
+    parser.add_argument("--presences", type=int, default=20_000)
+    options = parser.parse_args()
+    if "workers" in options.kinds:
+        compare_workers(options.rounds, options.clients, options.broadcasts)
+    if "broadcasts" in options.kinds:
+        compare_broadcasts(options.rounds)
+    if "presences" in options.kinds:
+        trio.run(measure_presences, options.presences)
+
+
+if __name__ == "__main__":
+    main()

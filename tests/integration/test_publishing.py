@@ -1,0 +1,227 @@
+"""Publishing from outside, through a real Valkey server, to nodes that are real endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from websockets.sync.client import connect
+
+from channels import Binary, EncodeError
+from channels.publishing import AsyncPublisher, Publisher, PublishError, publish, publish_async
+from channels.pubsub.envelope import MessageTooLarge
+from channels.pubsub.redis.url import InvalidRedisUrl
+from tests.integration.servers import Server, serving
+from tests.integration.valkey import Valkey, valkey
+
+NODE = Path(__file__).parent / "node"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with valkey(tmp_path_factory.mktemp("valkey")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def nodes(server: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                serving(
+                    "tests.integration.news_node",
+                    tmp_path_factory.mktemp(name),
+                    {"REDIS_URL": server.url, "NODE_NAME": name},
+                )
+            )
+            for name in "ab"
+        ]
+
+
+class Heard:
+    """A client of each node, which has joined the topic `news`."""
+
+    def __init__(self, nodes: list[Server]) -> None:
+        self._stack = ExitStack()
+        self.sockets = [
+            self._stack.enter_context(
+                connect(f"{node.socket_url}/websocket?vsn=2.0.0", max_queue=None)
+            )
+            for node in nodes
+        ]
+        for socket in self.sockets:
+            socket.send(json.dumps(["1", "1", "news", "phx_join", {}]))
+            assert json.loads(socket.recv(timeout=20))[3] == "phx_reply"
+
+    def next(self) -> list[Any]:
+        """The event and payload that each client gets next."""
+        frames = [json.loads(socket.recv(timeout=20)) for socket in self.sockets]
+        return [frame[3:] for frame in frames]
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture
+def heard(nodes: list[Server]) -> Iterator[Heard]:
+    clients = Heard(nodes)
+    yield clients
+    clients.close()
+
+
+def test_a_blocking_program_reaches_the_clients_of_every_node(server: Valkey, heard: Heard) -> None:
+    publish(server.url, "news", "told", {"n": 1})
+    assert heard.next() == [["told", {"n": 1}]] * 2
+
+
+def test_a_publisher_keeps_the_order_of_its_messages(server: Valkey, heard: Heard) -> None:
+    with Publisher(server.url) as publisher:
+        for n in range(50):
+            publisher.publish("news", "told", {"n": n})
+    for n in range(50):
+        assert heard.next() == [["told", {"n": n}]] * 2
+
+
+def test_threads_share_a_publisher(server: Valkey, heard: Heard) -> None:
+    with Publisher(server.url) as publisher:
+        threads = [
+            threading.Thread(target=publisher.publish, args=("news", "told", {"n": n}))
+            for n in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    got = [heard.next() for _ in range(8)]
+    assert {each[0][1]["n"] for each in got} == {each[1][1]["n"] for each in got} == set(range(8))
+
+
+async def test_a_program_on_trio_publishes(server: Valkey, heard: Heard) -> None:
+    await publish_async(server.url, "news", "told", {"n": 1})
+    async with AsyncPublisher(server.url) as publisher, trio.open_nursery() as nursery:
+        for n in range(5):
+            nursery.start_soon(publisher.publish, "news", "told", {"n": n})
+    got = [await trio.to_thread.run_sync(heard.next) for _ in range(6)]
+    assert got[0] == [["told", {"n": 1}]] * 2
+    assert sorted(each[0][1]["n"] for each in got[1:]) == list(range(5))
+
+
+def test_a_publisher_connects_again_after_a_restart_of_the_server(
+    tmp_path: Path,
+) -> None:
+    with valkey(tmp_path) as own, Publisher(own.url) as publisher:
+        publisher.publish("news", "told", {})
+        own.kill()
+        with pytest.raises(PublishError, match="was not published"):
+            publisher.publish("news", "told", {})
+        own.start()
+        publisher.publish("news", "told", {})
+
+
+def test_a_forked_process_makes_a_connection_of_its_own(server: Valkey, heard: Heard) -> None:
+    program = f"""
+import os
+from channels.publishing import Publisher
+publisher = Publisher({server.url!r})
+publisher.publish("news", "told", {{"n": 1}})
+if os.fork() == 0:
+    publisher.publish("news", "told", {{"n": 2}})
+    os._exit(0)
+os.wait()
+publisher.publish("news", "told", {{"n": 3}})
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    for n in (1, 2, 3):
+        assert heard.next() == [["told", {"n": n}]] * 2
+
+
+def test_the_command_broadcasts(server: Valkey, heard: Heard) -> None:
+    run = ashtree("broadcast", "news", "told", '{"n": 1}', "--url", server.url)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert heard.next() == [["told", {"n": 1}]] * 2
+
+
+def test_ten_lines_of_another_language_publish(server: Valkey, heard: Heard) -> None:
+    subprocess.run(["node", "publish.mjs", server.url], cwd=NODE, check=True, timeout=60)
+    assert heard.next() == [["told", {"from": "node"}]] * 2
+
+
+def test_the_example_announces(server: Valkey, heard: Heard) -> None:
+    environment = {**os.environ, "REDIS_URL": server.url}
+    command = [sys.executable, "-m", "examples.announce", "at", "noon"]
+    subprocess.run(command, check=True, timeout=60, env=environment)
+    assert heard.next() == [["announced", {"body": "at noon"}]] * 2
+
+
+async def test_asyncio_programs_publish_in_a_thread(server: Valkey, heard: Heard) -> None:
+    def program() -> None:
+        async def main() -> None:
+            await asyncio.to_thread(publish, server.url, "news", "told", {"n": 1})
+
+        asyncio.run(main())
+
+    await trio.to_thread.run_sync(program)
+    assert heard.next() == [["told", {"n": 1}]] * 2
+
+
+MISTAKES: dict[str, tuple[Callable[[Publisher], None], type[Exception]]] = {
+    "a list": (lambda publisher: publisher.publish("news", "told", [1]), EncodeError),
+    "an object": (
+        lambda publisher: publisher.publish("news", "told", {"a": object()}),
+        EncodeError,
+    ),
+    "a reserved event": (lambda publisher: publisher.publish("news", "phx_x", {}), EncodeError),
+    "too much": (
+        lambda publisher: publisher.publish("news", "told", {"a": "x" * 2_000_000}),
+        MessageTooLarge,
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_message_that_no_node_could_read_is_refused(server: Valkey, mistake: str) -> None:
+    call, error = MISTAKES[mistake]
+    with Publisher(server.url) as publisher, pytest.raises(error):
+        call(publisher)
+
+
+def test_raw_bytes_reach_the_nodes(server: Valkey, heard: Heard) -> None:
+    publish(server.url, "news", "photo", Binary(b"\x00\n\xff"))
+    for socket in heard.sockets:
+        assert socket.recv(timeout=20) == b"\x02\x04\x05newsphoto\x00\n\xff"
+
+
+def test_a_wrong_password_is_named_and_not_shown(tmp_path: Path) -> None:
+    with valkey(tmp_path, {"requirepass": "right"}) as own:
+        url = own.url.replace("redis://", "redis://:wrong@")
+        with pytest.raises(PublishError, match="WRONGPASS") as caught:
+            publish(url, "news", "told", {})
+        assert "wrong@" not in str(caught.value)
+        publish(own.url.replace("redis://", "redis://:right@"), "news", "told", {})
+
+
+def test_an_invalid_url_is_refused_at_once() -> None:
+    with pytest.raises(InvalidRedisUrl):
+        Publisher("localhost:6379")
+
+
+def ashtree(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command `ashtree`."""
+    code = "from channels.cli.command import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
