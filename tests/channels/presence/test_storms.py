@@ -61,9 +61,9 @@ class Storm:
             self.heard[name, topic] = await node.hears(topic)
 
     async def stop(self, name: str) -> None:
-        for where, _, _, pid in self.owners:
+        for where, _, _, owner in self.owners:
             if where == name:
-                kill(pid)
+                kill(owner)
         self.owners = [each for each in self.owners if each[0] != name]
         for topic in TOPICS:
             pid = self.heard.pop((name, topic)).pid
