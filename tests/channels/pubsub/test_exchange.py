@@ -262,3 +262,25 @@ async def test_the_adapter_of_an_endpoint_stops_with_it() -> None:
         assert pubsub.is_running
         await stop(pid)
         assert not pubsub.is_running
+
+
+@pytest.mark.parametrize(
+    "number", [b"1e999", b"-1e999", b"9" * 5000], ids=["large", "small", "long"]
+)
+async def test_a_number_beyond_python_is_counted_and_ends_no_process(
+    runtime: Runtime, number: bytes
+) -> None:
+    nodes = JoinedNodes()
+    a, b = await start(nodes, "a"), await start(nodes, "b")
+    there, values = await hearing(b), await hearing(b, "values")
+    for envelope in (
+        b'[1,"cron","",0,"t","tick"]\n{"n":%b}' % number,
+        b'[1,"cron","",0,"values",null]\n[%b]' % number,
+        b'[1,"cron","",0,"t","tick"]\n{"n":1}',
+        b'[1,"cron","",0,"values",null]\n[1]',
+    ):
+        nodes._carry(a.adapter, "0", envelope)  # type: ignore[arg-type]
+    await settle()
+    assert there.messages == [Broadcast("t", "tick", {"n": 1})]
+    assert values.messages == [[1]]
+    assert b.statistics()["undeliverable"] == 2
