@@ -284,3 +284,22 @@ async def test_a_number_beyond_python_is_counted_and_ends_no_process(
     assert there.messages == [Broadcast("t", "tick", {"n": 1})]
     assert values.messages == [[1]]
     assert b.statistics()["undeliverable"] == 2
+
+
+async def test_a_node_that_is_gone_gets_no_heartbeats_until_it_is_back(runtime: Runtime) -> None:
+    nodes = JoinedNodes(heartbeat=2.0, node_timeout=10.0)
+    a, b = await start(nodes, "a"), await start(nodes, "b")
+    exchange = a.adapter._exchange  # type: ignore[attr-defined]
+    await trio.sleep(2.5)
+    a.direct_broadcast("b", "t", 1)
+    a.direct_broadcast("nobody", "t", 1)
+    nodes.cut("a", "b")
+    a.direct_broadcast("b", "t", 2)
+    await trio.sleep(12.5)
+    assert a.nodes() == ()
+    assert [lane for lane, _ in exchange.heartbeats()] == ["0"]
+    nodes.heal()
+    await trio.sleep(2.5)
+    # It learns of the loss at the end, all the same.
+    assert b.statistics()["lost"] == 1
+    assert [lane for lane, _ in exchange.heartbeats()] == ["0", "@b"]
