@@ -110,7 +110,14 @@ def test_the_frame_of_a_client_copies_the_payload_as_it_arrived() -> None:
         (b'[1,"a","",1,{"shards":1}]', "heartbeat"),
         (b'[1,"a","i",1,{"shards":0}]', "shards"),
         (b'[1,"a","i",1,{"shards":true}]', "shards"),
+        (b'[1,"a","i",1,{"shards":%b}]' % (b"9" * 1000), "shards"),
+        (b"[%b]" % (b"9" * 1000), "version"),
         (b"[" * 200_000, "not JSON"),
+        *[
+            (b'[1,"%b","i",1,%b' % (b"a" * 256, rest), "more than 255 characters")
+            for rest in (b'"t","e"]\n{}', b'"t",null]\n1', b'"t","e","binary"]\n', b'{"shards":1}]')
+        ],
+        (b'[1,"a","%b",1,"t","e"]\n{}' % (b"i" * 256), "more than 255 characters"),
     ],
 )
 def test_foreign_bytes_are_refused_with_the_reason(data: bytes, problem: str) -> None:
