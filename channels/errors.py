@@ -66,9 +66,9 @@ class EncodeError(ChannelsError):
     frame.
 
     Attributes:
-        kind: `"push"`, `"reply"` or `"broadcast"`.
+        kind: `"push"`, `"reply"`, `"broadcast"` or `"presence"`.
         topic: the topic.
-        event: the event; for a reply, its status.
+        event: the event; for a reply, its status; for a presence, the call.
         problem: the mistake and its correction.
         place: the method of the channel with its file and line; None if no channel sent the message.
     """
