@@ -387,6 +387,8 @@ def _described(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, TimeoutError | trio.TooSlowError):
         return "the server did not answer in time"
+    if isinstance(error, UnicodeError):
+        return "the name of the host is invalid"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return brief(str(error) or type(error).__name__)
