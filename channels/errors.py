@@ -110,7 +110,10 @@ class InvalidOption(ChannelsError, ValueError):
     """
 
     def __init__(self, owner: str, option: str, value: object, expected: str) -> None:
-        super().__init__(f"{owner} got {option}={brief(value)}; write {expected}")
+        # The URL of a server may contain a password.
+        has_password = isinstance(value, str) and "://" in value and "@" in value
+        shown = "a URL with a password" if has_password else brief(value)
+        super().__init__(f"{owner} got {option}={shown}; write {expected}")
         self.option = option
         self.value = value
 
