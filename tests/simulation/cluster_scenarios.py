@@ -28,8 +28,8 @@ NAMES = ("a", "b", "c", "d", "e")
 TOPICS = ("room:1", "room:2", "room:3")
 KEYS = ("ann", "bob", "cem", "dee", "eve", "fay")
 
-DOWN_PERIOD = 5.0
-WITHIN = 4.0
+DOWN_PERIOD = 4.0
+WITHIN = 3.0
 INVARIANTS = ("all", BroadcastsArrive, partial(PresencesAgree, within=WITHIN))
 
 PROCESSES = (
@@ -47,7 +47,7 @@ def crashes(chance: Chance) -> list[Kill]:
     return [
         Kill(
             target=chance.choice(PROCESSES),
-            when=At(round(chance.uniform(1.0, 12.0), 2)),
+            when=At(round(chance.uniform(1.0, 9.0), 2)),
             pick=round(chance.random(), 2),
         )
         for _ in range(5)
@@ -79,7 +79,7 @@ class Cluster:
     def __init__(self, world: World) -> None:
         self.world = world
         # People come and go all the time, then now and then, and then no more.
-        self.pace = 3.0
+        self.pace = 2.0
         self.leave_grace: float = world.random("grace").choice([0.0, 0.0, 1.5])
         # By the label of the node, the topic and key of each owner that is alive.
         self.present: dict[str, Counter[tuple[str, str]]] = {}
@@ -230,7 +230,7 @@ class Faults:
             self.skew,
         ]
         while world.seconds < seconds:
-            await trio.sleep(stream.expovariate(0.9))
+            await trio.sleep(stream.expovariate(1.2))
             self._nursery.start_soon(stream.choice(happenings))
 
     async def crash(self) -> None:
@@ -296,7 +296,7 @@ class Faults:
 @scenario(
     faults=crashes,
     invariants=INVARIANTS,
-    params={"seconds": 12.0},
+    params={"seconds": 9.0},
 )
 async def cluster(world: World) -> None:
     """Five nodes under random faults; then all of them agree."""

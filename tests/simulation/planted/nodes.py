@@ -7,7 +7,9 @@ from typing import Any
 
 from attrs import evolve
 
+from channels.presence import announcer
 from channels.presence.delta import Part, Segment
+from channels.presence.diff import Diff, DiffBuffer
 from channels.presence.replica import Down, Removed, Replicas
 from channels.presence.roster import Roster
 from channels.presence.state import State
@@ -15,24 +17,31 @@ from channels.presence.tracker import Tracker
 from channels.pubsub.adapter import Lost
 from channels.pubsub.lanes import Arrivals
 from channels.pubsub.redis.connection import Publisher
-from supervision.simulation.scenario import scenario
+from examples.scenarios.lobby_nodes import a_week
+from supervision.simulation.scenario import Scenario, scenario, settings_of
 from supervision.simulation.world.world import World
-from tests.simulation.cluster_scenarios import INVARIANTS, cluster, crashes
+from tests.simulation.cluster_scenarios import cluster
 from tests.simulation.planted.planting import Planted, planted
 
 __all__ = ["BUGS"]
 
 _BROADCASTS = "invariant broadcasts_arrive"
 _PRESENCES = "invariant presences_agree"
+_DIFFS = "invariant presence_diffs_fit"
 
 
-def _planted(name: str, failure: str, *bugs: tuple[Any, str, Any]) -> Planted:
-    @scenario(faults=crashes, invariants=INVARIANTS, params={"seconds": 12.0})
+def _planted(
+    name: str, failure: str, *bugs: tuple[Any, str, Any], program: Scenario = cluster
+) -> Planted:
     async def with_bug(world: World) -> None:
         with planted(*bugs):
-            await cluster(world)
+            await program(world)
 
-    return Planted(name=name, scenario=with_bug, failure=failure)
+    settings = settings_of(program)
+    marked = scenario(
+        faults=settings.faults, params=settings.params, invariants=settings.invariants
+    )
+    return Planted(name=name, scenario=marked(with_bug), failure=failure)
 
 
 # Broadcasts
@@ -133,6 +142,21 @@ def _own_part_only(self: State, theirs: Any) -> Any:
     return {name: part for name, part in _extract(self, theirs).items() if name != self.node}
 
 
+# What clients get
+
+_changes = announcer._changes
+
+
+def _no_leaves(diff: Diff) -> dict[str, announcer.Presences]:
+    changes = _changes(diff)
+    # Of an update, the old metadata stays.
+    return {**changes, "leaves": {}} if changes["joins"] else changes
+
+
+def _not_noted(self: DiffBuffer, topic: str) -> None:
+    """Note no read."""
+
+
 BUGS = (
     _planted(
         "a gap before a message is not reported",
@@ -190,5 +214,17 @@ BUGS = (
         "a node answers with the parts of others, and not with its own",
         _PRESENCES,
         (State, "extract", _own_part_only),
+    ),
+    _planted(
+        "a diff with joins has no leaves",
+        _DIFFS,
+        (announcer, "_changes", _no_leaves),
+        program=a_week,
+    ),
+    _planted(
+        "a diff leaves out what a client has read meanwhile",
+        _DIFFS,
+        (DiffBuffer, "note_read", _not_noted),
+        program=a_week,
     ),
 )
