@@ -155,7 +155,7 @@ def alias(*, once: bool = False) -> Alias:
 def unalias(address: Alias) -> bool:
     """Revoke an alias of the current process. Returns True if it was still valid.
 
-    Messages that are in the mailbox already stay there. Later messages are dropped.
+    Messages that are in the mailbox already stay there. The runtime drops later messages.
     """
     process = require_process("unalias")
     if address._process is not process:

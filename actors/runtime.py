@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from itertools import islice
+from typing import Final
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -39,6 +40,10 @@ __all__ = [
     "in_runtime",
     "open_runtime",
 ]
+
+
+DEFAULT_KILL_GRACE: Final = 5.0
+"""Seconds that a process has to unwind after a fatal exit signal."""
 
 
 class Environment:
@@ -115,7 +120,7 @@ def in_runtime(runtime: Runtime) -> Iterator[None]:
 @enable_ki_protection
 async def open_runtime(
     *,
-    kill_grace: float = 5.0,
+    kill_grace: float = DEFAULT_KILL_GRACE,
     shutdown_deadline: float = 30.0,
     seed: int | None = None,
     log: bool = True,
@@ -137,7 +142,7 @@ async def open_runtime(
     the exception that ended the body.
 
     KeyboardInterrupt or SystemExit in a process ends the body too, and the block raises it at its end. Another Ctrl-C
-    during the shutdown kills all processes at once.
+    during the shutdown kills all processes immediately.
 
     You may open a runtime inside another one, even in one of its processes. The body then belongs only to the inner
     runtime and is not a process.
@@ -280,7 +285,7 @@ class _Host:
         self._closing.set()
 
     async def closed(self) -> None:
-        """Wait until the shutdown is over. Ctrl-C makes the shutdown kill everything at once."""
+        """Wait until the shutdown is over. Ctrl-C makes the shutdown kill all processes immediately."""
         # Shielded, because `open_runtime` promises that the processes are gone, even when it is cancelled.
         with trio.CancelScope(shield=True):
             while not self._closed.is_set():

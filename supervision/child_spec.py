@@ -40,12 +40,12 @@ RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
 """The rule for restarts of a child: always, unless it ended cleanly, or never."""
 
 ShutdownLimit: TypeAlias = float | Literal["brutal_kill"]
-"""The stop of a child: seconds between the request to stop and the kill, or a kill at once."""
+"""The stop of a child: seconds between the request to stop and the kill, or an immediate kill."""
 
 ChildType: TypeAlias = Literal["worker", "supervisor"]
 
 Start: TypeAlias = Callable[..., Awaitable[Pid] | Pid]
-"""A function that starts a process linked to the current one, and returns its pid, at once or when awaited."""
+"""A function that starts a process linked to the current one, and returns its pid, directly or when awaited."""
 
 RESTARTING: Literal["restarting"] = "restarting"
 
@@ -137,7 +137,7 @@ class ChildSpec:
     The supervisor cannot check that `start` links the process. It never learns of the end of a process that is not
     linked.
 
-    This follows OTP's `supervisor:child_spec()`, without `modules`.
+    Source: OTP's `supervisor:child_spec()`, without `modules`.
     """
 
     id: Any
@@ -311,7 +311,7 @@ def process_spec(
         fields: Fields of `ChildSpec`. The default id is the name of the function.
 
     Returns:
-        The spec. Its start returns at once, because a plain process has no init.
+        The spec. Its start does not wait, because a plain process has no init.
 
     Raises:
         BadChildSpec: A field has an invalid value.

@@ -4,8 +4,8 @@
     session = child_spec(Session, restart="temporary")
     pid = await DynamicSupervisor.start_child(pool, session, socket)
 
-The supervisor knows its children by their pids, restarts them one by one, and stops them all at once. For a fixed set
-of children, or another strategy than "one_for_one", use `Supervisor`.
+The supervisor knows its children by their pids, restarts them one by one, and stops all at the same time. For a fixed
+set of children, or another strategy than "one_for_one", use `Supervisor`.
 """
 
 from __future__ import annotations

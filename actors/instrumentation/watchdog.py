@@ -36,7 +36,7 @@ BLOCKED: Event = ("actors", "runtime", "blocked")
 """One step of a task took too long.
 
 Measurements: `seconds`, so far. Metadata: `process`, `pid`, `handler`, `file`, `line` and `stack`, as in `Blocked`. The
-runtime executes the event when the step has ended, because no other code can run before."""
+runtime emits the event when the step has ended, because no other code can run before that."""
 
 _log = logging.getLogger("actors.instrumentation.watchdog")
 

@@ -14,8 +14,8 @@
 A channel tracks itself under a key, such as the id of its user. The presence ends with the channel's process. Clients
 get `presence_state` and `presence_diff`, as the class `Presence` of phoenix.js expects them.
 
-Reads come from a snapshot and wait for nobody. Behaviour after Phoenix.Presence 1.8; `docs/topics/presence.md` lists
-the differences.
+Reads come from a snapshot and wait for nobody. Source: Phoenix.Presence 1.8. `docs/topics/differences.md`
+lists the differences.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class _Member:
 
 
 class _Book:
-    """What all nodes of one run know: who is present, and when something last disturbed them."""
+    """The common knowledge of all nodes of one run: the present users, and the time of the last disturbance."""
 
     def __init__(self) -> None:
         self.members: list[_Member] = []
@@ -121,7 +121,7 @@ class _Book:
         self.disturb(now, for_down_period=not is_heard)
 
     def expected(self, name: str) -> dict[Place, Counter[str]]:
-        """Return who is present."""
+        """Return the present users, as the node `name` should show them."""
         found: dict[Place, Counter[str]] = {}
         for member in self.members:
             if member.name == name:
@@ -130,7 +130,7 @@ class _Book:
         return found
 
     def problem(self, member: _Member, settled_at: float) -> str | None:
-        """Compare what a node shows with who is present. Changes after `settled_at` are left out."""
+        """Return the first difference between a node and the present users. Ignore changes after `settled_at`."""
         expected, shown = self.expected(member.name), member.shown()
         for place in dict.fromkeys((*expected, *shown)):
             here, there = shown.get(place, Counter()), expected.get(place, Counter())
@@ -182,12 +182,13 @@ class PresencesAgree(Invariant):
 
     @staticmethod
     def problem() -> str | None:
-        """Compare all nodes now, whatever has disturbed them. Call it at the end of a scenario, within the run.
+        """Return the first difference between a node and the present users, or None.
+
+        Unlike the invariant itself, this does not wait for nodes to recover from a fault. Call it at the end of a
+        scenario, while the simulation still runs.
 
             await world.recovered("all nodes agree", lambda: PresencesAgree.problem() is None, within=30)
 
-        Returns:
-            The first difference between what a node shows and who is present; None if there is none.
         """
         book = _Book.open()
         problems = (book.problem(member, math.inf) for member in book.members)
