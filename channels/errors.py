@@ -66,9 +66,9 @@ class EncodeError(ChannelsError):
     a binary frame.
 
     Attributes:
-        kind: `"push"`, `"reply"` or `"broadcast"`.
+        kind: `"push"`, `"reply"`, `"broadcast"` or `"presence"`.
         topic: the topic.
-        event: the event; for a reply, its status.
+        event: the event; for a reply, its status; for a presence, the call.
         problem: the mistake and its correction.
         place: the method of the channel with its file and line; None if no channel sent the message.
     """
@@ -110,7 +110,10 @@ class InvalidOption(ChannelsError, ValueError):
     """
 
     def __init__(self, owner: str, option: str, value: object, expected: str) -> None:
-        super().__init__(f"{owner} got {option}={brief(value)}; write {expected}")
+        # The URL of a server may contain a password.
+        has_password = isinstance(value, str) and "://" in value and "@" in value
+        shown = "a URL with a password" if has_password else brief(value)
+        super().__init__(f"{owner} got {option}={shown}; write {expected}")
         self.option = option
         self.value = value
 

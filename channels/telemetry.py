@@ -180,8 +180,9 @@ PUBSUB_SHARDS_DIFFER: Event = ("phoenix", "pubsub_shards_differ")
 event with each heartbeat. Measurements: `shards` and `other_shards`. Metadata: `node`."""
 
 PUBSUB_UNDELIVERABLE: Event = ("phoenix", "pubsub_undeliverable")
-"""The wire format of some clients cannot express a broadcast of another node: raw bytes for a V1 client. The others
-have got it. Metadata: `topic`, `event`, and `error`, an `EncodeError`."""
+"""Some subscribers could not get a message of another node. Either the wire format of their clients cannot express it:
+raw bytes for a V1 client. Or they need it decoded, and it contains a value that Python cannot represent, such as the
+number `1e999`. The others have got it. Metadata: `topic`, `event`, and `error`, an `EncodeError`."""
 
 PRESENCE_STARTED: Event = ("phoenix", "presence_started")
 """A presence starts on this node, or its supervisor has started it again. Metadata: `tracking`, its `Tracking`, which

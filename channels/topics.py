@@ -13,7 +13,10 @@ from attrs import Attribute, field, frozen
 
 from channels.errors import InvalidRoute
 
-__all__ = ["Route", "Router"]
+__all__ = ["INTERNAL", "Route", "Router"]
+
+INTERNAL = ("ashtree:longpoll:", "phx_presence:")
+"""The beginnings of topics that nodes use among themselves. Their messages carry tokens and data of other clients."""
 
 _SPLAT = "*"
 
@@ -46,7 +49,8 @@ class Route:
         True
 
     Args:
-        pattern: a topic, or a prefix of topics followed by `*`. The `*` matches any text, including none.
+        pattern: a topic, or a prefix of topics followed by `*`. The `*` matches any text, including none. It does not
+            match the topics that nodes use among themselves: see `INTERNAL`.
         channel: the channel class that serves these topics.
         assigns: data for the channel. They override the assigns of the socket. The route keeps a copy.
 
@@ -61,7 +65,8 @@ class Route:
     def matches(self, topic: str) -> bool:
         """Return True if the pattern matches a topic. This does not consider other routes."""
         if self.pattern.endswith(_SPLAT):
-            return topic.startswith(self.pattern[: -len(_SPLAT)])
+            beginning = self.pattern[: -len(_SPLAT)]
+            return topic.startswith(beginning) and not topic.startswith(INTERNAL)
         return topic == self.pattern
 
 
@@ -96,10 +101,12 @@ class Router:
                 self._by_topic[pattern] = route
 
     def match(self, topic: str) -> Route | None:
-        """Return the route for a topic; None if there is none."""
+        """Return the route for a topic; None if there is none. No `*` matches a topic of `INTERNAL`."""
         route = self._by_topic.get(topic)
         if route is not None:
             return route
+        if topic.startswith(INTERNAL):
+            return None
         for beginning, splat_route in self._by_beginning:
             if topic.startswith(beginning):
                 return splat_route

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Annotated
 
+import msgspec
 import typer
 
 from channels.errors import EncodeError
@@ -34,7 +34,12 @@ def _broadcast(
     ] = "{}",
     *,
     url: Annotated[
-        str | None, typer.Option(metavar="URL", help="The server, as the nodes write it.")
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The server, as the nodes write it. Everybody on this machine can see it while the command runs: "
+            "if it has a password, use --url-env.",
+        ),
     ] = None,
     url_env: Annotated[
         str | None,
@@ -55,10 +60,11 @@ def _broadcast(
     server = _server(url, url_env)
     text = sys.stdin.read() if payload == "-" else payload
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        # Not `json`, which accepts NaN and turns 1e999 into infinity. JSON has neither, so both would arrive as null.
+        value = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise typer.BadParameter(
-            """JSON is not JSON; write an object in single quotes: '{"body": "hello"}'"""
+            """the payload is not JSON; write an object in single quotes: '{"body": "hello"}'"""
         ) from None
     try:
         publish(server, topic, event, value, shards=shards, timeout=timeout, name="ashtree")

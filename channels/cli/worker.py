@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import ssl
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import msgspec
@@ -139,9 +140,23 @@ class _Worker:
         self._endpoint = endpoint
         self._line = line
         self._stops_together = False
+        self._has_signal = False
+
+    def _note_signals(self) -> None:
+        """Take note of the first signal, and leave it to the handler of the application."""
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            before = signal.getsignal(signum)
+
+            def handle(number: int, frame: FrameType | None, before: Any = before) -> None:
+                self._has_signal = True
+                before(number, frame)
+
+            if callable(before):
+                signal.signal(signum, handle)
 
     async def listen(self) -> None:
         """Do what the parent says, until it ends."""
+        self._note_signals()
         async for message in self._line.messages():
             match message:
                 case {"type": "report"}:
@@ -149,7 +164,10 @@ class _Worker:
                 case {"type": "stop", "signal": int(signum)}:
                     # Nobody follows, so new clients get an answer while this worker drains.
                     self._stops_together = True
-                    signal.raise_signal(signum)
+                    if not self._has_signal:
+                        # Otherwise systemd, for example, has signalled all processes of the server. A second signal
+                        # would end this worker without a drain.
+                        signal.raise_signal(signum)
         _log.warning("the parent has ended; this worker goes on until it gets a signal")
 
     async def _figures(self) -> dict[str, Any]:

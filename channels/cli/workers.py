@@ -16,6 +16,7 @@ from rich.table import Table
 
 from channels.cli.console import fail
 from channels.errors import ChannelsError
+from channels.excerpts import brief
 from channels.pubsub.workers.health import (
     Report,
     ServerReport,
@@ -54,9 +55,11 @@ def count_workers(text: str) -> int:
         check_platform()
         # The cores that this process may use, which a container can limit.
         return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
-    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= MAX_WORKERS:
+    # Python refuses to convert very long numbers.
+    is_number = text.isascii() and text.isdecimal() and len(text) < 10
+    if not is_number or not 1 <= int(text) <= MAX_WORKERS:
         raise typer.BadParameter(
-            f"--workers got {text!r}; write a number from 1 to {MAX_WORKERS}, or auto"
+            f"--workers got {brief(text)}; write a number from 1 to {MAX_WORKERS}, or auto"
         )
     return int(text)
 

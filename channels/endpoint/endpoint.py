@@ -137,6 +137,8 @@ class Endpoint:
             raise EndpointError(
                 f'Endpoint got sockets={sockets!r}; write a dict of paths to sockets: {{"/socket": UserSocket}}'
             )
+        if not isinstance(presences, Sequence):
+            raise EndpointError(f"Endpoint got presences={presences!r}; write a list: [Presence()]")
         self.sockets = dict(sockets)
         self.http = http
         self.pubsub = PubSub() if pubsub is None else pubsub
@@ -388,6 +390,9 @@ class Endpoint:
             value = getattr(self, option)
             if not isinstance(value, kind):
                 raise InvalidOption("Endpoint", option, value, f"{kind.__name__}(...), or None")
+        for presence in self.presences:
+            if isinstance(presence, type) or not hasattr(presence, "child_spec"):
+                raise InvalidOption("Endpoint", "presences", self.presences, "[Presence()]")
         names = [presence.name for presence in self.presences]
         if len(set(names)) < len(names):
             expected = "presences with different names: Presence(name=...)"

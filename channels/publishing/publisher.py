@@ -22,11 +22,11 @@ from typing import Any, Self
 
 import trio
 
-from channels.errors import ChannelsError, EncodeError, check_positive, check_whole
+from channels.errors import ChannelsError, EncodeError, InvalidOption, check_positive, check_whole
 from channels.excerpts import brief
 from channels.messages import Broadcast
 from channels.pubsub.adapter import encode
-from channels.pubsub.envelope import MAX_BYTES, MessageTooLarge, pack
+from channels.pubsub.envelope import MAX_BYTES, MAX_NAME, MessageTooLarge, pack
 from channels.pubsub.lanes import lane_of
 from channels.pubsub.redis.protocol import (
     Pong,
@@ -42,7 +42,16 @@ __all__ = ["AsyncPublisher", "PublishError", "Publisher", "publish", "publish_as
 
 _RECEIVE = 16 * 1024
 _CLOSED = "the server closed the connection"
-_FAILURES = (OSError, ProtocolViolation, trio.BrokenResourceError, trio.ClosedResourceError)
+# ValueError: the host is a name that cannot be looked up, or that TLS cannot check.
+_FAILURES = (
+    OSError,
+    ValueError,
+    ProtocolViolation,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+)
+# Seconds. A socket takes no longer timeout than 24 days.
+_LONGEST = 24 * 86_400.0
 
 
 class PublishError(ChannelsError):
@@ -111,9 +120,17 @@ class _Settings:
         check_whole(owner, "shards", shards)
         check_positive(owner, "timeout", timeout)
         check_whole(owner, "max_bytes", max_bytes)
+        if not isinstance(name, str) or len(name) > MAX_NAME:
+            raise InvalidOption(owner, "name", name, f"text of at most {MAX_NAME} characters")
+        if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
+            raise InvalidOption(owner, "ssl_context", ssl_context, "an SSLContext, or None")
+        if ssl_context is not None and not self.url.tls:
+            # Without this, the user would believe that the connection is encrypted.
+            expected = "None, or a URL that begins with rediss://"
+            raise InvalidOption(owner, "ssl_context", ssl_context, expected)
         self._name = name
         self._shards = shards
-        self._timeout = timeout
+        self._timeout = min(timeout, _LONGEST)
         self._max_bytes = max_bytes
         self._ssl_context = ssl_context
 
@@ -288,7 +305,7 @@ class AsyncPublisher(_Settings):
             sent = done = False
             try:
                 with trio.fail_after(self._timeout):
-                    stream = self._stream or await self._connect()
+                    stream = await self._connected()
                     self._protocol.publishing(1)
                     sent = True
                     await stream.send_all(command + self._protocol.ping())
@@ -310,7 +327,11 @@ class AsyncPublisher(_Settings):
         """Close the connection. The next message opens it again."""
         await self._disconnect()
 
-    async def _connect(self) -> trio.abc.Stream:
+    async def _connected(self) -> trio.abc.Stream:
+        """Return an open connection."""
+        if self._stream is not None and _is_silent(self._stream):
+            return self._stream
+        await self._disconnect()
         url, tls = self.url, self._tls()
         stream: trio.abc.Stream
         if url.path is not None:
@@ -352,9 +373,22 @@ def _is_quiet(stream: socket.socket) -> bool:
     return False
 
 
+def _is_silent(stream: trio.abc.Stream) -> bool:
+    """Return True unless the server has closed the connection, or sent something that nobody awaits."""
+    plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    return isinstance(plain, trio.SocketStream) and not plain.socket.is_readable()
+
+
 def _described(error: BaseException) -> str:
+    # Trio names the failed attempts to connect in a cause: one error, or a group with one for each address.
+    if isinstance(error.__cause__, OSError | BaseExceptionGroup):
+        error = error.__cause__
+    if isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
     if isinstance(error, TimeoutError | trio.TooSlowError):
         return "the server did not answer in time"
+    if isinstance(error, UnicodeError):
+        return "the name of the host is invalid"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return brief(str(error) or type(error).__name__)

@@ -105,11 +105,22 @@ class Encoded:
         return Binary(self.body) if self.binary else msgspec.Raw(self.body)
 
     def message(self) -> Any:
-        """Decode the message: a `Broadcast`, or for processes a JSON value."""
-        if self.event is None:
-            return _decode(self.body)
-        payload = Binary(self.body) if self.binary else _decode(self.body)
-        return Broadcast(self.topic, self.event, payload)
+        """Decode the message: a `Broadcast`, or for processes a JSON value.
+
+        Raises:
+            EncodeError: the JSON contains a value that Python cannot represent, such as the number `1e999`.
+        """
+        if self.event is not None and self.binary:
+            return Broadcast(self.topic, self.event, Binary(self.body))
+        try:
+            value = _decode(self.body)
+        except _NOT_ENCODABLE as fault:
+            # Valid JSON: `unpack` has checked it. But it may contain larger numbers, or be deeper, than Python allows.
+            problem = f"its JSON contains a value that Python cannot represent: {fault}"
+            raise EncodeError(
+                problem, kind="broadcast", topic=self.topic, event=self.event
+            ) from fault
+        return value if self.event is None else Broadcast(self.topic, self.event, value)
 
 
 def encode(topic: str, message: Any) -> Encoded:

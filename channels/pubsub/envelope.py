@@ -13,7 +13,8 @@ of envelopes apart:
     [1, node, incarnation, number, topic, null]\nVALUE              a message for processes; VALUE is any JSON value
     [1, node, incarnation, number, FACTS]                           a heartbeat; FACTS is an object, see `heartbeat`
 
-* `node` is the name of the node that publishes, and `incarnation` identifies one start of it.
+* `node` is the name of the node that publishes, and `incarnation` identifies one start of it. Each has at most 255
+  characters.
 * `number` counts the envelopes of that node on one lane, from 1. A heartbeat repeats the number of the last one. A
   receiver that misses a number has lost an envelope.
 * A publisher that is not a node sends any name, `""` as its incarnation, and 0 as its number. Nobody counts its losses.
@@ -38,6 +39,7 @@ from channels.pubsub.adapter import Encoded
 
 __all__ = [
     "MAX_BYTES",
+    "MAX_NAME",
     "VERSION",
     "Envelope",
     "Heartbeat",
@@ -54,12 +56,18 @@ VERSION: Final = 1
 MAX_BYTES: Final = 1024 * 1024
 """The largest envelope, in bytes, unless an adapter sets another limit."""
 
+MAX_NAME: Final = 255
+"""The longest name of a node, and the longest incarnation, in characters. Nodes remember thousands of them."""
+
 _json = msgspec.json.Encoder().encode
 _NOT_DECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _decode = msgspec.json.Decoder().decode
 _Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 # The header of an event, and of a message for processes.
-_decode_usual = msgspec.json.Decoder(tuple[Literal[1], str, str, _Number, str, str | None]).decode
+_decode_usual = msgspec.json.Decoder(
+    tuple[Literal[1], _Name, _Name, _Number, str, str | None]
+).decode
 _NO_KIND = "its header does not have the items of any kind of envelope"
 # These check the whole text, without making its values.
 _check_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -198,18 +206,20 @@ def _unpack_unusual(line: bytes, newline: bytes, body: bytes) -> Envelope | Hear
         case [1, str(node), str(incarnation), int(number), str(topic), str(event), "binary"] if (
             newline
         ):
-            _check_number(number)
+            _check_sender(node, incarnation, number)
             if event.startswith("phx_"):
                 raise MalformedEnvelope(_reserved(event))
             return Envelope(node, incarnation, number, Encoded(topic, event, body, binary=True))
         case [1, str(node), str(incarnation), int(number), dict(facts)] if not newline:
-            _check_number(number)
+            _check_sender(node, incarnation, number)
             return _heartbeat(node, incarnation, number, facts)
-        case [1, str(), str(), int(number), str(), str() | None]:
-            _check_number(number)
+        case [1, str(node), str(incarnation), int(number), str(), str() | None]:
+            _check_sender(node, incarnation, number)
             raise MalformedEnvelope(_NO_KIND)
         case [int(version), *_] if version != VERSION:
-            raise MalformedEnvelope(f"it has version {version}, and this node reads {VERSION}")
+            raise MalformedEnvelope(
+                f"it has version {brief(version)}, and this node reads {VERSION}"
+            )
         case _:
             raise MalformedEnvelope(_NO_KIND)
 
@@ -218,10 +228,12 @@ def _reserved(event: str) -> str:
     return f"the event {brief(event)} belongs to the server itself"
 
 
-def _check_number(number: int) -> None:
+def _check_sender(node: str, incarnation: str, number: int) -> None:
+    if max(len(node), len(incarnation)) > MAX_NAME:
+        raise MalformedEnvelope(f"its node or incarnation has more than {MAX_NAME} characters")
     # `True` is an int. Numbers grow by one for each message, so none is near 2**63.
     if isinstance(number, bool) or not 0 <= number < 2**63:
-        raise MalformedEnvelope(f"its number is {number!r}")
+        raise MalformedEnvelope(f"its number is {brief(number)}")
 
 
 def _checked(body: bytes, check: Any) -> bytes:
@@ -236,7 +248,12 @@ def _checked(body: bytes, check: Any) -> bytes:
 
 def _heartbeat(node: str, incarnation: str, number: int, facts: Mapping[str, Any]) -> Heartbeat:
     shards = facts.get("shards")
-    if isinstance(shards, bool) or not isinstance(shards, int) or shards < 1 or not incarnation:
+    if (
+        isinstance(shards, bool)
+        or not isinstance(shards, int)
+        or not 0 < shards < 2**63
+        or not incarnation
+    ):
         raise MalformedEnvelope("it is a heartbeat without the number of shards, or without a node")
     # Other facts belong to later versions.
     return Heartbeat(node, incarnation, number, shards, facts.get("goodbye") is True)

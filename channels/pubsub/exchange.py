@@ -121,14 +121,17 @@ class Exchange:
         return lane, data
 
     def heartbeats(self, *, goodbye: bool = False) -> list[tuple[str, bytes]]:
-        """Return a heartbeat for each lane that this node has sent on, and for those of topics.
+        """Return a heartbeat for each lane of topics, and for those of present nodes that this node has sent to.
 
         Args:
             goodbye: the node stops, and these are its last envelopes.
         """
+        # A node that is gone does not read its lane. If it comes back, it gets the heartbeat then.
+        read = {*self.lanes[:-1], *(lane_to(node.name) for node in self._heard)}
         return [
             (lane, heartbeat(Heartbeat(*self._identity, number, self._shards, goodbye)))
             for lane, number in self._numbers.last().items()
+            if lane in read
         ]
 
     async def beat(self, publish: Callable[[str, bytes], None], interval: float) -> None:

@@ -16,6 +16,9 @@ __all__ = ["Arrivals", "Numbers", "lane_of", "lane_to"]
 MAX_SENDERS = 10_000
 """Senders that a node remembers, all lanes together. The one that was silent longest goes first."""
 
+MAX_LANES = 1000
+"""Lanes of other nodes whose last number a node remembers. The one that it used longest ago goes first."""
+
 
 def lane_of(topic: str, shards: int) -> str:
     """Return the lane of a topic: the CRC-32 of its UTF-8, modulo the number of shards.
@@ -34,28 +37,47 @@ def lane_to(node: str) -> str:
 class Numbers:
     """The numbers of one sender: the last one of each lane.
 
-    >>> numbers = Numbers(["0"])
-    >>> numbers.next("0"), numbers.next("0"), numbers.last()
-    (1, 2, {'0': 2})
+        >>> numbers = Numbers(["0"])
+        >>> numbers.next("0"), numbers.next("0"), numbers.last()
+        (1, 2, {'0': 2})
+
+    Args:
+        lanes: the lanes for topics. They are never forgotten.
+        max_others: the number of further lanes to remember. A node gets a lane when this one first sends to it alone,
+            and over the years there are many names of nodes.
+
+    A lane that was forgotten goes on behind the highest number that was ever forgotten. If its node still runs, it may
+    report losses that were none, but never takes a message for a repetition.
     """
 
-    __slots__ = ("_last",)
+    __slots__ = ("_forgotten", "_last", "_max_others", "_others")
 
-    def __init__(self, lanes: list[str]) -> None:
+    def __init__(self, lanes: list[str], *, max_others: int = MAX_LANES) -> None:
         self._last = dict.fromkeys(lanes, 0)
+        # In the order of their latest use.
+        self._others: dict[str, int] = {}
+        self._max_others = max_others
+        self._forgotten = 0
 
     def next(self, lane: str) -> int:
         """Return the number for the next envelope on a lane."""
-        number = self._last[lane] = self._last.get(lane, 0) + 1
+        if lane in self._last:
+            number = self._last[lane] = self._last[lane] + 1
+            return number
+        number = self._others.pop(lane, self._forgotten) + 1
+        if len(self._others) >= self._max_others:
+            self._forgotten = max(self._forgotten, self._others.pop(next(iter(self._others))))
+        self._others[lane] = number
         return number
 
     def take_back(self, lane: str) -> None:
         """Use the latest number of a lane again: its envelope was not sent."""
-        self._last[lane] -= 1
+        table = self._last if lane in self._last else self._others
+        table[lane] -= 1
 
     def last(self) -> dict[str, int]:
         """Return the last number of each lane; 0 for a lane without an envelope."""
-        return dict(self._last)
+        return self._last | self._others
 
 
 class Arrivals:

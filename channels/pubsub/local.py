@@ -153,7 +153,8 @@ def dispatch_encoded(subscriptions: Iterable[Subscription], encoded: Encoded) ->
     """Deliver a message of another node, and decode it only if it must be.
 
     Raises:
-        EncodeError: see `dispatch`.
+        EncodeError: see `dispatch`. Or some subscribers need the decoded message, and Python cannot represent it. All
+            others have got it.
     """
     if encoded.event is None:
         dispatch(subscriptions, None, encoded.message())
@@ -161,7 +162,7 @@ def dispatch_encoded(subscriptions: Iterable[Subscription], encoded: Encoded) ->
         _fan_out(subscriptions, None, encoded.topic, encoded.event, None, None, encoded)
 
 
-def _fan_out(  # noqa: PLR0917 - the loop over all subscribers reads nothing but local variables
+def _fan_out(  # noqa: C901, PLR0912, PLR0917 - one loop over all subscribers, with local variables, for speed
     subscriptions: Iterable[Subscription],
     sender: Pid | None,
     topic: str,
@@ -172,6 +173,7 @@ def _fan_out(  # noqa: PLR0917 - the loop over all subscribers reads nothing but
 ) -> None:
     known: dict[Codec, bytes | None] = {} if frames is None else {**frames}
     failed: EncodeError | None = None
+    is_readable = True
     codec: Codec | None = None
     frame: bytes | None = None
     for subscription in subscriptions:
@@ -179,18 +181,24 @@ def _fan_out(  # noqa: PLR0917 - the loop over all subscribers reads nothing but
             continue
         lane = subscription.metadata
         if type(lane) is not Fastlane or event in lane.intercepts:
-            message = message or _decoded(encoded)
-            send(subscription.pid, message)
+            if message is None and is_readable:
+                try:
+                    message = _decoded(encoded)
+                except EncodeError as error:
+                    # Once is enough: there can be thousands of subscribers, and the message can be large.
+                    is_readable, failed = False, error
+            if message is not None:
+                send(subscription.pid, message)
             continue
         if lane.codec is not codec:
             codec = lane.codec
             if codec not in known:
-                if encoded is not None and codec.copies_json:
-                    payload: Any = encoded.payload()
-                else:
-                    message = message or _decoded(encoded)
-                    payload = message.payload
                 try:
+                    if encoded is not None and codec.copies_json:
+                        payload: Any = encoded.payload()
+                    else:
+                        message = message or _decoded(encoded)
+                        payload = message.payload
                     known[codec] = codec.broadcast(topic, event, payload)
                 except EncodeError as error:
                     known[codec], failed = None, error

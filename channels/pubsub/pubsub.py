@@ -57,6 +57,9 @@ class PubSub:
     Args:
         adapter: the adapter that connects this node to others. Without one, messages stay on this node.
 
+    Raises:
+        PubSubError: this is no adapter.
+
     An endpoint starts the processes of the adapter, unless they run already. Without an endpoint, start them yourself:
     `pubsub.child_spec()` is for your supervisor, above everything that uses it.
 
@@ -83,7 +86,7 @@ class PubSub:
         self._runtime: Runtime | None = None
         self._running = False
         self._lost = self._undeliverable = 0
-        self._set_adapter(LocalAdapter() if adapter is None else adapter)
+        self._set_adapter(_checked(LocalAdapter() if adapter is None else adapter))
 
     def __repr__(self) -> str:
         return f"<PubSub {self._adapter.name} on node {self.node_name!r}>"
@@ -114,13 +117,13 @@ class PubSub:
         """Replace the adapter before the start.
 
         Raises:
-            PubSubError: the adapter is running.
+            PubSubError: the adapter is running, or the new one is no adapter.
         """
         if self._running:
             raise PubSubError(
                 f"the {self._adapter.name} adapter is running already; call use() before the endpoint starts"
             )
-        self._set_adapter(adapter)
+        self._set_adapter(_checked(adapter))
 
     async def start_link(self) -> Pid:
         """Start the processes of the adapter under a supervisor.
@@ -365,3 +368,22 @@ class PubSub:
             "undeliverable": self._undeliverable,
             "adapter": {"name": self._adapter.name, **self._adapter.statistics()},
         }
+
+
+_METHODS = ("start", "stop", "broadcast", "direct_broadcast", "nodes", "statistics")
+
+
+def _checked(adapter: Adapter) -> Adapter:
+    """Return the adapter. Raises PubSubError if it is none."""
+    if isinstance(adapter, type):
+        raise PubSubError(
+            f"a PubSub got the class {adapter.__name__} as its adapter; write {adapter.__name__}(...)"
+        )
+    missing = [each for each in _METHODS if not callable(getattr(adapter, each, None))]
+    if missing:
+        # Not the value: it may be a URL with a password.
+        raise PubSubError(
+            f"a PubSub got a value of type {type(adapter).__name__} as its adapter, which has no {missing[0]}(); "
+            'write an adapter such as RedisAdapter("redis://127.0.0.1:6379"), or None'
+        )
+    return adapter

@@ -87,13 +87,18 @@ class _Book:
             _book.set(book)
             return book
 
-    def disturb(self, now: float, *, for_down_period: bool = False) -> None:
-        """Note a fault, or its end. Nodes need time to recover, and a whole down_period to notice a silent node."""
+    def disturb(self, now: float, *, loses: bool = False, for_down_period: bool = False) -> None:
+        """Note a change that nodes need time for.
+
+        Args:
+            now: the time.
+            loses: messages may have been lost.
+            for_down_period: nodes notice it after `down_period`.
+        """
         at = now + self.down_period if for_down_period else now
-        # Another node may have missed the goodbye of a node that ended shortly before.
-        since = [end for end in self._ends if now - end < self.down_period]
-        if since:
-            at = max(at, since[-1] + self.down_period)
+        # With other messages, the goodbye of a node that ended shortly before may be lost.
+        if loses and self._ends and now - self._ends[-1] < self.down_period:
+            at = max(at, self._ends[-1] + self.down_period)
         self.disturbed_at = max(self.disturbed_at, at)
 
     def is_quiet(self, now: float, within: float) -> bool:
@@ -110,10 +115,10 @@ class _Book:
         for topic, key, _ in member.own:
             self.change(member, topic, key, now)
         self.members.remove(member)
-        # If a fault disturbed the node when it ended, its goodbye may not have reached every other node.
-        was_quiet = self.is_quiet(now, within)
+        # If something disturbed it at that time, its goodbye may not have reached everybody.
+        is_heard = in_order and self.is_quiet(now, within)
         self._ends.append(now)
-        self.disturb(now, for_down_period=not in_order or not was_quiet)
+        self.disturb(now, for_down_period=not is_heard)
 
     def expected(self, name: str) -> dict[Place, Counter[str]]:
         """Return the present users, as the node `name` should show them."""
@@ -254,11 +259,15 @@ class PresencesAgree(Invariant):
             book.lost_connections[connection] = None
         elif event == PUBSUB_CONNECTED:
             book.lost_connections.pop(connection, None)
-        book.disturb(self.now())
+        book.disturb(self.now(), loses=event != PUBSUB_CONNECTED)
 
     def disturbed(self, what: str, *, ongoing: bool) -> None:
-        self._book.is_ongoing = ongoing
-        self._book.disturb(self.now(), for_down_period=what == "node_killed")
+        book = self._book
+        book.is_ongoing = ongoing
+        if what != "node_ended":
+            # The end of a runtime in order is known already.
+            is_start, is_kill = what == "node_started", what == "node_killed"
+            book.disturb(self.now(), loses=not is_start, for_down_period=is_kill)
 
     def detach(self) -> None:
         book = self._book

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.errors import ChannelsError, InvalidRoute
+from channels.longpoll.protocol import relay_topic
+from channels.presence.tracker import gossip_topic
 from channels.topics import Route, Router
 
 _TEXT = st.text(alphabet="ab:", max_size=4)
@@ -34,6 +36,19 @@ def test_a_lone_splat_matches_every_topic() -> None:
     router = Router([Route("*", "Any")])
     assert router.match("") is not None
     assert router.match("phoenix") is not None
+
+
+@pytest.mark.parametrize("pattern", ["*", "ashtree:*", "phx_presence:*", "p*"])
+def test_no_splat_matches_the_topics_of_nodes(pattern: str) -> None:
+    router = Router([Route(pattern, "Any")])
+    for topic in (relay_topic("web-1"), gossip_topic("Presence")):
+        assert router.match(topic) is None
+        assert not router.routes[0].matches(topic)
+
+
+def test_a_whole_internal_topic_is_served_by_its_own_route_only() -> None:
+    own = Route(relay_topic("web-1"), "Own")
+    assert Router([Route("*", "Any"), own]).match(relay_topic("web-1")) is own
 
 
 def test_the_first_matching_route_wins_whether_exact_or_splat() -> None:

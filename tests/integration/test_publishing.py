@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -17,7 +19,7 @@ import pytest
 import trio
 from websockets.sync.client import connect
 
-from channels import Binary, EncodeError
+from channels import Binary, EncodeError, InvalidOption
 from channels.publishing import AsyncPublisher, Publisher, PublishError, publish, publish_async
 from channels.pubsub.envelope import MessageTooLarge
 from channels.pubsub.redis.url import InvalidRedisUrl
@@ -128,6 +130,22 @@ def test_a_publisher_connects_again_after_a_restart_of_the_server(
         publisher.publish("news", "told", {})
 
 
+async def test_a_publisher_on_trio_connects_again_after_a_restart_of_the_server(
+    tmp_path: Path,
+) -> None:
+    with valkey(tmp_path) as own:
+        async with AsyncPublisher(own.url) as publisher:
+            await publisher.publish("news", "told", {})
+            own.kill()
+            with pytest.raises(PublishError, match=r"was not published: .*Connection refused"):
+                await publisher.publish("news", "told", {})
+            own.start()
+            await publisher.publish("news", "told", {})
+            own.kill()
+            own.start()
+            await publisher.publish("news", "told", {})
+
+
 def test_a_forked_process_makes_a_connection_of_its_own(server: Valkey, heard: Heard) -> None:
     program = f"""
 import os
@@ -213,6 +231,34 @@ def test_a_wrong_password_is_named_and_not_shown(tmp_path: Path) -> None:
 def test_an_invalid_url_is_refused_at_once() -> None:
     with pytest.raises(InvalidRedisUrl):
         Publisher("localhost:6379")
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70, "127.0.0.1:1"])
+async def test_a_host_without_a_server_is_an_error_of_the_publisher(host: str) -> None:
+    for scheme in ("redis", "rediss"):
+        with pytest.raises(PublishError, match="was not published"):
+            publish(f"{scheme}://{host}", "news", "told", {}, timeout=math.inf)
+        with pytest.raises(PublishError, match="was not published"):
+            await publish_async(f"{scheme}://{host}", "news", "told", {}, timeout=math.inf)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shards": 0},
+        {"timeout": 0},
+        {"max_bytes": 1.5},
+        {"name": 5},
+        {"name": "x" * 256},
+        {"ssl_context": True},
+        {"ssl_context": ssl.create_default_context()},
+    ],
+    ids=list,
+)
+def test_an_invalid_option_is_refused_at_once(options: dict[str, Any]) -> None:
+    for kind in (Publisher, AsyncPublisher):
+        with pytest.raises(InvalidOption, match=next(iter(options))):
+            kind("redis://127.0.0.1", **options)
 
 
 def ashtree(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -280,6 +280,19 @@ async def test_a_signal_drains_all_workers(server: WorkersServer, signum: int) -
     assert "Traceback" not in server.output()
 
 
+async def test_a_signal_to_all_processes_at_once_drains_the_workers_too(
+    server: WorkersServer,
+) -> None:
+    # systemd does this, unless its unit has KillMode=mixed.
+    async with members(server, 6) as everybody:
+        for pid in server.pids():
+            os.kill(pid, signal.SIGTERM)
+        server.send(signal.SIGTERM)
+        await until(lambda: all(each.codes for each in everybody))
+        assert {each.codes[0] for each in everybody} == {1012}
+    assert await trio.to_thread.run_sync(server.wait) == 0
+
+
 async def test_new_clients_are_turned_away_while_all_workers_drain(server: WorkersServer) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
         # It never answers the closing frame, so its worker waits for it.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
 from channels.pubsub.adapter import Encoded, Node, Receiver, worker_name
-from channels.pubsub.envelope import MAX_BYTES
+from channels.pubsub.envelope import MAX_BYTES, MAX_NAME
 from channels.pubsub.exchange import Exchange
 from channels.pubsub.redis.url import RedisUrl
 from supervision.backoff import Backoff
@@ -32,6 +32,8 @@ __all__ = ["RedisAdapter", "RedisUnavailable"]
 # The largest message on a channel, in parts of the largest envelope. A larger one than this costs the connection, a
 # larger envelope only the message.
 _ROOM = 8
+# Characters of a name, with room for the number of a worker.
+_MAX_NAME = MAX_NAME - 5
 # Bytes for replies that are no messages.
 _LEAST_ROOM = 64 * 1024
 
@@ -112,8 +114,9 @@ class RedisAdapter:
             {"heartbeat": heartbeat, "node_timeout": node_timeout, **times},
             {"shards": shards, "max_bytes": max_bytes, **sizes},
         )
-        if node_name is not None and (not isinstance(node_name, str) or not node_name):
-            raise InvalidOption("RedisAdapter", "node_name", node_name, "text, or None")
+        if node_name is not None and not _is_name(node_name):
+            expected = f"1 to {_MAX_NAME} characters of text, or None"
+            raise InvalidOption("RedisAdapter", "node_name", node_name, expected)
         if backoff is not None and not isinstance(backoff, Backoff):
             raise InvalidOption("RedisAdapter", "backoff", backoff, "Backoff(...), or None")
         _check_streams(self.url, ssl_context, connect)
@@ -193,6 +196,13 @@ class RedisAdapter:
         return {} if incarnation is None else incarnation.statistics()
 
 
+def _is_name(value: Any) -> bool:
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME:
+        return False
+    # Half of a surrogate pair cannot be sent.
+    return not any("\ud800" <= each <= "\udfff" for each in value)
+
+
 def _check_numbers(numbers: Mapping[str, float], whole: Mapping[str, int]) -> None:
     for option, number in numbers.items():
         check_positive("RedisAdapter", option, number)
@@ -218,6 +228,10 @@ def _check_streams(
             ssl_context,
             "None, or a URL that begins with rediss://",
         )
+    if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
+        raise InvalidOption("RedisAdapter", "ssl_context", ssl_context, "an SSLContext, or None")
+    if connect is not None and not callable(connect):
+        raise InvalidOption("RedisAdapter", "connect", connect, "an async function, or None")
     if connect is not None and url.path is not None:
         raise InvalidOption(
             "RedisAdapter", "connect", connect, "None, or a URL with a host and a port"

@@ -552,4 +552,6 @@ def _describe(error: Any) -> str:
         return f"the system answered: {error.strerror or error}"
     if isinstance(error, (trio.BrokenResourceError, trio.ClosedResourceError)):
         return "the connection broke"
+    if isinstance(error, UnicodeError):
+        return "the name of the host is invalid"
     return str(error)

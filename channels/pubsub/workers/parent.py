@@ -241,8 +241,13 @@ class _Parent:
             end = await self._live(process)
         except OSError as error:
             end = End(None, error.strerror or str(error))
-        del self.processes[worker]
-        await self._put.send(partial(self.plan.ended, worker, end))
+
+        def ended(now: float) -> Sequence[Action]:
+            # Not earlier: until the plan knows, an event before this one may still want to stop the worker.
+            del self.processes[worker]
+            return self.plan.ended(worker, end, now)
+
+        await self._put.send(ended)
 
     async def _live(self, process: _Process) -> End:
         """Start the process of a worker, and serve it until it ends. Raises OSError."""

@@ -289,10 +289,11 @@ class Connection:
 
     def reset(self) -> None:
         """Reset the connection: data in transit is lost, and both ends fail with BrokenResourceError."""
-        self._record_fault("reset")
+        self._record("reset")
         for pipe in self._pipes:
             pipe.break_off("the connection was reset")
         self.closed()
+        self.network.on_fault("reset")
 
     def slow(self, rate: float) -> None:
         """Limit each direction to `rate` bytes per second."""

@@ -15,7 +15,10 @@ NOBODY = ["--url", "redis://127.0.0.1:1"]
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
-        (["news", "told", "{n:1}", *NOBODY], "JSON is not JSON", 2),
+        (["news", "told", "{n:1}", *NOBODY], "the payload is not JSON", 2),
+        (["news", "told", '{"n": NaN}', *NOBODY], "the payload is not JSON", 2),
+        (["news", "told", '{"n": 1e999}', *NOBODY], "the payload is not JSON", 2),
+        (["news", "told", "{}", "--url", "redis://a..b"], "the name of the host is invalid", 1),
         (["news", "told", "[1]", *NOBODY], "not a JSON object", 2),
         (["news", "phx_reply", "{}", *NOBODY], "another name", 2),
         (["news", "told", "{}"], "--url", 2),
@@ -26,6 +29,9 @@ NOBODY = ["--url", "redis://127.0.0.1:1"]
     ],
     ids=[
         "no JSON",
+        "no number",
+        "a number that is too large",
+        "no host",
         "no object",
         "a reserved event",
         "no URL",

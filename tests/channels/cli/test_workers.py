@@ -153,6 +153,7 @@ def test_a_socket_without_a_server_is_one_sentence(run: Run, folder: Path) -> No
         (["--workers", "-1"], "write a number from 1"),
         (["--workers", "513"], "write a number from 1 to 512"),
         (["--workers", "four"], "write a number from 1"),
+        (["--workers", "9" * 5000], "write a number from 1 to 512"),
         (["--workers", "²"], "write a number from 1"),
         (["--workers"], "--workers"),
         (["--workers", "2", "--start-timeout", "0"], "--start-timeout"),

@@ -34,6 +34,7 @@ from channels import (
     Socket,
     handle_in,
 )
+from channels.presence import Presence
 from supervision import FailedToStartChild, Supervisor, describe_reason, render
 from tests.channels.conftest import Serve
 from tests.channels.rooms import Room, UserSocket
@@ -476,6 +477,9 @@ MISTAKES: list[tuple[dict[str, Any], type[ChannelsError], str]] = [
     ({"max_connections": 1.5}, InvalidOption, "max_connections=1.5"),
     ({"max_buffered_messages": True}, InvalidOption, "max_buffered_messages=True"),
     ({"max_buffered_bytes": -1}, InvalidOption, "max_buffered_bytes=-1"),
+    ({"presences": [3]}, InvalidOption, "presences=(3,)"),
+    ({"presences": [Presence]}, InvalidOption, "write [Presence()]"),
+    ({"pubsub": "redis://:secret@db"}, InvalidOption, "pubsub=a URL with a password;"),
 ]
 
 
@@ -505,6 +509,11 @@ def test_a_mount_refuses_invalid_numbers(options: dict[str, Any]) -> None:
         Mount(UserSocket, **options)
     assert caught.value.option in options
     assert str(caught.value).startswith(f"Mount got {caught.value.option}=")
+
+
+def test_presences_are_a_list() -> None:
+    with pytest.raises(EndpointError, match=r"write a list: \[Presence\(\)\]"):
+        Endpoint(sockets=ENDPOINT, presences=Presence())  # type: ignore[arg-type]
 
 
 def test_an_endpoint_without_mistakes_passes() -> None:

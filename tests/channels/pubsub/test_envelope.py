@@ -110,7 +110,14 @@ def test_the_frame_of_a_client_copies_the_payload_as_it_arrived() -> None:
         (b'[1,"a","",1,{"shards":1}]', "heartbeat"),
         (b'[1,"a","i",1,{"shards":0}]', "shards"),
         (b'[1,"a","i",1,{"shards":true}]', "shards"),
+        (b'[1,"a","i",1,{"shards":%b}]' % (b"9" * 1000), "shards"),
+        (b"[%b]" % (b"9" * 1000), "version"),
         (b"[" * 200_000, "not JSON"),
+        *[
+            (b'[1,"%b","i",1,%b' % (b"a" * 256, rest), "more than 255 characters")
+            for rest in (b'"t","e"]\n{}', b'"t",null]\n1', b'"t","e","binary"]\n', b'{"shards":1}]')
+        ],
+        (b'[1,"a","%b",1,"t","e"]\n{}' % (b"i" * 256), "more than 255 characters"),
     ],
 )
 def test_foreign_bytes_are_refused_with_the_reason(data: bytes, problem: str) -> None:
@@ -146,7 +153,7 @@ def test_a_record_travels_as_an_object() -> None:
         ("t", object(), "of type object"),
         ("t", Broadcast("t", "e", ["a", "list"]), "not a JSON object"),
         ("t", Broadcast("t", "e", {"deep": {"at": object()}}), r'payload\["deep"\]\["at"\]'),
-        ("t", Broadcast("t", "e", {"a": "\ud800"}), "written as JSON"),
+        ("t", Broadcast("t", "e", {"a": "\ud800"}), "JSON cannot express"),
         ("\ud800", Broadcast("t", "e", {}), "its topic"),
         ("t", Broadcast("t", "\ud800", {}), "its event"),
         (5, 1, "its topic is 5"),

@@ -262,3 +262,44 @@ async def test_the_adapter_of_an_endpoint_stops_with_it() -> None:
         assert pubsub.is_running
         await stop(pid)
         assert not pubsub.is_running
+
+
+@pytest.mark.parametrize(
+    "number", [b"1e999", b"-1e999", b"9" * 5000], ids=["large", "small", "long"]
+)
+async def test_a_number_beyond_python_is_counted_and_ends_no_process(
+    runtime: Runtime, number: bytes
+) -> None:
+    nodes = JoinedNodes()
+    a, b = await start(nodes, "a"), await start(nodes, "b")
+    there, values = await hearing(b), await hearing(b, "values")
+    for envelope in (
+        b'[1,"cron","",0,"t","tick"]\n{"n":%b}' % number,
+        b'[1,"cron","",0,"values",null]\n[%b]' % number,
+        b'[1,"cron","",0,"t","tick"]\n{"n":1}',
+        b'[1,"cron","",0,"values",null]\n[1]',
+    ):
+        nodes._carry(a.adapter, "0", envelope)  # type: ignore[arg-type]
+    await settle()
+    assert there.messages == [Broadcast("t", "tick", {"n": 1})]
+    assert values.messages == [[1]]
+    assert b.statistics()["undeliverable"] == 2
+
+
+async def test_a_node_that_is_gone_gets_no_heartbeats_until_it_is_back(runtime: Runtime) -> None:
+    nodes = JoinedNodes(heartbeat=2.0, node_timeout=10.0)
+    a, b = await start(nodes, "a"), await start(nodes, "b")
+    exchange = a.adapter._exchange  # type: ignore[attr-defined]
+    await trio.sleep(2.5)
+    a.direct_broadcast("b", "t", 1)
+    a.direct_broadcast("nobody", "t", 1)
+    nodes.cut("a", "b")
+    a.direct_broadcast("b", "t", 2)
+    await trio.sleep(12.5)
+    assert a.nodes() == ()
+    assert [lane for lane, _ in exchange.heartbeats()] == ["0"]
+    nodes.heal()
+    await trio.sleep(2.5)
+    # It learns of the loss at the end, all the same.
+    assert b.statistics()["lost"] == 1
+    assert [lane for lane, _ in exchange.heartbeats()] == ["0", "@b"]

@@ -75,3 +75,26 @@ def test_topics_spread_over_lanes_as_they_do_in_every_language() -> None:
     # The CRC-32 of "room:lobby" is 0xde616ab5, and 16 lanes take its last digit.
     assert lane_of("room:lobby", 16) == "5"
     assert len({lane_of(f"room:{n}", 8) for n in range(100)}) == 8
+
+
+def test_lanes_of_other_nodes_are_bounded_and_those_of_topics_stay() -> None:
+    numbers = Numbers(["0"], max_others=2)
+    numbers.next("0")
+    for node in range(1000):
+        numbers.next(f"@{node}")
+    assert set(numbers.last()) == {"0", "@998", "@999"}
+    assert numbers.next("0") == 2
+
+
+def test_the_lane_that_was_used_longest_ago_is_forgotten_first() -> None:
+    numbers = Numbers([], max_others=2)
+    for lane in ("@a", "@b", "@a", "@c"):
+        numbers.next(lane)
+    assert set(numbers.last()) == {"@a", "@c"}
+
+
+@given(st.lists(st.sampled_from(["@a", "@b", "@c", "@d"]), max_size=40))
+def test_no_message_on_a_forgotten_lane_looks_like_a_repetition(lanes: list[str]) -> None:
+    numbers, arrivals = Numbers([], max_others=2), Arrivals()
+    for lane in lanes:
+        assert arrivals.message(lane, "a", "i", numbers.next(lane)) is not True

@@ -25,6 +25,7 @@ from actors._kernel.runtime import record_of
 from channels import Broadcast, PubSub
 from channels.pubsub.adapter import Encoded, LocalAdapter
 from channels.pubsub.local import Subscription
+from channels.pubsub.pubsub import PubSubError
 from tests.channels.support import Mailbox, settle
 
 
@@ -229,3 +230,19 @@ async def test_one_pubsub_may_outlive_runtimes() -> None:
             await settle()
             assert mailbox.messages == [Broadcast("a", "e", {})]
         assert pubsub.subscribers("a") == ()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "problem"),
+    [
+        (5, "of type int"),
+        ("redis://:secret@db", "of type str"),
+        (LocalAdapter, r"write LocalAdapter\(\.\.\.\)"),
+    ],
+)
+def test_what_is_no_adapter_is_refused_and_not_shown(adapter: Any, problem: str) -> None:
+    with pytest.raises(PubSubError, match=problem) as made:
+        PubSub(adapter)
+    with pytest.raises(PubSubError, match=problem):
+        PubSub().use(adapter)
+    assert "secret" not in str(made.value)

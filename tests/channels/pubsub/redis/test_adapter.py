@@ -99,6 +99,9 @@ def test_the_adapter_needs_no_runtime_before_its_start() -> None:
         {"ping_timeout": "10"},
         {"node_name": ""},
         {"node_name": 7},
+        {"node_name": "x" * 251},
+        {"node_name": "\ud800"},
+        {"connect": "db:6379"},
         {"backoff": 1.0},
         {"ssl_context": ssl.create_default_context()},
     ],
@@ -107,6 +110,11 @@ def test_the_adapter_needs_no_runtime_before_its_start() -> None:
 def test_an_invalid_option_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidOption):
         RedisAdapter("redis://db", **options)
+
+
+def test_what_is_no_tls_context_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="write an SSLContext"):
+        RedisAdapter("rediss://db", ssl_context=True)  # type: ignore[arg-type]
 
 
 def test_a_unix_socket_takes_no_function_that_connects() -> None:

@@ -1,0 +1,58 @@
+"""The parent of workers, without processes: events that come together."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from functools import partial
+
+import trio
+
+from channels.pubsub.workers.parent import Settings, _Parent, _Process
+from channels.pubsub.workers.plan import Action, End, Finish, Kill
+
+
+class EndedParent(_Parent):
+    """A parent whose workers end at once."""
+
+    def __init__(self) -> None:
+        settings = Settings(command=["worker"], host="127.0.0.1", port=0, workers=1)
+        super().__init__(settings, [[]], 0, "", lambda _: None)
+        self.begun = self.plan.begin(trio.current_time())
+
+    async def _live(self, process: _Process) -> End:
+        return End(-signal.SIGKILL)
+
+    async def end_worker(self) -> None:
+        (worker,) = self.plan.workers()
+        process = self.processes[worker] = _Process(worker)
+        await self._run_worker(process)
+
+    async def follow(self) -> Sequence[Action]:
+        actions = await self._next()
+        async with trio.open_nursery() as nursery:
+            for action in actions:
+                if not isinstance(action, Finish):
+                    self._carry_out(action, nursery)
+        return actions
+
+
+async def test_a_worker_may_end_before_the_parent_has_handled_a_signal() -> None:
+    parent = EndedParent()
+    await parent._put.send(partial(parent.plan.stop, signal.SIGTERM))
+    await parent.end_worker()
+    await parent.follow()
+    assert Finish(0) in await parent.follow()
+    assert parent.processes == {}
+
+
+async def test_a_worker_may_end_at_the_very_time_at_which_it_is_killed() -> None:
+    parent = EndedParent()
+    (worker,) = parent.plan.workers()
+    await parent.end_worker()
+    worker.deadline = trio.current_time()
+    actions = parent.plan.tick(trio.current_time())
+    assert Kill(worker) in actions
+    async with trio.open_nursery() as nursery:
+        for action in actions:
+            parent._carry_out(action, nursery)
