@@ -182,7 +182,8 @@ event with each heartbeat. Measurements: `shards` and `other_shards`. Metadata: 
 PUBSUB_UNDELIVERABLE: Event = ("phoenix", "pubsub_undeliverable")
 """Some subscribers could not get a message of another node. Either the wire format of their clients cannot express it:
 raw bytes for a V1 client. Or they need it decoded, and it contains a value that Python cannot represent, such as the
-number `1e999`. The others have got it. Metadata: `topic`, `event`, and `error`, an `EncodeError`."""
+number `1e999`. The others have got it. Metadata: `topic`, `event`, and `error`: an `EncodeError`, or the error of a serializer of the application. After such an error,
+others may miss the message too."""
 
 PRESENCE_STARTED: Event = ("phoenix", "presence_started")
 """A presence starts on this node, or its supervisor has started it again. Metadata: `tracking`, its `Tracking`, which

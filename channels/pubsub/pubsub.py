@@ -24,7 +24,7 @@ from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from actors.threads import run_threadsafe
-from channels.errors import ChannelsError, EncodeError
+from channels.errors import ChannelsError
 from channels.messages import Broadcast
 from channels.pubsub.adapter import Adapter, Encoded, LocalAdapter, Lost, Node, encode
 from channels.pubsub.local import (
@@ -336,8 +336,9 @@ class PubSub:
             return
         try:
             dispatch_encoded(subscribers, encoded)
-        except EncodeError as error:
-            # The sender is on another node, and cannot get the error.
+        except Exception as error:
+            # The sender is on another node, and cannot get the error. It is an EncodeError, or whatever a serializer of
+            # the application raised. It must not end the process of the adapter, and after some restarts this node.
             self._undeliverable += 1
             about = {"topic": encoded.topic, "event": encoded.event, "error": error}
             self.execute(PUBSUB_UNDELIVERABLE, {}, about)

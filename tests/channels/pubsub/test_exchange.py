@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -11,6 +11,7 @@ import trio
 from actors import Pid, Runtime, open_runtime, stop
 from channels import Broadcast, Endpoint, PubSub
 from channels.pubsub.adapter import Node
+from channels.pubsub.local import Fastlane
 from channels.pubsub.pubsub import PubSubError
 from channels.telemetry import (
     PUBSUB_LOST,
@@ -303,3 +304,23 @@ async def test_a_node_that_is_gone_gets_no_heartbeats_until_it_is_back(runtime: 
     # It learns of the loss at the end, all the same.
     assert b.statistics()["lost"] == 1
     assert [lane for lane, _ in exchange.heartbeats()] == ["0", "@b"]
+
+
+async def test_a_serializer_that_raises_is_counted_and_ends_no_process(runtime: Runtime) -> None:
+    class Box:
+        put = None
+
+    class Broken:
+        copies_json = True
+
+        def broadcast(self, topic: str, event: str, payload: Any) -> bytes:
+            raise ZeroDivisionError
+
+    nodes = JoinedNodes()
+    a, b = await start(nodes, "a"), await start(nodes, "b")
+    lane = Fastlane(cast("Any", Box()), cast("Any", Broken()), frozenset())
+    await Mailbox().start(lambda: b.subscribe("room", metadata=lane))
+    for _ in range(10):
+        a.broadcast("room", Broadcast("room", "said", {}))
+        await settle()
+    assert b.statistics()["undeliverable"] == 10
