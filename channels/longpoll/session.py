@@ -323,7 +323,7 @@ class Sessions:
         self._services = services
 
     def token(self, name: str) -> str:
-        """Return the token of a session of this node. Whoever reads it checks its age."""
+        """Return the token of a session of this node. Its reader must check its age."""
         content = (_VERSION, self._services.pubsub.node_name, name)
         return sign(self._services.secret_key_base, _SALT, content, max_age=math.inf)
 
