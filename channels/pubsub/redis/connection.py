@@ -408,7 +408,7 @@ class Publisher(Connection):
         self._outbox = Outbox(
             max_bytes=options.max_waiting_bytes, max_seconds=options.max_waiting_seconds
         )
-        # Batches that were sent and are not confirmed: the number of the last message on this connection, and the bytes.
+        # Batches that were sent and not confirmed: the number of the last message on this connection, and bytes.
         self._in_flight: deque[tuple[int, int]] = deque()
         self._in_flight_bytes = 0
         self._sent = 0

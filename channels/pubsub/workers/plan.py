@@ -419,8 +419,8 @@ class Plan:
         return [
             Note(
                 "error",
-                f"the replacement has ended, because {_name(worker)} {end} before it was ready; the previous workers go "
-                "on serving; correct the fault, then send SIGHUP again",
+                f"the replacement has ended, because {_name(worker)} {end} before it was ready; the previous workers "
+                "go on serving; correct the fault, then send SIGHUP again",
             )
         ]
 
