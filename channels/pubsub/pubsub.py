@@ -18,6 +18,8 @@ from functools import partial
 from threading import get_ident
 from typing import Any, TypeAlias
 
+import trio
+
 from actors.errors import StartIgnored
 from actors.instrumentation.telemetry import Event
 from actors.process import current_pid, on_exit
@@ -136,16 +138,24 @@ class PubSub:
             raise PubSubError("this PubSub is running already; make another PubSub")
         runtime = current_runtime()
         self.attach(runtime)
+        begun = trio.Event()
+        hold = ChildSpec("pubsub", self._hold, (begun,), restart="temporary")
         children = self._adapter.start(self)
-        hold = ChildSpec("pubsub", self._hold, restart="temporary")
-        return await Supervisor.start_link([hold, *children], label="pubsub")
+        try:
+            return await Supervisor.start_link([hold, *children], label="pubsub")
+        except BaseException:
+            if not begun.is_set():
+                # Nothing ran that would do this at its end.
+                self._adapter.stop()
+            raise
 
     def child_spec(self) -> ChildSpec:
         """Return a child spec for a supervisor: the adapter's processes and their supervisor."""
         return ChildSpec("pubsub", self.start_link, type="supervisor")
 
-    async def _hold(self) -> Pid:
+    async def _hold(self, begun: trio.Event) -> Pid:
         """Note that the adapter runs, until the supervisor ends. This runs in its process, and starts none."""
+        begun.set()
         self._running = True
 
         def stopped() -> None:
