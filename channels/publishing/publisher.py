@@ -103,7 +103,7 @@ async def publish_async(url: str, topic: str, event: str, payload: Any, **option
 
 
 class _Settings:
-    """The common options of both publishers. *pure*."""
+    """The options of both publishers, and the work that they share. *pure*."""
 
     def __init__(
         self,

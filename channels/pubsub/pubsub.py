@@ -18,13 +18,15 @@ from functools import partial
 from threading import get_ident
 from typing import Any, TypeAlias
 
+import trio
+
 from actors.errors import StartIgnored
 from actors.instrumentation.telemetry import Event
 from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from actors.threads import run_threadsafe
-from channels.errors import ChannelsError, EncodeError
+from channels.errors import ChannelsError
 from channels.messages import Broadcast
 from channels.pubsub.adapter import Adapter, Encoded, LocalAdapter, Lost, Node, encode
 from channels.pubsub.local import (
@@ -136,16 +138,24 @@ class PubSub:
             raise PubSubError("this PubSub is running already; make another PubSub")
         runtime = current_runtime()
         self.attach(runtime)
+        begun = trio.Event()
+        hold = ChildSpec("pubsub", self._hold, (begun,), restart="temporary")
         children = self._adapter.start(self)
-        hold = ChildSpec("pubsub", self._hold, restart="temporary")
-        return await Supervisor.start_link([hold, *children], label="pubsub")
+        try:
+            return await Supervisor.start_link([hold, *children], label="pubsub")
+        except BaseException:
+            if not begun.is_set():
+                # Nothing ran that would do this at its end.
+                self._adapter.stop()
+            raise
 
     def child_spec(self) -> ChildSpec:
         """Return a child spec for a supervisor: the adapter's processes and their supervisor."""
         return ChildSpec("pubsub", self.start_link, type="supervisor")
 
-    async def _hold(self) -> Pid:
+    async def _hold(self, begun: trio.Event) -> Pid:
         """Note that the adapter runs, until the supervisor ends. This runs in its process, and starts none."""
+        begun.set()
         self._running = True
 
         def stopped() -> None:
@@ -336,8 +346,9 @@ class PubSub:
             return
         try:
             dispatch_encoded(subscribers, encoded)
-        except EncodeError as error:
-            # The sender is on another node, and cannot get the error.
+        except Exception as error:
+            # The sender is on another node, and cannot get the error. It is an EncodeError, or whatever a serializer of
+            # the application raised. It must not end the process of the adapter, and after some restarts this node.
             self._undeliverable += 1
             about = {"topic": encoded.topic, "event": encoded.event, "error": error}
             self.execute(PUBSUB_UNDELIVERABLE, {}, about)

@@ -151,8 +151,8 @@ class Connection:
 
     Attributes:
         name: `"publish"` or `"subscribe"`.
-        connects: how often a handshake succeeded.
-        losses: how often an established connection was lost.
+        connects: the number of successful handshakes.
+        losses: the number of established connections that were lost.
         failures: attempts that failed before that.
         problem: why it was lost or failed last; None before that.
         tried: set once the first attempt has succeeded or failed.
@@ -180,7 +180,7 @@ class Connection:
         try:
             await self._keep_up()
         finally:
-            # Whoever waits for the first attempt would wait for ever after a crash in it.
+            # After a crash in the first attempt, its waiters would wait for ever.
             self.tried.set()
 
     async def _keep_up(self) -> None:
@@ -403,12 +403,12 @@ class Publisher(Connection):
     def __init__(self, options: Options, first: Sequence[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(options)
         self._first = [pack_publish(channel, payload) for channel, payload in first]
-        # What of it is not sent on this connection, until a connection has carried it.
+        # The part of `_first` that this connection has not sent yet.
         self._introducing: list[bytes] = []
         self._outbox = Outbox(
             max_bytes=options.max_waiting_bytes, max_seconds=options.max_waiting_seconds
         )
-        # What is sent and not confirmed: for each batch the number of the last message on this connection, and bytes.
+        # Batches that were sent and not confirmed: the number of the last message on this connection, and bytes.
         self._in_flight: deque[tuple[int, int]] = deque()
         self._in_flight_bytes = 0
         self._sent = 0

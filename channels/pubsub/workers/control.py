@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Setup(msgspec.Struct, kw_only=True, frozen=True):
-    """What a worker needs for its start.
+    """The data that a worker needs for its start.
 
     Attributes:
         id: the id of the worker.

@@ -70,7 +70,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @frozen(kw_only=True)
 class Settings:
-    """What a parent runs.
+    """The workers of a parent, and its limits.
 
     Args:
         command: the command line of a worker. The number of its control socket is added to it.
@@ -99,7 +99,7 @@ async def run_parent(settings: Settings, *, on_serving: Callable[[str], None]) -
     """Run the workers until a signal stops them. Return the exit code.
 
     Args:
-        settings: what to run.
+        settings: the workers and the limits.
         on_serving: called with the URL when all workers accept connections.
 
     Signals: SIGTERM and SIGINT stop the workers, which drain. A second one does not wait for that. SIGHUP replaces the

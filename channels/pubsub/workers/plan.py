@@ -11,7 +11,7 @@ after it.
     replace                  for each place in turn: start a successor, wait until it serves, then stop the old worker
     stop                     all workers stop together; after their own time limits they are killed
 
-A replacement ends early if a successor does not start: the workers of before go on serving.
+A replacement ends early if a successor does not start. The previous workers go on serving.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ Action: TypeAlias = Start | Stop | Kill | Note | Serving | Close | Finish
 
 @frozen
 class End:
-    """How a worker process ended.
+    """The end of a worker process.
 
     Attributes:
         code: its exit code, or minus the number of the signal; None if it could not be started.
@@ -419,8 +419,8 @@ class Plan:
         return [
             Note(
                 "error",
-                f"the replacement has ended, because {_name(worker)} {end} before it was ready; the workers of before "
-                "go on serving; send SIGHUP again after the correction",
+                f"the replacement has ended, because {_name(worker)} {end} before it was ready; the previous workers "
+                "go on serving; correct the fault, then send SIGHUP again",
             )
         ]
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 
 from actors import Pid, Runtime, open_runtime, stop
 from channels import Broadcast, Endpoint, PubSub
-from channels.pubsub.adapter import Node
+from channels.pubsub.adapter import Node, Receiver
+from channels.pubsub.local import Fastlane
 from channels.pubsub.pubsub import PubSubError
 from channels.telemetry import (
     PUBSUB_LOST,
@@ -21,7 +22,7 @@ from channels.telemetry import (
     PUBSUB_SHARDS_DIFFER,
 )
 from channels.testing import JoinedNodes
-from supervision import Supervisor
+from supervision import ChildSpec, Supervisor
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
 from tests.channels.support import Mailbox, settle
@@ -303,3 +304,44 @@ async def test_a_node_that_is_gone_gets_no_heartbeats_until_it_is_back(runtime: 
     # It learns of the loss at the end, all the same.
     assert b.statistics()["lost"] == 1
     assert [lane for lane, _ in exchange.heartbeats()] == ["0", "@b"]
+
+
+async def test_a_serializer_that_raises_is_counted_and_ends_no_process(runtime: Runtime) -> None:
+    class Box:
+        put = None
+
+    class Broken:
+        copies_json = True
+
+        def broadcast(self, topic: str, event: str, payload: Any) -> bytes:
+            raise ZeroDivisionError
+
+    nodes = JoinedNodes()
+    a, b = await start(nodes, "a"), await start(nodes, "b")
+    lane = Fastlane(cast("Any", Box()), cast("Any", Broken()), frozenset())
+    await Mailbox().start(lambda: b.subscribe("room", metadata=lane))
+    for _ in range(10):
+        a.broadcast("room", Broadcast("room", "said", {}))
+        await settle()
+    assert b.statistics()["undeliverable"] == 10
+
+
+async def test_a_start_that_fails_leaves_nothing_behind(runtime: Runtime) -> None:
+    nodes = JoinedNodes()
+    adapter = nodes.adapter("a")
+
+    class Twice:
+        name = "twice"
+        node = Node("a", "")
+        broadcast, direct_broadcast = adapter.broadcast, adapter.direct_broadcast
+        nodes, statistics, stop = adapter.nodes, adapter.statistics, adapter.stop
+
+        def start(self, receiver: Receiver) -> list[ChildSpec]:
+            first, *others = adapter.start(receiver)
+            return [first, *others, first]
+
+    pubsub = PubSub(Twice())
+    with pytest.raises(Exception, match="deliver"):
+        await pubsub.start_link()
+    assert not pubsub.is_running
+    assert not runtime.telemetry.handlers(PUBSUB_NODE_UP)
