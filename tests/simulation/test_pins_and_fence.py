@@ -5,6 +5,7 @@
 
 import datetime as dt
 import importlib
+import logging
 import os
 import random
 import secrets
@@ -207,3 +208,17 @@ def test_outside_the_fence_everything_works() -> None:
     thread = threading.Thread(target=time.sleep, args=(0,))
     thread.start()
     thread.join()
+
+
+def test_a_warning_of_a_run_is_not_written_if_logging_is_not_configured(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def scenario(world: World) -> None:
+        logging.getLogger("somebody").warning("lost %d messages", 3)
+
+    # As in a program: pytest has configured it.
+    monkeypatch.setattr(logging.root, "handlers", [])
+    simulate(scenario, 1).check()
+    assert capfd.readouterr().err == ""
+    logging.getLogger("somebody").warning("again")
+    assert capfd.readouterr().err == "again\n"

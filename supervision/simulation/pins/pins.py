@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
+import logging
 import os
 import random
 import sys
@@ -63,6 +64,7 @@ def pinned(
     with ExitStack() as stack:
         stack.callback(_restore_in_new_modules, set(sys.modules), replacements)
         stack.enter_context(_without_collector())
+        stack.enter_context(_without_last_resort())
         stack.enter_context(_seeded_module(streams))
         for space, name in _uses(replacements):
             before = space[name]
@@ -131,6 +133,17 @@ def _without_collector() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+@contextmanager
+def _without_last_resort() -> Iterator[None]:
+    """Write no warnings to stderr if logging is not configured: the trace has the events, and a sweep has thousands."""
+    before = logging.lastResort
+    logging.lastResort = logging.NullHandler()  # type: ignore[assignment] # the stub knows one class only
+    try:
+        yield
+    finally:
+        logging.lastResort = before
 
 
 _ORIGINALS = (
