@@ -19,7 +19,7 @@ process. With a pid in its place, a late answer would still arrive:
     except trio.TooSlowError:
         unalias(reply_to)                     # drops a later answer
 
-`call` needs no alias, because it drops late answers itself. Aliases follow Erlang's process aliases; `once` is Erlang's
+`call` needs no alias, because it drops late answers itself. Source: Erlang's process aliases. `once` is Erlang's
 `reply` alias.
 
 A `Via` is an address that your own code looks up. Most programs only need the one that `Registry.via` makes.
@@ -86,7 +86,7 @@ class Via(Address[Runtime]):
     `actors.register`. Such a class must also release the name at the end of the process: see `actors.on_exit`.
 
     The runtime calls the methods in the middle of other operations. They must be quick and must not wait. Only
-    `register` may raise. This follows the `via` tuples of Erlang, but a `Via` only finds a process; it does not send.
+    `register` may raise. Source: the `via` tuples of Erlang. A `Via` only finds a process; it does not send.
     """
 
     __slots__ = ()
@@ -155,7 +155,7 @@ def alias(*, once: bool = False) -> Alias:
 def unalias(address: Alias) -> bool:
     """Revoke an alias of the current process. Returns True if it was still valid.
 
-    Messages that are in the mailbox already stay there. Later messages are dropped.
+    Messages that are in the mailbox already stay there. The runtime drops later messages.
     """
     process = require_process("unalias")
     if address._process is not process:

@@ -1,6 +1,6 @@
 """Checks of arguments: the function that a process runs, the address of a process, and numbers.
 
-Every verb that starts a process checks its function at once. So the error points to the line with the mistake. The
+Every verb that starts a process first checks its function. So the error points to the line with the mistake. The
 traceback of a later crash would not contain that line.
 
 Any hashable value may be a name, even a class. So the verbs check an address only if it leads to no process. They

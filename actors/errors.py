@@ -274,8 +274,10 @@ class NotAProcess(ActorsError, RuntimeError):
 class MailboxBusy(ActorsError, RuntimeError):
     """`receive` was called where another task or a server's loop reads the mailbox.
 
-    It has two causes. A helper task called `receive`, but only the process's own task reads its mailbox. Or a callback
-    of a server called `receive` without a `match`, but the server's loop reads the mailbox for all callbacks.
+    There are two causes:
+
+    - A helper task called `receive`. Only the process's own task may read its mailbox.
+    - A callback of a server called `receive` without a `match`. The server's loop reads the mailbox for all callbacks.
 
     Attributes:
         pid: The process.
@@ -411,11 +413,15 @@ class InvalidReturn(ActorsError, TypeError):
         callback: The callback, with its class.
         got: The value that it returned.
         expected: The values that it may return.
+        problem: The reason why an otherwise valid value is wrong here, and the correction; None for other values.
         forgot_await: The callback returned a coroutine that was not awaited.
     """
 
-    def __init__(self, callback: str, got: object, expected: Sequence[str]) -> None:
-        super().__init__(callback, got, tuple(expected))
+    def __init__(
+        self, callback: str, got: object, expected: Sequence[str], problem: str | None = None
+    ) -> None:
+        super().__init__(callback, got, tuple(expected), problem)
+        self.problem = problem
         self.callback = callback
         self.got = got
         self.expected = tuple(expected)
@@ -433,6 +439,8 @@ class InvalidReturn(ActorsError, TypeError):
                 f"{self.callback} returned a {kind.__name__} of {kind.__module__}, which is another class; "
                 "write `from actors import Reply` to answer a call"
             )
+        if self.problem is not None:
+            return f"{self.callback} returned {self.got!r} {self.problem}"
         return f"{self.callback} returned {self.got!r}; it may return {', '.join(self.expected)}"
 
 

@@ -60,7 +60,7 @@ def monitor(target: object) -> Ref:
         down = await receive(lambda m: isinstance(m, Down) and m.ref == ref)
 
     Each call makes a monitor of its own, and each fires once. If the process has ended, or no process has the name,
-    the message arrives at once with `NOPROC`. When it arrives, the process is dead and its name is free.
+    the message arrives immediately, with `NOPROC`. When a `Down` arrives, the process is dead and its name is free.
     """
     process = require_process("monitor")
     found = process.runtime.resolve(target)

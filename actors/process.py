@@ -60,7 +60,7 @@ def spawn(
     name: object = None,
     label: str | None = None,
 ) -> Pid:
-    """Start a process that runs `await function(*args)`, and return its pid at once.
+    """Start a process that runs `await function(*args)`, and return its pid without waiting.
 
         pid = spawn(worker, 3)
 
@@ -168,11 +168,11 @@ def send(address: object, message: Any) -> None:
     different senders. Works in any task of the runtime, not only in processes.
 
     A message to a pid whose process has ended is not an error. The runtime drops it, counts it in
-    `statistics()["dead_letters"]` and executes the event `("actors", "message", "dead_letter")`.
+    `statistics()["dead_letters"]` and emits the event `("actors", "message", "dead_letter")`.
 
     Args:
         address: A pid, or a registered name, which is looked up now.
-        message: Any value. It is not copied, so do not change it afterwards.
+        message: Any value. The runtime does not copy it, so do not change it afterwards.
 
     Raises:
         NotAnAddress: The address is a class, a coroutine or another value that is neither a pid nor a name.

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from itertools import islice
+from typing import Final
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -39,6 +40,10 @@ __all__ = [
     "in_runtime",
     "open_runtime",
 ]
+
+
+DEFAULT_KILL_GRACE: Final = 5.0
+"""Seconds that a process has to unwind after a fatal exit signal."""
 
 
 class Environment:
@@ -115,7 +120,7 @@ def in_runtime(runtime: Runtime) -> Iterator[None]:
 @enable_ki_protection
 async def open_runtime(
     *,
-    kill_grace: float = 5.0,
+    kill_grace: float = DEFAULT_KILL_GRACE,
     shutdown_deadline: float = 30.0,
     seed: int | None = None,
     log: bool = True,
@@ -137,7 +142,7 @@ async def open_runtime(
     the exception that ended the body.
 
     KeyboardInterrupt or SystemExit in a process ends the body too, and the block raises it at its end. Another Ctrl-C
-    during the shutdown kills all processes at once.
+    during the shutdown kills all processes immediately.
 
     You may open a runtime inside another one, even in one of its processes. The body then belongs only to the inner
     runtime and is not a process.
@@ -157,7 +162,7 @@ async def open_runtime(
             about a microsecond for each step of every task.
         mailbox_alarm: The number of waiting messages above which the runtime reports a mailbox, and again each time the
             number has doubled. Mailboxes have no bound, because a signal must not depend on its receiver. An alarm
-            means that the program needs a bound: Calls in place of casts, or more receivers.
+            means that the program needs a bound: calls in place of casts, or more receivers.
         max_thread_calls: The number of messages from other threads that may wait for the runtime's thread. A thread
             that sends more waits until there is room, for 30 seconds at most. Then it gets ThreadQueueFull.
 
@@ -280,7 +285,7 @@ class _Host:
         self._closing.set()
 
     async def closed(self) -> None:
-        """Wait until the shutdown is over. Ctrl-C makes the shutdown kill everything at once."""
+        """Wait until the shutdown is over. Ctrl-C makes the shutdown kill all processes immediately."""
         # Shielded, because `open_runtime` promises that the processes are gone, even when it is cancelled.
         with trio.CancelScope(shield=True):
             while not self._closed.is_set():
@@ -292,8 +297,8 @@ class _Host:
     def interrupted(self, error: BaseException) -> None:
         """End the program because of a KeyboardInterrupt or SystemExit.
 
-        Cancels the body if it still runs, and the ordered shutdown follows. During the shutdown, kills all processes at
-        once.
+        Before the shutdown, this cancels the body, and the ordered shutdown follows. During the shutdown, this kills
+        all processes immediately.
         """
         if self.interrupt is None:
             self.interrupt = error

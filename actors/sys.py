@@ -3,8 +3,8 @@
     print(await sys.get_state(counter))
     await sys.suspend(counter)
 
-They work on every `GenServer`: supervisors, agents, channels. Each function sends a request, which waits its turn in
-the server's mailbox, so it fails with CallTimeout while the server is busy. This follows OTP's `sys`.
+They work on every `GenServer`: supervisors, agents, channels. Each function sends a request, which waits in the
+server's mailbox. So it fails with CallTimeout while the server is busy. Source: OTP's `sys`.
 
 Use them only for debugging. If other processes need a part of the state, give the server a call for it.
 """

@@ -57,7 +57,7 @@ def send_threadsafe(runtime: Runtime, address: object, message: Any) -> None:
 
 
 def run_threadsafe(runtime: Runtime, function: Callable[..., object], *args: Any) -> None:
-    """Call a plain function in the runtime's thread: at once if this is that thread, otherwise soon.
+    """Call a plain function in the runtime's thread: immediately if this is that thread, otherwise soon.
 
         run_threadsafe(runtime, table.pop, key)         # in any thread
 
@@ -66,8 +66,9 @@ def run_threadsafe(runtime: Runtime, function: Callable[..., object], *args: Any
 
     Args:
         runtime: The runtime whose thread makes the call.
-        function: A function that does not block. Its result is dropped. In the runtime's own thread its exception is
-            raised here. For other threads it is logged, and executes the event `("actors", "threads", "failed")`.
+        function: A function that does not block. The runtime drops its result. In the runtime's own thread, this call
+            raises its exceptions. In another thread, the runtime logs the exception and emits the event
+            `("actors", "threads", "failed")`.
         *args: Its arguments.
 
     Raises:
@@ -97,8 +98,8 @@ async def run_in_thread(
         function: The function, called in a thread of Trio's pool. It may send in the name of this process. Other
             functions raise WrongThread there.
         *args: Its arguments.
-        abandon_on_cancel: If the process is killed, end at once and drop the thread's result. With False the process
-            ends when the thread does, or becomes a zombie before.
+        abandon_on_cancel: With True, a killed process ends immediately, and the thread's result is dropped. With False,
+            the process ends when the thread does, or becomes a zombie before that.
         limiter: Bounds the number of threads; Trio's default limiter if None.
 
     Returns:

@@ -41,13 +41,14 @@ def send_every(address: object, message: Any, seconds: float) -> TimerRef:
         timer = send_every(current_pid(), "tick", 1.0)
 
     Args:
-        address: As for `send_after`. A timer for a name continues when the name goes to another process.
+        address: As for `send_after`. If another process takes over the name, the
+            timer sends to that process.
         message: The message, the same object each time.
-        seconds: The interval, above 0. Times count from the start, so they do not drift. After a block of the
-            event loop, the timer skips the messages of that time.
+        seconds: The interval, finite and above 0. The timer computes each due time from its start, so it does not
+            drift. If the event loop was blocked, the timer skips the messages that were due meanwhile.
     """
     if not 0 < seconds < math.inf:
-        raise ValueError(f"send_every got {seconds!r} seconds; write an interval above 0")
+        raise ValueError(f"send_every got {seconds!r} seconds; write a finite interval above 0")
     return _Sending("send_every", address, message, seconds).start(seconds)
 
 

@@ -243,13 +243,13 @@ class Channel:
     async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply | Stop:
         """Answer a `call` to this process, as a GenServer does."""
         raise NotImplementedError(
-            f"{type(self).__name__} was called with {request!r} but has no handle_call; add one, or use send()"
+            f"{type(self).__name__} received the call {request!r} but has no handle_call; add one, or use send()"
         )
 
     async def handle_cast(self, message: Any) -> NoReply | Continue | Within | Stop | None:
         """Handle a `cast` to this process, as a GenServer does."""
         raise NotImplementedError(
-            f"{type(self).__name__} was cast {message!r} but has no handle_cast; add one"
+            f"{type(self).__name__} received the cast {message!r} but has no handle_cast; add one"
         )
 
     async def terminate(self, reason: ExitReason) -> None:

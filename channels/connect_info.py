@@ -1,6 +1,6 @@
 """Facts about a request, besides its parameters, for a socket's `connect`.
 
-*pure*. These facts are unchecked: a client can send anything, and an unconfigured proxy forwards it.
+*pure*. Ashtree does not check these facts: a client can send any value, and an unconfigured proxy forwards it.
 
 Source: `connect_info` of Phoenix.Socket.Transport. There you must declare all facts. Here the facts of the request are
 always available, because `ConnectInfo` computes them only when you read them.

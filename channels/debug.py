@@ -106,9 +106,8 @@ class ChannelInfo:
 async def list_sockets(endpoint: Endpoint) -> list[SocketInfo]:
     """Return the connected clients of an endpoint, first the polling ones, then the WebSockets, each by arrival.
 
-    The call asks all processes at once, and waits at most five seconds for their answers. Connections that serve pages
-    do not answer, and neither do those that have sent no request yet. The list leaves these out, and clients that leave
-    during the call.
+    The call asks all processes at the same time, and waits at most five seconds for their answers. The list does not
+    contain connections that serve pages or have sent no request yet, and clients that leave during the call.
     """
     pids: list[Pid] = []
     for supervisor in ((endpoint, "sessions"), (endpoint, "connections")):

@@ -62,13 +62,13 @@ class DecodeError(ChannelsError):
 class EncodeError(ChannelsError):
     """The wire format of a client cannot express a push, a reply or a broadcast of the application.
 
-    The payload contains a value that JSON cannot express, or is not an object. Or a name is too long for a binary
-    frame.
+    There are three causes: the payload is not a JSON object, a value in it has no JSON form, or a name is too long for
+    a binary frame.
 
     Attributes:
-        kind: `"push"`, `"reply"` or `"broadcast"`.
+        kind: `"push"`, `"reply"`, `"broadcast"` or `"presence"`.
         topic: the topic.
-        event: the event; for a reply, its status.
+        event: the event; for a reply, its status; for a presence, the call.
         problem: the mistake and its correction.
         place: the method of the channel with its file and line; None if no channel sent the message.
     """

@@ -364,7 +364,7 @@ def _overflow(event: Event, measurements: _Data, metadata: _Data) -> None:
 
 def _left_out(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
-        "The client of %r posted more than 100 messages at once; the server discarded the last %d",
+        "The client of %r posted a batch of more than 100 messages; the server discarded the last %d",
         metadata["pid"],
         measurements["messages"],
     )

@@ -25,7 +25,7 @@ class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     Attributes:
         join_ref: the ref of the join that this message belongs to, or None.
-        ref: the client's number for this message, which the reply repeats, or None.
+        ref: the client's number for this message, or None. The reply repeats it.
         topic: the topic.
         event: the name of the event.
         payload: its data.

@@ -5,7 +5,7 @@
         client = await case.connect("/socket")
 
 Pytest loads this plugin if Ashtree is installed. Tests with the fixture run on Trio's autojump clock. There, waits take
-no real time, and a wait that would never end fails at once.
+no real time, and a wait that would never end fails immediately.
 """
 
 from __future__ import annotations

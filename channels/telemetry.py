@@ -106,7 +106,7 @@ SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
 `pid`, `cause`, `code`."""
 
 SOCKET_HELD_BACK: Event = ("phoenix", "socket_held_back")
-"""A client sent so much at once that its messages waited for a hundred turns of the scheduler. No message is lost.
+"""A client sent so much data that its messages waited for a hundred turns of the scheduler. No message is lost.
 Emitted once for each connection. Measurements: `turns`. Metadata: `pid`."""
 
 SESSION_STARTED: Event = ("phoenix", "session_started")
@@ -122,8 +122,8 @@ ENDPOINT_DRAIN: Event = ("phoenix", "socket_drain")
 the seconds until the next batch. All sockets of the endpoint drain together, so there is no `socket`."""
 
 LONGPOLL_LEFT_OUT: Event = ("phoenix", "longpoll_left_out")
-"""A polling client posted more than 100 messages at once. As in Phoenix, the server drops the rest and tells the client
-nothing. Measurements: `messages`, the number of dropped messages. Metadata: `pid`."""
+"""A polling client posted a batch of more than 100 messages. As in Phoenix, the server drops the rest, and the
+client does not learn of this. Measurements: `messages`, the number of dropped messages. Metadata: `pid`."""
 
 LONGPOLL_UNSENDABLE: Event = ("phoenix", "longpoll_unsendable")
 """A channel sent a binary message to a polling client, which cannot receive one. The client's poll got 500, and all
@@ -182,8 +182,8 @@ event with each heartbeat. Measurements: `shards` and `other_shards`. Metadata: 
 PUBSUB_UNDELIVERABLE: Event = ("phoenix", "pubsub_undeliverable")
 """Some subscribers could not get a message of another node. Either the wire format of their clients cannot express it:
 raw bytes for a V1 client. Or they need it decoded, and it contains a value that Python cannot represent, such as the
-number `1e999`. The others have got it. Metadata: `topic`, `event`, and `error`: an `EncodeError`, or the error of a serializer of the application. After such an error,
-others may miss the message too."""
+number `1e999`. The others have got it. A serializer of the application that raises another error is counted here, too;
+further subscribers may then miss the message. Metadata: `topic`, `event`, and `error`, which is the error."""
 
 PRESENCE_STARTED: Event = ("phoenix", "presence_started")
 """A presence starts on this node, or its supervisor has started it again. Metadata: `tracking`, its `Tracking`, which

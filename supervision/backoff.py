@@ -1,4 +1,4 @@
-"""Waits before restarts. By default Ashtree restarts at once, as OTP always does.
+"""Waits before restarts. By default Ashtree restarts immediately, as OTP always does.
 
 *pure*: the time is an argument.
 """
@@ -86,7 +86,7 @@ class Delays:
         """Return the seconds to wait, from `now`, before the restart of the child."""
         backoff = self._backoff
         reset_after = backoff.maximum if backoff.reset_after is None else backoff.reset_after
-        # More than 0, because a start that fails at once is no run.
+        # More than 0, because a start that fails immediately is no run.
         if self._delay == 0.0 or now - self._due >= max(reset_after, math.ulp(0.0)):
             self._delay = backoff.initial
         else:
@@ -99,7 +99,7 @@ def check_backoff(backoff: object) -> None:
     """Raise BadSupervisorOption unless this is a Backoff or None."""
     if backoff is not None and not isinstance(backoff, Backoff):
         raise BadSupervisorOption(
-            "write Backoff(initial, maximum), or None to restart at once",
+            "write Backoff(initial, maximum), or None to restart immediately",
             option="backoff",
             value=backoff,
         )

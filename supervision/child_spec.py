@@ -40,12 +40,12 @@ RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
 """The rule for restarts of a child: always, unless it ended cleanly, or never."""
 
 ShutdownLimit: TypeAlias = float | Literal["brutal_kill"]
-"""The stop of a child: seconds between the request to stop and the kill, or a kill at once."""
+"""The stop of a child: seconds between the request to stop and the kill, or an immediate kill."""
 
 ChildType: TypeAlias = Literal["worker", "supervisor"]
 
 Start: TypeAlias = Callable[..., Awaitable[Pid] | Pid]
-"""A function that starts a process linked to the current one, and returns its pid, at once or when awaited."""
+"""A function that starts a process linked to the current one, and returns its pid, directly or when awaited."""
 
 RESTARTING: Literal["restarting"] = "restarting"
 
@@ -124,7 +124,7 @@ class ChildSpec:
         type: `"worker"` (the default) or `"supervisor"`. The default of `shutdown` depends on it, and `render` shows
             it.
         shutdown: Seconds between the exit signal `SHUTDOWN` and a kill. `math.inf` waits for ever, `"brutal_kill"`
-            kills at once. The default is 5.0, and `math.inf` for supervisors, because a killed supervisor does not
+            kills immediately. The default is 5.0, and `math.inf` for supervisors, because a killed supervisor does not
             stop its children in order.
         significant: The end of this child counts for the `auto_shutdown` of its supervisor.
         start_timeout: Seconds that a start may take. After that the supervisor cancels `start` and kills the processes
@@ -137,7 +137,7 @@ class ChildSpec:
     The supervisor cannot check that `start` links the process. It never learns of the end of a process that is not
     linked.
 
-    This follows OTP's `supervisor:child_spec()`, without `modules`.
+    Source: OTP's `supervisor:child_spec()`, without `modules`.
     """
 
     id: Any
@@ -234,7 +234,7 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
     Raises:
         BadChildSpec: `child` is none of these, an override is not a field, or a field has an invalid value.
 
-    This follows `Supervisor.child_spec/2` of Elixir.
+    Source: Elixir's `Supervisor.child_spec/2`.
     """
     unknown = next((name for name in overrides if name not in _FIELDS), None)
     if unknown is not None:
@@ -311,7 +311,7 @@ def process_spec(
         fields: Fields of `ChildSpec`. The default id is the name of the function.
 
     Returns:
-        The spec. Its start returns at once, because a plain process has no init.
+        The spec. Its start does not wait, because a plain process has no init.
 
     Raises:
         BadChildSpec: A field has an invalid value.

@@ -4,8 +4,8 @@
     session = child_spec(Session, restart="temporary")
     pid = await DynamicSupervisor.start_child(pool, session, socket)
 
-The supervisor knows its children by their pids, restarts them one by one, and stops them all at once. For a fixed set
-of children, or another strategy than "one_for_one", use `Supervisor`.
+The supervisor knows its children by their pids, restarts them one by one, and stops all at the same time. For a fixed
+set of children, or another strategy than "one_for_one", use `Supervisor`.
 """
 
 from __future__ import annotations
@@ -174,8 +174,8 @@ class Pool(Children):
 class DynamicSupervisor(SupervisorBase[Pool]):
     """A process that supervises any number of independent children of any kinds.
 
-    This follows `DynamicSupervisor` of Elixir and `simple_one_for_one` of OTP, with one difference: the restart window
-    is in fractions of a second.
+    Source: Elixir's `DynamicSupervisor` and OTP's `simple_one_for_one`, with one difference: they count restarts in
+    whole seconds. Here the restart window is exact.
     """
 
     @classmethod

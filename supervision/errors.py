@@ -309,7 +309,9 @@ class MaxChildren(SupervisionError):
     """
 
     def __init__(self, limit: float) -> None:
-        super().__init__(f"the supervisor has {limit:g} children, the limit of its max_children")
+        super().__init__(
+            f"the supervisor has {limit:g} children already; end one of them, or raise its max_children"
+        )
         self.limit = limit
 
 

@@ -3,7 +3,7 @@
     runtime.telemetry.attach(CHILD_RESTARTED, lambda event, measurements, metadata: ...)
 
 Every event has the metadata `supervisor` (its pid). Events about a child also have `id`, `pid` and `type`. An event
-without a listener costs one dictionary look-up. A supervisor executes its events in order.
+without a handler costs one dictionary look-up. A supervisor emits its events in order.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ _LINES = (
     (
         CHILD_STOP_FAILED,
         logging.ERROR,
-        "Child %(id)r %(pid)r of supervisor %(supervisor)r did not stop as asked: %(reason)s",
+        "Child %(id)r %(pid)r of supervisor %(supervisor)r did not stop in order: %(reason)s",
     ),
     (
         GAVE_UP,

@@ -160,7 +160,7 @@ WithArguments = Callable[[tuple[Any, ...], int], tuple[Any, ...]]
 class PartitionSupervisor(Supervisor):
     """A supervisor of several copies of one child. Their ids are the numbers of the partitions, from 0.
 
-    This follows `PartitionSupervisor` of Elixir, with another hash of the keys and another default of `partitions`.
+    Source: Elixir's `PartitionSupervisor`, with another hash of the keys and another default of `partitions`.
     """
 
     @classmethod

@@ -194,7 +194,7 @@ class RestartIntensity:
     Raises:
         BadSupervisorOption: A value is outside these ranges.
 
-    This follows OTP's restart intensity. OTP counts whole seconds, so its window may be up to one second longer.
+    Source: OTP's restart intensity. OTP counts whole seconds, so its window may be up to one second longer.
     """
 
     __slots__ = ("_attempts", "max_restarts", "max_seconds")

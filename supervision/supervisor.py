@@ -313,8 +313,8 @@ class Supervisor(SupervisorBase[Tree]):
     Start it with `start_link`. The functions that take a supervisor's pid or name first, such as `which_children`, work
     in any task of the runtime. A supervisor answers no request while it starts or stops a child, so they wait for that.
 
-    This follows OTP's `supervisor`, with one difference: the restart window is in fractions of a second, and not in
-    whole seconds.
+    Source: OTP's `supervisor`, with one difference: OTP counts restarts in whole seconds. Here the restart window is
+    exact.
     """
 
     @classmethod

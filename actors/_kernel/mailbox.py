@@ -8,7 +8,7 @@ A Trio memory channel cannot be a mailbox. It is bounded and has no search, and 
 cancelled before it sees the value.
 
 Wakes run in batches, one batch per scheduler turn. Trio runs every ready task before it looks at tasks that became
-ready meanwhile. A broadcast, or a crash that spreads, may wake ten thousand processes at once. All other tasks would
+ready in the same turn. A broadcast, or a crash that spreads, may wake ten thousand processes. All other tasks would
 wait until each of these has taken its step. So each turn wakes a bounded number of processes. The other processes keep
 their messages, and the following turns wake them in the order of the messages. Half of each batch goes to the newest
 wakes, so a process that has just become late does not wait for all the others.

@@ -179,7 +179,7 @@ class ProcessRecord(Generic[R]):
             An awaitable that the caller must await before the callback; None if there is nothing to await.
 
         Raises:
-            ProcessKilled: The process has accepted a fatal exit signal meanwhile. The callback may not run.
+            ProcessKilled: The process has accepted a fatal exit signal, so the callback may not run.
         """
         instruments = self.runtime.callback_instruments
         for position, instrument in enumerate(instruments):

@@ -1,6 +1,6 @@
 """The start protocol: a start returns when the new process is ready or is really gone.
 
-It follows OTP's proc_lib. The starter waits for exactly one of four events:
+Source: OTP's proc_lib. The starter waits for exactly one of four events:
 
 * The child's *ack*.
 * The child's *nack*. The starter then also waits for the end of the child, so its name is free when the starter

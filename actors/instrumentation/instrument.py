@@ -24,7 +24,7 @@ class Instrument:
         def process_spawned(self, pid, parent, label):
             print(pid, "from", parent)
 
-    runtime.add_instrument(Births())
+    runtime.add_instrument(Spawns())
     """
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
@@ -85,7 +85,7 @@ class Instrument:
                     return trio.sleep(1) if callback == "handle_call" else None
 
         An exception of this method has the same effect as an exception of the callback. If this method returns an
-        awaitable, the process awaits it before the callback. If the process accepts a fatal exit signal meanwhile, the
+        awaitable, the process awaits it before the callback. If a fatal exit signal arrives during this wait, the
         callback does not run.
 
         Args:

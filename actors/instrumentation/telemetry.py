@@ -1,7 +1,7 @@
 """Named events, and the handlers that listen to them.
 
-Ashtree's machinery does not log. It executes events, and `actors.instrumentation.logger` is the replaceable listener
-that writes some of them to the log. An event without a listener costs one dictionary look-up.
+Ashtree's machinery does not log. It emits events, and `actors.instrumentation.logger` is the replaceable handler
+that writes some of them to the log. An event without a handler costs one dictionary look-up.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ _log = logging.getLogger("actors.instrumentation.telemetry")
 
 
 class Telemetry:
-    """The event listeners of one runtime.
+    """The event handlers of one runtime.
 
         detach = runtime.telemetry.attach(("actors", "process", "crash"), on_crash)
 
-    Handlers run at once, in the process that executes the event, in the order in which they were attached. They must be
-    quick and must not block. A handler that raises is detached and logged, so a broken listener does not break the code
-    that it listens to. This follows Elixir's `:telemetry`, but each runtime has its own listeners.
+    Handlers run synchronously in the process that emits the event, in the order of `attach`. They must be quick and
+    must not block. If a handler raises, telemetry detaches it and logs the error, so a broken handler does not harm the
+    code that emits the event.
+
+    Source: Elixir's `:telemetry`. There, all code shares one table of handlers. Here, each runtime has its own.
     """
 
     __slots__ = ("_handlers",)
@@ -54,12 +56,12 @@ class Telemetry:
     def execute(
         self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
-        """Call the handlers of `event`. Never raises."""
+        """Emit `event`: call its handlers. Never raises."""
         for handler in self._handlers.get(event, ()):
             try:
                 handler(event, measurements, metadata)
             except (Exception, ProcessExit, ProcessKilled):
-                # A listener's bug must not crash the process that executes the event.
+                # A handler's bug must not crash the process that emits the event.
                 self._detach(event, handler)
                 _log.exception(
                     "A telemetry handler for %r raised and was detached: %r", event, handler

@@ -36,7 +36,7 @@ BLOCKED: Event = ("actors", "runtime", "blocked")
 """One step of a task took too long.
 
 Measurements: `seconds`, so far. Metadata: `process`, `pid`, `handler`, `file`, `line` and `stack`, as in `Blocked`. The
-runtime executes the event when the step has ended, because no other code can run before."""
+runtime emits the event when the step has ended, because no other code can run before that."""
 
 _log = logging.getLogger("actors.instrumentation.watchdog")
 
@@ -210,7 +210,7 @@ def _watch(
         try:
             blocked = _describe(task, now - since, loop_thread)
             if turns.number != turn or not _is_running(task):
-                # The step has ended meanwhile, and the stack may belong to another step.
+                # The step ended while this thread read the stack, so the stack may belong to another step.
                 continue
             turns.reported = turn
             _log.warning("%s", blocked)

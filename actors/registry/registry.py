@@ -11,7 +11,7 @@ a namespace of its own. A process may have any number of keys, each with a value
 to one process; with "duplicate" keys, to any number of processes. The runtime removes the entries of a process when the
 process ends, before it delivers any `Down`.
 
-The model is Elixir's Registry. Two things are simpler here:
+Source: Elixir's Registry. Two things are simpler here:
 
 * The entries belong to the runtime and not to processes of the registry. So a registry needs no start and cannot
   crash. `start_link` only gives it a lifetime.

@@ -8,7 +8,7 @@ A server decides how its state changes. An agent lets its callers decide: a requ
 agent's process. Use an agent for a value that a few functions of one module share. If the value has rules, or changes
 without a request, write a `GenServer`, which has the rules in one place.
 
-This follows Elixir's Agent, and is a GenServer too.
+An agent is also a GenServer. Source: Elixir's Agent.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@
         counter = await Counter.start_link(0)
         print(await call(counter, "next"))          # 1
 
-This follows OTP's gen_server, with three deliberate differences. A result is a value of
+Source: OTP's gen_server, with three deliberate differences. A result is a value of
 `actors.servers.results` and not a tuple. An uncaught exception is a crash; there is no throw that counts as a return.
 A second answer to one call is dropped.
 """
@@ -69,7 +69,7 @@ class GenServer(Generic[S]):
     `terminate` and the crash report. It restores the reference; changes inside a mutable state stay. It does not
     restore other attributes.
 
-    A callback may await anything. Meanwhile the server handles no other message. A callback must not `receive`.
+    A callback may await anything. While it waits, the server handles no other message. A callback must not `receive`.
     """
 
     lives_in_process: ClassVar[bool] = True
@@ -107,19 +107,20 @@ class GenServer(Generic[S]):
     async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply | Stop:
         """Answer a `call`: `Reply(value)`, or `NoReply()` and later `reply(sender, value)`, or `Stop(...)`."""
         raise NotImplementedError(
-            f"{type(self).__name__} was called with {request!r} but has no handle_call; add one, or use cast()"
+            f"{type(self).__name__} received the call {request!r} but has no handle_call; add one, or use cast()"
         )
 
     async def handle_cast(self, message: Any) -> NoReply | Continue | Within | Stop | None:
         """Handle a `cast`. A server without this method crashes when it gets one."""
         raise NotImplementedError(
-            f"{type(self).__name__} was cast {message!r} but has no handle_cast; add one, or use send() and handle_info"
+            f"{type(self).__name__} received the cast {message!r} but has no handle_cast; add one, "
+            "or use send() and handle_info"
         )
 
     async def handle_info(self, message: Any) -> NoReply | Continue | Within | Stop | None:
         """Handle any other message: from `send`, `Down`, `Exit` of a linked process, `Timeout`.
 
-        Without an override, the server executes an event and drops the message: any process may send anything.
+        Without an override, the server emits an event and drops the message, because any process may send anything.
         """
         runtime = require_runtime()
         runtime.telemetry.execute(
@@ -223,9 +224,9 @@ class GenServer(Generic[S]):
     ) -> Pid:
         """Start the server, linked to the current process, without waiting for its init.
 
-        Init runs in the first step of the new process. If init fails or returns `Ignore()`, the started process ends;
-        there is no start error. It saves the starter a wait. Use it to start thousands of servers whose init cannot
-        fail.
+        Init runs in the first step of the new process. If init fails or returns `Ignore()`, the process ends, and the
+        starter gets no error. Use this to start thousands of servers whose init cannot fail, because the starter does
+        not wait for them.
         """
         check_constructor(cls)
         starter = require_process("spawn_link")

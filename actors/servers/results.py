@@ -40,7 +40,7 @@ class Within:
     """Expect a message within `seconds`. If none arrives, `handle_info` gets a `Timeout`.
 
     Any message ends the wait, and only another `Within` renews it. With 0 seconds a waiting message still comes
-    first. To run something next in any case, use `Continue`.
+    first. To run a callback before all waiting messages, use `Continue`.
     """
 
     seconds: float

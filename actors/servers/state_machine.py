@@ -21,9 +21,9 @@ Each state is a method, and the method of the current state gets every event. So
 place. If every callback of a server has an `if self.open`, write a state machine. Otherwise a
 `GenServer` is enough.
 
-This follows OTP's gen_statem, with state functions and enter calls. Three things are left out: named timeouts (use
-`actors.timers.send_after`), events that a state makes for itself, and changing the callback module. An event timeout
-of 0 seconds lets waiting messages come first, as everywhere in this package.
+Source: OTP's gen_statem, with state functions and enter calls. Three of its features do not exist here: named timeouts
+(use `actors.timers.send_after`), events that a state makes for itself, and changing the callback module. An event
+timeout of 0 seconds lets waiting messages come first, as everywhere in this package.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _check(result: KeepState | NextState) -> None:
             raise ValueError(f"{name} is {seconds!r}; write seconds from 0, or math.inf for none")
     if result.postpone and result.reply is not MISSING:
         raise ValueError(
-            "a postponed event gets its answer when it is handled; drop reply or drop postpone"
+            "a postponed event gets its answer when a later state handles it; leave out reply= or postpone="
         )
 
 
@@ -289,7 +289,8 @@ class StateMachine(GenServer[str]):
         if value is MISSING:
             return
         if not isinstance(event, CallEvent):
-            raise InvalidReturn(where, result, ("a reply to a CallEvent only",))
+            problem = f"for {event!r}; only a CallEvent can have a reply, so remove `reply=`"
+            raise InvalidReturn(where, result, AFTER_EVENT, problem)
         reply(event.sender, value)
 
     def _go_to(self, target: str) -> None:

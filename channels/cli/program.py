@@ -64,11 +64,11 @@ def load_endpoint(target: str) -> Endpoint:
     endpoint = getattr(module, name, None)
     if not isinstance(endpoint, Endpoint):
         names = [key for key, value in vars(module).items() if isinstance(value, Endpoint)]
-        there = f"; there is {', '.join(names)}" if names else "; there is none in this module"
+        there = f"; write one of: {', '.join(names)}" if names else "; this module has no endpoint"
         raise typer.BadParameter(
             f"{module.__name__}.{name} is not an Endpoint{there}"
             if hasattr(module, name)
-            else f"the module {module.__name__!r} has no {name!r}{there}"
+            else f"the module {module.__name__!r} has no endpoint {name!r}{there}"
         )
     return endpoint
 

@@ -1,6 +1,6 @@
 """A client for Phoenix servers that reconnects, rejoins, and keeps its unsent messages.
 
-Start with `open_socket`. `channels.client.blocking` has the same for code that blocks.
+Start with `open_socket`. `channels.client.blocking` has the same names for code that blocks.
 """
 
 from channels.client.backoff import RECONNECT, REJOIN, RetryTable

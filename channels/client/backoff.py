@@ -1,6 +1,6 @@
-"""The waits before the attempts of a client to come back: tables of seconds, as in phoenix.js.
+"""The waits before a client tries again to connect or to join: tables of seconds, as in phoenix.js.
 
-*pure*: the caller passes chance.
+*pure*: the caller passes the random numbers.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class RetryTable:
         >>> [table.delay(attempt) for attempt in (1, 2, 3, 4)]
         [1.0, 2.0, 10.0, 10.0]
 
-    With jitter, a wait is shorter by up to that share of it. Thousands of clients that lose one server then do not come
-    back in the same instant:
+    With jitter, each wait is shorter by a random share, up to that number. Then thousands of clients that lose one
+    server do not reconnect at the same moment:
 
         open_socket(url, reconnect=RetryTable(jitter=0.5))
 

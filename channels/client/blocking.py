@@ -10,7 +10,7 @@
 
 Trio runs in a thread of its own, one for each socket, and does everything that `channels.client` does: heartbeats,
 reconnects and rejoins go on while the program computes. The names, the arguments and the errors are those of
-`channels.client`; what is awaited there blocks here. All methods may be called from any thread.
+`channels.client`. Methods that you await there block here. You may call all methods from any thread.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class _Portal:
-    """A thread with Trio in it, which holds a socket open until it is told to stop."""
+    """A thread that runs Trio and keeps a socket open until `stop`."""
 
     def __init__(self, open_it: Callable[[], Any]) -> None:
         self._open_it = open_it
@@ -55,7 +55,7 @@ class _Portal:
         return self._ready.result()
 
     def run(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Run an async function in the thread, and return what it returns."""
+        """Run an async function in the thread, and return its result."""
         assert self._token is not None  # set before the socket is ready
         return trio.from_thread.run(function, *args, trio_token=self._token)
 
@@ -74,7 +74,7 @@ class _Portal:
             try:
                 self.run_sync(self._stop.set)
             except trio.RunFinishedError:
-                # It has ended by itself, with an error that is raised below.
+                # The socket has ended because of an error, which is raised below.
                 pass
         self._thread.join()
         if self._outcome is not None:
@@ -111,7 +111,7 @@ def open_socket(url: str, **options: Any) -> BlockingSocket:
 
 
 class BlockingSocket:
-    """A connection that comes back, made by `open_socket`. The blocking form of `ClientSocket`."""
+    """A connection that the client reopens when it breaks, from `open_socket`. The blocking form of `ClientSocket`."""
 
     def __init__(self, open_it: Callable[[], Any]) -> None:
         self._portal = _Portal(open_it)
@@ -152,7 +152,7 @@ class BlockingSocket:
         return BlockingChannel(self._portal, self._portal.run_sync(make))
 
     def events(self) -> BlockingFeed[Lifecycle]:
-        """Return the lifecycle events from now on."""
+        """Return a feed of the lifecycle events that follow this call."""
         return BlockingFeed(self._portal, self._portal.run_sync(self._opened.events))
 
     def ping(self) -> float:
@@ -169,7 +169,7 @@ class BlockingSocket:
 
 
 class BlockingChannel:
-    """A topic that a client joins, and stays in. The blocking form of `ClientChannel`.
+    """A topic that the client joins, and joins again after a loss. The blocking form of `ClientChannel`.
 
     Attributes:
         topic: the topic.
@@ -213,7 +213,7 @@ class BlockingChannel:
     def push_nowait(
         self, event: str, payload: Any = None, *, timeout: float | None = None
     ) -> BlockingPush:
-        """Push an event, and return at once. `wait` of the result gives what `push` would return."""
+        """Push an event without waiting for the reply. Call `wait` of the result to get the reply."""
         make = partial(self._channel.push_nowait, event, payload, timeout=timeout)
         return BlockingPush(self._portal, self._portal.run_sync(make))
 
@@ -234,7 +234,7 @@ class BlockingChannel:
 
 
 class BlockingPush:
-    """A push whose answer has perhaps not come yet. The blocking form of `ClientPush`."""
+    """A push that may still wait for its reply. The blocking form of `ClientPush`."""
 
     def __init__(self, portal: _Portal, push: Any) -> None:
         self._portal = portal
@@ -247,12 +247,12 @@ class BlockingPush:
         return status
 
     def wait(self) -> Any:
-        """Wait for the answer, and return its payload."""
+        """Wait for the reply, and return its payload."""
         return self._portal.run(self._push.wait)
 
 
 class BlockingFeed(Generic[T]):
-    """What arrives, one item after another, for `for`. The blocking form of `Feed`."""
+    """An iterator over items as they arrive, for `for`. The blocking form of `Feed`."""
 
     def __init__(self, portal: _Portal, feed: Feed[T]) -> None:
         self._portal = portal
@@ -273,7 +273,7 @@ class BlockingFeed(Generic[T]):
             raise StopIteration from None
 
     def get(self, timeout: float) -> T | None:
-        """Return the next item, or None if there is none within `timeout` seconds."""
+        """Return the next item, or None if no item arrives within `timeout` seconds."""
         return self._portal.run(self._next_within, timeout)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A way to wait for the next change of something, which costs nothing while nobody waits."""
+"""A way to wait for the next change of an object. It takes no memory while no task waits."""
 
 from __future__ import annotations
 

@@ -42,12 +42,12 @@ class SocketOfChannel(Protocol):
 
 
 class ClientPush:
-    """A push whose answer has perhaps not come yet, made by `ClientChannel.push_nowait`.
+    """A push that may still wait for its reply. `ClientChannel.push_nowait` makes it.
 
     Attributes:
         event: the event.
-        status: the status of the answer; "timeout" or "closed" if there is none; None while it is open.
-        response: the response in the answer.
+        status: the status of the reply; "timeout" or "closed" if no reply came; None while the push waits for it.
+        response: the response in the reply.
     """
 
     __slots__ = ("_done", "_record", "channel", "event", "response", "status")
@@ -109,19 +109,19 @@ class _Cause(str):
 
 
 class ClientChannel:
-    """A topic that a client joins, and stays in: made by `ClientSocket.channel`.
+    """A topic that the client joins, and joins again after a loss. `ClientSocket.channel` makes it.
 
         async with socket.channel("room:lobby", {"name": "ann"}) as channel:
             await channel.push("new_msg", {"body": "hello"})
             async for message in channel:
                 print(message.event, message.payload)
 
-    Entering joins the topic, and leaving the block leaves it. In between the client joins again whenever the channel
-    crashes on the server, or the connection is lost. Pushes wait meanwhile. What the server sends meanwhile is lost,
-    unless the topic is durable.
+    The channel joins the topic when the block begins, and leaves it when the block ends. Inside the block, the client
+    joins again if the channel crashes on the server or the connection is lost. Until the rejoin, pushes wait, and
+    messages of the server are lost, unless the topic is durable.
 
     The iteration yields every message of the topic as a `Message`, and ends when the channel is closed: by `leave`, by
-    the server, or with the socket. It keeps a bounded number of messages that were not read; see `Feed`.
+    the server, or with the socket. It keeps a bounded number of unread messages; see `Feed`.
 
     Attributes:
         topic: the topic.
@@ -156,7 +156,7 @@ class ClientChannel:
 
     @property
     def cause(self) -> str | None:
-        """What closed the channel, in words; None while it is not closed."""
+        """The reason why the channel is closed, in words; None while it is not closed."""
         return self.record.cause
 
     @property
@@ -166,7 +166,7 @@ class ClientChannel:
 
     @property
     def dropped(self) -> int:
-        """The number of messages that were dropped because nothing read them."""
+        """The number of messages that the channel dropped, because the program did not read them."""
         feeds = [self._messages, *(feed for each in self._feeds.values() for feed in each)]
         return sum(feed.dropped for feed in feeds)
 
@@ -216,10 +216,11 @@ class ClientChannel:
         return self.record.response
 
     async def leave(self) -> None:
-        """Leave the topic, and wait until the server knows.
+        """Leave the topic, and wait for the server's answer.
 
-        The channel is closed at once: pushes fail, and iterations end after the messages that are there. The wait ends
-        with the answer of the server, with the connection, or after the channel's timeout. Leaving twice is fine.
+        The channel closes before the wait: pushes fail, and iterations end after the messages that have arrived. The
+        wait ends with the answer, with the end of the connection, or after the channel's timeout. A second call does
+        nothing.
         """
         if self.record.state == "closed":
             await trio.lowlevel.checkpoint()
@@ -236,8 +237,9 @@ class ClientChannel:
 
             reply = await channel.push("new_msg", {"body": "hello"}, timeout=5)
 
-        While the channel is not joined, the push waits. It is sent after the join, with its full timeout again. A push
-        that was sent before the connection was lost is not sent again, because the server may have handled it.
+        While the channel is not joined, the push waits. After the join, the client sends it, and its timeout starts
+        again. If the connection is lost after the client has sent the push, the client does not send it again, because
+        the server may have handled it.
 
         Args:
             event: the event.
@@ -251,7 +253,7 @@ class ClientChannel:
             EncodeError: the payload cannot be encoded.
             BufferFull: too many pushes wait.
 
-        If the calling task is cancelled, the reply is ignored, and a push that still waits is never sent.
+        If the calling task is cancelled, the client ignores the reply. It never sends a push that still waits.
         """
         push = self.push_nowait(event, payload, timeout=timeout)
         try:
@@ -265,7 +267,7 @@ class ClientChannel:
     def push_nowait(
         self, event: str, payload: Any = None, *, timeout: float | None = None
     ) -> ClientPush:
-        """Push an event, and return at once. `await result.wait()` gives what `push` would return.
+        """Push an event without waiting for the reply. Await `wait()` of the result to get the reply.
 
         The arguments and the errors are those of `push`, except for `Refused` and `PushTimeout`.
         """
@@ -279,7 +281,7 @@ class ClientChannel:
         return self._messages
 
     def on(self, event: str) -> Feed[Any]:
-        """Return the payloads of one event from now on.
+        """Return a feed of the payloads of one event that arrive after this call.
 
             with channel.on("new_msg") as messages:
                 async for payload in messages:
@@ -303,7 +305,7 @@ class ClientChannel:
         The function must be quick. If it raises, the error leaves the block of `open_socket`.
 
         Returns:
-            A function that ends this.
+            A function that removes the listener.
         """
         self._listeners[event] = (*self._listeners.get(event, ()), listener)
 
@@ -334,7 +336,7 @@ class ClientChannel:
     # For the socket
 
     def arrived(self, message: Message) -> bool:
-        """Pass on a message. Return True if it is the first that was dropped since the last read."""
+        """Pass on a message. Return True if a feed dropped a message for the first time since its last read."""
         event = message.event
         if self._listeners or self._feeds:
             if type(event) is not str:

@@ -1,4 +1,4 @@
-"""One connection of a client: open it, write what waits, read, and close it in good order."""
+"""One connection of a client: open it, write the waiting frames, read, and close it in order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ End: TypeAlias = LinkFailed | LinkLost
 
 
 class Connection:
-    """One attempt to connect, and the connection that comes of it.
+    """One attempt to connect, and the resulting connection.
 
     Args:
         open_link: opens the link, with a nursery for its tasks.
@@ -56,7 +56,7 @@ class Connection:
         self._wake_writer()
 
     def close(self, code: int, reason: str) -> None:
-        """Write what waits, close the connection, and report nothing more. Return at once."""
+        """Write the waiting frames, close the connection, and report no more events. Do not wait for this."""
         self._closing = code, reason
         if self._nursery is None:
             return

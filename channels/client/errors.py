@@ -71,7 +71,7 @@ class ChannelClosed(ChannelsError):
 
     Attributes:
         topic: the topic.
-        cause: what closed it, in words.
+        cause: the reason why it is closed, in words.
     """
 
     def __init__(self, topic: str, cause: str) -> None:
@@ -101,7 +101,7 @@ class BufferFull(ChannelsError):
 
     Attributes:
         topic: the topic.
-        event: the event that was to be pushed.
+        event: the event of the push.
         limit: the option `max_buffered`.
     """
 
@@ -116,9 +116,9 @@ class BufferFull(ChannelsError):
 
 
 class MessagesDropped(ChannelsError):
-    """The program read the messages of a channel too slowly, so the oldest were dropped.
+    """The program read the messages of a channel too slowly, so the client dropped the oldest.
 
-    Iterate again to go on with the messages that are kept.
+    Iterate again to go on with the remaining messages.
 
     Attributes:
         topic: the topic.
@@ -127,7 +127,7 @@ class MessagesDropped(ChannelsError):
 
     def __init__(self, topic: str, count: int) -> None:
         super().__init__(
-            f"{count} messages of {brief(topic)} were dropped, because nothing read them; "
+            f"{count} messages of {brief(topic)} were dropped, because the program did not read them; "
             "read faster, or set max_messages of the channel"
         )
         self.topic = topic

@@ -1,8 +1,8 @@
-"""The life of a client as events: what an async iterator and telemetry tell.
+"""The lifecycle events of a client, for an async iterator and for telemetry.
 
-*pure*. Every event is one record; its text tells it in a few words. `socket.events()` yields them. Telemetry executes
-`TELEMETRY[type(event)]`, with the numbers of the event as measurements, and with `url`, `topic` and the `event` itself
-as metadata. Durations are in seconds on Trio's clock.
+*pure*. Every event is one record. `str(event)` describes it in a few words. `socket.events()` yields the records.
+Telemetry emits `TELEMETRY[type(event)]`, with the numbers of the event as measurements, and with `url`, `topic` and the
+`event` itself as metadata. Durations are in seconds on Trio's clock.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Retrying:
 
 @frozen
 class FellBack:
-    """The WebSocket did not work, so the client uses long polling from now on."""
+    """The WebSocket did not work, so the client has changed to long polling."""
 
     cause: str
 

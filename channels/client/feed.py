@@ -1,4 +1,4 @@
-"""Feeds: bounded async iterators of what arrives."""
+"""Feeds: bounded async iterators over arriving items."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ T = TypeVar("T")
 
 
 class Feed(Generic[T]):
-    """What arrives, one item after another, for `async for`.
+    """An iterator over items as they arrive, for `async for`.
 
         with channel.on("new_msg") as messages:
             async for payload in messages:
                 print(payload["body"])
 
-    A feed keeps a bounded number of items that were not read. Beyond that the oldest are dropped, and the next read
-    raises `MessagesDropped`; iterate again to go on. A feed that nobody has ever read keeps nothing once it has
-    overflowed, until somebody does.
+    A feed keeps a bounded number of unread items. If more arrive, it drops the oldest, and the next read raises
+    `MessagesDropped`. Iterate again to go on. If your program has never read the feed when it overflows, the feed drops
+    all items, and keeps none until the first read.
 
-    The iteration ends when the feed is closed in good order: by `close`, or with its channel or socket. It raises if
-    the socket ended without the program's wish. Several tasks may read; each item goes to one of them.
+    The iteration ends when the feed closes in order: by `close`, or with its channel or socket. It raises if the socket
+    ended because of an error. Several tasks may read; each item goes to one of them.
 
     Attributes:
-        dropped: items that were dropped so far.
+        dropped: the number of items that the feed has dropped so far.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Feed(Generic[T]):
         return is_first
 
     def end(self, error: Exception | None = None) -> None:
-        """Let the readers take what is there, and then end their iteration, or raise."""
+        """Let the readers take the remaining items. Then end their iteration, or raise."""
         if not self._is_closed:
             self._is_closed = True
             self._error = error

@@ -1,4 +1,4 @@
-"""Who is present in a topic: the state that a client folds from the server's messages."""
+"""The present users of a topic, as a client computes them from the server's messages."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Presence:
                         print(key, "has gone")
                 print("here:", list(presence.state))
 
-    Make it before the channel is joined, so that it hears the first state. While the channel is out of the topic, the
-    state stays as it was; after the rejoin the changes are what has changed meanwhile. A diff that comes before the
-    state of its membership waits for it.
+    Create it before the channel joins. Otherwise it misses the first state. While the channel is not joined, the state
+    stays as it was. After the rejoin, `changes` yields the differences between the old state and the new one. If a diff
+    comes before the state of its membership, the diff waits for that state.
 
     Args:
         channel: the channel.
@@ -50,7 +50,7 @@ class Presence:
 
     The functions must be quick. If one raises, the error leaves the block of `open_socket`.
 
-    Behaviour after phoenix.js 1.8, `presence.js`.
+    Source: phoenix.js 1.8, `presence.js`.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class Presence:
     @overload
     def list(self, by: Callable[[str, dict[str, Any]], T]) -> list[T]: ...
     def list(self, by: Callable[[str, Any], Any] = lambda key, presence: presence) -> list[Any]:
-        """Return the presences, or what a function makes of each key and its presence.
+        """Return the presences, or the results of a function of each key and its presence.
 
         names = presence.list(lambda key, presence: presence["metas"][0]["name"])
         """
         return [by(key, presence) for key, presence in self._fold.state.items()]
 
     def changes(self) -> Feed[PresenceJoin | PresenceLeave]:
-        """Return the joins and the leaves from now on. It ends with the channel."""
+        """Return a feed of the joins and leaves that follow this call. The feed ends with the channel."""
 
         def detach(closed: Feed[Any]) -> None:
             self._feeds = tuple(each for each in self._feeds if each is not closed)

@@ -1,9 +1,9 @@
-"""The fold of presence: a state and diffs in, the present keys and the changes out.
+"""The state of a presence: it takes states and diffs, and returns the present keys and the changes.
 
 *pure*. A presence is `{"metas": [{"phx_ref": ..., ...}, ...]}`: one meta for each tracked process of a key. The server
-may add more. A state is a dict of presences by key. Metas are told apart by their `phx_ref`.
+may add more. A state is a dict of presences by key. The `phx_ref` of a meta identifies it.
 
-Behaviour after phoenix.js 1.8, `presence.js`. Nothing that the caller passes is changed.
+The functions change no argument. Source: phoenix.js 1.8, `presence.js`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ Changes: TypeAlias = list[PresenceJoin | PresenceLeave]
 
 
 def sync_state(state: State, new: Mapping[str, Any]) -> tuple[State, Changes]:
-    """Make the state of the server the state, and return what that changes.
+    """Replace the state by the state of the server, and return the changes.
 
         >>> state, changes = sync_state({}, {"ann": {"metas": [{"phx_ref": "1"}]}})
         >>> changes
@@ -129,11 +129,11 @@ def _without(metas: list[Any], others: list[Any]) -> list[Any]:
 class PresenceFold:
     """The presence of one topic across memberships.
 
-    A diff counts only after the state of its membership. Earlier ones wait, because the state may not contain them.
+    A diff counts only after the state of its membership. Earlier diffs wait, because the state may not contain them.
 
     Attributes:
         state: the present keys.
-        join_ref: of the membership whose state has come; None before the first.
+        join_ref: the join_ref of the membership whose state has arrived; None before the first state.
         pending: the diffs that wait for the state.
     """
 

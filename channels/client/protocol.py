@@ -1,7 +1,7 @@
 """The protocol of a Phoenix client: (event, now) -> frames, events, next deadline.
 
-*pure*: no clock, chance, I/O or tasks. A shell tells what happens, and carries out the effects that each method
-returns. It calls `tick` when `deadline` has come.
+*pure*: no clock, randomness, I/O or tasks. A shell calls a method for each event, and carries out the effects that the
+method returns. It calls `tick` at `deadline`.
 
     connect, join, push, leave, disconnect ──▶ ┌──────────┐ ──▶ Open, Send, Close     (to the transport)
     opened, received, lost, failed         ──▶ │ Protocol │ ──▶ Settled, Arrived, ... (to the program)
@@ -14,9 +14,9 @@ A channel is in one of five states:
                        │  ▼ lost connection             ▼
                        └─ errored ◀─────────────────────┘
 
-Behaviour after phoenix.js 1.8.16, `socket.js`, `channel.js` and `push.js`, with these differences: a push fails at once
-when its channel closes; an answer to a join with an unknown status counts as an error; a push to a closed channel is an
-error; buffers are bounded.
+Source: phoenix.js 1.8.16, `socket.js`, `channel.js` and `push.js`, with these differences: a push fails as soon as its
+channel closes; an answer to a join with an unknown status counts as an error; a push to a closed channel is an error;
+buffers are bounded.
 """
 
 from __future__ import annotations
@@ -87,10 +87,10 @@ class Protocol:
         random: returns a number from 0 to 1, for jitter.
 
     Attributes:
-        state: of the connection.
-        channels: those that are not closed, and those that were not joined yet, in the order of their creation.
+        state: the state of the connection.
+        channels: the channels that are not closed or not joined yet, in the order of their creation.
         transport: the transport of the next connection.
-        connections: the number of connections that were open so far.
+        connections: the number of connections that have been open so far.
         malformed: the number of frames that were not messages.
         has_ended: True after `disconnect`, or after a final close code.
     """
@@ -125,7 +125,7 @@ class Protocol:
 
     @property
     def deadline(self) -> float:
-        """The time of the next `tick`; infinity if nothing waits for time to pass."""
+        """The time of the next `tick`; infinity if no timer runs."""
         return self._timers.deadline
 
     def tick(self, now: float) -> list[Effect]:
@@ -174,7 +174,7 @@ class Protocol:
         return channel
 
     def join(self, channel: ChannelRecord, now: float) -> list[Effect]:
-        """Join for the first time, now or as soon as there is a connection."""
+        """Join for the first time, now or when the connection opens."""
         if channel.joined_once:
             raise RuntimeError(f"the channel {channel.topic!r} was joined before; make another one")
         self._now = now
@@ -194,7 +194,7 @@ class Protocol:
         timeout: float | None = None,
         waiter: Any = None,
     ) -> tuple[PushRecord, list[Effect]]:
-        """Send an event, or keep it until the channel is joined.
+        """Send an event, or keep it until the channel joins.
 
         Raises:
             ChannelClosed: the channel is closed.
@@ -231,7 +231,7 @@ class Protocol:
             push.channel.pending.pop(push.ref, None)
 
     def leave(self, channel: ChannelRecord, now: float) -> list[Effect]:
-        """Leave a topic. The channel is closed at once; `Left` follows when the server has answered."""
+        """Leave a topic. The channel closes immediately; `Left` follows when the server has answered."""
         self._now = now
         if channel in self.channels:
             self._leave(channel, "the program left it")
@@ -256,7 +256,7 @@ class Protocol:
         self._tell(Connected(self.transport, self.connections, self._now - self._away_since))
         waiting, self._send_buffer = self._send_buffer, []
         for channel, join_ref, frame in waiting:
-            # The channel may have been lost or left meanwhile.
+            # The channel may have been lost or left since the client queued this frame.
             if channel.join_ref == join_ref and channel.state != "closed":
                 self._emit(Send(frame))
         self._reset_reconnect()

@@ -60,8 +60,8 @@ class PushRecord:
     """One push.
 
     Attributes:
-        payload: encoded, by `prepare`.
-        ref: of the frame; None while the push is buffered.
+        payload: the payload as `prepare` has encoded it.
+        ref: the ref of the frame; None while the push waits.
         is_settled: True after the answer, the timeout, the end of the channel, or `cancel`.
     """
 
@@ -81,12 +81,12 @@ class ChannelRecord:
 
     Attributes:
         params: returns the payload of the next join.
-        timeout: seconds for a join, and for a push that names none.
-        join_ref: of the last join; None when no message of a membership can be ours.
-        lost_at: since when a channel that was joined is out of its topic.
-        response: of the last join that was answered with ok.
-        cause: of the end.
-        owner: of the shell.
+        timeout: seconds for a join, and for a push without its own timeout.
+        join_ref: the ref of the last join; None if no membership can exist.
+        lost_at: the time at which a joined channel lost its membership.
+        response: the response to the last join that the server answered with ok.
+        cause: the reason why the channel is closed.
+        owner: the shell's object for this channel.
     """
 
     topic: str
@@ -129,7 +129,7 @@ class Send:
 
 @frozen(eq=False)
 class Close:
-    """Close the connection, or give up opening it, and report nothing more about it."""
+    """Close the connection, or stop opening it, and report no more events about it."""
 
     code: int
     reason: str
@@ -161,10 +161,10 @@ class Left:
 
 @frozen(eq=False)
 class Ended:
-    """A channel is closed and out of the list of channels.
+    """A channel is closed, and the protocol has removed it.
 
     Attributes:
-        is_clean: False if the socket ended without the program's wish.
+        is_clean: False if the socket ended because of an error.
     """
 
     channel: ChannelRecord
@@ -181,7 +181,7 @@ class Pong:
 
 @frozen(eq=False)
 class Tell:
-    """An event in the life of the client, and the channel that it is about."""
+    """A lifecycle event, and its channel."""
 
     event: Lifecycle
     channel: ChannelRecord | None = None

@@ -1,4 +1,4 @@
-"""A connection to a Phoenix server that comes back, and its channels."""
+"""A connection to a Phoenix server that the client reopens when it breaks, and its channels."""
 
 from __future__ import annotations
 
@@ -63,18 +63,18 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 @frozen(kw_only=True)
 class SocketStatistics:
-    """The numbers of a socket at one moment.
+    """The counters of a socket at one moment.
 
     Attributes:
-        state: of the connection: closed, connecting or open.
+        state: the state of the connection: closed, connecting or open.
         transport: "websocket" or "longpoll".
-        connections: connections that were open so far.
-        channels: channels that are not closed.
-        joined: channels that are joined.
-        buffered: pushes that wait until their channel is joined.
-        waiting: frames that wait to be written.
-        malformed: frames of the server that were not messages.
-        dropped: messages that open channels have dropped because nothing read them.
+        connections: the number of connections that have been open so far.
+        channels: the number of channels that are not closed.
+        joined: the number of joined channels.
+        buffered: the number of pushes that wait until their channel joins.
+        waiting: the number of frames that wait to be written.
+        malformed: the number of frames of the server that were not messages.
+        dropped: the number of messages that open channels have dropped, because the program did not read them.
     """
 
     state: ConnectionState
@@ -152,32 +152,33 @@ def open_socket(
             async with socket.channel("room:lobby") as channel:
                 await channel.push("new_msg", {"body": "hello"})
 
-    A lost connection is opened again, after the waits of `reconnect`, for as long as it takes. All channels then join
-    again. The end of the block closes the connection in good order.
+    If the connection breaks, the client tries to connect again, without a limit, with the waits of `reconnect`. Then
+    all channels join again. At the end of the block, the client closes the connection in order.
 
     Args:
         url: the URL of the socket, as for phoenix.js: ws, wss, http or https, without `/websocket`.
         params: parameters for the socket's `connect`. A function is called at every connect.
         auth_token: the token that phoenix.js calls `authToken`; it does not appear in the URL. A function is called at
             every connect.
-        wait: False enters the block before the connection is open. Joins and pushes then wait.
-        timeout: seconds for the replies to joins and pushes, unless they name their own.
+        wait: With True, the block begins when the connection is open. With False, it begins immediately, and joins and
+            pushes wait for the connection.
+        timeout: seconds for the reply to a join or a push without its own timeout.
         heartbeat_interval: seconds between heartbeats, and for their answers.
         reconnect: the waits before attempts to connect.
         rejoin: the waits before attempts to join a topic again, on an open connection.
         final_close_codes: close codes of the server that end the socket for good. phoenix.js connects again after
             every code since 1.8.16; before that, 1000 was final.
         transport: "websocket" or "longpoll".
-        longpoll_fallback_after: seconds for a WebSocket to open, and then to answer a ping. If it does not, or fails,
-            the client changes to long polling. None never does.
-        connect: opens a stream to a host and a port. A simulated network has one of its own.
+        longpoll_fallback_after: seconds for a WebSocket to open, and then to answer a ping. If the WebSocket fails or
+            takes longer, the client changes to long polling. With None, the client always uses a WebSocket.
+        connect: opens a stream to a host and a port. In a simulation, pass `world.network.connect`.
         ssl_context: the context for wss and https; by default that of `ssl.create_default_context()`.
         headers: more headers of the requests, such as an `Origin`.
         connect_timeout: seconds for each attempt to connect, and for all attempts before the block begins.
         poll_timeout: seconds for one request of long polling.
         max_buffered: pushes of one channel that may wait for its join, and frames that may wait to be written.
         max_message_bytes: bytes of one message of the server. A longer one ends the connection.
-        telemetry: where to execute lifecycle events; by default that of the current runtime, if there is one.
+        telemetry: emits the lifecycle events; by default that of the current runtime, if there is one.
         random: returns a number from 0 to 1, for jitter; by default that of the current runtime, if there is one.
 
     Raises:
@@ -185,9 +186,9 @@ def open_socket(
         InvalidOption: an option has an invalid value.
         MissingExtra: trio-websocket is not installed.
 
-    An error in a function of the program (`params`, a listener) ends the block, and leaves it as it is.
+    If a function of your program raises (`params`, a listener), the block ends with that exception, unchanged.
 
-    Behaviour after phoenix.js 1.8.16. Unlike there, the first failure that cannot pass is an error.
+    Source: phoenix.js 1.8.16, with one difference: here a refused first connection is an error.
     """
     settings = Settings(
         timeout=timeout,
@@ -265,12 +266,12 @@ def _is_header(pair: Any) -> bool:
 
 
 class ClientSocket:
-    """A connection that comes back, made by `open_socket`.
+    """A connection that the client reopens when it breaks. `open_socket` makes it.
 
     Attributes:
         url: the URL, without parameters.
-        telemetry: where lifecycle events are executed; see `channels.client.events`.
-        failure: an error in a function of the program, which ends the block; None if there was none.
+        telemetry: emits the lifecycle events; see `channels.client.events`.
+        failure: the exception of a function of the program, which ends the block; None without one.
     """
 
     def __init__(
@@ -334,8 +335,8 @@ class ClientSocket:
             topic: the topic.
             params: the payload for `join`. A function is called at every join, and returns it.
             timeout: seconds for the replies to joins and pushes; by default those of the socket.
-            wait: True enters the block when the server has accepted the join, and raises `Refused` if it refuses. False
-                enters it at once. A join that is refused is then tried again, as in phoenix.js.
+            wait: With True, the block begins when the server has accepted the join; a refused join raises `Refused`.
+                With False, the block begins immediately, and the client repeats a refused join, as phoenix.js does.
             max_messages: messages to keep for a program that does not read them; see `Feed`.
 
         Raises:
@@ -354,7 +355,7 @@ class ClientSocket:
         return channel
 
     def events(self) -> Feed[Lifecycle]:
-        """Return the lifecycle events from now on: connected, lost, retrying, rejoined, and so on.
+        """Return a feed of the lifecycle events that follow this call: connected, lost, retrying, rejoined, and so on.
 
         with socket.events() as events:
             async for event in events:

@@ -1,4 +1,4 @@
-"""Timers without a clock: what to run at which time.
+"""Timers without a clock: functions and the times at which to call them.
 
 *pure*: the caller passes the time.
 """
@@ -75,7 +75,7 @@ class Timers:
         return self._heap[0].when if self._heap else math.inf
 
     def due(self, now: float) -> Iterator[Timer]:
-        """Take out the timers whose time has come, one at a time, including those that start meanwhile."""
+        """Remove and yield the timers that are due at `now`. Include timers that start during the iteration."""
         while self.deadline <= now:
             timer = heapq.heappop(self._heap)
             callback, timer.callback = timer.callback, None

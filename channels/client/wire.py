@@ -8,7 +8,7 @@
     1  reply                       join_ref, ref, topic, status       data
     2  broadcast                   topic, event                       data
 
-Behaviour after phoenix.js 1.8, `serializer.js` and `ajax.js`.
+Source: phoenix.js 1.8, `serializer.js` and `ajax.js`.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ _SCHEMES = {"ws": False, "http": False, "wss": True, "https": True}
 def address_of(
     url: str, params: Mapping[str, Any] | None = None, transport: TransportName = "websocket"
 ) -> Address:
-    """Return where to connect to.
+    """Return the address to connect to.
 
         >>> address_of("wss://example.org/socket", {"token": "a b"}).target
         '/socket/websocket?token=a%20b&vsn=2.0.0'
@@ -252,7 +252,7 @@ def _quoted(text: str) -> str:
 
 
 def subprotocols(auth_token: str | None) -> tuple[str, ...]:
-    """Return the subprotocols to ask for. They carry the token to a WebSocket.
+    """Return the subprotocols that the client offers. They carry the token to a WebSocket.
 
     >>> subprotocols("secret")
     ('phoenix', 'base64url.bearer.phx.c2VjcmV0')

@@ -73,10 +73,11 @@ class WorkBudget:
         return WorkStatistics(waiting=len(self._line), waits=self._waits)
 
     async def take(self, cost: int) -> bool:
-        """Take `cost` units. Return at once, without a checkpoint, if this turn has enough left.
+        """Take `cost` units. If this turn has enough left, return without a checkpoint.
 
-        The limit is not exact. Work that waited runs one turn after the budget paid for it, beside the budget of that
-        turn. So a turn may handle twice the budget. A piece that costs more than the budget also runs in one turn.
+        The limit is not exact. Work that waited runs one turn later than the turn whose budget it used. That later turn
+        has its own budget too. So a turn may handle twice the budget. A piece that costs more than the budget also runs
+        in one turn.
 
         Returns:
             True if the caller had to wait for a later turn.

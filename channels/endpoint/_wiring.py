@@ -41,7 +41,7 @@ class ChannelPool:
     """The supervisors of all channels of one socket class.
 
     The supervisors do not restart a crashed channel, because its client rejoins. When the endpoint stops, they stop all
-    channels at once.
+    channels at the same time.
     """
 
     def __init__(self, owner: object, name: str, partitions: int) -> None:
@@ -199,7 +199,7 @@ class Counters:
     """The counters of one endpoint.
 
     Attributes:
-        counts: how often each event happened, for `Endpoint.statistics()`.
+        counts: the number of times that each event happened, for `Endpoint.statistics()`.
         held: bytes of incomplete messages in all WebSockets.
     """
 

@@ -9,9 +9,9 @@
 A running endpoint is a supervision tree. It starts its children from top to bottom, and stops them in reverse:
 
     endpoint (one_for_one)
-    ├── pubsub                                the connections to other nodes, if there are any
-    ├── presence Online                       who is here; one for each `Presence`, here of a class `Online`
-    ├── relay                                 requests of polling clients for sessions of other nodes, if there are any
+    ├── pubsub                                with an adapter: the connections to other nodes
+    ├── presence Online                       the present users; one for each `Presence`, here of a class `Online`
+    ├── relay                                 with other nodes and long polling: requests for sessions of other nodes
     ├── UserSocket channels (one_for_one)     one for each socket class
     │   ├── 0 (dynamic)                       channel servers, temporary
     │   └── 1 (dynamic)
@@ -96,19 +96,21 @@ class Endpoint:
         sockets: a dict of paths to socket classes, or to a `Mount` with options. A socket at `/socket` has its
             WebSocket at `/socket/websocket`, as Phoenix clients expect.
         http: an ASGI application for all other requests. Without one they get 404.
-        pubsub: carries broadcasts. By default the endpoint has its own, for this node alone.
-        presences: each `Presence` of the application. The endpoint starts and stops their processes.
-        head_timeout: seconds for a client to send the head of its first request. After that, it gets 408.
-        max_connections: connections at a time. The endpoint closes and counts any more.
-        max_sessions: sessions of polling clients at a time. The endpoint answers 503 to any more, and counts them.
-        max_buffered_messages: frames that can wait for one client. If more wait, the endpoint closes it with 1013.
+        pubsub: carries broadcasts. By default the endpoint has its own PubSub, for this node alone.
+        presences: all `Presence` objects of the application. The endpoint starts and stops their processes.
+        head_timeout: seconds for a client to send the head of its first request. After that, the client gets 408.
+        max_connections: the maximum number of open connections. The endpoint closes and counts further ones.
+        max_sessions: the maximum number of sessions of polling clients. The endpoint answers 503 to further ones, and
+            counts them.
+        max_buffered_messages: frames that can wait for one client. If more wait, the endpoint closes the client's
+            connection with 1013.
         max_buffered_bytes: the same limit in bytes.
         draining: how the endpoint closes its clients when it stops.
         filter_parameters: the parameters of clients that the log masks. It is a list of terms, or a `Keep`. A term
             masks every parameter whose name contains it.
         secret_key_base: the secret that signs the tokens of polling sessions, at least 20 bytes, better 64. With a list
-            of secrets, the first signs, and the endpoint accepts all. By default, each start makes a new secret. That
-            is enough for one server. With other nodes, give all of them the same.
+            of secrets, the first signs, and the endpoint accepts all. By default, each start makes a new secret,
+            which is enough for one server. Give the same secret to all nodes.
         listen: the function that opens the listener; None opens a real one. A scenario passes `world.listen`.
 
     The endpoint checks its options when it starts. A stopped endpoint can start again. A running one cannot.
@@ -277,7 +279,7 @@ class Endpoint:
         return self.running()
 
     async def drain(self) -> None:
-        """Close all clients in batches, as a stop does, and refuse new ones. Return when all have closed.
+        """Close all clients in batches, as a stop does, and refuse new ones. Return when all connections have closed.
 
         If another ASGI server serves the endpoint, call this before you stop that server. Most servers cut connections
         before they shut the application down. `draining.timeout` bounds the wait. The endpoint keeps running, but
@@ -286,7 +288,7 @@ class Endpoint:
         Raises:
             EndpointError: the endpoint is not running.
         """
-        services = self._running("was asked to drain")
+        services = self._running("cannot drain")
         with in_runtime(services.runtime):
             await Supervisor.terminate_child(self._supervisor, "drainer")
 
@@ -299,10 +301,10 @@ class Endpoint:
         Raises:
             EndpointError: the endpoint is not running.
 
-        Clients that are connected stay. The endpoint closes its listening socket. The system resets connections that
-        nobody accepted, unless another process holds the same socket, as the parent of workers does.
+        Connected clients stay. The endpoint closes its listening socket. The system resets connections that the
+        endpoint has not accepted, unless another process holds the same socket, as the parent of workers does.
         """
-        admission = self._running("was asked to stop accepting").admission
+        admission = self._running("cannot stop accepting connections").admission
         if admission.listener is not None:
             admission.listener.close()
         with trio.move_on_after(grace):
@@ -312,12 +314,12 @@ class Endpoint:
                 await trio.sleep(_POLL)
                 quiet = quiet + 1 if admission.is_quiet else 0
 
-    def _running(self, what: str) -> Services:
+    def _running(self, problem: str) -> Services:
         services = self._services
         if services is None or services.admission.closed:
             raise EndpointError(
-                f"this endpoint {what} but is not running; pass lifespan=endpoint.lifespan to the application that "
-                "mounts it, or start it with start_link"
+                f"this endpoint {problem}, because it is not running; pass lifespan=endpoint.lifespan to the "
+                "application that mounts it, or start it with start_link"
             )
         return services
 
@@ -333,7 +335,7 @@ class Endpoint:
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
             return
-        services = self._running("was asked to serve")
+        services = self._running("cannot serve a request")
         with in_runtime(services.runtime):
             await services.http.route(scope, receive, send)
 
@@ -480,7 +482,7 @@ def services_of(endpoint: Endpoint) -> Services:
     Raises:
         EndpointError: the endpoint is not running.
     """
-    return endpoint._running("was asked for its services")
+    return endpoint._running("has no services to inspect")
 
 
 def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:

@@ -201,7 +201,7 @@ class AsgiStream(trio.abc.Stream):
                 await self._call(self._send, close)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Return at once, because ASGI does not report when a send would block."""
+        """Return without waiting, because ASGI does not report when a send would block."""
         await trio.lowlevel.checkpoint()
 
     # The end

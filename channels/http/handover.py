@@ -186,7 +186,7 @@ class HttpHandover:
         """Serve one connection until it ends, and close it.
 
         A malformed request gets an answer or ends the connection. Errors of Hypercorn itself pass through. Cancel this
-        to close the connection at once.
+        to close the connection immediately.
 
         Args:
             stream: a connected, non-blocking socket or a Trio stream. This method closes it.
@@ -222,7 +222,7 @@ class HttpHandover:
     async def drain(self) -> None:
         """Close idle connections now, and all others after their current response.
 
-        Returns at once. `connections` is 0 when all have closed. You cannot undo this.
+        Does not wait. `connections` is 0 when all connections have closed. You cannot undo this.
         """
         await self._context.terminated.set()
 

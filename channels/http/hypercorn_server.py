@@ -363,7 +363,7 @@ class HypercornServer(TCPServer):
         self._exchanges: Exchanges | None = None
 
     async def serve(self) -> None:
-        """Serve until the connection ends. When cancelled, close it at once."""
+        """Serve until the connection ends. When cancelled, close it immediately."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._close_when_cancelled)
             await self.run()

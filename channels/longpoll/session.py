@@ -236,7 +236,7 @@ class LongPollSession(SessionServer):
                 reply(held.sender, None)
 
     def _leave_unread(self) -> None:
-        """Keep the messages that come from now on, and let their senders wait."""
+        """Do nothing. While the session is paused, `_receive` holds each new message, and its sender waits."""
 
     def _read_again(self) -> None:
         if self.held:
@@ -323,7 +323,7 @@ class Sessions:
         self._services = services
 
     def token(self, name: str) -> str:
-        """Return the token of a session of this node. Its reader must check its age."""
+        """Return the token of a session of this node. The code that reads the token checks its age."""
         content = (_VERSION, self._services.pubsub.node_name, name)
         return sign(self._services.secret_key_base, _SALT, content, max_age=math.inf)
 

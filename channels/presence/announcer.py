@@ -54,9 +54,7 @@ class Callbacks(Protocol):
 
 def everybody(snapshot: Snapshot) -> Presences:
     """Return the members of a topic, with copies of their metas, which the receiver may change."""
-    return {
-        key: {"metas": [dict(entry.meta) for entry in snapshot.entries(key)]} for key in snapshot
-    }
+    return {key: {"metas": [dict(meta) for meta in metas]} for key, metas in snapshot.items()}
 
 
 async def fetched(callbacks: Callbacks, topic: str, presences: Presences) -> Presences:

@@ -14,8 +14,8 @@
 A channel tracks itself under a key, such as the id of its user. The presence ends with the channel's process. Clients
 get `presence_state` and `presence_diff`, as the class `Presence` of phoenix.js expects them.
 
-Reads come from a snapshot and wait for nobody. Behaviour after Phoenix.Presence 1.8; `docs/topics/presence.md` lists
-the differences.
+Reads come from a snapshot and wait for nobody. Source: Phoenix.Presence 1.8. `docs/topics/differences.md`
+lists the differences.
 """
 
 from __future__ import annotations
@@ -173,11 +173,7 @@ class Presence:
     # Callbacks of the application
 
     async def fetch(self, topic: str, presences: Presences) -> Presences:
-        """Add data to presences before clients get them, in one step for all of them.
-
-            async def fetch(self, topic, presences):
-                users = await load_users(presences)
-                return {key: {**entry, "user": users[key]} for key, entry in presences.items()}
+        """Add data to presences before clients get them, in one step for all of them. See the example of the class.
 
         Args:
             topic: their topic.
@@ -233,10 +229,7 @@ class Presence:
         Raises:
             PresenceError: they run already, or another presence of this PubSub has the same name.
         """
-        if self._tracking is not None:
-            raise PresenceError(
-                f"{self!r} is running already; make another one, with another name, for another endpoint"
-            )
+        self._check_not_running()
         latest = self._latest if self._runtime is current_runtime() else None
         if latest is not None:
             await latest.wait_ended()
@@ -265,6 +258,12 @@ class Presence:
         ]
         return await Supervisor.start_link(children, label=f"presence {self.name}")
 
+    def _check_not_running(self) -> None:
+        if self._tracking is not None:
+            raise PresenceError(
+                f"{self!r} is running already; make another one, with another name, for another endpoint"
+            )
+
     async def _begin(self, pubsub: PubSub) -> Tracking:
         self._runtime = current_runtime()
         tracking = Tracking.begin(
@@ -285,6 +284,8 @@ class Presence:
 
     async def _hold(self, tracking: Tracking) -> Pid:
         """Run until the supervisor ends. This runs in its process, and starts none."""
+        # Another start may have overtaken this one while `init` ran.
+        self._check_not_running()
         detach = logger.attach(current_runtime().telemetry, self)
         self._tracking = self._latest = tracking
         about = {"tracking": tracking, "limits": self._limits}

@@ -127,8 +127,9 @@ class Counting:
         self._known[topic] = None
 
     def forget(self, topic: str) -> None:
-        """Note that a topic has no clients."""
+        """Note that a topic has no clients on this node."""
         self._known.pop(topic, None)
+        self._large.discard(topic)
 
     def _decide(self, topic: str, size: int) -> bool:
         limit = self.counted_from

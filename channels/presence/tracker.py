@@ -7,7 +7,7 @@ Nodes talk on one topic of PubSub. A message is the name of its sender and a val
 - A node that stops says goodbye, with its last changes.
 - If the process ends, the roster stays. The next one watches the same owners, and nobody sees a difference.
 
-This follows `Phoenix.Tracker`, with two differences: changes do not wait for the next heartbeat, and only the node that
+Source: `Phoenix.Tracker`, with two differences: changes do not wait for the next heartbeat, and only the node that
 made a change sends it to all.
 """
 

@@ -7,8 +7,8 @@
 The message goes to the Redis or Valkey server that the nodes use, and from there to every node. The program needs no
 runtime, no Trio and no endpoint. `AsyncPublisher` is the form for Trio. In a node, use `Endpoint.broadcast`.
 
-Delivery is at most once: a node that is not connected to the server at that moment does not get the message. Nobody
-counts that loss, because a publisher has no numbers.
+Delivery is at most once: if a node is not connected to the server, it does not get the message. Nodes cannot count that
+loss, because a publisher does not number its messages.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class PublishError(ChannelsError):
     Attributes:
         url: the server, without user and password.
         problem: what happened.
-        is_sent: True if the message was on its way to the server, which may have published it.
+        is_sent: True if the publisher had begun to send the message. The server may have published it.
     """
 
     def __init__(self, url: RedisUrl, problem: str, *, is_sent: bool) -> None:
@@ -103,7 +103,7 @@ async def publish_async(url: str, topic: str, event: str, payload: Any, **option
 
 
 class _Settings:
-    """The options of both publishers, and the work that they share. *pure*."""
+    """The common options of both publishers. *pure*."""
 
     def __init__(
         self,
@@ -181,8 +181,8 @@ class Publisher(_Settings):
             for order in orders:
                 publisher.publish("orders", "created", {"id": order.id})
 
-    It connects at the first message, and again if the server has closed the connection meanwhile. After `os.fork`, the
-    child makes a connection of its own.
+    It connects at the first message. If the server has closed the connection, the next message opens another one. After
+    `os.fork`, the child opens its own connection.
 
     Args:
         url: the URL that the nodes give to `RedisAdapter`, prefix included.

@@ -57,7 +57,7 @@ class PubSub:
         PubSub(RedisAdapter("redis://127.0.0.1"))       # every node that uses the same server
 
     Args:
-        adapter: the transport to other nodes; by default there are none.
+        adapter: the adapter that connects this node to others. Without one, messages stay on this node.
 
     Raises:
         PubSubError: this is no adapter.

@@ -74,7 +74,7 @@ _BLOCK = 64
 
 
 class JsonWeight:
-    """An estimate of the cost of decoding a JSON text, by the number of its values.
+    """An estimate of the cost of decoding a JSON text: the number of its values.
 
         >>> weight = JsonWeight()
         >>> weight.feed(b'{"a":[1,2,"[,,,]"]}')
@@ -93,7 +93,7 @@ class JsonWeight:
     Numbers that take long to decode count several times. The text may be invalid JSON, which the decoder refuses later.
 
     Attributes:
-        values: the values so far, at least as many as a decoder would make.
+        values: the number of values counted so far. It is never lower than the number that a decoder would create.
     """
 
     __slots__ = ("_carried", "_in_string", "values")

@@ -1,7 +1,7 @@
 """The invariant that broadcasts between nodes arrive once and in order, or are reported as lost.
 
-Register it with a scenario: `@scenario(invariants=("all", BroadcastsArrive))`. It watches every `PubSub` with an adapter
-that has an `Exchange`, as all adapters of Ashtree do.
+Register it with a scenario: `@scenario(invariants=("all", BroadcastsArrive))`. It watches every `PubSub` whose adapter
+has an `Exchange`, as all adapters of Ashtree do.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ _sent: trio.lowlevel.RunVar[dict[Lane, list[int]]] = trio.lowlevel.RunVar("sent 
 
 
 class BroadcastsArrive(Invariant):
-    """Messages between nodes arrive once, in the order of their sender, and unchanged. Gaps are reported, and only gaps.
+    """Messages between nodes arrive once, in the order of their sender, and unchanged. Each gap is reported.
 
-    A node that gets a message or a heartbeat of another one knows what it has missed since it first heard of it. It must
-    have reported each missing message as lost by then, once, and nothing else. So `statistics()["lost"]` is exact.
+    Each message and heartbeat shows the receiver which earlier messages of the sender are missing. The receiver must
+    report each missing message as lost exactly once, at that moment. It must not report any other message. Messages
+    from before the first contact do not count. So `statistics()["lost"]` is exact.
 
-    It knows what was sent by the nodes of the same Trio run, which is every node of a simulated world. The sender's own
-    numbers must count its messages.
+    The invariant knows the messages of all nodes in the same Trio run: in a simulated world, of every node. A sender
+    must number its messages without gaps.
     """
 
     name: ClassVar[str] = "broadcasts_arrive"
@@ -65,7 +66,7 @@ def _header(data: bytes) -> list[Any]:
 
 @define
 class _Arrivals:
-    """The numbers of one lane that have arrived, or were reported as lost: all from `first` up to `last`."""
+    """The last number of one lane that has arrived or was reported as lost, and the number of delivered messages."""
 
     last: int
     delivered: int = 0

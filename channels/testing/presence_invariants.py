@@ -63,7 +63,7 @@ class _Member:
 
 
 class _Book:
-    """What all nodes of one run know: who is present, and when something last disturbed them."""
+    """The common knowledge of all nodes of one run: the present users, and the time of the last disturbance."""
 
     def __init__(self) -> None:
         self.members: list[_Member] = []
@@ -87,13 +87,18 @@ class _Book:
             _book.set(book)
             return book
 
-    def disturb(self, now: float, *, for_down_period: bool = False) -> None:
-        """Note a fault, or its end. Nodes need time after that, and a whole down_period to notice a silent one."""
+    def disturb(self, now: float, *, loses: bool = False, for_down_period: bool = False) -> None:
+        """Note a change that nodes need time for.
+
+        Args:
+            now: the time.
+            loses: messages may have been lost.
+            for_down_period: nodes notice it after `down_period`.
+        """
         at = now + self.down_period if for_down_period else now
-        # Another node may have missed the goodbye of one that ended shortly before.
-        since = [end for end in self._ends if now - end < self.down_period]
-        if since:
-            at = max(at, since[-1] + self.down_period)
+        # With other messages, the goodbye of a node that ended shortly before may be lost.
+        if loses and self._ends and now - self._ends[-1] < self.down_period:
+            at = max(at, self._ends[-1] + self.down_period)
         self.disturbed_at = max(self.disturbed_at, at)
 
     def is_quiet(self, now: float, within: float) -> bool:
@@ -111,12 +116,12 @@ class _Book:
             self.change(member, topic, key, now)
         self.members.remove(member)
         # If something disturbed it at that time, its goodbye may not have reached everybody.
-        was_quiet = self.is_quiet(now, within)
+        is_heard = in_order and self.is_quiet(now, within)
         self._ends.append(now)
-        self.disturb(now, for_down_period=not in_order or not was_quiet)
+        self.disturb(now, for_down_period=not is_heard)
 
     def expected(self, name: str) -> dict[Place, Counter[str]]:
-        """Return who is present."""
+        """Return the present users, as the node `name` should show them."""
         found: dict[Place, Counter[str]] = {}
         for member in self.members:
             if member.name == name:
@@ -125,7 +130,7 @@ class _Book:
         return found
 
     def problem(self, member: _Member, settled_at: float) -> str | None:
-        """Compare what a node shows with who is present. Changes after `settled_at` are left out."""
+        """Return the first difference between a node and the present users. Ignore changes after `settled_at`."""
         expected, shown = self.expected(member.name), member.shown()
         for place in dict.fromkeys((*expected, *shown)):
             here, there = shown.get(place, Counter()), expected.get(place, Counter())
@@ -177,12 +182,13 @@ class PresencesAgree(Invariant):
 
     @staticmethod
     def problem() -> str | None:
-        """Compare all nodes now, whatever has disturbed them. Call it at the end of a scenario, within the run.
+        """Return the first difference between a node and the present users, or None.
+
+        Unlike the invariant itself, this does not wait for nodes to recover from a fault. Call it at the end of a
+        scenario, while the simulation still runs.
 
             await world.recovered("all nodes agree", lambda: PresencesAgree.problem() is None, within=30)
 
-        Returns:
-            The first difference between what a node shows and who is present; None if there is none.
         """
         book = _Book.open()
         problems = (book.problem(member, math.inf) for member in book.members)
@@ -253,11 +259,15 @@ class PresencesAgree(Invariant):
             book.lost_connections[connection] = None
         elif event == PUBSUB_CONNECTED:
             book.lost_connections.pop(connection, None)
-        book.disturb(self.now())
+        book.disturb(self.now(), loses=event != PUBSUB_CONNECTED)
 
     def disturbed(self, what: str, *, ongoing: bool) -> None:
-        self._book.is_ongoing = ongoing
-        self._book.disturb(self.now(), for_down_period=what == "node_killed")
+        book = self._book
+        book.is_ongoing = ongoing
+        if what != "node_ended":
+            # The end of a runtime in order is known already.
+            is_start, is_kill = what == "node_started", what == "node_killed"
+            book.disturb(self.now(), loses=not is_start, for_down_period=is_kill)
 
     def detach(self) -> None:
         book = self._book

@@ -69,7 +69,7 @@ class RedisClient:
         self._all_sent = trio.lowlevel.ParkingLot()
 
     def speak_resp3(self) -> None:
-        """Send messages as pushes from now on."""
+        """Send all further messages as RESP3 pushes."""
         self._push = b">"
 
     def write(self, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """A virtual clock that waits for threads.
 
 Trio's autojump clock jumps as soon as every task waits, even if one waits for a thread. Without this module, all time
-limits of a test would expire at once while a handler waits for a thread.
+limits of a test would expire immediately while a handler waits for a thread.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def read_frame(frame: bytes) -> Message:
 
 
 class _Out:
-    """An out-buffer that delivers every frame at once."""
+    """An out-buffer that delivers every frame immediately."""
 
     def __init__(self, deliver: Callable[[Any], None]) -> None:
         self._deliver = deliver

@@ -286,7 +286,7 @@ def _unpacked(data: bytes) -> bytes:
     except zlib.error:
         raise NotATerm("its compression is damaged") from None
     if len(unpacked) != size or not unpacker.eof or unpacker.unused_data:
-        raise NotATerm("its size after decompression differs from its header")
+        raise NotATerm("its size after decompression differs from the size in its header")
     return unpacked
 
 

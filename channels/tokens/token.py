@@ -182,8 +182,8 @@ def sign(
     with atoms as keys, because Erlang has its own order of keys.
 
     Args:
-        secret: at least 20 bytes that only servers know. From a list, this uses the first. Or an endpoint with a
-            `secret_key_base`, or a socket or channel of that endpoint.
+        secret: at least 20 bytes that only servers know. You may also pass a list of secrets, of which `sign` uses the
+            first, or an endpoint with a `secret_key_base`, or a socket or channel of that endpoint.
         salt: the purpose of the token, such as "user auth". `verify` refuses a token with another salt. Use few
             constant salts, because each needs its own key.
         data: the data; see the module for its types. Sign an id and look up the rest, because anyone can read the data.

@@ -6,7 +6,7 @@ A connection gets a transport from `Transports.attach`:
     transport.out.put(frame)  write a frame
     transport.pause/resume    stop reading, and read again
     transport.finish(frame)   write the last frame; only `tell(Signal.FINISHED)` follows
-    transport.close()         release everything at once; no call of `tell` follows
+    transport.close()         release everything without waiting; no call of `tell` follows
 
 A connection passes a function, `tell`. The transport calls it with:
 
@@ -113,7 +113,7 @@ class Reader(Protocol):
         """Deliver data again after `pause`."""
 
     def redirect(self, on_data: OnData) -> None:
-        """Deliver data to `on_data` from now on."""
+        """Deliver further data to `on_data`, instead of the earlier function."""
 
     def stop(self) -> None:
         """Deliver no more data. You may call it twice."""
@@ -136,4 +136,4 @@ class Transport(Protocol):
         """Write the last frame, then call `tell(Signal.FINISHED)`. Call it only once."""
 
     def close(self) -> None:
-        """Release the socket, buffers and tasks at once. You may call it at any time, and twice."""
+        """Release the socket, buffers and tasks without waiting. You may call it at any time, and twice."""

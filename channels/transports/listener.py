@@ -5,7 +5,7 @@
     listener.port                                 # 4000; for port 0, the port that the system chose
     listener.close()                              # main returns; connections stay open
 
-After a restart of a server, many clients reconnect at once. So the listener accepts up to 128 waiting connections
+After a restart of a server, many clients reconnect together. So the listener accepts up to 128 waiting connections
 before other tasks run. If the process or the system runs out of files or memory, the listener pauses for a tenth of a
 second, so that connections can end.
 """
@@ -251,8 +251,9 @@ def inherited(sockets: Sequence[socket.socket]) -> Listen:
 
         await endpoint.start_link(host=host, port=port, listen=inherited(sockets))
 
-    Each listener has duplicates of the sockets, so a restarted one goes on with the connections that wait. The caller
-    keeps the sockets. While another process accepts from them too, no connection is lost when this one stops accepting.
+    Each listener has duplicates of the sockets. So after a restart, the new listener accepts the connections that wait.
+    The caller keeps the sockets. If another process also accepts from them, no connection is lost when this listener
+    stops.
     """
     for sock in sockets:
         # A new socket object takes its descriptor for a blocking one, and `dup` would make it so, for all processes.

@@ -58,7 +58,7 @@ class OutBuffer:
 
     Args:
         mark: a function that the buffer calls with itself before it appends its first frame. The function must not call
-            `take` at once, but arrange for a later call that writes the result. Until then the buffer does not call
+            `take` itself, but arrange for a later call that writes the result. Until then the buffer does not call
             `mark` again.
         tell: a function that gets `Signal.OVERFLOW` and the `OSError` of a failed write, once each.
         target: the non-blocking socket for the flusher, or None for any other writer.
@@ -228,7 +228,7 @@ class OutBuffer:
             finished()
 
     def hold(self, rest: bytes | memoryview) -> None:
-        """Take back the bytes that a write left over. From now on a separate task writes.
+        """Take back the bytes that a write left over. A separate task writes them and all later frames.
 
         The buffer does not mark itself until `rest` is empty.
         """

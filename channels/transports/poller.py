@@ -123,7 +123,7 @@ class Reading:
             self._poller.change(self, _READABLE)
 
     def redirect(self, on_data: OnData) -> None:
-        """Call `on_data` from now on, instead of the earlier function."""
+        """Deliver further data to `on_data`, instead of the earlier function."""
         if not self.ended:
             self._on_data = on_data
 
@@ -150,7 +150,7 @@ class Reading:
         try:
             data = self._recv(_READ_SIZE)
         except BlockingIOError:
-            # The kernel may have dropped the data. Or a new socket may have the number of a closed one.
+            # Two harmless causes: the kernel dropped the data, or a new socket has the number of a closed one.
             return 0
         except MemoryError:
             # No data is lost. The kernel reports this socket again.

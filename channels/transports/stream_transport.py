@@ -104,7 +104,7 @@ class Pump:
             self._parked.set()
 
     def redirect(self, on_data: OnData) -> None:
-        """Call `on_data` from now on, instead of the earlier function."""
+        """Deliver further data to `on_data`, instead of the earlier function."""
         self._on_data = on_data
 
     def stop(self) -> None:

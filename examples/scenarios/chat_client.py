@@ -103,8 +103,8 @@ class ChatClient:
 
     Attributes:
         tally: The counts so far.
-        joined: Whether the client is in the room.
-        stopping: Whether the client sends no more messages.
+        joined: True while the client is in the room.
+        stopping: True after `stop`: the client sends no more messages.
         answered: Set when the client sends no more, and each of its messages was answered or lost.
     """
 

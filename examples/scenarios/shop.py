@@ -26,7 +26,7 @@ class Clerk(GenServer[int]):
 
     async def init(self, counter: str) -> None:
         self.state = 0
-        # The clerk needs a moment to unlock the till, and serves no customers meanwhile.
+        # The clerk needs a moment to unlock the till, and serves no customers during that time.
         await trio.sleep(0.05)
         counters.register(counter)
 

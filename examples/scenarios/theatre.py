@@ -117,7 +117,7 @@ async def visit(world: World, name: str, tickets: Tickets) -> None:
     params={"office": "careful", "visitors": 4},
 )
 async def evening(world: World) -> None:
-    """Visitors book at once, while faults kill the process of the seats. No two visitors share a seat."""
+    """Visitors book at the same time, while faults kill the seats' process. No two visitors share a seat."""
     socket = {"hasty": HastySocket, "careful": CarefulSocket}[world.params["office"]]
     endpoint = Endpoint(sockets={"/socket": socket}, listen=world.network.open)
     seats = child_spec(Seats, {}, kwargs={"name": "seats"})

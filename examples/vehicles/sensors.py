@@ -6,6 +6,7 @@ Each vehicle is a client with a connection of its own. The client reconnects and
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Callable
 from functools import partial
 from itertools import count, islice
@@ -61,23 +62,21 @@ async def _tell(socket: ClientSocket, name: str, tell: Callable[[str], object]) 
 
 
 async def main(urls: list[str], number: int) -> None:
-    """Drive vehicles, spread over servers."""
-    async with trio.open_nursery() as nursery:
-        for turn, name in enumerate(names(number)):
-            tell = partial(print, flush=True)
-            nursery.start_soon(partial(drive, urls[turn % len(urls)], name, tell=tell))
+    """Drive vehicles, spread over servers, until Ctrl-C or SIGTERM."""
+    tell = partial(print, flush=True)
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            for turn, name in enumerate(names(number)):
+                nursery.start_soon(partial(drive, urls[turn % len(urls)], name, tell=tell))
+            async for _ in signals:
+                nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Drive vehicles through the city of the map.")
     parser.add_argument(
-        "--url",
-        action="append",
-        help="socket of a server; several are shared out among the vehicles",
+        "--url", action="append", help="socket of a server; several share the vehicles"
     )
     parser.add_argument("--vehicles", type=int, default=12, help="number of vehicles")
     arguments = parser.parse_args()
-    try:
-        trio.run(main, arguments.url or ["ws://127.0.0.1:4000/socket"], arguments.vehicles)
-    except KeyboardInterrupt:
-        print("All vehicles have stopped.")
+    trio.run(main, arguments.url or ["ws://127.0.0.1:4000/socket"], arguments.vehicles)

@@ -359,7 +359,7 @@ class Children(ABC):
     # Events
 
     def _report(self, event: Event, child: Described, pid: Pid | None, **more: Any) -> None:
-        """Execute an event about a child, if it has a listener."""
+        """Emit an event about a child, if the event has a handler."""
         if not self._telemetry.handlers(event):
             return
         measurements = {}

@@ -158,7 +158,7 @@ _FUNCTIONS = {
 
 
 def unknown_request(supervisor: GenServer[Any], request: object) -> UnknownRequest:
-    """Return the error for a request that a supervisor does not know, and execute the event about it."""
+    """Return the error for a request that a supervisor does not know, and emit the event about it."""
     kind = type(supervisor).__name__
     current_runtime().telemetry.execute(
         ("actors", "server", "unhandled_info"), {}, {"server": kind, "message": request}

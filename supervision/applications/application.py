@@ -27,7 +27,7 @@ from actors.exits import Crash, ExitReason, is_normal_exit
 from actors.instrumentation.telemetry import Event
 from actors.links import wait_exit
 from actors.refs import Pid
-from actors.runtime import Runtime, open_runtime
+from actors.runtime import DEFAULT_KILL_GRACE, Runtime, open_runtime
 from supervision import logger
 from supervision.child_spec import Supervised
 from supervision.errors import (
@@ -73,7 +73,7 @@ class Application:
         self._stopping.set()
 
     def kill(self) -> None:
-        """Kill every process at once, without order and without `terminate`."""
+        """Kill every process immediately, without order and without `terminate`."""
         self._stopping.set()
         self.runtime.kill_everything()
 
@@ -154,7 +154,7 @@ async def open_application(
     top: Top,
     *,
     shutdown_deadline: float = 30.0,
-    kill_grace: float = 5.0,
+    kill_grace: float = DEFAULT_KILL_GRACE,
     log: bool = True,
     watchdog: float | None = None,
 ) -> AsyncIterator[Application]:
@@ -187,7 +187,7 @@ async def serve(
     on_started: Callable[[Pid], None] | None = None,
     signals: Iterable[signal.Signals] = _SIGNALS,
     shutdown_deadline: float = 30.0,
-    kill_grace: float = 5.0,
+    kill_grace: float = DEFAULT_KILL_GRACE,
     log: bool = True,
     watchdog: float | None = None,
 ) -> None:
@@ -195,7 +195,7 @@ async def serve(
 
         trio.run(serve, [Store, Listener])
 
-    The first signal stops the application in order. A second signal, of any kind, kills every process at once. An
+    The first signal stops the application in order. A second signal, of any kind, kills every process immediately. An
     application that gets the first signal during its start finishes the start and then stops.
 
     Args:
@@ -240,7 +240,7 @@ def run(
     on_started: Callable[[Pid], None] | None = None,
     signals: Iterable[signal.Signals] = _SIGNALS,
     shutdown_deadline: float = 30.0,
-    kill_grace: float = 5.0,
+    kill_grace: float = DEFAULT_KILL_GRACE,
     log: bool = True,
     watchdog: float | None = None,
     explain: Callable[[SupervisionError], str] = str,
@@ -260,8 +260,8 @@ def run(
         explain: A function that makes the sentence on standard error from an error. The default is the message of the
             error.
 
-    A second signal ends the program at once, after it has written its log. No `terminate` and no `finally` runs, and
-    the program waits for no thread. The exit code is 128 plus the number of the signal.
+    A second signal ends the program immediately. The program only writes out its log. No `terminate` and no `finally`
+    runs, and the program waits for no thread. The exit code is 128 plus the number of the signal.
 
     Raises:
         SystemExit: The application did not start, or failed. The code is 1, and standard error has one sentence about

@@ -82,7 +82,7 @@ class ApplicationSpec:
     Raises:
         BadApplication: A field has an invalid value.
 
-    An exception from `prep_stop` or `stop` becomes an event, and the stop continues. This follows OTP's applications,
+    An exception from `prep_stop` or `stop` becomes an event, and the stop continues. Source: OTP's applications,
     without code loading, configuration and start phases.
     """
 
@@ -170,7 +170,7 @@ class _Which:
 class Applications(GenServer[dict[Pid, _Running]]):
     """The process that starts and stops applications: the top of a program that has several.
 
-    This follows OTP's application controller, but it is an ordinary process. A program may have several.
+    Source: OTP's application controller. Here it is an ordinary process, and a program may have several.
     """
 
     @classmethod

@@ -110,8 +110,8 @@ class Expectations:
 
             world.sometimes("a join found the room closing", room.closing)
 
-        Call it wherever the condition may be true, also when it is false. A sweep reports the names whose condition was
-        never true. It does not know names that no run passed.
+        Call it in each place where the condition may be true, whatever its value. A sweep reports the names whose
+        condition was never true. It does not know a name that no run has passed to this method.
         """
         self.seen[name] = self.seen.get(name, False) or bool(condition)
 

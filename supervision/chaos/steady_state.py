@@ -68,8 +68,8 @@ class SteadyState:
         """Wait until the state has been steady for some seconds. Return False if it is not steady in time.
 
         Args:
-            seconds: how long the state must hold without a break, from now on.
-            within: the state must begin to hold within this many seconds.
+            seconds: the time in seconds that the state must hold without a break.
+            within: the time limit in seconds for the state to begin to hold. It counts from this call.
         """
         began = trio.current_time()
         deadline = began + within

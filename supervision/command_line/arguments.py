@@ -68,7 +68,7 @@ def load_function(target: str, kind: str) -> Any:
     found = getattr(module, name, None)
     if found is None:
         raise typer.BadParameter(
-            f"the module {module.__name__!r} has no {name!r}{_there_is(module)}"
+            f"the module {module.__name__!r} has no function {name!r}{_there_is(module)}"
         )
     if not iscoroutinefunction(found) or not _takes_one(found):
         raise typer.BadParameter(f"{target} is not a {kind}{_there_is(module)}")
@@ -77,7 +77,7 @@ def load_function(target: str, kind: str) -> Any:
 
 def _there_is(module: Any) -> str:
     names = [key for key, value in vars(module).items() if _is_scenario_of(value, module)]
-    return f"; there is {', '.join(names)}" if names else ""
+    return f"; write one of: {', '.join(names)}" if names else ""
 
 
 def _is_scenario_of(value: Any, module: object) -> bool:

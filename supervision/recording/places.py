@@ -56,7 +56,7 @@ class Place:
 
 
 class Places(Instrument):
-    """The places of the processes of one runtime, from now on.
+    """Track the path of each process of one runtime. Tracking begins when you create the object.
 
         Places(runtime).find("/top/store")
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import attrs
 from attrs import field, frozen
 
+from actors.runtime import DEFAULT_KILL_GRACE
 from supervision.recording.entropy import Streams
 from supervision.simulation.scheduling.schedule import Policy
 
@@ -62,7 +63,7 @@ class Knobs:
     livelock_rounds: int = field(default=50_000, validator=_positive)
     epoch: float = field(default=_EPOCH, validator=_not_negative)
     messages: bool = True
-    kill_grace: float = field(default=5.0, validator=_not_negative)
+    kill_grace: float = field(default=DEFAULT_KILL_GRACE, validator=_not_negative)
     shutdown_deadline: float = field(default=30.0, validator=_not_negative)
     checked: bool = False
     invariants: Literal["all"] | tuple[str, ...] = "all"

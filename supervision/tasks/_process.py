@@ -90,7 +90,7 @@ def lineage() -> tuple[Pid, ...]:
 
 
 def inherit(callers: tuple[Pid, ...]) -> None:
-    """Give these callers to the tasks that the current process starts from now on."""
+    """Set the callers of all tasks that the current process starts after this call."""
     _lineage.set(_Lineage(current_pid(), callers, callers))
 
 

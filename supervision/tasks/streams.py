@@ -89,7 +89,7 @@ def async_stream(
 
     The tasks are linked to the consumer through the process of the stream. A task that crashes ends the consumer. If
     the consumer traps exits or is not a process, the outcome is an `Exited` instead.
-    `TaskSupervisor.async_stream_nolink` never ends the consumer. This follows Elixir's `Task.async_stream`.
+    `TaskSupervisor.async_stream_nolink` never ends the consumer. Source: Elixir's `Task.async_stream`.
     """
     return open_stream(
         function,

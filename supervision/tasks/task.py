@@ -130,7 +130,7 @@ class Task(Generic[T_co]):
             NotAsync: `function` is not an async function.
             NotAProcess: The caller has no mailbox for the result; see `actors.adoption.as_process`.
 
-        This follows Elixir's `Task.async`.
+        Source: Elixir's `Task.async`.
         """
         check_async("Task.async_", function)
         owner = current_pid()
@@ -208,7 +208,7 @@ class Task(Generic[T_co]):
                 ends the owner, and the link then ends the task. If you catch the error, call `shutdown` to stop the
                 task, or `ignore` to remove the link.
 
-        A cancelled wait discards the result, as a timeout does. This follows Elixir's `Task.await`.
+        A cancelled wait discards the result, as a timeout does. Source: Elixir's `Task.await`.
         """
         self._check_owner()
         if self._taken:
@@ -262,8 +262,8 @@ class Task(Generic[T_co]):
             the limit. `Exited(NOPROC)` if it had ended before and its result was taken or discarded. `Exited(reason)`
             if it ended with another reason.
 
-        This also stops a running task whose result was discarded by a timeout of `result`, `ignore` or `forget`. It
-        follows Elixir's `Task.shutdown`.
+        This also stops a running task whose result a timeout of `result`, `ignore` or `forget` has discarded.
+        Source: Elixir's `Task.shutdown`.
         """
         self._check_owner()
         brutal = limit == BRUTAL_KILL
@@ -387,8 +387,8 @@ async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[
         TaskTimeout: Not all ended in time. The results of all are discarded.
         NotTaskOwner: One of them belongs to another process.
 
-    The tasks continue after an error. An uncaught error ends the owner, and the links then end the tasks. This follows
-    Elixir's `Task.await_many`.
+    The tasks continue after an error. An uncaught error ends the owner, and the links then end the tasks.
+    Source: Elixir's `Task.await_many`.
     """
     tasks = list(tasks)
     for task in tasks:
@@ -441,7 +441,7 @@ async def yield_many(
         NotTaskOwner: One of them belongs to another process.
         BadTaskOption: `on_timeout` or `limit` has an invalid value.
 
-    This follows Elixir's `Task.yield_many`.
+    Source: Elixir's `Task.yield_many`.
     """
     if on_timeout not in _ON_TIMEOUT:
         raise BadTaskOption(

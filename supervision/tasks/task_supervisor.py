@@ -56,7 +56,7 @@ _WAITING = _waiting_spec(_DEFAULT_SHUTDOWN)
 class TaskSupervisor(DynamicSupervisor):
     """A dynamic supervisor whose children are tasks, which are temporary by default.
 
-    It has the options and the functions of a `DynamicSupervisor`. It follows `Task.Supervisor` of Elixir.
+    It has the options and the functions of a `DynamicSupervisor`. Source: Elixir's `Task.Supervisor`.
     """
 
     @staticmethod

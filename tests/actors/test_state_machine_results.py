@@ -299,7 +299,7 @@ async def test_an_enter_event_cannot_change_the_state_or_be_postponed(result: An
 async def test_a_reply_to_an_event_that_is_not_a_call_is_refused() -> None:
     error = await crash_of(returning(CastEvent("x"), KeepState(reply=1)), "x")
     assert isinstance(error, InvalidReturn)
-    assert "a reply to a CallEvent only" in str(error)
+    assert "only a CallEvent can have a reply, so remove `reply=`" in str(error)
 
 
 @in_process()

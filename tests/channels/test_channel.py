@@ -112,8 +112,8 @@ async def test_calls_and_casts_without_a_callback_crash_and_say_what_to_add(serv
     with pytest.raises(actors.ServerExit):
         await call(server.channel("room:a"), "hello")
     assert [str(error) for error in crashes] == [
-        "Plain was cast 'hello' but has no handle_cast; add one",
-        "Plain was called with 'hello' but has no handle_call; add one, or use send()",
+        "Plain received the cast 'hello' but has no handle_cast; add one",
+        "Plain received the call 'hello' but has no handle_call; add one, or use send()",
     ]
 
 

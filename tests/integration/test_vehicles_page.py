@@ -130,7 +130,8 @@ def sensors(folder: Path, *urls: str, vehicles: int) -> Iterator[None]:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
     try:
         yield
-        assert process.poll() is None, (folder / "sensors.log").read_text()
+        process.terminate()
+        assert process.wait(PATIENCE) == 0, (folder / "sensors.log").read_text()
     finally:
         process.kill()
         process.wait(PATIENCE)

@@ -20,31 +20,38 @@ from channels.presence import Presence
 from channels.pubsub.redis.adapter import RedisAdapter
 from channels.testing import BroadcastsArrive, PresencesAgree, SimulatedRedis
 from supervision import Backoff, Supervisor, child_spec
-from supervision.chaos.faults.plan import Storm
+from supervision.chaos import At, Kill
+from supervision.recording.entropy import Chance
 from supervision.simulation import Node, World, scenario
 
 NAMES = ("a", "b", "c", "d", "e")
 TOPICS = ("room:1", "room:2", "room:3")
 KEYS = ("ann", "bob", "cem", "dee", "eve", "fay")
 
-DOWN_PERIOD = 8.0
-WITHIN = 6.0
-AGREE = partial(PresencesAgree, within=WITHIN)
+DOWN_PERIOD = 4.0
+WITHIN = 3.0
+INVARIANTS = ("all", BroadcastsArrive, partial(PresencesAgree, within=WITHIN))
 
-PROCESSES = Storm(
-    [
-        "/top/*/tracker",
-        "/top/*/announcer",
-        "/top/pubsub/subscribe",
-        "/top/pubsub/publish",
-        "/top/pubsub/heartbeat",
-        "/top/ear",
-    ],
-    count=5,
-    after=2.0,
-    within=18.0,
-    kinds=["kill", "crash"],
+PROCESSES = (
+    "*/top/*/tracker",
+    "*/top/*/announcer",
+    "*/top/pubsub/subscribe",
+    "*/top/pubsub/publish",
+    "*/top/pubsub/heartbeat",
+    "*/top/ear",
 )
+
+
+def crashes(chance: Chance) -> list[Kill]:
+    """Kill some processes of some nodes."""
+    return [
+        Kill(
+            target=chance.choice(PROCESSES),
+            when=At(round(chance.uniform(1.0, 9.0), 2)),
+            pick=round(chance.random(), 2),
+        )
+        for _ in range(5)
+    ]
 
 
 class Ear(GenServer[None]):
@@ -71,7 +78,9 @@ class Cluster:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.is_over = False
+        # People come and go all the time, then now and then, and then no more.
+        self.pace = 2.0
+        self.leave_grace: float = world.random("grace").choice([0.0, 0.0, 1.5])
         # By the label of the node, the topic and key of each owner that is alive.
         self.present: dict[str, Counter[tuple[str, str]]] = {}
         self.presences: dict[str, Presence] = {}
@@ -113,9 +122,9 @@ async def member(node: Node, cluster: Cluster) -> None:
         connect=world.network.connect,
         heartbeat=1.0,
         node_timeout=DOWN_PERIOD,
-        connect_timeout=2.0,
-        ping_interval=1.5,
-        ping_timeout=2.0,
+        connect_timeout=1.5,
+        ping_interval=1.0,
+        ping_timeout=1.5,
         backoff=Backoff(0.05, 1.0),
     )
     pubsub = PubSub(adapter)
@@ -124,7 +133,7 @@ async def member(node: Node, cluster: Cluster) -> None:
         heartbeat=1.0,
         down_period=DOWN_PERIOD,
         permdown_period=3 * DOWN_PERIOD,
-        leave_grace=world.params["leave_grace"],
+        leave_grace=cluster.leave_grace,
         max_delta_sizes=(4, 16),
     )
     children = [
@@ -158,8 +167,9 @@ class People:
         for _ in range(stream.randrange(4)):
             self.come()
         while True:
-            await trio.sleep(stream.expovariate(3.0 if not self.cluster.is_over else 0.2))
-            self.act(stream.choice(["come", "go", "update", "crash", "say", "say", "untrack"]))
+            await trio.sleep(stream.expovariate(self.cluster.pace or 1.0))
+            if self.cluster.pace:
+                self.act(stream.choice(["come", "go", "update", "crash", "say", "say", "untrack"]))
 
     def act(self, what: str) -> None:
         stream = self.stream
@@ -220,7 +230,7 @@ class Faults:
             self.skew,
         ]
         while world.seconds < seconds:
-            await trio.sleep(stream.expovariate(0.7))
+            await trio.sleep(stream.expovariate(1.2))
             self._nursery.start_soon(stream.choice(happenings))
 
     async def crash(self) -> None:
@@ -229,7 +239,7 @@ class Faults:
         if nodes.is_up(name):
             self.cluster.lose(nodes[name])
             nodes.kill(name, power=self.stream.random() < 0.5)
-            await trio.sleep(self.stream.choice([0.0, 0.5, 3.0, 12.0]) * self.stream.random())
+            await trio.sleep(self.stream.choice([0.0, 0.5, 3.0, 8.0]) * self.stream.random())
             self.boot(name)
 
     async def deploy(self) -> None:
@@ -238,8 +248,8 @@ class Faults:
         for name in NAMES:
             if nodes.is_up(name):
                 nodes.stop(name)
-                while nodes.is_up(name):
-                    await trio.sleep(0.05)
+                # The drainer and the goodbye take a second at most.
+                await trio.sleep(1.5)
                 self.boot(name)
                 await trio.sleep(self.stream.random())
 
@@ -253,7 +263,7 @@ class Faults:
                 network.partition_oneway(name, "redis")
             if one_way != "to":
                 network.partition_oneway("redis", name)
-        await trio.sleep(self.stream.choice([0.3, 3.0, 12.0]) * self.stream.random())
+        await trio.sleep(self.stream.choice([0.3, 3.0, 8.0]) * self.stream.random())
         for name in some:
             network.heal(name, "redis")
 
@@ -284,9 +294,9 @@ class Faults:
 
 
 @scenario(
-    faults=PROCESSES,
-    invariants=("all", BroadcastsArrive, AGREE),
-    params={"seconds": 20.0, "leave_grace": 0.0},
+    faults=crashes,
+    invariants=INVARIANTS,
+    params={"seconds": 9.0},
 )
 async def cluster(world: World) -> None:
     """Five nodes under random faults; then all of them agree."""
@@ -304,9 +314,26 @@ async def cluster(world: World) -> None:
             world.nodes.boot(name)
     world.sometimes("the nodes disagree when the faults end", shared.disagreement() is not None)
     await world.recovered("all nodes hear each other", shared.is_connected, within=20.0)
-    shared.is_over = True
+    shared.pace = 0.2
+    stream = world.random("end")
     # Long enough for the invariant to demand it, while people still come and go now and then.
-    await trio.sleep(DOWN_PERIOD + WITHIN + 6.0)
-    await world.eventually("all nodes agree", lambda: shared.disagreement() is None, within=6.0)
+    await trio.sleep(DOWN_PERIOD + WITHIN + 1.0)
+    if stream.random() < 0.75:
+        await one_node_less(world, shared, stream)
+    shared.pace = 0.0
+    await trio.sleep(shared.leave_grace)
+    await world.eventually("all nodes agree", lambda: shared.disagreement() is None, within=WITHIN)
     lost = sum(pubsub.statistics()["lost"] for pubsub in shared.pubsubs.values())
     world.sometimes("messages were lost", lost > 0)
+
+
+async def one_node_less(world: World, shared: Cluster, stream: Random) -> None:
+    """End a node for good. The others must notice, at once or after `down_period`."""
+    name = max(NAMES, key=lambda each: shared.present[world.nodes[each].label].total())
+    if stream.random() < 0.5:
+        world.nodes.stop(name)
+        await trio.sleep(WITHIN + 2.0)
+    else:
+        shared.lose(world.nodes[name])
+        world.nodes.kill(name, power=stream.random() < 0.5)
+        await trio.sleep(DOWN_PERIOD + WITHIN + 2.0)

@@ -13,15 +13,17 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from examples.scenarios.lobby_nodes import a_week
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.simulate import Scenario, simulate
 from tests.simulation.chat_scenario import chat, chat_and_tree
+from tests.simulation.cluster_scenarios import cluster
 from tests.simulation.node_scenarios import heartbeats
 from tests.simulation.scenarios import crashing_tree, tree_and_clients
 
 SCENARIOS: dict[str, Scenario] = {
     each.__name__: each
-    for each in (chat_and_tree, chat, crashing_tree, tree_and_clients, heartbeats)
+    for each in (chat_and_tree, chat, crashing_tree, tree_and_clients, heartbeats, cluster, a_week)
 }
 
 

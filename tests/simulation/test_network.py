@@ -254,3 +254,47 @@ def test_connections_have_separate_random_streams() -> None:
     before = took.copy()
     simulate(scenario, 1, params={"sources": ["b"]}, knobs=exact).check()
     assert took["b"] == before["b"]
+
+
+def test_a_writer_waits_through_a_partition_though_its_peer_has_closed() -> None:
+    async def body(world: World, client: VirtualStream, server: VirtualStream) -> None:
+        async def write() -> None:
+            try:
+                await client.send_all(bytes(100_000))
+            except trio.BrokenResourceError:
+                ends.append(world.seconds)
+
+        ends: list[float] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await trio.sleep(1.0)
+            world.network.partition("phone", "server")
+            server.close()
+            await trio.sleep(60.0)
+            assert ends == []
+            world.network.heal()
+        assert ends == [world.seconds]
+
+    between(body)
+
+
+def test_a_network_knows_whether_a_fault_is_in_effect() -> None:
+    async def body(world: World, client: VirtualStream, server: VirtualStream) -> None:
+        seen = []
+        world.network.on_fault = lambda what: seen.append((what, world.network.is_disturbed))
+        world.network.partition_oneway("phone", "server")
+        world.network.heal()
+        client.connection.hold()
+        client.connection.release()
+        client.connection.hold()
+        client.connection.reset()
+        assert seen == [
+            ("partition", True),
+            ("healed", False),
+            ("held", True),
+            ("released", False),
+            ("held", True),
+            ("reset", False),
+        ]
+
+    between(body)

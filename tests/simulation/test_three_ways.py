@@ -53,6 +53,8 @@ def one_by_one(scenario: str, seeds: range) -> Iterable[Digest]:
         ("chat_and_tree", range(200 if DEEP else 3)),
         ("chat", range(50 if DEEP else 2)),
         ("heartbeats", range(50 if DEEP else 2)),
+        ("cluster", range(20 if DEEP else 1)),
+        ("a_week", range(20 if DEEP else 1)),
     ],
 )
 def test_a_seed_is_the_same_run_three_ways(scenario: str, seeds: range) -> None:

@@ -243,7 +243,7 @@ async def test_restarts_and_failures_are_logged(
     assert failed[0] == "ERROR"
     assert failed[1].endswith("could not restart child 'a' and tries again: no")
     assert "gave up: more than 2 restarts within 5 s; the last child was 'a': no" in gave_up[1]
-    assert "did not stop as asked: KILLED" in stop_failed[1]
+    assert "did not stop in order: KILLED" in stop_failed[1]
     detach()
     caplog.clear()
     other = await Supervisor.start([worker("a", log)])

@@ -74,7 +74,7 @@ class Link(Protocol):
 
 @frozen(kw_only=True)
 class Opening:
-    """Everything that is needed to open a connection.
+    """The arguments for opening a connection.
 
     Attributes:
         address: the place of the socket.

@@ -1,7 +1,7 @@
 """Long polling: one connection polls for messages, another posts them.
 
-A poll is a GET, which the server holds until it has messages. Everything that waits to be sent goes out as one POST, a
-hundred messages at most; while it is under way, more messages gather for the next. Behaviour after phoenix.js 1.8,
+A poll is a GET, which the server holds until it has messages. One POST carries all waiting messages, a hundred at most.
+While a POST is open, further messages wait for the next one. Source: phoenix.js 1.8,
 `longpoll.js`, with the same close codes: 1005 after a timeout, 1008 for 403, 1011 for an error of the server, 3410 if
 the server does not know the session any more.
 """
@@ -95,7 +95,7 @@ class LongPollLink:
             await self._post(frames[start : start + MAX_BATCH])
 
     async def aclose(self, code: int, reason: str) -> None:
-        """Close both connections. The server ends the session when it is not polled any more."""
+        """Close both connections. The server ends the session when no more polls arrive."""
         try:
             await self._polls.aclose()
         finally:
@@ -103,7 +103,7 @@ class LongPollLink:
             await self._posts.aclose()
 
     async def poll(self) -> tuple[_Answer | None, Response]:
-        """Poll once, and return the answer; None instead of one that is not of the protocol."""
+        """Poll once, and return the answer; None if the answer does not follow the protocol."""
         return await self._ask(self._polls, "GET", (b"accept", b"application/json"))
 
     async def _ask(

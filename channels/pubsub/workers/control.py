@@ -84,7 +84,7 @@ class ControlLine:
         """Send a message, or the setup. Return False if the other side has ended or does not read. Never blocks."""
         data = _encode(message) + b"\n"
         try:
-            # A line is far smaller than the buffer of the socket. One that is sent in part ends the conversation.
+            # A line is far smaller than the buffer of the socket. If the socket takes only a part, the line is broken.
             if self._socket.send(data) == len(data):
                 return True
         except OSError:

@@ -132,9 +132,9 @@ def cut(data: bytes) -> Cut:
 
 
 def ends_that_fit(ends: list[int], sent: int, room: int) -> int:
-    """Return how many of these frames to keep, when `sent` bytes are on their way and there is room for some more.
+    """Return the number of frames to keep, given `sent` bytes already sent and room for `room` more.
 
-    A frame that is on its way in part must be kept, even if there is no room for it.
+    Always keep a frame that is partly sent, even if it does not fit.
     """
     done = bisect_right(ends, sent)
     begun = done + (sent > (ends[done - 1] if done else 0))

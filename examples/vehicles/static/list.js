@@ -37,7 +37,8 @@ export function showNodes(nodes) {
     item.style.setProperty("--colour", colourOf(name))
     const title = document.createElement("b")
     title.textContent = name
-    item.append(dot, title, ` ${many(vehicles, "vehicle")}, ${many(viewers, "viewer")}`)
+    const watched = viewers ? `, ${many(viewers, "viewer")}` : ""
+    item.append(dot, title, ` ${many(vehicles, "vehicle")}${watched}`)
     return item
   })
   $("nodes").replaceChildren(...items)

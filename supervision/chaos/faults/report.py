@@ -24,7 +24,7 @@ class FaultReport(msgspec.Struct, frozen=True, kw_only=True):
         seconds: the time at which it was applied or masked, in seconds after the start of the plan; None otherwise.
         where: the process, connection or node, such as `/top/room:lobby#2`.
         why: the reason for any status but "applied".
-        event: the number of its event in the trace; None without a trace.
+        event: the number of the trace event that recorded it; None without a trace.
     """
 
     fault: Fault

@@ -21,8 +21,8 @@ class Planned:
     Attributes:
         fault: the fault.
         count: the number of callbacks or messages so far that count for its `On(nth=...)`.
-        waits: True once its time has come and it waits for a callback or a message.
-        taken: True once it has its callback. Another fault may delay that callback first.
+        waits: True if its time has come, and it waits for a callback or a message.
+        taken: True if its callback has begun. Another fault may delay that callback first.
         status, seconds, where, why, event: as in `FaultReport`; the status is None until it is decided.
     """
 

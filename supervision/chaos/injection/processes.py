@@ -1,4 +1,4 @@
-"""Faults of processes. Some wait for a callback; the injector applies the others at once."""
+"""Faults of processes. Some wait for a callback; the injector applies the others immediately."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Breakable(Protocol):
         """End a `hold`."""
 
     def delay(self, seconds: float) -> None:
-        """Add seconds to the transit time from now on; a negative number subtracts them."""
+        """Add `seconds` to the transit time of all further data. A negative number subtracts."""
 
 
 class Connections(Protocol):

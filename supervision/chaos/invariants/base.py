@@ -106,7 +106,7 @@ class Invariant(Instrument):
         """Note that the runtime has ended, or that its node was killed: no more events come from it."""
 
     def share(self, findings: list[Violation]) -> None:
-        """Add violations to this list from now on."""
+        """Use `findings` as the list to which this invariant adds violations."""
         self._findings = findings
 
     def violated(self, problem: str) -> None:

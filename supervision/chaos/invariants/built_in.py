@@ -45,5 +45,5 @@ def _make(each: str | Callable[[], Invariant]) -> list[Invariant]:
     if each == "all":
         return choose("all")
     if each not in BUILT_IN:
-        raise ValueError(f"there is no invariant {each!r}; there are {', '.join(BUILT_IN)}")
+        raise ValueError(f"there is no invariant {each!r}; write one of: {', '.join(BUILT_IN)}")
     return [BUILT_IN[each]()]

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from actors.runtime import Runtime, current_environment, open_runtime
+from actors.runtime import DEFAULT_KILL_GRACE, Runtime, current_environment, open_runtime
 from supervision.chaos.errors import unwrapped
 from supervision.chaos.experiment import Experiment, Phases
 from supervision.chaos.faults.kinds import Fault
@@ -104,7 +104,7 @@ async def live(
     messages: bool = True,
     max_messages: int = 200_000,
     max_events: int = 500_000,
-    kill_grace: float = 5.0,
+    kill_grace: float = DEFAULT_KILL_GRACE,
     shutdown_deadline: float = 30.0,
     log: bool = False,
     stop: trio.Event | None = None,

@@ -6,10 +6,10 @@
 
 *pure*: the only input is the trace of a simulated or a live run.
 
-The reader attributes the end of a process to a fault. It follows the causes in the trace from the end back to an
-applied fault. The chain stops at the start of another process, because a restarted process acts on its own; it does not
-stop if that process ended before it received anything. An end without a chain counts for a fault of the same process,
-unless the process ended cleanly.
+The reader attributes the end of a process to a fault if a chain of causes in the trace leads from the end back to the
+fault. The chain stops at the start of another process, because a restarted process acts on its own. There is one
+exception: if that process ended before it received a message, the chain goes on. An end without a chain counts for an
+earlier fault of the same process, unless the process ended cleanly.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ProcessRecord:
     Attributes:
         key: the label of its runtime, and its number there.
         host: the name of its node; None outside of nodes.
-        path: its path in the tree. Several processes may have the same path, one after another or at once.
+        path: its path in the tree. Several processes may have the same path, one after another or at the same time.
         role: the path that a replacement has too: `/pool/*/Room` if it may start in another partition.
         incarnation: the number of processes that have had this path, including this one.
         parent: the key of the process that started it; number 0 if no process did.
@@ -112,8 +112,8 @@ class FaultRecord:
     """One planned fault.
 
     Attributes:
-        event: the number of its event.
-        seconds: the time of its application.
+        event: the number of the trace event that recorded it.
+        seconds: the time of that event.
         text: the fault in words.
         type: the tag of its class, such as "kill".
         status: "applied", "masked" or "not_applicable".

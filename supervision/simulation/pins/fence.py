@@ -31,12 +31,10 @@ _NETWORK = (
     "takes listen=world.network.open"
 )
 _PROCESS = "start it before the simulation, or replace it by a process of the world"
-_THREAD = (
-    "call the function directly, since virtual time stands still meanwhile, or make it a process"
-)
+_THREAD = "call the function directly, since virtual time stands still during the call, or make it a process"
 _FILE = (
-    "open it with plain open(), since virtual time stands still meanwhile, or store the data in a dict, such as the "
-    "disk of a node"
+    "open it with plain open(), since virtual time stands still during the call, or store the data in a dict, such as "
+    "the disk of a node"
 )
 _SLEEP = "write `await trio.sleep(...)`, which takes virtual time"
 

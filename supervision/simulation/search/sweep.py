@@ -101,7 +101,8 @@ def sweep(
         failures = [result for result in sweep(scenario, range(1, 201)) if not result.passed]
 
     If a worker dies, its seed has a result with `lost`, and another worker takes its place. When memory is short, the
-    system may kill a worker although its run did not use the memory. Leaving the loop ends all workers at once.
+    system may kill a worker although its run did not use the memory. If the caller leaves
+    the loop, all workers end immediately.
 
     Args:
         scenario: as for `simulate`. The sweep hides its output.

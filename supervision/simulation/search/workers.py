@@ -71,7 +71,7 @@ def in_workers(
         for answer in in_workers(square, range(100), jobs=2, limit=10.0, renew=50):
             ...
 
-    Leaving the loop early, or Ctrl-C, ends all workers at once.
+    If the caller leaves the loop early, or on Ctrl-C, all workers end immediately.
 
     Args:
         work: called in a worker, which discards its standard output. `Lost.said` has its standard error.

@@ -289,10 +289,11 @@ class Connection:
 
     def reset(self) -> None:
         """Reset the connection: data in transit is lost, and both ends fail with BrokenResourceError."""
-        self._record_fault("reset")
+        self._record("reset")
         for pipe in self._pipes:
             pipe.break_off("the connection was reset")
         self.closed()
+        self.network.on_fault("reset")
 
     def slow(self, rate: float) -> None:
         """Limit each direction to `rate` bytes per second."""
@@ -300,7 +301,7 @@ class Connection:
         self._record_fault("slowed", rate=rate)
 
     def delay(self, seconds: float) -> None:
-        """Add `seconds` to the latency from now on. The number may be negative."""
+        """Add `seconds` to the latency of all further data. The number may be negative."""
         least, most = self.shape.latency
         self.shape.latency = (max(0.0, least + seconds), max(0.0, most + seconds))
         self._record_fault("delayed", seconds=seconds)

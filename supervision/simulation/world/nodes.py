@@ -73,7 +73,7 @@ class Node:
     Attributes:
         name: the name of the node, which is also its host in the virtual network.
         incarnation: the number of its boots, from 1.
-        disk: a dict that survives a kill. A write is durable at once. Store only immutable values.
+        disk: a dict that survives a kill. A write is durable immediately. Store only immutable values.
         up: True while the node runs.
         seconds_ahead: the difference of its clock to the world's clock.
         runtime: the runtime of this incarnation, from the start of its main.
@@ -159,7 +159,8 @@ class Nodes:
         """
         if name in self._nodes:
             raise NodeError(
-                name, "a node of this name exists; write world.nodes.boot to start it again"
+                name,
+                f"a node of this name exists; call world.nodes.boot({name!r}) to start it again",
             )
         node = self._nodes[name] = Node(self._world, name, main, args)
         self._begin(node)
@@ -274,7 +275,7 @@ class Nodes:
     def _running(self, name: str) -> Node:
         node = self[name]
         if not node.up:
-            raise NodeError(name, "it is down; write world.nodes.boot to start it again")
+            raise NodeError(name, f"it is down; call world.nodes.boot({name!r}) to start it again")
         return node
 
     def _begin(self, node: Node) -> None:

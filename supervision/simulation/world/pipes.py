@@ -100,7 +100,7 @@ class Pipe:
         """Send the end of the data."""
         if not self._ended and self.broken is None:
             self._ended = True
-            self._pieces.append((self._due(0), b""))
+            self._pieces.append((self._due(0, trio.current_time()), b""))
             self._readers.unpark_all()
 
     def _check_writable(self) -> None:
@@ -122,16 +122,17 @@ class Pipe:
             await self._writers.park()
 
     def _put(self, data: bytes) -> None:
-        segment = self.shape.segment
+        most = self.shape.segment
+        least = (most + 1) // 2
+        now, start = trio.current_time(), 0
         self._size += len(data)
-        while data:
-            size = self._stream.randint((segment + 1) // 2, segment)
-            piece, data = data[:size], data[size:]
-            self._pieces.append((self._due(len(piece)), piece))
+        while start < len(data):
+            piece = data[start : start + self._stream.randint(least, most)]
+            start += len(piece)
+            self._pieces.append((self._due(len(piece), now), piece))
         self._readers.unpark_all()
 
-    def _due(self, size: int) -> float:
-        now = trio.current_time()
+    def _due(self, size: int, now: float) -> float:
         self._line_free_at = max(now, self._line_free_at) + size / self.shape.rate
         arrival = self._line_free_at + self._stream.uniform(*self.shape.latency)
         self._last_due = due = max(self._last_due, arrival)

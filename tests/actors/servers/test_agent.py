@@ -55,11 +55,11 @@ async def test_an_agent_refuses_plain_calls_and_casts_as_any_server_does() -> No
     pid = await Agent.start(lambda: 42)
     with pytest.raises(ServerExit) as caught:
         await call(pid, "value")
-    assert "Agent was called with 'value' but has no handle_call" in str(caught.value.reason)
+    assert "Agent received the call 'value' but has no handle_call" in str(caught.value.reason)
     other = await Agent.start(lambda: 42)
     ref = monitor(other)
     cast(other, "value")
-    assert "Agent was cast 'value' but has no handle_cast" in str((await down(ref)).reason)
+    assert "Agent received the cast 'value' but has no handle_cast" in str((await down(ref)).reason)
 
 
 @in_process()

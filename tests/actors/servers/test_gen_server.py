@@ -234,7 +234,9 @@ async def test_a_missing_callback_is_a_crash_with_advice(how: Callable[..., Any]
     pid = await Bare.start()
     ref = monitor(pid)
     if how is call:
-        with pytest.raises(ServerExit, match="Bare was called with 'hello' but has no handle_call"):
+        with pytest.raises(
+            ServerExit, match="Bare received the call 'hello' but has no handle_call"
+        ):
             await call(pid, "hello")
     else:
         cast(pid, "hello")

@@ -326,7 +326,7 @@ async def test_drain_closes_clients_before_the_server_stops(
     assert (await late.say("websocket.connect"))[0]["status"] == 503
     await server.endpoint.drain()
     await server.stop()
-    with pytest.raises(EndpointError, match="was asked to drain but is not running"):
+    with pytest.raises(EndpointError, match="cannot drain, because it is not running"):
         await server.endpoint.drain()
 
 

@@ -113,7 +113,9 @@ async def test_an_endpoint_that_stops_accepting_does_not_wait_long_for_a_client_
 
 
 async def test_only_a_running_endpoint_can_stop_accepting() -> None:
-    with pytest.raises(EndpointError, match="was asked to stop accepting but is not running"):
+    with pytest.raises(
+        EndpointError, match="cannot stop accepting connections, because it is not running"
+    ):
         await Endpoint(sockets={}).stop_accepting()
 
 

@@ -610,6 +610,28 @@ async def test_a_presence_runs_once_at_a_time_and_can_start_again(runtime: Runti
     presence.track(TOPIC, "ann", pid=owner())
 
 
+async def test_of_two_starts_at_the_same_time_one_succeeds(runtime: Runtime) -> None:
+    class Slow(Presence):
+        async def init(self) -> Any:
+            await trio.sleep(1.0)
+
+    presence, pubsub, started = Slow(), PubSub(), list[bool]()
+
+    async def start() -> None:
+        try:
+            await Supervisor.start_link([presence.child_spec(pubsub)])
+        except StartError:
+            started.append(False)
+        else:
+            started.append(True)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(start)
+        nursery.start_soon(start)
+    assert sorted(started) == [False, True]
+    presence.track(TOPIC, "ann", pid=owner())
+
+
 async def test_two_presences_share_a_pubsub_under_different_names(runtime: Runtime) -> None:
     pubsub = PubSub()
     one, other = Presence(), Presence(name="other")

@@ -287,7 +287,10 @@ def test_a_topic_of_one_takes_no_memory_when_it_is_empty() -> None:
 
 
 def test_a_topic_without_clients_is_forgotten() -> None:
-    counting = Counting()
+    counting = Counting(counted_from=10)
     counting.missed(TOPIC)
     counting.forget(TOPIC)
     assert counting.announce(TOPIC, 1) == (False, False)
+    counting.announce(TOPIC, 10)
+    counting.forget(TOPIC)
+    assert len(counting) == 0

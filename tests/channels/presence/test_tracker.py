@@ -347,7 +347,8 @@ async def test_a_node_learns_of_joins_and_leaves_through_a_third_one(runtime: Ru
 async def test_a_tracker_that_is_replaced_forgets_nobody(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    _, (a, b) = await cluster("a", "b")
+    nodes, (a, b) = await cluster("a", "b")
+    said = Wire(nodes)
     heard = [await node.hears() for node in (a, b)]
     ann = a.joins("ann")
     await trio.sleep(0.5)
@@ -373,6 +374,7 @@ async def test_a_tracker_that_is_replaced_forgets_nobody(
     kill(ann)
     await trio.sleep(1.0)
     assert a.online() == b.online() == ["amy"]
+    assert len(said.of(wire.Goodbye)) == (how == "stopped")
     for mailbox in heard:
         client = Client().hear(mailbox.messages)
         assert client.metas == truth(a.presence)

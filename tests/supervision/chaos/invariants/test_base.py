@@ -125,7 +125,9 @@ def test_invariants_are_chosen_by_name_or_class() -> None:
     assert [each.name for each in choose(["monitors", Few])] == ["monitors", "few"]
     assert [each.name for each in choose(["all", Few])] == [*BUILT_IN, "few"]
     assert choose(()) == []
-    with pytest.raises(ValueError, match="there is no invariant 'monitor'; there are no_orphan"):
+    with pytest.raises(
+        ValueError, match="there is no invariant 'monitor'; write one of: no_orphan"
+    ):
         choose(["monitor"])
     with pytest.raises(TypeError, match="a sequence"):
         choose("monitors")
@@ -159,3 +161,46 @@ def test_checking_does_not_change_a_run() -> None:
 def test_a_violation_is_in_the_trace() -> None:
     outcome = simulate(crowded, seed=1)
     assert any(b'"kind":"invariant"' in line and b'"few"' in line for line in outcome.trace)
+
+
+class Outside(Invariant):
+    """What it learns of the world around its runtime."""
+
+    name: ClassVar[str] = "outside"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[tuple[str, bool] | str] = []
+
+    def disturbed(self, what: str, *, ongoing: bool) -> None:
+        self.events.append((what, ongoing))
+
+    def detach(self) -> None:
+        self.events.append("detached")
+
+
+def test_an_invariant_learns_of_faults_around_its_runtime_and_of_the_end_of_its_node() -> None:
+    made: list[Outside] = []
+
+    def make() -> Outside:
+        made.append(Outside())
+        return made[-1]
+
+    @scenario(invariants=(make,))
+    async def faults(world: World) -> None:
+        async def main(node: Any) -> None:
+            await trio.sleep_forever()
+
+        world.nodes.start("a", main)
+        await world.settle()
+        world.network.partition_oneway("a", "b")
+        world.network.heal()
+        world.nodes.kill("a")
+        world.nodes.boot("a")
+        await world.settle()
+
+    simulate(faults, 1).check()
+    _, first, second = [each for each in made if each.events]
+    network: list[Any] = [("partition", True), ("healed", False)]
+    assert first.events == [*network, "detached"]
+    assert second.events == ["detached"]

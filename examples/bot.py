@@ -1,0 +1,60 @@
+"""A bot in the chat, on the client for Python: `python -m examples.bot ws://127.0.0.1:4000/socket`.
+
+It counts what everybody says, and answers "!count" and "!help". Stop and start the chat meanwhile: the bot comes back,
+and remembers, because its memory is here and not in the server's process.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+
+import trio
+
+from channels.client import ClientChannel, ClientSocket, PushTimeout, open_socket
+
+NAME = "bot"
+HELP = "I count. Say !count to see who has said how much."
+
+
+async def answer(channel: ClientChannel, name: str, body: str, said: Counter[str]) -> None:
+    """Answer a message, if it is for the bot."""
+    match body.strip():
+        case "!help":
+            text = HELP
+        case "!count":
+            text = ", ".join(f"{who}: {count}" for who, count in said.most_common(10))
+        case _:
+            said[name] += 1
+            return
+    try:
+        await channel.push("new_msg", {"body": text})
+    except PushTimeout:
+        # The chat went away in the middle. Whoever still wants to know asks again.
+        print("not sent:", text, flush=True)
+
+
+async def tell(socket: ClientSocket) -> None:
+    """Print what happens to the connection."""
+    async for event in socket.events():
+        print(event, flush=True)
+
+
+async def main(url: str) -> None:
+    """Stay in the lobby until Ctrl-C."""
+    said: Counter[str] = Counter()
+    async with open_socket(url, wait=False) as socket, trio.open_nursery() as nursery:
+        nursery.start_soon(tell, socket)
+        async with socket.channel("room:lobby", {"name": NAME}, wait=False) as channel:
+            async for payload in channel.on("new_msg"):
+                if payload["name"] != NAME:
+                    nursery.start_soon(answer, channel, payload["name"], payload["body"], said)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="A bot in the chat.")
+    parser.add_argument("url", nargs="?", default="ws://127.0.0.1:4000/socket")
+    try:
+        trio.run(main, parser.parse_args().url)
+    except* KeyboardInterrupt:
+        print("bye")
