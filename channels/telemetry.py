@@ -182,13 +182,8 @@ event with each heartbeat. Measurements: `shards` and `other_shards`. Metadata: 
 PUBSUB_UNDELIVERABLE: Event = ("phoenix", "pubsub_undeliverable")
 """Some subscribers could not get a message of another node. Either the wire format of their clients cannot express it:
 raw bytes for a V1 client. Or they need it decoded, and it contains a value that Python cannot represent, such as the
-<<<<<<< HEAD
 number `1e999`. The others have got it. Metadata: `topic`, `event`, and `error`: an `EncodeError`, or the error of a
 serializer of the application. After such an error, others may miss the message too."""
-=======
-number `1e999`. The others have got it. A serializer of the application that raises another error is counted here, too;
-further subscribers may then miss the message. Metadata: `topic`, `event`, and `error`, which is the error."""
->>>>>>> review7
 
 PRESENCE_STARTED: Event = ("phoenix", "presence_started")
 """A presence starts on this node, or its supervisor has started it again. Metadata: `tracking`, its `Tracking`, which

@@ -103,11 +103,7 @@ async def publish_async(url: str, topic: str, event: str, payload: Any, **option
 
 
 class _Settings:
-<<<<<<< HEAD
     """The options of both publishers, and the work that they share. *pure*."""
-=======
-    """The common options of both publishers. *pure*."""
->>>>>>> review7
 
     def __init__(
         self,
