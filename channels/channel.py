@@ -19,7 +19,7 @@ Source: Phoenix.Channel. docs/topics/differences.md lists the differences and th
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from actors.exits import ExitReason
@@ -185,7 +185,7 @@ class Channel:
     lives_in_process: ClassVar[bool] = True
     """True makes `spawn` refuse methods of the instance, which must not outlive its process."""
     _table: ClassVar[HandlerTable] = HandlerTable({}, {}, frozenset())
-    _server: ClassVar[Callable[..., Awaitable[Pid]] | None] = None
+    _server: ClassVar[Callable[..., Any] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -340,6 +340,6 @@ def table_of(channel: type[Channel]) -> HandlerTable:
     return channel._table
 
 
-def server_of(channel: type[Channel]) -> Callable[..., Awaitable[Pid]] | None:
+def server_of(channel: type[Channel]) -> Callable[..., Any] | None:
     """Return the function that starts the process of a channel; None for the usual `ChannelServer`."""
     return channel._server

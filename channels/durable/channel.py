@@ -1,16 +1,16 @@
 """Channels of durable topics, whose clients get what they missed.
 
-    history = History(SQLiteStorage("history.db"))
+history = History(SQLiteStorage("history.db"))
 
-    class DocumentChannel(DurableChannel):
-        history = history
+class DocumentChannel(DurableChannel):
+    history = history
 
-        @handle_in("edit")
-        async def edit(self, payload):
-            await self.append("edited", payload)
-            return PushReply()
+    @handle_in("edit")
+    async def edit(self, payload):
+        await self.append("edited", payload)
+        return PushReply()
 
-    endpoint = Endpoint(sockets={"/socket": UserSocket}, histories=[history])
+endpoint = Endpoint(sockets={"/socket": UserSocket}, histories=[history])
 """
 
 from __future__ import annotations

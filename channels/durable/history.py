@@ -160,9 +160,7 @@ class History:
 
     def child_spec(self, pubsub: PubSub) -> ChildSpec:
         """Return a child spec for a supervisor, as an endpoint uses it."""
-        return ChildSpec(
-            f"history {self.name}", self.start_link, args=(pubsub,), type="supervisor"
-        )
+        return ChildSpec(f"history {self.name}", self.start_link, args=(pubsub,), type="supervisor")
 
     async def start_link(self, pubsub: PubSub) -> Pid:
         """Open the storage, and start the processes of the history under a supervisor.
@@ -262,7 +260,9 @@ class History:
             )
         if message.size > most:
             self._counts["refused"] += 1
-            problem = f"it has {message.size} bytes, and the limit is {most}; raise History(max_bytes=)"
+            problem = (
+                f"it has {message.size} bytes, and the limit is {most}; raise History(max_bytes=)"
+            )
             raise AppendFailed(topic, event, problem)
         if len(self._queue) >= self.max_waiting:
             self._counts["refused"] += 1
@@ -301,9 +301,7 @@ class History:
             self._execute(HISTORY_EVICTED, {"topics": appended.evicted}, {})
         for waiting, offset in zip(batch, appended.offsets, strict=True):
             message = waiting.message
-            self._deliver(
-                message.topic, Entry(appended.epoch, offset, message.event, message.body)
-            )
+            self._deliver(message.topic, Entry(appended.epoch, offset, message.event, message.body))
             waiting.settle(Position(appended.epoch, offset), None)
 
     def _fail(self, batch: Iterable[_Waiting], problem: str, *, may_be_kept: bool) -> None:

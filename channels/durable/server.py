@@ -14,13 +14,13 @@ import msgspec
 
 from actors.refs import Pid
 from actors.servers.results import Continue, NoReply, Stop, Within
+from channels.checks import invalid
 from channels.connection.channel_server import ChannelServer
 from channels.connection.link import Link
 from channels.connection.session import Membership
 from channels.durable.history import End, History
 from channels.durable.storage import HistoryError, HistoryLost
 from channels.durable.stream import Cursor, Entry, Position, Recovery, take_position
-from channels.errors import InvalidResult
 from channels.messages import Binary
 
 __all__ = ["DurableChannelServer"]
@@ -114,10 +114,8 @@ class DurableChannelServer(ChannelServer):
 
 def _with_recovery(channel: type, response: Any, recovery: Recovery) -> dict[str, Any]:
     if type(response) is Binary:
-        raise InvalidResult(
-            f"join() of {channel.__name__} returned Binary, which has no room for the position of a durable topic; "
-            "return a dict"
-        )
+        advice = "Binary has no room for the position of a durable topic; return a dict"
+        raise invalid(channel, "join", response, ("None", "a dict"), advice=advice)
     if not isinstance(response, dict):
         # A record, which `join_response` has let pass because it encodes as an object.
         response = _decode(_encode(response))

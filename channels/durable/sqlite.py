@@ -36,13 +36,13 @@ _ENDS = 500
 class _Row:
     """The row of a stream, while a batch is written."""
 
-    __slots__ = ("bytes", "first", "id", "last")
+    __slots__ = ("first", "id", "last", "size")
 
-    def __init__(self, id: int, first: int, last: int, bytes: int) -> None:
+    def __init__(self, id: int, first: int, last: int, size: int) -> None:
         self.id = id
         self.first = first
         self.last = last
-        self.bytes = bytes
+        self.size = size
 
 
 class SQLiteStorage:
@@ -239,7 +239,7 @@ def _append(
                 row = rows[message.topic] = _row(connection, message.topic, floor)
             row.last += 1
             size = message.size
-            row.bytes += size
+            row.size += size
             total += size
             connection.execute(
                 "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)",
@@ -252,7 +252,7 @@ def _append(
             total -= _trim(connection, row, now, limits)
             connection.execute(
                 "UPDATE streams SET first = ?, last = ?, bytes = ?, used = ? WHERE id = ?",
-                (row.first, row.last, row.bytes, used, row.id),
+                (row.first, row.last, row.size, used, row.id),
             )
         evicted, floor, total = _evict(connection, floor, total, limits)
         connection.execute(
@@ -285,12 +285,12 @@ def _trim(connection: sqlite3.Connection, row: _Row, now: float, limits: Limits)
     for number, at, size in oldest:
         if (
             row.last - number < limits.kept
-            and row.bytes <= limits.max_bytes
+            and row.size <= limits.max_bytes
             and at >= now - limits.max_age
         ):
             break
         row.first = number + 1
-        row.bytes -= size
+        row.size -= size
         dropped += size
     oldest.close()
     if dropped:

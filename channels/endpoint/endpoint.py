@@ -391,10 +391,10 @@ class Endpoint:
             value = getattr(self, option)
             if not isinstance(value, kind):
                 raise InvalidOption("Endpoint", option, value, f"{kind.__name__}(...), or None")
-        for option, kind in (("presences", "Presence"), ("histories", "History")):
+        for option, owner in (("presences", "Presence"), ("histories", "History")):
             services: Sequence[Service] = getattr(self, option)
             if len({service.name for service in services}) < len(services):
-                expected = f"{option} with different names: {kind}(name=...)"
+                expected = f"{option} with different names: {owner}(name=...)"
                 raise InvalidOption("Endpoint", option, services, expected)
 
     def _children(self, services: Services, pools: list[ChannelPool]) -> list[ChildSpec]:
