@@ -35,6 +35,11 @@ trio.run(main)
 """
 
 
+def start_writer(path: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
 async def test_a_restart_keeps_the_messages_the_offsets_and_the_epoch(tmp_path: Path) -> None:
     for number in (1, 2):
         storage = SQLiteStorage(tmp_path / "history.db")
@@ -59,13 +64,11 @@ async def test_two_processes_share_the_offsets_and_a_kill_loses_no_answered_appe
     path = tmp_path / "history.db"
     storage = SQLiteStorage(path)
     await storage.open(Limits(max_messages=10**6), fresh_epoch="e")
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
-    ) as writer:
+    with start_writer(path) as writer:
         assert writer.stdout is not None
         answered = [int(await trio.to_thread.run_sync(writer.stdout.readline))]
-        own = []
-        while len(own) < 20:
+        own: list[int] = []
+        while len(own) < 5:
             own += (await storage.append([NEW], now=0.0)).offsets
             answered.append(int(await trio.to_thread.run_sync(writer.stdout.readline)))
         writer.kill()
