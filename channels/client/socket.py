@@ -29,6 +29,7 @@ from channels.client.events import (
 )
 from channels.client.feed import Feed
 from channels.client.protocol import Protocol
+from channels.client.position import PositionTracker
 from channels.client.records import (
     Arrived,
     ChannelRecord,
@@ -325,6 +326,7 @@ class ClientSocket:
         timeout: float | None = None,
         wait: bool = True,
         max_messages: int = 1000,
+        durable: bool = False,
     ) -> ClientChannel:
         """Return a channel, for `async with`, which joins the topic.
 
@@ -337,6 +339,9 @@ class ClientSocket:
             wait: True enters the block when the server has accepted the join, and raises `Refused` if it refuses. False
                 enters it at once. A join that is refused is then tried again, as in phoenix.js.
             max_messages: messages to keep for a program that does not read them; see `Feed`.
+            durable: True sends the position of the last message at each join, so that a server with durable topics
+                sends what the client missed. `channel.response["_recovered"]` is False if it could not. The position
+                counts messages that arrived, also those that `max_messages` dropped.
 
         Raises:
             InvalidOption: an option has an invalid value.
@@ -349,8 +354,13 @@ class ClientSocket:
             check_positive("channel", "timeout", timeout)
         check_whole("channel", "max_messages", max_messages)
         make = params if callable(params) else lambda: params
+        tracker = PositionTracker(make) if durable else None
+        if tracker is not None:
+            make = tracker.params
         record = self._protocol.channel(topic, make, timeout)
-        record.owner = channel = ClientChannel(self, record, wait=wait, max_messages=max_messages)
+        record.owner = channel = ClientChannel(
+            self, record, wait=wait, max_messages=max_messages, tracker=tracker
+        )
         return channel
 
     def events(self) -> Feed[Lifecycle]:

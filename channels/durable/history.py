@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from threading import get_ident
 from typing import Any
 
+import msgspec
 import trio
 
 from actors.errors import StartIgnored
@@ -25,16 +26,18 @@ from actors.threads import run_threadsafe
 from channels.durable.memory import MemoryStorage
 from channels.durable.storage import AppendFailed, HistoryError, NewMessage, Storage, StorageError
 from channels.durable.stream import (
+    POSITION,
     Entry,
     Limits,
     Mode,
     Position,
     Recovery,
     Slice,
-    encode_message,
     recover,
 )
-from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
+from channels.errors import ChannelsError, EncodeError, InvalidOption, check_positive, check_whole
+from channels.messages import Broadcast
+from channels.pubsub.adapter import encode
 from channels.pubsub.local import Subscription
 from channels.pubsub.pubsub import PubSub
 from channels.telemetry import (
@@ -52,6 +55,7 @@ from supervision.supervisor import Supervisor
 __all__ = ["End", "History"]
 
 _COUNTED = ("appended", "failed", "refused", "evicted", "gaps", "lost", "replayed", "not_sent")
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class End:
@@ -229,7 +233,7 @@ class History:
             AppendFailed: the history does not run, too many messages wait, the message is too large, or the storage
                 failed.
         """
-        waiting = self._enqueue(topic, event, encode_message(topic, event, payload), trio.Event())
+        waiting = self._enqueue(topic, event, _encoded(topic, event, payload), trio.Event())
         assert waiting.done is not None  # made above
         await waiting.done.wait()
         if waiting.error is not None:
@@ -242,7 +246,7 @@ class History:
         The caller does not learn whether the storage failed: see `HISTORY_APPEND_FAILED`. The arguments and the errors
         are those of `append`.
         """
-        body = encode_message(topic, event, payload)
+        body = _encoded(topic, event, payload)
         runtime = self._runtime
         if runtime is not None and get_ident() != runtime.thread:
             run_threadsafe(runtime, self._enqueue, topic, event, body, None)
@@ -435,3 +439,19 @@ class History:
 
 def _nobody(subscriptions: Iterable[Subscription], sender: Pid | None, message: Any) -> None:
     """Deliver to no one on this node: the history has done so."""
+
+
+def _encoded(topic: str, event: str, payload: Any) -> bytes:
+    """Encode the payload of a message.
+
+    Raises:
+        EncodeError: the payload is not a JSON object, or has a key `_position` of its own.
+    """
+    encoded = encode(topic, Broadcast(topic, event, payload))
+    if encoded.binary:
+        problem = "its payload is Binary, which has no room for a position; put text or base64 into a dict"
+    elif POSITION.encode() in encoded.body and POSITION in _decode_fields(encoded.body):
+        problem = f"its payload has the key {POSITION!r}, which is for the position; rename the key"
+    else:
+        return encoded.body
+    raise EncodeError(problem, kind="broadcast", topic=topic, event=event)

@@ -13,12 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, final
 
-import msgspec
 from attrs import define, field, frozen
 
-from channels.errors import EncodeError, InvalidOption, check_positive, check_whole
-from channels.messages import Broadcast
-from channels.pubsub.adapter import encode
+from channels.errors import InvalidOption, check_positive, check_whole
 
 __all__ = [
     "POSITION",
@@ -31,7 +28,6 @@ __all__ = [
     "Recovery",
     "Slice",
     "Verdict",
-    "encode_message",
     "parse_position",
     "recover",
     "take_position",
@@ -56,7 +52,6 @@ Verdict: TypeAlias = Literal["deliver", "duplicate", "gap", "changed"]
 # The longest position that a client may send, and the greatest offset, which fits the integers of every storage.
 _MAX_TEXT = 128
 _MAX_OFFSET = 2**63 - 1
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 @frozen
@@ -118,22 +113,6 @@ def with_position(body: bytes, position: Position) -> bytes:
     comma = b"" if rest.startswith(b"}") else b","
     # An epoch has no character that JSON escapes.
     return b'{"%b":"%b"%b%b' % (POSITION.encode(), str(position).encode(), comma, rest)
-
-
-def encode_message(topic: str, event: str, payload: Any) -> bytes:
-    """Encode the payload of a message.
-
-    Raises:
-        EncodeError: the payload is not a JSON object, or has a key `_position` of its own.
-    """
-    encoded = encode(topic, Broadcast(topic, event, payload))
-    if encoded.binary:
-        problem = "its payload is Binary, which has no room for a position; put text or base64 into a dict"
-    elif POSITION.encode() in encoded.body and POSITION in _decode_fields(encoded.body):
-        problem = f"its payload has the key {POSITION!r}, which is for the position; rename the key"
-    else:
-        return encoded.body
-    raise EncodeError(problem, kind="broadcast", topic=topic, event=event)
 
 
 @final
