@@ -29,10 +29,9 @@ def edits(client: PhoenixJs, count: int) -> list[int]:
     return [client.message(TOPIC, "edited")["number"] for _ in range(count)]
 
 
-def test_a_client_gets_what_it_missed_while_its_connection_was_cut(
-    server: Server, package: str
-) -> None:
-    with connected(server.socket_url, package) as ann, connected(server.socket_url, package) as bob:
+def test_a_client_gets_what_it_missed_while_its_connection_was_cut(server: Server) -> None:
+    # The latest phoenix.js alone: the 1.7 series does not come back from the close of its own side.
+    with connected(server.socket_url) as ann, connected(server.socket_url) as bob:
         for client in (ann, bob):
             status, response = client.join_durably(TOPIC)
             assert (status, response["_reason"]) == ("ok", "new")
