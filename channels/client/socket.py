@@ -28,8 +28,8 @@ from channels.client.events import (
     Lifecycle,
 )
 from channels.client.feed import Feed
-from channels.client.protocol import Protocol
 from channels.client.position import PositionTracker
+from channels.client.protocol import Protocol
 from channels.client.records import (
     Arrived,
     ChannelRecord,

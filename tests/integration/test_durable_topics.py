@@ -11,6 +11,7 @@ from tests.integration.phoenix_js import PhoenixJs, connected
 from tests.integration.servers import Server, serving
 
 TOPIC = "document:1"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -80,3 +81,8 @@ def test_every_answered_edit_survives_kills_of_the_server_once_and_in_order(
             # phoenix.js does not repeat what it has sent, so each edit is there once or, if unanswered, perhaps not.
             assert got == sorted(set(got))
             assert set(answered) <= set(got)
+
+
+def test_the_helper_in_the_how_to_is_the_one_of_these_tests() -> None:
+    helper = (ROOT / "tests/integration/node/durable.mjs").read_text()
+    assert f"```javascript\n{helper}```" in (ROOT / "docs/howto/lose-no-message.md").read_text()

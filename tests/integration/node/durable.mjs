@@ -1,5 +1,3 @@
-// tests/integration/node/durable.mjs
-
 /** Make a channel that sends the position of its last message at each join, and so gets what it missed. */
 export function durable(socket, topic, params = {}) {
   let position = null
