@@ -23,6 +23,7 @@ from actors.process import current_pid, on_exit, send
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from actors.threads import run_threadsafe
+from channels.durable.logger import attach
 from channels.durable.memory import MemoryStorage
 from channels.durable.storage import AppendFailed, HistoryError, NewMessage, Storage, StorageError
 from channels.durable.stream import (
@@ -199,7 +200,8 @@ class History:
             raise
 
     async def _hold(self) -> Pid:
-        """Close the storage when the supervisor ends. This runs in its process, and starts none."""
+        """Log events, and close the storage when the supervisor ends. This runs in its process, and starts none."""
+        on_exit(attach(current_runtime().telemetry, self))
         on_exit(self._stopped)
         raise StartIgnored
 
