@@ -205,4 +205,6 @@ async def test_messages_during_the_read_of_the_history_come_after_it_once() -> N
         assert await bob.heard(2) == ["before", "during"]
         await history.append(TOPIC, "edited", {"text": "after"})
         assert await bob.heard(1) == ["after"]
+        # "during" came twice, from the storage and in the mailbox. That is no gap.
+        assert history.statistics()["gaps"] == 0
         await bob.hears_nothing()
