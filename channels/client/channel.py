@@ -12,8 +12,12 @@ from channels.client.change import Change
 from channels.client.errors import ChannelClosed, PushTimeout, Refused
 from channels.client.events import Joined, JoinRejected, Lifecycle, Rejoined
 from channels.client.feed import Feed
-from channels.client.position import PositionTracker
-from channels.client.records import ChannelRecord, ChannelState, PushRecord
+from channels.client.records import (
+    ChannelRecord,
+    ChannelState,
+    PositionTracker,
+    PushRecord,
+)
 from channels.messages import Message
 
 __all__ = ["ClientChannel", "ClientPush", "Listener", "SocketOfChannel"]

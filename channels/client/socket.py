@@ -28,7 +28,6 @@ from channels.client.events import (
     Lifecycle,
 )
 from channels.client.feed import Feed
-from channels.client.position import PositionTracker
 from channels.client.protocol import Protocol
 from channels.client.records import (
     Arrived,
@@ -40,6 +39,7 @@ from channels.client.records import (
     Left,
     Open,
     Pong,
+    PositionTracker,
     PushRecord,
     Send,
     Settings,

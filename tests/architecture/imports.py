@@ -35,7 +35,6 @@ PURE = (
     "channels.client.backoff",
     "channels.client.errors",
     "channels.client.events",
-    "channels.client.position",
     "channels.client.presence_fold",
     "channels.client.protocol",
     "channels.client.records",

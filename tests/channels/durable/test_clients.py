@@ -12,7 +12,7 @@ import trio
 from actors import kill
 from channels import Endpoint
 from channels.client import RetryTable, open_socket
-from channels.client.position import PositionTracker
+from channels.client.records import PositionTracker
 from channels.durable import History
 from channels.errors import InvalidOption
 from tests.channels.client.world import URL, World, until

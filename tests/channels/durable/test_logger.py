@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 import trio
 
 from actors import Runtime, stop
+from actors.instrumentation.telemetry import Event
 from channels import PubSub
 from channels.durable import History, StorageError
 from channels.durable.logger import QUIET
@@ -48,7 +50,7 @@ async def test_every_other_event_has_a_line_until_the_history_stops(
     history, other = History(), History(name="other")
     pid = await history.start_link(PubSub())
     error = StorageError("memory", "broken")
-    events = [
+    events: list[tuple[Event, dict[str, Any], dict[str, Any]]] = [
         (HISTORY_CHECK_FAILED, {}, {"error": error}),
         (HISTORY_FULL, {"waiting": 3}, {"topic": "a"}),
         (HISTORY_EVICTED, {"topics": 2}, {}),
