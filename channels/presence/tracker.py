@@ -438,8 +438,7 @@ class Tracker(GenServer[None]):
         self._beat()
 
     def _answer(self, name: str, request: wire.TransferRequest) -> None:
-        if self.roster.replicas.incarnation_of(name) is None:
-            return
+        # Also a node that is not known here: its next heartbeat may be later than its request.
         # A node asks again only if the pages of its last request did not come.
         self._drop_pages(name)
         pages = self._split(self.roster.state.extract(request.clocks))

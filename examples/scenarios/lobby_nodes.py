@@ -39,7 +39,7 @@ SOON = RetryTable(steps=(), then=0.3, jitter=0.67)
 
 def lobby(node: Node, world: World) -> Endpoint:
     """Return the endpoint of one node, with a presence of its own."""
-    presence = Presence(name="guests", heartbeat=1.0, down_period=6.0)
+    presence = Presence(name="guests", heartbeat=1.0, down_period=8.0)
 
     class Lobby(Channel):
         async def join(self, topic: str, payload: Any) -> None:
@@ -70,7 +70,7 @@ def lobby(node: Node, world: World) -> Endpoint:
         node_name=node.name,
         connect=world.network.connect,
         heartbeat=1.0,
-        node_timeout=6.0,
+        node_timeout=8.0,
         connect_timeout=2.0,
         ping_interval=1.0,
         ping_timeout=2.0,
@@ -164,7 +164,7 @@ async def trouble(world: World, redis: SimulatedRedis) -> None:
         "all",
         JoinsAnswered,
         BroadcastsArrive,
-        partial(PresencesAgree, within=5.0),
+        partial(PresencesAgree, within=7.0),
         PresenceDiffsFit,
     ),
     params={"guests": 5, "troubles": 4},
@@ -190,10 +190,10 @@ async def a_week(world: World) -> None:
             lambda: all(guest.seen == names for guest in guests),
             within=40.0,
         )
-        await trio.sleep(13.0)
+        await trio.sleep(8.0)
         for guest in guests:
             guest.is_still = True
         await world.eventually(
-            "all nodes agree", lambda: PresencesAgree.problem() is None, within=5.0
+            "all nodes agree", lambda: PresencesAgree.problem() is None, within=7.0
         )
         nursery.cancel_scope.cancel()

@@ -8,6 +8,7 @@ import trio
 
 from actors import Pid, Runtime, kill, spawn
 from channels.presence import Presence
+from channels.testing import JoinedNodes
 from tests.channels.presence.nodes import TOPIC, Client, Node, cluster, diffs, truth
 from tests.channels.support import settle
 
@@ -265,3 +266,19 @@ async def test_a_rolling_replacement_of_all_nodes_loses_nobody_with_a_grace(
         await trio.sleep(10.0)
     assert watcher.online() == ["ann", "bob"]
     assert Client().hear(heard.messages).left == []
+
+
+async def test_a_node_answers_another_one_before_it_has_heard_its_heartbeat(
+    runtime: Runtime,
+) -> None:
+    nodes = JoinedNodes()
+    a, b = [Node(nodes, name, Presence()) for name in "ab"]
+    # Nothing comes to b but requests, and its changes are lost.
+    nodes.loses = lambda _, to, lane, data: b"request" not in data if to == "b" else b"bob" in data
+    for node in (a, b):
+        await node.start()
+    b.joins("bob")
+    await trio.sleep(0.5)
+    nodes.loses = lambda _, to, lane, data: to == "b" and b"request" not in data
+    await trio.sleep(2.0)
+    assert a.online() == ["bob"]
