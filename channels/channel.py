@@ -19,6 +19,7 @@ Source: Phoenix.Channel. docs/topics/differences.md lists the differences and th
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from actors.exits import ExitReason
@@ -46,6 +47,7 @@ __all__ = [
     "connection_of",
     "place",
     "reply_to",
+    "server_of",
     "table_of",
 ]
 
@@ -183,6 +185,7 @@ class Channel:
     lives_in_process: ClassVar[bool] = True
     """True makes `spawn` refuse methods of the instance, which must not outlive its process."""
     _table: ClassVar[HandlerTable] = HandlerTable({}, {}, frozenset())
+    _server: ClassVar[Callable[..., Any] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -335,3 +338,8 @@ def connection_of(channel: Channel) -> Pid:
 def table_of(channel: type[Channel]) -> HandlerTable:
     """Return the handlers of a channel class."""
     return channel._table
+
+
+def server_of(channel: type[Channel]) -> Callable[..., Any] | None:
+    """Return the function that starts the process of a channel; None for the usual `ChannelServer`."""
+    return channel._server

@@ -2,7 +2,8 @@
 
 If Phoenix has an event, its name is the same here. Durations are in seconds on Trio's clock. The metadata of every
 event contains `endpoint`. Events of PubSub contain instead `pubsub`, the `PubSub`, and `adapter`, the name of its
-adapter. Events of presence contain instead `presence`, the `Presence`.
+adapter. Events of presence contain instead `presence`, the `Presence`. Events of durable topics contain instead
+`history`, the `History`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,13 @@ __all__ = [
     "CHANNEL_UNHANDLED_INFO",
     "CONNECTION_CLOSED",
     "ENDPOINT_DRAIN",
+    "HISTORY_APPEND_FAILED",
+    "HISTORY_CHECK_FAILED",
+    "HISTORY_EVICTED",
+    "HISTORY_FULL",
+    "HISTORY_GAP",
+    "HISTORY_LOST",
+    "HISTORY_NOT_SENT",
     "LONGPOLL_ANSWER_LOST",
     "LONGPOLL_LEFT_OUT",
     "LONGPOLL_NOT_FORWARDED",
@@ -211,3 +219,30 @@ PRESENCE_CALLS_REFUSED: Event = ("phoenix", "presence_calls_refused")
 PRESENCE_CALLBACK_FAILED: Event = ("phoenix", "presence_callback_failed")
 """`fetch`, `handle_metas` or `counted` raised, took too long, or returned an invalid result. After `fetch`, clients do
 not get the diff. Metadata: `callback`, `topic`, and `exception`."""
+
+HISTORY_APPEND_FAILED: Event = ("phoenix", "history_append_failed")
+"""The storage of a history failed, so a message for a durable topic is not kept, or perhaps not. Metadata: `topic`, and
+`error`, an `AppendFailed`."""
+
+HISTORY_CHECK_FAILED: Event = ("phoenix", "history_check_failed")
+"""The storage of a history failed when it was asked for the ends of the joined topics. The history asks again after its
+`check_interval`. Metadata: `error`, a `StorageError`."""
+
+HISTORY_FULL: Event = ("phoenix", "history_full")
+"""A history refused a message, because too many wait for its storage. Measurements: `waiting`. Metadata: `topic`."""
+
+HISTORY_EVICTED: Event = ("phoenix", "history_evicted")
+"""A storage forgot the messages of some topics, to stay within `max_topics` or `max_total_bytes`. Measurements:
+`topics`, their number."""
+
+HISTORY_NOT_SENT: Event = ("phoenix", "history_not_sent")
+"""The adapter did not take a kept message for other nodes. They find it in the storage at their next check. Metadata:
+`topic`, and `error`."""
+
+HISTORY_GAP: Event = ("phoenix", "history_gap")
+"""A channel of a durable topic noticed that messages did not arrive, and reads them from the storage. Metadata:
+`topic`, `position`, `end`, and `pid`, the channel."""
+
+HISTORY_LOST: Event = ("phoenix", "history_lost")
+"""A channel of a durable topic missed messages that are no longer kept. It crashes with `HistoryLost`, so that its
+client rejoins and is told. Metadata: `topic`, `position`, `reason` and `pid`."""

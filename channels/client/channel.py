@@ -10,9 +10,14 @@ import trio
 
 from channels.client.change import Change
 from channels.client.errors import ChannelClosed, PushTimeout, Refused
-from channels.client.events import Joined, JoinRejected, Lifecycle
+from channels.client.events import Joined, JoinRejected, Lifecycle, Rejoined
 from channels.client.feed import Feed
-from channels.client.records import ChannelRecord, ChannelState, PushRecord
+from channels.client.records import (
+    ChannelRecord,
+    ChannelState,
+    PositionTracker,
+    PushRecord,
+)
 from channels.messages import Message
 
 __all__ = ["ClientChannel", "ClientPush", "Listener", "SocketOfChannel"]
@@ -118,7 +123,8 @@ class ClientChannel:
 
     The channel joins the topic when the block begins, and leaves it when the block ends. Inside the block, the client
     joins again if the channel crashes on the server or the connection is lost. Until the rejoin, pushes wait, and
-    messages of the server are lost, unless the topic is durable.
+    messages of the server are lost, unless the topic is durable: see
+    `ClientSocket.channel`.
 
     The iteration yields every message of the topic as a `Message`, and ends when the channel is closed: by `leave`, by
     the server, or with the socket. It keeps a bounded number of unread messages; see `Feed`.
@@ -130,13 +136,20 @@ class ClientChannel:
     """
 
     def __init__(
-        self, socket: SocketOfChannel, record: ChannelRecord, *, wait: bool, max_messages: int
+        self,
+        socket: SocketOfChannel,
+        record: ChannelRecord,
+        *,
+        wait: bool,
+        max_messages: int,
+        tracker: PositionTracker | None = None,
     ) -> None:
         self.topic = record.topic
         self.record = record
         self.max_messages = max_messages
         self._socket = socket
         self._wait = wait
+        self._tracker = tracker
         self._messages: Feed[Message] = Feed(record.topic, max_messages)
         self._feeds: dict[str, tuple[Feed[Any], ...]] = {}
         self._listeners: dict[str, tuple[Listener, ...]] = {}
@@ -338,6 +351,8 @@ class ClientChannel:
     def arrived(self, message: Message) -> bool:
         """Pass on a message. Return True if a feed dropped a message for the first time since its last read."""
         event = message.event
+        if self._tracker is not None:
+            self._tracker.note(message.payload)
         if self._listeners or self._feeds:
             if type(event) is not str:
                 return self._messages.put(message)
@@ -351,8 +366,10 @@ class ClientChannel:
         """Note an event in the life of the channel."""
         if isinstance(event, JoinRejected):
             self._rejection = event
-        elif isinstance(event, Joined):
+        elif isinstance(event, Joined | Rejoined):
             self._rejection = None
+            if self._tracker is not None:
+                self._tracker.note(event.response)
         self._changed.notify()
 
     def left(self) -> None:

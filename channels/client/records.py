@@ -14,6 +14,7 @@ from channels.client.backoff import RECONNECT, REJOIN, RetryTable
 from channels.client.events import Lifecycle
 from channels.client.timers import Timer
 from channels.client.wire import Frame, TransportName
+from channels.errors import InvalidOption
 from channels.messages import Message
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Left",
     "Open",
     "Pong",
+    "PositionTracker",
     "PushRecord",
     "Send",
     "Settings",
@@ -108,6 +110,49 @@ class ChannelRecord:
     buffered: int = 0
     pending: dict[str, PushRecord] = field(factory=dict)
     owner: Any = None
+
+
+# The position in a durable topic, for `channels.durable`
+
+# In join params, join replies and messages.
+_POSITION = "_position"
+
+
+class PositionTracker:
+    """Adds the last position to the params of each join.
+
+    >>> tracker = PositionTracker(lambda: {"name": "ann"})
+    >>> tracker.note({"text": "hello", "_position": "5f1c:17"})
+    >>> tracker.params()
+    {'name': 'ann', '_position': '5f1c:17'}
+
+    Args:
+        params: returns the params of the program.
+    """
+
+    def __init__(self, params: Callable[[], Any]) -> None:
+        self._params = params
+        self.position: str | None = None
+
+    def params(self) -> dict[str, Any]:
+        """Return the payload of the next join.
+
+        Raises:
+            InvalidOption: the params of the program are not a dict.
+        """
+        params = self._params()
+        if params is not None and not isinstance(params, dict):
+            raise InvalidOption(
+                "channel", "params", params, "a dict for durable=True, or a function of one"
+            )
+        return {**(params or {}), _POSITION: self.position}
+
+    def note(self, payload: Any) -> None:
+        """Keep the position in a message or in the reply to a join, if it has one."""
+        if isinstance(payload, dict):
+            position = payload.get(_POSITION)
+            if isinstance(position, str):
+                self.position = position
 
 
 # Effects

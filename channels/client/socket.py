@@ -39,6 +39,7 @@ from channels.client.records import (
     Left,
     Open,
     Pong,
+    PositionTracker,
     PushRecord,
     Send,
     Settings,
@@ -326,6 +327,7 @@ class ClientSocket:
         timeout: float | None = None,
         wait: bool = True,
         max_messages: int = 1000,
+        durable: bool = False,
     ) -> ClientChannel:
         """Return a channel, for `async with`, which joins the topic.
 
@@ -338,6 +340,9 @@ class ClientSocket:
             wait: With True, the block begins when the server has accepted the join; a refused join raises `Refused`.
                 With False, the block begins immediately, and the client repeats a refused join, as phoenix.js does.
             max_messages: messages to keep for a program that does not read them; see `Feed`.
+            durable: True sends the position of the last message at each join, so that a server with durable topics
+                sends what the client missed. `channel.response["_recovered"]` is False if it could not. The position
+                counts messages that arrived, also those that `max_messages` dropped.
 
         Raises:
             InvalidOption: an option has an invalid value.
@@ -350,8 +355,13 @@ class ClientSocket:
             check_positive("channel", "timeout", timeout)
         check_whole("channel", "max_messages", max_messages)
         make = params if callable(params) else lambda: params
+        tracker = PositionTracker(make) if durable else None
+        if tracker is not None:
+            make = tracker.params
         record = self._protocol.channel(topic, make, timeout)
-        record.owner = channel = ClientChannel(self, record, wait=wait, max_messages=max_messages)
+        record.owner = channel = ClientChannel(
+            self, record, wait=wait, max_messages=max_messages, tracker=tracker
+        )
         return channel
 
     def events(self) -> Feed[Lifecycle]:

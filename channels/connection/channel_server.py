@@ -117,7 +117,7 @@ class ChannelServer(GenServer[None]):
         except JoinRefused as refusal:
             self._measure_join(started, "error", argument)
             return self._refuse(refusal)
-        self._accept(join_response(type(channel), response))
+        await self._accept(join_response(type(channel), response))
         self._measure_join(started, "ok", argument)
         if membership.status == "gone":
             # The client has joined again. It now has the answer to this join, so this channel ends.
@@ -131,7 +131,8 @@ class ChannelServer(GenServer[None]):
             refused(self.channel, "phx_join", error)
             raise JoinRefused(error.response) from None
 
-    def _accept(self, response: Any) -> None:
+    async def _accept(self, response: Any) -> None:
+        """Subscribe, and write the answer, without a checkpoint. A subclass may wait before it calls this."""
         link, membership = self.link, self.membership
         # Encoded first. If that fails, the join crashes before it has any effect.
         reply = self._encoded_answer("ok", response)

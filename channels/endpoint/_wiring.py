@@ -11,6 +11,7 @@ from attrs import field, frozen
 
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
+from channels.channel import server_of
 from channels.connection.channel_server import ChannelServer
 from channels.connection.link import Broadcaster, Link
 from channels.connection.session import Membership
@@ -64,10 +65,16 @@ class ChannelPool:
             supervisors, id=f"{self.name} channels", label=f"{self.name} channels"
         )
 
-    async def start(self, *args: Any) -> Pid:
-        """Start a channel server with these arguments, under the next supervisor in turn."""
+    async def start(
+        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
+    ) -> Pid:
+        """Start the channel server of a membership, under the next supervisor in turn."""
         self._next = turn = (self._next + 1) % len(self._names)
-        return await DynamicSupervisor.start_child(self._names[turn], _CHANNEL, *args)
+        start = server_of(membership.route.channel)
+        spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
+        return await DynamicSupervisor.start_child(
+            self._names[turn], spec, link, membership, payload, replaced
+        )
 
 
 # spawn_link, because the init of a channel server cannot fail. The supervisor does not wait for the join.

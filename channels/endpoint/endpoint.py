@@ -80,8 +80,8 @@ class EndpointError(ChannelsError, RuntimeError):
     """A mistake in the use of an endpoint. The message states the correction."""
 
 
-class Presences(Protocol):
-    """The part of a `Presence` that an endpoint uses."""
+class Service(Protocol):
+    """The part of a `Presence` or a `History` that an endpoint uses."""
 
     @property
     def name(self) -> str: ...
@@ -98,6 +98,7 @@ class Endpoint:
         http: an ASGI application for all other requests. Without one they get 404.
         pubsub: carries broadcasts. By default the endpoint has its own PubSub, for this node alone.
         presences: all `Presence` objects of the application. The endpoint starts and stops their processes.
+        histories: all `History` objects of the application, for its durable topics. The endpoint starts and stops them.
         head_timeout: seconds for a client to send the head of its first request. After that, the client gets 408.
         max_connections: the maximum number of open connections. The endpoint closes and counts further ones.
         max_sessions: the maximum number of sessions of polling clients. The endpoint answers 503 to further ones, and
@@ -122,7 +123,8 @@ class Endpoint:
         sockets: Mapping[str, type[Socket] | Mount],
         http: ASGIApplication | None = None,
         pubsub: PubSub | None = None,
-        presences: Sequence[Presences] = (),
+        presences: Sequence[Service] = (),
+        histories: Sequence[Service] = (),
         head_timeout: float = 10.0,
         max_connections: int = 100_000,
         max_sessions: int = 20_000,
@@ -139,10 +141,13 @@ class Endpoint:
             )
         if not isinstance(presences, Sequence):
             raise EndpointError(f"Endpoint got presences={presences!r}; write a list: [Presence()]")
+        if not isinstance(histories, Sequence):
+            raise EndpointError(f"Endpoint got histories={histories!r}; write a list: [History()]")
         self.sockets = dict(sockets)
         self.http = http
         self.pubsub = PubSub() if pubsub is None else pubsub
         self.presences = tuple(presences)
+        self.histories = tuple(histories)
         self.head_timeout = head_timeout
         self.max_connections = max_connections
         self.max_sessions = max_sessions
@@ -222,7 +227,9 @@ class Endpoint:
         services.http.count = services.count
         children = self._children(services, mounted.pools)
         # Before the channels, so that they stop after them: channels broadcast, and are present, until their end.
-        children[:0] = [presence.child_spec(self.pubsub) for presence in self.presences]
+        children[:0] = [
+            service.child_spec(self.pubsub) for service in (*self.presences, *self.histories)
+        ]
         if polling.relay is not None:
             # Above the sessions: their last answers pass through it.
             children.insert(0, process_spec(polling.relay.main, id="relay"))
@@ -390,13 +397,14 @@ class Endpoint:
             value = getattr(self, option)
             if not isinstance(value, kind):
                 raise InvalidOption("Endpoint", option, value, f"{kind.__name__}(...), or None")
-        for presence in self.presences:
-            if isinstance(presence, type) or not hasattr(presence, "child_spec"):
-                raise InvalidOption("Endpoint", "presences", self.presences, "[Presence()]")
-        names = [presence.name for presence in self.presences]
-        if len(set(names)) < len(names):
-            expected = "presences with different names: Presence(name=...)"
-            raise InvalidOption("Endpoint", "presences", self.presences, expected)
+        for option, owner in (("presences", "Presence"), ("histories", "History")):
+            services: Sequence[Service] = getattr(self, option)
+            for service in services:
+                if isinstance(service, type) or not hasattr(service, "child_spec"):
+                    raise InvalidOption("Endpoint", option, services, f"[{owner}()]")
+            if len({service.name for service in services}) < len(services):
+                expected = f"{option} with different names: {owner}(name=...)"
+                raise InvalidOption("Endpoint", option, services, expected)
 
     def _children(self, services: Services, pools: list[ChannelPool]) -> list[ChildSpec]:
         connections, sessions = (self, "connections"), (self, "sessions")

@@ -113,6 +113,11 @@ class PhoenixJs:
         self.tell("join", topic=topic, payload=payload or {})
         return self.joined(topic)
 
+    def join_durably(self, topic: str, payload: Any = None) -> tuple[str, Any]:
+        """Join with the helper for durable topics, which sends the last position at each join."""
+        self.tell("join", topic=topic, payload=payload or {}, durable=True)
+        return self.joined(topic)
+
     def join_present(self, topic: str, payload: Any) -> None:
         """Join with phoenix.js's class `Presence` on the channel, which `present` asks."""
         self.tell("join", topic=topic, payload=payload, presence=True)

@@ -8,6 +8,7 @@
 
 import { createInterface } from "node:readline"
 import WebSocket from "ws"
+import { durable as durableChannel } from "./durable.mjs"
 import { XMLHttpRequest } from "./xhr.mjs"
 
 const [, , library, url, text = "{}"] = process.argv
@@ -73,11 +74,13 @@ const commands = {
   disconnect() {
     socket.disconnect(() => tell("disconnected"))
   },
-  join({ topic, payload, presence = false }) {
-    const channel = socket.channel(topic, payload)
+  join({ topic, payload, presence = false, durable = false }) {
+    const channel = durable ? durableChannel(socket, topic, payload) : socket.channel(topic, payload)
     channels.set(topic, channel)
     if (presence) watch(channel, topic)
-    channel.onMessage = (event, received) => {
+    const before = channel.onMessage
+    channel.onMessage = (event, sent, ...refs) => {
+      const received = before.call(channel, event, sent, ...refs)
       if (!/^(phx_reply$|chan_reply_)/.test(event)) tell("message", { topic, event, payload: shown(received) })
       return received
     }

@@ -1,0 +1,30 @@
+"""Durable topics: clients that were away get what they missed, in order and once.
+
+Start with `DurableChannel` and `History`.
+"""
+
+from channels.durable.channel import DurableChannel
+from channels.durable.history import History
+from channels.durable.memory import MemoryStorage
+from channels.durable.sqlite import SQLiteStorage
+from channels.durable.storage import (
+    AppendFailed,
+    HistoryError,
+    HistoryLost,
+    Storage,
+    StorageError,
+)
+from channels.durable.stream import Recovery
+
+__all__ = [
+    "AppendFailed",
+    "DurableChannel",
+    "History",
+    "HistoryError",
+    "HistoryLost",
+    "MemoryStorage",
+    "Recovery",
+    "SQLiteStorage",
+    "Storage",
+    "StorageError",
+]

@@ -1,0 +1,113 @@
+"""Channels of durable topics, whose clients get what they missed.
+
+history = History(SQLiteStorage("history.db"))
+
+class DocumentChannel(DurableChannel):
+    history = history
+
+    @handle_in("edit")
+    async def edit(self, payload):
+        await self.append("edited", payload)
+        return PushReply()
+
+endpoint = Endpoint(sockets={"/socket": UserSocket}, histories=[history])
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, ClassVar
+
+from actors.refs import Pid
+from channels.channel import Channel, NotJoined
+from channels.durable.history import History
+from channels.durable.server import DurableChannelServer
+from channels.durable.storage import HistoryError
+from channels.durable.stream import Recovery
+from channels.errors import EncodeError
+from channels.excerpts import place_of_frame
+
+__all__ = ["DurableChannel"]
+
+
+class DurableChannel(Channel):
+    """Base class of channels whose topics keep their messages for a while.
+
+    Attributes:
+        history: the history that keeps them. The endpoint runs it: `Endpoint(histories=[history])`.
+
+    A client sends its last position in the join params, as `_position`. It then gets each message behind it once, in
+    order, or `"_recovered": false` with a reason in the join reply. Everything else is as in `Channel`.
+
+    Messages pass through the channel's process, so a slow handler delays those of its own client. Plain broadcasts of
+    the endpoint to the topic, such as presence diffs, do not. They have no position, and are not kept.
+
+    A method of `handle_out` must return None. It also gets replayed messages. Its payload contains the position, which
+    the client needs: push the payload with it.
+    """
+
+    history: ClassVar[History | None] = None
+
+    _server = DurableChannelServer.spawn_link
+
+    async def on_recovered(self, recovery: Recovery) -> None:
+        """Send the client what it needs after its join. Override this to send a snapshot.
+
+            async def on_recovered(self, recovery):
+                if not recovery.recovered:
+                    self.push("snapshot", {"text": await load(self.topic)})
+
+        Args:
+            recovery: `recovered` is True if the client gets every message that it missed. If not, `reason` is new,
+                epoch_changed, too_old or too_many.
+
+        The client has its join reply and the replayed messages. New messages wait until this returns. A snapshot that
+        is read here may already contain some of them.
+        """
+
+    async def append(self, event: str, payload: Any) -> str:
+        """Keep a message, and send it to every client of this topic. Return its position when it is kept.
+
+        The client of this channel gets it too, after this handler has returned. Call this in a handler, and reply
+        afterwards. Then the sender knows that no client will miss the message.
+
+        Args:
+            event: the name of the event.
+            payload: a JSON object without the key `_position`. Do not change it afterwards.
+
+        Raises:
+            EncodeError: the payload is not such an object.
+            AppendFailed: the message is not kept, or perhaps not. If the handler does not catch it, the channel
+                crashes, and its client rejoins.
+        """
+        try:
+            return await self._running("append").append(self.topic, event, payload)
+        except EncodeError as error:
+            error.place = place_of_frame(sys._getframe(1))
+            raise
+
+    def broadcast(self, event: str, payload: Any) -> None:
+        """Keep a message and send it to every client of this topic, without waiting. Any thread can call this.
+
+        There is no error if the storage fails later: see `append`.
+
+        Raises:
+            EncodeError: the payload is not a JSON object, or has the key `_position`.
+            AppendFailed: too many messages wait, or this one is too large.
+        """
+        try:
+            self._running("broadcast").append_nowait(self.topic, event, payload)
+        except EncodeError as error:
+            error.place = place_of_frame(sys._getframe(1))
+            raise
+
+    def _broadcast(self, event: str, payload: Any, sender: Pid | None) -> None:
+        raise HistoryError(
+            f"{type(self).__name__} called broadcast_from({event!r}, ...) on a durable topic, whose messages every "
+            "client gets; call append or broadcast, and let the sender's client ignore its own messages"
+        )
+
+    def _running(self, verb: str) -> History:
+        if not self._context.joined or self.history is None:
+            raise NotJoined(self.topic, verb)
+        return self.history

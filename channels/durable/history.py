@@ -1,0 +1,459 @@
+"""Histories: the messages of durable topics, numbered, kept for a while, and sent to the clients.
+
+    append, append_nowait ──▶ bounded queue ──▶ writer ──▶ storage.append (one batch at a time)
+                                                  │ kept
+                                                  ▼
+                              channels of this node, then other nodes ──▶ the caller of `append` goes on
+
+Every message is kept before any client gets it. Channels read what they missed from the storage.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from threading import get_ident
+from typing import Any
+
+import msgspec
+import trio
+
+from actors.errors import StartIgnored
+from actors.process import current_pid, on_exit, send
+from actors.refs import Pid
+from actors.runtime import Runtime, current_runtime
+from actors.threads import run_threadsafe
+from channels.durable.logger import attach
+from channels.durable.memory import MemoryStorage
+from channels.durable.storage import AppendFailed, HistoryError, NewMessage, Storage, StorageError
+from channels.durable.stream import (
+    POSITION,
+    Entry,
+    Limits,
+    Mode,
+    Position,
+    Recovery,
+    Slice,
+    recover,
+)
+from channels.errors import ChannelsError, EncodeError, InvalidOption, check_positive, check_whole
+from channels.messages import Broadcast
+from channels.pubsub.adapter import encode
+from channels.pubsub.local import Subscription
+from channels.pubsub.pubsub import PubSub
+from channels.telemetry import (
+    HISTORY_APPEND_FAILED,
+    HISTORY_CHECK_FAILED,
+    HISTORY_EVICTED,
+    HISTORY_FULL,
+    HISTORY_GAP,
+    HISTORY_LOST,
+    HISTORY_NOT_SENT,
+)
+from supervision.child_spec import ChildSpec, process_spec
+from supervision.supervisor import Supervisor
+
+__all__ = ["End", "History"]
+
+_COUNTED = ("appended", "failed", "refused", "evicted", "gaps", "lost", "replayed", "not_sent")
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class End:
+    """A history's message to the channels of a topic: the last offset in the storage."""
+
+    __slots__ = ("position",)
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+
+
+class _Waiting:
+    """A message in the queue, and the result for a caller that waits."""
+
+    __slots__ = ("done", "error", "message", "position")
+
+    def __init__(self, message: NewMessage, done: trio.Event | None) -> None:
+        self.message = message
+        self.done = done
+        self.position: Position | None = None
+        self.error: AppendFailed | None = None
+
+    def settle(self, position: Position | None, error: AppendFailed | None) -> None:
+        self.position, self.error = position, error
+        if self.done is not None:
+            self.done.set()
+
+
+class History:
+    """The kept messages of durable topics.
+
+        history = History(SQLiteStorage("history.db"))
+        endpoint = Endpoint(sockets={"/socket": UserSocket}, histories=[history])
+
+    Args:
+        storage: where the messages are; by default in memory, which a restart loses.
+        name: names the history in logs, and between nodes. The histories of one endpoint have different names.
+        mode: `"stream"` replays every message that a client missed. `"latest"` keeps only the last message of each
+            topic, and sends it to new clients too.
+        max_messages: messages that a topic keeps.
+        max_bytes: bytes of messages that a topic keeps. A longer message is refused.
+        max_age: seconds that a message is kept.
+        max_topics: topics that are kept. Beyond it, the storage forgets those without a message for the longest time.
+        max_total_bytes: bytes of messages that all topics keep together.
+        max_replay: messages that one client gets when it rejoins; by default `max_messages`. They count for the bounds
+            of the client's out-buffer, `Endpoint(max_buffered_messages=)`.
+        max_waiting: messages that wait for the storage. Beyond it, `append` raises.
+        max_batch: messages that the storage gets at once.
+        check_interval: seconds between two looks at the ends of the joined topics, for messages that did not arrive.
+        timeout: seconds that a join waits for the storage.
+
+    Raises:
+        InvalidOption: an option is invalid.
+    """
+
+    def __init__(
+        self,
+        storage: Storage | None = None,
+        *,
+        name: str = "history",
+        mode: Mode = "stream",
+        max_messages: int = 100,
+        max_bytes: int = 1024 * 1024,
+        max_age: float = 300.0,
+        max_topics: int = 10_000,
+        max_total_bytes: int = 256 * 1024 * 1024,
+        max_replay: int | None = None,
+        max_waiting: int = 10_000,
+        max_batch: int = 100,
+        check_interval: float = 30.0,
+        timeout: float = 5.0,
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise InvalidOption("History", "name", name, "text")
+        self.storage: Storage = MemoryStorage() if storage is None else storage
+        self.name = name
+        self.limits = Limits(
+            mode=mode,
+            max_messages=max_messages,
+            max_bytes=max_bytes,
+            max_age=max_age,
+            max_topics=max_topics,
+            max_total_bytes=max_total_bytes,
+        )
+        self.max_replay = max_messages if max_replay is None else max_replay
+        self.max_waiting = max_waiting
+        self.max_batch = max_batch
+        self.check_interval = check_interval
+        self.timeout = timeout
+        for option in ("max_replay", "max_waiting", "max_batch"):
+            check_whole("History", option, getattr(self, option))
+        for option in ("check_interval", "timeout"):
+            check_positive("History", option, getattr(self, option))
+        self._pubsub: PubSub | None = None
+        self._runtime: Runtime | None = None
+        self._queue: deque[_Waiting] = deque()
+        self._arrived = trio.Event()
+        # The number of joined channels on this node, by topic.
+        self._followed: dict[str, int] = {}
+        self._counts = dict.fromkeys(_COUNTED, 0)
+
+    def __repr__(self) -> str:
+        return f"<history {self.name!r} in {self.storage.name}>"
+
+    # Starting
+
+    def child_spec(self, pubsub: PubSub) -> ChildSpec:
+        """Return a child spec for a supervisor, as an endpoint uses it."""
+        return ChildSpec(f"history {self.name}", self.start_link, args=(pubsub,), type="supervisor")
+
+    async def start_link(self, pubsub: PubSub) -> Pid:
+        """Open the storage, and start the processes of the history under a supervisor.
+
+        Args:
+            pubsub: carries the messages to the channels.
+
+        Raises:
+            HistoryError: the history is running, or its storage cannot serve several nodes.
+            StorageError: the storage cannot be opened.
+            StartError: a process did not start.
+        """
+        if self._pubsub is not None:
+            raise HistoryError(f"{self!r} is running already; make another History")
+        if not self.storage.is_shared and not pubsub.is_local:
+            raise HistoryError(
+                f"{self!r} is for one node, but the PubSub has the {pubsub.adapter.name} adapter to others; use a "
+                "storage that the nodes share, such as SQLiteStorage for the workers of one machine"
+            )
+        runtime = current_runtime()
+        await self.storage.open(self.limits, fresh_epoch=f"{runtime.random.getrandbits(64):016x}")
+        self._runtime, self._pubsub = runtime, pubsub
+        children = [
+            ChildSpec("storage", self._hold, restart="temporary"),
+            process_spec(self._write, id="writer"),
+            process_spec(self._check, id="checker"),
+        ]
+        try:
+            return await Supervisor.start_link(children, label=f"history {self.name}")
+        except BaseException:
+            self._stopped()
+            raise
+
+    async def _hold(self) -> Pid:
+        """Log events, and close the storage when the supervisor ends. This runs in its process, and starts none."""
+        on_exit(attach(current_runtime().telemetry, self))
+        on_exit(self._stopped)
+        raise StartIgnored
+
+    def _stopped(self) -> None:
+        self._pubsub = None
+        self._fail(self._queue, "the history has stopped", may_be_kept=False)
+        self._queue = deque()
+        self.storage.close()
+
+    def is_running_on(self, pubsub: PubSub) -> bool:
+        """Return True if the history runs and sends its messages through this PubSub."""
+        return self._pubsub is pubsub
+
+    # Appending
+
+    async def append(self, topic: str, event: str, payload: Any) -> str:
+        """Keep a message, send it to every client of the topic, and return its position.
+
+            position = await history.append("document:1", "edited", {"text": "hello"})
+
+        This returns after the storage has kept the message. It waits for the messages before it. If the calling task is
+        cancelled, the message may be kept all the same.
+
+        Args:
+            topic: the topic.
+            event: the name of the event.
+            payload: a JSON object without the key `_position`.
+
+        Raises:
+            EncodeError: the payload is not such an object.
+            AppendFailed: the history does not run, too many messages wait, the message is too large, or the storage
+                failed.
+        """
+        waiting = self._enqueue(topic, event, _encoded(topic, event, payload), trio.Event())
+        assert waiting.done is not None  # made above
+        await waiting.done.wait()
+        if waiting.error is not None:
+            raise waiting.error
+        return str(waiting.position)
+
+    def append_nowait(self, topic: str, event: str, payload: Any) -> None:
+        """Keep a message and send it, soon. Any thread can call this.
+
+        The caller does not learn whether the storage failed: see `HISTORY_APPEND_FAILED`. The arguments and the errors
+        are those of `append`.
+        """
+        body = _encoded(topic, event, payload)
+        runtime = self._runtime
+        if runtime is not None and get_ident() != runtime.thread:
+            run_threadsafe(runtime, self._enqueue, topic, event, body, None)
+        else:
+            self._enqueue(topic, event, body, None)
+
+    def _enqueue(self, topic: str, event: str, body: bytes, done: trio.Event | None) -> _Waiting:
+        message = NewMessage(topic, event, body)
+        most = min(self.limits.max_bytes, self.limits.max_total_bytes)
+        if self._pubsub is None:
+            raise AppendFailed(
+                topic,
+                event,
+                f"{self!r} is not running; pass it to the endpoint, Endpoint(histories=[...])",
+            )
+        if message.size > most:
+            self._counts["refused"] += 1
+            problem = (
+                f"it has {message.size} bytes, and the limit is {most}; raise History(max_bytes=)"
+            )
+            raise AppendFailed(topic, event, problem)
+        if len(self._queue) >= self.max_waiting:
+            self._counts["refused"] += 1
+            self._execute(HISTORY_FULL, {"waiting": len(self._queue)}, {"topic": topic})
+            problem = f"{len(self._queue)} messages wait for the storage, the limit of History(max_waiting=)"
+            raise AppendFailed(topic, event, problem)
+        waiting = _Waiting(message, done)
+        self._queue.append(waiting)
+        self._arrived.set()
+        return waiting
+
+    async def _write(self) -> None:
+        """Give the waiting messages to the storage, in batches. Those that wait meanwhile are the next batch."""
+        while True:
+            while not self._queue:
+                self._arrived = trio.Event()
+                await self._arrived.wait()
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), self.max_batch))]
+            try:
+                await self._commit(batch)
+            except StorageError as error:
+                self._fail(batch, error.problem, may_be_kept=True)
+            except BaseException:
+                self._fail(batch, "the history has stopped", may_be_kept=True)
+                raise
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        runtime = self._runtime
+        assert runtime is not None  # set before the writer starts
+        messages = [waiting.message for waiting in batch]
+        appended = await self.storage.append(messages, now=runtime.now())
+        # No checkpoint from here on, so that channels get the messages in the order of their offsets.
+        self._counts["appended"] += len(batch)
+        if appended.evicted:
+            self._counts["evicted"] += appended.evicted
+            self._execute(HISTORY_EVICTED, {"topics": appended.evicted}, {})
+        for waiting, offset in zip(batch, appended.offsets, strict=True):
+            message = waiting.message
+            self._deliver(message.topic, Entry(appended.epoch, offset, message.event, message.body))
+            waiting.settle(Position(appended.epoch, offset), None)
+
+    def _fail(self, batch: Iterable[_Waiting], problem: str, *, may_be_kept: bool) -> None:
+        for waiting in batch:
+            if waiting.position is not None:
+                continue
+            message = waiting.message
+            error = AppendFailed(message.topic, message.event, problem, may_be_kept=may_be_kept)
+            self._counts["failed"] += 1
+            self._execute(HISTORY_APPEND_FAILED, {}, {"topic": message.topic, "error": error})
+            waiting.settle(None, error)
+
+    # Delivering
+
+    def lane(self, topic: str) -> str:
+        """Return the topic of the PubSub that carries the messages of a durable topic."""
+        return f"ashtree:history:{self.name}:{topic}"
+
+    def _deliver(self, topic: str, entry: Entry) -> None:
+        pubsub = self._pubsub
+        if pubsub is None:
+            return
+        lane = self.lane(topic)
+        pubsub.local_broadcast(lane, entry, dispatcher=self._dispatch)
+        if not pubsub.is_local:
+            value = [lane, entry.epoch, entry.offset, entry.event, entry.body.decode()]
+            try:
+                pubsub.broadcast(lane, value, dispatcher=_nobody)
+            except ChannelsError as error:
+                # It is too large for the adapter. The check of the other nodes finds it in the storage.
+                self._counts["not_sent"] += 1
+                self._execute(HISTORY_NOT_SENT, {}, {"topic": topic, "error": error})
+
+    def _dispatch(
+        self, subscriptions: Iterable[Subscription], sender: Pid | None, message: Any
+    ) -> None:
+        # Only to the channels of this history: a client may have joined a topic with the name of the lane.
+        for subscription in subscriptions:
+            if subscription.metadata is self:
+                send(subscription.pid, message)
+
+    # For the channels
+
+    def follow(self, topic: str) -> None:
+        """Send each `Entry` of a topic to the current process, until it ends."""
+        pubsub = self._pubsub
+        if pubsub is None:
+            raise HistoryError(f"{self!r} is not running; pass it to Endpoint(histories=[...])")
+        pubsub.subscribe(self.lane(topic), metadata=self)
+        self._followed[topic] = self._followed.get(topic, 0) + 1
+        on_exit(lambda: self._unfollow(topic))
+
+    def _unfollow(self, topic: str) -> None:
+        left = self._followed[topic] - 1
+        if left:
+            self._followed[topic] = left
+        else:
+            del self._followed[topic]
+
+    async def recover(self, topic: str, position: Position | None) -> Recovery:
+        """Read what a client gets that joins with a position.
+
+        Raises:
+            StorageError: the storage failed, or took longer than `timeout`.
+        """
+        runtime = self._runtime
+        assert runtime is not None  # the channel follows the topic
+        after = 0 if position is None or self.limits.mode == "latest" else position.offset
+        try:
+            with trio.fail_after(self.timeout):
+                found: Slice = await self.storage.read(
+                    topic, after=after, limit=self.max_replay, now=runtime.now()
+                )
+        except trio.TooSlowError:
+            problem = f"it did not answer within {self.timeout} seconds"
+            raise StorageError(self.storage.name, problem) from None
+        recovery = recover(position, found, mode=self.limits.mode, max_replay=self.max_replay)
+        self._counts["replayed"] += len(recovery.entries)
+        return recovery
+
+    def note_gap(self, topic: str, position: Position, end: Position) -> None:
+        """Count a channel that missed messages, and reads them from the storage."""
+        self._counts["gaps"] += 1
+        about = {"topic": topic, "position": str(position), "end": str(end), "pid": current_pid()}
+        self._execute(HISTORY_GAP, {}, about)
+
+    def note_lost(self, topic: str, position: Position, reason: str) -> None:
+        """Count a channel that missed messages that are no longer kept."""
+        self._counts["lost"] += 1
+        about = {"topic": topic, "position": str(position), "reason": reason, "pid": current_pid()}
+        self._execute(HISTORY_LOST, {}, about)
+
+    # Checking
+
+    async def _check(self) -> None:
+        """Tell the channels from time to time where their streams end, so that they notice lost messages."""
+        while True:
+            await trio.sleep(self.check_interval)
+            topics = list(self._followed)
+            try:
+                ends = await self.storage.ends(topics)
+            except StorageError as error:
+                self._execute(HISTORY_CHECK_FAILED, {}, {"error": error})
+                continue
+            pubsub = self._pubsub
+            if pubsub is None:
+                return
+            for topic, offset in ends.offsets.items():
+                end = End(Position(ends.epoch, offset))
+                pubsub.local_broadcast(self.lane(topic), end, dispatcher=self._dispatch)
+
+    def _execute(self, event: Any, measurements: dict[str, Any], about: dict[str, Any]) -> None:
+        if self._runtime is not None:
+            self._runtime.telemetry.execute(event, measurements, {"history": self, **about})
+
+    def statistics(self) -> dict[str, int]:
+        """Return what is kept and what waits, and counters since this `History` was made.
+
+        The counters: messages `appended`; `failed` in the storage; `refused` because they were too many or too large;
+        `replayed` to clients; `not_sent` to other nodes; topics `evicted`; channels that found `gaps`, and those that
+        `lost` messages.
+        """
+        stored = self.storage.statistics() if self._pubsub is not None else {}
+        return {
+            **stored,
+            "waiting": len(self._queue),
+            "followed": len(self._followed),
+            **self._counts,
+        }
+
+
+def _nobody(subscriptions: Iterable[Subscription], sender: Pid | None, message: Any) -> None:
+    """Deliver to no one on this node: the history has done so."""
+
+
+def _encoded(topic: str, event: str, payload: Any) -> bytes:
+    """Encode the payload of a message.
+
+    Raises:
+        EncodeError: the payload is not a JSON object, or has a key `_position` of its own.
+    """
+    encoded = encode(topic, Broadcast(topic, event, payload))
+    if encoded.binary:
+        problem = "its payload is Binary, which has no room for a position; put text or base64 into a dict"
+    elif POSITION.encode() in encoded.body and POSITION in _decode_fields(encoded.body):
+        problem = f"its payload has the key {POSITION!r}, which is for the position; rename the key"
+    else:
+        return encoded.body
+    raise EncodeError(problem, kind="broadcast", topic=topic, event=event)

@@ -1,0 +1,130 @@
+"""The process of a joined durable topic: it replays what its client missed, then sends each message once.
+
+    follow the topic (new messages wait in the mailbox), read the history, answer the join, replay, go live
+
+Messages go out with the join_ref of the membership. So a client drops those of an earlier membership, which its latest
+position does not cover.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from actors.refs import Pid
+from actors.servers.results import Continue, NoReply, Stop, Within
+from channels.checks import invalid
+from channels.connection.channel_server import ChannelServer
+from channels.connection.link import Link
+from channels.connection.session import Membership
+from channels.durable.history import End, History
+from channels.durable.storage import HistoryError, HistoryLost
+from channels.durable.stream import Cursor, Entry, Position, Recovery, take_position
+from channels.messages import Binary
+
+__all__ = ["DurableChannelServer"]
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+class DurableChannelServer(ChannelServer):
+    """The process of one channel of a durable topic."""
+
+    async def init(
+        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
+    ) -> Continue:
+        self.position, params = take_position(payload)
+        return await super().init(link, membership, params, replaced)
+
+    async def _accept(self, response: Any) -> None:
+        channel: Any = self.channel
+        history: History | None = channel.history
+        topic = self.membership.topic
+        if history is None or not history.is_running_on(self.link.pubsub):
+            raise HistoryError(
+                f"{type(channel).__name__} is a DurableChannel, and its history is {history!r}, which does not run in "
+                "this endpoint; set `history = History(...)` in the class, and pass it to Endpoint(histories=[...])"
+            )
+        self.history = history
+        self.lane = history.lane(topic)
+        history.follow(topic)
+        recovery = await history.recover(topic, self.position)
+        self.cursor = Cursor(recovery.start, history.limits.mode)
+        await super()._accept(_with_recovery(type(channel), response, recovery))
+        if self.membership.status == "gone":
+            # The client has joined again, and reads the history again.
+            return
+        for entry in recovery.entries:
+            await self._pass_on(entry)
+        await channel.on_recovered(recovery)
+
+    async def handle_info(self, message: Any) -> Stop | NoReply | Continue | Within | None:
+        kind = type(message)
+        if kind is Entry:
+            await self._take(message)
+        elif kind is End:
+            if self.cursor.look(message.position) != "duplicate":
+                await self._catch_up(message.position)
+        elif kind is list and message and message[0] == self.lane:
+            entry = _from_other_node(message)
+            if entry is not None:
+                await self._take(entry)
+        else:
+            return await super().handle_info(message)
+        return None
+
+    async def _take(self, entry: Entry) -> None:
+        at = Position(entry.epoch, entry.offset)
+        verdict = self.cursor.look(at)
+        if verdict == "deliver":
+            await self._pass_on(entry)
+        elif verdict != "duplicate":
+            await self._catch_up(at)
+
+    async def _catch_up(self, end: Position) -> None:
+        """Read the messages that did not arrive."""
+        topic, position = self.membership.topic, self.cursor.position
+        self.history.note_gap(topic, position, end)
+        recovery = await self.history.recover(topic, position)
+        if not recovery.recovered:
+            reason = recovery.reason or "new"
+            self.history.note_lost(topic, position, reason)
+            raise HistoryLost(topic, str(position), reason)
+        for entry in recovery.entries:
+            await self._pass_on(entry)
+
+    async def _pass_on(self, entry: Entry) -> None:
+        """Send a message to the client, or to the method that intercepts its event."""
+        self.cursor.move(Position(entry.epoch, entry.offset))
+        link, membership, event = self.link, self.membership, entry.event
+        interceptor = self.table.outgoing.get(event)
+        if interceptor is not None:
+            result = await interceptor(self.channel, _decode(entry.payload))
+            if result is not None:
+                raise self._invalid(
+                    "handle_out", result, event, advice="on a durable topic, return None"
+                )
+            return
+        codec = link.codec
+        payload = msgspec.Raw(entry.payload) if codec.copies_json else _decode(entry.payload)
+        link.out.put(codec.push(membership.channel_ref, membership.topic, event, payload))
+
+
+def _with_recovery(channel: type, response: Any, recovery: Recovery) -> dict[str, Any]:
+    if type(response) is Binary:
+        advice = "Binary has no room for the position of a durable topic; return a dict"
+        raise invalid(channel, "join", response, ("None", "a dict"), advice=advice)
+    if not isinstance(response, dict):
+        # A record, which `join_response` has let pass because it encodes as an object.
+        response = _decode(_encode(response))
+    return {**response, **recovery.response()}
+
+
+def _from_other_node(message: list[Any]) -> Entry | None:
+    """Read a message of another node. The next check finds one that is malformed."""
+    match message:
+        case [_, str(epoch), int(offset), str(event), str(body)]:
+            return Entry(epoch, offset, event, body.encode())
+    return None

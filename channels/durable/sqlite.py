@@ -1,0 +1,362 @@
+"""The storage in a SQLite file, for the processes of one machine: a restart keeps the history."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, TypeVar
+
+import trio
+
+from channels.durable.storage import Appended, Ends, NewMessage, StorageError
+from channels.durable.stream import Entry, Limits, Slice
+from channels.errors import InvalidOption, check_positive
+
+__all__ = ["SQLiteStorage"]
+
+T = TypeVar("T")
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS history (id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT NOT NULL, floor INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, appends INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS streams (id INTEGER PRIMARY KEY, topic TEXT NOT NULL UNIQUE, first INTEGER NOT NULL,
+    last INTEGER NOT NULL, bytes INTEGER NOT NULL, used INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS streams_used ON streams (used);
+CREATE TABLE IF NOT EXISTS messages (stream INTEGER NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL,
+    size INTEGER NOT NULL, event TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (stream, number)) WITHOUT ROWID;
+"""
+# Topics in one query of `ends`. SQLite limits the parameters of a query.
+_ENDS = 500
+
+
+class _Row:
+    """The row of a stream, while a batch is written."""
+
+    __slots__ = ("first", "id", "last", "size")
+
+    def __init__(self, id: int, first: int, last: int, size: int) -> None:
+        self.id = id
+        self.first = first
+        self.last = last
+        self.size = size
+
+
+class SQLiteStorage:
+    """A history in a SQLite file.
+
+        History(SQLiteStorage("history.db"))
+
+    An append returns after its messages are on disk. Appends that wait together share one commit. Several processes of
+    one machine may share the file, such as the workers of `ashtree serve`. The file must be on a local disk.
+
+    Args:
+        path: the file. SQLite makes two more beside it.
+        synchronous: `"FULL"` writes each commit to the disk. `"NORMAL"` is about ten times as fast for single messages.
+            It loses the last messages if the machine loses power, but not if the server crashes.
+        timeout: seconds to wait for another process that writes.
+
+    Raises:
+        InvalidOption: an option is invalid.
+    """
+
+    name = "sqlite"
+    is_shared = True
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        synchronous: Literal["FULL", "NORMAL"] = "FULL",
+        timeout: float = 5.0,
+    ) -> None:
+        if synchronous not in ("FULL", "NORMAL"):
+            raise InvalidOption("SQLiteStorage", "synchronous", synchronous, '"FULL" or "NORMAL"')
+        if str(path) in ("", ":memory:"):
+            raise InvalidOption("SQLiteStorage", "path", path, "a file, or use MemoryStorage()")
+        check_positive("SQLiteStorage", "timeout", timeout)
+        self.path = Path(path)
+        self.synchronous = synchronous
+        self.timeout = timeout
+        self._limits = Limits()
+        # One thread at a time for each connection: the writer, and the readers beside it.
+        self._writer = _Connection()
+        self._reader = _Connection()
+
+    def __repr__(self) -> str:
+        return f"SQLiteStorage({str(self.path)!r})"
+
+    async def open(self, limits: Limits, *, fresh_epoch: str) -> None:
+        """Open the file, or make it.
+
+        Raises:
+            StorageError: the file cannot be opened, or is of another version.
+        """
+        self._limits = limits
+        await self._writer.run(lambda _: None, open_first=self._connect)
+        try:
+            await self._writer.run(lambda connection: _make(connection, fresh_epoch))
+            await self._reader.run(lambda _: None, open_first=self._connect)
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {self.synchronous}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def close(self) -> None:
+        """Close the file. This waits for a thread that uses it."""
+        self._reader.close()
+        self._writer.close()
+
+    async def append(self, batch: Sequence[NewMessage], *, now: float) -> Appended:
+        """Keep messages in one transaction.
+
+        Raises:
+            StorageError: SQLite failed, because the disk is full for example.
+        """
+        limits = self._limits
+        return await self._writer.run(lambda connection: _append(connection, batch, now, limits))
+
+    async def read(self, topic: str, *, after: int, limit: int, now: float) -> Slice:
+        """Read a stream.
+
+        Raises:
+            StorageError: SQLite failed.
+        """
+        oldest = now - self._limits.max_age
+        return await self._reader.run(
+            lambda connection: _read(connection, topic, after, limit, oldest)
+        )
+
+    async def ends(self, topics: Sequence[str]) -> Ends:
+        """Read the last offset of each kept topic.
+
+        Raises:
+            StorageError: SQLite failed.
+        """
+        return await self._reader.run(lambda connection: _ends(connection, topics))
+
+    def statistics(self) -> dict[str, int]:
+        """Return what is kept. This reads the file, and blocks for a moment."""
+        return self._reader.use(_statistics)
+
+
+class _Connection:
+    """A connection that one thread uses at a time."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._limiter: trio.CapacityLimiter | None = None
+        self._connection: sqlite3.Connection | None = None
+
+    async def run(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        open_first: Callable[[], sqlite3.Connection] | None = None,
+    ) -> T:
+        """Run some work in a thread, and wait for it even if the caller is cancelled."""
+        if self._limiter is None:
+            self._limiter = trio.CapacityLimiter(1)
+        return await trio.to_thread.run_sync(self.use, work, open_first, limiter=self._limiter)
+
+    def use(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        open_first: Callable[[], sqlite3.Connection] | None = None,
+    ) -> T:
+        """Run some work in this thread."""
+        with self._lock:
+            try:
+                if open_first is not None and self._connection is None:
+                    self._connection = open_first()
+                if self._connection is None:
+                    raise StorageError("sqlite", "it is closed; start its history first")
+                return work(self._connection)
+            except sqlite3.Error as error:
+                raise StorageError("sqlite", str(error)) from error
+
+    def close(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+            self._limiter = None
+            if connection is not None:
+                connection.close()
+
+
+# What the threads do
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _make(connection: sqlite3.Connection, fresh_epoch: str) -> None:
+    with _transaction(connection, "IMMEDIATE"):
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _VERSION):
+            problem = f"its file has version {version}, and this Ashtree reads {_VERSION}; use another file"
+            raise StorageError("sqlite", problem)
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute("INSERT OR IGNORE INTO history VALUES (1, ?, 0, 0, 0)", (fresh_epoch,))
+
+
+def _append(
+    connection: sqlite3.Connection, batch: Sequence[NewMessage], now: float, limits: Limits
+) -> Appended:
+    with _transaction(connection, "IMMEDIATE"):
+        epoch, floor, total, appends = connection.execute(
+            "SELECT epoch, floor, bytes, appends FROM history"
+        ).fetchone()
+        rows: dict[str, _Row] = {}
+        offsets = []
+        for message in batch:
+            row = rows.get(message.topic)
+            if row is None:
+                row = rows[message.topic] = _row(connection, message.topic, floor)
+            row.last += 1
+            size = message.size
+            row.size += size
+            total += size
+            connection.execute(
+                "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)",
+                (row.id, row.last, now, size, message.event, message.body),
+            )
+            offsets.append(row.last)
+            # Again at the end, so that the topic of the latest message is the last.
+            rows[message.topic] = rows.pop(message.topic)
+        for used, row in enumerate(rows.values(), appends + 1):
+            total -= _trim(connection, row, now, limits)
+            connection.execute(
+                "UPDATE streams SET first = ?, last = ?, bytes = ?, used = ? WHERE id = ?",
+                (row.first, row.last, row.size, used, row.id),
+            )
+        evicted, floor, total = _evict(connection, floor, total, limits)
+        connection.execute(
+            "UPDATE history SET floor = ?, bytes = ?, appends = ?",
+            (floor, total, appends + len(rows)),
+        )
+    return Appended(epoch, offsets, evicted)
+
+
+def _row(connection: sqlite3.Connection, topic: str, floor: int) -> _Row:
+    found = connection.execute(
+        "SELECT id, first, last, bytes FROM streams WHERE topic = ?", (topic,)
+    ).fetchone()
+    if found is not None:
+        return _Row(*found)
+    made = connection.execute(
+        "INSERT INTO streams (topic, first, last, bytes, used) VALUES (?, ?, ?, 0, 0)",
+        (topic, floor + 1, floor),
+    )
+    assert made.lastrowid is not None, "an INSERT into a table with a rowid has one"
+    return _Row(made.lastrowid, floor + 1, floor, 0)
+
+
+def _trim(connection: sqlite3.Connection, row: _Row, now: float, limits: Limits) -> int:
+    """Drop the oldest messages of a stream that are beyond a limit. Return their size."""
+    dropped = 0
+    oldest = connection.execute(
+        "SELECT number, at, size FROM messages WHERE stream = ? ORDER BY number", (row.id,)
+    )
+    for number, at, size in oldest:
+        if (
+            row.last - number < limits.kept
+            and row.size <= limits.max_bytes
+            and at >= now - limits.max_age
+        ):
+            break
+        row.first = number + 1
+        row.size -= size
+        dropped += size
+    oldest.close()
+    if dropped:
+        connection.execute(
+            "DELETE FROM messages WHERE stream = ? AND number < ?", (row.id, row.first)
+        )
+    return dropped
+
+
+def _evict(
+    connection: sqlite3.Connection, floor: int, total: int, limits: Limits
+) -> tuple[int, int, int]:
+    """Forget topics beyond the limits. Return their number, the new floor and the new size."""
+    (topics,) = connection.execute("SELECT count(*) FROM streams").fetchone()
+    evicted = 0
+    while topics > 1 and (topics > limits.max_topics or total > limits.max_total_bytes):
+        id, last, size = connection.execute(
+            "SELECT id, last, bytes FROM streams ORDER BY used LIMIT 1"
+        ).fetchone()
+        connection.execute("DELETE FROM messages WHERE stream = ?", (id,))
+        connection.execute("DELETE FROM streams WHERE id = ?", (id,))
+        floor, total = max(floor, last), total - size
+        topics, evicted = topics - 1, evicted + 1
+    return evicted, floor, total
+
+
+def _read(
+    connection: sqlite3.Connection, topic: str, after: int, limit: int, oldest: float
+) -> Slice:
+    with _transaction(connection, "DEFERRED"):
+        epoch, floor = connection.execute("SELECT epoch, floor FROM history").fetchone()
+        stream = connection.execute(
+            "SELECT id, last FROM streams WHERE topic = ?", (topic,)
+        ).fetchone()
+        if stream is None:
+            return Slice(epoch, floor + 1, floor)
+        id, last = stream
+        kept = connection.execute(
+            "SELECT number FROM messages WHERE stream = ? AND at >= ? ORDER BY number LIMIT 1",
+            (id, oldest),
+        ).fetchone()
+        if kept is None:
+            return Slice(epoch, last + 1, last)
+        rows = connection.execute(
+            "SELECT number, event, body FROM messages WHERE stream = ? AND number >= ? "
+            "ORDER BY number LIMIT ?",
+            (id, max(kept[0], after + 1), limit),
+        ).fetchall()
+    return Slice(epoch, kept[0], last, tuple(Entry(epoch, *row) for row in rows))
+
+
+def _ends(connection: sqlite3.Connection, topics: Sequence[str]) -> Ends:
+    offsets: dict[str, int] = {}
+    with _transaction(connection, "DEFERRED"):
+        (epoch,) = connection.execute("SELECT epoch FROM history").fetchone()
+        for start in range(0, len(topics), _ENDS):
+            some = topics[start : start + _ENDS]
+            marks = ", ".join("?" * len(some))
+            # The text has question marks alone.
+            query = f"SELECT topic, last FROM streams WHERE topic IN ({marks})"  # noqa: S608
+            offsets.update(connection.execute(query, some).fetchall())
+    return Ends(epoch, offsets)
+
+
+def _statistics(connection: sqlite3.Connection) -> dict[str, Any]:
+    topics, messages, size = connection.execute(
+        "SELECT (SELECT count(*) FROM streams), (SELECT count(*) FROM messages), bytes FROM history"
+    ).fetchone()
+    return {"topics": topics, "messages": messages, "bytes": size}

@@ -1,0 +1,189 @@
+"""The contract of storages, and the errors of a history.
+
+A storage keeps the streams of one `History`. Two come with Ashtree: `MemoryStorage` and `SQLiteStorage`. Every storage
+passes the suite `tests/contracts/test_history_storages.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from attrs import frozen
+
+from channels.durable.stream import Limits, Slice
+from channels.errors import ChannelsError
+from channels.excerpts import brief
+
+__all__ = [
+    "AppendFailed",
+    "Appended",
+    "Ends",
+    "HistoryError",
+    "HistoryLost",
+    "NewMessage",
+    "Storage",
+    "StorageError",
+]
+
+
+class HistoryError(ChannelsError, RuntimeError):
+    """A mistake in the use of a history. The message states the correction."""
+
+
+class StorageError(ChannelsError):
+    """A storage could not read or write.
+
+    Attributes:
+        storage: the name of the storage.
+        problem: what went wrong.
+    """
+
+    def __init__(self, storage: str, problem: str) -> None:
+        super().__init__(f"the {storage} storage of a history failed: {problem}")
+        self.storage = storage
+        self.problem = problem
+
+
+class AppendFailed(ChannelsError):
+    """A message for a durable topic was not kept, or perhaps not.
+
+    Attributes:
+        topic: the topic.
+        event: the name of the event.
+        problem: what went wrong.
+        may_be_kept: True if the storage may have the message. False if nobody gets it.
+    """
+
+    def __init__(self, topic: str, event: str, problem: str, *, may_be_kept: bool = False) -> None:
+        outcome = "it may or may not be kept" if may_be_kept else "it is not kept"
+        super().__init__(
+            f"the message {brief(event)} for the durable topic {brief(topic)} failed: {problem}; {outcome}"
+        )
+        self.topic = topic
+        self.event = event
+        self.problem = problem
+        self.may_be_kept = may_be_kept
+
+
+class HistoryLost(ChannelsError):
+    """A joined channel has missed messages that the history no longer has. Its client rejoins, and is told so.
+
+    Attributes:
+        topic: the topic.
+        position: the position of the channel.
+        reason: the reason, as in the reply to a join.
+    """
+
+    def __init__(self, topic: str, position: str, reason: str) -> None:
+        super().__init__(
+            f"the channel for {brief(topic)} is at {position} and cannot get the messages behind it ({reason}); it "
+            "ends, so that its client joins again and is told"
+        )
+        self.topic = topic
+        self.position = position
+        self.reason = reason
+
+
+@frozen
+class NewMessage:
+    """A message that a storage is to keep: `body` is its payload as JSON."""
+
+    topic: str
+    event: str
+    body: bytes
+
+    @property
+    def size(self) -> int:
+        """The size in bytes that counts for the limits."""
+        return len(self.event.encode()) + len(self.body)
+
+
+@frozen
+class Appended:
+    """What an append did.
+
+    Attributes:
+        epoch: the epoch of the storage.
+        offsets: the offset of each message, in the order of the batch.
+        evicted: the number of topics whose history the storage dropped for the new ones.
+    """
+
+    epoch: str
+    offsets: Sequence[int]
+    evicted: int = 0
+
+
+@frozen
+class Ends:
+    """The ends of some streams: their epoch, and the last offset of each topic."""
+
+    epoch: str
+    offsets: Mapping[str, int]
+
+
+class Storage(Protocol):
+    """The place where a history keeps its streams.
+
+    The history calls `open` once before the other methods, and `close` after them. It makes one `append` at a time;
+    any number of `read` and `ends` run beside it. `now` is the time of day in seconds.
+
+    A storage has one epoch for all its topics. It keeps the epoch as long as it keeps the offsets. It begins a new one,
+    `fresh_epoch`, when it is new or has lost its contents.
+
+    A storage may forget a topic to stay within `max_topics` and `max_total_bytes`. It forgets those first that had no
+    message for the longest time. The offsets of a topic that was forgotten, or never had a message, begin behind the
+    greatest offset of all forgotten topics. So an offset never names two messages.
+    """
+
+    @property
+    def name(self) -> str:
+        """The kind of storage, for errors and statistics: `"sqlite"`."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """True if several processes of the operating system can use the same history."""
+        ...
+
+    async def open(self, limits: Limits, *, fresh_epoch: str) -> None:
+        """Make the storage ready.
+
+        Raises:
+            StorageError: it cannot be opened.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give everything back. Closing twice is fine."""
+        ...
+
+    async def append(self, batch: Sequence[NewMessage], *, now: float) -> Appended:
+        """Keep messages in this order, all or none, and return when they are kept.
+
+        Raises:
+            StorageError: it failed. The messages may or may not be kept.
+        """
+        ...
+
+    async def read(self, topic: str, *, after: int, limit: int, now: float) -> Slice:
+        """Read a stream: its bounds, and the first `limit` kept messages with an offset above `after`.
+
+        Messages that are older than `max_age` are not kept.
+
+        Raises:
+            StorageError: it failed.
+        """
+        ...
+
+    async def ends(self, topics: Sequence[str]) -> Ends:
+        """Read the last offset of each topic. Leave out topics that are forgotten or never had a message.
+
+        Raises:
+            StorageError: it failed.
+        """
+        ...
+
+    def statistics(self) -> dict[str, int]:
+        """Return counters, at least `topics`, `messages` and `bytes` that are kept."""
+        ...

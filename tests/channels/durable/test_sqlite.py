@@ -1,0 +1,123 @@
+"""The storage in a SQLite file: what survives a restart, several processes, and files that it cannot use."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from channels.durable import SQLiteStorage, StorageError
+from channels.durable.storage import NewMessage
+from channels.durable.stream import Limits
+from channels.errors import InvalidOption
+
+NEW = NewMessage("a", "edited", b"{}")
+
+WRITER = """
+import sys, trio
+from channels.durable.sqlite import SQLiteStorage
+from channels.durable.storage import NewMessage
+from channels.durable.stream import Limits
+
+async def main():
+    storage = SQLiteStorage(sys.argv[1])
+    await storage.open(Limits(max_messages=10**6), fresh_epoch="other")
+    while True:
+        batch = [NewMessage("a", "edited", b"{}") for _ in range(3)]
+        appended = await storage.append(batch, now=0.0)
+        print(appended.offsets[-1], flush=True)
+
+trio.run(main)
+"""
+
+
+def start_writer(path: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+async def test_a_restart_keeps_the_messages_the_offsets_and_the_epoch(tmp_path: Path) -> None:
+    for number in (1, 2):
+        storage = SQLiteStorage(tmp_path / "history.db")
+        await storage.open(Limits(), fresh_epoch=f"epoch {number}")
+        assert list((await storage.append([NEW], now=0.0)).offsets) == [number]
+        found = await storage.read("a", after=0, limit=9, now=0.0)
+        assert (found.epoch, len(found.entries)) == ("epoch 1", number)
+        storage.close()
+
+
+async def test_another_file_has_another_epoch(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        storage = SQLiteStorage(tmp_path / name)
+        await storage.open(Limits(), fresh_epoch=name)
+        assert (await storage.ends([])).epoch == name
+        storage.close()
+
+
+async def test_two_processes_share_the_offsets_and_a_kill_loses_no_answered_append(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "history.db"
+    storage = SQLiteStorage(path)
+    await storage.open(Limits(max_messages=10**6), fresh_epoch="e")
+    with start_writer(path) as writer:
+        assert writer.stdout is not None
+        answered = [int(await trio.to_thread.run_sync(writer.stdout.readline))]
+        own: list[int] = []
+        while len(own) < 5:
+            own += (await storage.append([NEW], now=0.0)).offsets
+            answered.append(int(await trio.to_thread.run_sync(writer.stdout.readline)))
+        writer.kill()
+        answered += map(int, writer.stdout.read().split())
+    found = await storage.read("a", after=0, limit=10**6, now=0.0)
+    offsets = [entry.offset for entry in found.entries]
+    assert offsets == list(range(1, found.last + 1))
+    assert found.last >= max(*answered, *own)
+    assert not set(answered) & set(own)
+    # Its batches have three messages, and are kept as a whole.
+    assert (found.last - len(own)) % 3 == 0
+    storage.close()
+
+
+async def test_an_append_that_fails_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    storage = SQLiteStorage(path, timeout=0.01)
+    await storage.open(Limits(), fresh_epoch="e")
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageError, match="locked"):
+        await storage.append([NEW], now=0.0)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert list((await storage.append([NEW], now=0.0)).offsets) == [1]
+    storage.close()
+
+
+async def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA user_version = 7")
+    other.close()
+    storage = SQLiteStorage(path)
+    with pytest.raises(StorageError, match="version 7, and this Ashtree reads 1"):
+        await storage.open(Limits(), fresh_epoch="e")
+    with pytest.raises(StorageError, match="it is closed"):
+        await storage.append([NEW], now=0.0)
+
+
+@pytest.mark.parametrize("name", ["no/such/folder.db", "text.db"])
+async def test_a_file_that_sqlite_cannot_read_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "text.db").write_text("This is not a database. " * 100)
+    with pytest.raises(StorageError):
+        await SQLiteStorage(tmp_path / name).open(Limits(), fresh_epoch="e")
+
+
+def test_a_file_in_memory_or_an_unknown_option_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="MemoryStorage"):
+        SQLiteStorage(":memory:")
+    with pytest.raises(InvalidOption, match="NORMAL"):
+        SQLiteStorage("history.db", synchronous="OFF")  # type: ignore[arg-type]
