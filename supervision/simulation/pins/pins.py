@@ -139,7 +139,7 @@ def _without_collector() -> Iterator[None]:
 def _without_last_resort() -> Iterator[None]:
     """Write no warnings to stderr if logging is not configured: the trace has the events, and a sweep has thousands."""
     before = logging.lastResort
-    logging.lastResort = logging.NullHandler()  # type: ignore[assignment] # the stub knows one class only
+    logging.lastResort = logging.NullHandler()
     try:
         yield
     finally:
