@@ -20,6 +20,7 @@ from actors.refs import Pid
 from actors.runtime import Runtime
 from channels.connection.session_server import SessionServer
 from channels.messages import BinaryFrame
+from channels.presence.presence import Presence
 from channels.presence.tracker import Tracking
 from channels.telemetry import (
     PRESENCE_STARTED,
@@ -44,13 +45,21 @@ _INTERVAL = 0.2
 class _Member:
     """One presence of one node, and what the application has asked of it."""
 
-    name: str
+    presence: Presence
     node: str
     tracking: Tracking
     leave_grace: float
     down_period: float
     # The phx_ref of everybody who is present here and whose process is alive.
     own: dict[tuple[str, str, Pid], str] = field(factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.presence.name
+
+    @property
+    def is_running(self) -> bool:
+        return bool(self.presence.statistics())
 
     def shown(self) -> dict[Place, Counter[str]]:
         """Return what readers on this node see."""
@@ -124,13 +133,15 @@ class _Book:
         """Return the present users, as the node `name` should show them."""
         found: dict[Place, Counter[str]] = {}
         for member in self.members:
-            if member.name == name:
+            if member.name == name and member.is_running:
                 for (topic, key, _), ref in member.own.items():
                     found.setdefault((name, topic, key), Counter())[ref] += 1
         return found
 
     def problem(self, member: _Member, settled_at: float) -> str | None:
         """Return the first difference between a node and the present users. Ignore changes after `settled_at`."""
+        if not member.is_running:
+            return None
         expected, shown = self.expected(member.name), member.shown()
         for place in dict.fromkeys((*expected, *shown)):
             here, there = shown.get(place, Counter()), expected.get(place, Counter())
@@ -203,9 +214,7 @@ class PresencesAgree(Invariant):
             return
         limits = about["limits"]
         node = tracking.roster.state.node
-        member = _Member(
-            about["presence"].name, node, tracking, limits.leave_grace, limits.down_period
-        )
+        member = _Member(about["presence"], node, tracking, limits.leave_grace, limits.down_period)
         self._mine[tracking] = member
         book = self._book
         book.members.append(member)
@@ -306,7 +315,7 @@ class PresenceDiffsFit(Invariant):
     def __init__(self) -> None:
         super().__init__()
         self._clients: dict[Pid, _Client] = {}
-        self._trackings: dict[Tracking, bool] = {}
+        self._trackings: dict[Presence, Tracking] = {}
         self._next_look = -math.inf
 
     def attach(self, runtime: Runtime, places: Located | None = None) -> None:
@@ -318,7 +327,7 @@ class PresenceDiffsFit(Invariant):
     def _presence_started(
         self, _event: object, _measured: object, about: Mapping[str, Any]
     ) -> None:
-        self._trackings[about["tracking"]] = about["presence"].fetches
+        self._trackings[about["presence"]] = about["tracking"]
 
     def _session_started(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
         server: SessionServer = about["server"]
@@ -341,17 +350,23 @@ class PresenceDiffsFit(Invariant):
         return None
 
     def _problem(self, client: _Client, topic: str, membership: _Membership) -> str | None:
-        here = [each for each in self._trackings if each.roster.snapshots.topic(topic)]
+        here = [
+            presence
+            for presence, tracking in self._trackings.items()
+            if presence.statistics() and tracking.roster.snapshots.topic(topic)
+        ]
         if membership.state is None or client.server.closing is not None or len(here) > 1:
             return None
         expected: dict[str, list[str]] = {}
-        for tracking in self._trackings:
+        for presence, tracking in self._trackings.items():
             if topic in tracking.roster.diffs or topic in tracking.announcing:
                 return None
-            if membership.is_counted or self._trackings[tracking]:
+            if membership.is_counted or presence.fetches:
                 # What `fetch` leaves out is the application's choice.
                 return None
-            for key, metas in tracking.roster.snapshots.topic(topic).items():
+        for presence in here:
+            snapshot = self._trackings[presence].roster.snapshots.topic(topic)
+            for key, metas in snapshot.items():
                 expected[key] = sorted(meta["phx_ref"] for meta in metas)
         known = {key: sorted(refs) for key, refs in membership.state.items()}
         if known == expected:

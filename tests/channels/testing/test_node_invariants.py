@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from actors import kill, spawn
+from actors import Pid, kill, spawn, stop
 from channels import PubSub
 from channels.presence import Presence
 from channels.pubsub.adapter import Lost
@@ -26,13 +26,14 @@ class Nodes:
         self.network = JoinedNodes()
         self.pubsubs: dict[str, PubSub] = {}
         self.presences: dict[str, Presence] = {}
+        self.tops: dict[str, Pid] = {}
 
     async def start(self, *names: str, **options: Any) -> None:
         for name in names:
             pubsub = self.pubsubs[name] = PubSub(self.network.adapter(name))
             presence = self.presences[name] = Presence(**options)
             children = [pubsub.child_spec(), presence.child_spec(pubsub)]
-            await Supervisor.start_link(children, label=name)
+            self.tops[name] = await Supervisor.start_link(children, label=name)
 
 
 def run(body: Any, **params: Any) -> Any:
@@ -82,6 +83,17 @@ def test_a_presence_that_lingers_is_no_ghost() -> None:
         await trio.sleep(7.0)
         assert "ann" in nodes.presences["d"].snapshot(TOPIC)
         await trio.sleep(20.0)
+
+    run(body).check()
+
+
+def test_a_node_that_stops_takes_its_presences_with_it_though_their_processes_live() -> None:
+    async def body(nodes: Nodes, world: World) -> None:
+        nodes.presences["a"].track(TOPIC, "ann", pid=spawn(trio.sleep_forever))
+        await trio.sleep(10.0)
+        await stop(nodes.tops["a"])
+        await trio.sleep(10.0)
+        assert "ann" not in nodes.presences["b"].snapshot(TOPIC)
 
     run(body).check()
 
