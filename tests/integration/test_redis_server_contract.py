@@ -24,10 +24,11 @@ class Real:
         self._started = started
 
     async def connect(self) -> trio.abc.Stream:
-        stream = await trio.open_tcp_stream("127.0.0.1", self._started.port)
-        # Small, so that what a client does not read soon waits in the server.
-        stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 65536)
-        return stream
+        # A small buffer from the beginning, so that what a client does not read soon waits in the server.
+        sock = trio.socket.socket()
+        sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 65536)
+        await sock.connect(("127.0.0.1", self._started.port))
+        return trio.SocketStream(sock)
 
     async def restart(self) -> None:
         await trio.to_thread.run_sync(self._started.kill)
