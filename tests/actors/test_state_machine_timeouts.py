@@ -178,5 +178,5 @@ def test_a_negative_timeout_is_refused(field: str, seconds: float) -> None:
 
 
 def test_a_result_cannot_both_postpone_and_reply() -> None:
-    with pytest.raises(ValueError, match=r"its answer when it is handled"):
+    with pytest.raises(ValueError, match=r"its answer when a later state handles it"):
         KeepState(postpone=True, reply=1)

@@ -9,6 +9,7 @@ events of a run.
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -57,6 +58,8 @@ def main() -> None:
     parser.add_argument("--reversed", action="store_true")
     parser.add_argument("--junk", type=int, default=0, help="objects to put on the heap first")
     options = parser.parse_args()
+    # The scenarios cut connections, and the log of that goes to standard error. A warning of Python still shows there.
+    logging.getLogger("channels").addHandler(logging.NullHandler())
     heap = [object() for _ in range(options.junk)]
     seeds = range(options.first, options.first + options.count)
     for digest in digests(options.scenario, seeds[::-1] if options.reversed else seeds):

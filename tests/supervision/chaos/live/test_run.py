@@ -339,7 +339,7 @@ async def test_a_report_has_the_plan_and_its_outcome() -> None:
         ({"faults": ["kill"]}, BadFault, "plan(faults='kill') is invalid"),
         ({"faults": lambda random: "kill"}, BadFault, "write a sequence of faults"),
         ({"invariants": "no_orphan"}, TypeError, "('no_orphan',)"),
-        ({"invariants": ["no_orphans"]}, ValueError, "there are no_orphan"),
+        ({"invariants": ["no_orphans"]}, ValueError, "write one of: no_orphan"),
     ],
 )
 def test_invalid_arguments_are_refused_at_once(
