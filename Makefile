@@ -49,7 +49,7 @@ help:
 run: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
 	@exec $(BIN)/python -m examples.chat $(ARGS)
 
-# All of them are two runs side by side; parts of them, named in ARGS, are one.
+# All of them are three runs side by side; parts of them, named in ARGS, are one.
 test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint types
 	@$(BIN)/python -m $(if $(strip $(ARGS)),pytest $(ARGS),tests)
 
