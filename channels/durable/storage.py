@@ -101,7 +101,7 @@ class NewMessage:
 
 @frozen
 class Appended:
-    """What an append did.
+    """The result of an append.
 
     Attributes:
         epoch: the epoch of the storage.

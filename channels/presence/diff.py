@@ -45,7 +45,7 @@ def by_topic(diff: Diff) -> dict[str, Diff]:
 
 
 class _Change:
-    """What has happened to one entry since the last `take`."""
+    """The changes of one entry since the last `take`."""
 
     __slots__ = ("changed_at", "is_mixed", "is_present", "was_present")
 

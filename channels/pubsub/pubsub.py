@@ -261,7 +261,7 @@ class PubSub:
         Other nodes get the message at most once, and nobody gets an error if they do not. See `PUBSUB_LOST`.
         """
         encoded = None if self._is_local else encode(topic, message)
-        self._in_thread(topic, message, sender, dispatcher, encoded, self._adapter.broadcast)
+        self._in_thread(topic, message, sender, dispatcher, encoded)
 
     def local_broadcast(
         self,
@@ -272,7 +272,7 @@ class PubSub:
         dispatcher: Dispatcher = dispatch,
     ) -> None:
         """Send to the subscribers on this node only. See `broadcast`."""
-        self._in_thread(topic, message, sender, dispatcher, None, None)
+        self._in_thread(topic, message, sender, dispatcher, None)
 
     def direct_broadcast(self, node: str, topic: str, message: Any) -> None:
         """Send to the subscribers of a topic on one node only.
@@ -299,38 +299,34 @@ class PubSub:
         if self._running:
             self._adapter.direct_broadcast(node, encoded)
 
-    def _in_thread(  # noqa: PLR0917 - the arguments of `broadcast`
+    def _in_thread(
         self,
         topic: str,
         message: Any,
         sender: Pid | None,
         dispatcher: Dispatcher,
         encoded: Encoded | None,
-        publish: Callable[[Encoded], None] | None,
     ) -> None:
         runtime = self._runtime
         if runtime is None or get_ident() == runtime.thread:
-            self._carry_out(topic, message, sender, dispatcher, encoded, publish)
+            self._carry_out(topic, message, sender, dispatcher, encoded)
             return
         if type(message) is Broadcast and dispatcher is dispatch:
             # An error in the payload is raised here, and the runtime's thread only appends.
             frames = frames_of(self.subscriptions(topic), sender, message)
             dispatcher = partial(dispatch, frames=frames)
-        run_threadsafe(
-            runtime, self._carry_out, topic, message, sender, dispatcher, encoded, publish
-        )
+        run_threadsafe(runtime, self._carry_out, topic, message, sender, dispatcher, encoded)
 
-    def _carry_out(  # noqa: PLR0917 - the arguments of `broadcast`
+    def _carry_out(
         self,
         topic: str,
         message: Any,
         sender: Pid | None,
         dispatcher: Dispatcher,
         encoded: Encoded | None,
-        publish: Callable[[Encoded], None] | None,
     ) -> None:
-        if encoded is not None and publish is not None and self._running:
-            publish(encoded)
+        if encoded is not None and self._running:
+            self._adapter.broadcast(encoded)
         subscribers = self._table.subscribers(topic)
         if not subscribers:
             return
