@@ -216,9 +216,14 @@ def _decoded(encoded: Encoded | None) -> Broadcast:
 
 
 def frames_of(
-    subscriptions: Iterable[Subscription], sender: Pid | None, message: Broadcast
+    subscriptions: Iterable[Subscription],
+    sender: Pid | None,
+    message: Broadcast,
+    encoded: Encoded | None = None,
 ) -> dict[Codec, bytes]:
     """Encode the frames of a broadcast in advance, for every wire format that its subscribers use.
+
+    The arguments are those of `dispatch`.
 
     Raises:
         EncodeError: the wire format of a subscriber cannot express the payload.
@@ -231,5 +236,10 @@ def frames_of(
         and message.event not in subscription.metadata.intercepts
     }
     return {
-        codec: codec.broadcast(message.topic, message.event, message.payload) for codec in codecs
+        codec: codec.broadcast(
+            message.topic,
+            message.event,
+            encoded.payload() if encoded is not None and codec.copies_json else message.payload,
+        )
+        for codec in codecs
     }

@@ -313,7 +313,7 @@ class PubSub:
             return
         if type(message) is Broadcast and dispatcher is dispatch:
             # An error in the payload is raised here, and the runtime's thread only appends.
-            frames = frames_of(self.subscriptions(topic), sender, message)
+            frames = frames_of(self.subscriptions(topic), sender, message, encoded)
             dispatcher = partial(dispatch, frames=frames)
         run_threadsafe(runtime, self._carry_out, topic, message, sender, dispatcher, encoded)
 
