@@ -12,6 +12,8 @@ from actors.instrumentation.telemetry import Event, Telemetry
 from channels.telemetry import (
     HISTORY_APPEND_FAILED,
     HISTORY_CHECK_FAILED,
+    HISTORY_CONNECTED,
+    HISTORY_DISCONNECTED,
     HISTORY_EVICTED,
     HISTORY_FULL,
     HISTORY_LOST,
@@ -28,6 +30,11 @@ QUIET = 60.0
 _LINES: dict[Event, tuple[int, str]] = {
     HISTORY_APPEND_FAILED: (logging.ERROR, "{error}"),
     HISTORY_CHECK_FAILED: (logging.ERROR, "Cannot look for lost messages: {error}"),
+    HISTORY_CONNECTED: (logging.INFO, "Connected to {server} ({connection})"),
+    HISTORY_DISCONNECTED: (
+        logging.WARNING,
+        "No connection to {server} ({connection}): {problem}; the next attempt is in {delay:.1f} s",
+    ),
     HISTORY_FULL: (
         logging.ERROR,
         "Refused a message for {topic!r}, because {waiting} messages wait for the storage",

@@ -8,8 +8,9 @@ from itertools import dropwhile, islice
 
 import trio
 
-from channels.durable.storage import Appended, Ends, NewMessage
+from channels.durable.storage import Appended, Ends, NewMessage, Receiver
 from channels.durable.stream import Entry, Limits, Slice
+from supervision.child_spec import ChildSpec
 
 __all__ = ["MemoryStorage"]
 
@@ -40,6 +41,7 @@ class MemoryStorage:
 
     name = "memory"
     is_shared = False
+    publishes = False
 
     def __init__(self) -> None:
         self._limits = Limits()
@@ -54,6 +56,10 @@ class MemoryStorage:
         self._limits, self._epoch = limits, fresh_epoch
         self.close()
         await trio.lowlevel.checkpoint()
+
+    def processes(self, receiver: Receiver) -> Sequence[ChildSpec]:
+        """Return nothing, because this storage has no process."""
+        return ()
 
     def close(self) -> None:
         """Forget everything."""

@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeVar
 
 import trio
 
-from channels.durable.storage import Appended, Ends, NewMessage, StorageError
+from channels.durable.storage import Appended, Ends, NewMessage, Receiver, StorageError
 from channels.durable.stream import Entry, Limits, Slice
 from channels.errors import InvalidOption, check_positive
+from supervision.child_spec import ChildSpec
 
 __all__ = ["SQLiteStorage"]
 
@@ -65,6 +66,7 @@ class SQLiteStorage:
 
     name = "sqlite"
     is_shared = True
+    publishes = False
 
     def __init__(
         self,
@@ -115,6 +117,10 @@ class SQLiteStorage:
             connection.close()
             raise
         return connection
+
+    def processes(self, receiver: Receiver) -> Sequence[ChildSpec]:
+        """Return nothing, because this storage has no process."""
+        return ()
 
     def close(self) -> None:
         """Close the file. This waits for a thread that uses it."""
