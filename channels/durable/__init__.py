@@ -9,6 +9,7 @@ from channels.durable.memory import MemoryStorage
 from channels.durable.redis import RedisStorage
 from channels.durable.sqlite import SQLiteStorage
 from channels.durable.storage import (
+    AnswerNotKept,
     AppendFailed,
     HistoryError,
     HistoryLost,
@@ -18,6 +19,7 @@ from channels.durable.storage import (
 from channels.durable.stream import Recovery
 
 __all__ = [
+    "AnswerNotKept",
     "AppendFailed",
     "DurableChannel",
     "History",

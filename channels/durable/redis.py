@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
+from attrs import asdict
 
 from channels.durable.redis_script import (
     Kept,
@@ -28,10 +29,18 @@ from channels.durable.redis_script import (
     append_arguments,
     parse_appended,
     parse_ends,
+    parse_recalled,
     parse_slice,
     read_arguments,
 )
-from channels.durable.storage import Appended, Ends, NewMessage, Receiver, StorageError
+from channels.durable.storage import (
+    Appended,
+    Ends,
+    NewAnswer,
+    NewMessage,
+    Receiver,
+    StorageError,
+)
 from channels.durable.stream import Limits, Slice
 from channels.errors import InvalidOption, check_positive, check_whole
 from channels.pubsub.redis.adapter import RedisUnavailable, check_streams
@@ -159,7 +168,9 @@ class RedisStorage:
             max_calls=self.max_calls,
             options={
                 **self._options,
-                "max_reply_bytes": limits.max_bytes + limits.kept * _ROOM_PER_MESSAGE + _ROOM,
+                "max_reply_bytes": max(limits.max_bytes, limits.max_answer_bytes)
+                + limits.kept * _ROOM_PER_MESSAGE
+                + _ROOM,
             },
         )
         return self._connections.children()
@@ -168,16 +179,27 @@ class RedisStorage:
         """Forget the connections, whose processes have ended."""
         self._connections = None
 
-    async def append(self, batch: Sequence[NewMessage], *, now: float) -> Appended:
-        """Keep messages, and publish them to all nodes.
+    async def append(
+        self, batch: Sequence[NewMessage], *, now: float, answers: Sequence[NewAnswer] = ()
+    ) -> Appended:
+        """Keep messages and answers, and publish the messages to all nodes.
 
         Raises:
             StorageError: the server was away, answered with an error, or did not answer in time.
         """
-        arguments = append_arguments(batch, self._limits, self._keys.channel, now)
-        answer = await self._run("append", arguments, parse_appended)
-        self._kept = answer.kept
-        return Appended(answer.epoch, answer.offsets, answer.evicted)
+        channel = self._keys.channel
+        arguments = append_arguments(batch, answers, self._limits, channel, now)
+        appended, self._kept = await self._run("append", arguments, parse_appended)
+        return appended
+
+    async def recall(self, key: str, *, now: float) -> bytes | None:
+        """Return a remembered answer.
+
+        Raises:
+            StorageError: as for `append`.
+        """
+        oldest = now - self._limits.max_answer_age
+        return await self._run("recall", [key, repr(oldest)], parse_recalled)
 
     async def read(self, topic: str, *, after: int, limit: int, now: float) -> Slice:
         """Read a stream.
@@ -197,14 +219,11 @@ class RedisStorage:
         epoch, offsets = "", dict[str, int]()
         for start in range(0, len(topics) or 1, _ENDS):
             some = topics[start : start + _ENDS]
-            answer = await self._run("ends", [*some], parse_ends)
-            if answer.epoch != epoch:
+            found, lasts, self._kept = await self._run("ends", [*some], parse_ends)
+            if found != epoch:
                 # The history was lost meanwhile.
-                epoch, offsets = answer.epoch, {}
-            offsets.update(
-                (each, last) for each, last in zip(some, answer.offsets, strict=True) if last
-            )
-            self._kept = answer.kept
+                epoch, offsets = found, {}
+            offsets.update((each, last) for each, last in zip(some, lasts, strict=True) if last)
         return Ends(epoch, offsets)
 
     async def _run(
@@ -225,12 +244,11 @@ class RedisStorage:
         `connected` is 1 if both connections are up. `disconnects` counts their losses. `malformed` counts publications
         that no node has sent.
         """
-        kept = {
-            "topics": self._kept.topics,
-            "messages": self._kept.messages,
-            "bytes": self._kept.bytes,
+        connections = self._connections
+        return {
+            **asdict(self._kept),
+            **({} if connections is None else connections.statistics()),
         }
-        return kept if self._connections is None else {**kept, **self._connections.statistics()}
 
 
 def _connections_class() -> type[RedisConnections]:

@@ -146,9 +146,8 @@ class RedisConnections:
             # The facts of the connection are known when the command is packed.
             return lambda: pack_command(
                 *begin,
-                2,
-                self._keys.meta,
-                self._keys.used,
+                len(self._keys.names),
+                *self._keys.names,
                 verb,
                 self._keys.streams,
                 epoch,

@@ -4,14 +4,16 @@
 publishes the new ones.
 
     key                     type         content
-    PREFIX:KEY              hash         epoch, run, floor, bytes, messages, appends; and for each topic its last
-                                         offset, the number and the bytes of its messages
+    PREFIX:KEY              hash         epoch, run, floor, bytes, messages, appends, key_bytes; and for each topic its
+                                         last offset, the number and the bytes of its messages
     PREFIX:KEY:used         sorted set   the topics, by the number of their last append
+    PREFIX:KEY:values       hash         for each key of a message or an answer its number, its time and its value
+    PREFIX:KEY:order        sorted set   these keys, by their number
     PREFIX:KEY:EPOCH:TOPIC  stream       the messages of a topic; the ID of the message 17 is 17-0
 
 Redis can lose each key alone: it evicts or expires keys, or somebody deletes one. The epoch and all offsets are in one
-key, so that none is lost without the other. If the sorted set is lost, the script begins a new epoch. If a stream is
-lost, its offsets stay, and clients get `too_old`.
+key, so that none is lost without the other. If the topics of `used` are lost, the script begins a new epoch. If a
+stream is lost, its offsets stay, and clients get `too_old`. Lost keys of messages and answers are as if forgotten.
 """
 
 from __future__ import annotations
@@ -22,38 +24,38 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from channels.durable.storage import NewMessage
+from channels.durable.storage import Appended, NewAnswer, NewMessage
 from channels.durable.stream import Entry, Limits, Slice
 
 __all__ = [
     "SCRIPT",
     "SHA",
-    "Answer",
     "Kept",
     "Keys",
     "append_arguments",
     "parse_appended",
     "parse_ends",
     "parse_publication",
+    "parse_recalled",
     "parse_slice",
     "read_arguments",
 ]
 
 SCRIPT: Final = """
--- KEYS: the hash, the sorted set. ARGV: the verb, the prefix of streams, a fresh epoch, the run of the server, 1 to
--- keep the epoch after a restart, milliseconds until the hash expires; then the arguments of the verb.
-local meta, used = KEYS[1], KEYS[2]
+-- KEYS: those of `Keys`. ARGV: the verb, the prefix of streams, a fresh epoch, the run of the server, 1 to keep the
+-- epoch after a restart, milliseconds until the hash expires; then the arguments of the verb.
+local meta, used, values, order = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local verb, prefix, run = ARGV[1], ARGV[2], ARGV[4]
 local call = redis.call
 
 local function whole(number) return string.format('%.0f', number) end
 
-local epoch, known, floor, bytes, messages, appends =
-  unpack(call('HMGET', meta, 'epoch', 'run', 'floor', 'bytes', 'messages', 'appends'))
-if not epoch or call('HLEN', meta) - 6 ~= call('ZCARD', used) or (known ~= run and ARGV[5] ~= '1') then
-  call('DEL', meta, used)
-  epoch, known, floor, bytes, messages, appends = ARGV[3], run, 0, 0, 0, 0
-  call('HSET', meta, 'epoch', epoch, 'run', run, 'floor', 0, 'bytes', 0, 'messages', 0, 'appends', 0)
+local epoch, known, floor, bytes, messages, appends, key_bytes =
+  unpack(call('HMGET', meta, 'epoch', 'run', 'floor', 'bytes', 'messages', 'appends', 'key_bytes'))
+if not epoch or call('HLEN', meta) - 7 ~= call('ZCARD', used) or (known ~= run and ARGV[5] ~= '1') then
+  call('DEL', meta, used, values, order)
+  epoch, known, floor, bytes, messages, appends, key_bytes = ARGV[3], run, 0, 0, 0, 0, 0
+  call('HSET', meta, 'epoch', epoch, 'run', run, 'floor', 0, 'bytes', 0, 'messages', 0, 'appends', 0, 'key_bytes', 0)
 elseif known ~= run then
   call('HSET', meta, 'run', run)
 end
@@ -111,44 +113,119 @@ local function evict(max_topics, max_total_bytes)
   return topics, evicted
 end
 
--- now, kept, max_bytes, max_age, max_topics, max_total_bytes, channel; then topic, event and body of each message.
+-- The value of a remembered key, its time and its number.
+local function value_of(key)
+  local text = call('HGET', values, key)
+  if not text then return nil end
+  local number, at, value = string.match(text, '^(%d+) (%S+) (.*)$')
+  return value, tonumber(at), number
+end
+
+local function recalled(key, oldest)
+  local value, at = value_of(key)
+  if value and at >= oldest then return value end
+  return nil
+end
+
+local function forget(key)
+  local value = value_of(key)
+  if value then
+    key_bytes = key_bytes - #key - #value
+    call('HDEL', values, key)
+    call('ZREM', order, key)
+  end
+end
+
+local function remember(key, value, now)
+  forget(key)
+  appends, key_bytes = appends + 1, key_bytes + #key + #value
+  call('HSET', values, key, whole(appends) .. ' ' .. now .. ' ' .. value)
+  call('ZADD', order, whole(appends), key)
+end
+
+-- Forget the oldest keys that are beyond a limit. Return the number of those that were not too old.
+local function trim_keys(max_keys, max_key_bytes, oldest)
+  local forgotten = 0
+  while true do
+    local key = call('ZRANGE', order, 0, 0)[1]
+    if not key then return forgotten end
+    local _, at = value_of(key)
+    if at >= oldest then
+      if call('ZCARD', order) <= max_keys and key_bytes <= max_key_bytes then return forgotten end
+      forgotten = forgotten + 1
+    end
+    forget(key)
+  end
+end
+
+local function expire(key, seconds) call('PEXPIRE', key, whole(math.min(math.ceil(seconds * 1000), 1e12))) end
+
+-- now, kept, max_bytes, max_age, max_topics, max_total_bytes, max_answers, max_answer_bytes, max_answer_age, channel,
+-- the number of messages; then topic, event, body and key of each message; then key and body of each answer.
 local function append()
   local now, kept, max_bytes, max_age = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-  local rows, order, offsets = {}, {}, {}
-  for i = 14, #ARGV, 3 do
-    local topic, event, body = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-    local stream, row = stream_of(topic), rows[topic]
-    if not row then
-      row = row_of(topic) or {last = floor, count = 0, size = 0}
-      if row.count > 0 and call('EXISTS', stream) == 0 then
-        messages, bytes, row.count, row.size = messages - row.count, bytes - row.size, 0, 0
+  local max_key_age, first_answer = tonumber(ARGV[15]), 18 + 4 * tonumber(ARGV[17])
+  local oldest_key, has_keys = now - max_key_age, first_answer <= #ARGV
+  -- The two hold the same keys, unless one of them was lost.
+  if call('HLEN', values) ~= call('ZCARD', order) then call('DEL', values, order) end
+  key_bytes = call('EXISTS', values) == 1 and tonumber(key_bytes) or 0
+  local rows, touched, offsets, repeated, answers, news = {}, {}, {}, {}, {}, {}
+  for i = 18, first_answer - 1, 4 do
+    local topic, event, body, key = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+    local first = key ~= '' and recalled(key, oldest_key)
+    if first then
+      repeated[#repeated + 1] = #offsets
+      offsets[#offsets + 1] = tonumber(first)
+    else
+      local stream, row = stream_of(topic), rows[topic]
+      if not row then
+        row = row_of(topic) or {last = floor, count = 0, size = 0}
+        if row.count > 0 and call('EXISTS', stream) == 0 then
+          messages, bytes, row.count, row.size = messages - row.count, bytes - row.size, 0, 0
+        end
+        rows[topic] = row
+        touched[#touched + 1] = topic
       end
-      rows[topic] = row
-      order[#order + 1] = topic
+      local size = #event + #body
+      row.last, row.count, row.size = row.last + 1, row.count + 1, row.size + size
+      messages, bytes, appends = messages + 1, bytes + size, appends + 1
+      call('XADD', stream, whole(row.last) .. '-0', 'at', ARGV[7], 'event', event, 'body', body)
+      call('ZADD', used, whole(appends), topic)
+      offsets[#offsets + 1] = row.last
+      local head = epoch .. ' ' .. whole(row.last) .. ' ' .. #topic .. ' ' .. #event
+      news[#news + 1] = head .. '\\n' .. topic .. event .. body
+      if key ~= '' then
+        has_keys = true
+        remember(key, whole(row.last), ARGV[7])
+      end
     end
-    local size = #event + #body
-    row.last, row.count, row.size = row.last + 1, row.count + 1, row.size + size
-    messages, bytes, appends = messages + 1, bytes + size, appends + 1
-    call('XADD', stream, whole(row.last) .. '-0', 'at', ARGV[7], 'event', event, 'body', body)
-    call('ZADD', used, whole(appends), topic)
-    offsets[#offsets + 1] = row.last
   end
-  for _, topic in ipairs(order) do
+  for _, topic in ipairs(touched) do
     local row, stream = rows[topic], stream_of(topic)
     trim(stream, row, kept, max_bytes, now - max_age)
-    call('PEXPIRE', stream, whole(math.min(math.ceil(max_age * 1000), 1e12)))
+    expire(stream, max_age)
     call('HSET', meta, 't:' .. topic, whole(row.last) .. ' ' .. whole(row.count) .. ' ' .. whole(row.size))
   end
   local topics, evicted = evict(tonumber(ARGV[11]), tonumber(ARGV[12]))
-  call('HSET', meta, 'floor', whole(floor), 'bytes', whole(bytes))
-  call('HSET', meta, 'messages', whole(messages), 'appends', whole(appends))
-  for i, offset in ipairs(offsets) do
-    local topic, event, body = ARGV[11 + 3 * i], ARGV[12 + 3 * i], ARGV[13 + 3 * i]
-    local head = epoch .. ' ' .. whole(offset) .. ' ' .. #topic .. ' ' .. #event
-    call('PUBLISH', ARGV[13], head .. '\\n' .. topic .. event .. body)
+  for i = first_answer, #ARGV, 2 do
+    local first = recalled(ARGV[i], oldest_key)
+    if not first then remember(ARGV[i], ARGV[i + 1], ARGV[7]) end
+    answers[#answers + 1] = first or ARGV[i + 1]
   end
-  return {epoch, evicted, topics, messages, bytes, offsets}
+  local forgotten = has_keys and trim_keys(tonumber(ARGV[13]), tonumber(ARGV[14]), oldest_key) or 0
+  if has_keys then
+    expire(values, max_key_age)
+    expire(order, max_key_age)
+  end
+  call('HSET', meta, 'floor', whole(floor), 'bytes', whole(bytes), 'messages', whole(messages))
+  call('HSET', meta, 'appends', whole(appends), 'key_bytes', whole(key_bytes))
+  for _, text in ipairs(news) do call('PUBLISH', ARGV[16], text) end
+  local kept_now = {topics, messages, bytes, call('HLEN', values)}
+  return {epoch, kept_now, offsets, evicted, repeated, answers, forgotten}
 end
+
+-- the key, the time of the oldest key that is remembered.
+local function recall() return {epoch, {recalled(ARGV[7], tonumber(ARGV[8]))}} end
 
 -- topic, after, limit, the time of the oldest message that is kept.
 local function read()
@@ -184,10 +261,10 @@ local function ends()
     local row = row_of(ARGV[i])
     offsets[#offsets + 1] = row and row.last or 0
   end
-  return {epoch, call('ZCARD', used), messages, bytes, offsets}
+  return {epoch, {call('ZCARD', used), messages, bytes, call('HLEN', values)}, offsets}
 end
 
-local reply = ({append = append, read = read, ends = ends})[verb]()
+local reply = ({append = append, recall = recall, read = read, ends = ends})[verb]()
 call('PEXPIRE', meta, ARGV[6])
 call('PEXPIRE', used, ARGV[6])
 return reply
@@ -206,6 +283,8 @@ class Keys:
 
     meta: bytes
     used: bytes
+    values: bytes
+    order: bytes
     streams: bytes
     channel: bytes
 
@@ -213,8 +292,20 @@ class Keys:
     def of(cls, prefix: str, key: str, database: int) -> Keys:
         """Return the names for a history."""
         name = f"{prefix}:{key}".encode()
-        # Channels belong to no database.
-        return cls(name, name + b":used", name + b":", b"%b:@%d" % (name, database))
+        return cls(
+            meta=name,
+            used=name + b":used",
+            values=name + b":values",
+            order=name + b":order",
+            streams=name + b":",
+            # Channels belong to no database.
+            channel=b"%b:@%d" % (name, database),
+        )
+
+    @property
+    def names(self) -> tuple[bytes, ...]:
+        """KEYS of the script."""
+        return self.meta, self.used, self.values, self.order
 
 
 @frozen
@@ -224,27 +315,15 @@ class Kept:
     topics: int = 0
     messages: int = 0
     bytes: int = 0
-
-
-@frozen
-class Answer:
-    """The answer to an append, or about ends.
-
-    Attributes:
-        epoch: the epoch.
-        offsets: the offset of each message, or the last one of each topic; 0 for a topic without one.
-        kept: the size of the history.
-        evicted: the number of topics that an append has forgotten.
-    """
-
-    epoch: str
-    offsets: Sequence[int]
-    kept: Kept
-    evicted: int = 0
+    keys: int = 0
 
 
 def append_arguments(
-    batch: Sequence[NewMessage], limits: Limits, channel: bytes, now: float
+    batch: Sequence[NewMessage],
+    answers: Sequence[NewAnswer],
+    limits: Limits,
+    channel: bytes,
+    now: float,
 ) -> list[str | int | bytes]:
     """Return the arguments of an append, behind those of every verb."""
     arguments: list[str | int | bytes] = [
@@ -254,10 +333,16 @@ def append_arguments(
         repr(limits.max_age),
         limits.max_topics,
         limits.max_total_bytes,
+        limits.max_answers,
+        limits.max_answer_bytes,
+        repr(limits.max_answer_age),
         channel,
+        len(batch),
     ]
     for message in batch:
-        arguments += (message.topic, message.event, message.body)
+        arguments += (message.topic, message.event, message.body, message.key or "")
+    for answer in answers:
+        arguments += (answer.key, answer.body)
     return arguments
 
 
@@ -266,28 +351,58 @@ def read_arguments(topic: str, after: int, limit: int, oldest: float) -> list[st
     return [topic, after, limit, repr(oldest)]
 
 
-def parse_appended(value: Any) -> Answer:
+def parse_appended(value: Any) -> tuple[Appended, Kept]:
     """Return the answer to an append.
 
     Raises:
         ValueError: it is of another form.
     """
     match value:
-        case [bytes(epoch), int(evicted), int(topics), int(messages), int(size), [*offsets]]:
-            return Answer(epoch.decode(), offsets, Kept(topics, messages, size), evicted)
+        case [
+            bytes(epoch),
+            [*size],
+            [*offsets],
+            int(evicted),
+            [*repeated],
+            [*answers],
+            int(forgotten),
+        ]:
+            appended = Appended(epoch.decode(), offsets, evicted, repeated, answers, forgotten)
+            return appended, _kept(size)
     raise ValueError("an answer to an append that is of another form")
 
 
-def parse_ends(value: Any) -> Answer:
-    """Return the answer about ends. The arguments are the topics.
+def parse_recalled(value: Any) -> bytes | None:
+    """Return the value of a remembered key, or None.
 
     Raises:
         ValueError: it is of another form.
     """
     match value:
-        case [bytes(epoch), int(topics), int(messages), int(size), [*offsets]]:
-            return Answer(epoch.decode(), offsets, Kept(topics, messages, size))
+        case [bytes(), []]:
+            return None
+        case [bytes(), [bytes(found)]]:
+            return found
+    raise ValueError("an answer about a key that is of another form")
+
+
+def parse_ends(value: Any) -> tuple[str, list[int], Kept]:
+    """Return the epoch and the last offset of each topic, 0 for one without. The arguments are the topics.
+
+    Raises:
+        ValueError: it is of another form.
+    """
+    match value:
+        case [bytes(epoch), [*size], [*offsets]]:
+            return epoch.decode(), offsets, _kept(size)
     raise ValueError("an answer about ends that is of another form")
+
+
+def _kept(size: list[Any]) -> Kept:
+    match size:
+        case [int(topics), int(messages), int(bytes_), int(keys)]:
+            return Kept(topics, messages, bytes_, keys)
+    raise ValueError("a size that is of another form")
 
 
 def parse_slice(value: Any) -> Slice:

@@ -63,7 +63,7 @@ class _Meta:
     def __init__(self, epoch: bytes, run: bytes) -> None:
         self.epoch = epoch
         self.run = run
-        self.floor = self.bytes = self.messages = self.appends = 0
+        self.floor = self.bytes = self.messages = self.appends = self.key_bytes = 0
         self.rows: dict[bytes, _Row] = {}
 
 
@@ -79,6 +79,15 @@ class _Message:
     @property
     def size(self) -> int:
         return len(self.event) + len(self.body)
+
+
+class _Value:
+    """The value of a remembered key."""
+
+    def __init__(self, number: int, at: float, value: bytes) -> None:
+        self.number = number
+        self.at = at
+        self.value = value
 
 
 class HistoryScript:
@@ -100,69 +109,160 @@ class HistoryScript:
     ) -> None:
         self._keys = keys
         self._publish = publish
-        self._name, self._used_name = names
+        self._names = tuple(names)
         self._verb, self._prefix, epoch, run, keeps, ttl, *self._rest = arguments
-        meta: _Meta | None = keys.get(self._name)
-        used: dict[bytes, int] | None = keys.get(self._used_name)
-        known = meta is not None and len(meta.rows) == len(used or ())
-        if meta is None or not known or (meta.run != run and keeps != b"1"):
-            keys.delete(self._name)
-            keys.delete(self._used_name)
-            meta, used = keys.set(self._name, _Meta(epoch, run)), None
+        meta_name, used_name, values_name, order_name = names
+        meta: _Meta | None = keys.get(meta_name)
+        used: dict[bytes, int] = keys.get(used_name) or {}
+        whole = meta is not None and len(meta.rows) == len(used)
+        if meta is None or not whole or (meta.run != run and keeps != b"1"):
+            for name in names:
+                keys.delete(name)
+            meta, used = keys.set(meta_name, _Meta(epoch, run)), {}
         meta.run = run
         self._meta = meta
-        self._used = {} if used is None else used
+        # Copies, so that an empty one is no key.
+        self._used = dict(used)
+        self._values: dict[bytes, _Value] = dict(keys.get(values_name) or {})
+        self._order: dict[bytes, int] = dict(keys.get(order_name) or {})
         self._ttl = int(ttl)
 
     def run(self) -> list[Any]:
         """Run it, and return its answer: bytes, whole numbers and lists of them."""
-        verbs = {b"append": self._append, b"read": self._read, b"ends": self._ends}
+        verbs = {
+            b"append": self._append,
+            b"recall": self._recall,
+            b"read": self._read,
+            b"ends": self._ends,
+        }
         answer = verbs[self._verb]()
-        if self._used:
-            self._keys.set(self._used_name, self._used)
-        else:
-            self._keys.delete(self._used_name)
-        self._keys.expire(self._name, self._ttl)
-        self._keys.expire(self._used_name, self._ttl)
+        meta_name, used_name, values_name, order_name = self._names
+        self._store(used_name, self._used)
+        self._store(values_name, self._values)
+        self._store(order_name, self._order)
+        self._keys.expire(meta_name, self._ttl)
+        self._keys.expire(used_name, self._ttl)
         return answer
+
+    def _store(self, name: bytes, value: dict[bytes, Any]) -> None:
+        if value:
+            self._keys.set(name, value)
+        else:
+            self._keys.delete(name)
 
     def _stream(self, topic: bytes) -> bytes:
         return b"%b%b:%b" % (self._prefix, self._meta.epoch, topic)
 
+    # Remembered keys
+
+    def _recalled(self, key: bytes, oldest: float) -> bytes | None:
+        found = self._values.get(key)
+        return found.value if found is not None and found.at >= oldest else None
+
+    def _forget(self, key: bytes) -> None:
+        found = self._values.pop(key, None)
+        if found is not None:
+            self._meta.key_bytes -= len(key) + len(found.value)
+            del self._order[key]
+
+    def _remember(self, key: bytes, value: bytes, now: float) -> None:
+        self._forget(key)
+        self._meta.appends += 1
+        self._meta.key_bytes += len(key) + len(value)
+        self._values[key] = _Value(self._meta.appends, now, value)
+        self._order[key] = self._meta.appends
+
+    def _trim_keys(self, max_keys: int, max_bytes: int, oldest: float) -> int:
+        forgotten = 0
+        while self._order:
+            key = min(self._order, key=lambda each: self._order[each])
+            if self._values[key].at >= oldest:
+                if len(self._order) <= max_keys and self._meta.key_bytes <= max_bytes:
+                    break
+                forgotten += 1
+            self._forget(key)
+        return forgotten
+
+    # Verbs
+
     def _append(self) -> list[Any]:
-        meta = self._meta
-        time, kept, max_bytes, age, max_topics, max_total_bytes, channel, *parts = self._rest
-        now, max_age = float(time), float(age)
+        meta, rest = self._meta, self._rest
+        now, max_age, max_key_age = float(rest[0]), float(rest[3]), float(rest[8])
+        channel, first_answer = rest[9], 11 + 4 * int(rest[10])
+        if len(self._values) != len(self._order):
+            self._values, self._order = {}, {}
+        if not self._values:
+            meta.key_bytes = 0
+        parts, pairs = rest[11:first_answer], rest[first_answer:]
         rows: dict[bytes, _Row] = {}
-        offsets = []
-        messages = list(zip(parts[::3], parts[1::3], parts[2::3], strict=True))
-        for topic, event, body in messages:
-            row = rows.get(topic)
-            if row is None:
-                row = rows[topic] = meta.rows.setdefault(topic, _Row(meta.floor))
-                if row.count and self._keys.get(self._stream(topic)) is None:
-                    meta.messages -= row.count
-                    meta.bytes -= row.size
-                    row.count = row.size = 0
-            message = _Message(row.last + 1, now, event, body)
-            row.last += 1
-            row.count += 1
-            row.size += message.size
-            meta.messages += 1
-            meta.bytes += message.size
-            meta.appends += 1
-            stream: list[_Message] = self._keys.get(self._stream(topic)) or []
-            self._keys.set(self._stream(topic), [*stream, message])
-            self._used[topic] = meta.appends
-            offsets.append(row.last)
+        offsets: list[int] = []
+        repeated: list[int] = []
+        news: list[bytes] = []
+        has_keys = bool(pairs)
+        batch = zip(parts[::4], parts[1::4], parts[2::4], parts[3::4], strict=True)
+        for topic, event, body, key in batch:
+            first = self._recalled(key, now - max_key_age) if key else None
+            if first is not None:
+                repeated.append(len(offsets))
+                offsets.append(int(first))
+                continue
+            last = self._add(rows, topic, _Message(0, now, event, body))
+            offsets.append(last)
+            head = b"%b %d %d %d\n" % (meta.epoch, last, len(topic), len(event))
+            news.append(head + topic + event + body)
+            if key:
+                has_keys = True
+                self._remember(key, b"%d" % last, now)
         for topic, row in rows.items():
-            self._trim(topic, row, int(kept), int(max_bytes), now - max_age)
+            self._trim(topic, row, int(rest[1]), int(rest[2]), now - max_age)
             self._keys.expire(self._stream(topic), math.ceil(max_age * 1000))
-        evicted = self._evict(int(max_topics), int(max_total_bytes))
-        for (topic, event, body), offset in zip(messages, offsets, strict=True):
-            head = b"%b %d %d %d\n" % (meta.epoch, offset, len(topic), len(event))
-            self._publish(channel, head + topic + event + body)
-        return [meta.epoch, evicted, len(self._used), meta.messages, meta.bytes, offsets]
+        evicted = self._evict(int(rest[4]), int(rest[5]))
+        answers = [
+            self._answer(key, body, now, max_key_age)
+            for key, body in zip(pairs[::2], pairs[1::2], strict=True)
+        ]
+        forgotten = 0
+        if has_keys:
+            forgotten = self._trim_keys(int(rest[6]), int(rest[7]), now - max_key_age)
+            self._expire_keys(math.ceil(max_key_age * 1000))
+        for text in news:
+            self._publish(channel, text)
+        return [meta.epoch, self._size(), offsets, evicted, repeated, answers, forgotten]
+
+    def _add(self, rows: dict[bytes, _Row], topic: bytes, message: _Message) -> int:
+        """Add a message to its stream. Return its offset."""
+        meta, name = self._meta, self._stream(topic)
+        row = rows.get(topic)
+        if row is None:
+            row = rows[topic] = meta.rows.setdefault(topic, _Row(meta.floor))
+            if row.count and self._keys.get(name) is None:
+                meta.messages -= row.count
+                meta.bytes -= row.size
+                row.count = row.size = 0
+        row.last += 1
+        row.count += 1
+        row.size += message.size
+        meta.messages += 1
+        meta.bytes += message.size
+        meta.appends += 1
+        message.offset = row.last
+        stream: list[_Message] = self._keys.get(name) or []
+        self._keys.set(name, [*stream, message])
+        self._used[topic] = meta.appends
+        return row.last
+
+    def _answer(self, key: bytes, body: bytes, now: float, max_age: float) -> bytes:
+        first = self._recalled(key, now - max_age)
+        if first is None:
+            self._remember(key, body, now)
+        return body if first is None else first
+
+    def _expire_keys(self, milliseconds: int) -> None:
+        _, _, values_name, order_name = self._names
+        self._store(values_name, self._values)
+        self._store(order_name, self._order)
+        self._keys.expire(values_name, milliseconds)
+        self._keys.expire(order_name, milliseconds)
 
     def _trim(self, topic: bytes, row: _Row, kept: int, max_bytes: int, oldest: float) -> None:
         stream: list[_Message] = self._keys.get(self._stream(topic))
@@ -188,6 +288,14 @@ class HistoryScript:
             evicted += 1
         return evicted
 
+    def _size(self) -> list[int]:
+        return [len(self._used), self._meta.messages, self._meta.bytes, len(self._values)]
+
+    def _recall(self) -> list[Any]:
+        key, oldest = self._rest
+        found = self._recalled(key, float(oldest))
+        return [self._meta.epoch, [] if found is None else [found]]
+
     def _read(self) -> list[Any]:
         meta = self._meta
         topic, after, limit, oldest = self._rest
@@ -204,7 +312,6 @@ class HistoryScript:
         return [meta.epoch, first, row.last, begin, parts]
 
     def _ends(self) -> list[Any]:
-        meta = self._meta
+        rows = self._meta.rows
         none = _Row(0)
-        offsets = [meta.rows.get(topic, none).last for topic in self._rest]
-        return [meta.epoch, len(self._used), meta.messages, meta.bytes, offsets]
+        return [self._meta.epoch, self._size(), [rows.get(each, none).last for each in self._rest]]

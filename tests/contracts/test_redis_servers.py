@@ -7,7 +7,7 @@ over a real Valkey server.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -27,7 +27,7 @@ from channels.durable.redis_script import (
     parse_publication,
     read_arguments,
 )
-from channels.durable.storage import NewMessage
+from channels.durable.storage import NewAnswer, NewMessage
 from channels.durable.stream import Limits
 from channels.testing import SimulatedRedis
 from supervision.recording.entropy import Streams
@@ -494,12 +494,14 @@ class History:
     def command(self, verb: str, *arguments: str | int | bytes) -> tuple[str | int | bytes, ...]:
         keys = self.keys
         epoch = f"e{next(self._epochs)}"
-        common = (2, keys.meta, keys.used, verb, keys.streams, epoch, self.run, int(self.keeps))
-        return "EVAL", SCRIPT, *common, 60_000, *arguments
+        common = (verb, keys.streams, epoch, self.run, int(self.keeps), 60_000)
+        return "EVAL", SCRIPT, len(keys.names), *keys.names, *common, *arguments
 
-    def append(self, *topics: str, now: float = 0.0) -> tuple[str | int | bytes, ...]:
+    def append(
+        self, *topics: str, now: float = 0.0, answers: Sequence[NewAnswer] = ()
+    ) -> tuple[str | int | bytes, ...]:
         batch = [NewMessage(topic, "edited", b"{}") for topic in topics]
-        arguments = append_arguments(batch, self.limits, self.keys.channel, now)
+        arguments = append_arguments(batch, answers, self.limits, self.keys.channel, now)
         return self.command("append", *arguments)
 
     def read(self, topic: str, after: int = 0) -> tuple[str | int | bytes, ...]:
@@ -507,6 +509,11 @@ class History:
 
     def stream(self, epoch: str, topic: str) -> bytes:
         return self.keys.streams + f"{epoch}:{topic}".encode()
+
+
+def appended(epoch: bytes, topics: int, messages: int, size: int, *offsets: int) -> list[Any]:
+    """The answer to an append without keys."""
+    return [epoch, [topics, messages, size, 0], list(offsets), 0, [], [], 0]
 
 
 async def test_a_script_is_known_by_its_sha_after_its_first_run(server: Server) -> None:
@@ -526,7 +533,9 @@ async def test_an_append_publishes_what_it_keeps_before_its_answer(server: Serve
         await client.subscribe(history.keys.channel.decode())
         await client.send(*history.append("a", "b"))
         values = await client.take(3)
-        assert [each for each in values if isinstance(each, list)] == [[b"e1", 0, 2, 2, 16, [1, 1]]]
+        assert [each for each in values if isinstance(each, list)] == [
+            appended(b"e1", 2, 2, 16, 1, 1)
+        ]
         heard = [parse_publication(each[2]) for each in values if isinstance(each, tuple)]
         assert [(topic, entry.offset) for topic, entry in heard] == [("a", 1), ("b", 1)]
         assert (await client.ask(*history.read("a")))[-1] == [b"edited", b"{}"]
@@ -536,10 +545,10 @@ async def test_an_append_publishes_what_it_keeps_before_its_answer(server: Serve
 async def test_the_loss_of_a_key_with_offsets_begins_a_new_epoch(server: Server, lost: str) -> None:
     history = History(f"lost {lost}")
     async with connected(server) as client:
-        assert await client.ask(*history.append("a", "a")) == [b"e1", 0, 1, 2, 16, [1, 2]]
+        assert await client.ask(*history.append("a", "a")) == appended(b"e1", 1, 2, 16, 1, 2)
         assert await client.ask("DEL", getattr(history.keys, lost)) == 1
         assert await client.ask(*history.read("a")) == [b"e2", 1, 0, 0, []]
-        assert await client.ask(*history.append("a")) == [b"e2", 0, 1, 1, 8, [1]]
+        assert await client.ask(*history.append("a")) == appended(b"e2", 1, 1, 8, 1)
         assert await client.ask(*history.read("a")) == [b"e2", 1, 1, 1, [b"edited", b"{}"]]
 
 
@@ -549,8 +558,22 @@ async def test_the_loss_of_a_stream_keeps_its_offsets(server: Server) -> None:
         await client.ask(*history.append("a", "a", "b"))
         assert await client.ask("DEL", history.stream("e1", "a"), "never") == 1
         assert await client.ask(*history.read("a")) == [b"e1", 3, 2, 0, []]
-        assert await client.ask(*history.append("a")) == [b"e1", 0, 2, 2, 16, [3]]
+        assert await client.ask(*history.append("a")) == appended(b"e1", 2, 2, 16, 3)
         assert await client.ask(*history.read("a")) == [b"e1", 3, 3, 3, [b"edited", b"{}"]]
+
+
+@pytest.mark.parametrize("lost", ["values", "order"])
+async def test_a_lost_key_of_answers_is_as_if_they_were_forgotten(
+    server: Server, lost: str
+) -> None:
+    history = History(f"lost {lost}")
+    first, second = [NewAnswer("k", b"1")], [NewAnswer("k", b"2")]
+    async with connected(server) as client:
+        assert (await client.ask(*history.append("a", answers=first)))[5] == [b"1"]
+        assert (await client.ask(*history.append(answers=second)))[5] == [b"1"]
+        assert await client.ask("DEL", getattr(history.keys, lost)) == 1
+        assert (await client.ask(*history.append(answers=second)))[5] == [b"2"]
+        assert await client.ask(*history.command("recall", "k", "0.0")) == [b"e1", [b"2"]]
 
 
 async def test_a_stream_expires_with_the_age_of_its_last_message(server: Server) -> None:
@@ -561,8 +584,8 @@ async def test_a_stream_expires_with_the_age_of_its_last_message(server: Server)
         with trio.fail_after(PATIENCE):
             while await client.ask("EXISTS", history.stream("e1", "a")):  # noqa: ASYNC110 - no event tells
                 await trio.sleep(0.02)
-        answer = parse_ends(await client.ask(*history.command("ends", "a", "b")))
-        assert (answer.epoch, answer.offsets) == ("e1", [1, 0])
+        epoch, offsets, _ = parse_ends(await client.ask(*history.command("ends", "a", "b")))
+        assert (epoch, offsets) == ("e1", [1, 0])
 
 
 @pytest.mark.parametrize(("keeps", "epoch"), [(False, b"e2"), (True, b"e1")])

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from channels.durable.redis_script import append_arguments, read_arguments
-from channels.durable.storage import NewMessage
+from channels.durable.storage import NewAnswer, NewMessage
 from channels.testing import SimulatedRedis
 from tests.contracts import test_redis_servers as contract
 from tests.contracts.test_redis_servers import Client, History, Start, connected
@@ -88,6 +88,9 @@ async def test_both_servers_answer_random_calls_of_the_script_alike(
         max_age=chance.choice([20.0, 1000.0]),
         max_topics=chance.choice([3, 100]),
         max_total_bytes=chance.choice([100, 100_000]),
+        max_answers=chance.choice([3, 100]),
+        max_answer_bytes=chance.choice([20, 10_000]),
+        max_answer_age=chance.choice([20.0, 1000.0]),
     )
     async with trio.open_nursery() as nursery:
         client, stream = trio.testing.memory_stream_pair()
@@ -101,26 +104,37 @@ async def test_both_servers_answer_random_calls_of_the_script_alike(
         nursery.cancel_scope.cancel()
 
 
+_VERBS = ("append", "read", "recall", "ends", "lose", "run")
+_WEIGHTS = (50, 30, 10, 10, 3, 1)
+
+
 def _random_call(
     chance: random.Random, history: History, number: int
 ) -> tuple[str | int | bytes, ...]:
     topics = [chance.choice("abcdef") for _ in range(chance.randint(0, 4))]
     now = number + chance.uniform(-5, 5)
-    match chance.choices(["append", "read", "ends", "lose", "run"], [50, 30, 10, 2, 1])[0]:
+    match chance.choices(_VERBS, _WEIGHTS)[0]:
         case "append":
-            batch = [NewMessage(each, "e" * chance.randint(0, 9), b"{}") for each in topics]
-            arguments = append_arguments(batch, history.limits, history.keys.channel, now)
+            batch = [
+                NewMessage(each, "e" * chance.randint(0, 9), b"{}", chance.choice([None, "k", "l"]))
+                for each in topics
+            ]
+            answers = [NewAnswer(key, b"%d\n" % number) for key in chance.choice(["", "m", "mnk"])]
+            channel = history.keys.channel
+            arguments = append_arguments(batch, answers, history.limits, channel, now)
             return history.command("append", *arguments)
         case "read":
             after, limit = chance.randint(0, number // 5 + 1), chance.randint(1, 20)
             arguments = read_arguments(chance.choice("abcdef"), after, limit, now - 20)
             return history.command("read", *arguments)
+        case "recall":
+            return history.command("recall", chance.choice("klmnx"), repr(now - 20))
         case "ends":
             return history.command("ends", *topics)
         case "lose":
             streams = [history.stream(f"e{n}", chance.choice("abc")) for n in range(1, number)]
             keys = history.keys
-            return ("DEL", *chance.choice([streams or [keys.meta], [keys.meta], [keys.used]]))
+            return ("DEL", *chance.choice([streams, [keys.used], [keys.values], [keys.order]]), "x")
     history.run = str(number)
     history.keeps = chance.random() < 0.5
     return "PING", "a new run"
