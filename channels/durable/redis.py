@@ -145,6 +145,8 @@ class RedisStorage:
         self._connections: RedisConnections | None = None
         self._limits = Limits()
         self._fresh_epoch = ""
+        # Commands that were asked for the size of the history, and the one whose answer is in use.
+        self._asked = self._noted = 0
         self._kept = Kept()
 
     def __repr__(self) -> str:
@@ -168,7 +170,9 @@ class RedisStorage:
             max_calls=self.max_calls,
             options={
                 **self._options,
-                "max_reply_bytes": max(limits.max_bytes, limits.max_answer_bytes)
+                # A read has the messages of a topic. An append has the answers that it kept, and those from before.
+                "max_reply_bytes": limits.max_bytes
+                + 2 * limits.max_answer_bytes
                 + limits.kept * _ROOM_PER_MESSAGE
                 + _ROOM,
             },
@@ -189,7 +193,9 @@ class RedisStorage:
         """
         channel = self._keys.channel
         arguments = append_arguments(batch, answers, self._limits, channel, now)
-        appended, self._kept = await self._run("append", arguments, parse_appended)
+        number = self._next_number()
+        appended, kept = await self._run("append", arguments, parse_appended)
+        self._note(number, kept)
         return appended
 
     async def recall(self, key: str, *, now: float) -> bytes | None:
@@ -219,12 +225,23 @@ class RedisStorage:
         epoch, offsets = "", dict[str, int]()
         for start in range(0, len(topics) or 1, _ENDS):
             some = topics[start : start + _ENDS]
-            found, lasts, self._kept = await self._run("ends", [*some], parse_ends)
+            number = self._next_number()
+            found, lasts, kept = await self._run("ends", [*some], parse_ends)
+            self._note(number, kept)
             if found != epoch:
                 # The history was lost meanwhile.
                 epoch, offsets = found, {}
             offsets.update((each, last) for each, last in zip(some, lasts, strict=True) if last)
         return Ends(epoch, offsets)
+
+    def _next_number(self) -> int:
+        self._asked += 1
+        return self._asked
+
+    def _note(self, number: int, kept: Kept) -> None:
+        """Note the size of the history, unless the answer to a later command has come before this one."""
+        if number > self._noted:
+            self._noted, self._kept = number, kept
 
     async def _run(
         self, verb: str, arguments: Sequence[str | int | bytes], parse: Callable[[Any], T]

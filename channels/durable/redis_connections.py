@@ -138,6 +138,8 @@ class RedisConnections:
             StorageError: the server was away, answered with an error, or did not answer in time.
         """
         deadline = trio.current_time() + timeout
+        # Encoded here, so that an error is one of this call.
+        encoded = [each.encode() if isinstance(each, str) else each for each in arguments]
         # Each run has an epoch of its own to begin, so that none begins twice.
         number = next(self._epochs)
         epoch = f"{self._fresh_epoch}.{number}" if number else self._fresh_epoch
@@ -154,7 +156,7 @@ class RedisConnections:
                 self._run_id,
                 self._keeps,
                 _META_TTL,
-                *arguments,
+                *encoded,
             )
 
         try:
