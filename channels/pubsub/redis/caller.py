@@ -86,7 +86,7 @@ class Caller(Connection):
         """Send a command, and return the answer of the server, which may be a `ServerError`.
 
         Args:
-            pack: returns the command of `pack_command`, and does not raise. It is called when there is a connection whose
+            pack: returns the command of `pack_command`, and does not raise. It is called on a connection whose
                 introduction was answered.
             deadline: Trio's time at which the call fails.
 
