@@ -197,7 +197,7 @@ class _Connection:
                 connection.close()
 
 
-# What the threads do
+# In the threads
 
 
 @contextmanager

@@ -346,7 +346,7 @@ class Children(ABC):
         return reason
 
     def _try_later(self, child: Retried, key: object, reason: ExitReason) -> None:
-        """Send the supervisor a message that restarts the child: at once, or after its backoff."""
+        """Send the supervisor a message that restarts the child, either immediately or after its backoff."""
         child.retry = message = TryAgain(key, reason)
         if self._backoff is None:
             send(self._supervisor, message)
