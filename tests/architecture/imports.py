@@ -41,6 +41,8 @@ PURE = (
     "channels.client.timers",
     "channels.client.wire",
     "channels.connect_info",
+    "channels.durable.answers",
+    "channels.durable.redis_script",
     "channels.durable.stream",
     "channels.excerpts",
     "channels.filters",
