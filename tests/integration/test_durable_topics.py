@@ -198,4 +198,6 @@ def test_the_helper_in_the_how_to_and_in_the_example_is_the_one_of_these_tests()
     helper = (ROOT / "tests/integration/node/durable.mjs").read_text()
     assert len(helper.splitlines()) <= 15
     assert (ROOT / "examples/document/static/durable.js").read_text() == helper
-    assert f"```javascript\n{helper}```" in (ROOT / "docs/howto/recover-in-the-browser.md").read_text()
+    assert (
+        f"```javascript\n{helper}```" in (ROOT / "docs/howto/recover-in-the-browser.md").read_text()
+    )
