@@ -8,6 +8,7 @@ from channels.durable.history import History
 from channels.durable.memory import MemoryStorage
 from channels.durable.sqlite import SQLiteStorage
 from channels.durable.storage import (
+    AnswerNotKept,
     AppendFailed,
     HistoryError,
     HistoryLost,
@@ -17,6 +18,7 @@ from channels.durable.storage import (
 from channels.durable.stream import Recovery
 
 __all__ = [
+    "AnswerNotKept",
     "AppendFailed",
     "DurableChannel",
     "History",

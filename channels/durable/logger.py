@@ -10,6 +10,8 @@ import trio
 
 from actors.instrumentation.telemetry import Event, Telemetry
 from channels.telemetry import (
+    HISTORY_ANSWER_REFUSED,
+    HISTORY_ANSWERS_FORGOTTEN,
     HISTORY_APPEND_FAILED,
     HISTORY_CHECK_FAILED,
     HISTORY_EVICTED,
@@ -27,6 +29,14 @@ QUIET = 60.0
 
 _LINES: dict[Event, tuple[int, str]] = {
     HISTORY_APPEND_FAILED: (logging.ERROR, "{error}"),
+    HISTORY_ANSWERS_FORGOTTEN: (
+        logging.WARNING,
+        "Forgot the keys of pushes early: {keys}; to remember more, raise max_answers or max_answer_bytes",
+    ),
+    HISTORY_ANSWER_REFUSED: (
+        logging.WARNING,
+        "The answer to {event!r} for {topic!r} has {bytes} bytes, too many to be remembered; raise max_answer_bytes",
+    ),
     HISTORY_CHECK_FAILED: (logging.ERROR, "Cannot look for lost messages: {error}"),
     HISTORY_FULL: (
         logging.ERROR,

@@ -6,7 +6,7 @@ passes the suite `tests/contracts/test_history_storages.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from attrs import frozen
@@ -16,11 +16,13 @@ from channels.errors import ChannelsError
 from channels.excerpts import brief
 
 __all__ = [
+    "AnswerNotKept",
     "AppendFailed",
     "Appended",
     "Ends",
     "HistoryError",
     "HistoryLost",
+    "NewAnswer",
     "NewMessage",
     "Storage",
     "StorageError",
@@ -66,6 +68,25 @@ class AppendFailed(ChannelsError):
         self.may_be_kept = may_be_kept
 
 
+class AnswerNotKept(ChannelsError):
+    """The answer to a push with a key was not kept, or perhaps not. The channel ends, so that its client repeats it.
+
+    Attributes:
+        topic: the topic.
+        event: the name of the event.
+        problem: what went wrong.
+    """
+
+    def __init__(self, topic: str, event: str, problem: str) -> None:
+        super().__init__(
+            f"the answer to the push {brief(event)} for the durable topic {brief(topic)} was not kept: {problem}; the "
+            "channel ends, and handles the push again when the client repeats it"
+        )
+        self.topic = topic
+        self.event = event
+        self.problem = problem
+
+
 class HistoryLost(ChannelsError):
     """A joined channel has missed messages that the history no longer has. Its client rejoins, and is told so.
 
@@ -87,16 +108,37 @@ class HistoryLost(ChannelsError):
 
 @frozen
 class NewMessage:
-    """A message that a storage is to keep: `body` is its payload as JSON."""
+    """A message that a storage is to keep.
+
+    Attributes:
+        topic: the topic.
+        event: the name of the event.
+        body: the payload as JSON.
+        key: identifies the message, if it must be kept only once.
+    """
 
     topic: str
     event: str
     body: bytes
+    key: str | None = None
 
     @property
     def size(self) -> int:
         """The size in bytes that counts for the limits."""
         return len(self.event.encode()) + len(self.body)
+
+
+@frozen
+class NewAnswer:
+    """The answer to a push, which a storage is to remember under a key."""
+
+    key: str
+    body: bytes
+
+    @property
+    def size(self) -> int:
+        """The size in bytes that counts for the limits."""
+        return len(self.key) + len(self.body)
 
 
 @frozen
@@ -107,11 +149,18 @@ class Appended:
         epoch: the epoch of the storage.
         offsets: the offset of each message, in the order of the batch.
         evicted: the number of topics whose history the storage dropped for the new ones.
+        repeated: the places in the batch of the messages whose key the storage remembered. They are not kept again;
+            their offset is that of the first one.
+        answers: for each answer of the batch the one that is remembered: the first with its key.
+        forgotten: the number of keys that the storage forgot before `max_answer_age`, to stay within its limits.
     """
 
     epoch: str
     offsets: Sequence[int]
     evicted: int = 0
+    repeated: Collection[int] = ()
+    answers: Sequence[bytes] = ()
+    forgotten: int = 0
 
 
 @frozen
@@ -134,6 +183,11 @@ class Storage(Protocol):
     A storage may forget a topic to stay within `max_topics` and `max_total_bytes`. It forgets those first that had no
     message for the longest time. The offsets of a topic that was forgotten, or never had a message, begin behind the
     greatest offset of all forgotten topics. So an offset never names two messages.
+
+    A storage remembers keys with a value. The value of a message's key is its offset, and that of an answer's key is
+    the answer. A key is ASCII text of up to 64 characters. It stays for `max_answer_age` seconds, also when the message
+    is forgotten. The storage forgets the oldest keys first, to stay within `max_answers` keys and `max_answer_bytes`
+    bytes, both of keys and values.
     """
 
     @property
@@ -158,11 +212,23 @@ class Storage(Protocol):
         """Give everything back. Closing twice is fine."""
         ...
 
-    async def append(self, batch: Sequence[NewMessage], *, now: float) -> Appended:
-        """Keep messages in this order, all or none, and return when they are kept.
+    async def append(
+        self, batch: Sequence[NewMessage], *, now: float, answers: Sequence[NewAnswer] = ()
+    ) -> Appended:
+        """Keep messages in this order, and the answers after them, all or none, and return when they are kept.
+
+        A message with a remembered key is not kept again. An answer with a remembered key changes nothing.
 
         Raises:
-            StorageError: it failed. The messages may or may not be kept.
+            StorageError: it failed. The messages and the answers may or may not be kept.
+        """
+        ...
+
+    async def recall(self, key: str, *, now: float) -> bytes | None:
+        """Return the answer that is remembered under a key; None if there is none.
+
+        Raises:
+            StorageError: it failed.
         """
         ...
 

@@ -41,6 +41,7 @@ PURE = (
     "channels.client.timers",
     "channels.client.wire",
     "channels.connect_info",
+    "channels.durable.answers",
     "channels.durable.stream",
     "channels.excerpts",
     "channels.filters",

@@ -10,7 +10,7 @@ import pytest
 
 from channels.durable.memory import MemoryStorage
 from channels.durable.sqlite import SQLiteStorage
-from channels.durable.storage import NewMessage, Storage
+from channels.durable.storage import NewAnswer, NewMessage, Storage
 from channels.durable.stream import Limits
 
 Make: TypeAlias = Callable[[], Storage]
@@ -180,11 +180,81 @@ async def test_the_ends_are_the_last_offsets_and_leave_out_unknown_topics(make: 
 async def test_an_empty_batch_changes_nothing(make: Make) -> None:
     storage = await opened(make)
     assert await append(storage) == []
-    assert storage.statistics() == {"topics": 0, "messages": 0, "bytes": 0}
+    assert storage.statistics() == {"topics": 0, "messages": 0, "bytes": 0, "keys": 0}
     storage.close()
 
 
 async def test_closing_twice_is_fine(make: Make) -> None:
     storage = await opened(make)
     storage.close()
+    storage.close()
+
+
+# Keys
+
+
+def keyed(key: str, topic: str = "a", body: str = "{}") -> NewMessage:
+    return NewMessage(topic, "edited", body.encode(), key)
+
+
+async def answered(storage: Storage, *keys: str, now: float = 0.0) -> Any:
+    return await storage.append([], now=now, answers=[NewAnswer(key, b"1") for key in keys])
+
+
+async def test_a_message_with_a_remembered_key_is_not_kept_again(make: Make) -> None:
+    storage = await opened(make)
+    await storage.append([new("a"), keyed("k")], now=0.0)
+    found = await storage.append([keyed("k", "other"), keyed("l"), keyed("l")], now=0.0)
+    assert (found.offsets, list(found.repeated)) == ([2, 3, 3], [0, 2])
+    assert await kept(storage) == (1, 3, [1, 2, 3])
+    assert await kept(storage, "other") == (1, 0, [])
+    storage.close()
+
+
+async def test_the_key_of_a_message_outlives_the_message(make: Make) -> None:
+    storage = await opened(make, max_messages=1)
+    await storage.append([keyed("k"), new("a")], now=0.0)
+    found = await storage.append([keyed("k")], now=0.0)
+    assert (found.offsets, list(found.repeated)) == ([1], [0])
+    assert await kept(storage) == (2, 2, [2])
+    storage.close()
+
+
+async def test_the_first_answer_is_remembered(make: Make) -> None:
+    storage = await opened(make)
+    assert await storage.recall("k", now=0.0) is None
+    first, other = NewAnswer("k", b"first"), NewAnswer("k", "sécond".encode())
+    assert (await storage.append([new("a")], now=0.0, answers=[first])).answers == [b"first"]
+    assert (await storage.append([], now=0.0, answers=[other])).answers == [b"first"]
+    assert await storage.recall("k", now=0.0) == b"first"
+    assert storage.statistics()["keys"] == 1
+    storage.close()
+
+
+async def test_an_old_key_is_forgotten_and_may_be_used_again(make: Make) -> None:
+    storage = await opened(make, max_answer_age=10.0)
+    await storage.append([keyed("k")], now=0.0, answers=[NewAnswer("l", b"1")])
+    assert await storage.recall("l", now=10.0) == b"1"
+    assert await storage.recall("l", now=11.0) is None
+    found = await storage.append([keyed("k")], now=11.0, answers=[NewAnswer("l", b"2")])
+    assert (found.offsets, list(found.repeated), found.answers) == ([2], [], [b"2"])
+    assert found.forgotten == 0
+    assert storage.statistics()["keys"] == 2
+    storage.close()
+
+
+async def test_the_oldest_keys_are_forgotten_beyond_their_number(make: Make) -> None:
+    storage = await opened(make, max_answers=2)
+    assert (await answered(storage, "k", "l")).forgotten == 0
+    assert (await answered(storage, "m")).forgotten == 1
+    found = [await storage.recall(key, now=0.0) for key in "klm"]
+    assert found == [None, b"1", b"1"]
+    storage.close()
+
+
+async def test_the_oldest_keys_are_forgotten_beyond_their_bytes(make: Make) -> None:
+    storage = await opened(make, max_answer_bytes=2 * NewAnswer("k", b"1").size)
+    assert (await answered(storage, "k", "l", "m")).forgotten == 1
+    assert await storage.recall("k", now=0.0) is None
+    assert storage.statistics()["keys"] == 2
     storage.close()
