@@ -21,13 +21,15 @@ from .text import Edit, Text, apply, new_text
 
 CHECKPOINT_EVERY = 100
 
-# The bounds keep five checkpoints, however long the paragraphs are, and for however long nobody writes.
+# The bounds keep five checkpoints, however long the paragraphs are, and for however long nobody writes. Within a day, a
+# repeated edit is recognized.
 history = History(
     SQLiteStorage(environ.get("DOCUMENT", "document.db")),
     max_messages=5 * CHECKPOINT_EVERY,
     max_bytes=64 * 1024 * 1024,
     max_age=100 * 365 * 24 * 3600.0,
     max_replay=CHECKPOINT_EVERY,
+    max_answer_age=24 * 3600.0,
 )
 
 

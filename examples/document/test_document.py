@@ -94,6 +94,16 @@ async def test_the_text_of_a_tab_that_was_away_too_long_survives_many_checkpoint
     assert ready["text"] == expected
 
 
+async def test_an_edit_that_a_tab_repeats_is_made_once(case: ChannelTest) -> None:
+    (ann, _), (bob, _) = await enter(case), await enter(case)
+    edit = {"id": "1", "changes": [change("first", "one")], "_key": "1"}
+    await ann.assert_reply(ann.push("edit", edit), "ok")
+    await write(bob, "2", change("first", "two"))
+    await ann.assert_reply(ann.push("edit", edit), "ok")
+    _, text = await enter(case)
+    assert text == [{"id": "first", "text": "two"}]
+
+
 @pytest.mark.parametrize(
     "changes",
     [[change("", "no id")], [change("a", "x" * 1001)], [change("a", "x")] * 21, [{"id": "a"}]],

@@ -33,7 +33,7 @@ function send() {
 function push() {
   const edit = sent
   channel
-    .push("edit", { ...edit, _key: edit.id })
+    .push("edit", { ...edit, _key: edit.id }) // with the key, the server handles a repeated push once
     .receive("ok", () => edit.inSnapshot && confirm(edit.id))
     .receive("error", ({ reason }) => status.showState("away", `Not saved: ${reason}`))
     .receive("timeout", () => ready && sent === edit && push())
@@ -60,7 +60,7 @@ channel.on("ready", ({ text }) => {
   if (text && sent) sent.inSnapshot = true // perhaps, so that it would not come back
   ready = true
   status.showState("joined", "Connected")
-  if (sent) push() // the server recognizes it if it has it already
+  if (sent) push()
   show()
   send()
 })
