@@ -57,6 +57,8 @@ function focus(id, at) {
   field?.setSelectionRange(at, at)
 }
 
+list.addEventListener("click", ({ target }) => target === list && list.lastElementChild?.focus())
+
 list.addEventListener("input", ({ target }) => {
   fit(target)
   report([change(target, target.value)])
