@@ -6,13 +6,18 @@ import json
 import random
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+import trio
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
+from channels.durable import SQLiteStorage
+from channels.durable.storage import NewMessage
+from examples.document.server import history
 from examples.document.text import Text, apply, new_text
 from tests.integration.browsers import chromium
 from tests.integration.phoenix_js import require_node
@@ -115,6 +120,32 @@ def test_two_tabs_write_while_the_server_is_killed_and_nothing_is_lost_or_double
     bob.paragraph(3).press_sequentially(".")
     for tab in (ann, bob, eve):
         tab.reads(*whole, "Bob: we need more flour.")
+
+
+def test_a_tab_that_missed_too_much_gets_the_text_and_keeps_what_its_user_wrote(
+    open_tab: OpenTab, server: Server, tmp_path: Path
+) -> None:
+    ann = open_tab()
+    ann.paragraph(1).press_sequentially("Minutes")
+    ann.reads("Minutes")
+    ann.paragraph(1).press_sequentially(" of")
+    server.kill()
+    ann.paragraph(1).press_sequentially(" Monday")
+    trio.run(write_many, tmp_path / "document.db", history.max_replay + 1)
+    server.start()
+    expect(ann.joined).to_have_text("This tab missed many edits, and got the whole text.")
+    ann.reads("Minutes of Monday", f"edit {history.max_replay}")
+
+
+async def write_many(path: Path, count: int) -> None:
+    """Make edits while no server runs, as one on another machine would."""
+    storage = SQLiteStorage(path)
+    await storage.open(history.limits, fresh_epoch="unused")
+    for number in range(count):
+        changes = [{"id": "other", "after": "first", "text": f"edit {number}"}]
+        edit = json.dumps({"id": str(number), "changes": changes}).encode()
+        await storage.append([NewMessage("document:minutes", "edited", edit)], now=time.time())
+    storage.close()
 
 
 def test_a_phone_and_a_keyboard_are_enough(open_tab: OpenTab) -> None:
