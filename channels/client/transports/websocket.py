@@ -118,7 +118,8 @@ class WebSocketLink:
 
 
 def _lost(reason: Any) -> LinkLost:
-    return LinkLost(ABNORMAL) if reason is None else LinkLost(reason.code, reason.reason or "")
+    # wsproto has an enumeration for the codes that it knows.
+    return LinkLost(ABNORMAL) if reason is None else LinkLost(int(reason.code), reason.reason or "")
 
 
 class _Reader:
