@@ -102,6 +102,10 @@ class Conversion:
         self._unread.clear()
         return self.line(number, t - self._began, "omitted", {"pid": None, "omitted": omitted})
 
+    def lost(self, first: int, t: float, count: int) -> bytes:
+        """Return the event for records that are missing, from the one with the number `first` on."""
+        return self.omitted(first + self._offset, t, count)
+
     def convert(self, records: Iterable[Record]) -> Iterator[bytes]:
         """Yield the lines of consecutive records."""
         writers, offset, began = self._writers, self._offset, self._began

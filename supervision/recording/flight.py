@@ -97,6 +97,8 @@ class Snapshot(NamedTuple):
         records: the records, oldest first.
         births: the processes that live now.
         omitted: the number of records that fell out of the rings.
+        following: the number of the next record.
+        now: the time of the recorder's clock.
         began: the time of the recorder's clock at `t` 0.
         about: the fields of the `recording` event.
         crash: the number of the record of the selected crash; None without one.
@@ -105,19 +107,23 @@ class Snapshot(NamedTuple):
     records: list[Record]
     births: list[Birth]
     omitted: int
+    following: int
+    now: float
     began: float
     about: dict[str, Any]
     crash: int | None = None
 
-    def lines(self, source: Callable[[str, int], str] | None = None) -> list[bytes]:
-        """Return the records as lines of a trace.
+    def begin(
+        self, source: Callable[[str, int], str] | None = None
+    ) -> tuple[Conversion, list[bytes]]:
+        """Return a conversion for the records, and the lines before them.
 
         Args:
             source: returns a line of a source file, such as `linecache.getline`. It may read files.
         """
-        first = self.records[0][0] if self.records else 0
-        start = self.records[0][1] if self.records else self.began
-        before = births_before(self.births, self.records, first)
+        first = self.records[0][0] if self.records else self.following
+        start = self.records[0][1] if self.records else self.now
+        before = _born_before(first, self.births, self.records)
         offset = 1 + len(before) + bool(self.omitted) - first
         conversion = Conversion(began=self.began, offset=offset, source=source)
         about = {"pid": None, **self.about}
@@ -127,12 +133,21 @@ class Snapshot(NamedTuple):
         lines += conversion.baseline(before, 1)
         if self.omitted:
             lines.append(conversion.omitted(1 + len(before), start, self.omitted))
+        return conversion, lines
+
+    def without_records(self, births: list[Birth], following: int) -> Snapshot:
+        """Return the snapshot of a recorder that continues at a record, with these processes alive."""
+        return self._replace(records=[], births=births, omitted=0, following=following)
+
+    def lines(self, source: Callable[[str, int], str] | None = None) -> list[bytes]:
+        """Return the records as lines of a trace. The arguments are those of `begin`."""
+        conversion, lines = self.begin(source)
         lines += conversion.convert(self.records)
         return lines
 
 
-def births_before(births: list[Birth], records: Sequence[Record], first: int) -> list[Birth]:
-    """Return the starts that came before the records: of living processes, and of those that end in the records."""
+def _born_before(first: int, births: list[Birth], records: Sequence[Record]) -> list[Birth]:
+    """Return the starts before a record: of processes that live, and of those that end in the records."""
     ended = [record[5] for record in records if record[2] == "exited"]
     found = [birth for birth in (*births, *ended) if birth.n < first]
     return sorted(found, key=lambda birth: (birth.n, birth.pid))
@@ -234,8 +249,7 @@ class FlightRecorder(Instrument):
     def statistics(self) -> dict[str, int]:
         """Return the numbers of records now, and of those that fell out."""
         messages, events = self._messages, self._events
-        last = max((ring.last[0] for ring in (messages, events) if ring.last), default=-1)
-        dropped = last + 1 - len(messages) - len(events) - events.dropped
+        dropped = self._following() - len(messages) - len(events) - events.dropped
         return {
             "messages": len(messages),
             "events": len(events),
@@ -243,6 +257,11 @@ class FlightRecorder(Instrument):
             "messages_dropped": dropped,
             "events_dropped": events.dropped,
         }
+
+    def _following(self) -> int:
+        """Return the number of the next record."""
+        last = (ring.last for ring in (self._messages, self._events))
+        return 1 + max((record[0] for record in last if record is not None), default=-1)
 
     def snapshot(
         self, *, seconds: float | None = None, why: str = "asked", crash: int | None = None
@@ -268,7 +287,16 @@ class FlightRecorder(Instrument):
             "contents": self.contents,
             **self._about,
         }
-        return Snapshot(records, list(self._births.values()), omitted, self._began, about, crash)
+        return Snapshot(
+            records=records,
+            births=self.births,
+            omitted=omitted,
+            following=self._following(),
+            now=now,
+            began=self._began,
+            about=about,
+            crash=crash,
+        )
 
     def lines(self, *, seconds: float | None = None) -> list[bytes]:
         """Return the records as lines of a trace, for `supervision.story.tell_story`."""
@@ -286,26 +314,30 @@ class FlightRecorder(Instrument):
         """
         write_lines(Path(path), self.lines(seconds=seconds))
 
-    def pass_on(self, take: Callable[[Record], None] | None) -> Snapshot:
-        """Pass each further record on, besides keeping it. Return the records so far.
+    def pass_on(self, take: Callable[[Record], None] | None) -> None:
+        """Pass each further record on, besides keeping it.
 
         Args:
-            take: must be fast and must not raise, such as the `append` of a deque; None ends this.
+            take: a fast function that does not raise, such as the `append` of a deque; None ends this.
         """
         self._pass_on = take
         append = self._messages.append
         if take is None:
             self._keep = append
-        else:
+            return
 
-            def keep(record: Record, take: Callable[[Record], None] = take) -> None:
-                append(record)
-                take(record)
+        def keep(record: Record, take: Callable[[Record], None] = take) -> None:
+            append(record)
+            take(record)
 
-            self._keep = keep
-        return self.snapshot(why="continuous")
+        self._keep = keep
 
     # Writing
+
+    @property
+    def births(self) -> list[Birth]:
+        """The starts of the living processes. Another thread may ask, because it is one call of the interpreter."""
+        return list(self._births.values())
 
     def add(self, kind: str, pid: Pid | None, fields: Mapping[str, Any]) -> int:
         """Record an event with fields, and return the number of its record.
