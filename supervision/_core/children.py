@@ -363,9 +363,19 @@ class Children(ABC):
         if not self._telemetry.handlers(event):
             return
         measurements = {}
+        about: dict[str, Any] = {
+            "supervisor": self._supervisor,
+            "id": child.id,
+            "pid": pid,
+            "type": child.type,
+            "restart_type": child.restart,
+        }
         if event in (CHILD_RESTARTED, GAVE_UP):
-            measurements = {"restarts": self._intensity.recent(trio.current_time())}
-        about = {"supervisor": self._supervisor, "id": child.id, "pid": pid, "type": child.type}
+            limit = self._intensity
+            measurements = {"restarts": limit.recent(trio.current_time())}
+            about["max_restarts"] = limit.max_restarts
+            about["max_seconds"] = limit.max_seconds
+            about["strategy"] = self.kind
         self._telemetry.execute(event, measurements, {**about, **more})
 
     def _report_stopped(self, child: Described, pid: Pid, reason: ExitReason) -> None:
@@ -374,9 +384,7 @@ class Children(ABC):
         self._report(CHILD_TERMINATED, child, pid, reason=reason, stopped=True)
 
     def _give_up(self, child: Described, pid: Pid | None, reason: ExitReason) -> Stop:
-        limit = self._intensity
-        limits = {"max_restarts": limit.max_restarts, "max_seconds": limit.max_seconds}
-        self._report(GAVE_UP, child, pid, reason=reason, **limits)
+        self._report(GAVE_UP, child, pid, reason=reason)
         return Stop(SHUTDOWN)
 
 
