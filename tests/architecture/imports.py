@@ -28,6 +28,7 @@ PURE = (
     "supervision.chaos.settings",
     "supervision.simulation.shrinking.ddmin",
     "supervision.simulation.scheduling.deviations",
+    "supervision.observer.records",
     "supervision.strategy",
     "channels.tokens._encryption",
     "channels.tokens._signing",
