@@ -8,10 +8,12 @@ sends a message.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from actors._kernel.runtime import record_of
 from actors.refs import Pid
 
-__all__ = ["current_function", "is_server", "queue_length"]
+__all__ = ["current_function", "ended", "is_server", "status_of", "waiting_messages"]
 
 
 def current_function(pid: Pid) -> str | None:
@@ -27,10 +29,25 @@ def current_function(pid: Pid) -> str | None:
     return None if process is None else process.current_function()
 
 
-def queue_length(pid: Pid) -> int:
-    """Return the number of messages in the mailbox of a process; 0 if it has ended."""
+def waiting_messages(pids: Iterable[Pid]) -> dict[Pid, int]:
+    """Return the lengths of the mailboxes that are not empty."""
+    found = {}
+    for pid in pids:
+        process = record_of(pid)
+        if process is not None and (length := len(process.mailbox)):
+            found[pid] = length
+    return found
+
+
+def ended(pids: Iterable[Pid]) -> list[Pid]:
+    """Return the processes that have ended."""
+    return [pid for pid in pids if pid.process is None]
+
+
+def status_of(pid: Pid) -> str | None:
+    """Return the `status` of `Runtime.process_info`; None if the process has ended."""
     process = record_of(pid)
-    return 0 if process is None else len(process.mailbox)
+    return None if process is None else process.status
 
 
 def is_server(pid: Pid) -> bool:

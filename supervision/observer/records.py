@@ -190,10 +190,14 @@ class Snapshot:
             if view is not None and view.pid is not None:
                 shown[view.pid] = key
         for view in self.walk():
-            for peer in view.links:
+            if view.pid not in shown:
+                continue
+            lines.extend(
+                f"  {shown[view.pid]} -> {shown[peer]} [dir=none, style=dashed]"
+                for peer in view.links
                 # Once for both directions.
-                if view.pid in shown and peer in shown and view.pid.number < peer.number:
-                    lines.append(f"  {shown[view.pid]} -> {shown[peer]} [dir=none, style=dashed]")
+                if peer in shown and view.pid.number < peer.number
+            )
         return "\n".join([*lines, "}"])
 
     def to_mermaid(self, *, limit: int = 50) -> str:

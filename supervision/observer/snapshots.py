@@ -126,8 +126,7 @@ class _Reader:
         return next((pid for pid in candidates if pid in self.infos), None)
 
     def _started(self, pid: Pid, peer: Pid) -> bool:
-        other = self.infos.get(peer)
-        return bool(other is not None and other["parent"] is pid)
+        return peer in self.infos and bool(self.infos[peer]["parent"] is pid)
 
     def _view(
         self, pid: Pid, info: dict[str, Any], below: tuple[ProcessView, ...], silent: bool
