@@ -286,6 +286,7 @@ class ClientSocket:
         "_options",
         "_pongs",
         "_protocol",
+        "_random",
         "_sleep",
         "failure",
         "telemetry",

@@ -28,6 +28,7 @@ PURE = (
     "supervision.chaos.settings",
     "supervision.simulation.shrinking.ddmin",
     "supervision.simulation.scheduling.deviations",
+    "supervision.observer.records",
     "supervision.recording.conversion",
     "supervision.recording.masking",
     "supervision.recording.ring",
