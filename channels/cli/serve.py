@@ -71,7 +71,7 @@ def serve_endpoint(
         [endpoint.child_spec(host=host, port=port, ssl_context=ssl_context)],
         on_started=started,
         # The steps after the drain get the default time.
-        shutdown_deadline=endpoint.draining.timeout + 30.0,
+        shutdown_deadline=endpoint.draining.longest + 30.0,
         watchdog=watchdog,
         explain=explain,
     )

@@ -19,6 +19,7 @@ from channels.connection.work_budget import WorkBudget
 from channels.endpoint.mount import Mount
 from channels.excerpts import place_of
 from channels.http.handover import HttpHandover
+from channels.http.lifespan import ASGIApplication
 from channels.longpoll.protocol import LongPoll
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec, Serializer
@@ -35,7 +36,15 @@ from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.supervisor import Supervisor
 
-__all__ = ["ChannelPool", "Mounted", "MountedSocket", "Services", "mount_all"]
+__all__ = [
+    "ChannelPool",
+    "LateAnswer",
+    "Mounted",
+    "MountedSocket",
+    "Plug",
+    "Services",
+    "mount_all",
+]
 
 
 class ChannelPool:
@@ -202,6 +211,31 @@ class Owner(Broadcaster, Protocol):
     max_sessions: int
 
 
+@frozen
+class LateAnswer:
+    """The answer of a plug to a request on a new connection while the endpoint drains."""
+
+    status: int
+    body: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Plug(Protocol):
+    """A part for the operation of a server, such as `channels.operations.health.Health`.
+
+    An endpoint gets it in `plugs=[...]`. The modules of plugs load only if the application imports them.
+    """
+
+    def attach(self, services: Services) -> Callable[[], None]:
+        """Begin with an endpoint that starts. Return a function that ends it. Runs in the endpoint's supervisor."""
+
+    def find(self, scope: Any, services: Services) -> ASGIApplication | None:
+        """Return the application that serves an HTTP request; None if it is not for this plug."""
+
+    def late_answer(self, path: str, services: Services) -> LateAnswer | None:
+        """Return the answer to a request on a new connection while the endpoint drains; None for 503."""
+
+
 class Counters:
     """The counters of one endpoint.
 
@@ -226,6 +260,8 @@ class Admission:
 
     Attributes:
         listener: the listener that accepts connections; None if there is no port.
+        accepting: False if the endpoint has closed its listener because another one follows.
+        leaving: True if the endpoint is about to drain, or drains. Readiness probes get 503.
         draining: True if the endpoint refuses new clients.
         closed: True if the endpoint has stopped.
         ending: the scopes that `drain` cancels.
@@ -233,10 +269,22 @@ class Admission:
         queued: returns the number of accepted connections that the listener still has.
     """
 
-    __slots__ = ("_unserved", "closed", "draining", "ending", "listener", "polling", "queued")
+    __slots__ = (
+        "_unserved",
+        "accepting",
+        "closed",
+        "draining",
+        "ending",
+        "leaving",
+        "listener",
+        "polling",
+        "queued",
+    )
 
     def __init__(self) -> None:
         self.listener: Listening | None = None
+        self.accepting = True
+        self.leaving = False
         self.draining = False
         self.closed = False
         self.ending: dict[trio.CancelScope, None] = {}
@@ -281,14 +329,14 @@ class Admission:
 
     def drain(self) -> None:
         """Refuse new clients. Stop reading unfinished first requests, and waiting for other nodes."""
-        self.draining = True
+        self.leaving = self.draining = True
         for scope in list(self.ending):
             scope.cancel()
 
     def close(self) -> None:
         """Close the connections that no process took over."""
         self.listener = None
-        self.closed = True
+        self.leaving = self.closed = True
         for accepted in self._unserved.values():
             accepted.close()
         self._unserved.clear()
@@ -312,6 +360,7 @@ class Services:
         budget: the limit on the work of all connections in one turn of the scheduler.
         counters: the counters.
         admission: the state of admission.
+        plugs: the plugs of the endpoint.
     """
 
     endpoint: Owner
@@ -327,6 +376,7 @@ class Services:
     budget: WorkBudget = field(factory=WorkBudget)
     counters: Counters = field(factory=Counters)
     admission: Admission = field(factory=Admission)
+    plugs: tuple[Plug, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         if self.transports.poller is not None:
@@ -342,6 +392,22 @@ class Services:
                     {},
                     {"endpoint": self.endpoint, "socket": socket, "place": place_of(socket)},
                 )
+
+    def find(self, scope: Any) -> ASGIApplication | None:
+        """Return the application of a plug that serves a request; None if the request is for no plug."""
+        for plug in self.plugs:
+            found = plug.find(scope, self)
+            if found is not None:
+                return found
+        return None
+
+    def late_answer(self, path: str) -> LateAnswer | None:
+        """Return the answer of a plug to a request on a new connection while the endpoint drains."""
+        for plug in self.plugs:
+            answer = plug.late_answer(path, self)
+            if answer is not None:
+                return answer
+        return None
 
     def close(self) -> None:
         """Close resources that no process owns, after all processes of the endpoint have ended."""

@@ -50,7 +50,7 @@ from channels.endpoint._listening import (
     serve_websocket,
     start_application,
 )
-from channels.endpoint._wiring import ChannelPool, Mounted, Services, mount_all
+from channels.endpoint._wiring import ChannelPool, Mounted, Plug, Services, mount_all
 from channels.endpoint.drainer import DrainerServer, Draining
 from channels.endpoint.mount import Mount
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
@@ -113,6 +113,8 @@ class Endpoint:
             of secrets, the first signs, and the endpoint accepts all. By default, each start makes a new secret,
             which is enough for one server. Give the same secret to all nodes.
         listen: the function that opens the listener; None opens a real one. A scenario passes `world.listen`.
+        plugs: parts for the operation of the server: `Health`, `Metrics` and `Tracing` of `channels.operations`. None
+            of them is on by default.
 
     The endpoint checks its options when it starts. A stopped endpoint can start again. A running one cannot.
     """
@@ -134,6 +136,7 @@ class Endpoint:
         filter_parameters: FilterRule = SECRETS,
         secret_key_base: Secret | None = None,
         listen: Listen | None = None,
+        plugs: Sequence[Plug] = (),
     ) -> None:
         if not isinstance(sockets, Mapping):
             raise EndpointError(
@@ -143,6 +146,8 @@ class Endpoint:
             raise EndpointError(f"Endpoint got presences={presences!r}; write a list: [Presence()]")
         if not isinstance(histories, Sequence):
             raise EndpointError(f"Endpoint got histories={histories!r}; write a list: [History()]")
+        if not isinstance(plugs, Sequence):
+            raise EndpointError(f"Endpoint got plugs={plugs!r}; write a list: [Health()]")
         self.sockets = dict(sockets)
         self.http = http
         self.pubsub = PubSub() if pubsub is None else pubsub
@@ -157,6 +162,7 @@ class Endpoint:
         self.filter_parameters = filter_parameters
         self.secret_key_base = secret_key_base
         self.listen = Listener.open if listen is None else listen
+        self.plugs = tuple(plugs)
         self._services: Services | None = None
         self._supervisor: Pid | None = None
 
@@ -220,9 +226,10 @@ class Endpoint:
             http=HttpHandover(self.http, is_socket_path=mounted.websockets.__contains__),
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
+            plugs=self.plugs,
         )
         polling = LongPolling(services)
-        services.http.find = polling.find
+        services.http.find = partial(_find, services, polling)
         services.http.websocket = partial(serve_websocket, services)
         services.http.count = services.count
         children = self._children(services, mounted.pools)
@@ -312,6 +319,7 @@ class Endpoint:
         endpoint has not accepted, unless another process holds the same socket, as the parent of workers does.
         """
         admission = self._running("cannot stop accepting connections").admission
+        admission.accepting = False
         if admission.listener is not None:
             admission.listener.close()
         with trio.move_on_after(grace):
@@ -393,6 +401,11 @@ class Endpoint:
         check_whole("Endpoint", "max_buffered_messages", self.max_buffered_messages)
         check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
         check_rule("Endpoint", self.filter_parameters)
+        for plug in self.plugs:
+            if isinstance(plug, type) or not hasattr(plug, "late_answer"):
+                raise InvalidOption(
+                    "Endpoint", "plugs", plug, "objects of channels.operations: [Health()]"
+                )
         for option, kind in (("pubsub", PubSub), ("draining", Draining)):
             value = getattr(self, option)
             if not isinstance(value, kind):
@@ -427,7 +440,7 @@ class Endpoint:
                 "drainer",
                 DrainerServer.start_link,
                 (services, (sessions, connections), self.draining),
-                shutdown=self.draining.timeout + 5.0,
+                shutdown=self.draining.longest + 5.0,
             )
         )
         return children
@@ -516,8 +529,15 @@ async def _hold(services: Services) -> Pid:
             channels=[route.channel for mount in mounts for route in mount.router.routes],
         )
     )
+    for plug in services.plugs:
+        on_exit(plug.attach(services))
     services.report_empty_sockets()
     raise StartIgnored
+
+
+def _find(services: Services, polling: LongPolling, scope: Any) -> ASGIApplication | None:
+    """Return the application for an HTTP request that is not for the pages of the endpoint."""
+    return services.find(scope) or polling.find(scope)
 
 
 def _options(path: str, value: Any) -> Mount:
