@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -42,6 +42,7 @@ __all__ = [
     "Mounted",
     "MountedSocket",
     "Plug",
+    "Service",
     "Services",
     "mount_all",
 ]
@@ -56,7 +57,9 @@ class ChannelPool:
 
     def __init__(self, owner: object, name: str, partitions: int) -> None:
         self.name = name
-        self._names = [(owner, "channels", name, number) for number in range(partitions)]
+        self.names: list[object] = [
+            (owner, "channels", name, number) for number in range(partitions)
+        ]
         self._next = 0
 
     def child_spec(self) -> ChildSpec:
@@ -68,7 +71,7 @@ class ChannelPool:
                 kwargs={"name": name, "label": f"{self.name} channels {number}"},
                 type="supervisor",
             )
-            for number, name in enumerate(self._names)
+            for number, name in enumerate(self.names)
         ]
         return Supervisor.child_spec(
             supervisors, id=f"{self.name} channels", label=f"{self.name} channels"
@@ -78,11 +81,11 @@ class ChannelPool:
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
     ) -> Pid:
         """Start the channel server of a membership, under the next supervisor in turn."""
-        self._next = turn = (self._next + 1) % len(self._names)
+        self._next = turn = (self._next + 1) % len(self.names)
         start = server_of(membership.route.channel)
         spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
         return await DynamicSupervisor.start_child(
-            self._names[turn], spec, link, membership, payload, replaced
+            self.names[turn], spec, link, membership, payload, replaced
         )
 
 
@@ -121,6 +124,11 @@ class MountedSocket:
         # For transports that take whole messages: long polling, and ASGI servers.
         self.message_codecs: dict[Serializer, Codec] = {}
         self._pool = pool
+
+    @property
+    def pool_names(self) -> Sequence[object]:
+        """The names of the supervisors of the channels of this socket."""
+        return self._pool.names
 
     def use_codecs(
         self,
@@ -203,12 +211,25 @@ def _as_it_is(data: bytes) -> bytes:
     return data
 
 
+class Service(Protocol):
+    """The part of a `Presence` or a `History` that an endpoint uses."""
+
+    @property
+    def name(self) -> str: ...
+
+    def child_spec(self, pubsub: PubSub) -> ChildSpec: ...
+
+    def statistics(self) -> dict[str, int]: ...
+
+
 class Owner(Broadcaster, Protocol):
     """The part of an endpoint that its connections use."""
 
     max_buffered_messages: int
     max_buffered_bytes: int
     max_sessions: int
+    presences: tuple[Service, ...]
+    histories: tuple[Service, ...]
 
 
 @frozen
@@ -228,6 +249,9 @@ class Plug(Protocol):
 
     def attach(self, services: Services) -> Callable[[], None]:
         """Begin with an endpoint that starts. Return a function that ends it. Runs in the endpoint's supervisor."""
+
+    def children(self, services: Services) -> Sequence[ChildSpec]:
+        """Return the processes of the plug. The endpoint starts them before its channels."""
 
     def find(self, scope: Any, services: Services) -> ASGIApplication | None:
         """Return the application that serves an HTTP request; None if it is not for this plug."""

@@ -35,7 +35,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
@@ -50,7 +50,7 @@ from channels.endpoint._listening import (
     serve_websocket,
     start_application,
 )
-from channels.endpoint._wiring import ChannelPool, Mounted, Plug, Services, mount_all
+from channels.endpoint._wiring import ChannelPool, Mounted, Plug, Service, Services, mount_all
 from channels.endpoint.drainer import DrainerServer, Draining
 from channels.endpoint.mount import Mount
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
@@ -78,15 +78,6 @@ _POLL = 0.01
 
 class EndpointError(ChannelsError, RuntimeError):
     """A mistake in the use of an endpoint. The message states the correction."""
-
-
-class Service(Protocol):
-    """The part of a `Presence` or a `History` that an endpoint uses."""
-
-    @property
-    def name(self) -> str: ...
-
-    def child_spec(self, pubsub: PubSub) -> ChildSpec: ...
 
 
 class Endpoint:
@@ -237,6 +228,8 @@ class Endpoint:
         children[:0] = [
             service.child_spec(self.pubsub) for service in (*self.presences, *self.histories)
         ]
+        for plug in self.plugs:
+            children[:0] = plug.children(services)
         if polling.relay is not None:
             # Above the sessions: their last answers pass through it.
             children.insert(0, process_spec(polling.relay.main, id="relay"))

@@ -17,7 +17,7 @@ for itself. `ashtree workers --json` shows all of them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -28,6 +28,7 @@ from channels.endpoint._wiring import LateAnswer, Services
 from channels.errors import InvalidOption, check_positive
 from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
+from supervision.child_spec import ChildSpec
 
 __all__ = ["Check", "Health"]
 
@@ -87,6 +88,10 @@ class Health:
     def attach(self, services: Services) -> Callable[[], None]:
         """Do nothing: the probes only answer."""
         return lambda: None
+
+    def children(self, services: Services) -> Sequence[ChildSpec]:
+        """Return no processes."""
+        return ()
 
     def find(self, scope: Any, services: Services) -> ASGIApplication | None:
         """Return the application for a probe."""
