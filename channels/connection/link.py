@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from threading import get_ident
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from actors.exits import ExitReason, Shutdown
 from actors.refs import Pid
@@ -25,7 +25,10 @@ __all__ = [
     "Link",
     "ReadOn",
     "Refused",
+    "Trace",
 ]
+
+Result = TypeVar("Result")
 
 DUPLICATE_JOIN = Shutdown("duplicate_join")
 """The exit reason of a channel if its client joins the topic again."""
@@ -47,10 +50,30 @@ class Broadcaster(Protocol):
         """Send an event to every client that has joined a topic, except the client of the process `sender`."""
 
 
-class Link:
-    """The process, the out-buffer and the assigns of a connection, which all its channels share."""
+class Trace(Protocol):
+    """The trace of one client."""
 
-    __slots__ = ("assigns", "codec", "connection", "count", "endpoint", "out", "pubsub", "runtime")
+    async def join(self, channel: Any, joining: Awaitable[Result]) -> Result:
+        """Await a join within a span."""
+
+    async def handle_in(self, channel: Any, event: str, handling: Awaitable[Result]) -> Result:
+        """Await the handler of a push within a span."""
+
+
+class Link:
+    """The process, the out-buffer, the assigns and the trace of a connection, which all its channels share."""
+
+    __slots__ = (
+        "assigns",
+        "codec",
+        "connection",
+        "count",
+        "endpoint",
+        "out",
+        "pubsub",
+        "runtime",
+        "trace",
+    )
 
     def __init__(
         self,
@@ -62,6 +85,7 @@ class Link:
         endpoint: Broadcaster,
         assigns: dict[str, Any],
         count: Callable[[tuple[str, ...]], None],
+        trace: Trace | None = None,
     ) -> None:
         self.connection = connection
         self.out = out
@@ -70,6 +94,7 @@ class Link:
         self.endpoint = endpoint
         self.assigns = assigns
         self.count = count
+        self.trace = trace
         self.runtime = current_runtime()
 
     def put(self, frame: bytes) -> None:

@@ -131,6 +131,7 @@ class SessionServer(GenServer[None]):
             endpoint=services.endpoint,
             assigns=self.socket.assigns,
             count=services.count,
+            trace=connected.trace,
         )
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)

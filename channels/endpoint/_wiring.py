@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import trio
 from attrs import field, frozen
@@ -12,8 +12,9 @@ from attrs import field, frozen
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from channels.channel import server_of
+from channels.connect_info import ConnectInfo
 from channels.connection.channel_server import ChannelServer
-from channels.connection.link import Broadcaster, Link
+from channels.connection.link import Broadcaster, Link, Trace
 from channels.connection.session import Membership
 from channels.connection.work_budget import WorkBudget
 from channels.endpoint.mount import Mount
@@ -44,8 +45,12 @@ __all__ = [
     "Plug",
     "Service",
     "Services",
+    "Tracer",
     "mount_all",
 ]
+
+
+Decision = TypeVar("Decision")
 
 
 class ChannelPool:
@@ -241,23 +246,51 @@ class LateAnswer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class Plug(Protocol):
+class Tracer(Protocol):
+    """Makes spans. `channels.operations.tracing` has the one for OpenTelemetry."""
+
+    async def connect(
+        self,
+        socket: type[Socket],
+        params: Mapping[str, Any],
+        info: ConnectInfo,
+        transport: str,
+        deciding: Awaitable[Decision],
+    ) -> tuple[Decision, Trace]:
+        """Await the decision about a client within a span. Return it, and the trace of the client."""
+
+
+class Plug:
     """A part for the operation of a server, such as `channels.operations.health.Health`.
 
-    An endpoint gets it in `plugs=[...]`. The modules of plugs load only if the application imports them.
+    An endpoint gets it in `plugs=[...]`. Override the methods that you need. The modules of plugs load only if the
+    application imports them.
+
+    Attributes:
+        tracer: makes spans of what clients cause; None makes none.
     """
+
+    tracer: Tracer | None = None
 
     def attach(self, services: Services) -> Callable[[], None]:
         """Begin with an endpoint that starts. Return a function that ends it. Runs in the endpoint's supervisor."""
+        return _nothing
 
     def children(self, services: Services) -> Sequence[ChildSpec]:
         """Return the processes of the plug. The endpoint starts them before its channels."""
+        return ()
 
     def find(self, scope: Any, services: Services) -> ASGIApplication | None:
         """Return the application that serves an HTTP request; None if it is not for this plug."""
+        return None
 
     def late_answer(self, path: str, services: Services) -> LateAnswer | None:
         """Return the answer to a request on a new connection while the endpoint drains; None for 503."""
+        return None
+
+
+def _nothing() -> None:
+    pass
 
 
 class Counters:
@@ -385,6 +418,7 @@ class Services:
         counters: the counters.
         admission: the state of admission.
         plugs: the plugs of the endpoint.
+        tracer: makes spans of what clients cause; None makes none.
     """
 
     endpoint: Owner
@@ -401,6 +435,11 @@ class Services:
     counters: Counters = field(factory=Counters)
     admission: Admission = field(factory=Admission)
     plugs: tuple[Plug, ...] = ()
+    tracer: Tracer | None = field(init=False)
+
+    @tracer.default
+    def _first_tracer(self) -> Tracer | None:
+        return next((plug.tracer for plug in self.plugs if plug.tracer is not None), None)
 
     def __attrs_post_init__(self) -> None:
         if self.transports.poller is not None:

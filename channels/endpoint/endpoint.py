@@ -395,7 +395,7 @@ class Endpoint:
         check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
         check_rule("Endpoint", self.filter_parameters)
         for plug in self.plugs:
-            if isinstance(plug, type) or not hasattr(plug, "late_answer"):
+            if not isinstance(plug, Plug):
                 raise InvalidOption(
                     "Endpoint", "plugs", plug, "objects of channels.operations: [Health()]"
                 )

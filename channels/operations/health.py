@@ -17,18 +17,17 @@ for itself. `ashtree workers --json` shows all of them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
 import trio
 
-from channels.endpoint._wiring import LateAnswer, Services
+from channels.endpoint._wiring import LateAnswer, Plug, Services
 from channels.errors import InvalidOption, check_positive
 from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
-from supervision.child_spec import ChildSpec
 
 __all__ = ["Check", "Health"]
 
@@ -39,7 +38,7 @@ _log = logging.getLogger("channels.operations.health")
 _HEADERS = (("content-type", "application/json"), ("cache-control", "no-store"))
 
 
-class Health:
+class Health(Plug):
     """The probes of one endpoint, for `Endpoint(plugs=[Health()])`.
 
         async def database() -> None:
@@ -84,14 +83,6 @@ class Health:
                 )
             self._paths[path] = option
         self._checks = _Checks(checks or {}, check_timeout, check_interval)
-
-    def attach(self, services: Services) -> Callable[[], None]:
-        """Do nothing: the probes only answer."""
-        return lambda: None
-
-    def children(self, services: Services) -> Sequence[ChildSpec]:
-        """Return no processes."""
-        return ()
 
     def find(self, scope: Any, services: Services) -> ASGIApplication | None:
         """Return the application for a probe."""

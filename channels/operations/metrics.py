@@ -31,7 +31,7 @@ from actors.instrumentation.watchdog import BLOCKED
 from actors.refs import Pid
 from actors.runtime import in_runtime
 from channels import telemetry as events
-from channels.endpoint._wiring import LateAnswer, Services
+from channels.endpoint._wiring import Plug, Services
 from channels.errors import ChannelsError, InvalidOption, check_whole
 from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
@@ -70,7 +70,7 @@ _Data: TypeAlias = Mapping[str, Any]
 _SLICE = 2000
 
 
-class Metrics:
+class Metrics(Plug):
     """The metrics of one endpoint, for `Endpoint(plugs=[Metrics(token=...)])`.
 
     Args:
@@ -156,10 +156,6 @@ class Metrics:
     def find(self, scope: Any, services: Services) -> ASGIApplication | None:
         """Return the application for a scrape."""
         return partial(self._serve, services) if path_of(scope) == self._path else None
-
-    def late_answer(self, path: str, services: Services) -> LateAnswer | None:
-        """Return None: a scrape during the drain gets 503, unless it keeps its connection."""
-        return None
 
     # A scrape
 
