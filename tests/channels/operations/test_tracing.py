@@ -90,7 +90,7 @@ def parent_of(span: ReadableSpan) -> int | None:
 
 def id_of(span: ReadableSpan) -> int:
     assert span.context is not None
-    return span.context.span_id
+    return int(span.context.span_id)
 
 
 async def test_connect_join_and_push_are_one_trace_with_that_of_the_client(serve: Serve) -> None:
