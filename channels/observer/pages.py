@@ -32,8 +32,7 @@ _POLICY: Final = (
 )
 _FORBIDDEN: Final = (
     "This page needs a token. Open the address that the server printed when it started. "
-    "It ends with ?token=...
-"
+    "It ends with ?token=...\n"
 )
 
 
