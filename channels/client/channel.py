@@ -137,6 +137,23 @@ class ClientChannel:
         max_messages: messages that each feed of the channel keeps.
     """
 
+    __slots__ = (
+        "_changed",
+        "_ending",
+        "_error",
+        "_feeds",
+        "_left",
+        "_listeners",
+        "_messages",
+        "_rejection",
+        "_socket",
+        "_tracker",
+        "_wait",
+        "max_messages",
+        "record",
+        "topic",
+    )
+
     def __init__(
         self,
         socket: SocketOfChannel,

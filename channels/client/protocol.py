@@ -95,6 +95,34 @@ class Protocol:
         has_ended: True after `disconnect`, or after a final close code.
     """
 
+    __slots__ = (
+        "_away_since",
+        "_fallback_ping",
+        "_fallback_timer",
+        "_has_begun",
+        "_heartbeat_ref",
+        "_heartbeat_timer",
+        "_is_established",
+        "_leaves",
+        "_now",
+        "_out",
+        "_pings",
+        "_random",
+        "_reconnect_timer",
+        "_ref",
+        "_send_buffer",
+        "_timers",
+        "_topics",
+        "_tries",
+        "channels",
+        "connections",
+        "has_ended",
+        "malformed",
+        "settings",
+        "state",
+        "transport",
+    )
+
     def __init__(self, settings: Settings, random: Callable[[], float]) -> None:
         self.settings = settings
         self.state: ConnectionState = "closed"
@@ -164,9 +192,9 @@ class Protocol:
         return self._take()
 
     def channel(
-        self, topic: str, params: Callable[[], Any], timeout: float | None = None
+        self, topic: str, params: Any = None, timeout: float | None = None
     ) -> ChannelRecord:
-        """Add a channel, which is not joined yet."""
+        """Add a channel, which is not joined yet. If the params are a function, each join calls it."""
         timeout = self.settings.timeout if timeout is None else timeout
         channel = ChannelRecord(topic, params, timeout)
         self.channels.append(channel)
@@ -552,7 +580,8 @@ class Protocol:
         self._transmit(channel, encode(ref, ref, channel.topic, "phx_join", payload))
 
     def _join_payload(self, channel: ChannelRecord) -> Any:
-        payload = prepare(channel.topic, "phx_join", channel.params())
+        params = channel.params() if callable(channel.params) else channel.params
+        payload = prepare(channel.topic, "phx_join", params)
         # Only to raise before any state has changed.
         encode(None, None, channel.topic, "phx_join", payload)
         return payload

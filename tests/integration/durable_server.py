@@ -1,4 +1,8 @@
-"""A server with a durable topic, for the tests of phoenix.js. HISTORY is a SQLite file or the URL of a Redis."""
+"""A server with a durable topic, for the tests of phoenix.js.
+
+HISTORY is the path of a SQLite file, or the URL of a Redis server. MESSAGES is the number of messages that a topic
+keeps.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,11 @@ storage = (
 class Document(DurableChannel):
     """A document whose edits every client gets."""
 
-    history = History(storage, max_messages=10_000)
+    history = History(storage, max_messages=int(os.environ["MESSAGES"]))
 
     @handle_in("edit")
     async def edit(self, payload: Any) -> PushReply:
-        await self.append("edited", payload)
-        return PushReply()
+        return PushReply({"position": await self.append("edited", payload)})
 
 
 class UserSocket(Socket):
