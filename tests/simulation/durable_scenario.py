@@ -80,6 +80,8 @@ class Run:
         runs: the runs of the handler for each edit.
         gone: the labels of the nodes that were killed or stopped.
         places: the edit at each position, as somebody has heard of it.
+        epochs: the epochs of these positions.
+        end: the position of all clients at the end.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Run:
         self.gone: set[str] = set()
         self.places: dict[str, str] = {}
         self.epochs: list[str] = []
+        self.end = ""
         self.is_over = False
 
     def place(self, position: str, edit: str, who: str) -> None:
@@ -248,7 +251,8 @@ class Writer:
             async with self.channel:
                 for number in range(10_000):
                     await trio.sleep(self.random.expovariate(4.0))
-                    if not self.is_still:
+                    # A slow disk must not make a queue that outlasts the run.
+                    if not self.is_still and len(self.open) < 4:
                         self.push(f"{self.name} {number}", nursery)
 
     def push(self, name: str, nursery: trio.Nursery) -> None:
@@ -473,25 +477,36 @@ async def live(run: Run, *, disk: Disk | None = None) -> list[Writer]:
         await world.eventually(
             "every push has a result", lambda: not any(each.open for each in writers), within=20.0
         )
-        await world.eventually("all clients agree", lambda: agree(writers), within=10.0)
+        await world.eventually("all clients agree", lambda: agree(run, writers), within=10.0)
         nursery.cancel_scope.cancel()
     judge(run, writers)
     return writers
 
 
-def agree(writers: list[Writer]) -> bool:
+def agree(run: Run, writers: list[Writer]) -> bool:
+    """Return True if all clients are at the last known position, and note it as the end."""
     for writer in writers:
         writer.note_join()
-    return len({writer.heard[-1][1]["_position"] for writer in writers if writer.heard}) == 1
+    positions = {writer.heard[-1][1]["_position"] for writer in writers if writer.heard}
+    if len(positions) != 1:
+        return False
+    (run.end,) = positions
+    epoch, _, last = run.end.rpartition(":")
+    # An answer may come before the message.
+    later = {place for place in run.places if place.startswith(epoch)}
+    return all(int(place.rpartition(":")[2]) <= int(last) for place in later)
 
 
 def judge(run: Run, writers: list[Writer]) -> None:
     """Check the promises."""
     world = run.world
-    (end,) = {writer.follow() for writer in writers}
-    assert end is not None
+    end = run.end
     epoch, _, last = end.rpartition(":")
     for writer in writers:
+        # A push that timed out may be handled after the end.
+        at = writer.follow() or ""
+        is_there = at.rpartition(":")[0] == epoch and int(at.rpartition(":")[2]) >= int(last)
+        world.check(is_there, f"{writer.name} ended at {at}, before the end {end}")
         for name, answer in writer.answers.items():
             position = answer.get("position")
             if position is not None and position.startswith(epoch):
@@ -510,7 +525,7 @@ def judge(run: Run, writers: list[Writer]) -> None:
             excused = earlier.excuses(later, run.gone)
             world.check(excused, f"the handler of {name} ran {len(runs)} times")
     results = Counter(result for writer in writers for result in writer.results.values())
-    world.check(results["answered"] > 50, f"most pushes are answered, but here: {results}")
+    world.check(results["answered"] > 20, f"most pushes are answered, but here: {results}")
     resets = Counter(reason for writer in writers for reason in writer.resets)
     twice = sum(len(runs) > 1 for runs in run.runs.values())
     world.sometimes("a handler ran again", twice)
