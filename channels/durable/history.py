@@ -5,21 +5,21 @@
                                                   ▼
                               channels of this node, then other nodes ──▶ the caller of `append` goes on
 
-Every message is kept before any client gets it. Channels read what they missed from the storage.
+A storage with `publishes` does the second half itself, on all nodes in one order. Every message is kept before any
+client gets it. Channels read what they missed from the storage.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
-import msgspec
 import trio
 
 from actors.errors import StartIgnored
+from actors.instrumentation.telemetry import Event
 from actors.process import current_pid, on_exit, send
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
@@ -27,6 +27,7 @@ from actors.threads import run_threadsafe
 from channels.durable.answers import KeyedPush
 from channels.durable.logger import attach
 from channels.durable.memory import MemoryStorage
+from channels.durable.queue import Queue, Waiting, encode_payload
 from channels.durable.storage import (
     AnswerNotKept,
     Appended,
@@ -38,7 +39,6 @@ from channels.durable.storage import (
     StorageError,
 )
 from channels.durable.stream import (
-    POSITION,
     Entry,
     Limits,
     Mode,
@@ -47,9 +47,7 @@ from channels.durable.stream import (
     Slice,
     recover,
 )
-from channels.errors import ChannelsError, EncodeError, InvalidOption, check_positive, check_whole
-from channels.messages import Broadcast
-from channels.pubsub.adapter import encode
+from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
 from channels.pubsub.local import Subscription
 from channels.pubsub.pubsub import PubSub
 from channels.telemetry import (
@@ -81,7 +79,8 @@ _COUNTED = (
     "repeated",
     "forgotten",
 )
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+# Seconds until a check is repeated that was needed and failed.
+_RETRY = 1.0
 
 
 class End:
@@ -91,30 +90,6 @@ class End:
 
     def __init__(self, position: Position) -> None:
         self.position = position
-
-
-class _Waiting:
-    """A message or an answer in the queue, and the result for a caller that waits."""
-
-    __slots__ = ("answer", "done", "error", "item", "position", "push")
-
-    def __init__(
-        self, item: NewMessage | NewAnswer, done: trio.Event | None, push: KeyedPush | None
-    ) -> None:
-        self.item = item
-        self.done = done
-        self.push = push
-        self.position: Position | None = None
-        self.answer: bytes | None = None
-        self.error: AppendFailed | AnswerNotKept | None = None
-
-    @property
-    def is_settled(self) -> bool:
-        return self.position is not None or self.answer is not None or self.error is not None
-
-    def settle(self) -> None:
-        if self.done is not None:
-            self.done.set()
 
 
 class History:
@@ -194,8 +169,9 @@ class History:
             check_positive("History", option, getattr(self, option))
         self._pubsub: PubSub | None = None
         self._runtime: Runtime | None = None
-        self._queue: deque[_Waiting] = deque()
-        self._arrived = trio.Event()
+        self._queue = Queue()
+        # Set if messages may not have arrived.
+        self._doubt = trio.Event()
         # The number of joined channels on this node, by topic.
         self._followed: dict[str, int] = {}
         # The pushes with a key whose handlers run on this node: the end of each by its name, and the name by channel.
@@ -235,6 +211,7 @@ class History:
         self._runtime, self._pubsub = runtime, pubsub
         children = [
             ChildSpec("storage", self._hold, restart="temporary"),
+            *self.storage.processes(self),
             process_spec(self._write, id="writer"),
             process_spec(self._check, id="checker"),
         ]
@@ -252,8 +229,7 @@ class History:
 
     def _stopped(self) -> None:
         self._pubsub = None
-        self._fail(self._queue, "the history has stopped", may_be_kept=False)
-        self._queue = deque()
+        self._fail(self._queue.take_all(), "the history has stopped")
         self.storage.close()
 
     def is_running_on(self, pubsub: PubSub) -> bool:
@@ -283,7 +259,7 @@ class History:
             AppendFailed: the history does not run, too many messages wait, the message is too large, or the storage
                 failed.
         """
-        body = _encoded(topic, event, payload)
+        body = encode_payload(topic, event, payload)
         waiting = self._append(topic, event, body, trio.Event(), push)
         assert waiting.done is not None  # made above
         await waiting.done.wait()
@@ -299,7 +275,7 @@ class History:
         The caller does not learn whether the storage failed: see `HISTORY_APPEND_FAILED`. The arguments and the errors
         are those of `append`.
         """
-        body = _encoded(topic, event, payload)
+        body = encode_payload(topic, event, payload)
         runtime = self._runtime
         if runtime is not None and get_ident() != runtime.thread:
             run_threadsafe(runtime, self._append, topic, event, body, None, None)
@@ -313,7 +289,7 @@ class History:
         body: bytes,
         done: trio.Event | None,
         push: KeyedPush | None,
-    ) -> _Waiting:
+    ) -> Waiting:
         message = NewMessage(topic, event, body)
         most = min(self.limits.max_bytes, self.limits.max_total_bytes)
         problem = self._objection(topic)
@@ -326,7 +302,9 @@ class History:
             raise AppendFailed(topic, event, problem)
         if push is not None:
             message = NewMessage(topic, event, body, push.next_key())
-        return self._enqueue(_Waiting(message, done, push))
+        waiting = Waiting(message, done, push)
+        self._queue.put(waiting)
+        return waiting
 
     def _objection(self, topic: str) -> str | None:
         """Return the reason why nothing can be appended now; None if there is none."""
@@ -336,36 +314,25 @@ class History:
         if waiting < self.max_waiting:
             return None
         self._counts["refused"] += 1
-        self._execute(HISTORY_FULL, {"waiting": waiting}, {"topic": topic})
+        self.execute(HISTORY_FULL, {"waiting": waiting}, {"topic": topic})
         return f"{waiting} messages wait for the storage, the limit of History(max_waiting=)"
-
-    def _enqueue(self, waiting: _Waiting) -> _Waiting:
-        self._queue.append(waiting)
-        self._arrived.set()
-        return waiting
 
     async def _write(self) -> None:
         """Give the waiting messages to the storage, in batches. Those that wait meanwhile are the next batch."""
         while True:
-            while not self._queue:
-                self._arrived = trio.Event()
-                await self._arrived.wait()
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), self.max_batch))]
-            # An answer of a handler whose message failed must not be kept without it.
-            self._fail(
-                [each for each in batch if type(each.item) is NewAnswer and _has_failed(each)],
-                "a message of its handler was not kept",
-            )
+            batch = await self._queue.next_batch(self.max_batch)
+            in_vain = [each for each in batch if each.is_in_vain]
+            self._fail(in_vain, "a message of its handler was not kept")
             batch = [each for each in batch if each.error is None]
             try:
                 await self._commit(batch)
             except StorageError as error:
-                self._fail(batch, error.problem, may_be_kept=True)
+                self._fail(batch, error.problem, may_be_kept=error.may_be_kept)
             except BaseException:
                 self._fail(batch, "the history has stopped", may_be_kept=True)
                 raise
 
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit(self, batch: list[Waiting]) -> None:
         runtime = self._runtime
         assert runtime is not None  # set before the writer starts
         messages = [each.item for each in batch if isinstance(each.item, NewMessage)]
@@ -381,9 +348,9 @@ class History:
             else:
                 place, offset = next(offsets)
                 waiting.position = Position(appended.epoch, offset)
-                if place not in appended.repeated:
+                if place not in appended.repeated and not self.storage.publishes:
                     entry = Entry(appended.epoch, offset, item.event, item.body)
-                    self._deliver(item.topic, entry)
+                    self._send(item.topic, entry)
             waiting.settle()
 
     def _count_appended(self, appended: Appended, messages: int) -> None:
@@ -392,26 +359,18 @@ class History:
         counts["answered"] += len(appended.answers)
         if appended.evicted:
             counts["evicted"] += appended.evicted
-            self._execute(HISTORY_EVICTED, {"topics": appended.evicted}, {})
+            self.execute(HISTORY_EVICTED, {"topics": appended.evicted}, {})
         if appended.forgotten:
             counts["forgotten"] += appended.forgotten
-            self._execute(HISTORY_ANSWERS_FORGOTTEN, {"keys": appended.forgotten}, {})
+            self.execute(HISTORY_ANSWERS_FORGOTTEN, {"keys": appended.forgotten}, {})
 
-    def _fail(self, batch: Iterable[_Waiting], problem: str, *, may_be_kept: bool = False) -> None:
+    def _fail(self, batch: Iterable[Waiting], problem: str, *, may_be_kept: bool = False) -> None:
         for waiting in batch:
-            if waiting.is_settled:
-                continue
-            item, push = waiting.item, waiting.push
-            topic = item.topic if isinstance(item, NewMessage) else _push_of(waiting).topic
-            if isinstance(item, NewMessage):
-                waiting.error = AppendFailed(topic, item.event, problem, may_be_kept=may_be_kept)
-            else:
-                waiting.error = AnswerNotKept(topic, _push_of(waiting).event, problem)
-            if push is not None and waiting.done is None:
-                push.has_failed = True
-            self._counts["failed"] += 1
-            self._execute(HISTORY_APPEND_FAILED, {}, {"topic": topic, "error": waiting.error})
-            waiting.settle()
+            if not waiting.is_settled:
+                error = waiting.fail(problem, may_be_kept=may_be_kept)
+                self._counts["failed"] += 1
+                about = {"topic": waiting.topic, "error": error}
+                self.execute(HISTORY_APPEND_FAILED, {}, about)
 
     # Pushes with a key
 
@@ -456,13 +415,14 @@ class History:
         if item.size > most:
             self._counts["refused"] += 1
             about = {"topic": push.topic, "event": push.event}
-            self._execute(HISTORY_ANSWER_REFUSED, {"bytes": item.size, "limit": most}, about)
+            self.execute(HISTORY_ANSWER_REFUSED, {"bytes": item.size, "limit": most}, about)
             return answer
         problem = self._objection(push.topic)
         if problem is not None:
             raise AnswerNotKept(push.topic, push.event, problem)
         done = trio.Event()
-        waiting = self._enqueue(_Waiting(item, done, push))
+        waiting = Waiting(item, done, push)
+        self._queue.put(waiting)
         await done.wait()
         if waiting.error is not None:
             raise waiting.error
@@ -485,7 +445,7 @@ class History:
         """Return the topic of the PubSub that carries the messages of a durable topic."""
         return f"ashtree:history:{self.name}:{topic}"
 
-    def _deliver(self, topic: str, entry: Entry) -> None:
+    def _send(self, topic: str, entry: Entry) -> None:
         pubsub = self._pubsub
         if pubsub is None:
             return
@@ -498,7 +458,7 @@ class History:
             except ChannelsError as error:
                 # It is too large for the adapter. The check of the other nodes finds it in the storage.
                 self._counts["not_sent"] += 1
-                self._execute(HISTORY_NOT_SENT, {}, {"topic": topic, "error": error})
+                self.execute(HISTORY_NOT_SENT, {}, {"topic": topic, "error": error})
 
     def _dispatch(
         self, subscriptions: Iterable[Subscription], sender: Pid | None, message: Any
@@ -507,6 +467,25 @@ class History:
         for subscription in subscriptions:
             if subscription.metadata is self:
                 send(subscription.pid, message)
+
+    # For the storage
+
+    def receive(self, topic: str, entry: Entry) -> None:
+        """Deliver a message that the storage has kept and published. See `Receiver`."""
+        pubsub = self._pubsub
+        if pubsub is not None and topic in self._followed:
+            pubsub.local_broadcast(self.lane(topic), entry, dispatcher=self._dispatch)
+
+    def check(self) -> None:
+        """Look at the ends of the joined topics soon, and not only after `check_interval`."""
+        self._doubt.set()
+
+    def execute(
+        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        """Execute a telemetry event about this history."""
+        if self._runtime is not None:
+            self._runtime.telemetry.execute(event, measurements, {"history": self, **metadata})
 
     # For the channels
 
@@ -549,36 +528,39 @@ class History:
         """Count a channel that missed messages, and reads them from the storage."""
         self._counts["gaps"] += 1
         about = {"topic": topic, "position": str(position), "end": str(end), "pid": current_pid()}
-        self._execute(HISTORY_GAP, {}, about)
+        self.execute(HISTORY_GAP, {}, about)
 
     def note_lost(self, topic: str, position: Position, reason: str) -> None:
         """Count a channel that missed messages that are no longer kept."""
         self._counts["lost"] += 1
         about = {"topic": topic, "position": str(position), "reason": reason, "pid": current_pid()}
-        self._execute(HISTORY_LOST, {}, about)
+        self.execute(HISTORY_LOST, {}, about)
 
     # Checking
 
     async def _check(self) -> None:
         """Tell the channels from time to time where their streams end, so that they notice lost messages."""
         while True:
-            await trio.sleep(self.check_interval)
+            with trio.move_on_after(self.check_interval):
+                await self._doubt.wait()
+            doubted = self._doubt.is_set()
+            self._doubt = trio.Event()
             topics = list(self._followed)
             try:
                 ends = await self.storage.ends(topics)
             except StorageError as error:
-                self._execute(HISTORY_CHECK_FAILED, {}, {"error": error})
+                self.execute(HISTORY_CHECK_FAILED, {}, {"error": error})
+                if doubted:
+                    await trio.sleep(min(_RETRY, self.check_interval))
+                    self._doubt.set()
                 continue
             pubsub = self._pubsub
             if pubsub is None:
                 return
-            for topic, offset in ends.offsets.items():
-                end = End(Position(ends.epoch, offset))
+            for topic in topics:
+                # The end of a forgotten topic matters only if the epoch has changed.
+                end = End(Position(ends.epoch, ends.offsets.get(topic, 0)))
                 pubsub.local_broadcast(self.lane(topic), end, dispatcher=self._dispatch)
-
-    def _execute(self, event: Any, measurements: dict[str, Any], about: dict[str, Any]) -> None:
-        if self._runtime is not None:
-            self._runtime.telemetry.execute(event, measurements, {"history": self, **about})
 
     def statistics(self) -> dict[str, int]:
         """Return what is kept and what waits, and counters since this `History` was made.
@@ -598,30 +580,5 @@ class History:
         }
 
 
-def _push_of(waiting: _Waiting) -> KeyedPush:
-    assert waiting.push is not None  # an answer has one
-    return waiting.push
-
-
-def _has_failed(waiting: _Waiting) -> bool:
-    return waiting.push is not None and waiting.push.has_failed
-
-
 def _nobody(subscriptions: Iterable[Subscription], sender: Pid | None, message: Any) -> None:
     """Deliver to no one on this node: the history has done so."""
-
-
-def _encoded(topic: str, event: str, payload: Any) -> bytes:
-    """Encode the payload of a message.
-
-    Raises:
-        EncodeError: the payload is not a JSON object, or has a key `_position` of its own.
-    """
-    encoded = encode(topic, Broadcast(topic, event, payload))
-    if encoded.binary:
-        problem = "its payload is Binary, which has no room for a position; put text or base64 into a dict"
-    elif POSITION.encode() in encoded.body and POSITION in _decode_fields(encoded.body):
-        problem = f"its payload has the key {POSITION!r}, which is for the position; rename the key"
-    else:
-        return encoded.body
-    raise EncodeError(problem, kind="broadcast", topic=topic, event=event)
