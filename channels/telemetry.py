@@ -21,6 +21,8 @@ __all__ = [
     "HISTORY_ANSWER_REFUSED",
     "HISTORY_APPEND_FAILED",
     "HISTORY_CHECK_FAILED",
+    "HISTORY_CONNECTED",
+    "HISTORY_DISCONNECTED",
     "HISTORY_EVICTED",
     "HISTORY_FULL",
     "HISTORY_GAP",
@@ -237,6 +239,14 @@ answer to a push. Metadata: `topic`, and `error`, an `AppendFailed` or an `Answe
 HISTORY_CHECK_FAILED: Event = ("phoenix", "history_check_failed")
 """The storage of a history failed when it was asked for the ends of the joined topics. The history asks again after its
 `check_interval`. Metadata: `error`, a `StorageError`."""
+
+HISTORY_CONNECTED: Event = ("phoenix", "history_connected")
+"""The storage of a history has connected to its server, for the first time or again. Measurements: `attempts`.
+Metadata: `connection`, which names the connection, and `server`, its address without a password."""
+
+HISTORY_DISCONNECTED: Event = ("phoenix", "history_disconnected")
+"""The storage of a history has lost its server, or could not connect. Measurements: `delay`, the seconds until the next
+attempt. Metadata: `connection`, `server`, and `problem`, a text."""
 
 HISTORY_FULL: Event = ("phoenix", "history_full")
 """A history refused a message, because too many wait for its storage. Measurements: `waiting`. Metadata: `topic`."""

@@ -6,6 +6,7 @@ Start with `DurableChannel` and `History`.
 from channels.durable.channel import DurableChannel
 from channels.durable.history import History
 from channels.durable.memory import MemoryStorage
+from channels.durable.redis import RedisStorage
 from channels.durable.sqlite import SQLiteStorage
 from channels.durable.storage import (
     AnswerNotKept,
@@ -26,6 +27,7 @@ __all__ = [
     "HistoryLost",
     "MemoryStorage",
     "Recovery",
+    "RedisStorage",
     "SQLiteStorage",
     "Storage",
     "StorageError",

@@ -5,13 +5,14 @@
                                                   ▼
                               channels of this node, then other nodes ──▶ the caller of `append` goes on
 
-Every message is kept before any client gets it. Channels read what they missed from the storage.
+A storage with `publishes` does the second half itself, on all nodes in one order. Every message is kept before any
+client gets it. Channels read what they missed from the storage.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
@@ -20,6 +21,7 @@ import msgspec
 import trio
 
 from actors.errors import StartIgnored
+from actors.instrumentation.telemetry import Event
 from actors.process import current_pid, on_exit, send
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
@@ -81,6 +83,8 @@ _COUNTED = (
     "repeated",
     "forgotten",
 )
+# Seconds until a check is repeated that was needed and failed.
+_RETRY = 1.0
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -196,6 +200,8 @@ class History:
         self._runtime: Runtime | None = None
         self._queue: deque[_Waiting] = deque()
         self._arrived = trio.Event()
+        # Set if messages may not have arrived.
+        self._doubt = trio.Event()
         # The number of joined channels on this node, by topic.
         self._followed: dict[str, int] = {}
         # The pushes with a key whose handlers run on this node: the end of each by its name, and the name by channel.
@@ -235,6 +241,7 @@ class History:
         self._runtime, self._pubsub = runtime, pubsub
         children = [
             ChildSpec("storage", self._hold, restart="temporary"),
+            *self.storage.processes(self),
             process_spec(self._write, id="writer"),
             process_spec(self._check, id="checker"),
         ]
@@ -336,7 +343,7 @@ class History:
         if waiting < self.max_waiting:
             return None
         self._counts["refused"] += 1
-        self._execute(HISTORY_FULL, {"waiting": waiting}, {"topic": topic})
+        self.execute(HISTORY_FULL, {"waiting": waiting}, {"topic": topic})
         return f"{waiting} messages wait for the storage, the limit of History(max_waiting=)"
 
     def _enqueue(self, waiting: _Waiting) -> _Waiting:
@@ -360,7 +367,7 @@ class History:
             try:
                 await self._commit(batch)
             except StorageError as error:
-                self._fail(batch, error.problem, may_be_kept=True)
+                self._fail(batch, error.problem, may_be_kept=error.may_be_kept)
             except BaseException:
                 self._fail(batch, "the history has stopped", may_be_kept=True)
                 raise
@@ -381,9 +388,9 @@ class History:
             else:
                 place, offset = next(offsets)
                 waiting.position = Position(appended.epoch, offset)
-                if place not in appended.repeated:
+                if place not in appended.repeated and not self.storage.publishes:
                     entry = Entry(appended.epoch, offset, item.event, item.body)
-                    self._deliver(item.topic, entry)
+                    self._send(item.topic, entry)
             waiting.settle()
 
     def _count_appended(self, appended: Appended, messages: int) -> None:
@@ -392,10 +399,10 @@ class History:
         counts["answered"] += len(appended.answers)
         if appended.evicted:
             counts["evicted"] += appended.evicted
-            self._execute(HISTORY_EVICTED, {"topics": appended.evicted}, {})
+            self.execute(HISTORY_EVICTED, {"topics": appended.evicted}, {})
         if appended.forgotten:
             counts["forgotten"] += appended.forgotten
-            self._execute(HISTORY_ANSWERS_FORGOTTEN, {"keys": appended.forgotten}, {})
+            self.execute(HISTORY_ANSWERS_FORGOTTEN, {"keys": appended.forgotten}, {})
 
     def _fail(self, batch: Iterable[_Waiting], problem: str, *, may_be_kept: bool = False) -> None:
         for waiting in batch:
@@ -410,7 +417,7 @@ class History:
             if push is not None and waiting.done is None:
                 push.has_failed = True
             self._counts["failed"] += 1
-            self._execute(HISTORY_APPEND_FAILED, {}, {"topic": topic, "error": waiting.error})
+            self.execute(HISTORY_APPEND_FAILED, {}, {"topic": topic, "error": waiting.error})
             waiting.settle()
 
     # Pushes with a key
@@ -456,7 +463,7 @@ class History:
         if item.size > most:
             self._counts["refused"] += 1
             about = {"topic": push.topic, "event": push.event}
-            self._execute(HISTORY_ANSWER_REFUSED, {"bytes": item.size, "limit": most}, about)
+            self.execute(HISTORY_ANSWER_REFUSED, {"bytes": item.size, "limit": most}, about)
             return answer
         problem = self._objection(push.topic)
         if problem is not None:
@@ -485,7 +492,7 @@ class History:
         """Return the topic of the PubSub that carries the messages of a durable topic."""
         return f"ashtree:history:{self.name}:{topic}"
 
-    def _deliver(self, topic: str, entry: Entry) -> None:
+    def _send(self, topic: str, entry: Entry) -> None:
         pubsub = self._pubsub
         if pubsub is None:
             return
@@ -498,7 +505,7 @@ class History:
             except ChannelsError as error:
                 # It is too large for the adapter. The check of the other nodes finds it in the storage.
                 self._counts["not_sent"] += 1
-                self._execute(HISTORY_NOT_SENT, {}, {"topic": topic, "error": error})
+                self.execute(HISTORY_NOT_SENT, {}, {"topic": topic, "error": error})
 
     def _dispatch(
         self, subscriptions: Iterable[Subscription], sender: Pid | None, message: Any
@@ -507,6 +514,25 @@ class History:
         for subscription in subscriptions:
             if subscription.metadata is self:
                 send(subscription.pid, message)
+
+    # For the storage
+
+    def receive(self, topic: str, entry: Entry) -> None:
+        """Deliver a message that the storage has kept and published. See `Receiver`."""
+        pubsub = self._pubsub
+        if pubsub is not None and topic in self._followed:
+            pubsub.local_broadcast(self.lane(topic), entry, dispatcher=self._dispatch)
+
+    def check(self) -> None:
+        """Look at the ends of the joined topics soon, and not only after `check_interval`."""
+        self._doubt.set()
+
+    def execute(
+        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        """Execute a telemetry event about this history."""
+        if self._runtime is not None:
+            self._runtime.telemetry.execute(event, measurements, {"history": self, **metadata})
 
     # For the channels
 
@@ -549,36 +575,39 @@ class History:
         """Count a channel that missed messages, and reads them from the storage."""
         self._counts["gaps"] += 1
         about = {"topic": topic, "position": str(position), "end": str(end), "pid": current_pid()}
-        self._execute(HISTORY_GAP, {}, about)
+        self.execute(HISTORY_GAP, {}, about)
 
     def note_lost(self, topic: str, position: Position, reason: str) -> None:
         """Count a channel that missed messages that are no longer kept."""
         self._counts["lost"] += 1
         about = {"topic": topic, "position": str(position), "reason": reason, "pid": current_pid()}
-        self._execute(HISTORY_LOST, {}, about)
+        self.execute(HISTORY_LOST, {}, about)
 
     # Checking
 
     async def _check(self) -> None:
         """Tell the channels from time to time where their streams end, so that they notice lost messages."""
         while True:
-            await trio.sleep(self.check_interval)
+            with trio.move_on_after(self.check_interval):
+                await self._doubt.wait()
+            doubted = self._doubt.is_set()
+            self._doubt = trio.Event()
             topics = list(self._followed)
             try:
                 ends = await self.storage.ends(topics)
             except StorageError as error:
-                self._execute(HISTORY_CHECK_FAILED, {}, {"error": error})
+                self.execute(HISTORY_CHECK_FAILED, {}, {"error": error})
+                if doubted:
+                    await trio.sleep(min(_RETRY, self.check_interval))
+                    self._doubt.set()
                 continue
             pubsub = self._pubsub
             if pubsub is None:
                 return
-            for topic, offset in ends.offsets.items():
-                end = End(Position(ends.epoch, offset))
+            for topic in topics:
+                # The end of a forgotten topic matters only if the epoch has changed.
+                end = End(Position(ends.epoch, ends.offsets.get(topic, 0)))
                 pubsub.local_broadcast(self.lane(topic), end, dispatcher=self._dispatch)
-
-    def _execute(self, event: Any, measurements: dict[str, Any], about: dict[str, Any]) -> None:
-        if self._runtime is not None:
-            self._runtime.telemetry.execute(event, measurements, {"history": self, **about})
 
     def statistics(self) -> dict[str, int]:
         """Return what is kept and what waits, and counters since this `History` was made.

@@ -8,8 +8,9 @@ from itertools import dropwhile, islice
 
 import trio
 
-from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage
+from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage, Receiver
 from channels.durable.stream import Entry, Limits, Slice
+from supervision.child_spec import ChildSpec
 
 __all__ = ["MemoryStorage"]
 
@@ -81,6 +82,7 @@ class MemoryStorage:
 
     name = "memory"
     is_shared = False
+    publishes = False
 
     def __init__(self) -> None:
         self._limits = Limits()
@@ -96,6 +98,10 @@ class MemoryStorage:
         self._limits, self._epoch = limits, fresh_epoch
         self.close()
         await trio.lowlevel.checkpoint()
+
+    def processes(self, receiver: Receiver) -> Sequence[ChildSpec]:
+        """Return nothing, because this storage has no process."""
+        return ()
 
     def close(self) -> None:
         """Forget everything."""

@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeVar
 
 import trio
 
-from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage, StorageError
+from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage, Receiver, StorageError
 from channels.durable.stream import Entry, Limits, Slice
 from channels.errors import InvalidOption, check_positive
+from supervision.child_spec import ChildSpec
 
 __all__ = ["SQLiteStorage"]
 
@@ -69,6 +70,7 @@ class SQLiteStorage:
 
     name = "sqlite"
     is_shared = True
+    publishes = False
 
     def __init__(
         self,
@@ -119,6 +121,10 @@ class SQLiteStorage:
             connection.close()
             raise
         return connection
+
+    def processes(self, receiver: Receiver) -> Sequence[ChildSpec]:
+        """Return nothing, because this storage has no process."""
+        return ()
 
     def close(self) -> None:
         """Close the file. This waits for a thread that uses it."""

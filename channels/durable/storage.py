@@ -1,19 +1,21 @@
 """The contract of storages, and the errors of a history.
 
-A storage keeps the streams of one `History`. Two come with Ashtree: `MemoryStorage` and `SQLiteStorage`. Every storage
-passes the suite `tests/contracts/test_history_storages.py`.
+A storage keeps the streams of one `History`. Three come with Ashtree: `MemoryStorage`, `SQLiteStorage` and
+`RedisStorage`. Every storage passes the suite `tests/contracts/test_history_storages.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import frozen
 
-from channels.durable.stream import Limits, Slice
+from actors.instrumentation.telemetry import Event
+from channels.durable.stream import Entry, Limits, Slice
 from channels.errors import ChannelsError
 from channels.excerpts import brief
+from supervision.child_spec import ChildSpec
 
 __all__ = [
     "AnswerNotKept",
@@ -24,6 +26,7 @@ __all__ = [
     "HistoryLost",
     "NewAnswer",
     "NewMessage",
+    "Receiver",
     "Storage",
     "StorageError",
 ]
@@ -39,12 +42,14 @@ class StorageError(ChannelsError):
     Attributes:
         storage: the name of the storage.
         problem: what went wrong.
+        may_be_kept: False if the messages of an append are certainly not kept.
     """
 
-    def __init__(self, storage: str, problem: str) -> None:
+    def __init__(self, storage: str, problem: str, *, may_be_kept: bool = True) -> None:
         super().__init__(f"the {storage} storage of a history failed: {problem}")
         self.storage = storage
         self.problem = problem
+        self.may_be_kept = may_be_kept
 
 
 class AppendFailed(ChannelsError):
@@ -171,14 +176,33 @@ class Ends:
     offsets: Mapping[str, int]
 
 
+class Receiver(Protocol):
+    """The part of a history that a storage talks to. No method blocks or raises."""
+
+    def receive(self, topic: str, entry: Entry) -> None:
+        """Deliver a message that a storage with `publishes` has kept, from this node or another one."""
+        ...
+
+    def check(self) -> None:
+        """Compare the ends of the streams with those of the channels now, because messages may not have arrived."""
+        ...
+
+    def execute(
+        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        """Execute a telemetry event of `channels.telemetry`. Adds `history` to its metadata."""
+        ...
+
+
 class Storage(Protocol):
     """The place where a history keeps its streams.
 
-    The history calls `open` once before the other methods, and `close` after them. It makes one `append` at a time;
-    any number of `read` and `ends` run beside it. `now` is the time of day in seconds.
+    The history calls `open` once before the other methods, then starts the `processes`, and calls `close` after they
+    have ended. It makes one `append` at a time; any number of `read` and `ends` run beside it. `now` is the time of day
+    in seconds.
 
-    A storage has one epoch for all its topics. It keeps the epoch as long as it keeps the offsets. It begins a new one,
-    `fresh_epoch`, when it is new or has lost its contents.
+    A storage has one epoch for all its topics. It keeps the epoch as long as it keeps the offsets. It begins a new one
+    when it is new or has lost its contents: `fresh_epoch`, or a text that begins with it.
 
     A storage may forget a topic to stay within `max_topics` and `max_total_bytes`. It forgets those first that had no
     message for the longest time. The offsets of a topic that was forgotten, or never had a message, begin behind the
@@ -200,12 +224,24 @@ class Storage(Protocol):
         """True if several processes of the operating system can use the same history."""
         ...
 
+    @property
+    def publishes(self) -> bool:
+        """True if the storage sends each kept message to all nodes, this one included, through their `Receiver`.
+
+        If not, the history delivers the messages that it appends, and sends them to other nodes through its PubSub.
+        """
+        ...
+
     async def open(self, limits: Limits, *, fresh_epoch: str) -> None:
         """Make the storage ready.
 
         Raises:
             StorageError: it cannot be opened.
         """
+        ...
+
+    def processes(self, receiver: Receiver) -> Sequence[ChildSpec]:
+        """Return child specs of the processes that the storage needs, if any."""
         ...
 
     def close(self) -> None:

@@ -42,6 +42,7 @@ PURE = (
     "channels.client.wire",
     "channels.connect_info",
     "channels.durable.answers",
+    "channels.durable.redis_script",
     "channels.durable.stream",
     "channels.excerpts",
     "channels.filters",
