@@ -1,6 +1,7 @@
 """A server with a durable topic, for the tests of phoenix.js.
 
-HISTORY is the path of a SQLite file. MESSAGES is the number of messages that the topic keeps.
+HISTORY is the path of a SQLite file, or the URL of a Redis server. MESSAGES is the number of messages that the topic
+keeps.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from typing import Any
 
 from channels import Endpoint, PushReply, Socket, handle_in
 from channels.cli.serve import run_endpoint
-from channels.durable import DurableChannel, History, SQLiteStorage
+from channels.durable import DurableChannel, History, SQLiteStorage, Storage
+from channels.durable.redis import RedisStorage
+
+
+def storage(place: str) -> Storage:
+    """Return the storage at a path or a URL."""
+    return RedisStorage(place) if place.startswith("redis:") else SQLiteStorage(place)
 
 
 class Document(DurableChannel):
     """A document whose edits every client gets."""
 
-    history = History(
-        SQLiteStorage(os.environ["HISTORY"]), max_messages=int(os.environ["MESSAGES"])
-    )
+    history = History(storage(os.environ["HISTORY"]), max_messages=int(os.environ["MESSAGES"]))
 
     @handle_in("edit")
     async def edit(self, payload: Any) -> PushReply:

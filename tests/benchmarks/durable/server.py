@@ -1,7 +1,7 @@
-"""The server that is measured: `python -m tests.benchmarks.durable.server`. HISTORY is the path of the SQLite file.
+"""The server that is measured: `python -m tests.benchmarks.durable.server`.
 
-Topics `plain:*`, `memory:*` and `sqlite:*` do the same. The first is not durable, and the others differ in their
-storage.
+HISTORY is the path of the SQLite file, and REDIS_URL the Redis server. Topics `plain:*`, `memory:*`, `sqlite:*` and
+`redis:*` do the same. The first is not durable, and the others differ in their storage.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.cli.serve import run_endpoint
 from channels.durable import DurableChannel, History, MemoryStorage, SQLiteStorage
+from channels.durable.redis import RedisStorage
 
 
 class Plain(Channel):
@@ -45,13 +46,21 @@ class InSQLite(Durable):
     history = History(SQLiteStorage(os.environ["HISTORY"]), name="sqlite", timeout=60.0)
 
 
+class InRedis(Durable):
+    """Keeps it in Redis."""
+
+    history = History(RedisStorage(os.environ["REDIS_URL"]), name="redis", timeout=60.0)
+
+
 class UserSocket(Socket):
     """A socket for anyone."""
 
-    channels = {"plain:*": Plain, "memory:*": InMemory, "sqlite:*": InSQLite}
+    channels = {"plain:*": Plain, "memory:*": InMemory, "sqlite:*": InSQLite, "redis:*": InRedis}
 
 
-histories = [channel.history for channel in (InMemory, InSQLite) if channel.history is not None]
+histories = [
+    channel.history for channel in (InMemory, InSQLite, InRedis) if channel.history is not None
+]
 endpoint = Endpoint(sockets={"/socket": UserSocket}, histories=histories)
 
 if __name__ == "__main__":
