@@ -16,6 +16,7 @@ from tests.integration.valkey import Valkey, valkey
 from tests.patience import wait_until
 
 TOPIC = "document:1"
+EDIT = "edit and locate"
 ROOT = Path(__file__).parents[2]
 
 # Seconds, after which a client repeats a push.
@@ -109,7 +110,7 @@ def edits(client: PhoenixJs, count: int) -> list[int]:
 
 def edit(client: PhoenixJs, number: int) -> int:
     """Make an edit and return its offset, once it is acknowledged."""
-    status, response = client.request(TOPIC, "edit", {"number": number})
+    status, response = client.request(TOPIC, EDIT, {"number": number})
     assert status == "ok"
     return offset_of(response["position"])
 
@@ -177,9 +178,9 @@ def test_every_acknowledged_edit_reaches_every_client_once_and_in_order_over_kil
             for _ in range(30):
                 # Ann's page gives up a push without an answer. Bob's page repeats it with its key.
                 number += 2
-                pushes[ann][number - 1] = ann.push(TOPIC, "edit", {"number": number - 1})
+                pushes[ann][number - 1] = ann.push(TOPIC, EDIT, {"number": number - 1})
                 pushes[bob][number] = bob.push_until_answered(
-                    TOPIC, "edit", {"number": number}, timeout=REPEAT_AFTER
+                    TOPIC, EDIT, {"number": number}, timeout=REPEAT_AFTER
                 )
             # The kill comes in the middle of the appends: some answers have come, and others have not.
             some = number - 50

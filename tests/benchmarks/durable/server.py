@@ -9,10 +9,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from channels import Channel, Endpoint, PushReply, Socket, handle_in
+from channels import Channel, Endpoint, Mount, PushReply, Socket, handle_in
 from channels.cli.serve import run_endpoint
-from channels.durable import DurableChannel, History, MemoryStorage, SQLiteStorage
-from channels.durable.redis import RedisStorage
+from channels.durable import (
+    DurableChannel,
+    History,
+    MemoryStorage,
+    RedisStorage,
+    SQLiteStorage,
+)
 
 
 class Plain(Channel):
@@ -61,7 +66,8 @@ class UserSocket(Socket):
 histories = [
     channel.history for channel in (InMemory, InSQLite, InRedis) if channel.history is not None
 ]
-endpoint = Endpoint(sockets={"/socket": UserSocket}, histories=histories)
+# The clients send no heartbeats.
+endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, timeout=3600.0)}, histories=histories)
 
 if __name__ == "__main__":
     run_endpoint(endpoint, default_port=0, default_log_level="warning")
