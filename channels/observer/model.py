@@ -156,10 +156,10 @@ class Model:
             entry.mailbox = 0
         self._waiting = []
         for number, length in lengths.items():
-            entry = self.entries.get(number)
-            if entry is not None:
-                entry.mailbox = length
-                self._waiting.append(entry)
+            found = self.entries.get(number)
+            if found is not None:
+                found.mailbox = length
+                self._waiting.append(found)
 
     @property
     def waiting(self) -> list[Entry]:

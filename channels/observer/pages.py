@@ -30,7 +30,9 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; frame-src 'self'; "
     "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 )
-_FORBIDDEN: Final = "This page needs a token. Open the address that the server printed when it started, which ends with ?token=...\n"
+_FORBIDDEN: Final = (
+    "This page needs a token. Open the address that the server printed when it started.\n"
+)
 
 
 class ObserverPages:

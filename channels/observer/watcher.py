@@ -387,7 +387,13 @@ class Watcher(GenServer[None]):
         entry = self.model.entries.get(supervisor.number)
         info = self.runtime.process_info(supervisor)
         title = _label(info) if info is not None else "a supervisor"
-        return _who(title if entry is None else entry.title, supervisor)
+        if entry is not None:
+            above = entry.parent
+            # The supervisors of a pool are numbered.
+            title = (
+                f"{above.title}/{entry.title}" if above and entry.title.isdigit() else entry.title
+            )
+        return _who(title, supervisor)
 
     @staticmethod
     def _child(id: Any, pid: Pid | None, entry: Entry | None) -> str:

@@ -126,7 +126,7 @@ class _Reader:
         return next((pid for pid in candidates if pid in self.infos), None)
 
     def _started(self, pid: Pid, peer: Pid) -> bool:
-        return peer in self.infos and bool(self.infos[peer]["parent"] is pid)
+        return peer in self.infos and self._parent_of(self.infos[peer]) is pid
 
     def _view(
         self, pid: Pid, info: dict[str, Any], below: tuple[ProcessView, ...], silent: bool
