@@ -35,6 +35,19 @@ class Feed(Generic[T]):
         dropped: the number of items that the feed has dropped so far.
     """
 
+    __slots__ = (
+        "_error",
+        "_is_closed",
+        "_items",
+        "_limit",
+        "_missed",
+        "_name",
+        "_on_close",
+        "_readers",
+        "_was_read",
+        "dropped",
+    )
+
     def __init__(
         self, name: str, limit: int, *, on_close: Callable[[Feed[T]], object] | None = None
     ) -> None:

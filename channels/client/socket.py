@@ -196,7 +196,7 @@ def open_socket(
         heartbeat_interval=heartbeat_interval,
         reconnect=reconnect,
         rejoin=rejoin,
-        final_close_codes=frozenset(final_close_codes),
+        final_close_codes=tuple(final_close_codes),
         transport=transport,
         longpoll_fallback_after=longpoll_fallback_after,
         max_buffered=max_buffered,
@@ -275,6 +275,24 @@ class ClientSocket:
         failure: the exception of a function of the program, which ends the block; None without one.
     """
 
+    __slots__ = (
+        "_changed",
+        "_connection",
+        "_feeds",
+        "_is_closed",
+        "_last_failure",
+        "_max_buffered",
+        "_nursery",
+        "_options",
+        "_pongs",
+        "_protocol",
+        "_random",
+        "_sleep",
+        "failure",
+        "telemetry",
+        "url",
+    )
+
     def __init__(
         self,
         settings: Settings,
@@ -299,6 +317,7 @@ class ClientSocket:
             random = chance.random if random is None else random
         self._options = options
         self._max_buffered = settings.max_buffered
+        self._random = random
         self._protocol = Protocol(settings, random)
         self._connection: Connection | None = None
         self._nursery: trio.Nursery | None = None
@@ -342,7 +361,8 @@ class ClientSocket:
             max_messages: messages to keep for a program that does not read them; see `Feed`.
             durable: True sends the position of the last message at each join, so that a server with durable topics
                 sends what the client missed. `channel.response["_recovered"]` is False if it could not. The position
-                counts messages that arrived, also those that `max_messages` dropped.
+                counts messages that arrived, also those that `max_messages` dropped. Each push gets a key, and is sent
+                again after a rejoin if its answer has not come.
 
         Raises:
             InvalidOption: an option has an invalid value.
@@ -354,11 +374,10 @@ class ClientSocket:
         if timeout is not None:
             check_positive("channel", "timeout", timeout)
         check_whole("channel", "max_messages", max_messages)
-        make = params if callable(params) else lambda: params
-        tracker = PositionTracker(make) if durable else None
-        if tracker is not None:
-            make = tracker.params
-        record = self._protocol.channel(topic, make, timeout)
+        tracker = PositionTracker(params, self._random) if durable else None
+        record = self._protocol.channel(
+            topic, params if tracker is None else tracker.params, timeout
+        )
         record.owner = channel = ClientChannel(
             self, record, wait=wait, max_messages=max_messages, tracker=tracker
         )
@@ -448,14 +467,22 @@ class ClientSocket:
         """Send the first join of a channel."""
         self._act(self._protocol.join(record, trio.current_time()))
 
-    def push(self, push: ClientPush, payload: Any, timeout: float | None) -> PushRecord:
+    def push(
+        self, push: ClientPush, payload: Any, timeout: float | None, *, is_repeatable: bool = False
+    ) -> PushRecord:
         """Send an event of a channel."""
         record: ChannelRecord = push.channel.record
         connection = self._connection
         if connection is not None and len(connection.waiting) >= self._max_buffered:
             raise BufferFull(record.topic, push.event, self._max_buffered)
         pushed, effects = self._protocol.push(
-            record, push.event, payload, now=trio.current_time(), timeout=timeout, waiter=push
+            record,
+            push.event,
+            payload,
+            now=trio.current_time(),
+            timeout=timeout,
+            waiter=push,
+            is_repeatable=is_repeatable,
         )
         self._act(effects)
         return pushed
@@ -549,31 +576,37 @@ class ClientSocket:
                     ping.answered(effect.seconds)
 
     def _open(self, transport: TransportName) -> None:
-        async def open_link(nursery: trio.Nursery) -> Link:
-            opening = self._options.opening(transport)
-            if transport == "longpoll":
-                return await open_longpoll(opening)
-            return await open_websocket(nursery, opening)
-
-        self._connection = connection = Connection(
-            open_link, on_open=self._opened, on_frame=self._received, on_end=self._ended
-        )
+        self._connection = connection = Connection(self, transport)
         assert self._nursery is not None  # `start` has set it
         self._nursery.start_soon(self._run, connection)
 
-    def _opened(self) -> None:
+    # For the connection
+
+    async def open_link(self, transport: TransportName, nursery: trio.Nursery) -> Link:
+        """Open a link, with a nursery for its tasks."""
+        opening = self._options.opening(transport)
+        if transport == "longpoll":
+            return await open_longpoll(opening)
+        return await open_websocket(nursery, opening)
+
+    def opened(self) -> None:
+        """Tell the protocol that the connection is open."""
         self._act(self._protocol.opened(trio.current_time()))
 
-    def _received(self, frame: Frame) -> None:
+    def received(self, frame: Frame) -> None:
+        """Pass a frame of the server to the protocol."""
         self._act(self._protocol.received(frame, trio.current_time()))
 
-    def _ended(self, end: End) -> None:
+    def ended(self, end: End) -> None:
+        """Tell the protocol that the connection has ended."""
         self._connection = None
         now = trio.current_time()
         if isinstance(end, LinkFailed):
             self._act(self._protocol.failed(end.cause, end.status, now))
         else:
             self._act(self._protocol.lost(end.code, end.reason, now))
+
+    # Lifecycle events
 
     def _dropped(self, record: ChannelRecord) -> None:
         self._tell(Dropped(record.topic, record.owner.max_messages))
@@ -604,6 +637,8 @@ def _is_final(failure: ConnectFailed) -> bool:
 
 class _Ping:
     """A heartbeat of `ClientSocket.ping`."""
+
+    __slots__ = ("done", "seconds")
 
     def __init__(self) -> None:
         self.done = trio.Event()

@@ -11,6 +11,7 @@ from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.threads import run_threadsafe
 from channels.connection.session import Membership
+from channels.connection.work_budget import WorkBudget
 from channels.filters import FilterRule
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec
@@ -48,9 +49,25 @@ class Broadcaster(Protocol):
 
 
 class Link:
-    """The process, the out-buffer and the assigns of a connection, which all its channels share."""
+    """The process, the out-buffer and the assigns of a connection, which all its channels share.
 
-    __slots__ = ("assigns", "codec", "connection", "count", "endpoint", "out", "pubsub", "runtime")
+    Attributes:
+        id: the id of the socket, which identifies the user; None if it has none.
+        budget: the limit on the work of all connections in one turn of the scheduler.
+    """
+
+    __slots__ = (
+        "assigns",
+        "budget",
+        "codec",
+        "connection",
+        "count",
+        "endpoint",
+        "id",
+        "out",
+        "pubsub",
+        "runtime",
+    )
 
     def __init__(
         self,
@@ -62,6 +79,8 @@ class Link:
         endpoint: Broadcaster,
         assigns: dict[str, Any],
         count: Callable[[tuple[str, ...]], None],
+        budget: WorkBudget,
+        id: str | None = None,
     ) -> None:
         self.connection = connection
         self.out = out
@@ -70,6 +89,8 @@ class Link:
         self.endpoint = endpoint
         self.assigns = assigns
         self.count = count
+        self.budget = budget
+        self.id = id
         self.runtime = current_runtime()
 
     def put(self, frame: bytes) -> None:

@@ -51,6 +51,11 @@ class Draining:
     batch_interval: float = field(default=2.0, validator=positive)
     timeout: float = field(default=30.0, validator=positive)
 
+    @property
+    def shutdown_deadline(self) -> float:
+        """The seconds that a program needs to stop: `timeout`, and 30 for what it stops after the drain."""
+        return self.timeout + 30.0
+
 
 class DrainerServer(GenServer[None]):
     """A process that drains the endpoint when the endpoint stops it."""

@@ -352,7 +352,7 @@ class Children(ABC):
         return reason
 
     def _try_later(self, child: Retried, key: object, reason: ExitReason) -> None:
-        """Send the supervisor a message that restarts the child: at once, or after its backoff."""
+        """Send the supervisor a message that restarts the child, either immediately or after its backoff."""
         child.retry = message = TryAgain(key, reason)
         if self._backoff is None:
             send(self._supervisor, message)
@@ -369,9 +369,19 @@ class Children(ABC):
         if not self._telemetry.handlers(event):
             return
         measurements = {}
+        about: dict[str, Any] = {
+            "supervisor": self._supervisor,
+            "id": child.id,
+            "pid": pid,
+            "type": child.type,
+            "restart_type": child.restart,
+        }
         if event in (CHILD_RESTARTED, GAVE_UP):
-            measurements = {"restarts": self._intensity.recent(trio.current_time())}
-        about = {"supervisor": self._supervisor, "id": child.id, "pid": pid, "type": child.type}
+            limit = self._intensity
+            measurements = {"restarts": limit.recent(trio.current_time())}
+            about["max_restarts"] = limit.max_restarts
+            about["max_seconds"] = limit.max_seconds
+            about["strategy"] = self.kind
         self._telemetry.execute(event, measurements, {**about, **more})
 
     def _report_stopped(self, child: Described, pid: Pid, reason: ExitReason) -> None:
@@ -380,9 +390,7 @@ class Children(ABC):
         self._report(CHILD_TERMINATED, child, pid, reason=reason, stopped=True)
 
     def _give_up(self, child: Described, pid: Pid | None, reason: ExitReason) -> Stop:
-        limit = self._intensity
-        limits = {"max_restarts": limit.max_restarts, "max_seconds": limit.max_seconds}
-        self._report(GAVE_UP, child, pid, reason=reason, **limits)
+        self._report(GAVE_UP, child, pid, reason=reason)
         return Stop(SHUTDOWN)
 
 

@@ -1,4 +1,7 @@
-"""A server with a durable topic in a SQLite file, for the tests of phoenix.js: HISTORY names the file."""
+"""A server with a durable topic, for the tests of phoenix.js.
+
+HISTORY is the path of a SQLite file. MESSAGES is the number of messages that the topic keeps.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,13 @@ from channels.durable import DurableChannel, History, SQLiteStorage
 class Document(DurableChannel):
     """A document whose edits every client gets."""
 
-    history = History(SQLiteStorage(os.environ["HISTORY"]), max_messages=10_000)
+    history = History(
+        SQLiteStorage(os.environ["HISTORY"]), max_messages=int(os.environ["MESSAGES"])
+    )
 
     @handle_in("edit")
     async def edit(self, payload: Any) -> PushReply:
-        await self.append("edited", payload)
-        return PushReply()
+        return PushReply({"position": await self.append("edited", payload)})
 
 
 class UserSocket(Socket):
