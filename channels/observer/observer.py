@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import trio
+
 from actors.runtime import current_runtime
 from channels.endpoint.mount import Mount
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
@@ -25,7 +27,8 @@ from channels.observer.settings import Settings
 from channels.observer.watcher import Watcher
 from channels.socket import Socket
 from supervision.child_spec import ChildSpec
-from supervision.recording.flight import FlightRecorder, recorder_of
+from supervision.recording.flight import FlightRecorder, Snapshot, recorder_of
+from supervision.viewer.page import render_page
 
 __all__ = ["Observer", "PhoenixMissing"]
 
@@ -53,6 +56,12 @@ def _terms(rule: FilterRule) -> Sequence[str]:
     """Return terms for the recorder. It knows no rule that names what to keep, so with such a rule it keeps nothing."""
     # Each name contains the empty term.
     return ("",) if isinstance(rule, Keep) else (*SECRETS, *rule)
+
+
+def _page_of(taken: Snapshot) -> str:
+    return render_page(
+        taken.lines(), title="Timeline", subtitle="the newest records of this program"
+    )
 
 
 def _print(line: str) -> None:
@@ -157,11 +166,12 @@ class Observer:
     def pages(self, inner: ASGIApplication | None) -> ASGIApplication:
         """Return an application with the page, and `inner` for all other paths."""
         return ObserverPages(
-            self.path,
-            self.access,
-            self._find_phoenix_js(),
-            not_found if inner is None else inner,
-            self._facts,
+            path=self.path,
+            access=self.access,
+            phoenix_js=self._find_phoenix_js(),
+            inner=not_found if inner is None else inner,
+            facts=self._facts,
+            timeline=self._timeline,
         )
 
     def child_spec(self, endpoint: Any, secret: bytes | None) -> ChildSpec:
@@ -222,6 +232,16 @@ class Observer:
             "control": self.control,
             "payloads": self.payloads,
         }
+
+    async def _timeline(self) -> str | None:
+        """Return the page of the newest records; None if the program records nothing."""
+        settings = self._settings
+        recorder = None if settings is None else recorder_of(settings.runtime)
+        if recorder is None:
+            return None
+        taken = recorder.snapshot()
+        # In a thread, because many records take seconds. It reads a copy.
+        return await trio.to_thread.run_sync(_page_of, taken)
 
     def _find_phoenix_js(self) -> Path:
         if self._phoenix_js is not None:

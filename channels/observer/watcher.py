@@ -196,16 +196,17 @@ class Watcher(GenServer[None]):
 
     def _read_children(self, entry: Entry, supervisor: Pid) -> None:
         absent = []
-        for child in reversed(some_children(supervisor, CHILDREN)):
+        for rank, child in enumerate(reversed(some_children(supervisor, CHILDREN))):
             if isinstance(child.pid, Pid):
                 below = self.model.entries.get(child.pid.number)
                 if below is not None:
                     below.restarts = child.restarts
                     if child.id is not None:
+                        below.rank = rank
                         below.id = str(child.id)[:80]
             elif child.id is not None:
                 status = "restarting" if child.pid == RESTARTING else "stopped"
-                absent.append(Absent(str(child.id)[:80], status, child.restarts))
+                absent.append(Absent(str(child.id)[:80], status, child.restarts, rank))
         entry.absent = tuple(absent)
 
     def _point(self) -> Record:

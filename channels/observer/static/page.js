@@ -2,7 +2,7 @@
 
 import { Socket } from "./phoenix.mjs"
 import { Charts } from "./charts.js"
-import { duration, Events, ProcessPanel } from "./story.js"
+import { clock, duration, Events, ProcessPanel } from "./story.js"
 import { Tree } from "./tree.js"
 
 const byId = (id) => document.getElementById(id)
@@ -175,6 +175,37 @@ function pause(on) {
   byId("pause").setAttribute("aria-pressed", String(on))
 }
 
+// The timeline is a copy that stands still. It says from when it is.
+
+let taken = null
+
+function showTimeline(on) {
+  byId("now").hidden = on
+  byId("past").hidden = !on
+  byId("show-now").setAttribute("aria-selected", String(!on))
+  byId("show-timeline").setAttribute("aria-selected", String(on))
+  if (on) takeTimeline()
+  else byId("frame").src = "about:blank"
+}
+
+function takeTimeline() {
+  taken = Date.now()
+  byId("stopped").textContent = "Reading the records"
+  byId("frame").src = `timeline?${taken}`
+}
+
+byId("frame").onload = () => { taken === null || sayStopped() }
+
+function sayStopped() {
+  if (byId("past").hidden || taken === null) return
+  const age = (Date.now() - taken) / 1000
+  byId("stopped").textContent = `Stopped ${duration(age)} ago, at ${clock(taken / 1000)}`
+}
+setInterval(sayStopped, 1000)
+byId("show-now").onclick = () => showTimeline(false)
+byId("show-timeline").onclick = () => showTimeline(true)
+byId("again").onclick = takeTimeline
+
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return
   const isTyping = event.target.matches("input, select, textarea")
@@ -184,6 +215,8 @@ document.addEventListener("keydown", (event) => {
   } else if (!isTyping && event.key === "/") {
     event.preventDefault()
     byId("search").focus()
+  } else if (!isTyping && event.key === "t") {
+    showTimeline(byId("past").hidden)
   } else if (event.key === " " && !isTyping && !event.target.matches("button")) {
     event.preventDefault()
     pause(!events.isPaused)

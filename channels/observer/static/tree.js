@@ -42,6 +42,7 @@ export class Tree {
     this.elements.delete(key)
     if (made === undefined) return
     if (atOnce || row?.type !== "process") return made.remove()
+    made.classList.remove("picked")
     made.classList.add("gone")
     made.removeAttribute("data-key")
     made.setAttribute("aria-hidden", "true")
