@@ -39,7 +39,7 @@ help:
 	@echo "make bench-simulation  what simulated runs cost, next to plain Trio (takes minutes)"
 	@echo "make bench-hostile  what hostile clients cost a server and its other clients (takes minutes)"
 	@echo "make bench-client  the CPU of a push of the client, next to plain trio-websocket, and the memory of a client"
-	@echo "make bench-durable  a durable broadcast next to a plain one, and 10,000 clients that come back (takes minutes)"
+	@echo "make bench-durable  a durable broadcast next to a plain one, per storage, and 10,000 clients that come back (takes minutes)"
 	@echo "make bench-nodes  what broadcasts and presences cost between several nodes (takes minutes)"
 	@echo "make lint       ruff, without changing anything"
 	@echo "make format     let ruff lay out the code and repair what it can"

@@ -8,10 +8,9 @@ from typing import Any, Protocol, Self
 
 import trio
 
-from channels.client.change import Change
 from channels.client.errors import ChannelClosed, PushTimeout, Refused
 from channels.client.events import Joined, JoinRejected, Lifecycle, Rejoined
-from channels.client.feed import Feed
+from channels.client.feed import Change, Feed
 from channels.client.records import (
     ChannelRecord,
     ChannelState,

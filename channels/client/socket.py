@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random as chance
-import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeAlias, get_args
+from typing import Any
 
 import trio
 from attrs import asdict, frozen
@@ -16,7 +15,6 @@ from actors.errors import RuntimeClosed
 from actors.instrumentation.telemetry import Telemetry
 from actors.runtime import current_runtime
 from channels.client.backoff import RECONNECT, REJOIN, RetryTable
-from channels.client.change import Change
 from channels.client.channel import ClientChannel, ClientPush
 from channels.client.connection import Connection, End
 from channels.client.errors import BufferFull, NotConnected
@@ -27,7 +25,8 @@ from channels.client.events import (
     Dropped,
     Lifecycle,
 )
-from channels.client.feed import Feed
+from channels.client.feed import Change, Feed
+from channels.client.options import Options, Params, check
 from channels.client.protocol import Protocol
 from channels.client.records import (
     Arrived,
@@ -46,20 +45,15 @@ from channels.client.records import (
     Settled,
     Tell,
 )
-from channels.client.transports.contract import Connect, Link, LinkFailed, Opening
+from channels.client.transports.contract import Connect, Link, LinkFailed
 from channels.client.transports.longpoll import open_longpoll
 from channels.client.transports.websocket import open_websocket
 from channels.client.wire import Frame, TransportName, address_of
 from channels.errors import InvalidOption, check_positive, check_whole
 
-__all__ = ["ClientSocket", "Params", "SocketStatistics", "open_socket"]
+__all__ = ["ClientSocket", "SocketStatistics", "open_socket"]
 
-Params: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
-"""Parameters, or a function that returns them. The client calls it at every connect."""
-
-_OWNER = "open_socket"
 _MAX_EVENTS = 1000
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @frozen(kw_only=True)
@@ -87,41 +81,6 @@ class SocketStatistics:
     waiting: int
     malformed: int
     dropped: int
-
-
-@frozen(kw_only=True)
-class _Options:
-    """The options of `open_socket` that the protocol does not need."""
-
-    url: str
-    params: Params
-    auth_token: str | Callable[[], str] | None
-    connect: Connect
-    ssl_context: ssl.SSLContext | None
-    headers: tuple[tuple[str, str], ...]
-    connect_timeout: float
-    poll_timeout: float
-    max_message_bytes: int
-
-    def opening(self, transport: TransportName) -> Opening:
-        """Call the functions among the options, for one attempt to connect."""
-        params = self.params() if callable(self.params) else self.params
-        token = self.auth_token() if callable(self.auth_token) else self.auth_token
-        if not isinstance(params, Mapping | None):
-            raise InvalidOption(_OWNER, "params", params, "a dict, or a function that returns one")
-        if token is not None and not (isinstance(token, str) and token.isprintable()):
-            # Not shown: it may be most of a secret.
-            raise InvalidOption(_OWNER, "auth_token", ..., "text without control characters")
-        return Opening(
-            address=address_of(self.url, params, transport),
-            connect=self.connect,
-            ssl_context=self.ssl_context,
-            auth_token=token,
-            headers=self.headers,
-            connect_timeout=self.connect_timeout,
-            poll_timeout=self.poll_timeout,
-            max_message_bytes=self.max_message_bytes,
-        )
 
 
 def open_socket(
@@ -201,7 +160,7 @@ def open_socket(
         longpoll_fallback_after=longpoll_fallback_after,
         max_buffered=max_buffered,
     )
-    options = _Options(
+    options = Options(
         url=url,
         params=params,
         auth_token=auth_token,
@@ -212,7 +171,7 @@ def open_socket(
         poll_timeout=poll_timeout,
         max_message_bytes=max_message_bytes,
     )
-    _check(settings, options)
+    check(settings, options)
     socket = ClientSocket(settings, options, telemetry, random)
     return _running(socket, connect_timeout if wait else None)
 
@@ -236,34 +195,6 @@ async def _running(
         raise socket.failure
     if raised is not None:
         raise raised
-
-
-def _check(settings: Settings, options: _Options) -> None:
-    owner = _OWNER
-    address_of(options.url)
-    # The functions among them are for the attempts to connect.
-    if not callable(options.params) and not callable(options.auth_token):
-        options.opening("websocket")
-    for each in options.headers:
-        if not _is_header(each):
-            raise InvalidOption(owner, "headers", each, 'pairs such as ("origin", "https://a.org")')
-    for name in ("timeout", "heartbeat_interval"):
-        check_positive(owner, name, getattr(settings, name))
-    for name in ("connect_timeout", "poll_timeout"):
-        check_positive(owner, name, getattr(options, name))
-    if settings.longpoll_fallback_after is not None:
-        check_positive(owner, "longpoll_fallback_after", settings.longpoll_fallback_after)
-    check_whole(owner, "max_buffered", settings.max_buffered)
-    check_whole(owner, "max_message_bytes", options.max_message_bytes)
-    if settings.transport not in get_args(TransportName):
-        raise InvalidOption(owner, "transport", settings.transport, '"websocket" or "longpoll"')
-
-
-def _is_header(pair: Any) -> bool:
-    match pair:
-        case (str() as name, str() as value):
-            return bool(_HEADER_NAME.fullmatch(name)) and value.isascii() and value.isprintable()
-    return False
 
 
 class ClientSocket:
@@ -296,7 +227,7 @@ class ClientSocket:
     def __init__(
         self,
         settings: Settings,
-        options: _Options,
+        options: Options,
         telemetry: Telemetry | None,
         random: Callable[[], float] | None,
     ) -> None:

@@ -55,8 +55,9 @@ class ObserverChannel(Channel):
         self.inspected: int | None = None
         last = payload.get("last")
         memory = self.settings.memory
-        # A restarted program counts from 1 again, so a larger number is of another program.
-        self.last = last if isinstance(last, int) and 0 <= last <= memory.last else 0
+        # A program that has started again counts from 1 again.
+        knows = payload.get("program") == memory.program
+        self.last = min(max(last, 0), memory.last) if knows and isinstance(last, int) else 0
         # So that the end of an inspector does not end the page.
         trap_exits()
         problem = await self._watch()
@@ -66,6 +67,7 @@ class ObserverChannel(Channel):
         self.last = memory.last
         return {
             "events": first,
+            "program": memory.program,
             "points": list(memory.points),
             "actions": ACTIONS if self.settings.control else {},
             "loggers": LOGGERS,

@@ -29,6 +29,7 @@ class Memory:
         crashes: the last crashes by the number of their pid, oldest first.
         points: the last figures, oldest first.
         last: the number of the last event.
+        program: the time of the first event, which tells apart two runs of a program.
     """
 
     def __init__(self) -> None:
@@ -36,10 +37,13 @@ class Memory:
         self.crashes: dict[int, Record] = {}
         self.points: deque[Record] = deque(maxlen=MAX_POINTS)
         self.last = 0
+        self.program = 0.0
         self.totals = {"crashes": 0, "restarts": 0, "gave_up": 0}
 
     def add(self, now: float, kind: str, **fields: Any) -> Record:
         """Add an event, and return it with its number and its sentence."""
+        if not self.last:
+            self.program = now
         self.last += 1
         record = {"n": self.last, "t": round(now, 3), "kind": kind, **fields}
         record["text"] = sentence(record)
@@ -79,6 +83,8 @@ def _crash(event: Mapping[str, Any]) -> str:
 def _terminated(event: Mapping[str, Any]) -> str:
     if event["stopped"]:
         return f"{event['supervisor']} stopped {event['child']}"
+    if event["reason"] == "KILLED":
+        return f"{event['child']}, a child of {event['supervisor']}, was killed"
     return f"{event['child']}, a child of {event['supervisor']}, ended: {event['reason']}"
 
 
@@ -123,7 +129,7 @@ def _returned(event: Mapping[str, Any]) -> str:
 
 
 def _control(event: Mapping[str, Any]) -> str:
-    return f"Somebody at an observer page asked for {event['action']} of {event['who']}"
+    return f"An observer page asked for {event['action']} of {event['who']}"
 
 
 def _started(event: Mapping[str, Any]) -> str:
@@ -131,9 +137,7 @@ def _started(event: Mapping[str, Any]) -> str:
 
 
 def _level(event: Mapping[str, Any]) -> str:
-    return (
-        f"Somebody at an observer page set the log level of {event['logger']} to {event['level']}"
-    )
+    return f"An observer page set the log level of {event['logger']} to {event['level']}"
 
 
 _SENTENCES = {

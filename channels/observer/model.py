@@ -47,6 +47,7 @@ class Entry:
         id: the id that its supervisor has for it.
         restarts: the number of its restarts.
         mailbox: the number of waiting messages.
+        rank: its position among the children of its supervisor; None below other processes.
         absent: children of this supervisor that do not run.
         sorts: its children by their sort.
     """
@@ -59,6 +60,7 @@ class Entry:
     id: str | None = None
     restarts: int = 0
     mailbox: int = 0
+    rank: int | None = None
     parent: Entry | None = None
     absent: tuple[Absent, ...] = ()
     sorts: dict[str, dict[int, Entry]] = field(factory=dict, repr=False)
@@ -87,6 +89,7 @@ class Absent:
     id: str
     status: str
     restarts: int
+    rank: int
 
 
 @define(kw_only=True)
@@ -156,10 +159,10 @@ class Model:
             entry.mailbox = 0
         self._waiting = []
         for number, length in lengths.items():
-            entry = self.entries.get(number)
-            if entry is not None:
-                entry.mailbox = length
-                self._waiting.append(entry)
+            found = self.entries.get(number)
+            if found is not None:
+                found.mailbox = length
+                self._waiting.append(found)
 
     @property
     def waiting(self) -> list[Entry]:
@@ -208,8 +211,8 @@ class Model:
     def _rows_below(self, above: Entry | None, view: View) -> Iterator[Row]:
         sorts = self._top if above is None else above.sorts
         parent = None if above is None else above.key
-        for order, child in enumerate(() if above is None else above.absent):
-            yield _absent(child, parent, order)
+        for child in () if above is None else above.absent:
+            yield _absent(child, parent)
         for sort, members in sorts.items():
             if len(members) <= CROWD:
                 for entry in members.values():
@@ -277,7 +280,7 @@ def _process(entry: Entry, parent: str | None) -> Row:
     return {
         "key": entry.key,
         "parent": parent,
-        "order": entry.number,
+        "order": entry.number if entry.rank is None else entry.rank,
         "type": "process",
         "pid": entry.number,
         "title": entry.title,
@@ -305,11 +308,11 @@ def _group(
     }
 
 
-def _absent(child: Absent, parent: str | None, order: int) -> Row:
+def _absent(child: Absent, parent: str | None) -> Row:
     return {
         "key": f"a{parent}:{child.id}",
         "parent": parent,
-        "order": order,
+        "order": child.rank,
         "type": "absent",
         "title": child.id,
         "status": child.status,

@@ -6,23 +6,29 @@ endpoint = Endpoint(sockets={"/socket": UserSocket}, observer=Observer(control=T
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+import trio
 
 from actors.runtime import current_runtime
 from channels.endpoint.mount import Mount
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
+from channels.filters import SECRETS, FilterRule, Keep
 from channels.http.handover import not_found
 from channels.http.lifespan import ASGIApplication
 from channels.observer.access import Access, Check
 from channels.observer.channel import ObserverSocket
+from channels.observer.chronicle import Chronicle
 from channels.observer.memory import Memory
 from channels.observer.pages import ObserverPages
 from channels.observer.settings import Settings
 from channels.observer.watcher import Watcher
 from channels.socket import Socket
 from supervision.child_spec import ChildSpec
+from supervision.recording.flight import FlightRecorder, Snapshot, recorder_of
+from supervision.viewer.page import render_page
 
 __all__ = ["Observer", "PhoenixMissing"]
 
@@ -44,6 +50,18 @@ class PhoenixMissing(ChannelsError, LookupError):
             f"`npm install --prefix {folder} phoenix`, or write Observer(phoenix_js='.../phoenix.mjs')"
         )
         self.places = places
+
+
+def _terms(rule: FilterRule) -> Sequence[str]:
+    """Return terms for the recorder. It knows no rule that names what to keep, so with such a rule it keeps nothing."""
+    # Each name contains the empty term.
+    return ("",) if isinstance(rule, Keep) else (*SECRETS, *rule)
+
+
+def _page_of(taken: Snapshot) -> str:
+    return render_page(
+        taken.lines(), title="Timeline", subtitle="the newest records of this program"
+    )
 
 
 def _print(line: str) -> None:
@@ -69,6 +87,8 @@ class Observer:
             every name in them. False shows only kinds of messages.
         phoenix_js: the file `phoenix.mjs` of the npm package `phoenix`. None looks in `node_modules` of the current
             folder and of the folder of the main program.
+        record: keep the newest events in a `supervision.recording.flight.FlightRecorder`, for the timeline of the page.
+            It costs a few percent of a busy program. If the runtime has a recorder, the page uses that one.
         interval: seconds between two updates of a page.
         max_pages: the most pages that may watch at the same time. Further ones are refused.
         announce: called with one line, the address of the page, at the first start. None writes it to stderr.
@@ -88,6 +108,7 @@ class Observer:
         control: bool = False,
         payloads: bool = False,
         phoenix_js: Path | str | None = None,
+        record: bool = True,
         interval: float = 0.5,
         max_pages: int = 8,
         announce: Callable[[str], object] | None = None,
@@ -95,6 +116,7 @@ class Observer:
         self.path = path
         self.control = control
         self.payloads = payloads
+        self.record = record
         self.interval = interval
         self.max_pages = max_pages
         self._token = token
@@ -105,6 +127,7 @@ class Observer:
         self.access = Access(token, check)
         self.memory = Memory()
         self._settings: Settings | None = None
+        self._chronicle: Chronicle | None = None
 
     def __repr__(self) -> str:
         return f"<observer at {self.path}>"
@@ -143,11 +166,12 @@ class Observer:
     def pages(self, inner: ASGIApplication | None) -> ASGIApplication:
         """Return an application with the page, and `inner` for all other paths."""
         return ObserverPages(
-            self.path,
-            self.access,
-            self._find_phoenix_js(),
-            not_found if inner is None else inner,
-            self._facts,
+            path=self.path,
+            access=self.access,
+            phoenix_js=self._find_phoenix_js(),
+            inner=not_found if inner is None else inner,
+            facts=self._facts,
+            timeline=self._timeline,
         )
 
     def child_spec(self, endpoint: Any, secret: bytes | None) -> ChildSpec:
@@ -159,14 +183,20 @@ class Observer:
         """
         if secret is not None:
             self.access.derive_from(secret)
+        runtime = current_runtime()
+        if self._chronicle is None or self._chronicle.runtime is not runtime:
+            self._chronicle = Chronicle(endpoint, self.memory, runtime)
+        if self.record and recorder_of(runtime) is None:
+            FlightRecorder(runtime, contents=self.payloads, hide=_terms(endpoint.filter_parameters))
         self._settings = settings = Settings(
             endpoint=endpoint,
             memory=self.memory,
+            chronicle=self._chronicle,
             control=self.control,
             payloads=self.payloads,
             interval=self.interval,
             max_pages=self.max_pages,
-            runtime=current_runtime(),
+            runtime=runtime,
         )
         return ChildSpec(
             "observer", Watcher.start_link, (settings,), {"name": (endpoint, "observer")}
@@ -202,6 +232,16 @@ class Observer:
             "control": self.control,
             "payloads": self.payloads,
         }
+
+    async def _timeline(self) -> str | None:
+        """Return the page of the newest records; None if the program records nothing."""
+        settings = self._settings
+        recorder = None if settings is None else recorder_of(settings.runtime)
+        if recorder is None:
+            return None
+        taken = recorder.snapshot()
+        # In a thread, because many records take seconds. It reads a copy.
+        return await trio.to_thread.run_sync(_page_of, taken)
 
     def _find_phoenix_js(self) -> Path:
         if self._phoenix_js is not None:

@@ -5,7 +5,7 @@ Every answer needs admission, the files too. No answer may be cached, framed by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -30,9 +30,15 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; frame-src 'self'; "
     "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
 )
+_TIMELINE_POLICY: Final = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+    "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+)
+_NOTHING_RECORDED: Final = (
+    "The program records nothing. Write Observer(record=True), or open a recorder.\n"
+)
 _FORBIDDEN: Final = (
-    "This page needs a token. Open the address that the server printed when it started. "
-    "It ends with ?token=...\n"
+    "This page needs a token. Open the address that the server printed when it started.\n"
 )
 
 
@@ -45,21 +51,25 @@ class ObserverPages:
         phoenix_js: the file of phoenix.js, as an ES module.
         inner: the application for all other paths.
         facts: returns what the page must know before it connects.
+        timeline: returns the page of the newest records; None if the program records nothing.
     """
 
     def __init__(
         self,
+        *,
         path: str,
         access: Access,
         phoenix_js: Path,
         inner: ASGIApplication,
         facts: Callable[[], Mapping[str, Any]],
+        timeline: Callable[[], Awaitable[str | None]],
     ) -> None:
         self._path = path
         self._access = access
         self._phoenix_js = phoenix_js
         self._inner = inner
         self._facts = facts
+        self._timeline = timeline
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request."""
@@ -81,6 +91,8 @@ class ObserverPages:
             await _answer(send, 403, _FORBIDDEN)
         elif rest == "":
             await _answer(send, 303, "", [("location", f"{self._path.rpartition('/')[2]}/")])
+        elif rest == "/timeline":
+            await self._send_timeline(send)
         elif rest == "/ticket":
             await self._give_ticket(scope, send, headers)
         elif scope["method"] not in ("GET", "HEAD"):
@@ -112,6 +124,15 @@ class ObserverPages:
         await _answer(
             send, 200, msgspec.json.encode(body).decode(), [("content-type", "application/json")]
         )
+
+    async def _send_timeline(self, send: Any) -> None:
+        """Send the newest records as the page of a run. It has all its data and scripts in itself."""
+        text = await self._timeline()
+        if text is None:
+            await _answer(send, 404, _NOTHING_RECORDED)
+            return
+        kind = ("content-type", "text/html; charset=utf-8")
+        await _answer(send, 200, text, [kind, ("content-security-policy", _TIMELINE_POLICY)])
 
     async def _send_file(self, send: Any, name: str) -> None:
         if name == "phoenix.mjs":

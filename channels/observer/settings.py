@@ -10,6 +10,7 @@ from attrs import frozen
 from actors.refs import Pid
 from actors.runtime import Runtime
 from channels.filters import FilterRule
+from channels.observer.chronicle import Chronicle
 from channels.observer.memory import Memory, Record
 from channels.observer.model import Model
 
@@ -22,6 +23,7 @@ class Settings:
 
     endpoint: Any
     memory: Memory
+    chronicle: Chronicle
     control: bool
     payloads: bool
     interval: float

@@ -9,7 +9,6 @@ Without a page, only the events about crashes and supervisors are kept.
 
 from __future__ import annotations
 
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any, Final
 
 import trio
 
-from actors.exits import NORMAL, SHUTDOWN, ExitReason, Shutdown
 from actors.instrumentation.telemetry import Event
 from actors.introspection import ended, waiting_messages
 from actors.links import monitor
@@ -27,20 +25,12 @@ from actors.refs import Pid
 from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Reply
 from actors.timers import send_after
-from channels.channel import Channel
+from channels.observer.chronicle import label_of
 from channels.observer.memory import Record
 from channels.observer.model import Absent, Entry, Model
 from channels.observer.settings import Look, News, Settings, Wanted
-from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED
+from channels.telemetry import CHANNEL_HANDLED_IN
 from supervision.child_spec import RESTARTING
-from supervision.errors import describe_reason
-from supervision.events import (
-    CHILD_RESTARTED,
-    CHILD_START_FAILED,
-    CHILD_STOP_FAILED,
-    CHILD_TERMINATED,
-    GAVE_UP,
-)
 from supervision.observer.supervisors import kind_of, some_children
 
 __all__ = ["Watcher"]
@@ -63,38 +53,21 @@ class Watcher(GenServer[None]):
         self.settings = settings
         self.runtime = settings.runtime
         self.memory = settings.memory
+        self.chronicle = settings.chronicle
         self.pages: dict[Pid, None] = {}
-        self.model = Model()
+        self.model = self.chronicle.model = Model()
         self._pids: dict[int, Pid] = {}
         self._newest = 0
         self._fresh: list[Entry] = []
         self._supervisors: dict[int, Pid] = {}
-        self._restarted: set[Pid] = set()
         self._detach_hot: Callable[[], None] | None = None
         self._durations: deque[float] = deque(maxlen=SAMPLES)
-        self._pushes = self._joins = 0
+        self._pushes = 0
+        self._joins = self.chronicle.joins
         self._due = self._before = 0.0
-        # The topics whose channels ended badly, with the times. Their clients should come back.
-        self._dead: dict[tuple[type, str], deque[float]] = {}
-        self._attach()
-        first = not any(event["kind"] == "started" for event in self.memory.events)
-        self._note("started", first=first)
-
-    def _attach(self) -> None:
-        telemetry = self.runtime.telemetry
-        handlers: dict[Event, Any] = {
-            _CRASH: self._crashed,
-            _ZOMBIE: self._zombie,
-            CHILD_TERMINATED: self._terminated,
-            CHILD_RESTARTED: self._child_restarted,
-            CHILD_START_FAILED: self._start_failed,
-            CHILD_STOP_FAILED: self._stop_failed,
-            GAVE_UP: self._gave_up,
-            CHANNEL_JOINED: self._joined,
-        }
-        for event, handler in handlers.items():
-            on_exit(telemetry.attach(event, handler))
         on_exit(self._stop_counting)
+        first = not any(event["kind"] == "started" for event in self.memory.events)
+        self.chronicle.note("started", first=first)
 
     # Pages
 
@@ -158,7 +131,8 @@ class Watcher(GenServer[None]):
     def _forget(self) -> None:
         """Drop the model, which nobody watches. The next page reads all processes again."""
         self._stop_counting()
-        self.model, self._pids, self._newest = Model(), {}, 0
+        self.model = self.chronicle.model = Model()
+        self._pids, self._newest = {}, 0
         self._fresh, self._supervisors = [], {}
 
     async def _read_new(self) -> None:
@@ -182,7 +156,7 @@ class Watcher(GenServer[None]):
             entry = Entry(
                 number=pid.number,
                 ancestors=tuple(each.number for each in (info["parent"], *info["ancestors"])),
-                label=_label(info),
+                label=label_of(info),
                 born=now - info["age"],
             )
             self._pids[pid.number] = pid
@@ -196,7 +170,7 @@ class Watcher(GenServer[None]):
         if pid is None or info is None:
             return
         kind = kind_of(pid)
-        self.model.describe(entry, _label(info), kind)
+        self.model.describe(entry, label_of(info), kind)
         if kind is not None:
             self._supervisors[pid.number] = pid
 
@@ -215,23 +189,24 @@ class Watcher(GenServer[None]):
         self.model.set_mailboxes(lengths)
         for number, pid in self._supervisors.items():
             entry = self.model.entries.get(number)
-            if entry is None or (entry.kind == "dynamic" and pid not in self._restarted):
+            if entry is None or (entry.kind == "dynamic" and pid not in self.chronicle.restarted):
                 continue
             self._read_children(entry, pid)
-        self._restarted.clear()
+        self.chronicle.restarted.clear()
 
     def _read_children(self, entry: Entry, supervisor: Pid) -> None:
         absent = []
-        for child in reversed(some_children(supervisor, CHILDREN)):
+        for rank, child in enumerate(reversed(some_children(supervisor, CHILDREN))):
             if isinstance(child.pid, Pid):
                 below = self.model.entries.get(child.pid.number)
                 if below is not None:
                     below.restarts = child.restarts
                     if child.id is not None:
+                        below.rank = rank
                         below.id = str(child.id)[:80]
             elif child.id is not None:
                 status = "restarting" if child.pid == RESTARTING else "stopped"
-                absent.append(Absent(str(child.id)[:80], status, child.restarts))
+                absent.append(Absent(str(child.id)[:80], status, child.restarts, rank))
         entry.absent = tuple(absent)
 
     def _point(self) -> Record:
@@ -245,7 +220,7 @@ class Watcher(GenServer[None]):
             "t": round(self.runtime.now(), 3),
             "processes": len(self.model),
             "pushes": round(self._pushes / seconds, 1),
-            "joins": round(self._joins / seconds, 1),
+            "joins": round((self.chronicle.joins - self._joins) / seconds, 1),
             "median": _quantile(durations, 0.5),
             "p99": _quantile(durations, 0.99),
             "mailboxes": sum(each.mailbox for each in waiting),
@@ -255,160 +230,14 @@ class Watcher(GenServer[None]):
             **self.memory.totals,
         }
         self._durations.clear()
-        self._pushes = self._joins = 0
+        self._pushes, self._joins = 0, self.chronicle.joins
         self._before = now
         return point
-
-    # Events. Each handler runs in the process that emits the event, and must be quick.
-
-    def _note(self, kind: str, **fields: Any) -> Record:
-        return self.memory.add(self.runtime.now(), kind, **fields)
 
     def _handled(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         if about["channel"].topic != "observer":
             self._pushes += 1
             self._durations.append(measures["duration"])
-
-    def _joined(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        self._joins += 1
-        channel: Channel = about["channel"]
-        times = self._dead.get((type(channel), channel.topic)) if self._dead else None
-        if times and about["result"] == "ok":
-            seconds = self.runtime.now() - times.popleft()
-            if not times:
-                del self._dead[type(channel), channel.topic]
-            name = type(channel).__name__
-            self._note(
-                "returned", topic=channel.topic[:80], channel=name, seconds=round(seconds, 3)
-            )
-
-    def _crashed(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        error = about["exception"]
-        self.memory.totals["crashes"] += 1
-        lines = [] if error is None else traceback.format_exception(error)
-        record = self._note(
-            "crash",
-            pid=about["pid"].number,
-            who=_who(about["process"], about["pid"]),
-            error=describe_reason(about["reason"])[:500],
-        )
-        parents = [each.number for each in about["ancestors"]]
-        crash = {**record, "traceback": "".join(lines)[-TRACEBACK:], "ancestors": parents}
-        self.memory.add_crash(about["pid"].number, crash)
-
-    def _zombie(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        pid = about["pid"]
-        self._note("zombie", pid=pid.number, who=_who(about["process"], pid))
-
-    def _terminated(
-        self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]
-    ) -> None:
-        reason: ExitReason = about["reason"]
-        pid: Pid = about["pid"]
-        entry = self.model.entries.get(pid.number)
-        if reason is NORMAL or kind_of(about["supervisor"]) == "dynamic":
-            if _is_clean(reason):
-                return
-            self._expect_return(entry)
-        self._note(
-            "terminated",
-            pid=pid.number,
-            supervisor=self._name(about["supervisor"]),
-            child=self._child(about["id"], pid, entry),
-            stopped=about["stopped"],
-            reason=describe_reason(reason)[:200],
-        )
-
-    def _expect_return(self, entry: Entry | None) -> None:
-        """Note that the client of a channel should join again. Other processes have no such topic."""
-        for name, kind in self._channels().items():
-            if entry is None or entry.sort != name or "'" not in entry.label:
-                continue
-            topic = entry.label.partition("'")[2].rpartition("'")[0]
-            if len(self._dead) < MAX_DEAD:
-                times = self._dead.setdefault((kind, topic), deque(maxlen=100))
-                times.append(self.runtime.now())
-
-    def _channels(self) -> dict[str, type]:
-        sockets = self.settings.endpoint.sockets.values()
-        found: dict[str, type] = {}
-        for mount in sockets:
-            for target in getattr(mount, "socket", mount).channels.values():
-                channel = getattr(target, "channel", target)
-                found[channel.__name__] = channel
-        return found
-
-    def _child_restarted(
-        self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]
-    ) -> None:
-        self.memory.totals["restarts"] += 1
-        self._restarted.add(about["supervisor"])
-        self._note("restarted", pid=about["pid"].number, **self._decision(measures, about))
-
-    def _gave_up(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        self.memory.totals["gave_up"] += 1
-        self._note("gave_up", pid=about["supervisor"].number, **self._decision(measures, about))
-
-    def _decision(self, measures: Mapping[str, Any], about: Mapping[str, Any]) -> Record:
-        supervisor: Pid = about["supervisor"]
-        return {
-            "supervisor": self._name(supervisor),
-            "child": self._child(about["id"], about["pid"], None),
-            "reason": describe_reason(about["reason"])[:200],
-            "restarts": measures["restarts"],
-            "max_restarts": about.get("max_restarts"),
-            "max_seconds": about.get("max_seconds"),
-            "strategy": kind_of(supervisor),
-        }
-
-    def _start_failed(
-        self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]
-    ) -> None:
-        self._failed("start_failed", about)
-
-    def _stop_failed(
-        self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]
-    ) -> None:
-        self._failed("stop_failed", about)
-
-    def _failed(self, kind: str, about: Mapping[str, Any]) -> None:
-        pid: Pid | None = about["pid"]
-        self._note(
-            kind,
-            pid=None if pid is None else pid.number,
-            supervisor=self._name(about["supervisor"]),
-            child=self._child(about["id"], pid, None),
-            reason=describe_reason(about["reason"])[:200],
-        )
-
-    # Names
-
-    def _name(self, supervisor: Pid) -> str:
-        entry = self.model.entries.get(supervisor.number)
-        info = self.runtime.process_info(supervisor)
-        title = _label(info) if info is not None else "a supervisor"
-        return _who(title if entry is None else entry.title, supervisor)
-
-    @staticmethod
-    def _child(id: Any, pid: Pid | None, entry: Entry | None) -> str:
-        title = entry.title if entry is not None else str(id)[:80]
-        return title if pid is None else _who(title, pid)
-
-
-def _who(title: str, pid: Pid) -> str:
-    return f"{title} {pid!r}"
-
-
-def _label(info: Mapping[str, Any]) -> str:
-    name = info["name"]
-    # Names of the machinery are tuples with the endpoint in front, which say little.
-    if isinstance(name, tuple) and len(name) > 1 and not isinstance(name[0], str):
-        return " ".join(str(part) for part in name[1:])[:80]
-    return str(info["label"])[:120]
-
-
-def _is_clean(reason: ExitReason) -> bool:
-    return reason is NORMAL or reason is SHUTDOWN or isinstance(reason, Shutdown)
 
 
 def _quantile(values: list[float], share: float) -> float | None:

@@ -126,7 +126,7 @@ class _Reader:
         return next((pid for pid in candidates if pid in self.infos), None)
 
     def _started(self, pid: Pid, peer: Pid) -> bool:
-        return peer in self.infos and bool(self.infos[peer]["parent"] is pid)
+        return peer in self.infos and self.infos[peer]["parent"] is pid
 
     def _view(
         self, pid: Pid, info: dict[str, Any], below: tuple[ProcessView, ...], silent: bool
@@ -155,7 +155,9 @@ class _Reader:
 
 
 def _is_busy(info: dict[str, Any]) -> bool:
-    return info["status"] == "running" or (info["status"] == "waiting" and info["queue_length"] > 0)
+    status: str = info["status"]
+    length: int = info["queue_length"]
+    return status == "running" or (status == "waiting" and length > 0)
 
 
 def _health(info: dict[str, Any]) -> Health:

@@ -23,10 +23,15 @@ storage = (
 class Document(DurableChannel):
     """A document whose edits every client gets."""
 
-    history = History(storage, max_messages=int(os.environ["MESSAGES"]))
+    history = History(storage, max_messages=int(os.environ.get("MESSAGES", "10000")))
 
     @handle_in("edit")
     async def edit(self, payload: Any) -> PushReply:
+        await self.append("edited", payload)
+        return PushReply()
+
+    @handle_in("edit and locate")
+    async def edit_and_locate(self, payload: Any) -> PushReply:
         return PushReply({"position": await self.append("edited", payload)})
 
 

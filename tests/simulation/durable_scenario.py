@@ -165,7 +165,7 @@ async def serve(node: Node, run: Run) -> None:
         sockets={"/socket": UserSocket},
         histories=[history],
         listen=run.world.network.open,
-        **({} if len(run.names) == 1 else {"pubsub": PubSub(adapter_of(node, run.world))}),
+        pubsub=None if len(run.names) == 1 else PubSub(adapter_of(node, run.world)),
     )
     child = endpoint.child_spec(host=node.name, port=PORT)
     await Supervisor.start_link([child], label="top", max_restarts=100)
