@@ -624,6 +624,8 @@ async def test_a_restart_has_another_run_and_keeps_the_data_with_appendonly(
         config = await client.ask("CONFIG", "GET", "append*")
         assert config[b"appendonly"] == (b"yes" if appendonly else b"no")
         assert config[b"appendfsync"] == b"always"
+        replication = await client.ask("INFO", "replication")
+        assert b"second_repl_offset:-1" in replication.splitlines()
         first = await client.ask("INFO", "server")
         assert _run_id(await client.ask("INFO", "server")) == _run_id(first)
         await client.ask(*history.append("a"))

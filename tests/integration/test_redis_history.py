@@ -213,3 +213,18 @@ async def test_a_history_goes_on_after_a_loss_of_the_server(
             await until(lambda: history.statistics()["connected"] == 1)
             with trio.fail_after(PATIENCE):
                 await history.append(TOPIC, "edited", {"text": "b"})
+
+
+async def test_a_replica_that_takes_over_begins_a_new_epoch(tmp_path: Path) -> None:
+    config = {"appendonly": "yes", "appendfsync": "always", "repl-diskless-sync-delay": "0"}
+    with valkey(tmp_path / "a", config) as primary, valkey(tmp_path / "b", config) as replica:
+        async with running(primary.url) as history:
+            before = await history.append(TOPIC, "edited", {})
+        replica.command("REPLICAOF", "127.0.0.1", primary.port)
+        await until(lambda: replica.command("EXISTS", "ashtree:history") == 1)
+        primary.kill()
+        replica.command("REPLICAOF", "NO", "ONE")
+        # It has the message here. It cannot know that it has the last one.
+        async with running(replica.url) as history:
+            after = await history.append(TOPIC, "edited", {})
+        assert before.partition(":")[0] != after.partition(":")[0]
