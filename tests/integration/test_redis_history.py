@@ -26,6 +26,7 @@ from tests.integration.valkey import Valkey, tls_front, valkey
 from tests.patience import PATIENCE, until
 
 TOPIC = "document:1"
+REFERENCE = Path(__file__).parents[2] / "docs/reference/durable.md"
 
 
 class Nodes:
@@ -182,6 +183,7 @@ async def test_a_history_over_tls(shared: Valkey) -> None:
 
 
 async def test_the_documented_acl_rule_suffices(shared: Valkey) -> None:
+    assert HISTORY_ACL_RULE.replace("PREFIX", "ashtree") in REFERENCE.read_text()
     rule = HISTORY_ACL_RULE.replace("PREFIX", "acl")
     assert shared.command("ACL", "SETUSER", "node", "on", ">secret", *rule.split()) == b"OK"
     url = f"redis://node:secret@127.0.0.1:{shared.port}?prefix=acl"
