@@ -80,7 +80,8 @@ class _Connection:
         # A thread goes on when its caller is cancelled. Only the kill of its node ends it.
         with trio.CancelScope(shield=True):
             await trio.sleep(self._random.uniform(0.0, 0.01))
-            return await self._write(work) if self._writes else self.use(work)
+            result = await self._write(work) if self._writes else self.use(work)
+        return result
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         disk = self._disk
