@@ -17,6 +17,7 @@ from channels.client.records import (
     PositionTracker,
     PushRecord,
 )
+from channels.errors import InvalidOption, check_positive
 from channels.messages import Message
 
 __all__ = ["ClientChannel", "ClientPush", "Listener", "SocketOfChannel"]
@@ -281,6 +282,7 @@ class ClientChannel:
             ChannelClosed: the channel is closed.
             EncodeError: the payload cannot be encoded.
             BufferFull: too many pushes wait.
+            InvalidOption: the event is not text, or the timeout is not a positive number.
 
         If the calling task is cancelled, the client ignores the reply. It never sends a push that still waits.
         """
@@ -300,6 +302,10 @@ class ClientChannel:
 
         The arguments and the errors are those of `push`, except for `Refused` and `PushTimeout`.
         """
+        if not isinstance(event, str):
+            raise InvalidOption("push", "event", event, 'text, such as "new_msg"')
+        if timeout is not None:
+            check_positive("push", "timeout", timeout)
         push = ClientPush(self, event)
         push.started(self._socket.push(push, payload, timeout))
         return push
