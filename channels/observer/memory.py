@@ -82,7 +82,9 @@ def _crash(event: Mapping[str, Any]) -> str:
 
 def _terminated(event: Mapping[str, Any]) -> str:
     if event["stopped"]:
-        return f"{event['supervisor']} stopped {event['child']}"
+        below = event.get("below", 0)
+        more = f" and the {below} processes below it" if below else ""
+        return f"{event['supervisor']} stopped {event['child']}{more}"
     if event["reason"] == "KILLED":
         return f"{event['child']}, a child of {event['supervisor']}, was killed"
     return f"{event['child']}, a child of {event['supervisor']}, ended: {event['reason']}"

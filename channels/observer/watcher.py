@@ -97,6 +97,7 @@ class Watcher(GenServer[None]):
         if starts:
             self._start_counting()
             await self._read_new()
+            await self._read_changes()
             self._due = self._before = trio.current_time()
             send_after(current_pid(), Look(), self.settings.interval)
         send(page, News(self.model, self._point(), self._pids))
@@ -120,6 +121,7 @@ class Watcher(GenServer[None]):
         interval = self.settings.interval
         await self._read_new()
         await self._read_changes()
+        self.chronicle.flush()
         point = self._point()
         self.memory.points.append(point)
         news = News(self.model, point, self._pids)
