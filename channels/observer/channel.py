@@ -116,6 +116,8 @@ class ObserverChannel(Channel):
             payload["all"] = True
         if point is not None:
             payload["point"] = point
+            if news.nodes:
+                payload["nodes"] = news.nodes
         if memory.last > self.last:
             payload["events"] = memory.since(self.last)
         self.rows, self.last = after, memory.last

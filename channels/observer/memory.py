@@ -138,6 +138,10 @@ def _started(event: Mapping[str, Any]) -> str:
     return "The observer has started" if event["first"] else "The observer was started again"
 
 
+def _elsewhere(event: Mapping[str, Any]) -> str:
+    return f"{event['node']}: {event['words']}"
+
+
 def _level(event: Mapping[str, Any]) -> str:
     return f"An observer page set the log level of {event['logger']} to {event['level']}"
 
@@ -153,5 +157,6 @@ _SENTENCES = {
     "returned": _returned,
     "control": _control,
     "level": _level,
+    "elsewhere": _elsewhere,
     "started": _started,
 }

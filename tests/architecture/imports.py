@@ -54,6 +54,7 @@ PURE = (
     "channels.messages",
     "channels.observer.memory",
     "channels.observer.model",
+    "channels.observer.nodes",
     "channels.observer.showing",
     "channels.pubsub.redis.outbox",
     "channels.pubsub.redis.protocol",
