@@ -78,8 +78,7 @@ def serve_endpoint(
     application.run(
         [endpoint.child_spec(host=host, port=port, ssl_context=ssl_context)],
         on_started=started,
-        # The steps after the drain get the default time.
-        shutdown_deadline=endpoint.draining.longest + 30.0,
+        shutdown_deadline=endpoint.draining.shutdown_deadline,
         watchdog=watchdog,
         explain=explain,
     )

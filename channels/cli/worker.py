@@ -109,7 +109,7 @@ def _serve(
     else:
         # The application has an adapter of its own, which reaches the other workers too.
         hub.close()
-    shutdown_deadline = endpoint.draining.longest + 30.0
+    shutdown_deadline = endpoint.draining.shutdown_deadline
     worker = _Worker(endpoint, line)
 
     def started(_: Pid) -> None:

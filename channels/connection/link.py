@@ -11,6 +11,7 @@ from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.threads import run_threadsafe
 from channels.connection.session import Membership
+from channels.connection.work_budget import WorkBudget
 from channels.filters import FilterRule
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec
@@ -61,14 +62,22 @@ class Trace(Protocol):
 
 
 class Link:
-    """The process, the out-buffer, the assigns and the trace of a connection, which all its channels share."""
+    """The process, the out-buffer and the assigns of a connection, which all its channels share.
+
+    Attributes:
+        id: the id of the socket, which identifies the user; None if it has none.
+        budget: the limit on the work of all connections in one turn of the scheduler.
+        trace: the trace of the client; None if the endpoint does not trace.
+    """
 
     __slots__ = (
         "assigns",
+        "budget",
         "codec",
         "connection",
         "count",
         "endpoint",
+        "id",
         "out",
         "pubsub",
         "runtime",
@@ -85,6 +94,8 @@ class Link:
         endpoint: Broadcaster,
         assigns: dict[str, Any],
         count: Callable[[tuple[str, ...]], None],
+        budget: WorkBudget,
+        id: str | None = None,
         trace: Trace | None = None,
     ) -> None:
         self.connection = connection
@@ -94,6 +105,8 @@ class Link:
         self.endpoint = endpoint
         self.assigns = assigns
         self.count = count
+        self.budget = budget
+        self.id = id
         self.trace = trace
         self.runtime = current_runtime()
 

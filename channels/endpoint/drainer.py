@@ -60,6 +60,11 @@ class Draining:
         """The seconds that the notice and the drain can take together."""
         return self.notice + self.timeout
 
+    @property
+    def shutdown_deadline(self) -> float:
+        """The seconds that a program needs to stop: `longest`, and 30 for what it stops after the drain."""
+        return self.longest + 30.0
+
 
 class DrainerServer(GenServer[None]):
     """A process that drains the endpoint when the endpoint stops it."""

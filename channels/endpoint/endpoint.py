@@ -35,7 +35,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -80,6 +80,16 @@ class EndpointError(ChannelsError, RuntimeError):
     """A mistake in the use of an endpoint. The message states the correction."""
 
 
+class Page(Protocol):
+    """The part of a `channels.observer.Observer` that an endpoint uses."""
+
+    def check_options(self) -> None: ...
+    def mounts(self) -> Mapping[str, Mount]: ...
+    def pages(self, inner: ASGIApplication | None) -> ASGIApplication: ...
+    def child_spec(self, endpoint: Any, secret: bytes | None) -> ChildSpec: ...
+    def announce(self, address: tuple[str, int] | None, *, tls: bool) -> None: ...
+
+
 class Endpoint:
     """The sockets and pages of one server.
 
@@ -104,6 +114,7 @@ class Endpoint:
             of secrets, the first signs, and the endpoint accepts all. By default, each start makes a new secret,
             which is enough for one server. Give the same secret to all nodes.
         listen: the function that opens the listener; None opens a real one. A scenario passes `world.listen`.
+        observer: a `channels.observer.Observer`, whose page shows the processes of this endpoint. None has no page.
         plugs: parts for the operation of the server: `Health`, `Metrics` and `Tracing` of `channels.operations`. None
             of them is on by default.
 
@@ -127,6 +138,7 @@ class Endpoint:
         filter_parameters: FilterRule = SECRETS,
         secret_key_base: Secret | None = None,
         listen: Listen | None = None,
+        observer: Page | None = None,
         plugs: Sequence[Plug] = (),
     ) -> None:
         if not isinstance(sockets, Mapping):
@@ -153,6 +165,7 @@ class Endpoint:
         self.filter_parameters = filter_parameters
         self.secret_key_base = secret_key_base
         self.listen = Listener.open if listen is None else listen
+        self.observer = observer
         self.plugs = tuple(plugs)
         self._services: Services | None = None
         self._supervisor: Pid | None = None
@@ -214,7 +227,10 @@ class Endpoint:
             longpolls=mounted.longpolls,
             secret_key_base=self._secret(self.secret_key_base or secret_key_base, mounted),
             transports=transports,
-            http=HttpHandover(self.http, is_socket_path=mounted.websockets.__contains__),
+            http=HttpHandover(
+                self.http if self.observer is None else self.observer.pages(self.http),
+                is_socket_path=mounted.websockets.__contains__,
+            ),
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
             plugs=self.plugs,
@@ -238,8 +254,16 @@ class Endpoint:
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
             children.insert(-1, ChildSpec("listener", ListenerServer.start_link, listener))
+        if self.observer is not None:
+            # First, so that it sees the others start, and stop.
+            given = self.secret_key_base or secret_key_base
+            secret = None if given is None else check_secret(given)[0]
+            children.insert(0, self.observer.child_spec(self, secret))
         pid = await Supervisor.start_link(children, label="endpoint")
         self._services, self._supervisor = services, pid
+        if self.observer is not None:
+            address = None if port is None else self.address
+            self.observer.announce(address, tls=ssl_context is not None)
         return pid
 
     def child_spec(
@@ -382,6 +406,8 @@ class Endpoint:
         if self.secret_key_base is not None:
             check_secret(self.secret_key_base)
         options = {path: _options(path, value) for path, value in self.sockets.items()}
+        if self.observer is not None:
+            options.update(self.observer.mounts())
         try:
             return mount_all(self, options)
         except InvalidPath as error:
@@ -394,6 +420,10 @@ class Endpoint:
         check_whole("Endpoint", "max_buffered_messages", self.max_buffered_messages)
         check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
         check_rule("Endpoint", self.filter_parameters)
+        if self.observer is not None:
+            if isinstance(self.observer, type) or not hasattr(self.observer, "check_options"):
+                raise InvalidOption("Endpoint", "observer", self.observer, "Observer(...), or None")
+            self.observer.check_options()
         for plug in self.plugs:
             if not isinstance(plug, Plug):
                 raise InvalidOption(
