@@ -56,7 +56,7 @@ METRICS: Final = _table(
         "connections",
         "gauge",
         "transport",
-        "Open connections of clients. A WebSocket counts from its first byte.",
+        "Open connections: websocket, http (pages and polls) or longpoll (sessions).",
     ),
     (
         "connects_total",

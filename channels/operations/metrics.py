@@ -460,12 +460,16 @@ async def _read(services: Services) -> list[Family]:
 
 async def _clients(services: Services) -> list[Family]:
     endpoint = services.endpoint
-    websockets = await _children(((endpoint, "connections"),))
+    pages = services.http.connections
+    websockets = max(0.0, await _children(((endpoint, "connections"),)) - pages)
     polling = await _children(((endpoint, "sessions"),)) if services.longpolls else 0
     mounts = [*services.mounts.values(), *services.longpolls.values()]
     pools = {mount.socket.__name__: mount.pool_names for mount in mounts}
     return [
-        _family("connections", [(("websocket",), websockets), (("longpoll",), polling)]),
+        _family(
+            "connections",
+            [(("websocket",), websockets), (("http",), pages), (("longpoll",), polling)],
+        ),
         _family(
             "channels", [((socket,), await _children(names)) for socket, names in pools.items()]
         ),

@@ -118,6 +118,17 @@ async def test_gauges_follow_the_clients(serve: Serve) -> None:
     assert found["ashtree_connections_closed_total{code=1000}"] == 1
 
 
+async def test_connections_for_pages_are_no_websockets(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=SOCKETS, plugs=[Metrics(token=None)]))
+    await server.connect()
+    reader = await server.accept()
+    reader.write(head("/", "host: test\r\n"))
+    await settle()
+    found = await scrape(server)
+    assert found["ashtree_connections{transport=websocket}"] == 1
+    assert found["ashtree_connections{transport=http}"] == 1
+
+
 async def test_restarts_are_counted_by_supervisor(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=SOCKETS, plugs=[Metrics(token=None)]))
     restarted = server.listen(CHILD_RESTARTED)
