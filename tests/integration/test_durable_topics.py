@@ -30,7 +30,7 @@ def edits(client: PhoenixJs, count: int) -> list[int]:
     return [client.message(TOPIC, "edited")["number"] for _ in range(count)]
 
 
-def test_a_client_gets_what_it_missed_while_its_connection_was_cut(server: Server) -> None:
+def test_a_client_gets_what_it_missed_while_its_connection_was_cut_and_repeats_nothing(server: Server) -> None:
     # The latest phoenix.js alone: the 1.7 series does not come back from the close of its own side.
     with connected(server.socket_url) as ann, connected(server.socket_url) as bob:
         for client in (ann, bob):
@@ -45,6 +45,10 @@ def test_a_client_gets_what_it_missed_while_its_connection_was_cut(server: Serve
         assert response["_recovered"] is True
         assert ann.request(TOPIC, "edit", {"number": 4}) == ("ok", {})
         assert edits(bob, 3) == [2, 3, 4]
+        for _ in range(2):
+            assert ann.request(TOPIC, "edit", {"number": 5, "_key": "k"}) == ("ok", {})
+        assert ann.request(TOPIC, "edit", {"number": 6}) == ("ok", {})
+        assert edits(bob, 2) == [5, 6]
         assert bob.seen("message", topic=TOPIC, event="edited") == []
 
 
