@@ -127,6 +127,7 @@ class MailboxLike(Protocol):
     """The mailbox behind a pid."""
 
     def put(self, message: Any) -> None: ...
+    def __len__(self) -> int: ...
 
 
 class GraphLike(Protocol):

@@ -8,10 +8,9 @@ from typing import Any, Protocol, Self
 
 import trio
 
-from channels.client.change import Change
 from channels.client.errors import ChannelClosed, PushTimeout, Refused
 from channels.client.events import Joined, JoinRejected, Lifecycle, Rejoined
-from channels.client.feed import Feed
+from channels.client.feed import Change, Feed
 from channels.client.records import (
     ChannelRecord,
     ChannelState,
@@ -136,6 +135,23 @@ class ClientChannel:
         record: the channel's part of the protocol. For the socket.
         max_messages: messages that each feed of the channel keeps.
     """
+
+    __slots__ = (
+        "_changed",
+        "_ending",
+        "_error",
+        "_feeds",
+        "_left",
+        "_listeners",
+        "_messages",
+        "_rejection",
+        "_socket",
+        "_tracker",
+        "_wait",
+        "max_messages",
+        "record",
+        "topic",
+    )
 
     def __init__(
         self,

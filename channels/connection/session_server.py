@@ -133,6 +133,7 @@ class SessionServer(GenServer[None]):
             count=services.count,
             budget=services.budget,
             id=connected.id,
+            trace=connected.trace,
         )
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)

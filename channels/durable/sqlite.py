@@ -220,7 +220,7 @@ class _Connection:
                 connection.close()
 
 
-# What the threads do
+# In the threads
 
 
 @contextmanager

@@ -333,7 +333,7 @@ class Connection:
             if session.heard < asked:
                 raise ConnectionLost(f"the server did not answer a PING within {limit:g} s")
 
-    # What publishing and subscribing do differently
+    # Publishing and subscribing
 
     _channels: Sequence[bytes] = ()
 

@@ -245,7 +245,7 @@ class Protocol:
         self._awaited.append(_Awaited(name))
         return _pack(name, *args)
 
-    # What the server sends
+    # From the server
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the server.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
+import wsproto
+from wsproto.handshake import H11Handshake
 
 from actors import NORMAL, stop
 from channels.client.backoff import RetryTable
@@ -732,6 +735,22 @@ async def test_an_invalid_option_of_a_channel_is_refused(
     async with opened(world) as socket:
         with pytest.raises(InvalidOption):
             socket.channel(topic, **options)
+
+
+async def test_an_open_connection_keeps_no_parser_of_its_handshake(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Any]] = []
+
+    def make(*args: Any) -> H11Handshake:
+        handshake = H11Handshake(*args)
+        made.append(weakref.ref(handshake))
+        return handshake
+
+    monkeypatch.setattr(wsproto, "H11Handshake", make)
+    async with opened(world) as socket, socket.channel("room:a") as channel:
+        assert await channel.push("echo", {"n": 1}) == {"n": 1}
+        assert [each() for each in made] == [None]
 
 
 async def test_the_client_works_without_a_runtime() -> None:

@@ -1,4 +1,4 @@
-/** Make a channel that gets what it missed: it sends the position of its last message at each join. */
+/** Make a channel that sends the position of its last message at each join, and so gets what it missed. */
 export function durable(socket, topic, params = {}) {
   let position = null
   const channel = socket.channel(topic, () => ({ ...params, _position: position }))
@@ -7,9 +7,5 @@ export function durable(socket, topic, params = {}) {
     position = payload?._position ?? payload?.response?._position ?? position
     return payload
   }
-  // With a key, a push that is repeated gets the first answer.
-  const push = channel.push.bind(channel)
-  channel.push = (event, payload = {}, timeout) =>
-    push(event, payload.constructor === Object ? { _key: crypto.randomUUID(), ...payload } : payload, timeout)
   return channel
 }

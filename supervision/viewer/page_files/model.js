@@ -3,7 +3,7 @@
 const RUN = JSON.parse(document.getElementById("run").textContent)
 const text = (number) => (number === null || number < 0 ? "" : RUN.texts[number])
 const END = Math.max(RUN.seconds * 1000, 1)
-const MANY = 6 // more processes at once in one place are drawn as a crowd
+const MANY = 6 // more processes in one place are drawn as a crowd
 const ROOM = 48 // with more rows, places are folded at first
 
 const processes = RUN.processes.map(

@@ -1,0 +1,86 @@
+"""Values without secrets: a copy of a value in which the contents of some names are masked.
+
+*pure*. A name is the key of a mapping or the field of a record. A term masks every name that contains it. Case,
+hyphens and underscores do not matter, so `access_token`, `accessToken` and `ACCESS-TOKEN` are one name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+__all__ = ["FILTERED", "SECRETS", "mask"]
+
+FILTERED: Final = "[FILTERED]"
+
+SECRETS: Final = ("password", "token", "secret", "api_key", "authorization")
+"""The default terms."""
+
+_SEPARATORS = str.maketrans("", "", "_-")
+_DEEP = 8
+_MANY = 50
+
+
+def mask(value: Any, terms: Sequence[str] = SECRETS) -> Any:
+    """Return a value with `[FILTERED]` in place of the masked contents.
+
+        >>> mask({"user": "ann", "newPassword": "x"})
+        {'user': 'ann', 'newPassword': '[FILTERED]'}
+
+    Args:
+        value: any value. Mappings, lists, tuples and records (attrs, msgspec, dataclasses) become mappings and lists.
+        terms: parts of names. A term also masks a text that contains `<term>=`, such as the body of a form.
+
+    The result has at most 50 items of each container, and eight levels.
+    """
+    return _masked(value, tuple(map(_folded, terms)), _DEEP)
+
+
+def _masked(value: Any, terms: tuple[str, ...], depth: int) -> Any:
+    if depth <= 0:
+        return "..."
+    if isinstance(value, Mapping):
+        return {
+            key: FILTERED if _is_secret(key, terms) else _masked(each, terms, depth - 1)
+            for key, each in list(value.items())[:_MANY]
+        }
+    if isinstance(value, list | tuple):
+        return [_masked(each, terms, depth - 1) for each in value[:_MANY]]
+    if isinstance(value, str):
+        return FILTERED if "=" in value and _has_pair(value, terms) else value
+    names = _fields(type(value))
+    if names:
+        return {
+            name: FILTERED
+            if _is_secret(name, terms)
+            else _masked(getattr(value, name, None), terms, depth - 1)
+            for name in names
+        }
+    return value
+
+
+def _fields(cls: type) -> tuple[str, ...]:
+    if attrs.has(cls):
+        return tuple(field.name for field in attrs.fields(cls))
+    if issubclass(cls, msgspec.Struct):
+        return cls.__struct_fields__
+    return tuple(getattr(cls, "__dataclass_fields__", ()))
+
+
+def _is_secret(name: object, terms: tuple[str, ...]) -> bool:
+    if not isinstance(name, str):
+        return False
+    folded = _folded(name)
+    return any(term in folded for term in terms)
+
+
+def _has_pair(text: str, terms: tuple[str, ...]) -> bool:
+    folded = _folded(text)
+    return any(f"{term}=" in folded for term in terms)
+
+
+def _folded(text: str) -> str:
+    return text.lower().translate(_SEPARATORS)
