@@ -24,11 +24,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_page(browser: Browser, tmp_path: Path) -> Iterator[Open]:
+def open_page(browser: Browser, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Open]:
     """Write the page of a trace, and open it. At the end, the page must have sent no request and have no error."""
     file = tmp_path / "page.html"
     asked: list[str] = []
     wrong: list[str] = []
+    failed_before = request.session.testsfailed
     context = browser.new_context(
         viewport=ViewportSize(width=1300, height=800), offline=True, color_scheme="light"
     )
@@ -45,7 +46,8 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[Open]:
         return page
 
     yield open_one
-    page.screenshot(path=tmp_path / "page.png")
+    if request.session.testsfailed > failed_before:
+        page.screenshot(path=tmp_path / "page.png")
     context.close()
     assert wrong == []
     assert asked == [file.as_uri()]
