@@ -164,9 +164,9 @@ class Protocol:
         return self._take()
 
     def channel(
-        self, topic: str, params: Callable[[], Any], timeout: float | None = None
+        self, topic: str, params: Any = None, timeout: float | None = None
     ) -> ChannelRecord:
-        """Add a channel, which is not joined yet."""
+        """Add a channel, which is not joined yet. If the params are a function, each join calls it."""
         timeout = self.settings.timeout if timeout is None else timeout
         channel = ChannelRecord(topic, params, timeout)
         self.channels.append(channel)
@@ -552,7 +552,8 @@ class Protocol:
         self._transmit(channel, encode(ref, ref, channel.topic, "phx_join", payload))
 
     def _join_payload(self, channel: ChannelRecord) -> Any:
-        payload = prepare(channel.topic, "phx_join", channel.params())
+        params = channel.params() if callable(channel.params) else channel.params
+        payload = prepare(channel.topic, "phx_join", params)
         # Only to raise before any state has changed.
         encode(None, None, channel.topic, "phx_join", payload)
         return payload

@@ -48,7 +48,7 @@ class Settings:
     heartbeat_interval: float = 30.0
     reconnect: RetryTable = RECONNECT
     rejoin: RetryTable = REJOIN
-    final_close_codes: frozenset[int] = frozenset()
+    final_close_codes: tuple[int, ...] = ()
     transport: TransportName = "websocket"
     longpoll_fallback_after: float | None = None
     max_buffered: int = 1000
@@ -86,7 +86,7 @@ class ChannelRecord:
     """One channel.
 
     Attributes:
-        params: returns the payload of the next join.
+        params: the payload of each join, or a function that returns it.
         timeout: seconds for a join, and for a push without its own timeout.
         join_ref: the ref of the last join; None if no membership can exist.
         lost_at: the time at which a joined channel lost its membership.
@@ -96,7 +96,7 @@ class ChannelRecord:
     """
 
     topic: str
-    params: Callable[[], Any]
+    params: Any
     timeout: float
     state: ChannelState = "closed"
     join_ref: str | None = None
@@ -137,11 +137,11 @@ class PositionTracker:
     {'text': 'hello', '_key': '80000000800000008000000080000000'}
 
     Args:
-        params: returns the params of the program.
+        params: the params of the program, or a function that returns them.
         random: returns a number from 0 to 1.
     """
 
-    def __init__(self, params: Callable[[], Any], random: Callable[[], float]) -> None:
+    def __init__(self, params: Any, random: Callable[[], float]) -> None:
         self._params = params
         self._random = random
         self.position: str | None = None
@@ -152,7 +152,7 @@ class PositionTracker:
         Raises:
             InvalidOption: the params of the program are not a dict.
         """
-        params = self._params()
+        params = self._params() if callable(self._params) else self._params
         if params is not None and not isinstance(params, dict):
             raise InvalidOption(
                 "channel", "params", params, "a dict for durable=True, or a function of one"

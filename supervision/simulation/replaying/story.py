@@ -218,7 +218,7 @@ class Story:
 
     def _text(self, event: Event) -> str:
         """Return the message of an event, with the names of processes in place of their pids."""
-        text = _short(event["message"])
+        text = _short(event["message"] if "message" in event else event["message_kind"])
         if "<pid " in text:
             for (node, number), label in self._labels.items():
                 if node == event.get("node"):

@@ -73,12 +73,12 @@ def _why_not(test: str, folder: Path, outcomes: Outcomes) -> str | None:
 
 def _exists(test: str, folder: Path) -> bool:
     file, _, name = test.partition("::")
-    return name.startswith("test_") and name in _functions(folder / file)
+    return name.startswith("test_") and name in _functions_of(folder / file)
 
 
 @cache
-def _functions(path: Path) -> frozenset[str]:
-    """Return the names of the functions of a module; none if there is no such file."""
+def _functions_of(path: Path) -> frozenset[str]:
+    """Return the names of the functions of a module; a table names the same module many times."""
     if not path.is_file():
         return frozenset()
     return frozenset(

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from attrs import define, field
 
-from supervision.chaos.reports.history import (
+from supervision.viewer.history import (
     Event,
     FaultRecord,
     History,
@@ -19,7 +19,7 @@ from supervision.chaos.reports.history import (
     ProcessRecord,
     read_history,
 )
-from supervision.chaos.reports.measures import Measures, measure
+from supervision.viewer.measures import Measures, measure
 
 __all__ = ["MESSAGES_SHOWN", "page_data", "render_page", "write_page"]
 

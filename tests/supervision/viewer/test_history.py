@@ -1,4 +1,4 @@
-from supervision.chaos.reports.history import History, read_history
+from supervision.viewer.history import History, read_history
 from tests.supervision.chaos.traces import CLOSED, CRASH, KILLED, NORMAL, SHUTDOWN, HandMade
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import msgspec
 from attrs import define
 
-from supervision.chaos.reports.history import FaultRecord, History, ProcessRecord
+from supervision.viewer.history import FaultRecord, History, ProcessRecord
 
 __all__ = [
     "Broken",

@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervision.chaos.reports.history import read_history
-from supervision.chaos.reports.measures import measure
-from supervision.chaos.reports.page import MESSAGES_SHOWN, page_data, render_page, write_page
+from supervision.viewer.history import read_history
+from supervision.viewer.measures import measure
+from supervision.viewer.page import MESSAGES_SHOWN, page_data, render_page, write_page
 from tests.supervision.chaos.traces import CRASH, HandMade
 
 HOSTILE = "</script><script>alert(1)</script><!--&\u2028"

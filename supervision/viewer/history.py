@@ -363,7 +363,7 @@ class _Reader:
             sender=self.known.get(self._key(event)) if is_from_process else None,
             receiver=self.living.get(self._key(event, "to")),
             kind=event["message_kind"],
-            text=event["message"],
+            text=event.get("message", event["message_kind"]),
         )
         self.history.messages.append(message)
         self.sent[event["n"]] = message

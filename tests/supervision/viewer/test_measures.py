@@ -1,8 +1,8 @@
 import msgspec
 import pytest
 
-from supervision.chaos.reports.history import read_history
-from supervision.chaos.reports.measures import Measures, measure, percentile
+from supervision.viewer.history import read_history
+from supervision.viewer.measures import Measures, measure, percentile
 from tests.supervision.chaos.traces import CRASH, KILLED, NORMAL, HandMade
 
 

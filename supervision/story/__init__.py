@@ -1,0 +1,1 @@
+"""The story of a crash: each fault of a recording with its consequences, as text, pictures and figures."""
