@@ -82,6 +82,7 @@ class FaultStory(msgspec.Struct, frozen=True, kw_only=True):
             "start_failed", "timeout" (a call without an answer in time), "mailbox" (too many waiting messages) or
             "client_closed" (the server cut a client off).
         process: the affected process; None for a fault outside of processes.
+        label: the class and the topic of a channel, such as "Room room:lobby"; None for any other process.
         text: one sentence.
         reason: the exit reason, or the text of the planned fault.
         error: the exception as text; None without one.
@@ -95,6 +96,7 @@ class FaultStory(msgspec.Struct, frozen=True, kw_only=True):
     event: int
     kind: str
     process: ProcessName | None
+    label: str | None = None
     text: str
     reason: str | None = None
     error: str | None = None
@@ -114,7 +116,9 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
         exit: its exit class, see `supervision.recording.schema.exit_class`.
         reason: its exit reason, as text.
         why: "fault" for the process that failed first, "link" if a linked process ended, "supervisor" if its supervisor
-            stopped it, "gave_up" for a supervisor at its limit, "own" for any other end.
+            stopped it, "gave_up" for a supervisor at its limit, "call" if its call got no answer, "start" if a restart
+            of it failed, "connection" for a channel whose connection ended.
+        restart_type: "permanent", "transient" or "temporary"; None without a supervisor.
         by: the linked process or the supervisor; None without one.
         back: the process that took its place; None if no process did.
         back_after: seconds until then.
@@ -127,6 +131,7 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     why: str
     by: ProcessName | None = None
+    restart_type: str | None = None
     back: ProcessName | None = None
     back_after: float | None = None
 
@@ -163,6 +168,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         max_restarts: the allowed restarts; None without a limit, or if the trace does not say.
         max_seconds: the window of the limit.
         reason: the exit reason of the child, as text.
+        exit: its exit class.
+        again: for "start_failed": True if the supervisor tries the start again.
         why: the reason for the decision, in words.
     """
 
@@ -178,6 +185,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     max_restarts: float | None = None
     max_seconds: float | None = None
     reason: str | None = None
+    exit: str | None = None
+    again: bool | None = None
     why: str = ""
 
 
@@ -213,27 +222,31 @@ class ClientStory(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         client: the id of its socket; its connection's path if it has none.
-        connection: the process of its connection.
+        connection: the process of its connection; None if the trace does not have it.
         topic: the topic; None for the whole connection.
         saw: "phx_error" (its channel ended), "join crashed", "phx_close", or "closed" (its connection ended).
         t: the time when the frame was written or the connection ended.
+        event: the number of the event of that.
         code: the close code, for "closed".
         why: the reason of a closed connection.
         unanswered: the pushes of this client that got no answer.
         rejoined: the time when its channel was joined again; None if it was not.
+        rejoined_event: the number of the event of that.
         away: seconds from the fault until then.
         certain: False if the join may be another client's, because the socket has no id.
     """
 
     client: str
-    connection: ProcessName
+    connection: ProcessName | None
     topic: str | None
     saw: str
     t: float
+    event: int
     code: int | None = None
     why: str | None = None
     unanswered: int = 0
     rejoined: float | None = None
+    rejoined_event: int | None = None
     away: float | None = None
     certain: bool = True
 
