@@ -109,7 +109,9 @@ class RecoveryFigures(msgspec.Struct, frozen=True, kw_only=True):
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(IncidentRow.__struct_fields__)
         for row in self.rows:
-            writer.writerow(["" if value is None else value for value in msgspec.structs.astuple(row)])
+            writer.writerow(
+                ["" if value is None else value for value in msgspec.structs.astuple(row)]
+            )
         return out.getvalue()
 
     def to_json_lines(self) -> bytes:
@@ -195,7 +197,10 @@ def _measured(times: Iterable[float | None]) -> Durations:
 
 def _durations(durations: Durations) -> list[str]:
     times = (durations.median, durations.p99, durations.longest)
-    return [str(len(durations.values)), *("-" if each is None else f"{each:.3f} s" for each in times)]
+    return [
+        str(len(durations.values)),
+        *("-" if each is None else f"{each:.3f} s" for each in times),
+    ]
 
 
 def _histogram(name: str, durations: Durations) -> Iterator[Metric]:

@@ -246,6 +246,7 @@ class _Reader:
             label=None if process is None else self.clients.labels.get(process.key),
             text="",
             reason=reason,
+            fault_type=event["type"] if kind == "fault" else None,
             **({} if process is None or process.ended is not event else self.crash_fields(process)),
         )
         incident = IncidentState(fault)
@@ -507,7 +508,7 @@ class _Reader:
         return Incident(
             number=number,
             fault=incident.fault,
-            deaths=[_death(process) for process in incident.deaths],
+            deaths=[_death(each, self.crashes.get(each.key)) for each in incident.deaths],
             linked=incident.linked,
             decisions=incident.decisions,
             losses=incident.losses,
@@ -522,7 +523,7 @@ _KINDS = (
 )  # fmt: skip
 
 
-def _death(process: ProcessState) -> Death:
+def _death(process: ProcessState, crash: Event | None) -> Death:
     event = process.ended
     assert event is not None  # only processes that ended are in `deaths`
     back = process.back
@@ -532,6 +533,7 @@ def _death(process: ProcessState) -> Death:
         process=process.name,
         exit=event["exit"],
         reason=event["reason"],
+        error=None if crash is None or crash["exception"] is None else crash["error"],
         why=process.why,
         by=process.by,
         restart_type=process.restart_type,

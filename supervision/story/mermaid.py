@@ -84,11 +84,11 @@ def _rows(incident: Incident, actors: _Actors) -> Iterator[tuple[float, int, str
     for client in incident.clients:
         id = actors(client.client)
         place = "" if client.topic is None else f" in {_plain(client.topic)}"
-        yield client.t, 0, f"Note over {id}: {in_seconds(client.t)}: {client.saw}{place}"
+        yield client.t, client.event, f"Note over {id}: {in_seconds(client.t)}: {client.saw}{place}"
         if client.rejoined is not None:
             yield (
                 client.rejoined,
-                0,
+                client.rejoined_event or client.event,
                 f"Note over {id}: {in_seconds(client.rejoined)}: joined again{place}",
             )
 

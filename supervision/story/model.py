@@ -85,6 +85,7 @@ class FaultStory(msgspec.Struct, frozen=True, kw_only=True):
         label: the class and the topic of a channel, such as "Room room:lobby"; None for any other process.
         text: one sentence.
         reason: the exit reason, or the text of the planned fault.
+        fault_type: the tag of the planned fault, such as "kill"; None for any other kind.
         error: the exception as text; None without one.
         exception: the class of the exception; None without one.
         traceback: frames as objects with `file`, `line`, `function` and `source`, the innermost last.
@@ -99,6 +100,7 @@ class FaultStory(msgspec.Struct, frozen=True, kw_only=True):
     label: str | None = None
     text: str
     reason: str | None = None
+    fault_type: str | None = None
     error: str | None = None
     exception: str | None = None
     traceback: list[dict[str, Any]] = []
@@ -115,6 +117,7 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
         process: the process.
         exit: its exit class, see `supervision.recording.schema.exit_class`.
         reason: its exit reason, as text.
+        error: the exception of a crash, as text; None for any other end.
         why: "fault" for the process that failed first, "link" if a linked process ended, "supervisor" if its supervisor
             stopped it, "gave_up" for a supervisor at its limit, "call" if its call got no answer, "start" if a restart
             of it failed, "connection" for a channel whose connection ended.
@@ -129,6 +132,7 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     process: ProcessName
     exit: str
     reason: str
+    error: str | None = None
     why: str
     by: ProcessName | None = None
     restart_type: str | None = None

@@ -100,6 +100,8 @@ def _fault(fault: FaultStory) -> str:
 def _death(death: Death, fault: FaultStory) -> str | None:
     who, by = death.process, death.by
     ended = how_it_ended(death.exit, death.reason)
+    if death.error is not None:
+        ended = f"crashed with {short(death.error)}"
     match death.why:
         case "link":
             return f"{who} was linked to {by}, and {'was killed' if death.exit == 'killed' else 'ended'} too"
@@ -109,7 +111,7 @@ def _death(death: Death, fault: FaultStory) -> str | None:
         case "gave_up":
             return f"{who} ended, because it had given up"
         case "call":
-            return f"{who} crashed too, because its call got no answer"
+            return f"{who} {ended}, because its call got no answer"
         case "connection":
             return f"{who} ended, because its connection had ended"
         case "start":
