@@ -17,8 +17,12 @@ __all__ = [
     "CHANNEL_UNHANDLED_INFO",
     "CONNECTION_CLOSED",
     "ENDPOINT_DRAIN",
+    "HISTORY_ANSWERS_FORGOTTEN",
+    "HISTORY_ANSWER_REFUSED",
     "HISTORY_APPEND_FAILED",
     "HISTORY_CHECK_FAILED",
+    "HISTORY_CONNECTED",
+    "HISTORY_DISCONNECTED",
     "HISTORY_EVICTED",
     "HISTORY_FULL",
     "HISTORY_GAP",
@@ -220,13 +224,29 @@ PRESENCE_CALLBACK_FAILED: Event = ("phoenix", "presence_callback_failed")
 """`fetch`, `handle_metas` or `counted` raised, took too long, or returned an invalid result. After `fetch`, clients do
 not get the diff. Metadata: `callback`, `topic`, and `exception`."""
 
+HISTORY_ANSWERS_FORGOTTEN: Event = ("phoenix", "history_answers_forgotten")
+"""A storage forgot keys of pushes before their time, to stay within `max_answers` or `max_answer_bytes`. Measurements:
+`keys`, their number."""
+
+HISTORY_ANSWER_REFUSED: Event = ("phoenix", "history_answer_refused")
+"""An answer to a push with a key is too large to be remembered. The client has got it. Measurements: `bytes` and
+`limit`. Metadata: `topic` and `event`."""
+
 HISTORY_APPEND_FAILED: Event = ("phoenix", "history_append_failed")
-"""The storage of a history failed, so a message for a durable topic is not kept, or perhaps not. Metadata: `topic`, and
-`error`, an `AppendFailed`."""
+"""The storage of a history failed, so a message for a durable topic is not kept, or perhaps not. The same for the
+answer to a push. Metadata: `topic`, and `error`, an `AppendFailed` or an `AnswerNotKept`."""
 
 HISTORY_CHECK_FAILED: Event = ("phoenix", "history_check_failed")
 """The storage of a history failed when it was asked for the ends of the joined topics. The history asks again after its
 `check_interval`. Metadata: `error`, a `StorageError`."""
+
+HISTORY_CONNECTED: Event = ("phoenix", "history_connected")
+"""The storage of a history has connected to its server, for the first time or again. Measurements: `attempts`.
+Metadata: `connection`, which names the connection, and `server`, its address without a password."""
+
+HISTORY_DISCONNECTED: Event = ("phoenix", "history_disconnected")
+"""The storage of a history has lost its server, or could not connect. Measurements: `delay`, the seconds until the next
+attempt. Metadata: `connection`, `server`, and `problem`, a text."""
 
 HISTORY_FULL: Event = ("phoenix", "history_full")
 """A history refused a message, because too many wait for its storage. Measurements: `waiting`. Metadata: `topic`."""

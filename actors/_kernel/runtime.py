@@ -617,7 +617,8 @@ class Runtime:
         """Return a description of a living process, or None if it has ended.
 
         Keys: `pid`, `name`, `label`, `parent`, `ancestors`, `links`, `monitors`, `trap_exits`, `queue_length`,
-        `status`, `dictionary`; with `open_runtime(counts_run_time=True)` also `run_time`.
+        `status` ("running", "waiting", "suspended" or "exiting"), `age` in seconds, `dictionary`; with
+        `open_runtime(counts_run_time=True)` also `run_time`.
         """
         process = record_of(pid)
         if process is None:

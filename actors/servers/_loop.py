@@ -462,11 +462,11 @@ class Loop:
 
     def suspend(self) -> None:
         """Handle only system requests, until `resume`."""
-        self.suspended = True
+        self.suspended = self.process.suspended = True
 
     def resume(self) -> None:
         """Handle messages again."""
-        self.suspended = False
+        self.suspended = self.process.suspended = False
 
     def status(self, reason: ExitReason = None) -> ServerStatus:
         """Return the status of this server, redacted by the server itself."""

@@ -8,16 +8,16 @@ from typing import Any, Protocol, Self
 
 import trio
 
-from channels.client.change import Change
 from channels.client.errors import ChannelClosed, PushTimeout, Refused
 from channels.client.events import Joined, JoinRejected, Lifecycle, Rejoined
-from channels.client.feed import Feed
+from channels.client.feed import Change, Feed
 from channels.client.records import (
     ChannelRecord,
     ChannelState,
     PositionTracker,
     PushRecord,
 )
+from channels.errors import InvalidOption, check_positive
 from channels.messages import Message
 
 __all__ = ["ClientChannel", "ClientPush", "Listener", "SocketOfChannel"]
@@ -33,7 +33,9 @@ class SocketOfChannel(Protocol):
         """Send the first join."""
         ...
 
-    def push(self, push: ClientPush, payload: Any, timeout: float | None) -> PushRecord:
+    def push(
+        self, push: ClientPush, payload: Any, timeout: float | None, *, is_repeatable: bool = False
+    ) -> PushRecord:
         """Send an event."""
         ...
 
@@ -134,6 +136,23 @@ class ClientChannel:
         record: the channel's part of the protocol. For the socket.
         max_messages: messages that each feed of the channel keeps.
     """
+
+    __slots__ = (
+        "_changed",
+        "_ending",
+        "_error",
+        "_feeds",
+        "_left",
+        "_listeners",
+        "_messages",
+        "_rejection",
+        "_socket",
+        "_tracker",
+        "_wait",
+        "max_messages",
+        "record",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -252,7 +271,8 @@ class ClientChannel:
 
         While the channel is not joined, the push waits. After the join, the client sends it, and its timeout starts
         again. If the connection is lost after the client has sent the push, the client does not send it again, because
-        the server may have handled it.
+        the server may have handled it. A durable channel does: its pushes have keys, and a server with durable topics
+        answers a repeated push with the first answer. The timeout then covers all attempts.
 
         Args:
             event: the event.
@@ -265,6 +285,7 @@ class ClientChannel:
             ChannelClosed: the channel is closed.
             EncodeError: the payload cannot be encoded.
             BufferFull: too many pushes wait.
+            InvalidOption: the event is not text, or the timeout is not a positive number.
 
         If the calling task is cancelled, the client ignores the reply. It never sends a push that still waits.
         """
@@ -284,8 +305,19 @@ class ClientChannel:
 
         The arguments and the errors are those of `push`, except for `Refused` and `PushTimeout`.
         """
+        if not isinstance(event, str):
+            raise InvalidOption("push", "event", event, 'text, such as "new_msg"')
+        if timeout is not None:
+            check_positive("push", "timeout", timeout)
         push = ClientPush(self, event)
-        push.started(self._socket.push(push, payload, timeout))
+        tracker = self._tracker
+        if tracker is None:
+            record = self._socket.push(push, payload, timeout)
+        else:
+            payload = tracker.keyed(payload)
+            repeatable = type(payload) is dict
+            record = self._socket.push(push, payload, timeout, is_repeatable=repeatable)
+        push.started(record)
         return push
 
     # Messages

@@ -2,49 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from collections.abc import Awaitable
+from typing import Final, Protocol, TypeAlias
 
 import trio
 
 from channels.client.transports.contract import Link, LinkFailed, LinkLost
-from channels.client.wire import Frame
+from channels.client.wire import Frame, TransportName
 
-__all__ = ["CLOSE_TIMEOUT", "Connection", "End", "OpenLink"]
+__all__ = ["CLOSE_TIMEOUT", "Connection", "End", "Owner"]
 
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds to write what waits and to exchange close frames, before the connection is cut."""
 
-OpenLink: TypeAlias = Callable[[trio.Nursery], Awaitable[Link]]
 End: TypeAlias = LinkFailed | LinkLost
+
+
+class Owner(Protocol):
+    """The socket of a connection. It opens the link, and hears what happens."""
+
+    def open_link(self, transport: TransportName, nursery: trio.Nursery) -> Awaitable[Link]:
+        """Open a link, with a nursery for its tasks."""
+        ...
+
+    def opened(self) -> None:
+        """The link is open."""
+        ...
+
+    def received(self, frame: Frame) -> None:
+        """The server has sent a frame."""
+        ...
+
+    def ended(self, end: End) -> None:
+        """The connection has ended, and `close` was not called before."""
+        ...
 
 
 class Connection:
     """One attempt to connect, and the resulting connection.
 
     Args:
-        open_link: opens the link, with a nursery for its tasks.
-        on_open: called when it is open.
-        on_frame: called with every frame of the server.
-        on_end: called at the end, unless `close` was called before.
+        owner: opens the link, and hears what happens.
+        transport: the transport of the link.
 
     Attributes:
         waiting: frames that are not written yet.
     """
 
-    def __init__(
-        self,
-        open_link: OpenLink,
-        *,
-        on_open: Callable[[], object],
-        on_frame: Callable[[Frame], object],
-        on_end: Callable[[End], object],
-    ) -> None:
+    # Slots, here and in the other classes of a client: a program may hold ten thousand clients.
+    __slots__ = (
+        "_closing",
+        "_is_writing",
+        "_link",
+        "_nursery",
+        "_owner",
+        "_transport",
+        "waiting",
+    )
+
+    def __init__(self, owner: Owner, transport: TransportName) -> None:
         self.waiting: list[Frame] = []
-        self._open_link = open_link
-        self._on_open = on_open
-        self._on_frame = on_frame
-        self._on_end = on_end
+        self._owner = owner
+        self._transport = transport
         self._nursery: trio.Nursery | None = None
         self._link: Link | None = None
         self._is_writing = False
@@ -75,18 +94,18 @@ class Connection:
                 end = await self._run(nursery)
                 nursery.cancel_scope.cancel()
         if end is not None and self._closing is None:
-            self._on_end(end)
+            self._owner.ended(end)
 
     async def _run(self, nursery: trio.Nursery) -> End | None:
         link: Link | None = None
         try:
-            link = await self._open_link(nursery)
+            link = await self._owner.open_link(self._transport, nursery)
             self._link = link
-            self._on_open()
+            self._owner.opened()
             while True:
                 frame = await link.receive()
                 if self._closing is None:
-                    self._on_frame(frame)
+                    self._owner.received(frame)
         except (LinkFailed, LinkLost) as end:
             if self._closing is not None and link is not None:
                 # The writer exchanges close frames, within its deadline.

@@ -48,7 +48,7 @@ class Settings:
     heartbeat_interval: float = 30.0
     reconnect: RetryTable = RECONNECT
     rejoin: RetryTable = REJOIN
-    final_close_codes: frozenset[int] = frozenset()
+    final_close_codes: tuple[int, ...] = ()
     transport: TransportName = "websocket"
     longpoll_fallback_after: float | None = None
     max_buffered: int = 1000
@@ -63,7 +63,9 @@ class PushRecord:
 
     Attributes:
         payload: the payload as `prepare` has encoded it.
+        is_repeatable: True if the payload has a key, so that the client sends the push again after a loss.
         ref: the ref of the frame; None while the push waits.
+        was_sent: True after the first frame.
         is_settled: True after the answer, the timeout, the end of the channel, or `cancel`.
     """
 
@@ -71,8 +73,10 @@ class PushRecord:
     event: str
     payload: Any
     timeout: float
+    is_repeatable: bool = False
     ref: str | None = None
     timer: Timer | None = None
+    was_sent: bool = False
     is_settled: bool = False
     waiter: Any = None
 
@@ -82,7 +86,7 @@ class ChannelRecord:
     """One channel.
 
     Attributes:
-        params: returns the payload of the next join.
+        params: the payload of each join, or a function that returns it.
         timeout: seconds for a join, and for a push without its own timeout.
         join_ref: the ref of the last join; None if no membership can exist.
         lost_at: the time at which a joined channel lost its membership.
@@ -92,7 +96,7 @@ class ChannelRecord:
     """
 
     topic: str
-    params: Callable[[], Any]
+    params: Any
     timeout: float
     state: ChannelState = "closed"
     join_ref: str | None = None
@@ -116,22 +120,30 @@ class ChannelRecord:
 
 # In join params, join replies and messages.
 _POSITION = "_position"
+# In pushes.
+_KEY = "_key"
+# The bits of a key, which nobody can guess.
+_KEY_BITS = 128
 
 
 class PositionTracker:
-    """Adds the last position to the params of each join.
+    """Adds the last position to the params of each join, and a key to each push.
 
-    >>> tracker = PositionTracker(lambda: {"name": "ann"})
+    >>> tracker = PositionTracker(lambda: {"name": "ann"}, lambda: 0.5)
     >>> tracker.note({"text": "hello", "_position": "5f1c:17"})
     >>> tracker.params()
     {'name': 'ann', '_position': '5f1c:17'}
+    >>> tracker.keyed({"text": "hello"})
+    {'text': 'hello', '_key': '80000000800000008000000080000000'}
 
     Args:
-        params: returns the params of the program.
+        params: the params of the program, or a function that returns them.
+        random: returns a number from 0 to 1.
     """
 
-    def __init__(self, params: Callable[[], Any]) -> None:
+    def __init__(self, params: Any, random: Callable[[], float]) -> None:
         self._params = params
+        self._random = random
         self.position: str | None = None
 
     def params(self) -> dict[str, Any]:
@@ -140,12 +152,22 @@ class PositionTracker:
         Raises:
             InvalidOption: the params of the program are not a dict.
         """
-        params = self._params()
+        params = self._params() if callable(self._params) else self._params
         if params is not None and not isinstance(params, dict):
             raise InvalidOption(
                 "channel", "params", params, "a dict for durable=True, or a function of one"
             )
         return {**(params or {}), _POSITION: self.position}
+
+    def keyed(self, payload: Any) -> Any:
+        """Return the payload of a push with a key. One that is no object has no room for it."""
+        if payload is None:
+            payload = {}
+        if type(payload) is not dict or _KEY in payload:
+            return payload
+        # 32 bits at a time, because a float has 53.
+        parts = [int(self._random() * 2**32) for _ in range(_KEY_BITS // 32)]
+        return {**payload, _KEY: "".join(f"{part:08x}" for part in parts)}
 
     def note(self, payload: Any) -> None:
         """Keep the position in a message or in the reply to a join, if it has one."""

@@ -131,6 +131,9 @@ class SessionServer(GenServer[None]):
             endpoint=services.endpoint,
             assigns=self.socket.assigns,
             count=services.count,
+            budget=services.budget,
+            id=connected.id,
+            trace=connected.trace,
         )
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)

@@ -50,7 +50,7 @@ from channels.endpoint._listening import (
     serve_websocket,
     start_application,
 )
-from channels.endpoint._wiring import ChannelPool, Mounted, Services, mount_all
+from channels.endpoint._wiring import ChannelPool, Mounted, Plug, Service, Services, mount_all
 from channels.endpoint.drainer import DrainerServer, Draining
 from channels.endpoint.mount import Mount
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
@@ -80,13 +80,14 @@ class EndpointError(ChannelsError, RuntimeError):
     """A mistake in the use of an endpoint. The message states the correction."""
 
 
-class Service(Protocol):
-    """The part of a `Presence` or a `History` that an endpoint uses."""
+class Page(Protocol):
+    """The part of a `channels.observer.Observer` that an endpoint uses."""
 
-    @property
-    def name(self) -> str: ...
-
-    def child_spec(self, pubsub: PubSub) -> ChildSpec: ...
+    def check_options(self) -> None: ...
+    def mounts(self) -> Mapping[str, Mount]: ...
+    def pages(self, inner: ASGIApplication | None) -> ASGIApplication: ...
+    def child_spec(self, endpoint: Any, secret: bytes | None) -> ChildSpec: ...
+    def announce(self, address: tuple[str, int] | None, *, tls: bool) -> None: ...
 
 
 class Endpoint:
@@ -113,6 +114,9 @@ class Endpoint:
             of secrets, the first signs, and the endpoint accepts all. By default, each start makes a new secret,
             which is enough for one server. Give the same secret to all nodes.
         listen: the function that opens the listener; None opens a real one. A scenario passes `world.listen`.
+        observer: a `channels.observer.Observer`, whose page shows the processes of this endpoint. None has no page.
+        plugs: parts for the operation of the server: `Health`, `Metrics` and `Tracing` of `channels.operations`. None
+            of them is on by default.
 
     The endpoint checks its options when it starts. A stopped endpoint can start again. A running one cannot.
     """
@@ -134,6 +138,8 @@ class Endpoint:
         filter_parameters: FilterRule = SECRETS,
         secret_key_base: Secret | None = None,
         listen: Listen | None = None,
+        observer: Page | None = None,
+        plugs: Sequence[Plug] = (),
     ) -> None:
         if not isinstance(sockets, Mapping):
             raise EndpointError(
@@ -143,6 +149,8 @@ class Endpoint:
             raise EndpointError(f"Endpoint got presences={presences!r}; write a list: [Presence()]")
         if not isinstance(histories, Sequence):
             raise EndpointError(f"Endpoint got histories={histories!r}; write a list: [History()]")
+        if not isinstance(plugs, Sequence):
+            raise EndpointError(f"Endpoint got plugs={plugs!r}; write a list: [Health()]")
         self.sockets = dict(sockets)
         self.http = http
         self.pubsub = PubSub() if pubsub is None else pubsub
@@ -157,6 +165,8 @@ class Endpoint:
         self.filter_parameters = filter_parameters
         self.secret_key_base = secret_key_base
         self.listen = Listener.open if listen is None else listen
+        self.observer = observer
+        self.plugs = tuple(plugs)
         self._services: Services | None = None
         self._supervisor: Pid | None = None
 
@@ -217,12 +227,16 @@ class Endpoint:
             longpolls=mounted.longpolls,
             secret_key_base=self._secret(self.secret_key_base or secret_key_base, mounted),
             transports=transports,
-            http=HttpHandover(self.http, is_socket_path=mounted.websockets.__contains__),
+            http=HttpHandover(
+                self.http if self.observer is None else self.observer.pages(self.http),
+                is_socket_path=mounted.websockets.__contains__,
+            ),
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
+            plugs=self.plugs,
         )
         polling = LongPolling(services)
-        services.http.find = polling.find
+        services.http.find = partial(_find, services, polling)
         services.http.websocket = partial(serve_websocket, services)
         services.http.count = services.count
         children = self._children(services, mounted.pools)
@@ -230,6 +244,8 @@ class Endpoint:
         children[:0] = [
             service.child_spec(self.pubsub) for service in (*self.presences, *self.histories)
         ]
+        for plug in self.plugs:
+            children[:0] = plug.children(services)
         if polling.relay is not None:
             # Above the sessions: their last answers pass through it.
             children.insert(0, process_spec(polling.relay.main, id="relay"))
@@ -238,8 +254,16 @@ class Endpoint:
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
             children.insert(-1, ChildSpec("listener", ListenerServer.start_link, listener))
+        if self.observer is not None:
+            # First, so that it sees the others start, and stop.
+            given = self.secret_key_base or secret_key_base
+            secret = None if given is None else check_secret(given)[0]
+            children.insert(0, self.observer.child_spec(self, secret))
         pid = await Supervisor.start_link(children, label="endpoint")
         self._services, self._supervisor = services, pid
+        if self.observer is not None:
+            address = None if port is None else self.address
+            self.observer.announce(address, tls=ssl_context is not None)
         return pid
 
     def child_spec(
@@ -312,6 +336,7 @@ class Endpoint:
         endpoint has not accepted, unless another process holds the same socket, as the parent of workers does.
         """
         admission = self._running("cannot stop accepting connections").admission
+        admission.accepting = False
         if admission.listener is not None:
             admission.listener.close()
         with trio.move_on_after(grace):
@@ -381,6 +406,8 @@ class Endpoint:
         if self.secret_key_base is not None:
             check_secret(self.secret_key_base)
         options = {path: _options(path, value) for path, value in self.sockets.items()}
+        if self.observer is not None:
+            options.update(self.observer.mounts())
         try:
             return mount_all(self, options)
         except InvalidPath as error:
@@ -393,6 +420,15 @@ class Endpoint:
         check_whole("Endpoint", "max_buffered_messages", self.max_buffered_messages)
         check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
         check_rule("Endpoint", self.filter_parameters)
+        if self.observer is not None:
+            if isinstance(self.observer, type) or not hasattr(self.observer, "check_options"):
+                raise InvalidOption("Endpoint", "observer", self.observer, "Observer(...), or None")
+            self.observer.check_options()
+        for plug in self.plugs:
+            if not isinstance(plug, Plug):
+                raise InvalidOption(
+                    "Endpoint", "plugs", plug, "objects of channels.operations: [Health()]"
+                )
         for option, kind in (("pubsub", PubSub), ("draining", Draining)):
             value = getattr(self, option)
             if not isinstance(value, kind):
@@ -427,7 +463,7 @@ class Endpoint:
                 "drainer",
                 DrainerServer.start_link,
                 (services, (sessions, connections), self.draining),
-                shutdown=self.draining.timeout + 5.0,
+                shutdown=self.draining.longest + 5.0,
             )
         )
         return children
@@ -516,8 +552,15 @@ async def _hold(services: Services) -> Pid:
             channels=[route.channel for mount in mounts for route in mount.router.routes],
         )
     )
+    for plug in services.plugs:
+        on_exit(plug.attach(services))
     services.report_empty_sockets()
     raise StartIgnored
+
+
+def _find(services: Services, polling: LongPolling, scope: Any) -> ASGIApplication | None:
+    """Return the application for an HTTP request that is not for the pages of the endpoint."""
+    return services.find(scope) or polling.find(scope)
 
 
 def _options(path: str, value: Any) -> Mount:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from supervision.chaos.reports.page import write_page
+from supervision.viewer.page import write_page
 from tests.integration.browsers import chromium
 from tests.patience import PATIENCE
 from tests.supervision.chaos.traces import CRASH, KILLED, HandMade

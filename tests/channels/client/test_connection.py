@@ -9,9 +9,9 @@ import pytest
 import trio
 import trio.testing
 
-from channels.client.connection import CLOSE_TIMEOUT, Connection
+from channels.client.connection import CLOSE_TIMEOUT, Connection, End
 from channels.client.transports.contract import LinkFailed, LinkLost
-from channels.client.wire import Frame
+from channels.client.wire import Frame, TransportName
 
 
 class FakeLink:
@@ -41,16 +41,25 @@ class FakeLink:
 
 
 class Reports:
-    """A connection, and everything that it has reported."""
+    """The owner of a connection, and everything that the connection has reported."""
 
-    def __init__(self, opened: Any) -> None:
+    def __init__(self, opening: Any) -> None:
         self.said: list[Any] = []
-        self.connection = Connection(
-            opened,
-            on_open=lambda: self.said.append("open"),
-            on_frame=self.said.append,
-            on_end=self.said.append,
-        )
+        self.connection = Connection(self, "websocket")
+        self._opening = opening
+
+    async def open_link(self, transport: TransportName, nursery: trio.Nursery) -> Any:
+        assert transport == "websocket"
+        return await self._opening(nursery)
+
+    def opened(self) -> None:
+        self.said.append("open")
+
+    def received(self, frame: Frame) -> None:
+        self.said.append(frame)
+
+    def ended(self, end: End) -> None:
+        self.said.append(end)
 
 
 def over(link: FakeLink) -> Reports:

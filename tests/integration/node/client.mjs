@@ -4,15 +4,30 @@
 //   node client.mjs PACKAGE URL [OPTIONS FOR THE SOCKET, AS JSON]
 //
 // Besides those of phoenix.js there are these options: `transport` is "websocket" or "longpoll", the latter of another
-// package if `longPollOf` names one; `xhr` gives the client an XMLHttpRequest, which it prefers to fetch.
+// package if `longPollOf` names one; `xhr` gives the client an XMLHttpRequest, which it prefers to fetch; `states`
+// reports the states of the connections and channels; `reconnectAfter` and `rejoinAfter` are tables of milliseconds, the
+// last of which is for all later attempts.
 
 import { createInterface } from "node:readline"
 import WebSocket from "ws"
 import { durable as durableChannel } from "./durable.mjs"
+import { pushUntilAnswered } from "./push_until_answered.mjs"
 import { XMLHttpRequest } from "./xhr.mjs"
 
 const [, , library, url, text = "{}"] = process.argv
-const { transport = "websocket", longPollOf = library, xhr = false, ...options } = JSON.parse(text)
+const {
+  transport = "websocket",
+  longPollOf = library,
+  xhr = false,
+  states = false,
+  reconnectAfter,
+  rejoinAfter,
+  ...options
+} = JSON.parse(text)
+
+const lookup = (table) => (tries) => table[tries - 1] ?? table.at(-1)
+if (reconnectAfter) options.reconnectAfterMs = lookup(reconnectAfter)
+if (rejoinAfter) options.rejoinAfterMs = lookup(rejoinAfter)
 
 if (xhr) globalThis.XMLHttpRequest = XMLHttpRequest
 // Earlier clients look for everything in what browsers call self, and the earliest in window.
@@ -52,7 +67,53 @@ const watch = (channel, topic) => {
   presences.set(topic, presence)
 }
 
-const socket = new Socket(url, { transport: transport === "longpoll" ? LongPoll : WebSocket, ...options })
+/** A WebSocket that reports its states. As in a browser, an exception in a listener does not end the connection. */
+class WatchedWebSocket extends WebSocket {
+  #state = null
+
+  constructor(...args) {
+    super(...args)
+    this.#enter("connecting")
+    this.addEventListener("open", () => this.#enter("open"))
+    this.addEventListener("close", () => this.#enter("closed"))
+  }
+
+  #enter(state) {
+    if (state !== this.#state) tell("connection", { state })
+    this.#state = state
+  }
+
+  close(...args) {
+    // One that closes is nobody's connection any more.
+    this.#enter("closed")
+    super.close(...args)
+  }
+
+  set onmessage(listener) {
+    super.onmessage = (event) => {
+      try {
+        listener(event)
+      } catch (error) {
+        tell("exception", { message: String(error) })
+      }
+    }
+  }
+}
+
+/** Tell of every state that a channel enters. */
+const watchState = (channel, topic) => {
+  let current = channel.state
+  Object.defineProperty(channel, "state", {
+    get: () => current,
+    set: (state) => {
+      if (state !== current) tell("state", { topic, state })
+      current = state
+    },
+  })
+}
+
+const overWebSocket = states ? WatchedWebSocket : WebSocket
+const socket = new Socket(url, { transport: transport === "longpoll" ? LongPoll : overWebSocket, ...options })
 const channels = new Map()
 const presences = new Map()
 
@@ -74,9 +135,12 @@ const commands = {
   disconnect() {
     socket.disconnect(() => tell("disconnected"))
   },
-  join({ topic, payload, presence = false, durable = false }) {
-    const channel = durable ? durableChannel(socket, topic, payload) : socket.channel(topic, payload)
+  join({ topic, payload, presence = false, durable = false, counted = false }) {
+    let joins = 0
+    const params = counted ? () => ({ ...payload, n: joins++ }) : payload
+    const channel = durable ? durableChannel(socket, topic, payload) : socket.channel(topic, params)
     channels.set(topic, channel)
+    if (states) watchState(channel, topic)
     if (presence) watch(channel, topic)
     const before = channel.onMessage
     channel.onMessage = (event, sent, ...refs) => {
@@ -86,9 +150,13 @@ const commands = {
     }
     tellAnswers(channel.join(), "join", { topic })
   },
-  push({ id, topic, event, payload, bytes }) {
+  push({ id, topic, event, payload, bytes, timeout }) {
     const data = bytes ? new Uint8Array(bytes).buffer : payload
-    tellAnswers(channels.get(topic).push(event, data), "reply", { id })
+    tellAnswers(channels.get(topic).push(event, data, timeout), "reply", { id })
+  },
+  async "push until answered"({ id, topic, event, payload, timeout }) {
+    const answered = (status) => (response) => tell("reply", { id, status, response })
+    await pushUntilAnswered(channels.get(topic), event, payload, timeout).then(answered("ok"), answered("error"))
   },
   leave({ topic }) {
     tellAnswers(channels.get(topic).leave(), "leave", { topic })

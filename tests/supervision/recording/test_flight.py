@@ -20,11 +20,11 @@ from actors import (
     wait_exit,
 )
 from supervision import Supervisor
-from supervision.chaos.reports.history import read_history
 from supervision.recording import flight as module
 from supervision.recording.flight import FlightRecorder, Trouble, recorder_of
 from supervision.recording.masking import FILTERED
 from supervision.recording.trace import read_lines
+from supervision.viewer.history import read_history
 from tests.supervision.recording.test_schema import check
 from tests.supervision.workers import Log, crash, running, worker
 
