@@ -16,7 +16,15 @@ from channels.errors import ChannelsError
 from supervision.command_line.arguments import load_module
 from supervision.command_line.program_frames import program_place
 
-__all__ = ["LogLevel", "Watchdog", "load_endpoint", "open_log", "tls_context", "url_of"]
+__all__ = [
+    "LogFormat",
+    "LogLevel",
+    "Watchdog",
+    "load_endpoint",
+    "open_log",
+    "tls_context",
+    "url_of",
+]
 
 Watchdog: TypeAlias = Annotated[
     float,
@@ -38,12 +46,29 @@ class LogLevel(StrEnum):
     CRITICAL = "critical"
 
 
-def open_log(level: LogLevel, *, who: str = "") -> None:
-    """Log this level and everything worse to standard error, with `who` in each line."""
-    logging.basicConfig(
-        level=level.value.upper(),
-        format=f"%(asctime)s {who}%(levelname)s %(name)s: %(message)s",
-    )
+class LogFormat(StrEnum):
+    """The form of the lines of the log."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def open_log(
+    level: LogLevel, log_format: LogFormat = LogFormat.TEXT, *, worker: int | None = None
+) -> None:
+    """Log this level and everything worse to standard error, with the id of a worker in each line."""
+    handler = logging.StreamHandler()
+    if log_format is LogFormat.JSON:
+        # Imported here: most servers log text.
+        from channels.operations.json_log import JsonFormatter  # noqa: PLC0415
+
+        handler.setFormatter(JsonFormatter(**({} if worker is None else {"worker": worker})))
+    else:
+        who = "" if worker is None else f"worker {worker} "
+        handler.setFormatter(
+            logging.Formatter(f"%(asctime)s {who}%(levelname)s %(name)s: %(message)s")
+        )
+    logging.basicConfig(level=level.value.upper(), handlers=[handler])
 
 
 def load_endpoint(target: str) -> Endpoint:

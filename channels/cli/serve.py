@@ -16,7 +16,15 @@ from actors.exits import Crash, Shutdown
 from actors.instrumentation.watchdog import DEFAULT_LIMIT
 from actors.refs import Pid
 from channels.cli.console import new_app, run_app
-from channels.cli.program import LogLevel, Watchdog, load_endpoint, open_log, tls_context, url_of
+from channels.cli.program import (
+    LogFormat,
+    LogLevel,
+    Watchdog,
+    load_endpoint,
+    open_log,
+    tls_context,
+    url_of,
+)
 from channels.cli.workers import HealthSocket, Workers, count_workers, serve_with_workers
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
@@ -100,8 +108,8 @@ def run_endpoint(
 
         run_endpoint(endpoint, default_port=4000)
 
-    The options are --host, --port, --log-level and --watchdog. The exit code is 0 after an orderly stop, 1 if the
-    server did not start or failed, and 2 for wrong options.
+    The options are --host, --port, --log-level, --log-format and --watchdog. The exit code is 0 after an orderly stop,
+    1 if the server did not start or failed, and 2 for wrong options.
     """
     log_level_default = LogLevel(default_log_level)
 
@@ -113,9 +121,14 @@ def run_endpoint(
         log_level: Annotated[
             LogLevel, typer.Option(help="Log this and everything worse.")
         ] = log_level_default,
+        log_format: Annotated[
+            LogFormat, typer.Option(help="Write the log as text, or as lines of JSON.")
+        ] = LogFormat.TEXT,
+        *,
         watchdog: Watchdog = DEFAULT_LIMIT,
     ) -> None:
-        _serve(endpoint, host, port, log_level, watchdog=watchdog)
+        open_log(log_level, log_format)
+        _serve(endpoint, host, port, watchdog=watchdog)
 
     app = new_app()
     app.command(help="Serve until Ctrl-C.")(command)
@@ -137,6 +150,9 @@ def _serve_target(
         LogLevel, typer.Option(help="Log this and everything worse.")
     ] = LogLevel.INFO,
     *,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Write the log as text, or as lines of JSON.")
+    ] = LogFormat.TEXT,
     watchdog: Watchdog = DEFAULT_LIMIT,
     certfile: Annotated[
         Path | None, typer.Option(help="Serve TLS with this certificate and its chain, in PEM.")
@@ -152,10 +168,11 @@ def _serve_target(
     health_socket: HealthSocket = None,
 ) -> None:
     context = tls_context(certfile, keyfile)
+    open_log(log_level, log_format)
     if workers is not None:
-        open_log(log_level)
         options = {
             "log_level": log_level,
+            "log_format": log_format,
             "watchdog": watchdog,
             "certfile": str(certfile) if certfile else None,
             "keyfile": str(keyfile) if keyfile else None,
@@ -173,19 +190,17 @@ def _serve_target(
             )
         )
         return
-    _serve(load_endpoint(target), host, port, log_level, watchdog=watchdog, ssl_context=context)
+    _serve(load_endpoint(target), host, port, watchdog=watchdog, ssl_context=context)
 
 
 def _serve(
     endpoint: Endpoint,
     host: str,
     port: int,
-    log_level: LogLevel,
     *,
     watchdog: float,
     ssl_context: ssl.SSLContext | None = None,
 ) -> None:
-    open_log(log_level)
     serve_endpoint(
         endpoint,
         host=host,

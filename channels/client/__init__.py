@@ -33,7 +33,7 @@ from channels.client.events import (
     Retrying,
 )
 from channels.client.feed import Feed
-from channels.client.presence import Presence
+from channels.client.presence import PresenceView
 from channels.client.presence_fold import PresenceJoin, PresenceLeave
 from channels.client.socket import ClientSocket, SocketStatistics, open_socket
 
@@ -62,9 +62,9 @@ __all__ = [
     "MessagesDropped",
     "MissingExtra",
     "NotConnected",
-    "Presence",
     "PresenceJoin",
     "PresenceLeave",
+    "PresenceView",
     "PushTimeout",
     "Refused",
     "Rejoined",

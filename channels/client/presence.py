@@ -15,18 +15,18 @@ from channels.client.presence_fold import (
     State,
 )
 
-__all__ = ["Presence"]
+__all__ = ["PresenceView"]
 
 T = TypeVar("T")
 
 _MAX_CHANGES = 1000
 
 
-class Presence:
-    """The present keys of a channel's topic, kept up to date as phoenix.js does.
+class PresenceView:
+    """The present keys of a channel's topic, kept up to date as the class `Presence` of phoenix.js does.
 
         channel = socket.channel("room:lobby")
-        presence = Presence(channel)
+        presence = PresenceView(channel)
         async with channel:
             async for change in presence.changes():
                 match change:
@@ -35,6 +35,8 @@ class Presence:
                     case PresenceLeave(key=key, current={"metas": []}):
                         print(key, "has gone")
                 print("here:", list(presence.state))
+
+    `channels.presence.Presence` is the server's side, which tracks who is present.
 
     Create it before the channel joins. Otherwise it misses the first state. While the channel is not joined, the state
     stays as it was. After the rejoin, `changes` yields the differences between the old state and the new one. If a diff

@@ -95,34 +95,6 @@ class Protocol:
         has_ended: True after `disconnect`, or after a final close code.
     """
 
-    __slots__ = (
-        "_away_since",
-        "_fallback_ping",
-        "_fallback_timer",
-        "_has_begun",
-        "_heartbeat_ref",
-        "_heartbeat_timer",
-        "_is_established",
-        "_leaves",
-        "_now",
-        "_out",
-        "_pings",
-        "_random",
-        "_reconnect_timer",
-        "_ref",
-        "_send_buffer",
-        "_timers",
-        "_topics",
-        "_tries",
-        "channels",
-        "connections",
-        "has_ended",
-        "malformed",
-        "settings",
-        "state",
-        "transport",
-    )
-
     def __init__(self, settings: Settings, random: Callable[[], float]) -> None:
         self.settings = settings
         self.state: ConnectionState = "closed"

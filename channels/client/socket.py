@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random as chance
-import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeAlias, get_args
+from typing import Any
 
 import trio
 from attrs import asdict, frozen
@@ -16,7 +15,6 @@ from actors.errors import RuntimeClosed
 from actors.instrumentation.telemetry import Telemetry
 from actors.runtime import current_runtime
 from channels.client.backoff import RECONNECT, REJOIN, RetryTable
-from channels.client.change import Change
 from channels.client.channel import ClientChannel, ClientPush
 from channels.client.connection import Connection, End
 from channels.client.errors import BufferFull, NotConnected
@@ -27,7 +25,8 @@ from channels.client.events import (
     Dropped,
     Lifecycle,
 )
-from channels.client.feed import Feed
+from channels.client.feed import Change, Feed
+from channels.client.options import Options, Params, check, close_codes
 from channels.client.protocol import Protocol
 from channels.client.records import (
     Arrived,
@@ -46,20 +45,18 @@ from channels.client.records import (
     Settled,
     Tell,
 )
-from channels.client.transports.contract import Connect, Link, LinkFailed, Opening
+from channels.client.transports.contract import Connect, Link, LinkFailed
 from channels.client.transports.longpoll import open_longpoll
 from channels.client.transports.websocket import open_websocket
 from channels.client.wire import Frame, TransportName, address_of
 from channels.errors import InvalidOption, check_positive, check_whole
 
-__all__ = ["ClientSocket", "Params", "SocketStatistics", "open_socket"]
+__all__ = ["ClientSocket", "SocketStatistics", "open_socket"]
 
-Params: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
-"""Parameters, or a function that returns them. The client calls it at every connect."""
-
-_OWNER = "open_socket"
 _MAX_EVENTS = 1000
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+# Statuses of a server that is busy: a request timeout, too early, too many requests. The next attempt may succeed.
+_BUSY = frozenset((408, 425, 429))
 
 
 @frozen(kw_only=True)
@@ -89,41 +86,6 @@ class SocketStatistics:
     dropped: int
 
 
-@frozen(kw_only=True)
-class _Options:
-    """The options of `open_socket` that the protocol does not need."""
-
-    url: str
-    params: Params
-    auth_token: str | Callable[[], str] | None
-    connect: Connect
-    ssl_context: ssl.SSLContext | None
-    headers: tuple[tuple[str, str], ...]
-    connect_timeout: float
-    poll_timeout: float
-    max_message_bytes: int
-
-    def opening(self, transport: TransportName) -> Opening:
-        """Call the functions among the options, for one attempt to connect."""
-        params = self.params() if callable(self.params) else self.params
-        token = self.auth_token() if callable(self.auth_token) else self.auth_token
-        if not isinstance(params, Mapping | None):
-            raise InvalidOption(_OWNER, "params", params, "a dict, or a function that returns one")
-        if token is not None and not (isinstance(token, str) and token.isprintable()):
-            # Not shown: it may be most of a secret.
-            raise InvalidOption(_OWNER, "auth_token", ..., "text without control characters")
-        return Opening(
-            address=address_of(self.url, params, transport),
-            connect=self.connect,
-            ssl_context=self.ssl_context,
-            auth_token=token,
-            headers=self.headers,
-            connect_timeout=self.connect_timeout,
-            poll_timeout=self.poll_timeout,
-            max_message_bytes=self.max_message_bytes,
-        )
-
-
 def open_socket(
     url: str,
     *,
@@ -139,7 +101,7 @@ def open_socket(
     longpoll_fallback_after: float | None = None,
     connect: Connect = trio.open_tcp_stream,
     ssl_context: ssl.SSLContext | None = None,
-    headers: Iterable[tuple[str, str]] = (),
+    headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
     connect_timeout: float = 10.0,
     poll_timeout: float = 20.0,
     max_buffered: int = 1000,
@@ -174,7 +136,7 @@ def open_socket(
             takes longer, the client changes to long polling. With None, the client always uses a WebSocket.
         connect: opens a stream to a host and a port. In a simulation, pass `world.network.connect`.
         ssl_context: the context for wss and https; by default that of `ssl.create_default_context()`.
-        headers: more headers of the requests, such as an `Origin`.
+        headers: more headers of the requests, such as `{"origin": "https://example.org"}`; a mapping, or pairs.
         connect_timeout: seconds for each attempt to connect, and for all attempts before the block begins.
         poll_timeout: seconds for one request of long polling.
         max_buffered: pushes of one channel that may wait for its join, and frames that may wait to be written.
@@ -183,7 +145,8 @@ def open_socket(
         random: returns a number from 0 to 1, for jitter; by default that of the current runtime, if there is one.
 
     Raises:
-        NotConnected: the first connection did not open in time, or the server refused it with a status from 400 to 499.
+        NotConnected: the first connection did not open in time, or the server refused it with a status from 400 to 499,
+            except 408, 425 and 429, which a busy server sends.
         InvalidOption: an option has an invalid value.
         MissingExtra: trio-websocket is not installed.
 
@@ -196,23 +159,25 @@ def open_socket(
         heartbeat_interval=heartbeat_interval,
         reconnect=reconnect,
         rejoin=rejoin,
-        final_close_codes=tuple(final_close_codes),
+        final_close_codes=close_codes(final_close_codes),
         transport=transport,
         longpoll_fallback_after=longpoll_fallback_after,
         max_buffered=max_buffered,
     )
-    options = _Options(
+    options = Options(
         url=url,
         params=params,
         auth_token=auth_token,
         connect=connect,
         ssl_context=ssl_context,
-        headers=tuple(headers),
+        headers=tuple(headers.items() if isinstance(headers, Mapping) else headers),
         connect_timeout=connect_timeout,
         poll_timeout=poll_timeout,
         max_message_bytes=max_message_bytes,
     )
-    _check(settings, options)
+    check(settings, options)
+    if not isinstance(telemetry, Telemetry | None):
+        raise InvalidOption("open_socket", "telemetry", telemetry, "a Telemetry")
     socket = ClientSocket(settings, options, telemetry, random)
     return _running(socket, connect_timeout if wait else None)
 
@@ -236,34 +201,6 @@ async def _running(
         raise socket.failure
     if raised is not None:
         raise raised
-
-
-def _check(settings: Settings, options: _Options) -> None:
-    owner = _OWNER
-    address_of(options.url)
-    # The functions among them are for the attempts to connect.
-    if not callable(options.params) and not callable(options.auth_token):
-        options.opening("websocket")
-    for each in options.headers:
-        if not _is_header(each):
-            raise InvalidOption(owner, "headers", each, 'pairs such as ("origin", "https://a.org")')
-    for name in ("timeout", "heartbeat_interval"):
-        check_positive(owner, name, getattr(settings, name))
-    for name in ("connect_timeout", "poll_timeout"):
-        check_positive(owner, name, getattr(options, name))
-    if settings.longpoll_fallback_after is not None:
-        check_positive(owner, "longpoll_fallback_after", settings.longpoll_fallback_after)
-    check_whole(owner, "max_buffered", settings.max_buffered)
-    check_whole(owner, "max_message_bytes", options.max_message_bytes)
-    if settings.transport not in get_args(TransportName):
-        raise InvalidOption(owner, "transport", settings.transport, '"websocket" or "longpoll"')
-
-
-def _is_header(pair: Any) -> bool:
-    match pair:
-        case (str() as name, str() as value):
-            return bool(_HEADER_NAME.fullmatch(name)) and value.isascii() and value.isprintable()
-    return False
 
 
 class ClientSocket:
@@ -296,7 +233,7 @@ class ClientSocket:
     def __init__(
         self,
         settings: Settings,
-        options: _Options,
+        options: Options,
         telemetry: Telemetry | None,
         random: Callable[[], float] | None,
     ) -> None:
@@ -425,7 +362,7 @@ class ClientSocket:
             timeout: seconds; by default there is no limit.
 
         Raises:
-            NotConnected: the time is over; the server refused with a status from 400 to 499 and the socket was never
+            NotConnected: the time is over; the server refused as described at `open_socket` and the socket was never
                 connected; or the socket has ended.
         """
         seconds = float("inf") if timeout is None else timeout
@@ -632,7 +569,8 @@ class ClientSocket:
 
 
 def _is_final(failure: ConnectFailed) -> bool:
-    return failure.status is not None and 400 <= failure.status < 500
+    status = failure.status
+    return status is not None and 400 <= status < 500 and status not in _BUSY
 
 
 class _Ping:

@@ -102,6 +102,11 @@ class ChannelServer(GenServer[None]):
         if self.replaced:
             await _wait_until_gone(self.replaced)
             self.replaced = ()
+        joining = self._join(argument)
+        trace = self.link.trace
+        return await (joining if trace is None else trace.join(self.channel, joining))
+
+    async def _join(self, argument: Any) -> Stop | None:
         channel, membership = self.channel, self.membership
         channel.__init__()  # type: ignore[misc]  # here, so that an exception crashes the join
         started = trio.current_time()
@@ -211,9 +216,13 @@ class ChannelServer(GenServer[None]):
         self.context.ref = message.ref
         started = trio.current_time() if self.telemetry.handlers(CHANNEL_HANDLED_IN) else None
         if handler is not None:
-            result = await handler(self.channel, payload)
+            handling = handler(self.channel, payload)
         else:
-            result = await self.channel.handle_in(event, payload)
+            handling = self.channel.handle_in(event, payload)
+        trace = self.link.trace
+        result = await (
+            handling if trace is None else trace.handle_in(self.channel, event, handling)
+        )
         self.context.ref = None
         if started is not None:
             self._measure_handled(started, message)

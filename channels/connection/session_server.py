@@ -133,12 +133,18 @@ class SessionServer(GenServer[None]):
             count=services.count,
             budget=services.budget,
             id=connected.id,
+            trace=connected.trace,
         )
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)
         telemetry = current_runtime().telemetry
         if telemetry.handlers(SESSION_STARTED):
-            about = {"endpoint": services.endpoint, "pid": self.pid, "server": self}
+            about = {
+                "endpoint": services.endpoint,
+                "pid": self.pid,
+                "server": self,
+                "id": connected.id,
+            }
             telemetry.execute(SESSION_STARTED, {}, about)
 
     # For subclasses

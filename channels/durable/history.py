@@ -11,13 +11,11 @@ client gets it. Channels read what they missed from the storage.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
-import msgspec
 import trio
 
 from actors.errors import StartIgnored
@@ -29,6 +27,7 @@ from actors.threads import run_threadsafe
 from channels.durable.answers import KeyedPush
 from channels.durable.logger import attach
 from channels.durable.memory import MemoryStorage
+from channels.durable.queue import Queue, Waiting, encode_payload
 from channels.durable.storage import (
     AnswerNotKept,
     Appended,
@@ -40,7 +39,6 @@ from channels.durable.storage import (
     StorageError,
 )
 from channels.durable.stream import (
-    POSITION,
     Entry,
     Limits,
     Mode,
@@ -49,9 +47,7 @@ from channels.durable.stream import (
     Slice,
     recover,
 )
-from channels.errors import ChannelsError, EncodeError, InvalidOption, check_positive, check_whole
-from channels.messages import Broadcast
-from channels.pubsub.adapter import encode
+from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
 from channels.pubsub.local import Subscription
 from channels.pubsub.pubsub import PubSub
 from channels.telemetry import (
@@ -85,7 +81,6 @@ _COUNTED = (
 )
 # Seconds until a check is repeated that was needed and failed.
 _RETRY = 1.0
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class End:
@@ -95,30 +90,6 @@ class End:
 
     def __init__(self, position: Position) -> None:
         self.position = position
-
-
-class _Waiting:
-    """A message or an answer in the queue, and the result for a caller that waits."""
-
-    __slots__ = ("answer", "done", "error", "item", "position", "push")
-
-    def __init__(
-        self, item: NewMessage | NewAnswer, done: trio.Event | None, push: KeyedPush | None
-    ) -> None:
-        self.item = item
-        self.done = done
-        self.push = push
-        self.position: Position | None = None
-        self.answer: bytes | None = None
-        self.error: AppendFailed | AnswerNotKept | None = None
-
-    @property
-    def is_settled(self) -> bool:
-        return self.position is not None or self.answer is not None or self.error is not None
-
-    def settle(self) -> None:
-        if self.done is not None:
-            self.done.set()
 
 
 class History:
@@ -198,8 +169,7 @@ class History:
             check_positive("History", option, getattr(self, option))
         self._pubsub: PubSub | None = None
         self._runtime: Runtime | None = None
-        self._queue: deque[_Waiting] = deque()
-        self._arrived = trio.Event()
+        self._queue = Queue()
         # Set if messages may not have arrived.
         self._doubt = trio.Event()
         # The number of joined channels on this node, by topic.
@@ -259,8 +229,7 @@ class History:
 
     def _stopped(self) -> None:
         self._pubsub = None
-        self._fail(self._queue, "the history has stopped", may_be_kept=False)
-        self._queue = deque()
+        self._fail(self._queue.take_all(), "the history has stopped")
         self.storage.close()
 
     def is_running_on(self, pubsub: PubSub) -> bool:
@@ -290,7 +259,7 @@ class History:
             AppendFailed: the history does not run, too many messages wait, the message is too large, or the storage
                 failed.
         """
-        body = _encoded(topic, event, payload)
+        body = encode_payload(topic, event, payload)
         waiting = self._append(topic, event, body, trio.Event(), push)
         assert waiting.done is not None  # made above
         await waiting.done.wait()
@@ -306,7 +275,7 @@ class History:
         The caller does not learn whether the storage failed: see `HISTORY_APPEND_FAILED`. The arguments and the errors
         are those of `append`.
         """
-        body = _encoded(topic, event, payload)
+        body = encode_payload(topic, event, payload)
         runtime = self._runtime
         if runtime is not None and get_ident() != runtime.thread:
             run_threadsafe(runtime, self._append, topic, event, body, None, None)
@@ -320,7 +289,7 @@ class History:
         body: bytes,
         done: trio.Event | None,
         push: KeyedPush | None,
-    ) -> _Waiting:
+    ) -> Waiting:
         message = NewMessage(topic, event, body)
         most = min(self.limits.max_bytes, self.limits.max_total_bytes)
         problem = self._objection(topic)
@@ -333,7 +302,9 @@ class History:
             raise AppendFailed(topic, event, problem)
         if push is not None:
             message = NewMessage(topic, event, body, push.next_key())
-        return self._enqueue(_Waiting(message, done, push))
+        waiting = Waiting(message, done, push)
+        self._queue.put(waiting)
+        return waiting
 
     def _objection(self, topic: str) -> str | None:
         """Return the reason why nothing can be appended now; None if there is none."""
@@ -346,23 +317,12 @@ class History:
         self.execute(HISTORY_FULL, {"waiting": waiting}, {"topic": topic})
         return f"{waiting} messages wait for the storage, the limit of History(max_waiting=)"
 
-    def _enqueue(self, waiting: _Waiting) -> _Waiting:
-        self._queue.append(waiting)
-        self._arrived.set()
-        return waiting
-
     async def _write(self) -> None:
         """Give the waiting messages to the storage, in batches. Those that wait meanwhile are the next batch."""
         while True:
-            while not self._queue:
-                self._arrived = trio.Event()
-                await self._arrived.wait()
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), self.max_batch))]
-            # An answer of a handler whose message failed must not be kept without it.
-            self._fail(
-                [each for each in batch if type(each.item) is NewAnswer and _has_failed(each)],
-                "a message of its handler was not kept",
-            )
+            batch = await self._queue.next_batch(self.max_batch)
+            in_vain = [each for each in batch if each.is_in_vain]
+            self._fail(in_vain, "a message of its handler was not kept")
             batch = [each for each in batch if each.error is None]
             try:
                 await self._commit(batch)
@@ -372,7 +332,7 @@ class History:
                 self._fail(batch, "the history has stopped", may_be_kept=True)
                 raise
 
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit(self, batch: list[Waiting]) -> None:
         runtime = self._runtime
         assert runtime is not None  # set before the writer starts
         messages = [each.item for each in batch if isinstance(each.item, NewMessage)]
@@ -404,21 +364,13 @@ class History:
             counts["forgotten"] += appended.forgotten
             self.execute(HISTORY_ANSWERS_FORGOTTEN, {"keys": appended.forgotten}, {})
 
-    def _fail(self, batch: Iterable[_Waiting], problem: str, *, may_be_kept: bool = False) -> None:
+    def _fail(self, batch: Iterable[Waiting], problem: str, *, may_be_kept: bool = False) -> None:
         for waiting in batch:
-            if waiting.is_settled:
-                continue
-            item, push = waiting.item, waiting.push
-            topic = item.topic if isinstance(item, NewMessage) else _push_of(waiting).topic
-            if isinstance(item, NewMessage):
-                waiting.error = AppendFailed(topic, item.event, problem, may_be_kept=may_be_kept)
-            else:
-                waiting.error = AnswerNotKept(topic, _push_of(waiting).event, problem)
-            if push is not None and waiting.done is None:
-                push.has_failed = True
-            self._counts["failed"] += 1
-            self.execute(HISTORY_APPEND_FAILED, {}, {"topic": topic, "error": waiting.error})
-            waiting.settle()
+            if not waiting.is_settled:
+                error = waiting.fail(problem, may_be_kept=may_be_kept)
+                self._counts["failed"] += 1
+                about = {"topic": waiting.topic, "error": error}
+                self.execute(HISTORY_APPEND_FAILED, {}, about)
 
     # Pushes with a key
 
@@ -469,7 +421,8 @@ class History:
         if problem is not None:
             raise AnswerNotKept(push.topic, push.event, problem)
         done = trio.Event()
-        waiting = self._enqueue(_Waiting(item, done, push))
+        waiting = Waiting(item, done, push)
+        self._queue.put(waiting)
         await done.wait()
         if waiting.error is not None:
             raise waiting.error
@@ -627,30 +580,5 @@ class History:
         }
 
 
-def _push_of(waiting: _Waiting) -> KeyedPush:
-    assert waiting.push is not None  # an answer has one
-    return waiting.push
-
-
-def _has_failed(waiting: _Waiting) -> bool:
-    return waiting.push is not None and waiting.push.has_failed
-
-
 def _nobody(subscriptions: Iterable[Subscription], sender: Pid | None, message: Any) -> None:
     """Deliver to no one on this node: the history has done so."""
-
-
-def _encoded(topic: str, event: str, payload: Any) -> bytes:
-    """Encode the payload of a message.
-
-    Raises:
-        EncodeError: the payload is not a JSON object, or has a key `_position` of its own.
-    """
-    encoded = encode(topic, Broadcast(topic, event, payload))
-    if encoded.binary:
-        problem = "its payload is Binary, which has no room for a position; put text or base64 into a dict"
-    elif POSITION.encode() in encoded.body and POSITION in _decode_fields(encoded.body):
-        problem = f"its payload has the key {POSITION!r}, which is for the position; rename the key"
-    else:
-        return encoded.body
-    raise EncodeError(problem, kind="broadcast", topic=topic, event=event)

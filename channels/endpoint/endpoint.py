@@ -50,7 +50,7 @@ from channels.endpoint._listening import (
     serve_websocket,
     start_application,
 )
-from channels.endpoint._wiring import ChannelPool, Mounted, Services, mount_all
+from channels.endpoint._wiring import ChannelPool, Mounted, Plug, Service, Services, mount_all
 from channels.endpoint.drainer import DrainerServer, Draining
 from channels.endpoint.mount import Mount
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
@@ -78,15 +78,6 @@ _POLL = 0.01
 
 class EndpointError(ChannelsError, RuntimeError):
     """A mistake in the use of an endpoint. The message states the correction."""
-
-
-class Service(Protocol):
-    """The part of a `Presence` or a `History` that an endpoint uses."""
-
-    @property
-    def name(self) -> str: ...
-
-    def child_spec(self, pubsub: PubSub) -> ChildSpec: ...
 
 
 class Page(Protocol):
@@ -124,6 +115,8 @@ class Endpoint:
             which is enough for one server. Give the same secret to all nodes.
         listen: the function that opens the listener; None opens a real one. A scenario passes `world.listen`.
         observer: a `channels.observer.Observer`, whose page shows the processes of this endpoint. None has no page.
+        plugs: parts for the operation of the server: `Health`, `Metrics` and `Tracing` of `channels.operations`. None
+            of them is on by default.
 
     The endpoint checks its options when it starts. A stopped endpoint can start again. A running one cannot.
     """
@@ -146,6 +139,7 @@ class Endpoint:
         secret_key_base: Secret | None = None,
         listen: Listen | None = None,
         observer: Page | None = None,
+        plugs: Sequence[Plug] = (),
     ) -> None:
         if not isinstance(sockets, Mapping):
             raise EndpointError(
@@ -155,6 +149,8 @@ class Endpoint:
             raise EndpointError(f"Endpoint got presences={presences!r}; write a list: [Presence()]")
         if not isinstance(histories, Sequence):
             raise EndpointError(f"Endpoint got histories={histories!r}; write a list: [History()]")
+        if not isinstance(plugs, Sequence):
+            raise EndpointError(f"Endpoint got plugs={plugs!r}; write a list: [Health()]")
         self.sockets = dict(sockets)
         self.http = http
         self.pubsub = PubSub() if pubsub is None else pubsub
@@ -170,6 +166,7 @@ class Endpoint:
         self.secret_key_base = secret_key_base
         self.listen = Listener.open if listen is None else listen
         self.observer = observer
+        self.plugs = tuple(plugs)
         self._services: Services | None = None
         self._supervisor: Pid | None = None
 
@@ -236,9 +233,10 @@ class Endpoint:
             ),
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
+            plugs=self.plugs,
         )
         polling = LongPolling(services)
-        services.http.find = polling.find
+        services.http.find = partial(_find, services, polling)
         services.http.websocket = partial(serve_websocket, services)
         services.http.count = services.count
         children = self._children(services, mounted.pools)
@@ -246,6 +244,8 @@ class Endpoint:
         children[:0] = [
             service.child_spec(self.pubsub) for service in (*self.presences, *self.histories)
         ]
+        for plug in self.plugs:
+            children[:0] = plug.children(services)
         if polling.relay is not None:
             # Above the sessions: their last answers pass through it.
             children.insert(0, process_spec(polling.relay.main, id="relay"))
@@ -336,6 +336,7 @@ class Endpoint:
         endpoint has not accepted, unless another process holds the same socket, as the parent of workers does.
         """
         admission = self._running("cannot stop accepting connections").admission
+        admission.accepting = False
         if admission.listener is not None:
             admission.listener.close()
         with trio.move_on_after(grace):
@@ -423,6 +424,11 @@ class Endpoint:
             if isinstance(self.observer, type) or not hasattr(self.observer, "check_options"):
                 raise InvalidOption("Endpoint", "observer", self.observer, "Observer(...), or None")
             self.observer.check_options()
+        for plug in self.plugs:
+            if not isinstance(plug, Plug):
+                raise InvalidOption(
+                    "Endpoint", "plugs", plug, "objects of channels.operations: [Health()]"
+                )
         for option, kind in (("pubsub", PubSub), ("draining", Draining)):
             value = getattr(self, option)
             if not isinstance(value, kind):
@@ -457,7 +463,7 @@ class Endpoint:
                 "drainer",
                 DrainerServer.start_link,
                 (services, (sessions, connections), self.draining),
-                shutdown=self.draining.timeout + 5.0,
+                shutdown=self.draining.longest + 5.0,
             )
         )
         return children
@@ -546,8 +552,15 @@ async def _hold(services: Services) -> Pid:
             channels=[route.channel for mount in mounts for route in mount.router.routes],
         )
     )
+    for plug in services.plugs:
+        on_exit(plug.attach(services))
     services.report_empty_sockets()
     raise StartIgnored
+
+
+def _find(services: Services, polling: LongPolling, scope: Any) -> ASGIApplication | None:
+    """Return the application for an HTTP request that is not for the pages of the endpoint."""
+    return services.find(scope) or polling.find(scope)
 
 
 def _options(path: str, value: Any) -> Mount:

@@ -16,8 +16,7 @@ import trio
 
 from actors import current_pid, send
 from channels import Channel, Endpoint, PubSub, Socket, handle_in
-from channels.client import Presence as GuestList
-from channels.client import RetryTable, open_socket
+from channels.client import PresenceView, RetryTable, open_socket
 from channels.presence import Presence
 from channels.pubsub.redis.adapter import RedisAdapter
 from channels.testing import (
@@ -98,7 +97,7 @@ class Guest:
         self.name = name
         self.random: Random = world.random("guest", name)
         self.is_still = False
-        self.sees: GuestList | None = None
+        self.sees: PresenceView | None = None
 
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
         """Connect to a node that the load balancer has chosen."""
@@ -116,7 +115,7 @@ class Guest:
             random=self.random.random,
         ) as socket:
             channel = socket.channel("lobby", {"name": self.name}, wait=False, timeout=3.0)
-            self.sees = GuestList(channel)
+            self.sees = PresenceView(channel)
             async with channel:
                 while True:
                     await trio.sleep(self.random.uniform(0.1, 1.0))

@@ -56,6 +56,7 @@ PURE = (
     "channels.observer.model",
     "channels.observer.nodes",
     "channels.observer.showing",
+    "channels.operations.metric_table",
     "channels.pubsub.redis.outbox",
     "channels.pubsub.redis.protocol",
     "channels.pubsub.redis.server_errors",
@@ -245,8 +246,12 @@ def imports_of_undeclared_packages(
         declared: names of distributions, in lower case.
         distributions: for each import name the distributions that install it.
     """
+    # Some distributions write their name with an underscore, and others with a hyphen. Both mean the same.
+    wanted = {name.replace("_", "-") for name in declared}
     provided = {
-        name for name, owners in distributions.items() if declared & {o.lower() for o in owners}
+        name
+        for name, owners in distributions.items()
+        if wanted & {owner.lower().replace("_", "-") for owner in owners}
     }
     allowed = provided | set(LAYERS) | sys.stdlib_module_names
     return [

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 
-from channels.client import Connected, Lost, RetryTable, open_socket
-from tests.integration.servers import Server
+from channels.client import (
+    ClientChannel,
+    ClientPush,
+    Connected,
+    Feed,
+    Lifecycle,
+    Lost,
+    RetryTable,
+    open_socket,
+)
+from tests.integration.servers import Server, serving
 from tests.patience import PATIENCE, until
 
 TRANSPORTS = ("websocket", "longpoll")
@@ -115,6 +125,20 @@ async def echoes(channel: Any, number: int) -> bool:
             await channel.wait_joined()
 
 
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server for one test alone, which may kill it."""
+    with serving("examples.conformance", tmp_path) as server:
+        yield server
+
+
+async def lost(events: Feed[Lifecycle], cause: str) -> None:
+    """Return when the connection is lost for this cause."""
+    async for event in events:
+        if isinstance(event, Lost) and event.cause == cause:
+            return
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_cut_connections_come_back(conformance: Server, transport: Any) -> None:
     with trio.fail_after(PATIENCE):
@@ -144,10 +168,7 @@ async def test_a_stalled_connection_is_noticed_and_replaced(conformance: Server)
         ):
             with socket.events() as events:
                 proxy.is_stalled = True
-                async for event in events:
-                    if isinstance(event, Lost):
-                        assert event.cause == "heartbeat timeout"
-                        break
+                await lost(events, "heartbeat timeout")
                 proxy.is_stalled = False
                 async for event in events:
                     if isinstance(event, Connected):
@@ -177,3 +198,53 @@ async def test_corrupt_bytes_cost_a_connection_at_most(conformance: Server, tran
             proxy.flips = 0
             await channel.wait_joined()
             assert await echoes(channel, 99)
+
+
+async def test_kills_cuts_stalls_and_corrupt_bytes_leave_every_client_joined_and_every_push_settled(
+    server: Server,
+) -> None:
+    async def push_on(channel: ClientChannel, pushes: list[ClientPush]) -> None:
+        while True:
+            pushes.append(channel.push_nowait("echo", {"n": len(pushes)}))
+            await trio.sleep(0.01)
+
+    with trio.fail_after(PATIENCE):
+        async with proxied(server) as proxy, AsyncExitStack() as stack:
+            channels: list[ClientChannel] = []
+            events: list[Feed[Lifecycle]] = []
+            for transport in ("websocket", "websocket", "longpoll"):
+                url = f"ws://127.0.0.1:{proxy.port}/socket"
+                opening = open_socket(url, transport=cast("Any", transport), **OPTIONS)
+                socket = await stack.enter_async_context(opening)
+                events.append(socket.events())
+                channels.append(
+                    await stack.enter_async_context(socket.channel("room:all", wait=False))
+                )
+            pushes: list[list[ClientPush]] = [[] for _ in channels]
+            async with trio.open_nursery() as nursery:
+                for channel, its in zip(channels, pushes, strict=True):
+                    await channel.wait_joined()
+                    nursery.start_soon(push_on, channel, its)
+
+                await trio.to_thread.run_sync(server.kill)
+                await until(lambda: all(each.state == "errored" for each in channels))
+                await trio.to_thread.run_sync(server.start)
+                await until(lambda: all(each.state == "joined" for each in channels))
+
+                await proxy.cut()
+                await until(lambda: any(each.state != "joined" for each in channels))
+                await until(lambda: all(each.state == "joined" for each in channels))
+
+                proxy.is_stalled = True
+                await lost(events[0], "heartbeat timeout")
+                proxy.is_stalled = False
+                await until(lambda: all(each.state == "joined" for each in channels))
+
+                proxy.flips = 8
+                await until(lambda: proxy.flipped == 8)
+                nursery.cancel_scope.cancel()
+            for channel, its in zip(channels, pushes, strict=True):
+                await channel.wait_joined()
+                assert await echoes(channel, 99)
+                await until(lambda: all(push.status is not None for push in its))  # noqa: B023 - run at once
+                assert {str(push.status) for push in its} >= {"ok", "timeout"}

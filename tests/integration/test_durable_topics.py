@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
 from tests.integration.phoenix_js import PhoenixJs, connected
 from tests.integration.servers import Server, serving
+from tests.integration.valkey import Valkey, valkey
 from tests.patience import wait_until
 
 TOPIC = "document:1"
+EDIT = "edit and locate"
 ROOT = Path(__file__).parents[2]
 
 # Seconds, after which a client repeats a push.
 REPEAT_AFTER = 3.0
 
-Serve: TypeAlias = Callable[..., AbstractContextManager[Server]]
+# Each message is on the disk before it is acknowledged.
+SAFE = {"appendonly": "yes", "appendfsync": "always"}
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Serve:
-    """Start a server whose topics keep a number of messages."""
-
-    @contextlib.contextmanager
-    def start(messages: int) -> Iterator[Server]:
-        environment = {"HISTORY": str(tmp_path / "history.db"), "MESSAGES": str(messages)}
-        with serving("tests.integration.durable_server", tmp_path, environment) as server:
-            yield server
-
-    return start
+@contextlib.contextmanager
+def served(folder: Path, messages: int, database: Valkey | None = None) -> Iterator[Server]:
+    """Serve a topic that keeps a number of messages, in a database or in a SQLite file."""
+    place = str(folder / "history.db") if database is None else database.url
+    environment = {"HISTORY": place, "MESSAGES": str(messages)}
+    with serving("tests.integration.durable_server", folder, environment) as server:
+        yield server
 
 
 def offset_of(position: str) -> int:
@@ -112,15 +110,15 @@ def edits(client: PhoenixJs, count: int) -> list[int]:
 
 def edit(client: PhoenixJs, number: int) -> int:
     """Make an edit and return its offset, once it is acknowledged."""
-    status, response = client.request(TOPIC, "edit", {"number": number})
+    status, response = client.request(TOPIC, EDIT, {"number": number})
     assert status == "ok"
     return offset_of(response["position"])
 
 
-def test_a_client_gets_what_it_missed_while_its_connection_was_cut(serve: Serve) -> None:
+def test_a_client_gets_what_it_missed_while_its_connection_was_cut(tmp_path: Path) -> None:
     # The latest phoenix.js alone: the 1.7 series does not come back from the close of its own side.
     with (
-        serve(messages=10_000) as server,
+        served(tmp_path, 10_000) as server,
         connected(server.socket_url) as ann,
         connected(server.socket_url) as bob,
     ):
@@ -139,9 +137,9 @@ def test_a_client_gets_what_it_missed_while_its_connection_was_cut(serve: Serve)
         assert bob.seen("message", topic=TOPIC, event="edited") == []
 
 
-def test_a_client_that_missed_more_than_the_history_keeps_is_told(serve: Serve) -> None:
+def test_a_client_that_missed_more_than_the_history_keeps_is_told(tmp_path: Path) -> None:
     with (
-        serve(messages=5) as server,
+        served(tmp_path, 5) as server,
         connected(server.socket_url) as ann,
         connected(server.socket_url) as bob,
     ):
@@ -160,33 +158,37 @@ def test_a_client_that_missed_more_than_the_history_keeps_is_told(serve: Serve) 
 
 
 @pytest.mark.parametrize(
-    ("package", "messages"),
-    [("phoenix", 10_000), ("phoenix-1.7", 20)],
-    ids=["all are kept", "few are kept, and an earlier phoenix.js"],
+    ("package", "messages", "is_redis"),
+    [("phoenix", 10_000, False), ("phoenix-1.7", 20, False), ("phoenix", 10_000, True)],
+    ids=["SQLite", "SQLite that keeps few, and an earlier phoenix.js", "Valkey"],
 )
 def test_every_acknowledged_edit_reaches_every_client_once_and_in_order_over_kills(
-    serve: Serve, package: str, messages: int
+    tmp_path: Path, package: str, messages: int, is_redis: bool
 ) -> None:
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(serve(messages))
+        database = stack.enter_context(valkey(tmp_path / "valkey", SAFE)) if is_redis else None
+        server = stack.enter_context(served(tmp_path, messages, database))
         readers = [
             Reader(stack.enter_context(connected(server.socket_url, package))) for _ in range(3)
         ]
         ann, bob = readers[0].client, readers[1].client
         pushes: dict[PhoenixJs, dict[int, int]] = {ann: {}, bob: {}}
         number = 0
-        for kills in (1, 2, 3):
+        for kills in (1, 2):
             for _ in range(30):
                 # Ann's page gives up a push without an answer. Bob's page repeats it with its key.
                 number += 2
-                pushes[ann][number - 1] = ann.push(TOPIC, "edit", {"number": number - 1})
+                pushes[ann][number - 1] = ann.push(TOPIC, EDIT, {"number": number - 1})
                 pushes[bob][number] = bob.push_until_answered(
-                    TOPIC, "edit", {"number": number}, timeout=REPEAT_AFTER
+                    TOPIC, EDIT, {"number": number}, timeout=REPEAT_AFTER
                 )
             # The kill comes in the middle of the appends: some answers have come, and others have not.
             some = number - 50
             wait_until(partial(bob.seen, "reply", id=pushes[bob][some]))
             server.kill()
+            if database is not None:
+                database.kill()
+                database.start()
             server.start()
             for reader in readers:
                 reader.wait_for_joins(kills)

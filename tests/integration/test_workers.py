@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -350,6 +351,20 @@ def test_the_workers_command_shows_the_server_and_each_worker(quiet: WorkersServ
 def urllib_status(server: WorkersServer) -> None:
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"http://127.0.0.1:{server.port}/")
+
+
+def test_a_scrape_of_one_worker_has_the_figures_of_all(quiet: WorkersServer) -> None:
+    text = (
+        urllib.request.urlopen(f"http://127.0.0.1:{quiet.port}/metrics", timeout=PATIENCE)
+        .read()
+        .decode()
+    )
+    ids = {f"{each.id}" for each in quiet.workers()}
+    assert set(re.findall(r'^ashtree_worker_up\{worker="(\d+)"\} 1.0$', text, re.MULTILINE)) == ids
+    for worker in ids:
+        assert f'process_cpu_seconds_total{{worker="{worker}"}}' in text
+    ready = urllib.request.urlopen(f"http://127.0.0.1:{quiet.port}/health/ready", timeout=PATIENCE)
+    assert (ready.status, ready.read()) == (200, b'{"status":"ready"}')
 
 
 async def test_health_counts_clients_and_envelopes(quiet: WorkersServer) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 from channels import Channel, Draining, Endpoint, Mount, PubSub, PushReply, Socket, handle_in
 from channels.endpoint.endpoint import services_of
+from channels.operations.health import Health
+from channels.operations.metrics import Metrics
 from channels.pubsub.redis.adapter import RedisAdapter
 
 if "IMPORTED" in os.environ:
@@ -65,4 +67,5 @@ endpoint = Endpoint(
     pubsub=pubsub(),
     sockets={"/socket": Mount(UserSocket, longpoll=True)},
     draining=Draining(timeout=5.0),
+    plugs=[Health(), Metrics(token=None)],
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import trio
@@ -38,10 +39,10 @@ class CallFailed(ChannelsError):
 
 
 class _Call:
-    __slots__ = ("command", "done", "problem", "value", "was_sent")
+    __slots__ = ("done", "pack", "problem", "value", "was_sent")
 
-    def __init__(self, command: bytes) -> None:
-        self.command = command
+    def __init__(self, pack: Callable[[], bytes]) -> None:
+        self.pack = pack
         self.done = trio.Event()
         self.problem: str | None = None
         self.value: Any = None
@@ -57,6 +58,9 @@ class Caller(Connection):
         on_introduced: takes their answers, before any call is sent. It returns None, or the reason why this server
             cannot be used; then the connection is given up and tried again.
         max_calls: the number of commands that may be on their way.
+
+    Attributes:
+        is_usable: True while calls are sent at once.
     """
 
     name = "call"
@@ -76,19 +80,14 @@ class Caller(Connection):
         self._waiting: deque[_Call] = deque()
         self._awaited: deque[_Call] = deque()
         self._room = trio.Semaphore(max_calls)
-        self._usable = trio.Event()
-
-    @property
-    def is_usable(self) -> bool:
-        """True while calls are sent at once."""
-        return self._usable.is_set()
+        self.is_usable = False
 
     async def call(self, pack: Callable[[], bytes], *, deadline: float) -> Any:
         """Send a command, and return the answer of the server, which may be a `ServerError`.
 
         Args:
-            pack: returns the command of `pack_command`. It is called when a connection is there, and all answers to the
-                introduction have come.
+            pack: returns the command of `pack_command`, and does not raise. It is called on a connection whose
+                introduction was answered.
             deadline: Trio's time at which the call fails.
 
         Raises:
@@ -110,14 +109,7 @@ class Caller(Connection):
 
     async def _enqueue(self, pack: Callable[[], bytes]) -> _Call:
         await self._room.acquire()
-        try:
-            # Another connection may have begun meanwhile, and be lost again.
-            while not self._usable.is_set():
-                await self._usable.wait()
-            call = _Call(pack())
-        except BaseException:
-            self._room.release()
-            raise
+        call = _Call(pack)
         self._waiting.append(call)
         self._marked.set()
         return call
@@ -139,19 +131,22 @@ class Caller(Connection):
     # The connection
 
     def _begin(self, session: Session) -> None:
-        self._introducing = [_Call(command) for command in self._introduction]
-        self._waiting.extend(self._introducing)
+        self._introducing = [_Call(partial(bytes, command)) for command in self._introduction]
         self._marked.set()
 
     def _take(self, session: Session) -> bytes:
-        calls, self._waiting = self._waiting, deque()
+        if self.is_usable:
+            calls, self._waiting = self._waiting, deque()
+        else:
+            calls = deque(each for each in self._introducing if not each.was_sent)
         if not calls:
             return b""
+        data = b"".join([call.pack() for call in calls])
         for call in calls:
             call.was_sent = True
         self._awaited += calls
         session.protocol.calling(len(calls))
-        return b"".join([call.command for call in calls])
+        return data
 
     def _happened(self, session: Session, event: Event) -> None:
         if type(event) is not Reply:
@@ -163,20 +158,18 @@ class Caller(Connection):
         if not self._introducing:
             self._room.release()
         elif call is self._introducing[-1]:
-            answers = [each.value for each in self._introducing]
-            problem = self._on_introduced(answers)
+            problem = self._on_introduced([each.value for each in self._introducing])
             if problem is not None:
                 raise ConnectionLost(problem)
             self._introducing = []
-            self._usable.set()
+            self.is_usable = True
+            self._marked.set()
 
     def _end(self, session: Session) -> None:
-        if self._usable.is_set():
-            self._usable = trio.Event()
-        lost = [*self._awaited, *self._waiting]
-        self._awaited.clear()
-        self._waiting.clear()
+        self.is_usable = False
+        lost, self._awaited = self._awaited, deque()
         introducing, self._introducing = self._introducing, []
+        # Those that wait have not left, and are sent on the next connection.
         for call in lost:
             if call not in introducing:
                 call.problem = f"the connection was lost: {session.problem or 'it ended'}"

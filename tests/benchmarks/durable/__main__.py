@@ -6,8 +6,8 @@
 - recovery: clients that come back after the server was killed and started again. Each missed ten messages. The same
   clients on a plain topic, which get nothing, are beside them.
 
-The server is a process of its own. What is compared takes turns in one run, because a rate depends on the machine and
-a ratio does not.
+The server is a process of its own, and so is Valkey, whose CPU is not counted. What is compared takes turns in one run,
+because a rate depends on the machine and a ratio does not.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ from typing import Any
 
 from tests.benchmarks.durable.crowd import Crowd
 from tests.integration.servers import Server, serving
+from tests.integration.valkey import valkey
 
 SERVER = "tests.benchmarks.durable.server"
-STORAGES = ("plain", "memory", "sqlite")
+STORAGES = ("plain", "memory", "sqlite", "redis")
 PAYLOAD = {"body": "x" * 100}
 AUDIENCE, SPEAKERS = 100, 10
 TOPICS, MISSED = 100, 10
 AT_ONCE = 500
+# As SQLite does: each message is on the disk before it is acknowledged.
+SAFE = {"appendonly": "yes", "appendfsync": "always"}
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _POSITION = re.compile(rb'"_position":"([^"]+)"')
@@ -130,7 +133,7 @@ def main(server: Server, arguments: argparse.Namespace) -> None:
     if "broadcasts" in parts:
         broadcasts(server, arguments.rounds, arguments.times)
     if "recovery" in parts:
-        for storage in ("plain", "sqlite"):
+        for storage in ("plain", "sqlite", "redis"):
             title = f"{arguments.clients} clients that come back, {storage}"
             show(title, recovery(server, storage, arguments.clients))
 
@@ -148,7 +151,7 @@ if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     load = os.getloadavg()[0]
     show("load of the machine before", round(load, 1))
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {"HISTORY": str(Path(folder) / "history.db")}
-        with serving(SERVER, Path(folder), environment) as running:
+    with tempfile.TemporaryDirectory() as name, valkey(Path(name) / "valkey", SAFE) as database:
+        environment = {"HISTORY": f"{name}/history.db", "REDIS_URL": database.url}
+        with serving(SERVER, Path(name), environment) as running:
             main(running, arguments)

@@ -1,7 +1,7 @@
-"""The server that is measured: `python -m tests.benchmarks.durable.server`. HISTORY is the path of the SQLite file.
+"""The server that is measured: `python -m tests.benchmarks.durable.server`.
 
-Topics `plain:*`, `memory:*` and `sqlite:*` do the same. The first is not durable, and the others differ in their
-storage.
+HISTORY is the path of the SQLite file, and REDIS_URL the Redis server. Topics `plain:*`, `memory:*`, `sqlite:*` and
+`redis:*` do the same. The first is not durable, and the others differ in their storage.
 """
 
 from __future__ import annotations
@@ -9,9 +9,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from channels import Channel, Endpoint, PushReply, Socket, handle_in
+from channels import Channel, Endpoint, Mount, PushReply, Socket, handle_in
 from channels.cli.serve import run_endpoint
-from channels.durable import DurableChannel, History, MemoryStorage, SQLiteStorage
+from channels.durable import (
+    DurableChannel,
+    History,
+    MemoryStorage,
+    RedisStorage,
+    SQLiteStorage,
+)
 
 
 class Plain(Channel):
@@ -45,14 +51,23 @@ class InSQLite(Durable):
     history = History(SQLiteStorage(os.environ["HISTORY"]), name="sqlite", timeout=60.0)
 
 
+class InRedis(Durable):
+    """Keeps it in Redis."""
+
+    history = History(RedisStorage(os.environ["REDIS_URL"]), name="redis", timeout=60.0)
+
+
 class UserSocket(Socket):
     """A socket for anyone."""
 
-    channels = {"plain:*": Plain, "memory:*": InMemory, "sqlite:*": InSQLite}
+    channels = {"plain:*": Plain, "memory:*": InMemory, "sqlite:*": InSQLite, "redis:*": InRedis}
 
 
-histories = [channel.history for channel in (InMemory, InSQLite) if channel.history is not None]
-endpoint = Endpoint(sockets={"/socket": UserSocket}, histories=histories)
+histories = [
+    channel.history for channel in (InMemory, InSQLite, InRedis) if channel.history is not None
+]
+# The clients send no heartbeats.
+endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, timeout=3600.0)}, histories=histories)
 
 if __name__ == "__main__":
     run_endpoint(endpoint, default_port=0, default_log_level="warning")

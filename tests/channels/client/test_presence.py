@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from channels.client.presence import Presence
+from channels.client.presence import PresenceView
 from channels.client.presence_fold import PresenceJoin, PresenceLeave
 from channels.client.socket import open_socket
 from tests.channels.client.world import URL, World, broadcast, until
@@ -19,7 +19,7 @@ async def test_the_state_follows_the_messages_of_the_server(world: World) -> Non
     calls: list[Any] = []
     async with open_socket(URL, connect=world.connect) as socket:
         channel = socket.channel("room:a")
-        presence = Presence(
+        presence = PresenceView(
             channel,
             on_join=calls.append,
             on_leave=calls.append,
@@ -50,7 +50,7 @@ async def test_the_state_follows_the_messages_of_the_server(world: World) -> Non
 async def test_after_a_rejoin_diffs_wait_for_the_new_state(world: World) -> None:
     async with open_socket(URL, connect=world.connect) as socket:
         channel = socket.channel("room:a")
-        presence = Presence(channel)
+        presence = PresenceView(channel)
         async with channel:
             broadcast(world.server, "room:a", "presence_state", ANN)
             await channel.push("echo")
@@ -71,7 +71,7 @@ async def test_after_a_rejoin_diffs_wait_for_the_new_state(world: World) -> None
 async def test_the_events_can_have_other_names(world: World) -> None:
     async with open_socket(URL, connect=world.connect) as socket:
         channel = socket.channel("room:a")
-        presence = Presence(channel, state_event="here", diff_event="change")
+        presence = PresenceView(channel, state_event="here", diff_event="change")
         async with channel:
             broadcast(world.server, "room:a", "here", ANN)
             broadcast(world.server, "room:a", "change", {"joins": BOB, "leaves": ANN})
@@ -83,7 +83,7 @@ async def test_a_message_that_is_no_presence_leaves_the_block_as_an_error(world:
     with pytest.raises((KeyError, TypeError, AttributeError)):
         async with open_socket(URL, connect=world.connect) as socket:
             channel = socket.channel("room:a")
-            Presence(channel)
+            PresenceView(channel)
             async with channel:
                 broadcast(world.server, "room:a", "presence_state", {"ann": {"no": "metas"}})
                 await channel.push("echo")

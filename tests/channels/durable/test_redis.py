@@ -336,12 +336,20 @@ async def test_a_server_that_does_not_name_its_run_is_not_used(
     assert problem in heard[0]["problem"]
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        b"-NOPERM this user has no permissions\r\n",
+        b"%2\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n$11\r\nappendfsync\r\n$8\r\neverysec\r\n",
+    ],
+    ids=["unknown", "every second"],
+)
 @pytest.mark.parametrize(("trusts", "same"), [(True, True), (False, False)])
-async def test_a_restart_of_a_server_without_config_counts_as_a_loss_unless_it_is_trusted(
-    runtime: Runtime, server: RespServer, trusts: bool, same: bool
+async def test_a_restart_of_a_server_that_may_lose_messages_counts_as_a_loss_unless_it_is_trusted(
+    runtime: Runtime, server: RespServer, trusts: bool, same: bool, config: bytes
 ) -> None:
     server.appendonly = True
-    server.answers[b"CONFIG"] = b"-NOPERM this user has no permissions\r\n"
+    server.answers[b"CONFIG"] = config
     async with running(server, trust_restarts=trusts) as history:
         before = await history.append(TOPIC, "edited", {})
         await server.restart()

@@ -5,6 +5,7 @@ each with a `Covered` or a `NotPortable`. `COUNTS` has the number of cases of ea
 """
 
 import ast
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -72,9 +73,16 @@ def _why_not(test: str, folder: Path, outcomes: Outcomes) -> str | None:
 
 def _exists(test: str, folder: Path) -> bool:
     file, _, name = test.partition("::")
-    path = folder / file
-    return path.is_file() and any(
-        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
+    return name.startswith("test_") and name in _functions_of(folder / file)
+
+
+@cache
+def _functions_of(path: Path) -> frozenset[str]:
+    """Return the names of the functions of a module; a table names the same module many times."""
+    if not path.is_file():
+        return frozenset()
+    return frozenset(
+        node.name
         for node in ast.parse(path.read_text()).body
-        if name.startswith("test_")
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     )

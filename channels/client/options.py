@@ -1,0 +1,122 @@
+"""The options of `open_socket` that the protocol does not need, and the checks of all of them.
+
+The options of the protocol are in `Settings`.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias, get_args
+
+from attrs import frozen
+
+from channels.client.backoff import RetryTable
+from channels.client.records import Settings
+from channels.client.transports.contract import Connect, Opening
+from channels.client.wire import TransportName, address_of
+from channels.errors import InvalidOption, check_positive, check_whole
+
+__all__ = ["Options", "Params", "check", "close_codes"]
+
+Params: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
+"""Parameters, or a function that returns them. The client calls it at every connect."""
+
+_OWNER: Final = "open_socket"
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@frozen(kw_only=True)
+class Options:
+    """Where to connect, and how. `open_socket` describes the options."""
+
+    url: str
+    params: Params
+    auth_token: str | Callable[[], str] | None
+    connect: Connect
+    ssl_context: ssl.SSLContext | None
+    headers: tuple[tuple[str, str], ...]
+    connect_timeout: float
+    poll_timeout: float
+    max_message_bytes: int
+
+    def opening(self, transport: TransportName) -> Opening:
+        """Call the functions among the options, for one attempt to connect.
+
+        Raises:
+            InvalidOption: a function has returned an invalid value.
+        """
+        params = self.params() if callable(self.params) else self.params
+        token = self.auth_token() if callable(self.auth_token) else self.auth_token
+        if not isinstance(params, Mapping | None):
+            raise InvalidOption(_OWNER, "params", params, "a dict, or a function that returns one")
+        if token is not None and not (isinstance(token, str) and token.isprintable()):
+            # Not shown: it may be most of a secret.
+            raise InvalidOption(_OWNER, "auth_token", ..., "text without control characters")
+        return Opening(
+            address=address_of(self.url, params, transport),
+            connect=self.connect,
+            ssl_context=self.ssl_context,
+            auth_token=token,
+            headers=self.headers,
+            connect_timeout=self.connect_timeout,
+            poll_timeout=self.poll_timeout,
+            max_message_bytes=self.max_message_bytes,
+        )
+
+
+def check(settings: Settings, options: Options) -> None:
+    """Check the options of `open_socket`.
+
+    Raises:
+        InvalidOption: an option has an invalid value.
+    """
+    address_of(options.url)
+    # The functions among them are for the attempts to connect.
+    if not callable(options.params) and not callable(options.auth_token):
+        options.opening("websocket")
+    for each in options.headers:
+        if not _is_header(each):
+            raise InvalidOption(
+                _OWNER, "headers", each, 'pairs such as ("origin", "https://a.org")'
+            )
+    for name in ("reconnect", "rejoin"):
+        table = getattr(settings, name)
+        if not isinstance(table, RetryTable):
+            raise InvalidOption(_OWNER, name, table, "a RetryTable, such as RetryTable(jitter=0.5)")
+    for name in ("timeout", "heartbeat_interval"):
+        check_positive(_OWNER, name, getattr(settings, name))
+    for name in ("connect_timeout", "poll_timeout"):
+        check_positive(_OWNER, name, getattr(options, name))
+    if settings.longpoll_fallback_after is not None:
+        check_positive(_OWNER, "longpoll_fallback_after", settings.longpoll_fallback_after)
+    check_whole(_OWNER, "max_buffered", settings.max_buffered)
+    check_whole(_OWNER, "max_message_bytes", options.max_message_bytes)
+    if not callable(options.connect):
+        expected = "a function that opens a stream to a host and a port"
+        raise InvalidOption(_OWNER, "connect", options.connect, expected)
+    if not isinstance(options.ssl_context, ssl.SSLContext | None):
+        raise InvalidOption(_OWNER, "ssl_context", options.ssl_context, "an ssl.SSLContext")
+    if settings.transport not in get_args(TransportName):
+        raise InvalidOption(_OWNER, "transport", settings.transport, '"websocket" or "longpoll"')
+
+
+def close_codes(codes: Any) -> tuple[int, ...]:
+    """Return the option `final_close_codes` as a tuple.
+
+    Raises:
+        InvalidOption: it is not a collection of whole numbers.
+    """
+    if isinstance(codes, Iterable) and not isinstance(codes, str):
+        numbers = tuple(codes)
+        if all(isinstance(each, int) for each in numbers):
+            return numbers
+    raise InvalidOption(_OWNER, "final_close_codes", codes, "a collection, such as {1000}")
+
+
+def _is_header(pair: Any) -> bool:
+    match pair:
+        case (str() as name, str() as value):
+            return bool(_HEADER_NAME.fullmatch(name)) and value.isascii() and value.isprintable()
+    return False
