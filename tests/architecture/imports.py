@@ -53,6 +53,7 @@ PURE = (
     "channels.filters",
     "channels.messages",
     "channels.operations.metric_table",
+    "channels.operations.recovery",
     "channels.pubsub.redis.outbox",
     "channels.pubsub.redis.protocol",
     "channels.pubsub.redis.server_errors",
