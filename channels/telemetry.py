@@ -98,7 +98,7 @@ error), and `connection`, the process of the client."""
 
 CHANNEL_CRASHED: Event = ("phoenix", "channel_crashed")
 """A channel ended with an error, and its client gets `phx_error`. Metadata: `channel`, the class; `topic`;
-`connection`, the process of the client; and `reason`. The crash itself is the event `("actors", "process", "crash")`."""
+`connection`, the process of the client; and `reason`. The exception is in `("actors", "process", "crash")`."""
 
 CHANNEL_JOIN_SLOW: Event = ("phoenix", "channel_join_slow")
 """A join takes longer than the channel's `slow_join`. Emitted once for each join. Measurements: `duration` so far.
