@@ -28,7 +28,7 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run test test-deep test-portability bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable lint format types node chromium clean
+.PHONY: help run test test-deep test-portability bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder lint format types node chromium clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
@@ -41,6 +41,7 @@ help:
 	@echo "make bench-client  the CPU of a push of the client, next to plain trio-websocket, and the memory of a client"
 	@echo "make bench-durable  a durable broadcast next to a plain one, per storage, and 10,000 clients that come back (takes minutes)"
 	@echo "make bench-nodes  what broadcasts and presences cost between several nodes (takes minutes)"
+	@echo "make bench-recorder  the CPU of an echo without a recorder, and with one that is off or on"
 	@echo "make lint       ruff, without changing anything"
 	@echo "make format     let ruff lay out the code and repair what it can"
 	@echo "make types      mypy --strict"
@@ -77,6 +78,9 @@ bench-client: $(DEV_STAMP)
 
 bench-durable: $(DEV_STAMP)
 	@$(BIN)/python -m tests.benchmarks.durable $(ARGS)
+
+bench-recorder: $(DEV_STAMP)
+	@$(BIN)/python -m tests.benchmarks.recorder $(ARGS)
 
 bench-nodes: $(DEV_STAMP)
 	@$(BIN)/python -m tests.benchmarks.nodes $(ARGS)

@@ -127,9 +127,9 @@ SOCKET_HELD_BACK: Event = ("phoenix", "socket_held_back")
 once for each connection. Measurements: `turns`. Metadata: `pid`."""
 
 SESSION_STARTED: Event = ("phoenix", "session_started")
-"""The session of a client begins, before the server reads its first message. Metadata: `pid`, and `server`, the
-`SessionServer`. A tool that checks sessions may replace its `session`, its `out`, and the codec of its `link` with
-wrappers."""
+"""The session of a client begins, before the server reads its first message. Metadata: `pid`; `id`, the id of the
+socket, or None; and `server`, the `SessionServer`. A tool that checks or records sessions may replace its `session`,
+its `out`, and the codec of its `link` with wrappers."""
 
 CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
 """A connection has ended. Metadata: `pid`, `code`, `cause`, `topics`."""

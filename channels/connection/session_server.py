@@ -140,7 +140,12 @@ class SessionServer(GenServer[None]):
             services.pubsub.subscribe(connected.id)
         telemetry = current_runtime().telemetry
         if telemetry.handlers(SESSION_STARTED):
-            about = {"endpoint": services.endpoint, "pid": self.pid, "server": self}
+            about = {
+                "endpoint": services.endpoint,
+                "pid": self.pid,
+                "server": self,
+                "id": connected.id,
+            }
             telemetry.execute(SESSION_STARTED, {}, about)
 
     # For subclasses

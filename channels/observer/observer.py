@@ -196,6 +196,7 @@ class Observer:
             payloads=self.payloads,
             interval=self.interval,
             max_pages=self.max_pages,
+            topic=self.access.topic(),
             runtime=runtime,
         )
         return ChildSpec(

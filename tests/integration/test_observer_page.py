@@ -152,7 +152,10 @@ def test_a_killed_pubsub_takes_along_what_was_started_after_it(observer: Observe
     assert after["endpoint"] != before["endpoint"]
     assert after["till"] == before["till"]
     expect(observer.row("endpoint").locator(".again")).to_have_text(re.compile(r"restarted \d×"))
+    expect(observer.page.locator(".node.gone")).to_have_count(0)
     observer.picture("4-rest-for-one")
+    observer.page.set_viewport_size(ViewportSize(width=1180, height=700))
+    observer.picture("observer")
 
 
 def test_an_exceeded_intensity_escalates_to_the_supervisor_above(observer: Observer) -> None:
