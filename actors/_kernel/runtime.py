@@ -135,9 +135,14 @@ class Runtime:
         self.classes_named: set[type] = set()
         self.zombies: dict[Pid, Process] = {}
         self.instruments: tuple[Instrument, ...] = ()
-        # The few instruments that override `callback_started`.
+        # The few instruments that override `callback_started`, and the methods of those that override the two most
+        # frequent ones. So a message costs only the instruments that look at it.
         self.callback_instruments: tuple[Instrument, ...] = ()
-        # A sender must ask `admit` first: there is an instrument, or a zombie.
+        self.on_sent: tuple[Callable[[Pid | None, Pid, Any], bool | None], ...] = ()
+        self.on_received: tuple[Callable[[Pid, Any], None], ...] = ()
+        # A process must show each message that it takes: an instrument looks at these, or at callbacks.
+        self.shows_messages = False
+        # A sender must ask `admit` first: an instrument looks at messages, or there is a zombie.
         self.guarded = False
         self.mailbox_alarm = sys.maxsize
         self.call_chains: CallChains | None = None
@@ -191,18 +196,27 @@ class Runtime:
         return remove
 
     def _instruments_changed(self) -> None:
-        untouched = Instrument.callback_started
         self.callback_instruments = tuple(
             each
             for each in self.instruments
-            # Looks at the object and not at its class, because an object may have a method of its own.
-            if getattr(each.callback_started, "__func__", None) is not untouched
+            if _is_overridden(each.callback_started, Instrument.callback_started)
         )
+        self.on_sent = tuple(
+            each.message_sent
+            for each in self.instruments
+            if _is_overridden(each.message_sent, Instrument.message_sent)
+        )
+        self.on_received = tuple(
+            each.message_received
+            for each in self.instruments
+            if _is_overridden(each.message_received, Instrument.message_received)
+        )
+        self.shows_messages = bool(self.on_received or self.callback_instruments)
         self.guard()
 
     def guard(self) -> None:
         """Update `guarded` after a change of the instruments or the zombies."""
-        self.guarded = bool(self.instruments or self.zombies)
+        self.guarded = bool(self.on_sent or self.zombies)
 
     def admit(self, receiver: Pid, message: Any) -> bool:
         """Return whether the instruments let a message into a mailbox.
@@ -210,11 +224,16 @@ class Runtime:
         Raises:
             ProcessKilled: A zombie sends it.
         """
-        sender = acting_process()
+        sender = current_process.get()
+        if sender is not None and sender.dead:
+            sender = acting_process()
         pid = None if sender is None else sender.pid
-        # A list and not a generator, so that every instrument sees the message, even if another one refuses it.
-        verdicts = [each.message_sent(pid, receiver, message) for each in self.instruments]
-        return False not in verdicts
+        admitted = True
+        for sent in self.on_sent:
+            # Every instrument sees the message, even if another one refuses it.
+            if sent(pid, receiver, message) is False:
+                admitted = False
+        return admitted
 
     def announce(self, process: Process) -> None:
         """Show the instruments a process that was spawned."""
@@ -622,6 +641,11 @@ class Runtime:
             "zombies_ever": self.zombies_ever,
             **self.from_threads.statistics(),
         }
+
+
+def _is_overridden(method: Callable[..., Any], untouched: Callable[..., Any]) -> bool:
+    # Looks at the method of the object and not at its class, because an object may have a method of its own.
+    return getattr(method, "__func__", None) is not untouched
 
 
 def _acting_pid() -> Pid | None:

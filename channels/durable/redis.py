@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
-from attrs import asdict
 
 from channels.durable.redis_script import (
     Kept,
@@ -145,8 +144,8 @@ class RedisStorage:
         self._connections: RedisConnections | None = None
         self._limits = Limits()
         self._fresh_epoch = ""
-        # Commands that were asked for the size of the history, and the one whose answer is in use.
-        self._asked = self._noted = 0
+        # The latest known size of the history, and its epoch.
+        self._epoch = ""
         self._kept = Kept()
 
     def __repr__(self) -> str:
@@ -193,9 +192,8 @@ class RedisStorage:
         """
         channel = self._keys.channel
         arguments = append_arguments(batch, answers, self._limits, channel, now)
-        number = self._next_number()
         appended, kept = await self._run("append", arguments, parse_appended)
-        self._note(number, kept)
+        self._note(appended.epoch, kept)
         return appended
 
     async def recall(self, key: str, *, now: float) -> bytes | None:
@@ -225,23 +223,18 @@ class RedisStorage:
         epoch, offsets = "", dict[str, int]()
         for start in range(0, len(topics) or 1, _ENDS):
             some = topics[start : start + _ENDS]
-            number = self._next_number()
             found, lasts, kept = await self._run("ends", [*some], parse_ends)
-            self._note(number, kept)
+            self._note(found, kept)
             if found != epoch:
                 # The history was lost meanwhile.
                 epoch, offsets = found, {}
             offsets.update((each, last) for each, last in zip(some, lasts, strict=True) if last)
         return Ends(epoch, offsets)
 
-    def _next_number(self) -> int:
-        self._asked += 1
-        return self._asked
-
-    def _note(self, number: int, kept: Kept) -> None:
-        """Note the size of the history, unless the answer to a later command has come before this one."""
-        if number > self._noted:
-            self._noted, self._kept = number, kept
+    def _note(self, epoch: str, kept: Kept) -> None:
+        """Note the size of the history, unless it is older than the noted one."""
+        if epoch != self._epoch or kept.appends >= self._kept.appends:
+            self._epoch, self._kept = epoch, kept
 
     async def _run(
         self, verb: str, arguments: Sequence[str | int | bytes], parse: Callable[[Any], T]
@@ -261,9 +254,12 @@ class RedisStorage:
         `connected` is 1 if both connections are up. `disconnects` counts their losses. `malformed` counts publications
         that no node has sent.
         """
-        connections = self._connections
+        kept, connections = self._kept, self._connections
         return {
-            **asdict(self._kept),
+            "topics": kept.topics,
+            "messages": kept.messages,
+            "bytes": kept.bytes,
+            "keys": kept.keys,
             **({} if connections is None else connections.statistics()),
         }
 

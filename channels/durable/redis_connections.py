@@ -31,6 +31,8 @@ from supervision.child_spec import ChildSpec
 __all__ = ["RedisConnections"]
 
 _RUN = re.compile(rb"^run_id:([0-9a-f]+)\r?$", re.MULTILINE)
+# The server was a replica, and may not have got the last messages of its primary.
+_PROMOTED = re.compile(rb"^second_repl_offset:(?!-1\r?$)", re.MULTILINE)
 # Milliseconds that the offsets outlive the last use of the history.
 _META_TTL = 7 * 24 * 3600 * 1000
 
@@ -97,6 +99,7 @@ class RedisConnections:
         )
         introduction = [
             pack_command("INFO", "server"),
+            pack_command("INFO", "replication"),
             pack_command("CONFIG", "GET", "append*"),
         ]
         self._caller = Caller(settings, introduction, self._introduced, max_calls=max_calls)
@@ -118,7 +121,7 @@ class RedisConnections:
         self._receiver.receive(topic, entry)
 
     def _introduced(self, answers: Sequence[Any]) -> str | None:
-        info, config = answers
+        info, replication, config = answers
         if isinstance(info, ServerError):
             return f"the server answered to INFO: {info}"
         found = _RUN.search(info) if isinstance(info, bytes) else None
@@ -127,8 +130,9 @@ class RedisConnections:
         self._run_id = found[1]
         # A user may lack the permission for CONFIG. Then nothing is known, and a restart counts as a loss.
         facts = config if isinstance(config, dict) else {}
-        safe = facts.get(b"appendonly") == b"yes" and facts.get(b"appendfsync") == b"always"
-        self._keeps = int(safe or self._trust_restarts)
+        writes = facts.get(b"appendonly") == b"yes" and facts.get(b"appendfsync") == b"always"
+        is_own = isinstance(replication, bytes) and not _PROMOTED.search(replication)
+        self._keeps = int((writes and is_own) or self._trust_restarts)
         return None
 
     async def run(self, verb: str, arguments: Sequence[str | int | bytes], timeout: float) -> Any:

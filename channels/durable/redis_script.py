@@ -220,7 +220,7 @@ local function append()
   call('HSET', meta, 'floor', whole(floor), 'bytes', whole(bytes), 'messages', whole(messages))
   call('HSET', meta, 'appends', whole(appends), 'key_bytes', whole(key_bytes))
   for _, text in ipairs(news) do call('PUBLISH', ARGV[16], text) end
-  local kept_now = {topics, messages, bytes, call('HLEN', values)}
+  local kept_now = {topics, messages, bytes, call('HLEN', values), appends}
   return {epoch, kept_now, offsets, evicted, repeated, answers, forgotten}
 end
 
@@ -261,7 +261,7 @@ local function ends()
     local row = row_of(ARGV[i])
     offsets[#offsets + 1] = row and row.last or 0
   end
-  return {epoch, {call('ZCARD', used), messages, bytes, call('HLEN', values)}, offsets}
+  return {epoch, {call('ZCARD', used), messages, bytes, call('HLEN', values), appends}, offsets}
 end
 
 local reply = ({append = append, recall = recall, read = read, ends = ends})[verb]()
@@ -310,12 +310,13 @@ class Keys:
 
 @frozen
 class Kept:
-    """The size of a history, as in `Storage.statistics`."""
+    """The size of a history, as in `Storage.statistics`, and a number that grows with each append."""
 
     topics: int = 0
     messages: int = 0
     bytes: int = 0
     keys: int = 0
+    appends: int = 0
 
 
 def append_arguments(
@@ -400,8 +401,8 @@ def parse_ends(value: Any) -> tuple[str, list[int], Kept]:
 
 def _kept(size: list[Any]) -> Kept:
     match size:
-        case [int(topics), int(messages), int(bytes_), int(keys)]:
-            return Kept(topics, messages, bytes_, keys)
+        case [int(topics), int(messages), int(bytes_), int(keys), int(appends)]:
+            return Kept(topics, messages, bytes_, keys, appends)
     raise ValueError("a size that is of another form")
 
 

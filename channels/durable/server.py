@@ -42,6 +42,7 @@ from channels.messages import Binary, Message, PushReply
 
 __all__ = ["DurableChannelServer"]
 
+_ANOTHER = PushReply({"reason": f"another push had this {KEY}"}, status="error")
 _RESULTS = (type(None), PushReply, Stop, NoReply, Continue, Within)
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -125,8 +126,7 @@ class DurableChannelServer(ChannelServer):
     def _repeat(self, message: Message, push: KeyedPush, answer: Answer) -> None:
         """Answer a push as before."""
         if answer.mark != push.mark:
-            problem = f"another push had this {KEY}"
-            self._reply(message, PushReply({"reason": problem}, status="error"))
+            self._reply(message, _ANOTHER)
         elif answer.reply is not None:
             self._reply(message, answer.reply)
 
@@ -148,7 +148,8 @@ class DurableChannelServer(ChannelServer):
         if first == mine:
             return result
         # Another node has handled the same push meanwhile, and has been faster.
-        reply = Answer.decode(first).reply
+        answer = Answer.decode(first)
+        reply = answer.reply if answer.mark == push.mark else _ANOTHER
         if kind is Stop:
             return Stop(result.reason, reply=MISSING if reply is None else reply)
         return reply if kind is PushReply else result

@@ -75,6 +75,10 @@ class Access:
             return False
         return answer is True
 
+    def topic(self) -> str:
+        """Return the topic on which the observers of all nodes with the same secret talk. A client cannot guess it."""
+        return f"_ashtree:observer:{hmac.digest(self._secret, b'topic', 'sha256').hex()[:32]}"
+
     def ticket(self) -> str:
         """Return a new ticket for the socket."""
         return sign(self._secret, _SALT, "page", max_age=TICKET_SECONDS)

@@ -289,7 +289,8 @@ class HistoryScript:
         return evicted
 
     def _size(self) -> list[int]:
-        return [len(self._used), self._meta.messages, self._meta.bytes, len(self._values)]
+        meta = self._meta
+        return [len(self._used), meta.messages, meta.bytes, len(self._values), meta.appends]
 
     def _recall(self) -> list[Any]:
         key, oldest = self._rest

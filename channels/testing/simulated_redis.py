@@ -413,7 +413,13 @@ class SimulatedRedis:
         client.write(_value(script.run()))
 
     def _info(self, client: RedisClient, *sections: bytes) -> None:
-        client.write(_bulk(f"# Server\r\nrun_id:{self.run_id}\r\n".encode()))
+        texts = {
+            b"server": f"# Server\r\nrun_id:{self.run_id}\r\n",
+            b"replication": "# Replication\r\nrole:master\r\nsecond_repl_offset:-1\r\n",
+        }
+        wanted = [section.lower() for section in sections] or list(texts)
+        found = [texts[section] for section in wanted if section in texts]
+        client.write(_bulk("\r\n".join(found).encode()))
 
     def _config(self, client: RedisClient, verb: bytes, *patterns: bytes) -> None:
         if verb.upper() != b"GET" or not patterns:

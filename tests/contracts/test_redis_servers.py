@@ -511,9 +511,11 @@ class History:
         return self.keys.streams + f"{epoch}:{topic}".encode()
 
 
-def appended(epoch: bytes, topics: int, messages: int, size: int, *offsets: int) -> list[Any]:
+def appended(
+    epoch: bytes, topics: int, messages: int, size: int, *offsets: int, appends: int
+) -> list[Any]:
     """The answer to an append without keys."""
-    return [epoch, [topics, messages, size, 0], list(offsets), 0, [], [], 0]
+    return [epoch, [topics, messages, size, 0, appends], list(offsets), 0, [], [], 0]
 
 
 async def test_a_script_is_known_by_its_sha_after_its_first_run(server: Server) -> None:
@@ -534,7 +536,7 @@ async def test_an_append_publishes_what_it_keeps_before_its_answer(server: Serve
         await client.send(*history.append("a", "b"))
         values = await client.take(3)
         assert [each for each in values if isinstance(each, list)] == [
-            appended(b"e1", 2, 2, 16, 1, 1)
+            appended(b"e1", 2, 2, 16, 1, 1, appends=2)
         ]
         heard = [parse_publication(each[2]) for each in values if isinstance(each, tuple)]
         assert [(topic, entry.offset) for topic, entry in heard] == [("a", 1), ("b", 1)]
@@ -545,10 +547,12 @@ async def test_an_append_publishes_what_it_keeps_before_its_answer(server: Serve
 async def test_the_loss_of_a_key_with_offsets_begins_a_new_epoch(server: Server, lost: str) -> None:
     history = History(f"lost {lost}")
     async with connected(server) as client:
-        assert await client.ask(*history.append("a", "a")) == appended(b"e1", 1, 2, 16, 1, 2)
+        assert await client.ask(*history.append("a", "a")) == appended(
+            b"e1", 1, 2, 16, 1, 2, appends=2
+        )
         assert await client.ask("DEL", getattr(history.keys, lost)) == 1
         assert await client.ask(*history.read("a")) == [b"e2", 1, 0, 0, []]
-        assert await client.ask(*history.append("a")) == appended(b"e2", 1, 1, 8, 1)
+        assert await client.ask(*history.append("a")) == appended(b"e2", 1, 1, 8, 1, appends=1)
         assert await client.ask(*history.read("a")) == [b"e2", 1, 1, 1, [b"edited", b"{}"]]
 
 
@@ -558,7 +562,7 @@ async def test_the_loss_of_a_stream_keeps_its_offsets(server: Server) -> None:
         await client.ask(*history.append("a", "a", "b"))
         assert await client.ask("DEL", history.stream("e1", "a"), "never") == 1
         assert await client.ask(*history.read("a")) == [b"e1", 3, 2, 0, []]
-        assert await client.ask(*history.append("a")) == appended(b"e1", 2, 2, 16, 3)
+        assert await client.ask(*history.append("a")) == appended(b"e1", 2, 2, 16, 3, appends=4)
         assert await client.ask(*history.read("a")) == [b"e1", 3, 3, 3, [b"edited", b"{}"]]
 
 
@@ -620,6 +624,8 @@ async def test_a_restart_has_another_run_and_keeps_the_data_with_appendonly(
         config = await client.ask("CONFIG", "GET", "append*")
         assert config[b"appendonly"] == (b"yes" if appendonly else b"no")
         assert config[b"appendfsync"] == b"always"
+        replication = await client.ask("INFO", "replication")
+        assert b"second_repl_offset:-1" in replication.splitlines()
         first = await client.ask("INFO", "server")
         assert _run_id(await client.ask("INFO", "server")) == _run_id(first)
         await client.ask(*history.append("a"))

