@@ -22,8 +22,11 @@ _OPTIONS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # It would start a process ahead of each tab.
-    "--disable-features=SpareRendererForSitePerProcess",
+    # They would start three more processes with each window: a spare one, and two for suggestions at the address.
+    (
+        "--disable-features=SpareRendererForSitePerProcess,"
+        "WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup"
+    ),
 ]
 
 
