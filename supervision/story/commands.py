@@ -10,7 +10,6 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 import typer
 
-from supervision.chaos.reports.page import write_page
 from supervision.command_line.arguments import check_folders
 from supervision.recording.trace import BadTraceFile, DamagedTrace, read_recording
 from supervision.simulation.errors import SimulationError
@@ -23,6 +22,7 @@ from supervision.story.model import StoryModel
 from supervision.story.seeds import NoSeed, SeedPlan, plan_of
 from supervision.story.svg import draw_figures
 from supervision.story.text import write_text
+from supervision.viewer.page import write_page
 
 __all__ = ["add_story_command"]
 

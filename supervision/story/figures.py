@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from supervision.chaos.reports.measures import percentile
 from supervision.story.model import Incident, StoryModel
+from supervision.viewer.measures import percentile
 
 __all__ = ["BOUNDS", "Durations", "IncidentRow", "RecoveryFigures", "figures_of"]
 
