@@ -20,8 +20,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize, expect
 from textual.pilot import Pilot
 
-from channels.observer.lines import line_of
-from channels.observer.terminal import ObserveApp
+from channels.observer.console.app import ObserveApp
+from channels.observer.console.lines import line_of
 from tests.integration.browsers import chromium
 from tests.integration.servers import ROOT, Server, serving
 from tests.patience import PATIENCE, wait_until
