@@ -255,15 +255,17 @@ class Endpoint:
         children[:0] = self._observers(self.secret_key_base or secret_key_base)
         pid = await Supervisor.start_link(children, label="endpoint")
         self._services, self._supervisor = services, pid
-        if self.observer is not None:
-            self.observer.announce(
-                self.address if port is not None else None, tls=bool(ssl_context)
-            )
+        self._announce(has_port=port is not None, tls=ssl_context is not None)
         return pid
 
     def _pages(self) -> ASGIApplication | None:
         """Return the application for everything that is not a socket."""
         return self.http if self.observer is None else self.observer.pages(self.http)
+
+    def _announce(self, *, has_port: bool, tls: bool) -> None:
+        """Let the observer print the address of its page."""
+        if self.observer is not None:
+            self.observer.announce(self.address if has_port else None, tls=tls)
 
     def _observers(self, secret: Secret | None) -> list[ChildSpec]:
         """Return the process of the observer, if there is one."""
