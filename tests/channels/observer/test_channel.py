@@ -375,7 +375,9 @@ async def test_the_decisions_of_supervisors_are_told_with_their_arithmetic(
         "tree started root again (rest_for_one, 1st restart in 60 s, 1 allowed)",
         "tree started branch again (rest_for_one, 1st restart in 60 s, 1 allowed)",
         "root, a child of tree, was killed",
-        "tree gave up because of root (rest_for_one, 2nd restart in 60 s, 1 allowed). "
-        "It stops its other children and itself, and its own supervisor decides next",
+        (
+            "tree gave up because of root (rest_for_one, 2nd restart in 60 s, 1 allowed). "
+            "It stops its other children and itself, and its own supervisor decides next"
+        ),
         "tree stopped branch and the process below it",
     ]
