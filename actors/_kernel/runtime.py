@@ -141,12 +141,11 @@ class Runtime:
         self.classes_named: set[type] = set()
         self.zombies: dict[Pid, Process] = {}
         self.instruments: tuple[Instrument, ...] = ()
-        # The few instruments that override `callback_started`, and the methods of those that override the two most
-        # frequent ones. So a message costs only the instruments that look at it.
+        # The few instruments that override `callback_started`, and the methods of those that look at messages.
         self.callback_instruments: tuple[Instrument, ...] = ()
         self.on_sent: tuple[Callable[[Pid | None, Pid, Any], bool | None], ...] = ()
         self.on_received: tuple[Callable[[Pid, Any], None], ...] = ()
-        # A process must show each message that it takes: an instrument looks at these, or at callbacks.
+        # A process must show each message that it takes.
         self.shows_messages = False
         # A sender must ask `admit` first: an instrument looks at messages, or there is a zombie.
         self.guarded = False
