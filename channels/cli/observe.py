@@ -35,7 +35,7 @@ def _observe(
     if find_spec("textual") is None or find_spec("trio_websocket") is None:
         fail("ashtree observe needs further packages; run `pip install 'ashtree[observe]'`", 1)
     # Imported here, because a server must not load the client and Textual.
-    from channels.observer.terminal import ObserveApp  # noqa: PLC0415
+    from channels.observer.console.app import ObserveApp  # noqa: PLC0415
 
     headers = {}
     for each in header or ():

@@ -20,8 +20,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize, expect
 from textual.pilot import Pilot
 
-from channels.observer.lines import line_of
-from channels.observer.terminal import ObserveApp
+from channels.observer.access import cookie_name
+from channels.observer.console.app import ObserveApp
+from channels.observer.console.lines import line_of
 from tests.integration.browsers import chromium
 from tests.integration.servers import ROOT, Server, serving
 from tests.patience import PATIENCE, wait_until
@@ -227,7 +228,7 @@ def test_nothing_is_served_without_the_token(server: Server, rest: str) -> None:
     status, text = answer(f"{server.url}{PATH}{rest}")
     assert status == 403
     assert "This page needs a token" in text
-    status, _ = answer(f"{server.url}{PATH}{rest}", Cookie="ashtree_observer=wrong-token")
+    status, _ = answer(f"{server.url}{PATH}{rest}", Cookie=f"{cookie_name(TOKEN)}=wrong-token")
     assert status == 403
 
 

@@ -34,7 +34,8 @@ function send() {
 function push() {
   const edit = sent
   channel
-    .push("edit", { ...edit, _key: edit.id }) // with the key, the server handles a repeated push once
+    // With the key, the server handles a repeated push once. It must be the same push.
+    .push("edit", { id: edit.id, changes: edit.changes, _key: edit.id })
     .receive("ok", () => edit.inSnapshot && confirm(edit.id))
     .receive("error", ({ reason }) => status.showState("away", `Not saved: ${reason}`))
     .receive("timeout", () => ready && sent === edit && push())

@@ -17,8 +17,8 @@ from textual.content import Content
 from textual.widgets import Footer, Input, OptionList, RichLog, Static
 from textual.widgets.option_list import Option
 
-from channels.observer.lines import Board, figures, line_of
-from channels.observer.remote import Remote
+from channels.observer.console.lines import Board, figures, line_of
+from channels.observer.console.remote import Remote
 
 __all__ = ["ObserveApp"]
 

@@ -21,7 +21,7 @@ from channels.client.errors import (
 from channels.client.events import Connected, Joined, Rejoined
 from channels.client.socket import open_socket
 from channels.errors import ChannelsError
-from channels.observer.access import COOKIE
+from channels.observer.access import cookie_name
 
 __all__ = ["NotAdmitted", "Remote"]
 
@@ -67,7 +67,7 @@ class Remote:
         self._socket = urlunsplit((scheme, parts.netloc, f"{path}/socket", "", ""))
         self._headers = {"Origin": f"{parts.scheme}://{parts.netloc}", **headers}
         if token:
-            self._headers["Cookie"] = f"{COOKIE}={token}"
+            self._headers["Cookie"] = f"{cookie_name(token)}={token}"
         self._tell = tell
         self._ticket = ""
         self._view: dict[str, Any] = {}

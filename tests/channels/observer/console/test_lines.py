@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from channels.observer.lines import Board, figures, line_of
+from channels.observer.console.lines import Board, figures, line_of
 
 
 def row(key: str, parent: str | None, order: int, title: str, **more: Any) -> dict[str, Any]:
