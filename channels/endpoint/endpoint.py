@@ -227,10 +227,7 @@ class Endpoint:
             longpolls=mounted.longpolls,
             secret_key_base=self._secret(self.secret_key_base or secret_key_base, mounted),
             transports=transports,
-            http=HttpHandover(
-                self.http if self.observer is None else self.observer.pages(self.http),
-                is_socket_path=mounted.websockets.__contains__,
-            ),
+            http=HttpHandover(self._pages(), is_socket_path=mounted.websockets.__contains__),
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
             plugs=self.plugs,
@@ -246,17 +243,28 @@ class Endpoint:
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
             children.insert(-1, ChildSpec("listener", ListenerServer.start_link, listener))
-        if self.observer is not None:
-            # First, so that it sees the others start, and stop.
-            given = self.secret_key_base or secret_key_base
-            secret = None if given is None else check_secret(given)[0]
-            children.insert(0, self.observer.child_spec(self, secret))
+        # First, so that it sees the others start, and stop.
+        children[:0] = self._observers(self.secret_key_base or secret_key_base)
         pid = await Supervisor.start_link(children, label="endpoint")
         self._services, self._supervisor = services, pid
-        if self.observer is not None:
-            address = None if port is None else self.address
-            self.observer.announce(address, tls=ssl_context is not None)
+        self._announce(has_port=port is not None, tls=ssl_context is not None)
         return pid
+
+    def _pages(self) -> ASGIApplication | None:
+        """Return the application for everything that is not a socket."""
+        return self.http if self.observer is None else self.observer.pages(self.http)
+
+    def _announce(self, *, has_port: bool, tls: bool) -> None:
+        """Let the observer print the address of its page."""
+        if self.observer is not None:
+            self.observer.announce(self.address if has_port else None, tls=tls)
+
+    def _observers(self, secret: Secret | None) -> list[ChildSpec]:
+        """Return the process of the observer, if there is one."""
+        if self.observer is None:
+            return []
+        first = None if secret is None else check_secret(secret)[0]
+        return [self.observer.child_spec(self, first)]
 
     def child_spec(
         self,

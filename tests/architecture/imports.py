@@ -52,6 +52,7 @@ PURE = (
     "channels.excerpts",
     "channels.filters",
     "channels.messages",
+    "channels.observer.console.lines",
     "channels.observer.memory",
     "channels.observer.model",
     "channels.observer.nodes",
