@@ -113,9 +113,10 @@ class ChannelContext:
         pid: the channel's process.
         joined: True after the channel accepted the join.
         ref: the ref of the current push; None outside a handler and for a push that expects no reply.
+        push: the current push, if it has a key; only on durable topics.
     """
 
-    __slots__ = ("joined", "link", "membership", "pid", "ref")
+    __slots__ = ("joined", "link", "membership", "pid", "push", "ref")
 
     def __init__(self, link: Link, membership: Membership, pid: Pid) -> None:
         self.link = link
@@ -123,6 +124,7 @@ class ChannelContext:
         self.pid = pid
         self.joined = False
         self.ref: Any = None
+        self.push: Any = None
 
 
 class SocketRef:

@@ -13,6 +13,7 @@ A module defines the errors that only it raises, such as a port in use. They are
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Sequence
 from typing import Any
@@ -184,6 +185,13 @@ def check_whole(owner: str, option: str, value: Any) -> None:
     """Raise InvalidOption unless `value` is a whole number from 1. Floats are refused."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidOption(owner, option, value, "a whole number from 1")
+
+
+def not_negative(instance: Any, attribute: Any, value: Any) -> None:
+    """Validate a finite number from 0."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < math.inf:
+        raise InvalidOption(type(instance).__name__, attribute.name, value, "a number from 0")
 
 
 def positive(instance: Any, attribute: Any, value: Any) -> None:

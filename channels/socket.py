@@ -104,8 +104,8 @@ class Socket:
     """Base class of sockets. Subclass it, and mount it in an `Endpoint`.
 
     Attributes:
-        channels: a dict of patterns to channel classes, or to `Route`s with assigns. A pattern is a topic, or a prefix
-            of topics followed by `*`. The first matching pattern wins.
+        channels: a dict of patterns to channel classes, or to `Route`s with assigns or a history. A pattern is a topic,
+            or a prefix of topics followed by `*`. The first matching pattern wins.
         assigns: data of the connection. `connect` fills it, and every channel of the connection gets a copy.
         endpoint: the endpoint of the connection.
 
@@ -169,7 +169,8 @@ def router_of(socket: type[Socket]) -> Router:
         )
     routes = []
     for pattern, target in socket.channels.items():
-        channel = target.channel if isinstance(target, Route) else target
+        route = target if isinstance(target, Route) else Route(pattern, target)
+        channel = route.channel
         if not isinstance(channel, type) or not issubclass(channel, Channel):
             raise InvalidHandler(
                 f"{socket.__name__}.channels routes {pattern!r} to {channel!r}, which is not a subclass of Channel; "
@@ -179,6 +180,16 @@ def router_of(socket: type[Socket]) -> Router:
             )
         check(channel)
         check_sources(channel, Channel)
+        if route.history is not None:
+            channel = _durable(route)
         use_types(channel)
-        routes.append(Route(pattern, channel, target.assigns if isinstance(target, Route) else {}))
+        routes.append(Route(pattern, channel, route.assigns))
     return Router(routes)
+
+
+def _durable(route: Route) -> type[Channel]:
+    """Return the channel class of a route with a history."""
+    # Only programs with durable topics load that package.
+    from channels.durable.channel import durable_class  # noqa: PLC0415
+
+    return durable_class(route.channel, route.history)

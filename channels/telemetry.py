@@ -11,14 +11,19 @@ from __future__ import annotations
 from actors.instrumentation.telemetry import Event
 
 __all__ = [
+    "CHANNEL_CRASHED",
     "CHANNEL_HANDLED_IN",
     "CHANNEL_JOINED",
     "CHANNEL_JOIN_SLOW",
     "CHANNEL_UNHANDLED_INFO",
     "CONNECTION_CLOSED",
     "ENDPOINT_DRAIN",
+    "HISTORY_ANSWERS_FORGOTTEN",
+    "HISTORY_ANSWER_REFUSED",
     "HISTORY_APPEND_FAILED",
     "HISTORY_CHECK_FAILED",
+    "HISTORY_CONNECTED",
+    "HISTORY_DISCONNECTED",
     "HISTORY_EVICTED",
     "HISTORY_FULL",
     "HISTORY_GAP",
@@ -89,7 +94,11 @@ class, and `place`, its file and line, or None if they are unknown."""
 
 CHANNEL_JOINED: Event = ("phoenix", "channel_joined")
 """A channel accepted or refused a join. Measurements: `duration`. Metadata: `channel`, `params`, `result` (ok or
-error)."""
+error), and `connection`, the process of the client."""
+
+CHANNEL_CRASHED: Event = ("phoenix", "channel_crashed")
+"""A channel ended with an error, and its client gets `phx_error`. Metadata: `channel`, the class; `topic`;
+`connection`, the process of the client; and `reason`. The exception is in `("actors", "process", "crash")`."""
 
 CHANNEL_JOIN_SLOW: Event = ("phoenix", "channel_join_slow")
 """A join takes longer than the channel's `slow_join`. Emitted once for each join. Measurements: `duration` so far.
@@ -118,9 +127,9 @@ SOCKET_HELD_BACK: Event = ("phoenix", "socket_held_back")
 once for each connection. Measurements: `turns`. Metadata: `pid`."""
 
 SESSION_STARTED: Event = ("phoenix", "session_started")
-"""The session of a client begins, before the server reads its first message. Metadata: `pid`, and `server`, the
-`SessionServer`. A tool that checks sessions may replace its `session`, its `out`, and the codec of its `link` with
-wrappers."""
+"""The session of a client begins, before the server reads its first message. Metadata: `pid`; `id`, the id of the
+socket, or None; and `server`, the `SessionServer`. A tool that checks or records sessions may replace its `session`,
+its `out`, and the codec of its `link` with wrappers."""
 
 CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
 """A connection has ended. Metadata: `pid`, `code`, `cause`, `topics`."""
@@ -220,13 +229,29 @@ PRESENCE_CALLBACK_FAILED: Event = ("phoenix", "presence_callback_failed")
 """`fetch`, `handle_metas` or `counted` raised, took too long, or returned an invalid result. After `fetch`, clients do
 not get the diff. Metadata: `callback`, `topic`, and `exception`."""
 
+HISTORY_ANSWERS_FORGOTTEN: Event = ("phoenix", "history_answers_forgotten")
+"""A storage forgot keys of pushes before their time, to stay within `max_answers` or `max_answer_bytes`. Measurements:
+`keys`, their number."""
+
+HISTORY_ANSWER_REFUSED: Event = ("phoenix", "history_answer_refused")
+"""An answer to a push with a key is too large to be remembered. The client has got it. Measurements: `bytes` and
+`limit`. Metadata: `topic` and `event`."""
+
 HISTORY_APPEND_FAILED: Event = ("phoenix", "history_append_failed")
-"""The storage of a history failed, so a message for a durable topic is not kept, or perhaps not. Metadata: `topic`, and
-`error`, an `AppendFailed`."""
+"""The storage of a history failed, so a message for a durable topic is not kept, or perhaps not. The same for the
+answer to a push. Metadata: `topic`, and `error`, an `AppendFailed` or an `AnswerNotKept`."""
 
 HISTORY_CHECK_FAILED: Event = ("phoenix", "history_check_failed")
 """The storage of a history failed when it was asked for the ends of the joined topics. The history asks again after its
 `check_interval`. Metadata: `error`, a `StorageError`."""
+
+HISTORY_CONNECTED: Event = ("phoenix", "history_connected")
+"""The storage of a history has connected to its server, for the first time or again. Measurements: `attempts`.
+Metadata: `connection`, which names the connection, and `server`, its address without a password."""
+
+HISTORY_DISCONNECTED: Event = ("phoenix", "history_disconnected")
+"""The storage of a history has lost its server, or could not connect. Measurements: `delay`, the seconds until the next
+attempt. Metadata: `connection`, `server`, and `problem`, a text."""
 
 HISTORY_FULL: Event = ("phoenix", "history_full")
 """A history refused a message, because too many wait for its storage. Measurements: `waiting`. Metadata: `topic`."""

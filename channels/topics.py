@@ -53,6 +53,8 @@ class Route:
             match the topics that nodes use among themselves: see `INTERNAL`.
         channel: the channel class that serves these topics.
         assigns: data for the channel. They override the assigns of the socket. The route keeps a copy.
+        history: a `channels.durable.History`, which makes the topics durable. The endpoint runs it. The channel then
+            behaves as a `DurableChannel`.
 
     Raises:
         InvalidRoute: the pattern is not a string, or has a `*` before its end.
@@ -61,6 +63,7 @@ class Route:
     pattern: str = field(validator=_check_pattern)
     channel: Any
     assigns: Mapping[str, Any] = field(factory=dict, converter=_copy, hash=False)
+    history: Any = field(default=None, kw_only=True)
 
     def matches(self, topic: str) -> bool:
         """Return True if the pattern matches a topic. This does not consider other routes."""

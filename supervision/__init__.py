@@ -66,7 +66,7 @@ from supervision.tasks.task import (
     yield_many,
 )
 from supervision.tasks.task_supervisor import TaskSupervisor
-from supervision.tree import TreeNode, render, snapshot
+from supervision.tree import TreeNode, render, tree_of
 
 __all__ = [
     "Application",
@@ -129,7 +129,7 @@ __all__ = [
     "process_spec",
     "render",
     "serve",
-    "snapshot",
+    "tree_of",
     "which_partition",
     "yield_many",
 ]

@@ -77,6 +77,8 @@ class ChildInfo:
     pid: Pid | Literal["restarting"] | None
     """The process; None if it is not running, "restarting" between two restarts."""
     type: ChildType
+    restarts: int = field(default=0, eq=False)
+    """The number of times that the supervisor has restarted it, alone or with its group."""
 
 
 @frozen

@@ -11,6 +11,7 @@ set of children, or another strategy than "one_for_one", use `Supervisor`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, final
 
 import trio
@@ -119,6 +120,7 @@ class Pool(Children):
         started = await self._start(child.spec, child.extra)
         if isinstance(started, Pid):
             child.retry = None
+            child.restarts += 1
             del self._children[pid]
             self._children[started] = child
             self._report(CHILD_RESTARTED, child, started, reason=reason)
@@ -164,11 +166,10 @@ class Pool(Children):
     def kind(self) -> str:
         return "dynamic"
 
-    def which_children(self) -> list[ChildInfo]:
-        return [
-            ChildInfo(None, pid if child.retry is None else RESTARTING, child.type)
-            for pid, child in reversed(self._children.items())
-        ]
+    def each_child(self) -> Iterator[ChildInfo]:
+        for pid, child in reversed(list(self._children.items())):
+            shown = pid if child.retry is None else RESTARTING
+            yield ChildInfo(None, shown, child.type, child.restarts)
 
 
 class DynamicSupervisor(SupervisorBase[Pool]):

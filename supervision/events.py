@@ -2,8 +2,9 @@
 
     runtime.telemetry.attach(CHILD_RESTARTED, lambda event, measurements, metadata: ...)
 
-Every event has the metadata `supervisor` (its pid). Events about a child also have `id`, `pid` and `type`. An event
-without a handler costs one dictionary look-up. A supervisor emits its events in order.
+Every event has the metadata `supervisor` (its pid). Events about a child also have `id`, `pid`, `type` and
+`restart_type` (permanent, transient or temporary). An event without a handler costs one dictionary look-up. A
+supervisor emits its events in order.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ CHILD_TERMINATED: Event = ("supervision", "child", "terminated")
 CHILD_RESTARTED: Event = ("supervision", "child", "restarted")
 """The supervisor restarted a child, because the child or a sibling had ended.
 
-Further metadata: `reason`, the exit reason of the child that ended, or of the restart that failed before. Measurements:
-`restarts`, the attempts within the restart window, this one included.
+Further metadata: `reason`, the exit reason of the child that ended, or of the restart that failed before; the limit,
+`max_restarts` and `max_seconds`; `strategy`, which is "dynamic" for a dynamic supervisor. Measurements: `restarts`, the
+attempts within the restart window, this one included.
 """
 
 CHILD_START_FAILED: Event = ("supervision", "child", "start_failed")
@@ -54,8 +56,8 @@ GAVE_UP: Event = ("supervision", "gave_up")
 """A supervisor reached the limit of its restarts, and stops its other children and itself.
 
 Further metadata: `id`, `pid` and `type` of the child that ended last (`pid` is None if its restart failed); its exit
-`reason`; the limit, `max_restarts` and `max_seconds`. Measurements: `restarts`, the attempts within the restart window,
-the last included.
+`reason`; the limit, `max_restarts` and `max_seconds`; `strategy`. Measurements: `restarts`, the attempts within the
+restart window, the last included.
 """
 
 APPLICATION_STARTED: Event = ("supervision", "application", "started")

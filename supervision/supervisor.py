@@ -19,7 +19,7 @@ ends with `return await Supervisor.start_link(...)`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import trio
@@ -165,6 +165,7 @@ class Tree(Children):
             spec = child.spec
             started = await self._launch(child)
             if isinstance(started, Pid):
+                child.restarts += 1
                 self._report(CHILD_RESTARTED, spec, started, reason=reason)
             elif not started.ignored:
                 self._report(CHILD_START_FAILED, spec, None, reason=started.reason, restart=True)
@@ -237,13 +238,10 @@ class Tree(Children):
     def kind(self) -> str:
         return self._setup.strategy
 
-    def which_children(self) -> list[ChildInfo]:
-        return [
-            ChildInfo(
-                child.spec.id, RESTARTING if child.retry is not None else child.pid, child.spec.type
-            )
-            for child in reversed(self._children.values())
-        ]
+    def each_child(self) -> Iterator[ChildInfo]:
+        for child in reversed(list(self._children.values())):
+            pid = RESTARTING if child.retry is not None else child.pid
+            yield ChildInfo(child.spec.id, pid, child.spec.type, child.restarts)
 
     # One child
 

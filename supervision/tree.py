@@ -25,14 +25,14 @@ from actors.runtime import current_runtime
 from supervision._core.requests import children_of, kind_of
 from supervision.child_spec import RESTARTING, ChildType
 
-__all__ = ["TreeNode", "render", "snapshot"]
+__all__ = ["TreeNode", "render", "tree_of"]
 
 Status: TypeAlias = Literal["running", "restarting", "stopped"]
 
 
 @frozen(kw_only=True)
 class TreeNode:
-    """One process of a supervision tree, or a child that is not running. `snapshot` makes it."""
+    """One process of a supervision tree, or a child that is not running. `tree_of` makes it."""
 
     id: Any
     """The id of the child; None for the top and for children of a dynamic supervisor."""
@@ -64,10 +64,10 @@ class TreeNode:
             yield from child.walk()
 
 
-def snapshot(supervisor: object) -> TreeNode:
+def tree_of(supervisor: object) -> TreeNode:
     """Return the tree below a supervisor at this moment.
 
-        [node.id for node in snapshot(top).walk() if node.status == "restarting"]
+        [node.id for node in tree_of(top).walk() if node.status == "restarting"]
 
     Args:
         supervisor: A pid or a name. For a process that is not a supervisor, the tree has one node.
@@ -80,7 +80,7 @@ def snapshot(supervisor: object) -> TreeNode:
     pid = supervisor if type(supervisor) is Pid else whereis(supervisor)
     info = None if pid is None else current_runtime().process_info(pid)
     if pid is None or info is None:
-        raise NoProcess(supervisor, "snapshot", 0)
+        raise NoProcess(supervisor, "tree_of", 0)
     return _running(None, pid, "worker" if kind_of(pid) is None else "supervisor", info)
 
 
@@ -100,7 +100,7 @@ def render(supervisor: object, *, pids: bool = True) -> str:
     Raises:
         NoProcess: There is no such process.
     """
-    return "\n".join(_draw(snapshot(supervisor), pids))
+    return "\n".join(_draw(tree_of(supervisor), pids))
 
 
 def _draw(node: TreeNode, pids: bool) -> Iterator[str]:

@@ -125,7 +125,7 @@ class CheckedRuntime(Runtime):
         self.checked_graph.ended(pid, task)
 
     def verify(self) -> None:
-        """Check everything at once, between two steps of any process."""
+        """Check everything in one step, between two steps of any process."""
         for pid, process in self.table.items():
             if pid.process is not process or process.dead:
                 self.broken(1, f"{pid!r} is in the process table and has ended")

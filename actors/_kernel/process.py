@@ -20,6 +20,7 @@ from actors.refs import Pid, TimerRef, Watcher
 __all__ = [
     "ProcessRecord",
     "StartListener",
+    "abandon_nurseries",
     "escaping",
     "only_exits",
     "only_unwinding",
@@ -66,6 +67,7 @@ class ProcessRecord(Generic[R]):
 
     __slots__ = (
         "ancestors",
+        "born",
         "cleanups",
         "context",
         "dead",
@@ -85,6 +87,7 @@ class ProcessRecord(Generic[R]):
         "runtime",
         "scope",
         "start_slot",
+        "suspended",
         "task",
         "timers",
         "trapping",
@@ -107,12 +110,16 @@ class ProcessRecord(Generic[R]):
         # process started it, and otherwise the server itself.
         self.obeys: Pid = pid
         self.ancestors: Final = ancestors
+        # On Trio's clock.
+        self.born: Final = trio.current_time()
         self.mailbox: Final = Mailbox(runtime.wake_batches)
         self.scope: Final = trio.CancelScope()
         self.task: trio.lowlevel.Task | None = None
         # A server announces its callbacks one by one, and not as `run` and `receive`.
         self.is_server = False
         self.trapping = False
+        # True between `suspend` and `resume` of `actors.sys`, for a server.
+        self.suspended = False
         self.dying = False
         self.dead = False
         self.reason: ExitReason = NORMAL
@@ -146,9 +153,37 @@ class ProcessRecord(Generic[R]):
             "monitors": tuple(self.watching.values()) if self.watching else (),
             "trap_exits": self.trapping,
             "queue_length": len(self.mailbox),
-            "status": "exiting" if self.dying else "waiting" if self.mailbox.parked else "running",
+            "status": self.status,
+            "age": trio.current_time() - self.born,
             "dictionary": dict(self.dictionary or {}),
         }
+
+    @property
+    def status(self) -> str:
+        """The status of the process in `process_info`."""
+        if self.dying:
+            return "exiting"
+        if self.suspended:
+            return "suspended"
+        return "waiting" if self.mailbox.parked else "running"
+
+    def current_function(self) -> str | None:
+        """Return the innermost function of the task that is not Trio's, preferably one outside of this package."""
+        found = fallback = None
+        coroutine: Any = None if self.task is None else self.task.coro
+        # Awaitables that are no coroutines, such as those of async generators, do not show their frame.
+        while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+            module = frame.f_globals.get("__name__", "")
+            if module == "trio" or module.startswith("trio."):
+                break
+            fallback = frame
+            if not module.startswith("actors."):
+                found = frame
+            coroutine = coroutine.cr_await
+        frame = found or fallback
+        if frame is None:
+            return None
+        return f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}:{frame.f_lineno}"
 
     def mailbox_alarm(self) -> None:
         """Report that messages arrive faster than this process handles them."""
@@ -266,3 +301,14 @@ def escaping(error: BaseException) -> BaseException | None:
         if isinstance(leaf, (KeyboardInterrupt, SystemExit)):
             return leaf
     return None
+
+
+def abandon_nurseries(task: trio.lowlevel.Task) -> None:
+    """Drop the nurseries that a process left open in an unfinished generator.
+
+    Trio has raised an error with advice in the process, which crashed. At the end of the task Trio would raise again,
+    now in the nursery of all processes, and end them all. Trio has no public way to prevent that.
+    """
+    for nursery in task.child_nurseries:
+        nursery.cancel_scope.cancel()
+    task._child_nurseries.clear()

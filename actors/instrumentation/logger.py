@@ -22,6 +22,7 @@ __all__ = [
     "attach",
     "bounded",
     "log_exception",
+    "shown",
 ]
 
 CRASH: Event = ("actors", "process", "crash")
@@ -141,7 +142,7 @@ def _is_long(exception: BaseException) -> bool:
 
 def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     context = "".join(
-        f"\n  {title}: {_shown(metadata[key])}"
+        f"\n  {title}: {shown(metadata[key])}"
         for key, title in (
             ("last_message", "last message"),
             ("state", "state"),
@@ -161,7 +162,7 @@ def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str,
     )
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return the repr of a value at a bounded length. A message or a state may have any size."""
     return bounded(_brief.repr(value))
 
@@ -220,7 +221,7 @@ def _thread_call_failed(
     function = metadata["function"]
     _log.error(
         "A function call from another thread failed in the runtime's thread: %s(%s)",
-        getattr(function, "__qualname__", None) or _shown(function),
-        ", ".join(map(_shown, metadata["args"])),
+        getattr(function, "__qualname__", None) or shown(function),
+        ", ".join(map(shown, metadata["args"])),
         exc_info=metadata["exception"],
     )

@@ -173,7 +173,7 @@ async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
     finally:
         stop.set()
         trio.lowlevel.remove_instrument(turns)
-        # The thread ends at once, or after the line that it is writing.
+        # The thread ends immediately, or after the line that it is writing.
         thread.join()
 
 

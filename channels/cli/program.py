@@ -13,10 +13,21 @@ import typer
 from channels.cli.console import fail
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
+from supervision.child_spec import ChildSpec
 from supervision.command_line.arguments import load_module
 from supervision.command_line.program_frames import program_place
 
-__all__ = ["LogLevel", "Watchdog", "load_endpoint", "open_log", "tls_context", "url_of"]
+__all__ = [
+    "LogFormat",
+    "LogLevel",
+    "Watchdog",
+    "load_endpoint",
+    "of_worker",
+    "open_log",
+    "recorders",
+    "tls_context",
+    "url_of",
+]
 
 Watchdog: TypeAlias = Annotated[
     float,
@@ -38,12 +49,29 @@ class LogLevel(StrEnum):
     CRITICAL = "critical"
 
 
-def open_log(level: LogLevel, *, who: str = "") -> None:
-    """Log this level and everything worse to standard error, with `who` in each line."""
-    logging.basicConfig(
-        level=level.value.upper(),
-        format=f"%(asctime)s {who}%(levelname)s %(name)s: %(message)s",
-    )
+class LogFormat(StrEnum):
+    """The form of the lines of the log."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def open_log(
+    level: LogLevel, log_format: LogFormat = LogFormat.TEXT, *, worker: int | None = None
+) -> None:
+    """Log this level and everything worse to standard error, with the id of a worker in each line."""
+    handler = logging.StreamHandler()
+    if log_format is LogFormat.JSON:
+        # Imported here: most servers log text.
+        from channels.operations.json_log import JsonFormatter  # noqa: PLC0415
+
+        handler.setFormatter(JsonFormatter(**({} if worker is None else {"worker": worker})))
+    else:
+        who = "" if worker is None else f"worker {worker} "
+        handler.setFormatter(
+            logging.Formatter(f"%(asctime)s {who}%(levelname)s %(name)s: %(message)s")
+        )
+    logging.basicConfig(level=level.value.upper(), handlers=[handler])
 
 
 def load_endpoint(target: str) -> Endpoint:
@@ -101,3 +129,29 @@ def url_of(host: str, port: int, *, secure: bool = False) -> str:
     """Return the URL of a numeric address."""
     scheme = "https" if secure else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def recorders(record: Path | str | None, capsules: Path | str | None) -> list[ChildSpec]:
+    """Return the child that records, for `--record` and `--capsules`; none without these options.
+
+    Raises:
+        typer.BadParameter: a folder is missing.
+    """
+    if record is None and capsules is None:
+        return []
+    # Imported here: most servers do not record.
+    from channels.recording import Capsules, recorder_spec  # noqa: PLC0415
+
+    if record is not None and not Path(record).absolute().parent.is_dir():
+        raise typer.BadParameter(
+            f"--record {record}: the folder {Path(record).parent} is missing; create it first"
+        )
+    return [recorder_spec(file=record, capsules=None if capsules is None else Capsules(capsules))]
+
+
+def of_worker(path: str | None, worker: int) -> str | None:
+    """Return the path of a worker's own file: `run.jsonl` becomes `run.3.jsonl`."""
+    if path is None:
+        return None
+    whole = Path(path)
+    return str(whole.with_name(f"{whole.stem}.{worker}{whole.suffix}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -16,13 +16,23 @@ from actors.exits import Crash, Shutdown
 from actors.instrumentation.watchdog import DEFAULT_LIMIT
 from actors.refs import Pid
 from channels.cli.console import new_app, run_app
-from channels.cli.program import LogLevel, Watchdog, load_endpoint, open_log, tls_context, url_of
+from channels.cli.program import (
+    LogFormat,
+    LogLevel,
+    Watchdog,
+    load_endpoint,
+    open_log,
+    recorders,
+    tls_context,
+    url_of,
+)
 from channels.cli.workers import HealthSocket, Workers, count_workers, serve_with_workers
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
 from channels.pubsub.workers.parent import Settings
 from channels.pubsub.workers.plan import Timing
 from supervision.applications import application
+from supervision.child_spec import ChildSpec
 from supervision.errors import FailedToStartChild, SupervisionError
 
 __all__ = ["add_serve_command", "explain", "run_endpoint", "serve_endpoint", "tune_collector"]
@@ -41,6 +51,7 @@ def serve_endpoint(
     ssl_context: ssl.SSLContext | None = None,
     tune_gc: bool = True,
     watchdog: float | None = DEFAULT_LIMIT,
+    before: Sequence[ChildSpec] = (),
     on_started: Callable[[str], None] | None = None,
 ) -> None:
     """Serve an endpoint until SIGINT or SIGTERM, then drain and stop it in order. Blocks.
@@ -53,6 +64,7 @@ def serve_endpoint(
         tune_gc: freeze the objects that exist when the server has started, and set the collector's thresholds for many
             long-lived objects.
         watchdog: seconds for which a handler can block the server before the log names it; None turns the watchdog off.
+        before: children that start before the endpoint and stop after it, such as `channels.recording.recorder_spec()`.
         on_started: a function that gets the URL of the endpoint when it accepts connections.
 
     Raises:
@@ -68,10 +80,9 @@ def serve_endpoint(
             on_started(url_of(*endpoint.address, secure=ssl_context is not None))
 
     application.run(
-        [endpoint.child_spec(host=host, port=port, ssl_context=ssl_context)],
+        [*before, endpoint.child_spec(host=host, port=port, ssl_context=ssl_context)],
         on_started=started,
-        # The steps after the drain get the default time.
-        shutdown_deadline=endpoint.draining.timeout + 30.0,
+        shutdown_deadline=endpoint.draining.shutdown_deadline,
         watchdog=watchdog,
         explain=explain,
     )
@@ -101,8 +112,8 @@ def run_endpoint(
 
         run_endpoint(endpoint, default_port=4000)
 
-    The options are --host, --port, --log-level and --watchdog. The exit code is 0 after an orderly stop, 1 if the
-    server did not start or failed, and 2 for wrong options.
+    The options are --host, --port, --log-level, --log-format and --watchdog. The exit code is 0 after an orderly stop,
+    1 if the server did not start or failed, and 2 for wrong options.
     """
     log_level_default = LogLevel(default_log_level)
 
@@ -114,9 +125,14 @@ def run_endpoint(
         log_level: Annotated[
             LogLevel, typer.Option(help="Log this and everything worse.")
         ] = log_level_default,
+        log_format: Annotated[
+            LogFormat, typer.Option(help="Write the log as text, or as lines of JSON.")
+        ] = LogFormat.TEXT,
+        *,
         watchdog: Watchdog = DEFAULT_LIMIT,
     ) -> None:
-        _serve(endpoint, host, port, log_level, watchdog=watchdog)
+        open_log(log_level, log_format)
+        _serve(endpoint, host, port, watchdog=watchdog)
 
     app = new_app()
     app.command(help="Serve until Ctrl-C.")(command)
@@ -138,6 +154,9 @@ def _serve_target(
         LogLevel, typer.Option(help="Log this and everything worse.")
     ] = LogLevel.INFO,
     *,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Write the log as text, or as lines of JSON.")
+    ] = LogFormat.TEXT,
     watchdog: Watchdog = DEFAULT_LIMIT,
     certfile: Annotated[
         Path | None, typer.Option(help="Serve TLS with this certificate and its chain, in PEM.")
@@ -151,15 +170,29 @@ def _serve_target(
         typer.Option(min=1, metavar="SECONDS", help="The time for a worker to accept connections."),
     ] = Timing().start_timeout,
     health_socket: HealthSocket = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Record everything to this file, for `ashtree story`."),
+    ] = None,
+    capsules: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write the seconds around each crash to a file in this folder."
+        ),
+    ] = None,
 ) -> None:
     context = tls_context(certfile, keyfile)
+    open_log(log_level, log_format)
+    before = recorders(record, capsules)
     if workers is not None:
-        open_log(log_level)
         options = {
             "log_level": log_level,
+            "log_format": log_format,
             "watchdog": watchdog,
             "certfile": str(certfile) if certfile else None,
             "keyfile": str(keyfile) if keyfile else None,
+            "record": str(record) if record else None,
+            "capsules": str(capsules) if capsules else None,
         }
         serve_with_workers(
             Settings(
@@ -174,24 +207,24 @@ def _serve_target(
             )
         )
         return
-    _serve(load_endpoint(target), host, port, log_level, watchdog=watchdog, ssl_context=context)
+    _serve(load_endpoint(target), host, port, watchdog=watchdog, ssl_context=context, before=before)
 
 
 def _serve(
     endpoint: Endpoint,
     host: str,
     port: int,
-    log_level: LogLevel,
     *,
     watchdog: float,
     ssl_context: ssl.SSLContext | None = None,
+    before: Sequence[ChildSpec] = (),
 ) -> None:
-    open_log(log_level)
     serve_endpoint(
         endpoint,
         host=host,
         port=port,
         ssl_context=ssl_context,
         watchdog=watchdog or None,
+        before=before,
         on_started=lambda url: print(f"Serving on {url} (Ctrl-C stops it)", flush=True),
     )

@@ -26,7 +26,15 @@ from actors.links import trap_exits
 from actors.refs import Pid
 from actors.servers.gen_server import GenServer
 from channels.cli.console import new_app, run_app
-from channels.cli.program import LogLevel, load_endpoint, open_log, tls_context
+from channels.cli.program import (
+    LogFormat,
+    LogLevel,
+    load_endpoint,
+    of_worker,
+    open_log,
+    recorders,
+    tls_context,
+)
 from channels.cli.serve import explain, tune_collector
 from channels.endpoint.endpoint import Endpoint
 from channels.pubsub.workers.adapter import WorkersAdapter
@@ -46,15 +54,21 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
 
     Attributes:
         log_level: as for `ashtree serve`.
+        log_format: as for `ashtree serve`.
         watchdog: as for `ashtree serve`.
         certfile: as for `ashtree serve`.
         keyfile: as for `ashtree serve`.
+        record: as for `ashtree serve`; each worker has its own file.
+        capsules: as for `ashtree serve`.
     """
 
     log_level: LogLevel
+    log_format: LogFormat = LogFormat.TEXT
     watchdog: float
     certfile: str | None = None
     keyfile: str | None = None
+    record: str | None = None
+    capsules: str | None = None
 
 
 def main() -> NoReturn:
@@ -70,7 +84,7 @@ def _work(
 ) -> None:
     sock, setup = _inherit(number)
     options = msgspec.convert(setup.options, Options)
-    open_log(options.log_level, who=f"worker {setup.id} ")
+    open_log(options.log_level, options.log_format, worker=setup.id)
     context = tls_context(options.certfile, options.keyfile)
     _serve(load_endpoint(target), setup, options, ControlLine(sock), context)
 
@@ -107,7 +121,7 @@ def _serve(
     else:
         # The application has an adapter of its own, which reaches the other workers too.
         hub.close()
-    shutdown_deadline = endpoint.draining.timeout + 30.0
+    shutdown_deadline = endpoint.draining.shutdown_deadline
     worker = _Worker(endpoint, line)
 
     def started(_: Pid) -> None:
@@ -116,6 +130,7 @@ def _serve(
 
     application.run(
         [
+            *recorders(of_worker(options.record, setup.id), options.capsules),
             process_spec(worker.listen, id="parent", restart="transient"),
             endpoint.child_spec(
                 host=setup.host,

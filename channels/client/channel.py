@@ -33,7 +33,9 @@ class SocketOfChannel(Protocol):
         """Send the first join."""
         ...
 
-    def push(self, push: ClientPush, payload: Any, timeout: float | None) -> PushRecord:
+    def push(
+        self, push: ClientPush, payload: Any, timeout: float | None, *, is_repeatable: bool = False
+    ) -> PushRecord:
         """Send an event."""
         ...
 
@@ -269,7 +271,8 @@ class ClientChannel:
 
         While the channel is not joined, the push waits. After the join, the client sends it, and its timeout starts
         again. If the connection is lost after the client has sent the push, the client does not send it again, because
-        the server may have handled it.
+        the server may have handled it. A durable channel does: its pushes have keys, and a server with durable topics
+        answers a repeated push with the first answer. The timeout then covers all attempts.
 
         Args:
             event: the event.
@@ -307,7 +310,14 @@ class ClientChannel:
         if timeout is not None:
             check_positive("push", "timeout", timeout)
         push = ClientPush(self, event)
-        push.started(self._socket.push(push, payload, timeout))
+        tracker = self._tracker
+        if tracker is None:
+            record = self._socket.push(push, payload, timeout)
+        else:
+            payload = tracker.keyed(payload)
+            repeatable = type(payload) is dict
+            record = self._socket.push(push, payload, timeout, is_repeatable=repeatable)
+        push.started(record)
         return push
 
     # Messages

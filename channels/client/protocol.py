@@ -16,7 +16,7 @@ A channel is in one of five states:
 
 Source: phoenix.js 1.8.16, `socket.js`, `channel.js` and `push.js`, with these differences: a push fails as soon as its
 channel closes; an answer to a join with an unknown status counts as an error; a push to a closed channel is an error;
-buffers are bounded.
+buffers are bounded; a push with a key is sent again after a rejoin.
 """
 
 from __future__ import annotations
@@ -193,8 +193,11 @@ class Protocol:
         now: float,
         timeout: float | None = None,
         waiter: Any = None,
+        is_repeatable: bool = False,
     ) -> tuple[PushRecord, list[Effect]]:
         """Send an event, or keep it until the channel joins.
+
+        A push that is repeatable is sent again after each rejoin, until its answer or the end of its timeout.
 
         Raises:
             ChannelClosed: the channel is closed.
@@ -206,7 +209,9 @@ class Protocol:
             raise ChannelClosed(topic, channel.cause or "it was not joined")
         self._now = now
         seconds = channel.timeout if timeout is None else timeout
-        push = PushRecord(channel, event, prepare(topic, event, payload), seconds, waiter=waiter)
+        push = PushRecord(
+            channel, event, prepare(topic, event, payload), seconds, is_repeatable, waiter=waiter
+        )
         if self.state == "open" and channel.state == "joined":
             self._send_push(push)
         else:
@@ -496,7 +501,6 @@ class Protocol:
         channel.buffered = 0
         for push in waiting:
             if not push.is_settled:
-                self._timers.cancel(push.timer)
                 self._send_push(push)
 
     def _crash(self, channel: ChannelRecord, cause: str, *, is_crash: bool = False) -> None:
@@ -506,6 +510,7 @@ class Protocol:
             self._reset_join(channel)
         if channel.state == "joined":
             channel.lost_at = self._now
+            self._take_back(channel)
         channel.state = "errored"
         self._tell(ChannelLost(channel.topic, cause, is_crash), channel)
         self._schedule_rejoin(channel)
@@ -616,9 +621,24 @@ class Protocol:
         ref = self._make_ref()
         frame = encode(channel.join_ref, ref, channel.topic, push.event, push.payload)
         push.ref = ref
-        push.timer = self._start(push.timeout, self._push_timed_out, push)
+        if not push.was_sent:
+            # As in phoenix.js, the timeout starts again with the first frame. It does not with later ones, so that a
+            # push that crashes its channel is not repeated for ever.
+            push.was_sent = True
+            self._timers.cancel(push.timer)
+            push.timer = self._start(push.timeout, self._push_timed_out, push)
         channel.pending[ref] = push
         self._emit(Send(frame))
+
+    def _take_back(self, channel: ChannelRecord) -> None:
+        """Let the sent pushes that may be repeated wait for the rejoin, before those that were not sent."""
+        again = [push for push in channel.pending.values() if push.is_repeatable]
+        for push in again:
+            assert push.ref is not None  # it is pending
+            del channel.pending[push.ref]
+            push.ref = None
+        channel.buffer[:0] = again
+        channel.buffered += len(again)
 
     def _push_timed_out(self, push: PushRecord) -> None:
         self._settle(push, "timeout", None)

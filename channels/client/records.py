@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 from attrs import define, field, frozen
@@ -62,7 +63,9 @@ class PushRecord:
 
     Attributes:
         payload: the payload as `prepare` has encoded it.
+        is_repeatable: True if the payload has a key, so that the client sends the push again after a loss.
         ref: the ref of the frame; None while the push waits.
+        was_sent: True after the first frame.
         is_settled: True after the answer, the timeout, the end of the channel, or `cancel`.
     """
 
@@ -70,8 +73,10 @@ class PushRecord:
     event: str
     payload: Any
     timeout: float
+    is_repeatable: bool = False
     ref: str | None = None
     timer: Timer | None = None
+    was_sent: bool = False
     is_settled: bool = False
     waiter: Any = None
 
@@ -115,22 +120,30 @@ class ChannelRecord:
 
 # In join params, join replies and messages.
 _POSITION = "_position"
+# In pushes.
+_KEY = "_key"
+# The bits of a key, which nobody can guess.
+_KEY_BITS = 128
 
 
 class PositionTracker:
-    """Adds the last position to the params of each join.
+    """Adds the last position to the params of each join, and a key to each push.
 
-    >>> tracker = PositionTracker(lambda: {"name": "ann"})
+    >>> tracker = PositionTracker(lambda: {"name": "ann"}, lambda: 0.5)
     >>> tracker.note({"text": "hello", "_position": "5f1c:17"})
     >>> tracker.params()
     {'name': 'ann', '_position': '5f1c:17'}
+    >>> tracker.keyed({"text": "hello"})
+    {'text': 'hello', '_key': '80000000800000008000000080000000'}
 
     Args:
         params: the params of the program, or a function that returns them.
+        random: returns a number from 0 to 1.
     """
 
-    def __init__(self, params: Any) -> None:
+    def __init__(self, params: Any, random: Callable[[], float]) -> None:
         self._params = params
+        self._random = random
         self.position: str | None = None
 
     def params(self) -> dict[str, Any]:
@@ -145,6 +158,16 @@ class PositionTracker:
                 "channel", "params", params, "a dict for durable=True, or a function of one"
             )
         return {**(params or {}), _POSITION: self.position}
+
+    def keyed(self, payload: Any) -> Any:
+        """Return the payload of a push with a key. One that is no object has no room for it."""
+        if payload is None:
+            payload = {}
+        if type(payload) is not dict or _KEY in payload:
+            return payload
+        # 32 bits at a time, because a float has 53.
+        parts = [int(self._random() * 2**32) for _ in range(_KEY_BITS // 32)]
+        return {**payload, _KEY: "".join(f"{part:08x}" for part in parts)}
 
     def note(self, payload: Any) -> None:
         """Keep the position in a message or in the reply to a join, if it has one."""

@@ -223,6 +223,7 @@ class ClientSocket:
         "_options",
         "_pongs",
         "_protocol",
+        "_random",
         "_sleep",
         "failure",
         "telemetry",
@@ -253,6 +254,7 @@ class ClientSocket:
             random = chance.random if random is None else random
         self._options = options
         self._max_buffered = settings.max_buffered
+        self._random = random
         self._protocol = Protocol(settings, random)
         self._connection: Connection | None = None
         self._nursery: trio.Nursery | None = None
@@ -296,7 +298,8 @@ class ClientSocket:
             max_messages: messages to keep for a program that does not read them; see `Feed`.
             durable: True sends the position of the last message at each join, so that a server with durable topics
                 sends what the client missed. `channel.response["_recovered"]` is False if it could not. The position
-                counts messages that arrived, also those that `max_messages` dropped.
+                counts messages that arrived, also those that `max_messages` dropped. Each push gets a key, and is sent
+                again after a rejoin if its answer has not come.
 
         Raises:
             InvalidOption: an option has an invalid value.
@@ -308,7 +311,7 @@ class ClientSocket:
         if timeout is not None:
             check_positive("channel", "timeout", timeout)
         check_whole("channel", "max_messages", max_messages)
-        tracker = PositionTracker(params) if durable else None
+        tracker = PositionTracker(params, self._random) if durable else None
         record = self._protocol.channel(
             topic, params if tracker is None else tracker.params, timeout
         )
@@ -401,14 +404,22 @@ class ClientSocket:
         """Send the first join of a channel."""
         self._act(self._protocol.join(record, trio.current_time()))
 
-    def push(self, push: ClientPush, payload: Any, timeout: float | None) -> PushRecord:
+    def push(
+        self, push: ClientPush, payload: Any, timeout: float | None, *, is_repeatable: bool = False
+    ) -> PushRecord:
         """Send an event of a channel."""
         record: ChannelRecord = push.channel.record
         connection = self._connection
         if connection is not None and len(connection.waiting) >= self._max_buffered:
             raise BufferFull(record.topic, push.event, self._max_buffered)
         pushed, effects = self._protocol.push(
-            record, push.event, payload, now=trio.current_time(), timeout=timeout, waiter=push
+            record,
+            push.event,
+            payload,
+            now=trio.current_time(),
+            timeout=timeout,
+            waiter=push,
+            is_repeatable=is_repeatable,
         )
         self._act(effects)
         return pushed

@@ -50,7 +50,7 @@ _encode = msgspec.json.Encoder().encode
 _NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 
-# How many strings a message of each kind has, in the direction from the server to the client.
+# The number of strings in a message of each kind from the server.
 _STRINGS = {0: 3, 1: 4, 2: 2}
 _MAX_SIZE = 255
 

@@ -102,6 +102,11 @@ class ChannelServer(GenServer[None]):
         if self.replaced:
             await _wait_until_gone(self.replaced)
             self.replaced = ()
+        joining = self._join(argument)
+        trace = self.link.trace
+        return await (joining if trace is None else trace.join(self.channel, joining))
+
+    async def _join(self, argument: Any) -> Stop | None:
         channel, membership = self.channel, self.membership
         channel.__init__()  # type: ignore[misc]  # here, so that an exception crashes the join
         started = trio.current_time()
@@ -172,37 +177,13 @@ class ChannelServer(GenServer[None]):
 
     # Joined
 
-    async def handle_info(  # noqa: C901, PLR0912 - one dispatch, spelled out for speed
-        self, message: Any
-    ) -> Stop | NoReply | Continue | Within | None:
+    async def handle_info(self, message: Any) -> Stop | NoReply | Continue | Within | None:
         channel = self.channel
         if type(message) is Message:
-            membership = self.membership
-            if membership.unload(message) > READ_ON_AT >= membership.waiting:
-                send(self.link.connection, ReadOn())
-            event = message.event
-            if event == "phx_leave":
+            self._unload(message)
+            if message.event == "phx_leave":
                 return self._leave(message)
-            try:
-                handler = self.table.incoming.get(event)
-            except TypeError:
-                # The event is a JSON array or object, which cannot be a dict key.
-                handler = None
-            self.context.ref = message.ref
-            started = trio.current_time() if self.telemetry.handlers(CHANNEL_HANDLED_IN) else None
-            if handler is not None:
-                result = await handler(channel, message.payload)
-            else:
-                result = await channel.handle_in(event, message.payload)
-            self.context.ref = None
-            if started is not None:
-                self._measure_handled(started, message)
-            if result is None:
-                return None
-            if type(result) is PushReply:
-                self._reply(message, result)
-                return None
-            return self._finish(message, result)
+            return self._respond(message, await self._run(message, message.payload))
         if type(message) is Broadcast and message.topic == channel.topic:
             interceptor = self.table.outgoing.get(message.event)
             if interceptor is not None:
@@ -217,6 +198,44 @@ class ChannelServer(GenServer[None]):
             self.membership.ended = True
             return Stop(message.reason)
         return self._checked(await channel.handle_info(message), "handle_info")
+
+    def _unload(self, message: Message) -> None:
+        """Note that a message of the client waits no longer."""
+        membership = self.membership
+        if membership.unload(message) > READ_ON_AT >= membership.waiting:
+            send(self.link.connection, ReadOn())
+
+    async def _run(self, message: Message, payload: Any) -> Any:
+        """Run the handler of a push, and return its result."""
+        event = message.event
+        try:
+            handler = self.table.incoming.get(event)
+        except TypeError:
+            # The event is a JSON array or object, which cannot be a dict key.
+            handler = None
+        self.context.ref = message.ref
+        started = trio.current_time() if self.telemetry.handlers(CHANNEL_HANDLED_IN) else None
+        if handler is not None:
+            handling = handler(self.channel, payload)
+        else:
+            handling = self.channel.handle_in(event, payload)
+        trace = self.link.trace
+        result = await (
+            handling if trace is None else trace.handle_in(self.channel, event, handling)
+        )
+        self.context.ref = None
+        if started is not None:
+            self._measure_handled(started, message)
+        return result
+
+    def _respond(self, message: Message, result: Any) -> Stop | NoReply | Continue | Within | None:
+        """Act on the result of the handler of a push."""
+        if result is None:
+            return None
+        if type(result) is PushReply:
+            self._reply(message, result)
+            return None
+        return self._finish(message, result)
 
     async def handle_call(self, request: Any, sender: Sender) -> Any:
         result = await self.channel.handle_call(request, sender)
@@ -246,16 +265,18 @@ class ChannelServer(GenServer[None]):
         return status
 
     def _reply(self, message: Message, reply: PushReply) -> None:
-        link, membership = self.link, self.membership
+        self.link.out.put(self._encoded_reply(message, reply))
+
+    def _encoded_reply(self, message: Message, reply: PushReply) -> bytes:
+        membership = self.membership
         try:
-            frame = link.codec.reply(
+            return self.link.codec.reply(
                 membership.channel_ref, message.ref, membership.topic, reply.status, reply.payload
             )
         except EncodeError as error:
             channel = type(self.channel)
             error.place = place_of_method(channel, method_of(channel, "handle_in", message.event))
             raise
-        link.out.put(frame)
 
     def _leave(self, message: Message) -> Stop:
         self._reply(message, PushReply())
@@ -321,6 +342,7 @@ class ChannelServer(GenServer[None]):
                     "channel": self.channel,
                     "params": params,
                     "result": result,
+                    "connection": self.link.connection,
                 },
             )
 

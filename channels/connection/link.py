@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from threading import get_ident
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from actors.exits import ExitReason, Shutdown
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.threads import run_threadsafe
 from channels.connection.session import Membership
+from channels.connection.work_budget import WorkBudget
 from channels.filters import FilterRule
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec
@@ -25,7 +26,10 @@ __all__ = [
     "Link",
     "ReadOn",
     "Refused",
+    "Trace",
 ]
+
+Result = TypeVar("Result")
 
 DUPLICATE_JOIN = Shutdown("duplicate_join")
 """The exit reason of a channel if its client joins the topic again."""
@@ -47,10 +51,38 @@ class Broadcaster(Protocol):
         """Send an event to every client that has joined a topic, except the client of the process `sender`."""
 
 
-class Link:
-    """The process, the out-buffer and the assigns of a connection, which all its channels share."""
+class Trace(Protocol):
+    """The trace of one client."""
 
-    __slots__ = ("assigns", "codec", "connection", "count", "endpoint", "out", "pubsub", "runtime")
+    async def join(self, channel: Any, joining: Awaitable[Result]) -> Result:
+        """Await a join within a span."""
+
+    async def handle_in(self, channel: Any, event: str, handling: Awaitable[Result]) -> Result:
+        """Await the handler of a push within a span."""
+
+
+class Link:
+    """The process, the out-buffer and the assigns of a connection, which all its channels share.
+
+    Attributes:
+        id: the id of the socket, which identifies the user; None if it has none.
+        budget: the limit on the work of all connections in one turn of the scheduler.
+        trace: the trace of the client; None if the endpoint does not trace.
+    """
+
+    __slots__ = (
+        "assigns",
+        "budget",
+        "codec",
+        "connection",
+        "count",
+        "endpoint",
+        "id",
+        "out",
+        "pubsub",
+        "runtime",
+        "trace",
+    )
 
     def __init__(
         self,
@@ -62,6 +94,9 @@ class Link:
         endpoint: Broadcaster,
         assigns: dict[str, Any],
         count: Callable[[tuple[str, ...]], None],
+        budget: WorkBudget,
+        id: str | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self.connection = connection
         self.out = out
@@ -70,6 +105,9 @@ class Link:
         self.endpoint = endpoint
         self.assigns = assigns
         self.count = count
+        self.budget = budget
+        self.id = id
+        self.trace = trace
         self.runtime = current_runtime()
 
     def put(self, frame: bytes) -> None:

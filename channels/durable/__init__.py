@@ -6,8 +6,10 @@ Start with `DurableChannel` and `History`.
 from channels.durable.channel import DurableChannel
 from channels.durable.history import History
 from channels.durable.memory import MemoryStorage
+from channels.durable.redis import RedisStorage
 from channels.durable.sqlite import SQLiteStorage
 from channels.durable.storage import (
+    AnswerNotKept,
     AppendFailed,
     HistoryError,
     HistoryLost,
@@ -17,6 +19,7 @@ from channels.durable.storage import (
 from channels.durable.stream import Recovery
 
 __all__ = [
+    "AnswerNotKept",
     "AppendFailed",
     "DurableChannel",
     "History",
@@ -24,6 +27,7 @@ __all__ = [
     "HistoryLost",
     "MemoryStorage",
     "Recovery",
+    "RedisStorage",
     "SQLiteStorage",
     "Storage",
     "StorageError",

@@ -11,23 +11,29 @@ class DocumentChannel(DurableChannel):
         return PushReply()
 
 endpoint = Endpoint(sockets={"/socket": UserSocket}, histories=[history])
+
+A route can make the topics of any channel durable: `Route("document:*", DocumentChannel, history=history)`.
 """
 
 from __future__ import annotations
 
 import sys
+from threading import get_ident
 from typing import Any, ClassVar
 
+from actors.errors import NotAProcess
+from actors.process import current_pid
 from actors.refs import Pid
-from channels.channel import Channel, NotJoined
+from channels.channel import Channel, NotJoined, SocketRef
+from channels.durable.answers import KeyedPush
 from channels.durable.history import History
 from channels.durable.server import DurableChannelServer
 from channels.durable.storage import HistoryError
 from channels.durable.stream import Recovery
-from channels.errors import EncodeError
+from channels.errors import EncodeError, InvalidOption
 from channels.excerpts import place_of_frame
 
-__all__ = ["DurableChannel"]
+__all__ = ["DurableChannel", "durable_class"]
 
 
 class DurableChannel(Channel):
@@ -41,6 +47,11 @@ class DurableChannel(Channel):
 
     Messages pass through the channel's process, so a slow handler delays those of its own client. Plain broadcasts of
     the endpoint to the topic, such as presence diffs, do not. They have no position, and are not kept.
+
+    A client may put a key into the payload of a push, as `_key`, and repeat the push with it. The handler gets the
+    payload without the key. Its reply is remembered for a while: a repeated push gets the first reply, and the handler
+    does not run again. If the channel crashed before its reply was kept, the handler does run again, and the messages
+    that it appended in its first run are not kept twice.
 
     A method of `handle_out` must return None. It also gets replayed messages. Its payload contains the position, which
     the client needs: push the payload with it.
@@ -81,7 +92,8 @@ class DurableChannel(Channel):
                 crashes, and its client rejoins.
         """
         try:
-            return await self._running("append").append(self.topic, event, payload)
+            history = self._running("append")
+            return await history.append(self.topic, event, payload, push=self._push())
         except EncodeError as error:
             error.place = place_of_frame(sys._getframe(1))
             raise
@@ -96,10 +108,38 @@ class DurableChannel(Channel):
             AppendFailed: too many messages wait, or this one is too large.
         """
         try:
-            self._running("broadcast").append_nowait(self.topic, event, payload)
+            history = self._running("broadcast")
+            history.append_nowait(self.topic, event, payload, push=self._push())
         except EncodeError as error:
             error.place = place_of_frame(sys._getframe(1))
             raise
+
+    def socket_ref(self) -> SocketRef:
+        """Return a reference to the current push, to reply later with `reply_to`.
+
+        The history does not remember such a reply. If the client repeats the push, the handler runs again.
+
+        Raises:
+            NothingToAnswer: no handler of a push is running, or the push has no ref and so expects no reply.
+        """
+        ref = super().socket_ref()
+        push = self._context.push
+        if push is not None:
+            push.is_deferred = True
+        return ref
+
+    def _push(self) -> KeyedPush | None:
+        """Return the push with a key whose handler calls a verb."""
+        context = self._context
+        push: KeyedPush | None = context.push
+        if push is None or get_ident() != context.link.runtime.thread:
+            return None
+        try:
+            caller = current_pid()
+        except NotAProcess:
+            return None
+        # Another process is no part of the handler, and appends at other times if the handler runs again.
+        return push if caller == context.pid else None
 
     def _broadcast(self, event: str, payload: Any, sender: Pid | None) -> None:
         raise HistoryError(
@@ -111,3 +151,17 @@ class DurableChannel(Channel):
         if not self._context.joined or self.history is None:
             raise NotJoined(self.topic, verb)
         return self.history
+
+
+def durable_class(channel: type[Channel], history: object) -> type[Channel]:
+    """Return a subclass of a channel class whose topics are durable, for a route with a history.
+
+    Raises:
+        InvalidOption: `history` is not a `History`.
+    """
+    if not isinstance(history, History):
+        raise InvalidOption("Route", "history", history, "a channels.durable.History")
+    bases = (channel,) if issubclass(channel, DurableChannel) else (channel, DurableChannel)
+    # With the names of the class, which logs and errors show.
+    names = {"__module__": channel.__module__, "__qualname__": channel.__qualname__}
+    return type(channel.__name__, bases, {**names, "history": history})

@@ -5,29 +5,40 @@
                                                   ▼
                               channels of this node, then other nodes ──▶ the caller of `append` goes on
 
-Every message is kept before any client gets it. Channels read what they missed from the storage.
+A storage with `publishes` does the second half itself, on all nodes in one order. Every message is kept before any
+client gets it. Channels read what they missed from the storage.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
-import msgspec
 import trio
 
 from actors.errors import StartIgnored
+from actors.instrumentation.telemetry import Event
 from actors.process import current_pid, on_exit, send
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from actors.threads import run_threadsafe
+from channels.durable.answers import KeyedPush
 from channels.durable.logger import attach
 from channels.durable.memory import MemoryStorage
-from channels.durable.storage import AppendFailed, HistoryError, NewMessage, Storage, StorageError
+from channels.durable.queue import Queue, Waiting, encode_payload
+from channels.durable.storage import (
+    AnswerNotKept,
+    Appended,
+    AppendFailed,
+    HistoryError,
+    NewAnswer,
+    NewMessage,
+    Storage,
+    StorageError,
+)
 from channels.durable.stream import (
-    POSITION,
     Entry,
     Limits,
     Mode,
@@ -36,12 +47,12 @@ from channels.durable.stream import (
     Slice,
     recover,
 )
-from channels.errors import ChannelsError, EncodeError, InvalidOption, check_positive, check_whole
-from channels.messages import Broadcast
-from channels.pubsub.adapter import encode
+from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
 from channels.pubsub.local import Subscription
 from channels.pubsub.pubsub import PubSub
 from channels.telemetry import (
+    HISTORY_ANSWER_REFUSED,
+    HISTORY_ANSWERS_FORGOTTEN,
     HISTORY_APPEND_FAILED,
     HISTORY_CHECK_FAILED,
     HISTORY_EVICTED,
@@ -55,8 +66,21 @@ from supervision.supervisor import Supervisor
 
 __all__ = ["End", "History"]
 
-_COUNTED = ("appended", "failed", "refused", "evicted", "gaps", "lost", "replayed", "not_sent")
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_COUNTED = (
+    "appended",
+    "failed",
+    "refused",
+    "evicted",
+    "gaps",
+    "lost",
+    "replayed",
+    "not_sent",
+    "answered",
+    "repeated",
+    "forgotten",
+)
+# Seconds until a check is repeated that was needed and failed.
+_RETRY = 1.0
 
 
 class End:
@@ -66,23 +90,6 @@ class End:
 
     def __init__(self, position: Position) -> None:
         self.position = position
-
-
-class _Waiting:
-    """A message in the queue, and the result for a caller that waits."""
-
-    __slots__ = ("done", "error", "message", "position")
-
-    def __init__(self, message: NewMessage, done: trio.Event | None) -> None:
-        self.message = message
-        self.done = done
-        self.position: Position | None = None
-        self.error: AppendFailed | None = None
-
-    def settle(self, position: Position | None, error: AppendFailed | None) -> None:
-        self.position, self.error = position, error
-        if self.done is not None:
-            self.done.set()
 
 
 class History:
@@ -101,6 +108,10 @@ class History:
         max_age: seconds that a message is kept.
         max_topics: topics that are kept. Beyond it, the storage forgets those without a message for the longest time.
         max_total_bytes: bytes of messages that all topics keep together.
+        max_answers: keys of pushes that are remembered, with the answers: one for the answer, and one for each message
+            that the handler appended. Beyond it, the oldest are forgotten.
+        max_answer_bytes: bytes of these keys and answers. A longer answer is not remembered.
+        max_answer_age: seconds that they are remembered.
         max_replay: messages that one client gets when it rejoins; by default `max_messages`. They count for the bounds
             of the client's out-buffer, `Endpoint(max_buffered_messages=)`.
         max_waiting: messages that wait for the storage. Beyond it, `append` raises.
@@ -123,6 +134,9 @@ class History:
         max_age: float = 300.0,
         max_topics: int = 10_000,
         max_total_bytes: int = 256 * 1024 * 1024,
+        max_answers: int = 10_000,
+        max_answer_bytes: int = 16 * 1024 * 1024,
+        max_answer_age: float = 300.0,
         max_replay: int | None = None,
         max_waiting: int = 10_000,
         max_batch: int = 100,
@@ -140,6 +154,9 @@ class History:
             max_age=max_age,
             max_topics=max_topics,
             max_total_bytes=max_total_bytes,
+            max_answers=max_answers,
+            max_answer_bytes=max_answer_bytes,
+            max_answer_age=max_answer_age,
         )
         self.max_replay = max_messages if max_replay is None else max_replay
         self.max_waiting = max_waiting
@@ -152,10 +169,14 @@ class History:
             check_positive("History", option, getattr(self, option))
         self._pubsub: PubSub | None = None
         self._runtime: Runtime | None = None
-        self._queue: deque[_Waiting] = deque()
-        self._arrived = trio.Event()
+        self._queue = Queue()
+        # Set if messages may not have arrived.
+        self._doubt = trio.Event()
         # The number of joined channels on this node, by topic.
         self._followed: dict[str, int] = {}
+        # The pushes with a key whose handlers run on this node: the end of each by its name, and the name by channel.
+        self._handled: dict[str, trio.Event] = {}
+        self._handlers: dict[Pid, str] = {}
         self._counts = dict.fromkeys(_COUNTED, 0)
 
     def __repr__(self) -> str:
@@ -190,6 +211,7 @@ class History:
         self._runtime, self._pubsub = runtime, pubsub
         children = [
             ChildSpec("storage", self._hold, restart="temporary"),
+            *self.storage.processes(self),
             process_spec(self._write, id="writer"),
             process_spec(self._check, id="checker"),
         ]
@@ -207,8 +229,7 @@ class History:
 
     def _stopped(self) -> None:
         self._pubsub = None
-        self._fail(self._queue, "the history has stopped", may_be_kept=False)
-        self._queue = deque()
+        self._fail(self._queue.take_all(), "the history has stopped")
         self.storage.close()
 
     def is_running_on(self, pubsub: PubSub) -> bool:
@@ -217,7 +238,9 @@ class History:
 
     # Appending
 
-    async def append(self, topic: str, event: str, payload: Any) -> str:
+    async def append(
+        self, topic: str, event: str, payload: Any, *, push: KeyedPush | None = None
+    ) -> str:
         """Keep a message, send it to every client of the topic, and return its position.
 
             position = await history.append("document:1", "edited", {"text": "hello"})
@@ -229,96 +252,192 @@ class History:
             topic: the topic.
             event: the name of the event.
             payload: a JSON object without the key `_position`.
+            push: the push whose handler appends; for `DurableChannel`.
 
         Raises:
             EncodeError: the payload is not such an object.
             AppendFailed: the history does not run, too many messages wait, the message is too large, or the storage
                 failed.
         """
-        waiting = self._enqueue(topic, event, _encoded(topic, event, payload), trio.Event())
+        body = encode_payload(topic, event, payload)
+        waiting = self._append(topic, event, body, trio.Event(), push)
         assert waiting.done is not None  # made above
         await waiting.done.wait()
         if waiting.error is not None:
             raise waiting.error
         return str(waiting.position)
 
-    def append_nowait(self, topic: str, event: str, payload: Any) -> None:
+    def append_nowait(
+        self, topic: str, event: str, payload: Any, *, push: KeyedPush | None = None
+    ) -> None:
         """Keep a message and send it, soon. Any thread can call this.
 
         The caller does not learn whether the storage failed: see `HISTORY_APPEND_FAILED`. The arguments and the errors
         are those of `append`.
         """
-        body = _encoded(topic, event, payload)
+        body = encode_payload(topic, event, payload)
         runtime = self._runtime
         if runtime is not None and get_ident() != runtime.thread:
-            run_threadsafe(runtime, self._enqueue, topic, event, body, None)
+            run_threadsafe(runtime, self._append, topic, event, body, None, None)
         else:
-            self._enqueue(topic, event, body, None)
+            self._append(topic, event, body, None, push)
 
-    def _enqueue(self, topic: str, event: str, body: bytes, done: trio.Event | None) -> _Waiting:
+    def _append(
+        self,
+        topic: str,
+        event: str,
+        body: bytes,
+        done: trio.Event | None,
+        push: KeyedPush | None,
+    ) -> Waiting:
         message = NewMessage(topic, event, body)
         most = min(self.limits.max_bytes, self.limits.max_total_bytes)
-        if self._pubsub is None:
-            raise AppendFailed(
-                topic,
-                event,
-                f"{self!r} is not running; pass it to the endpoint, Endpoint(histories=[...])",
-            )
-        if message.size > most:
+        problem = self._objection(topic)
+        if problem is None and message.size > most:
             self._counts["refused"] += 1
             problem = (
                 f"it has {message.size} bytes, and the limit is {most}; raise History(max_bytes=)"
             )
+        if problem is not None:
             raise AppendFailed(topic, event, problem)
-        if len(self._queue) >= self.max_waiting:
-            self._counts["refused"] += 1
-            self._execute(HISTORY_FULL, {"waiting": len(self._queue)}, {"topic": topic})
-            problem = f"{len(self._queue)} messages wait for the storage, the limit of History(max_waiting=)"
-            raise AppendFailed(topic, event, problem)
-        waiting = _Waiting(message, done)
-        self._queue.append(waiting)
-        self._arrived.set()
+        if push is not None:
+            message = NewMessage(topic, event, body, push.next_key())
+        waiting = Waiting(message, done, push)
+        self._queue.put(waiting)
         return waiting
+
+    def _objection(self, topic: str) -> str | None:
+        """Return the reason why nothing can be appended now; None if there is none."""
+        if self._pubsub is None:
+            return f"{self!r} is not running; pass it to the endpoint, Endpoint(histories=[...])"
+        waiting = len(self._queue)
+        if waiting < self.max_waiting:
+            return None
+        self._counts["refused"] += 1
+        self.execute(HISTORY_FULL, {"waiting": waiting}, {"topic": topic})
+        return f"{waiting} messages wait for the storage, the limit of History(max_waiting=)"
 
     async def _write(self) -> None:
         """Give the waiting messages to the storage, in batches. Those that wait meanwhile are the next batch."""
         while True:
-            while not self._queue:
-                self._arrived = trio.Event()
-                await self._arrived.wait()
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), self.max_batch))]
+            batch = await self._queue.next_batch(self.max_batch)
+            in_vain = [each for each in batch if each.is_in_vain]
+            self._fail(in_vain, "a message of its handler was not kept")
+            batch = [each for each in batch if each.error is None]
             try:
                 await self._commit(batch)
             except StorageError as error:
-                self._fail(batch, error.problem, may_be_kept=True)
+                self._fail(batch, error.problem, may_be_kept=error.may_be_kept)
             except BaseException:
                 self._fail(batch, "the history has stopped", may_be_kept=True)
                 raise
 
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit(self, batch: list[Waiting]) -> None:
         runtime = self._runtime
         assert runtime is not None  # set before the writer starts
-        messages = [waiting.message for waiting in batch]
-        appended = await self.storage.append(messages, now=runtime.now())
+        messages = [each.item for each in batch if isinstance(each.item, NewMessage)]
+        answers = [each.item for each in batch if isinstance(each.item, NewAnswer)]
+        appended = await self.storage.append(messages, now=runtime.now(), answers=answers)
         # No checkpoint from here on, so that channels get the messages in the order of their offsets.
-        self._counts["appended"] += len(batch)
-        if appended.evicted:
-            self._counts["evicted"] += appended.evicted
-            self._execute(HISTORY_EVICTED, {"topics": appended.evicted}, {})
-        for waiting, offset in zip(batch, appended.offsets, strict=True):
-            message = waiting.message
-            self._deliver(message.topic, Entry(appended.epoch, offset, message.event, message.body))
-            waiting.settle(Position(appended.epoch, offset), None)
-
-    def _fail(self, batch: Iterable[_Waiting], problem: str, *, may_be_kept: bool) -> None:
+        self._count_appended(appended, len(messages))
+        offsets, kept = enumerate(appended.offsets), iter(appended.answers)
         for waiting in batch:
-            if waiting.position is not None:
-                continue
-            message = waiting.message
-            error = AppendFailed(message.topic, message.event, problem, may_be_kept=may_be_kept)
-            self._counts["failed"] += 1
-            self._execute(HISTORY_APPEND_FAILED, {}, {"topic": message.topic, "error": error})
-            waiting.settle(None, error)
+            item = waiting.item
+            if isinstance(item, NewAnswer):
+                waiting.answer = next(kept)
+            else:
+                place, offset = next(offsets)
+                waiting.position = Position(appended.epoch, offset)
+                if place not in appended.repeated and not self.storage.publishes:
+                    entry = Entry(appended.epoch, offset, item.event, item.body)
+                    self._send(item.topic, entry)
+            waiting.settle()
+
+    def _count_appended(self, appended: Appended, messages: int) -> None:
+        counts = self._counts
+        counts["appended"] += messages - len(appended.repeated)
+        counts["answered"] += len(appended.answers)
+        if appended.evicted:
+            counts["evicted"] += appended.evicted
+            self.execute(HISTORY_EVICTED, {"topics": appended.evicted}, {})
+        if appended.forgotten:
+            counts["forgotten"] += appended.forgotten
+            self.execute(HISTORY_ANSWERS_FORGOTTEN, {"keys": appended.forgotten}, {})
+
+    def _fail(self, batch: Iterable[Waiting], problem: str, *, may_be_kept: bool = False) -> None:
+        for waiting in batch:
+            if not waiting.is_settled:
+                error = waiting.fail(problem, may_be_kept=may_be_kept)
+                self._counts["failed"] += 1
+                about = {"topic": waiting.topic, "error": error}
+                self.execute(HISTORY_APPEND_FAILED, {}, about)
+
+    # Pushes with a key
+
+    async def begin(self, push: KeyedPush, channel: Pid) -> bytes | None:
+        """Return the answer to an earlier push with the same key. If there is none, begin to handle this one.
+
+        This waits while another channel of this node handles a push with the key. The caller calls `end` later. If the
+        channel ends before that, this history calls it.
+
+        Raises:
+            StorageError: the storage failed, or took longer than `timeout`.
+        """
+        runtime = self._runtime
+        assert runtime is not None  # the channel follows its topic
+        while (end := self._handled.get(push.name)) is not None:
+            await end.wait()
+        self._handled[push.name] = trio.Event()
+        self._handlers[channel] = push.name
+        with self._limited():
+            answer = await self.storage.recall(push.name, now=runtime.now())
+        if answer is not None:
+            self._counts["repeated"] += 1
+        return answer
+
+    def end(self, channel: Pid) -> None:
+        """End the handling of the push that a channel has begun, if there is one."""
+        name = self._handlers.pop(channel, None)
+        if name is not None:
+            self._handled.pop(name).set()
+
+    async def keep_answer(self, push: KeyedPush, answer: bytes) -> bytes:
+        """Remember the answer to a push, and return the first one for its key.
+
+        That is another one if another node has answered the push meanwhile. The answer is kept in the same step as the
+        messages that the handler has appended without waiting.
+
+        Raises:
+            AnswerNotKept: it is not kept, or perhaps not; or a message of the handler is not kept.
+        """
+        item = NewAnswer(push.name, answer)
+        most = self.limits.max_answer_bytes
+        if item.size > most:
+            self._counts["refused"] += 1
+            about = {"topic": push.topic, "event": push.event}
+            self.execute(HISTORY_ANSWER_REFUSED, {"bytes": item.size, "limit": most}, about)
+            return answer
+        problem = self._objection(push.topic)
+        if problem is not None:
+            raise AnswerNotKept(push.topic, push.event, problem)
+        done = trio.Event()
+        waiting = Waiting(item, done, push)
+        self._queue.put(waiting)
+        await done.wait()
+        if waiting.error is not None:
+            raise waiting.error
+        assert waiting.answer is not None  # it is settled
+        return waiting.answer
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Limit the time of a channel that waits for the storage."""
+        try:
+            with trio.fail_after(self.timeout):
+                yield
+        except trio.TooSlowError:
+            problem = f"it did not answer within {self.timeout} seconds"
+            raise StorageError(self.storage.name, problem) from None
 
     # Delivering
 
@@ -326,7 +445,7 @@ class History:
         """Return the topic of the PubSub that carries the messages of a durable topic."""
         return f"ashtree:history:{self.name}:{topic}"
 
-    def _deliver(self, topic: str, entry: Entry) -> None:
+    def _send(self, topic: str, entry: Entry) -> None:
         pubsub = self._pubsub
         if pubsub is None:
             return
@@ -339,7 +458,7 @@ class History:
             except ChannelsError as error:
                 # It is too large for the adapter. The check of the other nodes finds it in the storage.
                 self._counts["not_sent"] += 1
-                self._execute(HISTORY_NOT_SENT, {}, {"topic": topic, "error": error})
+                self.execute(HISTORY_NOT_SENT, {}, {"topic": topic, "error": error})
 
     def _dispatch(
         self, subscriptions: Iterable[Subscription], sender: Pid | None, message: Any
@@ -348,6 +467,25 @@ class History:
         for subscription in subscriptions:
             if subscription.metadata is self:
                 send(subscription.pid, message)
+
+    # For the storage
+
+    def receive(self, topic: str, entry: Entry) -> None:
+        """Deliver a message that the storage has kept and published. See `Receiver`."""
+        pubsub = self._pubsub
+        if pubsub is not None and topic in self._followed:
+            pubsub.local_broadcast(self.lane(topic), entry, dispatcher=self._dispatch)
+
+    def check(self) -> None:
+        """Look at the ends of the joined topics soon, and not only after `check_interval`."""
+        self._doubt.set()
+
+    def execute(
+        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        """Execute a telemetry event about this history."""
+        if self._runtime is not None:
+            self._runtime.telemetry.execute(event, measurements, {"history": self, **metadata})
 
     # For the channels
 
@@ -358,9 +496,11 @@ class History:
             raise HistoryError(f"{self!r} is not running; pass it to Endpoint(histories=[...])")
         pubsub.subscribe(self.lane(topic), metadata=self)
         self._followed[topic] = self._followed.get(topic, 0) + 1
-        on_exit(lambda: self._unfollow(topic))
+        channel = current_pid()
+        on_exit(lambda: self._unfollow(topic, channel))
 
-    def _unfollow(self, topic: str) -> None:
+    def _unfollow(self, topic: str, channel: Pid) -> None:
+        self.end(channel)
         left = self._followed[topic] - 1
         if left:
             self._followed[topic] = left
@@ -376,14 +516,10 @@ class History:
         runtime = self._runtime
         assert runtime is not None  # the channel follows the topic
         after = 0 if position is None or self.limits.mode == "latest" else position.offset
-        try:
-            with trio.fail_after(self.timeout):
-                found: Slice = await self.storage.read(
-                    topic, after=after, limit=self.max_replay, now=runtime.now()
-                )
-        except trio.TooSlowError:
-            problem = f"it did not answer within {self.timeout} seconds"
-            raise StorageError(self.storage.name, problem) from None
+        with self._limited():
+            found: Slice = await self.storage.read(
+                topic, after=after, limit=self.max_replay, now=runtime.now()
+            )
         recovery = recover(position, found, mode=self.limits.mode, max_replay=self.max_replay)
         self._counts["replayed"] += len(recovery.entries)
         return recovery
@@ -392,68 +528,57 @@ class History:
         """Count a channel that missed messages, and reads them from the storage."""
         self._counts["gaps"] += 1
         about = {"topic": topic, "position": str(position), "end": str(end), "pid": current_pid()}
-        self._execute(HISTORY_GAP, {}, about)
+        self.execute(HISTORY_GAP, {}, about)
 
     def note_lost(self, topic: str, position: Position, reason: str) -> None:
         """Count a channel that missed messages that are no longer kept."""
         self._counts["lost"] += 1
         about = {"topic": topic, "position": str(position), "reason": reason, "pid": current_pid()}
-        self._execute(HISTORY_LOST, {}, about)
+        self.execute(HISTORY_LOST, {}, about)
 
     # Checking
 
     async def _check(self) -> None:
         """Tell the channels from time to time where their streams end, so that they notice lost messages."""
         while True:
-            await trio.sleep(self.check_interval)
+            with trio.move_on_after(self.check_interval):
+                await self._doubt.wait()
+            doubted = self._doubt.is_set()
+            self._doubt = trio.Event()
             topics = list(self._followed)
             try:
                 ends = await self.storage.ends(topics)
             except StorageError as error:
-                self._execute(HISTORY_CHECK_FAILED, {}, {"error": error})
+                self.execute(HISTORY_CHECK_FAILED, {}, {"error": error})
+                if doubted:
+                    await trio.sleep(min(_RETRY, self.check_interval))
+                    self._doubt.set()
                 continue
             pubsub = self._pubsub
             if pubsub is None:
                 return
-            for topic, offset in ends.offsets.items():
-                end = End(Position(ends.epoch, offset))
+            for topic in topics:
+                # The end of a forgotten topic matters only if the epoch has changed.
+                end = End(Position(ends.epoch, ends.offsets.get(topic, 0)))
                 pubsub.local_broadcast(self.lane(topic), end, dispatcher=self._dispatch)
-
-    def _execute(self, event: Any, measurements: dict[str, Any], about: dict[str, Any]) -> None:
-        if self._runtime is not None:
-            self._runtime.telemetry.execute(event, measurements, {"history": self, **about})
 
     def statistics(self) -> dict[str, int]:
         """Return what is kept and what waits, and counters since this `History` was made.
 
         The counters: messages `appended`; `failed` in the storage; `refused` because they were too many or too large;
         `replayed` to clients; `not_sent` to other nodes; topics `evicted`; channels that found `gaps`, and those that
-        `lost` messages.
+        `lost` messages; answers to pushes that were kept, `answered`; pushes that were `repeated`, and got the first
+        answer; keys of pushes that were `forgotten` before their time.
         """
         stored = self.storage.statistics() if self._pubsub is not None else {}
         return {
             **stored,
             "waiting": len(self._queue),
             "followed": len(self._followed),
+            "handling": len(self._handled),
             **self._counts,
         }
 
 
 def _nobody(subscriptions: Iterable[Subscription], sender: Pid | None, message: Any) -> None:
     """Deliver to no one on this node: the history has done so."""
-
-
-def _encoded(topic: str, event: str, payload: Any) -> bytes:
-    """Encode the payload of a message.
-
-    Raises:
-        EncodeError: the payload is not a JSON object, or has a key `_position` of its own.
-    """
-    encoded = encode(topic, Broadcast(topic, event, payload))
-    if encoded.binary:
-        problem = "its payload is Binary, which has no room for a position; put text or base64 into a dict"
-    elif POSITION.encode() in encoded.body and POSITION in _decode_fields(encoded.body):
-        problem = f"its payload has the key {POSITION!r}, which is for the position; rename the key"
-    else:
-        return encoded.body
-    raise EncodeError(problem, kind="broadcast", topic=topic, event=event)

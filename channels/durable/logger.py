@@ -10,8 +10,12 @@ import trio
 
 from actors.instrumentation.telemetry import Event, Telemetry
 from channels.telemetry import (
+    HISTORY_ANSWER_REFUSED,
+    HISTORY_ANSWERS_FORGOTTEN,
     HISTORY_APPEND_FAILED,
     HISTORY_CHECK_FAILED,
+    HISTORY_CONNECTED,
+    HISTORY_DISCONNECTED,
     HISTORY_EVICTED,
     HISTORY_FULL,
     HISTORY_LOST,
@@ -27,7 +31,20 @@ QUIET = 60.0
 
 _LINES: dict[Event, tuple[int, str]] = {
     HISTORY_APPEND_FAILED: (logging.ERROR, "{error}"),
+    HISTORY_ANSWERS_FORGOTTEN: (
+        logging.WARNING,
+        "Forgot the keys of pushes early: {keys}; to remember more, raise max_answers or max_answer_bytes",
+    ),
+    HISTORY_ANSWER_REFUSED: (
+        logging.WARNING,
+        "The answer to {event!r} for {topic!r} has {bytes} bytes, too many to be remembered; raise max_answer_bytes",
+    ),
     HISTORY_CHECK_FAILED: (logging.ERROR, "Cannot look for lost messages: {error}"),
+    HISTORY_CONNECTED: (logging.INFO, "Connected to {server} ({connection})"),
+    HISTORY_DISCONNECTED: (
+        logging.WARNING,
+        "No connection to {server} ({connection}): {problem}; the next attempt is in {delay:.1f} s",
+    ),
     HISTORY_FULL: (
         logging.ERROR,
         "Refused a message for {topic!r}, because {waiting} messages wait for the storage",

@@ -8,8 +8,9 @@ from itertools import dropwhile, islice
 
 import trio
 
-from channels.durable.storage import Appended, Ends, NewMessage
+from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage, Receiver
 from channels.durable.stream import Entry, Limits, Slice
+from supervision.child_spec import ChildSpec
 
 __all__ = ["MemoryStorage"]
 
@@ -29,6 +30,47 @@ class _Stream:
         return size
 
 
+class _Keys:
+    """The remembered keys with their values, oldest first."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._values: dict[str, tuple[float, bytes]] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: str, now: float) -> bytes | None:
+        at, value = self._values.get(key, (now, None))
+        return value if at >= now - self._limits.max_answer_age else None
+
+    def put(self, key: str, value: bytes, now: float) -> None:
+        self._drop(key)
+        self._values[key] = now, value
+        self._bytes += len(key) + len(value)
+
+    def _drop(self, key: str) -> None:
+        dropped = self._values.pop(key, None)
+        if dropped is not None:
+            self._bytes -= len(key) + len(dropped[1])
+
+    def trim(self, now: float) -> int:
+        """Drop the oldest keys that are beyond a limit. Return the number of those that were not too old."""
+        limits, forgotten = self._limits, 0
+        while self._values:
+            key, (at, _) = next(iter(self._values.items()))
+            if at >= now - limits.max_answer_age:
+                if (
+                    len(self._values) <= limits.max_answers
+                    and self._bytes <= limits.max_answer_bytes
+                ):
+                    break
+                forgotten += 1
+            self._drop(key)
+        return forgotten
+
+
 class MemoryStorage:
     """A history in the memory of this process.
 
@@ -40,12 +82,14 @@ class MemoryStorage:
 
     name = "memory"
     is_shared = False
+    publishes = False
 
     def __init__(self) -> None:
         self._limits = Limits()
         self._epoch = ""
         # The topic that had no message for the longest time is the first.
         self._streams: dict[str, _Stream] = {}
+        self._keys = _Keys(self._limits)
         self._floor = 0
         self._bytes = 0
 
@@ -55,17 +99,39 @@ class MemoryStorage:
         self.close()
         await trio.lowlevel.checkpoint()
 
+    def processes(self, receiver: Receiver) -> Sequence[ChildSpec]:
+        """Return nothing, because this storage has no process."""
+        return ()
+
     def close(self) -> None:
         """Forget everything."""
         self._streams = {}
+        self._keys = _Keys(self._limits)
         self._floor = self._bytes = 0
 
-    async def append(self, batch: Sequence[NewMessage], *, now: float) -> Appended:
-        """Keep messages in this order."""
-        offsets = [self._keep(message, now) for message in batch]
-        evicted = self._evict()
+    async def append(
+        self, batch: Sequence[NewMessage], *, now: float, answers: Sequence[NewAnswer] = ()
+    ) -> Appended:
+        """Keep messages in this order, and the answers."""
+        offsets: list[int] = []
+        repeated: list[int] = []
+        for place, message in enumerate(batch):
+            known = None if message.key is None else self._keys.get(message.key, now)
+            if known is None:
+                offsets.append(self._keep(message, now))
+            else:
+                offsets.append(int(known))
+                repeated.append(place)
+        kept = [self._remember(answer, now) for answer in answers]
+        evicted, forgotten = self._evict(), self._keys.trim(now)
         await trio.lowlevel.checkpoint()
-        return Appended(self._epoch, offsets, evicted)
+        return Appended(self._epoch, offsets, evicted, repeated, kept, forgotten)
+
+    def _remember(self, answer: NewAnswer, now: float) -> bytes:
+        first = self._keys.get(answer.key, now)
+        if first is None:
+            self._keys.put(answer.key, answer.body, now)
+        return answer.body if first is None else first
 
     def _keep(self, message: NewMessage, now: float) -> int:
         stream = self._streams.pop(message.topic, None) or _Stream(self._floor)
@@ -82,6 +148,8 @@ class MemoryStorage:
             or stream.messages[0][0] < now - limits.max_age
         ):
             self._bytes -= stream.drop_oldest()
+        if message.key is not None:
+            self._keys.put(message.key, b"%d" % stream.last, now)
         return stream.last
 
     def _evict(self) -> int:
@@ -95,6 +163,11 @@ class MemoryStorage:
             self._bytes -= stream.bytes
             evicted += 1
         return evicted
+
+    async def recall(self, key: str, *, now: float) -> bytes | None:
+        """Return a remembered answer."""
+        await trio.lowlevel.checkpoint()
+        return self._keys.get(key, now)
 
     async def read(self, topic: str, *, after: int, limit: int, now: float) -> Slice:
         """Read a stream."""
@@ -120,4 +193,9 @@ class MemoryStorage:
     def statistics(self) -> dict[str, int]:
         """Return what is kept."""
         messages = sum(len(stream.messages) for stream in self._streams.values())
-        return {"topics": len(self._streams), "messages": messages, "bytes": self._bytes}
+        return {
+            "topics": len(self._streams),
+            "messages": messages,
+            "bytes": self._bytes,
+            "keys": len(self._keys),
+        }

@@ -4,27 +4,46 @@
 
 Messages go out with the join_ref of the membership. So a client drops those of an earlier membership, which its latest
 position does not cover.
+
+A push with a key runs its handler once, and its answer is remembered:
+
+    recall the answer ──none──▶ handler ──▶ keep the answer ──▶ reply
+                      ──found─▶ reply
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from actors.process import current_pid
 from actors.refs import Pid
-from actors.servers.results import Continue, NoReply, Stop, Within
+from actors.servers.results import MISSING, Continue, NoReply, Stop, Within
 from channels.checks import invalid
 from channels.connection.channel_server import ChannelServer
 from channels.connection.link import Link
 from channels.connection.session import Membership
+from channels.connection.work_budget import COST_SHIFT
+from channels.durable.answers import (
+    KEY,
+    MAX_KEY,
+    Answer,
+    KeyedPush,
+    mark_push,
+    name_push,
+    take_key,
+)
 from channels.durable.history import End, History
 from channels.durable.storage import HistoryError, HistoryLost
 from channels.durable.stream import Cursor, Entry, Position, Recovery, take_position
-from channels.messages import Binary
+from channels.messages import Binary, Message, PushReply
 
 __all__ = ["DurableChannelServer"]
 
+_ANOTHER = PushReply({"reason": f"another push had this {KEY}"}, status="error")
+_RESULTS = (type(None), PushReply, Stop, NoReply, Continue, Within)
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -56,12 +75,13 @@ class DurableChannelServer(ChannelServer):
         if self.membership.status == "gone":
             # The client has joined again, and reads the history again.
             return
-        for entry in recovery.entries:
-            await self._pass_on(entry)
+        await self._replay(recovery.entries)
         await channel.on_recovered(recovery)
 
     async def handle_info(self, message: Any) -> Stop | NoReply | Continue | Within | None:
         kind = type(message)
+        if kind is Message and type(message.payload) is dict and KEY in message.payload:
+            return await self._handle_once(message)
         if kind is Entry:
             await self._take(message)
         elif kind is End:
@@ -74,6 +94,65 @@ class DurableChannelServer(ChannelServer):
         else:
             return await super().handle_info(message)
         return None
+
+    async def _handle_once(self, message: Message) -> Stop | NoReply | Continue | Within | None:
+        """Handle a push with a key, or answer it as before."""
+        self._unload(message)
+        key, payload = take_key(message.payload)
+        if message.event == "phx_leave":
+            return self._leave(message)
+        if key is None:
+            problem = f"{KEY} must be text of 1 to {MAX_KEY} characters"
+            self._reply(message, PushReply({"reason": problem}, status="error"))
+            return None
+        topic, me = self.membership.topic, current_pid()
+        name, mark = name_push(self.link.id, topic, key), mark_push(message.event, payload)
+        push = KeyedPush(topic, str(message.event), name, mark)
+        try:
+            earlier = await self.history.begin(push, me)
+            if earlier is not None:
+                self._repeat(message, push, Answer.decode(earlier))
+                return None
+            context = self.context
+            context.push = push
+            try:
+                result = await self._run(message, payload)
+            finally:
+                context.push = None
+            return self._respond(message, await self._keep(message, push, result))
+        finally:
+            self.history.end(me)
+
+    def _repeat(self, message: Message, push: KeyedPush, answer: Answer) -> None:
+        """Answer a push as before."""
+        if answer.mark != push.mark:
+            self._reply(message, _ANOTHER)
+        elif answer.reply is not None:
+            self._reply(message, answer.reply)
+
+    async def _keep(self, message: Message, push: KeyedPush, result: Any) -> Any:
+        """Remember the answer in the result of a handler. Return the result with the answer for the client."""
+        kind = type(result)
+        reply = result if kind is PushReply else None
+        if kind is Stop and result.reply is not MISSING:
+            reply = result.reply
+        is_valid = kind in _RESULTS and (reply is None or type(reply) is PushReply)
+        if push.is_deferred or not is_valid:
+            # The answer comes later, or the channel is about to crash.
+            return result
+        if reply is not None:
+            # To raise before anything is kept.
+            self._encoded_reply(message, reply)
+        mine = Answer(push.mark, reply).encode()
+        first = await self.history.keep_answer(push, mine)
+        if first == mine:
+            return result
+        # Another node has handled the same push meanwhile, and has been faster.
+        answer = Answer.decode(first)
+        reply = answer.reply if answer.mark == push.mark else _ANOTHER
+        if kind is Stop:
+            return Stop(result.reason, reply=MISSING if reply is None else reply)
+        return reply if kind is PushReply else result
 
     async def _take(self, entry: Entry) -> None:
         at = Position(entry.epoch, entry.offset)
@@ -92,7 +171,13 @@ class DurableChannelServer(ChannelServer):
             reason = recovery.reason or "new"
             self.history.note_lost(topic, position, reason)
             raise HistoryLost(topic, str(position), reason)
-        for entry in recovery.entries:
+        await self._replay(recovery.entries)
+
+    async def _replay(self, entries: Sequence[Entry]) -> None:
+        """Send what the client missed, in turns of the scheduler: thousands of clients may come back at once."""
+        take = self.link.budget.take
+        for entry in entries:
+            await take(1 + (len(entry.body) >> COST_SHIFT))
             await self._pass_on(entry)
 
     async def _pass_on(self, entry: Entry) -> None:

@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeVar
 
 import trio
 
-from channels.durable.storage import Appended, Ends, NewMessage, StorageError
+from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage, Receiver, StorageError
 from channels.durable.stream import Entry, Limits, Slice
 from channels.errors import InvalidOption, check_positive
+from supervision.child_spec import ChildSpec
 
 __all__ = ["SQLiteStorage"]
 
@@ -28,6 +29,10 @@ CREATE TABLE IF NOT EXISTS streams (id INTEGER PRIMARY KEY, topic TEXT NOT NULL 
 CREATE INDEX IF NOT EXISTS streams_used ON streams (used);
 CREATE TABLE IF NOT EXISTS messages (stream INTEGER NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL,
     size INTEGER NOT NULL, event TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (stream, number)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS keys (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, at REAL NOT NULL,
+    size INTEGER NOT NULL, value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS keys_total (id INTEGER PRIMARY KEY CHECK (id = 1), keys INTEGER NOT NULL,
+    bytes INTEGER NOT NULL);
 """
 # Topics in one query of `ends`. SQLite limits the parameters of a query.
 _ENDS = 500
@@ -65,6 +70,7 @@ class SQLiteStorage:
 
     name = "sqlite"
     is_shared = True
+    publishes = False
 
     def __init__(
         self,
@@ -116,19 +122,36 @@ class SQLiteStorage:
             raise
         return connection
 
+    def processes(self, receiver: Receiver) -> Sequence[ChildSpec]:
+        """Return nothing, because this storage has no process."""
+        return ()
+
     def close(self) -> None:
         """Close the file. This waits for a thread that uses it."""
         self._reader.close()
         self._writer.close()
 
-    async def append(self, batch: Sequence[NewMessage], *, now: float) -> Appended:
-        """Keep messages in one transaction.
+    async def append(
+        self, batch: Sequence[NewMessage], *, now: float, answers: Sequence[NewAnswer] = ()
+    ) -> Appended:
+        """Keep messages and answers in one transaction.
 
         Raises:
             StorageError: SQLite failed, because the disk is full for example.
         """
         limits = self._limits
-        return await self._writer.run(lambda connection: _append(connection, batch, now, limits))
+        return await self._writer.run(
+            lambda connection: _append(connection, batch, answers, now, limits)
+        )
+
+    async def recall(self, key: str, *, now: float) -> bytes | None:
+        """Return a remembered answer.
+
+        Raises:
+            StorageError: SQLite failed.
+        """
+        oldest = now - self._limits.max_answer_age
+        return await self._reader.run(lambda connection: _recall(connection, key, oldest))
 
     async def read(self, topic: str, *, after: int, limit: int, now: float) -> Slice:
         """Read a stream.
@@ -197,7 +220,7 @@ class _Connection:
                 connection.close()
 
 
-# What the threads do
+# In the threads
 
 
 @contextmanager
@@ -222,30 +245,37 @@ def _make(connection: sqlite3.Connection, fresh_epoch: str) -> None:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("INSERT OR IGNORE INTO history VALUES (1, ?, 0, 0, 0)", (fresh_epoch,))
+        connection.execute("INSERT OR IGNORE INTO keys_total VALUES (1, 0, 0)")
 
 
 def _append(
-    connection: sqlite3.Connection, batch: Sequence[NewMessage], now: float, limits: Limits
+    connection: sqlite3.Connection,
+    batch: Sequence[NewMessage],
+    answers: Sequence[NewAnswer],
+    now: float,
+    limits: Limits,
 ) -> Appended:
     with _transaction(connection, "IMMEDIATE"):
         epoch, floor, total, appends = connection.execute(
             "SELECT epoch, floor, bytes, appends FROM history"
         ).fetchone()
+        keys = _Keys(connection, now, limits)
         rows: dict[str, _Row] = {}
-        offsets = []
-        for message in batch:
+        offsets: list[int] = []
+        repeated: list[int] = []
+        for place, message in enumerate(batch):
+            known = None if message.key is None else keys.get(message.key)
+            if known is not None:
+                offsets.append(int(known))
+                repeated.append(place)
+                continue
             row = rows.get(message.topic)
             if row is None:
                 row = rows[message.topic] = _row(connection, message.topic, floor)
-            row.last += 1
-            size = message.size
-            row.size += size
-            total += size
-            connection.execute(
-                "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)",
-                (row.id, row.last, now, size, message.event, message.body),
-            )
+            total += _insert(connection, row, message, now)
             offsets.append(row.last)
+            if message.key is not None:
+                keys.put(message.key, b"%d" % row.last)
             # Again at the end, so that the topic of the latest message is the last.
             rows[message.topic] = rows.pop(message.topic)
         for used, row in enumerate(rows.values(), appends + 1):
@@ -259,7 +289,88 @@ def _append(
             "UPDATE history SET floor = ?, bytes = ?, appends = ?",
             (floor, total, appends + len(rows)),
         )
-    return Appended(epoch, offsets, evicted)
+        kept = [keys.remember(answer) for answer in answers]
+        forgotten = keys.trim()
+    return Appended(epoch, offsets, evicted, repeated, kept, forgotten)
+
+
+def _insert(connection: sqlite3.Connection, row: _Row, message: NewMessage, now: float) -> int:
+    """Add a message to a stream. Return its size."""
+    size = message.size
+    row.last += 1
+    row.size += size
+    connection.execute(
+        "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)",
+        (row.id, row.last, now, size, message.event, message.body),
+    )
+    return size
+
+
+class _Keys:
+    """The remembered keys, in one transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, now: float, limits: Limits) -> None:
+        self._connection = connection
+        self._now = now
+        self._limits = limits
+        # Without a change there is nothing to trim, which saves most transactions from these queries.
+        self._has_changed = False
+        self._keys = self._bytes = 0
+
+    def get(self, key: str) -> bytes | None:
+        return _recall(self._connection, key, self._now - self._limits.max_answer_age)
+
+    def put(self, key: str, value: bytes) -> None:
+        connection, size = self._connection, len(key) + len(value)
+        if not self._has_changed:
+            self._has_changed = True
+            self._keys, self._bytes = connection.execute(
+                "SELECT keys, bytes FROM keys_total"
+            ).fetchone()
+        for (old,) in connection.execute("DELETE FROM keys WHERE key = ? RETURNING size", (key,)):
+            self._keys -= 1
+            self._bytes -= old
+        connection.execute(
+            "INSERT INTO keys (key, at, size, value) VALUES (?, ?, ?, ?)",
+            (key, self._now, size, value),
+        )
+        self._keys += 1
+        self._bytes += size
+
+    def remember(self, answer: NewAnswer) -> bytes:
+        first = self.get(answer.key)
+        if first is None:
+            self.put(answer.key, answer.body)
+        return answer.body if first is None else first
+
+    def trim(self) -> int:
+        """Drop the oldest keys that are beyond a limit. Return the number of those that were not too old."""
+        if not self._has_changed:
+            return 0
+        limits, forgotten, dropped = self._limits, 0, None
+        oldest = self._connection.execute("SELECT id, at, size FROM keys ORDER BY id")
+        for id, at, size in oldest:
+            if at >= self._now - limits.max_answer_age:
+                if self._keys <= limits.max_answers and self._bytes <= limits.max_answer_bytes:
+                    break
+                forgotten += 1
+            self._keys -= 1
+            self._bytes -= size
+            dropped = id
+        oldest.close()
+        if dropped is not None:
+            self._connection.execute("DELETE FROM keys WHERE id <= ?", (dropped,))
+        self._connection.execute(
+            "UPDATE keys_total SET keys = ?, bytes = ?", (self._keys, self._bytes)
+        )
+        return forgotten
+
+
+def _recall(connection: sqlite3.Connection, key: str, oldest: float) -> bytes | None:
+    found = connection.execute(
+        "SELECT value FROM keys WHERE key = ? AND at >= ?", (key, oldest)
+    ).fetchone()
+    return None if found is None else found[0]
 
 
 def _row(connection: sqlite3.Connection, topic: str, floor: int) -> _Row:
@@ -359,4 +470,5 @@ def _statistics(connection: sqlite3.Connection) -> dict[str, Any]:
     topics, messages, size = connection.execute(
         "SELECT (SELECT count(*) FROM streams), (SELECT count(*) FROM messages), bytes FROM history"
     ).fetchone()
-    return {"topics": topics, "messages": messages, "bytes": size}
+    (keys,) = connection.execute("SELECT keys FROM keys_total").fetchone()
+    return {"topics": topics, "messages": messages, "bytes": size, "keys": keys}

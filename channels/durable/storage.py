@@ -1,27 +1,32 @@
 """The contract of storages, and the errors of a history.
 
-A storage keeps the streams of one `History`. Two come with Ashtree: `MemoryStorage` and `SQLiteStorage`. Every storage
-passes the suite `tests/contracts/test_history_storages.py`.
+A storage keeps the streams of one `History`. Three come with Ashtree: `MemoryStorage`, `SQLiteStorage` and
+`RedisStorage`. Every storage passes the suite `tests/contracts/test_history_storages.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 from attrs import frozen
 
-from channels.durable.stream import Limits, Slice
+from actors.instrumentation.telemetry import Event
+from channels.durable.stream import Entry, Limits, Slice
 from channels.errors import ChannelsError
 from channels.excerpts import brief
+from supervision.child_spec import ChildSpec
 
 __all__ = [
+    "AnswerNotKept",
     "AppendFailed",
     "Appended",
     "Ends",
     "HistoryError",
     "HistoryLost",
+    "NewAnswer",
     "NewMessage",
+    "Receiver",
     "Storage",
     "StorageError",
 ]
@@ -37,12 +42,14 @@ class StorageError(ChannelsError):
     Attributes:
         storage: the name of the storage.
         problem: what went wrong.
+        may_be_kept: False if the messages of an append are certainly not kept.
     """
 
-    def __init__(self, storage: str, problem: str) -> None:
+    def __init__(self, storage: str, problem: str, *, may_be_kept: bool = True) -> None:
         super().__init__(f"the {storage} storage of a history failed: {problem}")
         self.storage = storage
         self.problem = problem
+        self.may_be_kept = may_be_kept
 
 
 class AppendFailed(ChannelsError):
@@ -66,6 +73,25 @@ class AppendFailed(ChannelsError):
         self.may_be_kept = may_be_kept
 
 
+class AnswerNotKept(ChannelsError):
+    """The answer to a push with a key was not kept, or perhaps not. The channel ends, so that its client repeats it.
+
+    Attributes:
+        topic: the topic.
+        event: the name of the event.
+        problem: what went wrong.
+    """
+
+    def __init__(self, topic: str, event: str, problem: str) -> None:
+        super().__init__(
+            f"the answer to the push {brief(event)} for the durable topic {brief(topic)} was not kept: {problem}; the "
+            "channel ends, and handles the push again when the client repeats it"
+        )
+        self.topic = topic
+        self.event = event
+        self.problem = problem
+
+
 class HistoryLost(ChannelsError):
     """A joined channel has missed messages that the history no longer has. Its client rejoins, and is told so.
 
@@ -87,16 +113,37 @@ class HistoryLost(ChannelsError):
 
 @frozen
 class NewMessage:
-    """A message that a storage is to keep: `body` is its payload as JSON."""
+    """A message that a storage is to keep.
+
+    Attributes:
+        topic: the topic.
+        event: the name of the event.
+        body: the payload as JSON.
+        key: identifies the message, if it must be kept only once.
+    """
 
     topic: str
     event: str
     body: bytes
+    key: str | None = None
 
     @property
     def size(self) -> int:
         """The size in bytes that counts for the limits."""
         return len(self.event.encode()) + len(self.body)
+
+
+@frozen
+class NewAnswer:
+    """The answer to a push, which a storage is to remember under a key."""
+
+    key: str
+    body: bytes
+
+    @property
+    def size(self) -> int:
+        """The size in bytes that counts for the limits."""
+        return len(self.key) + len(self.body)
 
 
 @frozen
@@ -107,11 +154,18 @@ class Appended:
         epoch: the epoch of the storage.
         offsets: the offset of each message, in the order of the batch.
         evicted: the number of topics whose history the storage dropped for the new ones.
+        repeated: the places in the batch of the messages whose key the storage remembered. They are not kept again;
+            their offset is that of the first one.
+        answers: for each answer of the batch the one that is remembered: the first with its key.
+        forgotten: the number of keys that the storage forgot before `max_answer_age`, to stay within its limits.
     """
 
     epoch: str
     offsets: Sequence[int]
     evicted: int = 0
+    repeated: Collection[int] = ()
+    answers: Sequence[bytes] = ()
+    forgotten: int = 0
 
 
 @frozen
@@ -122,18 +176,42 @@ class Ends:
     offsets: Mapping[str, int]
 
 
+class Receiver(Protocol):
+    """The part of a history that a storage talks to. No method blocks or raises."""
+
+    def receive(self, topic: str, entry: Entry) -> None:
+        """Deliver a message that a storage with `publishes` has kept, from this node or another one."""
+        ...
+
+    def check(self) -> None:
+        """Compare the ends of the streams with those of the channels now, because messages may not have arrived."""
+        ...
+
+    def execute(
+        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        """Execute a telemetry event of `channels.telemetry`. Adds `history` to its metadata."""
+        ...
+
+
 class Storage(Protocol):
     """The place where a history keeps its streams.
 
-    The history calls `open` once before the other methods, and `close` after them. It makes one `append` at a time;
-    any number of `read` and `ends` run beside it. `now` is the time of day in seconds.
+    The history calls `open` once before the other methods, then starts the `processes`, and calls `close` after they
+    have ended. It makes one `append` at a time; any number of `read` and `ends` run beside it. `now` is the time of day
+    in seconds.
 
-    A storage has one epoch for all its topics. It keeps the epoch as long as it keeps the offsets. It begins a new one,
-    `fresh_epoch`, when it is new or has lost its contents.
+    A storage has one epoch for all its topics. It keeps the epoch as long as it keeps the offsets. It begins a new one
+    when it is new or has lost its contents: `fresh_epoch`, or a text that begins with it.
 
     A storage may forget a topic to stay within `max_topics` and `max_total_bytes`. It forgets those first that had no
     message for the longest time. The offsets of a topic that was forgotten, or never had a message, begin behind the
     greatest offset of all forgotten topics. So an offset never names two messages.
+
+    A storage remembers keys with a value. The value of a message's key is its offset, and that of an answer's key is
+    the answer. A key is ASCII text of up to 64 characters. It stays for `max_answer_age` seconds, also when the message
+    is forgotten. The storage forgets the oldest keys first, to stay within `max_answers` keys and `max_answer_bytes`
+    bytes, both of keys and values.
     """
 
     @property
@@ -146,6 +224,14 @@ class Storage(Protocol):
         """True if several processes of the operating system can use the same history."""
         ...
 
+    @property
+    def publishes(self) -> bool:
+        """True if the storage sends each kept message to all nodes, this one included, through their `Receiver`.
+
+        If not, the history delivers the messages that it appends, and sends them to other nodes through its PubSub.
+        """
+        ...
+
     async def open(self, limits: Limits, *, fresh_epoch: str) -> None:
         """Make the storage ready.
 
@@ -154,15 +240,31 @@ class Storage(Protocol):
         """
         ...
 
+    def processes(self, receiver: Receiver) -> Sequence[ChildSpec]:
+        """Return child specs of the processes that the storage needs, if any."""
+        ...
+
     def close(self) -> None:
         """Give everything back. Closing twice is fine."""
         ...
 
-    async def append(self, batch: Sequence[NewMessage], *, now: float) -> Appended:
-        """Keep messages in this order, all or none, and return when they are kept.
+    async def append(
+        self, batch: Sequence[NewMessage], *, now: float, answers: Sequence[NewAnswer] = ()
+    ) -> Appended:
+        """Keep messages in this order, and the answers after them, all or none, and return when they are kept.
+
+        A message with a remembered key is not kept again. An answer with a remembered key changes nothing.
 
         Raises:
-            StorageError: it failed. The messages may or may not be kept.
+            StorageError: it failed. The messages and the answers may or may not be kept.
+        """
+        ...
+
+    async def recall(self, key: str, *, now: float) -> bytes | None:
+        """Return the answer that is remembered under a key; None if there is none.
+
+        Raises:
+            StorageError: it failed.
         """
         ...
 

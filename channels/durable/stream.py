@@ -265,6 +265,16 @@ class Cursor:
         self.position = at
 
 
+_COUNTS = (
+    "max_messages",
+    "max_bytes",
+    "max_topics",
+    "max_total_bytes",
+    "max_answers",
+    "max_answer_bytes",
+)
+
+
 def _mode(limits: Limits, attribute: Any, mode: Any) -> None:
     if mode not in ("stream", "latest"):
         raise InvalidOption("History", "mode", mode, '"stream" or "latest"')
@@ -284,11 +294,15 @@ class Limits:
     max_age: float = 300.0
     max_topics: int = 10_000
     max_total_bytes: int = 256 * 1024 * 1024
+    max_answers: int = 10_000
+    max_answer_bytes: int = 16 * 1024 * 1024
+    max_answer_age: float = 300.0
 
     def __attrs_post_init__(self) -> None:
-        for name in ("max_messages", "max_bytes", "max_topics", "max_total_bytes"):
+        for name in _COUNTS:
             check_whole("History", name, getattr(self, name))
-        check_positive("History", "max_age", self.max_age)
+        for name in ("max_age", "max_answer_age"):
+            check_positive("History", name, getattr(self, name))
 
     @property
     def kept(self) -> int:

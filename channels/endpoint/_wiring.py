@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import trio
 from attrs import field, frozen
@@ -12,13 +12,15 @@ from attrs import field, frozen
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from channels.channel import server_of
+from channels.connect_info import ConnectInfo
 from channels.connection.channel_server import ChannelServer
-from channels.connection.link import Broadcaster, Link
+from channels.connection.link import Broadcaster, Link, Trace
 from channels.connection.session import Membership
 from channels.connection.work_budget import WorkBudget
 from channels.endpoint.mount import Mount
 from channels.excerpts import place_of
 from channels.http.handover import HttpHandover
+from channels.http.lifespan import ASGIApplication
 from channels.longpoll.protocol import LongPoll
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec, Serializer
@@ -35,7 +37,20 @@ from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.supervisor import Supervisor
 
-__all__ = ["ChannelPool", "Mounted", "MountedSocket", "Services", "mount_all"]
+__all__ = [
+    "ChannelPool",
+    "LateAnswer",
+    "Mounted",
+    "MountedSocket",
+    "Plug",
+    "Service",
+    "Services",
+    "Tracer",
+    "mount_all",
+]
+
+
+Decision = TypeVar("Decision")
 
 
 class ChannelPool:
@@ -47,7 +62,9 @@ class ChannelPool:
 
     def __init__(self, owner: object, name: str, partitions: int) -> None:
         self.name = name
-        self._names = [(owner, "channels", name, number) for number in range(partitions)]
+        self.names: list[object] = [
+            (owner, "channels", name, number) for number in range(partitions)
+        ]
         self._next = 0
 
     def child_spec(self) -> ChildSpec:
@@ -59,7 +76,7 @@ class ChannelPool:
                 kwargs={"name": name, "label": f"{self.name} channels {number}"},
                 type="supervisor",
             )
-            for number, name in enumerate(self._names)
+            for number, name in enumerate(self.names)
         ]
         return Supervisor.child_spec(
             supervisors, id=f"{self.name} channels", label=f"{self.name} channels"
@@ -69,11 +86,11 @@ class ChannelPool:
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
     ) -> Pid:
         """Start the channel server of a membership, under the next supervisor in turn."""
-        self._next = turn = (self._next + 1) % len(self._names)
+        self._next = turn = (self._next + 1) % len(self.names)
         start = server_of(membership.route.channel)
         spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
         return await DynamicSupervisor.start_child(
-            self._names[turn], spec, link, membership, payload, replaced
+            self.names[turn], spec, link, membership, payload, replaced
         )
 
 
@@ -112,6 +129,11 @@ class MountedSocket:
         # For transports that take whole messages: long polling, and ASGI servers.
         self.message_codecs: dict[Serializer, Codec] = {}
         self._pool = pool
+
+    @property
+    def pool_names(self) -> Sequence[object]:
+        """The names of the supervisors of the channels of this socket."""
+        return self._pool.names
 
     def use_codecs(
         self,
@@ -194,12 +216,81 @@ def _as_it_is(data: bytes) -> bytes:
     return data
 
 
+class Service(Protocol):
+    """The part of a `Presence` or a `History` that an endpoint uses."""
+
+    @property
+    def name(self) -> str: ...
+
+    def child_spec(self, pubsub: PubSub) -> ChildSpec: ...
+
+    def statistics(self) -> dict[str, int]: ...
+
+
 class Owner(Broadcaster, Protocol):
     """The part of an endpoint that its connections use."""
 
     max_buffered_messages: int
     max_buffered_bytes: int
     max_sessions: int
+    presences: tuple[Service, ...]
+    histories: tuple[Service, ...]
+
+
+@frozen
+class LateAnswer:
+    """The answer of a plug to a request on a new connection while the endpoint drains."""
+
+    status: int
+    body: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Tracer(Protocol):
+    """Makes spans. `channels.operations.tracing` has the one for OpenTelemetry."""
+
+    async def connect(
+        self,
+        socket: type[Socket],
+        params: Mapping[str, Any],
+        info: ConnectInfo,
+        transport: str,
+        deciding: Awaitable[Decision],
+    ) -> tuple[Decision, Trace]:
+        """Await the decision about a client within a span. Return it, and the trace of the client."""
+
+
+class Plug:
+    """A part for the operation of a server, such as `channels.operations.health.Health`.
+
+    An endpoint gets it in `plugs=[...]`. Override the methods that you need. The modules of plugs load only if the
+    application imports them.
+
+    Attributes:
+        tracer: makes spans of what clients cause; None makes none.
+    """
+
+    tracer: Tracer | None = None
+
+    def attach(self, services: Services) -> Callable[[], None]:
+        """Begin with an endpoint that starts. Return a function that ends it. Runs in the endpoint's supervisor."""
+        return _nothing
+
+    def children(self, services: Services) -> Sequence[ChildSpec]:
+        """Return the processes of the plug. The endpoint starts them before its channels."""
+        return ()
+
+    def find(self, scope: Any, services: Services) -> ASGIApplication | None:
+        """Return the application that serves an HTTP request; None if it is not for this plug."""
+        return None
+
+    def late_answer(self, path: str, services: Services) -> LateAnswer | None:
+        """Return the answer to a request on a new connection while the endpoint drains; None for 503."""
+        return None
+
+
+def _nothing() -> None:
+    pass
 
 
 class Counters:
@@ -226,6 +317,8 @@ class Admission:
 
     Attributes:
         listener: the listener that accepts connections; None if there is no port.
+        accepting: False if the endpoint has closed its listener because another one follows.
+        leaving: True if the endpoint is about to drain, or drains. Readiness probes get 503.
         draining: True if the endpoint refuses new clients.
         closed: True if the endpoint has stopped.
         ending: the scopes that `drain` cancels.
@@ -233,10 +326,22 @@ class Admission:
         queued: returns the number of accepted connections that the listener still has.
     """
 
-    __slots__ = ("_unserved", "closed", "draining", "ending", "listener", "polling", "queued")
+    __slots__ = (
+        "_unserved",
+        "accepting",
+        "closed",
+        "draining",
+        "ending",
+        "leaving",
+        "listener",
+        "polling",
+        "queued",
+    )
 
     def __init__(self) -> None:
         self.listener: Listening | None = None
+        self.accepting = True
+        self.leaving = False
         self.draining = False
         self.closed = False
         self.ending: dict[trio.CancelScope, None] = {}
@@ -281,14 +386,14 @@ class Admission:
 
     def drain(self) -> None:
         """Refuse new clients. Stop reading unfinished first requests, and waiting for other nodes."""
-        self.draining = True
+        self.leaving = self.draining = True
         for scope in list(self.ending):
             scope.cancel()
 
     def close(self) -> None:
         """Forget the listener, and close the connections that no process took over."""
         self.listener = None
-        self.closed = True
+        self.leaving = self.closed = True
         self.abandon()
 
     def abandon(self) -> None:
@@ -316,6 +421,8 @@ class Services:
         budget: the limit on the work of all connections in one turn of the scheduler.
         counters: the counters.
         admission: the state of admission.
+        plugs: the plugs of the endpoint.
+        tracer: makes spans of what clients cause; None makes none.
     """
 
     endpoint: Owner
@@ -331,6 +438,12 @@ class Services:
     budget: WorkBudget = field(factory=WorkBudget)
     counters: Counters = field(factory=Counters)
     admission: Admission = field(factory=Admission)
+    plugs: tuple[Plug, ...] = ()
+    tracer: Tracer | None = field(init=False)
+
+    @tracer.default
+    def _first_tracer(self) -> Tracer | None:
+        return next((plug.tracer for plug in self.plugs if plug.tracer is not None), None)
 
     def __attrs_post_init__(self) -> None:
         if self.transports.poller is not None:
@@ -346,6 +459,22 @@ class Services:
                     {},
                     {"endpoint": self.endpoint, "socket": socket, "place": place_of(socket)},
                 )
+
+    def find(self, scope: Any) -> ASGIApplication | None:
+        """Return the application of a plug that serves a request; None if the request is for no plug."""
+        for plug in self.plugs:
+            found = plug.find(scope, self)
+            if found is not None:
+                return found
+        return None
+
+    def late_answer(self, path: str) -> LateAnswer | None:
+        """Return the answer of a plug to a request on a new connection while the endpoint drains."""
+        for plug in self.plugs:
+            answer = plug.late_answer(path, self)
+            if answer is not None:
+                return answer
+        return None
 
     def close(self) -> None:
         """Close resources that no process owns, after all processes of the endpoint have ended."""

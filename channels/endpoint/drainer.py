@@ -1,8 +1,9 @@
 """The drainer, which closes clients before the server stops, so that they reconnect to another server.
 
-The drainer is the endpoint's last child, so the endpoint stops it first. In `terminate`, it asks open connections,
-batch by batch, to close with 1012. On that code, phoenix.js reconnects. Requests on new connections get 503. Requests
-in progress finish.
+The drainer is the endpoint's last child, so the endpoint stops it first. In `terminate`, it first tells readiness
+probes that the server is leaving, and waits for `Draining(notice=)`. Then it asks open connections, batch by batch, to
+close with 1012. On that code, phoenix.js reconnects. Requests on new connections get 503. Requests in progress
+finish.
 
 Sessions of polling clients end first. They answer the open polls. The client's next request then finds no session.
 
@@ -27,7 +28,7 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from channels.connection.session_server import Drain
 from channels.endpoint._wiring import Services
-from channels.errors import positive, whole
+from channels.errors import not_negative, positive, whole
 from channels.telemetry import ENDPOINT_DRAIN
 from supervision.dynamic_supervisor import DynamicSupervisor
 
@@ -42,6 +43,8 @@ class Draining:
         batch_size: connections in one batch.
         batch_interval: seconds between two batches.
         timeout: seconds for the whole drain. After that, the endpoint cuts the open connections.
+        notice: seconds between the moment when readiness probes get 503 and the first batch. Until then, the endpoint
+            still accepts clients. Give the load balancer time to notice.
 
     Raises:
         InvalidOption: a value is not a number above 0.
@@ -50,6 +53,17 @@ class Draining:
     batch_size: int = field(default=10_000, validator=whole)
     batch_interval: float = field(default=2.0, validator=positive)
     timeout: float = field(default=30.0, validator=positive)
+    notice: float = field(default=0.0, validator=not_negative)
+
+    @property
+    def longest(self) -> float:
+        """The seconds that the notice and the drain can take together."""
+        return self.notice + self.timeout
+
+    @property
+    def shutdown_deadline(self) -> float:
+        """The seconds that a program needs to stop: `longest`, and 30 for what it stops after the drain."""
+        return self.longest + 30.0
 
 
 class DrainerServer(GenServer[None]):
@@ -64,7 +78,11 @@ class DrainerServer(GenServer[None]):
         self.draining = draining
 
     async def terminate(self, reason: ExitReason) -> None:
-        self.services.admission.drain()
+        admission = self.services.admission
+        admission.leaving = True
+        if self.draining.notice and admission.accepting:
+            await trio.sleep(self.draining.notice)
+        admission.drain()
         with trio.move_on_after(self.draining.timeout):
             await self.services.http.drain()
             await self._drain()

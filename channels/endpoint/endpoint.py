@@ -51,7 +51,7 @@ from channels.endpoint._listening import (
     serve_websocket,
     start_application,
 )
-from channels.endpoint._wiring import ChannelPool, Mounted, Services, mount_all
+from channels.endpoint._wiring import ChannelPool, Mounted, Plug, Service, Services, mount_all
 from channels.endpoint.drainer import DrainerServer, Draining
 from channels.endpoint.mount import Mount
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
@@ -81,13 +81,14 @@ class EndpointError(ChannelsError, RuntimeError):
     """A mistake in the use of an endpoint. The message states the correction."""
 
 
-class Service(Protocol):
-    """The part of a `Presence` or a `History` that an endpoint uses."""
+class Page(Protocol):
+    """The part of a `channels.observer.Observer` that an endpoint uses."""
 
-    @property
-    def name(self) -> str: ...
-
-    def child_spec(self, pubsub: PubSub) -> ChildSpec: ...
+    def check_options(self) -> None: ...
+    def mounts(self) -> Mapping[str, Mount]: ...
+    def pages(self, inner: ASGIApplication | None) -> ASGIApplication: ...
+    def child_spec(self, endpoint: Any, secret: bytes | None) -> ChildSpec: ...
+    def announce(self, address: tuple[str, int] | None, *, tls: bool) -> None: ...
 
 
 class Endpoint:
@@ -114,6 +115,9 @@ class Endpoint:
             of secrets, the first signs, and the endpoint accepts all. By default, each start makes a new secret,
             which is enough for one server. Give the same secret to all nodes.
         listen: the function that opens the listener; None opens a real one. A scenario passes `world.listen`.
+        observer: a `channels.observer.Observer`, whose page shows the processes of this endpoint. None has no page.
+        plugs: parts for the operation of the server: `Health`, `Metrics` and `Tracing` of `channels.operations`. None
+            of them is on by default.
 
     The endpoint checks its options when it starts. A stopped endpoint can start again. A running one cannot.
     """
@@ -135,6 +139,8 @@ class Endpoint:
         filter_parameters: FilterRule = SECRETS,
         secret_key_base: Secret | None = None,
         listen: Listen | None = None,
+        observer: Page | None = None,
+        plugs: Sequence[Plug] = (),
     ) -> None:
         if not isinstance(sockets, Mapping):
             raise EndpointError(
@@ -144,6 +150,8 @@ class Endpoint:
             raise EndpointError(f"Endpoint got presences={presences!r}; write a list: [Presence()]")
         if not isinstance(histories, Sequence):
             raise EndpointError(f"Endpoint got histories={histories!r}; write a list: [History()]")
+        if not isinstance(plugs, Sequence):
+            raise EndpointError(f"Endpoint got plugs={plugs!r}; write a list: [Health()]")
         self.sockets = dict(sockets)
         self.http = http
         self.pubsub = PubSub() if pubsub is None else pubsub
@@ -158,6 +166,8 @@ class Endpoint:
         self.filter_parameters = filter_parameters
         self.secret_key_base = secret_key_base
         self.listen = Listener.open if listen is None else listen
+        self.observer = observer
+        self.plugs = tuple(plugs)
         self._services: Services | None = None
         self._supervisor: Pid | None = None
 
@@ -218,30 +228,44 @@ class Endpoint:
             longpolls=mounted.longpolls,
             secret_key_base=self._secret(self.secret_key_base or secret_key_base, mounted),
             transports=transports,
-            http=HttpHandover(self.http, is_socket_path=mounted.websockets.__contains__),
+            http=HttpHandover(self._pages(), is_socket_path=mounted.websockets.__contains__),
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
+            plugs=self.plugs,
         )
         polling = LongPolling(services)
-        services.http.find = polling.find
+        services.http.find = partial(_find, services, polling)
         services.http.websocket = partial(serve_websocket, services)
         services.http.count = services.count
-        children = self._children(services, mounted.pools)
-        # Before the channels, so that they stop after them: channels broadcast, and are present, until their end.
-        children[:0] = [
-            service.child_spec(self.pubsub) for service in (*self.presences, *self.histories)
+        children = [
+            *self._services_of_channels(services, polling),
+            *self._children(services, mounted.pools),
         ]
-        if polling.relay is not None:
-            # Above the sessions: their last answers pass through it.
-            children.insert(0, process_spec(polling.relay.main, id="relay"))
-        if not self.pubsub.is_local and not self.pubsub.is_running:
-            children.insert(0, self.pubsub.child_spec())
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
             children.insert(-1, ChildSpec("listener", ListenerServer.start_link, listener))
+        # First, so that it sees the others start, and stop.
+        children[:0] = self._observers(self.secret_key_base or secret_key_base)
         pid = await Supervisor.start_link(children, label="endpoint")
         self._services, self._supervisor = services, pid
+        self._announce(has_port=port is not None, tls=ssl_context is not None)
         return pid
+
+    def _pages(self) -> ASGIApplication | None:
+        """Return the application for everything that is not a socket."""
+        return self.http if self.observer is None else self.observer.pages(self.http)
+
+    def _announce(self, *, has_port: bool, tls: bool) -> None:
+        """Let the observer print the address of its page."""
+        if self.observer is not None:
+            self.observer.announce(self.address if has_port else None, tls=tls)
+
+    def _observers(self, secret: Secret | None) -> list[ChildSpec]:
+        """Return the process of the observer, if there is one."""
+        if self.observer is None:
+            return []
+        first = None if secret is None else check_secret(secret)[0]
+        return [self.observer.child_spec(self, first)]
 
     def child_spec(
         self,
@@ -313,6 +337,7 @@ class Endpoint:
         endpoint has not accepted, unless another process holds the same socket, as the parent of workers does.
         """
         admission = self._running("cannot stop accepting connections").admission
+        admission.accepting = False
         if admission.listener is not None:
             admission.listener.close()
         with trio.move_on_after(grace):
@@ -382,6 +407,8 @@ class Endpoint:
         if self.secret_key_base is not None:
             check_secret(self.secret_key_base)
         options = {path: _options(path, value) for path, value in self.sockets.items()}
+        if self.observer is not None:
+            options.update(self.observer.mounts())
         try:
             return mount_all(self, options)
         except InvalidPath as error:
@@ -394,6 +421,15 @@ class Endpoint:
         check_whole("Endpoint", "max_buffered_messages", self.max_buffered_messages)
         check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
         check_rule("Endpoint", self.filter_parameters)
+        if self.observer is not None:
+            if isinstance(self.observer, type) or not hasattr(self.observer, "check_options"):
+                raise InvalidOption("Endpoint", "observer", self.observer, "Observer(...), or None")
+            self.observer.check_options()
+        for plug in self.plugs:
+            if not isinstance(plug, Plug):
+                raise InvalidOption(
+                    "Endpoint", "plugs", plug, "objects of channels.operations: [Health()]"
+                )
         for option, kind in (("pubsub", PubSub), ("draining", Draining)):
             value = getattr(self, option)
             if not isinstance(value, kind):
@@ -406,6 +442,23 @@ class Endpoint:
             if len({service.name for service in services}) < len(services):
                 expected = f"{option} with different names: {owner}(name=...)"
                 raise InvalidOption("Endpoint", option, services, expected)
+
+    def _services_of_channels(self, services: Services, polling: LongPolling) -> list[ChildSpec]:
+        """Return the children before the channels, which stop after them.
+
+        Channels broadcast, and are present, until their end.
+        """
+        children = (
+            [] if self.pubsub.is_local or self.pubsub.is_running else [self.pubsub.child_spec()]
+        )
+        if polling.relay is not None:
+            # Above the sessions: their last answers pass through it.
+            children.append(process_spec(polling.relay.main, id="relay"))
+        for plug in self.plugs:
+            children += plug.children(services)
+        for service in (*self.presences, *self.histories):
+            children.append(service.child_spec(self.pubsub))
+        return children
 
     def _children(self, services: Services, pools: list[ChannelPool]) -> list[ChildSpec]:
         connections, sessions = (self, "connections"), (self, "sessions")
@@ -428,7 +481,7 @@ class Endpoint:
                 "drainer",
                 DrainerServer.start_link,
                 (services, (sessions, connections), self.draining),
-                shutdown=self.draining.timeout + 5.0,
+                shutdown=self.draining.longest + 5.0,
             )
         )
         return children
@@ -527,8 +580,15 @@ async def _hold(services: Services) -> Pid:
             channels=[route.channel for mount in mounts for route in mount.router.routes],
         )
     )
+    for plug in services.plugs:
+        on_exit(plug.attach(services))
     services.report_empty_sockets()
     raise StartIgnored
+
+
+def _find(services: Services, polling: LongPolling, scope: Any) -> ASGIApplication | None:
+    """Return the application for an HTTP request that is not for the pages of the endpoint."""
+    return services.find(scope) or polling.find(scope)
 
 
 def _options(path: str, value: Any) -> Mount:

@@ -129,7 +129,7 @@ class _Announcer:
         self.tracking = tracking
         self.roster = tracking.roster
         self.callbacks = callbacks
-        # What to announce, by topic. Snapshots are of the same moment as their diffs.
+        # The diffs to announce, by topic. Each has the snapshot of its moment.
         self.ready: dict[str, tuple[Diff, Snapshot]] = {}
         # The state of `handle_metas` passes through one call at a time.
         self.handling = trio.Lock()

@@ -41,6 +41,7 @@ from channels.presence import logger
 from channels.presence.announcer import Presences, announce, everybody, fetched
 from channels.presence.delta import Meta
 from channels.presence.generations import DEFAULT_MAX_SIZES, Generations
+from channels.presence.replica import DOWN_PERIOD, PERMDOWN_PERIOD
 from channels.presence.roster import Counting, Limits, TooManyCalls
 from channels.presence.snapshot import NO_MEMBERS, Snapshot
 from channels.presence.state import NotTracked
@@ -119,8 +120,8 @@ class Presence:
         leave_grace: float = 0.0,
         interval: float = 0.05,
         heartbeat: float = 1.5,
-        down_period: float = 30.0,
-        permdown_period: float = 1_200.0,
+        down_period: float = DOWN_PERIOD,
+        permdown_period: float = PERMDOWN_PERIOD,
         counted: Callable[[str], bool] = lambda topic: False,
         counted_from: int | None = None,
         callback_timeout: float = 5.0,

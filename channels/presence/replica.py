@@ -23,7 +23,23 @@ from attrs import frozen
 
 from channels.errors import InvalidOption, check_positive, check_whole
 
-__all__ = ["MAX_REPLICAS", "Change", "Down", "Refused", "Removed", "Replicas", "Up"]
+__all__ = [
+    "DOWN_PERIOD",
+    "MAX_REPLICAS",
+    "PERMDOWN_PERIOD",
+    "Change",
+    "Down",
+    "Refused",
+    "Removed",
+    "Replicas",
+    "Up",
+]
+
+DOWN_PERIOD = 30.0
+"""Seconds without a heartbeat after which the presences of a node are hidden."""
+
+PERMDOWN_PERIOD = 1_200.0
+"""Seconds without a heartbeat after which a node is removed."""
 
 MAX_REPLICAS = 1_024
 """Nodes known at a time, unless `Replicas` is given another number."""
@@ -127,8 +143,8 @@ class Replicas:
         node: str,
         incarnation: int,
         *,
-        down_period: float = 30.0,
-        permdown_period: float = 1_200.0,
+        down_period: float,
+        permdown_period: float,
         max_replicas: int = MAX_REPLICAS,
     ) -> None:
         check_positive("Replicas", "down_period", down_period)

@@ -22,7 +22,15 @@ from channels.excerpts import brief
 from channels.presence.delta import Delta, Entry, Meta
 from channels.presence.diff import Diff, DiffBuffer
 from channels.presence.generations import DEFAULT_MAX_SIZES
-from channels.presence.replica import Down, Refused, Removed, Replicas, Up
+from channels.presence.replica import (
+    DOWN_PERIOD,
+    PERMDOWN_PERIOD,
+    Down,
+    Refused,
+    Removed,
+    Replicas,
+    Up,
+)
 from channels.presence.snapshot import Snapshots
 from channels.presence.state import State
 
@@ -51,8 +59,8 @@ class Limits:
 
     leave_grace: float = 0.0
     max_calls_per_second: float = 100.0
-    down_period: float = 30.0
-    permdown_period: float = 1_200.0
+    down_period: float = DOWN_PERIOD
+    permdown_period: float = PERMDOWN_PERIOD
     max_delta_sizes: Sequence[int] = DEFAULT_MAX_SIZES
 
 

@@ -68,7 +68,7 @@ class Tracking:
         topic: the topic of the messages between nodes.
         heartbeat: seconds between two heartbeats.
         interval: seconds between two messages with changes.
-        execute: executes an event.
+        execute: emits an event.
         roster: the presences.
         is_changed: set while there are diffs for clients.
         tracker: the process that tracks, or the latest one.

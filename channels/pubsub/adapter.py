@@ -24,6 +24,7 @@ from supervision.child_spec import ChildSpec
 
 __all__ = [
     "WORKER",
+    "WORKERS_FOLDER",
     "Adapter",
     "Encoded",
     "LocalAdapter",
@@ -281,6 +282,9 @@ def new_incarnation(runtime: Runtime) -> str:
 
 WORKER = "ASHTREE_WORKER"
 """The environment variable with the id of a worker."""
+
+WORKERS_FOLDER = "ASHTREE_WORKERS_FOLDER"
+"""The environment variable with a folder for the sockets between the workers of one server."""
 
 
 def worker_name(node: str, *, environment: Callable[[str], str | None] = os.environ.get) -> str:

@@ -28,7 +28,7 @@ Lane: TypeAlias = tuple[str, str, str]
 
 _decode = msgspec.json.Decoder().decode
 
-# What the nodes of this run have sent: the checksums of the envelopes of each lane, in order. One run is one world.
+# The checksums of the envelopes that the nodes of this run have sent, by lane, in order. One run is one world.
 _sent: trio.lowlevel.RunVar[dict[Lane, list[int]]] = trio.lowlevel.RunVar("sent broadcasts")
 
 

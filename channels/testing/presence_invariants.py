@@ -206,7 +206,7 @@ class PresencesAgree(Invariant):
         problems = (book.problem(member, math.inf) for member in book.members)
         return next((problem for problem in problems if problem is not None), None)
 
-    # What applications do
+    # Applications
 
     def _started(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
         tracking: Tracking = about["tracking"]
@@ -260,7 +260,7 @@ class PresencesAgree(Invariant):
         for member in self._mine.values():
             self._gone(member, [each for each in member.own if each[2] == pid])
 
-    # What disturbs them
+    # Faults
 
     def _pubsub_happened(self, event: Any, _measured: object, about: Mapping[str, Any]) -> None:
         book = self._book
@@ -362,7 +362,7 @@ class PresenceDiffsFit(Invariant):
             if topic in tracking.roster.diffs or topic in tracking.announcing:
                 return None
             if membership.is_counted or presence.fetches:
-                # What `fetch` leaves out is the application's choice.
+                # An application may leave out presences in `fetch`.
                 return None
         for presence in here:
             snapshot = self._trackings[presence].roster.snapshots.topic(topic)

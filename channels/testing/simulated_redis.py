@@ -7,20 +7,23 @@
     ...
     world.nodes.kill("redis", power=True)       # and later: world.nodes.boot("redis")
 
-It has the commands that the adapter sends, their answers and errors, and what a server does to slow clients. One suite
-runs over it and over a real Valkey server: tests/contracts/test_redis_servers.py. It has no keys, ACL rules, TLS or
-scripts.
+It has the commands that `RedisAdapter` and `RedisStorage` send, their answers and errors, and what a server does to
+slow clients. One suite runs over it and over a real Valkey server: tests/contracts/test_redis_servers.py. It has no ACL
+rules and no TLS. Of scripts, it has the one of `RedisStorage` alone, in Python.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 import trio
 
+from channels.durable.redis_script import SCRIPT, SHA
 from channels.errors import check_whole
+from channels.testing.simulated_history import HistoryScript, Keyspace
 
 __all__ = ["RedisClient", "SimulatedRedis"]
 
@@ -72,6 +75,11 @@ class RedisClient:
         """Send all further messages as RESP3 pushes."""
         self._push = b">"
 
+    @property
+    def speaks_resp3(self) -> bool:
+        """True if it gets pushes and maps."""
+        return self._push == b">"
+
     def write(self, data: bytes) -> None:
         """Send bytes soon."""
         self._out.append(data)
@@ -117,6 +125,7 @@ class SimulatedRedis:
         databases: the number of databases.
         max_output_bytes: bytes that may wait for a client that has subscribed. The server closes it if there are more,
             as `client-output-buffer-limit` of a real server does.
+        appendonly: keep the data when the node ends, as `appendonly yes` and `appendfsync always` of a real server do.
 
     Attributes:
         clients: the present connections, oldest first.
@@ -124,6 +133,7 @@ class SimulatedRedis:
         received: the latest commands, without PUBLISH.
         published: the number of PUBLISH commands.
         connects: the number of connections so far.
+        run_id: names the time from a start to its end, in hexadecimal digits.
         closed_for_output: connections that the server has closed because of `max_output_bytes`.
         answers: answers in place of the usual ones, in bytes of RESP, by the name of the command. For errors:
             `redis.answers[b"PUBLISH"] = b"-OOM command not allowed\r\n"`.
@@ -138,6 +148,7 @@ class SimulatedRedis:
         password: str | None = None,
         databases: int = 16,
         max_output_bytes: int = 32 * 1024 * 1024,
+        appendonly: bool = False,
     ) -> None:
         check_whole("SimulatedRedis", "databases", databases)
         check_whole("SimulatedRedis", "max_output_bytes", max_output_bytes)
@@ -145,6 +156,7 @@ class SimulatedRedis:
         self.password = password
         self.databases = databases
         self.max_output_bytes = max_output_bytes
+        self.appendonly = appendonly
         self.clients: dict[RedisClient, None] = {}
         self.received: deque[list[bytes]] = deque(maxlen=_REMEMBERED)
         self.published = 0
@@ -153,16 +165,29 @@ class SimulatedRedis:
         self.answers: dict[bytes, bytes] = {}
         self._running = trio.Event()
         self._running.set()
+        self._runs = 0
+        self._keys: dict[int, Keyspace] = {}
+        self._has_script = False
+        self.boot()
 
     # Running
+
+    def boot(self) -> None:
+        """Begin a new run: without clients and scripts, and without data unless `appendonly`."""
+        self._runs += 1
+        self.run_id = f"{self._runs:040x}"
+        self.clients = {}
+        self._has_script = False
+        if not self.appendonly:
+            self._keys = {}
 
     async def main(self, node: RedisNode) -> None:
         """Serve on a node, until it ends: `world.nodes.start("redis", redis.main)`.
 
-        A killed node leaves nothing behind. After a boot there are no subscriptions, as after the start of a real
-        server.
+        A killed node leaves nothing behind but, with `appendonly`, its data. After a boot there are no subscriptions,
+        as after the start of a real server.
         """
-        self.clients = {}
+        self.boot()
         await trio.serve_listeners(self.serve, [node.listen(self.port)])
 
     async def serve(self, stream: trio.abc.Stream) -> None:
@@ -343,6 +368,77 @@ class SimulatedRedis:
     def _publish(self, client: RedisClient, channel: bytes, payload: bytes) -> None:
         client.write(b":%d\r\n" % self.publish(channel, payload))
 
+    # Keys and scripts
+
+    def _database(self, client: RedisClient) -> Keyspace:
+        return self._keys.setdefault(client.database, Keyspace())
+
+    def _del(self, client: RedisClient, *names: bytes) -> None:
+        keys = self._database(client)
+        client.write(b":%d\r\n" % sum([keys.delete(name) for name in names]))
+
+    def _exists(self, client: RedisClient, *names: bytes) -> None:
+        keys = self._database(client)
+        client.write(b":%d\r\n" % sum([keys.get(name) is not None for name in names]))
+
+    def _flushall(self, client: RedisClient) -> None:
+        self._keys = {}
+        client.write(_OK)
+
+    def _script(self, client: RedisClient, verb: bytes, *arguments: bytes) -> None:
+        if verb.upper() == b"FLUSH":
+            self._has_script = False
+            client.write(_OK)
+        else:
+            shown = verb.decode(errors="replace")
+            client.write(_error(f"ERR unknown subcommand '{shown}'. Try SCRIPT HELP."))
+
+    def _eval(self, client: RedisClient, script: bytes, number: bytes, *rest: bytes) -> None:
+        if script != SCRIPT.encode():
+            client.write(_error("ERR this server in memory runs the script of RedisStorage only"))
+            return
+        self._has_script = True
+        self._run_script(client, number, rest)
+
+    def _evalsha(self, client: RedisClient, sha: bytes, number: bytes, *rest: bytes) -> None:
+        if sha.lower() != SHA.encode() or not self._has_script:
+            client.write(_error("NOSCRIPT No matching script."))
+            return
+        self._run_script(client, number, rest)
+
+    def _run_script(self, client: RedisClient, number: bytes, rest: tuple[bytes, ...]) -> None:
+        count = int(number)
+        keys = self._database(client)
+        script = HistoryScript(keys, self.publish, rest[:count], rest[count:])
+        client.write(_value(script.run()))
+
+    def _info(self, client: RedisClient, *sections: bytes) -> None:
+        texts = {
+            b"server": f"# Server\r\nrun_id:{self.run_id}\r\n",
+            b"replication": "# Replication\r\nrole:master\r\nsecond_repl_offset:-1\r\n",
+        }
+        wanted = [section.lower() for section in sections] or list(texts)
+        found = [texts[section] for section in wanted if section in texts]
+        client.write(_bulk("\r\n".join(found).encode()))
+
+    def _config(self, client: RedisClient, verb: bytes, *patterns: bytes) -> None:
+        if verb.upper() != b"GET" or not patterns:
+            shown = verb.decode(errors="replace")
+            client.write(_error(f"ERR unknown subcommand '{shown}'. Try CONFIG HELP."))
+            return
+        settings = {
+            b"appendonly": b"yes" if self.appendonly else b"no",
+            b"appendfsync": b"always",
+            b"no-appendfsync-on-rewrite": b"no",
+        }
+        found = [
+            item
+            for item in settings.items()
+            if any(fnmatchcase(item[0].decode(), each.decode()) for each in patterns)
+        ]
+        head = b"%%%d\r\n" % len(found) if client.speaks_resp3 else b"*%d\r\n" % (2 * len(found))
+        client.write(head + b"".join([_bulk(key) + _bulk(value) for key, value in found]))
+
 
 _COMMANDS: dict[bytes, tuple[Callable[..., None] | None, int, int | None]] = {
     b"HELLO": (SimulatedRedis._hello, 0, None),
@@ -353,6 +449,14 @@ _COMMANDS: dict[bytes, tuple[Callable[..., None] | None, int, int | None]] = {
     b"SUBSCRIBE": (SimulatedRedis._subscribe, 1, None),
     b"UNSUBSCRIBE": (SimulatedRedis._unsubscribe, 0, None),
     b"PUBLISH": (SimulatedRedis._publish, 2, 2),
+    b"DEL": (SimulatedRedis._del, 1, None),
+    b"EXISTS": (SimulatedRedis._exists, 1, None),
+    b"FLUSHALL": (SimulatedRedis._flushall, 0, 0),
+    b"SCRIPT": (SimulatedRedis._script, 1, None),
+    b"EVAL": (SimulatedRedis._eval, 2, None),
+    b"EVALSHA": (SimulatedRedis._evalsha, 2, None),
+    b"INFO": (SimulatedRedis._info, 0, None),
+    b"CONFIG": (SimulatedRedis._config, 1, None),
 }
 """The commands, and the least and the most of their arguments."""
 
@@ -372,6 +476,14 @@ _NOT_A_VERSION = "Protocol version is not an integer or out of range"
 
 def _bulk(data: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+def _value(value: Any) -> bytes:
+    if isinstance(value, int):
+        return b":%d\r\n" % value
+    if isinstance(value, bytes):
+        return _bulk(value)
+    return b"*%d\r\n" % len(value) + b"".join([_value(each) for each in value])
 
 
 def _error(text: str) -> bytes:

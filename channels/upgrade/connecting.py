@@ -14,6 +14,7 @@ from actors.instrumentation.telemetry import Event
 from actors.runtime import current_runtime
 from channels.checks import invalid
 from channels.connect_info import ConnectInfo
+from channels.connection.link import Trace
 from channels.endpoint._wiring import MountedSocket, Services
 from channels.errors import InvalidResult
 from channels.excerpts import place_of
@@ -41,6 +42,7 @@ class Connected:
     socket: Socket
     id: str | None
     serializer: Serializer
+    trace: Trace | None = None
 
 
 def may_come_from(
@@ -102,6 +104,23 @@ async def connect(
             mount,
             f"it asked for version {asked} of the protocol; this socket supports {spoken}",
         )
+    deciding = _decide(services, mount, params, info, transport, problem, serializer)
+    if services.tracer is None:
+        return await deciding
+    decision, trace = await services.tracer.connect(mount.socket, params, info, transport, deciding)
+    return evolve(decision, trace=trace) if isinstance(decision, Connected) else decision
+
+
+async def _decide(  # noqa: PLR0917 - the arguments of `connect`, and what it found
+    services: Services,
+    mount: MountedSocket,
+    params: dict[str, Any],
+    info: ConnectInfo,
+    transport: str,
+    problem: str | None,
+    serializer: Serializer,
+) -> Connected | Refusal:
+    """Call the `connect` of the application."""
     started = trio.current_time()
     socket = mount.socket.__new__(mount.socket)
     socket.assigns, socket.endpoint = {}, services.endpoint

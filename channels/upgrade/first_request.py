@@ -16,7 +16,7 @@ import trio
 from attrs import frozen
 
 from channels.connect_info import ConnectInfo, PeerData
-from channels.endpoint._wiring import MountedSocket, Services
+from channels.endpoint._wiring import LateAnswer, MountedSocket, Services
 from channels.http.asgi_stream import AsgiStream
 from channels.socket import Refusal
 from channels.transports.stream_transport import socket_source, stream_source
@@ -102,12 +102,13 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
             return None
     if head is None:
         return None
-    outcome: Refusal | Upgraded
+    outcome: Refusal | LateAnswer | Upgraded
     if isinstance(head, BadRequest):
         services.count(("http", "bad_request"))
         outcome = Refusal(head.status, head.problem)
     elif services.admission.draining:
-        outcome = _DRAINING
+        is_asgi = isinstance(stream, AsgiStream)
+        outcome = (None if is_asgi else services.late_answer(head.path)) or _DRAINING
     elif (found := services.mounts.match(head.path)) is not None:
         outcome = await _upgrade(services, *found, head, stream)
     else:
@@ -192,7 +193,7 @@ def _scheme(stream: ByteStream) -> str:
     return "https" if isinstance(stream, trio.SSLStream) else "http"
 
 
-async def _answer_and_close(stream: ByteStream, refusal: Refusal) -> None:
+async def _answer_and_close(stream: ByteStream, refusal: Refusal | LateAnswer) -> None:
     """Answer a connection without a transport, and wait until the peer has read the answer."""
     body = refusal.body.encode()
     if isinstance(stream, AsgiStream):

@@ -95,7 +95,7 @@ def response(status: int, body: bytes = b"", *, headers: Iterable[tuple[str, str
     The response has no `Date`, because this module has no clock. Nothing caches these responses.
 
     Args:
-        status: an HTTP status of 400 or more.
+        status: an HTTP status.
         body: text in UTF-8. It may be empty.
         headers: more headers.
     """

@@ -37,7 +37,7 @@ def main() -> None:
         on_started=lambda _: print(
             f"Serving on http://127.0.0.1:{endpoint.address[1]} (Ctrl-C stops it)", flush=True
         ),
-        shutdown_deadline=endpoint.draining.timeout + 30.0,
+        shutdown_deadline=endpoint.draining.shutdown_deadline,
         explain=explain,
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, Final, Protocol, TypeVar, final
@@ -271,13 +271,15 @@ class Retried:
         retry: The message that will restart the child; None if no restart is due. Any other `TryAgain` about the child
             is out of date.
         delays: The waits before its restarts, if there is a backoff.
+        restarts: The number of times that it was restarted.
     """
 
-    __slots__ = ("delays", "retry")
+    __slots__ = ("delays", "restarts", "retry")
 
     def __init__(self) -> None:
         self.retry: TryAgain | None = None
         self.delays: Delays | None = None
+        self.restarts = 0
 
     def cancel_retry(self) -> None:
         """Cancel the next restart, if there is one."""
@@ -307,8 +309,12 @@ class Children(ABC):
         """The strategy, or "dynamic"."""
 
     @abstractmethod
+    def each_child(self) -> Iterator[ChildInfo]:
+        """Yield the children that are there now, the one that was started last first, even if they change meanwhile."""
+
     def which_children(self) -> list[ChildInfo]:
         """List the children, the one that was started last first."""
+        return list(self.each_child())
 
     @abstractmethod
     async def ended(self, pid: Pid, reason: ExitReason) -> Stop | None:
@@ -346,7 +352,7 @@ class Children(ABC):
         return reason
 
     def _try_later(self, child: Retried, key: object, reason: ExitReason) -> None:
-        """Send the supervisor a message that restarts the child: at once, or after its backoff."""
+        """Send the supervisor a message that restarts the child, either immediately or after its backoff."""
         child.retry = message = TryAgain(key, reason)
         if self._backoff is None:
             send(self._supervisor, message)
@@ -363,9 +369,19 @@ class Children(ABC):
         if not self._telemetry.handlers(event):
             return
         measurements = {}
+        about: dict[str, Any] = {
+            "supervisor": self._supervisor,
+            "id": child.id,
+            "pid": pid,
+            "type": child.type,
+            "restart_type": child.restart,
+        }
         if event in (CHILD_RESTARTED, GAVE_UP):
-            measurements = {"restarts": self._intensity.recent(trio.current_time())}
-        about = {"supervisor": self._supervisor, "id": child.id, "pid": pid, "type": child.type}
+            limit = self._intensity
+            measurements = {"restarts": limit.recent(trio.current_time())}
+            about["max_restarts"] = limit.max_restarts
+            about["max_seconds"] = limit.max_seconds
+            about["strategy"] = self.kind
         self._telemetry.execute(event, measurements, {**about, **more})
 
     def _report_stopped(self, child: Described, pid: Pid, reason: ExitReason) -> None:
@@ -374,9 +390,7 @@ class Children(ABC):
         self._report(CHILD_TERMINATED, child, pid, reason=reason, stopped=True)
 
     def _give_up(self, child: Described, pid: Pid | None, reason: ExitReason) -> Stop:
-        limit = self._intensity
-        limits = {"max_restarts": limit.max_restarts, "max_seconds": limit.max_seconds}
-        self._report(GAVE_UP, child, pid, reason=reason, **limits)
+        self._report(GAVE_UP, child, pid, reason=reason)
         return Stop(SHUTDOWN)
 
 

@@ -11,7 +11,7 @@ stops a child is in no call, and it learns the pid of a child only when the chil
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from typing import Any, Literal, Protocol, TypeVar
 
 from actors.process import ancestors, current_pid, process_dictionary
@@ -31,7 +31,16 @@ from supervision.messages import (
     TerminateDynamicChild,
 )
 
-__all__ = ["Waiting", "ask", "children_of", "kind_of", "publish", "published", "unknown_request"]
+__all__ = [
+    "Waiting",
+    "ask",
+    "children_of",
+    "each_child_of",
+    "kind_of",
+    "publish",
+    "published",
+    "unknown_request",
+]
 
 T = TypeVar("T")
 
@@ -60,13 +69,16 @@ class ChildrenView(Protocol):
     def which_children(self) -> list[ChildInfo]:
         """List the children, the one that was started last first."""
 
+    def each_child(self) -> Iterator[ChildInfo]:
+        """Yield the same children, one by one."""
+
 
 class Waiting:
     """The start or stop of a child that a supervisor waits for now. Its constructor publishes it.
 
     Args:
         children: The pids of the running children. The supervisor updates this container.
-        tree: The children as `tree.snapshot` shows them; None shows nothing.
+        tree: The children as `tree_of` shows them; None shows nothing.
     """
 
     __slots__ = ("children", "id", "phase", "stopping", "supervisor", "tree")
@@ -113,6 +125,12 @@ def children_of(supervisor: Pid) -> list[ChildInfo]:
     """List the children of a living supervisor, the one that was started last first, without a request to it."""
     waiting = published(Waiting, supervisor, current_runtime())
     return [] if waiting is None or waiting.tree is None else waiting.tree.which_children()
+
+
+def each_child_of(supervisor: Pid) -> Iterator[ChildInfo]:
+    """Yield the children of a living supervisor one by one, so that the caller may do other work in between."""
+    waiting = published(Waiting, supervisor, current_runtime())
+    return iter(()) if waiting is None or waiting.tree is None else waiting.tree.each_child()
 
 
 async def ask(supervisor: object, request: object) -> Any:

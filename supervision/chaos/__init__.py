@@ -47,10 +47,10 @@ from supervision.chaos.invariants.built_in import BUILT_IN
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import live, run_live
 from supervision.chaos.live.world import LiveWorld
-from supervision.chaos.reports.history import read_history
-from supervision.chaos.reports.measures import Measures, measure
-from supervision.chaos.reports.page import write_page
 from supervision.recording.schema import kind_of
+from supervision.viewer.history import read_history
+from supervision.viewer.measures import Measures, measure
+from supervision.viewer.page import write_page
 
 __all__ = [
     "BUILT_IN",

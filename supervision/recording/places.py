@@ -68,12 +68,17 @@ class Places(Instrument):
     Args:
         runtime: the runtime.
         watch: False if the owner calls the methods of this instrument itself, in its own order.
+        max_paths: the number of paths whose incarnations are counted; None is no limit. Beyond it, the oldest path is
+            forgotten, and its incarnations begin at 1 again.
 
-    The memory grows with the number of paths. Use it for runs and experiments, not in a long-lived server.
+    Without `max_paths` the memory grows with the number of paths, so a long-lived server needs it.
     """
 
-    def __init__(self, runtime: Runtime, *, watch: bool = True) -> None:
+    def __init__(
+        self, runtime: Runtime, *, watch: bool = True, max_paths: int | None = None
+    ) -> None:
         self.runtime = runtime
+        self._max_paths = max_paths
         self.living: dict[Pid, Place] = {}
         self._ended: dict[Pid, Place] = {}
         self._incarnations: dict[str, int] = {}
@@ -130,7 +135,10 @@ class Places(Instrument):
         pattern = (
             f"{'' if above is None else above.pattern}/{'*' if type(id) is int else component}"
         )
-        incarnation = self._incarnations[path] = self._incarnations.get(path, 0) + 1
+        # Moved to the end, so that the first path is the one that was not used for longest.
+        incarnation = self._incarnations[path] = self._incarnations.pop(path, 0) + 1
+        if self._max_paths is not None and len(self._incarnations) > self._max_paths:
+            del self._incarnations[next(iter(self._incarnations))]
         self.living[pid] = Place(path, incarnation, path if has_id else pattern, pattern)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:

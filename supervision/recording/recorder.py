@@ -12,17 +12,19 @@ from actors.instrumentation.instrument import Instrument, payload_of
 from actors.messages import Down, Exit
 from actors.refs import Pid
 from actors.runtime import Runtime
-from supervision.events import (
-    CHILD_RESTARTED,
-    CHILD_START_FAILED,
-    CHILD_STARTED,
-    CHILD_STOP_FAILED,
-    CHILD_TERMINATED,
-    GAVE_UP,
+from supervision.recording.describe import describe
+from supervision.recording.fields import (
+    CHILD_EVENTS,
+    DEAD_LETTER,
+    KIND_LENGTH,
+    PROCESS_EVENTS,
+    child_fields,
+    dead_letter_fields,
+    problem_fields,
+    reason_fields,
 )
-from supervision.recording.describe import describe, without_addresses
-from supervision.recording.places import REMEMBERED, Place, Places, component_of
-from supervision.recording.schema import exit_class, kind_of, transport_of
+from supervision.recording.places import REMEMBERED, Place, Places
+from supervision.recording.schema import kind_of, transport_of
 from supervision.recording.trace import Trace
 
 __all__ = ["Recorder", "find_process", "place_among"]
@@ -30,21 +32,6 @@ __all__ = ["Recorder", "find_process", "place_among"]
 # The C function has no annotations.
 quoted: Callable[[str], str] = encode_basestring
 _NOTHING: deque[tuple[Any, int]] = deque()
-_KIND_LENGTH = 40
-
-_CRASH = ("actors", "process", "crash")
-_ZOMBIE = ("actors", "process", "zombie")
-_CLEANUP = ("actors", "process", "cleanup_failed")
-_DEAD_LETTER = ("actors", "message", "dead_letter")
-
-_CHILD_EVENTS = {
-    CHILD_STARTED: "child_started",
-    CHILD_RESTARTED: "child_restarted",
-    CHILD_TERMINATED: "child_terminated",
-    CHILD_START_FAILED: "child_start_failed",
-    CHILD_STOP_FAILED: "child_stop_failed",
-    GAVE_UP: "gave_up",
-}
 
 
 class Recorder(Instrument):
@@ -81,11 +68,11 @@ class Recorder(Instrument):
         # The end of every line about a runtime other than the first.
         self._tail = f',"node":{quoted(node) if isinstance(node, str) else node}' if node else ""
         runtime.add_instrument(self)
-        for event in _CHILD_EVENTS:
+        for event in CHILD_EVENTS:
             runtime.telemetry.attach(event, self._child_event)
-        for event in (_CRASH, _ZOMBIE, _CLEANUP):
+        for event in PROCESS_EVENTS:
             runtime.telemetry.attach(event, self._process_event)
-        runtime.telemetry.attach(_DEAD_LETTER, self._dead_letter)
+        runtime.telemetry.attach(DEAD_LETTER, self._dead_letter)
 
     def place_of(self, pid: Pid) -> Place | None:
         """Return the place of a living process; None if it has ended or belongs to another runtime."""
@@ -138,7 +125,7 @@ class Recorder(Instrument):
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
         place = self._living[pid]
         self._unread.pop(pid, None)
-        fields = {"path": place.path, "inc": place.incarnation, **_reason(reason)}
+        fields = {"path": place.path, "inc": place.incarnation, **reason_fields(reason)}
         ended = self.ended
         ended[pid] = self._add("exited", pid, fields, place.cause)
         if len(ended) > REMEMBERED:
@@ -177,7 +164,7 @@ class Recorder(Instrument):
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
         place = self._living.get(sender)
         cause = place.cause if place is not None else self.ended.get(sender, self.because)
-        fields = {"to": receiver.number, **_reason(reason), "linked": linked}
+        fields = {"to": receiver.number, **reason_fields(reason), "linked": linked}
         number = self._add("signal", sender, fields, cause)
         target = self._living.get(receiver)
         if target is not None:
@@ -203,43 +190,20 @@ class Recorder(Instrument):
     def _child_event(
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
-        fields = {
-            "id": describe(metadata["id"]),
-            "component": component_of(metadata["id"]),
-            "child": None if metadata["pid"] is None else metadata["pid"].number,
-        }
-        if "reason" in metadata:
-            fields |= _reason(metadata["reason"])
-        if "restarts" in measurements:
-            fields["restarts"] = measurements["restarts"]
         supervisor = metadata["supervisor"]
         place = self._living.get(supervisor)
-        self._add(_CHILD_EVENTS[event], supervisor, fields, place.cause if place else None)
+        fields = child_fields(measurements, metadata)
+        self._add(CHILD_EVENTS[event], supervisor, fields, place.cause if place else None)
 
     def _process_event(
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
-        exception = metadata["exception"]
-        fields = {
-            "process": without_addresses(metadata["process"]),
-            **_reason(metadata["reason"]),
-            "error": describe(exception),
-            "exception": None if exception is None else type(exception).__qualname__,
-        }
-        self._add(event[-1], metadata["pid"], fields, None)
+        self._add(event[-1], metadata["pid"], problem_fields(metadata), None)
 
     def _dead_letter(
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
-        address, message = metadata["address"], metadata["message"]
-        fields = {
-            "to": describe(address),
-            "to_pid": address.number if isinstance(address, Pid) else None,
-            "via": transport_of(message),
-            "message_kind": kind_of(message)[:_KIND_LENGTH],
-            "message": describe(payload_of(message)),
-        }
-        self._add("dead_letter", None, fields, None)
+        self._add("dead_letter", None, dead_letter_fields(metadata), None)
 
     def _add(self, kind: str, pid: Pid | None, fields: dict[str, Any], cause: int | None) -> int:
         event: dict[str, Any] = {"pid": None if pid is None else pid.number, **fields}
@@ -250,13 +214,9 @@ class Recorder(Instrument):
         return self.trace.add(kind, event)
 
 
-def _reason(reason: ExitReason) -> dict[str, str]:
-    return {"reason": describe(reason), "exit": exit_class(reason)}
-
-
 def _message_text(message: Any) -> str:
     """Return the fields of a message for `Trace.add_text`."""
-    via, kind = transport_of(message), quoted(kind_of(message)[:_KIND_LENGTH])
+    via, kind = transport_of(message), quoted(kind_of(message)[:KIND_LENGTH])
     return f'"via":"{via}","message_kind":{kind},"message":{quoted(describe(payload_of(message)))}'
 
 

@@ -43,8 +43,20 @@ SCHEMA_VERSION: Final = 1
 CLEAN_EXITS: Final = frozenset(("normal", "shutdown", "shutdown_detail"))
 """The exit classes for which a supervisor does not restart a transient child."""
 
-_MESSAGE: Final = {"via": str, "message_kind": str, "message": str}
-_CHILD: Final = {"pid": int, "id": str, "component": str, "child": int | None}
+_MESSAGE: Final = {"via": str, "message_kind": str, "message?": str}
+_CHILD: Final = {
+    "pid": int,
+    "id": str,
+    "component": str,
+    "child": int | None,
+    "restart_type?": str,
+}
+_LIMIT: Final = {
+    "restarts": int,
+    "max_restarts?": float | None,
+    "max_seconds?": float | None,
+    "strategy?": str,
+}
 _PROBLEM: Final = {"pid": int, "process": str, "reason": str, "exit": str, "error": str}
 _FAULT: Final = {
     "pid": int | None,
@@ -59,8 +71,27 @@ _CONNECTION: Final = {"connection": int | str, "pid?": int | None}
 
 EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
+        # The beginning of a recording of a running program, or of a live experiment. `began` is the time of day of `t`
+        # 0, in seconds since the epoch. `why` is "continuous", "asked", "crash" or "experiment". `seconds` is the
+        # length of the recording so far. `crash` is the number of the selected crash. Without `receives`, there are no
+        # `received` events, and `unread` in `exited` has what a process did not read.
+        "recording": {
+            "pid": None,
+            "began": float,
+            "why": str,
+            "seconds": float,
+            "contents": bool,
+            "receives": bool,
+            "program?": str,
+            "scenario?": str,
+            "seed?": int,
+            "params?": dict,
+            "crash?": int,
+        },
         # Processes. `role` is the path that a replacement has too; see `supervision.recording.places.Place`. `host` is
-        # the name of the node.
+        # the name of the node. `before` is True for a process that lived before the recording began.
+        # `waiting` is the number of unread messages of a process that ended, and `unread` describes the first 50 of
+        # them: objects with `message_kind`, and `sent`, the number of the `sent` event or None.
         "spawned": {
             "pid": int,
             "parent": int,
@@ -68,26 +99,47 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "inc": int,
             "role": str,
             "host?": str,
+            "before?": bool,
         },
-        "exited": {"pid": int, "path": str, "inc": int, "reason": str, "exit": str},
+        "exited": {
+            "pid": int,
+            "path": str,
+            "inc": int,
+            "reason": str,
+            "exit": str,
+            "waiting?": int,
+            "unread?": list,
+        },
         "signal": {"pid": int, "to": int, "reason": str, "exit": str, "linked": bool},
-        # `exception` is the class of the exception, or None if the exit carried no exception.
-        "crash": {**_PROBLEM, "exception": str | None},
+        # `exception` is the class of the exception, or None if the exit carried no exception. `traceback` is a list of
+        # frames, the innermost last: objects with `file`, `line`, `function` and `source`.
+        "crash": {**_PROBLEM, "exception": str | None, "traceback?": list, "message_kind?": str},
         "zombie": {**_PROBLEM, "exception": str | None},
         "cleanup_failed": {**_PROBLEM, "exception": str | None},
         # Messages. `via` comes from `transport_of`, `message_kind` from `kind_of`. `message` is the content of a call
-        # or a cast. A `received` event describes its message only if no `sent` event is its cause.
-        "sent": {"pid": int | None, "to": int, **_MESSAGE},
+        # or a cast, if contents are recorded. `size` is an estimate in bytes. A `received` event describes its message
+        # only if no `sent` event is its cause.
+        "sent": {"pid": int | None, "to": int, "size?": int, **_MESSAGE},
         "received": {"pid": int, "via?": str, "message_kind?": str, "message?": str},
         "dead_letter": {"pid": None, "to": str, "to_pid": int | None, **_MESSAGE},
+        # Calls. `call` is the number of the `call` event. `how` is "answered", "server_ended", "timeout" or
+        # "cancelled".
+        "call": {"pid": int | None, "to": int, "timeout": float | None},
+        "call_ended": {"pid": int | None, "to": int, "call": int | None, "how": str},
+        # `length` is the number of waiting messages when a mailbox reached its alarm.
+        "mailbox_alarm": {"pid": int, "length": int},
+        # One step of a task took `seconds` of the event loop.
+        "blocked": {"pid": int | None, "process": str, "handler": str, "seconds": float},
         # Supervisors. `pid` is the supervisor. `component` is the last part of the child's path, for a child with an
-        # id.
+        # id. `restarts` is the number of restarts within `max_seconds`, this one included, and `max_restarts` the
+        # allowed number; None is no limit. `stopped` is True if the supervisor stopped the child. `restart` is True if
+        # the failed start was a restart, which the supervisor tries again.
         "child_started": _CHILD,
-        "child_restarted": {**_CHILD, "reason": str, "exit": str, "restarts": int},
-        "child_terminated": {**_CHILD, "reason": str, "exit": str},
-        "child_start_failed": {**_CHILD, "reason": str, "exit": str},
+        "child_restarted": {**_CHILD, "reason": str, "exit": str, **_LIMIT},
+        "child_terminated": {**_CHILD, "reason": str, "exit": str, "stopped?": bool},
+        "child_start_failed": {**_CHILD, "reason": str, "exit": str, "restart?": bool},
         "child_stop_failed": {**_CHILD, "reason": str, "exit": str},
-        "gave_up": {**_CHILD, "reason": str, "exit": str, "restarts": int},
+        "gave_up": {**_CHILD, "reason": str, "exit": str, **_LIMIT},
         # Faults. `type` is the tag of the fault. `message` is the number of the `sent` event of the affected message.
         # `fault_event` is the number of the `fault` event of a fault that turned out to be masked.
         "fault": {**_FAULT, "message?": int},
@@ -99,7 +151,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "steady": {"pid": None, "name": str, "holds": bool, "problem?": str},
         "invariant": {"pid": None, "name": str, "problem": str},
         "problem": {"pid?": None, "problem": str},
-        "note": {"text": str, "*": str},
+        "note": {"pid?": int | None, "text": str, "*": str},
         "measure": {"name": str, "value": float},
         "omitted": {"pid": None, "omitted": int},
         # Connections. `connection` is a number in a simulated world and a name on a live system. `pid` is the process
@@ -116,6 +168,24 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "data": {**_CONNECTION, "*": object},
         "partition": {"from": str, "to": str},
         "healed": {"ways": list},
+        # Clients of channels. `pid` is the process of the connection, except in `joined`, where it is the channel.
+        # `client` is the id of the client's socket; without an id, no event tells one client from another. `result` is
+        # "ok" or "error". `direction` is "in" or "out", and `size` is in bytes.
+        "client_connected": {"pid": int, "socket": str, "transport": str, "client?": str},
+        "joined": {
+            "pid": int,
+            "connection_pid": int,
+            "topic": str,
+            "channel": str,
+            "result": str,
+            "seconds": float,
+            "client?": str,
+        },
+        "frame": {"pid": int, "direction": str, "size": int},
+        # The server's final frame about a topic: `event` is "phx_error" or "join crashed". `channel` is the process
+        # that ended.
+        "client_told": {"pid": int, "topic": str, "event": str, "channel?": int},
+        "client_closed": {"pid": int, "code": int | None, "why": str, "topics": list},
         # Nodes of a simulated world.
         "node_started": {"node": str},
         "node_killed": {"node": str, "host": str, "power": bool},

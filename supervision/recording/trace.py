@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 import msgspec
 
@@ -21,9 +22,11 @@ from supervision.recording.schema import SCHEMA_VERSION
 __all__ = [
     "BadTraceFile",
     "BoundedTrace",
+    "DamagedTrace",
     "Trace",
     "file_lines",
     "read_lines",
+    "read_recording",
     "write_lines",
 ]
 
@@ -181,6 +184,47 @@ def read_lines(path: Path) -> list[bytes]:
     if schema != SCHEMA_VERSION:
         raise BadTraceFile(path, schema)
     return lines
+
+
+class DamagedTrace(UserWarning):
+    """A trace file is damaged, so only its beginning was read."""
+
+
+def read_recording(path: Path) -> tuple[list[bytes], bool]:
+    """Read the events of a trace file up to its first damage, such as the last line of a killed program.
+
+        lines, damaged = read_recording(Path("run.jsonl"))
+
+    Returns:
+        The lines of the events, and True if the file was damaged. Then the function has warned once with
+        `DamagedTrace`.
+
+    Raises:
+        BadTraceFile: the file has no header, or its header has another version of the format.
+        OSError: the file cannot be read.
+    """
+    lines = read_lines(path)
+    for number, line in enumerate(lines):
+        problem = _problem_of(line)
+        if problem is not None:
+            warn(
+                f"{path} is damaged in line {number + 2}: {problem}. The {number} events before it were read, and "
+                f"{len(lines) - number} lines were not.",
+                DamagedTrace,
+                stacklevel=2,
+            )
+            return lines[:number], True
+    return lines, False
+
+
+def _problem_of(line: bytes) -> str | None:
+    try:
+        event = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return str(error)
+    if not isinstance(event, dict) or not {"n", "t", "kind"} <= event.keys():
+        return "it is not an event with n, t and kind"
+    return None
 
 
 def _schema_of(header: bytes) -> object:

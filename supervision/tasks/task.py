@@ -255,7 +255,7 @@ class Task(Generic[T_co]):
         """Stop the task, and wait until it has ended.
 
         Args:
-            limit: Seconds between the exit signal `SHUTDOWN` and a kill; `"brutal_kill"` kills at once.
+            limit: Seconds between the exit signal `SHUTDOWN` and a kill; `"brutal_kill"` kills immediately.
 
         Returns:
             `Ok(value)` if the task finished before. None if it ended as asked. `Exited(KILLED)` if it was killed after

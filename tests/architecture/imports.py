@@ -20,14 +20,19 @@ PURE = (
     "actors.servers.results",
     "supervision.chaos.errors",
     "supervision.chaos.faults.kinds",
-    "supervision.chaos.reports.history",
-    "supervision.chaos.reports.measures",
+    "supervision.viewer.history",
+    "supervision.viewer.measures",
     "supervision.chaos.faults.moments",
     "supervision.chaos.faults.plan",
     "supervision.chaos.faults.report",
     "supervision.chaos.settings",
     "supervision.simulation.shrinking.ddmin",
     "supervision.simulation.scheduling.deviations",
+    "supervision.observer.records",
+    "supervision.recording.conversion",
+    "supervision.recording.masking",
+    "supervision.recording.ring",
+    "supervision.story.model",
     "supervision.strategy",
     "channels.tokens._encryption",
     "channels.tokens._signing",
@@ -41,10 +46,19 @@ PURE = (
     "channels.client.timers",
     "channels.client.wire",
     "channels.connect_info",
+    "channels.durable.answers",
+    "channels.durable.redis_script",
     "channels.durable.stream",
     "channels.excerpts",
     "channels.filters",
     "channels.messages",
+    "channels.observer.console.lines",
+    "channels.observer.memory",
+    "channels.observer.model",
+    "channels.observer.nodes",
+    "channels.observer.showing",
+    "channels.operations.metric_table",
+    "channels.operations.recovery",
     "channels.pubsub.redis.outbox",
     "channels.pubsub.redis.protocol",
     "channels.pubsub.redis.server_errors",
@@ -234,8 +248,12 @@ def imports_of_undeclared_packages(
         declared: names of distributions, in lower case.
         distributions: for each import name the distributions that install it.
     """
+    # Some distributions write their name with an underscore, and others with a hyphen. Both mean the same.
+    wanted = {name.replace("_", "-") for name in declared}
     provided = {
-        name for name, owners in distributions.items() if declared & {o.lower() for o in owners}
+        name
+        for name, owners in distributions.items()
+        if wanted & {owner.lower().replace("_", "-") for owner in owners}
     }
     allowed = provided | set(LAYERS) | sys.stdlib_module_names
     return [

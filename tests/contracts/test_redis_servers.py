@@ -7,9 +7,10 @@ over a real Valkey server.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import count
 from typing import Any, Protocol, TypeAlias
 
 import hiredis
@@ -17,6 +18,17 @@ import pytest
 import trio
 import trio.testing
 
+from channels.durable.redis_script import (
+    SCRIPT,
+    SHA,
+    Keys,
+    append_arguments,
+    parse_ends,
+    parse_publication,
+    read_arguments,
+)
+from channels.durable.storage import NewAnswer, NewMessage
+from channels.durable.stream import Limits
 from channels.testing import SimulatedRedis
 from supervision.recording.entropy import Streams
 from supervision.recording.trace import Trace
@@ -43,7 +55,7 @@ class Server(Protocol):
 
 
 Start: TypeAlias = Callable[..., Awaitable[Server]]
-"""Starts a server; the options are `password` and `max_output_bytes`."""
+"""Starts a server; the options are `password`, `max_output_bytes` and `appendonly`."""
 
 
 class Simulated:
@@ -459,3 +471,173 @@ async def test_a_paused_server_answers_later_and_loses_nothing(server: Server) -
             server.resume()
             await until(lambda: len(replies) == 10)
         assert await client.take(10) == [message(b"a", b"%d" % n) for n in range(10)]
+
+
+# The script of a history
+
+
+class History:
+    """Calls of the script, as a node makes them.
+
+    Attributes:
+        run: the run of the server that the node is connected to.
+        keeps: True if the node trusts restarts.
+    """
+
+    def __init__(self, key: str, **limits: Any) -> None:
+        self.keys = Keys.of("contract", key, 0)
+        self.limits = Limits(**limits)
+        self.run = "1"
+        self.keeps = False
+        self._epochs = count(1)
+
+    def command(self, verb: str, *arguments: str | int | bytes) -> tuple[str | int | bytes, ...]:
+        keys = self.keys
+        epoch = f"e{next(self._epochs)}"
+        common = (verb, keys.streams, epoch, self.run, int(self.keeps), 60_000)
+        return "EVAL", SCRIPT, len(keys.names), *keys.names, *common, *arguments
+
+    def append(
+        self, *topics: str, now: float = 0.0, answers: Sequence[NewAnswer] = ()
+    ) -> tuple[str | int | bytes, ...]:
+        batch = [NewMessage(topic, "edited", b"{}") for topic in topics]
+        arguments = append_arguments(batch, answers, self.limits, self.keys.channel, now)
+        return self.command("append", *arguments)
+
+    def read(self, topic: str, after: int = 0) -> tuple[str | int | bytes, ...]:
+        return self.command("read", *read_arguments(topic, after, 100, 0.0))
+
+    def stream(self, epoch: str, topic: str) -> bytes:
+        return self.keys.streams + f"{epoch}:{topic}".encode()
+
+
+def appended(
+    epoch: bytes, topics: int, messages: int, size: int, *offsets: int, appends: int
+) -> list[Any]:
+    """The answer to an append without keys."""
+    return [epoch, [topics, messages, size, 0, appends], list(offsets), 0, [], [], 0]
+
+
+async def test_a_script_is_known_by_its_sha_after_its_first_run(server: Server) -> None:
+    async with connected(server) as client:
+        await client.ask("SCRIPT", "FLUSH")
+        _, _, *rest = History("sha").read("a")
+        assert str(await client.ask("EVALSHA", SHA, *rest)).startswith("NOSCRIPT ")
+        assert await client.ask("EVAL", SCRIPT, *rest) == [b"e1", 1, 0, 0, []]
+        assert await client.ask("EVALSHA", SHA, *rest) == [b"e1", 1, 0, 0, []]
+        await client.ask("SCRIPT", "FLUSH")
+        assert str(await client.ask("EVALSHA", SHA, *rest)).startswith("NOSCRIPT ")
+
+
+async def test_an_append_publishes_what_it_keeps_before_its_answer(server: Server) -> None:
+    history = History("publishes")
+    async with connected(server) as client:
+        await client.subscribe(history.keys.channel.decode())
+        await client.send(*history.append("a", "b"))
+        values = await client.take(3)
+        assert [each for each in values if isinstance(each, list)] == [
+            appended(b"e1", 2, 2, 16, 1, 1, appends=2)
+        ]
+        heard = [parse_publication(each[2]) for each in values if isinstance(each, tuple)]
+        assert [(topic, entry.offset) for topic, entry in heard] == [("a", 1), ("b", 1)]
+        assert (await client.ask(*history.read("a")))[-1] == [b"edited", b"{}"]
+
+
+@pytest.mark.parametrize("lost", ["meta", "used"])
+async def test_the_loss_of_a_key_with_offsets_begins_a_new_epoch(server: Server, lost: str) -> None:
+    history = History(f"lost {lost}")
+    async with connected(server) as client:
+        assert await client.ask(*history.append("a", "a")) == appended(
+            b"e1", 1, 2, 16, 1, 2, appends=2
+        )
+        assert await client.ask("DEL", getattr(history.keys, lost)) == 1
+        assert await client.ask(*history.read("a")) == [b"e2", 1, 0, 0, []]
+        assert await client.ask(*history.append("a")) == appended(b"e2", 1, 1, 8, 1, appends=1)
+        assert await client.ask(*history.read("a")) == [b"e2", 1, 1, 1, [b"edited", b"{}"]]
+
+
+async def test_the_loss_of_a_stream_keeps_its_offsets(server: Server) -> None:
+    history = History("lost stream")
+    async with connected(server) as client:
+        await client.ask(*history.append("a", "a", "b"))
+        assert await client.ask("DEL", history.stream("e1", "a"), "never") == 1
+        assert await client.ask(*history.read("a")) == [b"e1", 3, 2, 0, []]
+        assert await client.ask(*history.append("a")) == appended(b"e1", 2, 2, 16, 3, appends=4)
+        assert await client.ask(*history.read("a")) == [b"e1", 3, 3, 3, [b"edited", b"{}"]]
+
+
+@pytest.mark.parametrize("lost", ["values", "order"])
+async def test_a_lost_key_of_answers_is_as_if_they_were_forgotten(
+    server: Server, lost: str
+) -> None:
+    history = History(f"lost {lost}")
+    first, second = [NewAnswer("k", b"1")], [NewAnswer("k", b"2")]
+    async with connected(server) as client:
+        assert (await client.ask(*history.append("a", answers=first)))[5] == [b"1"]
+        assert (await client.ask(*history.append(answers=second)))[5] == [b"1"]
+        assert await client.ask("DEL", getattr(history.keys, lost)) == 1
+        assert (await client.ask(*history.append(answers=second)))[5] == [b"2"]
+        assert await client.ask(*history.command("recall", "k", "0.0")) == [b"e1", [b"2"]]
+
+
+async def test_a_stream_expires_with_the_age_of_its_last_message(server: Server) -> None:
+    history = History("expires", max_age=0.1)
+    async with connected(server) as client:
+        await client.ask(*history.append("a"))
+        assert await client.ask("EXISTS", history.stream("e1", "a"), history.keys.meta) == 2
+        with trio.fail_after(PATIENCE):
+            while await client.ask("EXISTS", history.stream("e1", "a")):  # noqa: ASYNC110 - no event tells
+                await trio.sleep(0.02)
+        epoch, offsets, _ = parse_ends(await client.ask(*history.command("ends", "a", "b")))
+        assert (epoch, offsets) == ("e1", [1, 0])
+
+
+@pytest.mark.parametrize(("keeps", "epoch"), [(False, b"e2"), (True, b"e1")])
+async def test_another_run_of_the_server_begins_an_epoch_unless_it_is_trusted(
+    server: Server, keeps: bool, epoch: bytes
+) -> None:
+    history = History(f"run {keeps}")
+    history.keeps = keeps
+    async with connected(server) as client:
+        await client.ask(*history.append("a"))
+        history.run = "2"
+        assert (await client.ask(*history.read("a")))[0] == epoch
+        assert (await client.ask(*history.read("a")))[0] == epoch
+
+
+async def test_everything_is_lost_when_all_keys_are(server: Server) -> None:
+    history = History("flush")
+    async with connected(server) as client:
+        await client.ask(*history.append("a"))
+        assert await client.ask("FLUSHALL") == b"OK"
+        assert (await client.ask(*history.read("a"))) == [b"e2", 1, 0, 0, []]
+
+
+@pytest.mark.parametrize("appendonly", [True, False])
+async def test_a_restart_has_another_run_and_keeps_the_data_with_appendonly(
+    start: Start, appendonly: bool
+) -> None:
+    server = await start(appendonly=appendonly)
+    history = History("restart")
+    history.keeps = True
+    async with connected(server) as client:
+        config = await client.ask("CONFIG", "GET", "*append*")
+        assert config[b"appendonly"] == (b"yes" if appendonly else b"no")
+        assert config[b"appendfsync"] == b"always"
+        assert config[b"no-appendfsync-on-rewrite"] == b"no"
+        replication = await client.ask("INFO", "replication")
+        assert b"second_repl_offset:-1" in replication.splitlines()
+        first = await client.ask("INFO", "server")
+        assert _run_id(await client.ask("INFO", "server")) == _run_id(first)
+        await client.ask(*history.append("a"))
+        await server.restart()
+    async with connected(server) as client:
+        second = await client.ask("INFO", "server")
+        assert _run_id(first) != _run_id(second)
+        epoch, _, last, *_ = await client.ask(*history.read("a"))
+        assert (epoch, last) == ((b"e1", 1) if appendonly else (b"e2", 0))
+
+
+def _run_id(info: bytes) -> bytes:
+    [line] = [each for each in info.splitlines() if each.startswith(b"run_id:")]
+    return line

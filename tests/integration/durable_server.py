@@ -1,4 +1,8 @@
-"""A server with a durable topic in a SQLite file, for the tests of phoenix.js: HISTORY names the file."""
+"""A server with a durable topic, for the tests of phoenix.js.
+
+HISTORY is the path of a SQLite file, or the URL of a Redis server. MESSAGES is the number of messages that a topic
+keeps.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,28 @@ from typing import Any
 
 from channels import Endpoint, PushReply, Socket, handle_in
 from channels.cli.serve import run_endpoint
-from channels.durable import DurableChannel, History, SQLiteStorage
+from channels.durable import DurableChannel, History, RedisStorage, SQLiteStorage
+from supervision import Backoff
+
+PLACE = os.environ["HISTORY"]
+storage = (
+    RedisStorage(PLACE, backoff=Backoff(0.02, 0.3)) if "://" in PLACE else SQLiteStorage(PLACE)
+)
 
 
 class Document(DurableChannel):
     """A document whose edits every client gets."""
 
-    history = History(SQLiteStorage(os.environ["HISTORY"]), max_messages=10_000)
+    history = History(storage, max_messages=int(os.environ.get("MESSAGES", "10000")))
 
     @handle_in("edit")
     async def edit(self, payload: Any) -> PushReply:
         await self.append("edited", payload)
         return PushReply()
+
+    @handle_in("edit and locate")
+    async def edit_and_locate(self, payload: Any) -> PushReply:
+        return PushReply({"position": await self.append("edited", payload)})
 
 
 class UserSocket(Socket):

@@ -141,6 +141,15 @@ class PhoenixJs:
         self.tell("push", id=number, topic=topic, event=event, payload=payload or {})
         return number
 
+    def push_until_answered(
+        self, topic: str, event: str, payload: Any = None, *, timeout: float
+    ) -> int:
+        """Push with a key, again after each time limit, and return a number by which the reply can be asked for."""
+        number = next(self._ids)
+        fields = {"topic": topic, "event": event, "payload": payload or {}}
+        self.tell("push until answered", id=number, timeout=timeout * 1000, **fields)
+        return number
+
     def push_bytes(self, topic: str, event: str, data: bytes) -> int:
         """Push a binary payload, and return a number by which its reply can be asked for."""
         number = next(self._ids)

@@ -23,10 +23,10 @@ from supervision.chaos.faults.kinds import Fault, Kill, plan_to_json
 from supervision.chaos.faults.moments import At
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import run_live
-from supervision.chaos.reports.history import read_history
-from supervision.chaos.reports.measures import PathMeasure, measure, percentile
 from supervision.recording.trace import read_lines
 from supervision.simulation import simulate
+from supervision.viewer.history import read_history
+from supervision.viewer.measures import PathMeasure, measure, percentile
 from tests.integration.servers import ROOT
 from tests.patience import PATIENCE, wait_until
 

@@ -72,13 +72,14 @@ class Valkey:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
-        """Start it, and return when it answers."""
+    def start(self, **config: str) -> None:
+        """Start it, and return when it answers. The options are for this start only."""
         options = {
             "port": str(self.port),
             "unixsocket": str(self.path),
             "dir": str(self.folder),
             **self._config,
+            **config,
         }
         lines = [f'{name} "{value}"' for name, value in options.items()]
         file = self.folder / "valkey.conf"

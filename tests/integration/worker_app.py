@@ -1,7 +1,7 @@
 """A chat for tests of workers: rooms, and an event that tells who serves.
 
 Each import adds the process to the file IMPORTED. While the file BROKEN exists, an import fails. With REDIS_URL, the
-nodes meet at that server.
+nodes meet at that server. With MONITORED, there are probes and metrics.
 """
 
 from __future__ import annotations
@@ -61,8 +61,18 @@ def pubsub() -> PubSub | None:
     return PubSub(RedisAdapter(url, node_name="app")) if url else None
 
 
+def plugs() -> list[Any]:
+    if "MONITORED" not in os.environ:
+        return []
+    from channels.operations.health import Health
+    from channels.operations.metrics import Metrics
+
+    return [Health(), Metrics(token=None)]
+
+
 endpoint = Endpoint(
     pubsub=pubsub(),
     sockets={"/socket": Mount(UserSocket, longpoll=True)},
     draining=Draining(timeout=5.0),
+    plugs=plugs(),
 )

@@ -65,7 +65,13 @@ async def test_events_of_starts_and_stops_come_in_order(
     await stop(supervisor)
     assert heard.names() == ["started a", "started b", "terminated b", "terminated a"]
     _, about = heard.events[1], heard.events[1][2]
-    assert about == {"supervisor": supervisor, "id": "b", "pid": pid, "type": "worker"}
+    assert about == {
+        "supervisor": supervisor,
+        "id": "b",
+        "pid": pid,
+        "type": "worker",
+        "restart_type": "permanent",
+    }
     assert heard.events[2][2]["reason"] is SHUTDOWN
     assert heard.events[2][2]["stopped"] is True
 
@@ -133,6 +139,8 @@ async def test_failed_starts_and_giving_up_give_events(
         "id": "a",
         "pid": None,
         "type": "worker",
+        "restart_type": "permanent",
+        "strategy": "one_for_one",
         "reason": "never",
         "max_restarts": 2,
         "max_seconds": 7.0,

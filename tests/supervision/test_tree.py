@@ -16,7 +16,7 @@ from supervision import (
     child_spec,
     process_spec,
     render,
-    snapshot,
+    tree_of,
 )
 from tests.supervision.workers import Log, Worker, crash, running, settle, worker
 
@@ -120,7 +120,7 @@ async def test_children_that_are_not_running_are_shown_with_their_state(
     )
     await crash(top, "a")
     await Supervisor.terminate_child(top, "b")
-    tree = snapshot(top)
+    tree = tree_of(top)
     assert [(node.id, node.status, node.pid is None) for node in tree.children] == [
         ("a", "restarting", True),
         ("b", "stopped", True),

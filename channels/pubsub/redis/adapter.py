@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from channels.pubsub.redis.connection import Connect
     from channels.pubsub.redis.incarnation import Incarnation
 
-__all__ = ["RedisAdapter", "RedisUnavailable"]
+__all__ = ["RedisAdapter", "RedisUnavailable", "check_streams"]
 
 # The largest message on a channel, in parts of the largest envelope. A larger one than this costs the connection, a
 # larger envelope only the message.
@@ -41,8 +41,8 @@ _LEAST_ROOM = 64 * 1024
 class RedisUnavailable(ChannelsError, ImportError):
     """The library hiredis is not installed."""
 
-    def __init__(self) -> None:
-        super().__init__("RedisAdapter needs the library hiredis: pip install 'ashtree[redis]'")
+    def __init__(self, owner: str = "RedisAdapter") -> None:
+        super().__init__(f"{owner} needs the library hiredis: pip install 'ashtree[redis]'")
 
 
 class RedisAdapter:
@@ -119,7 +119,7 @@ class RedisAdapter:
             raise InvalidOption("RedisAdapter", "node_name", node_name, expected)
         if backoff is not None and not isinstance(backoff, Backoff):
             raise InvalidOption("RedisAdapter", "backoff", backoff, "Backoff(...), or None")
-        _check_streams(self.url, ssl_context, connect)
+        check_streams("RedisAdapter", self.url, ssl_context, connect)
         self._node_name = worker_name(node_name or socket.gethostname())
         self._shards = shards
         self._max_bytes = max_bytes
@@ -217,25 +217,24 @@ def _check_numbers(numbers: Mapping[str, float], whole: Mapping[str, int]) -> No
         )
 
 
-def _check_streams(
-    url: RedisUrl, ssl_context: ssl.SSLContext | None, connect: Connect | None
+def check_streams(
+    owner: str, url: RedisUrl, ssl_context: ssl.SSLContext | None, connect: Connect | None
 ) -> None:
+    """Raise `InvalidOption` if these options do not fit the URL."""
     if ssl_context is not None and not url.tls:
         # Without this, the user would believe that the connection is encrypted.
         raise InvalidOption(
-            "RedisAdapter",
+            owner,
             "ssl_context",
             ssl_context,
             "None, or a URL that begins with rediss://",
         )
     if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
-        raise InvalidOption("RedisAdapter", "ssl_context", ssl_context, "an SSLContext, or None")
+        raise InvalidOption(owner, "ssl_context", ssl_context, "an SSLContext, or None")
     if connect is not None and not callable(connect):
-        raise InvalidOption("RedisAdapter", "connect", connect, "an async function, or None")
+        raise InvalidOption(owner, "connect", connect, "an async function, or None")
     if connect is not None and url.path is not None:
-        raise InvalidOption(
-            "RedisAdapter", "connect", connect, "None, or a URL with a host and a port"
-        )
+        raise InvalidOption(owner, "connect", connect, "None, or a URL with a host and a port")
 
 
 def _incarnation_class() -> type[Incarnation]:

@@ -1,4 +1,4 @@
-"""Connections to a Redis or Valkey server: one process to publish, and one to subscribe.
+"""Connections to a Redis or Valkey server: one process to publish, and one to subscribe. `Caller` is a third kind.
 
     subscriber = Subscriber(options, [b"news:0"], on_message)
     publisher = Publisher(options)
@@ -42,7 +42,16 @@ from channels.pubsub.redis.protocol import Protocol as RedisProtocol
 from channels.pubsub.redis.url import RedisUrl
 from supervision.backoff import Backoff, Delays
 
-__all__ = ["Connect", "Connection", "Options", "Publisher", "Reports", "Subscriber"]
+__all__ = [
+    "Connect",
+    "Connection",
+    "ConnectionLost",
+    "Options",
+    "Publisher",
+    "Reports",
+    "Session",
+    "Subscriber",
+]
 
 Connect: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """Open a stream to a host and a port. Raises `OSError`."""
@@ -77,7 +86,7 @@ class Reports(Protocol):
 
 @frozen(kw_only=True)
 class Options:
-    """The settings that both connections of a node share.
+    """The settings that the connections of a node share.
 
     Attributes:
         url: the server.
@@ -112,13 +121,13 @@ class Options:
     max_reply_bytes: int = field(default=DEFAULT_MAX_REPLY_BYTES, validator=whole)
 
 
-class _Lost(Exception):
+class ConnectionLost(Exception):
     """The connection is of no more use. Its argument says why."""
 
 
 # UnicodeError: the host is a name that cannot be looked up.
 _LOSSES = (
-    _Lost,
+    ConnectionLost,
     ProtocolViolation,
     OSError,
     UnicodeError,
@@ -127,7 +136,7 @@ _LOSSES = (
 )
 
 
-class _Session:
+class Session:
     """One stream, from its handshake to its loss.
 
     Attributes:
@@ -147,10 +156,10 @@ class _Session:
 
 
 class Connection:
-    """A connection that is kept up. The base of `Publisher` and `Subscriber`.
+    """A connection that is kept up. The base of `Publisher`, `Subscriber` and `Caller`.
 
     Attributes:
-        name: `"publish"` or `"subscribe"`.
+        name: `"publish"`, `"subscribe"` or `"call"`.
         connects: the number of successful handshakes.
         losses: the number of established connections that were lost.
         failures: attempts that failed before that.
@@ -163,7 +172,7 @@ class Connection:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._ssl_context = options.ssl_context
-        self._session: _Session | None = None
+        self._session: Session | None = None
         self._marked = trio.Event()
         self.connects = self.losses = self.failures = 0
         self.problem: str | None = None
@@ -213,7 +222,7 @@ class Connection:
                 stream = await self._open()
             if stream is None:
                 return late
-            session = _Session(stream, RedisProtocol(max_reply_bytes=self._options.max_reply_bytes))
+            session = Session(stream, RedisProtocol(max_reply_bytes=self._options.max_reply_bytes))
             with trio.move_on_at(deadline):
                 await self._shake_hands(session)
             if not session.ready:
@@ -248,9 +257,9 @@ class Connection:
             return trio.SSLStream(stream, self._ssl_context, server_hostname=url.host)
         except ValueError as error:
             await trio.aclose_forcefully(stream)
-            raise _Lost(f"TLS cannot check the host {url.host}: {error}") from error
+            raise ConnectionLost(f"TLS cannot check the host {url.host}: {error}") from error
 
-    async def _shake_hands(self, session: _Session) -> None:
+    async def _shake_hands(self, session: Session) -> None:
         options = self._options
         name = f"{options.client_name}:{self.name}"
         greeting = session.protocol.hello(options.url, client_name=name, channels=self._channels)
@@ -258,7 +267,7 @@ class Connection:
         while not session.ready:
             await self._receive(session)
 
-    async def _run(self, session: _Session) -> str:
+    async def _run(self, session: Session) -> str:
         async with trio.open_nursery() as nursery:
             for task in (self._read, self._write, self._keep_alive):
                 nursery.start_soon(self._until_lost, task, session, nursery.cancel_scope)
@@ -266,8 +275,8 @@ class Connection:
 
     async def _until_lost(
         self,
-        task: Callable[[_Session], Awaitable[None]],
-        session: _Session,
+        task: Callable[[Session], Awaitable[None]],
+        session: Session,
         scope: trio.CancelScope,
     ) -> None:
         try:
@@ -278,37 +287,37 @@ class Connection:
 
     # The three tasks
 
-    async def _read(self, session: _Session) -> None:
+    async def _read(self, session: Session) -> None:
         while True:
             while session.protocol.more:
                 await trio.lowlevel.checkpoint()
                 self._handle(session)
             await self._receive(session)
 
-    async def _receive(self, session: _Session) -> None:
+    async def _receive(self, session: Session) -> None:
         data = await session.stream.receive_some(_READ_SIZE)
         if not data:
-            raise _Lost("the server closed the connection")
+            raise ConnectionLost("the server closed the connection")
         session.heard = trio.current_time()
         session.protocol.feed(bytes(data))
         self._handle(session)
         while not session.ready and session.protocol.more:
             self._handle(session)
 
-    async def _write(self, session: _Session) -> None:
+    async def _write(self, session: Session) -> None:
         while True:
             await self._marked.wait()
             self._marked = trio.Event()
             while data := self._next(session):
                 await session.stream.send_all(data)
 
-    def _next(self, session: _Session) -> bytes:
+    def _next(self, session: Session) -> bytes:
         if session.ping:
             session.ping = False
             return session.protocol.ping()
         return self._take(session)
 
-    async def _keep_alive(self, session: _Session) -> None:
+    async def _keep_alive(self, session: Session) -> None:
         interval, limit = self._options.ping_interval, self._options.ping_timeout
         while True:
             await trio.sleep_until(session.heard + interval)
@@ -322,33 +331,33 @@ class Connection:
             if session.heard < asked:
                 await trio.sleep(_GRACE)
             if session.heard < asked:
-                raise _Lost(f"the server did not answer a PING within {limit:g} s")
+                raise ConnectionLost(f"the server did not answer a PING within {limit:g} s")
 
-    # What publishing and subscribing do differently
+    # Publishing and subscribing
 
     _channels: Sequence[bytes] = ()
 
-    def _begin(self, session: _Session) -> None:
+    def _begin(self, session: Session) -> None:
         """Begin to use a connection that is up."""
 
-    def _take(self, session: _Session) -> bytes:
+    def _take(self, session: Session) -> bytes:
         """Return the next bytes to send."""
         return b""
 
-    def _end(self, session: _Session) -> None:
+    def _end(self, session: Session) -> None:
         """Stop to use a connection that was lost."""
 
-    def _handle(self, session: _Session) -> None:
+    def _handle(self, session: Session) -> None:
         """Handle some of what has arrived."""
         for event in session.protocol.events(_REPLIES):
             self._happened(session, event)
 
-    def _happened(self, session: _Session, event: Event) -> None:
+    def _happened(self, session: Session, event: Event) -> None:
         if type(event) is Ready:
             session.ready = True
         elif type(event) is Refused:
             command = f" to {event.command}" if event.command else ""
-            raise _Lost(f"the server answered{command}: {event.error}")
+            raise ConnectionLost(f"the server answered{command}: {event.error}")
 
 
 class Subscriber(Connection):
@@ -376,7 +385,7 @@ class Subscriber(Connection):
         self._on_message = on_message
         self.messages = 0
 
-    def _handle(self, session: _Session) -> None:
+    def _handle(self, session: Session) -> None:
         on_message = self._on_message
         for event in session.protocol.events(_TURN):
             if type(event) is tuple:
@@ -467,11 +476,11 @@ class Publisher(Connection):
         while self.is_connected and (self._introducing or self._outbox or self._in_flight):
             await self._flushing.park()
 
-    def _begin(self, session: _Session) -> None:
+    def _begin(self, session: Session) -> None:
         self._introducing = self._first
         self._marked.set()
 
-    def _take(self, session: _Session) -> bytes:
+    def _take(self, session: Session) -> bytes:
         room = _WINDOW - self._in_flight_bytes
         if room <= 0:
             return b""
@@ -488,7 +497,7 @@ class Publisher(Connection):
         self._in_flight_bytes += len(data)
         return data
 
-    def _handle(self, session: _Session) -> None:
+    def _handle(self, session: Session) -> None:
         super()._handle(session)
         confirmed = session.protocol.acknowledged
         if self._first and confirmed >= len(self._first):
@@ -501,7 +510,7 @@ class Publisher(Connection):
                 self._marked.set()
             self._flushing.unpark_all()
 
-    def _happened(self, session: _Session, event: Event) -> None:
+    def _happened(self, session: Session, event: Event) -> None:
         if type(event) is Refused and event.command == "PUBLISH":
             # Not a reason to connect again: the answer would be the same.
             self.refused += 1
@@ -510,7 +519,7 @@ class Publisher(Connection):
         else:
             super()._happened(session, event)
 
-    def _end(self, session: _Session) -> None:
+    def _end(self, session: Session) -> None:
         protocol = session.protocol
         self._published += protocol.acknowledged - protocol.refused
         self.unconfirmed += self._sent - protocol.acknowledged

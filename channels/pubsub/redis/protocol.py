@@ -40,6 +40,8 @@ __all__ = [
     "ProtocolViolation",
     "Ready",
     "Refused",
+    "Reply",
+    "pack_command",
     "pack_publish",
 ]
 
@@ -94,7 +96,18 @@ class Pong:
     """The server answered a `ping`."""
 
 
-Event: TypeAlias = Message | Ready | Refused | Pong
+@frozen
+class Reply:
+    """The server answered a command of `pack_command`.
+
+    Attributes:
+        value: the answer: bytes, a whole number, a list, a dict, None, or a `ServerError`.
+    """
+
+    value: Any
+
+
+Event: TypeAlias = Message | Ready | Refused | Pong | Reply
 
 _PUBLISH: Final = b"PUBLISH"
 _MESSAGE: Final = b"message"
@@ -103,6 +116,8 @@ _INCOMPLETE: Final = object()
 _PONG: Final = Pong()
 # The PING that ends the handshake.
 _LAST: Final = "last"
+# A command of `pack_command`.
+_CALL: Final = "call"
 
 
 def pack_publish(channel: bytes, payload: bytes) -> bytes:
@@ -114,8 +129,17 @@ def pack_publish(channel: bytes, payload: bytes) -> bytes:
     return _pack(_PUBLISH, channel, payload)
 
 
+def pack_command(*args: str | int | bytes) -> bytes:
+    r"""Return the bytes of any command. Announce it with `Protocol.calling` when you send it.
+
+    >>> pack_command("GET", "a")
+    b'*2\r\n$3\r\nGET\r\n$1\r\na\r\n'
+    """
+    return _pack(*args)
+
+
 class _Awaited:
-    """A command without its reply; for PUBLISH, a run of them."""
+    """A command without its reply; for PUBLISH and calls, a run of them."""
 
     __slots__ = ("channels", "command", "count")
 
@@ -204,17 +228,24 @@ class Protocol:
 
     def publishing(self, count: int) -> None:
         """Expect the replies to `count` commands of `pack_publish`, which are sent after all commands before."""
+        self._expect("PUBLISH", count)
+
+    def calling(self, count: int) -> None:
+        """Expect a `Reply` to each of `count` commands of `pack_command`, which are sent after all commands before."""
+        self._expect(_CALL, count)
+
+    def _expect(self, command: str, count: int) -> None:
         awaited = self._awaited
-        if awaited and awaited[-1].command == "PUBLISH":
+        if awaited and awaited[-1].command == command:
             awaited[-1].count += count
         else:
-            awaited.append(_Awaited("PUBLISH", count=count))
+            awaited.append(_Awaited(command, count=count))
 
     def _command(self, name: str, *args: str | int) -> bytes:
         self._awaited.append(_Awaited(name))
         return _pack(name, *args)
 
-    # What the server sends
+    # From the server
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the server.
@@ -309,6 +340,8 @@ class Protocol:
                 return None
             self.refused += 1
             return Refused("PUBLISH", value)
+        if awaited.command == _CALL:
+            return Reply(value)
         return _PONG if awaited.command == "PING" else self._greeted(awaited, value)
 
     def _greeted(self, awaited: _Awaited, value: Any) -> Event | None:

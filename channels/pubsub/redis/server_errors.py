@@ -10,12 +10,19 @@ from typing import Final
 
 from attrs import frozen
 
-__all__ = ["ACL_RULE", "ServerError"]
+__all__ = ["ACL_RULE", "HISTORY_ACL_RULE", "ServerError"]
 
 ACL_RULE: Final = (
     "resetchannels &PREFIX:* -@all +hello +auth +ping +select +client|setname +subscribe +publish"
 )
 """The permissions that an adapter needs. `PREFIX` stands for the prefix of the URL."""
+
+HISTORY_ACL_RULE: Final = (
+    "resetchannels resetkeys &PREFIX:* ~PREFIX:* -@all +hello +auth +ping +select +client|setname +subscribe +publish "
+    "+info +config|get +eval +evalsha +del +exists +pexpire +hmget +hget +hset +hdel +hlen +zadd +zcard +zrange +zrem "
+    "+xadd +xrange +xtrim"
+)
+"""The permissions that a `RedisStorage` needs, and that suffice for an adapter too."""
 
 _CODE = re.compile(r"([A-Z][A-Z0-9]*)(?: |$)")
 # A server without HELLO repeats its arguments, and so the password.
@@ -27,7 +34,8 @@ _OLD = "the server is too old; Redis 6 or Valkey 7 or later is needed"
 _ADVICE: Final = {
     "NOAUTH": "the server asks for a password; write it into the URL, as redis://:password@host",
     "WRONGPASS": "user or password are wrong, or the user is disabled; correct the URL or the ACL of the server",
-    "NOPERM": f"the user lacks a permission; this ACL rule suffices: {ACL_RULE}",
+    "NOPERM": f"the user lacks a permission; this ACL rule suffices for a RedisAdapter: {ACL_RULE}; and this one for a "
+    f"RedisStorage: {HISTORY_ACL_RULE}",
     "NOPROTO": _OLD,
     "OOM": "the server has reached its maxmemory; raise it, or set an eviction policy",
     "MISCONF": "the server cannot save to its disk; free space there, or correct its dir and permissions",

@@ -92,7 +92,7 @@ class WorkersAdapter:
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._news = trio.Event()
-        # What has arrived of the next frame.
+        # The bytes of the next frame that have arrived.
         self._rest = b""
         self._is_connected = True
         self._dropped = 0

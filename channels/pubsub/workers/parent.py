@@ -23,12 +23,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import trio
 from attrs import Factory, define, frozen
 
-from channels.pubsub.adapter import WORKER
+from channels.pubsub.adapter import WORKER, WORKERS_FOLDER
 from channels.pubsub.workers.control import ControlLine, Setup
 from channels.pubsub.workers.health import (
     Report,
@@ -118,7 +119,12 @@ async def run_parent(settings: Settings, *, on_serving: Callable[[str], None]) -
             for sock in sockets:
                 opened.enter_context(sock)
         host, port = places[0][0].getsockname()[:2]
+        # Only this user can read it.
+        folder = Path(
+            opened.enter_context(TemporaryDirectory(prefix="ashtree-", ignore_cleanup_errors=True))
+        )
         parent = _Parent(settings, places, port, settings.url(host, port), on_serving)
+        parent.folder = folder
         path = settings.health_socket or path_for(host, port)
         async with serve_health(path, parent.report):
             return await parent.run(signals, follows_terminal=follows_terminal)
@@ -158,6 +164,8 @@ class _Parent:
         on_serving: Callable[[str], None],
     ) -> None:
         self.settings = settings
+        # For the sockets between the workers.
+        self.folder: Path | None = None
         self.sockets = sockets
         self.port = port
         self.address = address
@@ -245,6 +253,9 @@ class _Parent:
         def ended(now: float) -> Sequence[Action]:
             # Not earlier: until the plan knows, an event before this one may still want to stop the worker.
             del self.processes[worker]
+            # A worker that was killed has not removed its socket.
+            if self.folder is not None:
+                (self.folder / f"figures-{worker.id}.sock").unlink(missing_ok=True)
             return self.plan.ended(worker, end, now)
 
         await self._put.send(ended)
@@ -288,7 +299,7 @@ class _Parent:
             stdin=subprocess.DEVNULL,
             pass_fds=(control.fileno(), hub.fileno(), *listening),
             process_group=0,
-            env={**os.environ, WORKER: str(worker.id)},
+            env={**os.environ, WORKER: str(worker.id), WORKERS_FOLDER: str(self.folder or "")},
         )
         for signum in process.pending:
             process.process.send_signal(signum)

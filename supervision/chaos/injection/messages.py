@@ -56,7 +56,7 @@ class MessageFaults:
         self._waiting: list[Planned] = []
         self._relevant: dict[Pid, tuple[Planned, ...]] = {}
         self._overtaken: dict[Pid, list[_Held]] = {}
-        # The later deliveries. `heal` makes them at once.
+        # The later deliveries. `heal` makes them immediately.
         self._later: dict[Planned, Callable[[], None]] = {}
 
     def add(self, planned: Planned) -> None:

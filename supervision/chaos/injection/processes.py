@@ -195,7 +195,7 @@ def _is_now(planned: Planned, callback: str, message: Any) -> bool:
     return planned.count >= when.nth
 
 
-# Faults that are applied at once
+# Faults that act immediately
 
 
 REASONS: Final[dict[str, ExitReason]] = {"normal": NORMAL, "shutdown": SHUTDOWN, "kill": KILL}

@@ -25,7 +25,7 @@ class _Watching:
 
 
 class Monitors(Invariant):
-    """A monitor fires once, when its target ends, or at once if there is no target. It never fires after demonitor."""
+    """A monitor fires once: when its target ends, or immediately without a target. It never fires after demonitor."""
 
     name: ClassVar[str] = "monitors"
 

@@ -98,7 +98,7 @@ class NoOrphan(_OfSupervisors):
 
     A process that traps exits and got an exit signal has `grace` seconds to clean up after the end of its supervisor.
     Time during which a fault delays the process, or a process below it, does not count. A process without a signal is
-    an orphan at once.
+    an orphan immediately.
     """
 
     name: ClassVar[str] = "no_orphan"

@@ -12,9 +12,9 @@ from attrs import field, frozen
 from supervision.chaos.errors import ChaosFailed
 from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.report import FaultReport
-from supervision.chaos.reports.history import read_history
-from supervision.chaos.reports.measures import Measures, measure
-from supervision.chaos.reports.page import write_page
+from supervision.viewer.history import read_history
+from supervision.viewer.measures import Measures, measure
+from supervision.viewer.page import write_page
 
 __all__ = ["LiveOutcome"]
 

@@ -1,1 +1,1 @@
-"""Reports of a run: its history, its figures, the table and the page."""
+"""Reports of a run in the terminal. `supervision.viewer` has its history, its figures and its page."""

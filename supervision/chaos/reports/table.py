@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from supervision.chaos.live.outcome import LiveOutcome
-from supervision.chaos.reports.measures import FaultMeasure, Measures, RecoveryMeasures
+from supervision.viewer.measures import FaultMeasure, Measures, RecoveryMeasures
 
 __all__ = ["print_report"]
 

@@ -23,8 +23,6 @@ import msgspec
 from attrs import field, frozen
 
 from supervision.chaos.faults.plan import FaultPlan
-from supervision.chaos.reports.history import read_history
-from supervision.chaos.reports.measures import measure
 from supervision.simulation.comparing.statistics import Paired, paired
 from supervision.simulation.comparing.svg import Panel, draw
 from supervision.simulation.errors import SimulationError
@@ -34,6 +32,8 @@ from supervision.simulation.scenario import Scenario, scenario_name
 from supervision.simulation.search.sweep import knobs_of
 from supervision.simulation.search.workers import Lost, cores, in_workers
 from supervision.simulation.simulate import simulate
+from supervision.viewer.history import read_history
+from supervision.viewer.measures import measure
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,12 +8,12 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from supervision.chaos.reports.page import write_page
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.pins.places import is_program
 from supervision.simulation.replaying.debugger import debugger_at
 from supervision.simulation.replaying.run_file import RunFile, difference, load_run, run_again
 from supervision.simulation.replaying.story import tell
+from supervision.viewer.page import write_page
 
 __all__ = ["replay_file"]
 

@@ -115,7 +115,7 @@ class Sweeping:
             check=self.check,
             limit=self.limit,
         )
-        # `closing` ends the workers at once, and not with the last reference to the generator.
+        # `closing` ends the workers here, and not with the last reference to the generator.
         with closing(results), self._shown_progress() as show:
             for result in results:
                 self.report.add(result)

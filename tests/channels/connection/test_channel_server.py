@@ -233,6 +233,7 @@ async def test_a_channel_whose_client_left_before_its_first_step_does_not_crash(
         endpoint=server.endpoint,
         assigns={},
         count=server.services.count,
+        budget=server.services.budget,
     )
     route = mount.router.match("room:a")
     assert route is not None

@@ -11,9 +11,9 @@ import trio
 
 from actors import kill
 from channels import Endpoint
-from channels.client import RetryTable, open_socket
+from channels.client import PushTimeout, RetryTable, open_socket
 from channels.client.records import PositionTracker
-from channels.durable import History
+from channels.durable import History, MemoryStorage
 from channels.errors import InvalidOption
 from tests.channels.client.world import URL, World, until
 from tests.channels.durable.documents import TOPIC, endpoint_of
@@ -43,7 +43,51 @@ async def test_a_client_gets_what_it_missed_while_its_connection_was_lost(
 
 async def test_params_that_are_no_dict_have_no_room_for_a_position() -> None:
     with pytest.raises(InvalidOption, match="a dict for durable=True"):
-        PositionTracker(lambda: [1]).params()
+        PositionTracker(lambda: [1], lambda: 0.5).params()
+
+
+class SlowAppends(MemoryStorage):
+    """A storage that takes half a second to append."""
+
+    async def append(self, *args: Any, **options: Any) -> Any:
+        await trio.sleep(0.5)
+        return await super().append(*args, **options)
+
+
+async def test_a_push_whose_answer_was_lost_is_sent_again_and_handled_once(
+    serve: Callable[[Endpoint], Awaitable[Server]],
+) -> None:
+    history = History(SlowAppends())
+    world = World(await serve(endpoint_of(history)))
+    async with (
+        open_socket(URL, connect=world.connect, reconnect=SOON, rejoin=SOON) as socket,
+        socket.channel(TOPIC, durable=True) as channel,
+    ):
+        push = channel.push_nowait("edit", {"text": "a"})
+        await until(lambda: history.statistics()["handling"] == 1)
+        world.cut()
+        answer = await push.wait()
+        assert answer["position"].endswith(":1")
+        assert history.statistics()["repeated"] == 1
+        assert history.statistics()["appended"] == 1
+
+
+async def test_a_push_that_crashes_its_channel_again_and_again_ends_with_its_timeout(
+    serve: Callable[[Endpoint], Awaitable[Server]],
+) -> None:
+    history = History()
+    server = await serve(endpoint_of(history))
+    crashes = server.crashes()
+    async with (
+        open_socket(URL, connect=World(server).connect, reconnect=SOON, rejoin=SOON) as socket,
+        socket.channel(TOPIC, durable=True) as channel,
+    ):
+        begin = trio.current_time()
+        with pytest.raises(PushTimeout):
+            await channel.push("unknown", {}, timeout=2)
+        assert trio.current_time() == pytest.approx(begin + 2)
+        assert len(crashes) > 1
+        await channel.push("edit", {"text": "a"})
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -53,12 +53,12 @@ class Broken(MemoryStorage):
         self.hold.set()
         self.batches: list[int] = []
 
-    async def append(self, batch: Sequence[NewMessage], *, now: float) -> Appended:
+    async def append(self, batch: Sequence[NewMessage], **options: Any) -> Appended:
         self.batches.append(len(batch))
         await self.hold.wait()
         if self.fails:
             raise StorageError("broken", "the disk is full")
-        return await super().append(batch, now=now)
+        return await super().append(batch, **options)
 
     async def ends(self, topics: Sequence[str]) -> Any:
         if self.fails:

@@ -11,6 +11,7 @@
 import { createInterface } from "node:readline"
 import WebSocket from "ws"
 import { durable as durableChannel } from "./durable.mjs"
+import { pushUntilAnswered } from "./push_until_answered.mjs"
 import { XMLHttpRequest } from "./xhr.mjs"
 
 const [, , library, url, text = "{}"] = process.argv
@@ -152,6 +153,10 @@ const commands = {
   push({ id, topic, event, payload, bytes, timeout }) {
     const data = bytes ? new Uint8Array(bytes).buffer : payload
     tellAnswers(channels.get(topic).push(event, data, timeout), "reply", { id })
+  },
+  async "push until answered"({ id, topic, event, payload, timeout }) {
+    const answered = (status) => (response) => tell("reply", { id, status, response })
+    await pushUntilAnswered(channels.get(topic), event, payload, timeout).then(answered("ok"), answered("error"))
   },
   leave({ topic }) {
     tellAnswers(channels.get(topic).leave(), "leave", { topic })

@@ -44,7 +44,10 @@ def check(event: dict[str, Any]) -> None:
     for name, value in event.items():
         kind = types.get(name, fields.get("*"))
         assert kind is not None or name in types, (name, event)
-        msgspec.convert(value, kind)
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            raise AssertionError(f"{name} of {event}: {error}") from error
 
 
 @pytest.mark.parametrize("scenario", [runtime_sweep, chat, heartbeats, echo, islands])

@@ -47,3 +47,8 @@ class RespServer(SimulatedRedis):
 
     def start(self) -> None:
         self.is_up = True
+
+    async def restart(self) -> None:
+        """Close all connections, and begin another run."""
+        await self.close_all()
+        self.boot()

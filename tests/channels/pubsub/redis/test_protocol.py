@@ -17,6 +17,8 @@ from channels.pubsub.redis.protocol import (
     ProtocolViolation,
     Ready,
     Refused,
+    Reply,
+    pack_command,
     pack_publish,
 )
 from channels.pubsub.redis.server_errors import ServerError
@@ -210,6 +212,24 @@ def test_replies_find_their_commands_in_order() -> None:
     assert after(protocol, b"-NOPERM no\r\n+PONG\r\n") == [
         Refused("PUBLISH", ServerError("NOPERM", "no")),
         Pong(),
+    ]
+
+
+def test_replies_to_other_commands_are_events_with_their_value() -> None:
+    protocol = ready(b"a")
+    assert commands(pack_command("GET", "a", 1, b"\xff")) == [[b"GET", b"a", b"1", b"\xff"]]
+    protocol.calling(2)
+    protocol.ping()
+    protocol.calling(1)
+    assert after(protocol, b"*2\r\n:7\r\n$1\r\nx\r\n" + message(b"a", b"m")) == [
+        Reply([7, b"x"]),
+        (b"a", b"m"),
+    ]
+    # An error is an answer like any other.
+    assert after(protocol, b"-NOSCRIPT no\r\n" + PONG + b"%1\r\n$1\r\nx\r\n:1\r\n") == [
+        Reply(ServerError("NOSCRIPT", "no")),
+        Pong(),
+        Reply({b"x": 1}),
     ]
 
 

@@ -1,0 +1,56 @@
+"""Questions about processes that observers ask very often, for ten thousand processes at a time.
+
+    current_function(pid)          # "shop.Counter.handle_call:41"
+
+`Runtime.process_info` answers most questions about one process. These functions read one value each. None of them
+sends a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from actors._kernel.runtime import record_of
+from actors.refs import Pid
+
+__all__ = ["current_function", "ended", "is_server", "status_of", "waiting_messages"]
+
+
+def current_function(pid: Pid) -> str | None:
+    """Return the function that a process runs or waits in, as `module.function:line`.
+
+    This is the innermost function of the process that belongs neither to Trio nor to `actors`. A process that waits for
+    its next message may be in functions of `actors` only. Then it is the innermost of those.
+
+    Returns:
+        None if the process has ended or has not taken its first step.
+    """
+    process = record_of(pid)
+    return None if process is None else process.current_function()
+
+
+def waiting_messages(pids: Iterable[Pid]) -> dict[Pid, int]:
+    """Return the lengths of the mailboxes that are not empty."""
+    found = {}
+    for pid in pids:
+        process = record_of(pid)
+        if process is not None and (length := len(process.mailbox)):
+            found[pid] = length
+    return found
+
+
+def ended(pids: Iterable[Pid]) -> list[Pid]:
+    """Return the processes that have ended."""
+    return [pid for pid in pids if pid.process is None]
+
+
+def status_of(pid: Pid) -> str | None:
+    """Return the `status` of `Runtime.process_info`; None if the process has ended."""
+    process = record_of(pid)
+    return None if process is None else process.status
+
+
+def is_server(pid: Pid) -> bool:
+    """Return whether a living process is a server, which answers the requests of `actors.sys`."""
+    process = record_of(pid)
+    return process is not None and process.is_server

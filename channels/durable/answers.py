@@ -1,0 +1,133 @@
+"""Pushes with a key, and the answers that a history remembers for them.
+
+*pure*. A client that repeats a push, because it does not know the fate of the first one, sends the same key. It then
+gets the first answer.
+
+    {"text": "hello", "_key": "6f1c"}  ──▶ take_key     ──▶ the key, and the payload for the handler
+    who pushes, topic and key          ──▶ name_push    ──▶ the key in the storage
+    event and payload                  ──▶ mark_push   ──▶ what tells a repeated push from another one
+    PushReply or None                  ◀─▶ Answer       ◀─▶ bytes in the storage
+"""
+
+from __future__ import annotations
+
+import base64
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from attrs import define, frozen
+
+from channels.messages import Binary, PushReply
+
+__all__ = ["KEY", "MAX_KEY", "Answer", "KeyedPush", "mark_push", "name_push", "take_key"]
+
+KEY = "_key"
+"""The name of the key in the payload of a push."""
+
+MAX_KEY = 128
+"""The longest key of a client, in characters."""
+
+_canonical = msgspec.json.Encoder(order="deterministic").encode
+_encode = msgspec.json.Encoder().encode
+_SIZE = 16
+
+
+def take_key(payload: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """Return the key in the payload of a push, and the payload without it. The key is None if it is not valid.
+
+    >>> take_key({"text": "hello", "_key": "6f1c"})
+    ('6f1c', {'text': 'hello'})
+    """
+    key = payload[KEY]
+    is_valid = isinstance(key, str) and 0 < len(key) <= MAX_KEY
+    rest = {name: value for name, value in payload.items() if name != KEY}
+    return (key if is_valid else None), rest
+
+
+def name_push(owner: str | None, topic: str, key: str) -> str:
+    """Return the key of a push in the storage, which differs for each user and topic.
+
+    Args:
+        owner: identifies the user: the id of the socket. Clients without one share their keys.
+        topic: the topic.
+        key: the key from the client.
+    """
+    digest = blake2b(digest_size=_SIZE)
+    for part in (owner or "", topic, key):
+        data = part.encode("utf-8", "surrogatepass")
+        # With the length, so that no two lists of parts give the same bytes.
+        digest.update(b"%d:%b" % (len(data), data))
+    return digest.hexdigest()
+
+
+def mark_push(event: object, payload: Any) -> str:
+    """Return a fingerprint of a push. A client that uses a key twice must send the same push."""
+    return blake2b(_canonical([event, payload]), digest_size=_SIZE).hexdigest()
+
+
+@frozen
+class Answer:
+    """The answer to a push.
+
+    Attributes:
+        mark: the fingerprint of the push.
+        reply: the reply; None if the handler gave none.
+    """
+
+    mark: str
+    reply: PushReply | None
+
+    def encode(self) -> bytes:
+        """Return the answer as bytes. The reply must have a JSON form, or be a `Binary`."""
+        reply = self.reply
+        if reply is None:
+            return _encode([self.mark])
+        if type(reply.payload) is Binary:
+            text = base64.b64encode(reply.payload.data).decode()
+            return _encode([self.mark, reply.status, text, "base64"])
+        return _encode([self.mark, reply.status, reply.payload])
+
+    @classmethod
+    def decode(cls, data: bytes) -> Answer:
+        """Return an answer from its bytes.
+
+        >>> Answer.decode(Answer("1f", PushReply({"total": 3})).encode()).reply
+        PushReply(payload={'total': 3}, status='ok')
+        """
+        mark, *rest = msgspec.json.decode(data)
+        match rest:
+            case [status, text, "base64"]:
+                return cls(mark, PushReply(Binary(base64.b64decode(text)), status))
+            case [status, payload]:
+                return cls(mark, PushReply(payload, status))
+        return cls(mark, None)
+
+
+@define(eq=False)
+class KeyedPush:
+    """A push with a key, while its handler runs.
+
+    Attributes:
+        topic: the topic.
+        event: the name of the event, for errors.
+        name: the key in the storage.
+        mark: the fingerprint of the push.
+        appends: the number of messages that the handler has appended. The nth append of a handler that runs again is
+            the nth of its first run.
+        has_failed: True if a message that the handler appended without waiting was not kept, or perhaps not.
+        is_deferred: True if the handler took a `socket_ref`, so that its answer comes later.
+    """
+
+    topic: str
+    event: str
+    name: str
+    mark: str
+    appends: int = 0
+    has_failed: bool = False
+    is_deferred: bool = False
+
+    def next_key(self) -> str:
+        """Return the key of the next message that the handler appends."""
+        self.appends += 1
+        return f"{self.name}:{self.appends}"

@@ -1,0 +1,275 @@
+"""The storage in Redis or Valkey, for the nodes of several machines.
+
+    history = History(RedisStorage("redis://127.0.0.1:6379"))
+
+    append ──▶ script: number, keep, drop what is too old, publish ──▶ the answer: the caller of `append` goes on
+                                                          └──▶ subscriptions of all nodes ──▶ their channels
+
+Append and publish are one step of the server, so no node sees a message that is not kept. All nodes see the messages of
+a topic in the order of their offsets. A node gets its own messages through its subscription too.
+
+One epoch for all topics. Centrifugo has one for each topic, because the offsets of each of its topics are in a key of
+their own, which the server may lose alone. Here the epoch and all offsets are in one key: see `redis_script`. So a join
+of a topic that never had a message writes nothing, and a topic that was forgotten needs no memory.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+from channels.durable.redis_script import (
+    Kept,
+    Keys,
+    append_arguments,
+    parse_appended,
+    parse_ends,
+    parse_recalled,
+    parse_slice,
+    read_arguments,
+)
+from channels.durable.storage import (
+    Appended,
+    Ends,
+    NewAnswer,
+    NewMessage,
+    Receiver,
+    StorageError,
+)
+from channels.durable.stream import Limits, Slice
+from channels.errors import InvalidOption, check_positive, check_whole
+from channels.pubsub.redis.adapter import RedisUnavailable, check_streams
+from channels.pubsub.redis.url import RedisUrl
+from supervision.backoff import Backoff
+from supervision.child_spec import ChildSpec
+
+if TYPE_CHECKING:
+    from channels.durable.redis_connections import RedisConnections
+    from channels.pubsub.redis.connection import Connect
+
+__all__ = ["RedisStorage"]
+
+T = TypeVar("T")
+
+_KEY = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+# Topics in one call.
+_ENDS = 1000
+# Bytes of an answer that are not bodies, and of each message in it.
+_ROOM, _ROOM_PER_MESSAGE = 64 * 1024, 64
+
+
+class RedisStorage:
+    """A history in Redis or Valkey.
+
+        History(RedisStorage("redis://:secret@db.example:6379?prefix=shop"))
+
+    An append returns after the server has kept the messages. How safe they are then is up to its persistence: see
+    the how-to "Lose no message".
+
+    Args:
+        url: the server, as for `RedisAdapter`: Redis 6, Valkey 7, or later.
+        key: the name of the history behind the prefix of the URL. Two histories need two.
+        timeout: seconds for each command.
+        max_calls: commands that may be on their way. More wait for their turn, within `timeout`.
+        trust_restarts: keep the epoch when the server restarts, or another server takes its place, although it may have
+            lost its last messages. False does so only if the server writes each message to its disk, with
+            `appendonly yes` and `appendfsync always`.
+        connect_timeout: seconds to connect.
+        ping_interval: seconds of silence of the server after which the node sends it a PING.
+        ping_timeout: seconds for the answer. Less than 10 takes a busy server for a dead one.
+        backoff: the waits between attempts to connect.
+        ssl_context: the trusted certificates for `rediss://`; None trusts those of the system.
+        connect: opens a stream to a host and a port; None opens TCP connections. A scenario passes
+            `world.network.connect`.
+
+    Raises:
+        InvalidRedisUrl: the URL has another form.
+        InvalidOption: an option has an invalid value.
+        RedisUnavailable: hiredis is not installed.
+
+    A node starts whether the server is there or not. While it is away, appends fail after `timeout`, and so do joins;
+    clients try again. Redis Cluster is not supported.
+    """
+
+    name = "redis"
+    is_shared = True
+    publishes = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str = "history",
+        timeout: float = 5.0,
+        max_calls: int = 100,
+        trust_restarts: bool = False,
+        connect_timeout: float = 5.0,
+        ping_interval: float = 5.0,
+        ping_timeout: float = 10.0,
+        backoff: Backoff | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        connect: Connect | None = None,
+    ) -> None:
+        self.url = RedisUrl.parse(url)
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            expected = "1 to 100 letters, digits and _.-"
+            raise InvalidOption("RedisStorage", "key", key, expected)
+        check_whole("RedisStorage", "max_calls", max_calls)
+        times = {
+            "connect_timeout": connect_timeout,
+            "ping_interval": ping_interval,
+            "ping_timeout": ping_timeout,
+        }
+        for option, value in {"timeout": timeout, **times}.items():
+            check_positive("RedisStorage", option, value)
+        if backoff is not None and not isinstance(backoff, Backoff):
+            raise InvalidOption("RedisStorage", "backoff", backoff, "Backoff(...), or None")
+        check_streams("RedisStorage", self.url, ssl_context, connect)
+        self.key = key
+        self.timeout = timeout
+        self.max_calls = max_calls
+        self.trust_restarts = trust_restarts
+        self._options: dict[str, Any] = {
+            **times,
+            "connect": connect,
+            "ssl_context": ssl_context,
+            **({} if backoff is None else {"backoff": backoff}),
+        }
+        self._keys = Keys.of(self.url.prefix, key, self.url.database)
+        self._connections_class = _connections_class()
+        self._connections: RedisConnections | None = None
+        self._limits = Limits()
+        self._fresh_epoch = ""
+        # The latest known size of the history, and its epoch.
+        self._epoch = ""
+        self._kept = Kept()
+
+    def __repr__(self) -> str:
+        return f"<RedisStorage {self.url} key {self.key!r}>"
+
+    async def open(self, limits: Limits, *, fresh_epoch: str) -> None:
+        """Take note of the limits. The processes connect to the server."""
+        self._limits, self._fresh_epoch = limits, fresh_epoch
+        self._kept = Kept()
+        await trio.lowlevel.checkpoint()
+
+    def processes(self, receiver: Receiver) -> Sequence[ChildSpec]:
+        """Return the two connections: for commands, and for what the nodes publish."""
+        limits = self._limits
+        self._connections = self._connections_class(
+            self.url,
+            self._keys,
+            receiver,
+            fresh_epoch=self._fresh_epoch,
+            trust_restarts=self.trust_restarts,
+            max_calls=self.max_calls,
+            options={
+                **self._options,
+                # A read has the messages of a topic. An append has the answers that it kept, and those from before.
+                "max_reply_bytes": limits.max_bytes
+                + 2 * limits.max_answer_bytes
+                + limits.kept * _ROOM_PER_MESSAGE
+                + _ROOM,
+            },
+        )
+        return self._connections.children()
+
+    def close(self) -> None:
+        """Forget the connections, whose processes have ended."""
+        self._connections = None
+
+    async def append(
+        self, batch: Sequence[NewMessage], *, now: float, answers: Sequence[NewAnswer] = ()
+    ) -> Appended:
+        """Keep messages and answers, and publish the messages to all nodes.
+
+        Raises:
+            StorageError: the server was away, answered with an error, or did not answer in time.
+        """
+        channel = self._keys.channel
+        arguments = append_arguments(batch, answers, self._limits, channel, now)
+        appended, kept = await self._run("append", arguments, parse_appended)
+        self._note(appended.epoch, kept)
+        return appended
+
+    async def recall(self, key: str, *, now: float) -> bytes | None:
+        """Return a remembered answer.
+
+        Raises:
+            StorageError: as for `append`.
+        """
+        oldest = now - self._limits.max_answer_age
+        return await self._run("recall", [key, repr(oldest)], parse_recalled)
+
+    async def read(self, topic: str, *, after: int, limit: int, now: float) -> Slice:
+        """Read a stream.
+
+        Raises:
+            StorageError: as for `append`.
+        """
+        oldest = now - self._limits.max_age
+        return await self._run("read", read_arguments(topic, after, limit, oldest), parse_slice)
+
+    async def ends(self, topics: Sequence[str]) -> Ends:
+        """Read the last offset of each kept topic.
+
+        Raises:
+            StorageError: as for `append`.
+        """
+        epoch, offsets = "", dict[str, int]()
+        for start in range(0, len(topics) or 1, _ENDS):
+            some = topics[start : start + _ENDS]
+            found, lasts, kept = await self._run("ends", [*some], parse_ends)
+            self._note(found, kept)
+            if found != epoch:
+                # The history was lost meanwhile.
+                epoch, offsets = found, {}
+            offsets.update((each, last) for each, last in zip(some, lasts, strict=True) if last)
+        return Ends(epoch, offsets)
+
+    def _note(self, epoch: str, kept: Kept) -> None:
+        """Note the size of the history, unless it is older than the noted one."""
+        if epoch != self._epoch or kept.appends >= self._kept.appends:
+            self._epoch, self._kept = epoch, kept
+
+    async def _run(
+        self, verb: str, arguments: Sequence[str | int | bytes], parse: Callable[[Any], T]
+    ) -> T:
+        if self._connections is None:
+            problem = "it is closed; start its history first"
+            raise StorageError("redis", problem, may_be_kept=False)
+        value = await self._connections.run(verb, arguments, self.timeout)
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise StorageError("redis", f"the server sent {error}") from error
+
+    def statistics(self) -> dict[str, int]:
+        """Return what is kept, as of the last append or check, and counters of the connections.
+
+        `connected` is 1 if both connections are up. `disconnects` counts their losses. `malformed` counts publications
+        that no node has sent.
+        """
+        kept, connections = self._kept, self._connections
+        return {
+            "topics": kept.topics,
+            "messages": kept.messages,
+            "bytes": kept.bytes,
+            "keys": kept.keys,
+            **({} if connections is None else connections.statistics()),
+        }
+
+
+def _connections_class() -> type[RedisConnections]:
+    try:
+        # Imported late, because hiredis is an extra.
+        from channels.durable.redis_connections import RedisConnections  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "hiredis":
+            raise
+        raise RedisUnavailable("RedisStorage") from None
+    return RedisConnections

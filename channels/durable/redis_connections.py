@@ -1,0 +1,197 @@
+"""The connections of a history in Redis or Valkey, and their processes.
+
+    subscribe    gets what all nodes publish; its start waits until the first attempt to connect has ended
+    call         runs the script
+
+Both connect again after a loss. A subscription that is back may have missed messages, so the history looks at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count
+from typing import Any
+
+import trio
+
+from actors.process import spawn_link
+from actors.refs import Pid
+from channels.durable.redis_script import SCRIPT, SHA, Keys, parse_publication
+from channels.durable.storage import Receiver, StorageError
+from channels.pubsub.redis.caller import Caller, CallFailed
+from channels.pubsub.redis.connection import Connection, Options, Subscriber
+from channels.pubsub.redis.protocol import pack_command
+from channels.pubsub.redis.server_errors import ServerError
+from channels.pubsub.redis.url import RedisUrl
+from channels.telemetry import HISTORY_CONNECTED, HISTORY_DISCONNECTED
+from supervision.child_spec import ChildSpec
+
+__all__ = ["RedisConnections"]
+
+_RUN = re.compile(rb"^run_id:([0-9a-f]+)\r?$", re.MULTILINE)
+# The settings of a server that writes each message to its disk before its answer.
+_WRITES_ALL = {
+    b"appendonly": b"yes",
+    b"appendfsync": b"always",
+    b"no-appendfsync-on-rewrite": b"no",
+}
+# The server was a replica, and may not have got the last messages of its primary.
+_PROMOTED = re.compile(rb"^second_repl_offset:(?!-1\r?$)", re.MULTILINE)
+# Milliseconds that the offsets outlive the last use of the history.
+_META_TTL = 7 * 24 * 3600 * 1000
+
+
+class _Reports:
+    """The changes of the connections, as telemetry events."""
+
+    def __init__(self, receiver: Receiver, server: str) -> None:
+        self._receiver = receiver
+        self._server = server
+
+    def connected(self, connection: str, attempts: int) -> None:
+        about = {"connection": connection, "server": self._server}
+        self._receiver.execute(HISTORY_CONNECTED, {"attempts": attempts}, about)
+        if connection == Subscriber.name:
+            self._receiver.check()
+
+    def disconnected(self, connection: str, problem: str, delay: float) -> None:
+        about = {"connection": connection, "server": self._server, "problem": problem}
+        self._receiver.execute(HISTORY_DISCONNECTED, {"delay": delay}, about)
+
+    def dropped(self, count: int, problem: str) -> None:
+        """Do nothing, because only a `Publisher` drops messages."""
+
+
+class RedisConnections:
+    """The connections from one start of a history to its end. Made by `RedisStorage.processes`.
+
+    Args:
+        url: the server.
+        keys: the names of the keys and of the channel.
+        receiver: gets the messages, and the events of the connections.
+        fresh_epoch: the first part of each new epoch.
+        trust_restarts: as for `RedisStorage`.
+        max_calls: commands that may be on their way.
+        options: the other arguments of `Options`.
+    """
+
+    def __init__(
+        self,
+        url: RedisUrl,
+        keys: Keys,
+        receiver: Receiver,
+        *,
+        fresh_epoch: str,
+        trust_restarts: bool,
+        max_calls: int,
+        options: Mapping[str, Any],
+    ) -> None:
+        self._keys = keys
+        self._receiver = receiver
+        self._trust_restarts = trust_restarts
+        self._fresh_epoch = fresh_epoch
+        self._epochs = count()
+        # The run of the server, and 1 if its restarts lose nothing. Known for the present connection.
+        self._run_id = b""
+        self._keeps = 0
+        self._malformed = 0
+        settings = Options(
+            url=url,
+            client_name=keys.meta.decode(),
+            reports=_Reports(receiver, str(url)),
+            **options,
+        )
+        introduction = [
+            pack_command("INFO", "server"),
+            pack_command("INFO", "replication"),
+            pack_command("CONFIG", "GET", "*append*"),
+        ]
+        self._caller = Caller(settings, introduction, self._introduced, max_calls=max_calls)
+        self._subscriber = Subscriber(settings, [keys.channel], self._published)
+
+    def children(self) -> list[ChildSpec]:
+        """Return the child specs of the processes."""
+        return [
+            ChildSpec(each.name, partial(_start, each)) for each in (self._subscriber, self._caller)
+        ]
+
+    def _published(self, channel: bytes, payload: bytes) -> None:
+        try:
+            topic, entry = parse_publication(payload)
+        except ValueError:
+            # Not of a node. If it was, the next check finds the message.
+            self._malformed += 1
+            return
+        self._receiver.receive(topic, entry)
+
+    def _introduced(self, answers: Sequence[Any]) -> str | None:
+        info, replication, config = answers
+        if isinstance(info, ServerError):
+            return f"the server answered to INFO: {info}"
+        found = _RUN.search(info) if isinstance(info, bytes) else None
+        if found is None:
+            return "the server did not tell its run_id in INFO"
+        self._run_id = found[1]
+        # A user may lack the permission for CONFIG. Then nothing is known, and a restart counts as a loss.
+        facts = config if isinstance(config, dict) else {}
+        writes = _WRITES_ALL.items() <= facts.items()
+        is_own = isinstance(replication, bytes) and not _PROMOTED.search(replication)
+        self._keeps = int((writes and is_own) or self._trust_restarts)
+        return None
+
+    async def run(self, verb: str, arguments: Sequence[str | int | bytes], timeout: float) -> Any:
+        """Run the script, and return its answer.
+
+        Raises:
+            StorageError: the server was away, answered with an error, or did not answer in time.
+        """
+        deadline = trio.current_time() + timeout
+        # Encoded here, so that an error is one of this call.
+        encoded = [each.encode() if isinstance(each, str) else each for each in arguments]
+        # Each run has an epoch of its own to begin, so that none begins twice.
+        number = next(self._epochs)
+        epoch = f"{self._fresh_epoch}.{number}" if number else self._fresh_epoch
+
+        def command(*begin: str) -> Callable[[], bytes]:
+            # The facts of the connection are known when the command is packed.
+            return lambda: pack_command(
+                *begin,
+                len(self._keys.names),
+                *self._keys.names,
+                verb,
+                self._keys.streams,
+                epoch,
+                self._run_id,
+                self._keeps,
+                _META_TTL,
+                *encoded,
+            )
+
+        try:
+            answer = await self._caller.call(command("EVALSHA", SHA), deadline=deadline)
+            if isinstance(answer, ServerError) and answer.code == "NOSCRIPT":
+                # The server has started again, or somebody has emptied its scripts.
+                answer = await self._caller.call(command("EVAL", SCRIPT), deadline=deadline)
+        except CallFailed as error:
+            raise StorageError("redis", error.problem, may_be_kept=error.was_sent) from error
+        if isinstance(answer, ServerError):
+            raise StorageError("redis", f"the server answered: {answer}")
+        return answer
+
+    def statistics(self) -> dict[str, int]:
+        """Return the counters of the connections."""
+        connections = (self._caller, self._subscriber)
+        return {
+            "connected": int(self._caller.is_usable and self._subscriber.is_connected),
+            "disconnects": sum(each.losses for each in connections),
+            "malformed": self._malformed,
+        }
+
+
+async def _start(connection: Connection) -> Pid:
+    """Start a connection. Return when it has connected or failed to, which connect_timeout bounds."""
+    pid = spawn_link(connection.main, label=connection.name)
+    await connection.tried.wait()
+    return pid

@@ -1,0 +1,112 @@
+"""Admission to an observer page: a token or a check for the page, and a ticket for its socket.
+
+The page gets a ticket over HTTP and sends it with the socket's parameters. So the socket needs no cookie, and a page of
+another origin has no ticket.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import inspect
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Final, TypeAlias
+
+from channels.tokens.token import TokenError, sign, verify
+
+__all__ = ["TICKET_SECONDS", "Access", "Check", "cookie_name"]
+
+Check: TypeAlias = Callable[[Mapping[str, str]], bool | Awaitable[bool]]
+"""A function of the headers of a request, by lower-case name. Only True admits."""
+
+TICKET_SECONDS: Final = 300.0
+"""The time in which a page may use its ticket to connect. A page gets a new one before each attempt."""
+
+_SALT = "ashtree observer"
+_logger = logging.getLogger("channels.observer")
+
+
+def cookie_name(token: str) -> str:
+    """Return the name of the cookie that holds a token.
+
+    Browsers send the cookies of a host to all of its ports. With one name, two programs would overwrite each other's.
+    """
+    return f"ashtree_observer_{_digest(token).hex()[:12]}"
+
+
+class Access:
+    """The admission of one observer.
+
+    Args:
+        token: the token of the page; None makes one.
+        check: admits instead of a token; None means the token.
+
+    Attributes:
+        token: the token; None if there is a check.
+        is_generated: True if nobody but this object knows the token yet.
+    """
+
+    def __init__(self, token: str | None, check: Check | None) -> None:
+        self._check = check
+        self._secret = secrets.token_bytes(32)
+        self.is_generated = token is None and check is None
+        self.token = secrets.token_urlsafe(24) if self.is_generated else token
+
+    def derive_from(self, secret: bytes) -> None:
+        """Derive what was generated from a secret of the endpoint, so that it is the same on all its nodes and after
+        a restart.
+        """  # noqa: D205 # one sentence
+        if self.is_generated:
+            self.token = hmac.digest(secret, b"ashtree observer token", "sha256").hex()[:32]
+        self._secret = hmac.digest(secret, b"ashtree observer tickets", "sha256")
+
+    def takes_token(self, given: str | None) -> bool:
+        """Return whether a token is the right one, in constant time."""
+        if self.token is None or not given:
+            return False
+        return hmac.compare_digest(_digest(given), _digest(self.token))
+
+    async def admits(self, headers: Mapping[str, str]) -> bool:
+        """Return whether a request may see the page. A check that raises admits nobody."""
+        if self._check is None:
+            assert self.token is not None  # there is a check, or else a token
+            return self.takes_token(_cookie(headers.get("cookie", ""), cookie_name(self.token)))
+        try:
+            answer = self._check(headers)
+            if inspect.isawaitable(answer):
+                answer = await answer
+        except Exception:  # the check belongs to the application; whatever it raises is not a yes
+            _logger.exception("The check of the observer page raised, so it admits nobody")
+            return False
+        return answer is True
+
+    def topic(self) -> str:
+        """Return the topic on which the observers of all nodes with the same secret talk. A client cannot guess it."""
+        return f"_ashtree:observer:{hmac.digest(self._secret, b'topic', 'sha256').hex()[:32]}"
+
+    def ticket(self) -> str:
+        """Return a new ticket for the socket."""
+        return sign(self._secret, _SALT, "page", max_age=TICKET_SECONDS)
+
+    def takes_ticket(self, ticket: object) -> bool:
+        """Return whether a ticket is genuine and not too old."""
+        try:
+            return bool(verify(self._secret, _SALT, ticket, max_age=TICKET_SECONDS) == "page")
+        except TokenError:
+            return False
+
+
+def _digest(text: str) -> bytes:
+    # Digests have one length, and any text has one.
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+
+def _cookie(header: str, name: str) -> str | None:
+    try:
+        found = SimpleCookie(header).get(name)
+    except CookieError:
+        return None
+    return None if found is None else found.value

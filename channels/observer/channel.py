@@ -1,0 +1,228 @@
+"""The socket and the channel of an observer page.
+
+The page sends what it wants to see (`view`, `process`) and what it wants done (`act`, `level`). It gets `tick` with the
+changes since the last one, and `process` about the process that it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from actors.errors import CallExit
+from actors.exits import SHUTDOWN
+from actors.introspection import status_of
+from actors.links import monitor, send_exit, trap_exits
+from actors.messages import Down
+from actors.process import current_pid, spawn_link
+from actors.refs import Pid
+from actors.servers.gen_server import call
+from actors.timers import send_after
+from channels.channel import Channel
+from channels.connect_info import ConnectInfo
+from channels.handlers import handle_in
+from channels.messages import JoinRefused, PushReply
+from channels.observer.access import Access
+from channels.observer.control import ACTIONS, LEVELS, LOGGERS, act, set_level
+from channels.observer.inspector import inspect_process
+from channels.observer.memory import Record
+from channels.observer.model import Row, View, changes
+from channels.observer.settings import Detail, Look, News, Settings, Wanted
+from channels.socket import ConnectRefused, Socket
+
+__all__ = ["ObserverChannel", "ObserverSocket"]
+
+RETRY = 0.2
+"""Seconds between two attempts to reach the watcher while its supervisor restarts it."""
+
+_READ_ONLY = "this observer is read-only; write Observer(control=True) to allow actions"
+
+
+class ObserverChannel(Channel):
+    """One page. It keeps the rows that the page shows, and sends only what changes."""
+
+    log_join = None
+    log_handle_in = None
+
+    async def join(self, topic: str, payload: Any) -> dict[str, Any]:
+        if topic != "observer" or not isinstance(payload, dict):
+            raise JoinRefused({"reason": "the observer has one topic, `observer`"})
+        self.settings: Settings = self.assigns["settings"]
+        self.view = View()
+        self.view.update(payload)
+        self.rows: dict[str, Row] = {}
+        self.news: News | None = None
+        self.inspector: Pid | None = None
+        self.inspected: int | None = None
+        last = payload.get("last")
+        memory = self.settings.memory
+        # A program that has started again counts from 1 again.
+        knows = payload.get("program") == memory.program
+        self.last = min(max(last, 0), memory.last) if knows and isinstance(last, int) else 0
+        # So that the end of an inspector does not end the page.
+        trap_exits()
+        problem = await self._watch()
+        if problem is not None:
+            raise JoinRefused({"reason": problem})
+        first = memory.since(self.last)
+        self.last = memory.last
+        return {
+            "events": first,
+            "program": memory.program,
+            "points": list(memory.points),
+            "actions": ACTIONS if self.settings.control else {},
+            "loggers": LOGGERS,
+            "levels": LEVELS,
+            "now": self.settings.runtime.now(),
+        }
+
+    async def _watch(self) -> str | None:
+        """Ask the watcher for news. Return the problem, if there is one."""
+        watcher = (self.settings.endpoint, "observer")
+        try:
+            problem: str | None = await call(watcher, Wanted(current_pid()))
+        except CallExit:
+            return "the observer is restarting"
+        monitor(watcher)
+        return problem
+
+    # News
+
+    async def handle_info(self, message: Any) -> None:
+        kind = type(message)
+        if kind is News:
+            self.news = message
+            self._tick(message.point)
+        elif kind is Detail:
+            if message.number == self.inspected:
+                self.push("process", {**message.fields, "number": message.number})
+        elif kind in (Down, Look) and await self._watch() is not None:
+            # The watcher has ended. Its supervisor starts it again, or has ended too.
+            send_after(current_pid(), Look(), RETRY)
+
+    def _tick(self, point: Record | None) -> None:
+        news = self.news
+        if news is None:
+            return
+        after = news.model.rows(self.view, lambda number: _status(news.pids.get(number)))
+        difference = changes(self.rows, after)
+        memory = self.settings.memory
+        payload: dict[str, Any] = {"now": round(self.settings.runtime.now(), 3)}
+        if difference.set or not self.rows:
+            payload["set"] = difference.set
+        if difference.gone:
+            payload["gone"] = difference.gone
+        if not self.rows:
+            payload["all"] = True
+        if point is not None:
+            payload["point"] = point
+            if news.nodes:
+                payload["nodes"] = news.nodes
+        if memory.last > self.last:
+            payload["events"] = memory.since(self.last)
+        self.rows, self.last = after, memory.last
+        self.push("tick", payload)
+
+    # What the page wants to see
+
+    @handle_in("view")
+    async def change_view(self, payload: Any) -> PushReply:
+        if isinstance(payload, dict):
+            self.view.update(payload)
+        self._tick(None)
+        return PushReply()
+
+    @handle_in("process")
+    async def show_process(self, payload: Any) -> PushReply:
+        number = payload.get("pid") if isinstance(payload, dict) else None
+        if self.inspector is not None:
+            send_exit(self.inspector, SHUTDOWN)
+        self.inspector = self.inspected = None
+        if not isinstance(number, int):
+            return PushReply()
+        memory = self.settings.memory
+        about: dict[str, Any] = {"crash": memory.crashes.get(number)}
+        pid = self._find(number)
+        if pid is None:
+            return PushReply({**about, "ended": True})
+        entry = None if self.news is None else self.news.model.entries.get(number)
+        if self.news is not None and entry is not None:
+            about["path"] = self.news.model.path_of(entry)
+            about["title"] = entry.title
+        self.inspected = number
+        self.inspector = spawn_link(
+            inspect_process, current_pid(), pid, self.settings, label="observer inspector"
+        )
+        return PushReply(about)
+
+    # What the page wants done
+
+    @handle_in("act")
+    async def act(self, payload: Any) -> PushReply:
+        if not self.settings.control:
+            return _refused(_READ_ONLY)
+        number = payload.get("pid") if isinstance(payload, dict) else None
+        pid = self._find(number) if isinstance(number, int) else None
+        if pid is None:
+            return _refused("this process has ended")
+        action = payload.get("action")
+        if action not in ACTIONS:
+            return _refused(f"choose one of {', '.join(ACTIONS)}")
+        entry = None if self.news is None else self.news.model.entries.get(pid.number)
+        title = "process" if entry is None else entry.title
+        settings = self.settings
+        settings.memory.add(
+            settings.runtime.now(),
+            "control",
+            pid=pid.number,
+            action=ACTIONS[action],
+            who=f"{title} {pid!r}",
+        )
+        problem = await act(settings.runtime, action, pid)
+        return PushReply() if problem is None else _refused(problem)
+
+    @handle_in("level")
+    async def set_level(self, payload: Any) -> PushReply:
+        if not self.settings.control:
+            return _refused(_READ_ONLY)
+        if not isinstance(payload, dict):
+            return _refused("send a logger and a level")
+        problem = set_level(payload.get("logger"), payload.get("level"))
+        if problem is not None:
+            return _refused(problem)
+        self.settings.memory.add(
+            self.settings.runtime.now(),
+            "level",
+            logger=payload["logger"] or "all loggers",
+            level=payload["level"],
+        )
+        return PushReply()
+
+    def _find(self, number: int) -> Pid | None:
+        return None if self.news is None else self.news.pids.get(number)
+
+
+def _refused(reason: str) -> PushReply:
+    return PushReply({"reason": reason}, status="error")
+
+
+def _status(pid: Pid | None) -> str:
+    """Return the status of a process, if it is worth a word. Most change too often for a page that people read."""
+    status = None if pid is None else status_of(pid)
+    return status if status in ("suspended", "exiting") else ""
+
+
+class ObserverSocket(Socket):
+    """The socket of an observer page. `Observer` makes a subclass with its own access and settings."""
+
+    channels = {"observer": ObserverChannel}
+    max_channels = 1
+    log = None
+
+    access: ClassVar[Access]
+    settings: ClassVar[Callable[[], Settings]]
+
+    async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
+        if not type(self).access.takes_ticket(params.get("ticket")):
+            raise ConnectRefused("no ticket, or an old one")
+        self.assigns["settings"] = type(self).settings()

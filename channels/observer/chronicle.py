@@ -1,0 +1,253 @@
+"""The chronicle of an observer: it turns events about crashes and supervisors into records for people.
+
+Its handlers belong to the runtime and not to a process. So the chronicle sees the end and the restart of the very
+branch that the observer runs in. The handlers stay attached until the runtime ends.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+from actors.exits import NORMAL, SHUTDOWN, ExitReason, Shutdown
+from actors.instrumentation.telemetry import Event
+from actors.refs import Pid
+from actors.runtime import Runtime
+from channels.channel import Channel
+from channels.observer.memory import Memory, Record
+from channels.observer.model import Entry, Model
+from channels.telemetry import CHANNEL_JOINED
+from supervision.errors import describe_reason
+from supervision.events import (
+    CHILD_RESTARTED,
+    CHILD_START_FAILED,
+    CHILD_STOP_FAILED,
+    CHILD_TERMINATED,
+    GAVE_UP,
+)
+from supervision.observer.supervisors import kind_of
+
+__all__ = ["Chronicle", "label_of"]
+
+MAX_DEAD: Final = 1000
+"""The most topics whose clients are expected back."""
+TRACEBACK: Final = 20_000
+
+_CRASH: Final = ("actors", "process", "crash")
+_ZOMBIE: Final = ("actors", "process", "zombie")
+
+
+class Chronicle:
+    """The events of one runtime, for one observer.
+
+    Args:
+        endpoint: the endpoint, whose sockets name the channels.
+        memory: where the records go.
+        runtime: the runtime.
+
+    Attributes:
+        model: the processes that the watcher knows now.
+        joins: the number of joins so far.
+        restarted: the supervisors that have restarted a child since the watcher emptied this set.
+    """
+
+    def __init__(self, endpoint: Any, memory: Memory, runtime: Runtime) -> None:
+        self.endpoint = endpoint
+        self.memory = memory
+        self.runtime = runtime
+        self.model = Model()
+        self.joins = 0
+        self.restarted: set[Pid] = set()
+        # The topics whose channels ended badly, with the times. Their clients should come back.
+        self._dead: dict[tuple[type, str], deque[float]] = {}
+        handlers: dict[Event, Any] = {
+            _CRASH: self._crashed,
+            _ZOMBIE: self._zombie,
+            CHILD_TERMINATED: self._terminated,
+            CHILD_RESTARTED: self._child_restarted,
+            CHILD_START_FAILED: self._start_failed,
+            CHILD_STOP_FAILED: self._stop_failed,
+            GAVE_UP: self._gave_up,
+            CHANNEL_JOINED: self._joined,
+        }
+        # The stops that are not recorded yet, by supervisor.
+        self._stops: dict[Pid, list[Record]] = {}
+        for event, handler in handlers.items():
+            runtime.telemetry.attach(event, handler)
+
+    def note(self, kind: str, **fields: Any) -> Record:
+        """Add a record."""
+        self.flush()
+        return self.memory.add(self.runtime.now(), kind, **fields)
+
+    # Events. Each handler runs in the process that emits the event, and must be quick.
+
+    def _joined(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        self.joins += 1
+        channel: Channel = about["channel"]
+        times = self._dead.get((type(channel), channel.topic)) if self._dead else None
+        if times and about["result"] == "ok":
+            seconds = self.runtime.now() - times.popleft()
+            if not times:
+                del self._dead[type(channel), channel.topic]
+            name = type(channel).__name__
+            self.note("returned", topic=channel.topic[:80], channel=name, seconds=round(seconds, 3))
+
+    def _crashed(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        error = about["exception"]
+        self.memory.totals["crashes"] += 1
+        lines = [] if error is None else traceback.format_exception(error)
+        record = self.note(
+            "crash",
+            pid=about["pid"].number,
+            who=_who(about["process"], about["pid"]),
+            error=describe_reason(about["reason"])[:500],
+        )
+        parents = [each.number for each in about["ancestors"]]
+        crash = {**record, "traceback": "".join(lines)[-TRACEBACK:], "ancestors": parents}
+        self.memory.add_crash(about["pid"].number, crash)
+
+    def _zombie(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        pid = about["pid"]
+        self.note("zombie", pid=pid.number, who=_who(about["process"], pid))
+
+    def _terminated(
+        self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]
+    ) -> None:
+        reason: ExitReason = about["reason"]
+        pid: Pid = about["pid"]
+        entry = self.model.entries.get(pid.number)
+        below = sum(1 + each["below"] for each in self._stops.pop(pid, ()))
+        if about["stopped"]:
+            record = self._stop(about, entry, below)
+            self._stops.setdefault(about["supervisor"], []).append(record)
+            return
+        if reason is NORMAL or kind_of(about["supervisor"]) == "dynamic":
+            if _is_clean(reason):
+                return
+            self._expect_return(entry)
+        self.note(
+            "terminated",
+            pid=pid.number,
+            supervisor=self._name(about["supervisor"]),
+            child=self._child(about["id"], pid, entry),
+            stopped=about["stopped"],
+            reason=describe_reason(reason)[:200],
+        )
+
+    def _stop(self, about: Mapping[str, Any], entry: Entry | None, below: int) -> Record:
+        return {
+            "pid": about["pid"].number,
+            "supervisor": self._name(about["supervisor"]),
+            "child": self._child(about["id"], about["pid"], entry),
+            "stopped": True,
+            "below": below,
+            "reason": describe_reason(about["reason"])[:200],
+        }
+
+    def flush(self) -> None:
+        """Record the stops of children whose own supervisor goes on. The stop of a branch is one record."""
+        stops, self._stops = self._stops, {}
+        for records in stops.values():
+            for record in records:
+                self.memory.add(self.runtime.now(), "terminated", **record)
+
+    def _expect_return(self, entry: Entry | None) -> None:
+        """Note that the client of a channel should join again. Other processes have no such topic."""
+        for name, kind in self._channels().items():
+            if entry is None or entry.sort != name or "'" not in entry.label:
+                continue
+            topic = entry.label.partition("'")[2].rpartition("'")[0]
+            if len(self._dead) < MAX_DEAD:
+                times = self._dead.setdefault((kind, topic), deque(maxlen=100))
+                times.append(self.runtime.now())
+
+    def _channels(self) -> dict[str, type]:
+        sockets = self.endpoint.sockets.values()
+        found: dict[str, type] = {}
+        for mount in sockets:
+            for target in getattr(mount, "socket", mount).channels.values():
+                channel = getattr(target, "channel", target)
+                found[channel.__name__] = channel
+        return found
+
+    def _child_restarted(
+        self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]
+    ) -> None:
+        self.memory.totals["restarts"] += 1
+        self.restarted.add(about["supervisor"])
+        self.note("restarted", pid=about["pid"].number, **self._decision(measures, about))
+
+    def _gave_up(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        self.memory.totals["gave_up"] += 1
+        self.note("gave_up", pid=about["supervisor"].number, **self._decision(measures, about))
+
+    def _decision(self, measures: Mapping[str, Any], about: Mapping[str, Any]) -> Record:
+        supervisor: Pid = about["supervisor"]
+        return {
+            "supervisor": self._name(supervisor),
+            "child": self._child(about["id"], about["pid"], None),
+            "reason": describe_reason(about["reason"])[:200],
+            "restarts": measures["restarts"],
+            "max_restarts": about.get("max_restarts"),
+            "max_seconds": about.get("max_seconds"),
+            "strategy": kind_of(supervisor),
+        }
+
+    def _start_failed(
+        self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]
+    ) -> None:
+        self._failed("start_failed", about)
+
+    def _stop_failed(
+        self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]
+    ) -> None:
+        self._failed("stop_failed", about)
+
+    def _failed(self, kind: str, about: Mapping[str, Any]) -> None:
+        pid: Pid | None = about["pid"]
+        self.note(
+            kind,
+            pid=None if pid is None else pid.number,
+            supervisor=self._name(about["supervisor"]),
+            child=self._child(about["id"], pid, None),
+            reason=describe_reason(about["reason"])[:200],
+        )
+
+    # Names
+
+    def _name(self, supervisor: Pid) -> str:
+        entry = self.model.entries.get(supervisor.number)
+        info = self.runtime.process_info(supervisor)
+        title = label_of(info) if info is not None else "a supervisor"
+        if entry is not None:
+            above = entry.parent
+            # The supervisors of a pool are numbered.
+            title = (
+                f"{above.title}/{entry.title}" if above and entry.title.isdigit() else entry.title
+            )
+        return _who(title, supervisor)
+
+    @staticmethod
+    def _child(id: Any, pid: Pid | None, entry: Entry | None) -> str:
+        title = entry.title if entry is not None else str(id)[:80]
+        return title if pid is None else _who(title, pid)
+
+
+def _who(title: str, pid: Pid) -> str:
+    return f"{title} {pid!r}"
+
+
+def label_of(info: Mapping[str, Any]) -> str:
+    """Return a short label for a process, from its `process_info`."""
+    name = info["name"]
+    # Names of the machinery are tuples with the endpoint in front, which say little.
+    if isinstance(name, tuple) and len(name) > 1 and not isinstance(name[0], str):
+        return " ".join(str(part) for part in name[1:])[:80]
+    return str(info["label"])[:120]
+
+
+def _is_clean(reason: ExitReason) -> bool:
+    return reason is NORMAL or reason is SHUTDOWN or isinstance(reason, Shutdown)

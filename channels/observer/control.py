@@ -1,0 +1,78 @@
+"""The actions of an observer page on processes and loggers, for observers with `control=True`."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from actors import sys
+from actors.errors import CallExit
+from actors.exits import SHUTDOWN
+from actors.instrumentation.instrument import Instrument
+from actors.links import kill, send_exit
+from actors.refs import Pid
+from actors.runtime import Runtime
+
+__all__ = ["ACTIONS", "LEVELS", "LOGGERS", "CrashAsked", "act", "set_level"]
+
+ACTIONS: Final = {
+    "exit": "an orderly exit",
+    "kill": "the kill",
+    "suspend": "the suspension",
+    "resume": "the resumption",
+    "crash": "a crash on the next message",
+}
+LOGGERS: Final = ("", "actors", "supervision", "channels")
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class CrashAsked(Exception):
+    """Somebody at an observer page asked for this crash."""
+
+
+class _CrashOnNext(Instrument):
+    """Makes the next callback of one process raise, and removes itself."""
+
+    def __init__(self, runtime: Runtime, target: Pid) -> None:
+        self._target = target
+        self._remove = runtime.add_instrument(self)
+
+    def process_exited(self, pid: Pid, reason: Any) -> None:
+        if pid is self._target:
+            self._remove()
+
+    def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
+        if pid is self._target and callback != "terminate":
+            self._remove()
+            raise CrashAsked("somebody at the observer page asked for a crash on the next message")
+
+
+async def act(runtime: Runtime, action: str, target: Pid) -> str | None:
+    """Carry out one action on a process.
+
+    Returns:
+        The problem as one sentence; None if there was none.
+    """
+    if action == "exit":
+        send_exit(target, SHUTDOWN)
+    elif action == "kill":
+        kill(target)
+    elif action == "crash":
+        _CrashOnNext(runtime, target)
+    elif action in ("suspend", "resume"):
+        verb = sys.suspend if action == "suspend" else sys.resume
+        try:
+            await verb(target, timeout=1.0)
+        except CallExit:
+            return f"{target!r} did not answer within a second; only a server that is not busy can"
+    else:
+        return f"there is no action {action!r}; the observer has {', '.join(ACTIONS)}"
+    return None
+
+
+def set_level(logger: object, level: object) -> str | None:
+    """Set the level of one of the loggers. Return the problem as one sentence; None if there was none."""
+    if logger not in LOGGERS or level not in LEVELS:
+        return f"choose a logger of {LOGGERS} and a level of {LEVELS}"
+    logging.getLogger(str(logger)).setLevel(str(level))
+    return None

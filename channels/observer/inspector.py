@@ -1,0 +1,110 @@
+"""A process that reads one other process for a page, so that a busy process cannot hold the page up.
+
+It sees the kinds of messages with a hook of `actors.sys`. It asks for the state only if the observer shows payloads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final
+
+import trio
+
+from actors import sys
+from actors.errors import CallExit
+from actors.introspection import current_function, is_server
+from actors.process import current_pid, is_alive, send
+from actors.refs import Pid
+from actors.runtime import Runtime
+from channels.observer.memory import Record
+from channels.observer.settings import Detail, Settings
+from channels.observer.showing import shown
+
+__all__ = ["inspect_process"]
+
+MESSAGES: Final = 30
+PEERS: Final = 50
+_NAMES: Final = {"in": "received", "out": "answered", "noreply": "done"}
+
+
+async def inspect_process(page: Pid, target: Pid, settings: Settings) -> None:
+    """Send `Detail` about a process to the channel of a page, until the process ends or this one is killed."""
+    seen: deque[Record] = deque(maxlen=MESSAGES)
+    hooked = is_server(target) and await _hook(target, seen, settings)
+    while True:
+        fields = _facts(settings.runtime, target)
+        if fields is None:
+            send(page, Detail(target.number, {"ended": True}))
+            return
+        fields["messages"] = list(seen)
+        fields["messages_shown"] = hooked
+        if settings.payloads and is_server(target):
+            fields["state"] = await _state(target, settings)
+        send(page, Detail(target.number, fields))
+        await trio.sleep(max(settings.interval, 0.5))
+
+
+async def _hook(target: Pid, seen: deque[Record], settings: Settings) -> bool:
+    me = current_pid()
+
+    def note(state: Any, event: sys.DebugEvent) -> Any:
+        # The hook removes itself, because a process that is killed cannot.
+        if not is_alive(me):
+            return sys.DONE
+        if event.kind != "noreply":
+            record = {
+                "t": round(settings.runtime.now(), 3),
+                "kind": _NAMES[event.kind],
+                "what": _kind_of(event.what),
+            }
+            if settings.payloads:
+                record["content"] = shown(
+                    getattr(event.what, "payload", event.what), settings.filter
+                )
+            seen.append(record)
+        return state
+
+    try:
+        await sys.install(target, ("observer", me), note, 0, timeout=1.0)
+    except CallExit:
+        # Busy or ended. The page says that it cannot show the messages.
+        return False
+    return True
+
+
+async def _state(target: Pid, settings: Settings) -> Any:
+    try:
+        status = await sys.get_status(target, timeout=1.0)
+    except CallExit:
+        return "(no answer within a second: the process is busy)"
+    return shown(status.state, settings.filter)
+
+
+def _facts(runtime: Runtime, target: Pid) -> Record | None:
+    info = runtime.process_info(target)
+    if info is None:
+        return None
+    return {
+        "pid": target.number,
+        "label": str(info["label"])[:200],
+        "parent": info["parent"].number,
+        "ancestors": [pid.number for pid in info["ancestors"][:PEERS]],
+        "links": [pid.number for pid in info["links"][:PEERS]],
+        "links_total": len(info["links"]),
+        "monitors": [pid.number for pid in info["monitors"][:PEERS]],
+        "traps_exits": info["trap_exits"],
+        "mailbox": info["queue_length"],
+        "status": info["status"],
+        "age": round(info["age"], 1),
+        "run_time": info.get("run_time"),
+        "function": current_function(target),
+        "server": is_server(target),
+    }
+
+
+def _kind_of(message: Any) -> str:
+    """Return the kind of a message: its event, its first word, or its class. Never its content."""
+    while type(message) is tuple and message:
+        message = message[0]
+    event = getattr(message, "event", None)
+    return str(event)[:60] if isinstance(event, str) else type(message).__name__

@@ -1,0 +1,164 @@
+"""The memory of an observer: the last events, crashes and figures, each with a bound.
+
+*pure*. The memory belongs to the `Observer` and not to a process, so it survives the end of every branch of the tree,
+its own included.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+__all__ = ["MAX_CRASHES", "MAX_EVENTS", "MAX_POINTS", "Memory", "Record", "ordinal", "sentence"]
+
+MAX_EVENTS: Final = 500
+MAX_CRASHES: Final = 100
+MAX_POINTS: Final = 600
+
+Record: TypeAlias = dict[str, Any]
+"""An event in JSON types: `n`, its number; `t`, in seconds since the epoch; `kind`; `pid`, perhaps; `text`, a sentence
+for people; and the fields of its kind."""
+
+
+class Memory:
+    """The last events, crashes and figures of one observer.
+
+    Attributes:
+        events: the last events, oldest first.
+        crashes: the last crashes by the number of their pid, oldest first.
+        points: the last figures, oldest first.
+        last: the number of the last event.
+        program: the time of the first event, which tells apart two runs of a program.
+    """
+
+    def __init__(self) -> None:
+        self.events: deque[Record] = deque(maxlen=MAX_EVENTS)
+        self.crashes: dict[int, Record] = {}
+        self.points: deque[Record] = deque(maxlen=MAX_POINTS)
+        self.last = 0
+        self.program = 0.0
+        self.totals = {"crashes": 0, "restarts": 0, "gave_up": 0}
+
+    def add(self, now: float, kind: str, **fields: Any) -> Record:
+        """Add an event, and return it with its number and its sentence."""
+        if not self.last:
+            self.program = now
+        self.last += 1
+        record = {"n": self.last, "t": round(now, 3), "kind": kind, **fields}
+        record["text"] = sentence(record)
+        self.events.append(record)
+        return record
+
+    def add_crash(self, pid: int, record: Record) -> None:
+        """Keep the last crash of a process."""
+        self.crashes.pop(pid, None)
+        self.crashes[pid] = record
+        if len(self.crashes) > MAX_CRASHES:
+            del self.crashes[next(iter(self.crashes))]
+
+    def since(self, number: int) -> list[Record]:
+        """Return the events after the one with this number, oldest first."""
+        if number >= self.last:
+            return []
+        return [event for event in self.events if event["n"] > number]
+
+
+def ordinal(number: int) -> str:
+    """Return 1st, 2nd, 3rd, 4th, ..."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10)
+    return f"{number}{ending or 'th'}"
+
+
+def sentence(event: Mapping[str, Any]) -> str:
+    """Say what happened, in one sentence."""
+    say = _SENTENCES.get(event["kind"])
+    return event["kind"] if say is None else say(event)
+
+
+def _crash(event: Mapping[str, Any]) -> str:
+    return f"{event['who']} crashed: {event['error']}"
+
+
+def _terminated(event: Mapping[str, Any]) -> str:
+    if event["stopped"]:
+        below = event.get("below", 0)
+        more = f" and the {below} processes below it" if below > 1 else ""
+        if below == 1:
+            more = " and the process below it"
+        return f"{event['supervisor']} stopped {event['child']}{more}"
+    if event["reason"] == "KILLED":
+        return f"{event['child']}, a child of {event['supervisor']}, was killed"
+    return f"{event['child']}, a child of {event['supervisor']}, ended: {event['reason']}"
+
+
+def _restarted(event: Mapping[str, Any]) -> str:
+    return f"{event['supervisor']} started {event['child']} again{_arithmetic(event)}"
+
+
+def _gave_up(event: Mapping[str, Any]) -> str:
+    return (
+        f"{event['supervisor']} gave up because of {event['child']}{_arithmetic(event)}. It stops its other children "
+        "and itself, and its own supervisor decides next"
+    )
+
+
+def _arithmetic(event: Mapping[str, Any]) -> str:
+    allowed, seconds = event.get("max_restarts"), event.get("max_seconds")
+    if allowed is None or seconds is None:
+        return ""
+    strategy = f"{event['strategy']}, " if event.get("strategy") else ""
+    return (
+        f" ({strategy}{ordinal(event['restarts'])} restart in {seconds:g} s, {allowed:g} allowed)"
+    )
+
+
+def _start_failed(event: Mapping[str, Any]) -> str:
+    return f"{event['supervisor']} could not start {event['child']}: {event['reason']}"
+
+
+def _stop_failed(event: Mapping[str, Any]) -> str:
+    return f"{event['child']} did not stop in order: {event['reason']}"
+
+
+def _zombie(event: Mapping[str, Any]) -> str:
+    return f"{event['who']} was killed and does not end; its task still runs"
+
+
+def _returned(event: Mapping[str, Any]) -> str:
+    return (
+        f"A client has joined {event['topic']} again, {event['seconds']:.2f} s after its channel "
+        f"{event['channel']} ended"
+    )
+
+
+def _control(event: Mapping[str, Any]) -> str:
+    return f"An observer page asked for {event['action']} of {event['who']}"
+
+
+def _started(event: Mapping[str, Any]) -> str:
+    return "The observer has started" if event["first"] else "The observer was started again"
+
+
+def _elsewhere(event: Mapping[str, Any]) -> str:
+    return f"{event['node']}: {event['words']}"
+
+
+def _level(event: Mapping[str, Any]) -> str:
+    return f"An observer page set the log level of {event['logger']} to {event['level']}"
+
+
+_SENTENCES = {
+    "crash": _crash,
+    "terminated": _terminated,
+    "restarted": _restarted,
+    "gave_up": _gave_up,
+    "start_failed": _start_failed,
+    "stop_failed": _stop_failed,
+    "zombie": _zombie,
+    "returned": _returned,
+    "control": _control,
+    "level": _level,
+    "elsewhere": _elsewhere,
+    "started": _started,
+}

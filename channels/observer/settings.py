@@ -1,0 +1,68 @@
+"""The settings that the processes of an observer share, and the messages between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from actors.refs import Pid
+from actors.runtime import Runtime
+from channels.filters import FilterRule
+from channels.observer.chronicle import Chronicle
+from channels.observer.memory import Memory, Record
+from channels.observer.model import Model
+
+__all__ = ["Detail", "Look", "News", "Settings", "Wanted"]
+
+
+@frozen(kw_only=True, eq=False)
+class Settings:
+    """The settings of one observer. `Observer` has their meanings."""
+
+    endpoint: Any
+    memory: Memory
+    chronicle: Chronicle
+    control: bool
+    payloads: bool
+    interval: float
+    max_pages: int
+    topic: str
+    runtime: Runtime
+
+    @property
+    def filter(self) -> FilterRule:
+        """The rule of the endpoint for parameters that nobody may see."""
+        rule: FilterRule = self.endpoint.filter_parameters
+        return rule
+
+
+@frozen
+class Wanted:
+    """A call of the channel of a page, which gets `News` until it ends. The answer is a problem, or None."""
+
+    page: Pid
+
+
+@frozen(eq=False)
+class News:
+    """The state of the runtime at one moment. All pages get the same model, which changes with the next news."""
+
+    model: Model
+    point: Record
+    pids: Mapping[int, Pid]
+    nodes: Sequence[Record]
+
+
+@frozen(eq=False)
+class Detail:
+    """What a page about one process shows."""
+
+    number: int
+    fields: Record
+
+
+@frozen
+class Look:
+    """A process sends it to itself when it is time to look again."""

@@ -1,0 +1,116 @@
+// The figures above the tree: a number now, and a small chart of the last minutes.
+
+import { bytes, element, milliseconds, number } from "./story.js"
+
+const FIGURES = [
+  { name: "Processes", of: (point) => point.processes, show: number },
+  { name: "Throughput", of: (point) => point.pushes, show: number, unit: " pushes/s", more: (point) => `${number(point.joins)} joins/s` },
+  { name: "Latency, p99", of: (point) => point.p99, show: milliseconds, more: (point) => (point.median === null ? "of the handlers of pushes" : `median ${milliseconds(point.median)}`) },
+  { name: "Mailboxes", of: (point) => point.mailboxes, show: number, unit: " waiting", more: (point) => `longest ${number(point.longest)}` },
+  { name: "Restarts", of: (point) => point.restarts, show: number, more: (point) => `${number(point.crashes)} crashes, ${number(point.gave_up)} gave up` },
+  { name: "Memory", of: (point) => point.memory, show: bytes, more: (point) => `loop ${milliseconds(point.late)} late` },
+]
+const POINTS = 240
+
+export class Charts {
+  constructor(place) {
+    this.points = []
+    this.parts = FIGURES.map((figure) => {
+      const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg")
+      svg.setAttribute("viewBox", "0 0 100 34")
+      svg.setAttribute("preserveAspectRatio", "none")
+      svg.setAttribute("aria-hidden", "true")
+      const paths = ["area", "line"].map((name) => {
+        const path = document.createElementNS("http://www.w3.org/2000/svg", "path")
+        path.setAttribute("class", name)
+        svg.append(path)
+        return path
+      })
+      const value = element("div", "value", "–")
+      const range = element("div", "range", "")
+      place.append(element("div", "figure", undefined, element("div", "name", figure.name), value, svg, range))
+      return { figure, value, range, paths }
+    })
+  }
+
+  reset(points) {
+    this.points = points.slice(-POINTS)
+    this.draw()
+  }
+
+  add(point) {
+    this.points.push(point)
+    if (this.points.length > POINTS) this.points.shift()
+    this.draw()
+  }
+
+  draw() {
+    const last = this.points[this.points.length - 1]
+    if (last === undefined) return
+    const until = last.t
+    const from = Math.min(this.points[0].t, until - 30)
+    for (const { figure, value, range, paths } of this.parts) {
+      const now = figure.of(last)
+      const words = now === null || now === undefined ? "–" : figure.show(now)
+      value.replaceChildren(words, element("small", "", figure.unit ?? ""))
+      range.textContent = figure.more ? figure.more(last) : `up to ${figure.show(Math.max(...this.points.map(figure.of)))}`
+      const [area, line] = shape(this.points, figure.of, from, until)
+      paths[0].setAttribute("d", area)
+      paths[1].setAttribute("d", line)
+    }
+  }
+}
+
+// The paths of one chart. Time without points stays empty.
+function shape(points, of, from, until) {
+  const values = points.map(of).filter((value) => value !== null && value !== undefined)
+  const high = Math.max(...values, 1e-9) * 1.08
+  let area = ""
+  let line = ""
+  let start = null
+  let x = 0
+  let before = null
+  const close = () => {
+    if (start !== null) area += `L${x},34L${start},34Z`
+    start = null
+  }
+  for (const point of points) {
+    const value = of(point)
+    if (value === null || value === undefined || (before !== null && point.t - before > 5)) close()
+    before = point.t
+    if (value === null || value === undefined) continue
+    x = Math.round(((point.t - from) / (until - from)) * 1000) / 10
+    const y = Math.round((33 - (value / high) * 31) * 10) / 10
+    if (start === null) {
+      start = x
+      area += `M${x},${y}`
+      line += `M${x},${y}`
+    } else {
+      area += `L${x},${y}`
+      line += `L${x},${y}`
+    }
+  }
+  close()
+  return [area, line]
+}
+
+const COLUMNS = [
+  ["processes", (row) => number(row.processes)],
+  ["pushes/s", (row) => number(row.pushes)],
+  ["latency, p99", (row) => milliseconds(row.p99)],
+  ["waiting", (row) => number(row.mailboxes)],
+  ["restarts", (row) => number(row.restarts)],
+  ["crashes", (row) => number(row.crashes)],
+  ["memory", (row) => bytes(row.memory)],
+  ["last news", (row) => (row.silent < 3 ? "now" : `${Math.round(row.silent)} s ago`)],
+]
+
+// One line for each node, this one included. Without other nodes there is none.
+export function showNodes(place, rows) {
+  place.hidden = rows === undefined
+  if (rows === undefined) return place.replaceChildren()
+  const head = element("tr", "", undefined, element("th", "", "node"), ...COLUMNS.map(([name]) => element("th", "", name)))
+  const lines = rows.map((row) => element("tr", `${row.own ? "own" : ""}${row.silent > 3 ? " silent" : ""}`, undefined,
+    element("td", "", row.own ? `${row.node} (this page)` : row.node), ...COLUMNS.map(([, show]) => element("td", "", show(row)))))
+  place.replaceChildren(element("table", "", undefined, head, ...lines))
+}

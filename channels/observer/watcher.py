@@ -1,0 +1,298 @@
+"""The process of an observer: it looks at the runtime while a page watches, and remembers what went wrong.
+
+One look costs little with ten thousand processes. It reads only the processes that are new, asks which have ended, and
+which mailboxes are not empty. It works in slices, so that other tasks run in between. Nobody is asked, so a busy or
+stuck process cannot hold the observer up.
+
+Without a page, only the events about crashes and supervisors are kept.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from actors.instrumentation.telemetry import Event
+from actors.introspection import ended, waiting_messages
+from actors.links import monitor
+from actors.messages import Down
+from actors.process import current_pid, on_exit, send
+from actors.refs import Pid
+from actors.servers.gen_server import GenServer, Sender
+from actors.servers.results import Reply
+from actors.timers import send_after
+from channels.observer.chronicle import label_of
+from channels.observer.memory import Record
+from channels.observer.model import Absent, Entry, Model
+from channels.observer.nodes import Nodes, summary
+from channels.observer.settings import Look, News, Settings, Wanted
+from channels.telemetry import CHANNEL_HANDLED_IN
+from supervision.child_spec import RESTARTING
+from supervision.observer.supervisors import kind_of, some_children
+
+__all__ = ["Watcher"]
+
+SLICE: Final = 50
+CHILDREN: Final = 200
+"""The most children of one supervisor whose ids and restarts are shown."""
+SAMPLES: Final = 1000
+SUMMARY_SECONDS: Final = 1.0
+MAX_DEAD: Final = 1000
+TRACEBACK: Final = 20_000
+
+_CRASH: Final = ("actors", "process", "crash")
+_ZOMBIE: Final = ("actors", "process", "zombie")
+
+
+class Watcher(GenServer[None]):
+    """The process of one observer. Pages call it with `Wanted`, and get `News`."""
+
+    async def init(self, settings: Settings) -> None:
+        self.settings = settings
+        self.runtime = settings.runtime
+        self.memory = settings.memory
+        self.chronicle = settings.chronicle
+        self.pages: dict[Pid, None] = {}
+        self.model = self.chronicle.model = Model()
+        self._pids: dict[int, Pid] = {}
+        self._newest = 0
+        self._fresh: list[Entry] = []
+        self._supervisors: dict[int, Pid] = {}
+        self._detach_hot: Callable[[], None] | None = None
+        self._durations: deque[float] = deque(maxlen=SAMPLES)
+        self._pushes = 0
+        self._joins = self.chronicle.joins
+        self._due = self._before = 0.0
+        self._looking = False
+        pubsub = settings.endpoint.pubsub
+        self._nodes = Nodes(pubsub.node_name)
+        self._told = (0.0, self.memory.last)
+        if not pubsub.is_local:
+            pubsub.subscribe(settings.topic)
+        on_exit(self._stop_counting)
+        first = not any(event["kind"] == "started" for event in self.memory.events)
+        self.chronicle.note("started", first=first)
+
+    # Pages
+
+    async def handle_info(self, message: Any) -> None:
+        kind = type(message)
+        if kind is Look:
+            await self._look()
+        elif kind is Down:
+            self.pages.pop(message.pid, None)
+        elif kind is dict:
+            await self._hear(message)
+
+    async def _hear(self, message: dict[str, Any]) -> None:
+        """Take the summary of another node. Look for as long as a page watches there."""
+        events = self._nodes.hear(message, trio.current_time())
+        if self.pages:
+            for event in events:
+                self.chronicle.note("elsewhere", **event)
+        if trio.current_time() < self._nodes.wanted_until:
+            await self._start_looking()
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        if not isinstance(request, Wanted):
+            return Reply("the observer answers only its pages")
+        if request.page not in self.pages and len(self.pages) >= self.settings.max_pages:
+            return Reply(
+                f"{len(self.pages)} pages watch already; Observer(max_pages=) allows no more"
+            )
+        await self._add_page(request.page)
+        return Reply(None)
+
+    async def _add_page(self, page: Pid) -> None:
+        if page in self.pages:
+            return
+        monitor(page)
+        self.pages[page] = None
+        await self._start_looking()
+        send(page, self._news(self._point()))
+
+    def _news(self, point: Record) -> News:
+        nodes = self._nodes.rows(point, trio.current_time())
+        return News(self.model, point, self._pids, nodes)
+
+    async def _start_looking(self) -> None:
+        if self._looking:
+            return
+        self._looking = True
+        self._start_counting()
+        await self._read_new()
+        await self._read_changes()
+        self._due = self._before = trio.current_time()
+        send_after(current_pid(), Look(), self.settings.interval)
+
+    def _start_counting(self) -> None:
+        # Left over if the last page left a moment ago.
+        self._stop_counting()
+        self._detach_hot = self.runtime.telemetry.attach(CHANNEL_HANDLED_IN, self._handled)
+
+    def _stop_counting(self) -> None:
+        if self._detach_hot is not None:
+            self._detach_hot()
+            self._detach_hot = None
+
+    # Looking
+
+    async def _look(self) -> None:
+        if not self.pages and trio.current_time() >= self._nodes.wanted_until:
+            self._forget()
+            return
+        interval = self.settings.interval
+        await self._read_new()
+        await self._read_changes()
+        self.chronicle.flush()
+        point = self._point()
+        self.memory.points.append(point)
+        self._tell(point)
+        news = self._news(point)
+        for page in self.pages:
+            send(page, news)
+        self._due = max(self._due + interval, trio.current_time())
+        send_after(current_pid(), Look(), max(0.01, self._due - trio.current_time()))
+
+    def _tell(self, point: Record) -> None:
+        """Send a summary to the other nodes, once a second."""
+        pubsub, (before, last) = self.settings.endpoint.pubsub, self._told
+        now = trio.current_time()
+        if pubsub.is_local or now - before < SUMMARY_SECONDS:
+            return
+        own = [event for event in self.memory.since(last) if event["kind"] != "elsewhere"]
+        self._told = (now, self.memory.last)
+        message = summary(pubsub.node_name, point, own, asks=bool(self.pages))
+        pubsub.broadcast(self.settings.topic, message, sender=current_pid())
+
+    def _forget(self) -> None:
+        """Drop the model, which nobody watches. The next page reads all processes again."""
+        self._stop_counting()
+        self._looking = False
+        self.model = self.chronicle.model = Model()
+        self._pids, self._newest = {}, 0
+        self._fresh, self._supervisors = [], {}
+
+    async def _read_new(self) -> None:
+        runtime, now = self.runtime, self.runtime.now()
+        new = []
+        for pid in reversed(runtime.processes()):
+            if pid.number <= self._newest:
+                break
+            new.append(pid)
+        again, self._fresh = self._fresh, []
+        for entry in again:
+            # Most processes get their label in their first step.
+            self._describe(entry)
+        for number, pid in enumerate(reversed(new)):
+            if number % SLICE == SLICE - 1:
+                await trio.lowlevel.checkpoint()
+            self._newest = pid.number
+            info = runtime.process_info(pid)
+            if info is None:
+                continue
+            entry = Entry(
+                number=pid.number,
+                ancestors=tuple(each.number for each in (info["parent"], *info["ancestors"])),
+                label=label_of(info),
+                born=now - info["age"],
+            )
+            self._pids[pid.number] = pid
+            self.model.add(entry)
+            self._describe(entry)
+            self._fresh.append(entry)
+
+    def _describe(self, entry: Entry) -> None:
+        pid = self._pids.get(entry.number)
+        info = None if pid is None else self.runtime.process_info(pid)
+        if pid is None or info is None:
+            return
+        kind = kind_of(pid)
+        self.model.describe(entry, label_of(info), kind)
+        if kind is not None:
+            self._supervisors[pid.number] = pid
+
+    async def _read_changes(self) -> None:
+        pids = list(self._pids.values())
+        lengths: dict[int, int] = {}
+        for start in range(0, len(pids), 10 * SLICE):
+            await trio.lowlevel.checkpoint()
+            part = pids[start : start + 10 * SLICE]
+            for pid, length in waiting_messages(part).items():
+                lengths[pid.number] = length
+            for pid in ended(part):
+                del self._pids[pid.number]
+                self._supervisors.pop(pid.number, None)
+                self.model.remove(pid.number)
+        self.model.set_mailboxes(lengths)
+        for number, pid in self._supervisors.items():
+            entry = self.model.entries.get(number)
+            if entry is None or (entry.kind == "dynamic" and pid not in self.chronicle.restarted):
+                continue
+            self._read_children(entry, pid)
+        self.chronicle.restarted.clear()
+
+    def _read_children(self, entry: Entry, supervisor: Pid) -> None:
+        absent = []
+        for rank, child in enumerate(reversed(some_children(supervisor, CHILDREN))):
+            if isinstance(child.pid, Pid):
+                below = self.model.entries.get(child.pid.number)
+                if below is not None:
+                    below.restarts = child.restarts
+                    if child.id is not None:
+                        below.rank = rank
+                        below.id = str(child.id)[:80]
+            elif child.id is not None:
+                status = "restarting" if child.pid == RESTARTING else "stopped"
+                absent.append(Absent(str(child.id)[:80], status, child.restarts, rank))
+        entry.absent = tuple(absent)
+
+    def _point(self) -> Record:
+        """Return the figures since the last point."""
+        now = trio.current_time()
+        seconds = max(now - self._before, 0.001)
+        durations = sorted(self._durations)
+        waiting = self.model.waiting
+        longest = max(waiting, key=lambda each: each.mailbox, default=None)
+        point = {
+            "t": round(self.runtime.now(), 3),
+            "processes": len(self.model),
+            "pushes": round(self._pushes / seconds, 1),
+            "joins": round((self.chronicle.joins - self._joins) / seconds, 1),
+            "median": _quantile(durations, 0.5),
+            "p99": _quantile(durations, 0.99),
+            "mailboxes": sum(each.mailbox for each in waiting),
+            "longest": 0 if longest is None else longest.mailbox,
+            "late": round(max(0.0, now - self._due) * 1000, 2),
+            "memory": _resident_bytes(),
+            **self.memory.totals,
+        }
+        self._durations.clear()
+        self._pushes, self._joins = 0, self.chronicle.joins
+        self._before = now
+        return point
+
+    def _handled(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        if about["channel"].topic != "observer":
+            self._pushes += 1
+            self._durations.append(measures["duration"])
+
+
+def _quantile(values: list[float], share: float) -> float | None:
+    """Return a quantile of sorted seconds in milliseconds; None without values."""
+    if not values:
+        return None
+    return round(values[min(len(values) - 1, int(len(values) * share))] * 1000, 3)
+
+
+def _resident_bytes() -> int | None:
+    """Return the memory of this program; None where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * 4096

@@ -1,0 +1,173 @@
+"""Health probes: whether a server is alive, is ready for clients, and is draining.
+
+    from channels.operations.health import Health
+
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, plugs=[Health()])
+
+The probes are on the port of the endpoint. Load balancers and Kubernetes ask them with GET or HEAD:
+
+    GET /health/live        200 as long as the event loop runs, also during the drain
+    GET /health/ready       200 if the server wants new clients, else 503
+    GET /health/draining    200 with {"draining": true} or {"draining": false}
+
+The answers show no names or versions, except the names of failed `checks`. With several workers, each worker answers
+for itself. `ashtree workers --json` shows all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
+
+import msgspec
+import trio
+
+from channels.endpoint._wiring import LateAnswer, Plug, Services
+from channels.errors import InvalidOption, check_positive
+from channels.http.asgi_stream import path_of
+from channels.http.lifespan import ASGIApplication
+
+__all__ = ["Check", "Health"]
+
+Check: TypeAlias = Callable[[], Awaitable[object]]
+"""An async function that answers for one thing that the server needs. False or an exception means: not ready."""
+
+_log = logging.getLogger("channels.operations.health")
+_HEADERS = (("content-type", "application/json"), ("cache-control", "no-store"))
+
+
+class Health(Plug):
+    """The probes of one endpoint, for `Endpoint(plugs=[Health()])`.
+
+        async def database() -> None:
+            await pool.fetch_value("select 1")
+
+        Health(ready="/readyz", live="/livez", draining=None, checks={"database": database})
+
+    Args:
+        live: the path of the liveness probe; None turns it off.
+        ready: the path of the readiness probe; None turns it off.
+        draining: the path of the drain probe; None turns it off.
+        checks: async functions by name. The server is ready if each returns without an exception and not False.
+        check_timeout: seconds for a check. After that, it has failed.
+        check_interval: seconds for which a result of the checks is kept, so that many probes cause few checks.
+
+    Raises:
+        InvalidOption: a path has no slash, two paths are equal, or a number is not above 0.
+
+    Readiness ends before the drain begins: see `Draining(notice=)`. A lost connection to other nodes does not end it,
+    because the server still serves its own clients. Add a check if yours cannot.
+    """
+
+    def __init__(
+        self,
+        *,
+        live: str | None = "/health/live",
+        ready: str | None = "/health/ready",
+        draining: str | None = "/health/draining",
+        checks: Mapping[str, Check] | None = None,
+        check_timeout: float = 1.0,
+        check_interval: float = 1.0,
+    ) -> None:
+        check_positive("Health", "check_timeout", check_timeout)
+        check_positive("Health", "check_interval", check_interval)
+        self._paths: dict[str, str] = {}
+        for option, path in (("live", live), ("ready", ready), ("draining", draining)):
+            if path is None:
+                continue
+            if not isinstance(path, str) or not path.startswith("/") or path in self._paths:
+                raise InvalidOption(
+                    "Health", option, path, f'a path of its own: "/health/{option}", or None'
+                )
+            self._paths[path] = option
+        self._checks = _Checks(checks or {}, check_timeout, check_interval)
+
+    def find(self, scope: Any, services: Services) -> ASGIApplication | None:
+        """Return the application for a probe."""
+        kind = self._paths.get(path_of(scope))
+        return None if kind is None else partial(self._serve, kind, services)
+
+    def late_answer(self, path: str, services: Services) -> LateAnswer | None:
+        """Return the answer to a probe during the drain."""
+        kind = self._paths.get(path)
+        if kind is None:
+            return None
+        status, body = _answer(kind, leaving=True, failed=[])
+        return LateAnswer(status, msgspec.json.encode(body).decode(), _HEADERS)
+
+    async def _serve(
+        self, kind: str, services: Services, scope: Any, receive: Any, send: Any
+    ) -> None:
+        leaving = services.admission.leaving
+        if scope["method"] not in {"GET", "HEAD"}:
+            status, body = 405, {"error": "send GET or HEAD"}
+        else:
+            asks = kind == "ready" and not leaving
+            failed = await self._checks.failed() if asks else []
+            status, body = _answer(kind, leaving=leaving, failed=failed)
+        data = msgspec.json.encode(body)
+        headers = [*_HEADERS, ("content-length", str(len(data)))]
+        if leaving and scope.get("http_version", "1.1").startswith("1"):
+            # The next probe then opens a new connection. If another worker follows, it reaches that one. HTTP/2 forbids
+            # this header.
+            headers.append(("connection", "close"))
+        encoded = [(name.encode(), value.encode()) for name, value in headers]
+        await send({"type": "http.response.start", "status": status, "headers": encoded})
+        await send({"type": "http.response.body", "body": data})
+
+
+def _answer(kind: str, *, leaving: bool, failed: list[str]) -> tuple[int, dict[str, Any]]:
+    """Return the status and the body of a probe. Pure."""
+    if kind == "live":
+        return 200, {"status": "live"}
+    if kind == "draining":
+        return 200, {"draining": leaving}
+    if leaving:
+        return 503, {"status": "draining"}
+    if failed:
+        return 503, {"status": "not ready", "failed": failed}
+    return 200, {"status": "ready"}
+
+
+class _Checks:
+    """The checks of the application, and their last result."""
+
+    def __init__(self, checks: Mapping[str, Check], timeout: float, interval: float) -> None:
+        self._checks = dict(checks)
+        self._timeout = timeout
+        self._interval = interval
+        self._failed: list[str] = []
+        self._expires = float("-inf")
+        self._lock: trio.Lock | None = None
+
+    async def failed(self) -> list[str]:
+        """Return the names of the checks that fail. Runs them, unless the last result is fresh."""
+        if not self._checks:
+            return []
+        # Not made in the constructor: an endpoint may be made outside of Trio, and run several times.
+        self._lock = lock = self._lock or trio.Lock()
+        async with lock:
+            if not self._expires - self._interval <= trio.current_time() < self._expires:
+                self._failed = await self._run()
+                self._expires = trio.current_time() + self._interval
+        return self._failed
+
+    async def _run(self) -> list[str]:
+        failed = set[str]()
+
+        async def run(name: str, check: Check) -> None:
+            try:
+                with trio.fail_after(self._timeout):
+                    if await check() is not False:
+                        return
+            # Broad, because a bug in a check must not end the probe: it fails closed.
+            except Exception as error:
+                _log.warning("The health check %r failed: %r", name, error)
+            failed.add(name)
+
+        async with trio.open_nursery() as nursery:
+            for name, check in self._checks.items():
+                nursery.start_soon(run, name, check)
+        return [name for name in self._checks if name in failed]

@@ -1,0 +1,350 @@
+"""The metrics of a server: their names, types, labels and meanings, and the form in which workers exchange them.
+
+*pure*. The names follow the conventions of Prometheus: base units, and `_total` for counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+from attrs import frozen
+
+__all__ = [
+    "METRICS",
+    "BoundedLabels",
+    "Family",
+    "Metric",
+    "Sample",
+    "decode_families",
+    "encode_families",
+    "merged",
+]
+
+Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+"""The type of a metric."""
+
+
+@frozen
+class Metric:
+    """The definition of a metric.
+
+    Attributes:
+        name: its name in Prometheus, with `_total` for a counter.
+        kind: its type.
+        labels: the names of its labels.
+        help: its meaning, in one line.
+    """
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+
+
+def _table(*rows: tuple[str, Kind, str, str]) -> Mapping[str, Metric]:
+    return {
+        name: Metric(f"ashtree_{name}", kind, tuple(labels.split()), text)
+        for name, kind, labels, text in rows
+    }
+
+
+METRICS: Final = _table(
+    # Clients
+    (
+        "connections",
+        "gauge",
+        "transport",
+        "Open connections: websocket, http (pages and polls) or longpoll (sessions).",
+    ),
+    (
+        "connects_total",
+        "counter",
+        "socket transport result",
+        "Calls of `connect`, by result: ok or error.",
+    ),
+    ("connect_duration_seconds", "histogram", "socket", "Time of `connect`."),
+    (
+        "refusals_total",
+        "counter",
+        "socket reason",
+        "Clients that the server refused before or in `connect`: origin, protocol, session or crash.",
+    ),
+    ("connections_closed_total", "counter", "code", "Ended connections, by WebSocket close code."),
+    (
+        "malformed_messages_total",
+        "counter",
+        "",
+        "Connections closed because of a malformed message.",
+    ),
+    (
+        "held_back_connections_total",
+        "counter",
+        "",
+        "Connections that sent so much that they had to wait.",
+    ),
+    (
+        "out_buffer_overflows_total",
+        "counter",
+        "",
+        "Connections closed because the client reads too slowly.",
+    ),
+    ("out_buffer_dropped_frames_total", "counter", "", "Frames dropped with these connections."),
+    (
+        "longpoll_lost_messages_total",
+        "counter",
+        "reason",
+        "Messages of polling clients that were dropped.",
+    ),
+    ("draining", "gauge", "", "1 from the moment when the server stops being ready, else 0."),
+    # Channels
+    ("channels", "gauge", "socket", "Joined channels, and those whose join has not returned yet."),
+    (
+        "joins_total",
+        "counter",
+        "channel result",
+        "Joins, by result: ok or error. A crashed join counts as a crash.",
+    ),
+    ("join_duration_seconds", "histogram", "channel", "Time of `join`."),
+    ("slow_joins_total", "counter", "channel", "Joins that took longer than `slow_join`."),
+    ("channel_crashes_total", "counter", "channel", "Channels that ended with an error."),
+    (
+        "rejoin_duration_seconds",
+        "histogram",
+        "channel",
+        "Time from the crash of a channel until its connection has joined the topic again.",
+    ),
+    (
+        "handle_in_duration_seconds",
+        "histogram",
+        "channel",
+        "Time of a handler of a push that did not crash.",
+    ),
+    (
+        "refused_payloads_total",
+        "counter",
+        "channel",
+        "Payloads that did not match the type of their handler.",
+    ),
+    # Processes and supervisors
+    ("processes", "gauge", "", "Living processes."),
+    ("process_spawns_total", "counter", "", "Started processes."),
+    (
+        "process_crashes_total",
+        "counter",
+        "exception",
+        "Processes that died of an exception, by its class.",
+    ),
+    ("process_zombies_total", "counter", "", "Processes that did not end when they were killed."),
+    ("dead_letters_total", "counter", "", "Messages to processes that had ended."),
+    ("mailbox_messages", "gauge", "", "Messages that wait in all mailboxes."),
+    ("mailbox_longest_messages", "gauge", "", "Messages that wait in the fullest mailbox."),
+    (
+        "mailbox_alarms_total",
+        "counter",
+        "",
+        "Mailboxes that grew over `mailbox_alarm`, or doubled since.",
+    ),
+    ("restarts_total", "counter", "supervisor", "Children that a supervisor restarted."),
+    (
+        "restart_duration_seconds",
+        "histogram",
+        "supervisor",
+        "Time from the end of a child to its restart. Children of dynamic supervisors do not count.",
+    ),
+    ("failed_restarts_total", "counter", "supervisor", "Restarts that failed and are tried again."),
+    (
+        "supervisors_gave_up_total",
+        "counter",
+        "supervisor",
+        "Supervisors that reached their limit of restarts.",
+    ),
+    (
+        "event_loop_blocks_total",
+        "counter",
+        "",
+        "Steps that the watchdog reported, because they let nothing else run.",
+    ),
+    (
+        "event_loop_blocked_seconds_total",
+        "counter",
+        "",
+        "Length of these steps when they were reported.",
+    ),
+    # Several nodes
+    ("pubsub_topics", "gauge", "", "Topics with subscribers on this node."),
+    ("pubsub_subscriptions", "gauge", "", "Subscriptions on this node."),
+    ("pubsub_nodes", "gauge", "", "Other nodes that this node hears."),
+    ("pubsub_lost_messages_total", "counter", "", "Messages of other nodes that did not arrive."),
+    (
+        "pubsub_dropped_messages_total",
+        "counter",
+        "",
+        "Messages for other nodes that were not sent.",
+    ),
+    (
+        "pubsub_malformed_messages_total",
+        "counter",
+        "",
+        "Messages from outside that were no envelopes.",
+    ),
+    (
+        "pubsub_undeliverable_messages_total",
+        "counter",
+        "",
+        "Messages that some clients could not be sent.",
+    ),
+    (
+        "pubsub_disconnects_total",
+        "counter",
+        "",
+        "Lost or failed connections of the adapter to its server.",
+    ),
+    # Histories of durable topics
+    ("history_waiting_messages", "gauge", "history", "Messages that wait for the storage."),
+    (
+        "history_appended_messages_total",
+        "counter",
+        "history",
+        "Messages that the storage keeps or kept.",
+    ),
+    (
+        "history_failed_messages_total",
+        "counter",
+        "history",
+        "Messages that the storage failed to keep.",
+    ),
+    (
+        "history_refused_messages_total",
+        "counter",
+        "history",
+        "Messages refused because too many waited.",
+    ),
+    (
+        "history_replayed_messages_total",
+        "counter",
+        "history",
+        "Messages sent again to clients that were away.",
+    ),
+    (
+        "history_gaps_total",
+        "counter",
+        "history",
+        "Channels that noticed that messages did not arrive.",
+    ),
+    (
+        "history_lost_total",
+        "counter",
+        "history",
+        "Channels that missed messages that are no longer kept.",
+    ),
+    (
+        "history_evicted_topics_total",
+        "counter",
+        "history",
+        "Topics that the storage forgot to stay within its limits.",
+    ),
+    # Presence
+    ("presence_topics", "gauge", "presence", "Topics with members."),
+    ("presence_members", "gauge", "presence", "Presences of all nodes."),
+    ("presence_nodes_down", "gauge", "presence", "Nodes that are silent."),
+    (
+        "presence_failed_callbacks_total",
+        "counter",
+        "presence",
+        "Failures of `fetch`, `handle_metas` and `counted`.",
+    ),
+    ("presence_refused_calls_total", "counter", "presence", "Calls beyond `max_calls_per_second`."),
+    # The metrics themselves
+    (
+        "worker_up",
+        "gauge",
+        "",
+        "With several workers: 1 if the worker answered this scrape, else 0.",
+    ),
+    (
+        "folded_labels_total",
+        "counter",
+        "",
+        'Label values that became "other", because there were too many.',
+    ),
+)
+"""All metrics of Ashtree, by their names without `ashtree_`. docs/reference/metrics.md lists them too."""
+
+
+class BoundedLabels:
+    """The values of one label. After `limit` different values, all further ones become "other".
+
+    >>> labels = BoundedLabels(1)
+    >>> labels.bounded("a"), labels.bounded("b"), labels.folded
+    ('a', 'other', 1)
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.folded = 0
+        self._limit = limit
+        self._values: dict[str, None] = {}
+
+    def bounded(self, value: str) -> str:
+        """Return the value, or "other"."""
+        if value in self._values:
+            return value
+        if len(self._values) < self._limit:
+            self._values[value] = None
+            return value
+        self.folded += 1
+        return "other"
+
+
+class Sample(msgspec.Struct, array_like=True, frozen=True):
+    """One line of an exposition: a name with its suffix, labels, and a value."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+class Family(msgspec.Struct, array_like=True, frozen=True):
+    """A metric with its samples. The name of a counter is without `_total`."""
+
+    name: str
+    help: str
+    kind: str
+    samples: list[Sample]
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(list[Family]).decode
+
+
+def encode_families(families: Iterable[Family]) -> bytes:
+    """Return the bytes that one worker sends to another."""
+    return _encode(list(families))
+
+
+def decode_families(data: bytes) -> list[Family]:
+    """Read the bytes of another worker.
+
+    Raises:
+        msgspec.MsgspecError: they are something else.
+    """
+    return _decode(data)
+
+
+def merged(workers: Mapping[str, Iterable[Family]]) -> list[Family]:
+    """Join the families of several workers, with the label `worker` in each sample.
+
+    >>> family = Family("up", "Up.", "gauge", [Sample("up", {}, 1.0)])
+    >>> [sample.labels for sample in merged({"1": [family], "2": [family]})[0].samples]
+    [{'worker': '1'}, {'worker': '2'}]
+    """
+    found: dict[str, Family] = {}
+    for worker, families in workers.items():
+        for family in families:
+            there = found.setdefault(family.name, Family(family.name, family.help, family.kind, []))
+            there.samples.extend(
+                Sample(sample.name, {**sample.labels, "worker": worker}, sample.value)
+                for sample in family.samples
+            )
+    return list(found.values())

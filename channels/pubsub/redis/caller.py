@@ -1,0 +1,177 @@
+"""The connection for commands whose answers matter: a history keeps its messages through it.
+
+    caller = Caller(options, [pack_command("INFO", "server")], on_introduced)
+    children = [process_spec(caller.main)]
+    value = await caller.call(lambda: pack_command("GET", "key"), deadline=trio.current_time() + 5)
+
+Commands are sent without waiting for the answers of earlier ones. At most `max_calls` are on their way. Further calls
+wait for one of those to be answered, in the order of their arrival. Each call has a deadline.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import trio
+
+from channels.errors import ChannelsError
+from channels.pubsub.redis.connection import Connection, ConnectionLost, Options, Session
+from channels.pubsub.redis.protocol import Event, Reply
+
+__all__ = ["CallFailed", "Caller"]
+
+
+class CallFailed(ChannelsError):
+    """A command got no answer.
+
+    Attributes:
+        problem: why.
+        was_sent: True if the server may have carried it out.
+    """
+
+    def __init__(self, problem: str, *, was_sent: bool) -> None:
+        super().__init__(f"a command got no answer: {problem}")
+        self.problem = problem
+        self.was_sent = was_sent
+
+
+class _Call:
+    __slots__ = ("done", "pack", "problem", "value", "was_sent")
+
+    def __init__(self, pack: Callable[[], bytes]) -> None:
+        self.pack = pack
+        self.done = trio.Event()
+        self.problem: str | None = None
+        self.value: Any = None
+        self.was_sent = False
+
+
+class Caller(Connection):
+    """The connection for calls.
+
+    Args:
+        options: the settings.
+        introduction: commands that are sent first on each new connection.
+        on_introduced: takes their answers, before any call is sent. It returns None, or the reason why this server
+            cannot be used; then the connection is given up and tried again.
+        max_calls: the number of commands that may be on their way.
+
+    Attributes:
+        is_usable: True while calls are sent at once.
+    """
+
+    name = "call"
+
+    def __init__(
+        self,
+        options: Options,
+        introduction: Sequence[bytes],
+        on_introduced: Callable[[Sequence[Any]], str | None],
+        *,
+        max_calls: int,
+    ) -> None:
+        super().__init__(options)
+        self._introduction = introduction
+        self._on_introduced = on_introduced
+        self._introducing: list[_Call] = []
+        self._waiting: deque[_Call] = deque()
+        self._awaited: deque[_Call] = deque()
+        self._room = trio.Semaphore(max_calls)
+        self.is_usable = False
+
+    async def call(self, pack: Callable[[], bytes], *, deadline: float) -> Any:
+        """Send a command, and return the answer of the server, which may be a `ServerError`.
+
+        Args:
+            pack: returns the command of `pack_command`, and does not raise. It is called on a connection whose
+                introduction was answered.
+            deadline: Trio's time at which the call fails.
+
+        Raises:
+            CallFailed: there was no connection or no room until the deadline, or no answer, or the connection was lost.
+        """
+        call: _Call | None = None
+        with trio.move_on_at(deadline):
+            call = await self._enqueue(pack)
+            try:
+                await call.done.wait()
+            except BaseException:
+                self._abandon(call)
+                raise
+        if call is None or not call.done.is_set():
+            raise self._late(call)
+        if call.problem is not None:
+            raise CallFailed(call.problem, was_sent=call.was_sent)
+        return call.value
+
+    async def _enqueue(self, pack: Callable[[], bytes]) -> _Call:
+        await self._room.acquire()
+        call = _Call(pack)
+        self._waiting.append(call)
+        self._marked.set()
+        return call
+
+    def _abandon(self, call: _Call) -> None:
+        """Do not send a call whose caller has gone. One that was sent keeps its place until its answer comes."""
+        if not call.was_sent and not call.done.is_set():
+            self._waiting.remove(call)
+            self._room.release()
+
+    def _late(self, call: _Call | None) -> CallFailed:
+        if call is not None and call.was_sent:
+            return CallFailed("the server did not answer in time", was_sent=True)
+        if self.is_usable:
+            return CallFailed("too many other commands waited for their answers", was_sent=False)
+        problem = self.problem or "it has not answered yet"
+        return CallFailed(f"the server is away: {problem}", was_sent=False)
+
+    # The connection
+
+    def _begin(self, session: Session) -> None:
+        self._introducing = [_Call(partial(bytes, command)) for command in self._introduction]
+        self._marked.set()
+
+    def _take(self, session: Session) -> bytes:
+        if self.is_usable:
+            calls, self._waiting = self._waiting, deque()
+        else:
+            calls = deque(each for each in self._introducing if not each.was_sent)
+        if not calls:
+            return b""
+        data = b"".join([call.pack() for call in calls])
+        for call in calls:
+            call.was_sent = True
+        self._awaited += calls
+        session.protocol.calling(len(calls))
+        return data
+
+    def _happened(self, session: Session, event: Event) -> None:
+        if type(event) is not Reply:
+            super()._happened(session, event)
+            return
+        call = self._awaited.popleft()
+        call.value = event.value
+        call.done.set()
+        if not self._introducing:
+            self._room.release()
+        elif call is self._introducing[-1]:
+            problem = self._on_introduced([each.value for each in self._introducing])
+            if problem is not None:
+                raise ConnectionLost(problem)
+            self._introducing = []
+            self.is_usable = True
+            self._marked.set()
+
+    def _end(self, session: Session) -> None:
+        self.is_usable = False
+        lost, self._awaited = self._awaited, deque()
+        introducing, self._introducing = self._introducing, []
+        # Those that wait have not left, and are sent on the next connection.
+        for call in lost:
+            if call not in introducing:
+                call.problem = f"the connection was lost: {session.problem or 'it ended'}"
+                call.done.set()
+                self._room.release()

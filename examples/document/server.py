@@ -1,0 +1,85 @@
+"""The whole server of the document: a durable topic whose messages are the edits.
+
+The history is the only place that has the text. It is the result of all edits, in the order of the history. A history
+is bounded, so every hundredth edit is followed by a checkpoint: a message with the text up to some edit. The text is
+then the last checkpoint, and the edits behind it.
+"""
+
+from __future__ import annotations
+
+from os import environ
+from typing import Any
+
+import msgspec
+
+from actors.runtime import current_runtime
+from channels import Endpoint, JoinRefused, PushReply, Socket, handle_in
+from channels.durable import DurableChannel, History, Recovery, SQLiteStorage
+
+from .pages import pages
+from .text import Edit, Text, apply, new_text
+
+CHECKPOINT_EVERY = 100
+
+# The bounds keep five checkpoints, however long the paragraphs are, and for however long nobody writes. Within a day, a
+# repeated edit is recognized.
+history = History(
+    SQLiteStorage(environ.get("DOCUMENT", "document.db")),
+    max_messages=5 * CHECKPOINT_EVERY,
+    max_bytes=64 * 1024 * 1024,
+    max_age=100 * 365 * 24 * 3600.0,
+    max_replay=CHECKPOINT_EVERY,
+    max_answer_age=24 * 3600.0,
+)
+
+
+class DocumentChannel(DurableChannel):
+    """One tab that shows the document. It has no state: all of it is in the history."""
+
+    history = history
+
+    async def join(self, topic: str, payload: Any) -> None:
+        if topic != "document:minutes":
+            raise JoinRefused({"reason": "there is no such document"})
+        # The connection may break between an earlier join and the text, so the tab asks until it has the text.
+        self.wants_text = payload.get("wants_text", True)
+
+    async def on_recovered(self, recovery: Recovery) -> None:
+        text = None
+        if self.wants_text or not recovery.recovered:
+            # The text where the tab is now. Later edits follow.
+            here = recovery.entries[-1] if recovery.entries else recovery.start
+            text, _ = await self.read(until=here.offset)
+        self.push("ready", {"text": text})
+
+    @handle_in("edit")
+    async def edit(self, payload: Edit) -> PushReply:
+        position = await self.append("edited", msgspec.to_builtins(payload))
+        if int(position.rpartition(":")[2]) % CHECKPOINT_EVERY == 0:
+            text, at = await self.read()
+            await self.append("checkpoint", {"at": at, "text": text})
+        return PushReply()
+
+    async def read(self, until: float = float("inf")) -> tuple[Text, int]:
+        """Return the text after the edits up to this offset, and the offset of the last of them."""
+        now = current_runtime().now()
+        found = await history.storage.read(self.topic, after=0, limit=1000, now=now)
+        text, at = new_text(), 0
+        messages = [(each, msgspec.json.decode(each.body)) for each in found.entries]
+        for entry, payload in messages:
+            if entry.event == "checkpoint" and at <= payload["at"] <= until:
+                text, at = payload["text"], payload["at"]
+        for entry, payload in messages:
+            if entry.event == "edited" and at < entry.offset <= until:
+                apply(text, payload["changes"])
+                at = entry.offset
+        return text, at
+
+
+class UserSocket(Socket):
+    """The socket of a browser tab."""
+
+    channels = {"document:*": DocumentChannel}
+
+
+endpoint = Endpoint(sockets={"/socket": UserSocket}, http=pages, histories=[history])

@@ -1,0 +1,11 @@
+"""Snapshots of all processes of a runtime, for people and for tools.
+
+from supervision.observer import snapshot
+
+print((await snapshot()).to_text())
+"""
+
+from supervision.observer.records import Health, ProcessView, Snapshot
+from supervision.observer.snapshots import snapshot
+
+__all__ = ["Health", "ProcessView", "Snapshot", "snapshot"]

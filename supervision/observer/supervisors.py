@@ -1,0 +1,16 @@
+"""The children of a running supervisor, for observers: without a request to it, and with a bound."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from actors.refs import Pid
+from supervision._core.requests import each_child_of, kind_of
+from supervision.child_spec import ChildInfo
+
+__all__ = ["kind_of", "some_children"]
+
+
+def some_children(supervisor: Pid, limit: int) -> list[ChildInfo]:
+    """Return at most `limit` children of a living supervisor, the one that was started last first."""
+    return list(islice(each_child_of(supervisor), limit))

@@ -1,0 +1,259 @@
+"""Records of a flight recorder as events of a trace.
+
+*pure*: the records are the only input, apart from the lines of source files, which the caller may provide.
+
+A record is a tuple: its number, its time, its kind, and then what the kind needs. `Conversion` derives the causes of
+events as a recorder of simulated runs does: the last event that reached a process is the cause of what it does next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+__all__ = ["Birth", "Conversion", "Record"]
+
+Record: TypeAlias = tuple[Any, ...]
+"""A record: number, time, kind, and the further fields that the method of this kind in `Conversion` names."""
+
+_REMEMBERED: Final = 10_000
+_REMEMBERED_MESSAGES: Final = 50_000
+_encode = msgspec.json.Encoder().encode
+
+
+class Birth(NamedTuple):
+    """The start of a process that lives, or whose end is recorded.
+
+    Attributes:
+        pid: its number.
+        n: the number of its `spawned` record; -1 if it lived before the recorder began.
+        t: the time of its start, as the recorder's clock gives it.
+        fields: the fields of its `spawned` event.
+    """
+
+    pid: int
+    n: int
+    t: float
+    fields: dict[str, Any]
+
+
+class Conversion:
+    """A conversion of consecutive records to lines of a trace.
+
+    Args:
+        began: the time of the recorder's clock at `t` 0.
+        offset: the number of the first record's event, less the number of the record.
+        receives: the records say when a process takes a message out of its mailbox.
+        connections: the numbers of the processes that serve a client when the records begin.
+        source: returns a line of a source file, by file and number; None leaves the source out.
+    """
+
+    def __init__(
+        self,
+        *,
+        began: float,
+        offset: int = 0,
+        receives: bool = False,
+        connections: Iterable[int] = (),
+        source: Callable[[str, int], str] | None = None,
+    ) -> None:
+        self._began = began
+        self._offset = offset
+        self._source = source
+        # For each process, the last event that reached it, and the event of its end.
+        self._causes: dict[int, int] = {}
+        self._ended: dict[int, int] = {}
+        self._receives = receives
+        self._connections = set(connections)
+        # By receiver and identity of the message: its `sent` events, of the newest messages.
+        self._unread: dict[tuple[int, int], list[int]] = {}
+        # For each open call, its `call` event.
+        self._calls: dict[int, int] = {}
+        # The last fault without a process, and its time. It causes what happens from outside in the same moment.
+        self._outside: tuple[float, int] | None = None
+        self._writers: dict[str, Callable[[Record, int], dict[str, Any] | None]] = {
+            "sent": self._sent,
+            "received": self._received,
+            "frame": self._frame,
+            "call": self._call,
+            "call_ended": self._call_ended,
+            "spawned": self._spawned,
+            "exited": self._exited,
+            "signal": self._signal,
+            "crash": self._crash,
+            "fault": self._fault,
+            "client_connected": self._client_connected,
+        }
+
+    def line(self, number: int, t: float, kind: str, fields: dict[str, Any]) -> bytes:
+        """Return one line with a number of its own."""
+        head = {"n": number, "t": round(t, 6), "round": 0, "task": 0, "kind": kind}
+        return _encode(head | fields)
+
+    def baseline(self, births: Iterable[Birth], first: int) -> Iterator[bytes]:
+        """Yield `spawned` events for processes that live already.
+
+        Args:
+            births: the processes, in the order of their starts.
+            first: the number of the first of these events.
+        """
+        for number, birth in enumerate(births, first):
+            self._causes[birth.pid] = number
+            fields = {"pid": birth.pid, **birth.fields, "before": True}
+            yield self.line(number, birth.t - self._began, "spawned", fields)
+
+    def omitted(self, number: int, t: float, omitted: int) -> bytes:
+        """Return the event that counts lost records. What was lost makes the unread messages unknown."""
+        self._unread.clear()
+        return self.line(number, t - self._began, "omitted", {"pid": None, "omitted": omitted})
+
+    def lost(self, first: int, t: float, count: int) -> bytes:
+        """Return the event for records that are missing, from the one with the number `first` on."""
+        return self.omitted(first + self._offset, t, count)
+
+    def convert(self, records: Iterable[Record]) -> Iterator[bytes]:
+        """Yield the lines of consecutive records."""
+        writers, offset, began = self._writers, self._offset, self._began
+        for record in records:
+            number = record[0] + offset
+            kind = record[2]
+            fields = writers.get(kind, self._other)(record, number)
+            if fields is not None:
+                yield self.line(number, record[1] - began, kind, fields)
+
+    # One method for each kind. It gets the record and the number of its event.
+
+    def _sent(self, record: Record, number: int) -> dict[str, Any]:
+        _, t, _, sender, receiver, via, kind, size, identity, content = record
+        if receiver in self._connections and kind == "bytes":
+            return {"kind": "frame", "pid": receiver, "direction": "in", "size": size}
+        fields = {"pid": sender, "to": receiver, "via": via, "message_kind": kind, "size": size}
+        if content is not None:
+            fields["message"] = content
+        key = receiver, identity
+        unread = self._unread
+        if self._receives and key in unread:
+            # The same object waits twice.
+            unread[key].append(number)
+        else:
+            unread[key] = [number]
+            if len(unread) > _REMEMBERED_MESSAGES:
+                del unread[next(iter(unread))]
+        return self._caused(fields, self._cause_of(sender, t))
+
+    def _received(self, record: Record, number: int) -> dict[str, Any]:
+        _, _, _, pid, identity, kind, ended = record
+        cause = self._sent_as(pid, identity)
+        fields: dict[str, Any] = {"pid": pid}
+        if cause is None:
+            fields["message_kind"] = kind
+            if ended is not None:
+                fields["via"] = kind.lower()
+                cause = self._ended.get(ended)
+        self._causes[pid] = number
+        return self._caused(fields, cause)
+
+    def _sent_as(self, pid: int, identity: int) -> int | None:
+        """Return the oldest unread `sent` event of a message, and forget it."""
+        numbers = self._unread.get((pid, identity))
+        if numbers is None:
+            return None
+        number = numbers.pop(0)
+        if not numbers:
+            del self._unread[pid, identity]
+        return number
+
+    def _frame(self, record: Record, number: int) -> dict[str, Any]:
+        _, _, _, pid, size = record
+        return {"pid": pid, "direction": "out", "size": size}
+
+    def _call(self, record: Record, number: int) -> dict[str, Any]:
+        _, t, _, caller, server, timeout, identity = record
+        self._calls[identity] = number
+        fields = {"pid": caller, "to": server, "timeout": timeout}
+        return self._caused(fields, self._cause_of(caller, t))
+
+    def _call_ended(self, record: Record, number: int) -> dict[str, Any]:
+        _, _, _, caller, server, identity, how = record
+        call = self._calls.pop(identity, None)
+        cause = self._ended.get(server) if how == "server_ended" else call
+        return self._caused({"pid": caller, "to": server, "call": call, "how": how}, cause)
+
+    def _spawned(self, record: Record, number: int) -> dict[str, Any]:
+        _, _, _, pid, fields = record
+        self._causes[pid] = number
+        return self._caused({"pid": pid, **fields}, self._causes.get(fields["parent"]))
+
+    def _exited(self, record: Record, number: int) -> dict[str, Any]:
+        _, _, _, pid, fields, _, unread = record
+        self._connections.discard(pid)
+        if unread:
+            described = [
+                {"message_kind": kind, "sent": self._sent_as(pid, identity)}
+                for identity, kind in unread
+            ]
+            fields = {**fields, "unread": described}
+        ended = self._ended
+        ended[pid] = number
+        if len(ended) > _REMEMBERED:
+            del ended[next(iter(ended))]
+        return self._caused({"pid": pid, **fields}, self._causes.pop(pid, None))
+
+    def _signal(self, record: Record, number: int) -> dict[str, Any]:
+        _, t, _, sender, fields = record
+        cause = self._causes.get(sender)
+        if cause is None:
+            cause = self._ended.get(sender)
+        if cause is None:
+            cause = self._cause_of(None, t)
+        if fields["to"] in self._causes:
+            self._causes[fields["to"]] = number
+        return self._caused({"pid": sender, **fields}, cause)
+
+    def _crash(self, record: Record, number: int) -> dict[str, Any]:
+        _, _, _, pid, fields = record
+        frames: Sequence[tuple[str, int, str]] = fields.get("traceback", ())
+        if frames:
+            source = self._source
+            fields = {
+                **fields,
+                "traceback": [
+                    {
+                        "file": file,
+                        "line": line,
+                        "function": function,
+                        "source": "" if source is None else source(file, line).strip(),
+                    }
+                    for file, line, function in frames
+                ],
+            }
+        return self._caused({"pid": pid, **fields}, self._ended.get(pid))
+
+    def _fault(self, record: Record, number: int) -> dict[str, Any]:
+        _, t, _, pid, fields = record
+        if pid in self._causes:
+            self._causes[pid] = number
+        self._outside = t, number
+        return {"pid": pid, **fields}
+
+    def _client_connected(self, record: Record, number: int) -> dict[str, Any]:
+        self._connections.add(record[3])
+        return self._other(record, number)
+
+    def _other(self, record: Record, number: int) -> dict[str, Any]:
+        _, _, _, pid, fields = record
+        cause = None if pid is None else self._causes.get(pid, self._ended.get(pid))
+        return self._caused({"pid": pid, **fields}, cause)
+
+    def _cause_of(self, pid: int | None, t: float) -> int | None:
+        """Return the cause of what a process does. A task outside of processes acts because of a fault, if any."""
+        if pid is not None:
+            return self._causes.get(pid)
+        return self._outside[1] if self._outside is not None and self._outside[0] == t else None
+
+    def _caused(self, fields: dict[str, Any], cause: int | None) -> dict[str, Any]:
+        if cause is not None:
+            fields["cause"] = cause
+        return fields

@@ -1,0 +1,108 @@
+"""The fields of events about children, ends and dead letters, which all recorders share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from actors.exits import ExitReason
+from actors.instrumentation.instrument import payload_of
+from actors.instrumentation.telemetry import Event
+from actors.refs import Pid
+from supervision.events import (
+    CHILD_RESTARTED,
+    CHILD_START_FAILED,
+    CHILD_STARTED,
+    CHILD_STOP_FAILED,
+    CHILD_TERMINATED,
+    GAVE_UP,
+)
+from supervision.recording.describe import describe, without_addresses
+from supervision.recording.places import component_of
+from supervision.recording.schema import exit_class, kind_of, transport_of
+
+__all__ = [
+    "CHILD_EVENTS",
+    "DEAD_LETTER",
+    "KIND_LENGTH",
+    "PROCESS_EVENTS",
+    "child_fields",
+    "dead_letter_fields",
+    "problem_fields",
+    "reason_fields",
+]
+
+KIND_LENGTH: Final = 40
+"""The longest kind of a message in a trace, in characters."""
+
+DEAD_LETTER: Final[Event] = ("actors", "message", "dead_letter")
+
+PROCESS_EVENTS: Final[tuple[Event, ...]] = tuple(
+    ("actors", "process", kind) for kind in ("crash", "zombie", "cleanup_failed")
+)
+"""The telemetry events about problems of a process. The last part is the kind of the trace event."""
+
+CHILD_EVENTS: Final[Mapping[Event, str]] = MappingProxyType(
+    {
+        CHILD_STARTED: "child_started",
+        CHILD_RESTARTED: "child_restarted",
+        CHILD_TERMINATED: "child_terminated",
+        CHILD_START_FAILED: "child_start_failed",
+        CHILD_STOP_FAILED: "child_stop_failed",
+        GAVE_UP: "gave_up",
+    }
+)
+"""The telemetry events of supervisors, and the kinds of the trace events."""
+
+
+def reason_fields(reason: ExitReason) -> dict[str, Any]:
+    """Return the fields of an exit reason."""
+    return {"reason": describe(reason), "exit": exit_class(reason)}
+
+
+def child_fields(measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an event of a supervisor about a child, with the arithmetic of its decision."""
+    child: Pid | None = metadata["pid"]
+    fields: dict[str, Any] = {
+        "id": describe(metadata["id"]),
+        "component": component_of(metadata["id"]),
+        "child": None if child is None else child.number,
+    }
+    if "reason" in metadata:
+        fields |= reason_fields(metadata["reason"])
+    if "restarts" in measurements:
+        fields["restarts"] = measurements["restarts"]
+    for name in ("max_restarts", "max_seconds"):
+        if name in metadata:
+            # JSON has no infinity.
+            fields[name] = None if metadata[name] == float("inf") else metadata[name]
+    for name in ("strategy", "restart_type", "stopped", "restart"):
+        if name in metadata:
+            fields[name] = metadata[name]
+    return fields
+
+
+def problem_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a crash, a zombie or a failed clean-up."""
+    exception = metadata["exception"]
+    return {
+        "process": without_addresses(metadata["process"]),
+        **reason_fields(metadata["reason"]),
+        "error": describe(exception),
+        "exception": None if exception is None else type(exception).__qualname__,
+    }
+
+
+def dead_letter_fields(metadata: Mapping[str, Any], *, contents: bool = True) -> dict[str, Any]:
+    """Return the fields of a message for a process that has ended."""
+    address, message = metadata["address"], metadata["message"]
+    fields: dict[str, Any] = {
+        "to": describe(address),
+        "to_pid": address.number if isinstance(address, Pid) else None,
+        "via": transport_of(message),
+        "message_kind": kind_of(message)[:KIND_LENGTH],
+    }
+    if contents:
+        fields["message"] = describe(payload_of(message))
+    return fields

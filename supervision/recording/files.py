@@ -1,0 +1,427 @@
+"""The files of a flight recorder: a continuous one, and a capsule for each crash that a rule selects.
+
+    async with open_runtime(), open_recorder(file="run.jsonl", capsules=Capsules("crashes")):
+        ...
+
+A thread converts and writes the records. It writes every half second, so the file has all events up to half a second
+before a SIGKILL. The runtime passes records to the thread through a bounded queue, and never waits for it. If the
+thread is too slow, the queue drops its oldest records, and the file has an `omitted` event in their place.
+"""
+
+from __future__ import annotations
+
+import linecache
+import logging
+import os
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Final, TypeAlias
+
+import trio
+from attrs import define, field, frozen
+
+from actors.exits import ExitReason
+from actors.links import trap_exits
+from actors.refs import TimerRef
+from actors.runtime import current_runtime
+from actors.servers.gen_server import GenServer
+from supervision.child_spec import ChildSpec
+from supervision.recording.conversion import Conversion, Record
+from supervision.recording.flight import FlightRecorder, Snapshot, Trouble
+from supervision.recording.places import fits
+from supervision.recording.trace import file_lines, write_lines
+
+__all__ = ["Capsules", "RecorderFiles", "open_recorder", "recorder_spec"]
+
+QUEUE: Final = 200_000
+"""The records that may wait for the thread."""
+
+BATCH: Final = 200
+"""The records that the thread converts before it lets other threads run."""
+
+CLOSE_SECONDS: Final = 10.0
+"""The seconds that the thread may take to write the rest when the recorder closes."""
+
+_JOBS: Final = 4
+_log = logging.getLogger("supervision.recording")
+
+Extension: TypeAlias = Callable[[FlightRecorder], None]
+"""A function that attaches a recorder to more events. It registers the end with `FlightRecorder.on_close`."""
+
+
+@frozen(kw_only=True)
+class Capsules:
+    """The rule for files about crashes. A capsule has the seconds before a crash, and a few after it.
+
+        Capsules("crashes", paths=("/shop/*",))
+
+    Args:
+        folder: the folder of the files. It is created if it is missing.
+        before: seconds before the crash.
+        after: seconds after the crash. Crashes in this time belong to the same capsule.
+        kinds: the events that make a capsule: "crash", "zombie" and "gave_up".
+        paths: patterns for the path of the process; see `Places`.
+        selects: a further condition; None selects all. It runs in the process that crashed, so it must be fast. If it
+            raises, the telemetry detaches the recorder from crashes.
+        limit: the number of capsules that one run of the program writes. The recorder counts further crashes.
+    """
+
+    folder: Path | str = field(kw_only=False)
+    before: float = 30.0
+    after: float = 5.0
+    kinds: Sequence[str] = ("crash", "zombie", "gave_up")
+    paths: Sequence[str] = ("*",)
+    selects: Callable[[Trouble], bool] | None = None
+    limit: int = 100
+
+    def wants(self, trouble: Trouble) -> bool:
+        """Return True if a crash makes a capsule."""
+        return (
+            trouble.kind in self.kinds
+            and any(fits(trouble.path, pattern) for pattern in self.paths)
+            and (self.selects is None or self.selects(trouble))
+        )
+
+
+@asynccontextmanager
+async def open_recorder(
+    *,
+    file: Path | str | None = None,
+    max_file_bytes: int = 256 * 1024 * 1024,
+    capsules: Capsules | None = None,
+    flush_every: float = 0.5,
+    extensions: Sequence[Extension] = (),
+    **options: Any,
+) -> AsyncIterator[RecorderFiles]:
+    """Record the current runtime while the body runs, and write files.
+
+        async with open_runtime(), open_recorder(capsules=Capsules("crashes")) as files:
+            ...
+            await files.dump("now.jsonl")
+
+    Args:
+        file: the file for all records; None writes none. An existing file is replaced.
+        max_file_bytes: the size at which the recorder renames the file to `<file>.1`, and begins a new one. It replaces
+            an earlier `<file>.1`, so both together have at most twice this size.
+        capsules: the rule for files about crashes; None writes none.
+        flush_every: seconds between two writes.
+        extensions: functions that attach the recorder to more events, such as `channels.recording.record_channels`.
+        **options: the options of `FlightRecorder`.
+
+    Raises:
+        OSError: a file or folder cannot be written. A later error of the disk ends the writing, and is logged.
+
+    The thread that writes takes processor time from the program: about as much for each message as the program needs to
+    send it. Without `file` it has nothing to do until a crash. A simulated run has no threads; use `FlightRecorder`
+    there.
+    """
+    if not flush_every > 0:
+        raise ValueError(f"open_recorder got flush_every={flush_every!r}; write seconds above 0")
+    recorder = FlightRecorder(current_runtime(), **options)
+    try:
+        for extend in extensions:
+            extend(recorder)
+        files = RecorderFiles(recorder, capsules)
+        writer = files.writer = _Writer(recorder, flush_every)
+        files.prepare()
+        if file is not None:
+            writer.record_to(Path(file), max_file_bytes)
+    except BaseException:
+        recorder.close()
+        raise
+    writer.start()
+    try:
+        yield files
+    finally:
+        files.finish()
+        recorder.close()
+        # Shielded, because the last records are about the end of the program. CLOSE_SECONDS bounds it.
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(writer.finish)
+
+
+def recorder_spec(**options: Any) -> ChildSpec:
+    """Return a child for a supervisor that records while it runs. Put it first, so that it stops last.
+
+        Supervisor.start_link([recorder_spec(file="run.jsonl"), endpoint.child_spec()])
+
+    Args:
+        **options: the options of `open_recorder`.
+    """
+    return ChildSpec(
+        "recorder",
+        _RecorderServer.start_link,
+        (options,),
+        # The thread may have much to write.
+        shutdown=CLOSE_SECONDS + 5.0,
+    )
+
+
+class _RecorderServer(GenServer[None]):
+    """The process that records while it runs."""
+
+    async def init(self, options: dict[str, Any]) -> None:
+        trap_exits()
+        self._opened = AsyncExitStack()
+        await self._opened.enter_async_context(open_recorder(**options))
+
+    async def terminate(self, reason: ExitReason) -> None:
+        await self._opened.aclose()
+
+
+@define(eq=False)
+class RecorderFiles:
+    """The files of one recorder. `open_recorder` makes it.
+
+    Attributes:
+        recorder: the recorder.
+        written: the capsules that were written.
+        refused: crashes without a capsule of their own, because of the limit or because the thread was busy.
+    """
+
+    recorder: FlightRecorder
+    _rule: Capsules | None
+    writer: _Writer = field(init=False)
+    refused: int = 0
+    _started: int = 0
+    _pending: tuple[Trouble, TimerRef] | None = None
+
+    @property
+    def written(self) -> list[Path]:
+        return self.writer.written
+
+    def statistics(self) -> dict[str, int]:
+        """Return the figures of the recorder and of its files."""
+        return {
+            **self.recorder.statistics(),
+            "file_records": self.writer.records,
+            "file_lost": self.writer.lost,
+            "capsules": len(self.writer.written),
+            "capsules_refused": self.refused,
+        }
+
+    def prepare(self) -> None:
+        """Create the folder for capsules, and listen for crashes."""
+        if self._rule is not None:
+            Path(self._rule.folder).mkdir(parents=True, exist_ok=True)
+            self.recorder.listeners = (*self.recorder.listeners, self.notice)
+
+    async def dump(self, path: Path | str, *, seconds: float | None = None) -> None:
+        """Write the records to a file, in a thread.
+
+        Args:
+            path: the file. An existing file is replaced.
+            seconds: write only the records of the last seconds; None writes all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        snapshot = self.recorder.snapshot(seconds=seconds)
+        await trio.to_thread.run_sync(_write, Path(path), snapshot)
+
+    def notice(self, trouble: Trouble) -> None:
+        """Begin a capsule if the rule wants one."""
+        rule = self._rule
+        if rule is None or not rule.wants(trouble) or self._pending is not None:
+            return
+        if self._started >= rule.limit:
+            self.refused += 1
+            return
+        self._started += 1
+        runtime = self.recorder.runtime
+        timer = runtime.timers.at(trio.current_time() + rule.after, self._capture)
+        self._pending = trouble, timer
+
+    def _capture(self) -> None:
+        assert self._rule is not None
+        assert self._pending is not None  # only `notice` starts the timer
+        trouble, _ = self._pending
+        self._pending = None
+        recorder, rule = self.recorder, self._rule
+        snapshot = recorder.snapshot(
+            seconds=rule.before + rule.after, why="crash", crash=trouble.number
+        )
+        when = datetime.fromtimestamp(recorder.runtime.now(), UTC)
+        where = re.sub(r"[^A-Za-z0-9]+", "-", trouble.path)[-60:].strip("-")
+        # With the number of the process, because several workers may write into one folder.
+        number = f"{os.getpid()}-{self._started}"
+        name = f"{when:%Y%m%dT%H%M%SZ}-{number}-{trouble.kind}-{where or 'unknown'}.jsonl"
+        if not self.writer.ask(Path(rule.folder) / name, snapshot):
+            self.refused += 1
+
+    def finish(self) -> None:
+        """Write a capsule that still waits for its last seconds."""
+        if self._pending is not None:
+            self.recorder.runtime.timers.forget(self._pending[1])
+            self._capture()
+
+
+class _Writer(threading.Thread):
+    """The thread that writes.
+
+    Attributes:
+        records: the records that were written to the continuous file.
+        lost: the records that the queue dropped.
+        written: the capsules that were written.
+    """
+
+    def __init__(self, recorder: FlightRecorder, interval: float) -> None:
+        # A daemon, so that a program that ends without closing its recorder does not hang.
+        super().__init__(name="ashtree recorder", daemon=True)
+        self._recorder = recorder
+        self._interval = interval
+        self._queue: deque[Record] = deque(maxlen=QUEUE)
+        self._jobs: deque[tuple[Path, Snapshot]] = deque()
+        self._wake = threading.Event()
+        self._ending = False
+        self._file: _ContinuousFile | None = None
+        self.records = 0
+        self.lost = 0
+        self.written: list[Path] = []
+
+    # In the thread of the runtime
+
+    def record_to(self, path: Path, max_bytes: int) -> None:
+        """Write all records to a file, those that the recorder has and all further ones."""
+        snapshot = self._recorder.snapshot(why="continuous")
+        self._file = _ContinuousFile(path, max_bytes, snapshot)
+        self._recorder.pass_on(self._queue.append)
+
+    def ask(self, path: Path, snapshot: Snapshot) -> bool:
+        """Ask for a capsule. Return False if too many wait."""
+        if len(self._jobs) >= _JOBS:
+            return False
+        self._jobs.append((path, snapshot))
+        self._wake.set()
+        return True
+
+    def finish(self) -> None:
+        """Write the rest, and end the thread. This blocks for at most CLOSE_SECONDS."""
+        self._ending = True
+        self._wake.set()
+        self.join(CLOSE_SECONDS)
+
+    # In this thread
+
+    def run(self) -> None:
+        while not self._ending:
+            self._wake.wait(self._interval)
+            self._wake.clear()
+            self._turn()
+        self._turn()
+        if self._file is not None:
+            self._file.close()
+
+    def _turn(self) -> None:
+        if self._file is not None:
+            try:
+                self._drain(self._file)
+            except Exception as error:  # a full disk, or a bug: neither may harm the program
+                _log.error("The recorder writes no more to %s: %s", self._file.path, error)
+                self._recorder.pass_on(None)
+                self._file.abandon()
+                self._file = None
+        while self._jobs:
+            path, snapshot = self._jobs.popleft()
+            try:
+                _write(path, snapshot)
+            except Exception as error:  # as above
+                _log.error("The recorder could not write the capsule %s: %s", path, error)
+            else:
+                self.written.append(path)
+                _log.warning("The recorder wrote %s; read it with: ashtree story %s", path, path)
+
+    def _drain(self, file: _ContinuousFile) -> None:
+        queue = self._queue
+        while queue:
+            batch = []
+            for _ in range(min(BATCH, len(queue))):
+                try:
+                    batch.append(queue.popleft())
+                except (
+                    IndexError
+                ):  # the runtime's thread never takes records, but the length is only a hint
+                    break
+            self.lost += file.write(batch)
+            self.records += len(batch)
+            if file.is_full:
+                file.rotate(self._recorder)
+            # Let the runtime's thread run in between.
+            time.sleep(0)
+        file.flush()
+
+
+class _ContinuousFile:
+    """The file of all records."""
+
+    def __init__(self, path: Path, max_bytes: int, snapshot: Snapshot) -> None:
+        self.path = path
+        self._max_bytes = max_bytes
+        self._begin(snapshot)
+
+    def _begin(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._conversion: Conversion
+        self._conversion, lines = snapshot.begin(linecache.getline)
+        self._expected = snapshot.following
+        self._file: IO[bytes] = self.path.open("wb")
+        self._size = 0
+        self._put(file_lines(lines))
+        self._put(self._conversion.convert(snapshot.records))
+        self.flush()
+
+    def _put(self, lines: Any) -> None:
+        data = b"".join(line + b"\n" for line in lines)
+        self._file.write(data)
+        self._size += len(data)
+
+    def write(self, records: Sequence[Record]) -> int:
+        """Write records, and return the number of records that are missing before or between them."""
+        missing = 0
+        for position, record in enumerate(records):
+            gap = record[0] - self._expected
+            if gap > 0:
+                missing += gap
+                self._put([self._conversion.lost(self._expected, record[1], gap)])
+            self._expected = record[0] + 1
+            self._put(self._conversion.convert(islice(records, position, position + 1)))
+        return missing
+
+    def flush(self) -> None:
+        """Give everything to the operating system, where it survives the end of the program."""
+        self._file.flush()
+
+    @property
+    def is_full(self) -> bool:
+        return self._size >= self._max_bytes
+
+    def rotate(self, recorder: FlightRecorder) -> None:
+        """Keep the file under another name, and begin a new one."""
+        self._file.close()
+        self.path.replace(self.path.with_name(f"{self.path.name}.1"))
+        before = [birth for birth in recorder.births if birth.n < self._expected]
+        self._begin(self._snapshot.without_records(before, self._expected))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Close the file without its last lines, if they cannot be written."""
+        try:
+            self._file.close()
+        except OSError:  # the error that ended the writing, again
+            pass
+
+
+def _write(path: Path, snapshot: Snapshot) -> None:
+    """Write a snapshot to a file, which appears when it is complete."""
+    part = path.with_name(f"{path.name}.part")
+    write_lines(part, snapshot.lines(linecache.getline))
+    part.replace(path)

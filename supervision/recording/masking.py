@@ -1,0 +1,91 @@
+"""Values without secrets: a copy of a value in which the contents of some names are masked.
+
+*pure*. A name is the key of a mapping or the field of a record. A term masks every name that contains it. Case,
+hyphens and underscores do not matter, so `access_token`, `accessToken` and `ACCESS-TOKEN` are one name.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from actors.refs import Pid, Ref
+
+__all__ = ["FILTERED", "SECRETS", "mask"]
+
+FILTERED: Final = "[FILTERED]"
+
+SECRETS: Final = ("password", "token", "secret", "api_key", "authorization")
+"""The default terms."""
+
+_SEPARATORS = str.maketrans("", "", "_-")
+_PLAIN = (bool, int, float, enum.Enum, Pid, Ref)
+_DEEP = 8
+_MANY = 50
+
+
+def mask(value: Any, terms: Sequence[str] = SECRETS) -> Any:
+    """Return a value with `[FILTERED]` in place of the masked contents.
+
+        >>> mask({"user": "ann", "newPassword": "x"})
+        {'user': 'ann', 'newPassword': '[FILTERED]'}
+
+    Args:
+        value: any value. Mappings, lists, tuples and records (attrs, msgspec, dataclasses) become mappings and lists.
+        terms: parts of names. A term also masks a text that contains it together with `=` or `:`, such as the body of a
+            form, or JSON.
+
+    The result has at most 50 items of each container, and eight levels. For bytes it has only their number, and for any
+    other object only its class, because no filter can look inside.
+    """
+    return _masked(value, tuple(map(_folded, terms)), _DEEP)
+
+
+def _masked(value: Any, terms: tuple[str, ...], depth: int) -> Any:
+    if depth <= 0:
+        return "..."
+    if isinstance(value, Mapping):
+        return {
+            key: FILTERED if _is_secret(key, terms) else _masked(each, terms, depth - 1)
+            for key, each in list(value.items())[:_MANY]
+        }
+    if isinstance(value, list | tuple):
+        return [_masked(each, terms, depth - 1) for each in value[:_MANY]]
+    if isinstance(value, str):
+        return FILTERED if ("=" in value or ":" in value) and _is_secret(value, terms) else value
+    if value is None or isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return f"<{len(value)} bytes>"
+    names = _fields(type(value))
+    if names:
+        return {
+            name: FILTERED
+            if _is_secret(name, terms)
+            else _masked(getattr(value, name, None), terms, depth - 1)
+            for name in names
+        }
+    return value.__qualname__ if isinstance(value, type) else f"<{type(value).__qualname__}>"
+
+
+def _fields(cls: type) -> tuple[str, ...]:
+    if attrs.has(cls):
+        return tuple(field.name for field in attrs.fields(cls))
+    if issubclass(cls, msgspec.Struct):
+        return cls.__struct_fields__
+    return tuple(getattr(cls, "__dataclass_fields__", ()))
+
+
+def _is_secret(name: object, terms: tuple[str, ...]) -> bool:
+    if not isinstance(name, str):
+        return False
+    folded = _folded(name)
+    return any(term in folded for term in terms)
+
+
+def _folded(text: str) -> str:
+    return text.lower().translate(_SEPARATORS)

@@ -1,0 +1,64 @@
+"""A bounded ring of records: the newest ones, within a number of records and a number of bytes.
+
+*pure*: a record is any object, and the caller estimates its size.
+
+    ring = Ring(max_records=1000, max_bytes=1_000_000)
+    ring.append(("exited", 4), 200)
+    ring.dropped                            # 0
+
+A record that does not fit drops the oldest ones. A single record larger than the ring is dropped itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+__all__ = ["Ring"]
+
+R = TypeVar("R")
+
+
+class Ring(Generic[R]):
+    """The newest records.
+
+    Args:
+        max_records: the number of records to keep.
+        max_bytes: the bytes of records to keep, as the caller estimates them.
+
+    Attributes:
+        bytes: the estimated bytes of the records.
+        dropped: the number of records that fell out.
+    """
+
+    __slots__ = ("_max_bytes", "_max_records", "_records", "_sizes", "bytes", "dropped")
+
+    def __init__(self, *, max_records: int, max_bytes: int) -> None:
+        self._records: deque[R] = deque()
+        self._sizes: deque[int] = deque()
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self.bytes = 0
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def append(self, record: R, size: int) -> None:
+        """Append a record, and drop the oldest ones that no longer fit."""
+        self._records.append(record)
+        self._sizes.append(size)
+        self.bytes += size
+        while self.bytes > self._max_bytes or len(self._records) > self._max_records:
+            self._records.popleft()
+            self.bytes -= self._sizes.popleft()
+            self.dropped += 1
+
+    @property
+    def last(self) -> R | None:
+        """The newest record; None if there is none."""
+        return self._records[-1] if self._records else None
+
+    def copy(self) -> list[R]:
+        """Return the records, oldest first. Another thread may call this, because it is one call of the interpreter."""
+        return list(self._records)

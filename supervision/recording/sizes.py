@@ -1,0 +1,104 @@
+"""The kind and the size of a message, fast enough for every message of a server.
+
+The size is an estimate in bytes: the length of a text or of bytes, 16 for any other value, and for a container the sum
+for its items, but not for theirs. More than 16 items count 16 bytes each. An object of an application counts as its
+`payload`, if it has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+from actors.instrumentation.instrument import payload_of
+from supervision.recording.fields import KIND_LENGTH
+from supervision.recording.schema import kind_of, transport_of
+
+__all__ = ["Look", "Looks", "size_of"]
+
+_MANY: Final = 16
+_ITEM: Final = 16
+
+Look: TypeAlias = Callable[[Any], tuple[str, int]]
+"""A function that returns the kind and the size of a message of one class."""
+
+
+class Looks(dict[type, tuple[str, Look]]):
+    """For each class of messages, its transport, and the function for its kind and size.
+
+    via, look = looks[type(message)] if type(message) in looks else looks.learn(message)
+    """
+
+    def learn(self, message: Any) -> tuple[str, Look]:
+        """Choose the function for the class of a message, and remember it."""
+        cls = type(message)
+        found = self[cls] = transport_of(message), _look_for(message)
+        return found
+
+
+def size_of(value: Any) -> int:
+    """Return the estimated size of a value in bytes.
+
+    size_of({"body": "hello", "n": 7})      # 21
+    """
+    cls = type(value)
+    if cls is str or cls is bytes:
+        return len(value)
+    if cls is dict:
+        if len(value) > _MANY:
+            return _ITEM * len(value)
+        size = 0
+        for each in value.values():
+            kind = type(each)
+            size += len(each) if kind is str or kind is bytes else _ITEM
+        return size
+    if cls is list or cls is tuple:
+        if len(value) > _MANY:
+            return _ITEM * len(value)
+        return sum(len(each) if isinstance(each, str | bytes) else _ITEM for each in value)
+    return _ITEM
+
+
+def _look_for(message: Any) -> Look:
+    if payload_of(message) is not message:
+        return _enveloped
+    if isinstance(message, str):
+        return _text
+    if isinstance(message, bytes):
+        return _bytes
+    if isinstance(message, tuple):
+        return _tagged
+    has_event, has_payload = hasattr(message, "event"), hasattr(message, "payload")
+    if has_event and has_payload:
+        return _event
+    name = type(message).__name__[:KIND_LENGTH]
+    if has_event:
+        return lambda message: (kind_of(message)[:KIND_LENGTH], _ITEM)
+    if has_payload:
+        return lambda message: (name, size_of(message.payload))
+    return lambda message: (name, size_of(message))
+
+
+def _enveloped(message: Any) -> tuple[str, int]:
+    return kind_of(message)[:KIND_LENGTH], size_of(payload_of(message))
+
+
+def _text(message: str) -> tuple[str, int]:
+    size = len(message)
+    return (message if size <= KIND_LENGTH else message[:KIND_LENGTH]), size
+
+
+def _bytes(message: bytes) -> tuple[str, int]:
+    return "bytes", len(message)
+
+
+def _tagged(message: tuple[Any, ...]) -> tuple[str, int]:
+    return kind_of(message)[:KIND_LENGTH], size_of(message)
+
+
+def _event(message: Any) -> tuple[str, int]:
+    event = message.event
+    if type(event) is not str:
+        # A client may send any JSON value as the event.
+        return type(message).__name__, size_of(message.payload)
+    return (event if len(event) <= KIND_LENGTH else event[:KIND_LENGTH]), size_of(message.payload)

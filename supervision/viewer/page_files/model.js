@@ -1,0 +1,163 @@
+// The run as objects: its processes, their places in the tree, and the rows to draw them in.
+
+const RUN = JSON.parse(document.getElementById("run").textContent)
+const text = (number) => (number === null || number < 0 ? "" : RUN.texts[number])
+const END = Math.max(RUN.seconds * 1000, 1)
+const MANY = 6 // more processes in one place are drawn as a crowd
+const ROOM = 48 // with more rows, places are folded at first
+
+const processes = RUN.processes.map(
+  ([path, incarnation, parent, born, ended, ending, reason, fault, back, restarted, pid, node], index) => ({
+    index, path: (node ? `/node ${node}` : "") + text(path), incarnation, parent, born, ended, ending,
+    reason: text(reason), fault, back, restarted, pid, replaces: -1,
+  }),
+)
+for (const process of processes) if (process.back >= 0) processes[process.back].replaces = process.index
+
+const faults = RUN.faults.map(([time, words, status, why, target, ended, path, type], index) => ({
+  index, time, words: text(words), status, why: text(why), target, ended, path: text(path), type,
+}))
+const happened = faults.filter((fault) => fault.status !== "not_applicable")
+
+const messages = RUN.messages.map(([sent, from, to, received, words, lost], index) => ({
+  index, sent, from, to, received, words: text(words), lost: lost === 1,
+}))
+
+const marks = RUN.marks.map(([time, kind, words]) => ({ time, kind, words: text(words) }))
+const notes = marks.filter((mark) => mark.kind !== "steady" && mark.kind !== "unsteady")
+
+// The spans of each steady-state check in which it held and did not hold.
+const checks = RUN.measures.steady.map(({ name }) => {
+  const own = marks.filter((mark) => mark.kind.endsWith("steady") && mark.words.startsWith(`${name}: `))
+  const until = RUN.closing ?? END
+  return {
+    name,
+    spans: own.map((mark, number) => ({
+      from: mark.time, to: own[number + 1]?.time ?? until, holds: mark.kind === "steady", words: mark.words,
+    })),
+  }
+})
+
+const endOf = (process) => process.ended ?? END
+const aliveAt = (process, time) => process.born <= time && (process.ended === null || process.ended > time)
+
+// Places: one for each path, below the place of its parent.
+
+function makePlaces() {
+  const byPath = new Map()
+  const roots = []
+  for (const process of processes) {
+    let place = byPath.get(process.path)
+    if (place === undefined) {
+      const above = process.parent >= 0 ? byPath.get(processes[process.parent].path) : undefined
+      const start = above === undefined ? 0 : above.path.length
+      const name = process.path.slice(start).replace(/^\//, "")
+      place = { path: process.path, name, above, depth: above ? above.depth + 1 : 0, processes: [], below: [], folded: false, open: false }
+      byPath.set(process.path, place)
+      ;(above ? above.below : roots).push(place)
+    }
+    place.processes.push(process)
+  }
+  return { byPath, roots }
+}
+
+const { byPath: places, roots } = makePlaces()
+
+function below(place) {
+  return place.below.flatMap((each) => [...each.processes, ...below(each)])
+}
+
+// The number of living processes over time, as steps of [time, number], and its maximum.
+function crowdOf(group) {
+  const changes = []
+  for (const process of group) {
+    changes.push([process.born, 1])
+    if (process.ended !== null) changes.push([process.ended, -1])
+  }
+  changes.sort((one, other) => one[0] - other[0] || one[1] - other[1])
+  const steps = []
+  let number = 0
+  let peak = 0
+  for (const [time, change] of changes) {
+    number += change
+    peak = Math.max(peak, number)
+    if (steps.length && steps[steps.length - 1][0] === time) steps[steps.length - 1][1] = number
+    else steps.push([time, number])
+  }
+  return { steps, peak }
+}
+
+// Arrange processes in as few lines as possible. A replacement takes the line that was free the longest.
+function linesOf(group) {
+  const lines = []
+  for (const process of group) {
+    let best = null
+    for (const line of lines) {
+      if (line.free <= process.born && (best === null || line.free < best.free)) best = line
+    }
+    if (best === null) {
+      best = { free: 0, processes: [] }
+      lines.push(best)
+    }
+    best.processes.push(process)
+    best.free = endOf(process)
+    if (process.ended === null) best.free = Infinity
+  }
+  return lines.map((line) => line.processes)
+}
+
+for (const place of places.values()) {
+  place.crowd = crowdOf(place.processes)
+  place.crowded = place.crowd.peak > MANY
+}
+
+function linesIn(place) {
+  if (place.crowded && !place.open) return 1
+  return place.crowd.peak
+}
+
+function countRows(place) {
+  if (place.folded) return linesIn(place) + (place.below.length ? 1 : 0)
+  return linesIn(place) + place.below.reduce((sum, each) => sum + countRows(each), 0)
+}
+
+// Fold the largest places until the rest fits.
+function foldAtFirst() {
+  const deep = [...places.values()].filter((place) => place.below.length > 0)
+  for (;;) {
+    const rows = roots.reduce((sum, place) => sum + countRows(place), 0)
+    if (rows <= ROOM) return
+    const open = deep.filter((place) => !place.folded && countRows(place) > 3)
+    if (open.length === 0) return
+    // The deepest first, because higher places say more.
+    const deepest = Math.max(...open.map((place) => place.depth))
+    const here = open.filter((place) => place.depth === deepest)
+    here.sort((one, other) => countRows(other) - countRows(one))
+    here[0].folded = true
+  }
+}
+
+// The rows to draw, from the top. `wanted` has the places of a search, or is null.
+function makeRows(wanted) {
+  const rows = []
+  const visit = (place) => {
+    const shown = wanted === null || wanted.has(place)
+    if (!shown) return
+    const crowd = place.crowded && !place.open
+    const lines = crowd ? [place.processes] : linesOf(place.processes)
+    lines.forEach((line, number) => {
+      rows.push({ place, first: number === 0, crowd: crowd ? place.crowd : null, processes: line, height: crowd ? 42 : 20, deeper: false })
+    })
+    if (place.folded && place.below.length && wanted === null) {
+      const group = below(place)
+      rows.push({ place, first: false, crowd: crowdOf(group), processes: group, height: 42, deeper: true })
+    } else place.below.forEach(visit)
+  }
+  roots.forEach(visit)
+  let y = 0
+  for (const row of rows) {
+    row.y = y
+    y += row.height
+  }
+  return { rows, height: y }
+}

@@ -1,0 +1,382 @@
+"""The channel of an observer page: what it sends, and what it allows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors import Pid, Runtime, current_pid, kill, receive, whereis
+from channels import Channel, Endpoint, PushReply, Socket, handle_in
+from channels.observer import Observer
+from channels.observer.memory import ordinal
+from channels.pubsub.pubsub import PubSub
+from channels.testing import (
+    ChannelTest,
+    ConnectionRefused,
+    JoinedNodes,
+    TestChannel,
+    TestClient,
+    open_channel_test,
+)
+from supervision import Supervisor, process_spec
+
+PATH = "/_ashtree/observer/socket"
+
+
+class RoomChannel(Channel):
+    async def join(self, topic: str, payload: Any) -> dict[str, Any]:
+        self.assigns["password"] = "hunter2"
+        self.assigns["name"] = "zelda"
+        return {"process": current_pid().number}
+
+    @handle_in("crash")
+    async def crash(self, payload: Any) -> None:
+        raise RuntimeError("the crash button")
+
+    @handle_in("say")
+    async def say(self, payload: Any) -> PushReply:
+        return PushReply()
+
+
+class UserSocket(Socket):
+    channels = {"room:*": RoomChannel}
+
+
+class Page:
+    """An observer page, as the program in the browser keeps it."""
+
+    def __init__(self, channel: TestChannel, first: dict[str, Any]) -> None:
+        self.channel = channel
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.events: list[dict[str, Any]] = list(first["events"])
+        self.first = first
+        self.point: dict[str, Any] = {}
+
+    async def tick(self) -> dict[str, Any]:
+        tick = await self.channel.assert_push("tick", timeout=5)
+        if tick.get("all"):
+            self.rows.clear()
+        for key in tick.get("gone", ()):
+            del self.rows[key]
+        self.rows.update({row["key"]: row for row in tick.get("set", ())})
+        self.events += tick.get("events", ())
+        self.point = tick.get("point", self.point)
+        return dict(tick)
+
+    async def until_row(self, title: str) -> dict[str, Any]:
+        while True:
+            for row in self.rows.values():
+                if row["title"] == title:
+                    return row
+            await self.tick()
+
+    async def until_gone(self, key: str) -> None:
+        while key in self.rows:
+            await self.tick()
+
+    async def until_event(self, kind: str) -> dict[str, Any]:
+        while True:
+            for event in self.events:
+                if event["kind"] == kind:
+                    return event
+            await self.tick()
+
+    async def ask(self, event: str, payload: Any) -> Any:
+        return await self.channel.receive_reply(self.channel.push(event, payload), timeout=5)
+
+
+@pytest.fixture
+def phoenix_js(tmp_path: Path) -> Path:
+    file = tmp_path / "phoenix.mjs"
+    file.write_text("export class Socket {}")
+    return file
+
+
+def endpoint_with(observer: Observer) -> Endpoint:
+    return Endpoint(sockets={"/socket": UserSocket}, observer=observer)
+
+
+async def open_page(case: ChannelTest, observer: Observer, **view: Any) -> Page:
+    client = await case.connect(PATH, {"ticket": observer.access.ticket()})
+    first, channel = await client.subscribe_and_join("observer", view)
+    return Page(channel, first)
+
+
+async def enter(
+    case: ChannelTest, topic: str = "room:lobby"
+) -> tuple[TestClient, TestChannel, int]:
+    client = await case.connect("/socket")
+    answer, room = await client.subscribe_and_join(topic)
+    return client, room, answer["process"]
+
+
+async def test_a_page_shows_a_channel_until_it_is_killed(
+    channel_test: Any, phoenix_js: Path
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js, control=True)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    client, _, number = await enter(case)
+    row = await page.until_row("RoomChannel 'room:lobby'")
+    assert (row["pid"], row["type"], row["mailbox"]) == (number, "process", 0)
+    answer = await page.ask("act", {"pid": number, "action": "kill"})
+    assert answer.status == "ok"
+    await page.until_gone(row["key"])
+    await client.join("room:lobby")
+    event = await page.until_event("returned")
+    assert event["topic"] == "room:lobby"
+    assert "A client has joined room:lobby again" in event["text"]
+
+
+async def test_only_changes_are_sent(channel_test: Any, phoenix_js: Path) -> None:
+    observer = Observer(phoenix_js=phoenix_js)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    for _ in range(4):
+        await page.tick()
+    tick = await page.tick()
+    assert set(tick) == {"now", "point"}
+    _, _, number = await enter(case)
+    while "set" not in tick:
+        tick = await page.tick()
+    assert f"p{number}" in {row["key"] for row in tick["set"]}
+    # The channel and its pool; a page gets nothing about the rest.
+    assert len(tick["set"]) <= 3
+
+
+async def test_a_crash_is_told_with_its_traceback(channel_test: Any, phoenix_js: Path) -> None:
+    observer = Observer(phoenix_js=phoenix_js)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    _, room, number = await enter(case)
+    room.push("crash")
+    event = await page.until_event("crash")
+    assert event["pid"] == number
+    assert event["text"].endswith("crashed: RuntimeError: the crash button")
+    answer = await page.ask("process", {"pid": number})
+    assert answer.response["ended"] is True
+    assert 'raise RuntimeError("the crash button")' in answer.response["crash"]["traceback"]
+
+
+@pytest.mark.parametrize("ticket", [None, "", "wrong", 7])
+async def test_a_socket_without_a_ticket_is_refused(
+    channel_test: Any, phoenix_js: Path, ticket: object
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js)
+    case = await channel_test(endpoint_with(observer))
+    with pytest.raises(ConnectionRefused):
+        await case.connect(PATH, {} if ticket is None else {"ticket": ticket})
+    other = Observer(phoenix_js=phoenix_js)
+    with pytest.raises(ConnectionRefused):
+        await case.connect(PATH, {"ticket": other.access.ticket()})
+
+
+@pytest.mark.parametrize(
+    ("event", "payload"),
+    [
+        *[("act", {"action": action}) for action in ("kill", "exit", "suspend", "resume", "crash")],
+        ("level", {"logger": "channels", "level": "DEBUG"}),
+    ],
+)
+async def test_an_observer_without_control_allows_no_action(
+    channel_test: Any, phoenix_js: Path, event: str, payload: dict[str, Any]
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    _, room, number = await enter(case)
+    await page.until_row("RoomChannel 'room:lobby'")
+    answer = await page.ask(event, {**payload, "pid": number})
+    assert answer.status == "error"
+    assert "read-only" in answer.response["reason"]
+    await room.assert_reply(room.push("say"), "ok")
+
+
+async def test_a_suspended_channel_handles_nothing_until_it_resumes(
+    channel_test: Any, phoenix_js: Path
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js, control=True)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    _, room, number = await enter(case)
+    row = await page.until_row("RoomChannel 'room:lobby'")
+    await page.ask("act", {"pid": number, "action": "suspend"})
+    ref = room.push("say")
+    await room.refute_reply(ref)
+    while page.rows[row["key"]]["status"] != "suspended":
+        await page.tick()
+    await page.ask("act", {"pid": number, "action": "resume"})
+    await room.assert_reply(ref, "ok")
+
+
+async def test_a_crash_on_the_next_message_waits_for_one(
+    channel_test: Any, phoenix_js: Path
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js, control=True)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    _, room, number = await enter(case)
+    await page.until_row("RoomChannel 'room:lobby'")
+    await page.ask("act", {"pid": number, "action": "crash"})
+    await room.refute_push("phx_error")
+    room.push("say")
+    await room.assert_push("phx_error")
+    assert "CrashAsked" in (await page.until_event("crash"))["error"]
+
+
+@pytest.mark.parametrize("payloads", [False, True])
+async def test_payloads_are_shown_only_if_asked_for_and_never_filtered_keys(
+    channel_test: Any, phoenix_js: Path, payloads: bool
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js, payloads=payloads)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    _, room, number = await enter(case)
+    await page.until_row("RoomChannel 'room:lobby'")
+    await page.ask("process", {"pid": number})
+    detail = await page.channel.assert_push("process", timeout=5)
+    await room.assert_reply(room.push("say", {"words": "hello", "token": "xyzzy"}), "ok")
+    while not detail["messages"]:
+        detail = await page.channel.assert_push("process", timeout=5)
+    text = repr(detail)
+    assert "hunter2" not in text
+    assert "xyzzy" not in text
+    assert detail["messages"][0]["what"] == "say"
+    assert ("hello" in text) is payloads
+    assert ("state" in detail) is payloads
+    assert ("zelda" in text) is payloads
+
+
+async def test_a_page_gets_news_again_after_its_watcher_was_killed(
+    channel_test: Any, phoenix_js: Path
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js)
+    endpoint = endpoint_with(observer)
+    case = await channel_test(endpoint)
+    page = await open_page(case, observer)
+    await page.tick()
+    watcher = whereis((endpoint, "observer"))
+    assert watcher is not None
+    kill(watcher)
+    await enter(case)
+    await page.until_row("RoomChannel 'room:lobby'")
+    assert (await page.until_event("restarted"))["child"].startswith("observer")
+
+
+async def test_further_pages_are_refused(channel_test: Any, phoenix_js: Path) -> None:
+    observer = Observer(phoenix_js=phoenix_js, max_pages=1)
+    case = await channel_test(endpoint_with(observer))
+    await open_page(case, observer)
+    client = await case.connect(PATH, {"ticket": observer.access.ticket()})
+    answer, _ = await client.join("observer", {})
+    assert answer.status == "error"
+    assert "1 pages watch already" in answer.response["reason"]
+
+
+async def test_many_channels_are_one_group_that_can_be_opened_and_searched(
+    channel_test: Any, phoenix_js: Path
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    for number in range(40):
+        await enter(case, f"room:{number}")
+    group = await page.until_row("RoomChannel")
+    assert group["type"] == "group"
+    while page.rows[group["key"]]["count"] < 20:
+        await page.tick()
+    assert not any(row["title"].startswith("RoomChannel '") for row in page.rows.values())
+    await page.ask("view", {"search": "room:7'"})
+    await page.until_row("RoomChannel 'room:7'")
+    await page.ask("view", {"search": "", "open": [group["key"]]})
+    members = [row for row in page.rows.values() if row["parent"] == group["key"]]
+    while len(members) < 20:
+        await page.tick()
+        members = [row for row in page.rows.values() if row["parent"] == group["key"]]
+
+
+def test_ordinals() -> None:
+    assert [ordinal(number) for number in (1, 2, 3, 4, 11, 12, 13, 21, 112)] == [
+        *("1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th")
+    ]
+
+
+async def test_a_page_shows_the_other_nodes_and_their_events(
+    runtime: Runtime, phoenix_js: Path
+) -> None:
+    network = JoinedNodes()
+    secret = "s" * 64
+    observers = [Observer(phoenix_js=phoenix_js, announce=lambda line: None) for _ in range(2)]
+    endpoints = [
+        Endpoint(
+            sockets={"/socket": UserSocket},
+            pubsub=PubSub(network.adapter(name)),
+            observer=observer,
+            secret_key_base=secret,
+        )
+        for name, observer in zip(("one", "two"), observers, strict=True)
+    ]
+    async with (
+        open_channel_test(endpoints[0], timeout=5) as here,
+        open_channel_test(endpoints[1], timeout=5) as there,
+    ):
+        page = await open_page(here, observers[0])
+        rows: list[dict[str, Any]] = []
+        while len(rows) < 2:
+            rows = (await page.tick()).get("nodes", [])
+        assert [(row["node"], row.get("own", False)) for row in rows] == [
+            ("one", True),
+            ("two", False),
+        ]
+        _, room, _ = await enter(there)
+        room.push("crash")
+        event = await page.until_event("elsewhere")
+        assert event["text"].startswith("two: ")
+        network.isolate("two")
+        while max(row["silent"] for row in rows) < 3:
+            rows = (await page.tick()).get("nodes", rows)
+
+
+async def test_without_a_common_secret_nodes_do_not_hear_of_each_other(phoenix_js: Path) -> None:
+    one, other = (Observer(phoenix_js=phoenix_js) for _ in range(2))
+    assert one.access.topic() != other.access.topic()
+    for observer in (one, other):
+        observer.access.derive_from(b"s" * 64)
+    assert one.access.topic() == other.access.topic()
+
+
+async def test_the_decisions_of_supervisors_are_told_with_their_arithmetic(
+    channel_test: Any, phoenix_js: Path
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    below = Supervisor.child_spec([process_spec(receive, id="leaf")], id="branch", label="branch")
+    top = await Supervisor.start(
+        [process_spec(receive, id="root"), below],
+        strategy="rest_for_one",
+        max_restarts=1,
+        max_seconds=60,
+        label="tree",
+    )
+    for _ in range(2):
+        (_, root) = await Supervisor.which_children(top)
+        assert isinstance(root.pid, Pid)
+        kill(root.pid)
+        await page.tick()
+        await page.tick()
+    texts = [re.sub(r" <pid \d+>", "", event["text"]) for event in page.events]
+    gave_up = "tree gave up because of root (rest_for_one, 2nd restart in 60 s, 1 allowed)"
+    texts = [text.partition(". It stops")[0] for text in texts]
+    assert texts[1:] == [
+        "root, a child of tree, was killed",
+        "tree stopped branch and the process below it",
+        "tree started root again (rest_for_one, 1st restart in 60 s, 1 allowed)",
+        "tree started branch again (rest_for_one, 1st restart in 60 s, 1 allowed)",
+        "root, a child of tree, was killed",
+        gave_up,
+        "tree stopped branch and the process below it",
+    ]

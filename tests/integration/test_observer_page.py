@@ -1,0 +1,371 @@
+"""The observer page in a real browser, beside a chat under load: everything that breaks is seen, and grows back.
+
+The screenshots go to the folder of the environment variable ASHTREE_SCREENSHOTS, or else to the folder of the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize, expect
+from textual.pilot import Pilot
+
+from channels.observer.access import cookie_name
+from channels.observer.console.app import ObserveApp
+from channels.observer.console.lines import line_of
+from tests.integration.browsers import chromium
+from tests.integration.servers import ROOT, Server, serving
+from tests.patience import PATIENCE, wait_until
+
+MODULE = "tests.integration.observed_chat"
+PATH = "/_ashtree/observer"
+TOKEN = "observer-token"
+
+# A chat client that talks all the time, in a page of the same server.
+_TALK = """async () => {
+    const { Socket } = await import("/phoenix/phoenix.mjs")
+    const socket = new Socket("/socket")
+    window.joins = []
+    const room = socket.channel("room:lobby", { name: "talker" })
+    room.join().receive("ok", ({ process }) => window.joins.push(process))
+    room.rejoinTimer && (room.socket.rejoinAfterMs = () => 300)
+    socket.connect()
+    setInterval(() => { if (room.state === "joined") room.push("new_msg", { body: "hello" }) }, 10)
+}"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(MODULE, tmp_path_factory.mktemp("observed")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+class Observer:
+    """An observer page, as a person reads it."""
+
+    def __init__(self, page: Page, folder: Path) -> None:
+        self.page = page
+        self.folder = folder
+        self.state = page.locator("#state")
+        self.banner = page.locator("#banner")
+        self.events = page.locator("#events .words")
+
+    def row(self, title: str) -> Locator:
+        """The living processes with this title."""
+        found = self.page.locator(".node[data-key]")
+        return found.filter(has=self.page.locator(f'.title:text-is("{title}")'))
+
+    def pid_of(self, title: str) -> str:
+        return self.row(title).first.locator(".pid").text_content() or ""
+
+    def act(self, title: str, action: str) -> str:
+        """Do something to a process, and return its pid."""
+        pid = self.pid_of(title)
+        self.row(title).first.locator(".title").click()
+        self.page.locator("#process").get_by_role("button", name=action, exact=True).click()
+        return pid
+
+    def reads(self, words: str | re.Pattern[str]) -> None:
+        """Wait until the list of events has these words."""
+        expect(self.events.filter(has_text=words).first).to_be_visible()
+
+    def picture(self, name: str) -> None:
+        self.page.screenshot(path=self.folder / f"{name}.png")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    wanted = os.environ.get("ASHTREE_SCREENSHOTS")
+    folder = Path(wanted) if wanted else tmp_path_factory.mktemp("pictures")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(
+        viewport=ViewportSize(width=1380, height=860), color_scheme="light"
+    )
+    context.set_default_timeout(PATIENCE * 1000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def observer(context: BrowserContext, server: Server, pictures: Path) -> Iterator[Observer]:
+    errors: list[str] = []
+    page = context.new_page()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"{server.url}{PATH}?token={TOKEN}")
+    yield Observer(page, pictures)
+    assert errors == []
+
+
+@pytest.fixture
+def talker(context: BrowserContext, server: Server) -> Page:
+    page = context.new_page()
+    page.goto(f"{server.url}/phoenix/phoenix.mjs")
+    page.evaluate(_TALK)
+    page.wait_for_function("window.joins.length === 1")
+    return page
+
+
+def test_a_killed_channel_vanishes_and_its_client_returns(observer: Observer, talker: Page) -> None:
+    expect(observer.state).to_have_text("Live")
+    title = "RoomChannel 'room:lobby'"
+    expect(observer.row(title)).to_have_count(1)
+    expect(observer.page.locator(".figure").nth(1)).to_contain_text(re.compile(r"[1-9]\d* pushes"))
+    observer.picture("1-live")
+    pid = observer.act(title, "Kill")
+    observer.picture("2-killed")
+    expect(observer.page.locator(".node[data-key]", has_text=pid)).to_have_count(0)
+    observer.reads(f"{title} {pid}, a child of UserSocket channels/")
+    talker.wait_for_function("window.joins.length === 2")
+    observer.reads("A client has joined room:lobby again")
+    expect(observer.row(title)).to_have_count(1)
+    assert observer.pid_of(title) == f"<pid {talker.evaluate('window.joins[1]')}>"
+    observer.picture("3-back")
+
+
+def test_a_killed_pubsub_takes_along_what_was_started_after_it(observer: Observer) -> None:
+    """The observer itself is one of those: it says that it is interrupted, and comes back."""
+    expect(observer.row("pubsub")).to_have_count(1)
+    before = {title: observer.pid_of(title) for title in ("pubsub", "endpoint", "till")}
+    observer.act("pubsub", "Kill")
+    observer.reads(re.compile(r"live <pid \d+> stopped endpoint"))
+    observer.reads("started pubsub <pid")
+    observer.reads(re.compile(r"\(rest_for_one, \w+ restart in 5 s, 5 allowed\)"))
+    expect(observer.state).to_have_text("Live")
+    expect(observer.banner).to_be_hidden()
+    wait_until(lambda: observer.pid_of("endpoint") not in {"", before["endpoint"]})
+    after = {title: observer.pid_of(title) for title in before}
+    assert after["pubsub"] != before["pubsub"]
+    assert after["endpoint"] != before["endpoint"]
+    assert after["till"] == before["till"]
+    expect(observer.row("endpoint").locator(".again")).to_have_text(re.compile(r"restarted \d×"))
+    expect(observer.page.locator(".node.gone")).to_have_count(0)
+    observer.picture("4-rest-for-one")
+    observer.page.set_viewport_size(ViewportSize(width=1180, height=700))
+    observer.picture("observer")
+
+
+def test_an_exceeded_intensity_escalates_to_the_supervisor_above(observer: Observer) -> None:
+    shop = observer.pid_of("shop")
+    till = observer.act("till", "Kill")
+    expect(observer.row("till")).not_to_contain_text(till)
+    observer.reads("(one_for_one, 1st restart in 60 s, 1 allowed)")
+    observer.act("till", "Kill")
+    observer.reads(re.compile(r"shop <pid \d+> gave up because of till"))
+    observer.reads("2nd restart in 60 s, 1 allowed")
+    observer.reads("Supervisor <pid 1> started shop <pid")
+    expect(observer.row("shop")).not_to_contain_text(shop)
+    observer.picture("5-escalation")
+
+
+def test_the_page_says_that_the_server_is_gone_and_comes_back_with_it(
+    observer: Observer, server: Server
+) -> None:
+    expect(observer.state).to_have_text("Live")
+    expect(observer.row("endpoint")).to_have_count(1)
+    server.kill()
+    expect(observer.state).to_have_text("No server")
+    expect(observer.banner).to_contain_text(
+        re.compile(r"connection to the server is lost.* What you see is \d+ s old")
+    )
+    observer.picture("6-no-server")
+    server.start()
+    expect(observer.state).to_have_text("Live")
+    expect(observer.banner).to_be_hidden()
+    observer.reads("The observer has started")
+    expect(observer.row("endpoint")).to_have_count(1)
+    expect(observer.page.locator("#events .gap").first).to_be_visible()
+    observer.picture("7-server-back")
+
+
+def test_a_late_server_is_said_to_be_late(
+    context: BrowserContext, observer: Observer, server: Server
+) -> None:
+    """A program that is stopped keeps its connections, and sends nothing."""
+    expect(observer.state).to_have_text("Live")
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        expect(observer.state).to_have_text("Late")
+        expect(observer.banner).to_contain_text("has sent no news for a while")
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    expect(observer.state).to_have_text("Live")
+
+
+def answer(url: str, **headers: str) -> tuple[int, str]:
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize(
+    "rest", ["", "/", "/page.js", "/phoenix.mjs", "/ticket", "?token=", "?token=wrong-token"]
+)
+def test_nothing_is_served_without_the_token(server: Server, rest: str) -> None:
+    status, text = answer(f"{server.url}{PATH}{rest}")
+    assert status == 403
+    assert "This page needs a token" in text
+    status, _ = answer(f"{server.url}{PATH}{rest}", Cookie=f"{cookie_name(TOKEN)}=wrong-token")
+    assert status == 403
+
+
+def test_a_page_of_another_origin_gets_no_ticket_and_no_socket(
+    context: BrowserContext, observer: Observer, server: Server
+) -> None:
+    expect(observer.state).to_have_text("Live")
+    stranger = context.new_page()
+    # The same server under another name is another origin, to which the cookie does not belong.
+    stranger.goto(f"http://localhost:{server.port}/phoenix/phoenix.mjs")
+    assert stranger.evaluate(
+        """async (url) => {
+            try {
+                const options = { method: "POST", credentials: "include" }
+                return (await fetch(url, options)).status
+            } catch { return "blocked" }
+        }""",
+        f"{server.url}{PATH}/ticket",
+    ) in {403, "blocked"}
+    assert (
+        stranger.evaluate(
+            """(url) => new Promise((done) => {
+                const socket = new WebSocket(url)
+                socket.onopen = () => done("open")
+                socket.onclose = () => done("refused")
+            })""",
+            f"ws://127.0.0.1:{server.port}{PATH}/socket/websocket?vsn=2.0.0",
+        )
+        == "refused"
+    )
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(420, "light"), (1380, "dark")])
+def test_the_page_fits_a_phone_and_the_dark(
+    observer: Observer, talker: Page, width: int, scheme: str
+) -> None:
+    observer.page.set_viewport_size(ViewportSize(width=width, height=860))
+    observer.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    expect(observer.page.locator("html")).to_have_attribute("data-theme", scheme)
+    expect(observer.row("RoomChannel 'room:lobby'")).to_have_count(1)
+    observer.row("RoomChannel 'room:lobby'").locator(".title").click()
+    expect(observer.page.locator("#process dl")).to_be_visible()
+    assert observer.page.evaluate("document.documentElement.scrollWidth") <= width
+    observer.picture(f"8-{width}-{scheme}")
+
+
+def test_the_tree_works_with_the_keyboard_and_the_search(observer: Observer) -> None:
+    page = observer.page
+    expect(observer.row("endpoint")).to_have_count(1)
+    page.keyboard.press("/")
+    expect(page.locator("#search")).to_be_focused()
+    page.keyboard.type("flush")
+    expect(observer.row("flusher")).to_have_count(1)
+    expect(observer.row("listener")).to_have_count(0)
+    page.locator("#search").fill("")
+    expect(observer.row("listener")).to_have_count(1)
+    page.locator("#tree").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#process h2")).to_contain_text("shop")
+    page.keyboard.press("ArrowLeft")
+    expect(observer.row("till")).to_have_count(0)
+    page.keyboard.press("ArrowRight")
+    expect(observer.row("till")).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(page.locator("#process")).to_be_hidden()
+
+
+def test_the_timeline_stops_and_goes_back_over_the_newest_records(
+    observer: Observer, talker: Page
+) -> None:
+    page = observer.page
+    expect(observer.row("RoomChannel 'room:lobby'")).to_have_count(1)
+    page.get_by_role("tab", name="Timeline").click()
+    expect(page.locator("#stopped")).to_contain_text("Stopped")
+    viewer = page.frame_locator("#frame")
+    expect(viewer.locator("h1")).to_have_text("Timeline")
+    expect(viewer.locator("#tree")).to_contain_text("endpoint")
+    viewer.get_by_label("Moment", exact=True).fill("0")
+    expect(viewer.locator("#moment")).to_have_text("0.000 s")
+    observer.picture("9-timeline")
+    page.get_by_role("tab", name="Now").click()
+    expect(observer.row("endpoint")).to_be_visible()
+
+
+async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not holds():
+            await pilot.pause(0.05)
+
+
+async def watch_in_a_terminal(server: Server) -> str:
+    """Return a picture of the terminal."""
+    app = ObserveApp(f"{server.url}{PATH}?token={TOKEN}")
+    app.remote.admit()
+
+    def tree() -> str:
+        return "\n".join(line_of(depth, row) for depth, row in app.board.lines())
+
+    def read(words: str) -> bool:
+        return any(words in line for line in app.events)
+
+    async with app.run_test(size=(130, 40)) as pilot:
+        await until(pilot, lambda: "till" in tree())
+        await pilot.press("slash", *"till", "enter")
+        await until(pilot, lambda: "pubsub" not in tree())
+        await pilot.press("end", "enter", "k")
+        await until(pilot, lambda: read("was killed") and read("started till <pid"))
+        picture = app.export_screenshot()
+        server.kill()
+        await until(pilot, lambda: app.lost is not None)
+        server.start()
+        await until(pilot, lambda: app.lost is None and "till" in tree())
+        await until(pilot, lambda: read("The observer has started"))
+    return picture
+
+
+def test_the_terminal_shows_a_kill_and_comes_back_with_the_server(
+    server: Server, pictures: Path
+) -> None:
+    # Textual runs on asyncio. The browser has a loop in this thread.
+    with ThreadPoolExecutor(1) as other:
+        picture = other.submit(lambda: asyncio.run(watch_in_a_terminal(server))).result()
+    (pictures / "terminal.svg").write_text(picture)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [("{}/_ashtree/observer?token=wrong", "answered 403"), ("http://127.0.0.1:1", "no server")],
+)
+def test_a_wrong_address_is_one_sentence(server: Server, url: str, words: str) -> None:
+    program = "from channels.cli.command import main; main()"
+    command = [sys.executable, "-c", program, "observe", url.format(server.url)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1

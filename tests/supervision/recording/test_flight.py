@@ -1,0 +1,288 @@
+"""A flight recorder keeps the newest events of a program, as a trace of the common format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from actors import (
+    CallTimeout,
+    Runtime,
+    call,
+    kill,
+    link,
+    send,
+    spawn,
+    wait_exit,
+)
+from supervision import Supervisor
+from supervision.recording import flight as module
+from supervision.recording.flight import FlightRecorder, Trouble, recorder_of
+from supervision.recording.masking import FILTERED
+from supervision.recording.trace import read_lines
+from supervision.viewer.history import read_history
+from tests.supervision.recording.test_schema import check
+from tests.supervision.workers import Log, crash, running, worker
+
+
+def events(recorder: FlightRecorder, kind: str | None = None) -> list[dict[str, Any]]:
+    decoded = [msgspec.json.decode(line) for line in recorder.lines()]
+    return [event for event in decoded if kind is None or event["kind"] == kind]
+
+
+async def test_every_event_of_a_recorder_fits_the_schema(
+    runtime: Runtime, log: Log, autojump_clock: trio.testing.MockClock
+) -> None:
+    recorder = FlightRecorder(runtime, contents=True, receives=True)
+    supervisor = await Supervisor.start([worker("a", log), worker("b", log)], max_restarts=1)
+    await crash(supervisor, "a")
+    b = await running(supervisor, "b")
+    with pytest.raises(CallTimeout):
+        await call(b, trio.sleep_forever, timeout=1.0)
+    kill(b)
+    await wait_exit(supervisor)
+    send(b, "too late")
+    recorder.note("done", why="test")
+    recorder.fault("kill", supervisor)
+    found = events(recorder)
+    for event in found:
+        check(event)
+    assert {event["kind"] for event in found} >= {
+        "recording", "spawned", "exited", "crash", "signal", "child_restarted", "gave_up",
+        "sent", "received", "call", "call_ended", "dead_letter", "fault", "note",
+    }  # fmt: skip
+    numbers = [event["n"] for event in found]
+    assert numbers == sorted(set(numbers))
+
+
+async def test_a_restart_is_recorded_with_its_arithmetic(runtime: Runtime, log: Log) -> None:
+    recorder = FlightRecorder(runtime)
+    supervisor = await Supervisor.start(
+        [worker("a", log)], max_restarts=3, max_seconds=5.0, label="top"
+    )
+    await crash(supervisor, "a")
+    await crash(supervisor, "a")
+    decision = events(recorder, "child_restarted")[-1]
+    assert (decision["restarts"], decision["max_restarts"], decision["max_seconds"]) == (2, 3, 5.0)
+    assert (decision["strategy"], decision["restart_type"]) == ("one_for_one", "permanent")
+
+
+async def test_a_crash_is_recorded_with_its_traceback_and_its_message(
+    runtime: Runtime, log: Log
+) -> None:
+    recorder = FlightRecorder(runtime)
+    supervisor = await Supervisor.start([worker("a", log)])
+    await crash(supervisor, "a")
+    (found,) = events(recorder, "crash")
+    assert (found["exception"], found["message_kind"]) == ("RuntimeError", "RuntimeError")
+    assert found["traceback"][-1]["function"] == "Worker.handle_cast"
+    assert isinstance(found["traceback"][-1]["line"], int)
+
+
+async def test_the_cause_of_a_linked_death_is_the_first_one(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime)
+
+    async def dies_with(other: Any) -> None:
+        link(other)
+        await trio.sleep_forever()
+
+    async def crashes() -> None:
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        raise ValueError("no")
+
+    first = spawn(crashes)
+    second = spawn(dies_with, first)
+    await wait_exit(second)
+    by_number = {event["n"]: event for event in events(recorder)}
+    ends = [event for event in by_number.values() if event["kind"] == "exited"]
+    signal = by_number[ends[1]["cause"]]
+    assert (ends[1]["pid"], signal["kind"], signal["linked"]) == (second.number, "signal", True)
+    assert by_number[signal["cause"]]["pid"] == first.number
+
+
+async def test_processes_that_lived_before_are_in_the_recording(runtime: Runtime, log: Log) -> None:
+    supervisor = await Supervisor.start([worker("a", log)], label="top")
+    recorder = FlightRecorder(runtime)
+    await crash(supervisor, "a")
+    history = read_history(recorder.lines())
+    first, second, third = history.processes
+    assert [each.path for each in (first, second)] == ["/top", "/top/Worker"]
+    # The recorder cannot know the child id of a process that it did not see start.
+    assert second.crashed
+    assert third.path == "/top/a"
+
+
+async def test_a_message_has_a_kind_and_a_size_and_no_contents(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime)
+    send(spawn(trio.sleep_forever), ("login", {"password": "hunter2"}))
+    (sent,) = events(recorder, "sent")
+    assert (sent["message_kind"], sent["size"], sent["via"]) == ("login", 21, "info")
+    assert "hunter2" not in b"".join(recorder.lines()).decode()
+
+
+async def test_contents_are_recorded_if_asked_for_but_never_those_of_secrets(
+    runtime: Runtime,
+) -> None:
+    recorder = FlightRecorder(runtime, contents=True)
+    send(spawn(trio.sleep_forever), ("login", {"user": "ann", "password": "hunter2"}))
+    (sent,) = events(recorder, "sent")
+    assert "ann" in sent["message"]
+    assert FILTERED in sent["message"]
+    assert "hunter2" not in b"".join(recorder.lines()).decode()
+
+
+async def test_a_received_message_has_its_sent_event_as_cause(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime, receives=True)
+
+    async def takes_the_second_first() -> None:
+        from actors import receive
+
+        await receive(lambda message: message == "second")
+        await receive()
+
+    pid = spawn(takes_the_second_first)
+    send(pid, "first")
+    send(pid, "second")
+    await wait_exit(pid)
+    kinds = {event["n"]: event["message_kind"] for event in events(recorder, "sent")}
+    assert [kinds[event["cause"]] for event in events(recorder, "received")] == ["second", "first"]
+
+
+@pytest.mark.parametrize("receives", [False, True])
+async def test_the_end_of_a_process_names_its_unread_messages(
+    runtime: Runtime, receives: bool
+) -> None:
+    recorder = FlightRecorder(runtime, receives=receives)
+    pid = spawn(trio.sleep_forever)
+    send(pid, "one")
+    send(pid, ["two"])
+    kill(pid)
+    await wait_exit(pid)
+    (ended,) = events(recorder, "exited")
+    sent = [event["n"] for event in events(recorder, "sent")]
+    assert ended["waiting"] == 2
+    assert ended["unread"] == [
+        {"message_kind": "one", "sent": sent[0]},
+        {"message_kind": "list", "sent": sent[1]},
+    ]
+
+
+async def test_a_full_ring_of_messages_keeps_the_other_events(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime, max_messages=10)
+    pid = spawn(trio.sleep_forever)
+    for _ in range(100):
+        send(pid, "more")
+    statistics = recorder.statistics()
+    assert (statistics["messages"], statistics["messages_dropped"]) == (10, 90)
+    assert (statistics["events"], statistics["events_dropped"]) == (1, 0)
+    (omitted,) = events(recorder, "omitted")
+    assert omitted["omitted"] == 90
+    assert len(events(recorder, "spawned")) == 1
+
+
+@pytest.mark.parametrize("contents", [False, True])
+async def test_the_bytes_of_the_rings_are_bounded(runtime: Runtime, contents: bool) -> None:
+    recorder = FlightRecorder(runtime, max_bytes=20_000, contents=contents)
+    pid = spawn(trio.sleep_forever)
+    for _ in range(500):
+        send(pid, "x" * 300)
+        recorder.note("y" * 100)
+    statistics = recorder.statistics()
+    assert 10_000 < statistics["bytes"] <= 20_000
+    assert statistics["messages_dropped"] > 400
+    assert statistics["events_dropped"] > 400
+
+
+async def test_long_texts_are_cut(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime)
+
+    async def crashes() -> None:
+        raise ValueError(*(["x" * 70] * 8), "y" * 100_000)
+
+    await wait_exit(spawn(crashes))
+    send(spawn(trio.sleep_forever), "z" * 100_000)
+    assert max(map(len, recorder.lines())) < 8_000
+
+
+async def test_without_messages_only_other_events_are_recorded(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime, messages=False)
+    pid = spawn(trio.sleep_forever)
+    send(pid, 1)
+    assert [event["kind"] for event in events(recorder)] == ["recording", "spawned"]
+
+
+async def test_a_closed_recorder_records_nothing_more(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime)
+    assert recorder_of(runtime) is recorder
+    recorder.close()
+    recorder.close()
+    spawn(trio.sleep_forever)
+    assert [event["kind"] for event in events(recorder)] == ["recording"]
+    assert recorder_of(runtime) is None
+
+
+async def test_a_fault_is_the_cause_of_what_it_does(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime)
+    pid = spawn(trio.sleep_forever)
+    recorder.fault("kill", pid)
+    kill(pid)
+    await wait_exit(pid)
+    (fault,) = read_history(recorder.lines()).faults
+    assert [process.key[1] for process in fault.ended] == [pid.number]
+
+
+async def test_listeners_hear_of_trouble(runtime: Runtime, log: Log) -> None:
+    recorder = FlightRecorder(runtime)
+    heard: list[Trouble] = []
+    recorder.listeners = (heard.append,)
+    supervisor = await Supervisor.start([worker("a", log)], max_restarts=0, label="top")
+    await crash(supervisor, "a")
+    await wait_exit(supervisor)
+    assert [(each.kind, each.path) for each in heard] == [("crash", "/top/a"), ("gave_up", "/top")]
+
+
+async def test_the_last_seconds_can_be_copied(
+    runtime: Runtime, autojump_clock: trio.testing.MockClock
+) -> None:
+    recorder = FlightRecorder(runtime)
+    recorder.note("early")
+    await trio.sleep(60)
+    recorder.note("late")
+    lines = [msgspec.json.decode(line) for line in recorder.lines(seconds=30)]
+    assert [event["text"] for event in lines if event["kind"] == "note"] == ["late"]
+
+
+async def test_a_dump_is_a_trace_file(runtime: Runtime, tmp_path: Path) -> None:
+    recorder = FlightRecorder(runtime, about={"program": "shop"})
+    recorder.note("hello")
+    recorder.dump(tmp_path / "dump.jsonl")
+    first, note = map(msgspec.json.decode, read_lines(tmp_path / "dump.jsonl"))
+    assert (first["kind"], first["program"], note["text"]) == ("recording", "shop", "hello")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [({"hide": "password"}, TypeError), ({"max_messages": 0}, ValueError)],
+)
+async def test_wrong_options_are_refused(
+    runtime: Runtime, options: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        FlightRecorder(runtime, **options)
+    assert runtime.instruments == ()
+
+
+async def test_the_recorder_forgets_old_paths(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_PATHS", 2)
+    recorder = FlightRecorder(runtime)
+    for name in "abc":
+        spawn(trio.sleep_forever, label=name)
+    spawn(trio.sleep_forever, label="a")
+    assert [event["inc"] for event in events(recorder, "spawned")] == [1, 1, 1, 1]

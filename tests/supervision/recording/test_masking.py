@@ -1,0 +1,57 @@
+"""The contents of secret names never appear in a recording."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from attrs import frozen
+
+from channels.filters import FILTERED as OF_CHANNELS
+from channels.filters import SECRETS as TERMS_OF_CHANNELS
+from supervision.recording.masking import FILTERED, SECRETS, mask
+
+
+@frozen
+class Login:
+    user: str
+    password: str
+
+
+class Signed(msgspec.Struct):
+    id: int
+    access_token: str
+
+
+class Opaque:
+    __slots__ = ("password",)
+
+
+@pytest.mark.parametrize(
+    ("value", "masked"),
+    [
+        ({"user": "ann", "newPassword": "x"}, {"user": "ann", "newPassword": FILTERED}),
+        ([("login", {"API-KEY": 1})], [["login", {"API-KEY": FILTERED}]]),
+        (Login("ann", "x"), {"user": "ann", "password": FILTERED}),
+        (("join", Signed(1, "x")), ["join", {"id": 1, "access_token": FILTERED}]),
+        ("user=ann&token=x", FILTERED),
+        ('{"password": "x"}', FILTERED),
+        ("hello = world", "hello = world"),
+        (b"password=x", "<10 bytes>"),
+        ([Opaque()], ["<Opaque>"]),
+        (7, 7),
+    ],
+)
+def test_a_term_masks_every_name_that_contains_it(value: Any, masked: Any) -> None:
+    assert mask(value) == masked
+
+
+def test_a_value_is_cut_at_fifty_items_and_eight_levels() -> None:
+    deep: Any = "end"
+    for _ in range(10):
+        deep = [deep]
+    assert "end" not in repr(mask(deep))
+    assert len(mask(list(range(1000)))) == 50
+
+
+def test_recordings_and_logs_mask_the_same_names() -> None:
+    assert (FILTERED, SECRETS) == (OF_CHANNELS, TERMS_OF_CHANNELS)
