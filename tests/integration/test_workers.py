@@ -53,7 +53,8 @@ def quiet(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkersServer]:
     """A server for tests that only talk to it."""
-    with serving_with(tmp_path_factory.mktemp("workers"), request.param) as server:
+    folder = tmp_path_factory.mktemp("workers")
+    with serving_with(folder, request.param, environment={"MONITORED": "yes"}) as server:
         yield server
 
 
