@@ -41,7 +41,7 @@ from actors.errors import (
     add_advice,
 )
 from actors.exits import KILL, NORMAL, SHUTDOWN, Crash, ExitReason, Verdict, is_normal_exit, judge
-from actors.instrumentation.instrument import Instrument
+from actors.instrumentation.instrument import Instrument, overriding
 from actors.instrumentation.telemetry import Telemetry
 from actors.messages import Exit
 from actors.refs import Address, Pid
@@ -135,15 +135,12 @@ class Runtime:
         self.classes_named: set[type] = set()
         self.zombies: dict[Pid, Process] = {}
         self.instruments: tuple[Instrument, ...] = ()
-        # The few instruments that override `callback_started`, and the methods of those that override the two most
-        # frequent ones. So a message costs only the instruments that look at it.
+        # The few instruments that look at callbacks, and the methods of those that look at messages.
         self.callback_instruments: tuple[Instrument, ...] = ()
         self.on_sent: tuple[Callable[[Pid | None, Pid, Any], bool | None], ...] = ()
         self.on_received: tuple[Callable[[Pid, Any], None], ...] = ()
-        # A process must show each message that it takes: an instrument looks at these, or at callbacks.
-        self.shows_messages = False
-        # A sender must ask `admit` first: an instrument looks at messages, or there is a zombie.
-        self.guarded = False
+        self.shows_messages = False  # a process must show each message that it takes
+        self.guarded = False  # a sender must ask `admit` first
         self.mailbox_alarm = sys.maxsize
         self.call_chains: CallChains | None = None
         # True while each process has its run time added up.
@@ -196,21 +193,11 @@ class Runtime:
         return remove
 
     def _instruments_changed(self) -> None:
-        self.callback_instruments = tuple(
-            each
-            for each in self.instruments
-            if _is_overridden(each.callback_started, Instrument.callback_started)
-        )
-        self.on_sent = tuple(
-            each.message_sent
-            for each in self.instruments
-            if _is_overridden(each.message_sent, Instrument.message_sent)
-        )
-        self.on_received = tuple(
-            each.message_received
-            for each in self.instruments
-            if _is_overridden(each.message_received, Instrument.message_received)
-        )
+        self.callback_instruments = overriding("callback_started", self.instruments)
+        sending = overriding("message_sent", self.instruments)
+        receiving = overriding("message_received", self.instruments)
+        self.on_sent = tuple(each.message_sent for each in sending)
+        self.on_received = tuple(each.message_received for each in receiving)
         self.shows_messages = bool(self.on_received or self.callback_instruments)
         self.guard()
 
@@ -227,11 +214,10 @@ class Runtime:
         sender = current_process.get()
         if sender is not None and sender.dead:
             sender = acting_process()
-        pid = None if sender is None else sender.pid
         admitted = True
         for sent in self.on_sent:
             # Every instrument sees the message, even if another one refuses it.
-            if sent(pid, receiver, message) is False:
+            if sent(None if sender is None else sender.pid, receiver, message) is False:
                 admitted = False
         return admitted
 
@@ -641,11 +627,6 @@ class Runtime:
             "zombies_ever": self.zombies_ever,
             **self.from_threads.statistics(),
         }
-
-
-def _is_overridden(method: Callable[..., Any], untouched: Callable[..., Any]) -> bool:
-    # Looks at the method of the object and not at its class, because an object may have a method of its own.
-    return getattr(method, "__func__", None) is not untouched
 
 
 def _acting_pid() -> Pid | None:

@@ -7,14 +7,14 @@ pass unnoticed. A runtime without instruments pays one attribute test for each o
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import Any
 
 from actors.exits import ExitReason
 from actors.refs import Pid, Ref
 from actors.servers._calls import CallRequest, Cast, SystemRequest
 
-__all__ = ["Instrument", "callback_for", "deliver", "payload_of"]
+__all__ = ["Instrument", "callback_for", "deliver", "overriding", "payload_of"]
 
 
 class Instrument:
@@ -97,6 +97,17 @@ class Instrument:
                 terminate. For init and run, the tuple of arguments.
         """
         return None
+
+
+def overriding(name: str, instruments: Iterable[Instrument]) -> tuple[Instrument, ...]:
+    """Return the instruments with a method `name` of their own, in the same order."""
+    untouched = getattr(Instrument, name)
+    return tuple(
+        each
+        for each in instruments
+        # Looks at the object and not at its class, because an object may have a method of its own.
+        if getattr(getattr(each, name), "__func__", None) is not untouched
+    )
 
 
 def payload_of(message: Any) -> Any:
