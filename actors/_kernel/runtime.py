@@ -27,7 +27,13 @@ from trio.lowlevel import enable_ki_protection
 
 from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import WakeBatches
-from actors._kernel.process import ProcessRecord, escaping, only_unwinding, reason_of
+from actors._kernel.process import (
+    ProcessRecord,
+    abandon_nurseries,
+    escaping,
+    only_unwinding,
+    reason_of,
+)
 from actors._kernel.thread_queue import DEFAULT_LIMIT, ThreadQueue
 from actors._kernel.timer_queue import TimerQueue
 from actors.arguments import WRITE_AN_ADDRESS, awaitable_of
@@ -135,12 +141,14 @@ class Runtime:
         self.classes_named: set[type] = set()
         self.zombies: dict[Pid, Process] = {}
         self.instruments: tuple[Instrument, ...] = ()
-        # The few instruments that look at callbacks, and the methods of those that look at messages.
+        # The few instruments that override `callback_started`, and the methods of those that look at messages.
         self.callback_instruments: tuple[Instrument, ...] = ()
         self.on_sent: tuple[Callable[[Pid | None, Pid, Any], bool | None], ...] = ()
         self.on_received: tuple[Callable[[Pid, Any], None], ...] = ()
-        self.shows_messages = False  # a process must show each message that it takes
-        self.guarded = False  # a sender must ask `admit` first
+        # A process must show each message that it takes.
+        self.shows_messages = False
+        # A sender must ask `admit` first: an instrument looks at messages, or there is a zombie.
+        self.guarded = False
         self.mailbox_alarm = sys.maxsize
         self.call_chains: CallChains | None = None
         # True while each process has its run time added up.
@@ -193,11 +201,13 @@ class Runtime:
         return remove
 
     def _instruments_changed(self) -> None:
-        self.callback_instruments = overriding("callback_started", self.instruments)
-        sending = overriding("message_sent", self.instruments)
-        receiving = overriding("message_received", self.instruments)
-        self.on_sent = tuple(each.message_sent for each in sending)
-        self.on_received = tuple(each.message_received for each in receiving)
+        self.callback_instruments = overriding(self.instruments, "callback_started")
+        self.on_sent = tuple(
+            each.message_sent for each in overriding(self.instruments, "message_sent")
+        )
+        self.on_received = tuple(
+            each.message_received for each in overriding(self.instruments, "message_received")
+        )
         self.shows_messages = bool(self.on_received or self.callback_instruments)
         self.guard()
 
@@ -214,10 +224,11 @@ class Runtime:
         sender = current_process.get()
         if sender is not None and sender.dead:
             sender = acting_process()
+        pid = None if sender is None else sender.pid
         admitted = True
         for sent in self.on_sent:
             # Every instrument sees the message, even if another one refuses it.
-            if sent(None if sender is None else sender.pid, receiver, message) is False:
+            if sent(pid, receiver, message) is False:
                 admitted = False
         return admitted
 
@@ -419,7 +430,7 @@ class Runtime:
         else:
             self.end(process, process.reason if process.dying else NORMAL)
         if process.task.child_nurseries:
-            _abandon_nurseries(process.task)
+            abandon_nurseries(process.task)
         # The task's context refers to the process. Without this each would keep the other in memory.
         process.task = None
         if escaped is not None:
@@ -636,14 +647,3 @@ def _acting_pid() -> Pid | None:
 
 def _raise(error: BaseException) -> None:
     raise error
-
-
-def _abandon_nurseries(task: trio.lowlevel.Task) -> None:
-    """Drop the nurseries that a process left open in an unfinished generator.
-
-    Trio has raised an error with advice in the process, which crashed. At the end of the task Trio would raise again,
-    now in the nursery of all processes, and end them all. Trio has no public way to prevent that.
-    """
-    for nursery in task.child_nurseries:
-        nursery.cancel_scope.cancel()
-    task._child_nurseries.clear()

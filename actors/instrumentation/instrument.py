@@ -99,17 +99,6 @@ class Instrument:
         return None
 
 
-def overriding(name: str, instruments: Iterable[Instrument]) -> tuple[Instrument, ...]:
-    """Return the instruments with a method `name` of their own, in the same order."""
-    untouched = getattr(Instrument, name)
-    return tuple(
-        each
-        for each in instruments
-        # Looks at the object and not at its class, because an object may have a method of its own.
-        if getattr(getattr(each, name), "__func__", None) is not untouched
-    )
-
-
 def payload_of(message: Any) -> Any:
     """Return the user's part of a message that `message_sent` sees. Calls and casts come in an envelope."""
     kind = type(message)
@@ -142,3 +131,14 @@ def deliver(pid: Pid, message: Any) -> bool:
         return False
     process.mailbox.put(message)
     return True
+
+
+def overriding(instruments: Iterable[Instrument], method: str) -> tuple[Instrument, ...]:
+    """Return the instruments that have a method of their own, so that an event costs only those that look at it."""
+    untouched = getattr(Instrument, method)
+    # Looks at the object and not at its class, because an object may have a method of its own.
+    return tuple(
+        each
+        for each in instruments
+        if getattr(getattr(each, method), "__func__", None) is not untouched
+    )

@@ -12,6 +12,7 @@ from channels.cli.broadcast import add_broadcast_command
 from channels.cli.connect import add_connect_command
 from channels.cli.console import fail, new_app, run_app
 from channels.cli.installation import find_clashes
+from channels.cli.observe import add_observe_command
 from channels.cli.serve import add_serve_command
 from channels.cli.token import add_token_commands
 from channels.cli.workers import add_workers_command
@@ -45,6 +46,7 @@ def main() -> NoReturn:
     add_serve_command(app)
     add_workers_command(app)
     add_connect_command(app)
+    add_observe_command(app)
     add_broadcast_command(app)
     add_token_commands(app, new_app())
     for name, summary in _TEST_COMMANDS.items():

@@ -83,7 +83,9 @@ def _crash(event: Mapping[str, Any]) -> str:
 def _terminated(event: Mapping[str, Any]) -> str:
     if event["stopped"]:
         below = event.get("below", 0)
-        more = f" and the {below} processes below it" if below else ""
+        more = f" and the {below} processes below it" if below > 1 else ""
+        if below == 1:
+            more = " and the process below it"
         return f"{event['supervisor']} stopped {event['child']}{more}"
     if event["reason"] == "KILLED":
         return f"{event['child']}, a child of {event['supervisor']}, was killed"

@@ -184,6 +184,10 @@ class Observer:
         """
         if secret is not None:
             self.access.derive_from(secret)
+        pubsub = endpoint.pubsub
+        if pubsub.adapter.name == "workers" and not pubsub.node_name.endswith(".1"):
+            # All workers have one address, and the first one prints it.
+            self._announced = True
         runtime = current_runtime()
         if self._chronicle is None or self._chronicle.runtime is not runtime:
             self._chronicle = Chronicle(endpoint, self.memory, runtime)

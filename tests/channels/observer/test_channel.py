@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors import Runtime, current_pid, kill, whereis
+from actors import Pid, Runtime, current_pid, kill, receive, whereis
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.observer import Observer
 from channels.observer.memory import ordinal
@@ -20,6 +21,7 @@ from channels.testing import (
     TestClient,
     open_channel_test,
 )
+from supervision import Supervisor, process_spec
 
 PATH = "/_ashtree/observer/socket"
 
@@ -344,3 +346,37 @@ async def test_without_a_common_secret_nodes_do_not_hear_of_each_other(phoenix_j
     for observer in (one, other):
         observer.access.derive_from(b"s" * 64)
     assert one.access.topic() == other.access.topic()
+
+
+async def test_the_decisions_of_supervisors_are_told_with_their_arithmetic(
+    channel_test: Any, phoenix_js: Path
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    below = Supervisor.child_spec([process_spec(receive, id="leaf")], id="branch", label="branch")
+    top = await Supervisor.start(
+        [process_spec(receive, id="root"), below],
+        strategy="rest_for_one",
+        max_restarts=1,
+        max_seconds=60,
+        label="tree",
+    )
+    for _ in range(2):
+        (_, root) = await Supervisor.which_children(top)
+        assert isinstance(root.pid, Pid)
+        kill(root.pid)
+        await page.tick()
+        await page.tick()
+    texts = [re.sub(r" <pid \d+>", "", event["text"]) for event in page.events]
+    gave_up = "tree gave up because of root (rest_for_one, 2nd restart in 60 s, 1 allowed)"
+    texts = [text.partition(". It stops")[0] for text in texts]
+    assert texts[1:] == [
+        "root, a child of tree, was killed",
+        "tree stopped branch and the process below it",
+        "tree started root again (rest_for_one, 1st restart in 60 s, 1 allowed)",
+        "tree started branch again (rest_for_one, 1st restart in 60 s, 1 allowed)",
+        "root, a child of tree, was killed",
+        gave_up,
+        "tree stopped branch and the process below it",
+    ]

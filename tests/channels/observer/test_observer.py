@@ -9,7 +9,7 @@ import pytest
 
 from channels import Endpoint, InvalidOption, Socket
 from channels.observer import Observer, PhoenixMissing
-from channels.observer.access import Access
+from channels.observer.access import Access, cookie_name
 from channels.observer.memory import MAX_CRASHES, MAX_EVENTS, Memory
 
 
@@ -71,8 +71,9 @@ def test_the_socket_of_the_page_is_mounted_only_with_an_observer(phoenix_js: Pat
 
 async def test_only_the_cookie_with_the_token_is_admitted() -> None:
     access = Access("the-token", None)
-    assert await access.admits({"cookie": "a=b; ashtree_observer=the-token"})
-    for cookie in ("", "ashtree_observer=", "ashtree_observer=other", "ashtree_observer"):
+    name = cookie_name("the-token")
+    assert await access.admits({"cookie": f"a=b; {name}=the-token"})
+    for cookie in ("", f"{name}=", f"{name}=other", name, "ashtree_observer=the-token"):
         assert not await access.admits({"cookie": cookie})
     assert not await access.admits({})
 
