@@ -18,8 +18,10 @@ from supervision.command_line.arguments import load_module
 from supervision.command_line.program_frames import program_place
 
 __all__ = [
+    "CapsuleFolder",
     "LogFormat",
     "LogLevel",
+    "Record",
     "Watchdog",
     "load_endpoint",
     "of_worker",
@@ -35,6 +37,19 @@ Watchdog: TypeAlias = Annotated[
         min=0,
         metavar="SECONDS",
         help="Log a handler that blocks the server for longer than this; 0 turns this off.",
+    ),
+]
+
+
+Record: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Record everything to this file, for `ashtree story`."),
+]
+
+CapsuleFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Write the seconds around each crash to a file in this folder."
     ),
 ]
 

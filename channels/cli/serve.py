@@ -17,8 +17,10 @@ from actors.instrumentation.watchdog import DEFAULT_LIMIT
 from actors.refs import Pid
 from channels.cli.console import new_app, run_app
 from channels.cli.program import (
+    CapsuleFolder,
     LogFormat,
     LogLevel,
+    Record,
     Watchdog,
     load_endpoint,
     open_log,
@@ -170,16 +172,8 @@ def _serve_target(
         typer.Option(min=1, metavar="SECONDS", help="The time for a worker to accept connections."),
     ] = Timing().start_timeout,
     health_socket: HealthSocket = None,
-    record: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Record everything to this file, for `ashtree story`."),
-    ] = None,
-    capsules: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Write the seconds around each crash to a file in this folder."
-        ),
-    ] = None,
+    record: Record = None,
+    capsules: CapsuleFolder = None,
 ) -> None:
     context = tls_context(certfile, keyfile)
     open_log(log_level, log_format)

@@ -27,7 +27,8 @@ from channels.observer.settings import Settings
 from channels.observer.watcher import Watcher
 from channels.socket import Socket
 from supervision.child_spec import ChildSpec
-from supervision.recording.flight import FlightRecorder, Snapshot, recorder_of
+from supervision.recording.flight import FlightRecorder, recorder_of
+from supervision.recording.snapshots import Snapshot
 from supervision.viewer.page import render_page
 
 __all__ = ["Observer", "PhoenixMissing"]
