@@ -12,6 +12,8 @@ BIN := $(VENV)/bin
 export PATH := $(PATH):$(CURDIR)/$(BIN)
 # Node from PyPI carries its own list of certificates; a machine behind a proxy has one more.
 export NODE_USE_SYSTEM_CA := 1
+# The tests start hundreds of Python processes, and each would compile all modules again.
+export PYTHONDONTWRITEBYTECODE :=
 
 key = $(shell cat $(1) | cksum | cut -d ' ' -f 1)
 npm_stamp = $(1)/node_modules/.installed-$(call key,$(1)/package.json)
@@ -51,8 +53,8 @@ help:
 run: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
 	@exec $(BIN)/python -m examples.chat $(ARGS)
 
-# All of them are three runs side by side; parts of them, named in ARGS, are one.
-test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint types
+# All tests are several runs side by side, and mypy is one of them; tests named in ARGS are one run.
+test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
 	@$(BIN)/python -m $(if $(strip $(ARGS)),pytest $(ARGS),tests)
 
 # A property may search for as long as it needs here, so a slow test is not taken for one that hangs.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from actors.instrumentation.telemetry import Event
 
 __all__ = [
+    "CHANNEL_CRASHED",
     "CHANNEL_HANDLED_IN",
     "CHANNEL_JOINED",
     "CHANNEL_JOIN_SLOW",
@@ -93,7 +94,11 @@ class, and `place`, its file and line, or None if they are unknown."""
 
 CHANNEL_JOINED: Event = ("phoenix", "channel_joined")
 """A channel accepted or refused a join. Measurements: `duration`. Metadata: `channel`, `params`, `result` (ok or
-error)."""
+error), and `connection`, the process of the client."""
+
+CHANNEL_CRASHED: Event = ("phoenix", "channel_crashed")
+"""A channel ended with an error, and its client gets `phx_error`. Metadata: `channel`, the class; `topic`;
+`connection`, the process of the client; and `reason`. The exception is in `("actors", "process", "crash")`."""
 
 CHANNEL_JOIN_SLOW: Event = ("phoenix", "channel_join_slow")
 """A join takes longer than the channel's `slow_join`. Emitted once for each join. Measurements: `duration` so far.

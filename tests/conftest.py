@@ -15,7 +15,7 @@ os.environ.setdefault("ASHTREE_DEBUG", "1")
 
 # Derandomized: a run without a change of code is the same run, so a red build is about the change.
 hypothesis.settings.register_profile(
-    "default", derandomize=True, max_examples=200, deadline=None, print_blob=True
+    "default", derandomize=True, max_examples=100, deadline=None, print_blob=True
 )
 # What `make test-deep` uses: other examples every time, and many more of them.
 hypothesis.settings.register_profile(

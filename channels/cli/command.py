@@ -68,6 +68,7 @@ _TEST_COMMANDS = {
     "replay": "Repeat the run of a run file, byte for byte.",
     "compare": "Run a scenario under several policies, and compare.",
     "chaos": "Inject faults into a live system, and report the results.",
+    "story": "Tell what happened in a recording: each fault, and what it led to.",
 }
 """The commands of the test tools, with their help. Listed here so that `ashtree --help` need not load the tools."""
 
@@ -77,8 +78,10 @@ def _run_test_command(context: typer.Context) -> None:
     from channels.testing.live_network import LiveNetwork  # noqa: PLC0415
     from supervision.chaos.commands import add_chaos_command  # noqa: PLC0415
     from supervision.simulation.tools.commands import add_simulation_commands  # noqa: PLC0415
+    from supervision.story.commands import add_story_command  # noqa: PLC0415
 
     app = new_app()
+    add_story_command(app)
     add_simulation_commands(app)
     add_chaos_command(app, LiveNetwork)
     program = context.parent.info_name if context.parent is not None else None

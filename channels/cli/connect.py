@@ -88,6 +88,15 @@ def _connect(
     session = _Session(
         topic, _json(join, "--join"), is_terminal=is_terminal, stay=stay, count=count
     )
+    _run(session, url, options)
+    if session.problem is not None:
+        fail(session.problem, 1)
+    # A person has seen the replies.
+    raise SystemExit(REFUSED if session.failures and not is_terminal else 0)
+
+
+def _run(session: _Session, url: str, options: dict[str, Any]) -> None:
+    """Run a session, and raise its errors without the groups of its nurseries."""
     error: BaseException | None = None
     try:
         trio.run(session.main, url, options)
@@ -102,10 +111,6 @@ def _connect(
         raise typer.BadParameter(str(error).removeprefix("open_socket got "))
     if error is not None:
         raise error
-    if session.problem is not None:
-        fail(session.problem, 1)
-    # A person has seen the replies.
-    raise SystemExit(REFUSED if session.failures and not is_terminal else 0)
 
 
 def _pairs(text: str, separator: str, option: str) -> tuple[str, str]:

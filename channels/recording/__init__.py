@@ -6,5 +6,6 @@
 """
 
 from channels.recording.clients import open_recorder, record_channels, recorder_spec
+from supervision.recording.files import Capsules
 
-__all__ = ["open_recorder", "record_channels", "recorder_spec"]
+__all__ = ["Capsules", "open_recorder", "record_channels", "recorder_spec"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import linecache
 import logging
+import os
 import re
 import threading
 import time
@@ -249,7 +250,9 @@ class RecorderFiles:
         )
         when = datetime.fromtimestamp(recorder.runtime.now(), UTC)
         where = re.sub(r"[^A-Za-z0-9]+", "-", trouble.path)[-60:].strip("-")
-        name = f"{when:%Y%m%dT%H%M%SZ}-{self._started}-{trouble.kind}-{where or 'unknown'}.jsonl"
+        # With the number of the process, because several workers may write into one folder.
+        number = f"{os.getpid()}-{self._started}"
+        name = f"{when:%Y%m%dT%H%M%SZ}-{number}-{trouble.kind}-{where or 'unknown'}.jsonl"
         if not self.writer.ask(Path(rule.folder) / name, snapshot):
             self.refused += 1
 

@@ -67,6 +67,7 @@ MAX_PATHS: Final = 50_000
 """The number of paths whose incarnations are counted. The recorder forgets the oldest ones."""
 
 _MAILBOX_ALARM: Final[Event] = ("actors", "mailbox", "alarm")
+_MACHINERY: Final = frozenset(("actors", "supervision", "channels", "trio"))
 _FRAMES = 40
 _UNREAD = 50
 _TEXT = 2000
@@ -556,12 +557,7 @@ class FlightRecorder(Instrument):
             if message is not None:
                 fields["message_kind"] = kind_of(message)[:KIND_LENGTH]
             if exception is not None:
-                # Without the lines of source: to read files here would block the program.
-                frames = [
-                    (frame.f_code.co_filename, line, frame.f_code.co_qualname)
-                    for frame, line in walk_tb(exception.__traceback__)
-                ]
-                fields["traceback"] = frames[-_FRAMES:]
+                fields["traceback"] = _frames(exception)
         number = self.add(kind, pid, fields)
         if kind != "cleanup_failed":
             self._tell(number, kind, pid, fields)
@@ -655,6 +651,23 @@ class _SizedMessages(_Messages):
 def recorder_of(runtime: Runtime) -> FlightRecorder | None:
     """Return the flight recorder of a runtime, the one that was attached first; None without one."""
     return next((each for each in runtime.instruments if isinstance(each, FlightRecorder)), None)
+
+
+def _frames(exception: BaseException) -> list[tuple[str, int, str]]:
+    """Return file, line and function of each frame, from the first one of the program's own code on.
+
+    Without the lines of source, because to read files here would block the program.
+    """
+    frames = list(walk_tb(exception.__traceback__))
+    own = (
+        position
+        for position, (frame, _) in enumerate(frames)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _MACHINERY
+    )
+    return [
+        (frame.f_code.co_filename, line, frame.f_code.co_qualname)
+        for frame, line in frames[next(own, 0) :][-_FRAMES:]
+    ]
 
 
 def _place_fields(parent: int, place: Place) -> dict[str, Any]:

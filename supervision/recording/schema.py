@@ -71,9 +71,10 @@ _CONNECTION: Final = {"connection": int | str, "pid?": int | None}
 
 EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
-        # The beginning of a recording of a running program. `began` is the time of day of `t` 0, in seconds since the
-        # epoch. `why` is "continuous", "asked" or "crash". `crash` is the number of the selected crash.
-        # Without `receives`, there are no `received` events, and `unread` in `exited` has what a process did not read.
+        # The beginning of a recording of a running program, or of a live experiment. `began` is the time of day of `t`
+        # 0, in seconds since the epoch. `why` is "continuous", "asked", "crash" or "experiment". `seconds` is the
+        # length of the recording so far. `crash` is the number of the selected crash. Without `receives`, there are no
+        # `received` events, and `unread` in `exited` has what a process did not read.
         "recording": {
             "pid": None,
             "began": float,

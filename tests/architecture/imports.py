@@ -58,6 +58,7 @@ PURE = (
     "channels.observer.nodes",
     "channels.observer.showing",
     "channels.operations.metric_table",
+    "channels.operations.recovery",
     "channels.pubsub.redis.outbox",
     "channels.pubsub.redis.protocol",
     "channels.pubsub.redis.server_errors",

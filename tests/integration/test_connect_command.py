@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from channels.cli import main
 from tests.integration.servers import ROOT, Server, serving
 from tests.patience import PATIENCE
 
@@ -122,13 +123,19 @@ def test_a_channel_that_the_server_closes_gives_the_exit_status_1(conformance: S
         (["ws://h/s", "t", "--header", "a b: c"], "headers="),
     ],
 )
-def test_wrong_input_gives_one_sentence(arguments: list[str], problem: str) -> None:
-    done = subprocess.run(
-        [*PROGRAM, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert problem in done.stderr
-    assert "Traceback" not in done.stderr
+def test_wrong_input_gives_one_sentence(
+    arguments: list[str],
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ashtree", "connect", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    said = capsys.readouterr().err
+    assert left.value.code == 2
+    assert problem in said
+    assert "Traceback" not in said
 
 
 def test_a_pipe_that_nobody_reads_any_more_ends_it_with_one_sentence(conformance: Server) -> None:

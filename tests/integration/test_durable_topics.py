@@ -108,9 +108,9 @@ def edits(client: PhoenixJs, count: int) -> list[int]:
     return [client.message(TOPIC, "edited")["number"] for _ in range(count)]
 
 
-def edit(client: PhoenixJs, number: int) -> int:
+def edit(client: PhoenixJs, number: int, **more: str) -> int:
     """Make an edit and return its offset, once it is acknowledged."""
-    status, response = client.request(TOPIC, EDIT, {"number": number})
+    status, response = client.request(TOPIC, EDIT, {"number": number, **more})
     assert status == "ok"
     return offset_of(response["position"])
 
@@ -134,6 +134,10 @@ def test_a_client_gets_what_it_missed_while_its_connection_was_cut(tmp_path: Pat
         assert response["_recovered"] is True
         edit(ann, 4)
         assert edits(bob, 3) == [2, 3, 4]
+        # A push that is repeated with its key gets the first answer.
+        assert edit(ann, 5, _key="k") == edit(ann, 5, _key="k")
+        edit(ann, 6)
+        assert edits(bob, 2) == [5, 6]
         assert bob.seen("message", topic=TOPIC, event="edited") == []
 
 

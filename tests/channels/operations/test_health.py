@@ -29,7 +29,7 @@ async def probe(server: Server, path: str, method: str = "GET") -> tuple[int, An
 
 
 async def ask(
-    endpoint: Endpoint, path: str, method: str = "GET", root: str = ""
+    endpoint: Endpoint, path: str, method: str = "GET", root: str = "", version: str = "1.1"
 ) -> tuple[int, Any, dict[bytes, bytes]]:
     """Probe as another ASGI server does."""
     sent: list[Any] = []
@@ -41,6 +41,7 @@ async def ask(
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": path, "root_path": root, "headers": []}
+    scope["http_version"] = version
     await endpoint(scope, receive, send)
     return sent[0]["status"], json.loads(sent[1]["body"]), dict(sent[0]["headers"])
 
@@ -176,6 +177,8 @@ async def test_a_leaving_server_closes_the_connection_of_a_probe(serve: Serve) -
     server.services.admission.leaving = True
     status, _, headers = await ask(server.endpoint, "/health/ready")
     assert (status, headers[b"connection"]) == (503, b"close")
+    status, _, headers = await ask(server.endpoint, "/health/ready", version="2")
+    assert (status, headers.get(b"connection")) == (503, None)
 
 
 @pytest.mark.parametrize(
