@@ -331,12 +331,14 @@ async def watch_in_a_terminal(server: Server) -> str:
     def read(words: str) -> bool:
         return any(words in line for line in app.events)
 
-    async with app.run_test(size=(130, 40)) as pilot:
+    async with app.run_test(size=(112, 30)) as pilot:
         await until(pilot, lambda: "till" in tree())
         await pilot.press("slash", *"till", "enter")
         await until(pilot, lambda: "pubsub" not in tree())
         await pilot.press("end", "enter", "k")
         await until(pilot, lambda: read("was killed") and read("started till <pid"))
+        await pilot.press("slash", *["backspace"] * 4, "enter")
+        await until(pilot, lambda: "pubsub" in tree())
         picture = app.export_screenshot()
         server.kill()
         await until(pilot, lambda: app.lost is not None)
