@@ -80,6 +80,8 @@ class ObserverPages:
             await self._inner(scope, receive, send)
 
     async def _serve(self, scope: Any, send: Any, rest: str) -> None:
+        if scope["method"] == "HEAD":
+            send = _without_body(send)
         headers = {
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
@@ -155,6 +157,13 @@ def _is_own_page(headers: Mapping[str, str]) -> bool:
         return site == "same-origin"
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc == headers.get("host")
+
+
+def _without_body(send: Any) -> Any:
+    async def send_head(message: Any) -> None:
+        await send({**message, "body": b""} if "body" in message else message)
+
+    return send_head
 
 
 async def _answer(
