@@ -38,6 +38,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import trio
+from attrs import evolve
 
 from actors.errors import StartIgnored
 from actors.process import current_pid, on_exit, spawn
@@ -474,7 +475,7 @@ class Endpoint:
             children.append(process_spec(transports.poller.main, id="poller"))
         if services.longpolls:
             children.append(_dynamic(sessions, self.max_sessions))
-        children.append(_dynamic(connections, self.max_connections))
+        children.append(_of_connections(services, _dynamic(connections, self.max_connections)))
         children.append(
             ChildSpec(
                 "drainer",
@@ -550,6 +551,16 @@ def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
     return DynamicSupervisor.child_spec(
         id=name[1], name=name, label=name[1], max_children=max_children
     )
+
+
+def _of_connections(services: Services, spec: ChildSpec) -> ChildSpec:
+    """Let a restart of the supervisor of connections close those that its predecessor left behind."""
+
+    def start(*args: Any, **kwargs: Any) -> Any:
+        services.admission.abandon()
+        return spec.start(*args, **kwargs)
+
+    return evolve(spec, start=start)
 
 
 async def _hold(services: Services) -> Pid:

@@ -14,6 +14,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -349,8 +350,10 @@ async def watch_in_a_terminal(server: Server) -> str:
 def test_the_terminal_shows_a_kill_and_comes_back_with_the_server(
     server: Server, pictures: Path
 ) -> None:
-    # Textual runs on asyncio.
-    (pictures / "terminal.svg").write_text(asyncio.run(watch_in_a_terminal(server)))
+    # Textual runs on asyncio. The browser has a loop in this thread.
+    with ThreadPoolExecutor(1) as other:
+        picture = other.submit(lambda: asyncio.run(watch_in_a_terminal(server))).result()
+    (pictures / "terminal.svg").write_text(picture)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,8 @@ class ObserveApp(App[None]):
             pass
 
     def _take(self, kind: str, data: Any) -> None:
+        if not self._has_screen:
+            return
         if kind == "tick":
             self._tick(data)
         elif kind == "process":
@@ -154,7 +156,14 @@ class ObserveApp(App[None]):
         elif at is not None and keys:
             place.highlighted = min(at, len(keys) - 1)
 
+    @property
+    def _has_screen(self) -> bool:
+        """False once the program is ending. News may still arrive then."""
+        return bool(self.query("#state") and self.query("#events"))
+
     def _show_state(self) -> None:
+        if not self._has_screen:
+            return
         place = self.query_one("#state", Static)
         silent = None if self.heard is None else time.monotonic() - self.heard
         is_late = silent is not None and silent > 2
