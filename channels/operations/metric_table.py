@@ -15,15 +15,20 @@ __all__ = [
     "METRICS",
     "BoundedLabels",
     "Family",
+    "Figure",
     "Metric",
     "Sample",
     "decode_families",
     "encode_families",
+    "families_of",
     "merged",
 ]
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 """The type of a metric."""
+
+Figure: TypeAlias = tuple[str, Mapping[str, str], float]
+"""A name, labels and a value, such as `RecoveryFigures.metrics()` of `supervision.story.figures` yields."""
 
 
 @frozen
@@ -330,6 +335,32 @@ def decode_families(data: bytes) -> list[Family]:
         msgspec.MsgspecError: they are something else.
     """
     return _decode(data)
+
+
+def families_of(figures: Iterable[Figure]) -> list[Family]:
+    """Group figures by their metric. The name tells the type: `_total`, or `_bucket`, `_sum` and `_count`.
+
+    >>> [
+    ...     (each.name, each.kind)
+    ...     for each in families_of([("lost_total", {}, 1.0), ("size", {}, 2.0)])
+    ... ]
+    [('lost', 'counter'), ('size', 'gauge')]
+    """
+    figures = list(figures)
+    histograms = {
+        name.removesuffix("_bucket") for name, _, _ in figures if name.endswith("_bucket")
+    }
+    found: dict[str, Family] = {}
+    for name, labels, value in figures:
+        base, kind = name, "gauge"
+        of_histogram = name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
+        if of_histogram in histograms:
+            base, kind = of_histogram, "histogram"
+        elif name.endswith("_total"):
+            base, kind = name.removesuffix("_total"), "counter"
+        family = found.setdefault(base, Family(base, base.replace("_", " "), kind, []))
+        family.samples.append(Sample(name, dict(labels), value))
+    return list(found.values())
 
 
 def merged(workers: Mapping[str, Iterable[Family]]) -> list[Family]:

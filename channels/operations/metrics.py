@@ -39,9 +39,11 @@ from channels.operations.metric_table import (
     METRICS,
     BoundedLabels,
     Family,
+    Figure,
     Sample,
     decode_families,
     encode_families,
+    families_of,
     merged,
 )
 from channels.operations.recovery import Absences
@@ -87,6 +89,8 @@ class Metrics(Plug):
         buckets: the upper bounds of the histograms, in seconds.
         max_label_values: the different values of one label. Further ones become "other", and are counted.
         registry: the registry of prometheus-client; None makes one, with the figures of the operating system's process.
+        figures: a function that yields further figures, as (name, labels, value), in each scrape; None yields none. The
+            recovery figures of a story have this form.
 
     Attributes:
         registry: the registry. Register your own metrics and collectors there.
@@ -106,6 +110,7 @@ class Metrics(Plug):
         buckets: Sequence[float] = DEFAULT_BUCKETS,
         max_label_values: int = 100,
         registry: CollectorRegistry | None = None,
+        figures: Callable[[], Iterable[Figure]] | None = None,
     ) -> None:
         if token is not None and (not isinstance(token, str) or len(token) < 16):
             # Without the value, because it may be a real secret.
@@ -121,6 +126,7 @@ class Metrics(Plug):
             registry = CollectorRegistry(auto_describe=True)
             ProcessCollector(registry=registry)
         self.registry = registry
+        self._figures = figures
         self._recorded = _Recorded(registry, buckets, max_label_values)
         self._services: Services | None = None
         self._others: WorkerFigures | None = None
@@ -214,7 +220,8 @@ class Metrics(Plug):
         services = self._services
         gauges = [] if services is None else await _read(services)
         folded = _family("folded_labels_total", [((), float(self._recorded.folded))])
-        return [*gauges, folded, *map(_plain, self.registry.collect())]
+        own = [] if self._figures is None else families_of(self._figures())
+        return [*gauges, folded, *map(_plain, self.registry.collect()), *own]
 
 
 class _Exposition:
