@@ -12,6 +12,8 @@ BIN := $(VENV)/bin
 export PATH := $(PATH):$(CURDIR)/$(BIN)
 # Node from PyPI carries its own list of certificates; a machine behind a proxy has one more.
 export NODE_USE_SYSTEM_CA := 1
+# The tests start hundreds of Python processes, and each would compile all modules again.
+export PYTHONDONTWRITEBYTECODE :=
 
 key = $(shell cat $(1) | cksum | cut -d ' ' -f 1)
 npm_stamp = $(1)/node_modules/.installed-$(call key,$(1)/package.json)
@@ -28,7 +30,7 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run test test-deep test-portability bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable lint format types node chromium clean
+.PHONY: help run test test-deep test-portability bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder lint format types node chromium clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
@@ -41,6 +43,7 @@ help:
 	@echo "make bench-client  the CPU of a push of the client, next to plain trio-websocket, and the memory of a client"
 	@echo "make bench-durable  a durable broadcast next to a plain one, per storage, and 10,000 clients that come back (takes minutes)"
 	@echo "make bench-nodes  what broadcasts and presences cost between several nodes (takes minutes)"
+	@echo "make bench-recorder  the CPU of an echo without a recorder, and with one that is off or on"
 	@echo "make lint       ruff, without changing anything"
 	@echo "make format     let ruff lay out the code and repair what it can"
 	@echo "make types      mypy --strict"
@@ -50,8 +53,8 @@ help:
 run: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
 	@exec $(BIN)/python -m examples.chat $(ARGS)
 
-# All of them are three runs side by side; parts of them, named in ARGS, are one.
-test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint types
+# All tests are several runs side by side, and mypy is one of them; tests named in ARGS are one run.
+test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
 	@$(BIN)/python -m $(if $(strip $(ARGS)),pytest $(ARGS),tests)
 
 # A property may search for as long as it needs here, so a slow test is not taken for one that hangs.
@@ -77,6 +80,9 @@ bench-client: $(DEV_STAMP)
 
 bench-durable: $(DEV_STAMP)
 	@$(BIN)/python -m tests.benchmarks.durable $(ARGS)
+
+bench-recorder: $(DEV_STAMP)
+	@$(BIN)/python -m tests.benchmarks.recorder $(ARGS)
 
 bench-nodes: $(DEV_STAMP)
 	@$(BIN)/python -m tests.benchmarks.nodes $(ARGS)

@@ -260,8 +260,8 @@ async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float 
         found, message = mailbox.take(match)
         if found:
             if process.runtime.instruments:
-                for instrument in process.runtime.instruments:
-                    instrument.message_received(process.pid, message)
+                for received in process.runtime.on_received:
+                    received(process.pid, message)
                 if not process.is_server:
                     waits = process.starting("receive", message)
                     if waits is not None:

@@ -9,7 +9,7 @@ to, so that the identity of a process does not depend on the process table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, final
 
 from actors.exits import ExitReason
@@ -126,6 +126,8 @@ class Watcher(Protocol):
 class MailboxLike(Protocol):
     """The mailbox behind a pid."""
 
+    @property
+    def queue(self) -> Collection[Any]: ...
     def put(self, message: Any) -> None: ...
     def __len__(self) -> int: ...
 

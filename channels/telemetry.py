@@ -11,6 +11,7 @@ from __future__ import annotations
 from actors.instrumentation.telemetry import Event
 
 __all__ = [
+    "CHANNEL_CRASHED",
     "CHANNEL_HANDLED_IN",
     "CHANNEL_JOINED",
     "CHANNEL_JOIN_SLOW",
@@ -93,7 +94,11 @@ class, and `place`, its file and line, or None if they are unknown."""
 
 CHANNEL_JOINED: Event = ("phoenix", "channel_joined")
 """A channel accepted or refused a join. Measurements: `duration`. Metadata: `channel`, `params`, `result` (ok or
-error)."""
+error), and `connection`, the process of the client."""
+
+CHANNEL_CRASHED: Event = ("phoenix", "channel_crashed")
+"""A channel ended with an error, and its client gets `phx_error`. Metadata: `channel`, the class; `topic`;
+`connection`, the process of the client; and `reason`. The exception is in `("actors", "process", "crash")`."""
 
 CHANNEL_JOIN_SLOW: Event = ("phoenix", "channel_join_slow")
 """A join takes longer than the channel's `slow_join`. Emitted once for each join. Measurements: `duration` so far.
@@ -122,9 +127,9 @@ SOCKET_HELD_BACK: Event = ("phoenix", "socket_held_back")
 once for each connection. Measurements: `turns`. Metadata: `pid`."""
 
 SESSION_STARTED: Event = ("phoenix", "session_started")
-"""The session of a client begins, before the server reads its first message. Metadata: `pid`, and `server`, the
-`SessionServer`. A tool that checks sessions may replace its `session`, its `out`, and the codec of its `link` with
-wrappers."""
+"""The session of a client begins, before the server reads its first message. Metadata: `pid`; `id`, the id of the
+socket, or None; and `server`, the `SessionServer`. A tool that checks or records sessions may replace its `session`,
+its `out`, and the codec of its `link` with wrappers."""
 
 CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
 """A connection has ended. Metadata: `pid`, `code`, `cause`, `topics`."""

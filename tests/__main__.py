@@ -1,45 +1,136 @@
-"""Run all tests in three parts side by side: those with real servers and browsers, two that compute, and the rest.
+"""Run all tests and mypy, a few parts at a time, and print a line for each part that is over.
 
-`python -m tests` is what `make test` runs. Two cores then have work until the end: one part mostly waits. The output of
-the last part is shown while it runs, and that of the others when all are over. Not a line of shell, because what a
-shell runs in the background ignores Ctrl-C, and some tests send that.
+`python -m tests` is what `make test` runs. The parts are processes of pytest and mypy, taken from a queue. There is one
+process more than the machine has cores, because those with real servers and browsers wait for a part of their time. The
+output of a part is printed if something failed in it. Not a line of shell, because what a shell runs in the background
+ignores Ctrl-C, and some tests send that.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
-import tempfile
-from contextlib import ExitStack
-from typing import IO
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
 
-ASIDE = (["tests/integration"], ["tests/simulation", "tests/architecture"])
-"""The parts that run beside the rest."""
+from attrs import define, field, frozen
+
+ROOT = Path(__file__).parents[1]
+INTEGRATION_PARTS = 3
+
+
+@frozen
+class Part:
+    """One process: a name, and the module with its arguments."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+    @classmethod
+    def of_tests(cls, name: str, *arguments: str) -> Part:
+        """Return a run of pytest."""
+        return cls(name, ("pytest", "-q", *arguments))
+
+
+def parts() -> list[Part]:
+    """Return all parts. Long ones come first, and those that wait stand between those that compute."""
+    files = sorted((ROOT / "tests/integration").glob("test_*.py"))
+    names = [str(file.relative_to(ROOT)) for file in files]
+    # Neighbours have much in common, such as a browser, so each part gets some of them.
+    integration = [
+        Part.of_tests(
+            f"tests/integration, {first + 1} of {INTEGRATION_PARTS}",
+            *names[first::INTEGRATION_PARTS],
+        )
+        for first in range(INTEGRATION_PARTS)
+    ]
+    apart = ["tests/channels", "tests/simulation", "tests/architecture"]
+    rest = [f"--ignore={folder}" for folder in (*apart, "tests/integration")]
+    channels, simulation, architecture = (Part.of_tests(folder, folder) for folder in apart)
+    return [
+        integration[0],
+        channels,
+        simulation,
+        integration[1],
+        Part.of_tests("the other tests", *rest),
+        integration[2],
+        architecture,
+        Part("types", ("mypy",)),
+    ]
+
+
+@define
+class Run:
+    """The state of the run, shared by the threads that wait for the parts."""
+
+    started: float = field(factory=time.monotonic)
+    failed: list[str] = field(factory=list)
+    passed: int = 0
+    only_deep: int = 0
+    _lock: Lock = field(factory=Lock)
+
+    def do(self, part: Part) -> None:
+        """Run a part, and print how it went."""
+        done = subprocess.run(
+            [sys.executable, "-m", *part.arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="backslashreplace",
+            check=False,
+        )
+        with self._lock:
+            self._report(part, done.returncode, done.stdout)
+
+    def _report(self, part: Part, code: int, output: str) -> None:
+        self.passed += number_in(r"(\d+) passed", output)
+        self.only_deep += number_in(r"(\d+) more tests run only in", output)
+        if code != 0:
+            self.failed.append(part.name)
+            print(f"\n{part.name} FAILED with the exit code {code}:\n{output}")
+        last = output.strip().rpartition("\n")[2]
+        print(f"{self.seconds:4.0f} s  {part.name}: {last}", flush=True)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def summary(self) -> str:
+        """Return the last line of the whole run."""
+        result = f"failed: {'; '.join(self.failed)}" if self.failed else "all parts passed"
+        return (
+            f"{result}. {self.passed:,} tests passed in {self.seconds:.0f} s; "
+            f"{self.only_deep:,} more run only in `make test-deep`."
+        )
+
+
+def number_in(pattern: str, output: str) -> int:
+    """Return the number of the last match, or 0."""
+    found = re.findall(pattern, output)
+    return int(found[-1]) if found else 0
 
 
 def main() -> int:
-    """Return the worst of the exit codes."""
-    pytest = [sys.executable, "-m", "pytest"]
-    ignored = [f"--ignore={folder}" for part in ASIDE for folder in part]
-    with ExitStack() as stack:
-        outputs: list[IO[str]] = []
-        running: list[subprocess.Popen[bytes]] = []
-        for part in ASIDE:
-            outputs.append(stack.enter_context(tempfile.TemporaryFile("w+")))
-            running.append(
-                subprocess.Popen([*pytest, *part], stdout=outputs[-1], stderr=subprocess.STDOUT)
-            )
+    """Return 0 if all parts passed."""
+    run = Run()
+    todo = parts()
+    workers = (os.cpu_count() or 1) + 1
+    print(f"{len(todo)} parts, {workers} at a time", flush=True)
+    with ThreadPoolExecutor(workers) as pool:
         try:
-            codes = [subprocess.run([*pytest, *ignored], check=False).returncode]
-            codes += [process.wait() for process in running]
-        finally:
-            # After Ctrl-C, which all processes get, pytest ends without help, and prints its findings.
-            for process in running:
-                process.wait()
-        for output in outputs:
-            output.seek(0)
-            print(output.read(), end="", flush=True)
-    return max(codes)
+            for each in [pool.submit(run.do, part) for part in todo]:
+                each.result()
+        except KeyboardInterrupt:
+            # The parts got the signal too. They end without help, and print their findings.
+            pool.shutdown(cancel_futures=True)
+            run.failed.append("the run was interrupted")
+    print(run.summary(), flush=True)
+    return 1 if run.failed else 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""Shared fixtures and hooks: checked runtimes, hypothesis profiles, the order of tests, and no skips in CI."""
+"""Shared fixtures and hooks: checked runtimes, profiles, the order of tests, and no skips in CI."""
 
+import gc
 import os
 import random
 from collections.abc import Generator
@@ -14,7 +15,7 @@ os.environ.setdefault("ASHTREE_DEBUG", "1")
 
 # Derandomized: a run without a change of code is the same run, so a red build is about the change.
 hypothesis.settings.register_profile(
-    "default", derandomize=True, max_examples=200, deadline=None, print_blob=True
+    "default", derandomize=True, max_examples=100, deadline=None, print_blob=True
 )
 # What `make test-deep` uses: other examples every time, and many more of them.
 hypothesis.settings.register_profile(
@@ -28,12 +29,17 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 
 
 _OUTCOMES = pytest.StashKey[Outcomes]()
+_ONLY_DEEP = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Note the outcomes of all tests, for the tests that ask for `outcomes`."""
     config.stash[_OUTCOMES] = outcomes = Outcomes()
     config.pluginmanager.register(outcomes)
+    config.addinivalue_line(
+        "markers",
+        "deep: runs in `make test-deep` only, because a cheaper test shows almost as much",
+    )
 
 
 @pytest.fixture
@@ -48,7 +54,35 @@ def pytest_report_header() -> list[str]:
     return [f"order of the tests: TEST_ORDER_SEED={seed}"] if seed else []
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the deep tests to the deep profile, and put the others in order."""
+    if os.environ.get("HYPOTHESIS_PROFILE") != "deep":
+        only_deep = [item for item in items if item.get_closest_marker("deep")]
+        if only_deep:
+            items[:] = [item for item in items if not item.get_closest_marker("deep")]
+            config.hook.pytest_deselected(items=only_deep)
+        config.stash[_ONLY_DEEP] = len(only_deep)
+    _order(items)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say how many tests were left to the deep profile."""
+    if count := config.stash.get(_ONLY_DEEP, 0):
+        terminalreporter.write_line(f"{count} more tests run only in `make test-deep`")
+
+
+def pytest_collection_finish() -> None:
+    """Take all that exists before the first test out of the garbage collector's work.
+
+    A collection then takes milliseconds instead of a quarter of a second, and many tests collect.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def _order(items: list[pytest.Item]) -> None:
     """Shuffle the tests if TEST_ORDER_SEED is set: no test may need another one to run before it.
 
     The modules are shuffled, and the tests within each module. Modules are not mixed, because a module starts what its

@@ -1,7 +1,8 @@
-"""With CI=true, every skip is a failure. Elsewhere it stays a skip. The order of tests has a seed."""
+"""With CI=true, every skip is a failure. Deep tests run in their profile. The order of tests has a seed."""
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 CONFTEST = Path(__file__).with_name("conftest.py")
@@ -48,6 +49,26 @@ def test_an_expected_failure_is_not_a_skip(
     pytester.makeconftest(CONFTEST.read_text())
     pytester.makepyfile("import pytest\n@pytest.mark.xfail\ndef test_a():\n    assert False")
     assert pytester.runpytest().parseoutcomes() == {"xfailed": 1}
+
+
+@pytest.mark.parametrize(("profile", "ran"), [("default", 1), ("deep", 3)])
+def test_deep_tests_run_in_the_deep_profile_and_are_counted_elsewhere(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, profile: str, ran: int
+) -> None:
+    monkeypatch.setenv("HYPOTHESIS_PROFILE", profile)
+    ours = hypothesis.settings.get_current_profile_name()
+    pytester.makeconftest(CONFTEST.read_text())
+    pytester.makepyfile(
+        "import pytest\n@pytest.mark.deep\n@pytest.mark.parametrize('n', [1, 2])\n"
+        "def test_a(n): ...\ndef test_b(): ..."
+    )
+    try:
+        result = pytester.runpytest()
+    finally:
+        hypothesis.settings.load_profile(ours)
+    result.assert_outcomes(passed=ran, deselected=3 - ran)
+    said = "2 more tests run only in `make test-deep`" in result.stdout.str()
+    assert said == (profile == "default")
 
 
 def order_of_tests(pytester: pytest.Pytester) -> list[tuple[str, str]]:

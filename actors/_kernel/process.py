@@ -20,6 +20,7 @@ from actors.refs import Pid, TimerRef, Watcher
 __all__ = [
     "ProcessRecord",
     "StartListener",
+    "abandon_nurseries",
     "escaping",
     "only_exits",
     "only_unwinding",
@@ -300,3 +301,14 @@ def escaping(error: BaseException) -> BaseException | None:
         if isinstance(leaf, (KeyboardInterrupt, SystemExit)):
             return leaf
     return None
+
+
+def abandon_nurseries(task: trio.lowlevel.Task) -> None:
+    """Drop the nurseries that a process left open in an unfinished generator.
+
+    Trio has raised an error with advice in the process, which crashed. At the end of the task Trio would raise again,
+    now in the nursery of all processes, and end them all. Trio has no public way to prevent that.
+    """
+    for nursery in task.child_nurseries:
+        nursery.cancel_scope.cancel()
+    task._child_nurseries.clear()

@@ -27,7 +27,13 @@ from trio.lowlevel import enable_ki_protection
 
 from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import WakeBatches
-from actors._kernel.process import ProcessRecord, escaping, only_unwinding, reason_of
+from actors._kernel.process import (
+    ProcessRecord,
+    abandon_nurseries,
+    escaping,
+    only_unwinding,
+    reason_of,
+)
 from actors._kernel.thread_queue import DEFAULT_LIMIT, ThreadQueue
 from actors._kernel.timer_queue import TimerQueue
 from actors.arguments import WRITE_AN_ADDRESS, awaitable_of
@@ -41,7 +47,7 @@ from actors.errors import (
     add_advice,
 )
 from actors.exits import KILL, NORMAL, SHUTDOWN, Crash, ExitReason, Verdict, is_normal_exit, judge
-from actors.instrumentation.instrument import Instrument
+from actors.instrumentation.instrument import Instrument, overriding
 from actors.instrumentation.telemetry import Telemetry
 from actors.messages import Exit
 from actors.refs import Address, Pid
@@ -135,9 +141,13 @@ class Runtime:
         self.classes_named: set[type] = set()
         self.zombies: dict[Pid, Process] = {}
         self.instruments: tuple[Instrument, ...] = ()
-        # The few instruments that override `callback_started`.
+        # The few instruments that override `callback_started`, and the methods of those that look at messages.
         self.callback_instruments: tuple[Instrument, ...] = ()
-        # A sender must ask `admit` first: there is an instrument, or a zombie.
+        self.on_sent: tuple[Callable[[Pid | None, Pid, Any], bool | None], ...] = ()
+        self.on_received: tuple[Callable[[Pid, Any], None], ...] = ()
+        # A process must show each message that it takes.
+        self.shows_messages = False
+        # A sender must ask `admit` first: an instrument looks at messages, or there is a zombie.
         self.guarded = False
         self.mailbox_alarm = sys.maxsize
         self.call_chains: CallChains | None = None
@@ -191,18 +201,19 @@ class Runtime:
         return remove
 
     def _instruments_changed(self) -> None:
-        untouched = Instrument.callback_started
-        self.callback_instruments = tuple(
-            each
-            for each in self.instruments
-            # Looks at the object and not at its class, because an object may have a method of its own.
-            if getattr(each.callback_started, "__func__", None) is not untouched
+        self.callback_instruments = overriding(self.instruments, "callback_started")
+        self.on_sent = tuple(
+            each.message_sent for each in overriding(self.instruments, "message_sent")
         )
+        self.on_received = tuple(
+            each.message_received for each in overriding(self.instruments, "message_received")
+        )
+        self.shows_messages = bool(self.on_received or self.callback_instruments)
         self.guard()
 
     def guard(self) -> None:
         """Update `guarded` after a change of the instruments or the zombies."""
-        self.guarded = bool(self.instruments or self.zombies)
+        self.guarded = bool(self.on_sent or self.zombies)
 
     def admit(self, receiver: Pid, message: Any) -> bool:
         """Return whether the instruments let a message into a mailbox.
@@ -210,11 +221,16 @@ class Runtime:
         Raises:
             ProcessKilled: A zombie sends it.
         """
-        sender = acting_process()
+        sender = current_process.get()
+        if sender is not None and sender.dead:
+            sender = acting_process()
         pid = None if sender is None else sender.pid
-        # A list and not a generator, so that every instrument sees the message, even if another one refuses it.
-        verdicts = [each.message_sent(pid, receiver, message) for each in self.instruments]
-        return False not in verdicts
+        admitted = True
+        for sent in self.on_sent:
+            # Every instrument sees the message, even if another one refuses it.
+            if sent(pid, receiver, message) is False:
+                admitted = False
+        return admitted
 
     def announce(self, process: Process) -> None:
         """Show the instruments a process that was spawned."""
@@ -414,7 +430,7 @@ class Runtime:
         else:
             self.end(process, process.reason if process.dying else NORMAL)
         if process.task.child_nurseries:
-            _abandon_nurseries(process.task)
+            abandon_nurseries(process.task)
         # The task's context refers to the process. Without this each would keep the other in memory.
         process.task = None
         if escaped is not None:
@@ -631,14 +647,3 @@ def _acting_pid() -> Pid | None:
 
 def _raise(error: BaseException) -> None:
     raise error
-
-
-def _abandon_nurseries(task: trio.lowlevel.Task) -> None:
-    """Drop the nurseries that a process left open in an unfinished generator.
-
-    Trio has raised an error with advice in the process, which crashed. At the end of the task Trio would raise again,
-    now in the nursery of all processes, and end them all. Trio has no public way to prevent that.
-    """
-    for nursery in task.child_nurseries:
-        nursery.cancel_scope.cancel()
-    task._child_nurseries.clear()

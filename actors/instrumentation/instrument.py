@@ -7,14 +7,14 @@ pass unnoticed. A runtime without instruments pays one attribute test for each o
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import Any
 
 from actors.exits import ExitReason
 from actors.refs import Pid, Ref
 from actors.servers._calls import CallRequest, Cast, SystemRequest
 
-__all__ = ["Instrument", "callback_for", "deliver", "payload_of"]
+__all__ = ["Instrument", "callback_for", "deliver", "overriding", "payload_of"]
 
 
 class Instrument:
@@ -131,3 +131,14 @@ def deliver(pid: Pid, message: Any) -> bool:
         return False
     process.mailbox.put(message)
     return True
+
+
+def overriding(instruments: Iterable[Instrument], method: str) -> tuple[Instrument, ...]:
+    """Return the instruments that have a method of their own, so that an event costs only those that look at it."""
+    untouched = getattr(Instrument, method)
+    # Looks at the object and not at its class, because an object may have a method of its own.
+    return tuple(
+        each
+        for each in instruments
+        if getattr(getattr(each, method), "__func__", None) is not untouched
+    )

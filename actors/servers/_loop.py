@@ -371,7 +371,7 @@ class Loop:
                 message = Timeout()
             self.message, self.before = message, server.state
             kind = type(message)
-            if process.runtime.instruments and (waits := self._show(message, kind)) is not None:
+            if process.runtime.shows_messages and (waits := self._show(message, kind)) is not None:
                 await waits
             if self.debug is not None and kind is not SystemRequest:
                 self.debug.happened("in", message, process.describe())
@@ -419,8 +419,9 @@ class Loop:
 
     def _show(self, message: Any, kind: type) -> Awaitable[None] | None:
         process = self.process
-        for instrument in process.runtime.instruments:
-            instrument.message_received(process.pid, message)
+        runtime = process.runtime
+        for received in runtime.on_received:
+            received(process.pid, message)
         if kind is CallRequest:
             return process.starting("handle_call", message.request)
         if kind is Cast:

@@ -12,6 +12,7 @@ from channels.cli.broadcast import add_broadcast_command
 from channels.cli.connect import add_connect_command
 from channels.cli.console import fail, new_app, run_app
 from channels.cli.installation import find_clashes
+from channels.cli.observe import add_observe_command
 from channels.cli.serve import add_serve_command
 from channels.cli.token import add_token_commands
 from channels.cli.workers import add_workers_command
@@ -45,6 +46,7 @@ def main() -> NoReturn:
     add_serve_command(app)
     add_workers_command(app)
     add_connect_command(app)
+    add_observe_command(app)
     add_broadcast_command(app)
     add_token_commands(app, new_app())
     for name, summary in _TEST_COMMANDS.items():
@@ -66,6 +68,7 @@ _TEST_COMMANDS = {
     "replay": "Repeat the run of a run file, byte for byte.",
     "compare": "Run a scenario under several policies, and compare.",
     "chaos": "Inject faults into a live system, and report the results.",
+    "story": "Tell what happened in a recording: each fault, and what it led to.",
 }
 """The commands of the test tools, with their help. Listed here so that `ashtree --help` need not load the tools."""
 
@@ -75,8 +78,10 @@ def _run_test_command(context: typer.Context) -> None:
     from channels.testing.live_network import LiveNetwork  # noqa: PLC0415
     from supervision.chaos.commands import add_chaos_command  # noqa: PLC0415
     from supervision.simulation.tools.commands import add_simulation_commands  # noqa: PLC0415
+    from supervision.story.commands import add_story_command  # noqa: PLC0415
 
     app = new_app()
+    add_story_command(app)
     add_simulation_commands(app)
     add_chaos_command(app, LiveNetwork)
     program = context.parent.info_name if context.parent is not None else None

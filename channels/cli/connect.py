@@ -14,7 +14,7 @@ import typer
 from attrs import define, field
 
 from channels.cli.console import fail
-from channels.errors import ChannelsError
+from channels.errors import ChannelsError, InvalidOption
 from channels.messages import Binary, Message
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def _connect(
         int | None, typer.Option(min=1, metavar="N", help="End after N messages.")
     ] = None,
 ) -> None:
+    if not topic:
+        raise typer.BadParameter("TOPIC is empty; write one, such as room:lobby")
     options = {
         "params": dict(_pairs(each, "=", "--param") for each in param or ()),
         "headers": [_pairs(each, ":", "--header") for each in header or ()],
@@ -86,15 +88,29 @@ def _connect(
     session = _Session(
         topic, _json(join, "--join"), is_terminal=is_terminal, stay=stay, count=count
     )
+    _run(session, url, options)
+    if session.problem is not None:
+        fail(session.problem, 1)
+    # A person has seen the replies.
+    raise SystemExit(REFUSED if session.failures and not is_terminal else 0)
+
+
+def _run(session: _Session, url: str, options: dict[str, Any]) -> None:
+    """Run a session, and raise its errors without the groups of its nurseries."""
+    error: BaseException | None = None
     try:
         trio.run(session.main, url, options)
     except* KeyboardInterrupt:
         # The ordinary end of a program that listens.
         pass
-    if session.problem is not None:
-        fail(session.problem, 1)
-    # A person has seen the replies.
-    raise SystemExit(REFUSED if session.failures and not is_terminal else 0)
+    except* ChannelsError as errors:
+        error = errors
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+    if isinstance(error, InvalidOption):
+        raise typer.BadParameter(str(error).removeprefix("open_socket got "))
+    if error is not None:
+        raise error
 
 
 def _pairs(text: str, separator: str, option: str) -> tuple[str, str]:
@@ -150,6 +166,7 @@ class _Session:
             async with open_socket(url, **options) as socket:
                 with socket.events() as events:
                     async with trio.open_nursery() as nursery:
+                        self._note(f"connected over {socket.statistics().transport}")
                         nursery.start_soon(self._tell, events)
                         await self._talk(socket)
                         nursery.cancel_scope.cancel()
@@ -217,15 +234,17 @@ class _Session:
                     nursery.start_soon(self._await_reply, push)
 
     async def _await_reply(self, push: ClientPush) -> None:
-        from channels.client.errors import Refused  # noqa: PLC0415
+        from channels.client.errors import ChannelClosed, Refused  # noqa: PLC0415
 
         try:
             response = await push.wait()
         except Refused as refused:
             self.failures += 1
             self._show_reply(push.event, refused.status, refused.payload)
+        except ChannelClosed:
+            # The end of the command gives the reason.
+            self.failures += 1
         except ChannelsError as error:
-            # A timeout, or the end of the channel.
             self.failures += 1
             self._note(str(error))
         else:
@@ -247,8 +266,14 @@ class _Session:
             _print(_line({"reply_to": event, "status": status, "payload": response}))
 
     async def _tell(self, events: Feed[Lifecycle]) -> None:
+        from channels.client.events import Joined, JoinRejected  # noqa: PLC0415
+
+        has_joined = False
         async for event in events:
-            self._note(str(event))
+            has_joined = has_joined or isinstance(event, Joined)
+            # A refused first join ends the command, with the reason as its last line.
+            if has_joined or not isinstance(event, JoinRejected):
+                self._note(str(event))
 
     def _note(self, text: str) -> None:
         sys.stderr.write(f"{typer.style(text, dim=True) if sys.stderr.isatty() else text}\n")

@@ -13,6 +13,7 @@ import typer
 from channels.cli.console import fail
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
+from supervision.child_spec import ChildSpec
 from supervision.command_line.arguments import load_module
 from supervision.command_line.program_frames import program_place
 
@@ -21,7 +22,9 @@ __all__ = [
     "LogLevel",
     "Watchdog",
     "load_endpoint",
+    "of_worker",
     "open_log",
+    "recorders",
     "tls_context",
     "url_of",
 ]
@@ -126,3 +129,29 @@ def url_of(host: str, port: int, *, secure: bool = False) -> str:
     """Return the URL of a numeric address."""
     scheme = "https" if secure else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def recorders(record: Path | str | None, capsules: Path | str | None) -> list[ChildSpec]:
+    """Return the child that records, for `--record` and `--capsules`; none without these options.
+
+    Raises:
+        typer.BadParameter: a folder is missing.
+    """
+    if record is None and capsules is None:
+        return []
+    # Imported here: most servers do not record.
+    from channels.recording import Capsules, recorder_spec  # noqa: PLC0415
+
+    if record is not None and not Path(record).absolute().parent.is_dir():
+        raise typer.BadParameter(
+            f"--record {record}: the folder {Path(record).parent} is missing; create it first"
+        )
+    return [recorder_spec(file=record, capsules=None if capsules is None else Capsules(capsules))]
+
+
+def of_worker(path: str | None, worker: int) -> str | None:
+    """Return the path of a worker's own file: `run.jsonl` becomes `run.3.jsonl`."""
+    if path is None:
+        return None
+    whole = Path(path)
+    return str(whole.with_name(f"{whole.stem}.{worker}{whole.suffix}"))

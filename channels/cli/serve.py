@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -22,6 +22,7 @@ from channels.cli.program import (
     Watchdog,
     load_endpoint,
     open_log,
+    recorders,
     tls_context,
     url_of,
 )
@@ -31,6 +32,7 @@ from channels.errors import ChannelsError
 from channels.pubsub.workers.parent import Settings
 from channels.pubsub.workers.plan import Timing
 from supervision.applications import application
+from supervision.child_spec import ChildSpec
 from supervision.errors import FailedToStartChild, SupervisionError
 
 __all__ = ["add_serve_command", "explain", "run_endpoint", "serve_endpoint", "tune_collector"]
@@ -49,6 +51,7 @@ def serve_endpoint(
     ssl_context: ssl.SSLContext | None = None,
     tune_gc: bool = True,
     watchdog: float | None = DEFAULT_LIMIT,
+    before: Sequence[ChildSpec] = (),
     on_started: Callable[[str], None] | None = None,
 ) -> None:
     """Serve an endpoint until SIGINT or SIGTERM, then drain and stop it in order. Blocks.
@@ -61,6 +64,7 @@ def serve_endpoint(
         tune_gc: freeze the objects that exist when the server has started, and set the collector's thresholds for many
             long-lived objects.
         watchdog: seconds for which a handler can block the server before the log names it; None turns the watchdog off.
+        before: children that start before the endpoint and stop after it, such as `channels.recording.recorder_spec()`.
         on_started: a function that gets the URL of the endpoint when it accepts connections.
 
     Raises:
@@ -76,7 +80,7 @@ def serve_endpoint(
             on_started(url_of(*endpoint.address, secure=ssl_context is not None))
 
     application.run(
-        [endpoint.child_spec(host=host, port=port, ssl_context=ssl_context)],
+        [*before, endpoint.child_spec(host=host, port=port, ssl_context=ssl_context)],
         on_started=started,
         shutdown_deadline=endpoint.draining.shutdown_deadline,
         watchdog=watchdog,
@@ -166,9 +170,20 @@ def _serve_target(
         typer.Option(min=1, metavar="SECONDS", help="The time for a worker to accept connections."),
     ] = Timing().start_timeout,
     health_socket: HealthSocket = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Record everything to this file, for `ashtree story`."),
+    ] = None,
+    capsules: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write the seconds around each crash to a file in this folder."
+        ),
+    ] = None,
 ) -> None:
     context = tls_context(certfile, keyfile)
     open_log(log_level, log_format)
+    before = recorders(record, capsules)
     if workers is not None:
         options = {
             "log_level": log_level,
@@ -176,6 +191,8 @@ def _serve_target(
             "watchdog": watchdog,
             "certfile": str(certfile) if certfile else None,
             "keyfile": str(keyfile) if keyfile else None,
+            "record": str(record) if record else None,
+            "capsules": str(capsules) if capsules else None,
         }
         serve_with_workers(
             Settings(
@@ -190,7 +207,7 @@ def _serve_target(
             )
         )
         return
-    _serve(load_endpoint(target), host, port, watchdog=watchdog, ssl_context=context)
+    _serve(load_endpoint(target), host, port, watchdog=watchdog, ssl_context=context, before=before)
 
 
 def _serve(
@@ -200,6 +217,7 @@ def _serve(
     *,
     watchdog: float,
     ssl_context: ssl.SSLContext | None = None,
+    before: Sequence[ChildSpec] = (),
 ) -> None:
     serve_endpoint(
         endpoint,
@@ -207,5 +225,6 @@ def _serve(
         port=port,
         ssl_context=ssl_context,
         watchdog=watchdog or None,
+        before=before,
         on_started=lambda url: print(f"Serving on {url} (Ctrl-C stops it)", flush=True),
     )

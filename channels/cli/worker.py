@@ -26,7 +26,15 @@ from actors.links import trap_exits
 from actors.refs import Pid
 from actors.servers.gen_server import GenServer
 from channels.cli.console import new_app, run_app
-from channels.cli.program import LogFormat, LogLevel, load_endpoint, open_log, tls_context
+from channels.cli.program import (
+    LogFormat,
+    LogLevel,
+    load_endpoint,
+    of_worker,
+    open_log,
+    recorders,
+    tls_context,
+)
 from channels.cli.serve import explain, tune_collector
 from channels.endpoint.endpoint import Endpoint
 from channels.pubsub.workers.adapter import WorkersAdapter
@@ -50,6 +58,8 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
         watchdog: as for `ashtree serve`.
         certfile: as for `ashtree serve`.
         keyfile: as for `ashtree serve`.
+        record: as for `ashtree serve`; each worker has its own file.
+        capsules: as for `ashtree serve`.
     """
 
     log_level: LogLevel
@@ -57,6 +67,8 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
     watchdog: float
     certfile: str | None = None
     keyfile: str | None = None
+    record: str | None = None
+    capsules: str | None = None
 
 
 def main() -> NoReturn:
@@ -118,6 +130,7 @@ def _serve(
 
     application.run(
         [
+            *recorders(of_worker(options.record, setup.id), options.capsules),
             process_spec(worker.listen, id="parent", restart="transient"),
             endpoint.child_spec(
                 host=setup.host,

@@ -18,6 +18,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -26,10 +27,12 @@ import trio
 
 from channels.client import socket as trio_socket
 from channels.client.channel import ClientChannel
+from channels.client.errors import NotConnected
 from channels.client.events import Lifecycle
 from channels.client.feed import Feed
 from channels.client.records import ChannelState, ConnectionState
 from channels.client.socket import ClientSocket, SocketStatistics
+from channels.client.wire import address_of
 from channels.messages import Message
 
 __all__ = ["BlockingChannel", "BlockingFeed", "BlockingPush", "BlockingSocket", "open_socket"]
@@ -40,8 +43,9 @@ T = TypeVar("T")
 class _Portal:
     """A thread that runs Trio and keeps a socket open until `stop`."""
 
-    def __init__(self, open_it: Callable[[], Any]) -> None:
-        self._open_it = open_it
+    def __init__(self, opening: AbstractAsyncContextManager[ClientSocket], url: str) -> None:
+        self.url = url
+        self._opening = opening
         self._ready: Future[ClientSocket] = Future()
         self._stop: trio.Event | None = None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -51,18 +55,37 @@ class _Portal:
 
     def start(self) -> ClientSocket:
         """Start the thread, and return the open socket."""
+        if self._thread.ident is not None:
+            raise RuntimeError(f"the socket {self.url} was opened before; call open_socket again")
         self._thread.start()
         return self._ready.result()
 
     def run(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Run an async function in the thread, and return its result."""
+        """Run an async function in the thread, and return its result.
+
+        Raises:
+            NotConnected: the socket has ended.
+        """
         assert self._token is not None  # set before the socket is ready
-        return trio.from_thread.run(function, *args, trio_token=self._token)
+        try:
+            return trio.from_thread.run(function, *args, trio_token=self._token)
+        except trio.RunFinishedError:
+            raise self._ended() from None
 
     def run_sync(self, function: Callable[..., T], *args: Any) -> T:
-        """Run a function in the thread, and return what it returns."""
+        """Run a function in the thread, and return what it returns.
+
+        Raises:
+            NotConnected: the socket has ended.
+        """
         assert self._token is not None  # set before the socket is ready
-        return trio.from_thread.run_sync(function, *args, trio_token=self._token)
+        try:
+            return trio.from_thread.run_sync(function, *args, trio_token=self._token)
+        except trio.RunFinishedError:
+            raise self._ended() from None
+
+    def _ended(self) -> NotConnected:
+        return NotConnected(self.url, "the socket has ended; open another one")
 
     def stop(self) -> None:
         """Close the socket, and wait for the thread.
@@ -73,7 +96,7 @@ class _Portal:
         if self._stop is not None and self._thread.is_alive():
             try:
                 self.run_sync(self._stop.set)
-            except trio.RunFinishedError:
+            except NotConnected:
                 # The socket has ended because of an error, which is raised below.
                 pass
         self._thread.join()
@@ -92,7 +115,7 @@ class _Portal:
     async def _hold(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         self._stop = trio.Event()
-        async with self._open_it() as socket:
+        async with self._opening as socket:
             self._ready.set_result(socket)
             await self._stop.wait()
 
@@ -107,15 +130,19 @@ def open_socket(url: str, **options: Any) -> BlockingSocket:
         url: the URL of the socket.
         options: those of `channels.client.open_socket`. Functions among them run in the client's thread.
     """
-    return BlockingSocket(partial(trio_socket.open_socket, url, **options))
+    return BlockingSocket(trio_socket.open_socket(url, **options), url)
 
 
 class BlockingSocket:
     """A connection that the client reopens when it breaks, from `open_socket`. The blocking form of `ClientSocket`."""
 
-    def __init__(self, open_it: Callable[[], Any]) -> None:
-        self._portal = _Portal(open_it)
+    def __init__(self, opening: AbstractAsyncContextManager[ClientSocket], url: str) -> None:
+        self._portal = _Portal(opening, address_of(url).url)
         self._socket: ClientSocket | None = None
+
+    def __repr__(self) -> str:
+        state = "not open" if self._socket is None else self._socket.state
+        return f"<blocking socket {self._portal.url} {state}>"
 
     def __enter__(self) -> Self:
         self._socket = self._portal.start()
@@ -180,6 +207,9 @@ class BlockingChannel:
         self._portal = portal
         self._channel = channel
 
+    def __repr__(self) -> str:
+        return f"<blocking channel {self.topic!r} {self.state}>"
+
     def __enter__(self) -> Self:
         self._portal.run(self._channel.__aenter__)
         return self
@@ -192,7 +222,7 @@ class BlockingChannel:
     ) -> None:
         try:
             self.leave()
-        except trio.RunFinishedError:
+        except NotConnected:
             # The socket has ended before. Its own block raises the reason.
             pass
 
@@ -267,9 +297,8 @@ class BlockingFeed(Generic[T]):
     def __next__(self) -> T:
         try:
             return self._portal.run(self._next)
-        except trio.RunFinishedError:
-            raise StopIteration from None
-        except StopAsyncIteration:
+        except (NotConnected, StopAsyncIteration):
+            # The feed has ended, or the whole socket has.
             raise StopIteration from None
 
     def get(self, timeout: float) -> T | None:

@@ -17,6 +17,7 @@ from channels.client.records import (
     PositionTracker,
     PushRecord,
 )
+from channels.errors import InvalidOption, check_positive
 from channels.messages import Message
 
 __all__ = ["ClientChannel", "ClientPush", "Listener", "SocketOfChannel"]
@@ -284,6 +285,7 @@ class ClientChannel:
             ChannelClosed: the channel is closed.
             EncodeError: the payload cannot be encoded.
             BufferFull: too many pushes wait.
+            InvalidOption: the event is not text, or the timeout is not a positive number.
 
         If the calling task is cancelled, the client ignores the reply. It never sends a push that still waits.
         """
@@ -303,6 +305,10 @@ class ClientChannel:
 
         The arguments and the errors are those of `push`, except for `Refused` and `PushTimeout`.
         """
+        if not isinstance(event, str):
+            raise InvalidOption("push", "event", event, 'text, such as "new_msg"')
+        if timeout is not None:
+            check_positive("push", "timeout", timeout)
         push = ClientPush(self, event)
         tracker = self._tracker
         if tracker is None:

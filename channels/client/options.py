@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias, get_args
 
 from attrs import frozen
 
+from channels.client.backoff import RetryTable
 from channels.client.records import Settings
 from channels.client.transports.contract import Connect, Opening
 from channels.client.wire import TransportName, address_of
 from channels.errors import InvalidOption, check_positive, check_whole
 
-__all__ = ["Options", "Params", "check"]
+__all__ = ["Options", "Params", "check", "close_codes"]
 
 Params: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 """Parameters, or a function that returns them. The client calls it at every connect."""
@@ -80,6 +81,10 @@ def check(settings: Settings, options: Options) -> None:
             raise InvalidOption(
                 _OWNER, "headers", each, 'pairs such as ("origin", "https://a.org")'
             )
+    for name in ("reconnect", "rejoin"):
+        table = getattr(settings, name)
+        if not isinstance(table, RetryTable):
+            raise InvalidOption(_OWNER, name, table, "a RetryTable, such as RetryTable(jitter=0.5)")
     for name in ("timeout", "heartbeat_interval"):
         check_positive(_OWNER, name, getattr(settings, name))
     for name in ("connect_timeout", "poll_timeout"):
@@ -88,8 +93,26 @@ def check(settings: Settings, options: Options) -> None:
         check_positive(_OWNER, "longpoll_fallback_after", settings.longpoll_fallback_after)
     check_whole(_OWNER, "max_buffered", settings.max_buffered)
     check_whole(_OWNER, "max_message_bytes", options.max_message_bytes)
+    if not callable(options.connect):
+        expected = "a function that opens a stream to a host and a port"
+        raise InvalidOption(_OWNER, "connect", options.connect, expected)
+    if not isinstance(options.ssl_context, ssl.SSLContext | None):
+        raise InvalidOption(_OWNER, "ssl_context", options.ssl_context, "an ssl.SSLContext")
     if settings.transport not in get_args(TransportName):
         raise InvalidOption(_OWNER, "transport", settings.transport, '"websocket" or "longpoll"')
+
+
+def close_codes(codes: Any) -> tuple[int, ...]:
+    """Return the option `final_close_codes` as a tuple.
+
+    Raises:
+        InvalidOption: it is not a collection of whole numbers.
+    """
+    if isinstance(codes, Iterable) and not isinstance(codes, str):
+        numbers = tuple(codes)
+        if all(isinstance(each, int) for each in numbers):
+            return numbers
+    raise InvalidOption(_OWNER, "final_close_codes", codes, "a collection, such as {1000}")
 
 
 def _is_header(pair: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random as chance
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ from channels.client.events import (
     Lifecycle,
 )
 from channels.client.feed import Change, Feed
-from channels.client.options import Options, Params, check
+from channels.client.options import Options, Params, check, close_codes
 from channels.client.protocol import Protocol
 from channels.client.records import (
     Arrived,
@@ -54,6 +54,9 @@ from channels.errors import InvalidOption, check_positive, check_whole
 __all__ = ["ClientSocket", "SocketStatistics", "open_socket"]
 
 _MAX_EVENTS = 1000
+
+# Statuses of a server that is busy: a request timeout, too early, too many requests. The next attempt may succeed.
+_BUSY = frozenset((408, 425, 429))
 
 
 @frozen(kw_only=True)
@@ -98,7 +101,7 @@ def open_socket(
     longpoll_fallback_after: float | None = None,
     connect: Connect = trio.open_tcp_stream,
     ssl_context: ssl.SSLContext | None = None,
-    headers: Iterable[tuple[str, str]] = (),
+    headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
     connect_timeout: float = 10.0,
     poll_timeout: float = 20.0,
     max_buffered: int = 1000,
@@ -133,7 +136,7 @@ def open_socket(
             takes longer, the client changes to long polling. With None, the client always uses a WebSocket.
         connect: opens a stream to a host and a port. In a simulation, pass `world.network.connect`.
         ssl_context: the context for wss and https; by default that of `ssl.create_default_context()`.
-        headers: more headers of the requests, such as an `Origin`.
+        headers: more headers of the requests, such as `{"origin": "https://example.org"}`; a mapping, or pairs.
         connect_timeout: seconds for each attempt to connect, and for all attempts before the block begins.
         poll_timeout: seconds for one request of long polling.
         max_buffered: pushes of one channel that may wait for its join, and frames that may wait to be written.
@@ -142,7 +145,8 @@ def open_socket(
         random: returns a number from 0 to 1, for jitter; by default that of the current runtime, if there is one.
 
     Raises:
-        NotConnected: the first connection did not open in time, or the server refused it with a status from 400 to 499.
+        NotConnected: the first connection did not open in time, or the server refused it with a status from 400 to 499,
+            except 408, 425 and 429, which a busy server sends.
         InvalidOption: an option has an invalid value.
         MissingExtra: trio-websocket is not installed.
 
@@ -155,7 +159,7 @@ def open_socket(
         heartbeat_interval=heartbeat_interval,
         reconnect=reconnect,
         rejoin=rejoin,
-        final_close_codes=tuple(final_close_codes),
+        final_close_codes=close_codes(final_close_codes),
         transport=transport,
         longpoll_fallback_after=longpoll_fallback_after,
         max_buffered=max_buffered,
@@ -166,12 +170,14 @@ def open_socket(
         auth_token=auth_token,
         connect=connect,
         ssl_context=ssl_context,
-        headers=tuple(headers),
+        headers=tuple(headers.items() if isinstance(headers, Mapping) else headers),
         connect_timeout=connect_timeout,
         poll_timeout=poll_timeout,
         max_message_bytes=max_message_bytes,
     )
     check(settings, options)
+    if not isinstance(telemetry, Telemetry | None):
+        raise InvalidOption("open_socket", "telemetry", telemetry, "a Telemetry")
     socket = ClientSocket(settings, options, telemetry, random)
     return _running(socket, connect_timeout if wait else None)
 
@@ -356,7 +362,7 @@ class ClientSocket:
             timeout: seconds; by default there is no limit.
 
         Raises:
-            NotConnected: the time is over; the server refused with a status from 400 to 499 and the socket was never
+            NotConnected: the time is over; the server refused as described at `open_socket` and the socket was never
                 connected; or the socket has ended.
         """
         seconds = float("inf") if timeout is None else timeout
@@ -563,7 +569,8 @@ class ClientSocket:
 
 
 def _is_final(failure: ConnectFailed) -> bool:
-    return failure.status is not None and 400 <= failure.status < 500
+    status = failure.status
+    return status is not None and 400 <= status < 500 and status not in _BUSY
 
 
 class _Ping:

@@ -68,10 +68,14 @@ def prepare(topic: str, event: str, payload: Any) -> Any:
         payload: any JSON value or a `Binary`; None becomes an empty object.
 
     Raises:
-        EncodeError: the payload has no JSON form.
+        EncodeError: the payload has no JSON form, or is raw bytes.
     """
     if type(payload) is Binary:
         return payload
+    if isinstance(payload, bytes | bytearray | memoryview):
+        # The encoder would make a text in base64 of them.
+        problem = f"the payload is of type {type(payload).__name__}; put raw bytes into Binary"
+        raise EncodeError(problem, kind="push", topic=topic, event=event)
     try:
         return msgspec.Raw(_encode({} if payload is None else payload))
     except _NOT_ENCODABLE as fault:

@@ -342,6 +342,7 @@ class ChannelServer(GenServer[None]):
                     "channel": self.channel,
                     "params": params,
                     "result": result,
+                    "connection": self.link.connection,
                 },
             )
 

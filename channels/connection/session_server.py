@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actors.errors import CallExit, StartError, StartIgnored
-from actors.exits import Shutdown
+from actors.exits import ExitReason, Shutdown, is_normal_exit
 from actors.links import monitor, send_exit
 from actors.messages import Down
 from actors.process import current_pid, is_alive, send
@@ -40,6 +40,7 @@ from channels.messages import Broadcast
 from channels.serializers.json_values import LIGHT, PIECE, JsonWeight
 from channels.serializers.serializer import Codec
 from channels.telemetry import (
+    CHANNEL_CRASHED,
     CONNECTION_CLOSED,
     SESSION_STARTED,
     SOCKET_HELD_BACK,
@@ -139,7 +140,12 @@ class SessionServer(GenServer[None]):
             services.pubsub.subscribe(connected.id)
         telemetry = current_runtime().telemetry
         if telemetry.handlers(SESSION_STARTED):
-            about = {"endpoint": services.endpoint, "pid": self.pid, "server": self}
+            about = {
+                "endpoint": services.endpoint,
+                "pid": self.pid,
+                "server": self,
+                "id": connected.id,
+            }
             telemetry.execute(SESSION_STARTED, {}, about)
 
     # For subclasses
@@ -172,6 +178,7 @@ class SessionServer(GenServer[None]):
             if membership is not None and self.closing is None:
                 if self.replaced:
                     self._not_gone_yet(membership.topic)
+                self._report_end(membership, message.reason)
                 await self._carry_out(self.session.exited(membership))
         elif kind is ChannelClosed:
             self.session.closed(message.membership)
@@ -188,6 +195,21 @@ class SessionServer(GenServer[None]):
             self._close(SERVICE_RESTART, DRAINING, "the server drains")
         elif kind is Broadcast and message.event == "disconnect":
             self._close(GOING_AWAY, DISCONNECTED, "disconnect was broadcast")
+
+    def _report_end(self, membership: Membership, reason: ExitReason) -> None:
+        """Report the end of a channel, unless it was clean."""
+        if membership.ended or is_normal_exit(reason):
+            return
+        telemetry = current_runtime().telemetry
+        if telemetry.handlers(CHANNEL_CRASHED):
+            about = {
+                "endpoint": self.services.endpoint,
+                "channel": membership.route.channel,
+                "topic": membership.topic,
+                "connection": self.pid,
+                "reason": reason,
+            }
+            telemetry.execute(CHANNEL_CRASHED, {}, about)
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
         """Keep messages of the client out of crash reports, because no filter has masked secrets in them."""

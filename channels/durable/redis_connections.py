@@ -31,6 +31,12 @@ from supervision.child_spec import ChildSpec
 __all__ = ["RedisConnections"]
 
 _RUN = re.compile(rb"^run_id:([0-9a-f]+)\r?$", re.MULTILINE)
+# The settings of a server that writes each message to its disk before its answer.
+_WRITES_ALL = {
+    b"appendonly": b"yes",
+    b"appendfsync": b"always",
+    b"no-appendfsync-on-rewrite": b"no",
+}
 # The server was a replica, and may not have got the last messages of its primary.
 _PROMOTED = re.compile(rb"^second_repl_offset:(?!-1\r?$)", re.MULTILINE)
 # Milliseconds that the offsets outlive the last use of the history.
@@ -100,7 +106,7 @@ class RedisConnections:
         introduction = [
             pack_command("INFO", "server"),
             pack_command("INFO", "replication"),
-            pack_command("CONFIG", "GET", "append*"),
+            pack_command("CONFIG", "GET", "*append*"),
         ]
         self._caller = Caller(settings, introduction, self._introduced, max_calls=max_calls)
         self._subscriber = Subscriber(settings, [keys.channel], self._published)
@@ -130,7 +136,7 @@ class RedisConnections:
         self._run_id = found[1]
         # A user may lack the permission for CONFIG. Then nothing is known, and a restart counts as a loss.
         facts = config if isinstance(config, dict) else {}
-        writes = facts.get(b"appendonly") == b"yes" and facts.get(b"appendfsync") == b"always"
+        writes = _WRITES_ALL.items() <= facts.items()
         is_own = isinstance(replication, bytes) and not _PROMOTED.search(replication)
         self._keeps = int((writes and is_own) or self._trust_restarts)
         return None

@@ -391,9 +391,13 @@ class Admission:
             scope.cancel()
 
     def close(self) -> None:
-        """Close the connections that no process took over."""
+        """Forget the listener, and close the connections that no process took over."""
         self.listener = None
         self.leaving = self.closed = True
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the connections that no process took over. Their processes ended before their first step."""
         for accepted in self._unserved.values():
             accepted.close()
         self._unserved.clear()

@@ -38,6 +38,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import trio
+from attrs import evolve
 
 from actors.errors import StartIgnored
 from actors.process import current_pid, on_exit, spawn
@@ -227,10 +228,7 @@ class Endpoint:
             longpolls=mounted.longpolls,
             secret_key_base=self._secret(self.secret_key_base or secret_key_base, mounted),
             transports=transports,
-            http=HttpHandover(
-                self.http if self.observer is None else self.observer.pages(self.http),
-                is_socket_path=mounted.websockets.__contains__,
-            ),
+            http=HttpHandover(self._pages(), is_socket_path=mounted.websockets.__contains__),
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
             plugs=self.plugs,
@@ -239,32 +237,35 @@ class Endpoint:
         services.http.find = partial(_find, services, polling)
         services.http.websocket = partial(serve_websocket, services)
         services.http.count = services.count
-        children = self._children(services, mounted.pools)
-        # Before the channels, so that they stop after them: channels broadcast, and are present, until their end.
-        children[:0] = [
-            service.child_spec(self.pubsub) for service in (*self.presences, *self.histories)
+        children = [
+            *self._services_of_channels(services, polling),
+            *self._children(services, mounted.pools),
         ]
-        for plug in self.plugs:
-            children[:0] = plug.children(services)
-        if polling.relay is not None:
-            # Above the sessions: their last answers pass through it.
-            children.insert(0, process_spec(polling.relay.main, id="relay"))
-        if not self.pubsub.is_local and not self.pubsub.is_running:
-            children.insert(0, self.pubsub.child_spec())
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
             children.insert(-1, ChildSpec("listener", ListenerServer.start_link, listener))
-        if self.observer is not None:
-            # First, so that it sees the others start, and stop.
-            given = self.secret_key_base or secret_key_base
-            secret = None if given is None else check_secret(given)[0]
-            children.insert(0, self.observer.child_spec(self, secret))
+        # First, so that it sees the others start, and stop.
+        children[:0] = self._observers(self.secret_key_base or secret_key_base)
         pid = await Supervisor.start_link(children, label="endpoint")
         self._services, self._supervisor = services, pid
-        if self.observer is not None:
-            address = None if port is None else self.address
-            self.observer.announce(address, tls=ssl_context is not None)
+        self._announce(has_port=port is not None, tls=ssl_context is not None)
         return pid
+
+    def _pages(self) -> ASGIApplication | None:
+        """Return the application for everything that is not a socket."""
+        return self.http if self.observer is None else self.observer.pages(self.http)
+
+    def _announce(self, *, has_port: bool, tls: bool) -> None:
+        """Let the observer print the address of its page."""
+        if self.observer is not None:
+            self.observer.announce(self.address if has_port else None, tls=tls)
+
+    def _observers(self, secret: Secret | None) -> list[ChildSpec]:
+        """Return the process of the observer, if there is one."""
+        if self.observer is None:
+            return []
+        first = None if secret is None else check_secret(secret)[0]
+        return [self.observer.child_spec(self, first)]
 
     def child_spec(
         self,
@@ -442,6 +443,23 @@ class Endpoint:
                 expected = f"{option} with different names: {owner}(name=...)"
                 raise InvalidOption("Endpoint", option, services, expected)
 
+    def _services_of_channels(self, services: Services, polling: LongPolling) -> list[ChildSpec]:
+        """Return the children before the channels, which stop after them.
+
+        Channels broadcast, and are present, until their end.
+        """
+        children = (
+            [] if self.pubsub.is_local or self.pubsub.is_running else [self.pubsub.child_spec()]
+        )
+        if polling.relay is not None:
+            # Above the sessions: their last answers pass through it.
+            children.append(process_spec(polling.relay.main, id="relay"))
+        for plug in self.plugs:
+            children += plug.children(services)
+        for service in (*self.presences, *self.histories):
+            children.append(service.child_spec(self.pubsub))
+        return children
+
     def _children(self, services: Services, pools: list[ChannelPool]) -> list[ChildSpec]:
         connections, sessions = (self, "connections"), (self, "sessions")
         transports = services.transports
@@ -457,7 +475,7 @@ class Endpoint:
             children.append(process_spec(transports.poller.main, id="poller"))
         if services.longpolls:
             children.append(_dynamic(sessions, self.max_sessions))
-        children.append(_dynamic(connections, self.max_connections))
+        children.append(_of_connections(services, _dynamic(connections, self.max_connections)))
         children.append(
             ChildSpec(
                 "drainer",
@@ -533,6 +551,16 @@ def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
     return DynamicSupervisor.child_spec(
         id=name[1], name=name, label=name[1], max_children=max_children
     )
+
+
+def _of_connections(services: Services, spec: ChildSpec) -> ChildSpec:
+    """Let a restart of the supervisor of connections close those that its predecessor left behind."""
+
+    def start(*args: Any, **kwargs: Any) -> Any:
+        services.admission.abandon()
+        return spec.start(*args, **kwargs)
+
+    return evolve(spec, start=start)
 
 
 async def _hold(services: Services) -> Pid:

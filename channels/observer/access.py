@@ -17,17 +17,24 @@ from typing import Final, TypeAlias
 
 from channels.tokens.token import TokenError, sign, verify
 
-__all__ = ["COOKIE", "TICKET_SECONDS", "Access", "Check"]
+__all__ = ["TICKET_SECONDS", "Access", "Check", "cookie_name"]
 
 Check: TypeAlias = Callable[[Mapping[str, str]], bool | Awaitable[bool]]
 """A function of the headers of a request, by lower-case name. Only True admits."""
 
-COOKIE: Final = "ashtree_observer"
 TICKET_SECONDS: Final = 300.0
 """The time in which a page may use its ticket to connect. A page gets a new one before each attempt."""
 
 _SALT = "ashtree observer"
 _logger = logging.getLogger("channels.observer")
+
+
+def cookie_name(token: str) -> str:
+    """Return the name of the cookie that holds a token.
+
+    Browsers send the cookies of a host to all of its ports. With one name, two programs would overwrite each other's.
+    """
+    return f"ashtree_observer_{_digest(token).hex()[:12]}"
 
 
 class Access:
@@ -65,7 +72,8 @@ class Access:
     async def admits(self, headers: Mapping[str, str]) -> bool:
         """Return whether a request may see the page. A check that raises admits nobody."""
         if self._check is None:
-            return self.takes_token(_cookie(headers.get("cookie", "")))
+            assert self.token is not None  # there is a check, or else a token
+            return self.takes_token(_cookie(headers.get("cookie", ""), cookie_name(self.token)))
         try:
             answer = self._check(headers)
             if inspect.isawaitable(answer):
@@ -74,6 +82,10 @@ class Access:
             _logger.exception("The check of the observer page raised, so it admits nobody")
             return False
         return answer is True
+
+    def topic(self) -> str:
+        """Return the topic on which the observers of all nodes with the same secret talk. A client cannot guess it."""
+        return f"_ashtree:observer:{hmac.digest(self._secret, b'topic', 'sha256').hex()[:32]}"
 
     def ticket(self) -> str:
         """Return a new ticket for the socket."""
@@ -92,9 +104,9 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
-def _cookie(header: str) -> str | None:
+def _cookie(header: str, name: str) -> str | None:
     try:
-        found = SimpleCookie(header).get(COOKIE)
+        found = SimpleCookie(header).get(name)
     except CookieError:
         return None
     return None if found is None else found.value

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from actors.errors import CallExit
+from actors.exits import SHUTDOWN
 from actors.introspection import status_of
-from actors.links import kill, monitor, trap_exits
+from actors.links import monitor, send_exit, trap_exits
 from actors.messages import Down
 from actors.process import current_pid, spawn_link
 from actors.refs import Pid
@@ -115,6 +116,8 @@ class ObserverChannel(Channel):
             payload["all"] = True
         if point is not None:
             payload["point"] = point
+            if news.nodes:
+                payload["nodes"] = news.nodes
         if memory.last > self.last:
             payload["events"] = memory.since(self.last)
         self.rows, self.last = after, memory.last
@@ -133,7 +136,7 @@ class ObserverChannel(Channel):
     async def show_process(self, payload: Any) -> PushReply:
         number = payload.get("pid") if isinstance(payload, dict) else None
         if self.inspector is not None:
-            kill(self.inspector)
+            send_exit(self.inspector, SHUTDOWN)
         self.inspector = self.inspected = None
         if not isinstance(number, int):
             return PushReply()

@@ -72,11 +72,14 @@ class Chronicle:
             GAVE_UP: self._gave_up,
             CHANNEL_JOINED: self._joined,
         }
+        # The stops that are not recorded yet, by supervisor.
+        self._stops: dict[Pid, list[Record]] = {}
         for event, handler in handlers.items():
             runtime.telemetry.attach(event, handler)
 
     def note(self, kind: str, **fields: Any) -> Record:
         """Add a record."""
+        self.flush()
         return self.memory.add(self.runtime.now(), kind, **fields)
 
     # Events. Each handler runs in the process that emits the event, and must be quick.
@@ -116,6 +119,11 @@ class Chronicle:
         reason: ExitReason = about["reason"]
         pid: Pid = about["pid"]
         entry = self.model.entries.get(pid.number)
+        below = sum(1 + each["below"] for each in self._stops.pop(pid, ()))
+        if about["stopped"]:
+            record = self._stop(about, entry, below)
+            self._stops.setdefault(about["supervisor"], []).append(record)
+            return
         if reason is NORMAL or kind_of(about["supervisor"]) == "dynamic":
             if _is_clean(reason):
                 return
@@ -128,6 +136,23 @@ class Chronicle:
             stopped=about["stopped"],
             reason=describe_reason(reason)[:200],
         )
+
+    def _stop(self, about: Mapping[str, Any], entry: Entry | None, below: int) -> Record:
+        return {
+            "pid": about["pid"].number,
+            "supervisor": self._name(about["supervisor"]),
+            "child": self._child(about["id"], about["pid"], entry),
+            "stopped": True,
+            "below": below,
+            "reason": describe_reason(about["reason"])[:200],
+        }
+
+    def flush(self) -> None:
+        """Record the stops of children whose own supervisor goes on. The stop of a branch is one record."""
+        stops, self._stops = self._stops, {}
+        for records in stops.values():
+            for record in records:
+                self.memory.add(self.runtime.now(), "terminated", **record)
 
     def _expect_return(self, entry: Entry | None) -> None:
         """Note that the client of a channel should join again. Other processes have no such topic."""

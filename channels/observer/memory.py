@@ -82,7 +82,11 @@ def _crash(event: Mapping[str, Any]) -> str:
 
 def _terminated(event: Mapping[str, Any]) -> str:
     if event["stopped"]:
-        return f"{event['supervisor']} stopped {event['child']}"
+        below = event.get("below", 0)
+        more = f" and the {below} processes below it" if below > 1 else ""
+        if below == 1:
+            more = " and the process below it"
+        return f"{event['supervisor']} stopped {event['child']}{more}"
     if event["reason"] == "KILLED":
         return f"{event['child']}, a child of {event['supervisor']}, was killed"
     return f"{event['child']}, a child of {event['supervisor']}, ended: {event['reason']}"
@@ -136,6 +140,10 @@ def _started(event: Mapping[str, Any]) -> str:
     return "The observer has started" if event["first"] else "The observer was started again"
 
 
+def _elsewhere(event: Mapping[str, Any]) -> str:
+    return f"{event['node']}: {event['words']}"
+
+
 def _level(event: Mapping[str, Any]) -> str:
     return f"An observer page set the log level of {event['logger']} to {event['level']}"
 
@@ -151,5 +159,6 @@ _SENTENCES = {
     "returned": _returned,
     "control": _control,
     "level": _level,
+    "elsewhere": _elsewhere,
     "started": _started,
 }

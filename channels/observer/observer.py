@@ -183,6 +183,10 @@ class Observer:
         """
         if secret is not None:
             self.access.derive_from(secret)
+        pubsub = endpoint.pubsub
+        if pubsub.adapter.name == "workers" and not pubsub.node_name.endswith(".1"):
+            # All workers have one address, and the first one prints it.
+            self._announced = True
         runtime = current_runtime()
         if self._chronicle is None or self._chronicle.runtime is not runtime:
             self._chronicle = Chronicle(endpoint, self.memory, runtime)
@@ -196,6 +200,7 @@ class Observer:
             payloads=self.payloads,
             interval=self.interval,
             max_pages=self.max_pages,
+            topic=self.access.topic(),
             runtime=runtime,
         )
         return ChildSpec(

@@ -15,7 +15,7 @@ import msgspec
 
 from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
-from channels.observer.access import COOKIE, Access
+from channels.observer.access import Access, cookie_name
 
 __all__ = ["ObserverPages"]
 
@@ -106,7 +106,8 @@ class ObserverPages:
             await _answer(send, 403, _FORBIDDEN)
             return
         last = self._path.rpartition("/")[2]
-        cookie = f"{COOKIE}={self._access.token}; Path=/; HttpOnly; SameSite=Strict"
+        # Without a path, the cookie belongs to the folder of this request, below any prefix of a proxy.
+        cookie = f"{cookie_name(token)}={token}; HttpOnly; SameSite=Strict"
         # Relative, because a proxy may have put a prefix in front.
         where = "./" if rest else f"{last}/"
         await _answer(

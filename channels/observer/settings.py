@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -28,6 +28,7 @@ class Settings:
     payloads: bool
     interval: float
     max_pages: int
+    topic: str
     runtime: Runtime
 
     @property
@@ -51,6 +52,7 @@ class News:
     model: Model
     point: Record
     pids: Mapping[int, Pid]
+    nodes: Sequence[Record]
 
 
 @frozen(eq=False)

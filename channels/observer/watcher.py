@@ -28,6 +28,7 @@ from actors.timers import send_after
 from channels.observer.chronicle import label_of
 from channels.observer.memory import Record
 from channels.observer.model import Absent, Entry, Model
+from channels.observer.nodes import Nodes, summary
 from channels.observer.settings import Look, News, Settings, Wanted
 from channels.telemetry import CHANNEL_HANDLED_IN
 from supervision.child_spec import RESTARTING
@@ -39,6 +40,7 @@ SLICE: Final = 50
 CHILDREN: Final = 200
 """The most children of one supervisor whose ids and restarts are shown."""
 SAMPLES: Final = 1000
+SUMMARY_SECONDS: Final = 1.0
 MAX_DEAD: Final = 1000
 TRACEBACK: Final = 20_000
 
@@ -65,6 +67,12 @@ class Watcher(GenServer[None]):
         self._pushes = 0
         self._joins = self.chronicle.joins
         self._due = self._before = 0.0
+        self._looking = False
+        pubsub = settings.endpoint.pubsub
+        self._nodes = Nodes(pubsub.node_name)
+        self._told = (0.0, self.memory.last)
+        if not pubsub.is_local:
+            pubsub.subscribe(settings.topic)
         on_exit(self._stop_counting)
         first = not any(event["kind"] == "started" for event in self.memory.events)
         self.chronicle.note("started", first=first)
@@ -77,6 +85,17 @@ class Watcher(GenServer[None]):
             await self._look()
         elif kind is Down:
             self.pages.pop(message.pid, None)
+        elif kind is dict:
+            await self._hear(message)
+
+    async def _hear(self, message: dict[str, Any]) -> None:
+        """Take the summary of another node. Look for as long as a page watches there."""
+        events = self._nodes.hear(message, trio.current_time())
+        if self.pages:
+            for event in events:
+                self.chronicle.note("elsewhere", **event)
+        if trio.current_time() < self._nodes.wanted_until:
+            await self._start_looking()
 
     async def handle_call(self, request: Any, sender: Sender) -> Reply:
         if not isinstance(request, Wanted):
@@ -92,14 +111,23 @@ class Watcher(GenServer[None]):
         if page in self.pages:
             return
         monitor(page)
-        starts = not self.pages
         self.pages[page] = None
-        if starts:
-            self._start_counting()
-            await self._read_new()
-            self._due = self._before = trio.current_time()
-            send_after(current_pid(), Look(), self.settings.interval)
-        send(page, News(self.model, self._point(), self._pids))
+        await self._start_looking()
+        send(page, self._news(self._point()))
+
+    def _news(self, point: Record) -> News:
+        nodes = self._nodes.rows(point, trio.current_time())
+        return News(self.model, point, self._pids, nodes)
+
+    async def _start_looking(self) -> None:
+        if self._looking:
+            return
+        self._looking = True
+        self._start_counting()
+        await self._read_new()
+        await self._read_changes()
+        self._due = self._before = trio.current_time()
+        send_after(current_pid(), Look(), self.settings.interval)
 
     def _start_counting(self) -> None:
         # Left over if the last page left a moment ago.
@@ -114,23 +142,37 @@ class Watcher(GenServer[None]):
     # Looking
 
     async def _look(self) -> None:
-        if not self.pages:
+        if not self.pages and trio.current_time() >= self._nodes.wanted_until:
             self._forget()
             return
         interval = self.settings.interval
         await self._read_new()
         await self._read_changes()
+        self.chronicle.flush()
         point = self._point()
         self.memory.points.append(point)
-        news = News(self.model, point, self._pids)
+        self._tell(point)
+        news = self._news(point)
         for page in self.pages:
             send(page, news)
         self._due = max(self._due + interval, trio.current_time())
         send_after(current_pid(), Look(), max(0.01, self._due - trio.current_time()))
 
+    def _tell(self, point: Record) -> None:
+        """Send a summary to the other nodes, once a second."""
+        pubsub, (before, last) = self.settings.endpoint.pubsub, self._told
+        now = trio.current_time()
+        if pubsub.is_local or now - before < SUMMARY_SECONDS:
+            return
+        own = [event for event in self.memory.since(last) if event["kind"] != "elsewhere"]
+        self._told = (now, self.memory.last)
+        message = summary(pubsub.node_name, point, own, asks=bool(self.pages))
+        pubsub.broadcast(self.settings.topic, message, sender=current_pid())
+
     def _forget(self) -> None:
         """Drop the model, which nobody watches. The next page reads all processes again."""
         self._stop_counting()
+        self._looking = False
         self.model = self.chronicle.model = Model()
         self._pids, self._newest = {}, 0
         self._fresh, self._supervisors = [], {}

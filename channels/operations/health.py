@@ -109,8 +109,9 @@ class Health(Plug):
             status, body = _answer(kind, leaving=leaving, failed=failed)
         data = msgspec.json.encode(body)
         headers = [*_HEADERS, ("content-length", str(len(data)))]
-        if leaving:
-            # The next probe then opens a new connection. If another worker follows, it reaches that one.
+        if leaving and scope.get("http_version", "1.1").startswith("1"):
+            # The next probe then opens a new connection. If another worker follows, it reaches that one. HTTP/2 forbids
+            # this header.
             headers.append(("connection", "close"))
         encoded = [(name.encode(), value.encode()) for name, value in headers]
         await send({"type": "http.response.start", "status": status, "headers": encoded})

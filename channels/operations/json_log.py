@@ -75,6 +75,8 @@ class JsonFormatter(logging.Formatter):
 
 def _crash(record: logging.LogRecord, actor: Mapping[str, Any]) -> dict[str, Any]:
     crash: dict[str, Any] = {name: _plain(actor[name]) for name in _CRASH if name in actor}
+    if actor.get("stopping") == actor.get("reason"):
+        crash.pop("stopping", None)
     # Readable without Python: not the repr.
     crash["reason"] = bounded(str(actor.get("reason")))
     crash["ancestors"] = [repr(each) for each in actor.get("ancestors", ())]

@@ -56,7 +56,7 @@ METRICS: Final = _table(
         "connections",
         "gauge",
         "transport",
-        "Open connections of clients. A WebSocket counts from its first byte.",
+        "Open connections: websocket, http (pages and polls) or longpoll (sessions).",
     ),
     (
         "connects_total",
@@ -108,6 +108,13 @@ METRICS: Final = _table(
     ),
     ("join_duration_seconds", "histogram", "channel", "Time of `join`."),
     ("slow_joins_total", "counter", "channel", "Joins that took longer than `slow_join`."),
+    ("channel_crashes_total", "counter", "channel", "Channels that ended with an error."),
+    (
+        "rejoin_duration_seconds",
+        "histogram",
+        "channel",
+        "Time from the crash of a channel until its connection has joined the topic again.",
+    ),
     (
         "handle_in_duration_seconds",
         "histogram",
@@ -140,6 +147,12 @@ METRICS: Final = _table(
         "Mailboxes that grew over `mailbox_alarm`, or doubled since.",
     ),
     ("restarts_total", "counter", "supervisor", "Children that a supervisor restarted."),
+    (
+        "restart_duration_seconds",
+        "histogram",
+        "supervisor",
+        "Time from the end of a child to its restart. Children of dynamic supervisors do not count.",
+    ),
     ("failed_restarts_total", "counter", "supervisor", "Restarts that failed and are tried again."),
     (
         "supervisors_gave_up_total",

@@ -44,11 +44,18 @@ from channels.operations.metric_table import (
     encode_families,
     merged,
 )
+from channels.operations.recovery import Absences
 from channels.operations.worker_figures import WorkerFigures
 from channels.pubsub.adapter import WORKER, WORKERS_FOLDER
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
-from supervision.events import CHILD_RESTARTED, CHILD_START_FAILED, GAVE_UP
+from supervision.events import (
+    CHILD_RESTARTED,
+    CHILD_START_FAILED,
+    CHILD_STARTED,
+    CHILD_TERMINATED,
+    GAVE_UP,
+)
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -267,6 +274,8 @@ class _Recorded:
         self._buckets = tuple(buckets)
         self._registry = registry
         self._metrics: dict[str, Any] = {}
+        self._children = Absences[Pid]()
+        self._channels = Absences[Pid]()
         # The histogram of a channel class, which every push needs.
         self._handled: dict[type, Any] = {}
 
@@ -323,6 +332,7 @@ class _Recorded:
             events.SOCKET_CONNECTED: self._connected,
             events.CONNECTION_CLOSED: self._closed,
             events.CHANNEL_JOINED: self._joined,
+            events.CHANNEL_CRASHED: self._channel_crashed,
             events.CHANNEL_JOIN_SLOW: self._slow_join,
             events.CHANNEL_HANDLED_IN: self._handled_in,
             events.PAYLOAD_REFUSED: self._payload_refused,
@@ -331,6 +341,8 @@ class _Recorded:
         }
         of_runtime: dict[Event, Handler] = {
             CRASH: self._crashed,
+            CHILD_TERMINATED: self._child_ended,
+            CHILD_STARTED: self._child_started,
             CHILD_RESTARTED: self._restarted,
             CHILD_START_FAILED: self._not_restarted,
             GAVE_UP: self._gave_up,
@@ -365,6 +377,7 @@ class _Recorded:
         self._of("refusals_total", about["socket"].__name__, _REFUSALS[event]).inc()
 
     def _closed(self, event: Event, measured: _Data, about: _Data) -> None:
+        self._channels.forget(about["pid"])
         code = about["code"]
         self._of("connections_closed_total", "none" if code is None else code).inc()
 
@@ -372,6 +385,15 @@ class _Recorded:
         channel = type(about["channel"]).__name__
         self._of("joins_total", channel, about["result"]).inc()
         self._of("join_duration_seconds", channel).observe(measured["duration"])
+        if len(self._channels) and about["result"] == "ok":
+            topic, now = about["channel"].topic, trio.current_time()
+            away = self._channels.end(about["connection"], topic, now)
+            if away is not None:
+                self._of("rejoin_duration_seconds", channel).observe(away)
+
+    def _channel_crashed(self, event: Event, measured: _Data, about: _Data) -> None:
+        self._of("channel_crashes_total", about["channel"].__name__).inc()
+        self._channels.begin(about["connection"], about["topic"], trio.current_time())
 
     def _slow_join(self, event: Event, measured: _Data, about: _Data) -> None:
         self._of("slow_joins_total", type(about["channel"]).__name__).inc()
@@ -393,8 +415,22 @@ class _Recorded:
     def _crashed(self, event: Event, measured: _Data, about: _Data) -> None:
         self._of("process_crashes_total", type(about["exception"]).__name__).inc()
 
+    def _child_ended(self, event: Event, measured: _Data, about: _Data) -> None:
+        # The children of a dynamic supervisor have no id.
+        if about["id"] is not None:
+            self._children.begin(about["supervisor"], about["id"], trio.current_time())
+
+    def _child_started(self, event: Event, measured: _Data, about: _Data) -> None:
+        """Forget a child that somebody stopped and started again."""
+        self._children.end(about["supervisor"], about["id"], trio.current_time())
+
     def _restarted(self, event: Event, measured: _Data, about: _Data) -> None:
-        self._of("restarts_total", _name_of(about["supervisor"])).inc()
+        supervisor = about["supervisor"]
+        name = _name_of(supervisor)
+        self._of("restarts_total", name).inc()
+        away = self._children.end(supervisor, about["id"], trio.current_time())
+        if away is not None:
+            self._of("restart_duration_seconds", name).observe(away)
 
     def _not_restarted(self, event: Event, measured: _Data, about: _Data) -> None:
         if about["restart"]:
@@ -402,6 +438,7 @@ class _Recorded:
 
     def _gave_up(self, event: Event, measured: _Data, about: _Data) -> None:
         self._of("supervisors_gave_up_total", _name_of(about["supervisor"])).inc()
+        self._children.forget(about["supervisor"])
 
 
 _PLAIN: dict[Event, str] = {
@@ -460,12 +497,16 @@ async def _read(services: Services) -> list[Family]:
 
 async def _clients(services: Services) -> list[Family]:
     endpoint = services.endpoint
-    websockets = await _children(((endpoint, "connections"),))
+    pages = services.http.connections
+    websockets = max(0.0, await _children(((endpoint, "connections"),)) - pages)
     polling = await _children(((endpoint, "sessions"),)) if services.longpolls else 0
     mounts = [*services.mounts.values(), *services.longpolls.values()]
     pools = {mount.socket.__name__: mount.pool_names for mount in mounts}
     return [
-        _family("connections", [(("websocket",), websockets), (("longpoll",), polling)]),
+        _family(
+            "connections",
+            [(("websocket",), websockets), (("http",), pages), (("longpoll",), polling)],
+        ),
         _family(
             "channels", [((socket,), await _children(names)) for socket, names in pools.items()]
         ),

@@ -426,7 +426,11 @@ class SimulatedRedis:
             shown = verb.decode(errors="replace")
             client.write(_error(f"ERR unknown subcommand '{shown}'. Try CONFIG HELP."))
             return
-        settings = {b"appendonly": b"yes" if self.appendonly else b"no", b"appendfsync": b"always"}
+        settings = {
+            b"appendonly": b"yes" if self.appendonly else b"no",
+            b"appendfsync": b"always",
+            b"no-appendfsync-on-rewrite": b"no",
+        }
         found = [
             item
             for item in settings.items()

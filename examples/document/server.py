@@ -41,12 +41,15 @@ class DocumentChannel(DurableChannel):
     async def join(self, topic: str, payload: Any) -> None:
         if topic != "document:minutes":
             raise JoinRefused({"reason": "there is no such document"})
+        # The connection may break between an earlier join and the text, so the tab asks until it has the text.
+        self.wants_text = payload.get("wants_text", True)
 
     async def on_recovered(self, recovery: Recovery) -> None:
-        # A tab that is new, or was away for too long, gets the text at the position of its join. Later edits follow.
         text = None
-        if not recovery.recovered:
-            text, _ = await self.read(until=recovery.start.offset)
+        if self.wants_text or not recovery.recovered:
+            # The text where the tab is now. Later edits follow.
+            here = recovery.entries[-1] if recovery.entries else recovery.start
+            text, _ = await self.read(until=here.offset)
         self.push("ready", {"text": text})
 
     @handle_in("edit")

@@ -24,14 +24,20 @@ def change(id: str, text: str | None, after: str | None = None) -> dict[str, Any
     return {"id": id, "after": after, "text": text}
 
 
-async def enter(case: ChannelTest, position: str | None = None) -> tuple[TestChannel, Any]:
-    """Return the document as a browser tab sees it, and the text that it gets if it needs one."""
+async def enter(case: ChannelTest) -> tuple[TestChannel, Any]:
+    """Return the document as a new browser tab sees it, and the text that it gets."""
     client = await case.connect("/socket")
-    _, channel = await client.subscribe_and_join("document:minutes", {"_position": position})
-    ready: Any = None
-    if position is None:
-        ready = await channel.assert_push("ready")
-    return channel, ready and ready["text"]
+    _, channel = await client.subscribe_and_join("document:minutes", {"wants_text": True})
+    ready = await channel.assert_push("ready")
+    return channel, ready["text"]
+
+
+async def come_back(case: ChannelTest, position: str, *, wants_text: bool = False) -> TestChannel:
+    """Return the document as a tab sees it that was there before."""
+    client = await case.connect("/socket")
+    params = {"_position": position, "wants_text": wants_text}
+    _, channel = await client.subscribe_and_join("document:minutes", params)
+    return channel
 
 
 async def write(tab: TestChannel, id: str, *changes: dict[str, Any]) -> str:
@@ -72,9 +78,22 @@ async def test_a_tab_that_was_away_gets_the_edits_that_it_missed_and_then_is_rea
     position = await write(ann, "1", change("first", "one"))
     await bob.client.disconnect()
     await write(ann, "2", change("first", "two"))
-    again, _ = await enter(case, position)
+    again = await come_back(case, position)
     await again.assert_push("edited", lambda payload: payload["id"] == "2")
     await again.assert_push("ready", {"text": None})
+
+
+async def test_a_tab_that_lost_its_connection_before_it_had_the_text_gets_it_where_it_is(
+    case: ChannelTest,
+) -> None:
+    ann, _ = await enter(case)
+    position = await write(ann, "1", change("first", "one"))
+    bob = await come_back(case, position, wants_text=True)
+    await bob.assert_push("ready", {"text": [{"id": "first", "text": "one"}]})
+    await write(ann, "2", change("first", "two"))
+    eve = await come_back(case, position, wants_text=True)
+    await eve.assert_push("edited")
+    await eve.assert_push("ready", {"text": [{"id": "first", "text": "two"}]})
 
 
 async def test_the_text_of_a_tab_that_was_away_too_long_survives_many_checkpoints(
@@ -89,7 +108,7 @@ async def test_the_text_of_a_tab_that_was_away_too_long_survives_many_checkpoint
         apply(expected, changes)
         await write(ann, f"e{number}", *changes)
     assert history.statistics()["messages"] == 5 * CHECKPOINT_EVERY
-    late, _ = await enter(case, position)
+    late = await come_back(case, position)
     ready = await late.assert_push("ready")
     assert ready["text"] == expected
 

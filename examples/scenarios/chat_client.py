@@ -47,8 +47,10 @@ class Tally:
         failed_joins: Joins whose channel ended before it answered.
         errors: Joined channels that crashed or were killed (phx_error).
         disconnects: Lost connections.
+        failed_handshakes: Lost connections that were no WebSockets yet. The server may not have a process for them.
         failed_connects: Failed attempts to connect.
         left_with_connection: Joined channels that were lost with their connection.
+        unanswered_joins: Joins whose connection was lost before the answer. The server may have started their channels.
         said: Messages that the client sent.
         answered: Messages with an answer.
         lost_to_errors: Messages without an answer when their channel ended.
@@ -63,8 +65,10 @@ class Tally:
     failed_joins: int = 0
     errors: int = 0
     disconnects: int = 0
+    failed_handshakes: int = 0
     failed_connects: int = 0
     left_with_connection: int = 0
+    unanswered_joins: int = 0
     said: int = 0
     answered: int = 0
     lost_to_errors: int = 0
@@ -79,6 +83,8 @@ class Tally:
         for name in ("joins", "errors", "disconnects", "left_with_connection", "said", "answered"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in (
+            "failed_handshakes",
+            "unanswered_joins",
             "lost_to_errors",
             "lost_to_disconnects",
             "refused",
@@ -120,6 +126,7 @@ class ChatClient:
         self._waiting: set[ClientPush] = set()
         self._lost_to_errors: set[ClientPush] = set()
         self._has_stream = False
+        self._is_joining = False
 
     def stop(self) -> None:
         """Send no more messages. `answered` is set when no message waits for an answer."""
@@ -210,7 +217,14 @@ class ChatClient:
                 self._thrown_out()
             case ChannelLost(is_crash=True):
                 self.tally.failed_joins += 1
+            case ChannelLost(is_crash=False) if self._is_joining:
+                self.tally.unanswered_joins += 1
             case Lost() | ConnectFailed():
+                # If the channel was lost too, the next event says so.
+                self._is_joining = isinstance(event, Lost) and not self.joined
+                self.tally.failed_handshakes += (
+                    isinstance(event, ConnectFailed) and self._has_stream
+                )
                 self._disconnected()
 
     def _disconnected(self) -> None:

@@ -8,7 +8,6 @@ events as a recorder of simulated runs does: the last event that reached a proce
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -20,6 +19,7 @@ Record: TypeAlias = tuple[Any, ...]
 """A record: number, time, kind, and the further fields that the method of this kind in `Conversion` names."""
 
 _REMEMBERED: Final = 10_000
+_REMEMBERED_MESSAGES: Final = 50_000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -45,6 +45,8 @@ class Conversion:
     Args:
         began: the time of the recorder's clock at `t` 0.
         offset: the number of the first record's event, less the number of the record.
+        receives: the records say when a process takes a message out of its mailbox.
+        connections: the numbers of the processes that serve a client when the records begin.
         source: returns a line of a source file, by file and number; None leaves the source out.
     """
 
@@ -53,6 +55,8 @@ class Conversion:
         *,
         began: float,
         offset: int = 0,
+        receives: bool = False,
+        connections: Iterable[int] = (),
         source: Callable[[str, int], str] | None = None,
     ) -> None:
         self._began = began
@@ -61,8 +65,10 @@ class Conversion:
         # For each process, the last event that reached it, and the event of its end.
         self._causes: dict[int, int] = {}
         self._ended: dict[int, int] = {}
-        # For each process, the `sent` events of its unread messages, by the identity of the message.
-        self._unread: dict[int, dict[int, deque[int]]] = {}
+        self._receives = receives
+        self._connections = set(connections)
+        # By receiver and identity of the message: its `sent` events, of the newest messages.
+        self._unread: dict[tuple[int, int], list[int]] = {}
         # For each open call, its `call` event.
         self._calls: dict[int, int] = {}
         # The last fault without a process, and its time. It causes what happens from outside in the same moment.
@@ -78,6 +84,7 @@ class Conversion:
             "signal": self._signal,
             "crash": self._crash,
             "fault": self._fault,
+            "client_connected": self._client_connected,
         }
 
     def line(self, number: int, t: float, kind: str, fields: dict[str, Any]) -> bytes:
@@ -120,26 +127,25 @@ class Conversion:
 
     def _sent(self, record: Record, number: int) -> dict[str, Any]:
         _, t, _, sender, receiver, via, kind, size, identity, content = record
+        if receiver in self._connections and kind == "bytes":
+            return {"kind": "frame", "pid": receiver, "direction": "in", "size": size}
         fields = {"pid": sender, "to": receiver, "via": via, "message_kind": kind, "size": size}
         if content is not None:
             fields["message"] = content
-        waiting = self._unread.setdefault(receiver, {})
-        numbers = waiting.get(identity)
-        if numbers is None:
-            numbers = waiting[identity] = deque()
-        numbers.append(number)
+        key = receiver, identity
+        unread = self._unread
+        if self._receives and key in unread:
+            # The same object waits twice.
+            unread[key].append(number)
+        else:
+            unread[key] = [number]
+            if len(unread) > _REMEMBERED_MESSAGES:
+                del unread[next(iter(unread))]
         return self._caused(fields, self._cause_of(sender, t))
 
     def _received(self, record: Record, number: int) -> dict[str, Any]:
         _, _, _, pid, identity, kind, ended = record
-        cause = None
-        waiting = self._unread.get(pid)
-        if waiting:
-            numbers = waiting.get(identity)
-            if numbers:
-                cause = numbers.popleft()
-                if not numbers:
-                    del waiting[identity]
+        cause = self._sent_as(pid, identity)
         fields: dict[str, Any] = {"pid": pid}
         if cause is None:
             fields["message_kind"] = kind
@@ -149,14 +155,19 @@ class Conversion:
         self._causes[pid] = number
         return self._caused(fields, cause)
 
+    def _sent_as(self, pid: int, identity: int) -> int | None:
+        """Return the oldest unread `sent` event of a message, and forget it."""
+        numbers = self._unread.get((pid, identity))
+        if numbers is None:
+            return None
+        number = numbers.pop(0)
+        if not numbers:
+            del self._unread[pid, identity]
+        return number
+
     def _frame(self, record: Record, number: int) -> dict[str, Any]:
-        _, _, _, pid, direction, size, topic, event = record
-        fields = {"pid": pid, "direction": direction, "size": size}
-        if topic is not None:
-            fields["topic"] = topic
-        if event is not None:
-            fields["event"] = event
-        return fields
+        _, _, _, pid, size = record
+        return {"pid": pid, "direction": "out", "size": size}
 
     def _call(self, record: Record, number: int) -> dict[str, Any]:
         _, t, _, caller, server, timeout, identity = record
@@ -176,10 +187,14 @@ class Conversion:
         return self._caused({"pid": pid, **fields}, self._causes.get(fields["parent"]))
 
     def _exited(self, record: Record, number: int) -> dict[str, Any]:
-        _, _, _, pid, fields = record[:5]
-        waiting = self._unread.pop(pid, None)
-        if waiting:
-            fields = {**fields, "waiting": sum(map(len, waiting.values()))}
+        _, _, _, pid, fields, _, unread = record
+        self._connections.discard(pid)
+        if unread:
+            described = [
+                {"message_kind": kind, "sent": self._sent_as(pid, identity)}
+                for identity, kind in unread
+            ]
+            fields = {**fields, "unread": described}
         ended = self._ended
         ended[pid] = number
         if len(ended) > _REMEMBERED:
@@ -222,6 +237,10 @@ class Conversion:
             self._causes[pid] = number
         self._outside = t, number
         return {"pid": pid, **fields}
+
+    def _client_connected(self, record: Record, number: int) -> dict[str, Any]:
+        self._connections.add(record[3])
+        return self._other(record, number)
 
     def _other(self, record: Record, number: int) -> dict[str, Any]:
         _, _, _, pid, fields = record

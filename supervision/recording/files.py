@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import linecache
 import logging
+import os
 import re
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -26,9 +27,12 @@ from typing import IO, Any, Final, TypeAlias
 import trio
 from attrs import define, field, frozen
 
+from actors.exits import ExitReason
+from actors.links import trap_exits
 from actors.refs import TimerRef
 from actors.runtime import current_runtime
-from supervision.child_spec import ChildSpec, process_spec
+from actors.servers.gen_server import GenServer
+from supervision.child_spec import ChildSpec
 from supervision.recording.conversion import Conversion, Record
 from supervision.recording.flight import FlightRecorder, Snapshot, Trouble
 from supervision.recording.places import fits
@@ -48,7 +52,8 @@ CLOSE_SECONDS: Final = 10.0
 _JOBS: Final = 4
 _log = logging.getLogger("supervision.recording")
 
-Source: TypeAlias = Callable[[str, int], str]
+Extension: TypeAlias = Callable[[FlightRecorder], None]
+"""A function that attaches a recorder to more events. It registers the end with `FlightRecorder.on_close`."""
 
 
 @frozen(kw_only=True)
@@ -92,6 +97,7 @@ async def open_recorder(
     max_file_bytes: int = 256 * 1024 * 1024,
     capsules: Capsules | None = None,
     flush_every: float = 0.5,
+    extensions: Sequence[Extension] = (),
     **options: Any,
 ) -> AsyncIterator[RecorderFiles]:
     """Record the current runtime while the body runs, and write files.
@@ -106,6 +112,7 @@ async def open_recorder(
             an earlier `<file>.1`, so both together have at most twice this size.
         capsules: the rule for files about crashes; None writes none.
         flush_every: seconds between two writes.
+        extensions: functions that attach the recorder to more events, such as `channels.recording.record_channels`.
         **options: the options of `FlightRecorder`.
 
     Raises:
@@ -119,6 +126,8 @@ async def open_recorder(
         raise ValueError(f"open_recorder got flush_every={flush_every!r}; write seconds above 0")
     recorder = FlightRecorder(current_runtime(), **options)
     try:
+        for extend in extensions:
+            extend(recorder)
         files = RecorderFiles(recorder, capsules)
         writer = files.writer = _Writer(recorder, flush_every)
         files.prepare()
@@ -146,12 +155,25 @@ def recorder_spec(**options: Any) -> ChildSpec:
     Args:
         **options: the options of `open_recorder`.
     """
+    return ChildSpec(
+        "recorder",
+        _RecorderServer.start_link,
+        (options,),
+        # The thread may have much to write.
+        shutdown=CLOSE_SECONDS + 5.0,
+    )
 
-    async def record() -> None:
-        async with open_recorder(**options):
-            await trio.sleep_forever()
 
-    return process_spec(record, id="recorder")
+class _RecorderServer(GenServer[None]):
+    """The process that records while it runs."""
+
+    async def init(self, options: dict[str, Any]) -> None:
+        trap_exits()
+        self._opened = AsyncExitStack()
+        await self._opened.enter_async_context(open_recorder(**options))
+
+    async def terminate(self, reason: ExitReason) -> None:
+        await self._opened.aclose()
 
 
 @define(eq=False)
@@ -228,7 +250,9 @@ class RecorderFiles:
         )
         when = datetime.fromtimestamp(recorder.runtime.now(), UTC)
         where = re.sub(r"[^A-Za-z0-9]+", "-", trouble.path)[-60:].strip("-")
-        name = f"{when:%Y%m%dT%H%M%SZ}-{self._started}-{trouble.kind}-{where or 'unknown'}.jsonl"
+        # With the number of the process, because several workers may write into one folder.
+        number = f"{os.getpid()}-{self._started}"
+        name = f"{when:%Y%m%dT%H%M%SZ}-{number}-{trouble.kind}-{where or 'unknown'}.jsonl"
         if not self.writer.ask(Path(rule.folder) / name, snapshot):
             self.refused += 1
 

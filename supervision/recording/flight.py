@@ -18,10 +18,10 @@ a busy minute does not push out the crash before it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from heapq import merge
-from itertools import count
+from itertools import count, islice
 from operator import itemgetter
 from pathlib import Path
 from traceback import walk_tb
@@ -34,7 +34,7 @@ from actors.instrumentation.instrument import Instrument, payload_of
 from actors.instrumentation.telemetry import Event
 from actors.instrumentation.watchdog import BLOCKED
 from actors.messages import Down, Exit
-from actors.refs import Pid
+from actors.refs import MailboxLike, Pid
 from actors.runtime import Runtime
 from supervision.recording.conversion import Birth, Conversion, Record
 from supervision.recording.describe import describe
@@ -67,7 +67,9 @@ MAX_PATHS: Final = 50_000
 """The number of paths whose incarnations are counted. The recorder forgets the oldest ones."""
 
 _MAILBOX_ALARM: Final[Event] = ("actors", "mailbox", "alarm")
+_MACHINERY: Final = frozenset(("actors", "supervision", "channels", "trio"))
 _FRAMES = 40
+_UNREAD = 50
 _TEXT = 2000
 _number = itemgetter(0)
 
@@ -101,6 +103,7 @@ class Snapshot(NamedTuple):
         now: the time of the recorder's clock.
         began: the time of the recorder's clock at `t` 0.
         about: the fields of the `recording` event.
+        connections: the numbers of the processes that serve a client.
         crash: the number of the record of the selected crash; None without one.
     """
 
@@ -111,6 +114,7 @@ class Snapshot(NamedTuple):
     now: float
     began: float
     about: dict[str, Any]
+    connections: frozenset[int] = frozenset()
     crash: int | None = None
 
     def begin(
@@ -125,7 +129,13 @@ class Snapshot(NamedTuple):
         start = self.records[0][1] if self.records else self.now
         before = _born_before(first, self.births, self.records)
         offset = 1 + len(before) + bool(self.omitted) - first
-        conversion = Conversion(began=self.began, offset=offset, source=source)
+        conversion = Conversion(
+            began=self.began,
+            offset=offset,
+            receives=self.about["receives"],
+            connections=self.connections,
+            source=source,
+        )
         about = {"pid": None, **self.about}
         if self.crash is not None:
             about["crash"] = self.crash + offset
@@ -161,6 +171,7 @@ class FlightRecorder(Instrument):
     Args:
         runtime: the runtime.
         messages: record messages and calls too.
+        receives: record when a process takes a message out of its mailbox, too. This costs as much again.
         contents: record the contents of messages, as text of at most 2000 characters.
         hide: terms. The recorder masks the contents of every key and field whose name contains one of them.
         max_messages: records about messages, calls and frames to keep.
@@ -172,6 +183,10 @@ class FlightRecorder(Instrument):
         runtime: the runtime.
         contents: True if the contents of messages are recorded.
         hide: the terms.
+        listeners: functions that get each `Trouble`, in the process that it happened to. They must be fast.
+        connections: the processes that serve a client. Bytes for them are frames of the client.
+        filters: functions that get the content of each message, and return the content to record. `hide` applies to
+            the result.
 
     The recorder does not read messages later, so a message may change after it was sent. It keeps no message alive.
 
@@ -183,6 +198,7 @@ class FlightRecorder(Instrument):
         runtime: Runtime,
         *,
         messages: bool = True,
+        receives: bool = False,
         contents: bool = False,
         hide: Sequence[str] = SECRETS,
         max_messages: int = 50_000,
@@ -202,7 +218,9 @@ class FlightRecorder(Instrument):
         self.hide = tuple(hide)
         self.places = Places(runtime, watch=False, max_paths=MAX_PATHS)
         self.listeners: tuple[Callable[[Trouble], None], ...] = ()
+        self.filters: tuple[Callable[[Any], Any], ...] = ()
         self._records_messages = messages
+        self._records_receives = messages and receives
         self._about = dict(about or {})
         self._numbers = count()
         self._now: Callable[[], float] = trio.lowlevel.current_clock().current_time
@@ -216,13 +234,18 @@ class FlightRecorder(Instrument):
         )
         self._keep = self._messages.append
         self._pass_on: Callable[[Record], None] | None = None
+        self._remove: Callable[[], None] | None = None
         # By the identity of an open call: its caller and its server.
         self._calls: dict[int, tuple[int | None, int]] = {}
         self._births: dict[Pid, Birth] = {}
+        # A process has lost its mailbox when its end is announced, so the recorder keeps it until then.
+        self._mailboxes: dict[Pid, MailboxLike] = {}
+        self.connections: dict[Pid, None] = {}
         for pid, place in self.places.living.items():
             info = runtime.process_info(pid)
             parent = 0 if info is None else info["parent"].number
             self._births[pid] = Birth(pid.number, -1, self._began, _place_fields(parent, place))
+            self._watch_mailbox(pid)
         self._attached = ExitStack()
         self._attach()
 
@@ -238,11 +261,69 @@ class FlightRecorder(Instrument):
         ]
         for event, handler in handlers:
             attached.callback(telemetry.attach(event, handler))
-        attached.callback(self.runtime.add_instrument(self))
+        attached.callback(self._remove_instrument)
+        self._add_instrument()
+
+    def _add_instrument(self) -> None:
+        """Attach to the runtime, with functions for messages that keep records as `_keep` says."""
+        self._remove_instrument()
+        # Functions instead of methods, which run for every message of the program.
+        if self._records_messages:
+            self.message_sent = self._sent_function()  # type: ignore[method-assign, assignment]
+        if self._records_receives:
+            self.message_received = self._received_function()  # type: ignore[method-assign, assignment]
+        self._remove = self.runtime.add_instrument(self)
+
+    def _remove_instrument(self) -> None:
+        if self._remove is not None:
+            self._remove()
+            self._remove = None
+
+    def _sent_function(self) -> Callable[[Pid | None, Pid, Any], bool | None]:
+        number, now, keep, looks = self._numbers.__next__, self._now, self._keep, self._looks
+        content = self._content if self.contents else None
+
+        def message_sent(sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
+            try:
+                via, look = looks[type(message)]
+            except KeyError:
+                via, look = looks.learn(message)
+            kind, size = look(message)
+            keep(
+                (
+                    number(),
+                    now(),
+                    "sent",
+                    None if sender is None else sender.number,
+                    receiver.number,
+                    via,
+                    kind,
+                    size,
+                    id(message),
+                    None if content is None else content(message),
+                )
+            )
+            return None
+
+        return message_sent
+
+    def _received_function(self) -> Callable[[Pid, Any], None]:
+        number, now, keep = self._numbers.__next__, self._now, self._keep
+
+        def message_received(pid: Pid, message: Any) -> None:
+            cls = type(message)
+            ended = message.pid.number if (cls is Down or cls is Exit) and message.pid else None
+            keep((number(), now(), "received", pid.number, id(message), cls.__name__, ended))
+
+        return message_received
 
     def close(self) -> None:
         """Stop recording. The records stay. A second call does nothing."""
         self._attached.close()
+
+    def on_close(self, detach: Callable[[], object]) -> None:
+        """Call a function when the recorder closes."""
+        self._attached.callback(detach)
 
     # Reading
 
@@ -285,6 +366,7 @@ class FlightRecorder(Instrument):
             "why": why,
             "seconds": round(now - (records[0][1] if records else now), 6),
             "contents": self.contents,
+            "receives": self._records_receives,
             **self._about,
         }
         return Snapshot(
@@ -295,6 +377,7 @@ class FlightRecorder(Instrument):
             now=now,
             began=self._began,
             about=about,
+            connections=frozenset(pid.number for pid in self.connections),
             crash=crash,
         )
 
@@ -315,7 +398,7 @@ class FlightRecorder(Instrument):
         write_lines(Path(path), self.lines(seconds=seconds))
 
     def pass_on(self, take: Callable[[Record], None] | None) -> None:
-        """Pass each further record on, besides keeping it.
+        """Pass each further record on, besides keeping it. Call it in the runtime's thread.
 
         Args:
             take: a fast function that does not raise, such as the `append` of a deque; None ends this.
@@ -324,13 +407,15 @@ class FlightRecorder(Instrument):
         append = self._messages.append
         if take is None:
             self._keep = append
-            return
+        else:
 
-        def keep(record: Record, take: Callable[[Record], None] = take) -> None:
-            append(record)
-            take(record)
+            def keep(record: Record, take: Callable[[Record], None] = take) -> None:
+                append(record)
+                take(record)
 
-        self._keep = keep
+            self._keep = keep
+        if self._remove is not None:
+            self._add_instrument()
 
     # Writing
 
@@ -346,13 +431,20 @@ class FlightRecorder(Instrument):
         """
         return self._add(kind, None if pid is None else pid.number, fields)
 
-    def frame(
-        self, pid: Pid, direction: str, size: int, topic: str | None, event: str | None
-    ) -> None:
-        """Record a frame from or to a client. `direction` is "in" or "out", and `size` is in bytes."""
-        self._keep(
-            (next(self._numbers), self._now(), "frame", pid.number, direction, size, topic, event)
-        )
+    def recording_put(self, pid: Pid, put: Callable[[bytes], object]) -> Callable[[bytes], None]:
+        """Return a function that passes a frame for a client on, and records its size.
+
+        Args:
+            pid: the process that serves the client.
+            put: the function that takes the frame.
+        """
+        connection, number, now, keep = pid.number, self._numbers.__next__, self._now, self._keep
+
+        def put_recorded(frame: bytes) -> None:
+            put(frame)
+            keep((number(), now(), "frame", connection, len(frame)))
+
+        return put_recorded
 
     def fault(self, type: str, pid: Pid | None = None, *, text: str = "") -> None:
         """Record that somebody breaks the program on purpose, just before it happens.
@@ -399,56 +491,30 @@ class FlightRecorder(Instrument):
         fields = _place_fields(parent.number, self.places.living[pid])
         number = self._add("spawned", pid.number, fields)
         self._births[pid] = Birth(pid.number, number, self._now(), fields)
+        self._watch_mailbox(pid)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
         birth = self._births.pop(pid, None)
         if birth is None:
             return
+        self.connections.pop(pid, None)
         fields = {
             "path": birth.fields["path"],
             "inc": birth.fields["inc"],
             **_cut(reason_fields(reason)),
         }
-        self._add("exited", pid.number, fields, birth)
+        mailbox = self._mailboxes.pop(pid, None)
+        unread: Collection[Any] = () if mailbox is None else mailbox.queue
+        if unread:
+            fields["waiting"] = len(unread)
+            # `id` connects each with its `sent` event, if that is still in the ring.
+            first = [
+                (id(message), kind_of(message)[:KIND_LENGTH]) for message in islice(unread, _UNREAD)
+            ]
+        else:
+            first = []
+        self._add("exited", pid.number, fields, birth, first)
         self.places.process_exited(pid, reason)
-
-    def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
-        if self._records_messages:
-            found = self._looks.get(type(message))
-            if found is None:
-                found = self._looks.learn(message)
-            kind, size = found[1](message)
-            self._keep(
-                (
-                    next(self._numbers),
-                    self._now(),
-                    "sent",
-                    None if sender is None else sender.number,
-                    receiver.number,
-                    found[0],
-                    kind,
-                    size,
-                    id(message),
-                    self._content(message) if self.contents else None,
-                )
-            )
-        return None
-
-    def message_received(self, pid: Pid, message: Any) -> None:
-        if self._records_messages:
-            cls = type(message)
-            ended = message.pid.number if (cls is Down or cls is Exit) and message.pid else None
-            self._keep(
-                (
-                    next(self._numbers),
-                    self._now(),
-                    "received",
-                    pid.number,
-                    id(message),
-                    cls.__name__,
-                    ended,
-                )
-            )
 
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
         fields = {"to": receiver.number, **_cut(reason_fields(reason)), "linked": linked}
@@ -487,15 +553,11 @@ class FlightRecorder(Instrument):
         pid, kind, exception = metadata["pid"], event[-1], metadata["exception"]
         fields = _cut(problem_fields(metadata))
         if kind == "crash":
-            if metadata.get("last_message") is not None:
-                fields["message_kind"] = kind_of(metadata["last_message"])[:KIND_LENGTH]
+            message = metadata.get("last_message")
+            if message is not None:
+                fields["message_kind"] = kind_of(message)[:KIND_LENGTH]
             if exception is not None:
-                # Without the lines of source: to read files here would block the program.
-                frames = [
-                    (frame.f_code.co_filename, line, frame.f_code.co_qualname)
-                    for frame, line in walk_tb(exception.__traceback__)
-                ]
-                fields["traceback"] = frames[-_FRAMES:]
+                fields["traceback"] = _frames(exception)
         number = self.add(kind, pid, fields)
         if kind != "cleanup_failed":
             self._tell(number, kind, pid, fields)
@@ -518,6 +580,10 @@ class FlightRecorder(Instrument):
         pid = metadata["pid"]
         self.add("blocked", pid if isinstance(pid, Pid) else None, fields)
 
+    def _watch_mailbox(self, pid: Pid) -> None:
+        if pid.process is not None:
+            self._mailboxes[pid] = pid.process.mailbox
+
     def _tell(self, number: int, kind: str, pid: Pid, fields: Mapping[str, Any]) -> None:
         if self.listeners:
             place = self.places.was_at(pid)
@@ -526,7 +592,10 @@ class FlightRecorder(Instrument):
                 listener(trouble)
 
     def _content(self, message: Any) -> str:
-        return describe(mask(payload_of(message), self.hide))[:_TEXT]
+        content = payload_of(message)
+        for prepare in self.filters:
+            content = prepare(content)
+        return describe(mask(content, self.hide))[:_TEXT]
 
 
 class _Messages:
@@ -582,6 +651,23 @@ class _SizedMessages(_Messages):
 def recorder_of(runtime: Runtime) -> FlightRecorder | None:
     """Return the flight recorder of a runtime, the one that was attached first; None without one."""
     return next((each for each in runtime.instruments if isinstance(each, FlightRecorder)), None)
+
+
+def _frames(exception: BaseException) -> list[tuple[str, int, str]]:
+    """Return file, line and function of each frame, from the first one of the program's own code on.
+
+    Without the lines of source, because to read files here would block the program.
+    """
+    frames = list(walk_tb(exception.__traceback__))
+    own = (
+        position
+        for position, (frame, _) in enumerate(frames)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _MACHINERY
+    )
+    return [
+        (frame.f_code.co_filename, line, frame.f_code.co_qualname)
+        for frame, line in frames[next(own, 0) :][-_FRAMES:]
+    ]
 
 
 def _place_fields(parent: int, place: Place) -> dict[str, Any]:

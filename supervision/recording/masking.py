@@ -6,11 +6,14 @@ hyphens and underscores do not matter, so `access_token`, `accessToken` and `ACC
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 import msgspec
+
+from actors.refs import Pid, Ref
 
 __all__ = ["FILTERED", "SECRETS", "mask"]
 
@@ -20,6 +23,7 @@ SECRETS: Final = ("password", "token", "secret", "api_key", "authorization")
 """The default terms."""
 
 _SEPARATORS = str.maketrans("", "", "_-")
+_PLAIN = (bool, int, float, enum.Enum, Pid, Ref)
 _DEEP = 8
 _MANY = 50
 
@@ -32,9 +36,11 @@ def mask(value: Any, terms: Sequence[str] = SECRETS) -> Any:
 
     Args:
         value: any value. Mappings, lists, tuples and records (attrs, msgspec, dataclasses) become mappings and lists.
-        terms: parts of names. A term also masks a text that contains `<term>=`, such as the body of a form.
+        terms: parts of names. A term also masks a text that contains it together with `=` or `:`, such as the body of a
+            form, or JSON.
 
-    The result has at most 50 items of each container, and eight levels.
+    The result has at most 50 items of each container, and eight levels. For bytes it has only their number, and for any
+    other object only its class, because no filter can look inside.
     """
     return _masked(value, tuple(map(_folded, terms)), _DEEP)
 
@@ -50,7 +56,11 @@ def _masked(value: Any, terms: tuple[str, ...], depth: int) -> Any:
     if isinstance(value, list | tuple):
         return [_masked(each, terms, depth - 1) for each in value[:_MANY]]
     if isinstance(value, str):
-        return FILTERED if "=" in value and _has_pair(value, terms) else value
+        return FILTERED if ("=" in value or ":" in value) and _is_secret(value, terms) else value
+    if value is None or isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return f"<{len(value)} bytes>"
     names = _fields(type(value))
     if names:
         return {
@@ -59,7 +69,7 @@ def _masked(value: Any, terms: tuple[str, ...], depth: int) -> Any:
             else _masked(getattr(value, name, None), terms, depth - 1)
             for name in names
         }
-    return value
+    return value.__qualname__ if isinstance(value, type) else f"<{type(value).__qualname__}>"
 
 
 def _fields(cls: type) -> tuple[str, ...]:
@@ -75,11 +85,6 @@ def _is_secret(name: object, terms: tuple[str, ...]) -> bool:
         return False
     folded = _folded(name)
     return any(term in folded for term in terms)
-
-
-def _has_pair(text: str, terms: tuple[str, ...]) -> bool:
-    folded = _folded(text)
-    return any(f"{term}=" in folded for term in terms)
 
 
 def _folded(text: str) -> str:

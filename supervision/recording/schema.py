@@ -71,14 +71,17 @@ _CONNECTION: Final = {"connection": int | str, "pid?": int | None}
 
 EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
-        # The beginning of a recording of a running program. `began` is the time of day of `t` 0, in seconds since the
-        # epoch. `why` is "continuous", "asked" or "crash". `crash` is the number of the selected crash.
+        # The beginning of a recording of a running program, or of a live experiment. `began` is the time of day of `t`
+        # 0, in seconds since the epoch. `why` is "continuous", "asked", "crash" or "experiment". `seconds` is the
+        # length of the recording so far. `crash` is the number of the selected crash. Without `receives`, there are no
+        # `received` events, and `unread` in `exited` has what a process did not read.
         "recording": {
             "pid": None,
             "began": float,
             "why": str,
             "seconds": float,
             "contents": bool,
+            "receives": bool,
             "program?": str,
             "scenario?": str,
             "seed?": int,
@@ -87,6 +90,8 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         },
         # Processes. `role` is the path that a replacement has too; see `supervision.recording.places.Place`. `host` is
         # the name of the node. `before` is True for a process that lived before the recording began.
+        # `waiting` is the number of unread messages of a process that ended, and `unread` describes the first 50 of
+        # them: objects with `message_kind`, and `sent`, the number of the `sent` event or None.
         "spawned": {
             "pid": int,
             "parent": int,
@@ -103,6 +108,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "reason": str,
             "exit": str,
             "waiting?": int,
+            "unread?": list,
         },
         "signal": {"pid": int, "to": int, "reason": str, "exit": str, "linked": bool},
         # `exception` is the class of the exception, or None if the exit carried no exception. `traceback` is a list of
@@ -164,8 +170,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "healed": {"ways": list},
         # Clients of channels. `pid` is the process of the connection, except in `joined`, where it is the channel.
         # `client` is the id of the client's socket; without an id, no event tells one client from another. `result` is
-        # "ok" or "error". `direction` is "in" or "out", and `size` is in bytes. `event` and `topic` are those of the
-        # frame, where the recorder knows them.
+        # "ok" or "error". `direction` is "in" or "out", and `size` is in bytes.
         "client_connected": {"pid": int, "socket": str, "transport": str, "client?": str},
         "joined": {
             "pid": int,
@@ -176,13 +181,10 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "seconds": float,
             "client?": str,
         },
-        "frame": {
-            "pid": int,
-            "direction": str,
-            "size": int,
-            "topic?": str,
-            "event?": str,
-        },
+        "frame": {"pid": int, "direction": str, "size": int},
+        # The server's final frame about a topic: `event` is "phx_error" or "join crashed". `channel` is the process
+        # that ended.
+        "client_told": {"pid": int, "topic": str, "event": str, "channel?": int},
         "client_closed": {"pid": int, "code": int | None, "why": str, "topics": list},
         # Nodes of a simulated world.
         "node_started": {"node": str},

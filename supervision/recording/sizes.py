@@ -1,13 +1,13 @@
 """The kind and the size of a message, fast enough for every message of a server.
 
-The size is an estimate in bytes: the lengths of texts and bytes, and eight for any other value. It looks at a bounded
-number of values. An object of an application counts as its `payload`, if it has one.
+The size is an estimate in bytes: the length of a text or of bytes, 16 for any other value, and for a container the sum
+for its items, but not for theirs. More than 16 items count 16 bytes each. An object of an application counts as its
+`payload`, if it has one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from actors.instrumentation.instrument import payload_of
@@ -16,9 +16,8 @@ from supervision.recording.schema import kind_of, transport_of
 
 __all__ = ["Look", "Looks", "size_of"]
 
-_MANY: Final = 32
-_DEEP: Final = 4
-_PLAIN: Final = 8
+_MANY: Final = 16
+_ITEM: Final = 16
 
 Look: TypeAlias = Callable[[Any], tuple[str, int]]
 """A function that returns the kind and the size of a message of one class."""
@@ -37,28 +36,27 @@ class Looks(dict[type, tuple[str, Look]]):
         return found
 
 
-def size_of(value: Any, depth: int = _DEEP) -> int:
+def size_of(value: Any) -> int:
     """Return the estimated size of a value in bytes.
 
-    size_of({"body": "hello"})      # 9
+    size_of({"body": "hello", "n": 7})      # 21
     """
     cls = type(value)
     if cls is str or cls is bytes:
         return len(value)
     if cls is dict:
-        if depth <= 0:
-            return _PLAIN * len(value)
-        total = 0
-        for key, each in islice(value.items(), _MANY):
-            total += len(key) if type(key) is str else _PLAIN
+        if len(value) > _MANY:
+            return _ITEM * len(value)
+        size = 0
+        for each in value.values():
             kind = type(each)
-            total += len(each) if kind is str or kind is bytes else size_of(each, depth - 1)
-        return total
+            size += len(each) if kind is str or kind is bytes else _ITEM
+        return size
     if cls is list or cls is tuple:
-        if depth <= 0:
-            return _PLAIN * len(value)
-        return sum(size_of(each, depth - 1) for each in islice(value, _MANY))
-    return _PLAIN
+        if len(value) > _MANY:
+            return _ITEM * len(value)
+        return sum(len(each) if isinstance(each, str | bytes) else _ITEM for each in value)
+    return _ITEM
 
 
 def _look_for(message: Any) -> Look:
@@ -75,7 +73,7 @@ def _look_for(message: Any) -> Look:
         return _event
     name = type(message).__name__[:KIND_LENGTH]
     if has_event:
-        return lambda message: (kind_of(message)[:KIND_LENGTH], _PLAIN)
+        return lambda message: (kind_of(message)[:KIND_LENGTH], _ITEM)
     if has_payload:
         return lambda message: (name, size_of(message.payload))
     return lambda message: (name, size_of(message))

@@ -82,8 +82,10 @@ class FaultStory(msgspec.Struct, frozen=True, kw_only=True):
             "start_failed", "timeout" (a call without an answer in time), "mailbox" (too many waiting messages) or
             "client_closed" (the server cut a client off).
         process: the affected process; None for a fault outside of processes.
+        label: the class and the topic of a channel, such as "Room room:lobby"; None for any other process.
         text: one sentence.
         reason: the exit reason, or the text of the planned fault.
+        fault_type: the tag of the planned fault, such as "kill"; None for any other kind.
         error: the exception as text; None without one.
         exception: the class of the exception; None without one.
         traceback: frames as objects with `file`, `line`, `function` and `source`, the innermost last.
@@ -95,8 +97,10 @@ class FaultStory(msgspec.Struct, frozen=True, kw_only=True):
     event: int
     kind: str
     process: ProcessName | None
+    label: str | None = None
     text: str
     reason: str | None = None
+    fault_type: str | None = None
     error: str | None = None
     exception: str | None = None
     traceback: list[dict[str, Any]] = []
@@ -113,8 +117,11 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
         process: the process.
         exit: its exit class, see `supervision.recording.schema.exit_class`.
         reason: its exit reason, as text.
+        error: the exception of a crash, as text; None for any other end.
         why: "fault" for the process that failed first, "link" if a linked process ended, "supervisor" if its supervisor
-            stopped it, "gave_up" for a supervisor at its limit, "own" for any other end.
+            stopped it, "gave_up" for a supervisor at its limit, "call" if its call got no answer, "start" if a restart
+            of it failed, "connection" for a channel whose connection ended.
+        restart_type: "permanent", "transient" or "temporary"; None without a supervisor.
         by: the linked process or the supervisor; None without one.
         back: the process that took its place; None if no process did.
         back_after: seconds until then.
@@ -125,8 +132,10 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     process: ProcessName
     exit: str
     reason: str
+    error: str | None = None
     why: str
     by: ProcessName | None = None
+    restart_type: str | None = None
     back: ProcessName | None = None
     back_after: float | None = None
 
@@ -163,6 +172,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         max_restarts: the allowed restarts; None without a limit, or if the trace does not say.
         max_seconds: the window of the limit.
         reason: the exit reason of the child, as text.
+        exit: its exit class.
+        again: for "start_failed": True if the supervisor tries the start again.
         why: the reason for the decision, in words.
     """
 
@@ -178,6 +189,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     max_restarts: float | None = None
     max_seconds: float | None = None
     reason: str | None = None
+    exit: str | None = None
+    again: bool | None = None
     why: str = ""
 
 
@@ -213,27 +226,31 @@ class ClientStory(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         client: the id of its socket; its connection's path if it has none.
-        connection: the process of its connection.
+        connection: the process of its connection; None if the trace does not have it.
         topic: the topic; None for the whole connection.
         saw: "phx_error" (its channel ended), "join crashed", "phx_close", or "closed" (its connection ended).
         t: the time when the frame was written or the connection ended.
+        event: the number of the event of that.
         code: the close code, for "closed".
         why: the reason of a closed connection.
         unanswered: the pushes of this client that got no answer.
         rejoined: the time when its channel was joined again; None if it was not.
+        rejoined_event: the number of the event of that.
         away: seconds from the fault until then.
         certain: False if the join may be another client's, because the socket has no id.
     """
 
     client: str
-    connection: ProcessName
+    connection: ProcessName | None
     topic: str | None
     saw: str
     t: float
+    event: int
     code: int | None = None
     why: str | None = None
     unanswered: int = 0
     rejoined: float | None = None
+    rejoined_event: int | None = None
     away: float | None = None
     certain: bool = True
 

@@ -183,6 +183,7 @@ class History:
         phases: before, during and after; empty for a simulated run.
         closing: the time when the orderly shutdown of the run began. Later ends of processes do not count.
         seconds: the time of the last event.
+        has_receives: True if the trace says which messages were received. A recording of a program may not.
     """
 
     events: list[Event]
@@ -192,6 +193,7 @@ class History:
     phases: list[Phase] = field(factory=list)
     closing: float | None = None
     seconds: float = 0.0
+    has_receives: bool = True
 
     def is_closing(self, seconds: float) -> bool:
         """Return True if the run was shutting down at that time."""
@@ -201,7 +203,8 @@ class History:
         """Return True if a message was still in the mailbox when its receiver ended."""
         ended = None if message.receiver is None else message.receiver.ended
         return (
-            message.received is None
+            self.has_receives
+            and message.received is None
             and not message.dropped
             and ended is not None
             and not self.is_closing(ended)
@@ -253,6 +256,7 @@ class _Reader:
             "fault": self.fault,
             "fault_over": self.fault_over,
             "phase": self.phase,
+            "recording": self.recording,
         }
 
     def take(self, event: Event) -> None:
@@ -374,6 +378,9 @@ class _Reader:
             message.received, message.received_event = event["t"], event["n"]
 
     # The experiment
+
+    def recording(self, event: Event) -> None:
+        self.history.has_receives = event["receives"]
 
     def serves(self, event: Event) -> None:
         self.servers[event["connection"]] = self._key(event)

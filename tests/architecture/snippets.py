@@ -21,6 +21,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
+from tests.architecture.programs import Done, Programs
 from tests.architecture.sources import ROOT
 from tests.patience import PATIENCE
 
@@ -72,7 +73,9 @@ def snippets_in(path: str, text: str) -> list[Snippet]:
     ]
 
 
-def snippet_problem(snippet: Snippet, folder: Path, time_limit: float = PATIENCE) -> str | None:
+def snippet_problem(
+    snippet: Snippet, folder: Path, programs: Programs, time_limit: float = PATIENCE
+) -> str | None:
     """Return the problem of a block, found by a run in that empty folder; None without a problem."""
     if snippet.language not in LANGUAGES:
         return (
@@ -85,7 +88,13 @@ def snippet_problem(snippet: Snippet, folder: Path, time_limit: float = PATIENCE
         return None
     if snippet.file is not None:
         return _excerpt_problem(snippet, ROOT / snippet.file)
-    return _run_problem(snippet, folder, time_limit)
+    if _defines_tests(snippet.code):
+        done = _run_tests(snippet, folder, time_limit)
+    else:
+        file = folder / "snippet.py"
+        file.write_text(snippet.code)
+        done = programs.run(file, cwd=folder, time_limit=time_limit)
+    return _run_problem(snippet, done, time_limit)
 
 
 def _excerpt_problem(snippet: Snippet, file: Path) -> str | None:
@@ -97,32 +106,32 @@ def _excerpt_problem(snippet: Snippet, file: Path) -> str | None:
     return f"{snippet.place} differs from {snippet.file}, which it is an excerpt of"
 
 
-def _run_problem(snippet: Snippet, folder: Path, time_limit: float) -> str | None:
-    command = [sys.executable, "-W", "error"]
-    if _defines_tests(snippet.code):
-        file = folder / "test_snippet.py"
-        config = ROOT / "pyproject.toml"
-        command += ["-m", "pytest", "-q", "-c", str(config), "--rootdir", str(folder), str(file)]
-    else:
-        file = folder / "snippet.py"
-        command += [str(file)]
+def _run_tests(snippet: Snippet, folder: Path, time_limit: float) -> Done:
+    file = folder / "test_snippet.py"
     file.write_text(snippet.code)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    config = str(ROOT / "pyproject.toml")
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-c", config]
     try:
         done = subprocess.run(
-            command,
+            [*command, "--rootdir", str(folder), str(file)],
             cwd=folder,
-            env=environment,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=time_limit,
-            check=True,
+            check=False,
         )
     except subprocess.TimeoutExpired:
+        return Done(None, "", "")
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def _run_problem(snippet: Snippet, done: Done, time_limit: float) -> str | None:
+    if done.code is None:
         return f"{snippet.place} did not end within {time_limit:g} seconds"
-    except subprocess.CalledProcessError as error:
-        said = f"{error.stdout}{error.stderr}"
+    if done.code != 0:
+        said = f"{done.stdout}{done.stderr}"
         return f"{snippet.place} failed:\n{textwrap.indent(said, '    ')}"
     if snippet.output is not None and done.stdout.strip("\n") != snippet.output.strip("\n"):
         return f"{snippet.place} prints something else:\n{textwrap.indent(done.stdout, '    ')}"

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from attrs import field, frozen
@@ -48,7 +49,12 @@ def source(path: str, text: str) -> Source:
 
 def sources_under(*folders: str) -> list[Source]:
     """All modules in these folders of the repository, in the order of their paths."""
-    return [source(path.relative_to(ROOT).as_posix(), path.read_text()) for path in _files(folders)]
+    return [_source_at(path) for path in _files(folders)]
+
+
+@cache
+def _source_at(path: Path) -> Source:
+    return source(path.relative_to(ROOT).as_posix(), path.read_text())
 
 
 def _files(folders: tuple[str, ...]) -> Iterator[Path]:

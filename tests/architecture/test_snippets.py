@@ -1,9 +1,11 @@
 """Every block of code that a document shows runs, or is an excerpt of a file that does."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.architecture.programs import Programs
 from tests.architecture.snippets import Snippet, snippet_problem, snippets_in
 from tests.architecture.sources import ROOT
 
@@ -15,9 +17,15 @@ SNIPPETS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Programs]:
+    with Programs() as programs:
+        yield programs
+
+
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=[snippet.place for snippet in SNIPPETS])
-def test_a_snippet_keeps_its_promise(snippet: Snippet, tmp_path: Path) -> None:
-    problem = snippet_problem(snippet, tmp_path)
+def test_a_snippet_keeps_its_promise(snippet: Snippet, programs: Programs, tmp_path: Path) -> None:
+    problem = snippet_problem(snippet, tmp_path, programs)
     assert problem is None, problem
 
 
@@ -41,16 +49,18 @@ def test_a_program_knows_the_output_that_stands_behind_it() -> None:
     assert [snippet.output for snippet in snippets_in("a.md", text)] == ["1", None, None]
 
 
-def test_output_behind_anything_but_a_program_is_found(tmp_path: Path) -> None:
-    problem = snippet_problem(Snippet("a.md:1", "text", "x", output="1"), tmp_path)
+def test_output_behind_anything_but_a_program_is_found(programs: Programs, tmp_path: Path) -> None:
+    problem = snippet_problem(Snippet("a.md:1", "text", "x", output="1"), tmp_path, programs)
     assert problem is not None
     assert "is no program" in problem
 
 
 @pytest.mark.parametrize(("output", "fine"), [("1\n2", True), ("1", False), ("1\n2 ", False)])
-def test_the_output_of_a_program_must_be_equal(output: str, fine: bool, tmp_path: Path) -> None:
+def test_the_output_of_a_program_must_be_equal(
+    output: str, fine: bool, programs: Programs, tmp_path: Path
+) -> None:
     code = "import sys\nprint(1)\nprint(2)\nprint('a log line', file=sys.stderr)"
-    problem = snippet_problem(Snippet("a.md:1", "python", code, output=output), tmp_path)
+    problem = snippet_problem(Snippet("a.md:1", "python", code, output=output), tmp_path, programs)
     assert (problem is None) is fine
 
 
@@ -60,8 +70,10 @@ def test_a_fence_that_is_never_closed_is_found() -> None:
 
 
 @pytest.mark.parametrize("language", ["", "py", "python notest", "Python", "bash"])
-def test_a_language_that_would_not_be_run_is_found(language: str, tmp_path: Path) -> None:
-    problem = snippet_problem(Snippet("a.md:1", language, "1 / 0"), tmp_path)
+def test_a_language_that_would_not_be_run_is_found(
+    language: str, programs: Programs, tmp_path: Path
+) -> None:
+    problem = snippet_problem(Snippet("a.md:1", language, "1 / 0"), tmp_path, programs)
     assert problem is not None
     assert "use one of" in problem
 
@@ -78,16 +90,16 @@ def test_a_language_that_would_not_be_run_is_found(language: str, tmp_path: Path
     ],
 )
 def test_a_block_that_does_not_keep_its_promise_is_found(
-    code: str, what: str, tmp_path: Path
+    code: str, what: str, programs: Programs, tmp_path: Path
 ) -> None:
-    problem = snippet_problem(python(code), tmp_path)
+    problem = snippet_problem(python(code), tmp_path, programs)
     assert problem is not None
     assert what in problem
 
 
-def test_a_program_that_does_not_end_is_found(tmp_path: Path) -> None:
+def test_a_program_that_does_not_end_is_found(programs: Programs, tmp_path: Path) -> None:
     endless = python("import time\ntime.sleep(3600)")
-    problem = snippet_problem(endless, tmp_path, time_limit=0.5)
+    problem = snippet_problem(endless, tmp_path, programs, time_limit=0.5)
     assert problem == "a.md:1 did not end within 0.5 seconds"
 
 
@@ -99,5 +111,7 @@ def test_a_program_that_does_not_end_is_found(tmp_path: Path) -> None:
         "# tests/architecture/sources.py\nPACKAGES = LAYERS[:3]\n",
     ],
 )
-def test_a_block_that_keeps_its_promise_is_fine(code: str, tmp_path: Path) -> None:
-    assert snippet_problem(python(code), tmp_path) is None
+def test_a_block_that_keeps_its_promise_is_fine(
+    code: str, programs: Programs, tmp_path: Path
+) -> None:
+    assert snippet_problem(python(code), tmp_path, programs) is None

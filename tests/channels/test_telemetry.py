@@ -6,10 +6,11 @@ from typing import Any
 
 import trio
 
-from actors import Telemetry
+from actors import Crash, Telemetry
 from channels import Channel, Endpoint, Mount, PushReply, handle_in
 from channels.serializers.serializer import DEFAULT_SERIALIZERS
 from channels.telemetry import (
+    CHANNEL_CRASHED,
     CHANNEL_HANDLED_IN,
     CHANNEL_JOINED,
     CONNECTION_CLOSED,
@@ -66,6 +67,7 @@ async def test_a_join_executes_an_event_with_its_duration_and_result(serve: Serv
     (good, yes), (bad, no) = heard
     assert (good, bad) == ({"duration": 2.0}, {"duration": 3.0})
     assert isinstance(yes.pop("channel"), Room)
+    assert yes.pop("connection") is no.pop("connection") is client.process
     assert yes == {"endpoint": server.endpoint, "params": {"sleep": 2}, "result": "ok"}
     assert no.pop("channel").topic == "room:b"
     assert no == {
@@ -81,6 +83,28 @@ async def test_a_join_that_crashes_emits_no_joined_event(serve: Serve) -> None:
     client = await server.connect()
     await client.exchange(("1", "1", "room:a", "phx_join", {"crash": True}))
     assert heard == []
+
+
+async def test_a_channel_that_crashes_executes_an_event_and_one_that_is_left_none(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    heard = server.listen(CHANNEL_CRASHED)
+    client = await server.connect()
+    await client.join("room:a")
+    await client.exchange(("1", "2", "room:a", "phx_leave"))
+    assert heard == []
+    await client.join("room:b", "3")
+    await client.exchange(("3", "4", "room:b", "boom"))
+    ((measured, about),) = heard
+    assert measured == {}
+    assert isinstance(about.pop("reason"), Crash)
+    assert about == {
+        "endpoint": server.endpoint,
+        "channel": Room,
+        "topic": "room:b",
+        "connection": client.process,
+    }
 
 
 async def test_a_handled_push_executes_an_event_unless_it_crashes(serve: Serve) -> None:

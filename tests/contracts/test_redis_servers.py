@@ -621,9 +621,10 @@ async def test_a_restart_has_another_run_and_keeps_the_data_with_appendonly(
     history = History("restart")
     history.keeps = True
     async with connected(server) as client:
-        config = await client.ask("CONFIG", "GET", "append*")
+        config = await client.ask("CONFIG", "GET", "*append*")
         assert config[b"appendonly"] == (b"yes" if appendonly else b"no")
         assert config[b"appendfsync"] == b"always"
+        assert config[b"no-appendfsync-on-rewrite"] == b"no"
         replication = await client.ask("INFO", "replication")
         assert b"second_repl_offset:-1" in replication.splitlines()
         first = await client.ask("INFO", "server")

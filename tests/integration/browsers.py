@@ -22,6 +22,11 @@ _OPTIONS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # They would start three more processes with each window: a spare one, and two for suggestions at the address.
+    (
+        "--disable-features=SpareRendererForSitePerProcess,"
+        "WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup"
+    ),
 ]
 
 

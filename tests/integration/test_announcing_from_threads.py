@@ -7,7 +7,6 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +15,10 @@ from websockets.sync.client import ClientConnection, connect
 from tests.integration.servers import Server, serving
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with serving("tests.integration.announcing_app", tmp_path) as running:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("announcing")
+    with serving("tests.integration.announcing_app", folder) as running:
         yield running
 
 

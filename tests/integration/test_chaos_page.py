@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
@@ -23,30 +24,44 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Iterator[Page]:
+    """A tab for all tests, because a new one starts a process. Each test goes to a page of its own."""
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE * 1000)
+    yield page
+    context.close()
+
+
 @pytest.fixture
-def open_page(browser: Browser, tmp_path: Path) -> Iterator[Open]:
+def open_page(tab: Page, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Open]:
     """Write the page of a trace, and open it. At the end, the page must have sent no request and have no error."""
     file = tmp_path / "page.html"
     asked: list[str] = []
     wrong: list[str] = []
-    context = browser.new_context(
-        viewport=ViewportSize(width=1300, height=800), offline=True, color_scheme="light"
-    )
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE * 1000)
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("dialog", lambda dialog: wrong.append(dialog.message))
+    failed_before = request.session.testsfailed
+    listeners: dict[Any, Callable[[Any], None]] = {
+        "request": lambda request: asked.append(request.url),
+        "pageerror": lambda error: wrong.append(str(error)),
+        "console": lambda message: wrong.append(message.text),
+        "dialog": lambda dialog: wrong.append(dialog.message),
+    }
+    for event, listener in listeners.items():
+        tab.on(event, listener)
+    tab.set_viewport_size(ViewportSize(width=1300, height=800))
+    tab.emulate_media(color_scheme="light")
 
     def open_one(trace: HandMade, *, title: str = "a run", subtitle: str = "seed 7") -> Page:
         write_page(trace.lines, file, title=title, subtitle=subtitle)
-        page.goto(file.as_uri())
-        return page
+        tab.goto(file.as_uri())
+        return tab
 
     yield open_one
-    page.screenshot(path=tmp_path / "page.png")
-    context.close()
+    if request.session.testsfailed > failed_before:
+        tab.screenshot(path=tmp_path / "page.png")
+    for event, listener in listeners.items():
+        tab.remove_listener(event, listener)
     assert wrong == []
     assert asked == [file.as_uri()]
 

@@ -84,10 +84,13 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_tab(browser: Browser, chat: Server, tmp_path: Path) -> Iterator[OpenTab]:
+def open_tab(
+    browser: Browser, chat: Server, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[OpenTab]:
     """Open the chat as another person would; afterwards no page may have had an error."""
     tabs: list[Tab] = []
     errors: list[str] = []
+    failed_before = request.session.testsfailed
 
     def open_one(
         url: str = chat.url,
@@ -110,7 +113,8 @@ def open_tab(browser: Browser, chat: Server, tmp_path: Path) -> Iterator[OpenTab
 
     yield open_one
     for number, tab in enumerate(tabs):
-        tab.page.screenshot(path=tmp_path / f"tab-{number}.png", full_page=True)
+        if request.session.testsfailed > failed_before:
+            tab.page.screenshot(path=tmp_path / f"tab-{number}.png", full_page=True)
         tab.page.context.close()
     assert errors == []
 

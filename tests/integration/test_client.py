@@ -23,6 +23,7 @@ from channels.client import (
     blocking,
     open_socket,
 )
+from channels.errors import InvalidOption
 from examples.conformance import UserSocket
 from tests.integration.servers import Server, serving
 from tests.patience import PATIENCE, until
@@ -125,10 +126,13 @@ async def test_refusals_are_told_apart_from_servers_that_are_not_there(conforman
         async with open_socket(f"{conformance.url}/nowhere"):
             pass
     assert caught.value.status == 404
-    with pytest.raises(NotConnected) as caught:
+    with pytest.raises(NotConnected, match="Connection refused") as caught:
         async with open_socket("ws://127.0.0.1:1/socket", connect_timeout=0.1):
             pass
     assert caught.value.status is None
+    with pytest.raises(NotConnected, match="does not speak TLS; write ws://"):
+        async with open_socket(conformance.socket_url.replace("ws:", "wss:"), connect_timeout=1):
+            pass
 
 
 @pytest.mark.parametrize("scheme", ["wss", "https"])
@@ -150,7 +154,9 @@ async def test_the_client_speaks_tls_and_checks_the_certificate(
                 socket.channel("room:lobby") as channel,
             ):
                 assert await channel.push("echo", {"n": 1}) == {"n": 1}
-            with pytest.raises(NotConnected, match=r"TLS|certificate"):
+            with pytest.raises(
+                NotConnected, match=r"certificate is not valid.*pass an ssl_context"
+            ):
                 async with open_socket(url, transport=transport, connect_timeout=1):
                     pass
 
@@ -195,8 +201,19 @@ def test_the_blocking_form_raises_the_same_errors(conformance: Server) -> None:
         blocking.open_socket(conformance.socket_url, params={"token": "deny"}),
     ):
         pass
+    socket = blocking.open_socket(conformance.socket_url)
     with pytest.raises(RuntimeError, match="with open_socket"):
-        blocking.open_socket(conformance.socket_url).channel("room:a")
+        socket.channel("room:a")
+    with socket:
+        channel = socket.channel("room:a")
+        assert repr(channel) == "<blocking channel 'room:a' closed>"
+    for use in (socket.ping, socket.statistics, lambda: socket.channel("room:b")):
+        with pytest.raises(NotConnected, match="the socket has ended; open another one"):
+            use()
+    with pytest.raises(RuntimeError, match="call open_socket again"), socket:
+        pass
+    with pytest.raises(InvalidOption, match="url"):
+        blocking.open_socket("here")
 
 
 def test_the_blocking_form_comes_back(server: Server) -> None:

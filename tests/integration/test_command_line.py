@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import runpy
 import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,20 @@ def run(module: str, *options: str) -> tuple[int, str]:
     return done.returncode, done.stderr.strip()
 
 
+def run_here(
+    module: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str]:
+    """Run an example in this process. It must end before it serves anything."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setattr(sys, "argv", [module, *options])
+        # runpy warns that another test has imported the module already.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        with pytest.raises(SystemExit) as left:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+    assert isinstance(left.value.code, int)
+    return left.value.code, capsys.readouterr().err.strip()
+
+
 def assert_one_sentence(said: str) -> None:
     """Check that the output has no traceback, no usage and no name of an exception."""
     assert len(said.splitlines()) == 1, said
@@ -49,11 +65,17 @@ def assert_one_sentence(said: str) -> None:
     ],
 )
 def test_an_invalid_option_is_named_in_one_sentence(
-    module: str, options: list[str], named: str
+    module: str, options: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, said = run(module, *options)
+    code, said = run_here(module, options, capsys)
     assert code == 2
     assert named in said
+    assert_one_sentence(said)
+
+
+def test_a_program_exits_with_2_after_an_invalid_option() -> None:
+    code, said = run("examples.chat", "--prot", "4000")
+    assert code == 2
     assert_one_sentence(said)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from channels.cli import main
 from tests.integration.servers import ROOT, Server, serving
 from tests.patience import PATIENCE
 
@@ -85,13 +86,19 @@ def test_a_push_that_fails_gives_the_exit_status_3(conformance: Server) -> None:
 
 def test_a_refusal_gives_the_exit_status_1_and_one_sentence(conformance: Server) -> None:
     code, _, said = connect(conformance, topic="room:deny")
-    assert (code, said.splitlines()[-1]) == (
+    assert (code, said.splitlines()) == (
         1,
-        'the server refused the join of room:deny: {"reason": "unauthorized"}',
+        [
+            "connected over websocket",
+            'the server refused the join of room:deny: {"reason": "unauthorized"}',
+        ],
     )
     code, _, said = connect(conformance, "--param", "token=deny")
     assert code == 1
-    assert said.splitlines()[-1].endswith("the server refused the WebSocket with the status 403")
+    assert said.splitlines()[-1].endswith(
+        "the server refused the WebSocket with the status 403; "
+        "check the params, the auth_token and the origin"
+    )
     assert "Traceback" not in said
 
 
@@ -111,16 +118,40 @@ def test_a_channel_that_the_server_closes_gives_the_exit_status_1(conformance: S
         (["ws://h/s", "t", "--header", "x"], "write NAME:VALUE"),
         (["ws://h/s", "t", "--auth-token-env", "NO_SUCH_NAME"], "NO_SUCH_NAME is not set"),
         (["ws://h/s"], "TOPIC"),
-        (["here", "t"], "an absolute URL"),
+        (["here", "t"], "url='here'; write an absolute URL"),
+        (["ws://h/s", ""], "TOPIC is empty"),
+        (["ws://h/s", "t", "--header", "a b: c"], "headers="),
     ],
 )
-def test_wrong_input_gives_one_sentence(arguments: list[str], problem: str) -> None:
-    done = subprocess.run(
-        [*PROGRAM, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+def test_wrong_input_gives_one_sentence(
+    arguments: list[str],
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ashtree", "connect", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    said = capsys.readouterr().err
+    assert left.value.code == 2
+    assert problem in said
+    assert "Traceback" not in said
+
+
+def test_a_pipe_that_nobody_reads_any_more_ends_it_with_one_sentence(conformance: Server) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, conformance.socket_url, "room:pipe", "--stay"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    assert done.returncode in (1, 2)
-    assert problem in done.stderr
-    assert "Traceback" not in done.stderr
+    assert process.stdout is not None
+    process.stdout.close()
+    _, said = process.communicate(b'push {"n": 1}\n', PATIENCE)
+    assert process.returncode == 1
+    assert said.decode().splitlines()[-1].startswith("cannot write to standard output")
+    assert "Traceback" not in said.decode()
 
 
 @pytest.fixture

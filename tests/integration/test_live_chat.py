@@ -57,9 +57,12 @@ def test_the_report_agrees_with_the_counts_of_the_clients(tmp_path: Path) -> Non
     measures = outcome.measures
 
     # Ended processes. A client sees the end of a channel as a phx_error, as a join that fails, or with its connection.
+    # On a busy machine a connection can end before the answer to a join, so the client never knows of the channel.
     channels, connections = place(outcome, CHANNELS), place(outcome, CONNECTIONS)
-    assert channels.ended == tally.errors + tally.failed_joins + tally.left_with_connection
-    assert connections.ended == tally.disconnects
+    seen_to_end = tally.errors + tally.failed_joins + tally.left_with_connection
+    assert seen_to_end <= channels.ended <= seen_to_end + tally.unanswered_joins
+    # On a busy machine the listener can end before it has started processes for all that have connected.
+    assert connections.ended <= tally.disconnects <= connections.ended + tally.failed_handshakes
     assert channels.ended_by_faults == channels.ended
     assert connections.ended_by_faults == connections.ended
     assert measures.processes.troubled == 0

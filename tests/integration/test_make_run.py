@@ -60,6 +60,8 @@ class Run:
         self._log = clone.parent / f"run-{len(list(clone.parent.glob('run-*')))}.log"
         # Variables of a `make test` around us are none of its business.
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+        # Only what the chat imports is compiled then.
+        kept["PIP_NO_COMPILE"] = "1"
         with self._log.open("wb") as log:
             self._make = subprocess.Popen(
                 ["make", "run", "ARGS=--port 0"],

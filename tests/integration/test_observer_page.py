@@ -5,19 +5,27 @@ The screenshots go to the folder of the environment variable ASHTREE_SCREENSHOTS
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize, expect
+from textual.pilot import Pilot
 
+from channels.observer.access import cookie_name
+from channels.observer.console.app import ObserveApp
+from channels.observer.console.lines import line_of
 from tests.integration.browsers import chromium
-from tests.integration.servers import Server, serving
+from tests.integration.servers import ROOT, Server, serving
 from tests.patience import PATIENCE, wait_until
 
 MODULE = "tests.integration.observed_chat"
@@ -152,7 +160,10 @@ def test_a_killed_pubsub_takes_along_what_was_started_after_it(observer: Observe
     assert after["endpoint"] != before["endpoint"]
     assert after["till"] == before["till"]
     expect(observer.row("endpoint").locator(".again")).to_have_text(re.compile(r"restarted \d×"))
+    expect(observer.page.locator(".node.gone")).to_have_count(0)
     observer.picture("4-rest-for-one")
+    observer.page.set_viewport_size(ViewportSize(width=1180, height=700))
+    observer.picture("observer")
 
 
 def test_an_exceeded_intensity_escalates_to_the_supervisor_above(observer: Observer) -> None:
@@ -218,7 +229,7 @@ def test_nothing_is_served_without_the_token(server: Server, rest: str) -> None:
     status, text = answer(f"{server.url}{PATH}{rest}")
     assert status == 403
     assert "This page needs a token" in text
-    status, _ = answer(f"{server.url}{PATH}{rest}", Cookie="ashtree_observer=wrong-token")
+    status, _ = answer(f"{server.url}{PATH}{rest}", Cookie=f"{cookie_name(TOKEN)}=wrong-token")
     assert status == 403
 
 
@@ -302,3 +313,59 @@ def test_the_timeline_stops_and_goes_back_over_the_newest_records(
     observer.picture("9-timeline")
     page.get_by_role("tab", name="Now").click()
     expect(observer.row("endpoint")).to_be_visible()
+
+
+async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not holds():
+            await pilot.pause(0.05)
+
+
+async def watch_in_a_terminal(server: Server) -> str:
+    """Return a picture of the terminal."""
+    app = ObserveApp(f"{server.url}{PATH}?token={TOKEN}")
+    app.remote.admit()
+
+    def tree() -> str:
+        return "\n".join(line_of(depth, row) for depth, row in app.board.lines())
+
+    def read(words: str) -> bool:
+        return any(words in line for line in app.events)
+
+    async with app.run_test(size=(130, 40)) as pilot:
+        await until(pilot, lambda: "till" in tree())
+        await pilot.press("slash", *"till", "enter")
+        await until(pilot, lambda: "pubsub" not in tree())
+        await pilot.press("end", "enter", "k")
+        await until(pilot, lambda: read("was killed") and read("started till <pid"))
+        picture = app.export_screenshot()
+        server.kill()
+        await until(pilot, lambda: app.lost is not None)
+        server.start()
+        await until(pilot, lambda: app.lost is None and "till" in tree())
+        await until(pilot, lambda: read("The observer has started"))
+    return picture
+
+
+def test_the_terminal_shows_a_kill_and_comes_back_with_the_server(
+    server: Server, pictures: Path
+) -> None:
+    # Textual runs on asyncio. The browser has a loop in this thread.
+    with ThreadPoolExecutor(1) as other:
+        picture = other.submit(lambda: asyncio.run(watch_in_a_terminal(server))).result()
+    (pictures / "terminal.svg").write_text(picture)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [("{}/_ashtree/observer?token=wrong", "answered 403"), ("http://127.0.0.1:1", "no server")],
+)
+def test_a_wrong_address_is_one_sentence(server: Server, url: str, words: str) -> None:
+    program = "from channels.cli.command import main; main()"
+    command = [sys.executable, "-c", program, "observe", url.format(server.url)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -21,7 +21,11 @@ POLLING: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=POLLING)
+# The newest client is tried at each run.
+ALL = ["phoenix", *(pytest.param(name, marks=pytest.mark.deep) for name in list(POLLING)[1:])]
+
+
+@pytest.fixture(params=ALL)
 def how(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Which phoenix.js polls, and by which means."""
     return {"transport": "longpoll", **POLLING[request.param]}
@@ -125,7 +129,7 @@ def test_a_stopping_server_answers_its_polls_and_clients_rejoin_after_its_restar
 # Features of recent clients
 
 
-@pytest.fixture(params=["phoenix", "phoenix-1.7"])
+@pytest.fixture(params=["phoenix", pytest.param("phoenix-1.7", marks=pytest.mark.deep)])
 def modern(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {"package": request.param, "xhr": request.param != "phoenix"}
 

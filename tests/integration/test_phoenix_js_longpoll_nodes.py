@@ -37,7 +37,11 @@ def proxy(nodes: Server) -> Iterator[AlternatingProxy]:
         yield proxy
 
 
-@pytest.fixture(params=POLLING)
+# The newest client is tried at each run.
+ALL = ["phoenix", *(pytest.param(name, marks=pytest.mark.deep) for name in list(POLLING)[1:])]
+
+
+@pytest.fixture(params=ALL)
 def how(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Which phoenix.js polls, and by which means."""
     return {"transport": "longpoll", **POLLING[request.param]}

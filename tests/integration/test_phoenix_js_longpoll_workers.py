@@ -1,4 +1,4 @@
-"""The unmodified phoenix.js, polling four workers: each request is a connection of its own, which any worker takes."""
+"""The unmodified phoenix.js, polling three workers: each request is a connection of its own, which any worker takes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.integration.phoenix_js import PhoenixJs, connected
 from tests.integration.valkey import valkey
 from tests.integration.worker_servers import WorkersServer, serving_with
 
-WORKERS = 4
+WORKERS = 3
 
 
 @pytest.fixture(scope="module", params=["workers", "redis"])
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkersServer]:
-    """Four workers that meet over their parent, or at a Valkey server."""
+    """Three workers that meet over their parent, or at a Valkey server."""
     with contextlib.ExitStack() as stack:
         environment = {}
         if request.param == "redis":

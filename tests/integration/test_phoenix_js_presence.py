@@ -53,8 +53,8 @@ def redis(folder: Path) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def workers(folder: Path) -> Iterator[list[str]]:
-    """Four workers at one port: the system spreads the clients over them."""
-    server = WorkersServer(folder, 4, target=f"{APP}:endpoint")
+    """Three workers at one port: the system spreads the clients over them."""
+    server = WorkersServer(folder, 3, target=f"{APP}:endpoint")
     try:
         server.serve()
         yield [f"ws://127.0.0.1:{server.port}/socket"]

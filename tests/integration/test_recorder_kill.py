@@ -7,7 +7,11 @@ import warnings
 from pathlib import Path
 
 import msgspec
+import trio
 
+from actors import open_runtime, spawn, stop, wait_exit
+from supervision import Supervisor
+from supervision.recording.files import recorder_spec
 from supervision.recording.trace import read_recording
 
 PROGRAM = """
@@ -49,3 +53,17 @@ def test_a_killed_program_leaves_its_recording_up_to_the_last_second(tmp_path: P
         lines, _ = read_recording(path)
     notes = [event for event in map(msgspec.json.decode, lines) if event["kind"] == "note"]
     assert last - float(notes[-1]["at"]) < 1.0
+
+
+async def test_a_recorder_is_a_child_of_a_supervisor_and_writes_the_rest_at_its_stop(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "run.jsonl"
+    async with open_runtime():
+        supervisor = await Supervisor.start([recorder_spec(file=path, flush_every=3600)])
+        await wait_exit(spawn(trio.lowlevel.checkpoint, label="short"))
+        await stop(supervisor)
+    lines, damaged = read_recording(path)
+    ends = [event for event in map(msgspec.json.decode, lines) if event["kind"] == "exited"]
+    assert [event["path"] for event in ends] == ["/short"]
+    assert not damaged

@@ -34,7 +34,8 @@ UPGRADE = (
     b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 
-ROLLING_CLIENTS = int(os.environ.get("ASHTREE_ROLLING_CLIENTS", "40"))
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+ROLLING_CLIENTS = int(os.environ.get("ASHTREE_ROLLING_CLIENTS", "40" if DEEP else "20"))
 """Clients that talk while the workers are replaced. By hand: 500."""
 
 WORKERS_ONLY = [2] if hasattr(socket, "SO_REUSEPORT") and os.uname().sysname == "Linux" else []
@@ -52,7 +53,8 @@ def quiet(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkersServer]:
     """A server for tests that only talk to it."""
-    with serving_with(tmp_path_factory.mktemp("workers"), request.param) as server:
+    folder = tmp_path_factory.mktemp("workers")
+    with serving_with(folder, request.param, environment={"MONITORED": "yes"}) as server:
         yield server
 
 
@@ -156,7 +158,7 @@ async def test_a_worker_that_somebody_stops_drains_while_another_takes_its_place
 # Replacing
 
 
-@pytest.mark.parametrize("count", [4] if WORKERS_ONLY else [])
+@pytest.mark.parametrize("count", [4 if DEEP else 2] if WORKERS_ONLY else [])
 async def test_no_client_is_refused_or_stays_away_while_all_workers_are_replaced(
     tmp_path: Path, count: int
 ) -> None:
@@ -176,7 +178,7 @@ async def test_no_client_is_refused_or_stays_away_while_all_workers_are_replaced
             await until(lambda: all(each.answered for each in everybody))
             started = trio.current_time()
             server.send(signal.SIGHUP)
-            await until(lambda: "replaced 4 workers" in server.output(), server.output)
+            await until(lambda: f"replaced {count} workers" in server.output(), server.output)
             took = trio.current_time() - started
             for each in everybody:
                 each.is_quiet = True

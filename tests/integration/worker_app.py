@@ -1,7 +1,7 @@
 """A chat for tests of workers: rooms, and an event that tells who serves.
 
 Each import adds the process to the file IMPORTED. While the file BROKEN exists, an import fails. With REDIS_URL, the
-nodes meet at that server.
+nodes meet at that server. With MONITORED, there are probes and metrics.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import Any
 
 from channels import Channel, Draining, Endpoint, Mount, PubSub, PushReply, Socket, handle_in
 from channels.endpoint.endpoint import services_of
-from channels.operations.health import Health
-from channels.operations.metrics import Metrics
 from channels.pubsub.redis.adapter import RedisAdapter
 
 if "IMPORTED" in os.environ:
@@ -63,9 +61,18 @@ def pubsub() -> PubSub | None:
     return PubSub(RedisAdapter(url, node_name="app")) if url else None
 
 
+def plugs() -> list[Any]:
+    if "MONITORED" not in os.environ:
+        return []
+    from channels.operations.health import Health
+    from channels.operations.metrics import Metrics
+
+    return [Health(), Metrics(token=None)]
+
+
 endpoint = Endpoint(
     pubsub=pubsub(),
     sockets={"/socket": Mount(UserSocket, longpoll=True)},
     draining=Draining(timeout=5.0),
-    plugs=[Health(), Metrics(token=None)],
+    plugs=plugs(),
 )

@@ -15,14 +15,14 @@ DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 
 def test_clients_come_back_from_broken_connections_crashes_and_dead_servers() -> None:
     report = SweepReport(scenario="clients_come_back")
-    for result in sweep(clients_come_back, range(1, 1001 if DEEP else 13), check=0):
+    for result in sweep(clients_come_back, range(1, 1001 if DEEP else 7), check=0):
         report.add(result)
     assert not report.failures
-    assert report.faults["applied"] > 30
+    assert report.faults["applied"] > 15
     assert report.unseen == []
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(2 if DEEP else 1))
 def test_the_same_seed_gives_the_same_run(seed: int) -> None:
     one = simulate(clients_come_back, seed, knobs=Knobs().drawn(seed)).check()
     other = simulate(clients_come_back, seed, knobs=Knobs().drawn(seed))

@@ -115,7 +115,7 @@ def undisturbed(full: Outcome, without: Outcome, report: FaultReport) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(0, 7))
-@settings(max_examples=60)
+@settings(max_examples=max(1, settings().max_examples // 5))
 def test_removing_a_fault_does_not_change_earlier_events(seed: int, which: int) -> None:
     full = simulate(busy, seed)
     plan = full.faults[:which] + full.faults[which + 1 :]
@@ -124,7 +124,7 @@ def test_removing_a_fault_does_not_change_earlier_events(seed: int, which: int) 
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=20)
+@settings(max_examples=max(1, settings().max_examples // 10))
 def test_removing_all_faults_does_not_change_events_before_the_first(seed: int) -> None:
     full = simulate(busy, seed)
     first = min(

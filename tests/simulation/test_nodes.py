@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -33,6 +34,8 @@ from supervision.simulation.world.world import World
 from tests.simulation import node_scenarios
 from tests.simulation.node_scenarios import heartbeats
 
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+
 
 def events(outcome: Outcome, kind: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, outcome.trace) if event["kind"] == kind]
@@ -47,7 +50,7 @@ async def sleeps(node: Node, log: list[str]) -> None:
         log.append(f"{life} cleans up")
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(200 if DEEP else 5))
 def test_a_killed_node_runs_no_clean_up_and_its_peers_notice(seed: int) -> None:
     node_scenarios.clean_ups.clear()
     outcome = simulate(heartbeats, seed, knobs=Knobs().drawn(seed)).check()

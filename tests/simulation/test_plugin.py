@@ -323,7 +323,7 @@ def test_pytest_runs_without_the_plugin(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it="def test_it(): pass")
     result = pytester.runpytest_subprocess("-p", "no:ashtree-simulation", "--markers")
     result.stdout.no_fnmatch_line("*pytest.mark.simulation*")
-    result = pytester.runpytest_subprocess("--markers")
+    result = pytester.runpytest_inprocess("--markers")
     result.stdout.fnmatch_lines(["@pytest.mark.simulation(seeds=200, *"])
 
 

@@ -30,7 +30,7 @@ SOON = 25
 @pytest.mark.parametrize(
     ("program", "seeds"),
     [
-        (cluster, range(1, 1001 if DEEP else 3)),
+        (cluster, range(1, 1001 if DEEP else 2)),
         (a_week, range(1, 201 if DEEP else 2)),
     ],
     ids=["five nodes", "three nodes with clients"],

@@ -50,11 +50,11 @@ def one_by_one(scenario: str, seeds: range) -> Iterable[Digest]:
 @pytest.mark.parametrize(
     ("scenario", "seeds"),
     [
-        ("chat_and_tree", range(200 if DEEP else 3)),
-        ("chat", range(50 if DEEP else 2)),
-        ("heartbeats", range(50 if DEEP else 2)),
+        ("chat_and_tree", range(200 if DEEP else 2)),
         ("cluster", range(20 if DEEP else 1)),
-        *([("a_week", range(20))] if DEEP else []),
+        pytest.param("chat", range(50), marks=pytest.mark.deep),
+        pytest.param("heartbeats", range(50), marks=pytest.mark.deep),
+        pytest.param("a_week", range(20), marks=pytest.mark.deep),
     ],
 )
 def test_a_seed_is_the_same_run_three_ways(scenario: str, seeds: range) -> None:

@@ -14,7 +14,12 @@ from attrs import frozen
 
 from channels.client.wire import Address, Frame
 
-__all__ = ["Connect", "Link", "LinkFailed", "LinkLost", "Opening", "dial"]
+__all__ = ["Connect", "Link", "LinkFailed", "LinkLost", "Opening", "dial", "refused"]
+
+_HINTS = {
+    403: "check the params, the auth_token and the origin",
+    404: "check the path of the URL",
+}
 
 Connect: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """Opens a stream to a host and a port, like `trio.open_tcp_stream`. It raises OSError if it cannot."""
@@ -32,6 +37,12 @@ class LinkFailed(Exception):
         super().__init__(cause)
         self.cause = cause
         self.status = status
+
+
+def refused(what: str, status: int) -> LinkFailed:
+    """Return the error for an answer of the server with another HTTP status than expected."""
+    hint = f"; {_HINTS[status]}" if status in _HINTS else ""
+    return LinkFailed(f"the server refused {what} with the status {status}{hint}", status)
 
 
 class LinkLost(Exception):
@@ -107,7 +118,7 @@ async def dial(opening: Opening) -> trio.abc.Stream:
     try:
         stream = await opening.connect(address.host, address.port)
     except OSError as error:
-        raise LinkFailed(f"cannot connect to {address.host}:{address.port}: {error}") from error
+        raise LinkFailed(_cause_of(error)) from error
     if not address.is_tls:
         return stream
     context = ssl.create_default_context() if opening.ssl_context is None else opening.ssl_context
@@ -116,8 +127,28 @@ async def dial(opening: Opening) -> trio.abc.Stream:
         await secure.do_handshake()
     except trio.BrokenResourceError as error:
         await trio.aclose_forcefully(stream)
-        raise LinkFailed(f"the TLS handshake failed: {error.__cause__ or error}") from error
+        raise LinkFailed(f"the TLS handshake failed: {_tls_cause_of(error)}") from error
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
     return secure
+
+
+def _cause_of(error: OSError) -> str:
+    """Return the cause in words, such as "Connection refused"."""
+    # Trio tries each address of a name. The group of all failures is the cause of the error.
+    cause = error.__cause__
+    if isinstance(cause, BaseExceptionGroup) and isinstance(cause.exceptions[0], OSError):
+        error = cause.exceptions[0]
+    elif isinstance(cause, OSError):
+        error = cause
+    return error.strerror or str(error)
+
+
+def _tls_cause_of(error: trio.BrokenResourceError) -> str:
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"the certificate is not valid: {cause.verify_message}; pass an ssl_context that trusts it"
+    if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+        return "the server does not speak TLS; write ws:// or http://"
+    return str(cause or error)

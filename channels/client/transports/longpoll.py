@@ -17,7 +17,7 @@ from urllib.parse import quote
 import msgspec
 import trio
 
-from channels.client.transports.contract import LinkFailed, LinkLost, Opening
+from channels.client.transports.contract import LinkFailed, LinkLost, Opening, refused
 from channels.client.transports.http import HttpClient, Response
 from channels.client.wire import Frame
 
@@ -52,7 +52,7 @@ async def open_longpoll(opening: Opening) -> LongPollLink:
                 link.token = answer.token
                 return link
             status = response.status if answer is None else answer.status
-            raise LinkFailed(f"the server refused long polling with the status {status}", status)
+            raise refused("long polling", status)
         raise LinkFailed(f"no answer within {opening.connect_timeout:g} seconds")
     except BaseException:
         await link.aclose(_NO_STATUS, "")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from channels.client.errors import MissingExtra
-from channels.client.transports.contract import LinkFailed, LinkLost, Opening, dial
+from channels.client.transports.contract import LinkFailed, LinkLost, Opening, dial, refused
 from channels.client.wire import Frame, subprotocols
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ async def _shake_hands(
         return WebSocketLink(connection, stream)
     failure = reader.failure
     if isinstance(failure, ConnectionRejected):
-        status = failure.status_code
-        raise LinkFailed(f"the server refused the WebSocket with the status {status}", status)
+        raise refused("the WebSocket", failure.status_code)
     if failure is not None:
         raise LinkFailed(f"the answer is not that of a WebSocket: {failure!r}")
     raise LinkFailed("the connection ended before the server answered")

@@ -93,3 +93,24 @@ function shape(points, of, from, until) {
   close()
   return [area, line]
 }
+
+const COLUMNS = [
+  ["processes", (row) => number(row.processes)],
+  ["pushes/s", (row) => number(row.pushes)],
+  ["latency, p99", (row) => milliseconds(row.p99)],
+  ["waiting", (row) => number(row.mailboxes)],
+  ["restarts", (row) => number(row.restarts)],
+  ["crashes", (row) => number(row.crashes)],
+  ["memory", (row) => bytes(row.memory)],
+  ["last news", (row) => (row.silent < 3 ? "now" : `${Math.round(row.silent)} s ago`)],
+]
+
+// One line for each node, this one included. Without other nodes there is none.
+export function showNodes(place, rows) {
+  place.hidden = rows === undefined
+  if (rows === undefined) return place.replaceChildren()
+  const head = element("tr", "", undefined, element("th", "", "node"), ...COLUMNS.map(([name]) => element("th", "", name)))
+  const lines = rows.map((row) => element("tr", `${row.own ? "own" : ""}${row.silent > 3 ? " silent" : ""}`, undefined,
+    element("td", "", row.own ? `${row.node} (this page)` : row.node), ...COLUMNS.map(([, show]) => element("td", "", show(row)))))
+  place.replaceChildren(element("table", "", undefined, head, ...lines))
+}

@@ -1,7 +1,7 @@
 // The observer page: one channel of phoenix.js, whose news the tree, the charts and the list of events show.
 
 import { Socket } from "./phoenix.mjs"
-import { Charts } from "./charts.js"
+import { Charts, showNodes } from "./charts.js"
 import { clock, duration, Events, ProcessPanel } from "./story.js"
 import { Tree } from "./tree.js"
 
@@ -121,7 +121,10 @@ function start() {
     heard = performance.now()
     lost = null
     tree.apply(tick)
-    if (tick.point) charts.add(tick.point)
+    if (tick.point) {
+      charts.add(tick.point)
+      showNodes(byId("nodes"), tick.nodes)
+    }
     if (tick.events) addEvents(tick.events)
     showState()
   })

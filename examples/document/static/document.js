@@ -14,7 +14,8 @@ let unsent = [] // the changes after it
 let ready = false
 
 const socket = new Socket("/socket")
-const channel = durable(socket, "document:minutes")
+const params = { wants_text: true }
+const channel = durable(socket, "document:minutes", params)
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(36)).join("")
 
 /** Show the text with the changes that the server does not have yet. */
@@ -33,7 +34,8 @@ function send() {
 function push() {
   const edit = sent
   channel
-    .push("edit", { ...edit, _key: edit.id }) // with the key, the server handles a repeated push once
+    // With the key, the server handles a repeated push once. It must be the same push.
+    .push("edit", { id: edit.id, changes: edit.changes, _key: edit.id })
     .receive("ok", () => edit.inSnapshot && confirm(edit.id))
     .receive("error", ({ reason }) => status.showState("away", `Not saved: ${reason}`))
     .receive("timeout", () => ready && sent === edit && push())
@@ -47,7 +49,7 @@ function confirm(id) {
 }
 
 channel.on("edited", ({ id, changes, _position }) => {
-  apply(base, changes)
+  if (base) apply(base, changes)
   status.showPosition(_position)
   confirm(id)
 })
@@ -57,6 +59,7 @@ channel.on("checkpoint", ({ _position }) => status.showPosition(_position))
 // All that this tab has missed is here: as edits, or as a new text.
 channel.on("ready", ({ text }) => {
   if (text) base = text
+  params.wants_text = false
   if (text && sent) sent.inSnapshot = true // perhaps, so that it would not come back
   ready = true
   status.showState("joined", "Connected")
@@ -67,7 +70,10 @@ channel.on("ready", ({ text }) => {
 
 channel
   .join()
-  .receive("ok", (reply) => status.showJoin(reply))
+  .receive("ok", (reply) => {
+    if (!reply._recovered) params.wants_text = true // until it comes, also over another join
+    status.showJoin(reply)
+  })
   .receive("error", ({ reason }) => status.showState("away", `Not joined: ${reason}`))
 
 channel.onError(() => {

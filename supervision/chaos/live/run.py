@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 from typing import Any, TypeAlias
 
+import msgspec
 import trio
 
 from actors.runtime import DEFAULT_KILL_GRACE, Runtime, current_environment, open_runtime
@@ -198,6 +199,20 @@ class _Run:
             heal=self._heal,
         )
         self.environment = LiveEnvironment(self.world, self.streams, messages=messages)
+        self.trace.add(
+            "recording",
+            {
+                "pid": None,
+                "began": self.environment.now(),
+                "why": "experiment",
+                "seconds": 0.0,
+                "contents": messages,
+                "receives": messages,
+                "scenario": scenario_name(scenario),
+                "seed": seed,
+                "params": msgspec.to_builtins(dict(params), enc_hook=repr),
+            },
+        )
 
     def _heal(self) -> None:
         self.experiment.heal()

@@ -13,7 +13,7 @@ second process at that path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -23,22 +23,13 @@ from supervision.chaos.faults.report import FaultReport
 from supervision.simulation.errors import InvariantViolated, SimulationError
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.scheduling.deviations import Deviation
+from supervision.story.words import how_it_ended, in_seconds, restarted_as, short, shortened
 
 __all__ = ["Story", "tell"]
 
 _LINES = 12
 _LAST = 5
 _MORE = 6
-_LONG = 70
-
-_ENDS = {
-    "normal": "ended",
-    "shutdown": "was shut down",
-    "killed": "was killed",
-    "kill": "was killed",
-    "noproc": "was not there",
-}
-
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 Event: TypeAlias = dict[str, Any]
@@ -67,7 +58,7 @@ def tell(outcome: Outcome, *, lines: int = _LINES) -> str:
         told.append("; ".join(reasons))
     told += [f"  {when:<9} {what}" for when, what in _followed(outcome, story, lines)]
     seconds = outcome.seconds if outcome.failed_at is None else outcome.failed_at[1]
-    told.append(f"  {_seconds(seconds):<9} {_broke(outcome.error)}")
+    told.append(f"  {in_seconds(seconds):<9} {_broke(outcome.error)}")
     return "\n".join(told)
 
 
@@ -173,7 +164,7 @@ class Story:
 
     def _restarted(self, event: Event) -> str:
         new = self._other(event, "child")
-        return f"{self._who(event)} started {event['component']} again, as {new}"
+        return f"{self._who(event)} {restarted_as(event['component'], new)}"
 
     def _start_failed(self, event: Event) -> str:
         return f"{self._who(event)} could not start {event['component']}: {event['reason']}"
@@ -218,7 +209,7 @@ class Story:
 
     def _text(self, event: Event) -> str:
         """Return the message of an event, with the names of processes in place of their pids."""
-        text = _short(event["message"] if "message" in event else event["message_kind"])
+        text = short(event["message"] if "message" in event else event["message_kind"])
         if "<pid " in text:
             for (node, number), label in self._labels.items():
                 if node == event.get("node"):
@@ -235,11 +226,7 @@ def _key(event: Event) -> tuple[Any, Any]:
 
 
 def _ended(event: Event) -> str:
-    return _ENDS.get(event["exit"], f"ended with {_short(event['reason'])}")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
+    return how_it_ended(event["exit"], event["reason"])
 
 
 _SENTENCES: dict[str, Callable[[Story, Event], str | None]] = {
@@ -269,10 +256,6 @@ def _head(outcome: Outcome) -> str:
     return f"{outcome.scenario} {verb} with seed {outcome.seed}{params}"
 
 
-def _seconds(seconds: float) -> str:
-    return f"{round(seconds, 3)} s".replace(".0 s", " s")
-
-
 def _fault(report: FaultReport, story: Story) -> str:
     """Describe a fault. Add the actual target of a pattern, and the actual time of a condition."""
     where = None if report.where is None else story.name(report.where)
@@ -280,7 +263,7 @@ def _fault(report: FaultReport, story: Story) -> str:
     if where is not None and where != getattr(report.fault, "target", where):
         found.append(where)
     if report.seconds is not None and not isinstance(report.fault.when, At):
-        found.append(f"at {_seconds(report.seconds)}")
+        found.append(f"at {in_seconds(report.seconds)}")
     if report.status != "applied":
         found.append(report.status.replace("_", " "))
     return f"{report.text} ({', '.join(found)})" if found else report.text
@@ -299,7 +282,7 @@ def _orders(outcome: Outcome, story: Story) -> list[str]:
 
 def _order(deviation: Deviation, story: Story) -> str:
     tasks = [story.subject(task) for task in deviation.tasks]
-    when = "" if deviation.seconds is None else f" at {_seconds(deviation.seconds)}"
+    when = "" if deviation.seconds is None else f" at {in_seconds(deviation.seconds)}"
     if len(tasks) == 2:
         return f"{tasks[0]} ran before {tasks[1]}{when}"
     if len(tasks) > 6:
@@ -319,8 +302,8 @@ def _followed(outcome: Outcome, story: Story, lines: int) -> Iterable[tuple[str,
         whole = story.label(event) in rounds.get(event["round"], ())
         what = story.sentence(event, whole=whole)
         if what is not None:
-            told.append((_seconds(event["t"]), what))
-    return _shortened(told or _last_messages(story), lines)
+            told.append((in_seconds(event["t"]), what))
+    return shortened(told or _last_messages(story), lines)
 
 
 def _begin(outcome: Outcome, story: Story, rounds: dict[int, set[str]]) -> int:
@@ -340,18 +323,8 @@ def _last_messages(story: Story) -> list[tuple[str, str]]:
     for event in story.events[-4 * _LAST :]:
         what = story.sentence(event, whole=True)
         if what is not None:
-            told.append((_seconds(event["t"]), what))
+            told.append((in_seconds(event["t"]), what))
     return told[-_LAST:]
-
-
-def _shortened(told: Sequence[tuple[str, str]], lines: int) -> Sequence[tuple[str, str]]:
-    once = [line for index, line in enumerate(told) if line not in told[max(0, index - 1) : index]]
-    if len(once) <= lines:
-        return once
-    first = lines // 2
-    last = lines - first - 1
-    left_out = len(once) - first - last
-    return [*once[:first], ("", f"... {left_out} more ..."), *once[len(once) - last :]]
 
 
 # The failure

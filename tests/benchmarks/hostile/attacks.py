@@ -38,6 +38,7 @@ LATE = "408, late itself"
 
 _BURST = 200  # of connections that are being opened at a time, for the system keeps no more waiting than it has room
 _MESSAGE = 10_000_000
+_PIECE = 10_000_000
 _FLOOD_SECONDS = 5.0
 _FLOOD_PIECE = 64 * 1024
 _UPGRADE = (
@@ -139,9 +140,14 @@ async def _half_messages(line: _Line) -> None:
 @cache
 def _bomb(size: int) -> bytes:
     """A message that is two hundred thousand times as long as it looks, and means nothing."""
-    text = b'["1","2","room:a","ping",{"x":"' + b"x" * size + b'"}]'
     packer = zlib.compressobj(wbits=-15)
-    packed = packer.compress(text) + packer.flush(zlib.Z_SYNC_FLUSH)
+    packed = packer.compress(b'["1","2","room:a","ping",{"x":"')
+    packed += packer.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush, the same data is packed in the same way, so one piece stands for all of the same size.
+    piece = packer.compress(b"x" * _PIECE) + packer.flush(zlib.Z_FULL_FLUSH)
+    packed += piece * (size // _PIECE)
+    packed += packer.compress(b"x" * (size % _PIECE) + b'"}]')
+    packed += packer.flush(zlib.Z_SYNC_FLUSH)
     return client_frame(TEXT, packed[:-4], rsv=4)
 
 

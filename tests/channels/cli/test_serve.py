@@ -220,6 +220,8 @@ def test_serve_endpoint_tells_the_address_it_has_got_and_tunes_the_collector() -
         assert freezed > frozen
     finally:
         gc.unfreeze()
+        if frozen:  # by tests/conftest.py
+            gc.freeze()
         gc.set_threshold(*thresholds)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -184,6 +184,8 @@ async def test_a_push_that_cannot_be_encoded_raises_and_harms_nothing(world: Wor
     async with opened(world) as socket, socket.channel("room:a") as channel:
         with pytest.raises(EncodeError, match="object"):
             await channel.push("echo", {"x": object()})
+        with pytest.raises(EncodeError, match="put raw bytes into Binary"):
+            await channel.push("echo", b"raw")
         assert await channel.push("echo", {}) == {}
 
 
@@ -572,6 +574,23 @@ async def test_a_server_that_answers_anything_fails_the_attempt_in_time(
     assert trio.current_time() - start <= 5.5
 
 
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+async def test_a_server_that_is_busy_is_asked_again(world: World, status: int) -> None:
+    attempts = 0
+
+    async def connect(host: str, port: int) -> trio.abc.Stream:
+        nonlocal attempts
+        attempts += 1
+        if attempts > 3:
+            return await world.connect(host, port)
+        ours, theirs = trio.testing.memory_stream_pair()
+        await theirs.send_all(b"HTTP/1.1 %d Later\r\ncontent-length: 0\r\n\r\n" % status)
+        return ours
+
+    async with open_socket(URL, connect=connect) as socket:
+        assert (attempts, socket.state) == (4, "open")
+
+
 # The end
 
 
@@ -718,6 +737,12 @@ async def test_jitter_comes_from_the_runtime(world: World) -> None:
         {"auth_token": "a\nb"},
         {"auth_token": 7},
         {"params": ["a"]},
+        {"reconnect": 5},
+        {"rejoin": None},
+        {"final_close_codes": 1000},
+        {"final_close_codes": "1000"},
+        {"ssl_context": True},
+        {"telemetry": print},
     ],
 )
 async def test_an_invalid_option_is_refused(options: dict[str, Any], world: World) -> None:
@@ -735,6 +760,36 @@ async def test_an_invalid_option_of_a_channel_is_refused(
     async with opened(world) as socket:
         with pytest.raises(InvalidOption):
             socket.channel(topic, **options)
+
+
+async def test_a_function_that_connects_must_be_one() -> None:
+    with pytest.raises(InvalidOption, match="connect"):
+        open_socket(URL, connect=cast("Any", "server"))
+
+
+@pytest.mark.parametrize(
+    ("event", "options", "expected"),
+    [
+        (None, {}, "event"),
+        ("echo", {"timeout": 0}, "timeout"),
+        ("echo", {"timeout": "1"}, "timeout"),
+    ],
+)
+async def test_an_invalid_option_of_a_push_is_refused(
+    event: Any, options: dict[str, Any], expected: str, world: World
+) -> None:
+    async with opened(world) as socket, socket.channel("room:a") as channel:
+        with pytest.raises(InvalidOption, match=expected):
+            await channel.push(event, **options)
+
+
+@pytest.mark.parametrize("headers", [{"x-name": "ann"}, [("x-name", "ann")]])
+@both
+async def test_headers_reach_the_server(world: World, headers: Any, transport: Any) -> None:
+    heard = world.server.listen(("phoenix", "socket_connected"))
+    async with opened(world, headers=headers, transport=transport):
+        (_, about), *_ = heard
+        assert about["socket"].assigns["headers"]["x-name"] == "ann"
 
 
 async def test_an_open_connection_keeps_no_parser_of_its_handshake(

@@ -78,6 +78,7 @@ class RoomSocket(Socket):
             raise ConnectRefused
         self.assigns["params"] = params
         self.assigns["token"] = info.auth_token
+        self.assigns["headers"] = dict(info.x_headers)
 
 
 @define

@@ -336,13 +336,25 @@ async def test_a_server_that_does_not_name_its_run_is_not_used(
     assert problem in heard[0]["problem"]
 
 
+def config_of(appendfsync: bytes, on_rewrite: bytes) -> bytes:
+    """The answer to CONFIG GET."""
+    values = {
+        b"appendonly": b"yes",
+        b"appendfsync": appendfsync,
+        b"no-appendfsync-on-rewrite": on_rewrite,
+    }
+    bulks = [b"$%d\r\n%b\r\n" % (len(text), text) for pair in values.items() for text in pair]
+    return b"%3\r\n" + b"".join(bulks)
+
+
 @pytest.mark.parametrize(
     "config",
     [
         b"-NOPERM this user has no permissions\r\n",
-        b"%2\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n$11\r\nappendfsync\r\n$8\r\neverysec\r\n",
+        config_of(b"everysec", b"no"),
+        config_of(b"always", b"yes"),
     ],
-    ids=["unknown", "every second"],
+    ids=["unknown", "every second", "not during a rewrite"],
 )
 @pytest.mark.parametrize(("trusts", "same"), [(True, True), (False, False)])
 async def test_a_restart_of_a_server_that_may_lose_messages_counts_as_a_loss_unless_it_is_trusted(

@@ -201,6 +201,19 @@ async def test_killing_the_supervisor_of_connections_closes_them_and_new_ones_ar
     await (await server.connect()).join()
 
 
+async def test_a_connection_whose_process_never_ran_is_closed_when_its_supervisor_restarts(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        # As when the supervisor is killed between the start of a process and its first step.
+        server.services.admission.hand_over(object(), theirs)
+        kill(named((server.endpoint, "connections")))
+        await settle()
+        assert theirs.fileno() == -1
+
+
 async def test_an_endpoint_that_gives_up_ends_quietly_and_completely(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:

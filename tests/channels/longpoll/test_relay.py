@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -29,6 +30,7 @@ from tests.channels.polling import NDJSON, Poller, line, sessions
 from tests.channels.rooms import UserSocket
 from tests.channels.support import Footprint, Mailbox, Server, reply, settle
 
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 SECRET = "the secret of all nodes"
 FOUND = 2.0
 """The default of `pubsub_timeout`."""
@@ -390,7 +392,7 @@ class Client:
         return said
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(200 if DEEP else 3))
 async def test_a_client_misses_nothing_within_a_session_whatever_is_lost(
     join: Join, seed: int
 ) -> None:

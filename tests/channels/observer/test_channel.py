@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors import current_pid, kill, whereis
+from actors import Pid, Runtime, current_pid, kill, receive, whereis
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.observer import Observer
 from channels.observer.memory import ordinal
+from channels.pubsub.pubsub import PubSub
 from channels.testing import (
     ChannelTest,
     ConnectionRefused,
+    JoinedNodes,
     TestChannel,
     TestClient,
+    open_channel_test,
 )
+from supervision import Supervisor, process_spec
 
 PATH = "/_ashtree/observer/socket"
 
@@ -296,4 +301,82 @@ async def test_many_channels_are_one_group_that_can_be_opened_and_searched(
 def test_ordinals() -> None:
     assert [ordinal(number) for number in (1, 2, 3, 4, 11, 12, 13, 21, 112)] == [
         *("1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th")
+    ]
+
+
+async def test_a_page_shows_the_other_nodes_and_their_events(
+    runtime: Runtime, phoenix_js: Path
+) -> None:
+    network = JoinedNodes()
+    secret = "s" * 64
+    observers = [Observer(phoenix_js=phoenix_js, announce=lambda line: None) for _ in range(2)]
+    endpoints = [
+        Endpoint(
+            sockets={"/socket": UserSocket},
+            pubsub=PubSub(network.adapter(name)),
+            observer=observer,
+            secret_key_base=secret,
+        )
+        for name, observer in zip(("one", "two"), observers, strict=True)
+    ]
+    async with (
+        open_channel_test(endpoints[0], timeout=5) as here,
+        open_channel_test(endpoints[1], timeout=5) as there,
+    ):
+        page = await open_page(here, observers[0])
+        rows: list[dict[str, Any]] = []
+        while len(rows) < 2:
+            rows = (await page.tick()).get("nodes", [])
+        assert [(row["node"], row.get("own", False)) for row in rows] == [
+            ("one", True),
+            ("two", False),
+        ]
+        _, room, _ = await enter(there)
+        room.push("crash")
+        event = await page.until_event("elsewhere")
+        assert event["text"].startswith("two: ")
+        network.isolate("two")
+        while max(row["silent"] for row in rows) < 3:
+            rows = (await page.tick()).get("nodes", rows)
+
+
+async def test_without_a_common_secret_nodes_do_not_hear_of_each_other(phoenix_js: Path) -> None:
+    one, other = (Observer(phoenix_js=phoenix_js) for _ in range(2))
+    assert one.access.topic() != other.access.topic()
+    for observer in (one, other):
+        observer.access.derive_from(b"s" * 64)
+    assert one.access.topic() == other.access.topic()
+
+
+async def test_the_decisions_of_supervisors_are_told_with_their_arithmetic(
+    channel_test: Any, phoenix_js: Path
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    below = Supervisor.child_spec([process_spec(receive, id="leaf")], id="branch", label="branch")
+    top = await Supervisor.start(
+        [process_spec(receive, id="root"), below],
+        strategy="rest_for_one",
+        max_restarts=1,
+        max_seconds=60,
+        label="tree",
+    )
+    for _ in range(2):
+        (_, root) = await Supervisor.which_children(top)
+        assert isinstance(root.pid, Pid)
+        kill(root.pid)
+        await page.tick()
+        await page.tick()
+    texts = [re.sub(r" <pid \d+>", "", event["text"]) for event in page.events]
+    gave_up = "tree gave up because of root (rest_for_one, 2nd restart in 60 s, 1 allowed)"
+    texts = [text.partition(". It stops")[0] for text in texts]
+    assert texts[1:] == [
+        "root, a child of tree, was killed",
+        "tree stopped branch and the process below it",
+        "tree started root again (rest_for_one, 1st restart in 60 s, 1 allowed)",
+        "tree started branch again (rest_for_one, 1st restart in 60 s, 1 allowed)",
+        "root, a child of tree, was killed",
+        gave_up,
+        "tree stopped branch and the process below it",
     ]

@@ -29,7 +29,7 @@ async def probe(server: Server, path: str, method: str = "GET") -> tuple[int, An
 
 
 async def ask(
-    endpoint: Endpoint, path: str, method: str = "GET"
+    endpoint: Endpoint, path: str, method: str = "GET", root: str = "", version: str = "1.1"
 ) -> tuple[int, Any, dict[bytes, bytes]]:
     """Probe as another ASGI server does."""
     sent: list[Any] = []
@@ -40,7 +40,8 @@ async def ask(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": method, "path": path, "root_path": "/", "headers": []}
+    scope = {"type": "http", "method": method, "path": path, "root_path": root, "headers": []}
+    scope["http_version"] = version
     await endpoint(scope, receive, send)
     return sent[0]["status"], json.loads(sent[1]["body"]), dict(sent[0]["headers"])
 
@@ -146,6 +147,12 @@ async def test_a_failing_check_names_itself_and_makes_the_server_unready() -> No
         assert (await ask(endpoint, "/health/live"))[0] == 200
 
 
+async def test_a_mounted_endpoint_has_its_probes_below_its_mount() -> None:
+    endpoint = Endpoint(sockets=SOCKETS, plugs=[Health()])
+    async with endpoint.running():
+        assert (await ask(endpoint, "/live/health/ready", root="/live"))[0] == 200
+
+
 async def test_many_probes_cause_one_check_in_its_interval() -> None:
     runs = []
 
@@ -170,6 +177,8 @@ async def test_a_leaving_server_closes_the_connection_of_a_probe(serve: Serve) -
     server.services.admission.leaving = True
     status, _, headers = await ask(server.endpoint, "/health/ready")
     assert (status, headers[b"connection"]) == (503, b"close")
+    status, _, headers = await ask(server.endpoint, "/health/ready", version="2")
+    assert (status, headers.get(b"connection")) == (503, None)
 
 
 @pytest.mark.parametrize(

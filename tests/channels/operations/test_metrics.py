@@ -20,6 +20,7 @@ from channels.operations.metric_table import METRICS, BoundedLabels
 from channels.operations.metrics import Metrics
 from channels.presence.presence import Presence
 from channels.pubsub.adapter import WORKER, WORKERS_FOLDER
+from supervision import Backoff, Supervisor, process_spec
 from supervision.events import CHILD_RESTARTED
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
@@ -118,6 +119,17 @@ async def test_gauges_follow_the_clients(serve: Serve) -> None:
     assert found["ashtree_connections_closed_total{code=1000}"] == 1
 
 
+async def test_connections_for_pages_are_no_websockets(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=SOCKETS, plugs=[Metrics(token=None)]))
+    await server.connect()
+    reader = await server.accept()
+    reader.write(head("/", "host: test\r\n"))
+    await settle()
+    found = await scrape(server)
+    assert found["ashtree_connections{transport=websocket}"] == 1
+    assert found["ashtree_connections{transport=http}"] == 1
+
+
 async def test_restarts_are_counted_by_supervisor(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=SOCKETS, plugs=[Metrics(token=None)]))
     restarted = server.listen(CHILD_RESTARTED)
@@ -130,6 +142,30 @@ async def test_restarts_are_counted_by_supervisor(serve: Serve) -> None:
     await settle()
     assert len(restarted) == 1
     assert (await scrape(server))["ashtree_restarts_total{supervisor=endpoint}"] == 1
+
+
+async def test_times_of_recovery_are_those_of_children_and_of_clients(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets={"/socket": EchoSocket}, plugs=[Metrics(token=None)]))
+
+    async def slow() -> None:
+        raise LookupError("on purpose")
+
+    backoff = Backoff(2.0, 2.0)
+    await Supervisor.start([process_spec(slow)], label="slow", backoff=backoff, max_restarts=2)
+    client = await server.connect()
+    await client.join("echo:1")
+    await client.exchange(("1", "2", "echo:1", "crash"))
+    await trio.sleep(3)
+    await client.join("echo:1", "3")
+    found = await scrape(server)
+    assert found["ashtree_channel_crashes_total{channel=Echo}"] == 1
+    assert found["ashtree_rejoin_duration_seconds_sum{channel=Echo}"] == 3
+    assert found["ashtree_rejoin_duration_seconds_count{channel=Echo}"] == 1
+    assert found["ashtree_restart_duration_seconds_sum{supervisor=slow}"] == 2
+    await client.exchange(("3", "4", "echo:1", "phx_leave"))
+    await client.join("echo:1", "5")
+    found = await scrape(server)
+    assert found["ashtree_rejoin_duration_seconds_count{channel=Echo}"] == 1
 
 
 async def test_waiting_messages_are_added_up_and_the_longest_mailbox_is_shown(serve: Serve) -> None:

@@ -19,6 +19,7 @@ from channels import (
     Endpoint,
     InvalidOption,
     JoinRefused,
+    Mount,
     PushReply,
     Socket,
     handle_in,
@@ -26,6 +27,7 @@ from channels import (
 from channels.errors import ChannelsError
 from channels.operations.tracing import Tracing
 from tests.channels.conftest import Serve
+from tests.channels.polling import Poller
 from tests.channels.support import UPGRADE, head, settle
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -70,7 +72,7 @@ class Traced:
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         PROVIDERS[:] = [provider]
         plugs = [Tracing(tracer_provider=provider, **options)]
-        self.endpoint = Endpoint(sockets={"/socket": UserSocket}, plugs=plugs)
+        self.endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}, plugs=plugs)
 
     def spans(self) -> dict[str, ReadableSpan]:
         return {span.name: span for span in self._exporter.get_finished_spans()}
@@ -120,6 +122,15 @@ async def test_the_header_of_the_handshake_wins_over_the_parameter(serve: Serve)
     client.write(head(path, f"{UPGRADE}traceparent: {PARENT}\r\n"))
     await settle()
     assert trace_of(traced.span("UserSocket.connect")) == TRACE
+
+
+async def test_a_polling_client_has_a_trace_too(serve: Serve) -> None:
+    traced = Traced()
+    server = await serve(traced.endpoint)
+    poller = await Poller(server, query=f"vsn=2.0.0&traceparent={PARENT}").open()
+    await poller.join("room:1")
+    assert {trace_of(span) for span in traced.spans().values()} == {TRACE}
+    assert "Room.join" in traced.spans()
 
 
 @pytest.mark.parametrize("context", ["", "&traceparent=nonsense", "&traceparent[]=a"])

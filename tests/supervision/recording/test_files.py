@@ -9,10 +9,10 @@ import msgspec
 import pytest
 import trio
 
-from actors import Runtime, send, spawn, stop, wait_exit
+from actors import Runtime, send, spawn
 from supervision import Supervisor
 from supervision.recording import files as module
-from supervision.recording.files import Capsules, open_recorder, recorder_spec
+from supervision.recording.files import Capsules, open_recorder
 from supervision.recording.trace import (
     BadTraceFile,
     DamagedTrace,
@@ -39,7 +39,7 @@ async def test_a_continuous_file_has_everything_before_and_after_its_start(
     runtime: Runtime, tmp_path: Path, log: Log
 ) -> None:
     supervisor = await Supervisor.start([worker("a", log)], label="top")
-    async with open_recorder(file=tmp_path / "run.jsonl"):
+    async with open_recorder(file=tmp_path / "run.jsonl", receives=True):
         await crash(supervisor, "a")
     kinds = [event["kind"] for event in read(tmp_path / "run.jsonl")]
     assert kinds[:3] == ["recording", "spawned", "spawned"]
@@ -183,15 +183,6 @@ async def test_the_records_are_written_on_demand(runtime: Runtime, tmp_path: Pat
         files.recorder.note("hello")
         await files.dump(tmp_path / "now.jsonl")
         assert [event["text"] for event in read(tmp_path / "now.jsonl", "note")] == ["hello"]
-
-
-async def test_a_recorder_is_a_child_of_a_supervisor(runtime: Runtime, tmp_path: Path) -> None:
-    supervisor = await Supervisor.start([recorder_spec(file=tmp_path / "run.jsonl")], label="top")
-    await trio.sleep(1)
-    pid = spawn(trio.lowlevel.checkpoint, label="short")
-    await wait_exit(pid)
-    await stop(supervisor)
-    assert [event["path"] for event in read(tmp_path / "run.jsonl", "exited")] == ["/short"]
 
 
 def test_a_damaged_file_is_read_up_to_the_damage_with_one_warning(tmp_path: Path) -> None:

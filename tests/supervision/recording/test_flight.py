@@ -37,7 +37,7 @@ def events(recorder: FlightRecorder, kind: str | None = None) -> list[dict[str, 
 async def test_every_event_of_a_recorder_fits_the_schema(
     runtime: Runtime, log: Log, autojump_clock: trio.testing.MockClock
 ) -> None:
-    recorder = FlightRecorder(runtime, contents=True)
+    recorder = FlightRecorder(runtime, contents=True, receives=True)
     supervisor = await Supervisor.start([worker("a", log), worker("b", log)], max_restarts=1)
     await crash(supervisor, "a")
     b = await running(supervisor, "b")
@@ -121,7 +121,7 @@ async def test_a_message_has_a_kind_and_a_size_and_no_contents(runtime: Runtime)
     recorder = FlightRecorder(runtime)
     send(spawn(trio.sleep_forever), ("login", {"password": "hunter2"}))
     (sent,) = events(recorder, "sent")
-    assert (sent["message_kind"], sent["size"], sent["via"]) == ("login", 20, "info")
+    assert (sent["message_kind"], sent["size"], sent["via"]) == ("login", 21, "info")
     assert "hunter2" not in b"".join(recorder.lines()).decode()
 
 
@@ -137,7 +137,7 @@ async def test_contents_are_recorded_if_asked_for_but_never_those_of_secrets(
 
 
 async def test_a_received_message_has_its_sent_event_as_cause(runtime: Runtime) -> None:
-    recorder = FlightRecorder(runtime)
+    recorder = FlightRecorder(runtime, receives=True)
 
     async def takes_the_second_first() -> None:
         from actors import receive
@@ -153,15 +153,23 @@ async def test_a_received_message_has_its_sent_event_as_cause(runtime: Runtime) 
     assert [kinds[event["cause"]] for event in events(recorder, "received")] == ["second", "first"]
 
 
-async def test_unread_messages_are_counted_at_the_end(runtime: Runtime) -> None:
-    recorder = FlightRecorder(runtime)
+@pytest.mark.parametrize("receives", [False, True])
+async def test_the_end_of_a_process_names_its_unread_messages(
+    runtime: Runtime, receives: bool
+) -> None:
+    recorder = FlightRecorder(runtime, receives=receives)
     pid = spawn(trio.sleep_forever)
-    send(pid, 1)
-    send(pid, 2)
+    send(pid, "one")
+    send(pid, ["two"])
     kill(pid)
     await wait_exit(pid)
     (ended,) = events(recorder, "exited")
+    sent = [event["n"] for event in events(recorder, "sent")]
     assert ended["waiting"] == 2
+    assert ended["unread"] == [
+        {"message_kind": "one", "sent": sent[0]},
+        {"message_kind": "list", "sent": sent[1]},
+    ]
 
 
 async def test_a_full_ring_of_messages_keeps_the_other_events(runtime: Runtime) -> None:

@@ -22,6 +22,10 @@ class Signed(msgspec.Struct):
     access_token: str
 
 
+class Opaque:
+    __slots__ = ("password",)
+
+
 @pytest.mark.parametrize(
     ("value", "masked"),
     [
@@ -30,7 +34,10 @@ class Signed(msgspec.Struct):
         (Login("ann", "x"), {"user": "ann", "password": FILTERED}),
         (("join", Signed(1, "x")), ["join", {"id": 1, "access_token": FILTERED}]),
         ("user=ann&token=x", FILTERED),
+        ('{"password": "x"}', FILTERED),
         ("hello = world", "hello = world"),
+        (b"password=x", "<10 bytes>"),
+        ([Opaque()], ["<Opaque>"]),
         (7, 7),
     ],
 )

@@ -425,8 +425,8 @@ async def test_figures_and_notes_of_the_scenario_are_in_the_trace() -> None:
 
     outcome = await live(noting, 7, seconds=1)
     events = [msgspec.json.decode(line) for line in outcome.trace]
-    assert {"text": "nobody is here", "clients": "0"}.items() <= events[1].items()
-    assert {"kind": "measure", "name": "clients", "value": 0}.items() <= events[2].items()
+    assert {"text": "nobody is here", "clients": "0"}.items() <= events[2].items()
+    assert {"kind": "measure", "name": "clients", "value": 0}.items() <= events[3].items()
     assert outcome.sometimes == {"somebody was": False}
 
 

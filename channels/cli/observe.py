@@ -1,0 +1,52 @@
+"""The command `ashtree observe`: the observer of a server in the terminal."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from channels.cli.console import fail
+
+__all__ = ["add_observe_command"]
+
+_HELP = """Show the processes of the server at URL, live, in the terminal.
+
+    $ ashtree observe 'http://localhost:4000/_ashtree/observer?token=...'
+
+The server prints the URL when it starts, if its endpoint has an observer.
+"""
+
+
+def add_observe_command(app: typer.Typer) -> None:
+    """Put the command into the application."""
+    app.command("observe", help=_HELP)(_observe)
+
+
+def _observe(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The address of the observer page.")],
+    *,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME:VALUE", help="A header of the request. Repeat it for more."),
+    ] = None,
+) -> None:
+    if find_spec("textual") is None or find_spec("trio_websocket") is None:
+        fail("ashtree observe needs further packages; run `pip install 'ashtree[observe]'`", 1)
+    # Imported here, because a server must not load the client and Textual.
+    from channels.observer.console.app import ObserveApp  # noqa: PLC0415
+
+    headers = {}
+    for each in header or ():
+        name, found, value = each.partition(":")
+        if not found or not name.strip():
+            raise typer.BadParameter(f"--header got {each!r}; write NAME:VALUE")
+        headers[name.strip()] = value.strip()
+    app = ObserveApp(url, headers)
+    try:
+        # Before the screen, so that a mistake in the address is one sentence.
+        app.remote.admit()
+    except OSError as error:
+        fail(f"there is no server at {app.remote.page}: {error}", 1)
+    app.run()

@@ -1,0 +1,11 @@
+"""Recordings of a server with channels: what each client did and saw, besides everything of its processes.
+
+    Supervisor.start_link([recorder_spec(file="run.jsonl"), endpoint.child_spec()])
+
+`ashtree serve --record FILE` and `--capsules FOLDER` do the same. `ashtree story FILE` tells what happened.
+"""
+
+from channels.recording.clients import open_recorder, record_channels, recorder_spec
+from supervision.recording.files import Capsules
+
+__all__ = ["Capsules", "open_recorder", "record_channels", "recorder_spec"]

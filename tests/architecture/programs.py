@@ -1,0 +1,121 @@
+"""Run many small programs, each in a process of its own, without importing Ashtree anew for each.
+
+A process that has imported the packages once forks for each program. Importing them is most of what a small program
+costs. A program still has its own memory, standard streams, working directory and exit code.
+
+    with Programs() as programs:
+        done = programs.run(Path("a.py"), cwd=Path("/tmp"), time_limit=5)
+        done.code, done.stdout, done.stderr
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+from attrs import frozen
+
+from tests.architecture.sources import ROOT
+
+__all__ = ["Done", "Programs"]
+
+# Only the facades, as the programs import them, and the packages that they load anyway. A module that was loaded here
+# would hide that a program forgets to import it.
+_PARENT = """
+import json, os, runpy, signal, sys
+import trio, actors, supervision, channels
+
+def run(job):
+    if job is None:
+        return sys.exit()
+    os.chdir(job["cwd"])
+    # As for a program that was started alone.
+    sys.path[0] = job["folder"]
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for number, (name, flags) in enumerate(job["streams"]):
+        os.dup2(os.open(name, flags), number)
+    sys.argv = job["argv"]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+def next_job():
+    for line in sys.stdin:
+        job = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            return job
+        timed_out = []
+        def kill(*_):
+            timed_out.append(True)
+            os.kill(child, signal.SIGKILL)
+        signal.signal(signal.SIGALRM, kill)
+        signal.setitimer(signal.ITIMER_REAL, job["time_limit"])
+        _, status = os.waitpid(child, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(json.dumps([os.waitstatus_to_exitcode(status), bool(timed_out)]), flush=True)
+
+run(next_job())
+"""
+
+
+@frozen
+class Done:
+    """How a program ended. The code is None if it reached the time limit."""
+
+    code: int | None
+    stdout: str
+    stderr: str
+
+
+class Programs:
+    """A process that runs programs until the end of the block. Warnings are errors in them."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._process is not None:
+            self._process.communicate()
+
+    def run(self, file: Path, *, cwd: Path, time_limit: float) -> Done:
+        """Run a program until it ends, or kill it after a number of seconds."""
+        with contextlib.ExitStack() as stack:
+            out, err = (
+                stack.enter_context(tempfile.NamedTemporaryFile("r", encoding="utf-8"))
+                for _ in range(2)
+            )
+            write = os.O_WRONLY | os.O_APPEND
+            code, timed_out = self._ask(
+                cwd=str(cwd),
+                folder=str(file.parent),
+                argv=[str(file)],
+                streams=[(os.devnull, os.O_RDONLY), (out.name, write), (err.name, write)],
+                time_limit=time_limit,
+            )
+            return Done(None if timed_out else code, out.read(), err.read())
+
+    def _ask(self, **job: Any) -> tuple[int, bool]:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-c", _PARENT],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, "the process that runs the programs has ended"
+        code, timed_out = json.loads(answer)
+        return code, timed_out

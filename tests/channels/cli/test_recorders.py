@@ -1,0 +1,32 @@
+"""The options `--record` and `--capsules` of `ashtree serve`."""
+
+from pathlib import Path
+
+import pytest
+import typer
+
+from channels.cli.program import of_worker, recorders
+
+
+def test_without_the_options_there_is_no_recorder() -> None:
+    assert recorders(None, None) == []
+
+
+@pytest.mark.parametrize("option", ["record", "capsules"])
+def test_each_option_gives_one_child_that_stops_in_its_own_time(
+    tmp_path: Path, option: str
+) -> None:
+    options = {"record": None, "capsules": None} | {option: tmp_path / "x"}
+    (child,) = recorders(**options)
+    assert child.id == "recorder"
+    assert float(child.shutdown) > 10.0
+
+
+def test_a_missing_folder_is_named_before_the_server_starts(tmp_path: Path) -> None:
+    with pytest.raises(typer.BadParameter, match="is missing"):
+        recorders(tmp_path / "none" / "run.jsonl", None)
+
+
+def test_each_worker_has_a_file_of_its_own() -> None:
+    assert of_worker("logs/run.jsonl", 3) == "logs/run.3.jsonl"
+    assert of_worker(None, 3) is None

@@ -1,0 +1,120 @@
+"""A recording of a server has its clients: connections, joins, frames, final frames and closes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from actors import current_runtime, kill
+from actors.runtime import open_runtime
+from channels import Channel, Endpoint, PushReply, Socket, handle_in
+from channels.recording import record_channels
+from channels.testing import open_channel_test
+from supervision.recording.flight import FlightRecorder
+from supervision.recording.masking import FILTERED
+from tests.supervision.recording.test_schema import check
+
+
+class Room(Channel):
+    async def join(self, topic: str, payload: Any) -> None:
+        if topic == "room:broken":
+            raise RuntimeError("no")
+
+    @handle_in("echo")
+    async def echo(self, payload: Any) -> PushReply:
+        return PushReply(payload)
+
+    @handle_in("boom")
+    async def boom(self, payload: Any) -> None:
+        raise RuntimeError("boom")
+
+
+class User(Socket):
+    channels = {"room:*": Room}
+
+    def id(self) -> str | None:
+        return self.assigns.get("name")
+
+    async def connect(self, params: Any, info: Any) -> None:
+        self.assigns["name"] = params.get("name")
+
+
+@pytest.fixture
+def endpoint() -> Endpoint:
+    return Endpoint(sockets={"/socket": User}, filter_parameters=["nick"])
+
+
+def events(recorder: FlightRecorder, kind: str) -> list[dict[str, Any]]:
+    decoded = [msgspec.json.decode(line) for line in recorder.lines()]
+    for event in decoded:
+        check(event)
+    return [event for event in decoded if event["kind"] == kind]
+
+
+async def test_what_a_client_does_and_sees_is_recorded(
+    endpoint: Endpoint, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_runtime(log=False), open_channel_test(endpoint) as case:
+        recorder = FlightRecorder(current_runtime())
+        record_channels(recorder)
+        client = await case.connect("/socket", {"name": "ann"})
+        _, room = await client.subscribe_and_join("room:lobby")
+        await room.assert_reply(room.push("echo", {"body": "hello"}), "ok")
+        room.push("boom")
+        await trio.sleep(1)
+        await client.join("room:broken")
+        await client.disconnect()
+        await trio.sleep(1)
+        (connected,) = events(recorder, "client_connected")
+        (joined,) = events(recorder, "joined")
+        assert (connected["client"], connected["socket"]) == ("ann", "User")
+        assert (joined["client"], joined["topic"], joined["result"]) == ("ann", "room:lobby", "ok")
+        assert joined["connection_pid"] == connected["pid"] == client.pid.number
+        told = events(recorder, "client_told")
+        assert [(each["topic"], each["event"]) for each in told] == [
+            ("room:lobby", "phx_error"),
+            ("room:broken", "join crashed"),
+        ]
+        assert told[0]["channel"] == joined["pid"]
+        assert {each["direction"] for each in events(recorder, "frame")} == {"out"}
+        assert len(events(recorder, "client_closed")) == 1
+        recorder.close()
+
+
+async def test_the_filter_of_the_endpoint_holds_for_recorded_contents(
+    endpoint: Endpoint, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_runtime(log=False), open_channel_test(endpoint) as case:
+        recorder = FlightRecorder(current_runtime(), contents=True)
+        record_channels(recorder)
+        client = await case.connect("/socket", {})
+        _, room = await client.subscribe_and_join("room:lobby", {"nickname": "secret1"})
+        ref = room.push("echo", {"nick": "secret2", "password": "secret3", "body": "shown"})
+        await room.assert_reply(ref, "ok")
+        whole = b"".join(recorder.lines()).decode()
+        assert "shown" in whole
+        assert FILTERED in whole
+        assert "secret" not in whole
+        recorder.close()
+
+
+async def test_a_killed_channel_and_its_client_are_connected_in_the_recording(
+    endpoint: Endpoint, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_runtime(log=False), open_channel_test(endpoint) as case:
+        recorder = FlightRecorder(current_runtime())
+        record_channels(recorder)
+        client = await case.connect("/socket", {})
+        _, room = await client.subscribe_and_join("room:lobby")
+        pid = room.pid
+        assert pid is not None
+        recorder.fault("kill", pid)
+        kill(pid)
+        await trio.sleep(1)
+        (told,) = events(recorder, "client_told")
+        assert told["channel"] == pid.number
+        assert "client" not in events(recorder, "joined")[0]
+        recorder.close()

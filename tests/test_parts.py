@@ -1,0 +1,50 @@
+"""`python -m tests`: every file of tests is in one part, and a failure is shown and counted."""
+
+import pytest
+
+from tests.__main__ import ROOT, Part, Run, number_in, parts
+
+
+def selects(part: Part, file: str) -> bool:
+    """Return True if pytest collects the file in a part."""
+    arguments = [each for each in part.arguments if "/" in each]
+    ignored = [each.removeprefix("--ignore=") for each in arguments if each.startswith("--ignore=")]
+    if ignored:
+        return not any(file.startswith(f"{folder}/") for folder in ignored)
+    return any(file == each or file.startswith(f"{each}/") for each in arguments)
+
+
+def test_every_file_of_tests_is_in_one_part() -> None:
+    files = [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("tests", "examples")
+        for path in (ROOT / folder).rglob("test_*.py")
+        if "node_modules" not in path.parts
+    ]
+    assert len(files) > 100
+    runs = [part for part in parts() if part.arguments[0] == "pytest"]
+    chosen = {file: [part.name for part in runs if selects(part, file)] for file in files}
+    assert {file: names for file, names in chosen.items() if len(names) != 1} == {}
+
+
+def test_a_failed_part_is_shown_in_full_and_makes_the_run_fail(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Run()
+    run.do(Part("works", ("platform",)))
+    assert run.failed == []
+    assert "works: " in capsys.readouterr().out
+    run.do(Part("breaks", ("no_such_module",)))
+    assert run.failed == ["breaks"]
+    shown = capsys.readouterr().out
+    assert "breaks FAILED with the exit code 1:" in shown
+    assert "No module named no_such_module" in shown
+    assert run.summary().startswith("failed: breaks. ")
+
+
+def test_the_summary_adds_the_numbers_of_all_parts() -> None:
+    run = Run(passed=1200, only_deep=30)
+    assert run.summary().startswith("all parts passed. 1,200 tests passed in ")
+    assert run.summary().endswith("; 30 more run only in `make test-deep`.")
+    output = "2 failed, 17 passed, 3 deselected in 5.00s"
+    assert (number_in(r"(\d+) passed", output), number_in(r"(\d+) passed", "no tests")) == (17, 0)
