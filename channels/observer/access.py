@@ -71,7 +71,9 @@ class Access:
             if inspect.isawaitable(answer):
                 answer = await answer
         except Exception:  # the check belongs to the application, and any exception means no access
-            _logger.exception("The check of the observer page raised an exception, so the page refused the request")
+            _logger.exception(
+                "The check of the observer page raised an exception, so the page refused the request"
+            )
             return False
         return answer is True
 

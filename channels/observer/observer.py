@@ -53,9 +53,8 @@ class PhoenixMissing(ChannelsError, LookupError):
 
 
 def _terms(rule: FilterRule) -> Sequence[str]:
-    """Return terms for the recorder. It does not support a rule that lists allowed names, so with such a rule it hides
-    everything."""
-    # Every name contains the empty term, so this hides everything.
+    """Return terms for the recorder. Hide everything for a rule that lists allowed names."""
+    # The recorder supports no such rule. Every name contains the empty term, so this term hides everything.
     return ("",) if isinstance(rule, Keep) else (*SECRETS, *rule)
 
 
