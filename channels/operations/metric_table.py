@@ -124,7 +124,7 @@ METRICS: Final = _table(
         "handle_in_duration_seconds",
         "histogram",
         "channel",
-        "Time of a handler of a push that did not crash.",
+        "Time of push handlers that did not crash.",
     ),
     (
         "refused_payloads_total",
@@ -175,7 +175,7 @@ METRICS: Final = _table(
         "event_loop_blocked_seconds_total",
         "counter",
         "",
-        "Length of these steps when they were reported.",
+        "Seconds of these steps up to the report of the watchdog.",
     ),
     # Several nodes
     ("pubsub_topics", "gauge", "", "Topics with subscribers on this node."),
@@ -192,13 +192,13 @@ METRICS: Final = _table(
         "pubsub_malformed_messages_total",
         "counter",
         "",
-        "Messages from outside that were no envelopes.",
+        "Malformed messages from the adapter.",
     ),
     (
         "pubsub_undeliverable_messages_total",
         "counter",
         "",
-        "Messages that some clients could not be sent.",
+        "Messages that the server could not send to some clients.",
     ),
     (
         "pubsub_disconnects_total",
@@ -212,7 +212,7 @@ METRICS: Final = _table(
         "history_appended_messages_total",
         "counter",
         "history",
-        "Messages that the storage keeps or kept.",
+        "Messages that the storage has accepted.",
     ),
     (
         "history_failed_messages_total",
@@ -242,7 +242,7 @@ METRICS: Final = _table(
         "history_lost_total",
         "counter",
         "history",
-        "Channels that missed messages that are no longer kept.",
+        "Channels that missed messages after the storage had dropped them.",
     ),
     (
         "history_evicted_topics_total",
@@ -311,7 +311,7 @@ class Sample(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Family(msgspec.Struct, array_like=True, frozen=True):
-    """A metric with its samples. The name of a counter is without `_total`."""
+    """A metric with its samples. The name of a counter has no `_total`."""
 
     name: str
     help: str
@@ -331,8 +331,7 @@ def encode_families(families: Iterable[Family]) -> bytes:
 def decode_families(data: bytes) -> list[Family]:
     """Read the bytes of another worker.
 
-    Raises:
-        msgspec.MsgspecError: they are something else.
+    Raises: msgspec.MsgspecError: the bytes are malformed.
     """
     return _decode(data)
 
