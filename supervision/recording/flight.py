@@ -1,4 +1,4 @@
-"""The flight recorder: the newest events of a running program, in memory, cheap enough to leave on.
+"""The flight recorder: the newest events of a running program, in memory, cheap enough to leave it on.
 
     async with open_runtime() as runtime:
         recorder = FlightRecorder(runtime)
@@ -65,7 +65,7 @@ EVENT_BYTES: Final = 600
 """The estimated size of any other record, without its texts."""
 
 MAX_PATHS: Final = 50_000
-"""The number of paths whose incarnations are counted. The recorder forgets the oldest ones."""
+"""The number of paths whose incarnations the recorder counts. It forgets the oldest paths."""
 
 _MAILBOX_ALARM: Final[Event] = ("actors", "mailbox", "alarm")
 _MACHINERY: Final = frozenset(("actors", "supervision", "channels", "trio"))
@@ -101,7 +101,7 @@ class FlightRecorder(Instrument):
     Args:
         runtime: the runtime.
         messages: record messages and calls too.
-        receives: record when a process takes a message out of its mailbox, too. This costs as much again.
+        receives: also record that a process takes a message out of its mailbox. This doubles the cost.
         contents: record the contents of messages, as text of at most 2000 characters.
         hide: terms. The recorder masks the contents of every key and field whose name contains one of them.
         max_messages: records about messages, calls and frames to keep.
@@ -165,10 +165,11 @@ class FlightRecorder(Instrument):
         self._keep = self._messages.append
         self._pass_on: Callable[[Record], None] | None = None
         self._remove: Callable[[], None] | None = None
-        # By the identity of an open call: its caller and its server.
+        # The caller and the server of each open call, by the identity of the call.
         self._calls: dict[int, tuple[int | None, int]] = {}
         self._births: dict[Pid, Birth] = {}
-        # A process has lost its mailbox when its end is announced, so the recorder keeps it until then.
+        # The runtime takes the mailbox from a process before it reports the end. So the recorder keeps the mailbox
+        # until then.
         self._mailboxes: dict[Pid, MailboxLike] = {}
         self.connections: dict[Pid, None] = {}
         for pid, place in self.places.living.items():
@@ -197,7 +198,7 @@ class FlightRecorder(Instrument):
     def _add_instrument(self) -> None:
         """Attach to the runtime, with functions for messages that keep records as `_keep` says."""
         self._remove_instrument()
-        # Functions instead of methods, which run for every message of the program.
+        # These run for every message of the program, so they are functions and not methods, which are slower.
         if self._records_messages:
             self.message_sent = self._sent_function()  # type: ignore[method-assign, assignment]
         if self._records_receives:
@@ -258,7 +259,7 @@ class FlightRecorder(Instrument):
     # Reading
 
     def statistics(self) -> dict[str, int]:
-        """Return the numbers of records now, and of those that fell out."""
+        """Return the number of kept records, and of dropped ones."""
         messages, events = self._messages, self._events
         dropped = self._following() - len(messages) - len(events) - events.dropped
         return {
@@ -328,7 +329,7 @@ class FlightRecorder(Instrument):
         write_lines(Path(path), self.lines(seconds=seconds))
 
     def pass_on(self, take: Callable[[Record], None] | None) -> None:
-        """Pass each further record on, besides keeping it. Call it in the runtime's thread.
+        """Also pass each further record to a function. Call this in the runtime's thread.
 
         Args:
             take: a fast function that does not raise, such as the `append` of a deque; None ends this.
@@ -362,7 +363,7 @@ class FlightRecorder(Instrument):
         return self._add(kind, None if pid is None else pid.number, fields)
 
     def recording_put(self, pid: Pid, put: Callable[[bytes], object]) -> Callable[[bytes], None]:
-        """Return a function that passes a frame for a client on, and records its size.
+        """Return a function that records the size of a frame for a client, and passes the frame on.
 
         Args:
             pid: the process that serves the client.
@@ -377,7 +378,7 @@ class FlightRecorder(Instrument):
         return put_recorded
 
     def fault(self, type: str, pid: Pid | None = None, *, text: str = "") -> None:
-        """Record that somebody breaks the program on purpose, just before it happens.
+        """Record a deliberate fault. Call this just before you cause the fault.
 
             recorder.fault("kill", pid)
             kill(pid)
@@ -465,7 +466,7 @@ class FlightRecorder(Instrument):
         if how == "answered":
             self._keep(record)
             return
-        # An answer that never came belongs to the story of a crash, so it stays as long as the crash.
+        # The story of a crash needs its missing answers, so this record goes to the ring of the crash.
         self._events.append(record, EVENT_BYTES)
         if self._pass_on is not None:
             self._pass_on(record)
@@ -529,7 +530,7 @@ class FlightRecorder(Instrument):
 
 
 class _Messages:
-    """The ring of records about messages. All of them count the same, so a number bounds the bytes too."""
+    """The ring of records about messages. All have the same size, so their number also bounds the bytes."""
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
         self._records: deque[Record] = deque(
@@ -579,14 +580,14 @@ class _SizedMessages(_Messages):
 
 
 def recorder_of(runtime: Runtime) -> FlightRecorder | None:
-    """Return the flight recorder of a runtime, the one that was attached first; None without one."""
+    """Return the flight recorder that was attached to a runtime first; None without one."""
     return next((each for each in runtime.instruments if isinstance(each, FlightRecorder)), None)
 
 
 def _frames(exception: BaseException) -> list[tuple[str, int, str]]:
-    """Return file, line and function of each frame, from the first one of the program's own code on.
+    """Return file, line and function of each frame, beginning with the first frame of the program's own code.
 
-    Without the lines of source, because to read files here would block the program.
+    The result has no lines of source, because reading files here would block the program.
     """
     frames = list(walk_tb(exception.__traceback__))
     own = (
