@@ -147,7 +147,7 @@ def url_of(host: str, port: int, *, secure: bool = False) -> str:
 
 
 def recorders(record: Path | str | None, capsules: Path | str | None) -> list[ChildSpec]:
-    """Return the child that records, for `--record` and `--capsules`; none without these options.
+    """Return the recorder's child spec for `--record` and `--capsules`; empty without these options.
 
     Raises:
         typer.BadParameter: a folder is missing.

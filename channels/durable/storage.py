@@ -156,7 +156,7 @@ class Appended:
         evicted: the number of topics whose history the storage dropped for the new ones.
         repeated: the places in the batch of the messages whose key the storage remembered. They are not kept again;
             their offset is that of the first one.
-        answers: for each answer of the batch the one that is remembered: the first with its key.
+        answers: the remembered answer for each answer of the batch: the first one with its key.
         forgotten: the number of keys that the storage forgot before `max_answer_age`, to stay within its limits.
     """
 
