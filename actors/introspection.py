@@ -1,4 +1,4 @@
-"""Questions about processes that observers ask very often, for ten thousand processes at a time.
+"""Cheap queries about processes, for observers that read ten thousand processes at a time.
 
     current_function(pid)          # "shop.Counter.handle_call:41"
 
@@ -19,8 +19,8 @@ __all__ = ["current_function", "ended", "is_server", "status_of", "waiting_messa
 def current_function(pid: Pid) -> str | None:
     """Return the function that a process runs or waits in, as `module.function:line`.
 
-    This is the innermost function of the process that belongs neither to Trio nor to `actors`. A process that waits for
-    its next message may be in functions of `actors` only. Then it is the innermost of those.
+    This is the innermost function of the process that belongs neither to Trio nor to `actors`. If the process waits for
+    its next message in functions of `actors` only, this is the innermost of these.
 
     Returns:
         None if the process has ended or has not taken its first step.

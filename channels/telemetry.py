@@ -269,5 +269,5 @@ HISTORY_GAP: Event = ("phoenix", "history_gap")
 `topic`, `position`, `end`, and `pid`, the channel."""
 
 HISTORY_LOST: Event = ("phoenix", "history_lost")
-"""A channel of a durable topic missed messages that are no longer kept. It crashes with `HistoryLost`, so that its
-client rejoins and is told. Metadata: `topic`, `position`, `reason` and `pid`."""
+"""A channel of a durable topic missed messages that the storage has dropped. It crashes with `HistoryLost`, so that its
+client rejoins and gets the reason. Metadata: `topic`, `position`, `reason` and `pid`."""

@@ -30,7 +30,7 @@ async def answer(channel: ClientChannel, name: str, body: str, said: Counter[str
     try:
         await channel.push("new_msg", {"body": text})
     except PushTimeout:
-        # The chat went away in the middle. Whoever still wants to know asks again.
+        # The connection broke before the reply. A user who still wants the answer asks again.
         print("not sent:", text, flush=True)
 
 

@@ -243,7 +243,7 @@ class Runtime:
     def random(self) -> random.Random:
         """The source of randomness for processes. A seed decides its values.
 
-        In a simulation each process has its own stream, which draws of other processes do not change.
+        In a simulation, each process has its own stream, so the draws of one process do not change those of another.
         """
         if self._seeded:
             return self._random

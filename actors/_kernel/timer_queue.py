@@ -116,7 +116,7 @@ class TimerQueue:
             self._scope.cancel()
 
     def _run_due(self, now: float) -> None:
-        # A callback may make a timer that is due immediately. Numbers grow, so this bound leaves that timer to the next
+        # A callback may create a timer that is due immediately. Its number is above `last`, so it runs in the next
         # round, and other tasks run in between.
         last = self._numbers
         heap = self._heap

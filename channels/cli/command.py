@@ -1,4 +1,4 @@
-"""The command `ashtree`: its subcommands, of which those of the test tools load when they run."""
+"""The command `ashtree` and its subcommands. Those of the test tools load their modules only when they run."""
 
 from __future__ import annotations
 

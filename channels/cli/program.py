@@ -18,8 +18,10 @@ from supervision.command_line.arguments import load_module
 from supervision.command_line.program_frames import program_place
 
 __all__ = [
+    "CapsuleFolder",
     "LogFormat",
     "LogLevel",
+    "Record",
     "Watchdog",
     "load_endpoint",
     "of_worker",
@@ -35,6 +37,19 @@ Watchdog: TypeAlias = Annotated[
         min=0,
         metavar="SECONDS",
         help="Log a handler that blocks the server for longer than this; 0 turns this off.",
+    ),
+]
+
+
+Record: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Record everything to this file, for `ashtree story`."),
+]
+
+CapsuleFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Write the seconds around each crash to a file in this folder."
     ),
 ]
 
@@ -132,7 +147,7 @@ def url_of(host: str, port: int, *, secure: bool = False) -> str:
 
 
 def recorders(record: Path | str | None, capsules: Path | str | None) -> list[ChildSpec]:
-    """Return the child that records, for `--record` and `--capsules`; none without these options.
+    """Return the recorder's child spec for `--record` and `--capsules`; empty without these options.
 
     Raises:
         typer.BadParameter: a folder is missing.

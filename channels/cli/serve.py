@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TypeAlias
 
 import typer
 
@@ -17,8 +17,10 @@ from actors.instrumentation.watchdog import DEFAULT_LIMIT
 from actors.refs import Pid
 from channels.cli.console import new_app, run_app
 from channels.cli.program import (
+    CapsuleFolder,
     LogFormat,
     LogLevel,
+    Record,
     Watchdog,
     load_endpoint,
     open_log,
@@ -36,6 +38,16 @@ from supervision.child_spec import ChildSpec
 from supervision.errors import FailedToStartChild, SupervisionError
 
 __all__ = ["add_serve_command", "explain", "run_endpoint", "serve_endpoint", "tune_collector"]
+
+_Format: TypeAlias = Annotated[
+    LogFormat, typer.Option(help="Write the log as text, or as lines of JSON.")
+]
+_Certfile: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Serve TLS with this certificate and its chain, in PEM.")
+]
+_Keyfile: TypeAlias = Annotated[
+    Path | None, typer.Option(help="The private key, if it is not in the same file.")
+]
 
 # A server holds many long-lived objects, and CPython's collector traverses all of them again and again. With the
 # defaults, it takes three quarters of the time of a server with 15,000 connections. Ended processes leave no cycles
@@ -125,9 +137,7 @@ def run_endpoint(
         log_level: Annotated[
             LogLevel, typer.Option(help="Log this and everything worse.")
         ] = log_level_default,
-        log_format: Annotated[
-            LogFormat, typer.Option(help="Write the log as text, or as lines of JSON.")
-        ] = LogFormat.TEXT,
+        log_format: _Format = LogFormat.TEXT,
         *,
         watchdog: Watchdog = DEFAULT_LIMIT,
     ) -> None:
@@ -154,32 +164,18 @@ def _serve_target(
         LogLevel, typer.Option(help="Log this and everything worse.")
     ] = LogLevel.INFO,
     *,
-    log_format: Annotated[
-        LogFormat, typer.Option(help="Write the log as text, or as lines of JSON.")
-    ] = LogFormat.TEXT,
+    log_format: _Format = LogFormat.TEXT,
     watchdog: Watchdog = DEFAULT_LIMIT,
-    certfile: Annotated[
-        Path | None, typer.Option(help="Serve TLS with this certificate and its chain, in PEM.")
-    ] = None,
-    keyfile: Annotated[
-        Path | None, typer.Option(help="The private key, if it is not in the same file.")
-    ] = None,
+    certfile: _Certfile = None,
+    keyfile: _Keyfile = None,
     workers: Workers = None,
     start_timeout: Annotated[
         float,
         typer.Option(min=1, metavar="SECONDS", help="The time for a worker to accept connections."),
     ] = Timing().start_timeout,
     health_socket: HealthSocket = None,
-    record: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Record everything to this file, for `ashtree story`."),
-    ] = None,
-    capsules: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Write the seconds around each crash to a file in this folder."
-        ),
-    ] = None,
+    record: Record = None,
+    capsules: CapsuleFolder = None,
 ) -> None:
     context = tls_context(certfile, keyfile)
     open_log(log_level, log_format)

@@ -57,7 +57,9 @@ def _verify(
     secret_env: SECRET_ENV = None,
     max_age: Annotated[
         float | None,
-        typer.Option(min=0, metavar="SECONDS", help="Maximum age; overrides the token's own."),
+        typer.Option(
+            min=0, metavar="SECONDS", help="Maximum age. Overrides the maximum age in the token."
+        ),
     ] = None,
 ) -> None:
     typer.echo(_shown(verify(_secrets(secret_env), salt, token, max_age=max_age)))

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Change:
-    """Tasks wait, and all of them go on at the next change.
+    """Waiting tasks, which all continue at the next change.
 
     while not ready():
         await change.wait()
@@ -38,7 +38,7 @@ class Change:
         await self._event.wait()
 
     def notify(self) -> None:
-        """Let all tasks go on that wait."""
+        """Wake all waiting tasks."""
         if self._event is not None:
             self._event.set()
             self._event = None

@@ -29,7 +29,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 @frozen(kw_only=True)
 class Options:
-    """Where to connect, and how. `open_socket` describes the options."""
+    """The address and the options of a connection. `open_socket` describes them."""
 
     url: str
     params: Params

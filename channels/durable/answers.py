@@ -5,7 +5,7 @@ gets the first answer.
 
     {"text": "hello", "_key": "6f1c"}  ──▶ take_key     ──▶ the key, and the payload for the handler
     who pushes, topic and key          ──▶ name_push    ──▶ the key in the storage
-    event and payload                  ──▶ mark_push   ──▶ what tells a repeated push from another one
+    event and payload                  ──▶ mark_push   ──▶ a fingerprint, which distinguishes pushes
     PushReply or None                  ◀─▶ Answer       ◀─▶ bytes in the storage
 """
 

@@ -49,9 +49,9 @@ class DurableChannel(Channel):
     the endpoint to the topic, such as presence diffs, do not. They have no position, and are not kept.
 
     A client may put a key into the payload of a push, as `_key`, and repeat the push with it. The handler gets the
-    payload without the key. Its reply is remembered for a while: a repeated push gets the first reply, and the handler
-    does not run again. If the channel crashed before its reply was kept, the handler does run again, and the messages
-    that it appended in its first run are not kept twice.
+    payload without the key. The history remembers its reply for a while: a repeated push gets the first reply, and the
+    handler does not run again. If the channel crashed before the history kept its reply, the handler does run again.
+    The history does not keep the messages twice that it appended in its first run.
 
     A method of `handle_out` must return None. It also gets replayed messages. Its payload contains the position, which
     the client needs: push the payload with it.
@@ -138,7 +138,7 @@ class DurableChannel(Channel):
             caller = current_pid()
         except NotAProcess:
             return None
-        # Another process is no part of the handler, and appends at other times if the handler runs again.
+        # If the handler runs again, another process does not append at the same point, so its messages have no key.
         return push if caller == context.pid else None
 
     def _broadcast(self, event: str, payload: Any, sender: Pid | None) -> None:
@@ -162,6 +162,6 @@ def durable_class(channel: type[Channel], history: object) -> type[Channel]:
     if not isinstance(history, History):
         raise InvalidOption("Route", "history", history, "a channels.durable.History")
     bases = (channel,) if issubclass(channel, DurableChannel) else (channel, DurableChannel)
-    # With the names of the class, which logs and errors show.
+    # The subclass has the names of the class, because logs and errors show them.
     names = {"__module__": channel.__module__, "__qualname__": channel.__qualname__}
     return type(channel.__name__, bases, {**names, "history": history})

@@ -5,8 +5,8 @@
                                                   ▼
                               channels of this node, then other nodes ──▶ the caller of `append` goes on
 
-A storage with `publishes` does the second half itself, on all nodes in one order. Every message is kept before any
-client gets it. Channels read what they missed from the storage.
+A storage with `publishes` delivers the messages itself, to all nodes in one order. The storage keeps every message
+before any client gets it. Channels read what they missed from the storage.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ _COUNTED = (
     "repeated",
     "forgotten",
 )
-# Seconds until a check is repeated that was needed and failed.
+# Seconds until the history repeats a failed check.
 _RETRY = 1.0
 
 
@@ -106,17 +106,17 @@ class History:
         max_messages: messages that a topic keeps.
         max_bytes: bytes of messages that a topic keeps. A longer message is refused.
         max_age: seconds that a message is kept.
-        max_topics: topics that are kept. Beyond it, the storage forgets those without a message for the longest time.
+        max_topics: topics that are kept. Beyond it, the storage forgets the topics whose last message is the oldest.
         max_total_bytes: bytes of messages that all topics keep together.
         max_answers: keys of pushes that are remembered, with the answers: one for the answer, and one for each message
             that the handler appended. Beyond it, the oldest are forgotten.
         max_answer_bytes: bytes of these keys and answers. A longer answer is not remembered.
         max_answer_age: seconds that they are remembered.
-        max_replay: messages that one client gets when it rejoins; by default `max_messages`. They count for the bounds
-            of the client's out-buffer, `Endpoint(max_buffered_messages=)`.
+        max_replay: messages that one client gets when it rejoins; by default `max_messages`. They count towards the
+            bounds of the client's out-buffer, `Endpoint(max_buffered_messages=)`.
         max_waiting: messages that wait for the storage. Beyond it, `append` raises.
         max_batch: messages that the storage gets at once.
-        check_interval: seconds between two looks at the ends of the joined topics, for messages that did not arrive.
+        check_interval: seconds between two checks of the joined topics for messages that did not arrive.
         timeout: seconds that a join waits for the storage.
 
     Raises:
@@ -174,7 +174,8 @@ class History:
         self._doubt = trio.Event()
         # The number of joined channels on this node, by topic.
         self._followed: dict[str, int] = {}
-        # The pushes with a key whose handlers run on this node: the end of each by its name, and the name by channel.
+        # The pushes with a key whose handlers run on this node: an event for the end of each by its name, and the name
+        # by channel.
         self._handled: dict[str, trio.Event] = {}
         self._handlers: dict[Pid, str] = {}
         self._counts = dict.fromkeys(_COUNTED, 0)
@@ -404,11 +405,11 @@ class History:
     async def keep_answer(self, push: KeyedPush, answer: bytes) -> bytes:
         """Remember the answer to a push, and return the first one for its key.
 
-        That is another one if another node has answered the push meanwhile. The answer is kept in the same step as the
-        messages that the handler has appended without waiting.
+        If another node has answered the push meanwhile, the first answer is that of the other node. The storage keeps
+        the answer in the same step as the messages that the handler has appended without waiting.
 
         Raises:
-            AnswerNotKept: it is not kept, or perhaps not; or a message of the handler is not kept.
+            AnswerNotKept: the storage failed to keep the answer or a message of the handler, or it is not known.
         """
         item = NewAnswer(push.name, answer)
         most = self.limits.max_answer_bytes
@@ -456,14 +457,14 @@ class History:
             try:
                 pubsub.broadcast(lane, value, dispatcher=_nobody)
             except ChannelsError as error:
-                # It is too large for the adapter. The check of the other nodes finds it in the storage.
+                # The message is too large for the adapter. The check of the other nodes finds it in the storage.
                 self._counts["not_sent"] += 1
                 self.execute(HISTORY_NOT_SENT, {}, {"topic": topic, "error": error})
 
     def _dispatch(
         self, subscriptions: Iterable[Subscription], sender: Pid | None, message: Any
     ) -> None:
-        # Only to the channels of this history: a client may have joined a topic with the name of the lane.
+        # Send only to the channels of this history, because a client may have joined a topic with the name of the lane.
         for subscription in subscriptions:
             if subscription.metadata is self:
                 send(subscription.pid, message)
@@ -477,7 +478,7 @@ class History:
             pubsub.local_broadcast(self.lane(topic), entry, dispatcher=self._dispatch)
 
     def check(self) -> None:
-        """Look at the ends of the joined topics soon, and not only after `check_interval`."""
+        """Check the joined topics for missing messages soon, and not only after `check_interval`."""
         self._doubt.set()
 
     def execute(
@@ -508,7 +509,7 @@ class History:
             del self._followed[topic]
 
     async def recover(self, topic: str, position: Position | None) -> Recovery:
-        """Read what a client gets that joins with a position.
+        """Read the messages that a client gets when it joins with a position.
 
         Raises:
             StorageError: the storage failed, or took longer than `timeout`.
@@ -539,7 +540,7 @@ class History:
     # Checking
 
     async def _check(self) -> None:
-        """Tell the channels from time to time where their streams end, so that they notice lost messages."""
+        """Tell the channels the ends of their streams at regular times, so that they notice lost messages."""
         while True:
             with trio.move_on_after(self.check_interval):
                 await self._doubt.wait()
@@ -563,12 +564,12 @@ class History:
                 pubsub.local_broadcast(self.lane(topic), end, dispatcher=self._dispatch)
 
     def statistics(self) -> dict[str, int]:
-        """Return what is kept and what waits, and counters since this `History` was made.
+        """Return the numbers of kept and waiting messages, and counters since you created this `History`.
 
         The counters: messages `appended`; `failed` in the storage; `refused` because they were too many or too large;
         `replayed` to clients; `not_sent` to other nodes; topics `evicted`; channels that found `gaps`, and those that
-        `lost` messages; answers to pushes that were kept, `answered`; pushes that were `repeated`, and got the first
-        answer; keys of pushes that were `forgotten` before their time.
+        `lost` messages; `answered` pushes, whose answers are kept; `repeated` pushes, which got the first answer; keys
+        of pushes that the storage had `forgotten` before `max_answer_age`.
         """
         stored = self.storage.statistics() if self._pubsub is not None else {}
         return {

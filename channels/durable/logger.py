@@ -27,7 +27,7 @@ __all__ = ["QUIET", "attach"]
 _log = logging.getLogger("channels.durable")
 
 QUIET = 60.0
-"""Seconds between two lines about the same event. The next line has the number of those in between."""
+"""Seconds between two lines about the same event. The next line has the number of events in between."""
 
 _LINES: dict[Event, tuple[int, str]] = {
     HISTORY_APPEND_FAILED: (logging.ERROR, "{error}"),

@@ -176,7 +176,7 @@ class MemoryStorage:
         if stream is None:
             return Slice(self._epoch, self._floor + 1, self._floor)
         oldest = now - self._limits.max_age
-        # Not a filter, because the time of day can be set back, and the messages must have no gap.
+        # Do not filter by time: the time of day can be set back, and then a filter would leave a gap.
         kept = [each[2] for each in dropwhile(lambda each: each[0] < oldest, stream.messages)]
         first = kept[0].offset if kept else stream.last + 1
         entries = tuple(islice((each for each in kept if each.offset > after), limit))

@@ -1,4 +1,4 @@
-"""The queue of a history: what waits for the storage, in the order of the appends, and the batches that it gets."""
+"""The queue of a history: messages and answers that wait for the storage, in the order of the appends."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ class Waiting:
 
     @property
     def is_in_vain(self) -> bool:
-        """True for an answer of a handler whose message has failed. It must not be kept without the message."""
+        """True for an answer of a handler whose message was not kept. The storage must not keep the answer alone."""
         push = self.push
         return type(self.item) is NewAnswer and push is not None and push.has_failed
 
     def settle(self) -> None:
-        """Let the caller go on."""
+        """Return the result to the waiting caller."""
         if self.done is not None:
             self.done.set()
 
     def fail(self, problem: str, *, may_be_kept: bool) -> AppendFailed | AnswerNotKept:
-        """Let the caller go on with an error. Return the error."""
+        """Make the waiting caller raise an error. Return the error."""
         item = self.item
         error: AppendFailed | AnswerNotKept
         if isinstance(item, NewMessage):
@@ -79,7 +79,7 @@ class Waiting:
 
 
 class Queue:
-    """What waits for the storage."""
+    """Messages and answers that wait for the storage."""
 
     def __init__(self) -> None:
         self._waiting: deque[Waiting] = deque()

@@ -8,9 +8,9 @@
 Append and publish are one step of the server, so no node sees a message that is not kept. All nodes see the messages of
 a topic in the order of their offsets. A node gets its own messages through its subscription too.
 
-One epoch for all topics. Centrifugo has one for each topic, because the offsets of each of its topics are in a key of
-their own, which the server may lose alone. Here the epoch and all offsets are in one key: see `redis_script`. So a join
-of a topic that never had a message writes nothing, and a topic that was forgotten needs no memory.
+All topics share one epoch. Centrifugo has one epoch for each topic, because it keeps the offset of each topic in a key
+of its own, and the server may lose a single key. Here one key has the epoch and all offsets: see `redis_script`. So a
+join of a topic that never had a message writes nothing, and a forgotten topic needs no memory.
 """
 
 from __future__ import annotations
@@ -67,20 +67,20 @@ class RedisStorage:
 
         History(RedisStorage("redis://:secret@db.example:6379?prefix=shop"))
 
-    An append returns after the server has kept the messages. How safe they are then is up to its persistence: see
-    the how-to "Lose no message".
+    An append returns after the server has kept the messages. The persistence of the server decides how safe they are:
+    see the how-to "Lose no message".
 
     Args:
         url: the server, as for `RedisAdapter`: Redis 6, Valkey 7, or later.
-        key: the name of the history behind the prefix of the URL. Two histories need two.
+        key: the name of the history, after the prefix of the URL. Give each history its own.
         timeout: seconds for each command.
-        max_calls: commands that may be on their way. More wait for their turn, within `timeout`.
+        max_calls: commands in flight. Further commands wait for their turn, within `timeout`.
         trust_restarts: keep the epoch when the server restarts, or another server takes its place, although it may have
-            lost its last messages. False does so only if the server writes each message to its disk, with
+            lost its last messages. False keeps it only if the server writes each message to its disk, with
             `appendonly yes` and `appendfsync always`.
         connect_timeout: seconds to connect.
         ping_interval: seconds of silence of the server after which the node sends it a PING.
-        ping_timeout: seconds for the answer. Less than 10 takes a busy server for a dead one.
+        ping_timeout: seconds for the answer. With less than 10, the node may treat a busy server as dead.
         backoff: the waits between attempts to connect.
         ssl_context: the trusted certificates for `rediss://`; None trusts those of the system.
         connect: opens a stream to a host and a port; None opens TCP connections. A scenario passes
@@ -158,7 +158,7 @@ class RedisStorage:
         await trio.lowlevel.checkpoint()
 
     def processes(self, receiver: Receiver) -> Sequence[ChildSpec]:
-        """Return the two connections: for commands, and for what the nodes publish."""
+        """Return the two connections: one for commands, and one for the publications of the nodes."""
         limits = self._limits
         self._connections = self._connections_class(
             self.url,
@@ -169,7 +169,8 @@ class RedisStorage:
             max_calls=self.max_calls,
             options={
                 **self._options,
-                # A read has the messages of a topic. An append has the answers that it kept, and those from before.
+                # The answer to a read has the messages of a topic. The answer to an append has the answers to pushes,
+                # new and old.
                 "max_reply_bytes": limits.max_bytes
                 + 2 * limits.max_answer_bytes
                 + limits.kept * _ROOM_PER_MESSAGE

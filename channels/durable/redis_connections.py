@@ -1,9 +1,9 @@
 """The connections of a history in Redis or Valkey, and their processes.
 
-    subscribe    gets what all nodes publish; its start waits until the first attempt to connect has ended
+    subscribe gets the publications of all nodes; its start waits until the first attempt to connect has ended
     call         runs the script
 
-Both connect again after a loss. A subscription that is back may have missed messages, so the history looks at once.
+Both connect again after a loss. A new subscription may have missed messages, so the history checks at once.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class RedisConnections:
         receiver: gets the messages, and the events of the connections.
         fresh_epoch: the first part of each new epoch.
         trust_restarts: as for `RedisStorage`.
-        max_calls: commands that may be on their way.
+        max_calls: commands in flight.
         options: the other arguments of `Options`.
     """
 
@@ -121,7 +121,7 @@ class RedisConnections:
         try:
             topic, entry = parse_publication(payload)
         except ValueError:
-            # Not of a node. If it was, the next check finds the message.
+            # No node sent this. If one did, the next check finds the message in the storage.
             self._malformed += 1
             return
         self._receiver.receive(topic, entry)
@@ -134,7 +134,8 @@ class RedisConnections:
         if found is None:
             return "the server did not tell its run_id in INFO"
         self._run_id = found[1]
-        # A user may lack the permission for CONFIG. Then nothing is known, and a restart counts as a loss.
+        # A user may lack the permission for CONFIG. Then the node does not know the persistence of the server, and
+        # treats a restart as a loss.
         facts = config if isinstance(config, dict) else {}
         writes = _WRITES_ALL.items() <= facts.items()
         is_own = isinstance(replication, bytes) and not _PROMOTED.search(replication)
@@ -148,14 +149,14 @@ class RedisConnections:
             StorageError: the server was away, answered with an error, or did not answer in time.
         """
         deadline = trio.current_time() + timeout
-        # Encoded here, so that an error is one of this call.
+        # Encode here, so that this call raises the error.
         encoded = [each.encode() if isinstance(each, str) else each for each in arguments]
-        # Each run has an epoch of its own to begin, so that none begins twice.
+        # Each call offers a new epoch, so that no epoch begins twice.
         number = next(self._epochs)
         epoch = f"{self._fresh_epoch}.{number}" if number else self._fresh_epoch
 
         def command(*begin: str) -> Callable[[], bytes]:
-            # The facts of the connection are known when the command is packed.
+            # The client packs the command when it is connected, so the run of the server is known then.
             return lambda: pack_command(
                 *begin,
                 len(self._keys.names),
@@ -172,7 +173,7 @@ class RedisConnections:
         try:
             answer = await self._caller.call(command("EVALSHA", SHA), deadline=deadline)
             if isinstance(answer, ServerError) and answer.code == "NOSCRIPT":
-                # The server has started again, or somebody has emptied its scripts.
+                # The server does not have the script: it has restarted, or somebody flushed its scripts.
                 answer = await self._caller.call(command("EVAL", SCRIPT), deadline=deadline)
         except CallFailed as error:
             raise StorageError("redis", error.problem, may_be_kept=error.was_sent) from error
@@ -191,7 +192,7 @@ class RedisConnections:
 
 
 async def _start(connection: Connection) -> Pid:
-    """Start a connection. Return when it has connected or failed to, which connect_timeout bounds."""
+    """Start a connection. Return when it has connected or failed. `connect_timeout` bounds the wait."""
     pid = spawn_link(connection.main, label=connection.name)
     await connection.tried.wait()
     return pid

@@ -13,7 +13,8 @@ publishes the new ones.
 
 Redis can lose each key alone: it evicts or expires keys, or somebody deletes one. The epoch and all offsets are in one
 key, so that none is lost without the other. If the topics of `used` are lost, the script begins a new epoch. If a
-stream is lost, its offsets stay, and clients get `too_old`. Lost keys of messages and answers are as if forgotten.
+stream is lost, its offsets stay, and clients get `too_old`. If Redis loses keys of messages and answers, the history
+treats them as forgotten.
 """
 
 from __future__ import annotations
@@ -356,7 +357,7 @@ def parse_appended(value: Any) -> tuple[Appended, Kept]:
     """Return the answer to an append.
 
     Raises:
-        ValueError: it is of another form.
+        ValueError: it is malformed.
     """
     match value:
         case [
@@ -370,47 +371,47 @@ def parse_appended(value: Any) -> tuple[Appended, Kept]:
         ]:
             appended = Appended(epoch.decode(), offsets, evicted, repeated, answers, forgotten)
             return appended, _kept(size)
-    raise ValueError("an answer to an append that is of another form")
+    raise ValueError("a malformed answer to an append")
 
 
 def parse_recalled(value: Any) -> bytes | None:
     """Return the value of a remembered key, or None.
 
     Raises:
-        ValueError: it is of another form.
+        ValueError: it is malformed.
     """
     match value:
         case [bytes(), []]:
             return None
         case [bytes(), [bytes(found)]]:
             return found
-    raise ValueError("an answer about a key that is of another form")
+    raise ValueError("a malformed answer about a key")
 
 
 def parse_ends(value: Any) -> tuple[str, list[int], Kept]:
     """Return the epoch and the last offset of each topic, 0 for one without. The arguments are the topics.
 
     Raises:
-        ValueError: it is of another form.
+        ValueError: it is malformed.
     """
     match value:
         case [bytes(epoch), [*size], [*offsets]]:
             return epoch.decode(), offsets, _kept(size)
-    raise ValueError("an answer about ends that is of another form")
+    raise ValueError("a malformed answer about the ends of streams")
 
 
 def _kept(size: list[Any]) -> Kept:
     match size:
         case [int(topics), int(messages), int(bytes_), int(keys), int(appends)]:
             return Kept(topics, messages, bytes_, keys, appends)
-    raise ValueError("a size that is of another form")
+    raise ValueError("a malformed size of the history")
 
 
 def parse_slice(value: Any) -> Slice:
     """Return the answer to a read.
 
     Raises:
-        ValueError: it is of another form.
+        ValueError: it is malformed.
     """
     match value:
         case [bytes(name), int(first), int(last), int(begin), [*parts]]:
@@ -421,7 +422,7 @@ def parse_slice(value: Any) -> Slice:
                 for offset, (event, body) in enumerate(pairs, begin)
             ]
             return Slice(epoch, first, last, tuple(entries))
-    raise ValueError("an answer to a read that is of another form")
+    raise ValueError("a malformed answer to a read")
 
 
 def parse_publication(payload: bytes) -> tuple[str, Entry]:
@@ -431,12 +432,12 @@ def parse_publication(payload: bytes) -> tuple[str, Entry]:
         ('x', <'edited' at 5f1c:17, 2 bytes>)
 
     Raises:
-        ValueError: it is of another form.
+        ValueError: it is malformed.
     """
     head, _, rest = payload.partition(b"\n")
     epoch, offset, topic_size, event_size = head.decode().split(" ")
     middle, end = int(topic_size), int(topic_size) + int(event_size)
     if not 0 <= middle <= end <= len(rest):
-        raise ValueError("a publication that ends too early")
+        raise ValueError("a truncated publication")
     entry = Entry(epoch, int(offset), rest[middle:end].decode(), rest[end:])
     return rest[:middle].decode(), entry

@@ -2,7 +2,7 @@
 
     follow the topic (new messages wait in the mailbox), read the history, answer the join, replay, go live
 
-Messages go out with the join_ref of the membership. So a client drops those of an earlier membership, which its latest
+Each message carries the join_ref of the current join. So a client drops messages of an earlier join, which its latest
 position does not cover.
 
 A push with a key runs its handler once, and its answer is remembered:
@@ -96,7 +96,7 @@ class DurableChannelServer(ChannelServer):
         return None
 
     async def _handle_once(self, message: Message) -> Stop | NoReply | Continue | Within | None:
-        """Handle a push with a key, or answer it as before."""
+        """Handle a push with a key, or repeat its first answer."""
         self._unload(message)
         key, payload = take_key(message.payload)
         if message.event == "phx_leave":
@@ -124,7 +124,7 @@ class DurableChannelServer(ChannelServer):
             self.history.end(me)
 
     def _repeat(self, message: Message, push: KeyedPush, answer: Answer) -> None:
-        """Answer a push as before."""
+        """Repeat the first answer to a push."""
         if answer.mark != push.mark:
             self._reply(message, _ANOTHER)
         elif answer.reply is not None:
@@ -141,13 +141,13 @@ class DurableChannelServer(ChannelServer):
             # The answer comes later, or the channel is about to crash.
             return result
         if reply is not None:
-            # To raise before anything is kept.
+            # Encode now, to raise before the storage keeps anything.
             self._encoded_reply(message, reply)
         mine = Answer(push.mark, reply).encode()
         first = await self.history.keep_answer(push, mine)
         if first == mine:
             return result
-        # Another node has handled the same push meanwhile, and has been faster.
+        # Another node has handled the same push meanwhile, and kept its answer first.
         answer = Answer.decode(first)
         reply = answer.reply if answer.mark == push.mark else _ANOTHER
         if kind is Stop:
@@ -208,7 +208,7 @@ def _with_recovery(channel: type, response: Any, recovery: Recovery) -> dict[str
 
 
 def _from_other_node(message: list[Any]) -> Entry | None:
-    """Read a message of another node. The next check finds one that is malformed."""
+    """Read a message of another node. Ignore a malformed one: the next check finds the message."""
     match message:
         case [_, str(epoch), int(offset), str(event), str(body)]:
             return Entry(epoch, offset, event, body.encode())

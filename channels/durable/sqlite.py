@@ -59,7 +59,7 @@ class SQLiteStorage:
     one machine may share the file, such as the workers of `ashtree serve`. The file must be on a local disk.
 
     Args:
-        path: the file. SQLite makes two more beside it.
+        path: the file. SQLite creates two more files beside it.
         synchronous: `"FULL"` writes each commit to the disk. `"NORMAL"` is about ten times as fast for single messages.
             It loses the last messages if the machine loses power, but not if the server crashes.
         timeout: seconds to wait for another process that writes.
@@ -88,7 +88,7 @@ class SQLiteStorage:
         self.synchronous = synchronous
         self.timeout = timeout
         self._limits = Limits()
-        # One thread at a time for each connection: the writer, and the readers beside it.
+        # Each connection serves one thread at a time. One connection writes, and the others read meanwhile.
         self._writer = _Connection()
         self._reader = _Connection()
 
@@ -99,7 +99,7 @@ class SQLiteStorage:
         """Open the file, or make it.
 
         Raises:
-            StorageError: the file cannot be opened, or is of another version.
+            StorageError: the file cannot be opened, or has another version.
         """
         self._limits = limits
         await self._writer.run(lambda _: None, open_first=self._connect)
@@ -276,7 +276,7 @@ def _append(
             offsets.append(row.last)
             if message.key is not None:
                 keys.put(message.key, b"%d" % row.last)
-            # Again at the end, so that the topic of the latest message is the last.
+            # Insert it again at the end, so that the topic of the latest message is last.
             rows[message.topic] = rows.pop(message.topic)
         for used, row in enumerate(rows.values(), appends + 1):
             total -= _trim(connection, row, now, limits)
@@ -313,7 +313,7 @@ class _Keys:
         self._connection = connection
         self._now = now
         self._limits = limits
-        # Without a change there is nothing to trim, which saves most transactions from these queries.
+        # Skip these queries if nothing changed, as in most transactions.
         self._has_changed = False
         self._keys = self._bytes = 0
 

@@ -93,7 +93,7 @@ class AnswerNotKept(ChannelsError):
 
 
 class HistoryLost(ChannelsError):
-    """A joined channel has missed messages that the history no longer has. Its client rejoins, and is told so.
+    """A joined channel has missed messages that the history no longer has. Its client rejoins and gets the reason.
 
     Attributes:
         topic: the topic.
@@ -104,7 +104,7 @@ class HistoryLost(ChannelsError):
     def __init__(self, topic: str, position: str, reason: str) -> None:
         super().__init__(
             f"the channel for {brief(topic)} is at {position} and cannot get the messages behind it ({reason}); it "
-            "ends, so that its client joins again and is told"
+            "ends, so that its client joins again and gets the reason"
         )
         self.topic = topic
         self.position = position
@@ -156,7 +156,7 @@ class Appended:
         evicted: the number of topics whose history the storage dropped for the new ones.
         repeated: the places in the batch of the messages whose key the storage remembered. They are not kept again;
             their offset is that of the first one.
-        answers: for each answer of the batch the one that is remembered: the first with its key.
+        answers: the remembered answer for each answer of the batch: the first one with its key.
         forgotten: the number of keys that the storage forgot before `max_answer_age`, to stay within its limits.
     """
 
@@ -195,7 +195,7 @@ class Receiver(Protocol):
 
 
 class Storage(Protocol):
-    """The place where a history keeps its streams.
+    """The contract of a storage, where a history keeps its streams.
 
     The history calls `open` once before the other methods, then starts the `processes`, and calls `close` after they
     have ended. It makes one `append` at a time; any number of `read` and `ends` run beside it. `now` is the time of day
@@ -204,8 +204,8 @@ class Storage(Protocol):
     A storage has one epoch for all its topics. It keeps the epoch as long as it keeps the offsets. It begins a new one
     when it is new or has lost its contents: `fresh_epoch`, or a text that begins with it.
 
-    A storage may forget a topic to stay within `max_topics` and `max_total_bytes`. It forgets those first that had no
-    message for the longest time. The offsets of a topic that was forgotten, or never had a message, begin behind the
+    A storage may forget a topic to stay within `max_topics` and `max_total_bytes`. It first forgets the topics whose
+    last message is the oldest. The offsets of a topic that was forgotten, or never had a message, begin behind the
     greatest offset of all forgotten topics. So an offset never names two messages.
 
     A storage remembers keys with a value. The value of a message's key is its offset, and that of an answer's key is
@@ -245,7 +245,7 @@ class Storage(Protocol):
         ...
 
     def close(self) -> None:
-        """Give everything back. Closing twice is fine."""
+        """Release all resources. A second call does nothing."""
         ...
 
     async def append(

@@ -1,4 +1,4 @@
-"""Streams: the numbered messages of a durable topic, and the decision what a client gets that was away.
+"""Streams: the numbered messages of a durable topic, and the messages that a returning client gets.
 
 *pure*. A position is an epoch and an offset, `epoch:offset`. The offsets of a topic grow by one for each message. The
 epoch names one history: a storage that has lost its history begins a new epoch. Positions of different epochs have no
@@ -78,7 +78,7 @@ def parse_position(value: object) -> Position | None:
         >>> parse_position("5f1c:17")
         Position(epoch='5f1c', offset=17)
 
-    Any other value of a client becomes a position of no epoch, which no history recovers.
+    Any other value becomes a position without an epoch, from which no history recovers.
     """
     if value is None:
         return None
@@ -194,7 +194,7 @@ class Recovery:
     entries: Sequence[Entry] = ()
 
     def response(self) -> dict[str, Any]:
-        """Return the part of the join reply that tells the client."""
+        """Return the fields of the join reply about the recovery."""
         facts: dict[str, Any] = {POSITION: str(self.start), "_recovered": self.recovered}
         if self.reason is not None:
             facts["_reason"] = self.reason
@@ -202,7 +202,7 @@ class Recovery:
 
 
 def recover(position: Position | None, found: Slice, *, mode: Mode, max_replay: int) -> Recovery:
-    """Decide what a client gets that joins with a position.
+    """Return the messages that a client gets when it joins with a position.
 
     Args:
         position: the position of the client; None if it sent none.
@@ -239,7 +239,7 @@ def recover(position: Position | None, found: Slice, *, mode: Mode, max_replay: 
 
 @define
 class Cursor:
-    """The position of one client's channel in the stream, which tells new messages from old ones.
+    """The position of one client's channel in the stream, to distinguish new messages from old ones.
 
     >>> cursor = Cursor(Position("5f1c", 17))
     >>> cursor.look(Position("5f1c", 17)), cursor.look(Position("5f1c", 19))
@@ -250,7 +250,7 @@ class Cursor:
     mode: Mode = "stream"
 
     def look(self, at: Position) -> Verdict:
-        """Return what to do with a message at this position. This does not move the cursor."""
+        """Return the action for a message at this position. This does not move the cursor."""
         here = self.position
         if at.epoch != here.epoch:
             return "changed"

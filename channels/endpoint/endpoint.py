@@ -9,6 +9,7 @@
 A running endpoint is a supervision tree. It starts its children from top to bottom, and stops them in reverse:
 
     endpoint (one_for_one)
+    ├── observer                              with an observer: what its page shows
     ├── pubsub                                with an adapter: the connections to other nodes
     ├── presence Online                       the present users; one for each `Presence`, here of a class `Online`
     ├── relay                                 with other nodes and long polling: requests for sessions of other nodes

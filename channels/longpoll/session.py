@@ -89,11 +89,11 @@ class Poll(msgspec.Struct, frozen=True):
 
 
 class Confirm(msgspec.Struct, frozen=True):
-    """Tell whether the messages of a poll have reached the node of its client. The session keeps those that have not.
+    """The outcome of a poll. The session keeps the messages that have not reached the node of the client.
 
     Attributes:
-        poll: the very object that the poll was.
-        delivered: True if they have.
+        poll: the same object as the poll.
+        delivered: True if the messages have reached that node.
     """
 
     poll: Poll

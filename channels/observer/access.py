@@ -20,7 +20,7 @@ from channels.tokens.token import TokenError, sign, verify
 __all__ = ["TICKET_SECONDS", "Access", "Check", "cookie_name"]
 
 Check: TypeAlias = Callable[[Mapping[str, str]], bool | Awaitable[bool]]
-"""A function of the headers of a request, by lower-case name. Only True admits."""
+"""A function of the headers of a request, by lower-case name. Only the result True gives access."""
 
 TICKET_SECONDS: Final = 300.0
 """The time in which a page may use its ticket to connect. A page gets a new one before each attempt."""
@@ -42,7 +42,7 @@ class Access:
 
     Args:
         token: the token of the page; None makes one.
-        check: admits instead of a token; None means the token.
+        check: decides about access instead of a token; None uses the token.
 
     Attributes:
         token: the token; None if there is a check.
@@ -56,7 +56,7 @@ class Access:
         self.token = secrets.token_urlsafe(24) if self.is_generated else token
 
     def derive_from(self, secret: bytes) -> None:
-        """Derive what was generated from a secret of the endpoint, so that it is the same on all its nodes and after
+        """Derive the generated secrets from a secret of the endpoint, so that they are the same on all nodes and after
         a restart.
         """  # noqa: D205 # one sentence
         if self.is_generated:
@@ -64,13 +64,13 @@ class Access:
         self._secret = hmac.digest(secret, b"ashtree observer tickets", "sha256")
 
     def takes_token(self, given: str | None) -> bool:
-        """Return whether a token is the right one, in constant time."""
+        """Return True if a token is the right one. This takes constant time."""
         if self.token is None or not given:
             return False
         return hmac.compare_digest(_digest(given), _digest(self.token))
 
     async def admits(self, headers: Mapping[str, str]) -> bool:
-        """Return whether a request may see the page. A check that raises admits nobody."""
+        """Return True if a request may see the page. If the check raises, nobody may."""
         if self._check is None:
             assert self.token is not None  # there is a check, or else a token
             return self.takes_token(_cookie(headers.get("cookie", ""), cookie_name(self.token)))
@@ -78,13 +78,15 @@ class Access:
             answer = self._check(headers)
             if inspect.isawaitable(answer):
                 answer = await answer
-        except Exception:  # the check belongs to the application; whatever it raises is not a yes
-            _logger.exception("The check of the observer page raised, so it admits nobody")
+        except Exception:  # the check belongs to the application, and any exception means no access
+            _logger.exception(
+                "The check of the observer page raised an exception, so the page refused the request"
+            )
             return False
         return answer is True
 
     def topic(self) -> str:
-        """Return the topic on which the observers of all nodes with the same secret talk. A client cannot guess it."""
+        """Return the topic that the observers of all nodes with the same secret use. A client cannot guess it."""
         return f"_ashtree:observer:{hmac.digest(self._secret, b'topic', 'sha256').hex()[:32]}"
 
     def ticket(self) -> str:
@@ -92,7 +94,7 @@ class Access:
         return sign(self._secret, _SALT, "page", max_age=TICKET_SECONDS)
 
     def takes_ticket(self, ticket: object) -> bool:
-        """Return whether a ticket is genuine and not too old."""
+        """Return True if a ticket is genuine and not too old."""
         try:
             return bool(verify(self._secret, _SALT, ticket, max_age=TICKET_SECONDS) == "page")
         except TokenError:
@@ -100,7 +102,7 @@ class Access:
 
 
 def _digest(text: str) -> bytes:
-    # Digests have one length, and any text has one.
+    # Compare digests, which all have the same length.
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 

@@ -1,7 +1,7 @@
 """The socket and the channel of an observer page.
 
-The page sends what it wants to see (`view`, `process`) and what it wants done (`act`, `level`). It gets `tick` with the
-changes since the last one, and `process` about the process that it shows.
+The page asks for a view (`view`, `process`) and for actions (`act`, `level`). It gets `tick` with the changes since the
+last tick, and `process` with the details of the process that it shows.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class ObserverChannel(Channel):
         self.inspected: int | None = None
         last = payload.get("last")
         memory = self.settings.memory
-        # A program that has started again counts from 1 again.
+        # After a restart, the program numbers its events from 1 again.
         knows = payload.get("program") == memory.program
         self.last = min(max(last, 0), memory.last) if knows and isinstance(last, int) else 0
-        # So that the end of an inspector does not end the page.
+        # Trap exits, so that the end of an inspector does not end the page.
         trap_exits()
         problem = await self._watch()
         if problem is not None:
@@ -77,7 +77,7 @@ class ObserverChannel(Channel):
         }
 
     async def _watch(self) -> str | None:
-        """Ask the watcher for news. Return the problem, if there is one."""
+        """Subscribe to the news of the watcher. Return the problem, if there is one."""
         watcher = (self.settings.endpoint, "observer")
         try:
             problem: str | None = await call(watcher, Wanted(current_pid()))
@@ -123,7 +123,7 @@ class ObserverChannel(Channel):
         self.rows, self.last = after, memory.last
         self.push("tick", payload)
 
-    # What the page wants to see
+    # Requests for a view
 
     @handle_in("view")
     async def change_view(self, payload: Any) -> PushReply:
@@ -155,7 +155,7 @@ class ObserverChannel(Channel):
         )
         return PushReply(about)
 
-    # What the page wants done
+    # Requests for an action
 
     @handle_in("act")
     async def act(self, payload: Any) -> PushReply:
@@ -207,7 +207,7 @@ def _refused(reason: str) -> PushReply:
 
 
 def _status(pid: Pid | None) -> str:
-    """Return the status of a process, if it is worth a word. Most change too often for a page that people read."""
+    """Return the status of a process if the page shows it. Other statuses change too often for readers."""
     status = None if pid is None else status_of(pid)
     return status if status in ("suspended", "exiting") else ""
 
@@ -224,5 +224,5 @@ class ObserverSocket(Socket):
 
     async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
         if not type(self).access.takes_ticket(params.get("ticket")):
-            raise ConnectRefused("no ticket, or an old one")
+            raise ConnectRefused("the ticket is missing, wrong or too old")
         self.assigns["settings"] = type(self).settings()

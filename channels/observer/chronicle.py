@@ -1,7 +1,7 @@
 """The chronicle of an observer: it turns events about crashes and supervisors into records for people.
 
-Its handlers belong to the runtime and not to a process. So the chronicle sees the end and the restart of the very
-branch that the observer runs in. The handlers stay attached until the runtime ends.
+Its handlers belong to the runtime and not to a process. So the chronicle also sees the end and the restart of the
+observer's own branch. The handlers stay attached until the runtime ends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from supervision.observer.supervisors import kind_of
 __all__ = ["Chronicle", "label_of"]
 
 MAX_DEAD: Final = 1000
-"""The most topics whose clients are expected back."""
+"""The largest number of topics whose clients the chronicle expects to join again."""
 TRACEBACK: Final = 20_000
 
 _CRASH: Final = ("actors", "process", "crash")
@@ -44,7 +44,7 @@ class Chronicle:
 
     Args:
         endpoint: the endpoint, whose sockets name the channels.
-        memory: where the records go.
+        memory: the memory that stores the records.
         runtime: the runtime.
 
     Attributes:
@@ -60,7 +60,7 @@ class Chronicle:
         self.model = Model()
         self.joins = 0
         self.restarted: set[Pid] = set()
-        # The topics whose channels ended badly, with the times. Their clients should come back.
+        # The topics whose channels crashed, with the times. Their clients should join again.
         self._dead: dict[tuple[type, str], deque[float]] = {}
         handlers: dict[Event, Any] = {
             _CRASH: self._crashed,
@@ -243,7 +243,7 @@ def _who(title: str, pid: Pid) -> str:
 def label_of(info: Mapping[str, Any]) -> str:
     """Return a short label for a process, from its `process_info`."""
     name = info["name"]
-    # Names of the machinery are tuples with the endpoint in front, which say little.
+    # The endpoint's own processes have tuples as names, and the first item is always the endpoint.
     if isinstance(name, tuple) and len(name) > 1 and not isinstance(name[0], str):
         return " ".join(str(part) for part in name[1:])[:80]
     return str(info["label"])[:120]

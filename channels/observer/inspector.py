@@ -1,4 +1,4 @@
-"""A process that reads one other process for a page, so that a busy process cannot hold the page up.
+"""A process that reads one other process for a page, so that a busy process cannot block the page.
 
 It sees the kinds of messages with a hook of `actors.sys`. It asks for the state only if the observer shows payloads.
 """

@@ -1,7 +1,7 @@
 """The memory of an observer: the last events, crashes and figures, each with a bound.
 
 *pure*. The memory belongs to the `Observer` and not to a process, so it survives the end of every branch of the tree,
-its own included.
+that of the observer included.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Memory:
         crashes: the last crashes by the number of their pid, oldest first.
         points: the last figures, oldest first.
         last: the number of the last event.
-        program: the time of the first event, which tells apart two runs of a program.
+        program: the time of the first event, which distinguishes two runs of a program.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ def ordinal(number: int) -> str:
 
 
 def sentence(event: Mapping[str, Any]) -> str:
-    """Say what happened, in one sentence."""
+    """Describe an event in one sentence."""
     say = _SENTENCES.get(event["kind"])
     return event["kind"] if say is None else say(event)
 

@@ -17,15 +17,15 @@ from attrs import define, field, frozen
 __all__ = ["MAX_ROWS", "Absent", "Changes", "Entry", "Model", "Row", "View", "changes"]
 
 MAX_ROWS: Final = 400
-"""The most rows of one page."""
+"""The largest number of rows of one page."""
 CROWD: Final = 12
 """The number of siblings of one sort above which they become a group."""
 PAGE: Final = 40
-"""The most members that an open group shows: those with the longest mailboxes, and the oldest."""
+"""The largest number of members that an open group shows: those with the longest mailboxes, then the oldest."""
 MAX_FOUND: Final = 100
-"""The most processes that a search shows."""
+"""The largest number of processes that a search shows."""
 MAX_KEYS: Final = 1000
-"""The most rows that a page may have opened or folded."""
+"""The largest number of rows that a page may have opened or folded."""
 
 Row: TypeAlias = dict[str, Any]
 """One row, in JSON types. `key`, `parent` and `order` place it; `type` is process, group, absent or more."""
@@ -107,7 +107,7 @@ class View:
     search: str = ""
 
     def update(self, wanted: Mapping[str, Any]) -> None:
-        """Take over what a page asks for. Ignore everything that is malformed."""
+        """Apply the request of a page. Ignore malformed parts."""
         for name in ("open", "folded"):
             keys = wanted.get(name)
             if isinstance(keys, list):
@@ -146,7 +146,7 @@ class Model:
         return entry
 
     def describe(self, entry: Entry, label: str, kind: str | None) -> None:
-        """Give a process the label and the kind that it has now."""
+        """Update the label and the kind of a process."""
         if label != entry.label:
             self._detach(entry)
             entry.label = label
@@ -193,7 +193,7 @@ class Model:
         """Return the rows of a page by key, from the top.
 
         Args:
-            view: what the page wants to see.
+            view: the view that the page asked for.
             status: returns the status of a process by its number.
         """
         rows: dict[str, Row] = {}
@@ -333,7 +333,7 @@ class Changes:
 
 
 def changes(before: Mapping[str, Row], after: Mapping[str, Row]) -> Changes:
-    """Return what a page with the rows `before` needs to show the rows `after`."""
+    """Return the changes that turn the rows `before` into the rows `after`."""
     return Changes(
         set=[row for key, row in after.items() if before.get(key) != row],
         gone=[key for key in before if key not in after],

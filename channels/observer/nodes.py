@@ -1,4 +1,4 @@
-"""Summaries of other nodes, which the observers of all nodes exchange while a page watches on one of them.
+"""Summaries of other nodes. The observers exchange them while a page watches on one of the nodes.
 
 *pure*. The observers use a topic whose name nobody can guess without their common secret.
 """
@@ -14,7 +14,7 @@ __all__ = ["MAX_NODES", "WANTED_SECONDS", "Nodes", "summary"]
 
 MAX_NODES: Final = 64
 WANTED_SECONDS: Final = 5.0
-"""The time for which an observer goes on after another node has asked for summaries."""
+"""The time for which an observer sends summaries after the last request of another node."""
 MAX_EVENTS: Final = 20
 _FORGET = 60.0
 
@@ -70,7 +70,7 @@ class Nodes:
     def rows(self, own: Record, now: float) -> list[Record]:
         """Return the figures of all nodes by name, this one included; empty if there is no other.
 
-        `silent` is the number of seconds since a node was heard of. A node is forgotten after a minute.
+        `silent` is the number of seconds since the last message of a node. The observer forgets a node after a minute.
         """
         for node, (heard, _) in list(self._heard.items()):
             if now - heard > _FORGET:

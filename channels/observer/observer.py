@@ -27,7 +27,8 @@ from channels.observer.settings import Settings
 from channels.observer.watcher import Watcher
 from channels.socket import Socket
 from supervision.child_spec import ChildSpec
-from supervision.recording.flight import FlightRecorder, Snapshot, recorder_of
+from supervision.recording.flight import FlightRecorder, recorder_of
+from supervision.recording.snapshots import Snapshot
 from supervision.viewer.page import render_page
 
 __all__ = ["Observer", "PhoenixMissing"]
@@ -37,10 +38,10 @@ _SECRET_LENGTH = 8
 
 
 class PhoenixMissing(ChannelsError, LookupError):
-    """The observer page needs phoenix.js, which is not where the observer looks for it.
+    """The observer page needs phoenix.js, and the observer did not find it.
 
     Attributes:
-        places: the files that it looked for.
+        places: the files that the observer looked for.
     """
 
     def __init__(self, places: list[Path]) -> None:
@@ -53,8 +54,8 @@ class PhoenixMissing(ChannelsError, LookupError):
 
 
 def _terms(rule: FilterRule) -> Sequence[str]:
-    """Return terms for the recorder. It knows no rule that names what to keep, so with such a rule it keeps nothing."""
-    # Each name contains the empty term.
+    """Return terms for the recorder. Hide everything for a rule that lists allowed names."""
+    # The recorder supports no such rule. Every name contains the empty term, so this term hides everything.
     return ("",) if isinstance(rule, Keep) else (*SECRETS, *rule)
 
 
@@ -80,8 +81,9 @@ class Observer:
         path: the path of the page.
         token: the token of the page, at least 8 characters. None derives it from the endpoint's `secret_key_base`, or
             makes a new one for each start of the program.
-        check: admits requests instead of a token. It is a function of the request's headers, `check(headers)`, sync or
-            async. The names of the headers are in lower case. Only True admits.
+        check: decides about requests instead of a token. It is a function of the request's headers, `check(headers)`,
+            sync or
+            async. The names of the headers are in lower case. Only the result True gives access.
         control: allow the page to end, suspend and crash processes, and to set log levels.
         payloads: show the states of servers and the contents of messages. The endpoint's `filter_parameters` apply to
             every name in them. False shows only kinds of messages.
@@ -90,8 +92,8 @@ class Observer:
         record: keep the newest events in a `supervision.recording.flight.FlightRecorder`, for the timeline of the page.
             It costs a few percent of a busy program. If the runtime has a recorder, the page uses that one.
         interval: seconds between two updates of a page.
-        max_pages: the most pages that may watch at the same time. Further ones are refused.
-        announce: called with one line, the address of the page, at the first start. None writes it to stderr.
+        max_pages: the largest number of pages that may watch at the same time. The observer refuses further pages.
+        announce: a function that gets one line, the address of the page, at the first start. None writes it to stderr.
 
     One `Observer` belongs to one endpoint. It keeps its last events and crashes when its process restarts.
 
@@ -160,7 +162,7 @@ class Observer:
         """Return the socket of the page, by its path."""
         own = {"access": self.access, "settings": staticmethod(self._current_settings)}
         socket: type[Socket] = type("ObserverSocket", (ObserverSocket,), own)
-        # Always this rule for origins: a page of another site must not connect, ticket or not.
+        # Always check the origin: a page of another site must not connect, even with a ticket.
         return {f"{self.path}/socket": Mount(socket, check_origin=True, partitions=1)}
 
     def pages(self, inner: ASGIApplication | None) -> ASGIApplication:
@@ -222,7 +224,7 @@ class Observer:
         if self.access.is_generated:
             self._announce(f"The observer page is at {where}?token={self.access.token}")
         elif self._check is None:
-            # A token that somebody has chosen does not belong in a log.
+            # A token that the user chose does not belong in a log.
             self._announce(f"The observer page is at {where}?token=... (with your token)")
         else:
             self._announce(f"The observer page is at {where}")

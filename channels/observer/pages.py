@@ -1,6 +1,7 @@
 """The observer page over HTTP: the page, its files, and the tickets of its socket.
 
-Every answer needs admission, the files too. No answer may be cached, framed by another site, or read by another origin.
+Every request needs the token or the check, also for files. The headers forbid caching, frames of other sites and
+readers of other origins.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class ObserverPages:
         access: the admission.
         phoenix_js: the file of phoenix.js, as an ES module.
         inner: the application for all other paths.
-        facts: returns what the page must know before it connects.
+        facts: returns the settings that the page needs before it connects.
         timeline: returns the page of the newest records; None if the program records nothing.
     """
 
@@ -80,6 +81,8 @@ class ObserverPages:
             await self._inner(scope, receive, send)
 
     async def _serve(self, scope: Any, send: Any, rest: str) -> None:
+        if scope["method"] == "HEAD":
+            send = _without_body(send)
         headers = {
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
@@ -101,7 +104,7 @@ class ObserverPages:
             await self._send_file(send, "page.html" if rest == "/" else rest[1:])
 
     async def _log_in(self, send: Any, rest: str, token: str, *, secure: bool) -> None:
-        """Put the token of an address into a cookie, so that it does not stay in the address."""
+        """Move the token from the address into a cookie."""
         if not self._access.takes_token(token):
             await _answer(send, 403, _FORBIDDEN)
             return
@@ -127,7 +130,7 @@ class ObserverPages:
         )
 
     async def _send_timeline(self, send: Any) -> None:
-        """Send the newest records as the page of a run. It has all its data and scripts in itself."""
+        """Send the newest records as the page of a run. The page contains all its data and scripts."""
         text = await self._timeline()
         if text is None:
             await _answer(send, 404, _NOTHING_RECORDED)
@@ -149,12 +152,19 @@ class ObserverPages:
 
 
 def _is_own_page(headers: Mapping[str, str]) -> bool:
-    """Return whether a page of this origin sent the request. Browsers send at least one of these headers with POST."""
+    """Return True if a page of this origin sent the request. Browsers send at least one of these headers with POST."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc == headers.get("host")
+
+
+def _without_body(send: Any) -> Any:
+    async def send_head(message: Any) -> None:
+        await send({**message, "body": b""} if "body" in message else message)
+
+    return send_head
 
 
 async def _answer(

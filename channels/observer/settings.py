@@ -19,7 +19,7 @@ __all__ = ["Detail", "Look", "News", "Settings", "Wanted"]
 
 @frozen(kw_only=True, eq=False)
 class Settings:
-    """The settings of one observer. `Observer` has their meanings."""
+    """The settings of one observer. `Observer` documents them."""
 
     endpoint: Any
     memory: Memory
@@ -57,7 +57,7 @@ class News:
 
 @frozen(eq=False)
 class Detail:
-    """What a page about one process shows."""
+    """The details of one process, for a page."""
 
     number: int
     fields: Record
@@ -65,4 +65,4 @@ class Detail:
 
 @frozen
 class Look:
-    """A process sends it to itself when it is time to look again."""
+    """The message that a process sends to itself when it must look again."""

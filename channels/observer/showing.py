@@ -1,7 +1,7 @@
 """Values of an application in JSON types, bounded, and without the parameters that the endpoint filters.
 
-*pure*. A value may contain a secret, so only the parts whose names are known are shown. An object of an unknown class
-is shown as the name of its class, because its `repr` may contain anything.
+*pure*. A value may contain a secret, so the page shows only parts with known names. It shows an object of an unknown
+class as the name of its class, because its `repr` may contain anything.
 """
 
 from __future__ import annotations

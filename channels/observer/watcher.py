@@ -1,10 +1,10 @@
-"""The process of an observer: it looks at the runtime while a page watches, and remembers what went wrong.
+"""The process of an observer: it reads the runtime while a page watches, and keeps the events about crashes.
 
-One look costs little with ten thousand processes. It reads only the processes that are new, asks which have ended, and
-which mailboxes are not empty. It works in slices, so that other tasks run in between. Nobody is asked, so a busy or
-stuck process cannot hold the observer up.
+An update is cheap, also with ten thousand processes. It reads new processes, finds the ended ones, and reads the
+mailboxes that are not empty. It works in slices, so that other tasks run in between. It sends no message to a process,
+so a busy or stuck process cannot block the observer.
 
-Without a page, only the events about crashes and supervisors are kept.
+Without a page, the observer only keeps the events about crashes and supervisors.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["Watcher"]
 
 SLICE: Final = 50
 CHILDREN: Final = 200
-"""The most children of one supervisor whose ids and restarts are shown."""
+"""The largest number of children of one supervisor whose ids and restarts the page shows."""
 SAMPLES: Final = 1000
 SUMMARY_SECONDS: Final = 1.0
 MAX_DEAD: Final = 1000
@@ -89,7 +89,7 @@ class Watcher(GenServer[None]):
             await self._hear(message)
 
     async def _hear(self, message: dict[str, Any]) -> None:
-        """Take the summary of another node. Look for as long as a page watches there."""
+        """Take the summary of another node. Update for as long as a page watches there."""
         events = self._nodes.hear(message, trio.current_time())
         if self.pages:
             for event in events:
@@ -170,7 +170,7 @@ class Watcher(GenServer[None]):
         pubsub.broadcast(self.settings.topic, message, sender=current_pid())
 
     def _forget(self) -> None:
-        """Drop the model, which nobody watches. The next page reads all processes again."""
+        """Drop the model, because no page watches. The next page reads all processes again."""
         self._stop_counting()
         self._looking = False
         self.model = self.chronicle.model = Model()
@@ -290,7 +290,7 @@ def _quantile(values: list[float], share: float) -> float | None:
 
 
 def _resident_bytes() -> int | None:
-    """Return the memory of this program; None where the system does not tell."""
+    """Return the memory of this program; None if the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     except (OSError, ValueError, IndexError):

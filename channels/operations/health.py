@@ -1,4 +1,4 @@
-"""Health probes: whether a server is alive, is ready for clients, and is draining.
+"""Health probes of a server: liveness, readiness and draining.
 
     from channels.operations.health import Health
 
@@ -32,7 +32,8 @@ from channels.http.lifespan import ASGIApplication
 __all__ = ["Check", "Health"]
 
 Check: TypeAlias = Callable[[], Awaitable[object]]
-"""An async function that answers for one thing that the server needs. False or an exception means: not ready."""
+"""An async function that checks one dependency of the server. If it returns False or raises, the server is not
+ready."""
 
 _log = logging.getLogger("channels.operations.health")
 _HEADERS = (("content-type", "application/json"), ("cache-control", "no-store"))
@@ -50,7 +51,7 @@ class Health(Plug):
         live: the path of the liveness probe; None turns it off.
         ready: the path of the readiness probe; None turns it off.
         draining: the path of the drain probe; None turns it off.
-        checks: async functions by name. The server is ready if each returns without an exception and not False.
+        checks: async functions by name. The server is ready if none of them raises or returns False.
         check_timeout: seconds for a check. After that, it has failed.
         check_interval: seconds for which a result of the checks is kept, so that many probes cause few checks.
 
@@ -58,7 +59,7 @@ class Health(Plug):
         InvalidOption: a path has no slash, two paths are equal, or a number is not above 0.
 
     Readiness ends before the drain begins: see `Draining(notice=)`. A lost connection to other nodes does not end it,
-    because the server still serves its own clients. Add a check if yours cannot.
+    because the server still serves its own clients. Add a check if your server cannot.
     """
 
     def __init__(
@@ -110,7 +111,8 @@ class Health(Plug):
         data = msgspec.json.encode(body)
         headers = [*_HEADERS, ("content-length", str(len(data)))]
         if leaving and scope.get("http_version", "1.1").startswith("1"):
-            # The next probe then opens a new connection. If another worker follows, it reaches that one. HTTP/2 forbids
+            # The next probe then opens a new connection. If another worker replaces this one, the probe reaches it.
+            # HTTP/2 forbids
             # this header.
             headers.append(("connection", "close"))
         encoded = [(name.encode(), value.encode()) for name, value in headers]
@@ -146,7 +148,8 @@ class _Checks:
         """Return the names of the checks that fail. Runs them, unless the last result is fresh."""
         if not self._checks:
             return []
-        # Not made in the constructor: an endpoint may be made outside of Trio, and run several times.
+        # Do not create this in the constructor, because an endpoint may be created outside of Trio, and run several
+        # times.
         self._lock = lock = self._lock or trio.Lock()
         async with lock:
             if not self._expires - self._interval <= trio.current_time() < self._expires:

@@ -13,7 +13,7 @@ follow if the record has them:
     crash       pid, process, parent, ancestors, reason, queue_length; for a server also last_message and state
     fields      the values of the record: of `extra`, and of a message with named placeholders
 
-The state and the message of a crash are those of the text log: a channel masks `filter_parameters` in them.
+The state and the message of a crash are the same as in the text log: a channel masks `filter_parameters` in them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["JsonFormatter"]
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _CRASH: Final = ("pid", "process", "parent", "reason", "last_message", "state", "stopping")
-# Bytes of a traceback. Of a longer one, the line has the beginning and the end.
+# The most bytes of a traceback. The line has the beginning and the end of a longer one.
 _LONGEST_TRACEBACK = 64 * 1024
 
 
@@ -93,7 +93,7 @@ def _exception(exception: BaseException) -> dict[str, Any]:
         text = f"{text[:half]}\n... ({len(text)} characters)\n{text[-half:]}"
     try:
         message = str(exception)
-    except Exception as error:  # its own __str__ fails; the line is more important
+    except Exception as error:  # its __str__ may raise, and the log line must appear anyway
         message = f"<its text raised {type(error).__name__}>"
     kind = type(exception)
     return {

@@ -15,15 +15,20 @@ __all__ = [
     "METRICS",
     "BoundedLabels",
     "Family",
+    "Figure",
     "Metric",
     "Sample",
     "decode_families",
     "encode_families",
+    "families_of",
     "merged",
 ]
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 """The type of a metric."""
+
+Figure: TypeAlias = tuple[str, Mapping[str, str], float]
+"""A name, labels and a value, such as `RecoveryFigures.metrics()` of `supervision.story.figures` yields."""
 
 
 @frozen
@@ -119,7 +124,7 @@ METRICS: Final = _table(
         "handle_in_duration_seconds",
         "histogram",
         "channel",
-        "Time of a handler of a push that did not crash.",
+        "Time of push handlers that did not crash.",
     ),
     (
         "refused_payloads_total",
@@ -170,7 +175,7 @@ METRICS: Final = _table(
         "event_loop_blocked_seconds_total",
         "counter",
         "",
-        "Length of these steps when they were reported.",
+        "Seconds of these steps up to the report of the watchdog.",
     ),
     # Several nodes
     ("pubsub_topics", "gauge", "", "Topics with subscribers on this node."),
@@ -187,13 +192,13 @@ METRICS: Final = _table(
         "pubsub_malformed_messages_total",
         "counter",
         "",
-        "Messages from outside that were no envelopes.",
+        "Malformed messages from the adapter.",
     ),
     (
         "pubsub_undeliverable_messages_total",
         "counter",
         "",
-        "Messages that some clients could not be sent.",
+        "Messages that the server could not send to some clients.",
     ),
     (
         "pubsub_disconnects_total",
@@ -207,7 +212,7 @@ METRICS: Final = _table(
         "history_appended_messages_total",
         "counter",
         "history",
-        "Messages that the storage keeps or kept.",
+        "Messages that the storage has accepted.",
     ),
     (
         "history_failed_messages_total",
@@ -237,7 +242,7 @@ METRICS: Final = _table(
         "history_lost_total",
         "counter",
         "history",
-        "Channels that missed messages that are no longer kept.",
+        "Channels that missed messages after the storage had dropped them.",
     ),
     (
         "history_evicted_topics_total",
@@ -306,7 +311,7 @@ class Sample(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Family(msgspec.Struct, array_like=True, frozen=True):
-    """A metric with its samples. The name of a counter is without `_total`."""
+    """A metric with its samples. The name of a counter has no `_total`."""
 
     name: str
     help: str
@@ -326,10 +331,35 @@ def encode_families(families: Iterable[Family]) -> bytes:
 def decode_families(data: bytes) -> list[Family]:
     """Read the bytes of another worker.
 
-    Raises:
-        msgspec.MsgspecError: they are something else.
+    Raises: msgspec.MsgspecError: the bytes are malformed.
     """
     return _decode(data)
+
+
+def families_of(figures: Iterable[Figure]) -> list[Family]:
+    """Group figures by their metric. The name tells the type: `_total`, or `_bucket`, `_sum` and `_count`.
+
+    >>> [
+    ...     (each.name, each.kind)
+    ...     for each in families_of([("lost_total", {}, 1.0), ("size", {}, 2.0)])
+    ... ]
+    [('lost', 'counter'), ('size', 'gauge')]
+    """
+    figures = list(figures)
+    histograms = {
+        name.removesuffix("_bucket") for name, _, _ in figures if name.endswith("_bucket")
+    }
+    found: dict[str, Family] = {}
+    for name, labels, value in figures:
+        base, kind = name, "gauge"
+        of_histogram = name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
+        if of_histogram in histograms:
+            base, kind = of_histogram, "histogram"
+        elif name.endswith("_total"):
+            base, kind = name.removesuffix("_total"), "counter"
+        family = found.setdefault(base, Family(base, base.replace("_", " "), kind, []))
+        family.samples.append(Sample(name, dict(labels), value))
+    return list(found.values())
 
 
 def merged(workers: Mapping[str, Iterable[Family]]) -> list[Family]:

@@ -39,9 +39,11 @@ from channels.operations.metric_table import (
     METRICS,
     BoundedLabels,
     Family,
+    Figure,
     Sample,
     decode_families,
     encode_families,
+    families_of,
     merged,
 )
 from channels.operations.recovery import Absences
@@ -73,7 +75,7 @@ DEFAULT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 """The upper bounds of the histograms of durations, in seconds."""
 
 _Data: TypeAlias = Mapping[str, Any]
-# Processes between two checkpoints of a scrape, so that a server with very many goes on serving.
+# The number of processes that a scrape reads between two checkpoints, so that the server still serves its clients.
 _SLICE = 2000
 
 
@@ -82,11 +84,13 @@ class Metrics(Plug):
 
     Args:
         token: the secret that a scrape sends as `Authorization: Bearer ...`; others get 401. None lets everybody read
-            the metrics: choose it only if a proxy keeps the path from the public.
+            the metrics. Choose it only if a proxy hides the path from the public.
         path: the path on the port of the endpoint.
         buckets: the upper bounds of the histograms, in seconds.
-        max_label_values: the different values of one label. Further ones become "other", and are counted.
+        max_label_values: the different values of one label. Further values become "other", and a metric counts them.
         registry: the registry of prometheus-client; None makes one, with the figures of the operating system's process.
+        figures: a function that yields further figures, as (name, labels, value), in each scrape; None yields none. The
+            recovery figures of a story have this form.
 
     Attributes:
         registry: the registry. Register your own metrics and collectors there.
@@ -106,6 +110,7 @@ class Metrics(Plug):
         buckets: Sequence[float] = DEFAULT_BUCKETS,
         max_label_values: int = 100,
         registry: CollectorRegistry | None = None,
+        figures: Callable[[], Iterable[Figure]] | None = None,
     ) -> None:
         if token is not None and (not isinstance(token, str) or len(token) < 16):
             # Without the value, because it may be a real secret.
@@ -121,6 +126,7 @@ class Metrics(Plug):
             registry = CollectorRegistry(auto_describe=True)
             ProcessCollector(registry=registry)
         self.registry = registry
+        self._figures = figures
         self._recorded = _Recorded(registry, buckets, max_label_values)
         self._services: Services | None = None
         self._others: WorkerFigures | None = None
@@ -214,7 +220,8 @@ class Metrics(Plug):
         services = self._services
         gauges = [] if services is None else await _read(services)
         folded = _family("folded_labels_total", [((), float(self._recorded.folded))])
-        return [*gauges, folded, *map(_plain, self.registry.collect())]
+        own = [] if self._figures is None else families_of(self._figures())
+        return [*gauges, folded, *map(_plain, self.registry.collect()), *own]
 
 
 class _Exposition:
@@ -233,7 +240,7 @@ class _Exposition:
 
 
 def _plain(metric: PrometheusMetric) -> Family:
-    # Without the times of creation, which Prometheus' own text format does not know.
+    # Leave out the times of creation, which the text format of Prometheus does not have.
     samples = [
         Sample(each.name, dict(each.labels), float(each.value))
         for each in metric.samples
@@ -260,7 +267,7 @@ def _worker_up(value: float) -> Family:
     return _family("worker_up", [((), value)])
 
 
-# What is counted when it happens
+# Metrics that events update
 
 
 class _Recorded:
@@ -481,7 +488,7 @@ def _name_of(pid: Pid) -> str:
     return "ended" if process is None else process.describe()
 
 
-# What is read when Prometheus asks
+# Metrics that a scrape reads
 
 
 async def _read(services: Services) -> list[Family]:
@@ -520,7 +527,7 @@ async def _children(supervisors: Iterable[object]) -> float:
         try:
             count += (await DynamicSupervisor.count_children(name)).active
         except CallExit:
-            # It restarts, or the endpoint stops.
+            # The process restarts, or the endpoint stops.
             continue
     return count
 

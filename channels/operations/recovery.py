@@ -1,7 +1,7 @@
 """The times of recovery: from the end of a child to its restart, and from the crash of a channel to its rejoin.
 
-*pure*: the times are arguments. What never recovers leaves nothing behind: the end of a connection removes its
-channels, and the number of children is bounded.
+*pure*: the times are arguments. The memory is bounded: the end of a connection removes its channels, and the number of
+children has a limit.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Generic, TypeVar
 __all__ = ["MAX_ABSENT", "Absences"]
 
 MAX_ABSENT = 10_000
-"""The absences of one kind that are remembered. If there are more, the oldest is forgotten, and not measured."""
+"""The largest number of remembered absences of one kind. Beyond it, the oldest absence is dropped and not measured."""
 
 Owner = TypeVar("Owner", bound=Hashable)
 
 
 class Absences(Generic[Owner]):
-    """What has gone away, when, and for whom.
+    """The names that are away, by owner, with the times.
 
     absences = Absences[str]()
     absences.begin("the endpoint", "flusher", 10.0)
@@ -36,7 +36,7 @@ class Absences(Generic[Owner]):
         return len(self._since)
 
     def begin(self, owner: Owner, name: Hashable, now: float) -> None:
-        """Note that `name` of an owner has gone. A second call before its return changes nothing."""
+        """Note that `name` of an owner is away. A second call before its return changes nothing."""
         if (owner, name) in self._since:
             return
         if len(self._since) >= self._limit:

@@ -5,7 +5,7 @@
     endpoint = Endpoint(sockets={"/socket": UserSocket}, plugs=[Tracing()])
 
 Needs the library opentelemetry-api: `pip install 'ashtree[tracing]'`. The application sets up the SDK and an exporter
-as usual, before it serves. Without them, the spans go nowhere.
+as usual, before it serves. Without them, OpenTelemetry drops the spans.
 
 Each span is the current one while the code of the application runs. So the spans of your database and HTTP libraries
 become its children.
@@ -38,7 +38,7 @@ __all__ = ["Tracing"]
 Result = TypeVar("Result")
 _CARRIED = ("traceparent", "tracestate")
 _propagator = TraceContextTextMapPropagator()
-# Bytes of a topic or an event in an attribute, because the client chooses them.
+# The most bytes of a topic or an event in an attribute. They have a limit, because the client chooses them.
 _LONGEST = 200
 
 
@@ -48,13 +48,13 @@ class Tracing(Plug):
     Args:
         tracer_provider: the provider of OpenTelemetry; None takes the global one.
         follow_clients: True makes the trace context of a client the parent of its spans. False only links to it, so
-            that clients decide neither the trace nor its sampling.
+            that clients control neither the trace nor its sampling.
         pushes: `"child"` makes the spans of pushes children of the client's context, so one trace has the whole
             connection. `"trace"` begins a trace for each push, with a link to the connect.
 
     The context comes from the headers `traceparent` and `tracestate` of the handshake, as W3C Trace Context has them.
     Browsers cannot set headers of a WebSocket: give them as parameters of the socket,
-    `new Socket("/socket", {params: {traceparent}})`. Headers win.
+    `new Socket("/socket", {params: {traceparent}})`. If both are present, the headers take precedence.
 
     Raises:
         InvalidOption: `pushes` is another value.

@@ -18,12 +18,12 @@ __all__ = ["WorkerFigures"]
 _log = logging.getLogger("channels.operations.metrics")
 # Workers that may ask at the same time. Others wait in the system's queue.
 _CLIENTS = 16
-# Bytes of the figures of one worker. More is no answer.
+# The most bytes of the figures of one worker. A longer answer is invalid.
 _MAX_BYTES = 16 * 1024 * 1024
 
 
 class WorkerFigures:
-    """The figures of this worker, and a way to those of the others.
+    """The figures of this worker, and requests for those of the other workers.
 
     Args:
         folder: the folder of the sockets of all workers of this server.
@@ -95,7 +95,7 @@ class WorkerFigures:
                         if len(received) > _MAX_BYTES:
                             return
             except OSError:
-                # It has just ended, or it has not begun to listen.
+                # The worker has just ended, or does not listen yet.
                 return
             except trio.BrokenResourceError:
                 return

@@ -234,11 +234,11 @@ class Codec:
         return self.frame(self._encode_broadcast(topic, event, payload))
 
     def close(self, join_ref: Any, topic: str) -> bytes:
-        """Encode and frame the normal end of a membership."""
+        """Encode and frame `phx_close`, for a channel that ended normally."""
         return self.frame(self._encode_close(join_ref, topic))
 
     def error(self, join_ref: Any, topic: str) -> bytes:
-        """Encode and frame the end of a membership whose channel crashed."""
+        """Encode and frame `phx_error`, for a channel that crashed."""
         return self.frame(self._encode_error(join_ref, topic))
 
 

@@ -28,7 +28,7 @@ from channels.testing.simulated_history import HistoryScript, Keyspace
 __all__ = ["RedisClient", "SimulatedRedis"]
 
 _READ_SIZE = 65536
-# Bytes that leave in one piece, like the buffer of a socket. What is behind it counts as waiting.
+# The largest piece that the server sends at once, like the buffer of a socket. All bytes after it count as waiting.
 _PIECE = 65536
 _REMEMBERED = 10_000
 # The limits of a real server for one command.

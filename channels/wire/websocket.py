@@ -333,7 +333,7 @@ class WebSocketProtocol:
         if size - start < 2:
             return self._wait(data, start, 1)
         first = data[start]
-        length = data[start + 1] - 128  # negative for a frame that is not masked
+        length = data[start + 1] - 128  # negative if the mask bit is not set
         body = start + 6
         if length >= 126:
             width = 2 if length == 126 else 8

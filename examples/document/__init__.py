@@ -1,4 +1,4 @@
-"""A document that several people write at once, and that a killed server does not harm.
+"""A document that several people edit at the same time. It survives a killed server.
 
     $ npm install --prefix examples/document         # phoenix.js for the page
     $ python -m examples.document

@@ -1,8 +1,8 @@
 """The whole server of the document: a durable topic whose messages are the edits.
 
-The history is the only place that has the text. It is the result of all edits, in the order of the history. A history
-is bounded, so every hundredth edit is followed by a checkpoint: a message with the text up to some edit. The text is
-then the last checkpoint, and the edits behind it.
+Only the history stores the text: it is the result of all edits, in the order of the history. A history is bounded, so
+the server appends a checkpoint after every hundredth edit: a message with the text up to some edit. The text is then
+the last checkpoint, with the later edits applied.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ history = History(
 
 
 class DocumentChannel(DurableChannel):
-    """One tab that shows the document. It has no state: all of it is in the history."""
+    """The channel of one tab. It has no state, because the history has everything."""
 
     history = history
 
     async def join(self, topic: str, payload: Any) -> None:
         if topic != "document:minutes":
             raise JoinRefused({"reason": "there is no such document"})
-        # The connection may break between an earlier join and the text, so the tab asks until it has the text.
+        # The connection may break after the join and before the tab gets the text, so the tab asks until it has the
+        # text.
         self.wants_text = payload.get("wants_text", True)
 
     async def on_recovered(self, recovery: Recovery) -> None:

@@ -18,7 +18,7 @@ Text: TypeAlias = list[dict[str, str]]
 
 @frozen
 class Change:
-    """One paragraph, as it is after an edit.
+    """One paragraph after an edit.
 
     Attributes:
         id: the paragraph, which may be a new one.

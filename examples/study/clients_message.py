@@ -13,10 +13,10 @@ from examples.study.lab import show, virtual
 from examples.study.picture import squares
 
 CLIENTS = {"no retry": (False, False), "retry": (True, False), "retry with a key": (True, True)}
-"""Clients, with whether they retry, and whether the shop looks at the number of the order."""
+"""Clients. For each: True if it retries, and True if the shop checks the number of the order."""
 
 book: list[int] = []
-"""The orders that the shop has written down. It outlives the channel."""
+"""The book of orders. It outlives the channel."""
 
 
 class Shop(Channel):

@@ -1,4 +1,4 @@
-"""The bench of the experiments: a runtime on a virtual clock, a record of lives, and the command line."""
+"""The common parts of the experiments: a runtime on a virtual clock, a record of processes, and the command line."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Lives(Instrument):
     """The lives of the processes with certain names, in the order of their starts and ends.
 
     Attributes:
-        order: what happened, such as "stop c" and "start b".
+        order: the starts and ends, such as "stop c" and "start b".
     """
 
     def __init__(self, names: Sequence[str]) -> None:

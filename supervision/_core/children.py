@@ -261,7 +261,7 @@ class Described(Stoppable, Protocol):
 
     @property
     def restart(self) -> RestartType:
-        """When to restart it."""
+        """The restart type of the child."""
 
 
 class Retried:
@@ -310,10 +310,10 @@ class Children(ABC):
 
     @abstractmethod
     def each_child(self) -> Iterator[ChildInfo]:
-        """Yield the children that are there now, the one that was started last first, even if they change meanwhile."""
+        """Yield the children that are there now, newest first, even if they change meanwhile."""
 
     def which_children(self) -> list[ChildInfo]:
-        """List the children, the one that was started last first."""
+        """List the children, newest first."""
         return list(self.each_child())
 
     @abstractmethod
@@ -405,7 +405,7 @@ class SupervisorBase(GenServer[C]):
 
     @staticmethod
     async def which_children(supervisor: object) -> list[ChildInfo]:
-        """List the children of any supervisor, the one that was started last first.
+        """List the children of any supervisor, newest first.
 
         The id of a dynamic supervisor's child is None.
 

@@ -67,7 +67,7 @@ class ChildrenView(Protocol):
         """The strategy, or "dynamic"."""
 
     def which_children(self) -> list[ChildInfo]:
-        """List the children, the one that was started last first."""
+        """List the children, newest first."""
 
     def each_child(self) -> Iterator[ChildInfo]:
         """Yield the same children, one by one."""
@@ -122,7 +122,7 @@ def kind_of(supervisor: Pid) -> str | None:
 
 
 def children_of(supervisor: Pid) -> list[ChildInfo]:
-    """List the children of a living supervisor, the one that was started last first, without a request to it."""
+    """List the children of a living supervisor, newest first, without a request to it."""
     waiting = published(Waiting, supervisor, current_runtime())
     return [] if waiting is None or waiting.tree is None else waiting.tree.which_children()
 

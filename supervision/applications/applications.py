@@ -259,7 +259,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
 
     @staticmethod
     async def which_applications(applications: object) -> list[str]:
-        """Return the names of the running applications, the one that was started last first.
+        """Return the names of the running applications, newest first.
 
         Raises:
             SupervisorDeadlock: The caller belongs to an application that starts or stops at this moment.

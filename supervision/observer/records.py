@@ -118,9 +118,9 @@ class Snapshot:
     Attributes:
         roots: the processes that no living process started, in the order of their starts.
         time: the time of the snapshot on Trio's clock, in seconds.
-        asked: the number of busy servers that were asked for an answer.
+        asked: the number of busy servers that the snapshot asked for an answer.
         silent: the servers that did not answer before the deadline.
-        not_asked: the number of busy servers that were not asked, because there were too many.
+        not_asked: the number of busy servers that the snapshot did not ask, because there were too many.
     """
 
     roots: tuple[ProcessView, ...]
@@ -140,7 +140,7 @@ class Snapshot:
 
     @property
     def remark(self) -> str:
-        """One sentence about the answers that are missing; empty if none is."""
+        """A sentence about the missing answers; empty if there are none."""
         parts = []
         if self.silent:
             pids = ", ".join(map(repr, self.silent[:5]))

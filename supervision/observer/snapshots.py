@@ -1,9 +1,9 @@
-"""Taking a snapshot of all processes of a runtime, without holding up the event loop.
+"""Snapshots of all processes of a runtime, which do not block the event loop.
 
 The snapshot reads the process table, in slices of `SLICE` processes. Other tasks run between two slices, so the
-snapshot is not of one single moment: each record is right for the moment at which it was read.
+snapshot does not show one single moment: each record is right for the moment when it was read.
 
-Only busy servers are asked for an answer. A process that waits for its next message needs no question.
+The snapshot asks only busy servers for an answer. A process that waits for its next message is not stuck.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from supervision.observer.records import Health, ProcessView, Snapshot, brief
 __all__ = ["MAX_ASKED", "SLICE", "snapshot"]
 
 SLICE: Final = 50
-"""The number of processes that are read before other tasks run. A slice takes about a millisecond."""
+"""The number of processes that a snapshot reads before other tasks run. A slice takes about a millisecond."""
 
 MAX_ASKED: Final = 256
-"""The most servers that one snapshot asks. Each question is a message in the mailbox of a busy server."""
+"""The largest number of servers that one snapshot asks. Each question is a message in the mailbox of a busy server."""
 
 
 async def snapshot(*, deadline: float = 0.5, ask: bool = True) -> Snapshot:
@@ -42,7 +42,7 @@ async def snapshot(*, deadline: float = 0.5, ask: bool = True) -> Snapshot:
     and the children that are not running.
 
     Args:
-        deadline: seconds that each busy server has for its answer. All are asked at the same time.
+        deadline: seconds that each busy server has for its answer. The snapshot asks all of them at the same time.
         ask: False asks nobody, so that no process is ever `silent`.
 
     Returns:
@@ -69,7 +69,7 @@ async def snapshot(*, deadline: float = 0.5, ask: bool = True) -> Snapshot:
 
 @define
 class _Reader:
-    """One pass over the process table, and what it has found."""
+    """One pass over the process table, and its results."""
 
     runtime: Runtime
     infos: dict[Pid, dict[str, Any]] = field(factory=dict)
@@ -203,7 +203,7 @@ async def _ask_all(servers: list[Pid], deadline: float) -> tuple[tuple[Pid, ...]
 
 
 async def _answers(pid: Pid, deadline: float) -> bool:
-    """Return whether a server answers in time. A server that has ended needs no answer."""
+    """Return True if a server answers in time. A server that has ended needs no answer."""
     try:
         await system_call(pid, lambda loop: None, timeout=deadline)
     except CallExit as error:

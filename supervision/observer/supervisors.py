@@ -1,4 +1,4 @@
-"""The children of a running supervisor, for observers: without a request to it, and with a bound."""
+"""The children of a running supervisor, for observers. This sends no request, and has a bound."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ __all__ = ["kind_of", "some_children"]
 
 
 def some_children(supervisor: Pid, limit: int) -> list[ChildInfo]:
-    """Return at most `limit` children of a living supervisor, the one that was started last first."""
+    """Return at most `limit` children of a living supervisor, newest first."""
     return list(islice(each_child_of(supervisor), limit))

@@ -105,7 +105,7 @@ class Conversion:
             yield self.line(number, birth.t - self._began, "spawned", fields)
 
     def omitted(self, number: int, t: float, omitted: int) -> bytes:
-        """Return the event that counts lost records. What was lost makes the unread messages unknown."""
+        """Return the event that counts lost records. After a loss, the unread messages are unknown."""
         self._unread.clear()
         return self.line(number, t - self._began, "omitted", {"pid": None, "omitted": omitted})
 

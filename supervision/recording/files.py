@@ -34,17 +34,18 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from supervision.child_spec import ChildSpec
 from supervision.recording.conversion import Conversion, Record
-from supervision.recording.flight import FlightRecorder, Snapshot, Trouble
+from supervision.recording.flight import FlightRecorder, Trouble
 from supervision.recording.places import fits
+from supervision.recording.snapshots import Snapshot
 from supervision.recording.trace import file_lines, write_lines
 
 __all__ = ["Capsules", "RecorderFiles", "open_recorder", "recorder_spec"]
 
 QUEUE: Final = 200_000
-"""The records that may wait for the thread."""
+"""The number of records that may wait for the thread."""
 
 BATCH: Final = 200
-"""The records that the thread converts before it lets other threads run."""
+"""The number of records that the thread converts before it lets other threads run."""
 
 CLOSE_SECONDS: Final = 10.0
 """The seconds that the thread may take to write the rest when the recorder closes."""
@@ -53,7 +54,7 @@ _JOBS: Final = 4
 _log = logging.getLogger("supervision.recording")
 
 Extension: TypeAlias = Callable[[FlightRecorder], None]
-"""A function that attaches a recorder to more events. It registers the end with `FlightRecorder.on_close`."""
+"""A function that attaches a recorder to more events. It detaches itself with `FlightRecorder.on_close`."""
 
 
 @frozen(kw_only=True)
@@ -142,7 +143,7 @@ async def open_recorder(
     finally:
         files.finish()
         recorder.close()
-        # Shielded, because the last records are about the end of the program. CLOSE_SECONDS bounds it.
+        # Shielded, because the last records are about the end of the program. CLOSE_SECONDS bounds the wait.
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(writer.finish)
 
@@ -227,7 +228,7 @@ class RecorderFiles:
         await trio.to_thread.run_sync(_write, Path(path), snapshot)
 
     def notice(self, trouble: Trouble) -> None:
-        """Begin a capsule if the rule wants one."""
+        """Begin a capsule if the rule selects the crash."""
         rule = self._rule
         if rule is None or not rule.wants(trouble) or self._pending is not None:
             return
@@ -250,7 +251,7 @@ class RecorderFiles:
         )
         when = datetime.fromtimestamp(recorder.runtime.now(), UTC)
         where = re.sub(r"[^A-Za-z0-9]+", "-", trouble.path)[-60:].strip("-")
-        # With the number of the process, because several workers may write into one folder.
+        # The name contains the number of the process, because several workers may write into one folder.
         number = f"{os.getpid()}-{self._started}"
         name = f"{when:%Y%m%dT%H%M%SZ}-{number}-{trouble.kind}-{where or 'unknown'}.jsonl"
         if not self.writer.ask(Path(rule.folder) / name, snapshot):
@@ -303,7 +304,7 @@ class _Writer(threading.Thread):
         return True
 
     def finish(self) -> None:
-        """Write the rest, and end the thread. This blocks for at most CLOSE_SECONDS."""
+        """Write the remaining records, and end the thread. This blocks for at most CLOSE_SECONDS."""
         self._ending = True
         self._wake.set()
         self.join(CLOSE_SECONDS)
@@ -395,7 +396,7 @@ class _ContinuousFile:
         return missing
 
     def flush(self) -> None:
-        """Give everything to the operating system, where it survives the end of the program."""
+        """Flush all lines to the operating system, so that they survive the end of the program."""
         self._file.flush()
 
     @property
@@ -413,7 +414,7 @@ class _ContinuousFile:
         self._file.close()
 
     def abandon(self) -> None:
-        """Close the file without its last lines, if they cannot be written."""
+        """Close the file. Give up lines that cannot be written."""
         try:
             self._file.close()
         except OSError:  # the error that ended the writing, again

@@ -1,4 +1,4 @@
-"""The flight recorder: the newest events of a running program, in memory, cheap enough to leave on.
+"""The flight recorder: the newest events of a running program, in memory, cheap enough to leave it on.
 
     async with open_runtime() as runtime:
         recorder = FlightRecorder(runtime)
@@ -36,7 +36,7 @@ from actors.instrumentation.watchdog import BLOCKED
 from actors.messages import Down, Exit
 from actors.refs import MailboxLike, Pid
 from actors.runtime import Runtime
-from supervision.recording.conversion import Birth, Conversion, Record
+from supervision.recording.conversion import Birth, Record
 from supervision.recording.describe import describe
 from supervision.recording.fields import (
     CHILD_EVENTS,
@@ -53,9 +53,10 @@ from supervision.recording.places import Place, Places
 from supervision.recording.ring import Ring
 from supervision.recording.schema import kind_of
 from supervision.recording.sizes import Looks
+from supervision.recording.snapshots import Snapshot
 from supervision.recording.trace import write_lines
 
-__all__ = ["FlightRecorder", "Snapshot", "Trouble", "recorder_of"]
+__all__ = ["FlightRecorder", "Trouble", "recorder_of"]
 
 MESSAGE_BYTES: Final = 256
 """The estimated size of a record about a message, without its content."""
@@ -64,7 +65,7 @@ EVENT_BYTES: Final = 600
 """The estimated size of any other record, without its texts."""
 
 MAX_PATHS: Final = 50_000
-"""The number of paths whose incarnations are counted. The recorder forgets the oldest ones."""
+"""The number of paths whose incarnations the recorder counts. It forgets the oldest paths."""
 
 _MAILBOX_ALARM: Final[Event] = ("actors", "mailbox", "alarm")
 _MACHINERY: Final = frozenset(("actors", "supervision", "channels", "trio"))
@@ -92,77 +93,6 @@ class Trouble(NamedTuple):
     fields: Mapping[str, Any]
 
 
-class Snapshot(NamedTuple):
-    """A copy of the records, which another thread may convert.
-
-    Attributes:
-        records: the records, oldest first.
-        births: the processes that live now.
-        omitted: the number of records that fell out of the rings.
-        following: the number of the next record.
-        now: the time of the recorder's clock.
-        began: the time of the recorder's clock at `t` 0.
-        about: the fields of the `recording` event.
-        connections: the numbers of the processes that serve a client.
-        crash: the number of the record of the selected crash; None without one.
-    """
-
-    records: list[Record]
-    births: list[Birth]
-    omitted: int
-    following: int
-    now: float
-    began: float
-    about: dict[str, Any]
-    connections: frozenset[int] = frozenset()
-    crash: int | None = None
-
-    def begin(
-        self, source: Callable[[str, int], str] | None = None
-    ) -> tuple[Conversion, list[bytes]]:
-        """Return a conversion for the records, and the lines before them.
-
-        Args:
-            source: returns a line of a source file, such as `linecache.getline`. It may read files.
-        """
-        first = self.records[0][0] if self.records else self.following
-        start = self.records[0][1] if self.records else self.now
-        before = _born_before(first, self.births, self.records)
-        offset = 1 + len(before) + bool(self.omitted) - first
-        conversion = Conversion(
-            began=self.began,
-            offset=offset,
-            receives=self.about["receives"],
-            connections=self.connections,
-            source=source,
-        )
-        about = {"pid": None, **self.about}
-        if self.crash is not None:
-            about["crash"] = self.crash + offset
-        lines = [conversion.line(0, start - self.began, "recording", about)]
-        lines += conversion.baseline(before, 1)
-        if self.omitted:
-            lines.append(conversion.omitted(1 + len(before), start, self.omitted))
-        return conversion, lines
-
-    def without_records(self, births: list[Birth], following: int) -> Snapshot:
-        """Return the snapshot of a recorder that continues at a record, with these processes alive."""
-        return self._replace(records=[], births=births, omitted=0, following=following)
-
-    def lines(self, source: Callable[[str, int], str] | None = None) -> list[bytes]:
-        """Return the records as lines of a trace. The arguments are those of `begin`."""
-        conversion, lines = self.begin(source)
-        lines += conversion.convert(self.records)
-        return lines
-
-
-def _born_before(first: int, births: list[Birth], records: Sequence[Record]) -> list[Birth]:
-    """Return the starts before a record: of processes that live, and of those that end in the records."""
-    ended = [record[5] for record in records if record[2] == "exited"]
-    found = [birth for birth in (*births, *ended) if birth.n < first]
-    return sorted(found, key=lambda birth: (birth.n, birth.pid))
-
-
 class FlightRecorder(Instrument):
     """A recorder of one runtime. Recording begins when you create the object, and ends with `close`.
 
@@ -171,7 +101,7 @@ class FlightRecorder(Instrument):
     Args:
         runtime: the runtime.
         messages: record messages and calls too.
-        receives: record when a process takes a message out of its mailbox, too. This costs as much again.
+        receives: also record that a process takes a message out of its mailbox. This doubles the cost.
         contents: record the contents of messages, as text of at most 2000 characters.
         hide: terms. The recorder masks the contents of every key and field whose name contains one of them.
         max_messages: records about messages, calls and frames to keep.
@@ -235,10 +165,11 @@ class FlightRecorder(Instrument):
         self._keep = self._messages.append
         self._pass_on: Callable[[Record], None] | None = None
         self._remove: Callable[[], None] | None = None
-        # By the identity of an open call: its caller and its server.
+        # The caller and the server of each open call, by the identity of the call.
         self._calls: dict[int, tuple[int | None, int]] = {}
         self._births: dict[Pid, Birth] = {}
-        # A process has lost its mailbox when its end is announced, so the recorder keeps it until then.
+        # The runtime takes the mailbox from a process before it reports the end. So the recorder keeps the mailbox
+        # until then.
         self._mailboxes: dict[Pid, MailboxLike] = {}
         self.connections: dict[Pid, None] = {}
         for pid, place in self.places.living.items():
@@ -267,7 +198,7 @@ class FlightRecorder(Instrument):
     def _add_instrument(self) -> None:
         """Attach to the runtime, with functions for messages that keep records as `_keep` says."""
         self._remove_instrument()
-        # Functions instead of methods, which run for every message of the program.
+        # These run for every message of the program, so they are functions and not methods, which are slower.
         if self._records_messages:
             self.message_sent = self._sent_function()  # type: ignore[method-assign, assignment]
         if self._records_receives:
@@ -284,11 +215,16 @@ class FlightRecorder(Instrument):
         content = self._content if self.contents else None
 
         def message_sent(sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
-            try:
-                via, look = looks[type(message)]
-            except KeyError:
-                via, look = looks.learn(message)
-            kind, size = look(message)
+            cls = type(message)
+            if cls is bytes:
+                # Most messages of a server are the bytes that its clients sent.
+                via, kind, size = "info", "bytes", len(message)
+            else:
+                try:
+                    via, look = looks[cls]
+                except KeyError:
+                    via, look = looks.learn(message)
+                kind, size = look(message)
             keep(
                 (
                     number(),
@@ -328,7 +264,7 @@ class FlightRecorder(Instrument):
     # Reading
 
     def statistics(self) -> dict[str, int]:
-        """Return the numbers of records now, and of those that fell out."""
+        """Return the number of kept records, and of dropped ones."""
         messages, events = self._messages, self._events
         dropped = self._following() - len(messages) - len(events) - events.dropped
         return {
@@ -398,7 +334,7 @@ class FlightRecorder(Instrument):
         write_lines(Path(path), self.lines(seconds=seconds))
 
     def pass_on(self, take: Callable[[Record], None] | None) -> None:
-        """Pass each further record on, besides keeping it. Call it in the runtime's thread.
+        """Also pass each further record to a function. Call this in the runtime's thread.
 
         Args:
             take: a fast function that does not raise, such as the `append` of a deque; None ends this.
@@ -432,7 +368,7 @@ class FlightRecorder(Instrument):
         return self._add(kind, None if pid is None else pid.number, fields)
 
     def recording_put(self, pid: Pid, put: Callable[[bytes], object]) -> Callable[[bytes], None]:
-        """Return a function that passes a frame for a client on, and records its size.
+        """Return a function that records the size of a frame for a client, and passes the frame on.
 
         Args:
             pid: the process that serves the client.
@@ -447,7 +383,7 @@ class FlightRecorder(Instrument):
         return put_recorded
 
     def fault(self, type: str, pid: Pid | None = None, *, text: str = "") -> None:
-        """Record that somebody breaks the program on purpose, just before it happens.
+        """Record a deliberate fault. Call this just before you cause the fault.
 
             recorder.fault("kill", pid)
             kill(pid)
@@ -535,7 +471,7 @@ class FlightRecorder(Instrument):
         if how == "answered":
             self._keep(record)
             return
-        # An answer that never came belongs to the story of a crash, so it stays as long as the crash.
+        # The story of a crash needs its missing answers, so this record goes to the ring of the crash.
         self._events.append(record, EVENT_BYTES)
         if self._pass_on is not None:
             self._pass_on(record)
@@ -599,7 +535,7 @@ class FlightRecorder(Instrument):
 
 
 class _Messages:
-    """The ring of records about messages. All of them count the same, so a number bounds the bytes too."""
+    """The ring of records about messages. All have the same size, so their number also bounds the bytes."""
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
         self._records: deque[Record] = deque(
@@ -649,14 +585,14 @@ class _SizedMessages(_Messages):
 
 
 def recorder_of(runtime: Runtime) -> FlightRecorder | None:
-    """Return the flight recorder of a runtime, the one that was attached first; None without one."""
+    """Return the flight recorder that was attached to a runtime first; None without one."""
     return next((each for each in runtime.instruments if isinstance(each, FlightRecorder)), None)
 
 
 def _frames(exception: BaseException) -> list[tuple[str, int, str]]:
-    """Return file, line and function of each frame, from the first one of the program's own code on.
+    """Return file, line and function of each frame, beginning with the first frame of the program's own code.
 
-    Without the lines of source, because to read files here would block the program.
+    The result has no lines of source, because reading files here would block the program.
     """
     frames = list(walk_tb(exception.__traceback__))
     own = (

@@ -135,7 +135,7 @@ class Places(Instrument):
         pattern = (
             f"{'' if above is None else above.pattern}/{'*' if type(id) is int else component}"
         )
-        # Moved to the end, so that the first path is the one that was not used for longest.
+        # Move the path to the end, so that the least recently used path is the first.
         incarnation = self._incarnations[path] = self._incarnations.pop(path, 0) + 1
         if self._max_paths is not None and len(self._incarnations) > self._max_paths:
             del self._incarnations[next(iter(self._incarnations))]

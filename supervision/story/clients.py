@@ -1,4 +1,4 @@
-"""The clients of channels in a story: what each saw, and when it was joined again."""
+"""The clients of channels in a story: the frames that each got, and the times of their rejoins."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Clients:
             same = client.connection is not None and client.connection.key == connection
             if same or (id is not None and id == client.id):
                 return client
-        # Without an id nobody can tell one client from another. The one that is away for longest comes first.
+        # Without an id, clients cannot be told apart. Take the client that has been away for the longest time.
         for client in waiting:
             if id is None and client.id is None and client.saw == "closed":
                 client.certain = False
@@ -94,7 +94,7 @@ class Clients:
 
 
 def client_story(client: ClientState, began: float) -> ClientStory:
-    """Return what a client saw. `began` is the time of the fault."""
+    """Return the story of a client. `began` is the time of the fault."""
     connection = client.connection
     name = None if connection is None else connection.name
     rejoined = None if client.rejoined is None else client.rejoined["t"]

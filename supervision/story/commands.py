@@ -37,7 +37,7 @@ def _output(name: str, summary: str) -> Any:
 
 def add_story_command(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("story", help="Tell what happened in a recording: each fault, and what it led to.")(
+    app.command("story", help="Tell the story of a recording: each fault, and its consequences.")(
         story
     )
 

@@ -1,4 +1,4 @@
-"""The recovery figures of a story: how long it took, what was lost, and how often each child was restarted.
+"""The recovery figures of a story: times, losses, and restarts of each child.
 
 *pure*.
 

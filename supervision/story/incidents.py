@@ -1,4 +1,4 @@
-"""From the events of a recording to its story: which fault led to what.
+"""The analysis of a recording: each fault with the events that it caused.
 
 *pure*: the only input is the lines of a trace, of a recording or of a simulated run.
 
@@ -41,7 +41,7 @@ from supervision.story.states import Event, IncidentState, Key, ProcessState
 __all__ = ["tell_story"]
 
 ACTIVE_SECONDS = 30.0
-"""A supervisor that did nothing for this time is no longer busy with an incident."""
+"""Seconds without an action after which a supervisor is no longer busy with an incident."""
 
 _RUNTIME_MESSAGES = frozenset(("Exit", "Down"))
 _CLEAN_FAULTS = frozenset(("reset_connection", "half_open", "exit_with", "partition"))
@@ -89,7 +89,7 @@ class _Reader:
             name: getattr(self, f"take_{name}") for name in _KINDS
         }
         for event in events:
-            # The report of a crash comes after the end of the process, which needs it.
+            # The report of a crash comes after the end of its process. The end needs the report, so look ahead.
             if event["kind"] in ("crash", "zombie"):
                 self.crashes[self.key(event)] = event
 
@@ -218,7 +218,7 @@ class _Reader:
         return self.begin(kind, event, process, event["reason"])
 
     def crash_fields(self, process: ProcessState) -> dict[str, Any]:
-        """Return what is known about the crash of a process."""
+        """Return the facts about the crash of a process."""
         crash = self.crashes.get(process.key)
         if crash is None:
             return {}
@@ -395,7 +395,7 @@ class _Reader:
             incident.losses.append(self.loss("in_hand", handled, process, event))
         elif "message_kind" in crash:
             kind = crash["message_kind"]
-            # The trace may not say which messages were taken. Then it is the newest one that was not left unread.
+            # If the trace has no `received` events, take the newest message that was not left unread.
             unread = {each["sent"] for each in event.get("unread", ())}
             newest = (each for each in reversed(sent.values()) if each["n"] not in unread)
             found = next((each for each in newest if each["message_kind"] == kind), crash)

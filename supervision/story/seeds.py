@@ -1,6 +1,7 @@
-"""From a recording to a simulated run: the same scenario and seed, with the faults at the same places.
+"""The conversion of a recording to a simulated run, with the same scenario, seed and places of faults.
 
-*pure*. A recording knows its scenario if it comes from `ashtree chaos`, or if its recorder was told:
+*pure*. A recording knows its scenario if it comes from `ashtree chaos`, or if its recorder got the scenario as an
+option:
 
     FlightRecorder(runtime, about={"scenario": "shop.chaos:opening_day", "seed": 7, "params": {"clients": 5}})
 
@@ -23,7 +24,7 @@ __all__ = ["NoSeed", "SeedPlan", "plan_of"]
 
 
 class NoSeed(SupervisionError):
-    """A recording cannot become a simulated run. The text says why."""
+    """A recording cannot become a simulated run. The text gives the reason."""
 
 
 @frozen(kw_only=True)

@@ -11,7 +11,7 @@ from typing import Final
 __all__ = ["LONG", "counted", "how_it_ended", "in_seconds", "restarted_as", "short", "shortened"]
 
 LONG: Final = 70
-"""The longest text of a program in a sentence, in characters."""
+"""The most characters of a program's text in one sentence."""
 
 _ENDS: Final = {
     "normal": "ended",

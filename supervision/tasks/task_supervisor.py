@@ -144,7 +144,7 @@ class TaskSupervisor(DynamicSupervisor):
 
     @staticmethod
     async def children(supervisor: object) -> list[Pid]:
-        """Return the pids of the running tasks, the one that was started last first.
+        """Return the pids of the running tasks, newest first.
 
         Raises:
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.

@@ -65,7 +65,7 @@ run(next_job())
 
 @frozen
 class Done:
-    """How a program ended. The code is None if it reached the time limit."""
+    """The end of a program. The code is None if it reached the time limit."""
 
     code: int | None
     stdout: str

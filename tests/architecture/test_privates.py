@@ -4,7 +4,7 @@ from tests.architecture.privates import foreign_private_attributes, unexplained
 from tests.architecture.sources import PACKAGES, report, source, sources_under
 
 REASONS: dict[str, str] = {
-    "actors/_kernel/runtime.py task._child_nurseries": (
+    "actors/_kernel/process.py task._child_nurseries": (
         "Trio has no public way to drop a nursery that a generator has left open in a task"
     ),
     "supervision/simulation/plugin.py item._fixtureinfo": "pytest has no public way to a fixture's function",

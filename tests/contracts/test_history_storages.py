@@ -1,4 +1,4 @@
-"""What every storage of a history promises."""
+"""The contract of every storage of a history."""
 
 from __future__ import annotations
 

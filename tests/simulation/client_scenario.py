@@ -24,7 +24,7 @@ from supervision.chaos import Storm
 from supervision.simulation import Node, World, scenario
 
 handled: Counter[str] = Counter()
-"""How often a server has handled each push. It outlives the servers, as a database does."""
+"""The number of times that a server has handled each push. It outlives the servers, as a database does."""
 
 
 class Room(Channel):

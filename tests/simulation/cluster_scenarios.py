@@ -75,7 +75,7 @@ class Ear(GenServer[None]):
 
 
 class Cluster:
-    """What the nodes of one run share with the scenario: who should be present where."""
+    """The common data of the nodes and the scenario: the expected presences of each topic."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -207,7 +207,7 @@ class People:
 
 
 class Faults:
-    """What happens to the nodes, the network and the server, one thing after the other or several at once."""
+    """The faults of the nodes, the network and the server, one after the other or several at once."""
 
     def __init__(self, cluster: Cluster, redis: SimulatedRedis, nursery: trio.Nursery) -> None:
         self.cluster = cluster

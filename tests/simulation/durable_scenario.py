@@ -73,7 +73,7 @@ class Handled:
 
 
 class Run:
-    """What the parts of one run share, and nodes do not: it outlives them.
+    """The common data of one run. It outlives the nodes.
 
     Attributes:
         names: the names of the nodes.
@@ -318,7 +318,7 @@ class Writer:
 
 
 class Faults:
-    """What happens to the nodes and the network, one thing after the other or several at once."""
+    """The faults of the nodes and the network, one after the other or several at once."""
 
     def __init__(
         self, run: Run, nursery: trio.Nursery, clients: list[Writer], disk: Disk | None
@@ -563,7 +563,7 @@ def judge(run: Run, writers: list[Writer]) -> None:
 
 @scenario(faults=crashes, params={"clients": 3, "seconds": 10.0})
 async def in_memory(world: World) -> None:
-    """One node with its history in memory. A restart loses the history, and the clients are told."""
+    """One node with its history in memory. A restart loses the history, and the clients get the reason."""
     run = Run(world, ("a",), lambda _: MemoryStorage())
     writers = await live(run)
     resets = {reason for writer in writers for reason in writer.resets}

@@ -17,7 +17,7 @@ NAMES = ("a", "b", "c")
 
 
 class Tally:
-    """What nodes have said and heard.
+    """The messages that nodes have sent and received.
 
     Attributes:
         said: the number of messages of each node.

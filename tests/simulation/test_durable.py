@@ -1,4 +1,4 @@
-"""Durable topics under kills in the middle of appends: what is acknowledged arrives once and in order, or is told lost.
+"""Durable topics under kills during appends: acknowledged messages arrive once and in order, or clients get a reason.
 
 A thousand seeds:
 

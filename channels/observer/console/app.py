@@ -1,6 +1,6 @@
 """The terminal observer: the observer page as a Textual program, with the same data.
 
-Textual runs on asyncio, so the connection has a thread of its own. It hands everything over to Textual's thread.
+Textual runs on asyncio, so the connection has a thread of its own. It passes all data to Textual's thread.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class ObserveApp(App[None]):
         if self.lost is not None:
             place.update(Content(f"No news: {self.lost}.{age}"))
         elif is_late:
-            place.update(Content(f"The server sends no news.{age}"))
+            place.update(Content(f"The server sends no updates.{age}"))
         elif silent is None:
             place.update(Content("Connecting"))
         else:
@@ -222,7 +222,7 @@ class ObserveApp(App[None]):
         self.query_one("#tree").focus()
 
     def action_act(self, action: str) -> None:
-        """Do something to the process under the cursor."""
+        """Carry out an action on the process under the cursor."""
         place = self.query_one("#tree", OptionList)
         if place.highlighted is None or action not in _ACTIONS:
             return

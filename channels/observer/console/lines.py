@@ -20,7 +20,7 @@ class Board:
         self.rows: dict[str, Row] = {}
 
     def apply(self, tick: Mapping[str, Any]) -> bool:
-        """Take over the changes of a tick. Return whether there were any."""
+        """Apply the changes of a tick. Return True if there were any."""
         if tick.get("all"):
             self.rows.clear()
         for key in tick.get("gone", ()):

@@ -1,4 +1,4 @@
-"""The connection of `ashtree observe` to an observer: the ticket over HTTP, then one channel that comes back."""
+"""The connection of `ashtree observe` to an observer: a ticket over HTTP, then one channel that joins again."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class Remote:
     Args:
         url: the address of the page, with its token.
         headers: further headers for a server with its own check.
-        tell: called in that thread with a kind and its data: `tick` and `process` from the channel, `about` for the
+        tell: a function that runs in that thread and gets a kind and its data: `tick` and `process` from the channel,
+            `about` for the
             answer about a process, `answer` for a refusal, `joined` and `lost` about the connection.
     """
 
@@ -97,7 +98,7 @@ class Remote:
     def _params(self) -> dict[str, str]:
         """Return the parameters for one attempt to connect, with a new ticket.
 
-        It blocks this thread, which has nothing else to do while there is no connection.
+        It blocks this thread, which only serves the connection.
         """
         try:
             self.admit()
@@ -147,7 +148,7 @@ class Remote:
                         self._tell(str(message.event), message.payload)
                 return
             except MessagesDropped:
-                # The next ticks bring what is missing once the view is asked for again.
+                # Ask for the view again. The next ticks then contain the rows.
                 self.ask("view", self._view)
 
     # For the thread of the program
@@ -158,7 +159,7 @@ class Remote:
         self.ask("view", self._view)
 
     def ask(self, event: str, payload: Mapping[str, Any]) -> None:
-        """Push an event, and tell the answer. Any thread may call this."""
+        """Push an event, and pass its answer to `tell`. Any thread may call this."""
         if self._trio is not None:
             self._trio.run_sync_soon(self._push, event, dict(payload))
 

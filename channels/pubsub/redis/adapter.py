@@ -62,7 +62,7 @@ class RedisAdapter:
         node_timeout: seconds without a heartbeat after which another node counts as gone.
         connect_timeout: seconds to connect and subscribe.
         ping_interval: seconds of silence of the server after which the node sends it a PING.
-        ping_timeout: seconds for the answer. Less than 10 takes a busy server for a dead one.
+        ping_timeout: seconds for the answer. With less than 10, the node may treat a busy server as dead.
         backoff: the waits between attempts to connect.
         max_waiting_bytes: bytes that may wait to be published while the server is slow or away.
         max_waiting_seconds: seconds that a message may wait to be published.

@@ -13,7 +13,8 @@ There are two connections because the server keeps what one reads too slowly. It
 behind, and publishing must not suffer from this.
 
 - A server that stops answers no PING. The connection counts as lost after `ping_interval` and `ping_timeout`.
-- What waits to be published is bounded: see `Outbox`. What was sent and not confirmed is bounded as well.
+- `Outbox` bounds the messages that wait to be published. The messages that were sent and not confirmed have a bound
+too.
 - Between two checkpoints, a connection reads at most 64 KiB and handles at most 64 messages.
 """
 

@@ -184,7 +184,8 @@ class Protocol:
             replyError=ServerError.parse,  # type: ignore[arg-type]
             notEnoughData=_INCOMPLETE,
         )
-        # The reader has a limit of its own, for memory that it keeps. What it holds is bounded here.
+        # The limit of the reader covers only the memory that it keeps between messages. This bounds the data of an
+        # unfinished reply.
         self._max_reply_bytes = max_reply_bytes
         self._unfinished = 0
         self._last_feed = 0

@@ -207,7 +207,7 @@ def _decoded(text: str | None) -> str | None:
 
 
 def _shown(text: str) -> str:
-    """Return a URL for an error message. Whatever may be a part of a password is left out."""
+    """Return a URL for an error message, without anything that may be a part of a password."""
     scheme, separator, rest = text.partition("://")
     if not separator or not re.fullmatch(r"[a-z+]{1,12}", scheme):
         return "***"

@@ -167,7 +167,8 @@ class WorkersAdapter:
                 if self._waiting:
                     await trio.lowlevel.wait_writable(self._socket)
         finally:
-            # The goodbye of this node is the last that waits, and this process stops after the one that says it.
+            # Send the waiting messages. They include the goodbye of this node, because its sender stops before this
+            # process.
             self._flush()
 
     def _flush(self) -> None:

@@ -60,7 +60,7 @@ class MessageFaults:
         self._later: dict[Planned, Callable[[], None]] = {}
 
     def add(self, planned: Planned) -> None:
-        """Let a fault wait for a message."""
+        """Arm a fault. It applies to a later message."""
         self._waiting.append(planned)
         self._relevant.clear()
 

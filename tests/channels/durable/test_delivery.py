@@ -1,4 +1,4 @@
-"""What is delivered when: the same failures, for plain and for durable messages to the same client."""
+"""The same failures, for plain and for durable messages to the same client."""
 
 from __future__ import annotations
 

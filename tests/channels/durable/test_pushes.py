@@ -26,7 +26,7 @@ TOPIC = "document:1"
 
 
 class Desk:
-    """What the handlers have done, and what they are to do."""
+    """A record of the runs of the handlers, and their orders for the next run."""
 
     def __init__(self) -> None:
         self.runs: list[Any] = []

@@ -303,9 +303,7 @@ async def test_an_error_of_the_server_fails_the_append_with_its_text(
             await history.append(TOPIC, "edited", {})
 
 
-async def test_an_answer_of_another_form_is_a_storage_error(
-    runtime: Runtime, server: RespServer
-) -> None:
+async def test_a_malformed_answer_is_a_storage_error(runtime: Runtime, server: RespServer) -> None:
     async with running(server) as history:
         server.answers[b"EVALSHA"] = b"*1\r\n$1\r\nx\r\n"
         for call in (
@@ -313,7 +311,7 @@ async def test_an_answer_of_another_form_is_a_storage_error(
             lambda: history.storage.read("a", after=0, limit=1, now=0.0),
             lambda: history.storage.ends(["a"]),
         ):
-            with pytest.raises(StorageError, match="of another form"):
+            with pytest.raises(StorageError, match="malformed"):
                 await call()
 
 

@@ -26,7 +26,7 @@ MODES: list[Mode] = ["stream", "latest"]
 
 
 def stream(first: int, last: int, *, after: int, limit: int = 1000, epoch: str = "e") -> Slice:
-    """What a storage returns that keeps the messages from `first` to `last`."""
+    """The slice from a storage that keeps the messages from `first` to `last`."""
     offsets = [each for each in range(first, last + 1) if each > after][:limit]
     entries = tuple(Entry(epoch, offset, "edited", b"{}") for offset in offsets)
     return Slice(epoch, first, last, entries)

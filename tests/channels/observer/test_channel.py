@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -380,3 +381,56 @@ async def test_the_decisions_of_supervisors_are_told_with_their_arithmetic(
         gave_up,
         "tree stopped branch and the process below it",
     ]
+
+
+async def test_an_exit_ends_a_channel_in_order(channel_test: Any, phoenix_js: Path) -> None:
+    observer = Observer(phoenix_js=phoenix_js, control=True)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    _, _, number = await enter(case)
+    row = await page.until_row("RoomChannel 'room:lobby'")
+    assert (await page.ask("act", {"pid": number, "action": "exit"})).status == "ok"
+    await page.until_gone(row["key"])
+    assert (await page.until_event("control"))["action"] == "an orderly exit"
+    answer = await page.ask("act", {"pid": number, "action": "exit"})
+    assert answer.response["reason"] == "this process has ended"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        {},
+        {"pid": "1", "action": "kill"},
+        {"pid": 1, "action": "explode"},
+        {"pid": 10**9, "action": "kill"},
+        {"logger": "root", "level": "DEBUG"},
+        {"logger": "channels", "level": ["DEBUG"]},
+    ],
+)
+async def test_a_malformed_action_is_refused(
+    channel_test: Any, phoenix_js: Path, payload: Any
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js, control=True)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    await page.tick()
+    for event in ("act", "level"):
+        assert (await page.ask(event, payload)).status == "error"
+    for event in ("view", "process"):
+        assert (await page.ask(event, payload)).status == "ok"
+
+
+async def test_a_page_sets_the_level_of_a_logger(channel_test: Any, phoenix_js: Path) -> None:
+    observer = Observer(phoenix_js=phoenix_js, control=True)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    logger = logging.getLogger("supervision")
+    before = logger.level
+    try:
+        answer = await page.ask("level", {"logger": "supervision", "level": "ERROR"})
+        assert answer.status == "ok"
+        assert logger.level == logging.ERROR
+    finally:
+        logger.setLevel(before)
+    assert "the log level of supervision to ERROR" in (await page.until_event("level"))["text"]

@@ -16,7 +16,7 @@ from actors.instrumentation.watchdog import BLOCKED
 from channels import Channel, Draining, Endpoint, InvalidOption, Mount, PushReply, Socket, handle_in
 from channels.durable.history import History
 from channels.errors import ChannelsError
-from channels.operations.metric_table import METRICS, BoundedLabels
+from channels.operations.metric_table import METRICS, BoundedLabels, Figure
 from channels.operations.metrics import Metrics
 from channels.presence.presence import Presence
 from channels.pubsub.adapter import WORKER, WORKERS_FOLDER
@@ -258,6 +258,26 @@ async def test_metrics_of_the_application_appear_too(serve: Serve) -> None:
     prometheus_client.Counter("jobs", "Finished jobs.", registry=metrics.registry).inc(3)
     server = await serve(Endpoint(sockets=SOCKETS, plugs=[metrics]))
     assert (await scrape(server))["jobs_total"] == 3
+
+
+async def test_figures_of_recovery_appear_as_what_they_are(serve: Serve) -> None:
+    def figures() -> list[Figure]:
+        return [
+            ("ashtree_recovery_restarts_total", {"child": "/shop/store"}, 3.0),
+            ("ashtree_recovery_restarted_seconds_bucket", {"le": "1.0"}, 2.0),
+            ("ashtree_recovery_restarted_seconds_bucket", {"le": "+Inf"}, 3.0),
+            ("ashtree_recovery_restarted_seconds_sum", {}, 4.5),
+            ("ashtree_recovery_restarted_seconds_count", {}, 3.0),
+        ]
+
+    server = await serve(Endpoint(sockets=SOCKETS, plugs=[Metrics(token=None, figures=figures)]))
+    status, text = await request(server.endpoint)
+    assert "# TYPE ashtree_recovery_restarts_total counter" in text
+    assert "# TYPE ashtree_recovery_restarted_seconds histogram" in text
+    found = Scrape(text)
+    assert found["ashtree_recovery_restarts_total{child=/shop/store}"] == 3
+    assert found["ashtree_recovery_restarted_seconds_bucket{le=1.0}"] == 2
+    assert status == 200
 
 
 async def test_counters_go_on_when_the_endpoint_starts_again(serve: Serve) -> None:

@@ -126,7 +126,7 @@ def listen(runtime: Runtime, event: Event) -> list[dict[str, Any]]:
 
 
 class Client:
-    """What phoenix.js knows of a topic, from the events that it gets: its `syncState` and `syncDiff`."""
+    """The state of a topic in phoenix.js after the events so far: its `syncState` and `syncDiff`."""
 
     def __init__(self) -> None:
         self.metas: dict[str, list[str]] = {}
@@ -161,7 +161,7 @@ def _refs(entry: dict[str, Any]) -> list[str]:
 
 
 def truth(presence: Presence, topic: str = TOPIC) -> dict[str, list[str]]:
-    """What a client should know: the keys of a topic, with the refs of their metas."""
+    """The state that a client should have: the keys of a topic, with the refs of their metas."""
     return {
         key: [meta["phx_ref"] for meta in metas] for key, metas in presence.snapshot(topic).items()
     }

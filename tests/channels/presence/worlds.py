@@ -31,7 +31,7 @@ OWNERS = ("pid 1", "pid 2")
 DOWN, PERMDOWN = 30.0, 90.0
 
 Seen = Counter[tuple[str, str, str, int]]
-"""How often a node shows each (node, topic, key, number)."""
+"""The number of times that a node shows each (node, topic, key, number)."""
 
 
 class Node:
@@ -57,7 +57,7 @@ class Node:
             self.show(self.state.replica_remove(change.name))
 
     def seen(self) -> Seen:
-        """What readers see, by the snapshots."""
+        """The presences that readers see in the snapshots."""
         return Counter(
             (entry.node, topic, key, entry.meta["n"])
             for topic in self.snapshots.topics()
@@ -66,7 +66,7 @@ class Node:
         )
 
     def shown(self) -> Seen:
-        """What readers should see, by the set."""
+        """The presences that readers should see according to the set."""
         return Counter(map(identity, self.state.visible()))
 
 
@@ -218,7 +218,7 @@ class World:
     # What must hold.
 
     def expected(self) -> Seen:
-        """What every node shows once it has heard everything."""
+        """The presences that every node shows after it has got all messages."""
         return Counter(
             (name, topic, key, number)
             for name, node in self.nodes.items()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import trio
 
-__all__ = ["fill", "read_exactly", "socket_pair"]
+__all__ = ["fill", "local_pair", "read_exactly", "socket_pair"]
 
 
 @contextmanager
@@ -23,6 +23,19 @@ def socket_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         for sock in (ours, theirs):
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield ours, theirs
+
+
+@contextmanager
+def local_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two connected sockets that stay full until the peer reads, neither blocking; both are closed in the end.
+
+    TCP moves data to the buffer of the peer later, which can make room on a busy machine.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for sock in (ours, theirs):
+            sock.setblocking(False)
         yield ours, theirs
 
 

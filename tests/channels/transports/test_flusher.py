@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from channels.transports.contract import Event, Signal
 from channels.transports.out_buffer import Flusher, OutBuffer
-from tests.channels.transports.sockets import fill, read_exactly, socket_pair
+from tests.channels.transports.sockets import fill, local_pair, read_exactly, socket_pair
 
 
 class CountingSocket:
@@ -41,7 +41,7 @@ class Bench:
     def connect(
         self, **bounds: int
     ) -> tuple[OutBuffer, CountingSocket, socket.socket, list[Event]]:
-        ours, theirs = self._stack.enter_context(socket_pair())
+        ours, theirs = self._stack.enter_context(local_pair())
         told: list[Event] = []
         target: Any = CountingSocket(ours)
         out = OutBuffer(self.flusher.mark, tell=told.append, target=target, **bounds)
@@ -275,7 +275,7 @@ async def test_a_writing_task_that_cannot_start_is_reported_to_its_connection(
         raise RuntimeError("no more tasks")
 
     flusher = Flusher(spawn=spawn)
-    ours, _ = stack.enter_context(socket_pair())
+    ours, _ = stack.enter_context(local_pair())
     told: list[Event] = []
     out = OutBuffer(flusher.mark, tell=told.append, target=ours)
     fill(ours)
@@ -289,7 +289,7 @@ async def test_a_writing_task_that_cannot_start_is_reported_to_its_connection(
 async def test_a_cancelled_writing_task_is_reported_to_its_connection(
     nursery: trio.Nursery, stack: ExitStack
 ) -> None:
-    ours, _ = stack.enter_context(socket_pair())
+    ours, _ = stack.enter_context(local_pair())
     told: list[Event] = []
     async with trio.open_nursery() as writers:
         flusher = Flusher(spawn=writers.start_soon)

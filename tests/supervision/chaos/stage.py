@@ -67,11 +67,11 @@ class Seen:
         return [what for _, name, what in self.handled if name == callback]
 
     def times(self, callback: str) -> list[float]:
-        """When that was."""
+        """Return the times of the calls of a callback."""
         return [seconds for seconds, name, _ in self.handled if name == callback]
 
     def ends(self, place: str) -> list[ExitReason]:
-        """Why the processes at a path ended."""
+        """Return the exit reasons of the processes at a path."""
         return [reason for _, where, reason in self.exits if where.startswith(f"{place}#")]
 
 

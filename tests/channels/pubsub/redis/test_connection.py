@@ -25,7 +25,7 @@ URL = RedisUrl.parse("redis://db")
 
 
 class Reported:
-    """What connections report, with its time."""
+    """The reports of the connections, with their times."""
 
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
@@ -69,7 +69,7 @@ async def running(
 
 
 class Inbox:
-    """What a subscriber delivers."""
+    """The messages that a subscriber delivers."""
 
     def __init__(self) -> None:
         self.payloads: list[bytes] = []

@@ -164,7 +164,7 @@ def test_a_violation_is_in_the_trace() -> None:
 
 
 class Outside(Invariant):
-    """What it learns of the world around its runtime."""
+    """The facts that it gets about the world around its runtime."""
 
     name: ClassVar[str] = "outside"
 
