@@ -24,24 +24,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from channels.client import events, wire
 from channels.client.errors import BufferFull, ChannelClosed
-from channels.client.events import (
-    ChannelEnded,
-    ChannelLost,
-    Connected,
-    ConnectFailed,
-    Disconnected,
-    FellBack,
-    Joined,
-    JoinRejected,
-    JoinTimedOut,
-    Lifecycle,
-    Lost,
-    Malformed,
-    Rejoined,
-    Rejoining,
-    Retrying,
-)
 from channels.client.records import (
     Arrived,
     ChannelRecord,
@@ -59,15 +43,6 @@ from channels.client.records import (
     Tell,
 )
 from channels.client.timers import Timer, Timers
-from channels.client.wire import (
-    Frame,
-    MalformedFrame,
-    TransportName,
-    decode,
-    encode,
-    prepare,
-    reason_of,
-)
 from channels.messages import Message
 
 __all__ = ["Protocol"]
@@ -99,7 +74,7 @@ class Protocol:
         self.settings = settings
         self.state: ConnectionState = "closed"
         self.channels: list[ChannelRecord] = []
-        self.transport: TransportName = settings.transport
+        self.transport: wire.TransportName = settings.transport
         self.connections = 0
         self.malformed = 0
         self.has_ended = False
@@ -111,7 +86,7 @@ class Protocol:
         self._topics: dict[str, list[ChannelRecord]] = {}
         self._ref = 0
         # Joins and leaves that wait for a connection. Pushes wait in their channel.
-        self._send_buffer: list[tuple[ChannelRecord, str | None, Frame]] = []
+        self._send_buffer: list[tuple[ChannelRecord, str | None, wire.Frame]] = []
         self._tries = 0
         self._reconnect_timer: Timer | None = None
         self._away_since = 0.0
@@ -160,7 +135,7 @@ class Protocol:
         if not self.has_ended:
             if self.state != "closed":
                 self._emit(Close(NORMAL, ""))
-            self._end_socket(Disconnected(cause), is_clean=True)
+            self._end_socket(events.Disconnected(cause), is_clean=True)
         return self._take()
 
     def channel(
@@ -210,7 +185,12 @@ class Protocol:
         self._now = now
         seconds = channel.timeout if timeout is None else timeout
         push = PushRecord(
-            channel, event, prepare(topic, event, payload), seconds, is_repeatable, waiter=waiter
+            channel,
+            event,
+            wire.prepare(topic, event, payload),
+            seconds,
+            is_repeatable,
+            waiter=waiter,
         )
         if self.state == "open" and channel.state == "joined":
             self._send_push(push)
@@ -218,7 +198,7 @@ class Protocol:
             if channel.buffered >= self.settings.max_buffered:
                 raise BufferFull(topic, event, self.settings.max_buffered)
             # Only to raise here and not later, if a name cannot be encoded.
-            encode(None, None, topic, event, push.payload)
+            wire.encode(None, None, topic, event, push.payload)
             channel.buffer.append(push)
             channel.buffered += 1
             push.timer = self._start(seconds, self._push_timed_out, push)
@@ -258,7 +238,7 @@ class Protocol:
             return []
         self.state = "open"
         self.connections += 1
-        self._tell(Connected(self.transport, self.connections, self._now - self._away_since))
+        self._tell(events.Connected(self.transport, self.connections, self._now - self._away_since))
         waiting, self._send_buffer = self._send_buffer, []
         for channel, join_ref, frame in waiting:
             # The channel may have been lost or left since the client queued this frame.
@@ -276,16 +256,16 @@ class Protocol:
             self._fallback_ping = self._ping()
         return self._take()
 
-    def received(self, frame: Frame, now: float) -> list[Effect]:
+    def received(self, frame: wire.Frame, now: float) -> list[Effect]:
         """Handle a frame of the server."""
         self._now = now
         if self.state != "open":
             return []
         try:
-            message = decode(frame)
-        except MalformedFrame as fault:
+            message = wire.decode(frame)
+        except wire.MalformedFrame as fault:
             self.malformed += 1
-            self._tell(Malformed(str(fault)))
+            self._tell(events.Malformed(str(fault)))
             return self._take()
         ref, topic, join_ref = message.ref, message.topic, message.join_ref
         if type(ref) is str and ref == self._heartbeat_ref:
@@ -306,10 +286,10 @@ class Protocol:
             return []
         cause = reason or f"the connection ended with the code {code}"
         if code in self.settings.final_close_codes:
-            self._tell(Lost(cause, code))
-            self._end_socket(Disconnected(cause, code), is_clean=False)
+            self._tell(events.Lost(cause, code))
+            self._end_socket(events.Disconnected(cause, code), is_clean=False)
         else:
-            self._drop_connection(Lost(cause, code), "connection_closed")
+            self._drop_connection(events.Lost(cause, code), "connection_closed")
             self._schedule_reconnect()
         return self._take()
 
@@ -318,7 +298,7 @@ class Protocol:
         self._now = now
         if self.state != "connecting":
             return []
-        self._tell(ConnectFailed(cause, status))
+        self._tell(events.ConnectFailed(cause, status))
         if not self._is_established:
             self._fall_back(cause)
             return self._take()
@@ -343,7 +323,7 @@ class Protocol:
         self._timers.cancel(self._reconnect_timer)
         self._emit(Open(self.transport))
 
-    def _drop_connection(self, event: Lost, reason: str) -> None:
+    def _drop_connection(self, event: events.Lost, reason: str) -> None:
         self.state = "closed"
         self._away_since = self._now
         self._tell(event)
@@ -360,7 +340,7 @@ class Protocol:
             self._emit(Left(channel))
         self._leaves.clear()
 
-    def _end_socket(self, event: Disconnected, *, is_clean: bool) -> None:
+    def _end_socket(self, event: events.Disconnected, *, is_clean: bool) -> None:
         self.has_ended = True
         self.state = "closed"
         self._stop_fallback()
@@ -375,7 +355,7 @@ class Protocol:
         attempt = self._tries + 1
         delay = self.settings.reconnect.delay(attempt, self._random)
         self._reconnect_timer = self._start(delay, self._reconnect)
-        self._tell(Retrying(delay, attempt))
+        self._tell(events.Retrying(delay, attempt))
 
     def _reconnect(self, _: None) -> None:
         self._tries += 1
@@ -401,30 +381,28 @@ class Protocol:
 
     def _send_heartbeat(self, _: None) -> None:
         self._heartbeat_ref = self._make_ref()
-        self._emit(Send(encode(None, self._heartbeat_ref, _HEARTBEATS, "heartbeat", {})))
+        self._emit(Send(wire.encode(None, self._heartbeat_ref, _HEARTBEATS, "heartbeat", {})))
         interval = self.settings.heartbeat_interval
         self._heartbeat_timer = self._start(interval, self._heartbeat_timed_out)
 
     def _heartbeat_timed_out(self, _: None) -> None:
         cause = "heartbeat timeout"
         self._emit(Close(NORMAL, cause))
-        self._drop_connection(Lost(cause), "heartbeat_timeout")
+        self._drop_connection(events.Lost(cause), "heartbeat_timeout")
         self._schedule_reconnect()
 
     def _ping(self) -> str:
         ref = self._make_ref()
         self._pings[ref] = self._now
-        self._emit(Send(encode(None, ref, _HEARTBEATS, "heartbeat", {})))
+        self._emit(Send(wire.encode(None, ref, _HEARTBEATS, "heartbeat", {})))
         return ref
 
     def _answered(self, ref: str) -> None:
-        asked_at = self._pings.pop(ref, None)
-        if asked_at is not None:
+        if (asked_at := self._pings.pop(ref, None)) is not None:
             if ref == self._fallback_ping:
                 self._stop_fallback()
             self._emit(Pong(ref, self._now - asked_at))
-        left = self._leaves.pop(ref, None)
-        if left is not None:
+        if (left := self._leaves.pop(ref, None)) is not None:
             channel, timer = left
             self._timers.cancel(timer)
             self._emit(Left(channel))
@@ -445,13 +423,13 @@ class Protocol:
 
     def _fall_back(self, cause: str) -> None:
         self._stop_fallback()
-        self._tell(FellBack(cause))
+        self._tell(events.FellBack(cause))
         was = self.state
         self._reset_reconnect()
         if was != "closed":
             self._emit(Close(NORMAL, ""))
         if was == "open":
-            self._drop_connection(Lost(cause), "connection_closed")
+            self._drop_connection(events.Lost(cause), "connection_closed")
         self.transport = "longpoll"
         self._open()
 
@@ -462,7 +440,7 @@ class Protocol:
             case "phx_reply":
                 self._reply(channel, message)
             case "phx_error":
-                self._crash(channel, reason_of(message.payload), is_crash=True)
+                self._crash(channel, wire.reason_of(message.payload), is_crash=True)
             case "phx_close":
                 self._end(channel, "the server closed it", is_clean=True)
             case _:
@@ -483,7 +461,7 @@ class Protocol:
                 self._joined(channel, response)
             else:
                 channel.state = "errored"
-                self._tell(JoinRejected(channel.topic, status, response), channel)
+                self._tell(events.JoinRejected(channel.topic, status, response), channel)
                 self._schedule_rejoin(channel)
 
     def _joined(self, channel: ChannelRecord, response: Any) -> None:
@@ -492,10 +470,12 @@ class Protocol:
         self._reset_rejoin(channel)
         if channel.was_joined:
             since = channel.asked_at if channel.lost_at is None else channel.lost_at
-            self._tell(Rejoined(channel.topic, response, self._now - since), channel)
+            self._tell(events.Rejoined(channel.topic, response, self._now - since), channel)
         else:
             channel.was_joined = True
-            self._tell(Joined(channel.topic, response, self._now - channel.asked_at), channel)
+            self._tell(
+                events.Joined(channel.topic, response, self._now - channel.asked_at), channel
+            )
         channel.lost_at = None
         waiting, channel.buffer = channel.buffer, []
         channel.buffered = 0
@@ -512,7 +492,7 @@ class Protocol:
             channel.lost_at = self._now
             self._take_back(channel)
         channel.state = "errored"
-        self._tell(ChannelLost(channel.topic, cause, is_crash), channel)
+        self._tell(events.ChannelLost(channel.topic, cause, is_crash), channel)
         self._schedule_rejoin(channel)
 
     def _error_channels(self, reason: str) -> None:
@@ -527,7 +507,7 @@ class Protocol:
             attempt = channel.tries + 1
             delay = self.settings.rejoin.delay(attempt, self._random)
             channel.rejoin_timer = self._start(delay, self._rejoin_in_time, channel)
-            self._tell(Rejoining(channel.topic, delay, attempt), channel)
+            self._tell(events.Rejoining(channel.topic, delay, attempt), channel)
 
     def _rejoin_in_time(self, channel: ChannelRecord) -> None:
         channel.tries += 1
@@ -549,13 +529,13 @@ class Protocol:
         ref = channel.join_ref = self._make_ref()
         channel.is_answered = False
         channel.join_timer = self._start(channel.timeout, self._join_timed_out, channel)
-        self._transmit(channel, encode(ref, ref, channel.topic, "phx_join", payload))
+        self._transmit(channel, wire.encode(ref, ref, channel.topic, "phx_join", payload))
 
     def _join_payload(self, channel: ChannelRecord) -> Any:
         params = channel.params() if callable(channel.params) else channel.params
-        payload = prepare(channel.topic, "phx_join", params)
+        payload = wire.prepare(channel.topic, "phx_join", params)
         # Only to raise before any state has changed.
-        encode(None, None, channel.topic, "phx_join", payload)
+        wire.encode(None, None, channel.topic, "phx_join", payload)
         return payload
 
     def _reset_join(self, channel: ChannelRecord) -> None:
@@ -568,7 +548,7 @@ class Protocol:
         self._transmit_leave(channel)
         channel.state = "errored"
         self._reset_join(channel)
-        self._tell(JoinTimedOut(channel.topic), channel)
+        self._tell(events.JoinTimedOut(channel.topic), channel)
         self._schedule_rejoin(channel)
 
     def _leave(self, channel: ChannelRecord, cause: str) -> None:
@@ -589,7 +569,7 @@ class Protocol:
 
     def _transmit_leave(self, channel: ChannelRecord) -> str:
         ref = self._make_ref()
-        frame = encode(channel.join_ref, ref, channel.topic, "phx_leave", {})
+        frame = wire.encode(channel.join_ref, ref, channel.topic, "phx_leave", {})
         # Without a connection there is nothing to leave.
         if self.state == "open":
             self._emit(Send(frame))
@@ -611,7 +591,7 @@ class Protocol:
         for push in (*channel.pending.values(), *channel.buffer):
             self._settle(push, "closed", cause)
         channel.buffer.clear()
-        self._tell(ChannelEnded(channel.topic, cause), channel)
+        self._tell(events.ChannelEnded(channel.topic, cause), channel)
         self._emit(Ended(channel, is_clean))
 
     # Pushes
@@ -619,7 +599,7 @@ class Protocol:
     def _send_push(self, push: PushRecord) -> None:
         channel = push.channel
         ref = self._make_ref()
-        frame = encode(channel.join_ref, ref, channel.topic, push.event, push.payload)
+        frame = wire.encode(channel.join_ref, ref, channel.topic, push.event, push.payload)
         push.ref = ref
         if not push.was_sent:
             # As in phoenix.js, the timeout starts again with the first frame. It does not with later ones, so that a
@@ -650,7 +630,7 @@ class Protocol:
 
     # Frames
 
-    def _transmit(self, channel: ChannelRecord, frame: Frame) -> None:
+    def _transmit(self, channel: ChannelRecord, frame: wire.Frame) -> None:
         if self.state == "open":
             self._emit(Send(frame))
         else:
@@ -665,5 +645,5 @@ class Protocol:
     def _emit(self, effect: Effect) -> None:
         self._out.append(effect)
 
-    def _tell(self, event: Lifecycle, channel: ChannelRecord | None = None) -> None:
+    def _tell(self, event: events.Lifecycle, channel: ChannelRecord | None = None) -> None:
         self._out.append(Tell(event, channel))

@@ -215,11 +215,16 @@ class FlightRecorder(Instrument):
         content = self._content if self.contents else None
 
         def message_sent(sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
-            try:
-                via, look = looks[type(message)]
-            except KeyError:
-                via, look = looks.learn(message)
-            kind, size = look(message)
+            cls = type(message)
+            if cls is bytes:
+                # Most messages of a server are the bytes that its clients sent.
+                via, kind, size = "info", "bytes", len(message)
+            else:
+                try:
+                    via, look = looks[cls]
+                except KeyError:
+                    via, look = looks.learn(message)
+                kind, size = look(message)
             keep(
                 (
                     number(),
