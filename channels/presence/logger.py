@@ -110,7 +110,7 @@ class _Lines:
             _log.error("Other nodes miss changes of presences: %s%s", about["error"], earlier)
 
     def node_up(self, about: Mapping[str, Any]) -> None:
-        _log.info("Presences of node %s are shown", brief(about["node"]))
+        _log.info("Showing the presences of node %s", brief(about["node"]))
 
     def node_down(self, about: Mapping[str, Any]) -> None:
-        _log.info("Presences of node %s are not shown: %s", brief(about["node"]), about["reason"])
+        _log.info("Hiding the presences of node %s: %s", brief(about["node"]), about["reason"])
