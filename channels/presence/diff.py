@@ -92,7 +92,8 @@ class DiffBuffer:
         >>> buffer.take()
         {}
 
-    An entry that joins and leaves between two messages is in neither, and so is one that leaves and joins again. There
+    An entry that joins and leaves between two messages is in neither of them. The same holds for an entry that leaves
+    and joins again. There
     is one exception. Somebody may have read the topic in between, and got a list with that entry, or without it. Call
     `note_read` for each read: the message then contains the last change of the entry.
     """

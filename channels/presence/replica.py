@@ -1,4 +1,4 @@
-"""The other nodes: which of them run, as their heartbeats show.
+"""The states of the other nodes, according to their heartbeats.
 
 *pure*. A node is *up* while its heartbeats arrive. After `down_period` without one it is *down*: its entries are
 hidden, but kept, because it may only be cut off. After `permdown_period` it is forgotten.

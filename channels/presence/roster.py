@@ -90,8 +90,8 @@ class Counting:
         is_counted: returns True for a topic that is always counted.
         counted_from: the number of keys from which a topic is counted; None for no number.
 
-    Clients must all know the same. So a topic that changes from one to the other is announced as a whole, and so is one
-    of which some clients know a list and others a count.
+    All clients must have the same view. So if a topic changes from a list to a count, or back, its next announcement is
+    complete. The same holds if some clients have a list and others a count.
     """
 
     is_counted: Callable[[str], bool] = lambda _: False

@@ -319,7 +319,8 @@ class State:
     def replica_up(self, name: str, incarnation: int) -> Diff:
         """Note that a node runs: show its entries, and accept its changes.
 
-        A newer incarnation replaces the known one, whose entries leave. An older one is ignored, and so is this node.
+        A newer incarnation replaces the known one, whose entries leave. This ignores an older incarnation, and the node
+        itself.
         """
         replica = self._replicas.get(name)
         if replica is not None and replica.part is self._own:

@@ -14,7 +14,7 @@ Entries and removed tags ascend. The messages contain them:
     ["goodbye", incarnation, delta]                       to all nodes
 
 The envelope around a message names the sender. What another node sends is checked in full before it is used:
-`decode_message` and the other readers raise `InvalidGossip`, and nothing else, whatever JSON value they get.
+`decode_message` and the other readers raise only `InvalidGossip`, for any JSON value.
 """
 
 from __future__ import annotations
