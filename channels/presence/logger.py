@@ -26,7 +26,7 @@ __all__ = ["attach"]
 _log = logging.getLogger("channels.presence")
 
 QUIET = 60.0
-"""Seconds between two lines about failures of the same kind. The next line has the number of those in between."""
+"""Seconds between two lines about failures of the same kind. The next line has the number of failures in between."""
 
 
 def attach(telemetry: Telemetry, presence: object) -> Callable[[], None]:
@@ -84,7 +84,7 @@ class _Lines:
         lost = "; clients do not get this diff" if callback == "fetch" else ""
         error = about["exception"]
         if isinstance(error, InvalidResult):
-            # Its text says what to write instead.
+            # The text of the error contains the correction.
             _log.error("%s%s%s", error, lost, earlier)
             return
         name = f"{type(self._presence).__name__}.{callback}"

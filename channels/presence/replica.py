@@ -182,7 +182,7 @@ class Replicas:
             self._replicas[name] = _Replica(incarnation, now)
             return Up(name, incarnation, replaced)
         if replica.status == "gone":
-            # A message that another path has delayed beyond the goodbye.
+            # Another path has delayed this message, so it arrives after the goodbye.
             return Refused(name, incarnation, "old incarnation")
         replica.heard_at = now
         if replica.status == "up":

@@ -13,7 +13,7 @@ Entries and removed tags ascend. The messages contain them:
     ["transfer", "ref", index, count, page]               to one node
     ["goodbye", incarnation, delta]                       to all nodes
 
-The envelope around a message names the sender. What another node sends is checked in full before it is used:
+The envelope around a message names the sender. A node checks each message in full before it uses the message:
 `decode_message` and the other readers raise only `InvalidGossip`, for any JSON value.
 """
 
