@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+import signal
 from collections.abc import Generator
 
 import hypothesis
@@ -12,6 +13,9 @@ from tests.outcomes import Outcomes, runs_last
 
 # Every runtime of every test checks its invariants (see actors._kernel.checks); ASHTREE_DEBUG=0 turns it off.
 os.environ.setdefault("ASHTREE_DEBUG", "1")
+
+# A shell makes background programs ignore Ctrl-C. The tests and their programs would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Derandomized: a run without a change of code is the same run, so a red build is about the change.
 hypothesis.settings.register_profile(

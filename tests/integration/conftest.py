@@ -1,14 +1,10 @@
 """The examples, served once for each module that asks for them."""
 
-import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.integration.servers import Server, serving
-
-# A shell makes background programs ignore Ctrl-C. The programs of these tests would inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")
