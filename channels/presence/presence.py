@@ -164,8 +164,7 @@ class Presence:
         self._counted_from = counted_from
         self._max_meta_bytes = max_meta_bytes
         self._runtime: Runtime | None = None
-        # The first belongs to the present run. The second belongs to the latest run, and continues if the supervisor
-        # restarts.
+        # The present run; and the latest run, which continues if its supervisor restarts.
         self._tracking: Tracking | None = None
         self._latest: Tracking | None = None
 
