@@ -49,7 +49,7 @@ class Blocked:
     """One step that took too long, as the watchdog saw it.
 
     Attributes:
-        seconds: How long the step had been running when the watchdog looked.
+        seconds: The duration of the step up to the check of the watchdog.
         process: The name of the process, or of the task.
         pid: The process; None for a task that is not a process.
         function: The function of the innermost line of the program's own code. Ashtree, Trio, the standard library and

@@ -247,7 +247,7 @@ class History:
             position = await history.append("document:1", "edited", {"text": "hello"})
 
         This returns after the storage has kept the message. It waits for the messages before it. If the calling task is
-        cancelled, the message may be kept all the same.
+        cancelled, the history may still keep the message.
 
         Args:
             topic: the topic.

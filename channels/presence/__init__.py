@@ -1,4 +1,4 @@
-"""Presence: who is here, on all nodes. Start with `Presence`.
+"""Presence: the users of each topic, on all nodes. Start with `Presence`.
 
 Its lower half is pure: a presence set that nodes exchange as deltas, and snapshots of it for readers.
 """

@@ -131,18 +131,18 @@ class _Announcer:
         self.callbacks = callbacks
         # The diffs to announce, by topic. Each has the snapshot of its moment.
         self.ready: dict[str, tuple[Diff, Snapshot]] = {}
-        # The state of `handle_metas` passes through one call at a time.
+        # `handle_metas` runs one call at a time, because each call gets the state of the call before it.
         self.handling = trio.Lock()
 
     async def run(self) -> None:
         tracking, callbacks = self.tracking, self.callbacks
         calls_back = callbacks.fetches or callbacks.handles_metas
-        # Not more topics than there are: a topic is in the channel at most once.
+        # This needs no limit: a topic is in the channel at most once.
         put, get = trio.open_memory_channel[str](float("inf"))
         async with trio.open_nursery() as nursery:
             for _ in range(callbacks.max_fetches if calls_back else 1):
                 nursery.start_soon(self._work, get)
-            # A process before this one has ended in the middle of these.
+            # An earlier process has ended while it announced these topics.
             for topic in tracking.announcing:
                 self.roster.counting.missed(topic)
                 self._put(put, topic, NO_DIFF)
@@ -191,7 +191,7 @@ class _Announcer:
 
     def _announce_count(self, topic: str, count: int, *, is_whole: bool) -> None:
         if is_whole:
-            # Clients that know everybody must not show them for ever.
+            # Clients with the whole list must not show the members for ever.
             self._send(topic, "presence_state", {})
         self._send(topic, "presence_diff", {"joins": {}, "leaves": {}, "count": count})
 
@@ -215,7 +215,7 @@ class _Announcer:
             return {
                 name: await fetched(self.callbacks, topic, group) for name, group in groups.items()
             }
-        except Exception as error:  # whatever the application's code raises costs only this diff
+        except Exception as error:  # an exception of the application's code loses only this diff
             self._failed("fetch", topic, error)
             return None
 
@@ -237,7 +237,7 @@ class _Announcer:
         message, dispatcher = Broadcast(topic, event, payload), self.callbacks.dispatcher
         try:
             self.tracking.pubsub.local_broadcast(topic, message, dispatcher=dispatcher)
-        except Exception as error:  # what `fetch` added cannot be encoded, or the dispatcher raised
+        except Exception as error:  # `fetch` gave invalid data, or the dispatcher raised
             self._failed("fetch", topic, error)
             return False
         return True

@@ -91,11 +91,12 @@ def sources(own: Clocks, offers: Mapping[str, Clocks]) -> list[str]:
         >>> sources(own, {"b": {"b": Version(1, 8)}, "c": all_of_it})
         ['c']
 
-    The result is a small set of nodes that together dominate all offers. In each step the node with the most missing
-    parts is chosen. Of equal nodes it is the first in `offers`, so a caller can spread the load by their order.
+    The result is a small set of nodes that together dominate all offers. Each step chooses the node with the most
+    missing parts. If several nodes are equal, it chooses the first in `offers`, so a caller can spread the load by the
+    order.
 
     Args:
-        own: the versions of this node. Parts of other nodes, and of other incarnations, are not asked for: this node
+        own: the versions of this node. The node does not ask for parts of other nodes or incarnations, because it
             accepts them only after a heartbeat of that node itself.
         offers: the clocks that other nodes have sent, by the name of the sender.
     """

@@ -33,7 +33,7 @@ class Entry:
         node: the name of the node that tracks it.
         topic: its topic.
         key: its key in the topic, such as the id of a user.
-        owner: what it belongs to. A pid on its own node, a string on every other.
+        owner: the process that it belongs to: a pid on its own node, a string on every other node.
         meta: its data.
     """
 

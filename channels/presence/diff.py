@@ -1,4 +1,4 @@
-"""Joins and leaves: what one change of the presence set means to those who watch a topic.
+"""Joins and leaves: the effect of one change of the presence set for the clients of a topic.
 
 *pure*. `Diff` is the result of one change. `DiffBuffer` collects the diffs of an interval, so that a topic gets one
 message for all of them.
@@ -92,8 +92,9 @@ class DiffBuffer:
         >>> buffer.take()
         {}
 
-    An entry that joins and leaves between two messages is in neither, and so is one that leaves and joins again. There
-    is one exception. Somebody may have read the topic in between, and got a list with that entry, or without it. Call
+    An entry that joins and leaves between two messages is in neither of them. The same holds for an entry that leaves
+    and joins again. There
+    is one exception. A reader may have read the topic meanwhile, and got a list with that entry, or without it. Call
     `note_read` for each read: the message then contains the last change of the entry.
     """
 
@@ -140,5 +141,5 @@ class DiffBuffer:
             topic = self._topics[entry.topic] = _Topic()
         topic.note(entry, is_present=is_present)
         if not topic.changes:
-            # Somebody who comes and goes all the time must not take memory meanwhile.
+            # An entry that joins and leaves all the time must not use more and more memory.
             del self._topics[entry.topic]

@@ -26,7 +26,7 @@ __all__ = ["attach"]
 _log = logging.getLogger("channels.presence")
 
 QUIET = 60.0
-"""Seconds between two lines about failures of the same kind. The next line has the number of those in between."""
+"""Seconds between two lines about failures of the same kind. The next line has the number of failures in between."""
 
 
 def attach(telemetry: Telemetry, presence: object) -> Callable[[], None]:
@@ -84,7 +84,7 @@ class _Lines:
         lost = "; clients do not get this diff" if callback == "fetch" else ""
         error = about["exception"]
         if isinstance(error, InvalidResult):
-            # Its text says what to write instead.
+            # The text of the error contains the correction.
             _log.error("%s%s%s", error, lost, earlier)
             return
         name = f"{type(self._presence).__name__}.{callback}"
@@ -110,7 +110,7 @@ class _Lines:
             _log.error("Other nodes miss changes of presences: %s%s", about["error"], earlier)
 
     def node_up(self, about: Mapping[str, Any]) -> None:
-        _log.info("Presences of node %s are shown", brief(about["node"]))
+        _log.info("Showing the presences of node %s", brief(about["node"]))
 
     def node_down(self, about: Mapping[str, Any]) -> None:
-        _log.info("Presences of node %s are not shown: %s", brief(about["node"]), about["reason"])
+        _log.info("Hiding the presences of node %s: %s", brief(about["node"]), about["reason"])

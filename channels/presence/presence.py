@@ -1,4 +1,4 @@
-"""Presence: who is here, on all nodes.
+"""Presence: the users of each topic, on all nodes.
 
     presence = Presence()
     endpoint = Endpoint(sockets={"/socket": UserSocket}, presences=[presence])
@@ -164,7 +164,7 @@ class Presence:
         self._counted_from = counted_from
         self._max_meta_bytes = max_meta_bytes
         self._runtime: Runtime | None = None
-        # Of the present run; and of the latest one, which goes on if its supervisor restarts.
+        # The present run; and the latest run, which continues if its supervisor restarts.
         self._tracking: Tracking | None = None
         self._latest: Tracking | None = None
 
@@ -248,7 +248,7 @@ class Presence:
             and latest.pubsub is pubsub
             and latest.roster.state.node == pubsub.node_name
         ):
-            # The channels live on, and nobody would track them again.
+            # The channels still run, and they do not track themselves again.
             tracking = latest
         else:
             tracking = await self._begin(pubsub)
@@ -454,7 +454,7 @@ class Presence:
             "ann" in presence.snapshot("room:lobby"), len(presence.snapshot("room:lobby"))
 
         Works in every thread, and never waits. Empty if the presence is not running. Do not build a state for clients
-        from it: diffs that are under way fit only the result of `list` and `push_state`.
+        from it: pending diffs continue only from the result of `list` and `push_state`.
         """
         tracking = self._tracking
         return NO_MEMBERS if tracking is None else tracking.roster.snapshots.topic(_topic(where))
@@ -575,7 +575,7 @@ def _check_sizes(
 ) -> None:
     check_positive(owner, "max_calls_per_second", max_calls)
     if max_calls < 1:
-        # A caller saves up the calls of one second, and would never have a whole one.
+        # A caller saves at most the calls of one second. With a lower rate, it would never reach one whole call.
         raise InvalidOption(owner, "max_calls_per_second", max_calls, "a number from 1")
     check_whole(owner, "max_fetches", max_fetches)
     check_whole(owner, "max_meta_bytes", max_meta_bytes)
@@ -609,7 +609,7 @@ def _without_refs(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(tracking: Tracking, topic: str) -> Snapshot:
-    """Return the members of a topic for a client. Diffs that are under way will fit them."""
+    """Return the members of a topic for a client. Later diffs continue from this result."""
     tracking.roster.diffs.note_read(topic)
     return tracking.roster.snapshots.topic(topic)
 

@@ -1,4 +1,4 @@
-"""The other nodes: which of them run, as their heartbeats show.
+"""The states of the other nodes, according to their heartbeats.
 
 *pure*. A node is *up* while its heartbeats arrive. After `down_period` without one it is *down*: its entries are
 hidden, but kept, because it may only be cut off. After `permdown_period` it is forgotten.
@@ -182,7 +182,7 @@ class Replicas:
             self._replicas[name] = _Replica(incarnation, now)
             return Up(name, incarnation, replaced)
         if replica.status == "gone":
-            # A message that another path has delayed beyond the goodbye.
+            # Another path has delayed this message, so it arrives after the goodbye.
             return Refused(name, incarnation, "old incarnation")
         replica.heard_at = now
         if replica.status == "up":

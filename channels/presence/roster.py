@@ -90,8 +90,8 @@ class Counting:
         is_counted: returns True for a topic that is always counted.
         counted_from: the number of keys from which a topic is counted; None for no number.
 
-    Clients must all know the same. So a topic that changes from one to the other is announced as a whole, and so is one
-    of which some clients know a list and others a count.
+    All clients must have the same view. So if a topic changes from a list to a count, or back, its next announcement is
+    complete. The same holds if some clients have a list and others a count.
     """
 
     is_counted: Callable[[str], bool] = lambda _: False
@@ -113,7 +113,7 @@ class Counting:
             size: its number of keys now.
         """
         counted = self._decide(topic, size)
-        # Of an empty topic, list and count are the same.
+        # For an empty topic, the list and the count are the same.
         if size and counted is not self._known.get(topic, False):
             self._known[topic] = None
         return counted
@@ -156,7 +156,7 @@ class Roster:
         node: the name of this node.
         incarnation: the run of this node.
         limits: its times and sizes.
-        counting: which topics are counted; by default none.
+        counting: the choice of counted topics; by default none.
 
     Attributes:
         state: the presence set.
@@ -183,7 +183,7 @@ class Roster:
         self._limits = limits
         self.changed: Callable[[], None] = lambda: None
         self._buckets: dict[Hashable, _Bucket] = {}
-        # Presences of ended owners of this node, which are still in the set: when they leave, and who they are.
+        # Presences of ended owners of this node, which are still in the set, with the times when they leave.
         self._orphans: deque[tuple[float, Entry]] = deque()
         # Presences of other nodes that have left the set, and are still in the snapshots.
         self._late: deque[tuple[float, Entry]] = deque()
@@ -301,7 +301,7 @@ class Roster:
         return changes
 
     def _drop_full_buckets(self, now: float) -> None:
-        # A caller that has made no calls for a second is like one that has made none at all.
+        # Forget a caller without calls in the last second, because it may make all of its calls again.
         rate = self._limits.max_calls_per_second
         for caller, bucket in list(self._buckets.items()):
             bucket.fill(rate, now)

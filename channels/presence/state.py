@@ -10,8 +10,8 @@
 - **One incarnation.** For each node name the set knows one incarnation. A newer one replaces it, with all its entries.
   The set ignores changes of an older one. So its size depends on its members, and not on the number of restarts.
 
-Nodes become known by their heartbeats alone: see `channels.presence.replica`. What another node says about an unknown
-node is ignored.
+Only heartbeats make a node known: see `channels.presence.replica`. The set ignores the data of other nodes about an
+unknown node.
 """
 
 from __future__ import annotations
@@ -168,8 +168,8 @@ class State:
     def update(self, topic: str, key: str, meta: Meta, *, owner: Hashable) -> Diff:
         """Replace the data of an entry.
 
-        The old entry leaves and the new one joins, in the same diff here and on every other node. Nobody ever sees the
-        key without either.
+        The old entry leaves and the new one joins, in the same diff here and on every other node. No reader ever sees
+        the key without an entry.
 
         Raises:
             NotTracked: the owner does not track that key of that topic.
@@ -314,12 +314,13 @@ class State:
                 delta[name] = replica.part.segment() if recent is None else recent
         return delta
 
-    # Which nodes there are.
+    # The known nodes.
 
     def replica_up(self, name: str, incarnation: int) -> Diff:
         """Note that a node runs: show its entries, and accept its changes.
 
-        A newer incarnation replaces the known one, whose entries leave. An older one is ignored, and so is this node.
+        A newer incarnation replaces the known one, whose entries leave. This ignores an older incarnation, and the node
+        itself.
         """
         replica = self._replicas.get(name)
         if replica is not None and replica.part is self._own:
@@ -390,7 +391,7 @@ class State:
         ]
 
     def statistics(self) -> StateStatistics:
-        """Return how large the set is now."""
+        """Return the size of the set."""
         replicas = self._replicas.values()
         own = self._own
         return StateStatistics(

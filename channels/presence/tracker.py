@@ -5,7 +5,7 @@ Nodes talk on one topic of PubSub. A message is the name of its sender and a val
 - A node sends a heartbeat every `heartbeat` seconds, and its changes at once, but at most every `interval` seconds.
 - A heartbeat carries the versions that its sender has. A node that lacks some asks for them, and gets them in pages.
 - A node that stops says goodbye, with its last changes.
-- If the process ends, the roster stays. The next one watches the same owners, and nobody sees a difference.
+- If the process ends, the roster stays. The next process watches the same owners, and clients see no difference.
 
 Source: `Phoenix.Tracker`, with two differences: changes do not wait for the next heartbeat, and only the node that
 made a change sends it to all.
@@ -61,7 +61,7 @@ _PATIENCE = 5.0
 
 @define(eq=False)
 class Tracking:
-    """One running presence of one node: what its processes and its callers share.
+    """One running presence of one node: the common data of its processes and callers.
 
     Attributes:
         pubsub: carries diffs to clients, and messages between nodes.
@@ -73,7 +73,7 @@ class Tracking:
         is_changed: set while there are diffs for clients.
         tracker: the process that tracks, or the latest one.
         announcer: the process that announces, or the latest one.
-        has_parted: True if other nodes have been told that this node stops.
+        has_parted: True if this node has told the other nodes that it stops.
         announcing: the topics that are being announced; the process that announces may end meanwhile.
         metas_state: the state of the application's `handle_metas`.
         counts: the numbers of what has happened, for statistics.
@@ -113,7 +113,7 @@ class Tracking:
         return tracking
 
     async def wait_ended(self) -> None:
-        """Wait until the processes of an earlier supervisor have ended. They have been told to."""
+        """Wait until the processes of an earlier supervisor have ended. They are already stopping."""
         for pid in (self.tracker, self.announcer):
             if pid is not None:
                 await wait_exit(pid)
@@ -186,13 +186,13 @@ class Tracker(GenServer[None]):
         self.monitors: dict[Pid, Ref] = {}
         self.assemblies = Assemblies()
         self.pages: deque[tuple[str, wire.Transfer]] = deque()
-        # The versions that other nodes have said they have, and whom this node has asked when.
+        # The versions that other nodes announced, and the times of this node's requests.
         self.offers: dict[str, Clocks] = {}
         self.asked: dict[str, float] = {}
         self.is_asking = self.is_sending = False
         self.flushed_at = -math.inf
         self.leave_at: float | None = None
-        # When another node with the name of this one was heard.
+        # The time of the last message of another node with the name of this one.
         self.namesake_at = -math.inf
         if tracking.has_parted:
             # The other nodes would refuse the incarnation that has said goodbye.
@@ -214,7 +214,7 @@ class Tracker(GenServer[None]):
         self.tracking.has_parted = False
 
     def _first_beat(self) -> float:
-        # Nodes that start together do not beat together.
+        # A random delay, so that nodes that start together do not send their heartbeats together.
         return current_runtime().random.uniform(0.0, self.tracking.heartbeat)
 
     async def handle_info(self, message: Any) -> None:
@@ -262,7 +262,7 @@ class Tracker(GenServer[None]):
         delta = self.roster.state.flush()
         pages = self._split(delta)
         if len(pages) > 1:
-            # Nobody can ask for them later.
+            # No node can ask for them later.
             ref = self._new_ref()
             for index, page in enumerate(pages):
                 self._say(wire.Transfer(ref=ref, index=index, count=len(pages), page=page))
@@ -404,7 +404,7 @@ class Tracker(GenServer[None]):
             self.assemblies.forget(name)
             about = {"node": name, "incarnation": change.incarnation}
             self.tracking.execute(PRESENCE_NODE_UP, {}, about)
-            # A new node learns at once who is there.
+            # Send the changes at once, so that a new node learns the presences without delay.
             self._flush_now(now)
         self.roster.merge(beat.delta)
         state = self.roster.state

@@ -13,8 +13,8 @@ Entries and removed tags ascend. The messages contain them:
     ["transfer", "ref", index, count, page]               to one node
     ["goodbye", incarnation, delta]                       to all nodes
 
-The envelope around a message names the sender. What another node sends is checked in full before it is used:
-`decode_message` and the other readers raise `InvalidGossip`, and nothing else, whatever JSON value they get.
+The envelope around a message names the sender. A node checks each message in full before it uses the message:
+`decode_message` and the other readers raise only `InvalidGossip`, for any JSON value.
 """
 
 from __future__ import annotations

@@ -238,11 +238,12 @@ def _check_sender(node: str, incarnation: str, number: int) -> None:
 
 def _checked(body: bytes, check: Any) -> bytes:
     try:
-        # The decoder checks no UTF-8 in values that it leaves alone, but a browser closes the connection for it.
+        # The decoder does not check the UTF-8 of values that it skips, but a browser closes the connection if it is
+        # invalid.
         body.isascii() or body.decode()
         check(body)
     except _NOT_DECODABLE as fault:
-        raise MalformedEnvelope(f"its body is not the JSON it should be: {fault}") from None
+        raise MalformedEnvelope(f"its body is malformed: {fault}") from None
     return body
 
 

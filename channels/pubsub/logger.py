@@ -171,7 +171,7 @@ def _shards_differ(count: int, metadata: Mapping[str, Any]) -> None:
 
 def _undeliverable(count: int, metadata: Mapping[str, Any]) -> None:
     _log.warning(
-        "%s of other nodes could not be delivered to some subscribers: %s",
+        "Could not deliver %s of other nodes to some subscribers: %s",
         _counted(count, "broadcast"),
         metadata["error"],
     )

@@ -273,7 +273,7 @@ def _unpacked(data: bytes) -> bytes:
     if len(data) > MAX_BYTES:
         raise NotATerm(f"it has more than {MAX_BYTES} bytes")
     if not data or data[0] != _VERSION:
-        raise NotATerm("it does not begin with the version of a term")
+        raise NotATerm("it does not begin with the version byte of an Erlang term")
     if len(data) < 2 or data[1] != _COMPRESSED:
         return data[1:]
     size = int.from_bytes(data[2:6], "big")

@@ -23,7 +23,7 @@ def main() -> None:
     """Run until Ctrl-C: the endpoint first, then the vehicles. They stop in reverse."""
     parser = argparse.ArgumentParser(description="Serve the map, with vehicles on it.")
     parser.add_argument("--port", type=int, default=4000, help="0 takes any free one")
-    parser.add_argument("--vehicles", type=int, default=12, help="0 waits for vehicles of others")
+    parser.add_argument("--vehicles", type=int, default=12, help="vehicles to start; 0 starts none")
     arguments = parser.parse_args()
     require_phoenix_js()
     logging.basicConfig(

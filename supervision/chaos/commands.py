@@ -68,11 +68,13 @@ Params: TypeAlias = Annotated[
 ]
 SteadyFor: TypeAlias = Annotated[
     float,
-    typer.Option(metavar="SECONDS", help="How long the steady state must hold, before and after."),
+    typer.Option(
+        metavar="SECONDS", help="The time for which the steady state must hold, before and after."
+    ),
 ]
 RecoverWithin: TypeAlias = Annotated[
     float,
-    typer.Option(metavar="SECONDS", help="How long the return to the steady state may take."),
+    typer.Option(metavar="SECONDS", help="The time limit for the return to the steady state."),
 ]
 LogLevel: TypeAlias = Annotated[
     str, typer.Option(help="Log this level and above. Crashes are errors.")

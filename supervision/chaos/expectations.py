@@ -110,7 +110,8 @@ class Expectations:
 
             world.sometimes("a join found the room closing", room.closing)
 
-        Call it in each place where the condition may be true, whatever its value. A sweep reports the names whose
+        Call it in each place where the condition may be true, also with a false condition. A sweep reports the names
+        whose
         condition was never true. It does not know a name that no run has passed to this method.
         """
         self.seen[name] = self.seen.get(name, False) or bool(condition)

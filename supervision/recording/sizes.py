@@ -1,7 +1,8 @@
 """The kind and the size of a message, fast enough for every message of a server.
 
 The size is an estimate in bytes: the length of a text or of bytes, 16 for any other value, and for a container the sum
-for its items, but not for theirs. More than 16 items count 16 bytes each. An object of an application counts as its
+for its items, but not for the items of its items. More than 16 items count 16 bytes each. An object of an application
+counts as its
 `payload`, if it has one.
 """
 

@@ -11,7 +11,7 @@ relies on hiredis, whose `Reader` and `pack_command` do no I/O. This is the only
 
 Three properties of the protocol decide the form of this class:
 
-- Replies come in the order of their commands, and do not name them. Messages come in between, as pushes.
+- Replies come in the order of their commands, and do not name them. Messages arrive between replies, as pushes.
 - SUBSCRIBE succeeds as a push and fails as an ordinary error. So the handshake ends with a PING, whose reply shows that
   every command before it has been answered.
 - A server that is loading or cannot save answers PING with an error. Any answer shows that it is alive.
@@ -223,7 +223,7 @@ class Protocol:
         return b"".join(parts)
 
     def ping(self) -> bytes:
-        """Return the bytes of a PING. `Pong` follows, whatever the server answers."""
+        """Return the bytes of a PING. `Pong` follows for any answer of the server."""
         self._awaited.append(_Awaited("PING"))
         return _pack("PING")
 

@@ -266,5 +266,5 @@ def read_health(path: Path) -> list[Report]:
         return [_decode(line) for line in answer.splitlines()]
     except msgspec.MsgspecError as error:
         raise HealthError(
-            f"the answer at the health socket {path} is no report: {error}", path=path
+            f"the answer at the health socket {path} is not a report: {error}", path=path
         ) from error

@@ -272,7 +272,7 @@ def _fault(report: FaultReport, story: Story) -> str:
 def _orders(outcome: Outcome, story: Story) -> list[str]:
     """Describe the first few orders that mattered."""
     if outcome.knobs.policy == "seeded":
-        # Nearly every round is out of order, and nothing shows which of them matter.
+        # Nearly every round is out of order, and the trace does not show the important ones.
         return []
     told = [_order(deviation, story) for deviation in outcome.named[:3]]
     if len(outcome.named) > 3:

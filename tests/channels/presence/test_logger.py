@@ -97,8 +97,8 @@ async def test_nodes_that_come_and_go_are_logged(runtime: Runtime, lines: Any) -
     _, (_, b) = await cluster("a", "b")
     await b.stop()
     await settle()
-    assert ("INFO", "Presences of node 'b' are shown") in lines()
-    assert lines()[-1] == ("INFO", "Presences of node 'b' are not shown: goodbye")
+    assert ("INFO", "Showing the presences of node 'b'") in lines()
+    assert lines()[-1] == ("INFO", "Hiding the presences of node 'b': goodbye")
 
 
 async def test_a_presence_that_has_stopped_logs_nothing(runtime: Runtime, lines: Any) -> None:
