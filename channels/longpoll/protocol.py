@@ -257,7 +257,7 @@ def left_out(body: bytes, content_type: str | None) -> int:
 PIECE: Final = 96 * 1024
 """Bytes of a body that travel in one message between nodes. In JSON they are 128 KiB of base64."""
 PIECES: Final = 8
-"""Pieces that may be on their way. Their receiver then asks for more."""
+"""The largest number of pieces in flight. After them, the receiver asks for more."""
 
 _Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -417,7 +417,7 @@ class Arriving:
         return True
 
     def wants(self) -> int | None:
-        """Return the offset to ask for now; None while pieces are on their way, and at the end."""
+        """Return the offset to ask for now; None while pieces are in flight, and at the end."""
         have = len(self._data)
         if have < self._expected or have >= self.size:
             return None

@@ -36,7 +36,7 @@ class JoinedNodes:
         latency: seconds that a message travels.
         heartbeat: seconds between two heartbeats of a node.
         node_timeout: seconds after which a silent node counts as gone.
-        max_waiting: messages that can be on their way to one node. Further ones are lost, and counted.
+        max_waiting: messages that can be in flight to one node. Further messages are lost, and a counter counts them.
 
     Attributes:
         loses: a function of sender, receiver, lane and envelope; the network loses those for which it returns True.

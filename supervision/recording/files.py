@@ -326,7 +326,7 @@ class _Writer(threading.Thread):
                 self._drain(self._file)
             except Exception as error:  # a full disk, or a bug: neither may harm the program
                 _log.error("The recorder writes no more to %s: %s", self._file.path, error)
-                self._recorder.pass_on(None)
+                self._stop_passing_on()
                 self._file.abandon()
                 self._file = None
         while self._jobs:
@@ -338,6 +338,14 @@ class _Writer(threading.Thread):
             else:
                 self.written.append(path)
                 _log.warning("The recorder wrote %s; read it with: ashtree story %s", path, path)
+
+    def _stop_passing_on(self) -> None:
+        """End the passing on of records, in the runtime's thread, because this one must not change its instruments."""
+        recorder = self._recorder
+        try:
+            recorder.runtime.run_sync_soon(recorder.pass_on, None)
+        except trio.RunFinishedError:  # the program ends, so no record comes any more
+            pass
 
     def _drain(self, file: _ContinuousFile) -> None:
         queue = self._queue

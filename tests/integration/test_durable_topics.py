@@ -141,7 +141,7 @@ def test_a_client_gets_what_it_missed_while_its_connection_was_cut(tmp_path: Pat
         assert bob.seen("message", topic=TOPIC, event="edited") == []
 
 
-def test_a_client_that_missed_more_than_the_history_keeps_is_told(tmp_path: Path) -> None:
+def test_a_client_that_missed_more_than_the_history_keeps_gets_the_reason(tmp_path: Path) -> None:
     with (
         served(tmp_path, 5) as server,
         connected(server.socket_url) as ann,

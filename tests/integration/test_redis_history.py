@@ -118,7 +118,7 @@ def test_clients_recover_after_a_kill_of_a_server_that_writes_every_message(node
         assert edits_until(bob, topic, "two") == edits_until(ann, topic, "two") == ["two"]
 
 
-def test_clients_are_told_after_a_kill_of_a_server_without_persistence(nodes: Nodes) -> None:
+def test_clients_get_the_reason_after_a_kill_of_a_server_without_persistence(nodes: Nodes) -> None:
     topic = "document:never"
     with nodes.clients(topic) as (ann, bob):
         edit(ann, topic, "one")

@@ -82,6 +82,7 @@ class Run:
         gone: the labels of the nodes that were killed or stopped.
         places: the edit at each position, as somebody has heard of it.
         epochs: the epochs of these positions.
+        histories: the histories of all incarnations of the nodes.
         end: the position of all clients at the end.
     """
 
@@ -95,6 +96,7 @@ class Run:
         self.gone: set[str] = set()
         self.places: dict[str, str] = {}
         self.epochs: list[str] = []
+        self.histories: list[History] = []
         self.end = ""
         self.is_over = False
 
@@ -151,6 +153,7 @@ async def serve(node: Node, run: Run) -> None:
     history = History(
         run.storage(node), max_messages=5000, max_age=3600.0, check_interval=1.0, timeout=3.0
     )
+    run.histories.append(history)
     assigns = {"run": run, "node": node.label, "random": node.random("document")}
 
     class UserSocket(Socket):
@@ -241,7 +244,7 @@ class Writer:
                 wait=False,
                 reconnect=SOON,
                 rejoin=SOON,
-                heartbeat_interval=3.0,
+                heartbeat_interval=1.5,
                 connect_timeout=3.0,
                 random=self.random.random,
             ) as socket,
@@ -336,6 +339,7 @@ class Faults:
             self.cut_power,
             self.deploy,
             self.split,
+            self.split,
             self.reset,
             self.reset,
             self.hold,
@@ -413,8 +417,11 @@ class Faults:
                 await trio.sleep(self.random.random())
 
     async def split(self) -> None:
+        """Cut a client off from a node, in both directions, or so that answers alone are lost."""
         client, name = self.random.choice(self.clients), self.random.choice(self.run.names)
-        self.network.partition(client, name)
+        self.network.partition_oneway(name, client)
+        if self.random.random() < 0.5:
+            self.network.partition_oneway(client, name)
         await trio.sleep(self.random.uniform(0.0, 6.0))
         self.network.heal(client, name)
 
@@ -545,6 +552,8 @@ def judge(run: Run, writers: list[Writer]) -> None:
     resets = Counter(reason for writer in writers for reason in writer.resets)
     twice = sum(len(runs) > 1 for runs in run.runs.values())
     world.sometimes("a handler ran again", twice)
+    again = sum(history.statistics()["repeated"] for history in run.histories)
+    world.sometimes("a push got its first answer again", again)
     world.sometimes(
         "a client was recovered",
         any(len(writer.resets) < sum(k == "joined" for k, _ in writer.heard) for writer in writers),

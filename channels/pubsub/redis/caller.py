@@ -4,7 +4,7 @@
     children = [process_spec(caller.main)]
     value = await caller.call(lambda: pack_command("GET", "key"), deadline=trio.current_time() + 5)
 
-Commands are sent without waiting for the answers of earlier ones. At most `max_calls` are on their way. Further calls
+Commands are sent without waiting for the answers of earlier ones. At most `max_calls` are in flight. Further calls
 wait for one of those to be answered, in the order of their arrival. Each call has a deadline.
 """
 
@@ -57,7 +57,7 @@ class Caller(Connection):
         introduction: commands that are sent first on each new connection.
         on_introduced: takes their answers, before any call is sent. It returns None, or the reason why this server
             cannot be used; then the connection is given up and tried again.
-        max_calls: the number of commands that may be on their way.
+        max_calls: the largest number of commands in flight.
 
     Attributes:
         is_usable: True while calls are sent at once.

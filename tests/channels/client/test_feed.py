@@ -44,7 +44,7 @@ async def test_a_reader_waits_for_the_next_item_and_each_goes_to_one_reader() ->
     assert sorted(got) == [1, 2]
 
 
-async def test_a_reader_that_is_too_slow_loses_the_oldest_and_is_told_once() -> None:
+async def test_a_reader_that_is_too_slow_loses_the_oldest_and_gets_one_error() -> None:
     feed: Feed[int] = Feed("numbers", 2)
     feed.put(0)
     assert await anext(feed) == 0

@@ -47,7 +47,7 @@ def test_connecting_while_the_connection_is_open_changes_nothing() -> None:
     assert client.effects == []
 
 
-def test_an_open_connection_is_told_with_its_time() -> None:
+def test_an_open_connection_gives_an_event_with_its_time() -> None:
     client = Driver()
     client.connect()
     client.wait(0.5)

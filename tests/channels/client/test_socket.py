@@ -251,7 +251,9 @@ async def test_an_error_of_a_listener_leaves_the_block_as_it_is(world: World) ->
             await trio.sleep_forever()
 
 
-async def test_a_program_that_reads_too_slowly_is_told_how_much_it_missed(world: World) -> None:
+async def test_a_program_that_reads_too_slowly_gets_the_number_of_missed_messages(
+    world: World,
+) -> None:
     async with opened(world) as socket, socket.channel("room:a", max_messages=3) as channel:
         messages = aiter(channel)
         broadcast(world.server, "room:a", "said", {"n": 0})
@@ -341,7 +343,7 @@ async def test_a_server_that_is_down_is_asked_after_the_waits_of_the_table(world
         await channel.wait_joined()
 
 
-async def test_the_time_of_an_outage_is_told(world: World) -> None:
+async def test_an_event_contains_the_time_of_an_outage(world: World) -> None:
     async with opened(world) as socket, socket.channel("room:a") as channel:
         with socket.events() as events:
             world.is_down = True

@@ -104,7 +104,7 @@ async def lag(case: ChannelTest, edits: int) -> Reader:
         ({"max_replay": 3}, 4, "too_many"),
     ],
 )
-async def test_a_client_beyond_a_bound_is_told_why_and_gets_none_of_it(
+async def test_a_client_beyond_a_bound_gets_the_reason_and_no_message(
     options: dict[str, Any], edits: int, reason: str
 ) -> None:
     async with open_channel_test(endpoint_of(History(**options))) as case:

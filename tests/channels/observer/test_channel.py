@@ -148,7 +148,9 @@ async def test_only_changes_are_sent(channel_test: Any, phoenix_js: Path) -> Non
     assert len(tick["set"]) <= 3
 
 
-async def test_a_crash_is_told_with_its_traceback(channel_test: Any, phoenix_js: Path) -> None:
+async def test_the_page_gets_a_crash_with_its_traceback(
+    channel_test: Any, phoenix_js: Path
+) -> None:
     observer = Observer(phoenix_js=phoenix_js)
     case = await channel_test(endpoint_with(observer))
     page = await open_page(case, observer)

@@ -114,7 +114,7 @@ async def test_others_run_between_the_parts_of_a_large_diff(runtime: Runtime) ->
     assert all(after - before <= 2 for before, after in itertools.pairwise(seen))
 
 
-async def test_a_reader_of_a_change_that_is_taken_back_is_told(runtime: Runtime) -> None:
+async def test_a_reader_of_a_withdrawn_change_gets_a_correction(runtime: Runtime) -> None:
     presence = Presence(interval=1.0)
     pubsub = await alone(presence)
     heard = await listener(pubsub)

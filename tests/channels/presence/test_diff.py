@@ -52,7 +52,7 @@ def test_an_entry_that_comes_and_goes_within_an_interval_is_not_mentioned() -> N
     assert buffer.take() == {}
 
 
-def test_a_reader_that_saw_an_entry_come_is_told_that_it_has_gone() -> None:
+def test_a_reader_that_saw_an_entry_join_sees_it_leave() -> None:
     buffer = DiffBuffer()
     buffer.add(Diff(joins=[ANN]))
     buffer.note_read("room:2")

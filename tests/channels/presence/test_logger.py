@@ -54,7 +54,7 @@ async def test_a_fetch_that_fails_is_logged_once_a_minute_with_its_number(
     assert lines()[1:] == [("ERROR", f"{first} (4 more since the last report)")]
 
 
-async def test_a_fetch_that_returns_something_else_is_told_what_to_return(
+async def test_the_log_line_of_a_wrong_fetch_names_the_right_result(
     runtime: Runtime, lines: Any
 ) -> None:
     presence = Broken()

@@ -78,7 +78,7 @@ def test_every_output_is_written(tmp_path: Path) -> None:
     assert all((tmp_path / f"out.{name}").stat().st_size > 100 for name in names)
 
 
-def test_a_damaged_file_is_told_with_one_warning(tmp_path: Path) -> None:
+def test_a_damaged_file_gives_one_warning(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     saved(path, play("handler_raises"))
     path.write_bytes(path.read_bytes()[:-20])
