@@ -18,7 +18,7 @@ from tests.integration.worker_servers import WorkersServer, serving_with
 WORKERS = 3
 
 
-@pytest.fixture(scope="module", params=["workers", "redis"])
+@pytest.fixture(scope="module", params=["workers", pytest.param("redis", marks=pytest.mark.deep)])
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkersServer]:

@@ -25,7 +25,7 @@ from tests.patience import wait_until
 APP = "tests.integration.presence_app"
 ROOM = "room:lobby"
 
-KINDS = ["joined", "redis"]
+KINDS: list[Any] = [pytest.param("joined", marks=pytest.mark.deep), "redis"]
 if hasattr(socket, "SO_REUSEPORT") and os.uname().sysname == "Linux":
     KINDS.append("workers")
 

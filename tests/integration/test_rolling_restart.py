@@ -193,7 +193,9 @@ class Speaker(threading.Thread):
         assert any(each["payload"]["body"] == body for each in heard), "acknowledged, not broadcast"
 
 
-@pytest.mark.parametrize("transport", ["websocket", "longpoll"])
+@pytest.mark.parametrize(
+    "transport", ["websocket", pytest.param("longpoll", marks=pytest.mark.deep)]
+)
 def test_a_rolling_restart_loses_no_message_of_phoenix_js(server: Server, transport: str) -> None:
     with ExitStack() as stack:
         speakers = [

@@ -163,6 +163,7 @@ def test_a_crashed_vehicle_comes_back_and_no_viewer_sees_it_leave(
         assert "somebody pressed the crash button of fox" in server.output()
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("workers", _WORKERS)
 def test_vehicles_of_all_workers_are_on_one_map_in_the_colours_of_their_workers(
     open_map: OpenMap, tmp_path: Path, workers: int

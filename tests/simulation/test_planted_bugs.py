@@ -21,7 +21,7 @@ from tests.simulation.planted.planting import Planted
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 ALL = (*supervisors.BUGS, *processes.BUGS, *programs.BUGS)
 # Some bugs of each kind; in the deep profile, all of them.
-BUGS = ALL if DEEP else ALL[1::5]
+BUGS = ALL if DEEP else ALL[1::10]
 FIRST, LIMIT = 5000, 2000
 FAILURES = 12 if DEEP else 2
 
