@@ -162,7 +162,7 @@ class _Flush:
 
 @frozen
 class _Leave:
-    """The grace of somebody is over."""
+    """The `leave_grace` of a presence is over."""
 
 
 @frozen
