@@ -45,8 +45,8 @@ class Table:
     """The pids of the partitions of one supervisor. Only its process writes it.
 
     Attributes:
-        size: The number of partitions that keys lead to; at most the number at the start.
-        wanted: The number of partitions that may start. Larger than `size` only while the supervisor starts more.
+        size: The number of partitions in use. Keys lead to partitions 0 to `size - 1`. At most the number at the start.
+        wanted: The number of partitions that may run. It exceeds `size` only while a resize starts more partitions.
     """
 
     __slots__ = ("pids", "size", "wanted")

@@ -104,7 +104,7 @@ class Protocol:
         return self._timers.deadline
 
     def tick(self, now: float) -> list[Effect]:
-        """Let the timers run whose time has come."""
+        """Run the callbacks of the timers that are due."""
         self._now = now
         for timer in self._timers.due(now):
             assert timer.callback is not None
@@ -611,7 +611,7 @@ class Protocol:
         self._emit(Send(frame))
 
     def _take_back(self, channel: ChannelRecord) -> None:
-        """Let the sent pushes that may be repeated wait for the rejoin, before those that were not sent."""
+        """Put the repeatable pushes that were sent in front of the unsent ones, to send them after the rejoin."""
         again = [push for push in channel.pending.values() if push.is_repeatable]
         for push in again:
             assert push.ref is not None  # it is pending

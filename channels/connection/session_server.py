@@ -74,7 +74,7 @@ UNDECIDED_LIMIT = 8
 FREE_BYTES = 512
 # The cost of starting a channel, in units of the work budget.
 JOIN_COST = 24
-# Turns of the scheduler that a client's messages wait before the server reports the client.
+# Turns of the scheduler that a client's data may wait before the server emits `SOCKET_HELD_BACK`.
 HELD_BACK_AT = 100
 
 GOING_AWAY = 1001
@@ -269,7 +269,7 @@ class SessionServer(GenServer[None]):
         return True
 
     def _begin_work(self) -> None:
-        """Start counting turns again, unless the server has reported the client."""
+        """Reset the count of turns, but not after `SOCKET_HELD_BACK`: each connection emits that event once."""
         if self.turns < HELD_BACK_AT:
             self.turns = 0
 

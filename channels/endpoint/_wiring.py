@@ -356,7 +356,7 @@ class Admission:
 
     @contextmanager
     def ending_at_drain(self, scope: trio.CancelScope) -> Iterator[None]:
-        """Let `drain` cancel `scope` while the body of this context runs.
+        """Register `scope`, so that `drain` cancels it while the body of this context runs.
 
         The body reads the head of a first request, or waits for another node on behalf of a client.
         """

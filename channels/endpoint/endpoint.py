@@ -555,7 +555,7 @@ def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
 
 
 def _of_connections(services: Services, spec: ChildSpec) -> ChildSpec:
-    """Let a restart of the supervisor of connections close those that its predecessor left behind."""
+    """At each start of the supervisor of connections, close the accepted ones that no process took over."""
 
     def start(*args: Any, **kwargs: Any) -> Any:
         services.admission.abandon()

@@ -217,7 +217,7 @@ class Shields:
 
     @contextmanager
     def holding(self, scope: trio.CancelScope) -> Iterator[None]:
-        """Let `cancel` cancel a scope while the body runs. An earlier call of `cancel` counts too."""
+        """Register a scope for `cancel` while the body runs. If `cancel` was called before, cancel the scope now."""
         self._scopes[scope] = None
         if self._cancelled:
             scope.cancel()

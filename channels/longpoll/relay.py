@@ -361,7 +361,7 @@ class Relay:
             served.scope.cancel()
 
     def _tell(self, node: str, message: Relayed) -> bool:
-        """Send a message to a node. Return False, and report it, if it cannot travel."""
+        """Send a message to a node. If PubSub refuses it, report the problem and return False."""
         try:
             self._services.pubsub.direct_broadcast(node, relay_topic(node), message)
         except ChannelsError as error:

@@ -1,4 +1,4 @@
-"""The process that announces: it sends the diffs of each topic to the clients of this node.
+"""The announcer process: it sends the diffs of each topic to the clients of this node.
 
 It sends the first diff at once, and after that one diff for a topic in each `interval`. Topics do not wait for each
 other: while `fetch` runs for one, its changes collect, and other topics go on. A topic never has two at a time, so its

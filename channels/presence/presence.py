@@ -353,7 +353,7 @@ class Presence:
 
         Raises:
             AlreadyTracked: the process tracks this key of this topic already, with other metadata.
-            EncodeError: the metadata is not a JSON object, or too large; or the topic or the key cannot travel.
+            EncodeError: JSON cannot express the metadata, the key or the topic; or one of them is too large.
             TooManyCalls: the client, or the process, makes more than `max_calls_per_second`.
             PresenceError: the presence is not running.
             WrongThread: this is not the thread of the runtime.

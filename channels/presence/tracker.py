@@ -1,4 +1,4 @@
-"""The process that tracks: it watches owners, and exchanges presences with other nodes.
+"""The tracker process of a node: it watches owners, and exchanges presences with other nodes.
 
 Nodes talk on one topic of PubSub. A message is the name of its sender and a value of `channels.presence.wire`.
 
@@ -162,7 +162,7 @@ class _Flush:
 
 @frozen
 class _Leave:
-    """The grace of somebody is over."""
+    """The `leave_grace` of a presence is over."""
 
 
 @frozen
@@ -176,7 +176,7 @@ class _SendPage:
 
 
 class Tracker(GenServer[None]):
-    """The process that tracks for one node."""
+    """The process that watches the owners of one node's presences, and exchanges presences with other nodes."""
 
     async def init(self, tracking: Tracking) -> None:
         trap_exits()

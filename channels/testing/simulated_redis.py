@@ -128,14 +128,14 @@ class SimulatedRedis:
         appendonly: keep the data when the node ends, as `appendonly yes` and `appendfsync always` of a real server do.
 
     Attributes:
-        clients: the present connections, oldest first.
-        password: as given. A new one holds for new connections.
+        clients: the open connections, oldest first.
+        password: the argument. If you change it, only new connections must know the new password.
         received: the latest commands, without PUBLISH.
         published: the number of PUBLISH commands.
         connects: the number of connections so far.
-        run_id: names the time from a start to its end, in hexadecimal digits.
+        run_id: the id of the current run, in hexadecimal digits. Each `boot` sets a new one.
         closed_for_output: connections that the server has closed because of `max_output_bytes`.
-        answers: answers in place of the usual ones, in bytes of RESP, by the name of the command. For errors:
+        answers: the replies that replace the normal ones, as RESP bytes, by command name. For example, an error:
             `redis.answers[b"PUBLISH"] = b"-OOM command not allowed\r\n"`.
 
     Without a world, give it each stream: `nursery.start_soon(redis.serve, stream)`.

@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 def publish(value: object) -> None:
-    """Let `published` find `value` by its class and by the address of the current process, until the process ends."""
+    """Store `value` for `published`, under its class and the current process, until the process ends."""
     process_dictionary()[type(value)] = value
 
 

@@ -84,8 +84,9 @@ def async_stream(
 
     Raises:
         BadTaskOption: An option has an invalid value.
-        TaskTimeout: In the loop, see `on_timeout`.
-        TaskExit: In the loop; another process killed the process of the stream.
+        TaskTimeout: A task takes longer than `timeout`, and `on_timeout` is `"exit"`. The loop over the outcomes raises
+            it.
+        TaskExit: Another process killed the process of the stream. The loop over the outcomes raises it.
 
     The tasks are linked to the consumer through the process of the stream. A task that crashes ends the consumer. If
     the consumer traps exits or is not a process, the outcome is an `Exited` instead.

@@ -176,9 +176,9 @@ class TaskSupervisor(DynamicSupervisor):
 
         Raises:
             BadTaskOption, BadChildSpec: An option has an invalid value.
-            MaxChildren: In the loop; the supervisor has `max_children` tasks. The stream does not wait for a free
-                place.
-            TaskTimeout, TaskExit: In the loop, as for `async_stream`.
+            MaxChildren: The supervisor has `max_children` tasks. The stream does not wait for a free place. The loop
+                over the outcomes raises it.
+            TaskTimeout, TaskExit: As for `async_stream`.
         """
         start_task = _starter(supervisor, shutdown, linked=True)
         return open_stream(function, items, start_task=start_task, linked=True, **options)

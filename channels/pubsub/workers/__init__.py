@@ -1,1 +1,1 @@
-"""Several processes that serve one endpoint: their parent, and the adapter that connects their PubSubs."""
+"""Several workers for one endpoint: the parent that runs them, and the adapter that connects their PubSubs."""

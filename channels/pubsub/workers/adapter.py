@@ -76,8 +76,9 @@ class WorkersAdapter:
         check_whole(owner, "max_bytes", max_bytes)
         if node_timeout <= heartbeat:
             raise InvalidOption(owner, "node_timeout", node_timeout, f"more than {heartbeat:g}")
-        if max_bytes > MAX_FRAME - 2 - MAX_LANE:
-            raise InvalidOption(owner, "max_bytes", max_bytes, f"less than {MAX_FRAME - MAX_LANE}")
+        largest = MAX_FRAME - 2 - MAX_LANE
+        if max_bytes > largest:
+            raise InvalidOption(owner, "max_bytes", max_bytes, f"at most {largest}")
         self._name = worker_name("worker") if node_name is None else node_name
         if len(lane_to(self._name).encode()) > MAX_LANE:
             raise InvalidOption(owner, "node_name", self._name, f"at most {MAX_LANE - 1} bytes")

@@ -58,7 +58,7 @@ class CallbackFaults:
         self._held.pop(target, None)
 
     def add(self, planned: Planned) -> None:
-        """Let a fault wait for a callback."""
+        """Add a fault, which takes effect when its callback runs."""
         self._waiting.append(planned)
         self._relevant.clear()
 

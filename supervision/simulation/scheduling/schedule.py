@@ -5,7 +5,7 @@ cannot delay a ready task to a later round.
 
 A schedule is a policy and *deviations*. The policy "seeded" shuffles every round. The policy "canonical" runs tasks in
 the order of their spawning. A deviation changes the order of one round. It contains positions in the canonical order,
-or the names of the tasks that change places. A seeded run is the canonical run with the deviations that it reports.
+or the names of the tasks that it reorders. A seeded run is the canonical run with the deviations that it reports.
 
 To name a task is slow. So the scheduler names tasks only on request, and only in the rounds that need it.
 """

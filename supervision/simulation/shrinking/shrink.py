@@ -220,7 +220,7 @@ class _Shrinking:
         ddmin(some, lambda part: self.trials.fails(best.with_schedule(part)))
 
     def _tasks(self) -> None:
-        """Let fewer tasks change places in each remaining round."""
+        """Reorder fewer tasks in each remaining deviation."""
         for index in range(len(self.best.deviations or ())):
             deviations = self.best.deviations or ()
             if index < len(deviations) and len(deviations[index].tasks) > 2:

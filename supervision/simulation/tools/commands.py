@@ -133,7 +133,7 @@ def replay(
     ] = False,
     at: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Open the debugger at the event with this n."),
+        typer.Option(min=0, metavar="N", help="Open the debugger at event number N of the trace."),
     ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page with the timeline.")

@@ -1,4 +1,4 @@
-"""The process that announces: what clients get, and when, whatever the application's callbacks do."""
+"""The announcer process: what clients get, and when, whatever the application's callbacks do."""
 
 from __future__ import annotations
 

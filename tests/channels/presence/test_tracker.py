@@ -1,4 +1,4 @@
-"""The process that tracks: its messages to other nodes, its restarts, and what it does with bad messages."""
+"""The tracker process: its messages to other nodes, its restarts, and what it does with bad messages."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class RespServer(SimulatedRedis):
         return theirs
 
     def ignore(self, name: bytes) -> None:
-        """Read nothing more from the present connections with this name."""
+        """Read nothing more from the open connections with this name."""
         for client in self.clients:
             if client.name == name:
                 client.reads = trio.Event()
