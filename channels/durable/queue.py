@@ -96,7 +96,9 @@ class Queue:
     async def next_batch(self, max_batch: int) -> list[Waiting]:
         """Wait until something is there. Return the oldest, at most `max_batch` and a few megabytes of them."""
         while not self._waiting:
-            self._arrived = trio.Event()
+            # One event for all. A killed writer whose storage does not let it go may wait beside the next one.
+            if self._arrived.is_set():
+                self._arrived = trio.Event()
             await self._arrived.wait()
         batch = [self._waiting.popleft()]
         size = batch[0].item.size

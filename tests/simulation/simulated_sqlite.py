@@ -77,6 +77,8 @@ class _Connection:
         self._writes = writes
 
     async def run(self, work: Callable[[sqlite3.Connection], T], **_: Any) -> T:
+        # As in trio.to_thread: a cancelled caller starts no thread.
+        await trio.lowlevel.checkpoint_if_cancelled()
         # A thread goes on when its caller is cancelled. Only the kill of its node ends it.
         with trio.CancelScope(shield=True):
             await trio.sleep(self._random.uniform(0.0, 0.01))

@@ -50,3 +50,29 @@ async def test_a_batch_of_an_empty_queue_waits_for_the_first_message() -> None:
         assert found == []
         queue.put(Waiting(NewMessage("a", "", b"xyz"), None, None))
     assert found == [[3]]
+
+
+async def test_a_writer_that_waits_beside_a_killed_one_gets_the_next_message() -> None:
+    queue = queue_of()
+    found: list[list[int]] = []
+
+    async def take() -> None:
+        found.append(await sizes(queue, 100))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        killed = trio.CancelScope()
+
+        async def wait() -> None:
+            with killed:
+                await queue.next_batch(100)
+
+        await settle()
+        nursery.start_soon(wait)
+        await settle()
+        killed.cancel()
+        await settle()
+        queue.put(Waiting(NewMessage("a", "", b"x"), None, None))
+        await settle()
+        assert found == [[1]]
+        nursery.cancel_scope.cancel()
