@@ -145,7 +145,7 @@ CASES: Cases = {
         ),
         "L728": _by("protocol::a_join_before_the_connection_is_sent_when_it_opens"),
         "L738": _by("protocol::an_open_connection_starts_the_table_again"),
-        "L744": _by("protocol::an_open_connection_is_told_with_its_time"),
+        "L744": _by("protocol::an_open_connection_gives_an_event_with_its_time"),
         "L753": _by("protocol::a_heartbeat_without_an_answer_ends_the_connection"),
         "L788": _by("protocol::a_final_close_code_ends_the_socket"),
         "L795": _by("protocol::a_lost_connection_is_opened_again_whatever_its_code"),
