@@ -61,8 +61,9 @@ class Tab:
         expect(self.state).to_have_text("Crashed, rejoining")
 
     def come_back(self) -> None:
-        """Let the second pass that phoenix.js waits, and run the clock again."""
+        """Let the second pass that phoenix.js waits, and run the clock again after the join."""
         self.page.clock.run_for(1000)
+        expect(self.state).to_have_text("Connected")
         self.page.clock.resume()
 
     def hears(self, name: str, body: str) -> None:
