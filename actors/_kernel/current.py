@@ -1,4 +1,4 @@
-"""Look-ups of the current process and runtime, and the waits of one process for another."""
+"""Functions that find the current process and runtime, and that monitor or await the end of a process."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def require_runtime(verb: str | None = None) -> Runtime:
     Raises:
         RuntimeClosed: There is no runtime here.
         ProcessKilled: The caller acts for a process that has been declared dead.
-        WrongThread: There is a verb, and the caller runs in another thread than the runtime.
+        WrongThread: `verb` is given, and the caller does not run in the runtime's thread.
     """
     process = acting_process()
     runtime = process.runtime if process is not None else ambient_runtime.get()

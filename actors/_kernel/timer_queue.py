@@ -1,12 +1,12 @@
 """A heap of deadlines, and the task that waits for the earliest of them.
 
-Everything in a runtime that waits with a time limit uses this queue instead of a cancel scope of its own. Making a
-timer is a heap push, and cancelling one clears its callback. Times are Trio's (`trio.current_time()`), so a test's
-virtual clock moves them.
+Calls, receives and starts with a time limit use this queue instead of a cancel scope each. Making a timer is a heap
+push, and cancelling a timer clears its callback. Times are Trio's (`trio.current_time()`), so a test's virtual clock
+moves them.
 
-Cancelled timers stay in the heap until they reach its top. Most timers are time limits of calls that are answered at
-once, and a removal from the middle of the heap costs more. When cancelled timers fill more than half of the heap, the
-queue rebuilds it without them.
+Cancelled timers stay in the heap until they reach its top. Most timers are time limits of calls that are answered
+immediately. Removing them from the middle of the heap would cost more than leaving them. When cancelled timers fill
+more than half of the heap, the queue rebuilds it without them.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class TimerQueue:
     ) -> TimerRef:
         """Call `callback` once `trio.current_time()` has reached `deadline`, unless the timer is cancelled first.
 
-        Timers of the same deadline run in the order in which they were made. The callback must not raise or block. To
-        run again under the same reference, a callback may pass its own timer, which has just run, as `timer`.
+        Timers with the same deadline run in the order of their creation. The callback must not raise or block. To
+        repeat a timer under the same reference, its callback passes that timer as `timer`.
         """
         self._numbers = number = self._numbers + 1
         if timer is None:
@@ -132,7 +132,7 @@ class TimerQueue:
 
 
 def _woken_by_cancelling(task: trio.lowlevel.Task) -> Callable[[object], trio.lowlevel.Abort]:
-    """Return an abort function that wakes the task without an exception, which would be slow for each timer."""
+    """Return an abort function that wakes the task without an exception. Raising one for each timer would be slow."""
 
     def wake(_: object) -> trio.lowlevel.Abort:
         trio.lowlevel.reschedule(task)
