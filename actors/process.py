@@ -219,7 +219,7 @@ def send(address: object, message: Any) -> None:
 
 
 def deliver_from_thread(runtime: Runtime, address: object, message: Any) -> None:
-    """Send a message from another thread. Without a receiver it is a dead letter: no caller is left to get an error."""
+    """Deliver a message from another thread. Without a receiver it is a dead letter: its sender no longer waits."""
     # This runs outside any task, so there is no current runtime.
     target = runtime.resolve(address)
     if target is not None:

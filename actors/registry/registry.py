@@ -210,7 +210,7 @@ class Registry(Generic[K, V]):
         self._remove(require_process("Registry.unregister"), key, None)
 
     def unregister_match(self, key: K, match: Callable[[V], bool]) -> None:
-        """Remove the current process's entries for a key whose value `match` accepts; nothing if `match` raises."""
+        """Remove the current process's entries for a key with a value that `match` accepts. None if it raises."""
         self._remove(require_process("Registry.unregister_match"), key, match)
 
     def update_value(self, key: K, function: Callable[[V], V]) -> tuple[V, V]:
@@ -290,7 +290,7 @@ class Registry(Generic[K, V]):
         return entries if where is None else [entry for entry in entries if where(entry)]
 
     def entries_in(self, runtime: Runtime) -> list[Entry[K, V]]:
-        """Return all entries in one runtime, for tools outside it; none if the registry is closed there."""
+        """Return all entries in one runtime, for tools outside it. A closed registry has no entries."""
         state = self._states.get(runtime)
         return [] if state is None or state.closed else state.table.entries()
 
