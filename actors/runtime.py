@@ -1,8 +1,8 @@
 """Functions that open and close a runtime, and its environment: the real world or a simulation.
 
-A separate *host task* has the nursery of all processes, inside a shielded scope. The body of `async with
-open_runtime()` stays in the caller's task and is not shielded. The body may return, raise, be cancelled from outside,
-or end by Ctrl-C. In each case only the ordered shutdown ends the processes.
+A separate *host task* has the nursery of all processes, inside a shielded scope. The body of
+`async with open_runtime()` stays in the caller's task and is not shielded. The body may return, raise, be cancelled
+from outside, or end by Ctrl-C. In each case only the ordered shutdown ends the processes.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Environment:
         """Handle the opening of a runtime, which has no processes yet. Override it to add an instrument."""
 
     def random(self, process: Pid | None) -> random.Random | None:
-        """Return the source for `process` (None outside of processes), or None for the runtime's own source."""
+        """Return the source for `process`, or None for the runtime's own. `process` is None outside of processes."""
         return None
 
     def uuid(self, process: Pid | None) -> uuid.UUID:
