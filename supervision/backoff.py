@@ -25,7 +25,7 @@ def _seconds(instance: Any, attribute: Any, value: float) -> None:
 
 @frozen
 class Backoff:
-    """Growing waits before the restarts of a child. They start over after the child has run for a while.
+    """Increasing waits before the restarts of a child. After a long run of the child, they start again at `initial`.
 
         Supervisor.start_link([Feed], backoff=Backoff(0.1, 30.0), max_restarts=math.inf)
 

@@ -1,4 +1,4 @@
-"""The children of a running supervisor, for observers. This sends no request, and has a bound."""
+"""Reads a bounded number of a supervisor's children, for observers, without a request."""
 
 from __future__ import annotations
 
