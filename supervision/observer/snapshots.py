@@ -29,7 +29,7 @@ SLICE: Final = 50
 """The number of processes that a snapshot reads before other tasks run. A slice takes about a millisecond."""
 
 MAX_ASKED: Final = 256
-"""The largest number of servers that one snapshot asks. Each question is a message in the mailbox of a busy server."""
+"""The largest number of servers that one snapshot asks. Each question is one more message for a busy server."""
 
 
 async def snapshot(*, deadline: float = 0.5, ask: bool = True) -> Snapshot:
