@@ -9,8 +9,8 @@ A *name* outlives the processes that have it. A process has at most one name, an
 The runtime looks the name up for each message. So after a supervised restart, messages reach the new process. The
 runtime frees the name of a process that ends before it notifies other processes.
 
-An *alias* is an address that its process can revoke. The runtime drops later messages to it, as it does for a dead
-process. If you send a pid instead of an alias, a late answer still arrives:
+An *alias* is an address that its process can revoke. After that, the runtime drops messages to the alias, as it drops
+messages to a dead process. If you send a pid instead of an alias, a late answer still arrives:
 
     reply_to = alias(once=True)
     send(server, ("please answer", reply_to))
@@ -46,7 +46,7 @@ def register(name: object, pid: Pid | None = None) -> None:
         pid: The process; by default the current one.
 
     Raises:
-        NameTaken: The name belongs to a living process, or this process has another name.
+        NameTaken: The name belongs to a living process, or the process already has a name.
         DeadProcess: The process has ended.
     """
     if pid is not None:

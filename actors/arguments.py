@@ -44,7 +44,7 @@ def check_async(verb: str, function: object) -> None:
 
     Args:
         verb: The function that the user called, for the message.
-        function: Its argument.
+        function: The argument that should be a function.
 
     Raises:
         NotAsync: A process cannot run the function.
@@ -57,7 +57,7 @@ def check_async(verb: str, function: object) -> None:
     advice = _function_advice(verb, inner)
     if advice is not None:
         if isinstance(inner, CoroutineType):
-            # The error replaces Python's warning that it was never awaited.
+            # The error replaces Python's warning about the coroutine.
             inner.close()
         raise NotAsync(verb, function, advice)
 
@@ -184,7 +184,7 @@ def check_address(verb: str, address: object, classes_named: Container[type]) ->
     advice = _address_advice(address)
     if advice is not None:
         if isinstance(address, Coroutine):
-            address.close()  # the error replaces Python's warning that it was never awaited
+            address.close()  # the error replaces Python's warning about the coroutine
         raise NotAnAddress(verb, address, advice)
 
 

@@ -427,7 +427,7 @@ class InvalidReturn(ActorsError, TypeError):
         self.expected = tuple(expected)
         self.forgot_await = isinstance(got, CoroutineType)
         if isinstance(got, CoroutineType):
-            # This error replaces Python's warning that it was never awaited.
+            # This error replaces Python's warning about the coroutine.
             got.close()
 
     def __str__(self) -> str:
@@ -450,7 +450,7 @@ class InvalidCallback(ActorsError, TypeError):
     Attributes:
         owner: The class.
         callback: The method.
-        arguments: The arguments that the method must accept; None if it is not async.
+        arguments: The arguments that the method must accept; None if the mistake is that the method is not async.
         advice: The mistake and its correction, for mistakes other than the arguments of a callback.
     """
 

@@ -35,7 +35,7 @@ __all__ = [
 class Reason(enum.Enum):
     """The exit reasons with a meaning for the runtime.
 
-    Each is also a constant of this module: write `NORMAL`, not `Reason.NORMAL`.
+    Each member is also a constant of this module: write `NORMAL`, not `Reason.NORMAL`.
     """
 
     NORMAL = "normal"
@@ -55,7 +55,7 @@ class Reason(enum.Enum):
 NORMAL: Final = Reason.NORMAL
 """The process finished its work."""
 SHUTDOWN: Final = Reason.SHUTDOWN
-"""Another process, usually its supervisor, asked it to stop."""
+"""Another process, usually the supervisor, asked the process to stop."""
 KILL: Final = Reason.KILL
 """As a signal, it kills the receiver, which cannot trap it. As a reason, the process itself passed it to `exit`."""
 KILLED: Final = Reason.KILLED
@@ -130,7 +130,7 @@ def judge(
         from_self: True if sender and receiver are the same process.
 
     Returns:
-        The effect, and a reason: that of the `Exit` message, or that of the receiver's end.
+        The effect, and the reason for the `Exit` message or for the end of the receiver.
     """
     if not linked and reason is KILL:
         return Verdict.DIE, KILLED

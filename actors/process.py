@@ -1,4 +1,4 @@
-"""Processes: spawning them, sending to them, receiving, and ending.
+"""Functions that spawn and end processes, and that send and receive messages.
 
     async def counter():
         count = 0
@@ -77,8 +77,8 @@ def spawn(
     Raises:
         NotAsync: `function` is not an async function. Nothing was started.
         AlreadyStarted: The name is taken. Nothing was started.
-        RuntimeClosed: There is no runtime here, or it is shutting down.
-        WrongThread: The caller runs in another thread than the runtime.
+        RuntimeClosed: The caller belongs to no runtime, or the runtime is shutting down.
+        WrongThread: The caller does not run in the runtime's thread.
         UnlinkedMethod: `function` is a method of a server or a channel, which must not outlive its process.
     """
     check_async("spawn", function)
@@ -168,7 +168,7 @@ def send(address: object, message: Any) -> None:
     Messages from one process to another arrive in the order in which they were sent. There is no order between
     different senders. Works in any task of the runtime, not only in processes.
 
-    A message to a pid whose process has ended is not an error. The runtime drops it, counts it in
+    A message to a pid whose process has ended is not an error. The runtime drops the message, counts it in
     `statistics()["dead_letters"]` and emits the event `("actors", "message", "dead_letter")`.
 
     Args:

@@ -116,15 +116,15 @@ class ChildSpec:
 
     Args:
         id: Any hashable value that no sibling has. Dynamic supervisors ignore it.
-        start: An async function that starts a process linked to the current one and returns its pid, such as
-            `Counter.start_link`. It runs in the supervisor's process, and the supervisor waits for it. It may raise
-            `StartError` or `StartIgnored`.
+        start: An async function that starts a process linked to the current process and returns its pid, such as
+            `Counter.start_link`. The function runs in the supervisor's process, and the supervisor waits for it. The
+            function may raise `StartError` or `StartIgnored`.
         args: Positional arguments for `start`.
         kwargs: Keyword arguments for `start`.
-        restart: `"permanent"` (the default) restarts it after every end, `"transient"` after every end that is not
-            clean (see `actors.exits.is_normal_exit`), `"temporary"` never.
-        type: `"worker"` (the default) or `"supervisor"`. The default of `shutdown` depends on it, and `render` shows
-            it.
+        restart: `"permanent"` (the default) restarts the child after every end, `"transient"` after every end that is
+            not clean (see `actors.exits.is_normal_exit`), `"temporary"` never.
+        type: `"worker"` (the default) or `"supervisor"`. The default of `shutdown` depends on the type, and `render`
+            shows the type.
         shutdown: Seconds between the exit signal `SHUTDOWN` and a kill. `math.inf` waits for ever, `"brutal_kill"`
             kills immediately. The default is 5.0, and `math.inf` for supervisors, because a killed supervisor does not
             stop its children in order.
@@ -227,7 +227,7 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
     Args:
         child: A class with `start_link`, such as a `GenServer`; another object with an async `start_link`; or a
             `ChildSpec`. If the object has a method `child_spec`, that method makes the spec.
-        args: Positional arguments for `start_link`. A `ChildSpec` has its own.
+        args: Positional arguments for `start_link`. Not for a `ChildSpec`, which already has arguments.
         overrides: Fields of `ChildSpec`. Keyword arguments of `start_link` go into `kwargs`.
 
     Returns:

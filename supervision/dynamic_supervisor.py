@@ -175,8 +175,8 @@ class Pool(Children):
 class DynamicSupervisor(SupervisorBase[Pool]):
     """A process that supervises any number of independent children, of one kind or several.
 
-    Source: Elixir's `DynamicSupervisor` and OTP's `simple_one_for_one`. There is one difference: those count restarts
-    in whole seconds, and here the restart window is exact.
+    Source: Elixir's `DynamicSupervisor` and OTP's `simple_one_for_one`. There is one difference: Elixir and OTP count
+    restarts in whole seconds, and here the restart window is exact.
     """
 
     @classmethod

@@ -325,7 +325,7 @@ class PartitionSupervisor(Supervisor):
     async def _resize(self, partitions: int) -> int:
         table = require(current_pid())
         before = table.size
-        # Keys leave a partition before it stops, and come to it after it has started.
+        # Take the keys from a partition before its stop, and assign keys to a partition only after its start.
         table.size = min(before, partitions)
         table.wanted = partitions
         try:

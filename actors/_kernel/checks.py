@@ -1,9 +1,9 @@
 """The seven invariants of a runtime, checked while it runs.
 
 `open_runtime(debug=True)`, or the environment variable ASHTREE_DEBUG=1, makes a `CheckedRuntime` in place of a
-`Runtime`: the same class with checks around its methods. A `Runtime` pays nothing for the checks.
+`Runtime`. This subclass adds checks around the methods of `Runtime`. A plain `Runtime` makes no checks.
 
-1. A process ends exactly once. After its end no message enters its mailbox, and no name leads to it.
+1. A process ends exactly once. After its end no message enters its mailbox, and it has no name.
 2. Links are symmetric and join living processes only.
 3. Every running task of a process has a record, and no exception of a process reaches the nursery.
 4. Each monitor is exactly one of: active, fired, removed.

@@ -1,11 +1,11 @@
 """The mailbox of a process, and the batches in which the scheduler wakes processes.
 
-`put` never blocks and never refuses, because a signal must not depend on the state of its receiver. It wakes a parked
-task once, however many messages arrive before the task runs. A receive takes its message at a point where it cannot be
-cancelled any more, so a cancelled receive loses nothing.
+`put` never blocks and never refuses a message, because a signal must not depend on the state of its receiver. `put`
+wakes a parked task once, even if many messages arrive before the task runs. A receive takes its message only when it
+can no longer be cancelled, so a cancelled receive loses no message.
 
-A Trio memory channel cannot be a mailbox. It is bounded and has no search, and it may hand a value to a task that is
-cancelled before it sees the value.
+A Trio memory channel cannot be a mailbox. The channel is bounded and has no search. It may also hand a value to a task
+that is cancelled before the task sees the value.
 
 Wakes run in batches, one batch per scheduler turn. Trio runs every ready task before it looks at tasks that became
 ready in the same turn. A broadcast, or a crash that spreads, may wake ten thousand processes. Without a limit, all
@@ -94,7 +94,7 @@ class Mailbox:
         return self._task is not None
 
     def wake(self) -> None:
-        """Wake the process without a message, to look at its own state again."""
+        """Wake the process without a message, so that it checks its own state."""
         task = self._task
         if task is not None:
             reschedule(task)
@@ -191,7 +191,7 @@ class WakeBatches:
     Attributes:
         left: The number of wakes that this turn still allows. `Mailbox.put` lowers it at each wake, and calls `used_up`
             at 0.
-        late: The mailboxes that have a message and wait for a later turn, with the task to wake.
+        late: The mailboxes that have a message and whose task waits for a later turn, each with this task.
     """
 
     __slots__ = ("_stopped", "_task", "late", "left")

@@ -1,6 +1,6 @@
 """The record of one process, and the rules that turn an exception into an exit reason.
 
-The record does not know the process table: its runtime is a type parameter.
+This module does not import the process table. The class of the runtime is a type parameter.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class ProcessRecord(Generic[R]):
         self.runtime: Final = runtime
         self.function: Final = function
         self.parent: Final = parent
-        # The parent in OTP's sense, whose Exit stops a server: the starter if they are linked, the runtime if no
-        # process started it, and otherwise the server itself.
+        # The parent in OTP's sense: its Exit stops a server. This is the starter if it is linked to this process, the
+        # runtime if no process started this process, and otherwise this process itself.
         self.obeys: Pid = pid
         self.ancestors: Final = ancestors
         # On Trio's clock.
@@ -207,7 +207,7 @@ class ProcessRecord(Generic[R]):
     def starting(self, callback: str, message: Any) -> Awaitable[None] | None:
         """Tell every instrument, in order, that a callback of this process is about to run.
 
-        The caller asks `runtime.instruments` first, so a runtime without instruments pays nothing more.
+        The caller tests `runtime.instruments` first, so that a runtime without instruments avoids this call.
 
         Returns:
             An awaitable that the caller must await before the callback; None if there is nothing to await.

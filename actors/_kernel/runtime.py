@@ -219,7 +219,7 @@ class Runtime:
         """Return whether a message may enter a mailbox: False if an instrument refuses it.
 
         Raises:
-            ProcessKilled: A zombie sends it.
+            ProcessKilled: The sender is a zombie.
         """
         sender = current_process.get()
         if sender is not None and sender.dead:

@@ -45,9 +45,9 @@ class ThreadQueue:
     Args:
         limit: The number of calls that may wait. It may change later.
         telemetry: The runtime's event listeners.
-        run_sync_soon: Makes the runtime's thread call a function.
-        check_caller: Raises ProcessKilled for the task of a zombie.
-        interrupted: Gets the KeyboardInterrupt or SystemExit that a call raised.
+        run_sync_soon: A function that makes the runtime's thread call another function.
+        check_caller: A function that raises ProcessKilled in the task of a zombie.
+        interrupted: A function that takes the KeyboardInterrupt or SystemExit that a call raised.
     """
 
     __slots__ = (

@@ -1,4 +1,4 @@
-"""A heap of deadlines, and the task that waits for the earliest of them.
+"""A heap of deadlines, and a task that waits for the earliest deadline.
 
 Calls, receives and starts with a time limit use this queue instead of a cancel scope each. Making a timer is a heap
 push, and cancelling a timer clears its callback. Times are Trio's (`trio.current_time()`), so a test's virtual clock
@@ -22,7 +22,7 @@ from actors.refs import TimerRef
 
 __all__ = ["TimerQueue"]
 
-# Below this many cancelled timers a rebuild would cost more than it frees.
+# With fewer cancelled timers than this, a rebuild of the heap is not worth its cost.
 _REBUILD_FLOOR = 256
 
 

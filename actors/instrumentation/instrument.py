@@ -110,7 +110,7 @@ def payload_of(message: Any) -> Any:
 
 
 def callback_for(message: Any) -> str | None:
-    """Return the server callback that gets a message that `message_sent` sees; None for a system request."""
+    """Return the server callback that will get a message of `message_sent`; None for a system request."""
     kind = type(message)
     if kind is CallRequest:
         return "handle_call"

@@ -118,8 +118,8 @@ def count_run_time(runtime: Runtime) -> Iterator[None]:
 class _Turns(trio.abc.Instrument):
     """Numbers the turns of the scheduler.
 
-    Trio runs each task at most once in a turn. So if the watchdog twice finds the same task running in one turn, both
-    times it saw the same step.
+    Trio runs each task at most once in a turn. So if the watchdog finds the same task running twice in one turn, it saw
+    the same step both times.
     """
 
     def __init__(self, limit: float, too_long: Callable[[float], object]) -> None:
@@ -266,7 +266,7 @@ class _Pauses:
         Args:
             now: The time of this look.
             asked: The seconds between two looks.
-            since: The start of the step that runs now; None if none runs.
+            since: The start of the step that runs now; None if no step runs.
         """
         used = 0.0 if self._cpu is None else self._cpu()
         late = now - self._looked - asked - (used - self._used)

@@ -260,7 +260,7 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
             the mailbox.
         ServerExit: The server ended before it answered. `reason` is its exit reason.
         CallingSelf: The server is the calling process.
-        WrongThread: The caller runs in another thread than the runtime.
+        WrongThread: The caller does not run in the runtime's thread.
 
     All of these except NotAnAddress and WrongThread are subclasses of CallExit.
     """

@@ -82,7 +82,7 @@ async def start(spec: ChildSpec, extra: tuple[Any, ...] = ()) -> Pid | Failed:
 
     Args:
         spec: The child.
-        extra: Arguments that follow those of the spec.
+        extra: Further arguments, after the arguments in the spec.
     """
     if spec.start_timeout < math.inf:
         return await _start_in_time(spec, extra)
@@ -190,7 +190,7 @@ class Stoppable(Protocol):
 
     @property
     def shutdown(self) -> ShutdownLimit:
-        """The way to stop it."""
+        """The limit for the stop of the child."""
 
 
 K = TypeVar("K", bound=Stoppable)

@@ -70,15 +70,15 @@ class ChildrenView(Protocol):
         """List the children, newest first."""
 
     def each_child(self) -> Iterator[ChildInfo]:
-        """Yield the same children, one by one."""
+        """Yield the children of `which_children`, one by one."""
 
 
 class Waiting:
-    """The start or stop of a child that a supervisor waits for now. Its constructor publishes it.
+    """The start or stop of a child that a supervisor waits for now. The constructor publishes the new object.
 
     Args:
         children: The pids of the running children. The supervisor updates this container.
-        tree: The children as `tree_of` shows them; None shows nothing.
+        tree: The children that `tree_of` shows; with None it shows no children.
     """
 
     __slots__ = ("children", "id", "phase", "stopping", "supervisor", "tree")

@@ -199,7 +199,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
             order.
 
         Raises:
-            BadApplication: Two of them have the same name; nothing was started.
+            BadApplication: Two applications have the same name; nothing was started.
             StartError: An application did not start, and the applications before it were stopped. The reason is
                 `Shutdown(FailedToStartChild(name, reason))`, as from a supervisor.
 
@@ -245,7 +245,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
         Raises:
             ApplicationStartFailed: An application did not start. All applications that this call had started were
                 stopped.
-            BadApplication: Two of them have the same name; nothing was started.
+            BadApplication: Two applications have the same name; nothing was started.
             SupervisorDeadlock: The caller belongs to an application that starts or stops at this moment.
         """
         started: list[str] = await ask(applications, _Ensure(spec))

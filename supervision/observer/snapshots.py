@@ -42,7 +42,8 @@ async def snapshot(*, deadline: float = 0.5, ask: bool = True) -> Snapshot:
     of their children, and the children that are not running.
 
     Args:
-        deadline: seconds that each busy server has for its answer. The snapshot asks all of them at the same time.
+        deadline: seconds that each busy server has for its answer. The snapshot asks all these servers at the same
+            time.
         ask: With False the snapshot asks no server, so no process is `silent`.
 
     Returns:
