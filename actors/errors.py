@@ -515,7 +515,7 @@ class ProcessExit(BaseException):
 
 
 class ProcessKilled(BaseException):
-    """A process that has accepted a fatal exit signal called a function of this package. It unwinds the process."""
+    """Raised by functions of this package to unwind a process that has accepted a fatal exit signal."""
 
 
 # Exceptions of asyncio

@@ -234,7 +234,7 @@ async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float 
         message = await receive()
         down = await receive(lambda m: isinstance(m, Down) and m.ref == ref, timeout=1)
 
-    Always a checkpoint. Cancelling it loses no message.
+    `receive` is always a checkpoint. A cancelled `receive` loses no message.
 
     Args:
         match: A predicate; None takes any message. `receive` calls it for the waiting messages, oldest first, and then
@@ -289,11 +289,11 @@ def is_alive(pid: Pid) -> bool:
 
 
 def on_exit(cleanup: Callable[[], None]) -> Callable[[], None]:
-    """Run `cleanup` at the end of the current process, whatever the reason. Returns a function that cancels this.
+    """Run `cleanup` at the end of the current process, for any exit reason. Returns a function that cancels this.
 
     The runtime calls `cleanup` before it notifies links and monitors. So the clean-up is complete when other processes
-    get their `Down`. `cleanup` must be synchronous and quick. If it raises, the runtime reports the exception and
-    continues. A process may have several; they run in reverse order.
+    get their `Down`. `cleanup` must be synchronous and quick. If `cleanup` raises, the runtime reports the exception
+    and continues. If a process has several clean-ups, the last one runs first.
     """
     process = require_process("on_exit")
     if process.cleanups is None:

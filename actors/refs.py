@@ -1,4 +1,4 @@
-"""Process identifiers and references: opaque, cheap, compared by identity.
+"""Process identifiers and references, which are opaque, cheap and compared by identity.
 
 A `Pid` always belongs to one incarnation of a process, so a restarted process has a new pid. The numbers come from the
 runtime's counters and not from memory addresses, so two runs of one program print the same numbers.
@@ -117,7 +117,7 @@ class Address(Generic[R_contra]):
 
 
 class Watcher(Protocol):
-    """An object that the runtime notifies of the end of a process: a monitor, a waiting call, a waiting start."""
+    """An object that the runtime notifies of the end of a process, such as a monitor, a call or a start."""
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
         """Handle the end of `pid`. The runtime calls this once, and never after the watcher was removed."""
@@ -164,7 +164,7 @@ class CallObserver(Protocol):
 
 
 class ProcessLike(Protocol):
-    """The record of a living process, as its pid refers to it."""
+    """The attributes of a process's record that code reaches through the pid."""
 
     timers: dict[TimerRef, None] | None
 
@@ -178,7 +178,7 @@ class ProcessLike(Protocol):
 
 
 class RuntimeLike(Protocol):
-    """The runtime of a process, as a pid refers to it."""
+    """The attributes of a runtime that code reaches through a pid."""
 
     @property
     def pid(self) -> Pid: ...

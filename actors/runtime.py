@@ -49,8 +49,8 @@ DEFAULT_KILL_GRACE: Final = 5.0
 class Environment:
     """A runtime's source of randomness, identifiers and time of day: the real world.
 
-    A simulation overrides these methods. So a program should take all three values from its runtime. Then in a
-    simulation the seed decides them:
+    A simulation overrides these methods. So a program should take all three values from its runtime. In a simulation,
+    the seed then decides these values:
 
         runtime = current_runtime()
         delay = runtime.random.uniform(0, 1)
@@ -61,7 +61,7 @@ class Environment:
     """
 
     def opened(self, runtime: Runtime) -> None:
-        """Handle the opening of a runtime, which has no processes yet. Override it to add an instrument."""
+        """Handle the opening of a runtime, which has no processes yet. Override this method to add an instrument."""
 
     def random(self, process: Pid | None) -> random.Random | None:
         """Return the source for `process`, or None for the runtime's own. `process` is None outside of processes."""
@@ -89,7 +89,7 @@ def current_runtime() -> Runtime:
     """Return the runtime that the calling task belongs to.
 
     Raises:
-        RuntimeClosed: There is none.
+        RuntimeClosed: The calling task belongs to no runtime.
     """
     return require_runtime()
 
@@ -105,7 +105,7 @@ def in_runtime(runtime: Runtime) -> Iterator[None]:
     to no runtime if the server was started first. The body is not a process.
 
     Args:
-        runtime: A runtime of the same `trio.run`. If it has been closed, operations in the body fail.
+        runtime: A runtime of the same `trio.run`. If the runtime has been closed, operations in the body fail.
     """
     within = current_process.set(None)
     token = ambient_runtime.set(runtime)
@@ -157,8 +157,8 @@ async def open_runtime(
         debug: Check the seven invariants of `actors._kernel.checks` all the time. Also, Python's warning about a
             coroutine that was never awaited then names the line that made it. This is several times slower. None turns
             it on if the environment variable ASHTREE_DEBUG has any value but 0.
-        watchdog: The seconds that one step of a task may take. A longer step blocks everything else, and the watchdog
-            reports it with its stack. None turns it off. See `actors.instrumentation.watchdog`.
+        watchdog: The seconds that one step of a task may take. The watchdog reports a longer step with its stack,
+            because a step blocks all other tasks. None turns the watchdog off. See `actors.instrumentation.watchdog`.
         counts_run_time: Add up the durations of each process's steps. `process_info` then has the sum as `run_time`, in
             seconds. Costs about a microsecond for each step of every task.
         mailbox_alarm: The number of waiting messages above which the runtime reports a mailbox. It reports again each
@@ -288,7 +288,7 @@ class _Host:
 
     async def closed(self) -> None:
         """Wait until the shutdown is over. Ctrl-C makes the shutdown kill all processes immediately."""
-        # Shielded, because `open_runtime` promises that the processes are gone, even when it is cancelled.
+        # Shielded, because `open_runtime` promises that the processes are gone, even after a cancellation.
         with trio.CancelScope(shield=True):
             while not self._closed.is_set():
                 try:

@@ -1,4 +1,4 @@
-"""Functions that inspect or suspend a running server, without a callback for it.
+"""Functions that inspect or suspend a running server. The server needs no callback for them.
 
     print(await sys.get_state(counter))
     await sys.suspend(counter)
@@ -6,7 +6,7 @@
 They work on every `GenServer`, including supervisors, agents and channels. Each function sends a request, which waits
 in the server's mailbox. If the server stays busy too long, the function raises CallTimeout. Source: OTP's `sys`.
 
-Use them only for debugging. If other processes need a part of the state, give the server a call for it.
+Use them only for debugging. If other processes need a part of the state, add a request to `handle_call`.
 """
 
 from __future__ import annotations

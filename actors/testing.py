@@ -100,7 +100,7 @@ class SharedMessages(Instrument):
     @classmethod
     @contextmanager
     def watch(cls, runtime: Runtime) -> Iterator[SharedMessages]:
-        """Watch a runtime while the body runs, then raise MessageChanged if a message was changed."""
+        """Watch a runtime while the body runs. At the end, raise MessageChanged if a message was changed."""
         shared = cls()
         remove = runtime.add_instrument(shared)
         try:

@@ -57,7 +57,7 @@ def send_threadsafe(runtime: Runtime, address: object, message: Any) -> None:
 
 
 def run_threadsafe(runtime: Runtime, function: Callable[..., object], *args: Any) -> None:
-    """Call a plain function in the runtime's thread: immediately if this is that thread, otherwise soon.
+    """Call a plain function in the runtime's thread: immediately if the caller is in it, otherwise soon.
 
         run_threadsafe(runtime, table.pop, key)         # in any thread
 
@@ -101,7 +101,7 @@ async def run_in_thread(
         abandon_on_cancel: With True, a killed process ends immediately, and Trio drops the thread's result.
             With False, the killed process waits for the thread, and becomes a zombie if that takes longer than the kill
             grace.
-        limiter: Bounds the number of threads; Trio's default limiter if None.
+        limiter: The limiter that bounds the number of threads; None for Trio's default limiter.
 
     Returns:
         The function's result. If the function raises, `run_in_thread` raises the same exception.

@@ -44,7 +44,7 @@ def send_every(address: object, message: Any, seconds: float) -> TimerRef:
         address: As for `send_after`. If another process takes over a name, the timer sends to that process.
         message: The message, the same object each time.
         seconds: The interval, finite and above 0. The timer computes each due time from its start, so it does not
-            drift. If the event loop was blocked, the timer skips the messages that were due meanwhile.
+            drift. If the event loop was blocked, the timer skips messages that were due during that time.
     """
     if not 0 < seconds < math.inf:
         raise ValueError(f"send_every got {seconds!r} seconds; write a finite interval above 0")
@@ -110,7 +110,7 @@ def read_timer(timer: TimerRef) -> float | None:
 
 
 def cancel_timer(timer: TimerRef) -> float | None:
-    """Cancel a timer. Returns the seconds it had left, or None if it has fired or was cancelled before.
+    """Cancel a timer. Returns the seconds that were left, or None if the timer has fired or was cancelled before.
 
     If the result is None, the message may still be in the mailbox.
     """

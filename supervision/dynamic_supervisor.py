@@ -71,7 +71,7 @@ class _Child(Retried):
         self.restart: RestartType = spec.restart
         self.shutdown: ShutdownLimit = spec.shutdown
         self.type: ChildType = spec.type
-        # A supervisor never restarts a temporary child. So it saves memory by not keeping the spec and the arguments.
+        # To save memory, do not keep the spec and the arguments of a temporary child, which is never restarted.
         temporary = spec.restart == "temporary"
         self.spec = None if temporary else spec
         self.extra = () if temporary else extra

@@ -189,7 +189,7 @@ class RestartIntensity:
 
     Args:
         max_restarts: Allowed attempts within the window; 0 allows none.
-        max_seconds: Length of the window in seconds, more than 0; With `math.inf` every attempt counts for ever.
+        max_seconds: Length of the window in seconds, more than 0. With `math.inf` every attempt counts for ever.
 
     Raises:
         BadSupervisorOption: A value is outside these ranges.

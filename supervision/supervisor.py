@@ -132,7 +132,7 @@ class Tree(Children):
         decision = fate(spec.restart, reason)
         if decision is Fate.RESTART:
             if self._backoff is not None:
-                # Stop the rest of the group now. It waits together with the child.
+                # Stop the rest of the group now. The group restarts together with the child.
                 await self._stop_group(child)
                 self._try_later(child, spec.id, reason)
                 return None
@@ -344,10 +344,10 @@ class Supervisor(SupervisorBase[Tree]):
                 its children and ends with `SHUTDOWN`.
             max_seconds: Length of the restart window in seconds.
             auto_shutdown: "any_significant": the supervisor ends with `SHUTDOWN` when a significant child ends and is
-                not restarted. "all_significant": it does so when the last significant child ends. With the default
-                "never", no child may be significant.
+                not restarted. "all_significant": the supervisor ends when the last significant child ends. With the
+                default "never", no child may be significant.
             backoff: Waits before restarts; None for no wait. Not part of OTP.
-            name: Registered name of the supervisor. It is registered before the start of the first child.
+            name: Registered name of the supervisor. The supervisor has the name before it starts the first child.
             label: Name of the supervisor in messages.
             timeout: Seconds that the start of all children together may take.
 
@@ -464,8 +464,8 @@ class Supervisor(SupervisorBase[Tree]):
 
         Raises:
             ChildNotFound: The supervisor has no child with this id.
-            ChildRunning: It is running.
-            ChildRestarting: The supervisor is about to restart it.
+            ChildRunning: The child is running.
+            ChildRestarting: The supervisor is about to restart the child.
             ChildStartFailed: The child did not start. The supervisor keeps its spec.
             ChildNameTaken: The child did not start, because the process in `pid` has its name.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
@@ -479,8 +479,8 @@ class Supervisor(SupervisorBase[Tree]):
 
         Raises:
             ChildNotFound: The supervisor has no child with this id.
-            ChildRunning: It is running.
-            ChildRestarting: The supervisor is about to restart it.
+            ChildRunning: The child is running.
+            ChildRestarting: The supervisor is about to restart the child.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         await ask(supervisor, DeleteChild(id))
@@ -526,7 +526,7 @@ class Supervisor(SupervisorBase[Tree]):
 def check_child_specs(
     children: Iterable[Supervised], *, auto_shutdown: AutoShutdown = "never"
 ) -> tuple[ChildSpec, ...]:
-    """Check that one supervisor can have these children. Starts nothing.
+    """Check that one supervisor can have these children, without starting any.
 
         check_child_specs([Counter, Mailer])
 

@@ -91,7 +91,7 @@ def render(supervisor: object, *, pids: bool = True) -> str:
 
     Args:
         supervisor: A pid or a name.
-        pids: Show pids. Without pids, two runs of a program draw the same text, for tests.
+        pids: Show pids. Turn this off in tests, so that two runs of a program draw the same text.
 
     Returns:
         One line for each process, without a line break at the end. A line has the id of the child; below a dynamic

@@ -109,7 +109,7 @@ class RegistryTable(Generic[K, V]):
         return list(entries.values()) if entries is not None else []
 
     def first(self, key: K) -> Entry[K, V] | None:
-        """Return the oldest entry of a key, or None. With unique keys it is the only one."""
+        """Return the oldest entry of a key, or None. A unique key has only one entry."""
         entries = self._by_key.get(strict(key))
         return next(iter(entries.values())) if entries is not None else None
 

@@ -7,9 +7,9 @@
         await call(rooms.via("lobby"), "who is here?")
 
 A process has at most one plain name (`start_link(name="lobby")`), in one namespace for the whole runtime. Each registry
-is a namespace of its own. A process may have any number of keys in it, each with a value. A "unique" key belongs to one
-process, and a "duplicate" key to any number of processes. The runtime removes the entries of a process when the process
-ends, before it delivers any `Down`.
+is a namespace of its own. A process may have any number of keys in a registry, each with a value. A "unique" key
+belongs to one process, and a "duplicate" key to any number of processes. The runtime removes the entries of a process
+when the process ends, before it delivers any `Down`.
 
 Source: Elixir's Registry. There are two simplifications:
 
@@ -133,7 +133,7 @@ class LockReentered(RegistryError, RuntimeError):
 
 @final
 class Registry(Generic[K, V]):
-    """A namespace of processes. Make one at the top of a module or elsewhere, and use it in any runtime.
+    """A namespace of processes. You may make a registry at the top of a module, and use it in any runtime.
 
         readers = Registry[str, Tastes]("duplicate", name="readers")
 
@@ -151,7 +151,7 @@ class Registry(Generic[K, V]):
             process may have it several times.
         name: The registry's name in messages. The owner that `start_link` starts is registered under the same name.
         partitions: The number of groups into which `dispatch` divides the processes of a key, at least 1. In Elixir,
-            partitions also reduce contention; here all processes share one thread, so there is none.
+            partitions also reduce contention. Here all processes share one thread, so there is no contention.
         listeners: Names (or pids) of processes that get `Registered` and `Unregistered` messages. The registry skips a
             listener that does not exist.
         notify_on_exit: Also send `Unregistered` for the entries of a process that ends. By default listeners must
@@ -194,7 +194,7 @@ class Registry(Generic[K, V]):
     # Registering the current process
 
     def register(self, key: K, value: V = None) -> None:  # type: ignore[assignment] # without one V is None
-        """Give the current process a key, until it ends or unregisters it.
+        """Give the current process a key, until the process ends or unregisters the key.
 
         Raises:
             KeyTaken: Keys are unique, and a process already has the key, possibly the current process.
@@ -206,7 +206,7 @@ class Registry(Generic[K, V]):
             raise KeyTaken(self, key, holder)
 
     def unregister(self, key: K) -> None:
-        """Remove all entries that the current process has for a key. Does nothing if it has none."""
+        """Remove all entries that the current process has for a key. Does nothing if there are no such entries."""
         self._remove(require_process("Registry.unregister"), key, None)
 
     def unregister_match(self, key: K, match: Callable[[V], bool]) -> None:
@@ -307,8 +307,8 @@ class Registry(Generic[K, V]):
 
             readers.dispatch("news", tell)
 
-        The function runs in the caller and cannot wait. If it raises, `dispatch` raises the exception and skips the
-        remaining partitions. To start work for each entry, use a nursery of your own.
+        The function runs in the caller and cannot wait. If the function raises, `dispatch` raises the exception and
+        skips the remaining partitions. To start work for each entry, use a nursery of your own.
         """
         entries = self.lookup(key)
         if self.unique or self.partitions == 1:
@@ -348,7 +348,7 @@ class Registry(Generic[K, V]):
 
     @asynccontextmanager
     async def lock(self, key: K) -> AsyncIterator[None]:
-        """Hold the lock of a key during a block. Other tasks wait for it in the order of their requests.
+        """Hold the lock of a key during a block. Other tasks wait for the lock in the order of their requests.
 
             async with rooms.lock("lobby"):
                 if rooms.whereis("lobby") is None:
@@ -358,7 +358,7 @@ class Registry(Generic[K, V]):
         block releases the lock, and so does the end of the process.
 
         Raises:
-            LockReentered: This task holds the lock already.
+            LockReentered: The current task already holds the lock.
         """
         locks, tag = self._state_in(require_runtime("Registry.lock")).locks, strict(key)
         if locks.holds(tag):
@@ -376,10 +376,10 @@ class Registry(Generic[K, V]):
 
             children = [ChildSpec("rooms", rooms.start_link), room_supervisor]
 
-        Without an owner, a registry lives as long as the runtime. With an owner, it ends when the owner ends: the
-        registry removes all entries and empties `meta`, and every operation raises RegistryClosed. The registered
-        processes get the owner's exit signal (`SHUTDOWN` if it ended `NORMAL`), because others can no longer find them.
-        A restart of the owner opens the registry again.
+        Without an owner, a registry lives as long as the runtime. With an owner, the registry ends when the owner ends:
+        the registry removes all entries and empties `meta`, and every operation raises RegistryClosed. The registered
+        processes get an exit signal with the owner's exit reason (`SHUTDOWN` in place of `NORMAL`), because other
+        processes can no longer find them. A restart of the owner opens the registry again.
 
         Raises:
             AlreadyStarted: The registry has an owner, or its name is taken.
@@ -530,7 +530,7 @@ class _RegistryVia(Via):
 
 
 class _Owner(GenServer[None]):
-    """The owner of a registry: its end closes the registry. It does nothing else."""
+    """The owner of a registry. Its end closes the registry; it has no other work."""
 
     async def init(self, registry: Registry[Any, Any]) -> None:
         registry._open(require_process("Registry.start_link"))
@@ -572,7 +572,7 @@ class KeyLocks:
         return queue is not None and next(iter(queue)).task is trio.lowlevel.current_task()
 
     async def acquire(self, tag: Hashable) -> Ticket:
-        """Wait for the lock. Always a checkpoint. If it raises, there is nothing to release."""
+        """Wait for the lock. Always a checkpoint. If this raises, the caller has no ticket to release."""
         ticket = Ticket(tag)
         process = ticket.process
         self._queues.setdefault(tag, OrderedDict())[ticket] = None

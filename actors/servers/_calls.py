@@ -172,7 +172,7 @@ class StopRequest:
 
 
 class SystemRequest(Generic[L]):
-    """A call that the server's loop answers itself, before any callback sees it."""
+    """A request that the server's loop answers itself, without a callback."""
 
     __slots__ = ("request", "sender")
 

@@ -144,7 +144,7 @@ class SystemFailure:
 
 @define(kw_only=True)
 class ServerStatus:
-    """The status of a server, as `actors.sys.get_status` and crash reports show it.
+    """The status of a server that `actors.sys.get_status` returns and crash reports show.
 
     A server can override `format_status` to hide secrets.
 
@@ -347,7 +347,7 @@ class Loop:
         }
 
     async def _serve_messages(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one dispatch, spelled out for speed
-        # This is the hottest path: for each message it calls nothing but the callback.
+        # This is the hottest path. For each message it calls only the callback.
         process, server, mailbox = self.process, self.server, self.process.mailbox
         budget, deadline = FAIRNESS, math.inf
         result: Any

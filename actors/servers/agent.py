@@ -76,7 +76,7 @@ class Agent(GenServer[Any]):
 
         Raises:
             ServerExit: The agent ended before it answered, possibly because the function raised.
-            CallTimeout: The agent did not answer in time. It will still run the function.
+            CallTimeout: The agent did not answer in time. The agent will still run the function.
             NoProcess: There is no such agent.
             TypeError: The function is async.
         """

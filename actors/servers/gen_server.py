@@ -69,13 +69,14 @@ class GenServer(Generic[S]):
     `terminate` and the crash report. It restores only this reference. Changes inside a mutable state and changes of
     other attributes stay.
 
-    A callback may await anything. While it waits, the server handles no other message. A callback must not `receive`.
+    A callback may await anything. While a callback waits, the server handles no other message. A callback must not call
+    `receive` without a `match`.
     """
 
     lives_in_process: ClassVar[bool] = True
     """True, because every instance belongs to one process. So `spawn` refuses methods of the instance."""
 
-    # None, so that a server without state need not set it.
+    # The default is None, so that a server without state need not set it.
     state: S = None  # type: ignore[assignment]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -111,7 +112,7 @@ class GenServer(Generic[S]):
         )
 
     async def handle_cast(self, message: Any) -> NoReply | Continue | Within | Stop | None:
-        """Handle a `cast`. A server without this method crashes when it gets one."""
+        """Handle a `cast`. A server that does not override this method crashes when it gets a cast."""
         raise NotImplementedError(
             f"{type(self).__name__} received the cast {message!r} but has no handle_cast; add one, "
             "or use send() and handle_info"
@@ -246,7 +247,7 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
 
         total = await call(counter, "total")
 
-    You may use it in any task of the runtime and under any cancel scope.
+    You may use `call` in any task of the runtime and under any cancel scope.
 
     Args:
         server: A pid or a name. `call` looks a name up once, immediately.
@@ -256,8 +257,8 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
     Raises:
         NotAnAddress: `server` is a class, a coroutine or another value that is neither a pid nor a name.
         NoProcess: There is no such process.
-        CallTimeout: The server did not answer in time. It may still carry the request out. A late answer never reaches
-            the mailbox.
+        CallTimeout: The server did not answer in time. The server may still carry out the request. A late answer never
+            reaches the mailbox.
         ServerExit: The server ended before it answered. `reason` is its exit reason.
         CallingSelf: The server is the calling process.
         WrongThread: The caller does not run in the runtime's thread.
@@ -406,11 +407,11 @@ async def system_call(
 
 
 async def stop(server: object, reason: ExitReason = NORMAL, *, timeout: float = math.inf) -> None:
-    """Stop a server, and wait until it has ended with `reason`. Its `terminate` runs.
+    """Stop a server, and wait until it has ended with `reason`. The server runs its `terminate`.
 
     Raises:
         NoProcess: There is no such process.
-        CallTimeout: The server has not ended in time. It may still stop later.
+        CallTimeout: The server has not ended in time. The server may still end later.
         ServerExit: The server ended with another reason.
     """
     try:

@@ -5,7 +5,7 @@ A callback may return None. Only `handle_call` must return a result, which answe
     async def handle_call(self, request, sender):
         return Reply(self.state)
 
-OTP puts a timeout or a continue in a fixed position of a tuple. Here they are the argument `then`.
+OTP puts a timeout or a continue into a fixed position of a tuple. Here a `Within` or `Continue` is the argument `then`.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class KeepState:
         reply: The answer, if the event is a call.
         state_timeout: The seconds from now after which this state gets a `StateTimeout`. `math.inf` turns the timeout
             off, None leaves it unchanged. A change of state also turns it off.
-        event_timeout: The seconds after which this state gets an `EventTimeout`, unless another event happens before.
+        event_timeout: The seconds after which this state gets an `EventTimeout`, unless another event comes first.
         postpone: Handle this event later. The next state gets it again, before any newer event.
     """
 
@@ -180,9 +180,10 @@ class StateMachine(GenServer[str]):
     - `KeepState(...)`: handled; stay. The fields answer a call, set timeouts, or postpone the event.
     - `NextState(self.other, ...)`: handled; enter another state. That state gets an `EnterEvent` first, then the
       postponed events in their order, then new events.
-    - `Stop(reason)`: stop. As in gen_statem, and unlike in a GenServer, its `reply` is sent before `terminate`.
-    - None: this state does not handle the event. That is fine for an `EnterEvent` or an `InfoEvent`. For any other
-      event the machine crashes, with a message that advises to add a case.
+    - `Stop(reason)`: stop. As in gen_statem, and unlike in a GenServer, the machine sends the `reply` before
+      `terminate`.
+    - None: this state does not handle the event. This is allowed for an `EnterEvent` or an `InfoEvent`. After any other
+      event the machine crashes, and the error message asks you to add a case.
 
     For an `EnterEvent`, the result cannot change the state again or postpone the event.
 

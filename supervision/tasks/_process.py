@@ -43,7 +43,7 @@ HANDSHAKE: Final = 5.0
 
 @define(eq=False)
 class TaskReply:
-    """The message of a finished task to its owner. The `Down` with the same reference follows it.
+    """The message of a finished task to its owner. After this message, the owner gets a `Down` with the same reference.
 
     The methods that wait for a task take this message out of the mailbox. A server that does not wait gets the message
     in `handle_info`.

@@ -202,9 +202,9 @@ class Task(Generic[T_co]):
             timeout: In seconds; `math.inf` waits for as long as the task runs.
 
         Raises:
-            TaskExit: The task ended without a result. If the owner is linked and does not trap exits, a crash of the
-                task ends the owner instead.
-            TaskTimeout: The task took longer. It continues, and the runtime drops its late result. If you do not catch
+            TaskExit: The task ended without a result. If the task crashes, and the owner is linked to it and does not
+                trap exits, the owner ends instead.
+            TaskTimeout: The task took longer. The task continues, and its late result is dropped. If you do not catch
                 the error, the owner ends, and its link ends the task. If you catch the error, call `shutdown` to stop
                 the task, or `ignore` to remove the link.
 
@@ -259,8 +259,8 @@ class Task(Generic[T_co]):
 
         Returns:
             `Ok(value)` if the task finished before the stop. None if it stopped as requested. `Exited(KILLED)` if it
-            was killed after the limit. `Exited(NOPROC)` if it had ended before and its result was taken or discarded.
-            `Exited(reason)` if it ended with another reason.
+            was killed after the limit. `Exited(NOPROC)` if it had ended before the stop and its result was taken or
+            discarded. `Exited(reason)` if it ended with another reason.
 
         This also stops a running task after its result was discarded by a timeout of `result`, by `ignore` or by
         `forget`. Source: Elixir's `Task.shutdown`.
@@ -380,12 +380,12 @@ async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[
 
     Args:
         tasks: Tasks of the current process.
-        timeout: In seconds, for all of them together.
+        timeout: In seconds, for all tasks together.
 
     Raises:
         TaskExit: A task ended without a result. The results of the other tasks are discarded.
         TaskTimeout: At least one task did not end in time. All results are discarded.
-        NotTaskOwner: One of them belongs to another process.
+        NotTaskOwner: A task belongs to another process.
 
     The tasks continue after an error. If you do not catch the error, the owner ends, and its links end the tasks.
     Source: Elixir's `Task.await_many`.
@@ -430,7 +430,7 @@ async def yield_many(
     Args:
         tasks: Tasks of the current process.
         limit: Return after this number of tasks has ended; None waits for all tasks.
-        timeout: In seconds, for all of them together.
+        timeout: In seconds, for all tasks together.
         on_timeout: The reaction to tasks that still run, even if their results were discarded before. `"nothing"`: you
             may wait for them again. `"ignore"`: call `Task.ignore`. `"kill_task"`: call `Task.shutdown("brutal_kill")`.
 
@@ -438,7 +438,7 @@ async def yield_many(
         Each task with its outcome, in the order of the tasks. The outcome of a task that still runs is None.
 
     Raises:
-        NotTaskOwner: One of them belongs to another process.
+        NotTaskOwner: A task belongs to another process.
         BadTaskOption: `on_timeout` or `limit` has an invalid value.
 
     Source: Elixir's `Task.yield_many`.

@@ -11,7 +11,7 @@
                 case Down(ref, _, reason) if ref is self.sending.ref:
                     print("not sent:", reason)
 
-A supervisor that stops also stops its tasks. The owner of a task is the process that asked for it.
+A supervisor that stops also stops its tasks. The owner of a task is the process that requested it.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class TaskSupervisor(DynamicSupervisor):
             supervisor: A pid or a name.
             function: An async callable.
             *args: Its arguments.
-            restart: As in `ChildSpec`. A restarted task begins again.
+            restart: As in `ChildSpec`. A restart calls the function again.
             shutdown: As in `ChildSpec`.
 
         Raises:
