@@ -272,7 +272,7 @@ class NotAProcess(ActorsError, RuntimeError):
 
 
 class MailboxBusy(ActorsError, RuntimeError):
-    """`receive` was called outside the one task or loop that may read the mailbox.
+    """`receive` was called by code that may not read the mailbox.
 
     There are two causes:
 

@@ -65,7 +65,7 @@ def spawn(
         pid = spawn(worker, 3)
 
     When this returns, the process has not taken its first step. The process may outlive its creator, and ends with the
-    runtime at the latest. As in Trio, it gets a copy of the caller's context variables.
+    runtime at the latest. As in Trio, the process gets a copy of the caller's context variables.
 
     Args:
         function: An async callable. The process ends with `NORMAL` when the callable returns, and with a `Crash` when

@@ -220,7 +220,8 @@ async def open_runtime(
         if failure is not None:
             raise failure
     finally:
-        # The tracebacks refer to this frame. References back would keep the exceptions and the frame in memory.
+        # The tracebacks refer to this frame. Drop the exceptions, or they and the frame would keep each other in
+        # memory.
         del failure, interrupt, host
 
 

@@ -1,4 +1,4 @@
-"""Functions that inspect or suspend a running server. The server needs no callback for them.
+"""Functions that inspect or suspend a running server. The server needs no extra callback.
 
     print(await sys.get_state(counter))
     await sys.suspend(counter)

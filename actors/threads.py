@@ -57,7 +57,7 @@ def send_threadsafe(runtime: Runtime, address: object, message: Any) -> None:
 
 
 def run_threadsafe(runtime: Runtime, function: Callable[..., object], *args: Any) -> None:
-    """Call a plain function in the runtime's thread: immediately if the caller is in it, otherwise soon.
+    """Call a plain function in the runtime's thread: immediately if the caller is in that thread, otherwise soon.
 
         run_threadsafe(runtime, table.pop, key)         # in any thread
 

@@ -65,8 +65,8 @@ def partition_of(key: object, count: int) -> int:
         partition_of(7, 4)              # 3
         partition_of("lobby", 4)        # the same in every run of every program
 
-    For an integer, the number is its absolute value modulo `count`. For any other key, it is a CRC-32 of the key's
-    content, modulo `count`. The function does not use Python's `hash`, which differs from run to run for strings.
+    For an integer, the number is its absolute value modulo `count`. For any other key, the number is a CRC-32 of the
+    key's content, modulo `count`. The function does not use Python's `hash`, which differs from run to run for strings.
 
     Raises:
         BadPartitionKey: The repr of the key contains a memory address.

@@ -235,7 +235,7 @@ class ProcessRecord(Generic[R]):
     ) -> None:
         await wait
         for instrument in others:
-            # The process was killed during the wait, so no callback starts. Do not announce one to the other
+            # The process was killed during the wait, so no callback starts. Do not announce it to the other
             # instruments.
             if self.dying:
                 break

@@ -125,7 +125,7 @@ class Runtime:
     def __init__(
         self, environment: EnvironmentLike, *, kill_grace: float, seed: int | None = None
     ) -> None:
-        # Only this thread may use nearly all attributes and methods of a runtime.
+        # Only this thread may use most attributes and methods of a runtime.
         self.thread = threading.get_ident()
         self.telemetry = Telemetry()
         self.environment = environment
@@ -328,7 +328,7 @@ class Runtime:
                 instrument.unregistered(process.pid, name, None)
 
     def dead_letter(self, address: object, message: Any) -> None:
-        """Count and drop a message whose receiver has ended, as Erlang does without the count."""
+        """Count and drop a message whose receiver has ended. Erlang drops it without counting."""
         self.dead_letters += 1
         if self.telemetry.handlers(DEAD_LETTER):
             self.telemetry.execute(DEAD_LETTER, {}, {"address": address, "message": message})
@@ -431,7 +431,7 @@ class Runtime:
             self.end(process, process.reason if process.dying else NORMAL)
         if process.task.child_nurseries:
             abandon_nurseries(process.task)
-        # The task's context refers to the process. With a reference back, each would keep the other in memory.
+        # The task's context refers to the process. Drop the task, or each would keep the other in memory.
         process.task = None
         if escaped is not None:
             raise escaped

@@ -134,7 +134,7 @@ async def start(
     try:
         raise failure
     finally:
-        # The failure's traceback refers to this frame. A reference back would keep the failure and the frame in memory.
+        # The failure's traceback refers to this frame. Drop the failure, or each would keep the other in memory.
         del failure, slot
 
 

@@ -5,7 +5,7 @@ thread makes the call. The runtime makes calls in the order of the queue, so the
 
 A thread that finds the queue full waits until there is room. This bounds the memory and slows down threads that produce
 faster than the runtime consumes. A thread waits at most `MAX_WAIT` seconds. If the runtime's thread is blocked for
-longer, it may be waiting for the thread that waits here.
+longer, the two threads may be waiting for each other.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class ThreadQueue:
             self._room.notify_all()
 
     def put(self, function: Callable[..., object], *args: Any) -> None:
-        """Make the runtime's thread call `function(*args)` soon, in the caller's context. Not for that thread itself.
+        """Make the runtime's thread call `function(*args)` soon, in the caller's context. Only for other threads.
 
         If this raises, nothing has changed.
 

@@ -1,8 +1,8 @@
 """The interface through which observers, chaos and simulation attach to a runtime.
 
 The runtime calls the methods of an `Instrument` for each event between processes, in order and without delay. The
-methods are synchronous and must not block. If a method raises, the observed operation fails, so a broken observer does
-not stay unnoticed. A runtime without instruments pays one attribute test for each operation.
+methods are synchronous and must not block. If a method raises, the observed operation fails, so that a broken observer
+is noticed. A runtime without instruments pays one attribute test for each operation.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def deliver(pid: Pid, message: Any) -> bool:
 
 
 def overriding(instruments: Iterable[Instrument], method: str) -> tuple[Instrument, ...]:
-    """Return the instruments that override a method, so that an event costs no calls of the others."""
+    """Return the instruments that override a method. The runtime need not call the others for that event."""
     untouched = getattr(Instrument, method)
     # Compare the object and not its class, because an object may have a method of its own.
     return tuple(

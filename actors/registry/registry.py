@@ -210,7 +210,10 @@ class Registry(Generic[K, V]):
         self._remove(require_process("Registry.unregister"), key, None)
 
     def unregister_match(self, key: K, match: Callable[[V], bool]) -> None:
-        """Remove the current process's entries for a key with a value that `match` accepts. None if it raises."""
+        """Remove the current process's entries for a key with a value that `match` accepts.
+
+        If `match` raises, no entry is removed.
+        """
         self._remove(require_process("Registry.unregister_match"), key, match)
 
     def update_value(self, key: K, function: Callable[[V], V]) -> tuple[V, V]:

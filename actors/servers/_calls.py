@@ -80,8 +80,8 @@ class Sender:
     def take_failure(self) -> object:
         """Return the reason why there was no answer, and drop the reference to it.
 
-        The crash of a server refers to its last request, and so to this object. A reference back would keep both in
-        memory.
+        The crash of a server refers to its last request, and so to this object. Without the drop, each would keep the
+        other in memory.
         """
         failure, self._failure = self._failure, None
         return failure

@@ -87,7 +87,7 @@ class Agent(GenServer[Any]):
     async def update(
         agent: object, function: Callable[..., object], *args: Any, timeout: float = 5.0
     ) -> None:
-        """Replace the value with `function(value, *args)`, and wait for that. Raises the errors of `get`."""
+        """Replace the value with `function(value, *args)`, and wait until this is done. Raises the errors of `get`."""
         await _ask(agent, "update", function, args, timeout)
 
     @staticmethod

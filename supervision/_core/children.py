@@ -174,7 +174,7 @@ async def end_process(pid: Pid, ref: Ref, shutdown: ShutdownLimit) -> ExitReason
 
 
 async def _reason_in_mailbox(pid: Pid) -> ExitReason:
-    """Return the exit reason of a child that ended before the monitor, from its unread `Exit` message."""
+    """Return the exit reason of a child that ended before it was monitored, from its unread `Exit` message."""
     try:
         message = await receive(
             lambda message: type(message) is Exit and message.pid is pid, timeout=0
@@ -186,7 +186,7 @@ async def _reason_in_mailbox(pid: Pid) -> ExitReason:
 
 
 class Stoppable(Protocol):
-    """The attributes of a child that the functions for stops need."""
+    """The attributes of a child that `stop_together` needs."""
 
     @property
     def shutdown(self) -> ShutdownLimit:

@@ -134,7 +134,7 @@ def each_child_of(supervisor: Pid) -> Iterator[ChildInfo]:
 
 
 async def ask(supervisor: object, request: object) -> Any:
-    """Send a request to a supervisor, and wait for its answer without a limit. Raises an exception in the answer.
+    """Send a request to a supervisor, and wait without a limit. Return the answer, or raise it if it is an exception.
 
     Raises:
         SupervisorDeadlock: The supervisor waits for the calling process, directly or through supervisors below it.

@@ -1,4 +1,4 @@
-"""The records of a snapshot: an immutable tree of processes, which can be shown as text, JSON and graphs.
+"""The records of a snapshot: an immutable tree of processes, with methods that return it as text, JSON or a graph.
 
 *pure*: this module reads no process; `supervision.observer.snapshots` does that.
 """

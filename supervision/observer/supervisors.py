@@ -1,4 +1,4 @@
-"""Reads a bounded number of a supervisor's children, for observers, without a request."""
+"""Access for observers to a limited number of a supervisor's children, without a request to the supervisor."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@
 The block provides an async iterator over the outcomes. At the end of the block the stream kills the tasks that still
 run, and leaves no message about a task in a mailbox.
 
-Each stream has a process, which is linked to the consumer. The stream's process
-collects the messages of the tasks, so the consumer's mailbox gets none. The consumer calls the stream's process for the
-outcomes. If the consumer is cancelled during a call, the outcome stays in the stream.
+Each stream has a process, which is linked to the consumer. This process collects the messages of the tasks, so the
+consumer's mailbox gets no messages from tasks. The consumer gets each outcome by a call to the stream's process. If the
+consumer is cancelled during a call, the outcome stays in the stream.
 """
 
 from __future__ import annotations
