@@ -101,8 +101,8 @@ def in_runtime(runtime: Runtime) -> Iterator[None]:
         with in_runtime(runtime):
             pid = await Counter.start(0)
 
-    A task belongs to the runtime of the task that opened its nursery. So the request handlers of a web server belong
-    to no runtime if the server was started first. The body is not a process.
+    A task belongs to the runtime of the task that opened its nursery. So the request handlers of a web server belong to
+    no runtime if the server was started before the runtime. The body is not a process.
 
     Args:
         runtime: A runtime of the same `trio.run`. If the runtime has been closed, operations in the body fail.
@@ -350,7 +350,7 @@ class _Host:
                 "Killing the processes that are left at the end of the runtime: %s", _names(left)
             )
             runtime.kill_everything()
-        # Bounded: a process that does not unwind becomes a zombie after kill_grace, and leaves the table.
+        # This loop ends, because a process that does not unwind becomes a zombie after kill_grace and leaves the table.
         while runtime.table:
             await runtime.empty.park()
         if runtime.zombies:

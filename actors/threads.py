@@ -2,8 +2,8 @@
 
 A runtime belongs to the thread that runs Trio. In every other thread:
 
-* Functions that send work: `send`, `cast`, `reply`, `send_exit`, `kill`, and functions that only use these.
-* Functions that only read work: `whereis`, `is_alive`, `current_pid`, `current_runtime`.
+* Sending works: `send`, `cast`, `reply`, `send_exit`, `kill`, and functions that only use these.
+* Reading works: `whereis`, `is_alive`, `current_pid`, `current_runtime`.
 * All other functions raise `WrongThread`, before anything has changed.
 
 Messages from other threads wait in a bounded queue, in order, until the runtime's thread takes them. The module

@@ -421,7 +421,7 @@ class Supervisor(SupervisorBase[Tree]):
 
     @staticmethod
     async def start_child(supervisor: object, child: Supervised) -> Pid | None:
-        """Add a child at the end of the order, and start it.
+        """Add a child after all other children, and start it.
 
             pid = await Supervisor.start_child(top, child_spec(Counter, 0, id="second"))
 

@@ -41,7 +41,7 @@ class StartListener(Protocol):
 
 
 class Host(Protocol):
-    """The part of the runtime that a process record uses itself."""
+    """The attributes of the runtime that a process record uses."""
 
     @property
     def pid(self) -> Pid: ...
@@ -115,7 +115,7 @@ class ProcessRecord(Generic[R]):
         self.mailbox: Final = Mailbox(runtime.wake_batches)
         self.scope: Final = trio.CancelScope()
         self.task: trio.lowlevel.Task | None = None
-        # A server announces its callbacks one by one, and not as `run` and `receive`.
+        # True for a server, which announces its callbacks to instruments, and not `run` and `receive`.
         self.is_server = False
         self.trapping = False
         # True between `suspend` and `resume` of `actors.sys`, for a server.

@@ -3,8 +3,8 @@
 Source: OTP's proc_lib. The starter waits for exactly one of four events:
 
 * The child's *ack*.
-* The child's *nack*. The starter then also waits for the end of the child, so its name is free when the starter
-  learns of the failure.
+* The child's *nack*. After a nack the starter also waits for the end of the child, so that the child's name is free
+  when the start fails.
 * The child's death.
 * The timeout.
 """

@@ -116,8 +116,8 @@ class TimerQueue:
             self._scope.cancel()
 
     def _run_due(self, now: float) -> None:
-        # A callback may create a timer that is due immediately. Its number is above `last`, so it runs in the next
-        # round, and other tasks run in between.
+        # A callback may create a timer that is due immediately. The number of the new timer is above `last`, so the
+        # timer runs in the next round, and other tasks run in between.
         last = self._numbers
         heap = self._heap
         while heap and heap[0][0] <= now and heap[0][1] <= last:

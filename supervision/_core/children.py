@@ -197,7 +197,7 @@ K = TypeVar("K", bound=Stoppable)
 
 
 async def stop_together(children: dict[Pid, K]) -> list[tuple[Pid, K, ExitReason]]:
-    """Stop children at the same time, each as its spec says, and return them in the order of their ends.
+    """Stop children at the same time, each within its `shutdown`, and return them in the order of their ends.
 
     This takes as long as the slowest child. It discards all other messages. The supervisor ends afterwards, and keeping
     the messages would take quadratic time.

@@ -346,7 +346,7 @@ class Task(Generic[T_co]):
         raise TaskExit(self, reason) from cause
 
     async def _left_behind(self, reason: ExitReason) -> TaskOutcome[T_co]:
-        """Take the outcome of an ended task from the mailbox; without one, return its exit reason."""
+        """Take the outcome of an ended task from the mailbox. If there is none, return `Exited(reason)`."""
         try:
             return self._outcome(await receive(self._concerns, timeout=0))
         except trio.TooSlowError:

@@ -86,7 +86,7 @@ class TaskSupervisor(DynamicSupervisor):
             NotAProcess: The caller has no mailbox for the result.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
 
-        If the caller is cancelled while it waits for the supervisor, the task ends without calling `function`.
+        If the caller is cancelled during its wait for the supervisor, the task ends without calling `function`.
         """
         return await _start(supervisor, function, args, shutdown=shutdown, linked=True)
 
