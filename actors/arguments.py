@@ -38,9 +38,9 @@ _ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 def check_async(verb: str, function: object) -> None:
     """Refuse a function that a process cannot run.
 
-    Accepts async functions and methods. Also accepts callables that may return an awaitable: a lambda, a function that
-    was decorated with `functools.wraps`, a function whose annotation declares a result, and any callable object.
-    `awaitable_of` checks the results of these callables.
+    Accepts async functions and methods. Also accepts callables that may return an awaitable: a lambda, a decorated
+    function whose wrapper uses `functools.wraps`, a function whose annotation declares a result, and any callable
+    object. `awaitable_of` checks the results of these callables.
 
     Args:
         verb: The function that the user called, for the message.

@@ -25,7 +25,7 @@ def send_after(address: object, message: Any, seconds: float) -> TimerRef:
 
     Args:
         address: A pid, or a name. The timer looks a name up when it fires; if no process has the name, nothing happens.
-            The end of the process of a pid cancels the timer.
+            If the address is a pid, the end of its process cancels the timer.
         message: The message.
         seconds: The delay on Trio's clock, at least 0.
     """
@@ -75,12 +75,12 @@ class _Sending:
         timer = self.timer = self.runtime.timers.at(trio.current_time() + seconds, self.fire)
         self.own()
         if self.owner is None and type(self.address) is Pid:
-            # The process of the pid has ended.
+            # The address is a pid whose process has ended.
             self.runtime.timers.forget(timer)
         return timer
 
     def own(self) -> None:
-        """Cancel the timer at the end of the process of a pid."""
+        """If the address is a pid, make the end of its process cancel the timer."""
         owner, timer = self.owner, self.timer
         if owner is not None:
             if owner.timers is None:

@@ -39,8 +39,8 @@ class Continue:
 class Within:
     """Expect a message within `seconds`. If none arrives, `handle_info` gets a `Timeout`.
 
-    Any message ends the wait, and only another `Within` starts a new wait. Even with 0 seconds, the server handles
-    waiting messages first. To run a callback before all waiting messages, use `Continue`.
+    Any message ends the wait, and only another `Within` starts a new wait. Even with 0 seconds, a waiting message comes
+    first and ends the wait. To run a callback before all waiting messages, use `Continue`.
     """
 
     seconds: float

@@ -22,8 +22,8 @@ place. If every callback of a server tests the same condition, such as `if self.
 a `GenServer` is enough.
 
 Source: OTP's gen_statem, with state functions and enter calls. Three of its features do not exist here: named timeouts
-(use `actors.timers.send_after`), events that a state sends to itself, and a change of the callback module. An event
-timeout of 0 seconds fires only after all waiting messages, as other timeouts in this package do.
+(use `actors.timers.send_after`), events that a state sends to itself, and a change of the callback module. Even with an
+event timeout of 0 seconds, a waiting message comes first, as with all timeouts of this package.
 """
 
 from __future__ import annotations
