@@ -80,7 +80,7 @@ class _Sending:
         return timer
 
     def own(self) -> None:
-        """If the address is a pid, make the end of its process cancel the timer."""
+        """Make the end of the owner cancel the timer. Only a timer for a pid has an owner."""
         owner, timer = self.owner, self.timer
         if owner is not None:
             if owner.timers is None:

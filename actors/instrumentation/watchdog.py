@@ -244,7 +244,7 @@ def _is_running(task: trio.lowlevel.Task) -> bool:
 
 
 class _Pauses:
-    """Measures pauses, in which the machine ran neither thread. A pause does not count for a step.
+    """The pauses in which the machine ran neither thread. A pause does not count for a step.
 
     If the watching thread wakes up late, there are two possible causes. The machine was busy or suspended: this is a
     pause. Or the loop's thread computed without releasing the interpreter lock: this is the fault of the step. In the
