@@ -1,16 +1,16 @@
-"""Addresses besides pids: names, aliases, and addresses that your own code looks up.
+"""Addresses other than pids: names, aliases, and addresses that your own code looks up.
 
     register("logger", pid)
     send("logger", "hello")
 
-`send`, `call`, `cast`, `monitor`, `send_after` and `start_link(name=...)` take any of them.
+`send`, `call`, `cast`, `monitor` and `send_after` take any address. `start_link(name=...)` takes a name or a `Via`.
 
-A *name* outlives the processes that have it. A process has at most one name, and a name leads to at most one process.
-The runtime looks the name up for each message. So after a supervised restart the name leads to the new process. When
-other processes learn of the end of a process, its name is free.
+A *name* outlives the processes that have it. A process has at most one name, and a name belongs to at most one process.
+The runtime looks the name up for each message. So after a supervised restart, messages reach the new process. The
+runtime frees the name of a process that ends before it notifies other processes.
 
-An *alias* is an address that its process can revoke. The runtime drops later messages to it, as it does for a dead
-process. With a pid in its place, a late answer would still arrive:
+An *alias* is an address that its process can revoke. After that, the runtime drops messages to the alias, as it drops
+messages to a dead process. If you send a pid instead of an alias, a late answer still arrives:
 
     reply_to = alias(once=True)
     send(server, ("please answer", reply_to))
@@ -22,7 +22,7 @@ process. With a pid in its place, a late answer would still arrive:
 `call` needs no alias, because it drops late answers itself. Source: Erlang's process aliases. `once` is Erlang's
 `reply` alias.
 
-A `Via` is an address that your own code looks up. Most programs only need the one that `Registry.via` makes.
+A `Via` is an address that your own code looks up. Most programs only need the addresses that `Registry.via` makes.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def register(name: object, pid: Pid | None = None) -> None:
     """Give a process a name, until it ends. `send`, `call`, `monitor` and `whereis` understand the name.
 
     Args:
-        name: Any hashable value but None. A `Via` has a registration of its own, beside the one plain name.
+        name: Any hashable value but None. A process may have a plain name and also be registered at `Via` addresses.
         pid: The process; by default the current one.
 
     Raises:
-        NameTaken: The name belongs to a living process, or this process has another name.
+        NameTaken: The name belongs to a living process, or the process already has a name.
         DeadProcess: The process has ended.
     """
     if pid is not None:
@@ -65,7 +65,7 @@ def unregister(name: object) -> None:
 
 
 def whereis(name: object) -> Pid | None:
-    """Return the process that a name or a `Via` leads to now, or None."""
+    """Return the process that a name or a `Via` currently belongs to, or None."""
     process = require_runtime().resolve(name)
     return process.pid if process is not None else None
 
@@ -82,29 +82,31 @@ class Via(Address[Runtime]):
 
     await call(Leader(cluster), "write")
 
-    `whereis` alone makes an address for messages. With `register`, a `Via` can also be the name in `start_link` and
-    `actors.register`. Such a class must also release the name at the end of the process: see `actors.on_exit`.
+    A class with only `whereis` makes addresses for messages. If the class also overrides `register`, its instances can
+    be names in `start_link` and `actors.register`. That class must also release the name at the end of the process: see
+    `actors.on_exit`.
 
-    The runtime calls the methods in the middle of other operations. They must be quick and must not wait. Only
-    `register` may raise. Source: the `via` tuples of Erlang. A `Via` only finds a process; it does not send.
+    The runtime calls the methods in the middle of other operations, so the methods must be quick and must not wait.
+    Only `register` may raise. Source: the `via` tuples of Erlang. Unlike a module in such a tuple, a `Via` only finds a
+    process and does not send.
     """
 
     __slots__ = ()
 
     forgiving: ClassVar[bool] = False
-    """True drops a message without a receiver, as for a pid. With False, `send` raises NoSuchName."""
+    """True: the runtime drops a message without a receiver, as for a pid. False: `send` raises NoSuchName."""
 
     def whereis(self, runtime: Runtime) -> Pid | None:
-        """Return the process that this address leads to now, or None."""
+        """Return the process that currently has this address, or None."""
         raise NotImplementedError(
             f"{type(self).__name__} has no method whereis; write `def whereis(self, runtime)`"
         )
 
     def register(self, pid: Pid) -> Pid | None:
-        """Make this address lead to a living process, which may not have taken its first step yet.
+        """Give this address to a living process, which may not have taken its first step yet.
 
         Returns:
-            None on success. Otherwise the process that has the address; nothing has changed then.
+            None on success. Otherwise the process that has the address; in that case nothing has changed.
         """
         raise TypeError(
             f"{self!r} is an address for messages and cannot be the name of a process; "
@@ -112,7 +114,7 @@ class Via(Address[Runtime]):
         )
 
     def unregister(self, runtime: Runtime) -> None:
-        """Make this address lead to no process. Does nothing if no process has it."""
+        """Free this address. Does nothing if no process has it."""
         raise TypeError(f"{self!r} cannot be the name of a process, so unregister() cannot free it")
 
 
@@ -133,7 +135,7 @@ class Alias(Via):
         return f"<alias {self._number}>"
 
     def whereis(self, runtime: Runtime) -> Pid | None:
-        """Return the process that a message to this alias reaches now. This uses up a `once` alias."""
+        """Return the process of this alias, or None if the alias is revoked. A `once` alias is revoked by this call."""
         process = self._process
         if process is None:
             return None
@@ -155,7 +157,7 @@ def alias(*, once: bool = False) -> Alias:
 def unalias(address: Alias) -> bool:
     """Revoke an alias of the current process. Returns True if it was still valid.
 
-    Messages that are in the mailbox already stay there. The runtime drops later messages.
+    Earlier messages stay in the mailbox. The runtime drops later messages.
     """
     process = require_process("unalias")
     if address._process is not process:

@@ -1,4 +1,4 @@
-"""Blocks that make the current task a process, and blocks that end a process.
+"""Blocks that make the current task a process, and blocks that spawn a process and end it.
 
 Tests, web handlers and other plain tasks may `call`, `send` and `wait_exit`. To have a mailbox, links and monitors, a
 task must become a process for a while:
@@ -32,10 +32,10 @@ T = TypeVar("T")
 
 
 class ProcessFailed(ActorsError):
-    """The process of a block ended with `reason`, so the block is over.
+    """The process of a block ended with `reason`, and that ended the block.
 
-    From `as_process`: the task got a fatal exit signal or used `exit`. From `scoped_spawn`: the process of the block
-    ended, and its end was not clean.
+    `as_process` raises it if the task got a fatal exit signal or used `exit`. `scoped_spawn` raises it if its process
+    ended early and not cleanly.
     """
 
     def __init__(self, pid: Pid, reason: ExitReason) -> None:
@@ -55,8 +55,8 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
             link(await Counter.start())
             message = await receive(timeout=1)
 
-    At the end of the block the process ends with `NORMAL`, and after an exception with a `Crash`. Links and monitors
-    learn of the end, as for any process. The task continues after the block.
+    At the end of the block the process ends with `NORMAL`. If the body raises, the process ends with a `Crash`. Linked
+    and monitoring processes get the usual signals and messages. The task continues after the block.
 
     Args:
         name: The process's name during the block.
@@ -112,7 +112,7 @@ async def adopt(
         The function's result; None if the function used `exit` with a clean reason.
 
     Raises:
-        ProcessFailed: As for `as_process`. So are all other errors.
+        ProcessFailed: As for `as_process`. All other errors of `as_process` may occur too.
     """
     async with as_process(name=name, label=label or getattr(function, "__qualname__", None)):
         return await function(*args)
@@ -147,15 +147,15 @@ async def scoped_spawn(
         async with scoped_spawn(ticker, 0.5) as pid:
             await work()
 
-    After the body, the block sends `SHUTDOWN` to the process and waits for its end. If the process ends earlier, and
-    its end is not clean, the body is cancelled.
+    After the body, the block sends `SHUTDOWN` to the process and waits for its end. If the process ends before the
+    body, and not cleanly, the block cancels the body.
 
     Args:
         function: An async callable, as for `spawn`.
         *args: Its arguments.
         name: The process's name, registered before its first step.
         label: The process's description in messages.
-        shutdown: The seconds that the process has to stop; then the block kills it.
+        shutdown: The seconds that the process has to stop. After that the block kills it.
 
     Raises:
         NotAsync: `function` is not an async function.
@@ -182,7 +182,7 @@ async def scoped_spawn(
 
 
 async def _stop(process: Process, watch: _Watch, shutdown: float) -> None:
-    # Shielded: the process must be gone when the block ends. Bounded by `shutdown` and the kill grace.
+    # Shielded, because the process must be gone when the block ends. `shutdown` and the kill grace bound the wait.
     with trio.CancelScope(shield=True):
         runtime = process.runtime
         runtime.signal(runtime.pid, process.pid, SHUTDOWN, linked=False)

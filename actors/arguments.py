@@ -1,10 +1,10 @@
 """Checks of arguments: the function that a process runs, the address of a process, and numbers.
 
-Every verb that starts a process first checks its function. So the error points to the line with the mistake. The
-traceback of a later crash would not contain that line.
+Every function that starts a process first checks the function that the process will run. So the traceback contains the
+line with the mistake. The traceback of a later crash would not contain it.
 
-Any hashable value may be a name, even a class. So the verbs check an address only if it leads to no process. They
-accept a class that was once a name in this runtime, because its server may be restarting.
+Any hashable value may be a name, even a class. So functions check an address only if no process has it. They accept a
+class that was once a name in this runtime, because the server with that name may be restarting.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 def check_async(verb: str, function: object) -> None:
     """Refuse a function that a process cannot run.
 
-    Accepts async functions and methods, and callables that may return an awaitable: a lambda, a decorated function that
-    names the function it wraps (`functools.wraps`) or whose annotation declares a result, and any callable object.
-    `awaitable_of` checks the results of these.
+    Accepts async functions and methods. Also accepts callables that may return an awaitable: a lambda, a decorated
+    function whose wrapper uses `functools.wraps`, a function whose annotation declares a result, and any callable
+    object. `awaitable_of` checks the results of these callables.
 
     Args:
         verb: The function that the user called, for the message.
-        function: Its argument.
+        function: The argument that should be a function.
 
     Raises:
-        NotAsync: A process cannot run it.
+        NotAsync: A process cannot run the function.
     """
     inner = function
     while isinstance(inner, partial | MethodType):
@@ -57,13 +57,13 @@ def check_async(verb: str, function: object) -> None:
     advice = _function_advice(verb, inner)
     if advice is not None:
         if isinstance(inner, CoroutineType):
-            # The error replaces Python's warning that it was never awaited.
+            # The error replaces Python's warning about the coroutine.
             inner.close()
         raise NotAsync(verb, function, advice)
 
 
 def awaitable_of(function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Awaitable[Any]:
-    """Call the function of a process, and return its awaitable.
+    """Call the function of a process, and return the awaitable that it returns.
 
     Raises:
         NotAsync: The call returned an object that cannot be awaited.
@@ -82,13 +82,14 @@ def awaitable_of(function: Callable[..., Awaitable[Any]], args: tuple[Any, ...])
 
 def describe_coroutine(coroutine: Coroutine[Any, Any, Any]) -> str:
     """Describe the coroutine of an async function that was called and not awaited."""
-    # The name of a class method such as `start_link` contains the class. Its code may be in a base class.
+    # For a class method such as `start_link`, the name contains the class. The place is left out, because the code may
+    # be in a base class.
     place = "" if _owner_of(coroutine) is not None else _at(getattr(coroutine, "cr_code", None))
     return f"the coroutine of {name_of(coroutine)}{place}, which was not awaited"
 
 
 def _owner_of(coroutine: Coroutine[Any, Any, Any]) -> type | None:
-    """Return the class whose class method made a coroutine that has not run yet."""
+    """Return the class on which a class method was called, given the method's coroutine, which has not run yet."""
     frame = getattr(coroutine, "cr_frame", None)
     owner = None if frame is None else frame.f_locals.get("cls")
     return owner if isinstance(owner, type) else None
@@ -169,10 +170,11 @@ WRITE_AN_ADDRESS = "write a pid, which spawn() and start_link() return, or a reg
 
 
 def check_address(verb: str, address: object, classes_named: Container[type]) -> None:
-    """Refuse an address that led to no process, if it cannot be a name.
+    """Refuse an address that no process has, if it cannot be a name.
 
     Raises:
-        NotAnAddress: It is a class that has never been a name, an instance of a server, a coroutine or a function.
+        NotAnAddress: The address is a class that has never been a name, an instance of a server, a coroutine or a
+            function.
     """
     # None is not a name, but `whereis` returns it for a name that no process has.
     if address is None or type(address) is Pid:
@@ -182,7 +184,7 @@ def check_address(verb: str, address: object, classes_named: Container[type]) ->
     advice = _address_advice(address)
     if advice is not None:
         if isinstance(address, Coroutine):
-            address.close()  # the error replaces Python's warning that it was never awaited
+            address.close()  # the error replaces Python's warning about the coroutine
         raise NotAnAddress(verb, address, advice)
 
 
@@ -190,7 +192,7 @@ def check_pid(verb: str, value: object) -> None:
     """Refuse a value that is not a pid, for the verbs that take no names.
 
     Raises:
-        NotAnAddress: It is not a pid.
+        NotAnAddress: The value is not a pid.
     """
     if type(value) is Pid:
         return

@@ -79,11 +79,11 @@ __all__ = [
 
 
 class ActorsError(Exception):
-    """Base of the exceptions that this package raises on purpose and that an application may want to catch."""
+    """Base of this package's exceptions, except those that must pass through `except Exception`."""
 
 
 def _in_words(reason: ExitReason) -> str:
-    # For a crash the text of the exception is clearer than its repr. The detail of a failed supervisor has a text too.
+    # The text of a crash's exception is clearer than its repr. So is the text of a failed supervisor's detail.
     if isinstance(reason, Shutdown) and not isinstance(reason.detail, str):
         return f"Shutdown({reason.detail})"
     return str(reason) if isinstance(reason, Crash | NameInUse) else repr(reason)
@@ -156,7 +156,7 @@ class CallingSelf(CallExit):
 class CallCycle(CallExit):
     """Processes call each other in a circle, so none of them could ever answer.
 
-    Only debug builds find the circle. Other builds end it with the first time limit that runs out.
+    Only debug builds raise this. In other builds the first time limit that runs out ends the circle.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class CallCycle(CallExit):
 
 
 class StartError(ActorsError):
-    """A process could not be started. `reason` is its exit reason, or the reason that its init passed to `Fail`."""
+    """A process could not be started. `reason` is its exit reason, or the argument of `Fail` in its init."""
 
     def __init__(self, reason: ExitReason) -> None:
         super().__init__(reason)
@@ -206,7 +206,7 @@ class AlreadyStarted(StartError):
     Attributes:
         name: The name.
         pid: The process that has it.
-        reason: A `NameInUse` of both.
+        reason: A `NameInUse` with the pid.
     """
 
     def __init__(self, name: object, pid: Pid) -> None:
@@ -223,7 +223,7 @@ class StartIgnored(ActorsError):
 
 
 class NameTaken(ActorsError):
-    """`register` got a name that another process has, or a process that has a name already."""
+    """`register` got a name of another process, or a process that already has a name."""
 
     def __init__(self, name: object, pid: Pid, advice: str) -> None:
         super().__init__(name, pid, advice)
@@ -272,7 +272,7 @@ class NotAProcess(ActorsError, RuntimeError):
 
 
 class MailboxBusy(ActorsError, RuntimeError):
-    """`receive` was called where another task or a server's loop reads the mailbox.
+    """`receive` was called by code that may not read the mailbox.
 
     There are two causes:
 
@@ -352,7 +352,7 @@ class WrongThread(ActorsError, RuntimeError):
 
 
 class ThreadQueueFull(ActorsError, RuntimeError):
-    """A thread sent a message while too many messages of other threads were waiting. Nothing was sent.
+    """A thread could not send a message, because too many messages of other threads were waiting.
 
     Attributes:
         limit: The number of messages that may wait, `open_runtime(max_thread_calls=)`.
@@ -372,7 +372,7 @@ class ThreadQueueFull(ActorsError, RuntimeError):
 
 
 class NotAnAddress(ActorsError, TypeError):
-    """A function that takes a pid or a name got another value, such as a class. The text says what to write instead.
+    """A function that takes a pid or a name got another value, such as a class. The text names the correction.
 
     Attributes:
         verb: The function that was called; None leaves it out of the text.
@@ -390,7 +390,7 @@ class NotAnAddress(ActorsError, TypeError):
 
 
 class NotAsync(ActorsError, TypeError):
-    """A function that starts a process got a value that is not an async function. The text says what to write instead.
+    """A function that starts a process got a value that is not an async function. The text names the correction.
 
     Attributes:
         verb: The function that was called.
@@ -414,7 +414,7 @@ class InvalidReturn(ActorsError, TypeError):
         got: The value that it returned.
         expected: The values that it may return.
         problem: The reason why an otherwise valid value is wrong here, and the correction; None for other values.
-        forgot_await: The callback returned a coroutine that was not awaited.
+        forgot_await: True if the callback returned a coroutine without awaiting it.
     """
 
     def __init__(
@@ -427,7 +427,7 @@ class InvalidReturn(ActorsError, TypeError):
         self.expected = tuple(expected)
         self.forgot_await = isinstance(got, CoroutineType)
         if isinstance(got, CoroutineType):
-            # This error replaces Python's warning that it was never awaited.
+            # This error replaces Python's warning about the coroutine.
             got.close()
 
     def __str__(self) -> str:
@@ -445,13 +445,13 @@ class InvalidReturn(ActorsError, TypeError):
 
 
 class InvalidCallback(ActorsError, TypeError):
-    """A class declares a callback that the server cannot call. Raised where the class is defined.
+    """A class declares a callback that the server cannot call. The definition of the class raises this error.
 
     Attributes:
         owner: The class.
         callback: The method.
-        arguments: The arguments that the method must accept; None if it is not async.
-        advice: The mistake and its correction, if it is not about the arguments of a callback.
+        arguments: The arguments that the method must accept; None if the mistake is that the method is not async.
+        advice: The mistake and its correction, for mistakes other than the arguments of a callback.
     """
 
     def __init__(
@@ -505,7 +505,8 @@ class NotStarted(ActorsError, TypeError):
 class ProcessExit(BaseException):
     """Raised by `exit` to end the current process with `reason`.
 
-    A BaseException, so `except Exception` does not catch it. In Elixir `rescue` does not catch an exit either.
+    This is a BaseException, so `except Exception` does not catch it. In the same way, Elixir's `rescue` does not catch
+    an exit.
     """
 
     def __init__(self, reason: ExitReason) -> None:
@@ -514,7 +515,7 @@ class ProcessExit(BaseException):
 
 
 class ProcessKilled(BaseException):
-    """Raised by the waiting functions of this package in a process that has accepted a fatal exit signal."""
+    """Raised by functions of this package to unwind a process that has accepted a fatal exit signal."""
 
 
 # Exceptions of asyncio
@@ -537,7 +538,7 @@ _TEXTS: Final = (
 def add_advice(error: BaseException) -> None:
     """Add a note to an exception that an asyncio function raised because Trio runs the program.
 
-    Adds the note once. Looks into exception groups.
+    It adds the note at most once, and also looks into exception groups.
     """
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
@@ -547,7 +548,7 @@ def add_advice(error: BaseException) -> None:
 
 
 def _needs_asyncio(error: BaseException) -> bool:
-    if type(error).__name__ == "AsyncLibraryNotFoundError":  # of sniffio, which need not be there
+    if type(error).__name__ == "AsyncLibraryNotFoundError":  # of sniffio, which may be absent
         return True
     if not isinstance(error, RuntimeError | TypeError | AttributeError):
         return False

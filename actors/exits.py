@@ -1,10 +1,10 @@
 """Exit reasons, and the rules for exit signals.
 
-A process ends with a *reason*. The runtime itself uses the constants below, `Shutdown` and `Crash`. An application
-may use any other value. Supervisors, links and loggers treat three of them as a clean end: `NORMAL`, `SHUTDOWN` and
+A process ends with a *reason*. The runtime itself uses the constants below, `Shutdown` and `Crash`. An application may
+use any other value. Three reasons are a clean end for supervisors and loggers: `NORMAL`, `SHUTDOWN` and
 `Shutdown(...)`. `is_normal_exit` recognises them.
 
-The rules in `judge` are Erlang's. They apply at the receiver, when the signal arrives.
+The rules in `judge` are Erlang's. The runtime applies them when a signal arrives at its receiver.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 class Reason(enum.Enum):
     """The exit reasons with a meaning for the runtime.
 
-    Each is also a constant of this module: write `NORMAL`, not `Reason.NORMAL`.
+    Each member is also a constant of this module: write `NORMAL`, not `Reason.NORMAL`.
     """
 
     NORMAL = "normal"
@@ -55,9 +55,9 @@ class Reason(enum.Enum):
 NORMAL: Final = Reason.NORMAL
 """The process finished its work."""
 SHUTDOWN: Final = Reason.SHUTDOWN
-"""Another process, usually its supervisor, asked it to stop."""
+"""Another process, usually the supervisor, asked the process to stop."""
 KILL: Final = Reason.KILL
-"""As a signal: die now; a process cannot trap it. As a reason: the process passed it to `exit` itself."""
+"""As a signal, it kills the receiver, which cannot trap it. As a reason, the process itself passed it to `exit`."""
 KILLED: Final = Reason.KILLED
 """The reason of a process that got the signal `KILL`."""
 NOPROC: Final = Reason.NOPROC
@@ -119,18 +119,18 @@ def judge(
     trapping: bool,
     from_self: bool = False,
 ) -> tuple[Verdict, ExitReason]:
-    """Decide the effect of an exit signal, by the rows of Erlang's table in their order.
+    """Decide the effect of an exit signal. The code has the rows of Erlang's table, in the same order.
 
         judge(KILL, linked=False, trapping=True)      # (Verdict.DIE, KILLED)
 
     Args:
         reason: The reason that the signal carries.
-        linked: A linked process ended. False if a process used `send_exit`.
-        trapping: The receiver traps exits.
-        from_self: Sender and receiver are the same process.
+        linked: True if a linked process ended, False if a process used `send_exit`.
+        trapping: True if the receiver traps exits.
+        from_self: True if sender and receiver are the same process.
 
     Returns:
-        The effect, and the reason for the message or for the end of the receiver.
+        The effect, and the reason for the `Exit` message or for the end of the receiver.
     """
     if not linked and reason is KILL:
         return Verdict.DIE, KILLED
@@ -138,5 +138,6 @@ def judge(
         return Verdict.DELIVER, reason
     if reason is NORMAL and not from_self:
         return Verdict.DROP, reason
-    # A KILL over a link can be trapped and stays KILL. Only a direct KILL cannot be trapped and becomes KILLED.
+    # A receiver can trap a KILL from a link, and its reason stays KILL. It cannot trap a direct KILL, which becomes
+    # KILLED.
     return Verdict.DIE, reason

@@ -2,8 +2,7 @@
 
     current_function(pid)          # "shop.Counter.handle_call:41"
 
-`Runtime.process_info` answers most questions about one process. These functions read one value each. None of them
-sends a message.
+`Runtime.process_info` returns most facts about one process. These functions read one value each, and send no message.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ __all__ = ["current_function", "ended", "is_server", "status_of", "waiting_messa
 def current_function(pid: Pid) -> str | None:
     """Return the function that a process runs or waits in, as `module.function:line`.
 
-    This is the innermost function of the process that belongs neither to Trio nor to `actors`. If the process waits for
-    its next message in functions of `actors` only, this is the innermost of these.
+    This is the innermost function outside Trio and `actors`. If the process is only in functions of Trio and `actors`,
+    this is the innermost function of `actors`.
 
     Returns:
         None if the process has ended or has not taken its first step.

@@ -1,8 +1,8 @@
-"""Links, monitors and exit signals: ways to learn of the end of a process, and to cause it.
+"""Links, monitors and exit signals, with which a process notices or causes the end of another process.
 
-A *link* joins two processes: when one ends, the other gets an exit signal, and ends too unless it traps exits. A
-*monitor* is one-way: its owner gets a `Down` message. `actors.exits.judge` decides the effect of a signal on its
-receiver. All rules are Erlang's.
+A *link* joins two processes. When one of them ends, the other gets an exit signal, and also ends unless it traps exits.
+A *monitor* is one-way: the monitoring process gets a `Down` message. `actors.exits.judge` decides the effect of a
+signal on its receiver. All rules are Erlang's.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def link(pid: Pid) -> None:
 
 
 def unlink(pid: Pid, *, flush: bool = False) -> None:
-    """Remove the link with `pid`, if there is one. No more exit signals come from it.
+    """Remove the link with `pid`, if there is one. The end of `pid` then sends no exit signal to this process.
 
     Args:
         pid: The other process. It may have ended, or may never have been linked.
-        flush: Also remove an `Exit` from it that is in the mailbox already.
+        flush: Also remove an `Exit` from `pid` that is already in the mailbox.
     """
     process = require_process("unlink")
     check_pid("unlink", pid)
@@ -59,8 +59,9 @@ def monitor(target: object) -> Ref:
         ref = monitor(pid)
         down = await receive(lambda m: isinstance(m, Down) and m.ref == ref)
 
-    Each call makes a monitor of its own, and each fires once. If the process has ended, or no process has the name,
-    the message arrives immediately, with `NOPROC`. When a `Down` arrives, the process is dead and its name is free.
+    Each call makes a new monitor, which fires once. If the process has ended, or no process has the name, the message
+    arrives immediately with the reason `NOPROC`. When a `Down` arrives, the monitored process is dead and its name is
+    free.
     """
     process = require_process("monitor")
     found = process.runtime.resolve(target)
@@ -80,8 +81,8 @@ def demonitor(ref: Ref, *, flush: bool = False) -> bool:
     """Remove a monitor. Returns True if it was still there.
 
     Args:
-        ref: The reference that `monitor` returned. If it has fired or was removed, that is not an error.
-        flush: Also remove its `Down` from the mailbox.
+        ref: The reference that `monitor` returned. The monitor may have fired or may have been removed.
+        flush: Also remove the `Down` of the monitor from the mailbox.
     """
     process = require_process("demonitor")
     removed = False
@@ -98,7 +99,8 @@ def demonitor(ref: Ref, *, flush: bool = False) -> bool:
 def trap_exits(flag: bool = True) -> bool:
     """Turn exit signals into `Exit` messages for the current process. Returns the old setting.
 
-    A process cannot trap `KILL` from `send_exit`. Trapping does not stop a signal that was accepted before.
+    A process cannot trap `KILL` from `send_exit`. Trapping also has no effect on a signal that the process has accepted
+    before.
     """
     process = require_process("trap_exits")
     before, process.trapping = process.trapping, flag
@@ -108,11 +110,12 @@ def trap_exits(flag: bool = True) -> bool:
 def send_exit(pid: Pid, reason: ExitReason) -> None:
     """Send an exit signal to a process, as if a linked process had ended with `reason`.
 
-    There are two differences: `NORMAL` does nothing to another process, and `KILL` kills the process even if it traps
-    exits (its own peers then get `KILLED`). There is no result; to see the end of the process, monitor it.
+    There are two special reasons. `NORMAL` does nothing to another process. `KILL` kills the process even if it traps
+    exits; processes linked to it then get `KILLED`. This function returns nothing; to see the end of the process,
+    monitor it.
 
-    Any task of the runtime may send. A process that ends itself like this does not reach its next line: ProcessKilled
-    unwinds it. Works in other threads as `send` does, and returns there before the signal has arrived.
+    Any task of the runtime may send. If a process ends itself in this way, this function raises ProcessKilled. Works in
+    other threads as `send` does, where it returns before the signal has arrived.
     """
     check_pid("send_exit", pid)
     runtime = pid.runtime
@@ -133,9 +136,9 @@ def kill(pid: Pid) -> None:
 
 
 async def wait_exit(pid: Pid) -> ExitReason:
-    """Wait until a process has ended, and return its reason; `NOPROC` if it had ended before.
+    """Wait until a process has ended, and return its exit reason; `NOPROC` if it had ended before the call.
 
-    For tasks that are not processes, mostly tests. There is no time limit; use `trio.fail_after` for one.
+    This is for tasks that are not processes, mostly in tests. To set a time limit, use `trio.fail_after`.
     """
     check_pid("wait_exit", pid)
     process = acting_process()

@@ -1,6 +1,6 @@
 """Records that the runtime itself puts into mailboxes.
 
-They are ordinary messages: match on their type in `handle_info` or in `receive`.
+These are ordinary messages. Match on their types in `handle_info` or in `receive`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Down", "Exit", "Timeout"]
 
 @define(eq=True, unsafe_hash=True)
 class Exit:
-    """A linked process ended, or a process used `send_exit`, and the receiver traps exits."""
+    """A message to a process that traps exits: a linked process ended, or a process used `send_exit`."""
 
     pid: Pid
     """The process that ended or that sent the signal."""
@@ -24,7 +24,7 @@ class Exit:
 
 @define(eq=True, unsafe_hash=True)
 class Down:
-    """A monitored process ended, or did not exist (`NOPROC`). Each `monitor` gets exactly one."""
+    """A monitored process ended, or did not exist (reason `NOPROC`). Each monitor causes at most one `Down`."""
 
     ref: Ref
     """The reference that `monitor` returned."""
@@ -37,4 +37,4 @@ class Down:
 
 @define(eq=True, unsafe_hash=True)
 class Timeout:
-    """No message arrived within the time that the server's last result set; see `actors.servers.results.Within`."""
+    """No message arrived within the seconds of the server's last `Within`; see `actors.servers.results.Within`."""

@@ -1,4 +1,4 @@
-"""Processes: spawning them, sending to them, receiving, and ending.
+"""Functions that spawn and end processes, and that send and receive messages.
 
     async def counter():
         count = 0
@@ -11,12 +11,12 @@
         pid = spawn(counter)
         send(pid, "hello")
 
-A process is a Trio task with a mailbox and an identity. Everything here is synchronous except `receive`, the only
-function that may wait. Links, monitors and exit signals are in `actors.links`, names in `actors.addresses`, and
-timers in `actors.timers`. The rules are Erlang's. The docstrings name the places where Trio makes a difference.
+A process is a Trio task with a mailbox and an identity. Of the functions here, only `receive` is async and may wait.
+Links, monitors and exit signals are in `actors.links`, names in `actors.addresses`, and timers in `actors.timers`. The
+rules are Erlang's. The docstrings name the differences that Trio causes.
 
-A process may open nurseries of its own. Their tasks act in its name (`current_pid` is the process's), but only the
-process's own task may `receive`.
+A process may open nurseries of its own. In the tasks of these nurseries, `current_pid` returns the pid of the process.
+But only the process's own task may call `receive`.
 """
 
 from __future__ import annotations
@@ -64,11 +64,12 @@ def spawn(
 
         pid = spawn(worker, 3)
 
-    The process has not taken its first step when this returns. It may outlive its creator, and ends with the runtime at
-    the latest. As in Trio, it gets a copy of the caller's context variables.
+    When this returns, the process has not taken its first step. The process may outlive its creator, and ends with the
+    runtime at the latest. As in Trio, the process gets a copy of the caller's context variables.
 
     Args:
-        function: An async callable. The process ends `NORMAL` when it returns, and with a `Crash` when it raises.
+        function: An async callable. The process ends with `NORMAL` when the callable returns, and with a `Crash` when
+            it raises.
         *args: Its arguments. For keyword arguments use `functools.partial`.
         name: The process's name, registered before its first step.
         label: The process's description in messages; by default the function's name.
@@ -76,8 +77,8 @@ def spawn(
     Raises:
         NotAsync: `function` is not an async function. Nothing was started.
         AlreadyStarted: The name is taken. Nothing was started.
-        RuntimeClosed: There is no runtime here, or it is shutting down.
-        WrongThread: The caller runs in another thread than the runtime.
+        RuntimeClosed: The caller belongs to no runtime, or the runtime is shutting down.
+        WrongThread: The caller does not run in the runtime's thread.
         UnlinkedMethod: `function` is a method of a server or a channel, which must not outlive its process.
     """
     check_async("spawn", function)
@@ -86,7 +87,7 @@ def spawn(
 
 
 def _refuse_unlinked(verb: str, function: Callable[..., Any]) -> None:
-    """Raise UnlinkedMethod for a method of an object that lives in a process of its own."""
+    """Raise UnlinkedMethod for a method of an object that must not outlive its process, such as a server."""
     method = function
     while isinstance(method, partial):
         method = method.func
@@ -104,7 +105,7 @@ def spawn_link(
     name: object = None,
     label: str | None = None,
 ) -> Pid:
-    """Spawn a process and link it to the current one, in one step. Otherwise like `spawn`."""
+    """Spawn a process and link it to the current process, in one step. Otherwise like `spawn`."""
     check_async("spawn_link", function)
     process = require_process("spawn_link")
     return process.runtime.spawn(function, args, link=True, name=name, label=label).pid
@@ -134,18 +135,18 @@ def current_pid() -> Pid:
 
 
 def ancestors() -> tuple[Pid, ...]:
-    """Return the process that spawned the current one, then that one's creator, and so on. Empty outside processes."""
+    """Return the creator of the current process, the creator of that process, and so on. Empty outside processes."""
     process = current_process.get()
     return () if process is None else process.ancestors
 
 
 def process_dictionary() -> dict[Any, Any]:
-    """Return the dictionary that belongs to the current process alone. Other processes do not inherit it.
+    """Return the dictionary of the current process. No other process shares or inherits it.
 
         process_dictionary()["request_id"] = request_id
 
-    Use it for values that would otherwise pass through every function, such as the id of a request in logs. Keep
-    state in arguments and attributes, where it is visible.
+    Use it for values that you would otherwise pass through every function, such as the id of a request for the log.
+    Keep state in arguments and attributes instead, where readers see it.
     """
     process = require_process("process_dictionary", any_thread=True)
     if process.dictionary is None:
@@ -167,25 +168,27 @@ def send(address: object, message: Any) -> None:
     Messages from one process to another arrive in the order in which they were sent. There is no order between
     different senders. Works in any task of the runtime, not only in processes.
 
-    A message to a pid whose process has ended is not an error. The runtime drops it, counts it in
+    A message to a pid whose process has ended is not an error. The runtime drops the message, counts it in
     `statistics()["dead_letters"]` and emits the event `("actors", "message", "dead_letter")`.
 
     Args:
-        address: A pid, or a registered name, which is looked up now.
+        address: A pid or a registered name. `send` looks the name up immediately.
         message: Any value. The runtime does not copy it, so do not change it afterwards.
 
     Raises:
         NotAnAddress: The address is a class, a coroutine or another value that is neither a pid nor a name.
         NoSuchName: No process has the name.
 
-    Works in other threads as well: the message is on its way when this returns, and the messages of one thread arrive
-    in order. Three things differ there:
+    Also works in other threads. When it returns there, the message is on its way. The messages of one thread arrive in
+    order. In other threads, three rules differ:
 
-    * A name is looked up when the message arrives. If no process has it, the message is dropped as above.
+    * The runtime looks a name up when the message arrives. If no process has the name, the runtime drops the message as
+      above.
     * `send` waits while too many messages of other threads are on their way (`open_runtime(max_thread_calls=)`).
-    * It raises RuntimeClosed after the end of the runtime.
+    * `send` raises RuntimeClosed after the end of the runtime.
 
-    A thread without a runtime in its context sends to pids, or uses `actors.threads.send_threadsafe`.
+    A thread without a runtime in its context can only send to pids. For names it needs
+    `actors.threads.send_threadsafe`.
     """
     runtime: RuntimeLike
     process: ProcessLike | None
@@ -216,8 +219,8 @@ def send(address: object, message: Any) -> None:
 
 
 def deliver_from_thread(runtime: Runtime, address: object, message: Any) -> None:
-    """Send a message from another thread. Without a receiver it is a dead letter: no caller is left to get an error."""
-    # Runs outside any task, so there is no current runtime.
+    """Deliver a message from another thread. Without a receiver it is a dead letter: its sender no longer waits."""
+    # This runs outside any task, so there is no current runtime.
     target = runtime.resolve(address)
     if target is not None:
         send(target.pid, message)
@@ -231,23 +234,23 @@ async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float 
         message = await receive()
         down = await receive(lambda m: isinstance(m, Down) and m.ref == ref, timeout=1)
 
-    Always a checkpoint. Cancelling it loses no message.
+    `receive` is always a checkpoint. A cancelled `receive` loses no message.
 
     Args:
-        match: A predicate; None takes any message. It is called for the waiting messages, oldest first, and for every
-            new one. A message that it refuses stays in the mailbox, in order.
-        timeout: The seconds to wait. 0 looks once at the waiting messages.
+        match: A predicate; None takes any message. `receive` calls it for the waiting messages, oldest first, and then
+            for each new message. A message that the predicate refuses stays in the mailbox, in order.
+        timeout: The seconds to wait. With 0, `receive` looks once at the waiting messages.
 
     Raises:
         trio.TooSlowError: No message matched in time.
         ProcessKilled: The process has accepted a fatal exit signal. Do not swallow it.
-        MailboxBusy: The caller is a helper task of a process; or a callback of a server other than `terminate`, and
-            there is no `match`.
+        MailboxBusy: The caller is a helper task of a process. Or the caller is a callback of a server other than
+            `terminate`, and `match` is None.
     """
     process = require_process("receive")
     if process.task is not current_task():
         raise MailboxBusy(process.pid)
-    # `context` is set once the server terminates. From then on its loop reads no more messages.
+    # A server that terminates has a `context`, and its loop reads no more messages.
     if match is None and process.context is None and process.is_server:
         raise MailboxBusy(process.pid, process.describe())
     mailbox = process.mailbox
@@ -269,28 +272,28 @@ async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float 
             return message
         if late:
             raise trio.TooSlowError(f"no matching message arrived within {timeout:g} s")
-        # Look once more after the timeout: a message of the same moment is in time.
+        # Look once more after the timeout, because a message at that very moment is in time.
         late = not await mailbox.park_until(deadline, process.runtime.timers)
 
 
 def exit(reason: ExitReason) -> NoReturn:
-    """End the current process with `reason`, by unwinding it. Linked processes get the same reason, even `KILL`."""
+    """End the current process with `reason`, by raising ProcessExit. Linked processes get this reason, even `KILL`."""
     require_process("exit", any_thread=True)
     raise ProcessExit(reason)
 
 
 def is_alive(pid: Pid) -> bool:
-    """Return True until a process has ended. A process that unwinds after a fatal signal is still alive."""
+    """Return True if a process has not ended. A process that unwinds after a fatal signal is still alive."""
     check_pid("is_alive", pid)
     return pid.process is not None
 
 
 def on_exit(cleanup: Callable[[], None]) -> Callable[[], None]:
-    """Run `cleanup` at the end of the current process, for any reason. Returns a function that cancels this.
+    """Run `cleanup` at the end of the current process, for any exit reason. Returns a function that cancels this.
 
-    The runtime calls `cleanup` before it notifies links and monitors. So the receiver of a `Down` finds the clean-up
-    done. It must be synchronous and quick. If it raises, the runtime reports the exception and continues. The last
-    cleanup runs first.
+    The runtime calls `cleanup` before it notifies links and monitors. So the clean-up is complete when other processes
+    get their `Down`. `cleanup` must be synchronous and quick. If `cleanup` raises, the runtime reports the exception
+    and continues. If a process has several clean-ups, the last one runs first.
     """
     process = require_process("on_exit")
     if process.cleanups is None:

@@ -1,10 +1,10 @@
-"""Process identifiers and references: opaque, cheap, compared by identity.
+"""Process identifiers and references, which are opaque, cheap and compared by identity.
 
-A `Pid` names one incarnation of a process for ever: a restarted process has a new one. Numbers come from the
-runtime's counters and not from memory addresses, so two runs of one program print the same names.
+A `Pid` always belongs to one incarnation of a process, so a restarted process has a new pid. The numbers come from the
+runtime's counters and not from memory addresses, so two runs of one program print the same numbers.
 
-This module imports no other module of the runtime. It has a protocol for each part of the runtime that a pid leads
-to, so that the identity of a process does not depend on the process table.
+This module imports no other module of the runtime, so that pids do not depend on the process table. Instead it has a
+protocol for each part of the runtime that code reaches through a pid.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ R_contra = TypeVar("R_contra", contravariant=True)
 
 @final
 class Pid:
-    """The identity of one process, and its address everywhere in its runtime.
+    """The identity of one process, and its address in its runtime.
 
-    `spawn` and its relatives make pids. A pid is hashable and compared by identity. It stays valid after the process
-    has ended: a message to it is then counted and dropped, and a monitor of it reports `NOPROC`.
+    `spawn` and its relatives make pids. A pid is hashable and compared by identity. You may use a pid after its process
+    has ended. The runtime then counts and drops messages to it, and a monitor of it reports `NOPROC`.
 
         pid = spawn(worker)
         send(pid, "hello")
         print(pid)                      # <pid 3>
 
-    A pid does not keep its dead process in memory.
+    A pid does not keep the record of a dead process in memory.
 
     Attributes:
-        number: The position of this process in its runtime's order of spawning, from 1; 0 is the runtime itself.
-        process: The record of the living process, for the runtime; None once it has ended.
+        number: The position of this process in the order of spawning, from 1. The runtime's own pid has the number 0.
+        process: The record of the living process; None once it has ended. Only the runtime uses it.
         runtime: The runtime that the process belongs to.
     """
 
@@ -60,7 +60,7 @@ class Pid:
 
 
 class Ref:
-    """A reference that is equal only to itself. `monitor` returns one, and `Down` carries it.
+    """A reference that is equal only to itself. `monitor` returns a reference, and `Down` carries it.
 
     Attributes:
         number: The position of this reference in its runtime's order of creation, for printing.
@@ -81,8 +81,8 @@ class TimerRef(Ref):
 
     Attributes:
         deadline: The time on Trio's clock at which the timer runs next.
-        callback: The function that it calls, for the runtime; None once it has run or was cancelled.
-        owner: The process whose end cancels it, for the runtime.
+        callback: The function that the timer calls; None once it has run or was cancelled. Only the runtime uses it.
+        owner: The process whose end cancels the timer. Only the runtime uses it.
     """
 
     __slots__ = ("callback", "deadline", "owner")
@@ -92,7 +92,7 @@ class TimerRef(Ref):
     owner: ProcessLike | None
 
     def __init__(self, number: int, deadline: float, callback: Callable[[], None]) -> None:
-        # Does not call Ref.__init__: each call with a time limit makes one of these.
+        # Skip Ref.__init__ for speed, because each call with a time limit makes a TimerRef.
         self.number = number
         self.deadline = deadline
         self.callback = callback
@@ -117,10 +117,10 @@ class Address(Generic[R_contra]):
 
 
 class Watcher(Protocol):
-    """An object that the runtime notifies of the end of a process: a monitor, a waiting call, a waiting start."""
+    """An object that the runtime notifies of the end of a process, such as a monitor, a call or a start."""
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
-        """Handle the end of `pid`. Called once, and not after the watcher was removed."""
+        """Handle the end of `pid`. The runtime calls this once, and never after the watcher was removed."""
 
 
 class MailboxLike(Protocol):
@@ -133,7 +133,7 @@ class MailboxLike(Protocol):
 
 
 class GraphLike(Protocol):
-    """The watchers in the link graph behind a pid."""
+    """The part of the link graph behind a pid that holds the watchers."""
 
     def watch(self, pid: Pid, watcher: Watcher) -> None: ...
     def unwatch(self, pid: Pid, watcher: Watcher) -> bool: ...
@@ -149,7 +149,7 @@ class TimersLike(Protocol):
 
 
 class ThreadQueueLike(Protocol):
-    """The queue for calls of other threads behind a pid."""
+    """The queue behind a pid for function calls from other threads."""
 
     def put(self, function: Callable[..., object], *args: Any) -> None: ...
 
@@ -164,7 +164,7 @@ class CallObserver(Protocol):
 
 
 class ProcessLike(Protocol):
-    """The record of a living process, as its pid refers to it."""
+    """The attributes of a process's record that code reaches through the pid."""
 
     timers: dict[TimerRef, None] | None
 
@@ -178,7 +178,7 @@ class ProcessLike(Protocol):
 
 
 class RuntimeLike(Protocol):
-    """The runtime of a process, as a pid refers to it."""
+    """The attributes of a runtime that code reaches through a pid."""
 
     @property
     def pid(self) -> Pid: ...

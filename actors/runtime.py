@@ -1,8 +1,8 @@
-"""Opening and closing a runtime, and its environment: the real world, or a simulated one.
+"""Functions that open and close a runtime, and its environment: the real world or a simulation.
 
-The processes live in a nursery of a *host task* of their own, inside a shielded scope. The body of
-`async with open_runtime()` stays in the caller's task and is not shielded. So when the body ends, for any reason (it
-returns, raises, is cancelled from outside, or Ctrl-C arrives), only the ordered shutdown acts on the processes.
+A separate *host task* has the nursery of all processes, inside a shielded scope. The body of
+`async with open_runtime()` stays in the caller's task and is not shielded. The body may return, raise, be cancelled
+from outside, or end by Ctrl-C. In each case only the ordered shutdown ends the processes.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ DEFAULT_KILL_GRACE: Final = 5.0
 class Environment:
     """A runtime's source of randomness, identifiers and time of day: the real world.
 
-    A simulation overrides these methods. A program takes all three from its runtime, so that in a simulation the seed
-    decides them:
+    A simulation overrides these methods. So a program should take all three values from its runtime. In a simulation,
+    the seed then decides these values:
 
         runtime = current_runtime()
         delay = runtime.random.uniform(0, 1)
@@ -61,10 +61,10 @@ class Environment:
     """
 
     def opened(self, runtime: Runtime) -> None:
-        """Handle the opening of a runtime, which has no processes yet. This is the place to add an instrument."""
+        """Handle the opening of a runtime, which has no processes yet. Override this method to add an instrument."""
 
     def random(self, process: Pid | None) -> random.Random | None:
-        """Return the source for `process` (None outside of processes), or None for the runtime's own source."""
+        """Return the source for `process`, or None for the runtime's own. `process` is None outside of processes."""
         return None
 
     def uuid(self, process: Pid | None) -> uuid.UUID:
@@ -89,23 +89,23 @@ def current_runtime() -> Runtime:
     """Return the runtime that the calling task belongs to.
 
     Raises:
-        RuntimeClosed: There is none.
+        RuntimeClosed: The calling task belongs to no runtime.
     """
     return require_runtime()
 
 
 @contextmanager
 def in_runtime(runtime: Runtime) -> Iterator[None]:
-    """Make a task that another library has started belong to a runtime, while the body runs.
+    """Make the current task belong to a runtime while the body runs, if another library has started the task.
 
         with in_runtime(runtime):
             pid = await Counter.start(0)
 
-    A task belongs to the runtime of the task that opened its nursery. So the request handlers of a web server belong
-    to no runtime if the server was started first. The body is not a process.
+    A task belongs to the runtime of the task that opened its nursery. So the request handlers of a web server belong to
+    no runtime if the server was started before the runtime. The body is not a process.
 
     Args:
-        runtime: A runtime of the same `trio.run`. If it has been closed, operations in the body fail.
+        runtime: A runtime of the same `trio.run`. If the runtime has been closed, operations in the body fail.
     """
     within = current_process.set(None)
     token = ambient_runtime.set(runtime)
@@ -136,42 +136,43 @@ async def open_runtime(
             pid = await Counter.start_link(0)
             ...
 
-    At the end of the body the runtime sends `SHUTDOWN` to the processes that no process started, newest first, and
-    waits for each before the next. Supervisors among them stop their trees. Then the runtime kills all other processes,
-    and those that have not stopped within `shutdown_deadline` seconds, and names them in a warning. Finally it raises
-    the exception that ended the body.
+    At the end of the body the runtime stops the processes that no process started, newest first. It sends `SHUTDOWN` to
+    one of them, waits for its end, and continues with the next. Supervisors among them stop their trees. After all of
+    these have ended, or after `shutdown_deadline` seconds, the runtime kills all remaining processes and names them in
+    a warning. Finally the block raises the exception that ended the body.
 
-    KeyboardInterrupt or SystemExit in a process ends the body too, and the block raises it at its end. Another Ctrl-C
-    during the shutdown kills all processes immediately.
+    KeyboardInterrupt or SystemExit in a process also ends the body, and the block raises that exception at its end.
+    Another Ctrl-C during the shutdown kills all processes immediately.
 
-    You may open a runtime inside another one, even in one of its processes. The body then belongs only to the inner
-    runtime and is not a process.
+    You may open a runtime inside another runtime, even in a process of the outer one. The body then belongs only to the
+    inner runtime and is not a process.
 
     Args:
         kill_grace: The seconds that a process has to unwind after a fatal exit signal. Then the runtime declares it a
             zombie.
         shutdown_deadline: The seconds that the ordered part of the shutdown may take.
-        seed: The seed of `runtime.random`. None takes one from the operating system, or in a simulation from its seed.
+        seed: The seed of `runtime.random`. With None, the operating system provides the seed, or in a simulation the
+            simulation's seed.
         log: Attach `actors.instrumentation.logger`, which writes crashes and zombies to the log.
-        debug: Check the seven invariants of `actors._kernel.checks` all the time, and make Python's warning about a
-            coroutine that was never awaited name the line that made it. Several times slower. None turns it on if the
-            environment variable ASHTREE_DEBUG is set to anything but 0.
-        watchdog: The seconds that one step of a task may take. A longer step blocks everything else, and the watchdog
-            reports it with its stack. None turns it off. See `actors.instrumentation.watchdog`.
-        counts_run_time: Add up the steps of each process. `process_info` then has them as `run_time`, in seconds. Costs
-            about a microsecond for each step of every task.
-        mailbox_alarm: The number of waiting messages above which the runtime reports a mailbox, and again each time the
-            number has doubled. Mailboxes have no bound, because a signal must not depend on its receiver. An alarm
-            means that the program needs a bound: calls in place of casts, or more receivers.
+        debug: Check the seven invariants of `actors._kernel.checks` all the time. Also, Python's warning about a
+            coroutine that was never awaited then names the line that made it. This is several times slower. None turns
+            it on if the environment variable ASHTREE_DEBUG has any value but 0.
+        watchdog: The seconds that one step of a task may take. The watchdog reports a longer step with its stack,
+            because a step blocks all other tasks. None turns the watchdog off. See `actors.instrumentation.watchdog`.
+        counts_run_time: Add up the durations of each process's steps. `process_info` then has the sum as `run_time`, in
+            seconds. Costs about a microsecond for each step of every task.
+        mailbox_alarm: The number of waiting messages above which the runtime reports a mailbox. It reports again each
+            time the number has doubled. Mailboxes have no bound, because a sender must never wait. After an alarm,
+            bound the messages with calls in place of casts, or add receivers.
         max_thread_calls: The number of messages from other threads that may wait for the runtime's thread. A thread
-            that sends more waits until there is room, for 30 seconds at most. Then it gets ThreadQueueFull.
+            that sends more waits until there is room. After 30 seconds it gets ThreadQueueFull.
 
     Raises:
-        RuntimeError: Trio does not run this code. Perhaps asyncio does.
+        RuntimeError: Trio does not run this code. The program may run under asyncio.
         ValueError: An option has an invalid value.
 
-    Not guaranteed: a task that swallows its cancellation for ever ends only with the program. An error log names it,
-    and the end of the block waits for it.
+    Not guaranteed: if a task swallows its cancellation for ever, the end of the block waits for ever. An error log
+    names the task.
     """
     _check(max_thread_calls)
     if debug is None:
@@ -190,7 +191,8 @@ async def open_runtime(
     token = ambient_runtime.set(runtime)
     try:
         async with trio.open_nursery() as nursery:
-            # Not nursery.start: after an earlier cancellation it would give up and wait for a task that does not end.
+            # Not nursery.start: if this task is already cancelled, it would raise and then wait for the host, which
+            # does not end.
             nursery.start_soon(host.run)
             try:
                 await host.opened()
@@ -218,7 +220,8 @@ async def open_runtime(
         if failure is not None:
             raise failure
     finally:
-        # The tracebacks contain this frame. Without this, each would keep the other in memory.
+        # The tracebacks refer to this frame. Drop the exceptions, or they and the frame would keep each other in
+        # memory.
         del failure, interrupt, host
 
 
@@ -275,8 +278,8 @@ class _Host:
         self._ordered = trio.CancelScope()
 
     async def opened(self) -> None:
-        """Wait until processes can be spawned."""
-        # Shielded, so that a body that is cancelled before it begins is no special case. Takes one scheduler turn.
+        """Wait until the runtime can spawn processes."""
+        # Shielded, so that a body that was cancelled before it began ends like any other. Takes one scheduler turn.
         with trio.CancelScope(shield=True):
             await self._opened.wait()
 
@@ -286,7 +289,7 @@ class _Host:
 
     async def closed(self) -> None:
         """Wait until the shutdown is over. Ctrl-C makes the shutdown kill all processes immediately."""
-        # Shielded, because `open_runtime` promises that the processes are gone, even when it is cancelled.
+        # Shielded, because `open_runtime` promises that the processes are gone, even after a cancellation.
         with trio.CancelScope(shield=True):
             while not self._closed.is_set():
                 try:
@@ -306,7 +309,7 @@ class _Host:
             self._ordered.cancel()
         self.body_scope.cancel()
 
-    # Ctrl-C goes to the main task, and from there through `interrupted`.
+    # Ctrl-C must reach the main task, which calls `interrupted`.
     @enable_ki_protection
     async def run(self) -> None:
         ambient_runtime.set(self.runtime)
@@ -347,7 +350,7 @@ class _Host:
                 "Killing the processes that are left at the end of the runtime: %s", _names(left)
             )
             runtime.kill_everything()
-        # Bounded: a process that does not unwind becomes a zombie after kill_grace, and leaves the table.
+        # This loop ends, because a process that does not unwind becomes a zombie after kill_grace and leaves the table.
         while runtime.table:
             await runtime.empty.park()
         if runtime.zombies:

@@ -1,12 +1,12 @@
-"""Functions that inspect or suspend a running server, without a callback for it.
+"""Functions that inspect or suspend a running server. The server needs no extra callback.
 
     print(await sys.get_state(counter))
     await sys.suspend(counter)
 
-They work on every `GenServer`: supervisors, agents, channels. Each function sends a request, which waits in the
-server's mailbox. So it fails with CallTimeout while the server is busy. Source: OTP's `sys`.
+They work on every `GenServer`, including supervisors, agents and channels. Each function sends a request, which waits
+in the server's mailbox. If the server stays busy too long, the function raises CallTimeout. Source: OTP's `sys`.
 
-Use them only for debugging. If other processes need a part of the state, give the server a call for it.
+Use them only for debugging. If other processes need a part of the state, add a request to `handle_call`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ async def replace_state(
 
         await sys.replace_state(counter, lambda count: 0)
 
-    The function runs in the server. If it raises, `replace_state` raises the exception, and the state stays.
+    The function runs in the server. If it raises, `replace_state` raises the exception, and the state does not change.
     """
 
     def replace(loop: Loop) -> Any:
@@ -80,16 +80,16 @@ async def get_status(server: object, *, timeout: float = 5.0) -> ServerStatus:
 
 
 async def suspend(server: object, *, timeout: float = 5.0) -> None:
-    """Stop a server from handling messages. They wait; the server answers only requests of this module.
+    """Stop a server from handling messages. It keeps them in its mailbox, and answers only requests of this module.
 
-    Calls to it time out, and it still carries them out after `resume`. The end of its parent still ends it.
-    Suspending twice has no further effect.
+    Calls to a suspended server time out, but it still carries them out after `resume`. The end of its parent still ends
+    the server. A second `suspend` has no effect.
     """
     await _ask(server, Loop.suspend, timeout)
 
 
 async def resume(server: object, *, timeout: float = 5.0) -> None:
-    """Let a suspended server continue. Does nothing to any other server."""
+    """Make a suspended server handle messages again. Does nothing to any other server."""
     await _ask(server, Loop.resume, timeout)
 
 
@@ -150,10 +150,10 @@ async def install(
 
     Args:
         server: A pid or a name.
-        key: The name of the hook, for `remove`. It replaces a hook of the same key.
-        hook: A function that returns its next state, or `DONE` to be removed. The server also removes a hook that
+        key: The name of the hook, for `remove`. The new hook replaces a hook with the same key.
+        hook: A function that returns its next state, or `DONE` to remove itself. The server also removes a hook that
             raises.
-        state: Its first state.
+        state: The first state of the hook.
         timeout: The time limit in seconds.
     """
 
@@ -181,7 +181,7 @@ async def _ask(server: object, request: Callable[[Loop], Any], timeout: float) -
 
 
 async def _change(server: object, change: Callable[[Debug], object], timeout: float) -> None:
-    """Change the debug options of a server. Without any option the server drops its `Debug` object."""
+    """Change the debug options of a server. If no option is on afterwards, the server drops its `Debug` object."""
 
     def apply(loop: Loop) -> None:
         debug = Debug() if loop.debug is None else loop.debug

@@ -1,4 +1,4 @@
-"""Test tools for actors: finding messages that were changed after they were sent.
+"""A test tool for actors that finds messages that were changed after they were sent.
 
     async with open_runtime() as runtime:
         with SharedMessages.watch(runtime):
@@ -32,10 +32,10 @@ __all__ = ["ChangedMessage", "MessageChanged", "SharedMessages"]
 
 _Picture = dict[str, str]
 
-# A bound that is deeper than any sensible message.
+# The depth of the comparison. No sensible message is deeper.
 _DEPTH = 12
 
-# Types that are shared on purpose, or immutable.
+# Values of these types are immutable, or shared on purpose.
 _WHOLE = (
     *(str, bytes, int, float, complex, bool, type(None), type, range, Enum),
     *(Pid, Ref, Runtime, FunctionType, ModuleType, BaseException),
@@ -54,7 +54,7 @@ class ChangedMessage:
     message: Any
     """The message as it was received."""
     changes: tuple[str, ...]
-    """The changes, each as "message['count'] was 1, is 2"."""
+    """One text for each change, such as "message['count'] was 1, is 2"."""
 
     def __str__(self) -> str:
         changes = "; ".join(self.changes)
@@ -62,7 +62,7 @@ class ChangedMessage:
 
 
 class MessageChanged(ActorsError, AssertionError):
-    """Messages were changed between sending and receiving. `messages` holds each as a `ChangedMessage`."""
+    """Messages were changed between sending and receiving. `messages` has a `ChangedMessage` for each."""
 
     def __init__(self, messages: list[ChangedMessage]) -> None:
         super().__init__(messages)
@@ -83,9 +83,9 @@ class SharedMessages(Instrument):
         ...
         shared.check()
 
-    It compares messages of `send` and `cast`, and requests of `call`. It looks into lists, dicts, sets, deques and the
-    attributes of other objects, to a depth of twelve. It does not see answers of calls, messages of the runtime itself,
-    reverted changes, and changes after the receipt.
+    It compares messages of `send` and `cast`, and requests of `call`. It compares lists, dicts, sets, deques and the
+    attributes of other objects, to a depth of twelve. It ignores answers of calls, messages of the runtime itself,
+    changes that were reverted, and changes after the receipt.
 
     Attributes:
         changed: The changed messages, in the order of their receipt.
@@ -93,14 +93,14 @@ class SharedMessages(Instrument):
 
     def __init__(self) -> None:
         self.changed: list[ChangedMessage] = []
-        # For each receiver, by the id of the message. Holds the message, so that its id stays unique. A process may
-        # send one object several times.
+        # For each receiver, the pictures of the messages by their ids. The entries refer to the messages, so that the
+        # ids stay unique. There is a list of pictures, because a process may send one object several times.
         self._sent: dict[Pid, dict[int, tuple[Any, list[tuple[str, _Picture]]]]] = {}
 
     @classmethod
     @contextmanager
     def watch(cls, runtime: Runtime) -> Iterator[SharedMessages]:
-        """Watch a runtime while the body runs, then raise MessageChanged if a message was changed."""
+        """Watch a runtime while the body runs. At the end, raise MessageChanged if a message was changed."""
         shared = cls()
         remove = runtime.add_instrument(shared)
         try:
@@ -123,7 +123,7 @@ class SharedMessages(Instrument):
         pictures.append((_who(sender), picture))
 
     def message_received(self, pid: Pid, message: Any) -> None:
-        """Compare a message with its content when it was sent."""
+        """Compare a received message with its content at the time of sending."""
         waiting = self._sent.get(pid, {})
         _, pictures = waiting.get(id(message), (None, []))
         if not pictures:
@@ -140,7 +140,7 @@ class SharedMessages(Instrument):
             )
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
-        """Drop the messages that will never be received."""
+        """Drop the pictures of messages that the ended process will never receive."""
         self._sent.pop(pid, None)
 
 
@@ -193,7 +193,7 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     for cls in type(value).__mro__:
         slots = vars(cls).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
-            # Python stores names with two underscores under another name. They are not part of the message.
+            # Skip slots with two leading underscores, which Python stores under other names.
             if not name.startswith("__") and hasattr(value, name):
                 yield name, getattr(value, name)
 

@@ -1,16 +1,16 @@
-"""Processes and threads: messages from other threads, and blocking work in threads.
+"""Functions for threads: sending from other threads, and running blocking work in threads.
 
 A runtime belongs to the thread that runs Trio. In every other thread:
 
-* Functions that send and return nothing work: `send`, `cast`, `reply`, `send_exit`, `kill`, and functions made of them.
-* Functions that only read work: `whereis`, `is_alive`, `current_pid`, `current_runtime`.
-* All others raise `WrongThread`, before anything has changed.
+* Sending works: `send`, `cast`, `reply`, `send_exit`, `kill`, and functions that only use these.
+* Reading works: `whereis`, `is_alive`, `current_pid`, `current_runtime`.
+* All other functions raise `WrongThread`, before anything has changed.
 
 Messages from other threads wait in a bounded queue, in order, until the runtime's thread takes them. The module
 `actors._kernel.thread_queue` has the details.
 
-`send_threadsafe` and `run_threadsafe` are for threads without a runtime in their context, because neither Trio nor a
-process has started them. `run_in_thread` runs blocking work for a process.
+`send_threadsafe` and `run_threadsafe` are for threads without a runtime in their context. These are threads that
+neither Trio nor a process has started. `run_in_thread` runs blocking work for a process.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def send_threadsafe(runtime: Runtime, address: object, message: Any) -> None:
         runtime = current_runtime()                 # in the Trio thread
         threading.Thread(target=lambda: send_threadsafe(runtime, pid, "done")).start()
 
-    Messages from one thread arrive in the order in which they were sent. In the runtime's own thread, where signal
-    handlers run, it never waits, and the message arrives in a later scheduler turn.
+    Messages from one thread arrive in the order in which they were sent. In the runtime's own thread, for example in a
+    signal handler, this function never waits, and the message arrives in a later scheduler turn.
 
     Args:
-        runtime: The runtime of the address.
-        address: A pid or a name. A name is looked up when the message arrives. If no process has it, the message is a
-            dead letter.
+        runtime: The runtime in which the address is valid.
+        address: A pid or a name. The runtime looks a name up when the message arrives. If no process has the name, the
+            message is a dead letter.
         message: Any value. Do not change it afterwards.
 
     Raises:
@@ -50,14 +50,14 @@ def send_threadsafe(runtime: Runtime, address: object, message: Any) -> None:
         ThreadQueueFull: Too many messages of other threads have been waiting for 30 seconds.
     """
     if get_ident() == runtime.thread:
-        # Without the queue, because a signal handler must not wait for a lock that the interrupted code may hold.
+        # Avoid the queue, because a signal handler must not wait for a lock that the interrupted code may hold.
         runtime.run_sync_soon(deliver_from_thread, runtime, address, message)
     else:
         runtime.from_threads.put(deliver_from_thread, runtime, address, message)
 
 
 def run_threadsafe(runtime: Runtime, function: Callable[..., object], *args: Any) -> None:
-    """Call a plain function in the runtime's thread: immediately if this is that thread, otherwise soon.
+    """Call a plain function in the runtime's thread: immediately if the caller is in that thread, otherwise soon.
 
         run_threadsafe(runtime, table.pop, key)         # in any thread
 
@@ -66,14 +66,14 @@ def run_threadsafe(runtime: Runtime, function: Callable[..., object], *args: Any
 
     Args:
         runtime: The runtime whose thread makes the call.
-        function: A function that does not block. The runtime drops its result. In the runtime's own thread, this call
-            raises its exceptions. In another thread, the runtime logs the exception and emits the event
-            `("actors", "threads", "failed")`.
+        function: A function that does not block. The runtime drops its result. If the function raises, `run_threadsafe`
+            raises the exception in the runtime's own thread. In another thread, the runtime logs the exception and
+            emits the event `("actors", "threads", "failed")`.
         *args: Its arguments.
 
     Raises:
-        RuntimeClosed: This is another thread, and the runtime has ended.
-        ThreadQueueFull: This is another thread, and too many calls have been waiting for 30 seconds.
+        RuntimeClosed: The caller is in another thread, and the runtime has ended.
+        ThreadQueueFull: The caller is in another thread, and too many calls have been waiting for 30 seconds.
     """
     if get_ident() == runtime.thread:
         function(*args)
@@ -87,7 +87,7 @@ async def run_in_thread(
     abandon_on_cancel: bool = True,
     limiter: trio.CapacityLimiter | None = None,
 ) -> T:
-    """Run a blocking function in a thread, and wait for it. Other processes continue.
+    """Run a blocking function in a thread, and wait for its result. Other processes continue.
 
         digest = await run_in_thread(hash_password, password)
 
@@ -98,12 +98,13 @@ async def run_in_thread(
         function: The function, called in a thread of Trio's pool. It may send in the name of this process. Other
             functions raise WrongThread there.
         *args: Its arguments.
-        abandon_on_cancel: With True, a killed process ends immediately, and the thread's result is dropped. With False,
-            the process ends when the thread does, or becomes a zombie before that.
-        limiter: Bounds the number of threads; Trio's default limiter if None.
+        abandon_on_cancel: With True, a killed process ends immediately, and Trio drops the thread's result.
+            With False, the killed process waits for the thread, and becomes a zombie if that takes longer than the kill
+            grace.
+        limiter: The limiter that bounds the number of threads; None for Trio's default limiter.
 
     Returns:
-        The function's result. An exception of the function is raised unchanged.
+        The function's result. If the function raises, `run_in_thread` raises the same exception.
     """
     try:
         result = await trio.to_thread.run_sync(

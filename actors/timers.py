@@ -1,4 +1,4 @@
-"""Timers: messages that arrive later, once or repeatedly.
+"""Timers: messages that arrive after a delay, once or repeatedly.
 
 Times are seconds on Trio's clock, so a test's virtual clock moves them.
 """
@@ -19,17 +19,17 @@ __all__ = ["TimerQueue", "cancel_timer", "read_timer", "send_after", "send_every
 
 
 def send_after(address: object, message: Any, seconds: float) -> TimerRef:
-    """Send a message later, and return a reference that `cancel_timer` takes.
+    """Send a message after a delay, and return a reference for `cancel_timer`.
 
         timer = send_after(current_pid(), "tick", 1.5)
 
     Args:
-        address: A pid, or a name. The timer looks a name up when it fires; if no process has it, nothing happens. A
-            timer for a pid ends with its process.
+        address: A pid, or a name. The timer looks a name up when it fires; if no process has the name, nothing happens.
+            If the address is a pid, the end of its process cancels the timer.
         message: The message.
         seconds: The delay on Trio's clock, at least 0.
     """
-    # This form also refuses NaN.
+    # This form of the comparison also refuses NaN.
     if not seconds >= 0:
         raise ValueError(f"send_after got {seconds!r} seconds; write a delay from 0")
     return _Sending("send_after", address, message, math.inf).start(seconds)
@@ -41,11 +41,10 @@ def send_every(address: object, message: Any, seconds: float) -> TimerRef:
         timer = send_every(current_pid(), "tick", 1.0)
 
     Args:
-        address: As for `send_after`. If another process takes over the name, the
-            timer sends to that process.
+        address: As for `send_after`. If another process takes over a name, the timer sends to that process.
         message: The message, the same object each time.
         seconds: The interval, finite and above 0. The timer computes each due time from its start, so it does not
-            drift. If the event loop was blocked, the timer skips the messages that were due meanwhile.
+            drift. If the event loop was blocked, the timer skips messages that were due during that time.
     """
     if not 0 < seconds < math.inf:
         raise ValueError(f"send_every got {seconds!r} seconds; write a finite interval above 0")
@@ -76,12 +75,12 @@ class _Sending:
         timer = self.timer = self.runtime.timers.at(trio.current_time() + seconds, self.fire)
         self.own()
         if self.owner is None and type(self.address) is Pid:
-            # Its process has ended.
+            # The address is a pid whose process has ended.
             self.runtime.timers.forget(timer)
         return timer
 
     def own(self) -> None:
-        """Make the end of the process drop the timer."""
+        """Make the end of the owner cancel the timer. Only a timer for a pid has an owner."""
         owner, timer = self.owner, self.timer
         if owner is not None:
             if owner.timers is None:
@@ -111,9 +110,9 @@ def read_timer(timer: TimerRef) -> float | None:
 
 
 def cancel_timer(timer: TimerRef) -> float | None:
-    """Cancel a timer. Returns the seconds it had left, or None if it has fired or was cancelled before.
+    """Cancel a timer. Returns the seconds that were left, or None if the timer has fired or was cancelled before.
 
-    After None its message may still be in the mailbox.
+    If the result is None, the message may still be in the mailbox.
     """
     runtime = require_runtime("cancel_timer")
     owner = timer.owner

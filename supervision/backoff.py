@@ -1,6 +1,6 @@
 """Waits before restarts. By default Ashtree restarts immediately, as OTP always does.
 
-*pure*: the time is an argument.
+*pure*: this code reads no clock; the time is an argument.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _seconds(instance: Any, attribute: Any, value: float) -> None:
 
 @frozen
 class Backoff:
-    """Growing waits before the restarts of a child. They start over after the child has run for a while.
+    """Increasing waits before the restarts of a child. After a long run of the child, they start again at `initial`.
 
         Supervisor.start_link([Feed], backoff=Backoff(0.1, 30.0), max_restarts=math.inf)
 
@@ -35,15 +35,15 @@ class Backoff:
     Args:
         initial: Seconds, more than 0.
         maximum: Seconds, not less than `initial`.
-        factor: 1 or more; with 1 all waits are equal.
+        factor: A number from 1. With 1 all waits are equal.
         reset_after: Seconds, by default `maximum`.
 
     Raises:
         BadSupervisorOption: A value is outside these ranges.
 
-    A restart counts for `max_restarts` and `max_seconds` after its wait. If the window is short and the waits are long,
+    A restart counts towards `max_restarts` from the end of its wait. If the waits are long and `max_seconds` is short,
     the supervisor never gives up. If the strategy restarts a group, the supervisor stops the group before the wait and
-    starts it after the wait.
+    starts the group after it.
 
     Not part of OTP.
     """
@@ -86,7 +86,7 @@ class Delays:
         """Return the seconds to wait, from `now`, before the restart of the child."""
         backoff = self._backoff
         reset_after = backoff.maximum if backoff.reset_after is None else backoff.reset_after
-        # More than 0, because a start that fails immediately is no run.
+        # More than 0, so that a start that fails immediately does not count as a run.
         if self._delay == 0.0 or now - self._due >= max(reset_after, math.ulp(0.0)):
             self._delay = backoff.initial
         else:

@@ -1,6 +1,6 @@
-"""Child specs: the start, the restart rule and the stop of a child.
+"""Child specs, which describe the start, the restart rule and the stop of a child.
 
-A `ChildSpec` checks itself when it is made.
+The constructor of `ChildSpec` checks the fields.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ __all__ = [
 ]
 
 RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
-"""The rule for restarts of a child: always, unless it ended cleanly, or never."""
+"""The restart rule of a child: "permanent" always, "transient" unless it ended cleanly, "temporary" never."""
 
 ShutdownLimit: TypeAlias = float | Literal["brutal_kill"]
-"""The stop of a child: seconds between the request to stop and the kill, or an immediate kill."""
+"""The seconds between the request to stop a child and the kill, or "brutal_kill" for an immediate kill."""
 
 ChildType: TypeAlias = Literal["worker", "supervisor"]
 
 Start: TypeAlias = Callable[..., Awaitable[Pid] | Pid]
-"""A function that starts a process linked to the current one, and returns its pid, directly or when awaited."""
+"""A function, async or not, that starts a process linked to the current process and returns its pid."""
 
 RESTARTING: Literal["restarting"] = "restarting"
 
@@ -61,7 +61,7 @@ class Startable(Protocol):
 
     @property
     def start_link(self) -> Start:
-        """Start the process, linked to the current one."""
+        """A function that starts the process, linked to the current process."""
 
 
 Supervised: TypeAlias = "ChildSpec | type[Any] | Startable"
@@ -75,7 +75,7 @@ class ChildInfo:
     id: Any
     """The id; None under a dynamic supervisor."""
     pid: Pid | Literal["restarting"] | None
-    """The process; None if it is not running, "restarting" between two restarts."""
+    """The process; "restarting" if the supervisor will try again to restart it; None if it is not running."""
     type: ChildType
     restarts: int = field(default=0, eq=False)
     """The number of times that the supervisor has restarted it, alone or with its group."""
@@ -112,32 +112,32 @@ class ChildSpec:
         ChildSpec("counter", Counter.start_link, args=(0,))
         ChildSpec("mailer", Mailer.start_link, restart="transient", shutdown=30.0)
 
-    `child_spec(Counter, 0)` writes the first of these from the class.
+    `child_spec(Counter, 0)` makes the first spec from the class.
 
     Args:
         id: Any hashable value that no sibling has. Dynamic supervisors ignore it.
-        start: An async function that starts a process linked to the current one and returns its pid, such as
-            `Counter.start_link`. It runs in the supervisor's process, and the supervisor waits for it. It may raise
-            `StartError` or `StartIgnored`.
+        start: An async function that starts a process linked to the current process and returns its pid, such as
+            `Counter.start_link`. The function runs in the supervisor's process, and the supervisor waits for it. The
+            function may raise `StartError` or `StartIgnored`.
         args: Positional arguments for `start`.
         kwargs: Keyword arguments for `start`.
-        restart: `"permanent"` (the default) restarts it after every end, `"transient"` after every end that is not
-            clean (see `actors.exits.is_normal_exit`), `"temporary"` never.
-        type: `"worker"` (the default) or `"supervisor"`. The default of `shutdown` depends on it, and `render` shows
-            it.
+        restart: `"permanent"` (the default) restarts the child after every end, `"transient"` after every end that is
+            not clean (see `actors.exits.is_normal_exit`), `"temporary"` never.
+        type: `"worker"` (the default) or `"supervisor"`. The default of `shutdown` depends on the type, and `render`
+            shows the type.
         shutdown: Seconds between the exit signal `SHUTDOWN` and a kill. `math.inf` waits for ever, `"brutal_kill"`
             kills immediately. The default is 5.0, and `math.inf` for supervisors, because a killed supervisor does not
             stop its children in order.
-        significant: The end of this child counts for the `auto_shutdown` of its supervisor.
-        start_timeout: Seconds that a start may take. After that the supervisor cancels `start` and kills the processes
-            that `start` has linked. The start has then failed with `TIMEOUT`. Without a limit a slow start keeps the
-            supervisor from answering. Not part of OTP.
+        significant: True if the end of this child counts for the `auto_shutdown` of its supervisor.
+        start_timeout: Seconds that a start may take. After that the supervisor cancels `start`, kills the processes
+            that `start` has linked, and treats the start as failed with `TIMEOUT`. Without a limit, the supervisor
+            answers no request during a slow start. Not part of OTP.
 
     Raises:
         BadChildSpec: A field has an invalid value.
 
-    The supervisor cannot check that `start` links the process. It never learns of the end of a process that is not
-    linked.
+    The supervisor cannot check that `start` links the process. If the process is not linked, the supervisor does not
+    notice its end.
 
     Source: OTP's `supervisor:child_spec()`, without `modules`.
     """
@@ -226,15 +226,15 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
 
     Args:
         child: A class with `start_link`, such as a `GenServer`; another object with an async `start_link`; or a
-            `ChildSpec`. If it has a method `child_spec`, the method makes the spec.
-        args: Positional arguments for `start_link`. A `ChildSpec` has its own.
+            `ChildSpec`. If the object has a method `child_spec`, that method makes the spec.
+        args: Positional arguments for `start_link`. Not for a `ChildSpec`, which already has arguments.
         overrides: Fields of `ChildSpec`. Keyword arguments of `start_link` go into `kwargs`.
 
     Returns:
         The spec. Its id is the `name` in `kwargs`, otherwise the `name` of the object, otherwise the name of the class.
 
     Raises:
-        BadChildSpec: `child` is none of these, an override is not a field, or a field has an invalid value.
+        BadChildSpec: `child` is another value, an override is not a field, or a field has an invalid value.
 
     Source: Elixir's `Supervisor.child_spec/2`.
     """
@@ -303,17 +303,17 @@ def _name(value: Any) -> str:
 def process_spec(
     function: Callable[..., Awaitable[None]], /, *args: Any, **fields: Any
 ) -> ChildSpec:
-    """Make the child spec of a plain process, which is an async function.
+    """Make the child spec of a plain process, which runs an async function.
 
         process_spec(flush, out_buffers, id="flusher")
 
     Args:
-        function: An async function; `spawn_link` runs it as a process of its own.
+        function: An async function. The supervisor runs it as a process with `spawn_link`.
         args: Its arguments.
         fields: Fields of `ChildSpec`. The default id is the name of the function.
 
     Returns:
-        The spec. Its start does not wait, because a plain process has no init.
+        The spec. The start returns immediately, because a plain process has no init.
 
     Raises:
         BadChildSpec: A field has an invalid value.

@@ -4,8 +4,8 @@
     session = child_spec(Session, restart="temporary")
     pid = await DynamicSupervisor.start_child(pool, session, socket)
 
-The supervisor knows its children by their pids, restarts them one by one, and stops all at the same time. For a fixed
-set of children, or another strategy than "one_for_one", use `Supervisor`.
+The supervisor identifies its children by their pids, restarts each child alone, and stops all children at the same
+time. For a fixed set of children, or a strategy other than "one_for_one", use `Supervisor`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ __all__ = ["DynamicSupervisor", "Pool"]
 
 @final
 class _Child(Retried):
-    """One child. Between two restarts the supervisor knows it by its previous pid."""
+    """One child. While the child waits for a restart, its previous pid identifies it."""
 
     __slots__ = ("extra", "id", "restart", "shutdown", "spec", "type")
 
@@ -71,7 +71,7 @@ class _Child(Retried):
         self.restart: RestartType = spec.restart
         self.shutdown: ShutdownLimit = spec.shutdown
         self.type: ChildType = spec.type
-        # A supervisor never restarts a temporary child, so it does not keep the arguments, which saves memory.
+        # To save memory, do not keep the spec and the arguments of a temporary child, which is never restarted.
         temporary = spec.restart == "temporary"
         self.spec = None if temporary else spec
         self.extra = () if temporary else extra
@@ -81,8 +81,8 @@ class _Child(Retried):
 class Pool(Children):
     """The children of a dynamic supervisor, by pid.
 
-    A channel pool starts a child for every join, so starts and ends must be cheap: a table by pid, one small object for
-    each child, and no search in lists.
+    A channel pool starts a child for every join, so starts and ends must be cheap. So there is a table by pid, with one
+    small object for each child, and no search in lists.
     """
 
     __slots__ = ("_children", "_max_children")
@@ -112,7 +112,7 @@ class Pool(Children):
         return await self._restart(child, message.child, message.reason)
 
     async def _restart(self, child: _Child, pid: Pid, reason: ExitReason) -> Stop | None:
-        """Restart the child whose pid was `pid`, or give up."""
+        """Restart the child with the previous pid `pid`, or give up."""
         if not self._intensity.admit(trio.current_time()):
             del self._children[pid]
             return self._give_up(child, pid, reason)
@@ -153,7 +153,7 @@ class Pool(Children):
         raise started.error
 
     async def terminate_child(self, pid: Pid) -> None:
-        """Stop a child for good."""
+        """Stop a child and forget it."""
         child = self._children.get(pid)
         if child is None:
             raise ChildNotFound(pid)
@@ -173,10 +173,10 @@ class Pool(Children):
 
 
 class DynamicSupervisor(SupervisorBase[Pool]):
-    """A process that supervises any number of independent children of any kinds.
+    """A process that supervises any number of independent children, of one kind or several.
 
-    Source: Elixir's `DynamicSupervisor` and OTP's `simple_one_for_one`, with one difference: they count restarts in
-    whole seconds. Here the restart window is exact.
+    Source: Elixir's `DynamicSupervisor` and OTP's `simple_one_for_one`. There is one difference: Elixir and OTP count
+    restarts in whole seconds, and here the restart window is exact.
     """
 
     @classmethod
@@ -196,12 +196,13 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             pool = await DynamicSupervisor.start_link(max_children=100, name="jobs")
 
         Args:
-            max_children: Limit of running and restarting children.
-            max_restarts: Allowed restarts within `max_seconds`, of all children together. At one more the supervisor
-                gives up: It stops its children and ends with `SHUTDOWN`. Ends of temporary children do not count.
+            max_children: The largest number of children, including those that wait for a restart.
+            max_restarts: Allowed restarts of all children together within `max_seconds`. At the next restart the
+                supervisor gives up: it stops its children and ends with `SHUTDOWN`. Ends of temporary children do not
+                count.
             max_seconds: Length of the restart window in seconds.
-            backoff: Waits before restarts; None for no wait. A waiting child counts as a child, and keeps its last pid.
-                Not part of OTP.
+            backoff: Waits before restarts; None for no wait. A child that waits counts towards `max_children`, and you
+                can still use its last pid. Not part of OTP.
             name: Registered name of the supervisor.
             label: Name of the supervisor in messages.
             timeout: Seconds that the start may take.
@@ -265,15 +266,15 @@ class DynamicSupervisor(SupervisorBase[Pool]):
 
         Args:
             supervisor: A pid or a name.
-            child: A spec, or a class with `start_link`. The supervisor ignores its id. For many children, make the spec
-                once, which is faster.
-            extra: Arguments for this child, after those of the spec.
+            child: A spec, or a class with `start_link`. The supervisor ignores the id of the spec. To start many
+                children faster, make the spec once.
+            extra: Further arguments for this child, after the arguments in the spec.
 
         Raises:
             MaxChildren: The supervisor has `max_children` children.
-            StartIgnored: Its init returned `Ignore()`; the supervisor keeps nothing.
-            StartError: It did not start; the supervisor keeps nothing.
-            AlreadyStarted: It did not start, because the process in `pid` has its name.
+            StartIgnored: The init of the child returned `Ignore()`. The supervisor forgets the child.
+            StartError: The child did not start. The supervisor forgets it.
+            AlreadyStarted: The child did not start, because the process in `pid` has its name.
             BadChildSpec: The spec is invalid.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
@@ -285,7 +286,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
 
     @staticmethod
     async def terminate_child(supervisor: object, pid: Pid) -> None:
-        """Stop a child for good, by its pid, or between two restarts by its last pid.
+        """Stop a child and forget it. While a child waits for a restart, its last pid identifies it.
 
         Raises:
             ChildNotFound: The supervisor has no child with this pid.

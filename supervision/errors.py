@@ -28,7 +28,7 @@
     ├── NotTaskOwner            another process owns the task
     └── BadTaskOption           a task's or a stream's option has an invalid value
 
-`FailedToStartChild` is not an exception. It is the detail in the exit reason of a supervisor that did not boot.
+`FailedToStartChild` is not an exception. It is the detail in the exit reason of a supervisor whose start failed.
 """
 
 from __future__ import annotations
@@ -79,26 +79,27 @@ __all__ = [
 
 @frozen
 class FailedToStartChild:
-    """The detail in the exit reason of a supervisor that did not boot: `Shutdown(FailedToStartChild(id, reason))`.
+    """The detail in the exit reason of a supervisor whose start failed: `Shutdown(FailedToStartChild(id, reason))`.
 
-    In OTP `{shutdown, {failed_to_start_child, Id, Reason}}`. For nested supervisors it is nested.
+    OTP's `{shutdown, {failed_to_start_child, Id, Reason}}`. For nested supervisors, `reason` contains another such
+    detail.
     """
 
     id: object
     """The id of the child whose start failed."""
     reason: ExitReason
-    """The reason that its init gave to `Fail`, or its exit reason."""
+    """The argument of `Fail` in the child's init, or the child's exit reason."""
 
     def __str__(self) -> str:
         return f"its child {self.id!r} did not start: {describe_reason(self.reason)}"
 
 
 def describe_reason(reason: ExitReason) -> str:
-    """Return an exit reason in words, for messages of one sentence.
+    """Return an exit reason as text, for messages of one sentence.
 
         describe_reason(Crash(ValueError("no port")))       # "ValueError: no port"
 
-    For a supervisor that did not boot, these name the child that failed.
+    For a supervisor whose start failed, the text names the child that failed.
     """
     if type(reason) is Shutdown:
         if type(reason.detail) is FailedToStartChild:
@@ -171,10 +172,10 @@ class BadSupervisorOption(_BadOption):
 
 
 class ChildNotFound(SupervisionError):
-    """The supervisor has no such child.
+    """The supervisor has no child with this id or pid.
 
     Attributes:
-        child: The id, or for a dynamic supervisor the pid.
+        child: The id of the child; for a dynamic supervisor the pid.
     """
 
     def __init__(self, child: object) -> None:
@@ -183,7 +184,7 @@ class ChildNotFound(SupervisionError):
 
 
 class ChildRunning(SupervisionError):
-    """The child is running, and the request needs one that is not.
+    """The child is running, and the request needs a child that is not running.
 
     Attributes:
         id: The id of the child.
@@ -213,7 +214,8 @@ class ChildRestarting(SupervisionError):
 class ChildAlreadyStarted(SupervisionError, AlreadyStarted):
     """A child with this id is running already.
 
-    This and `ChildNameTaken` are `AlreadyStarted`: OTP answers both with `{error, {already_started, Pid}}`.
+    This error and `ChildNameTaken` are subclasses of `AlreadyStarted`, because OTP answers
+    `{error, {already_started, Pid}}` in both cases.
 
     Attributes:
         id: The id of the child.
@@ -245,7 +247,7 @@ class ChildAlreadyPresent(SupervisionError):
 
 
 class ChildStartFailed(SupervisionError):
-    """The start of a child failed. The supervisor does not keep a child that it did not have before.
+    """The start of a child failed. If the child is new, the supervisor forgets it.
 
     Attributes:
         id: The id of the child.
@@ -302,7 +304,7 @@ class ChildStartTimeout(ChildStartFailed, StartError):
 
 
 class MaxChildren(SupervisionError):
-    """The dynamic supervisor has `max_children` children. Restarting ones count.
+    """The dynamic supervisor has `max_children` children, including those that wait for a restart.
 
     Attributes:
         limit: The `max_children` of the supervisor.
@@ -318,7 +320,8 @@ class MaxChildren(SupervisionError):
 class SupervisorDeadlock(SupervisionError):
     """A child called its own supervisor in `init` or `terminate`.
 
-    The supervisor waits for this callback and answers no request until it returns. In OTP both would wait for ever.
+    The supervisor waits for this callback, and answers no request until the callback returns. In OTP both processes
+    would wait for ever.
 
     Attributes:
         supervisor: The pid of the supervisor.
@@ -348,13 +351,13 @@ class SupervisorDeadlock(SupervisionError):
 class UnknownRequest(SupervisionError, TypeError):
     """This kind of supervisor does not handle the request.
 
-    The functions of `Supervisor` and `DynamicSupervisor` raise it. A plain `call` with a request of your own returns it
-    as the answer, because a mistaken call must not stop a supervisor.
+    The functions of `Supervisor` and `DynamicSupervisor` raise it. A plain `call` to a supervisor with a request of
+    your own returns this error as the answer, because a mistaken call must not crash a supervisor.
 
     Attributes:
         supervisor: The name of its class.
         request: The request.
-        verb: The function that sends such requests, or None.
+        verb: The function that sends requests of this class, or None.
     """
 
     def __init__(self, supervisor: str, request: object, verb: str | None) -> None:
@@ -375,7 +378,7 @@ class UnknownRequest(SupervisionError, TypeError):
 
 
 class ApplicationStartFailed(SupervisionError):
-    """The application did not start, and the started parts were stopped.
+    """The application did not start. The processes that had already started were stopped.
 
     Attributes:
         reason: The exit reason of the top supervisor, or the exception of the start function.
@@ -391,7 +394,7 @@ class ApplicationFailed(SupervisionError):
 
     Attributes:
         reason: The exit reason of the supervisor or process.
-        id: The id of the child after whose end the supervisor gave up; None if no supervisor gave up.
+        id: The id of the child that ended last before the supervisor gave up; None if no supervisor gave up.
     """
 
     def __init__(self, problem: str, *, reason: ExitReason, id: object = None) -> None:
@@ -401,7 +404,7 @@ class ApplicationFailed(SupervisionError):
 
 
 class ApplicationKilled(SupervisionError):
-    """A second signal came during the stop of the application, and killed every process.
+    """A second signal came during the stop of the application, and the runtime killed every process.
 
     Attributes:
         signum: The number of the signal.
@@ -438,7 +441,7 @@ class BadApplication(SupervisionError, ValueError):
 
 
 class DependencyNotStarted(SupervisionError):
-    """The application cannot start before its dependency.
+    """The application did not start, because its dependency is not running.
 
     Attributes:
         name: The name of the application.
@@ -471,7 +474,7 @@ class TaskExit(SupervisionError):
 
     Attributes:
         task: The `Task`.
-        reason: The exit reason; `NOPROC` if its result was taken before.
+        reason: The exit reason; `NOPROC` if the owner took the result before.
     """
 
     def __init__(self, task: object, reason: ExitReason) -> None:
@@ -508,7 +511,7 @@ class NotTaskOwner(SupervisionError, RuntimeError):
 
     Attributes:
         task: The `Task`.
-        caller: The process that tried.
+        caller: The process that tried to wait.
     """
 
     def __init__(self, task: object, owner: Pid, caller: Pid) -> None:
@@ -544,7 +547,7 @@ class NoPartitions(SupervisionError):
 
 
 class BadPartitionKey(SupervisionError, TypeError):
-    """The repr of a key contains a memory address, so it would lead to another partition in every run.
+    """The repr of a key contains a memory address, so the key would belong to another partition in every run.
 
     Attributes:
         key: The key.

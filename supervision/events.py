@@ -25,8 +25,8 @@ __all__ = [
 ]
 
 CHILD_STARTING: Event = ("supervision", "child", "starting")
-"""A supervisor is about to start or restart a child with an id. The next process that it spawns is this child. `pid` is
-None."""
+"""A supervisor is about to start or restart a child with an id. The next process that the supervisor spawns is this
+child. `pid` is None."""
 
 CHILD_STARTED: Event = ("supervision", "child", "started")
 """A child was started at boot or on request."""
@@ -37,34 +37,33 @@ CHILD_TERMINATED: Event = ("supervision", "child", "terminated")
 CHILD_RESTARTED: Event = ("supervision", "child", "restarted")
 """The supervisor restarted a child, because the child or a sibling had ended.
 
-Further metadata: `reason`, the exit reason of the child that ended, or of the restart that failed before; the limit,
-`max_restarts` and `max_seconds`; `strategy`, which is "dynamic" for a dynamic supervisor. Measurements: `restarts`, the
-attempts within the restart window, this one included.
+Further metadata: `reason`, the exit reason of the child that ended, or of the last restart that failed; `max_restarts`
+and `max_seconds`, the limit; `strategy`, which is "dynamic" for a dynamic supervisor. Measurements: `restarts`, the
+number of restart attempts within the window, including this restart.
 """
 
 CHILD_START_FAILED: Event = ("supervision", "child", "start_failed")
 """The start of a child failed. `pid` is None.
 
-Further metadata: `reason`; `restart`, True if it was a restart, which the supervisor will now try again.
+Further metadata: `reason`; `restart`, True if this was a restart, which the supervisor will try again.
 """
 
 CHILD_STOP_FAILED: Event = ("supervision", "child", "stop_failed")
-"""A child crashed during its stop, or was killed after its limit. Further metadata:
-`reason`."""
+"""A child crashed during its stop, or the supervisor killed it after its limit. Further metadata: `reason`."""
 
 GAVE_UP: Event = ("supervision", "gave_up")
-"""A supervisor reached the limit of its restarts, and stops its other children and itself.
+"""A supervisor reached the limit of its restarts. It will stop its other children and itself.
 
-Further metadata: `id`, `pid` and `type` of the child that ended last (`pid` is None if its restart failed); its exit
-`reason`; the limit, `max_restarts` and `max_seconds`; `strategy`. Measurements: `restarts`, the attempts within the
-restart window, the last included.
+Further metadata: `id`, `pid` and `type` of the child that ended last (`pid` is None if its restart failed); `reason`,
+the exit reason of that child; `max_restarts` and `max_seconds`, the limit; `strategy`. Measurements: `restarts`, the
+number of restart attempts within the window, including the last.
 """
 
 APPLICATION_STARTED: Event = ("supervision", "application", "started")
 """An application of `supervision.applications.applications` has started. Metadata: its `name`."""
 
 APPLICATION_ENDED: Event = ("supervision", "application", "ended")
-"""An application has ended, with every process that came from it.
+"""An application has ended, and so has every process that it has spawned.
 
 Metadata: its `name` and `type`; `reason`, the exit reason of its top supervisor; `stopped`, True if it was stopped on
 request.

@@ -1,7 +1,7 @@
-"""Log lines for the events of supervisors.
+"""Telemetry handlers that write the events of supervisors to the log.
 
-An application of `supervision.applications.application` attaches these handlers. For other lines, attach your own
-handlers to the events of `supervision.events`. Crashes have lines of their own, in `actors.instrumentation.logger`.
+`supervision.applications.application` attaches these handlers. For other lines, attach your own handlers to the events
+of `supervision.events`. `actors.instrumentation.logger` writes the lines about crashes.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Measures: TypeAlias = Mapping[str, Any]
 
 
 def attach(telemetry: Telemetry) -> Callable[[], None]:
-    """Log restarts and failures of supervisors, until the returned function is called.
+    """Log restarts and failures of supervisors, until the caller calls the returned function.
 
     A restart is a warning. A failed restart, a failed stop and a supervisor that gives up are errors. Ordinary starts
-    and ends have no line. A failed first start has none either, because its caller gets the error.
+    and ends have no log line. A failed first start also has no log line, because its caller gets the error.
     """
     detaches = [
         *(telemetry.attach(event, _writer(level, text)) for event, level, text in _LINES),

@@ -1,7 +1,7 @@
-"""Start arguments and messages of supervisors, for code that watches them.
+"""Start arguments and messages of supervisors, for instruments that observe supervisors.
 
-An `Instrument` sees these in the callbacks of a supervisor: a setup in `init`, a request in `handle_call`, a
-`TryAgain` in `handle_info`. Programs do not send them. They use the functions of the supervisor classes.
+An `Instrument` sees these values in the callbacks of a supervisor: a setup in `init`, a request in `handle_call`, a
+`TryAgain` in `handle_info`. Programs do not send these values; they use the functions of the supervisor classes.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class ResizePartitions:
 class StartDynamicChild:
     """Start a child with further arguments.
 
-    Not an attrs class: a dynamic supervisor gets one for every child, and this is faster to make.
+    Not an attrs class, because a dynamic supervisor gets an instance for every child, and this class makes instances
+    faster.
     """
 
     __slots__ = ("extra", "spec")
@@ -145,12 +146,12 @@ class TerminateDynamicChild:
 class TryAgain:
     """Restart a child whose restart failed or has to wait.
 
-    A supervisor sends it to itself, so that it answers other messages in between.
+    A supervisor sends this message to itself, so that it can handle other messages before the restart.
     """
 
     child: Any
-    """The id of the child; under a dynamic supervisor the pid that it had before."""
+    """The id of the child; under a dynamic supervisor the previous pid of the child."""
     reason: ExitReason
-    """The reason that the child ended with, or that its restart failed with."""
+    """The exit reason of the child, or the reason why its restart failed."""
     timer: TimerRef | None = None
     """The timer of the wait, if there is a backoff."""

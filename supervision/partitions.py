@@ -1,10 +1,11 @@
-"""Partition supervisors: several copies of one child, each for a part of the keys.
+"""Partition supervisors, which run several copies of one child and divide the keys among the copies.
 
     await PartitionSupervisor.start_link(child_spec(Cache), name="caches", partitions=8)
     await call(partition("caches", user_id), "profile")
 
-One process that all others call is a bottleneck. If the work has a key, several copies can share it. A key leads to the
-same copy in every run of every program and on every machine, as long as the number of partitions stays the same.
+One process that all others call is a bottleneck. If each request has a key, several copies of the process can share the
+work. A key belongs to the same copy in every run of every program and on every machine, as long as the number of
+partitions stays the same.
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ __all__ = [
 
 
 class Table:
-    """The pids of the partitions of one supervisor. Only its process writes it.
+    """The pids of one supervisor's partitions. Only the supervisor's process changes the table.
 
     Attributes:
-        size: The number of partitions in use. Keys lead to partitions 0 to `size - 1`. At most the number at the start.
-        wanted: The number of partitions that may run. It exceeds `size` only while a resize starts more partitions.
+        size: The number of partitions in use, at most the number at the start. Keys belong to partitions 0 to
+            `size - 1`.
+        wanted: The number of partitions that may run. It is larger than `size` only while a resize starts partitions.
     """
 
     __slots__ = ("pids", "size", "wanted")
@@ -63,8 +65,8 @@ def partition_of(key: object, count: int) -> int:
         partition_of(7, 4)              # 3
         partition_of("lobby", 4)        # the same in every run of every program
 
-    For an integer this is its absolute value modulo `count`, for any other key a CRC-32 of its content. It does not use
-    Python's `hash`, which differs from run to run for strings.
+    For an integer, the number is its absolute value modulo `count`. For any other key, the number is a CRC-32 of the
+    key's content, modulo `count`. The function does not use Python's `hash`, which differs from run to run for strings.
 
     Raises:
         BadPartitionKey: The repr of the key contains a memory address.
@@ -117,15 +119,16 @@ def partition(supervisor: object, key: Any) -> PartitionVia:
         cast(partition("counters", user_id), "seen")
 
     Args:
-        supervisor: The name of a partition supervisor. Its pid works until the supervisor is restarted.
+        supervisor: The name of a partition supervisor. A pid works too, until a restart of the supervisor.
         key: Any hashable value that `partition_of` takes.
 
-    Every use looks the partition up, so the address also reaches a restarted copy. It cannot be the name of a process.
+    Every use looks the partition up, so the address also reaches a restarted copy. You cannot start a process under
+    this address.
 
     Raises:
         BadPartitionKey: The repr of the key contains a memory address.
     """
-    partition_of(key, 1)  # a bad key must raise here, not later in a send
+    partition_of(key, 1)  # make a bad key raise here, and not later in a send
     return PartitionVia(supervisor, key)
 
 
@@ -160,7 +163,7 @@ WithArguments = Callable[[tuple[Any, ...], int], tuple[Any, ...]]
 class PartitionSupervisor(Supervisor):
     """A supervisor of several copies of one child. Their ids are the numbers of the partitions, from 0.
 
-    Source: Elixir's `PartitionSupervisor`, with another hash of the keys and another default of `partitions`.
+    Source: Elixir's `PartitionSupervisor`. The hash of the keys and the default of `partitions` are different here.
     """
 
     @classmethod
@@ -188,13 +191,13 @@ class PartitionSupervisor(Supervisor):
             )
 
         Args:
-            child: A spec, or a class with `start_link`. The supervisor ignores its id. Its start must not give the same
-                name to all copies.
+            child: A spec, or a class with `start_link`. The supervisor ignores the id of the spec. The spec must not
+                give the same name to all copies.
             name: Registered name of the supervisor, for `partition`.
             partitions: Number of copies, from 1. The default is the number of CPU cores. Write a number if keys must
-                lead to the same copies on all machines.
-            with_arguments: A function of the arguments of the spec and the number of a partition. It returns the
-                arguments of that partition.
+                belong to the same copies on all machines.
+            with_arguments: A function that takes the arguments of the spec and the number of a partition, and returns
+                the arguments for that partition.
             strategy: As for `Supervisor`.
             max_restarts: As for `Supervisor`.
             max_seconds: As for `Supervisor`.
@@ -289,23 +292,23 @@ class PartitionSupervisor(Supervisor):
 
     @staticmethod
     async def resize(supervisor: object, partitions: int) -> int:
-        """Change the number of partitions: stop the last ones, or start them again.
+        """Change the number of partitions, by stopping the last partitions or starting them again.
 
-        Afterwards most keys lead to other copies. Keys leave a partition before it stops, and come to it after it has
-        started, so a call during a resize finds a running copy. The supervisor handles one resize after another, and
-        finishes one whose caller was cancelled.
+        After a resize most keys belong to other copies. The supervisor takes the keys from a partition before it stops
+        that partition, and assigns keys to a partition only after its start. So a call during a resize finds a running
+        copy. The supervisor handles one resize after another, and completes a resize even if its caller was cancelled.
 
         Args:
             supervisor: A pid or a name.
             partitions: From 0 to the number at the start of the supervisor.
 
         Returns:
-            The number of partitions before.
+            The number of partitions before the resize.
 
         Raises:
-            BadSupervisorOption: The number is outside this range.
+            BadSupervisorOption: `partitions` is outside this range.
             NoProcess: The partition supervisor is not running.
-            ChildStartFailed: A partition did not start; it and those after it are not running.
+            ChildStartFailed: A partition did not start. That partition and all later partitions are not running.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         _check_count(partitions, least=0, most=len(require(supervisor).pids))
@@ -322,7 +325,7 @@ class PartitionSupervisor(Supervisor):
     async def _resize(self, partitions: int) -> int:
         table = require(current_pid())
         before = table.size
-        # Keys leave a partition before it stops, and come to it after it has started.
+        # Take the keys from a partition before its stop, and assign keys to a partition only after its start.
         table.size = min(before, partitions)
         table.wanted = partitions
         try:
@@ -330,12 +333,12 @@ class PartitionSupervisor(Supervisor):
                 try:
                     await self._stop_partition(number)
                 except Exception:
-                    # This partition and those before it still run, so keys lead to them again.
+                    # The partitions 0 to `number` still run, so assign keys to them again.
                     table.size = number + 1
                     raise
             for number in range(before, partitions):
                 if await self._start_again(number) is None:
-                    # It decided not to run, so no key leads to it or to those after it.
+                    # The init of the partition returned Ignore, so assign no keys to this partition or later ones.
                     break
                 table.size = number + 1
         finally:
@@ -346,21 +349,21 @@ class PartitionSupervisor(Supervisor):
         try:
             await self.state.terminate_child(number)
         except ChildNotFound:
-            # The supervisor has forgotten a temporary partition that had ended.
+            # The partition was temporary and had ended, so the supervisor has forgotten it.
             pass
 
     async def _start_again(self, number: int) -> Pid | None:
         try:
             return await self.state.restart_child(number)
         except ChildNotFound:
-            # The supervisor forgets a temporary partition when it stops.
+            # The supervisor forgets a temporary partition when it stops it, so start it as a new child.
             return await self.state.start_child(self.state.spec_at_start(number))
 
 
 def _partitioned(
     child: Supervised, name: object, partitions: int | None, with_arguments: WithArguments | None
 ) -> list[ChildSpec]:
-    """Return the specs of all partitions, with one table for all."""
+    """Return the specs of all partitions, which share one table."""
     if name is None:
         raise BadSupervisorOption(
             "partition() finds the copies by the name of the supervisor; write a name",
@@ -408,7 +411,7 @@ async def _start_partition(
 ) -> Pid:
     publish(table)
     if number >= table.wanted:
-        # A restart of the group also starts stopped children, but this partition was stopped by a resize.
+        # A resize has stopped this partition. A restart of the whole group would start it again.
         raise StartIgnored
     started: Awaitable[Pid] | Pid = spec.start(*args, **spec.kwargs)
     pid = await started if isawaitable(started) else started

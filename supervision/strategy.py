@@ -1,6 +1,6 @@
-"""Decisions about a child that ended: restart it alone or in a group, keep it, forget it, or give up.
+"""Functions that decide about a child that ended: restart it alone or in a group, keep its spec, forget it, or give up.
 
-*pure*: the time is an argument, and the results are plans that a supervisor carries out.
+*pure*: the time is an argument, and a supervisor carries out the resulting plans.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ __all__ = [
 ]
 
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
-"""The children to restart with a child: none, all, or those that were started after it."""
+"""The other children to restart with a child: none, all, or the children that started after it."""
 
 AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
-"""The rule by which a supervisor stops itself: never, or with the first or the last of its significant children."""
+"""The rule by which a supervisor stops itself: never, or when the first or last significant child has ended."""
 
 
 class HasSpec(Protocol):
@@ -65,7 +65,7 @@ class Fate(enum.Enum):
 
 
 def fate(restart: RestartType, reason: ExitReason) -> Fate:
-    """Decide about a child of this restart type that ended with `reason`.
+    """Decide about a child with the restart type `restart` that ended with `reason`.
 
     fate("transient", SHUTDOWN)     # Fate.KEEP
     """
@@ -78,18 +78,18 @@ def fate(restart: RestartType, reason: ExitReason) -> Fate:
 
 @frozen
 class RestartPlan(Generic[C]):
-    """The restart of a group of children, in the order of the fields.
+    """A plan to restart a group of children. The supervisor handles the fields in their order.
 
-    Children in `stop` may have ended already. `start` includes children that had finished or were terminated, because
-    OTP starts the whole group.
+    Some children in `stop` may have ended already. As in OTP, `start` also contains children that had finished or were
+    terminated.
     """
 
     stop: tuple[C, ...]
-    """The children to stop, in this order, which is the reverse of their start."""
+    """The children to stop, in the reverse order of their start."""
     drop: tuple[C, ...]
     """The temporary children, which the supervisor forgets."""
     start: tuple[C, ...]
-    """The children to start, in this order."""
+    """The children to start, in order."""
 
 
 def plan_restart(children: Sequence[C], pivot: int, strategy: Strategy) -> RestartPlan[C]:
@@ -103,7 +103,7 @@ def plan_restart(children: Sequence[C], pivot: int, strategy: Strategy) -> Resta
         strategy: The strategy of the supervisor.
 
     Returns:
-        The plan. `stop` never contains the pivot, which has ended.
+        The plan. Its field `stop` never contains the pivot, which has ended.
     """
     if strategy == "one_for_one":
         affected: Sequence[C] = (children[pivot],)
@@ -125,11 +125,11 @@ def plan_restart(children: Sequence[C], pivot: int, strategy: Strategy) -> Resta
 def ends_supervisor(
     auto_shutdown: AutoShutdown, ended: ChildSpec, remaining: Iterable[ChildSpec]
 ) -> bool:
-    """Return whether a supervisor stops because one of its children ended for good.
+    """Return whether a supervisor stops because a child ended and will not be restarted.
 
     Args:
         auto_shutdown: The supervisor's setting.
-        ended: The child that ended and will not be restarted.
+        ended: The child that ended.
         remaining: The other children that are running or restarting.
     """
     if auto_shutdown == "never" or not ended.significant:
@@ -172,7 +172,7 @@ def check_significance(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
 
 
 DEFAULT_MAX_RESTARTS = 3
-"""Restarts within the window that a supervisor makes before it gives up. As in Elixir."""
+"""The number of restarts within the window that a supervisor allows. As in Elixir."""
 
 DEFAULT_MAX_SECONDS = 5.0
 """The length of the window, in seconds. As in OTP and Elixir."""
@@ -189,7 +189,7 @@ class RestartIntensity:
 
     Args:
         max_restarts: Allowed attempts within the window; 0 allows none.
-        max_seconds: Length of the window in seconds, more than 0; `math.inf` never forgets.
+        max_seconds: Length of the window in seconds, more than 0. With `math.inf` every attempt counts for ever.
 
     Raises:
         BadSupervisorOption: A value is outside these ranges.
@@ -216,13 +216,13 @@ class RestartIntensity:
             )
         self.max_restarts = max_restarts
         self.max_seconds = max_seconds
-        # The times of the attempts, oldest first. The supervisor gives up at `max_restarts + 1` of them.
+        # The times of the attempts, oldest first. The supervisor gives up at the attempt number `max_restarts + 1`.
         self._attempts: deque[float] = deque()
 
     def admit(self, now: float) -> bool:
         """Count an attempt at time `now`, in seconds, and return whether it is allowed.
 
-        `now` must not run backwards. After the first False the supervisor gives up, and further results are undefined.
+        `now` must never decrease. After the first False the supervisor gives up, and further results are undefined.
         """
         if self.max_restarts == math.inf:
             return True

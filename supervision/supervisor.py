@@ -8,12 +8,12 @@
         strategy="rest_for_one",
     )
 
-A supervisor starts its children in the order of the list, each after the one before it is ready. It stops them in the
-reverse order. Use a `Supervisor` for the fixed parts of a program, and a `DynamicSupervisor` for children that come and
-go.
+A supervisor starts its children in the order of the list, and waits until each child is ready before it starts the
+next. It stops the children in the reverse order. Use a `Supervisor` for the fixed parts of a program, and a
+`DynamicSupervisor` for children that come and go.
 
-A supervisor can be the child of another: `Supervisor.child_spec([...])`, or an async function that builds the list and
-ends with `return await Supervisor.start_link(...)`.
+A supervisor can be the child of another supervisor. Pass `Supervisor.child_spec([...])` as the child, or an async
+function that makes the list and ends with `return await Supervisor.start_link(...)`.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ class _Child(Retried):
 
 @final
 class Tree(Children):
-    """The children of a supervisor with a fixed set, in the order of their start.
+    """The children of a supervisor with a fixed set of children, in the order of their start.
 
-    `supervision.strategy` decides; this class carries the decisions out.
+    This class carries out the decisions of `supervision.strategy`.
     """
 
     __slots__ = ("_children", "_running", "_setup")
@@ -114,7 +114,7 @@ class Tree(Children):
         super().__init__(setup, self._running)
 
     async def boot(self) -> tuple[ChildSpec, Failed] | None:
-        """Start all children. If one fails, stop the others, and return its spec and its error."""
+        """Start all children. If a start fails, stop the other children, and return the spec and the error."""
         for spec in self._setup.specs:
             failed = await self._add(spec)
             if failed is not None and not failed.ignored:
@@ -132,7 +132,7 @@ class Tree(Children):
         decision = fate(spec.restart, reason)
         if decision is Fate.RESTART:
             if self._backoff is not None:
-                # The rest of the group stops now and waits too.
+                # Stop the rest of the group now. The group restarts together with the child.
                 await self._stop_group(child)
                 self._try_later(child, spec.id, reason)
                 return None
@@ -157,7 +157,7 @@ class Tree(Children):
     async def _restart(
         self, pivot: _Child, reason: ExitReason, pid: Pid | None = None
     ) -> Stop | None:
-        """Restart the child that ended, with its group; or give up. `pid` is for the event about that."""
+        """Restart the child that ended and its group, or give up. `pid` is for the event about giving up."""
         pivot.retry = None
         if not self._intensity.admit(trio.current_time()):
             return self._give_up(pivot.spec, pid, reason)
@@ -176,7 +176,7 @@ class Tree(Children):
     async def _stop_group(self, pivot: _Child) -> Sequence[_Child]:
         """Stop the group that the strategy restarts with `pivot`, and return the children to start, in order."""
         strategy = self._setup.strategy
-        # one_for_one needs no list of the children, of which there may be many.
+        # For one_for_one, avoid a list of all children, because there may be many.
         group = [pivot] if strategy == "one_for_one" else list(self._children.values())
         plan = plan_restart(group, group.index(pivot), strategy)
         for child in plan.stop:
@@ -192,7 +192,7 @@ class Tree(Children):
     # Requests
 
     async def start_child(self, spec: ChildSpec) -> Pid | None:
-        """Add a child. Return its pid, or None if it decided not to run."""
+        """Add a child. Return its pid, or None if its init returned `Ignore()`."""
         check_significance(spec, self._setup.auto_shutdown)
         known = self._children.get(spec.id)
         if known is not None:
@@ -214,7 +214,7 @@ class Tree(Children):
             del self._children[id]
 
     async def restart_child(self, id: Any) -> Pid | None:
-        """Start a child that is not running. Return its pid, or None if it decided not to run."""
+        """Start a child that is not running. Return its pid, or None if its init returned `Ignore()`."""
         child = self._find_stopped(id)
         failed = await self._start_reported(child)
         if failed is not None and not failed.ignored:
@@ -231,7 +231,7 @@ class Tree(Children):
         return self._find(id).spec
 
     def spec_at_start(self, position: int) -> ChildSpec:
-        """Return a spec that the supervisor was started with, even if the supervisor has forgotten the child."""
+        """Return the spec at a position of the start list, even if the supervisor has forgotten the child."""
         return self._setup.specs[position]
 
     @property
@@ -268,7 +268,7 @@ class Tree(Children):
         return child
 
     async def _add(self, spec: ChildSpec) -> Failed | None:
-        """Start a new child, and keep it if it runs or may be started later."""
+        """Start a new child, and keep it if it runs or a later request may start it."""
         child = _Child(spec)
         failed = await self._start_reported(child)
         if failed is None or (failed.ignored and spec.restart != "temporary"):
@@ -308,11 +308,12 @@ class Tree(Children):
 class Supervisor(SupervisorBase[Tree]):
     """A process that supervises a fixed set of children.
 
-    Start it with `start_link`. The functions that take a supervisor's pid or name first, such as `which_children`, work
-    in any task of the runtime. A supervisor answers no request while it starts or stops a child, so they wait for that.
+    Start it with `start_link`. The functions whose first argument is a supervisor's pid or name, such as
+    `which_children`, work in any task of the runtime. A supervisor answers no request while it starts or stops a child,
+    so these functions may have to wait.
 
-    Source: OTP's `supervisor`, with one difference: OTP counts restarts in whole seconds. Here the restart window is
-    exact.
+    Source: OTP's `supervisor`. There is one difference: OTP counts restarts in whole seconds, and here the restart
+    window is exact.
     """
 
     @classmethod
@@ -335,17 +336,18 @@ class Supervisor(SupervisorBase[Tree]):
 
         Args:
             children: Specs, or classes with `start_link`, in the order of their start.
-            strategy: The children to restart when one ends: only that child ("one_for_one"), all ("one_for_all"), or
-                that child and those after it ("rest_for_one"). The supervisor stops a group in reverse and starts it
-                in order. It forgets the temporary children of the group, and starts all others, even those that had
-                finished or were terminated.
-            max_restarts: Allowed restarts within `max_seconds`. At one more the supervisor gives up: it stops its
-                children and ends with `SHUTDOWN`.
+            strategy: The children to restart when a child ends: only that child ("one_for_one"), all children
+                ("one_for_all"), or that child and all later children ("rest_for_one"). The supervisor stops a group in
+                reverse order and starts it in order. It forgets the temporary children of the group. It starts all
+                other children of the group, even children that had finished or were terminated.
+            max_restarts: Allowed restarts within `max_seconds`. At the next restart the supervisor gives up: it stops
+                its children and ends with `SHUTDOWN`.
             max_seconds: Length of the restart window in seconds.
-            auto_shutdown: End with `SHUTDOWN` when a significant child ends for good ("any_significant"), or when the
-                last of them does ("all_significant").
+            auto_shutdown: "any_significant": the supervisor ends with `SHUTDOWN` when a significant child ends and is
+                not restarted. "all_significant": the supervisor ends when the last significant child ends. With the
+                default "never", no child may be significant.
             backoff: Waits before restarts; None for no wait. Not part of OTP.
-            name: Registered name of the supervisor, from before the start of the first child.
+            name: Registered name of the supervisor. The supervisor has the name before it starts the first child.
             label: Name of the supervisor in messages.
             timeout: Seconds that the start of all children together may take.
 
@@ -353,11 +355,12 @@ class Supervisor(SupervisorBase[Tree]):
             The supervisor's pid, after every child has started.
 
         Raises:
-            BadChildSpec: A child spec is invalid; nothing was started. DuplicateChildId if two children have one id.
+            BadChildSpec: A child spec is invalid; nothing was started. If two children have the same id, the error is a
+                DuplicateChildId.
             BadSupervisorOption: An option has an invalid value; nothing was started.
-            StartError: A child did not start. The reason is `Shutdown(FailedToStartChild(id, reason))`. The children
-                before it were stopped in reverse order. As with every failed start, the link also sends the reason to
-                the caller, which ends unless it traps exits.
+            StartError: A child did not start. The reason is `Shutdown(FailedToStartChild(id, reason))`. The supervisor
+                stopped the children before it in reverse order. As with every failed start, the link also sends the
+                reason to the caller, and the caller ends unless it traps exits.
             AlreadyStarted: The process in `pid` has the name.
         """
         setup = _set_up(
@@ -395,7 +398,7 @@ class Supervisor(SupervisorBase[Tree]):
         significant: bool = False,
         **options: Any,
     ) -> ChildSpec:
-        """Describe a supervisor as a child of another.
+        """Describe a supervisor as a child of another supervisor.
 
             Supervisor.child_spec([Counter, Mailer], id="services", strategy="one_for_all")
 
@@ -418,21 +421,22 @@ class Supervisor(SupervisorBase[Tree]):
 
     @staticmethod
     async def start_child(supervisor: object, child: Supervised) -> Pid | None:
-        """Add a child at the end of the order, and start it.
+        """Add a child after all other children, and start it.
 
             pid = await Supervisor.start_child(top, child_spec(Counter, 0, id="second"))
 
         Returns:
-            Its pid; None if its init returned `Ignore()`. The supervisor then keeps the spec, unless it is temporary.
+            The pid of the child; None if its init returned `Ignore()`. In that case the supervisor keeps the spec,
+            unless the child is temporary.
 
         Raises:
-            BadChildSpec: The spec is invalid, or its significance does not fit the supervisor.
+            BadChildSpec: The spec is invalid, or the child is significant and the supervisor has no `auto_shutdown`.
             ChildAlreadyStarted: A child with this id is running.
             ChildAlreadyPresent: A child with this id exists and is not running.
-            ChildStartFailed: The child did not start; the supervisor forgot it.
-            ChildNameTaken: The child did not start, because the process in `pid` has its name. This and
-                ChildAlreadyStarted are AlreadyStarted, so `except AlreadyStarted as error: pid = error.pid` starts or
-                finds a process.
+            ChildStartFailed: The child did not start. The supervisor forgets it.
+            ChildNameTaken: The child did not start, because the process in `pid` has its name. This error and
+                ChildAlreadyStarted are subclasses of AlreadyStarted. So with
+                `except AlreadyStarted as error: pid = error.pid` you get the pid of the existing process.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         pid: Pid | None = await ask(supervisor, StartChild(child_spec(child)))
@@ -442,8 +446,8 @@ class Supervisor(SupervisorBase[Tree]):
     async def terminate_child(supervisor: object, id: Any) -> None:
         """Stop a child and leave it stopped. The supervisor forgets the spec of a temporary child.
 
-        Does nothing to a child that is not running, except that it cancels the next restart. `auto_shutdown` ignores
-        this end.
+        If the child is not running, this only cancels its next restart. An end by this function does not count for
+        `auto_shutdown`.
 
         Raises:
             ChildNotFound: The supervisor has no child with this id.
@@ -456,14 +460,14 @@ class Supervisor(SupervisorBase[Tree]):
         """Start a child that is not running. Does not count as a restart.
 
         Returns:
-            Its pid, or None if its init returned `Ignore()`.
+            The pid of the child, or None if its init returned `Ignore()`.
 
         Raises:
             ChildNotFound: The supervisor has no child with this id.
-            ChildRunning: It is running.
-            ChildRestarting: The supervisor is about to restart it.
-            ChildStartFailed: It did not start; the supervisor keeps its spec.
-            ChildNameTaken: It did not start, because the process in `pid` has its name.
+            ChildRunning: The child is running.
+            ChildRestarting: The supervisor is about to restart the child.
+            ChildStartFailed: The child did not start. The supervisor keeps its spec.
+            ChildNameTaken: The child did not start, because the process in `pid` has its name.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         pid: Pid | None = await ask(supervisor, RestartChild(id))
@@ -475,8 +479,8 @@ class Supervisor(SupervisorBase[Tree]):
 
         Raises:
             ChildNotFound: The supervisor has no child with this id.
-            ChildRunning: It is running.
-            ChildRestarting: The supervisor is about to restart it.
+            ChildRunning: The child is running.
+            ChildRestarting: The supervisor is about to restart the child.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         await ask(supervisor, DeleteChild(id))
@@ -522,7 +526,7 @@ class Supervisor(SupervisorBase[Tree]):
 def check_child_specs(
     children: Iterable[Supervised], *, auto_shutdown: AutoShutdown = "never"
 ) -> tuple[ChildSpec, ...]:
-    """Check that one supervisor can have these children. Starts nothing.
+    """Check that one supervisor can have these children, without starting any.
 
         check_child_specs([Counter, Mailer])
 
@@ -530,7 +534,7 @@ def check_child_specs(
         Their specs, in order.
 
     Raises:
-        BadChildSpec: A spec is invalid; DuplicateChildId if two children have one id.
+        BadChildSpec: A spec is invalid. If two children have the same id, the error is a DuplicateChildId.
     """
     seen: set[Any] = set()
     specs = tuple(child_spec(child) for child in _listed(children))

@@ -1,4 +1,4 @@
-"""Supervision trees as values and as text.
+"""Functions that return a supervision tree as a value or as text.
 
     print(render("top"))
 
@@ -8,7 +8,7 @@
     │   └── Room 'lobby' <pid 5>
     └── clock restarting
 
-This reads the state of the supervisors at this moment and sends no request, so it never waits for a busy supervisor.
+These functions read the current state of the supervisors and send no request, so they never wait for a busy supervisor.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class TreeNode:
     kind: str | None
     """The strategy of a running supervisor, or "dynamic"; None for other processes."""
     children: tuple[TreeNode, ...]
-    """In the order of their start."""
+    """The children, in the order of their start."""
 
     @property
     def title(self) -> str:
@@ -58,7 +58,7 @@ class TreeNode:
         return str(self.name) if self.name is not None else str(self.label)
 
     def walk(self) -> Iterator[TreeNode]:
-        """Yield this node and all nodes below it, each before its children."""
+        """Yield this node and all nodes below it, parents before children."""
         yield self
         for child in self.children:
             yield from child.walk()
@@ -75,7 +75,7 @@ def tree_of(supervisor: object) -> TreeNode:
     Raises:
         NoProcess: There is no such process.
 
-    Only supervisors of this package show their children.
+    The tree contains children only of supervisors of this package.
     """
     pid = supervisor if type(supervisor) is Pid else whereis(supervisor)
     info = None if pid is None else current_runtime().process_info(pid)
@@ -91,11 +91,12 @@ def render(supervisor: object, *, pids: bool = True) -> str:
 
     Args:
         supervisor: A pid or a name.
-        pids: Show pids. Without pids, two runs of a program draw the same text, for tests.
+        pids: Show pids. Turn this off in tests, so that two runs of a program draw the same text.
 
     Returns:
-        One line for each process, without a line break at the end. A line has the id of the child, or below a dynamic
-        supervisor its name or label; for a supervisor its strategy; and its pid, "restarting" or "stopped".
+        One line for each process, without a line break at the end. A line has the id of the child; below a dynamic
+        supervisor, its name or label instead. For a supervisor, the strategy follows. The pid, "restarting" or
+        "stopped" ends the line.
 
     Raises:
         NoProcess: There is no such process.
@@ -128,7 +129,7 @@ def _running(id: Any, pid: Pid, type: ChildType, info: dict[str, Any]) -> TreeNo
     runtime = current_runtime()
     children = []
     for child in reversed(children_of(pid)):
-        # A child may have ended while its supervisor has not read the message yet.
+        # A child may have ended before its supervisor has read the message about that.
         alive = runtime.process_info(child.pid) if isinstance(child.pid, Pid) else None
         if alive is not None and isinstance(child.pid, Pid):
             children.append(_running(child.id, child.pid, child.type, alive))

@@ -1,9 +1,9 @@
 """The seven invariants of a runtime, checked while it runs.
 
 `open_runtime(debug=True)`, or the environment variable ASHTREE_DEBUG=1, makes a `CheckedRuntime` in place of a
-`Runtime`: the same class with checks around its methods. A `Runtime` pays nothing for the checks.
+`Runtime`. This subclass adds checks around the methods of `Runtime`. A plain `Runtime` makes no checks.
 
-1. A process ends exactly once. After its end no message enters its mailbox, and no name leads to it.
+1. A process ends exactly once. After its end no message enters its mailbox, and it has no name.
 2. Links are symmetric and join living processes only.
 3. Every running task of a process has a record, and no exception of a process reaches the nursery.
 4. Each monitor is exactly one of: active, fired, removed.
@@ -11,8 +11,8 @@
 6. After a process has accepted a fatal exit signal, none of its callbacks starts, and it gets no message.
 7. After the runtime has closed, there are no processes, names, links, timers or zombies.
 
-A check that fails raises InvariantBroken. In a process this is only a crash of that process. So the runtime raises the
-error again when it closes.
+A failed check raises InvariantBroken. In a process, this error only crashes that process. So the runtime raises the
+first such error again when it closes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CALLBACKS = ("handle_call", "handle_cast", "handle_info", "handle_continue", "te
 
 
 class InvariantBroken(AssertionError):
-    """An invariant does not hold. The mistake is in Ashtree, not in the program that runs on it."""
+    """An invariant does not hold. This is a bug in Ashtree, not in the program that uses it."""
 
     def __init__(self, number: int, what: str) -> None:
         super().__init__(number, what)
@@ -58,7 +58,7 @@ class InvariantBroken(AssertionError):
 
 
 class CheckedRuntime(Runtime):
-    """A runtime that checks its own work. It behaves the same and is several times slower."""
+    """A runtime that checks its own invariants. It behaves like `Runtime`, but is several times slower."""
 
     def __init__(
         self, environment: EnvironmentLike, *, kill_grace: float, seed: int | None = None
@@ -100,7 +100,7 @@ class CheckedRuntime(Runtime):
         try:
             await super()._run(process, function, args)
         except (trio.Cancelled, InvariantBroken):
-            # The runtime itself is cancelled, or another check has failed already.
+            # The runtime itself is cancelled, or a check has failed already.
             raise
         except BaseException as error:
             # `_run` must never raise, so any exception breaks the invariant.
@@ -125,7 +125,7 @@ class CheckedRuntime(Runtime):
         self.checked_graph.ended(pid, task)
 
     def verify(self) -> None:
-        """Check everything in one step, between two steps of any process."""
+        """Check the process table, the names, the links and the monitors, while no process runs."""
         for pid, process in self.table.items():
             if pid.process is not process or process.dead:
                 self.broken(1, f"{pid!r} is in the process table and has ended")
@@ -137,7 +137,7 @@ class CheckedRuntime(Runtime):
         self.checked_graph.verify(self.table)
 
     def verify_closed(self) -> None:
-        """Check that nothing is left after the end, and that no check has failed before."""
+        """Check that the closed runtime is empty. If an earlier check has failed, raise its error."""
         if self.breaches:
             raise self.breaches[0]
         self.verify()
@@ -247,7 +247,7 @@ class _CheckedGraph(LinkGraph):
             self.broken(4, f"{ref!r} fired and was not active, or fired twice")
 
     def ended(self, pid: Pid, task: trio.lowlevel.Task | None) -> None:
-        """Check that nothing of an ended process is left."""
+        """Check that an ended process has no link, watcher or waiting call, and that its monitors have fired."""
         if self.firing:
             self.broken(4, f"{pid!r} has ended, and {list(self.firing)} did not fire")
         if pid in self._links or pid in self._watchers:
@@ -282,9 +282,9 @@ class _CheckedGraph(LinkGraph):
 
 
 def _guarded(cls: type[GenServer[Any]], runtime: CheckedRuntime) -> GenServer[Any]:
-    """Make a server that checks, at each callback, that no fatal exit signal came before."""
+    """Make a server that checks, before each callback, that its process has not accepted a fatal exit signal."""
     server = cls()
-    # Weak: a server that refers to itself would be a cycle, which only the garbage collector can free.
+    # A strong reference would make a cycle, which only the garbage collector can free.
     itself = weakref.ref(server)
     for name in CALLBACKS:
         setattr(server, name, partial(_start_callback, name, itself, runtime))
@@ -296,7 +296,7 @@ def _start_callback(
 ) -> Awaitable[Any]:
     process, itself = current_process.get(), server()
     assert process is not None
-    # Only calls of the loop count. A server's own code may call its callbacks at any time.
+    # Check only calls from the server's loop. A server's own code may call its callbacks at any time.
     if process.dying and sys._getframe(1).f_globals is vars(_server_loop):
         runtime.broken(6, f"{name} of {process.pid!r} was started after a fatal exit signal")
     return cast("Awaitable[Any]", getattr(type(itself), name)(itself, *args))

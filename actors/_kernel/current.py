@@ -1,4 +1,4 @@
-"""Look-ups of the current process and runtime, and the waits of one process for another."""
+"""Functions that find the current process and runtime, and that monitor or await the end of a process."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def require_process(verb: str, *, any_thread: bool = False) -> Process:
 
     Args:
         verb: The function that the caller uses, for errors.
-        any_thread: The function also works in threads that a process has started.
+        any_thread: True if the function also works in threads that a process has started.
 
     Raises:
         NotAProcess: The caller is not a process.
         ProcessKilled: The process has been declared dead.
-        WrongThread: The caller runs in another thread than the runtime.
+        WrongThread: The caller does not run in the runtime's thread.
     """
     process = acting_process()
     if process is None:
@@ -60,9 +60,9 @@ def require_runtime(verb: str | None = None) -> Runtime:
         verb: The function that the caller uses, if it works only in the runtime's thread.
 
     Raises:
-        RuntimeClosed: There is no runtime here.
+        RuntimeClosed: The caller belongs to no runtime.
         ProcessKilled: The caller acts for a process that has been declared dead.
-        WrongThread: There is a verb, and the caller runs in another thread than the runtime.
+        WrongThread: `verb` is given, and the caller does not run in the runtime's thread.
     """
     process = acting_process()
     runtime = process.runtime if process is not None else ambient_runtime.get()

@@ -1,7 +1,8 @@
-"""A data structure of links between processes, and of watchers on them.
+"""A graph of the links between processes, and of the watchers of each process.
 
-*pure*: it holds pids and watchers only, so every rule about links has a test without a runtime. When a process ends,
-the runtime takes its links and watchers from the graph, and notifies them in the order in which they were added.
+*pure*: the graph holds only pids and watchers, so tests of the link rules need no runtime. When a process ends, the
+runtime removes its links and watchers from the graph. The runtime then notifies linked processes and watchers in the
+order in which they were added.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ __all__ = ["LinkGraph"]
 
 
 class LinkGraph:
-    """Links between processes, and watchers on them. Every operation takes constant time."""
+    """Links between processes, and the watchers of each process. Every operation takes constant time."""
 
     __slots__ = ("_links", "_watchers")
 
@@ -67,7 +68,7 @@ class LinkGraph:
         return tuple(self._watchers.get(pid, ()))
 
     def remove(self, pid: Pid) -> tuple[tuple[Pid, ...], tuple[Watcher, ...]]:
-        """Remove an ended process. Returns its linked peers and its watchers, each in their order."""
+        """Remove an ended process. Returns its linked processes and its watchers, in the order of their addition."""
         peers = self._links.pop(pid, None)
         if peers is not None:
             for peer in peers:

@@ -1,20 +1,21 @@
 """The mailbox of a process, and the batches in which the scheduler wakes processes.
 
-`put` never blocks and never refuses, because a signal must not depend on the state of its receiver. It wakes a parked
-task once, however many messages arrive before the task runs. A receive takes its message at a point where it cannot be
-cancelled any more, so a cancelled receive loses nothing.
+`put` never blocks and never refuses a message, because a signal must not depend on the state of its receiver. `put`
+wakes a parked task once, even if many messages arrive before the task runs. A receive takes its message only when it
+can no longer be cancelled, so a cancelled receive loses no message.
 
-A Trio memory channel cannot be a mailbox. It is bounded and has no search, and it may hand a value to a task that is
-cancelled before it sees the value.
+A Trio memory channel cannot be a mailbox. The channel is bounded and has no search. It may also hand a value to a task
+that is cancelled before the task sees the value.
 
 Wakes run in batches, one batch per scheduler turn. Trio runs every ready task before it looks at tasks that became
-ready in the same turn. A broadcast, or a crash that spreads, may wake ten thousand processes. All other tasks would
-wait until each of these has taken its step. So each turn wakes a bounded number of processes. The other processes keep
-their messages, and the following turns wake them in the order of the messages. Half of each batch goes to the newest
-wakes, so a process that has just become late does not wait for all the others.
+ready in the same turn. A broadcast, or a crash that spreads, may wake ten thousand processes. Without a limit, all
+other tasks would wait until each of these processes has taken its step. So each turn wakes a bounded number of
+processes, and later turns wake the others, which keep their messages. Half of each batch goes to the processes that
+have waited longest, and half to those that have waited shortest.
 
-Trio does not announce a turn, and a check at each wake would cost more than the rest of the wake. So the runtime counts
-wakes up to a limit, over any number of turns. Then a task waits for the next turn and starts a new count.
+Trio does not announce a turn, and checking for a new turn at each wake would cost more than the wake itself. So the
+runtime counts wakes up to a limit, over any number of turns. At the limit, a task waits for the next turn and starts a
+new count.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Mailbox:
     __slots__ = ("_seen", "_task", "alarm_at", "on_alarm", "queue", "wake_batches")
 
     def __init__(self, wake_batches: WakeBatches | None = None) -> None:
-        # A deque from the arrival of a message until the process waits for the next one. An empty deque takes more
-        # memory than the rest of the record of an idle process.
+        # An empty tuple while the process waits for a message, otherwise a deque. An empty deque would
+        # take more memory than all other data of an idle process.
         self.queue: deque[Any] | tuple[()] = ()
         self.wake_batches = wake_batches if wake_batches is not None else WakeBatches()
         # Above this length `put` calls `on_alarm`, and again only after the length has doubled.
@@ -77,7 +78,7 @@ class Mailbox:
             return
         batches = self.wake_batches
         if batches.left:
-            # This comes first: in the wrong thread it raises, and nothing has changed.
+            # In the wrong thread this raises, so it must run before any change.
             reschedule(task)
             batches.left -= 1
             if not batches.left:
@@ -93,7 +94,7 @@ class Mailbox:
         return self._task is not None
 
     def wake(self) -> None:
-        """Wake the process without a message, to look at its own state again."""
+        """Wake the process without a message, so that it checks its own state."""
         task = self._task
         if task is not None:
             reschedule(task)
@@ -145,10 +146,9 @@ class Mailbox:
         await wait_task_rescheduled(self.parking())
 
     def parking(self) -> Callable[[object], Abort]:
-        """Begin to park. The caller awaits `wait_task_rescheduled` with the result, and nothing in between.
+        """Begin to park. The caller must pass the result to `wait_task_rescheduled` and await that immediately.
 
-        The loop of servers uses this. Most servers wait most of the time, and a coroutine of `park` for each takes
-        memory.
+        The server loop uses this in place of `park`, because a `park` coroutine for each waiting server takes memory.
         """
         self._task = current_task()
         if not self.queue:
@@ -180,7 +180,8 @@ class Mailbox:
         return Abort.SUCCEEDED
 
 
-# Wakes in one turn. So many crashing processes take a few milliseconds. A turn costs a few microseconds.
+# The largest number of wakes in one turn. 128 crashing processes take a few milliseconds; a turn costs a few
+# microseconds.
 BURST = 128
 
 
@@ -188,8 +189,9 @@ class WakeBatches:
     """The wakes of one runtime. Before `run` and after `stop` there is no limit.
 
     Attributes:
-        left: The wakes that this turn still allows. `Mailbox.put` takes one, and calls `used_up` after the last.
-        late: The mailboxes that have a message and wait for a later turn, with the task to wake.
+        left: The number of wakes that this turn still allows. `Mailbox.put` lowers it at each wake, and calls `used_up`
+            at 0.
+        late: The mailboxes that have a message and whose task waits for a later turn, each with this task.
     """
 
     __slots__ = ("_stopped", "_task", "late", "left")
@@ -201,7 +203,7 @@ class WakeBatches:
         self._stopped = False
 
     def used_up(self) -> None:
-        """Note that the last wake of this turn was taken."""
+        """Make `run` start a new count in the next turn, because this turn allows no more wakes."""
         task = self._task
         if task is not None:
             reschedule(task)
@@ -221,14 +223,14 @@ class WakeBatches:
         self.left = sys.maxsize
 
     def stop(self) -> None:
-        """End `run`. No process waits for a wake by then."""
+        """End `run`. Call it only when no process waits for a wake."""
         self.used_up()
         self._stopped = True
 
     def _wake_some(self) -> None:
         late = self.late
         for mailbox in list(islice(late, BURST // 2)):
-            reschedule(late.pop(mailbox))  # never in the wrong thread: only `run` calls this
+            reschedule(late.pop(mailbox))  # cannot raise, because `run` is in the right thread
         for _ in range(min(len(late), BURST // 2)):
             reschedule(late.popitem()[1])
 

@@ -1,6 +1,6 @@
-"""The record of one process, and the rules that make an exit reason from an exception.
+"""The record of one process, and the rules that turn an exception into an exit reason.
 
-The record does not know the process table: its runtime is a type parameter.
+This module does not import the process table. The class of the runtime is a type parameter.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class StartListener(Protocol):
 
 
 class Host(Protocol):
-    """The part of the runtime that a process record uses itself."""
+    """The attributes of the runtime that a process record uses."""
 
     @property
     def pid(self) -> Pid: ...
@@ -59,10 +59,10 @@ R = TypeVar("R", bound=Host)
 class ProcessRecord(Generic[R]):
     """The runtime's record of one process. Code outside this package does not see it.
 
-    `R` is the class of the runtime, which `actors._kernel.runtime` fills in: there, `Process` is the complete type.
+    `R` is the class of the runtime. `actors._kernel.runtime` defines `Process` as the record with that class.
 
-    `dying` and `reason` keep the first fatal signal that the process accepted. From then on the process only
-    unwinds, and nothing changes its reason.
+    `dying` and `reason` keep the first fatal signal that the process accepted. After that signal the process only
+    unwinds, and its reason stays the same.
     """
 
     __slots__ = (
@@ -106,8 +106,8 @@ class ProcessRecord(Generic[R]):
         self.runtime: Final = runtime
         self.function: Final = function
         self.parent: Final = parent
-        # The parent in OTP's sense, whose Exit stops a server: the starter if they are linked, the runtime if no
-        # process started it, and otherwise the server itself.
+        # The parent in OTP's sense: its Exit stops a server. This is the starter if it is linked to this process, the
+        # runtime if no process started this process, and otherwise this process itself.
         self.obeys: Pid = pid
         self.ancestors: Final = ancestors
         # On Trio's clock.
@@ -115,7 +115,7 @@ class ProcessRecord(Generic[R]):
         self.mailbox: Final = Mailbox(runtime.wake_batches)
         self.scope: Final = trio.CancelScope()
         self.task: trio.lowlevel.Task | None = None
-        # A server announces its callbacks one by one, and not as `run` and `receive`.
+        # True for a server, which announces its callbacks to instruments, and not `run` and `receive`.
         self.is_server = False
         self.trapping = False
         # True between `suspend` and `resume` of `actors.sys`, for a server.
@@ -126,7 +126,7 @@ class ProcessRecord(Generic[R]):
         self.name: object = None
         self.label: str | None = None
         self.start_slot: StartListener | None = None
-        # The seconds that its steps have taken, with `counts_run_time`.
+        # The seconds that its steps have taken. Stays 0 without `counts_run_time`.
         self.run_time = 0.0
         self.grace: TimerRef | None = None
         # Made on first use, because most processes never need these and each takes memory.
@@ -168,10 +168,10 @@ class ProcessRecord(Generic[R]):
         return "waiting" if self.mailbox.parked else "running"
 
     def current_function(self) -> str | None:
-        """Return the innermost function of the task that is not Trio's, preferably one outside of this package."""
+        """Return the innermost function of the task outside Trio, preferably one outside this package."""
         found = fallback = None
         coroutine: Any = None if self.task is None else self.task.coro
-        # Awaitables that are no coroutines, such as those of async generators, do not show their frame.
+        # Only coroutines have `cr_frame`. The search stops at other awaitables, such as those of async generators.
         while (frame := getattr(coroutine, "cr_frame", None)) is not None:
             module = frame.f_globals.get("__name__", "")
             if module == "trio" or module.startswith("trio."):
@@ -195,8 +195,7 @@ class ProcessRecord(Generic[R]):
 
     def is_stopped_by(self, sender: Pid) -> bool:
         """Return whether an `Exit` from `sender` stops the server that runs in this process."""
-        # A server that no process started is linked to none, so it is its own parent too. The runtime is a second
-        # parent, which stops it in order at the end.
+        # A server that no process started has two parents: itself, and the runtime, which stops it at shutdown.
         obeys = self.obeys
         return sender is obeys or (sender is self.pid and obeys is self.runtime.pid)
 
@@ -208,7 +207,7 @@ class ProcessRecord(Generic[R]):
     def starting(self, callback: str, message: Any) -> Awaitable[None] | None:
         """Tell every instrument, in order, that a callback of this process is about to run.
 
-        The caller asks `runtime.instruments` first, so a runtime without instruments pays nothing more.
+        The caller tests `runtime.instruments` first, so that a runtime without instruments avoids this call.
 
         Returns:
             An awaitable that the caller must await before the callback; None if there is nothing to await.
@@ -236,7 +235,8 @@ class ProcessRecord(Generic[R]):
     ) -> None:
         await wait
         for instrument in others:
-            # A process that was killed during the wait starts no callback, so the others must not see one.
+            # The process was killed during the wait, so no callback starts. Do not announce it to the other
+            # instruments.
             if self.dying:
                 break
             following = instrument.callback_started(self.pid, callback, message)
@@ -266,9 +266,9 @@ def _leaves(error: BaseException) -> list[BaseException]:
 def reason_of(error: BaseException) -> ExitReason:
     """Return the exit reason for an exception that a process did not catch, when no accepted signal explains it.
 
-    A process may use nurseries of its own, so the error may be a group. Cancellations in the group are ignored. If one
-    exception remains, it is the crash. If several exits remain that agree, they are one exit. In every other case the
-    group is the crash.
+    A process may use nurseries of its own, so the error may be a group. This function ignores the cancellations in the
+    group. If one exception remains, that exception is the crash or the exit. If several exits with the same reason
+    remain, they are one exit. In every other case the group is the crash.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error.reason if isinstance(error, ProcessExit) else Crash(error)
@@ -282,7 +282,7 @@ def reason_of(error: BaseException) -> ExitReason:
 
 
 def only_unwinding(error: BaseException) -> bool:
-    """Return True if an exception contains only cancellations, exits and kills: the process is ending anyway."""
+    """Return True if an exception contains only cancellations, exits and kills, and no error of the program."""
     return all(
         isinstance(leaf, (trio.Cancelled, ProcessKilled, ProcessExit)) for leaf in _leaves(error)
     )
@@ -294,7 +294,7 @@ def only_exits(error: BaseException) -> bool:
 
 
 def escaping(error: BaseException) -> BaseException | None:
-    """Return the KeyboardInterrupt or SystemExit in an exception, or None. It ends the runtime, not one process."""
+    """Return the KeyboardInterrupt or SystemExit in an exception, or None. These end the whole runtime."""
     if isinstance(error, Exception) and not isinstance(error, ExceptionGroup):
         return None
     for leaf in _leaves(error):
@@ -306,8 +306,9 @@ def escaping(error: BaseException) -> BaseException | None:
 def abandon_nurseries(task: trio.lowlevel.Task) -> None:
     """Drop the nurseries that a process left open in an unfinished generator.
 
-    Trio has raised an error with advice in the process, which crashed. At the end of the task Trio would raise again,
-    now in the nursery of all processes, and end them all. Trio has no public way to prevent that.
+    Trio has already raised an error with advice in the process, and the process crashed. At the end of the task Trio
+    would raise a second error, in the nursery of all processes, which would end them all. Trio has no public way to
+    prevent that.
     """
     for nursery in task.child_nurseries:
         nursery.cancel_scope.cancel()

@@ -4,12 +4,12 @@ Every process is a direct child of one nursery. Parenthood, links and monitors a
 relies on three rules:
 
 * A signal is a synchronous function call. Signals between two processes arrive in the order in which they were sent.
-* One function without a checkpoint, `Runtime.end`, ends a process. Code that learns of the end finds the process
-  dead, its name free and its registry entries gone.
+* One function without a checkpoint, `Runtime.end`, ends a process. When other code learns of the end, the process is
+  dead, its name is free and its registry entries are gone.
 * No exception of a process leaves its task (`Runtime._run`), so no process can cancel another through the nursery.
 
-Trio never raises Ctrl-C here or in a process: `enable_ki_protection` makes Trio raise it in the main task. At an
-arbitrary line it could leave half a link, or a process that nothing can end.
+Trio never raises KeyboardInterrupt here or in a process: `enable_ki_protection` makes Trio raise it in the main task.
+An interrupt at an arbitrary line could leave half a link, or a process that no code can end.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ current_process: ContextVar[Process | None] = ContextVar("actors_process", defau
 
 
 def acting_process() -> Process | None:
-    """Return the process in which the caller runs and may act; None outside of processes.
+    """Return the process in which the caller runs; None outside of processes.
 
-    The task of a zombie may not act, because all other processes count the zombie as dead. A task that a dead process
+    The task of a zombie gets an error, because all other processes treat the zombie as dead. A task that a dead process
     has left in another nursery is an ordinary task.
 
     Raises:
@@ -99,7 +99,7 @@ def acting_process() -> Process | None:
 def record_of(pid: Pid) -> Process | None:
     """Return the record of a living process; None once it has ended."""
     process = pid.process
-    # Only `Runtime.enroll` sets it.
+    # `Runtime.enroll` sets `pid.process`, and always to a ProcessRecord.
     assert process is None or isinstance(process, ProcessRecord)
     return process
 
@@ -125,7 +125,7 @@ class Runtime:
     def __init__(
         self, environment: EnvironmentLike, *, kill_grace: float, seed: int | None = None
     ) -> None:
-        # Nearly everything in here belongs to this thread alone.
+        # Only this thread may use most attributes and methods of a runtime.
         self.thread = threading.get_ident()
         self.telemetry = Telemetry()
         self.environment = environment
@@ -141,17 +141,17 @@ class Runtime:
         self.classes_named: set[type] = set()
         self.zombies: dict[Pid, Process] = {}
         self.instruments: tuple[Instrument, ...] = ()
-        # The few instruments that override `callback_started`, and the methods of those that look at messages.
+        # The instruments that override `callback_started`, and the overriding `message_sent` methods.
         self.callback_instruments: tuple[Instrument, ...] = ()
         self.on_sent: tuple[Callable[[Pid | None, Pid, Any], bool | None], ...] = ()
         self.on_received: tuple[Callable[[Pid, Any], None], ...] = ()
-        # A process must show each message that it takes.
+        # True if an instrument sees the messages that processes take.
         self.shows_messages = False
-        # A sender must ask `admit` first: an instrument looks at messages, or there is a zombie.
+        # True if a sender must ask `admit` first, because an instrument looks at messages or there is a zombie.
         self.guarded = False
         self.mailbox_alarm = sys.maxsize
         self.call_chains: CallChains | None = None
-        # True while each process has its run time added up.
+        # True while the runtime adds up the run time of each process.
         self.counts_run_time = False
         self.closed = False
         self.spawned = 0
@@ -190,7 +190,7 @@ class Runtime:
     # Instruments
 
     def add_instrument(self, instrument: Instrument) -> Callable[[], None]:
-        """Show `instrument` everything that happens, until the caller calls the returned function."""
+        """Add an instrument, which stays until the caller calls the returned function."""
         self.instruments = (*self.instruments, instrument)
         self._instruments_changed()
 
@@ -216,10 +216,10 @@ class Runtime:
         self.guarded = bool(self.on_sent or self.zombies)
 
     def admit(self, receiver: Pid, message: Any) -> bool:
-        """Return whether the instruments let a message into a mailbox.
+        """Return whether a message may enter a mailbox: False if an instrument refuses it.
 
         Raises:
-            ProcessKilled: A zombie sends it.
+            ProcessKilled: The sender is a zombie.
         """
         sender = current_process.get()
         if sender is not None and sender.dead:
@@ -282,7 +282,7 @@ class Runtime:
 
     @enable_ki_protection
     def register(self, name: object, process: Process) -> None:
-        """Give a name to a process. A process has one name, and a name one process."""
+        """Give a name to a process. A process has at most one name, and a name belongs to at most one process."""
         if name is None:
             raise TypeError("None is not a name; use any other hashable value")
         if isinstance(name, Address):
@@ -310,7 +310,7 @@ class Runtime:
             for instrument in self.instruments:
                 instrument.registered(process.pid, name, None)
         except BaseException:
-            # An instrument that raises makes the operation fail: the name stays free.
+            # An instrument raised, so the operation fails and the name stays free.
             del self.names[name]
             process.name = None
             raise
@@ -328,7 +328,7 @@ class Runtime:
                 instrument.unregistered(process.pid, name, None)
 
     def dead_letter(self, address: object, message: Any) -> None:
-        """Count and drop a message whose receiver has ended. Erlang drops it too."""
+        """Count and drop a message whose receiver has ended. Erlang drops it without counting."""
         self.dead_letters += 1
         if self.telemetry.handlers(DEAD_LETTER):
             self.telemetry.execute(DEAD_LETTER, {}, {"address": address, "message": message})
@@ -346,7 +346,7 @@ class Runtime:
         label: str | None = None,
         server: bool = False,
     ) -> Process:
-        """Make a process and schedule its first step. The process has not run when this returns."""
+        """Make a process and schedule its first step. When `spawn` returns, the process has not run."""
         process = self.enroll(function, link=link, name=name, label=label)
         process.is_server = server
         assert self.nursery is not None  # enroll has checked it
@@ -395,7 +395,7 @@ class Runtime:
         elif link:
             process.obeys = parent
             self.graph.link(parent, pid)
-        # Otherwise it obeys itself: OTP's gen_server:start makes a server its own parent.
+        # Otherwise the process is its own parent, as after OTP's gen_server:start.
         return process
 
     def _enroll_at(self, address: Address[Any], process: Process) -> None:
@@ -425,13 +425,13 @@ class Runtime:
                             await waits
                     await awaitable_of(function, args)
         except BaseException as error:
-            # Isolation: an error of a process must not reach the nursery.
+            # An error of a process must not reach the nursery, because it would cancel all other processes.
             escaped = self._failed(process, error)
         else:
             self.end(process, process.reason if process.dying else NORMAL)
         if process.task.child_nurseries:
             abandon_nurseries(process.task)
-        # The task's context refers to the process. Without this each would keep the other in memory.
+        # The task's context refers to the process. Drop the task, or each would keep the other in memory.
         process.task = None
         if escaped is not None:
             raise escaped
@@ -480,13 +480,13 @@ class Runtime:
         process.reason = reason
         process.scope.cancel()
         process.mailbox.wake()
-        # On the BEAM the process would be dead now. Here it unwinds first, within the kill grace.
+        # On the BEAM the process would be dead now. Here the process first unwinds, within the kill grace.
         process.grace = self.timers.at(
             trio.current_time() + self.kill_grace, lambda: self._grace_over(process)
         )
 
     def _grace_over(self, process: Process) -> None:
-        # A blocked event loop gives the process no chance to unwind. So it gets one more scheduler turn.
+        # While the event loop is blocked, the process cannot unwind. So give it one more scheduler turn.
         process.grace = self.timers.at(trio.current_time(), lambda: self._declare_zombie(process))
 
     def _declare_zombie(self, process: Process) -> None:
@@ -506,7 +506,7 @@ class Runtime:
     # The end
 
     def end(self, process: Process, reason: ExitReason) -> None:
-        """End a process, without a checkpoint: it is alive before this call and dead after it."""
+        """End a process without a checkpoint, so that no other task runs in the middle."""
         pid = process.pid
         if process.dead:
             # The task of a zombie has ended after all.
@@ -525,7 +525,7 @@ class Runtime:
         for instrument in self.instruments:
             instrument.process_exited(pid, reason)
         if process.dying:
-            # An exit signal ended it. A crash is reported once, and not again for each linked process.
+            # An exit signal ended the process. The runtime reports a crash once, and not again for each linked process.
             pass
         elif type(reason) is Crash:
             self.crashed += 1
@@ -589,7 +589,7 @@ class Runtime:
             )
 
     def verify_closed(self) -> None:
-        """Check that nothing is left. Only debug builds do this: see `actors._kernel.checks`."""
+        """Check that the closed runtime is empty. Only debug builds do this: see `actors._kernel.checks`."""
 
     # Introspection
 
@@ -626,7 +626,7 @@ class Runtime:
         return info
 
     def statistics(self) -> dict[str, int]:
-        """Return counters since the runtime was opened, and the numbers of living and waiting things now."""
+        """Return the counters since the opening of the runtime, and current numbers of processes, timers and so on."""
         return {
             "processes": len(self.table),
             "names": len(self.names),

@@ -1,10 +1,10 @@
-"""The start protocol: a start returns when the new process is ready or is really gone.
+"""The start protocol: a start ends when the new process is ready, or has failed and is gone.
 
 Source: OTP's proc_lib. The starter waits for exactly one of four events:
 
 * The child's *ack*.
-* The child's *nack*. The starter then also waits for the end of the child, so its name is free when the starter
-  learns of the failure.
+* The child's *nack*. After a nack the starter also waits for the end of the child, so that the child's name is free
+  when the start fails.
 * The child's death.
 * The timeout.
 """
@@ -57,7 +57,7 @@ class StartSlot:
         self.failure = failure
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
-        """Handle the end of the child before it was ready."""
+        """Handle the end of a child that was not ready."""
         if self.failure is None:
             self.failure = StartError(reason)
         self._finish()
@@ -78,7 +78,7 @@ class StartSlot:
             self.task = None
 
     async def wait(self) -> None:
-        """Park until the child has reported or the timeout is over."""
+        """Wait until the child has reported or ended, or the timeout is over."""
         self.task = current_task()
         await wait_task_rescheduled(self._abort)
 
@@ -87,7 +87,7 @@ class StartSlot:
         return Abort.SUCCEEDED
 
 
-# Ctrl-C in the middle would leave a child behind whose pid no caller has.
+# Without this, Ctrl-C in the middle could leave a child whose pid no caller has.
 @enable_ki_protection
 async def start(
     function: Callable[..., Awaitable[Any]],
@@ -120,8 +120,8 @@ async def start(
     except BaseException:  # no interrupted wait may leave a half-started child behind
         if starter is None or not starter.dying:
             await _kill_and_wait(starter, child)
-        # A dying starter does not wait. Its end reaches a linked child over the link, with the true reason. A child
-        # without a link does not depend on it.
+        # A dying starter does not wait. If the child is linked, the link carries the starter's exit reason to it. A
+        # child without a link is independent of the starter.
         raise
     finally:
         if timer is not None:
@@ -134,7 +134,7 @@ async def start(
     try:
         raise failure
     finally:
-        # The failure's traceback contains this frame. Without this each would keep the other in memory.
+        # The failure's traceback refers to this frame. Drop the failure, or each would keep the other in memory.
         del failure, slot
 
 

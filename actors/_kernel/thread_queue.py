@@ -1,12 +1,11 @@
-"""A bounded queue of function calls, through which other threads reach a runtime.
+"""A bounded queue through which other threads make a runtime call functions.
 
-Everything in a runtime belongs to the thread that runs it. Another thread puts a function call into this queue, and
-the runtime's thread makes the call. The runtime makes calls in the order of the queue, so the calls of one thread
-keep their order.
+Only the runtime's thread may touch its data. Another thread puts a function call into this queue, and the runtime's
+thread makes the call. The runtime makes calls in the order of the queue, so the calls of one thread keep their order.
 
-A thread that finds the queue full waits until there is room. That slows down threads that produce faster than the
-runtime consumes, and keeps memory bounded. A thread waits at most `MAX_WAIT` seconds: a runtime whose thread is
-blocked for that long may be waiting for this very thread.
+A thread that finds the queue full waits until there is room. This bounds the memory and slows down threads that produce
+faster than the runtime consumes. A thread waits at most `MAX_WAIT` seconds. If the runtime's thread is blocked for
+longer, the two threads may be waiting for each other.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ class ThreadQueue:
     """The function calls that other threads have handed to one runtime.
 
     Args:
-        limit: Calls that may wait. May be changed later.
+        limit: The number of calls that may wait. It may change later.
         telemetry: The runtime's event listeners.
-        run_sync_soon: Makes the runtime's thread call a function.
-        check_caller: Raises ProcessKilled for the task of a zombie.
-        interrupted: Gets the KeyboardInterrupt or SystemExit that a call raised.
+        run_sync_soon: A function that makes the runtime's thread call another function.
+        check_caller: A function that raises ProcessKilled in the task of a zombie.
+        interrupted: A function that takes the KeyboardInterrupt or SystemExit that a call raised.
     """
 
     __slots__ = (
@@ -83,7 +82,8 @@ class ThreadQueue:
         self._check_caller = check_caller
         self._interrupted = interrupted
         self._calls: deque[_Call] = deque()
-        # The lock inside is reentrant: a finalizer or a signal handler may send while its thread holds the lock.
+        # The Condition's lock is reentrant, because a finalizer or signal handler may send while its thread holds the
+        # lock.
         self._room = threading.Condition()
         # True while the runtime's thread is about to call `_run_some`.
         self._scheduled = False
@@ -104,7 +104,7 @@ class ThreadQueue:
             self._room.notify_all()
 
     def put(self, function: Callable[..., object], *args: Any) -> None:
-        """Make the runtime's thread call `function(*args)` soon, in the context of the caller. For other threads only.
+        """Make the runtime's thread call `function(*args)` soon, in the caller's context. Only for other threads.
 
         If this raises, nothing has changed.
 
@@ -139,7 +139,7 @@ class ThreadQueue:
         return self._closed or len(self._calls) < self.limit
 
     def _run_some(self) -> None:
-        """Make the oldest calls, in the runtime's thread. Never raises: Trio would end the whole program."""
+        """Make the oldest calls, in the runtime's thread. Never raises, because Trio would end the whole program."""
         with self._room:
             calls = [self._calls.popleft() for _ in range(min(_BATCH, len(self._calls)))]
             self._scheduled = bool(self._calls)
@@ -156,7 +156,7 @@ class ThreadQueue:
             try:
                 context.run(function, *args)
             except BaseException as error:
-                # No caller waits for it, so the event listeners get the error.
+                # No caller waits for the result, so the event listeners get the error.
                 self._telemetry.execute(
                     FAILED, {}, {"function": function, "args": args, "exception": error}
                 )
@@ -166,7 +166,7 @@ class ThreadQueue:
             self._made += 1
 
     async def caught_up(self) -> None:
-        """Wait until all calls that are in the queue now have been made. Takes a few turns and cannot be cancelled."""
+        """Wait until the runtime has made all calls that are in the queue now. Cannot be cancelled."""
         taken = self._taken
         while self._made < taken:
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -183,7 +183,7 @@ class ThreadQueue:
     def close(self) -> None:
         """Refuse every further call, release waiting threads, and make the remaining calls.
 
-        All processes have ended by then, so the remaining messages become dead letters.
+        Call it after all processes have ended. The remaining messages become dead letters.
         """
         with self._room:
             self._closed = True

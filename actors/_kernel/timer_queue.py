@@ -1,12 +1,12 @@
-"""A heap of deadlines, and the task that waits for the earliest of them.
+"""A heap of deadlines, and a task that waits for the earliest deadline.
 
-Everything in a runtime that waits with a time limit uses this queue instead of a cancel scope of its own. Making a
-timer is a heap push, and cancelling one clears its callback. Times are Trio's (`trio.current_time()`), so a test's
-virtual clock moves them.
+Calls, receives and starts with a time limit use this queue instead of a cancel scope each. Making a timer is a heap
+push, and cancelling a timer clears its callback. Times are Trio's (`trio.current_time()`), so a test's virtual clock
+moves them.
 
-Cancelled timers stay in the heap until they reach its top. Most timers are time limits of calls that are answered at
-once, and a removal from the middle of the heap costs more. When cancelled timers fill more than half of the heap, the
-queue rebuilds it without them.
+Cancelled timers stay in the heap until they reach its top. Most timers are time limits of calls that are answered
+immediately. Removing them from the middle of the heap would cost more than leaving them. When cancelled timers fill
+more than half of the heap, the queue rebuilds it without them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from actors.refs import TimerRef
 
 __all__ = ["TimerQueue"]
 
-# Below this many cancelled timers a rebuild would cost more than it frees.
+# With fewer cancelled timers than this, a rebuild of the heap is not worth its cost.
 _REBUILD_FLOOR = 256
 
 
@@ -50,8 +50,8 @@ class TimerQueue:
     ) -> TimerRef:
         """Call `callback` once `trio.current_time()` has reached `deadline`, unless the timer is cancelled first.
 
-        Timers of the same deadline run in the order in which they were made. The callback must not raise or block. To
-        run again under the same reference, a callback may pass its own timer, which has just run, as `timer`.
+        Timers with the same deadline run in the order of their creation. The callback must not raise or block. To
+        repeat a timer under the same reference, its callback passes that timer as `timer`.
         """
         self._numbers = number = self._numbers + 1
         if timer is None:
@@ -116,8 +116,8 @@ class TimerQueue:
             self._scope.cancel()
 
     def _run_due(self, now: float) -> None:
-        # A callback may create a timer that is due immediately. Its number is above `last`, so it runs in the next
-        # round, and other tasks run in between.
+        # A callback may create a timer that is due immediately. The number of the new timer is above `last`, so the
+        # timer runs in the next round, and other tasks run in between.
         last = self._numbers
         heap = self._heap
         while heap and heap[0][0] <= now and heap[0][1] <= last:
@@ -132,7 +132,7 @@ class TimerQueue:
 
 
 def _woken_by_cancelling(task: trio.lowlevel.Task) -> Callable[[object], trio.lowlevel.Abort]:
-    """Return an abort function that wakes the task without an exception, which would be slow for each timer."""
+    """Return an abort function that wakes the task without an exception. Raising one for each timer would be slow."""
 
     def wake(_: object) -> trio.lowlevel.Abort:
         trio.lowlevel.reschedule(task)

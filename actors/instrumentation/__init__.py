@@ -1,1 +1,1 @@
-"""The seams at which loggers, observers, chaos and simulation attach to a runtime."""
+"""The interfaces through which loggers, observers, chaos and simulation attach to a runtime."""

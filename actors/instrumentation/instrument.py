@@ -1,8 +1,8 @@
-"""The seam at which observers, chaos and simulation attach to a runtime.
+"""The interface through which observers, chaos and simulation attach to a runtime.
 
-The runtime calls an `Instrument` for everything that happens between processes, in order, as it happens. The methods
-are synchronous and must not block. If a method raises, the observed operation fails, so a broken observer cannot
-pass unnoticed. A runtime without instruments pays one attribute test for each operation.
+The runtime calls the methods of an `Instrument` for each event between processes, in order and without delay. The
+methods are synchronous and must not block. If a method raises, the observed operation fails, so that a broken observer
+is noticed. A runtime without instruments pays one attribute test for each operation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Instrument:
         """Handle a new process, which has not run yet."""
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
-        """Handle the end of a process. Its name is free; its links and monitors have not been notified yet."""
+        """Handle the end of a process. Its name is free. Linked and monitoring processes have not been notified yet."""
 
     def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
         """Handle a message that is about to enter a mailbox. Return False to drop it."""
@@ -57,7 +57,7 @@ class Instrument:
         Args:
             caller: The calling process; None for a task that is not a process.
             server: The process that is called.
-            call: Stands for this call until `call_ended`.
+            call: An object that identifies this call until `call_ended`.
             timeout: The time limit in seconds.
         """
 
@@ -67,8 +67,8 @@ class Instrument:
     def registered(self, pid: Pid, key: object, registry: object) -> None:
         """Handle a new name or a new key in a registry. `registry` is None for plain names.
 
-        For a name that a process is started with, this comes before `process_spawned`. Entries vanish with their
-        process, and `unregistered` is not called for them.
+        If a process starts with a name, the runtime calls this before `process_spawned`. The end of a process removes
+        its entries without a call of `unregistered`.
         """
 
     def unregistered(self, pid: Pid, key: object, registry: object) -> None:
@@ -78,7 +78,7 @@ class Instrument:
         """Handle the end of a registry's owner. The registry has lost all of its entries."""
 
     def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
-        """Handle a callback that is about to run. This is the only method that may delay the process.
+        """Handle a callback that is about to run. Only this method may delay the process.
 
             class Slow(Instrument):
                 def callback_started(self, pid, callback, message):
@@ -91,8 +91,8 @@ class Instrument:
         Args:
             pid: The process whose callback it is.
             callback: For a server `"init"`, `"handle_call"`, `"handle_cast"`, `"handle_info"`, `"handle_continue"` or
-                `"terminate"`. For any other process `"run"`, before its function, and `"receive"`, when it has taken
-                a message and before the message is returned. Supervisors and channels are servers.
+                `"terminate"`. For any other process `"run"`, before its function, and `"receive"`, before `receive`
+                returns a message. Supervisors and channels are servers.
             message: The argument of the callback: the request of a call, the message of a cast, the reason of a
                 terminate. For init and run, the tuple of arguments.
         """
@@ -110,7 +110,7 @@ def payload_of(message: Any) -> Any:
 
 
 def callback_for(message: Any) -> str | None:
-    """Return the server callback that gets a message that `message_sent` sees; None for a system request."""
+    """Return the server callback that will get a message of `message_sent`; None for a system request."""
     kind = type(message)
     if kind is CallRequest:
         return "handle_call"
@@ -120,7 +120,7 @@ def callback_for(message: Any) -> str | None:
 
 
 def deliver(pid: Pid, message: Any) -> bool:
-    """Put a message into a mailbox without asking the instruments, for example one that `message_sent` has refused.
+    """Put a message into a mailbox without asking the instruments, for example a message that one of them has refused.
 
     Returns:
         False if the process has ended. The message is then a dead letter.
@@ -134,9 +134,9 @@ def deliver(pid: Pid, message: Any) -> bool:
 
 
 def overriding(instruments: Iterable[Instrument], method: str) -> tuple[Instrument, ...]:
-    """Return the instruments that have a method of their own, so that an event costs only those that look at it."""
+    """Return the instruments that override a method. The runtime need not call the others for that event."""
     untouched = getattr(Instrument, method)
-    # Looks at the object and not at its class, because an object may have a method of its own.
+    # Compare the object and not its class, because an object may have a method of its own.
     return tuple(
         each
         for each in instruments

@@ -1,7 +1,7 @@
-"""A listener that writes the runtime's events to the log.
+"""Telemetry handlers that write the runtime's events to the log.
 
-`open_runtime` attaches it by default. To replace it, pass `log=False` and attach handlers of your own to
-`runtime.telemetry`. The constants below are the events.
+`open_runtime` attaches them by default. To replace them, pass `log=False` and attach handlers of your own to
+`runtime.telemetry`. The constants below name the events.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ ZOMBIE: Event = ("actors", "process", "zombie")
 """A process did not end within the kill grace, so the runtime declared it dead. Metadata as for a crash, and task."""
 
 MAILBOX_ALARM: Event = ("actors", "mailbox", "alarm")
-"""A mailbox has grown over `mailbox_alarm`, or has doubled since then.
+"""A mailbox has grown beyond `mailbox_alarm` messages, or has doubled since its last alarm.
 
 Measurements: queue_length. Metadata: pid, process."""
 
 THREADS_FULL: Event = ("actors", "threads", "full")
 """The queue for other threads was full, so a thread had to wait or was refused.
 
-Measurements: waited and refused, since the last of these events, and limit."""
+Measurements: limit; waited and refused, the numbers of calls since the last event of this kind."""
 
 THREAD_CALL_FAILED: Event = ("actors", "threads", "failed")
 """A function call from another thread raised in the runtime's thread. Metadata: function, args, exception."""
@@ -53,7 +53,8 @@ _log = logging.getLogger("actors")
 
 _LONGEST = 2000
 _LONGEST_TRACEBACK = 64 * 1024
-# Bounds the repr of Python's own containers while Python makes it. A cut afterwards would be too late.
+# Bounds the repr of Python's own containers while Python makes it. The full repr of a huge container would take too
+# long.
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = _LONGEST
 _brief.maxdict = _brief.maxlist = _brief.maxtuple = _brief.maxset = _brief.maxfrozenset = 50
@@ -63,8 +64,8 @@ _brief.maxlevel = 8
 def attach(telemetry: Telemetry) -> Callable[[], None]:
     """Log crashes, failed clean-ups, zombies and full queues of a runtime.
 
-    Returns a function that ends the logging. Attaches nothing if the logger is not enabled for errors at this moment,
-    so a disabled log costs nothing.
+    Returns a function that ends the logging. If the logger is not enabled for errors at this moment, `attach` does
+    nothing, so a disabled log costs nothing.
     """
     handlers = (
         (CRASH, _crash),
@@ -105,8 +106,8 @@ def log_exception(
 ) -> None:
     """Log an error with the traceback of an exception, at a bounded length.
 
-    `exc_info` would write an exception text of more than 2000 characters in full. For such an exception the traceback
-    becomes a part of the message, with each line cut.
+    `exc_info` would write even a very long exception text in full. If the text has more than 2000 characters, this
+    function puts the traceback into the message and cuts each line.
     """
     if not _is_long(exception):
         log.error(message, *args, exc_info=exception, extra=extra)
@@ -120,7 +121,7 @@ def log_exception(
 
 
 def _is_long(exception: BaseException) -> bool:
-    """Return True if an exception, or another one in its traceback, has a text that is too long."""
+    """Return True if an exception, or one of its causes or contexts, has a text that is too long."""
     waiting: list[BaseException | None] = [exception]
     seen: set[int] = set()
     while waiting:
@@ -130,7 +131,7 @@ def _is_long(exception: BaseException) -> bool:
         seen.add(id(each))
         try:
             size = len(str(each)) + sum(map(len, getattr(each, "__notes__", ())))
-        except Exception:  # its own __str__ fails; the traceback shows that too
+        except Exception:  # the exception's __str__ raised; the traceback shows that too
             size = 0
         if size > _LONGEST:
             return True
@@ -163,7 +164,7 @@ def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str,
 
 
 def shown(value: object) -> str:
-    """Return the repr of a value at a bounded length. A message or a state may have any size."""
+    """Return the repr of a value at a bounded length, because a message or a state may have any size."""
     return bounded(_brief.repr(value))
 
 

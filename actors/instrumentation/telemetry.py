@@ -1,7 +1,7 @@
 """Named events, and the handlers that listen to them.
 
-Ashtree's machinery does not log. It emits events, and `actors.instrumentation.logger` is the replaceable handler
-that writes some of them to the log. An event without a handler costs one dictionary look-up.
+Ashtree emits events instead of log lines. `actors.instrumentation.logger` writes some of the events to the log, and you
+can replace it. An event without a handler costs one dictionary look-up.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Event: TypeAlias = tuple[str, ...]
 """The name of an event, from general to specific: `("actors", "process", "crash")`."""
 
 Handler: TypeAlias = Callable[[Event, Mapping[str, Any], Mapping[str, Any]], None]
-"""A function of the event, its measurements (numbers) and its metadata (context)."""
+"""A function that takes the event, its measurements (numbers) and its metadata (context)."""
 
 _log = logging.getLogger("actors.instrumentation.telemetry")
 
@@ -50,7 +50,7 @@ class Telemetry:
         return detach
 
     def handlers(self, event: Event) -> tuple[Handler, ...]:
-        """Return the handlers of `event`. A hot path that finds none need not build the metadata."""
+        """Return the handlers of `event`. If there are none, the caller need not build the metadata."""
         return self._handlers.get(event, ())
 
     def execute(

@@ -1,8 +1,8 @@
 """A watchdog that reports steps that block the event loop.
 
-Everything in a runtime shares one thread. A callback that computes for a second, or calls a blocking function, stops
-every process, timer and deadline for that second. Nothing can interrupt it. A watchdog in a thread of its own
-reports the process and its stack while the process still blocks.
+All processes of a runtime share one thread. A callback that computes for a second, or calls a blocking function, stops
+every process, timer and deadline for that second. No code can interrupt it. The watchdog runs in a thread of its own.
+It reports the blocking process and its stack while the process still blocks.
 
     async with open_runtime(watchdog=0.1): ...
 """
@@ -49,15 +49,15 @@ class Blocked:
     """One step that took too long, as the watchdog saw it.
 
     Attributes:
-        seconds: The duration of the step up to the check of the watchdog.
+        seconds: The duration of the step until the watchdog looked.
         process: The name of the process, or of the task.
         pid: The process; None for a task that is not a process.
-        function: The function of the innermost line of the program's own code. Ashtree, Trio, the standard library and
-            installed packages do not count as own code. If no frame is the program's own, the innermost frame counts.
-        file: The file of that line.
+        function: The innermost function of the program's own code. Ashtree, Trio, the standard library and installed
+            packages are not own code. Without own code on the stack, this is the innermost function.
+        file: The file of the line that ran in that function.
         line: The number of that line.
         source: The text of that line.
-        handler: The outermost function of the program's own code in this process.
+        handler: The outermost function of the program's own code on the stack.
         stack: The whole stack, as lines.
     """
 
@@ -83,9 +83,9 @@ class Blocked:
 
 
 class _RunTimes(trio.abc.Instrument):
-    """Adds up the steps of each process, in seconds of the machine's clock.
+    """Adds up the durations of the steps of each process, in seconds of the machine's clock.
 
-    Trio's clock would not do, because a test's virtual clock stands still while code runs.
+    It cannot use Trio's clock, because a test's virtual clock stands still while code runs.
     """
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class _RunTimes(trio.abc.Instrument):
 
 @contextmanager
 def count_run_time(runtime: Runtime) -> Iterator[None]:
-    """Add up the steps of each process while the body runs: `process_info` has them as `run_time`.
+    """Add up the durations of each process's steps, while the body runs, for `run_time` in `process_info`.
 
     Costs about a microsecond for each step of every task.
     """
@@ -118,8 +118,8 @@ def count_run_time(runtime: Runtime) -> Iterator[None]:
 class _Turns(trio.abc.Instrument):
     """Numbers the turns of the scheduler.
 
-    Trio runs each task at most once in a turn. So if a task runs at two looks within one turn, it has been running all
-    the time in between.
+    Trio runs each task at most once in a turn. So if the watchdog finds the same task running twice in one turn, it saw
+    the same step both times.
     """
 
     def __init__(self, limit: float, too_long: Callable[[float], object]) -> None:
@@ -128,14 +128,14 @@ class _Turns(trio.abc.Instrument):
         self._used = time.thread_time()
         self.number = 0
         self.reported = 0
-        """The number of the last turn of which a step was reported."""
+        """The number of the last turn in which the watchdog reported a step."""
 
     def after_io_wait(self, timeout: float) -> None:
         self.number += 1
         self._used = time.thread_time()
 
     def before_io_wait(self, timeout: float) -> None:
-        # Only processor time counts: on a busy machine a turn may take long without a fault of the program.
+        # Count only processor time, because on a busy machine a turn may take long without a fault of the program.
         used = time.thread_time() - self._used
         if used >= self._limit and self.reported != self.number:
             self._too_long(used)
@@ -149,9 +149,9 @@ async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
     The event `BLOCKED` follows when the step is over.
 
     Not guaranteed: the thread looks eight times within the limit, so it may miss a step of up to one and a quarter
-    times the limit. It cannot look during a call that holds the interpreter lock, such as a regular expression or a
-    huge JSON document. If such a call computes for longer than the limit, a log line names the time, but not the
-    process. Costs a microsecond for each turn of the scheduler, and nothing for each step.
+    times the limit. The thread cannot look while the step holds the interpreter lock, for example in a regular
+    expression or in the parser of a huge JSON document. If this takes longer than the limit, a log line names the time,
+    but not the process. Costs a microsecond for each turn of the scheduler, and nothing for each step.
     """
     if not limit > 0:
         raise ValueError(f"a watchdog needs a limit above 0 seconds, but got {limit!r}")
@@ -200,7 +200,7 @@ def _watch(
     turn, task, since = turns.number, None, None
     while not stop.wait(pause):
         now, number = time.monotonic(), turns.number
-        # While the loop turns, no task blocks it.
+        # If a new turn has begun since the last look, no task blocks the loop.
         running = _running(root) if number == turn else None
         if number != turn or running is not task:
             turn, task, since = number, running, now
@@ -218,13 +218,13 @@ def _watch(
         except trio.RunFinishedError:
             return
         except Exception:
-            # A repr or a log handler of the program raised, and the watchdog must continue.
+            # A repr or a log handler of the program raised. The watchdog must continue.
             turns.reported = turn
             _log.exception("The watchdog could not report a step that blocks the event loop")
 
 
 def _running(root: trio.lowlevel.Task) -> trio.lowlevel.Task | None:
-    """Return the task whose step runs now, found from another thread; None if none does."""
+    """Return the task whose step runs now, or None. Other threads may call this."""
     todo = [root]
     try:
         while todo:
@@ -234,7 +234,7 @@ def _running(root: trio.lowlevel.Task) -> trio.lowlevel.Task | None:
             for nursery in task.child_nurseries:
                 todo.extend(nursery.child_tasks)
     except RuntimeError:
-        # The running step has just started a task, so a set grew during the iteration. The next look finds the step.
+        # The running step started a task, so a set grew during the iteration. The next look will find the step.
         pass
     return None
 
@@ -244,16 +244,16 @@ def _is_running(task: trio.lowlevel.Task) -> bool:
 
 
 class _Pauses:
-    """The time in which the machine ran neither thread of this program. It does not count for a step.
+    """The pauses in which the machine ran neither thread. A pause does not count for a step.
 
-    A watching thread that wakes up late could not run. Either the machine was busy or suspended, or the loop's thread
-    computed without releasing the interpreter lock. Only the second is the fault of the step. Then the loop's thread
-    has used the processor.
+    If the watching thread wakes up late, there are two possible causes. The machine was busy or suspended: this is a
+    pause. Or the loop's thread computed without releasing the interpreter lock: this is the fault of the step. In the
+    second case the loop's thread has used the processor.
     """
 
     def __init__(self, cpu: Callable[[], float] | None, now: float) -> None:
-        # The processor time of the loop's thread. Not every system has it. Then every delay counts for the
-        # step.
+        # A function for the processor time of the loop's thread. None if the system cannot tell: without it, every
+        # delay is part of the step.
         self._cpu = cpu
         self._used = 0.0 if cpu is None else cpu()
         self._looked = now
@@ -261,12 +261,12 @@ class _Pauses:
         self._paused = 0.0
 
     def until(self, now: float, asked: float, since: float | None) -> float:
-        """Return the seconds since the start of a step in which neither thread ran.
+        """Return the seconds of pauses since the start of the running step.
 
         Args:
             now: The time of this look.
             asked: The seconds between two looks.
-            since: The start of the step that runs now; None if none runs.
+            since: The start of the step that runs now; None if no step runs.
         """
         used = 0.0 if self._cpu is None else self._cpu()
         late = now - self._looked - asked - (used - self._used)

@@ -1,1 +1,1 @@
-"""Registries: unique or shared keys for processes, with a value for each entry."""
+"""Registries: unique or duplicate keys for processes, with a value for each entry."""

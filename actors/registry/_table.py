@@ -1,8 +1,9 @@
 """The entries of one registry, as a value: keys, processes and values.
 
-*pure*: no task, clock or runtime; pids are only compared. Everything is in the order of registration.
+*pure*: the table uses no task, clock or runtime, and only compares pids. It keeps the order of registration.
 
-Keys are compared strictly, as Elixir's `===` does: 1, 1.0 and True are three keys. A dict would treat them as one.
+The table compares keys strictly, as Elixir's `===` does: 1, 1.0 and True are three keys. A dict would treat them as one
+key.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Registered:
 
 @define
 class Unregistered:
-    """A message to a listener: a process lost an entry. There is one message for each entry."""
+    """A message to a listener: a process lost an entry. The listener gets one message for each lost entry."""
 
     registry: Any
     """The `Registry`."""
@@ -57,7 +58,7 @@ def strict(key: object) -> Hashable:
         strict(1) == strict(1.0)            # False
         strict((1, "a")) == strict((True, "a"))    # False: tuples and frozensets, at every depth
 
-    Other values compare their contents in their own way.
+    Other values use their own `==` for their contents.
 
     Raises:
         TypeError: The key is not hashable.
@@ -80,7 +81,7 @@ def strict(key: object) -> Hashable:
 
 
 class RegistryTable(Generic[K, V]):
-    """Entries by key and by process. Registering, and finding a key or a process, takes constant time."""
+    """Entries by key and by process. Registering takes constant time, and so does finding a key or a process."""
 
     __slots__ = ("_by_key", "_by_pid", "_count", "_serial")
 
@@ -95,7 +96,7 @@ class RegistryTable(Generic[K, V]):
         return self._count
 
     def add(self, key: K, pid: Pid, value: V) -> None:
-        """Add an entry, beside those that the key has."""
+        """Add an entry. The key may have other entries."""
         tag = strict(key)
         self._serial = serial = self._serial + 1
         self._by_key.setdefault(tag, {})[serial] = Entry(key, pid, value)
@@ -108,12 +109,12 @@ class RegistryTable(Generic[K, V]):
         return list(entries.values()) if entries is not None else []
 
     def first(self, key: K) -> Entry[K, V] | None:
-        """Return the oldest entry of a key, or None. With unique keys it is the only one."""
+        """Return the oldest entry of a key, or None. A unique key has only one entry."""
         entries = self._by_key.get(strict(key))
         return next(iter(entries.values())) if entries is not None else None
 
     def entries(self) -> list[Entry[K, V]]:
-        """Return all entries, those of one key together."""
+        """Return all entries, grouped by key."""
         return [entry for entries in self._by_key.values() for entry in entries.values()]
 
     def keys(self, pid: Pid) -> list[K]:
@@ -130,7 +131,7 @@ class RegistryTable(Generic[K, V]):
         return pid in self._by_pid
 
     def replace(self, key: K, pid: Pid, value: V) -> bool:
-        """Replace the value of a process's entry for a key. Returns False if it has none."""
+        """Replace the value of a process's entry for a key. Returns False if the process has no such entry."""
         entries = self._by_key.get(strict(key), {})
         for serial, entry in entries.items():
             if entry.pid is pid:
@@ -143,7 +144,7 @@ class RegistryTable(Generic[K, V]):
     ) -> list[Entry[K, V]]:
         """Remove and return the entries of a process for a key whose value matches."""
         tag = strict(key)
-        # Match all entries before removing one: if `match` raises, nothing has changed.
+        # Match all entries before the first removal, so that nothing has changed if `match` raises.
         found = [
             serial
             for serial, entry in list(self._by_key.get(tag, {}).items())

@@ -6,17 +6,17 @@
         await Room.start_link(name=rooms.via("lobby"))
         await call(rooms.via("lobby"), "who is here?")
 
-A process has at most one plain name (`start_link(name="lobby")`), in one namespace for the whole runtime. A registry is
-a namespace of its own. A process may have any number of keys, each with a value. With "unique" keys, each key belongs
-to one process; with "duplicate" keys, to any number of processes. The runtime removes the entries of a process when the
-process ends, before it delivers any `Down`.
+A process has at most one plain name (`start_link(name="lobby")`), in one namespace for the whole runtime. Each registry
+is a namespace of its own. A process may have any number of keys in a registry, each with a value. A "unique" key
+belongs to one process, and a "duplicate" key to any number of processes. The runtime removes the entries of a process
+when the process ends, before it delivers any `Down`.
 
-Source: Elixir's Registry. Two things are simpler here:
+Source: Elixir's Registry. There are two simplifications:
 
-* The entries belong to the runtime and not to processes of the registry. So a registry needs no start and cannot
-  crash. `start_link` only gives it a lifetime.
-* A function takes the place of Elixir's match specs with guards. All values are in one memory, so calling a function
-  with a value costs nothing.
+* The entries belong to the runtime and not to processes of the registry. So you need not start a registry, and it
+  cannot crash. `start_link` only bounds its lifetime.
+* Functions replace Elixir's match specs with guards. All values are in one memory, so calling a function with a value
+  is cheap.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class RegistryError(ActorsError):
 
 
 class KeyTaken(RegistryError):
-    """`register` got a key that a process has already, possibly the current one. `pid` is that process."""
+    """`register` got a key that `pid` already has. `pid` may be the current process."""
 
     def __init__(self, registry: object, key: object, pid: Pid) -> None:
         super().__init__(registry, key, pid)
@@ -94,7 +94,7 @@ class NotRegistered(RegistryError, LookupError):
 
 
 class NeedsUniqueKeys(RegistryError, TypeError):
-    """An operation needs a registry in which a key belongs to one process. `operation` is its name."""
+    """The operation named `operation` needs a registry with unique keys."""
 
     def __init__(self, registry: object, operation: str) -> None:
         super().__init__(registry, operation)
@@ -108,7 +108,7 @@ class NeedsUniqueKeys(RegistryError, TypeError):
 
 
 class RegistryClosed(RegistryError, RuntimeError):
-    """The process that owned the registry has ended, and all entries with it."""
+    """The process that owned the registry has ended, so the registry has no entries and refuses every operation."""
 
     def __str__(self) -> str:
         return (
@@ -118,7 +118,7 @@ class RegistryClosed(RegistryError, RuntimeError):
 
 
 class LockReentered(RegistryError, RuntimeError):
-    """A task asked for a lock that it holds already. It would have waited for itself."""
+    """A task asked for a lock that it already holds, so it would have waited for itself."""
 
     def __init__(self, registry: object, key: object) -> None:
         super().__init__(registry, key)
@@ -133,7 +133,7 @@ class LockReentered(RegistryError, RuntimeError):
 
 @final
 class Registry(Generic[K, V]):
-    """A namespace of processes. Make one at the top of a module or elsewhere, and use it in any runtime.
+    """A namespace of processes. You may make a registry at the top of a module, and use it in any runtime.
 
         readers = Registry[str, Tastes]("duplicate", name="readers")
 
@@ -141,25 +141,25 @@ class Registry(Generic[K, V]):
         for entry in readers.lookup("news"):                # in any task of the runtime
             send(entry.pid, item)
 
-    The object is a handle: each runtime has its own entries. Reading works in every task of a runtime. Registering
-    works only in a process, and for that process. Only `lock` and `start_link` may wait.
+    The object is a handle: each runtime has its own entries. Every task of a runtime may read. Only a process may
+    register, and only itself. Only `lock` and `start_link` may wait.
 
-    Keys are compared strictly: 1, 1.0 and True are three keys, inside tuples and frozensets too.
+    A registry compares keys strictly: 1, 1.0 and True are three keys, even inside tuples and frozensets.
 
     Args:
-        keys: `"unique"`: a key belongs to one process. `"duplicate"`: a key belongs to any number of processes, and to
-            one process several times.
-        name: The registry's name in messages, and the registered name of the owner that `start_link` starts.
-        partitions: The number of groups into which `dispatch` divides the processes of a key, at least 1. In Elixir it
-            also spreads contention, which one thread does not have.
-        listeners: Names (or pids) of processes that get `Registered` and `Unregistered` messages. A listener that does
-            not exist is skipped.
+        keys: `"unique"`: a key belongs to one process. `"duplicate"`: a key belongs to any number of processes, and a
+            process may have it several times.
+        name: The registry's name in messages. The owner that `start_link` starts is registered under the same name.
+        partitions: The number of groups into which `dispatch` divides the processes of a key, at least 1. In Elixir,
+            partitions also reduce contention. Here all processes share one thread, so there is no contention.
+        listeners: Names (or pids) of processes that get `Registered` and `Unregistered` messages. The registry skips a
+            listener that does not exist.
         notify_on_exit: Also send `Unregistered` for the entries of a process that ends. By default listeners must
             monitor the processes themselves, as in Elixir.
 
     Raises:
         ValueError: `keys` or `partitions` has an invalid value.
-        TypeError: `listeners` is one name and not a sequence of them.
+        TypeError: `listeners` is one name and not a sequence of names.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class Registry(Generic[K, V]):
         self.partitions = partitions
         self.listeners = tuple(listeners)
         self.notify_on_exit = notify_on_exit
-        # Weak: a registry at the top of a module outlives every runtime.
+        # Weak, because a registry at the top of a module outlives every runtime.
         self._states: WeakKeyDictionary[Runtime, RegistryState[K, V]] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -194,10 +194,10 @@ class Registry(Generic[K, V]):
     # Registering the current process
 
     def register(self, key: K, value: V = None) -> None:  # type: ignore[assignment] # without one V is None
-        """Give the current process a key, until it ends or unregisters it.
+        """Give the current process a key, until the process ends or unregisters the key.
 
         Raises:
-            KeyTaken: Keys are unique, and a process has the key, possibly this one.
+            KeyTaken: Keys are unique, and a process already has the key, possibly the current process.
             NotAProcess: The caller is not a process.
             RegistryClosed: The registry's owner has ended.
         """
@@ -206,11 +206,14 @@ class Registry(Generic[K, V]):
             raise KeyTaken(self, key, holder)
 
     def unregister(self, key: K) -> None:
-        """Remove all entries that the current process has for a key. Does nothing if it has none."""
+        """Remove all entries that the current process has for a key. Does nothing if there are no such entries."""
         self._remove(require_process("Registry.unregister"), key, None)
 
     def unregister_match(self, key: K, match: Callable[[V], bool]) -> None:
-        """Remove the current process's entries for a key whose value `match` accepts; nothing if `match` raises."""
+        """Remove the current process's entries for a key with a value that `match` accepts.
+
+        If `match` raises, no entry is removed.
+        """
         self._remove(require_process("Registry.unregister_match"), key, match)
 
     def update_value(self, key: K, function: Callable[[V], V]) -> tuple[V, V]:
@@ -231,7 +234,7 @@ class Registry(Generic[K, V]):
             raise NotRegistered(self, key, process.pid)
         value = function(entry.value)
         if not table.replace(key, process.pid, value):
-            # The function itself has unregistered the key.
+            # The function unregistered the key.
             raise NotRegistered(self, key, process.pid)
         return value, entry.value
 
@@ -264,32 +267,33 @@ class Registry(Generic[K, V]):
         return len(self._here().table)
 
     def match(self, key: K, match: Callable[[V], bool]) -> list[Entry[K, V]]:
-        """Return the entries of a key whose value `match` accepts, oldest first.
+        """Return the entries of a key with a value that `match` accepts, oldest first.
 
             rooms.match("lobby", lambda topic: topic.language == "de" and topic.members > 3)
 
-        Elixir's `match(rooms, "lobby", {:de, :"$1"}, [{:>, :"$1", 3}])`: pattern and guards are one function here. In
-        Elixir a guard that fails counts as false. Here `match` may raise, and the caller gets the exception.
+        In Elixir this is `match(rooms, "lobby", {:de, :"$1"}, [{:>, :"$1", 3}])`. Here one function replaces the
+        pattern and the guards. In Elixir a guard that fails counts as false. Here `match` may raise, and the caller
+        gets the exception.
         """
         return [entry for entry in self.lookup(key) if match(entry.value)]
 
     def count_match(self, key: K, match: Callable[[V], bool]) -> int:
-        """Return the number of entries that `match` would return."""
+        """Return the number of entries that the method `match` would return."""
         return len(self.match(key, match))
 
     def select(self, where: Callable[[Entry[K, V]], bool] | None = None) -> list[Entry[K, V]]:
-        """Return all entries that `where` accepts, those of one key together. None accepts all.
+        """Return all entries that `where` accepts, grouped by key. None accepts all entries.
 
             loud = [entry.key for entry in rooms.select(lambda entry: entry.value.members > 100)]
 
-        Unlike the other functions it looks at every entry. In place of several specs of Elixir's select, write `or`;
-        in place of its body, write a comprehension.
+        Unlike the other methods, `select` looks at every entry. For several specs of Elixir's select, write `or`. For
+        the body of such a spec, write a comprehension.
         """
         entries = self._here().table.entries()
         return entries if where is None else [entry for entry in entries if where(entry)]
 
     def entries_in(self, runtime: Runtime) -> list[Entry[K, V]]:
-        """Return all entries in one runtime, for tools outside it; none if the registry is closed there."""
+        """Return all entries in one runtime, for tools outside it. A closed registry has no entries."""
         state = self._states.get(runtime)
         return [] if state is None or state.closed else state.table.entries()
 
@@ -298,7 +302,7 @@ class Registry(Generic[K, V]):
         return len(self.select(where))
 
     def dispatch(self, key: K, function: Callable[[list[Entry[K, V]]], object]) -> None:
-        """Call `function` with the entries of a key: once for each partition that has entries.
+        """Call `function` with the entries of a key, once for each partition that has entries.
 
             def tell(entries):
                 for entry in entries:
@@ -306,8 +310,8 @@ class Registry(Generic[K, V]):
 
             readers.dispatch("news", tell)
 
-        The function runs in the caller and cannot wait. If it raises, `dispatch` raises the exception and skips the
-        remaining partitions. To start work for each entry, use a nursery of your own.
+        The function runs in the caller and cannot wait. If the function raises, `dispatch` raises the exception and
+        skips the remaining partitions. To start work for each entry, use a nursery of your own.
         """
         entries = self.lookup(key)
         if self.unique or self.partitions == 1:
@@ -316,7 +320,7 @@ class Registry(Generic[K, V]):
             return
         groups: dict[int, list[Entry[K, V]]] = {}
         for entry in entries:
-            # By the number and not the hash, so the same program makes the same groups in every run.
+            # Use the number and not the hash, so that a program makes the same groups in every run.
             groups.setdefault(entry.pid.number % self.partitions, []).append(entry)
         for partition in sorted(groups):
             function(groups[partition])
@@ -329,8 +333,8 @@ class Registry(Generic[K, V]):
             pid = await Room.start_link(name=rooms.via("lobby", topic))
             send(rooms.via("lobby"), "hello")
 
-        As the name of a process that is started, it registers the key with `value` before the first step. If the key
-        is taken, the start raises AlreadyStarted. Each use of the address looks the key up again.
+        If you pass the address as the `name` of a start, the start registers the key with `value` before the first
+        step. If the key is taken, the start raises AlreadyStarted. Each use of the address looks the key up again.
 
         Raises:
             NeedsUniqueKeys: Keys are duplicate.
@@ -342,22 +346,22 @@ class Registry(Generic[K, V]):
 
     @property
     def meta(self) -> dict[Any, Any]:
-        """Values of the registry itself: an ordinary dict, one for each runtime."""
+        """Values of the registry itself. Each runtime has its own dict."""
         return self._here().meta
 
     @asynccontextmanager
     async def lock(self, key: K) -> AsyncIterator[None]:
-        """Hold the lock of a key during a block. Other tasks wait for it in the order of their requests.
+        """Hold the lock of a key during a block. Other tasks wait for the lock in the order of their requests.
 
             async with rooms.lock("lobby"):
                 if rooms.whereis("lobby") is None:
                     await start_child(room_supervisor, lobby)
 
-        The lock excludes only tasks that ask for it; registering and all other operations ignore it. The end
-        of the block releases it, and so does the end of the process.
+        The lock excludes only tasks that ask for it. Registering and all other operations ignore it. The end of the
+        block releases the lock, and so does the end of the process.
 
         Raises:
-            LockReentered: This task holds the lock already.
+            LockReentered: The current task already holds the lock.
         """
         locks, tag = self._state_in(require_runtime("Registry.lock")).locks, strict(key)
         if locks.holds(tag):
@@ -375,10 +379,10 @@ class Registry(Generic[K, V]):
 
             children = [ChildSpec("rooms", rooms.start_link), room_supervisor]
 
-        Without an owner, a registry lives as long as the runtime. With one, it ends with the owner: every entry is
-        removed, `meta` is emptied, and every operation raises RegistryClosed. The registered processes get the owner's
-        exit signal (`SHUTDOWN` if it ended `NORMAL`), because others can no longer find them. A restart of the owner
-        opens the registry again.
+        Without an owner, a registry lives as long as the runtime. With an owner, the registry ends when the owner ends:
+        the registry removes all entries and empties `meta`, and every operation raises RegistryClosed. The registered
+        processes get an exit signal with the owner's exit reason (`SHUTDOWN` in place of `NORMAL`), because other
+        processes can no longer find them. A restart of the owner opens the registry again.
 
         Raises:
             AlreadyStarted: The registry has an owner, or its name is taken.
@@ -457,13 +461,13 @@ class RegistryState(Generic[K, V]):
         self.closed = False
 
     def forget(self, process: Process) -> None:
-        """Drop the clean-up of a process that has no entry any more."""
+        """Remove the clean-up of a process that has no more entries."""
         if process.cleanups is not None:
             process.cleanups.pop(self, None)
 
 
 class _CloseWithOwner:
-    """A watcher that closes a registry inside the end of its owner."""
+    """A watcher that closes a registry during the end of its owner."""
 
     __slots__ = ("registry", "runtime", "state")
 
@@ -488,7 +492,7 @@ class _CloseWithOwner:
 
 @final
 class _RegistryVia(Via):
-    """The address that `Registry.via` makes. Two are equal if they have the same key and the same registry."""
+    """The address that `Registry.via` makes. Two addresses are equal if they have the same key and registry."""
 
     __slots__ = ("key", "registry", "value")
 
@@ -529,15 +533,15 @@ class _RegistryVia(Via):
 
 
 class _Owner(GenServer[None]):
-    """A process whose lifetime is the lifetime of a registry. It does nothing else."""
+    """The owner of a registry. Its end closes the registry; it has no other work."""
 
     async def init(self, registry: Registry[Any, Any]) -> None:
         registry._open(require_process("Registry.start_link"))
 
 
-# Locks for keys. The first task that wants a lock makes it, and the last task that leaves it removes it. A task
-# releases its ticket at the end of its block. The end of the process releases it too, because a process that swallows
-# its cancellation never leaves the block.
+# Locks for keys. The first task that wants a lock makes it, and the last task that leaves the lock's queue removes it.
+# A task releases its ticket at the end of its block. The end of the process also releases the ticket, because a process
+# that swallows its cancellation never leaves the block.
 
 
 class Ticket:
@@ -558,7 +562,7 @@ class KeyLocks:
     __slots__ = ("_queues",)
 
     def __init__(self) -> None:
-        # Ordered dicts, because the first of a plain one is slow to find when many before it have been deleted.
+        # Ordered dicts, because after many deletions the first key of a plain dict is slow to find.
         self._queues: dict[Hashable, OrderedDict[Ticket, None]] = {}
 
     def __len__(self) -> int:
@@ -571,7 +575,7 @@ class KeyLocks:
         return queue is not None and next(iter(queue)).task is trio.lowlevel.current_task()
 
     async def acquire(self, tag: Hashable) -> Ticket:
-        """Wait for the lock. Always a checkpoint. If it raises, there is nothing to release."""
+        """Wait for the lock. Always a checkpoint. If this raises, the caller has no ticket to release."""
         ticket = Ticket(tag)
         process = ticket.process
         self._queues.setdefault(tag, OrderedDict())[ticket] = None
@@ -605,7 +609,7 @@ class KeyLocks:
             return
         del queue[ticket]
         if queue:
-            # If a later ticket has left, the first has its turn already, and this changes nothing.
+            # If the released ticket was not the first, the first already has its turn, and this changes nothing.
             next(iter(queue)).turn.set()
         else:
             del self._queues[ticket.tag]

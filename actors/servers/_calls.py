@@ -30,7 +30,7 @@ _CANCELLED = object()
 
 @final
 class Sender:
-    """The caller that waits for the answer to a call. Pass it to `reply`, once, from any process.
+    """The caller that waits for the answer to a call. Any process may pass it to `reply`, once.
 
     Attributes:
         pid: The calling process; None if the caller is not a process.
@@ -44,13 +44,13 @@ class Sender:
         self._task = task
         self._done = False
         self._value: Any = None
-        # None: answered. An Ended: the server ended. _EXPIRED: too late. _CANCELLED: cancelled.
+        # None: the server answered. An Ended: the server ended. _EXPIRED: timeout. _CANCELLED: the wait was cancelled.
         self._failure: object = None
 
     def __repr__(self) -> str:
         return f"<sender {self.pid!r}>"
 
-    # Everything below is for the runtime. The names with an underscore keep it out of descriptions of messages.
+    # Everything below is for the runtime. Attributes with an underscore do not appear in descriptions of messages.
 
     @property
     def server(self) -> ProcessLike:
@@ -78,9 +78,10 @@ class Sender:
         return self._done and self._failure is None
 
     def take_failure(self) -> object:
-        """Return the cause of a wait without an answer, and drop it.
+        """Return the reason why there was no answer, and drop the reference to it.
 
-        The crash of a server refers to its last request, so each would keep the other in memory.
+        The crash of a server refers to its last request, and so to this object. Without the drop, each would keep the
+        other in memory.
         """
         failure, self._failure = self._failure, None
         return failure
@@ -89,7 +90,7 @@ class Sender:
     def answer(self, value: Any) -> bool:
         if self._done:
             return False
-        # This comes first: in the wrong thread it raises, and nothing has changed.
+        # In the wrong thread this raises, so it must run before any change.
         reschedule(self._task)
         self._done = True
         self._value = value
@@ -118,7 +119,7 @@ class Sender:
         return Abort.SUCCEEDED
 
     def outcome(self) -> str:
-        """Return the outcome of the call, as `Instrument.call_ended` gets it."""
+        """Return the outcome of the call, in the words of `Instrument.call_ended`."""
         if type(self._failure) is Ended:
             return "server_ended"
         if self._failure is None:
@@ -171,7 +172,7 @@ class StopRequest:
 
 
 class SystemRequest(Generic[L]):
-    """A call that the server's loop answers itself, before any callback sees it."""
+    """A request that the server's loop answers itself, without a callback."""
 
     __slots__ = ("request", "sender")
 
@@ -184,10 +185,10 @@ class SystemRequest(Generic[L]):
 
 
 class CallChains:
-    """The calls that processes wait for. Finds a circle of calls before a time limit runs out.
+    """The calls that processes currently wait for. `enter` finds a circle of calls.
 
-    Only debug builds have it (`open_runtime(debug=True)`). In other builds, processes that call each other in a circle
-    wait for the first of their time limits, which looks like a slow server.
+    Only debug builds have it (`open_runtime(debug=True)`). In other builds, a circle of calls ends when the first time
+    limit runs out, which looks like a slow server.
     """
 
     __slots__ = ("_waiting",)
@@ -199,7 +200,8 @@ class CallChains:
         """Record that a process begins to wait for a server.
 
         Raises:
-            CallCycle: The server waits for the caller, directly or through others, so none of them could ever answer.
+            CallCycle: The server waits for the caller, directly or through other servers, so no server in the circle
+                could answer.
         """
         chain = [caller, server]
         while (following := self._waiting.get(chain[-1])) is not None:

@@ -1,7 +1,7 @@
 """The loop of a GenServer: it takes a message, runs its callback, and carries out the result.
 
-Debug options look into the loop: statistics, a log of events, a trace, hooks. A server without them has no `Debug`
-object.
+The debug options show the work of the loop: statistics, a log of events, a trace, hooks. A server without debug options
+has no `Debug` object.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 DONE = object()
-"""A hook returns this to be removed."""
+"""The return value with which a hook removes itself."""
 
 
 @frozen
@@ -49,7 +49,7 @@ class DebugEvent:
 
     Attributes:
         kind: `"in"` for a message that the server took, `"out"` for an answer to a call, `"noreply"` for a callback
-            that ended without one.
+            that ended without an answer.
         what: The message, the answer, or the state.
     """
 
@@ -58,18 +58,18 @@ class DebugEvent:
 
 
 Hook: TypeAlias = Callable[[Any, DebugEvent], Any]
-"""A function of the hook's state and an event, called in the server. Returns its new state, or `DONE`."""
+"""A function that the server calls with the hook's state and an event. It returns its new state, or `DONE`."""
 
 
 @frozen(kw_only=True)
 class ServerStatistics:
-    """The work of a server since its statistics were turned on.
+    """Counters of a server's messages since its statistics were turned on.
 
     Attributes:
-        since: The start, on Trio's clock.
+        since: The time at which the statistics were turned on, on Trio's clock.
         now: The time of the request, on Trio's clock.
-        messages_in: The messages that the server took, without requests of `actors.sys`.
-        messages_out: The answers to calls. Messages that its callbacks send are not counted.
+        messages_in: The number of messages that the server took, without requests of `actors.sys`.
+        messages_out: The number of answers to calls. Messages that callbacks send do not count.
     """
 
     since: float
@@ -124,7 +124,7 @@ class Debug:
         for key, (hook, state) in list(self.hooks.items()):
             try:
                 state = hook(state, event)
-            except Exception:  # the hook's bug ends the hook and not the server, as in OTP
+            except Exception:  # as in OTP, the server removes the hook and continues
                 state = DONE
             if state is DONE:
                 del self.hooks[key]
@@ -137,27 +137,27 @@ _ARROWS = {"in": "<-", "out": "->", "noreply": "=="}
 
 @define
 class SystemFailure:
-    """The answer to a request that raised."""
+    """The answer to a system request that raised an exception."""
 
     error: Exception
 
 
 @define(kw_only=True)
 class ServerStatus:
-    """The status of a server, as `actors.sys.get_status` and crash reports show it.
+    """The status of a server that `actors.sys.get_status` returns and crash reports show.
 
-    A server redacts it by overriding `format_status`.
+    A server can override `format_status` to hide secrets.
 
     Attributes:
         pid: The process.
         server: The name of the class.
-        parent: The process whose end stops the server: its starter if they are linked, the runtime if no process
-            started it, and otherwise the server itself.
+        parent: The process whose end stops the server. This is the starter if it is linked to the server, the runtime
+            if no process started the server, and otherwise the server itself.
         dictionary: The process dictionary.
         suspended: True after `actors.sys.suspend`.
-        state: Its state.
-        message: The last message that it handled.
-        reason: The reason of its end, in crash reports.
+        state: The state of the server.
+        message: The last message that the server handled.
+        reason: The exit reason of the server; None outside crash reports.
         log: The events that `actors.sys.log` has kept.
     """
 
@@ -175,13 +175,13 @@ class ServerStatus:
 def redacted(
     format_status: Callable[[ServerStatus], ServerStatus], status: ServerStatus
 ) -> ServerStatus:
-    """Return the status after `format_status`. If that fails, return one that hides the server's own data."""
+    """Return the status after `format_status`. If `format_status` fails, return a status without the server's data."""
     try:
         shown = format_status(status)
         if isinstance(shown, ServerStatus):
             return shown
         problem = f"format_status returned {type(shown).__name__}, not the status"
-    except Exception as error:  # another bug must not prevent a crash report
+    except Exception as error:  # a bug in format_status must not prevent a crash report
         problem = f"format_status raised {type(error).__name__}"
     marker = f"<hidden: {problem}>"
     status.state = status.message = marker
@@ -189,8 +189,8 @@ def redacted(
     return status
 
 
-# The messages that a busy server handles before it lets other tasks run. The switch costs little for so many messages,
-# and a flooded server delays other tasks by well under a millisecond.
+# The number of messages that a busy server handles before it lets other tasks run. With 64, the switches between tasks
+# cost little, and a flooded server delays other tasks by well under a millisecond.
 FAIRNESS = 64
 
 AFTER_CALL = ("Reply(value)", "NoReply()", "Stop(reason)")
@@ -206,7 +206,7 @@ AFTER_INIT = (
 
 
 class Callbacks(Protocol):
-    """The instance of a server, as its loop uses it: `actors.servers.gen_server.GenServer`."""
+    """The methods of a `GenServer` that its loop calls."""
 
     state: Any
 
@@ -220,7 +220,7 @@ class Callbacks(Protocol):
 
 
 class _Stopping(Exception):
-    """A decision to stop. As an exception, it leads from every callback to the one place that terminates."""
+    """A decision to stop. It is an exception, so that `Loop.run` alone handles every stop."""
 
     def __init__(
         self, reason: ExitReason, sender: Sender | None = None, value: Any = MISSING
@@ -253,8 +253,8 @@ async def _init(
             slot.ack()
             process.start_slot = None
             if isinstance(result, Continue):
-                # The start returns before the continue runs. The starter may come after this process in the next
-                # scheduler turn, so wait for two turns.
+                # The start must return before `handle_continue` runs. In the next scheduler turn, the starter may run
+                # after this process, so wait for two turns.
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 await trio.lowlevel.cancel_shielded_checkpoint()
         return result
@@ -302,12 +302,13 @@ class Loop:
         except _Stopping as stopping:
             await self._stop(stopping)
         except (trio.Cancelled, GeneratorExit):
-            # The process accepted an exit signal, or Python discards the task. As in OTP, no further callback runs.
+            # The process accepted an exit signal, or Python discards its coroutine. As in OTP, no further callback
+            # runs.
             raise
         except BaseException as error:
             if self.process.dying or escaping(error) is not None:
                 raise
-            # A failing callback ends this server in order: restore the old state, terminate, raise the same error.
+            # A callback failed: restore the old state, run `terminate`, and raise the same error.
             self.server.state = self.before
             await self._terminate(reason_of(error))
             raise
@@ -320,14 +321,14 @@ class Loop:
         try:
             await self._terminate(reason)
         finally:
-            # After terminate, because the caller may rely on the clean-up.
+            # Answer after `terminate`, because the caller may rely on the clean-up.
             if stopping.sender is not None and not process.dying:
                 stopping.sender.answer(stopping.value)
         raise ProcessExit(reason) from None
 
     async def _terminate(self, reason: ExitReason) -> None:
-        # The context of a crash report. It is set first, because terminate may fail. It is a function, because most
-        # ends need no report.
+        # The context of a crash report. Set it first, because `terminate` may fail. It is a function, because most
+        # servers end without a report.
         process = self.process
         process.context = lambda: self._explain(reason)
         if process.runtime.instruments:
@@ -346,7 +347,7 @@ class Loop:
         }
 
     async def _serve_messages(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one dispatch, spelled out for speed
-        # The hottest path of all: one message costs no call here except the callback.
+        # This is the hottest path. For each message it calls only the callback.
         process, server, mailbox = self.process, self.server, self.process.mailbox
         budget, deadline = FAIRNESS, math.inf
         result: Any
@@ -363,7 +364,7 @@ class Loop:
                 # An idle server must not keep its last message in memory.
                 message = result = self.message = self.before = None
                 if not queue and self.deadline == math.inf:
-                    queue = ()  # the mailbox drops its empty queue, so this must not keep it
+                    queue = ()  # `parking` frees the empty queue, so keep no reference to it
                     await wait_task_rescheduled(mailbox.parking())
                     continue
                 if not await self._pause():
@@ -406,10 +407,10 @@ class Loop:
                 self.debug.happened("noreply", server.state, process.describe())
 
     async def _pause(self) -> bool:
-        """Let other tasks run, or wait for a message. Returns True if the timeout of a `Within` has passed."""
+        """Yield to other tasks, or wait for a message. Returns True if the timeout of a `Within` has passed."""
         mailbox = self.process.mailbox
         if mailbox.queue:
-            # Shielded: the loop checks `dying` between messages, so a cancellation loses no message.
+            # Shielded, so that a cancellation loses no message. The loop itself checks `dying` between messages.
             await trio.lowlevel.cancel_shielded_checkpoint()
             return False
         if await mailbox.park_until(self.deadline, self.process.runtime.timers) or mailbox.queue:
@@ -427,7 +428,7 @@ class Loop:
         if kind is Cast:
             return process.starting("handle_cast", message.message)
         if kind is SystemRequest or (kind is Exit and process.is_stopped_by(message.pid)):
-            # These have no callback.
+            # Messages of these kinds have no callback.
             return None
         return process.starting("handle_info", message)
 
@@ -456,7 +457,7 @@ class Loop:
             raise _Stopping(message.request.reason)
         try:
             answer = message.request(self)
-        except Exception as error:  # the requester gets the exceptions of its own code
+        except Exception as error:  # the requester's own code raised it
             answer = SystemFailure(error)
         message.sender.answer(answer)
 
@@ -469,7 +470,7 @@ class Loop:
         self.suspended = self.process.suspended = False
 
     def status(self, reason: ExitReason = None) -> ServerStatus:
-        """Return the status of this server, redacted by the server itself."""
+        """Return the status of this server, redacted by its `format_status`."""
         process = self.process
         status = ServerStatus(
             pid=process.pid,

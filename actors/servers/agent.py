@@ -1,12 +1,12 @@
-"""Agents: processes that keep a value, and apply the functions of their callers to it.
+"""Agents: processes that keep a value, to which their callers apply functions.
 
     stock = await Agent.start_link(dict)
     await Agent.update(stock, lambda goods: {**goods, "apples": 3})
     await Agent.get(stock, lambda goods: goods["apples"])       # 3
 
 A server decides how its state changes. An agent lets its callers decide: a request is a function, which runs in the
-agent's process. Use an agent for a value that a few functions of one module share. If the value has rules, or changes
-without a request, write a `GenServer`, which has the rules in one place.
+agent's process. Use an agent for a value that a few functions of one module share. If there are rules for the value, or
+if it changes without a request, write a `GenServer`, which keeps the rules in one place.
 
 An agent is also a GenServer. Source: Elixir's Agent.
 """
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @frozen
 class _Request:
-    """A function for the agent to apply to its value, with further arguments."""
+    """A function that the agent applies to its value, with further arguments."""
 
     kind: str
     function: Callable[..., Any]
@@ -47,17 +47,17 @@ class Agent(GenServer[Any]):
         await Agent.update("counter", lambda count: count + 1)
         await Agent.get_and_update("counter", lambda count: (count, 0))      # 1
 
-    `start_link(function, *args, name=...)` (and `start`, without the link) makes the value in the new process, with
-    `function(*args)`, and then returns. An exception becomes a StartError and also reaches the caller over the link,
-    as for any init that fails.
+    `start_link(function, *args, name=...)` calls `function(*args)` in the new process to make the value, and then
+    returns. `start` does the same without a link. If the function raises, the caller gets a StartError and an exit
+    signal over the link, as for any init that fails.
 
-    Functions must be plain: an agent that waited would make all callers wait. They run one after another in the
-    agent, so a slow one delays all others. An exception ends the agent, because its value may be damaged. The caller
-    gets ServerExit, with the exception in its `reason`. To keep a mistake in the caller, take the value out with
-    `get` and compute there.
+    Functions must not be async, because a waiting agent would make all callers wait. The agent runs one function after
+    another, so a slow function delays all others. If a function raises, the agent ends, because its value may be
+    damaged. The caller gets ServerExit, with the exception in `reason`. If a computation may fail, get the value with
+    `get` and compute in the caller.
 
-    `get` does not copy its result, so the caller of a function that returns a mutable value shares it with the agent.
-    Return only the part that you need.
+    `get` does not copy its result. If the function returns a mutable part of the value, the caller and the agent share
+    that part. Return only the part that you need.
     """
 
     @final
@@ -75,8 +75,8 @@ class Agent(GenServer[Any]):
             timeout: The time limit in seconds.
 
         Raises:
-            ServerExit: The agent ended first, possibly because the function raised.
-            CallTimeout: The agent did not answer in time. It will still run the function.
+            ServerExit: The agent ended before it answered, possibly because the function raised.
+            CallTimeout: The agent did not answer in time. The agent will still run the function.
             NoProcess: There is no such agent.
             TypeError: The function is async.
         """
@@ -87,7 +87,7 @@ class Agent(GenServer[Any]):
     async def update(
         agent: object, function: Callable[..., object], *args: Any, timeout: float = 5.0
     ) -> None:
-        """Replace the value with `function(value, *args)`, and wait until it is done. Raises the errors of `get`."""
+        """Replace the value with `function(value, *args)`, and wait until this is done. Raises the errors of `get`."""
         await _ask(agent, "update", function, args, timeout)
 
     @staticmethod
@@ -108,7 +108,7 @@ class Agent(GenServer[Any]):
 
     @staticmethod
     def cast(agent: object, function: Callable[..., object], *args: Any) -> None:
-        """Replace the value with `function(value, *args)` soon. Does not wait. Does nothing without an agent."""
+        """Replace the value with `function(value, *args)`, without waiting. Does nothing if there is no agent."""
         gen_server.cast(agent, _Request("update", _plain(function), args))
 
     @staticmethod
@@ -160,7 +160,7 @@ def _plain(function: Callable[..., T]) -> Callable[..., T]:
 def _run(function: Callable[..., Any], *args: Any) -> Any:
     result = function(*args)
     if inspect.iscoroutine(result):
-        result.close()  # this error replaces Python's warning that it was never awaited
+        result.close()  # the error replaces Python's warning about the coroutine
         raise _waits(function)
     return result
 

@@ -12,9 +12,9 @@
         counter = await Counter.start_link(0)
         print(await call(counter, "next"))          # 1
 
-Source: OTP's gen_server, with three deliberate differences. A result is a value of
-`actors.servers.results` and not a tuple. An uncaught exception is a crash; there is no throw that counts as a return.
-A second answer to one call is dropped.
+Source: OTP's gen_server, with three deliberate differences. A callback returns a value of `actors.servers.results` and
+not a tuple. An uncaught exception is a crash; OTP's `throw`, which counts as a return, does not exist. The runtime
+drops a second answer to the same call.
 """
 
 from __future__ import annotations
@@ -64,18 +64,19 @@ S = TypeVar("S")
 class GenServer(Generic[S]):
     """A server. Subclass it, override the callbacks that you need, and start it with `start_link`.
 
-    Every start makes a new instance, in the new process, so the instance's data ends with the process. `self.state` is
-    the state in OTP's sense. If a callback fails, the server restores the state from before the callback, for
-    `terminate` and the crash report. It restores the reference; changes inside a mutable state stay. It does not
-    restore other attributes.
+    Every start makes a new instance in the new process, so the instance's data ends with the process. `self.state` is
+    the state in OTP's sense. If a callback fails, the server restores the `self.state` from before the callback, for
+    `terminate` and the crash report. It restores only this reference. Changes inside a mutable state and changes of
+    other attributes stay.
 
-    A callback may await anything. While it waits, the server handles no other message. A callback must not `receive`.
+    A callback may await anything. While a callback waits, the server handles no other message. A callback must not call
+    `receive` without a `match`.
     """
 
     lives_in_process: ClassVar[bool] = True
-    """Every instance belongs to one process and must not outlive it, so `spawn` refuses its methods."""
+    """True, because every instance belongs to one process. So `spawn` refuses methods of the instance."""
 
-    # None, so that a server without state need not set it.
+    # The default is None, so that a server without state need not set it.
     state: S = None  # type: ignore[assignment]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -83,7 +84,7 @@ class GenServer(Generic[S]):
         check_server_class(cls)
 
     if not TYPE_CHECKING:
-        # Hidden from type checkers, so that they report arguments of a server's constructor.
+        # Type checkers do not see this, so they report arguments in a call of the constructor.
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             if args or kwargs:
@@ -95,12 +96,12 @@ class GenServer(Generic[S]):
     async def init(
         self, *args: Any, **kwargs: Any
     ) -> Continue | Within | Ignore | Fail | Stop | None:
-        """Set up the state. `start_link` returns when this has returned.
+        """Set up the state. `start_link` returns after `init` has returned.
 
         Returns:
             None, `Continue(argument)` or `Within(seconds)`: run. `Ignore()`: do not run; the starter gets StartIgnored.
-            `Fail(reason)`: do not run; the starter gets StartError. `Stop(reason)`: end with `reason`, which also
-            reaches the starter over the link.
+            `Fail(reason)`: do not run; the starter gets StartError. `Stop(reason)`: end with `reason`; the link sends
+            this reason to the starter.
         """
         return None
 
@@ -111,14 +112,14 @@ class GenServer(Generic[S]):
         )
 
     async def handle_cast(self, message: Any) -> NoReply | Continue | Within | Stop | None:
-        """Handle a `cast`. A server without this method crashes when it gets one."""
+        """Handle a `cast`. A server that does not override this method crashes when it gets a cast."""
         raise NotImplementedError(
             f"{type(self).__name__} received the cast {message!r} but has no handle_cast; add one, "
             "or use send() and handle_info"
         )
 
     async def handle_info(self, message: Any) -> NoReply | Continue | Within | Stop | None:
-        """Handle any other message: from `send`, `Down`, `Exit` of a linked process, `Timeout`.
+        """Handle any other message: a message of `send`, a `Down`, an `Exit` of a linked process, or a `Timeout`.
 
         Without an override, the server emits an event and drops the message, because any process may send anything.
         """
@@ -139,13 +140,13 @@ class GenServer(Generic[S]):
     async def terminate(self, reason: ExitReason) -> None:
         """Clean up. This is the last callback of the server.
 
-        It runs when a callback returned `Stop` or failed, and when `stop` was used. If the server traps exits, it
-        also runs when its parent ended or told it to stop. A server that a process started without a link is its own
-        parent.
+        `terminate` runs after a callback returned `Stop` or failed, and after a call of `stop`. If the server traps
+        exits, it also runs when the parent ended or told the server to stop. A server that a process started without a
+        link is its own parent.
 
-        It does *not* run when the server is killed, when an exit signal ends a server that does not trap exits, or
-        when init failed. Treat it as best-effort clean-up. Put clean-up that must happen in `on_exit`, or in another
-        process. If it raises, that is the server's exit reason.
+        `terminate` does *not* run when the server is killed, when an exit signal ends a server that does not trap
+        exits, or when init failed. Treat it as best-effort clean-up. Put clean-up that must happen in `on_exit`, or in
+        another process. If `terminate` raises, the exception becomes the server's exit reason.
         """
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
@@ -155,7 +156,7 @@ class GenServer(Generic[S]):
                 status.state = {**status.state, "password": "..."}
                 return status
 
-        If it raises, a marker replaces everything that might be secret.
+        If this method raises, a marker replaces everything that might be secret.
         """
         return status
 
@@ -170,7 +171,7 @@ class GenServer(Generic[S]):
         timeout: float = math.inf,
         **kwargs: Any,
     ) -> Pid:
-        """Start the server, and return its pid when init is done. Links it to the current process, if there is one.
+        """Start the server, linked to the current process if there is one, and return its pid after init.
 
         Args:
             *args: The arguments of `init`.
@@ -182,8 +183,9 @@ class GenServer(Generic[S]):
         Raises:
             AlreadyStarted: The process in `pid` has the name.
             StartIgnored: Init returned `Ignore()`.
-            StartError: Init failed, ended or took too long, and the process is gone. Unless it ended with `NORMAL` or
-                `Fail`, the link carries its reason to the caller, which ends too if it does not trap exits.
+            StartError: Init failed, ended or took too long, and the process is gone. Unless the process ended with
+                `NORMAL` or `Fail`, the link sends its exit reason to the caller. A caller that does not trap exits then
+                ends too.
         """
         check_constructor(cls)
         return await start(
@@ -206,7 +208,7 @@ class GenServer(Generic[S]):
     ) -> Pid:
         """Start the server without a link, otherwise like `start_link`.
 
-        The server is its own parent: an `Exit` from itself stops it.
+        If a process starts the server, the server is its own parent: an `Exit` from itself stops it.
         """
         check_constructor(cls)
         return await start(
@@ -225,8 +227,7 @@ class GenServer(Generic[S]):
         """Start the server, linked to the current process, without waiting for its init.
 
         Init runs in the first step of the new process. If init fails or returns `Ignore()`, the process ends, and the
-        starter gets no error. Use this to start thousands of servers whose init cannot fail, because the starter does
-        not wait for them.
+        starter gets no error. Use this to start thousands of servers whose init cannot fail.
         """
         check_constructor(cls)
         starter = require_process("spawn_link")
@@ -246,33 +247,33 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
 
         total = await call(counter, "total")
 
-    Works in any task of the runtime, under any cancel scope.
+    You may use `call` in any task of the runtime and under any cancel scope.
 
     Args:
-        server: A pid or a name. A name is looked up once, now.
-        request: The request that `handle_call` gets. It is not copied.
+        server: A pid or a name. `call` looks a name up once, immediately.
+        request: The request that `handle_call` gets, without a copy.
         timeout: The time limit in seconds; `math.inf` waits as long as the server lives.
 
     Raises:
         NotAnAddress: `server` is a class, a coroutine or another value that is neither a pid nor a name.
         NoProcess: There is no such process.
-        CallTimeout: The server did not answer in time. It may still carry the request out. A late answer is dropped and
-            never reaches the mailbox.
-        ServerExit: The server ended first. Its reason is in `reason`.
+        CallTimeout: The server did not answer in time. The server may still carry out the request. A late answer never
+            reaches the mailbox.
+        ServerExit: The server ended before it answered. `reason` is its exit reason.
         CallingSelf: The server is the calling process.
-        WrongThread: The caller runs in another thread than the runtime.
+        WrongThread: The caller does not run in the runtime's thread.
 
-    All but NotAnAddress and WrongThread are CallExit.
+    All of these except NotAnAddress and WrongThread are subclasses of CallExit.
     """
     return await _request(CallRequest, server, request, timeout)
 
 
-# Ctrl-C in the middle could leave a request behind whose answer wakes a task that does not wait.
+# Without this, Ctrl-C in the middle could leave a request whose answer wakes a task that no longer waits.
 @enable_ki_protection
 async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     envelope: type[CallRequest | SystemRequest[Loop]], server: object, request: Any, timeout: float
 ) -> Any:
-    # This comes first: a timeout that is not a number must raise before the server can answer.
+    # A timeout that is not a number must raise here, before the server can answer.
     limited = timeout < math.inf
     caller = current_process.get()
     if caller is not None and (caller.dying or caller.dead):
@@ -290,7 +291,7 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
         raise _refusal(envelope, target, server, request, timeout)
     runtime = target.runtime
     sender = Sender(None if caller is None else caller.pid, target, current_task())
-    # Only debug builds have chains. A helper task that waits does not keep its process from answering.
+    # Only debug builds have chains. Skip helper tasks, because their process can still answer while they wait.
     chains = None if caller is None else caller.runtime.call_chains
     if chains is not None and caller is not None and caller.task is current_task():
         chains.enter(caller.pid, target.pid, request, timeout)
@@ -321,7 +322,7 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
         for instrument in instruments:
             instrument.call_ended(sender, sender.outcome())
     if caller is not None and caller.dying:
-        # If an answer and a kill come in the same turn, the kill wins, as it does while a process waits.
+        # If an answer and a kill arrive in the same turn, the kill has priority, as in every other wait.
         raise ProcessKilled(caller.reason)
     if sender.answered:
         return sender.value
@@ -350,7 +351,7 @@ def _call_exit(sender: Sender, server: object, request: Any, timeout: float) -> 
 
 
 def cast(server: object, message: Any) -> None:
-    """Send a message to a server's `handle_cast`, without waiting. A dead or unknown server is not an error.
+    """Send a message to a server's `handle_cast`, without waiting. A dead or unknown server causes no error.
 
         cast(counter, "reset")
 
@@ -386,8 +387,8 @@ def reply(sender: Sender, value: Any) -> bool:
     """Answer a call for which `handle_call` returned `NoReply()`. Works in any process and in any thread.
 
     Returns:
-        False if the call has been answered before or has ended: the value is dropped. In another thread than the
-        runtime's, True only means that the answer is on its way.
+        False if the call has been answered before or has ended; the runtime then drops the value. In a thread other
+        than the runtime's, True only means that the answer is on its way.
     """
     runtime = sender.server.runtime
     if get_ident() == runtime.thread:
@@ -401,16 +402,16 @@ def reply(sender: Sender, value: Any) -> bool:
 async def system_call(
     server: object, request: Callable[[Loop], Any], *, timeout: float = 5.0
 ) -> Any:
-    """Make a server's own loop answer `request`. The functions of `actors.sys` use this."""
+    """Send a request that the server's loop answers without a callback. The functions of `actors.sys` use this."""
     return await _request(SystemRequest, server, request, timeout)
 
 
 async def stop(server: object, reason: ExitReason = NORMAL, *, timeout: float = math.inf) -> None:
-    """Stop a server, and wait until it has ended with `reason`. Its `terminate` runs.
+    """Stop a server, and wait until it has ended with `reason`. The server runs its `terminate`.
 
     Raises:
         NoProcess: There is no such process.
-        CallTimeout: The server has not ended in time. It continues and may still stop.
+        CallTimeout: The server has not ended in time. The server may still end later.
         ServerExit: The server ended with another reason.
     """
     try:
@@ -430,7 +431,7 @@ def _verb(envelope: type[CallRequest | SystemRequest[Loop]], request: Any) -> st
     return "stop" if isinstance(request, StopRequest) else "actors.sys"
 
 
-# The callbacks and their arguments. Each class chooses the arguments of its init.
+# The callbacks and their arguments. None for init, because each class chooses its arguments.
 _CALLBACKS: Final[dict[str, tuple[str, ...] | None]] = {
     "init": None,
     "handle_call": ("request", "sender"),
@@ -462,7 +463,7 @@ def check_constructor(cls: Any) -> None:
     """Refuse a class that needs arguments to make an instance.
 
     Raises:
-        InvalidCallback: Its `__init__` needs arguments.
+        InvalidCallback: The `__init__` of the class needs arguments.
     """
     needed = _needed(cls.__init__)
     if needed is not None:
@@ -476,7 +477,7 @@ def check_constructor(cls: Any) -> None:
         )
 
 
-# Every start calls this, for few constructors.
+# A cache, because every start calls this, with few different constructors.
 @lru_cache(maxsize=256)
 def _needed(constructor: Any) -> str | None:
     """Return the parameters of a constructor that needs arguments; None if it needs none."""

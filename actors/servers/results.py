@@ -1,11 +1,11 @@
-"""Results of server callbacks: small values with names, never tuples.
+"""Results of server callbacks, as small classes instead of OTP's tuples.
 
-A callback without a result returns None. Only `handle_call` must say whether it answers:
+A callback may return None. Only `handle_call` must return a result, which answers or postpones the answer:
 
     async def handle_call(self, request, sender):
         return Reply(self.state)
 
-OTP puts a timeout or a continue in a fixed position of a tuple. Here they are the argument `then`.
+OTP puts a timeout or a continue into a fixed position of a tuple. Here a `Within` or `Continue` is the argument `then`.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Continue:
 class Within:
     """Expect a message within `seconds`. If none arrives, `handle_info` gets a `Timeout`.
 
-    Any message ends the wait, and only another `Within` renews it. With 0 seconds a waiting message still comes
-    first. To run a callback before all waiting messages, use `Continue`.
+    Any message ends the wait, and only another `Within` starts a new wait. Even with 0 seconds, a waiting message comes
+    first and ends the wait. To run a callback before all waiting messages, use `Continue`.
     """
 
     seconds: float
@@ -59,7 +59,7 @@ class Reply:
 
 @define
 class NoReply:
-    """Continue without an answer. From `handle_call` it means that `reply` comes later."""
+    """Continue without an answer. After a `NoReply` from `handle_call`, answer later with `reply`."""
 
     then: Then = field(default=None, kw_only=True)
 
@@ -74,15 +74,15 @@ class Stop:
 
 @define
 class Ignore:
-    """From `init`: do not run. The starter gets StartIgnored, which is not a failure."""
+    """A result of `init`: do not run. The starter gets StartIgnored, which is not a failure."""
 
 
 @define
 class Fail:
-    """From `init`: the start failed because of `reason`. There is no crash report, and the starter lives.
+    """A result of `init`: the start failed because of `reason`. It causes no crash report and no exit signal.
 
-    This is the documented way to fail. `Stop(reason)` from init also works, but its exit signal reaches the starter
-    over the link. As in OTP, it ends a starter that does not trap exits.
+    Use this to make a start fail. `Stop(reason)` from init also works, but sends an exit signal to a linked starter. As
+    in OTP, the signal ends a starter that does not trap exits.
     """
 
     reason: ExitReason

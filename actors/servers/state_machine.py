@@ -1,4 +1,4 @@
-"""State machines: servers that answer differently depending on the state they are in.
+"""State machines: servers whose answers depend on their current state.
 
     class Door(StateMachine):
         async def begin(self):
@@ -17,13 +17,13 @@
     door = await Door.start_link()
     cast(door, "open")
 
-Each state is a method, and the method of the current state gets every event. So all the code of a state is in one
-place. If every callback of a server has an `if self.open`, write a state machine. Otherwise a
-`GenServer` is enough.
+Each state is a method, and the method of the current state gets every event. So all the code for one state is in one
+place. If every callback of a server tests the same condition, such as `if self.open`, write a state machine. Otherwise
+a `GenServer` is enough.
 
 Source: OTP's gen_statem, with state functions and enter calls. Three of its features do not exist here: named timeouts
-(use `actors.timers.send_after`), events that a state makes for itself, and changing the callback module. An event
-timeout of 0 seconds lets waiting messages come first, as everywhere in this package.
+(use `actors.timers.send_after`), events that a state sends to itself, and a change of the callback module. Even with an
+event timeout of 0 seconds, a waiting message comes first, as with all timeouts of this package.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ class CastEvent:
 
 @define
 class InfoEvent:
-    """Any other message: from `send`, `Down`, `Exit` of a linked process."""
+    """Any other message: a message of `send`, a `Down`, or an `Exit` of a linked process."""
 
     message: Any
 
 
 @define
 class EnterEvent:
-    """The machine has entered this state. `previous` is the name of the state before, None at the start."""
+    """The machine has entered this state. `previous` is the name of the previous state; None at the start."""
 
     previous: str | None
 
@@ -110,7 +110,7 @@ StateEvent: TypeAlias = CallEvent | CastEvent | InfoEvent | EnterEvent | StateTi
 def _check(result: KeepState | NextState) -> None:
     for name in ("state_timeout", "event_timeout"):
         seconds = getattr(result, name)
-        # This form also refuses NaN.
+        # This form of the comparison also refuses NaN.
         if seconds is not None and not seconds >= 0:
             raise ValueError(f"{name} is {seconds!r}; write seconds from 0, or math.inf for none")
     if result.postpone and result.reply is not MISSING:
@@ -125,10 +125,10 @@ class KeepState:
 
     Attributes:
         reply: The answer, if the event is a call.
-        state_timeout: The seconds after which this state gets a `StateTimeout`, from now. `math.inf` turns it off, None
-            leaves it unchanged. It ends with the state.
-        event_timeout: The seconds after which this state gets an `EventTimeout`, unless another event happens before.
-        postpone: Handle this event later: it comes again after the next change of state, before any newer event.
+        state_timeout: The seconds from now after which this state gets a `StateTimeout`. `math.inf` turns the timeout
+            off, None leaves it unchanged. A change of state also turns it off.
+        event_timeout: The seconds after which this state gets an `EventTimeout`, unless another event comes first.
+        postpone: Handle this event later. The next state gets it again, before any newer event.
     """
 
     reply: Any = MISSING
@@ -144,8 +144,8 @@ class KeepState:
 class NextState:
     """The event is handled, and the machine enters another state: `NextState(self.open)`.
 
-    Postponed events come next, and the timeout of the old state ends. The current state as the target means to stay
-    in it. For the other fields see `KeepState`; timeouts are for the new state.
+    The new state then gets the postponed events, and the timeout of the old state ends. If the target is the current
+    state, the machine stays in it. For the other fields see `KeepState`; the timeouts are for the new state.
     """
 
     state: State
@@ -180,19 +180,20 @@ class StateMachine(GenServer[str]):
     - `KeepState(...)`: handled; stay. The fields answer a call, set timeouts, or postpone the event.
     - `NextState(self.other, ...)`: handled; enter another state. That state gets an `EnterEvent` first, then the
       postponed events in their order, then new events.
-    - `Stop(reason)`: stop. As in gen_statem, and unlike in a GenServer, its `reply` is sent before `terminate`.
-    - None: this state does not handle the event. That is fine for an `EnterEvent` or an `InfoEvent`. For any other
-      event the machine crashes, with a message that advises to add a case.
+    - `Stop(reason)`: stop. As in gen_statem, and unlike in a GenServer, the machine sends the `reply` before
+      `terminate`.
+    - None: this state does not handle the event. This is allowed for an `EnterEvent` or an `InfoEvent`. After any other
+      event the machine crashes, and the error message asks you to add a case.
 
     For an `EnterEvent`, the result cannot change the state again or postpone the event.
 
-    `self.state` is the name of the current state, for reading. Keep other data in attributes. Unlike the state, they
-    are not restored when a state method fails. Everything that works on a `GenServer` works on a machine: `call`,
-    `cast`, `stop`, `actors.sys` and supervisors. The rules for `terminate` are the same too.
+    `self.state` is the name of the current state; do not change it. Keep other data in attributes. If a state method
+    fails, the machine restores the state, but not the attributes. Everything that works on a `GenServer` works on a
+    machine: `call`, `cast`, `stop`, `actors.sys` and supervisors. The rules for `terminate` are the same too.
     """
 
     async def begin(self, *args: Any, **kwargs: Any) -> NextState | Ignore | Fail | Stop:
-        """Set up the machine and return its first state. `start_link` returns when this has returned.
+        """Set up the machine and return its first state. `start_link` returns after `begin` has returned.
 
         Returns:
             `NextState(self.a_state)`, possibly with timeouts; or `Ignore`, `Fail` or `Stop`, as from the `init` of a
@@ -234,7 +235,7 @@ class StateMachine(GenServer[str]):
         if type(message) is Timeout:
             return await self._handle(EventTimeout())
         if type(message) is _Alarm:
-            # It is the current one, because a new timeout removes an old message from the mailbox.
+            # This message is of the current timeout, because each new timeout removes an old message from the mailbox.
             self._state_timer = self._alarm = None
             return await self._handle(StateTimeout())
         return await self._handle(InfoEvent(message))

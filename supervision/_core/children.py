@@ -1,6 +1,6 @@
-"""The parts that all supervisors share: the base of their processes, and the work on their children.
+"""The code that all supervisors share: their base class, and functions that start and stop children.
 
-All of it runs in the process of a supervisor, which traps exits.
+This code runs in the process of a supervisor, which traps exits.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ __all__ = [
 
 @final
 class Failed:
-    """The result of a start that gave no process."""
+    """The result of a start that produced no process."""
 
     __slots__ = ("error",)
 
@@ -78,11 +78,11 @@ class Failed:
 
 
 async def start(spec: ChildSpec, extra: tuple[Any, ...] = ()) -> Pid | Failed:
-    """Start one child. An error of its start function does not end the supervisor.
+    """Start one child. If its start function raises, the supervisor continues.
 
     Args:
         spec: The child.
-        extra: Arguments that follow those of the spec.
+        extra: Further arguments, after the arguments in the spec.
     """
     if spec.start_timeout < math.inf:
         return await _start_in_time(spec, extra)
@@ -96,8 +96,8 @@ async def _start_in_time(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Faile
         started = await _start(spec, extra)
     if started is not None and not limit.cancel_called:
         return started
-    # The start functions of this package clean up when they are cancelled. Another one may have linked a process
-    # before the cancellation.
+    # If they are cancelled, the start functions of this package leave no process. Other start functions may leave a
+    # linked process.
     for pid in _links():
         if pid not in before:
             await stop(pid, BRUTAL_KILL)
@@ -117,12 +117,12 @@ async def _start(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
             if spec.kwargs
             else spec.start(*spec.args, *extra)
         )
-        # The likely cases come first, because isawaitable costs a microsecond.
+        # Test the likely cases first, because isawaitable costs a microsecond.
         if type(started) is CoroutineType or (type(started) is not Pid and isawaitable(started)):
             started = await started
     except (StartError, StartIgnored) as error:
         return Failed(error)
-    except ProcessExit as error:  # exit() in a start function ends the start, not the supervisor
+    except ProcessExit as error:  # exit() in a start function must not end the supervisor
         return Failed(StartError(error.reason))
     except Exception as error:
         # A start function may raise any exception. It becomes the reason of the failed start.
@@ -142,7 +142,7 @@ async def _start(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
 async def stop(pid: Pid, shutdown: ShutdownLimit) -> ExitReason:
     """Stop one child as its spec says, and return its exit reason.
 
-    The supervisor waits for its own monitor, because a child may have removed its link. The wait ends after `shutdown`
+    The supervisor monitors the child, because the child may have removed the link. This takes at most `shutdown`
     seconds, plus the time that the child needs to unwind after a kill. The runtime bounds that time.
     """
     reason = await end_process(pid, monitor(pid), shutdown)
@@ -153,7 +153,7 @@ async def stop(pid: Pid, shutdown: ShutdownLimit) -> ExitReason:
 
 
 async def end_process(pid: Pid, ref: Ref, shutdown: ShutdownLimit) -> ExitReason:
-    """Ask a process to stop, kill it after the limit, and return the reason in the `Down` of the monitor `ref`."""
+    """Stop a process, with a kill after the limit. Returns the reason in the `Down` of the monitor `ref`."""
 
     def is_down(message: object) -> bool:
         return type(message) is Down and message.ref is ref
@@ -167,14 +167,14 @@ async def end_process(pid: Pid, ref: Ref, shutdown: ShutdownLimit) -> ExitReason
             down = await receive(is_down, timeout=shutdown)
         except trio.TooSlowError:
             send_exit(pid, KILL)
-            # No limit: the runtime declares a killed process dead after its kill_grace.
+            # This needs no limit, because the runtime declares a killed process dead after its kill_grace.
             down = await receive(is_down)
     reason: ExitReason = down.reason
     return reason
 
 
 async def _reason_in_mailbox(pid: Pid) -> ExitReason:
-    """Return the reason of a child that ended before it was monitored, from its unread exit message."""
+    """Return the exit reason of a child that ended before it was monitored, from its unread `Exit` message."""
     try:
         message = await receive(
             lambda message: type(message) is Exit and message.pid is pid, timeout=0
@@ -186,21 +186,21 @@ async def _reason_in_mailbox(pid: Pid) -> ExitReason:
 
 
 class Stoppable(Protocol):
-    """The part of a child that code needs to stop it."""
+    """The attributes of a child that `stop_together` needs."""
 
     @property
     def shutdown(self) -> ShutdownLimit:
-        """The way to stop it."""
+        """The limit for the stop of the child."""
 
 
 K = TypeVar("K", bound=Stoppable)
 
 
 async def stop_together(children: dict[Pid, K]) -> list[tuple[Pid, K, ExitReason]]:
-    """Stop children at the same time, each as its spec says, and return them in the order of their ends.
+    """Stop children at the same time, each within its `shutdown`, and return them in the order of their ends.
 
-    This takes as long as the slowest child. It discards all other messages: the supervisor ends after this, and a
-    search that keeps them would take quadratic time.
+    This takes as long as the slowest child. It discards all other messages. The supervisor ends afterwards, and keeping
+    the messages would take quadratic time.
     """
     waiting: dict[Ref, tuple[Pid, K]] = {}
     limits: dict[float, list[Pid]] = {}
@@ -233,10 +233,10 @@ async def stop_together(children: dict[Pid, K]) -> list[tuple[Pid, K, ExitReason
 
 
 def stopped_as_asked(restart: RestartType, shutdown: ShutdownLimit, reason: ExitReason) -> bool:
-    """Return whether a child that was being stopped ended with an expected reason.
+    """Return whether a child ended with an expected reason after a supervisor stopped it.
 
-    A permanent child must end with the reason that the supervisor sent. Any other child may also finish by itself at
-    that moment.
+    A permanent child must end with the reason that the supervisor sent. Any other child may also finish cleanly by
+    itself at that moment.
     """
     if shutdown == BRUTAL_KILL and reason is KILLED:
         return True
@@ -249,7 +249,7 @@ def stopped_as_asked(restart: RestartType, shutdown: ShutdownLimit, reason: Exit
 
 
 class Described(Stoppable, Protocol):
-    """The part of a child that events show. A `ChildSpec` has it."""
+    """The attributes of a child that events show. A `ChildSpec` has them."""
 
     @property
     def id(self) -> Any:
@@ -268,9 +268,9 @@ class Retried:
     """A child that its supervisor may have to restart later.
 
     Attributes:
-        retry: The message that will restart the child; None if no restart is due. Any other `TryAgain` about the child
-            is out of date.
-        delays: The waits before its restarts, if there is a backoff.
+        retry: The message that will restart the child; None if no restart is due. The supervisor ignores any other
+            `TryAgain` about the child.
+        delays: The waits before the restarts; None without a backoff or before the first restart.
         restarts: The number of times that it was restarted.
     """
 
@@ -291,7 +291,7 @@ class Retried:
 class Children(ABC):
     """The base of `Tree` and `Pool`: the children of the supervisor that runs in the current process.
 
-    A method for a request returns the answer, or raises the error for the caller of the supervisor.
+    A method that handles a request returns the answer, or raises the error that the caller of the supervisor gets.
     """
 
     __slots__ = ("_backoff", "_intensity", "_supervisor", "_telemetry", "_waiting")
@@ -310,7 +310,7 @@ class Children(ABC):
 
     @abstractmethod
     def each_child(self) -> Iterator[ChildInfo]:
-        """Yield the children that are there now, newest first, even if they change meanwhile."""
+        """Yield the current children, newest first. The children may change during the iteration."""
 
     def which_children(self) -> list[ChildInfo]:
         """List the children, newest first."""
@@ -326,7 +326,7 @@ class Children(ABC):
 
     @abstractmethod
     async def stop_all(self) -> None:
-        """Stop all children. The supervisor does nothing after this."""
+        """Stop all children, before the end of the supervisor."""
 
     def count_children(self) -> ChildCounts:
         """Count the children."""
@@ -452,14 +452,14 @@ class SupervisorBase(GenServer[C]):
             return self.state.which_children()
         if kind is CountChildren:
             return self.state.count_children()
-        # A mistaken call must not stop the tree, and its caller must get an answer.
+        # A mistaken call must not crash the supervisor, and its caller must get an answer.
         raise unknown_request(self, request)
 
     async def handle_call(self, request: Any, sender: Sender) -> Reply:
         try:
             return Reply(await self._answer(request))
         except (SupervisionError, StartError, StartIgnored) as refusal:
-            # Without its traceback, because that would keep the frames of this process in memory with the error.
+            # Drop the traceback, because it would keep the frames of this process in memory.
             return Reply(refusal.with_traceback(None))
 
     async def handle_cast(self, message: Any) -> None:

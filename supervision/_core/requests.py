@@ -1,11 +1,11 @@
 """Requests to supervisors. `ask` sends a request and refuses one that would wait for ever.
 
-A supervisor answers no request while it starts or stops a child. If the child calls its supervisor from `init` or
-`terminate`, each waits for the other. So a supervisor publishes the child that it waits for, and `ask` looks there
-before it calls.
+A supervisor answers no request while it starts or stops a child. If the child then calls its supervisor from `init` or
+`terminate`, each waits for the other. So a supervisor publishes which child it waits for, and `ask` checks that before
+it sends a request.
 
-The detection of call circles in `actors` (`CallCycle`, in debug builds) cannot find this. A supervisor that starts or
-stops a child is in no call, and it learns the pid of a child only when the child has started.
+`CallCycle` (in debug builds of `actors`) cannot detect this. A supervisor that starts or stops a child does not wait in
+a `call`, and it knows the pid of a child only after the start.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ T = TypeVar("T")
 
 
 def publish(value: object) -> None:
-    """Store `value` for `published`, under its class and the current process, until the process ends."""
+    """Store `value` under its class until the current process ends, so that `published` can return it."""
     process_dictionary()[type(value)] = value
 
 
 def published(kind: type[T], address: object, runtime: Runtime) -> T | None:
-    """Return the value of class `kind` that the process at `address` has published, or None."""
+    """Return the value of class `kind` that the process at `address` passed to `publish`, or None."""
     process = runtime.resolve(address)
     if process is None or process.dictionary is None:
         return None
@@ -70,15 +70,15 @@ class ChildrenView(Protocol):
         """List the children, newest first."""
 
     def each_child(self) -> Iterator[ChildInfo]:
-        """Yield the same children, one by one."""
+        """Yield the children of `which_children`, one by one."""
 
 
 class Waiting:
-    """The start or stop of a child that a supervisor waits for now. Its constructor publishes it.
+    """The start or stop of a child that a supervisor waits for now. The constructor publishes the new object.
 
     Args:
         children: The pids of the running children. The supervisor updates this container.
-        tree: The children as `tree_of` shows them; None shows nothing.
+        tree: The children that `tree_of` shows; with None it shows no children.
     """
 
     __slots__ = ("children", "id", "phase", "stopping", "supervisor", "tree")
@@ -98,20 +98,20 @@ class Waiting:
         self.phase = "start"
 
     def for_stop(self, id: Any, pid: Pid | None) -> None:
-        """Record the beginning of the stop of one child, or with None of all children."""
+        """Record the beginning of the stop of one child, or of all children if `pid` is None."""
         self.id = id
         self.stopping = pid
         self.phase = "stop"
 
     def over(self) -> None:
-        """Record that the supervisor reads its messages again."""
+        """Record that the supervisor no longer waits for a child."""
         self.phase = None
 
     def waits_for(self, child: Pid) -> bool:
         """Return whether the supervisor waits for `child`."""
         if self.phase == "stop":
             return child in self.children if self.stopping is None else child is self.stopping
-        # A child without an entry must be the child that the supervisor starts.
+        # A child that is not in `children` must be the child that the supervisor starts now.
         return self.phase == "start" and child not in self.children
 
 
@@ -134,7 +134,7 @@ def each_child_of(supervisor: Pid) -> Iterator[ChildInfo]:
 
 
 async def ask(supervisor: object, request: object) -> Any:
-    """Send a request to a supervisor, and wait for the answer without a limit. Raise an answer that is an exception.
+    """Send a request to a supervisor, and wait without a limit. Return the answer, or raise it if it is an exception.
 
     Raises:
         SupervisorDeadlock: The supervisor waits for the calling process, directly or through supervisors below it.
@@ -176,7 +176,7 @@ _FUNCTIONS = {
 
 
 def unknown_request(supervisor: GenServer[Any], request: object) -> UnknownRequest:
-    """Return the error for a request that a supervisor does not know, and emit the event about it."""
+    """Return the error for a request that a supervisor does not handle, and emit an event about the request."""
     kind = type(supervisor).__name__
     current_runtime().telemetry.execute(
         ("actors", "server", "unhandled_info"), {}, {"server": kind, "message": request}

@@ -1,1 +1,1 @@
-"""Applications: a program as one supervision tree, with ordered start and stop."""
+"""Applications: supervision trees with an ordered start and stop, which make up a program."""

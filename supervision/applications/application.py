@@ -1,9 +1,10 @@
-"""A program as one supervision tree: boot, signals, ordered stop.
+"""Programs that are one supervision tree: their start, signals and ordered stop.
 
     if __name__ == "__main__":
         application.run([Store, child_spec(Listener, 4000)])
 
-`run` is for programs. In a running Trio program and in tests, use `open_application`, or `serve` for signals too.
+Use `run` for a whole program. In a running Trio program and in tests, use `open_application`. `serve` also handles
+signals.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ Top: TypeAlias = Iterable[Supervised] | Callable[[], Awaitable[Pid]]
 """The children of the top supervisor, or an async function that starts the top supervisor."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Reports of supervisors that gave up. Only the newest explain why the top supervisor gave up.
+# The number of reports to keep about supervisors that gave up. Only the newest explain why the top supervisor gave up.
 _REMEMBERED = 100
 
 
@@ -55,14 +56,14 @@ class Application:
 
     Attributes:
         supervisor: The pid of its top supervisor.
-        runtime: Its own runtime.
+        runtime: The runtime of the application, which no other code shares.
     """
 
     supervisor: Pid
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        # The metadata of the events of supervisors that gave up, the newest last.
+        # The metadata of the `GAVE_UP` events, newest last.
         self._given_up: dict[Pid, Mapping[str, Any]] = {}
         self._reason: ExitReason = None
         self._ended = trio.Event()
@@ -81,8 +82,8 @@ class Application:
         """Wait until `stop` is called or the top supervisor ends.
 
         Raises:
-            ApplicationFailed: The top supervisor gave up or was killed. A clean end, by `auto_shutdown` for example,
-                is not a failure.
+            ApplicationFailed: The top supervisor gave up or was killed. A clean end, for example by `auto_shutdown`, is
+                not a failure.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_then_cancel, self._stopping, nursery.cancel_scope)
@@ -102,7 +103,8 @@ class Application:
             # A start function may raise any exception. It becomes the reason of the failed start.
             raise ApplicationStartFailed(Crash(error)) from error
         # A system task, because a nursery around the caller's block would wrap the exceptions of the block. The task
-        # raises nothing and ends with the runtime at the latest. Wait until it watches, so that it misses no end.
+        # never raises, and ends with the runtime at the latest. Wait until the task watches the supervisor, so that it
+        # cannot miss the end.
         watching = trio.Event()
         trio.lowlevel.spawn_system_task(self._track, watching)
         await watching.wait()
@@ -115,7 +117,7 @@ class Application:
     def _note(
         self, event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]
     ) -> None:
-        # Record all supervisors, because the top one may give up because of one below it, and so on.
+        # Record every supervisor, because the top supervisor may give up because of a supervisor below it.
         self._given_up[about["supervisor"]] = about
         if len(self._given_up) > _REMEMBERED:
             del self._given_up[next(iter(self._given_up))]
@@ -167,13 +169,13 @@ async def open_application(
         top: The children of the top supervisor (strategy "one_for_one"). For other strategies, an async function that
             starts a supervisor and returns its pid.
         shutdown_deadline: Seconds that the whole ordered stop may take. Children stop in the reverse order of their
-            start, each as its `shutdown` says. After the deadline the rest is killed.
+            start, each within its `shutdown`. After the deadline the runtime kills all remaining processes.
         kill_grace: As for `open_runtime`.
         log: Attach `actors.instrumentation.logger` and `supervision.logger`.
         watchdog: As for `open_runtime`.
 
     Raises:
-        ApplicationStartFailed: A child did not start; those before it were stopped.
+        ApplicationStartFailed: A child did not start. The children before it were stopped.
         BadChildSpec, BadSupervisorOption: Nothing was started.
     """
     options = _Options(top, shutdown_deadline, kill_grace, log, watchdog)
@@ -195,13 +197,13 @@ async def serve(
 
         trio.run(serve, [Store, Listener])
 
-    The first signal stops the application in order. A second signal, of any kind, kills every process immediately. An
-    application that gets the first signal during its start finishes the start and then stops.
+    The first signal stops the application in order. A second signal, of any kind, kills every process immediately. If
+    the first signal comes during the start, the application completes the start and then stops.
 
     Args:
         top: As for `open_application`.
-        on_started: Called with the pid of the top supervisor after everything has started.
-        signals: The signals to handle, only in the main thread. Empty handles none.
+        on_started: A function that `serve` calls with the pid of the top supervisor after the start.
+        signals: The signals to handle. Outside the main thread, pass an empty sequence, which handles none.
         shutdown_deadline: As for `open_application`.
         kill_grace: As for `open_application`.
         log: As for `open_application`.
@@ -257,15 +259,15 @@ def run(
         kill_grace: As for `open_application`.
         log: As for `open_application`.
         watchdog: As for `open_runtime`.
-        explain: A function that makes the sentence on standard error from an error. The default is the message of the
-            error.
+        explain: A function that takes an error and returns the sentence for standard error. By default this is the
+            message of the error.
 
-    A second signal ends the program immediately. The program only writes out its log. No `terminate` and no `finally`
-    runs, and the program waits for no thread. The exit code is 128 plus the number of the signal.
+    A second signal ends the program immediately: it writes out its log, but runs no `terminate` and no `finally`, and
+    waits for no thread. The exit code is 128 plus the number of the signal.
 
     Raises:
-        SystemExit: The application did not start, or failed. The code is 1, and standard error has one sentence about
-            it.
+        SystemExit: The application did not start, or failed. The exit code is 1, and one sentence on standard error
+            explains the error.
 
     As with a permanent application of OTP, the program ends when the top supervisor gives up.
     """
@@ -276,7 +278,7 @@ def run(
     options = _Options(top, shutdown_deadline, kill_grace, log, watchdog)
     main = partial(_serve, options, on_started, signals, end)
     try:
-        # Restricted, because an interrupt inside a process would crash that process.
+        # Restrict interrupts to checkpoints, because an interrupt inside a process would crash that process.
         trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)
     except SupervisionError as error:
         sys.stderr.write(f"{explain(error)}\n")
@@ -284,7 +286,7 @@ def run(
 
 
 class _Switch:
-    """A switch that stops an application at the first press and kills it at the second."""
+    """A switch for signals. The first press stops an application, the second kills it."""
 
     def __init__(self, shutdown_deadline: float) -> None:
         self.application: Application | None = None
@@ -309,7 +311,7 @@ class _Switch:
 
 @frozen
 class _Options:
-    """The arguments that all ways to run an application share."""
+    """The arguments that `open_application`, `serve` and `run` share."""
 
     top: Top
     shutdown_deadline: float
@@ -344,7 +346,7 @@ async def _open(switch: _Switch, options: _Options) -> AsyncIterator[Application
 def _watch(
     signals: tuple[signal.Signals, ...], switch: _Switch, end: Callable[[int], object] | None
 ) -> Iterator[None]:
-    """Make signals press the switch during the start, the run and the stop of the application.
+    """Make each signal press the switch while the body runs.
 
     With `end`, the second signal calls `end` instead.
     """
@@ -371,12 +373,12 @@ async def _press(received: AsyncIterator[int], switch: _Switch, scope: trio.Canc
 
 # The second signal
 
-# Seconds for the last lines. A full pipe, or a thread that holds a lock of the log, would block them for ever.
+# Seconds for writing the last lines. Without a limit, a full pipe or a locked log handler would block the end for ever.
 _FLUSH = 1.0
 
 
 def exit_now(code: int, sentence: str) -> NoReturn:
-    """Write the log out and end the program. No other code of the program runs after that.
+    """Write out the log and end the program without running other code, such as `finally`.
 
     Args:
         code: The exit code.
@@ -398,7 +400,7 @@ def exit_now(code: int, sentence: str) -> NoReturn:
 
 
 def on_second_signal(signals: Iterable[signal.Signals], end: Callable[[int], object]) -> None:
-    """Leave the first signal to the handlers that are installed now, and call `end` for the second one.
+    """Call `end` for the second signal. The handlers that are installed now get the first signal.
 
     Python calls `end` between two instructions of the main thread, so a blocked event loop does not delay it. This
     function does not remove its handlers. The code that installed the earlier handlers restores the original ones.

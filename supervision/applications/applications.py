@@ -5,10 +5,10 @@
 
     application.run(lambda: Applications.start_link([web]))
 
-An application is a supervision tree with a name and callbacks for its stop. It starts after its dependencies and stops
-before them. Its stop ends every process that it has spawned, in its tree or not.
+An application is a supervision tree with a name and callbacks for its stop. An application starts after its
+dependencies and stops before them. Its stop ends every process that it has spawned, even outside the tree.
 
-A program that is one tree does not need this; see `supervision.applications.application`.
+For a program that is one tree, use `supervision.applications.application` instead.
 """
 
 from __future__ import annotations
@@ -70,20 +70,21 @@ class ApplicationSpec:
         ApplicationSpec(name="metrics", top=[Collector, Exporter], type="temporary")
 
     Args:
-        name: A name that no other application of the program has.
+        name: The name of the application, which must be unique in the program.
         top: The children of its top supervisor (strategy "one_for_one"), or an async function that starts a linked
             supervisor and returns its pid.
-        depends_on: The applications that must run before it starts.
-        type: The effect of an end without a request. `"permanent"` (the default): the program ends. `"transient"`: the
-            program ends, unless the reason is `NORMAL`. Supervisors do not end with `NORMAL`. `"temporary"`: none.
+        depends_on: The applications that must run before this application starts.
+        type: The effect if the application ends without a request to stop. `"permanent"` (the default): the program
+            ends. `"transient"`: the program ends, unless the exit reason is `NORMAL`, which supervisors do not use.
+            `"temporary"`: no effect.
         prep_stop: An async function that runs before the stop, while the whole application still runs.
-        stop: An async function that runs after the end of all its processes.
+        stop: An async function that runs after all processes of the application have ended.
 
     Raises:
         BadApplication: A field has an invalid value.
 
-    An exception from `prep_stop` or `stop` becomes an event, and the stop continues. Source: OTP's applications,
-    without code loading, configuration and start phases.
+    If `prep_stop` or `stop` raises, Ashtree emits an event and continues the stop. Source: OTP's applications, without
+    code loading, configuration and start phases.
     """
 
     name: str
@@ -105,12 +106,12 @@ class ApplicationSpec:
                 )
 
     def closure(self) -> list[ApplicationSpec]:
-        """Return this application and its dependencies, each after its own dependencies."""
+        """Return this application and all its dependencies. Each application comes after its own dependencies."""
         return in_order([self])
 
 
 def in_order(specs: Iterable[ApplicationSpec]) -> list[ApplicationSpec]:
-    """Return applications and their dependencies, each once and after its own dependencies."""
+    """Return applications and all their dependencies, without duplicates. Dependencies come first."""
     ordered: dict[str, ApplicationSpec] = {}
 
     def add(spec: ApplicationSpec) -> None:
@@ -168,9 +169,9 @@ class _Which:
 
 
 class Applications(GenServer[dict[Pid, _Running]]):
-    """The process that starts and stops applications: the top of a program that has several.
+    """The process that starts and stops the applications of a program. It is the top process of the program.
 
-    Source: OTP's application controller. Here it is an ordinary process, and a program may have several.
+    Source: OTP's application controller. Here it is an ordinary process, and a program may have several such processes.
     """
 
     @classmethod
@@ -187,21 +188,23 @@ class Applications(GenServer[dict[Pid, _Running]]):
             application.run(lambda: Applications.start_link([web, metrics], name="applications"))
 
         Args:
-            specs: The applications. They start in this order, except that dependencies start first.
+            specs: The applications, in the order of their start. Dependencies start before the applications that need
+                them.
             name: Registered name of this process.
             label: Name of this process in messages.
-            timeout: Seconds that the start of all together may take.
+            timeout: Seconds that the start of all applications together may take.
 
         Returns:
-            The pid, after every application has started. A stop of this process stops them in the reverse order.
+            The pid, after every application has started. If you stop this process, it stops the applications in reverse
+            order.
 
         Raises:
-            BadApplication: Two of them have the same name; nothing was started.
-            StartError: One did not start; those before it were stopped. The reason is
+            BadApplication: Two applications have the same name; nothing was started.
+            StartError: An application did not start, and the applications before it were stopped. The reason is
                 `Shutdown(FailedToStartChild(name, reason))`, as from a supervisor.
 
-        If a required application ends (see `ApplicationSpec.type`), this process stops all others and ends with
-        `ApplicationEnded`.
+        If an application ends and its `ApplicationSpec.type` makes the program end, this process stops all other
+        applications and ends with `ApplicationEnded`.
         """
         return await super().start_link(in_order(specs), name=name, label=label, timeout=timeout)
 
@@ -222,11 +225,11 @@ class Applications(GenServer[dict[Pid, _Running]]):
         """Start one application.
 
         Returns:
-            False if an application of this name was running already.
+            False if an application with this name was already running.
 
         Raises:
             DependencyNotStarted: A dependency is not running.
-            ApplicationStartFailed: It did not start.
+            ApplicationStartFailed: The application did not start.
             SupervisorDeadlock: The caller belongs to an application that starts or stops at this moment.
         """
         started: bool = await ask(applications, _Start(spec))
@@ -234,14 +237,15 @@ class Applications(GenServer[dict[Pid, _Running]]):
 
     @staticmethod
     async def ensure_all_started(applications: object, spec: ApplicationSpec) -> list[str]:
-        """Start one application, and before it the dependencies that are not running.
+        """Start the dependencies of an application that are not running, and then the application.
 
         Returns:
             The names of the started applications, in order.
 
         Raises:
-            ApplicationStartFailed: One did not start. The supervisor stopped those that this call had started.
-            BadApplication: Two of them have the same name; nothing was started.
+            ApplicationStartFailed: An application did not start. All applications that this call had started were
+                stopped.
+            BadApplication: Two applications have the same name; nothing was started.
             SupervisorDeadlock: The caller belongs to an application that starts or stops at this moment.
         """
         started: list[str] = await ask(applications, _Ensure(spec))
@@ -294,9 +298,9 @@ class Applications(GenServer[dict[Pid, _Running]]):
                 case _Which():
                     return Reply([each.spec.name for each in reversed(self.state.values())])
         except SupervisionError as refusal:
-            # Without its traceback, because that would keep the frames of this process in memory with the error.
+            # Drop the traceback, because it would keep the frames of this process in memory.
             return Reply(refusal.with_traceback(None))
-        # A mistaken call must not stop the whole program. Its caller gets a timeout.
+        # A mistaken call must not crash this process, which would end the program. The caller gets a timeout.
         await super().handle_info(request)
         return NoReply()
 
@@ -340,7 +344,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
             raise ApplicationStartFailed(Shutdown(failed))
 
     async def _start_all(self, specs: Iterable[ApplicationSpec]) -> FailedToStartChild | None:
-        """Start applications in order. If one fails, stop those before it and return the failure."""
+        """Start applications in order. If a start fails, stop the applications before it and return the failure."""
         started: list[_Running] = []
         for spec in specs:
             self.waiting.for_start(spec.name)
@@ -376,7 +380,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
 
 
 class ApplicationMaster(GenServer[ApplicationSpec]):
-    """The process behind one running application. It starts the tree, and kills all remaining processes at the end."""
+    """The process behind one running application. It starts the tree, and at the end kills all remaining processes."""
 
     async def init(self, spec: ApplicationSpec) -> Fail | None:
         trap_exits()
@@ -398,10 +402,10 @@ class ApplicationMaster(GenServer[ApplicationSpec]):
 
     async def handle_info(self, message: Any) -> None:
         if type(message) is not Exit or message.pid is not self.top:
-            # The start function may have linked another process.
+            # This is another process, which the start function has linked.
             return
         await self._over()
-        # End with the reason of the application. A signal does this, because an exception would be a crash of its own.
+        # End with the reason of the application, by a signal. An exception would be reported as another crash.
         trap_exits(False)
         send_exit(current_pid(), message.reason)
 
@@ -421,7 +425,7 @@ class ApplicationMaster(GenServer[ApplicationSpec]):
         try:
             await function()
         except Exception as error:
-            # A callback may raise anything; the other applications must stop too.
+            # A callback may raise any exception, and the other applications must still stop.
             current_runtime().telemetry.execute(
                 APPLICATION_CALLBACK_FAILED,
                 {},
@@ -441,7 +445,7 @@ async def _kill_descendants() -> None:
                 send_exit(pid, KILL)
         if not refs:
             return
-        # Until it has ended, a descendant may spawn more.
+        # A descendant may spawn processes until it has ended, so the outer loop looks again.
         while refs:
             down = await receive(lambda m: type(m) is Down and m.ref in refs)
             refs.discard(down.ref)

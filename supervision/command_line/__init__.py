@@ -1,1 +1,1 @@
-"""Parts of the `ashtree` command that need no endpoint: arguments and tracebacks."""
+"""Parts of the `ashtree` command that do not use an endpoint: arguments and tracebacks."""

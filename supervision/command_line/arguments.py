@@ -1,4 +1,4 @@
-"""Arguments of commands: functions in modules, and parameters."""
+"""Functions that parse and check the arguments of commands."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["check_folders", "load_function", "load_module", "params_as_options",
 def load_module(
     target: str, kind: str, example: str, *, explained: type[Exception] | None = None
 ) -> tuple[ModuleType, str]:
-    """Import the module of a `module:name`, and return it with the name.
+    """Import the module of an argument `module:name`, and return the module and the name.
 
     Args:
         target: The argument, such as `shop.day:opening`.
-        kind: A word in capitals for the name, such as `FUNCTION`.
-        example: An example of a target, for messages.
-        explained: An error that passes through unchanged when the module raises it.
+        kind: The word for the name in messages, in capitals, such as `FUNCTION`.
+        example: An example of an argument, for messages.
+        explained: A type of error that this function does not replace with SystemExit.
 
     Raises:
-        typer.BadParameter: the target does not have that form, or the module does not exist.
+        typer.BadParameter: The target does not have the form `module:name`, or the module does not exist.
         SystemExit: The module raised. The code is 1, and the traceback is on standard error, without the frames of
             Ashtree and of Python's import system.
     """
@@ -44,7 +44,7 @@ def load_module(
             f"{module_name!r} is not the name of a module; give the name that Python would import, such as "
             f"{example.partition(':')[0]}"
         )
-    # As `python -m` does, so that programs can import from the current folder.
+    # Like `python -m`, let programs import from the current folder.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -63,7 +63,7 @@ def load_module(
 
 
 def load_function(target: str, kind: str) -> Any:
-    """Return the async function of one argument at `module:function`; messages call it a `kind`."""
+    """Return the async function of one argument at `module:function`. Messages use the word `kind` for it."""
     module, name = load_module(target, "FUNCTION", "shop.day:opening")
     found = getattr(module, name, None)
     if found is None:
@@ -95,7 +95,7 @@ def _takes_one(function: Any) -> bool:
 
 
 def parse_params(texts: Sequence[str]) -> dict[str, Any]:
-    """Parse parameters of the form `name=value`. A value that is not JSON is text.
+    """Parse parameters of the form `name=value`. A value is JSON, or else plain text.
 
     Raises:
         typer.BadParameter: a parameter has no name or no `=`.
@@ -115,7 +115,7 @@ def parse_params(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def params_as_options(params: Mapping[str, Any]) -> list[str]:
-    """Return the options `--params NAME=VALUE` that `parse_params` turns into these parameters."""
+    """Return the options `--params NAME=VALUE` for these parameters. This is the inverse of `parse_params`."""
     return [
         part
         for name, value in params.items()
@@ -124,7 +124,7 @@ def params_as_options(params: Mapping[str, Any]) -> list[str]:
 
 
 def check_folders(*files: Path | None) -> None:
-    """Refuse output files in folders that do not exist. Call it before the work whose result would be lost.
+    """Refuse output files in folders that do not exist. Call it before the work, so that no result is lost.
 
     Raises:
         typer.BadParameter: the folder of a file does not exist.

@@ -19,13 +19,13 @@ def program_traceback(error: BaseException) -> str:
     shown = TracebackException.from_exception(error)
     _strip(shown)
     if not shown.stack:
-        # A syntax error in the module: its message has the place.
+        # A syntax error in the module. Its message already names the file and line.
         return "".join(shown.format_exception_only())
     return "".join(shown.format())
 
 
 def program_place(error: BaseException) -> str | None:
-    """Return the innermost line of the program in a traceback, as `file:line`, or None."""
+    """Return the innermost line of a traceback that is in the program's own code, as `file:line`, or None."""
     own = [each for each in extract_tb(error.__traceback__) if _is_program(each.filename)]
     return f"{own[-1].filename}:{own[-1].lineno}" if own else None
 

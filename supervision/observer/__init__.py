@@ -1,4 +1,4 @@
-"""Snapshots of all processes of a runtime, for people and for tools.
+"""Snapshots of all processes of a runtime, as records, text, JSON or graphs.
 
 from supervision.observer import snapshot
 

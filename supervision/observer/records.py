@@ -1,6 +1,6 @@
-"""The records of a snapshot: a frozen tree of processes, and its forms as text, JSON and pictures.
+"""The records of a snapshot: an immutable tree of processes, with methods that return it as text, JSON or a graph.
 
-*pure*: `supervision.observer.snapshots` reads the processes.
+*pure*: this module reads no process; `supervision.observer.snapshots` does that.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class ProcessView:
 
     Attributes:
         pid: the process; None if it is not running.
-        id: the id that its supervisor has for it; None if there is none.
-        label: its name in messages.
+        id: the id of the child in its supervisor; None if there is none.
+        label: the name of the process in messages.
         names: its registered name, if it has one.
         kind: the strategy of a supervisor, or "dynamic"; None for other processes.
         mailbox: the number of messages in its mailbox.
@@ -75,7 +75,7 @@ class ProcessView:
         return self.label if self.id is None else brief(self.id)
 
     def walk(self) -> Iterator[ProcessView]:
-        """Yield this process and all below it, each before its children."""
+        """Yield this process and all processes below it, parents before children."""
         waiting = [self]
         while waiting:
             view = waiting.pop()
@@ -130,7 +130,7 @@ class Snapshot:
     not_asked: int
 
     def walk(self) -> Iterator[ProcessView]:
-        """Yield all processes, each before its children."""
+        """Yield all processes, parents before children."""
         for root in self.roots:
             yield from root.walk()
 
@@ -140,7 +140,7 @@ class Snapshot:
 
     @property
     def remark(self) -> str:
-        """A sentence about the missing answers; empty if there are none."""
+        """A sentence about servers without an answer; empty if every server answered."""
         parts = []
         if self.silent:
             pids = ", ".join(map(repr, self.silent[:5]))
@@ -150,13 +150,13 @@ class Snapshot:
             parts.append(f"{self.not_asked} busy servers were not asked")
         return "; ".join(parts)
 
-    # Forms. `limit` bounds the children that are shown for each process; 0 shows all.
+    # Output formats. `limit` bounds the number of children that are shown for each process; 0 shows all.
 
     def to_text(self, *, limit: int = 50) -> str:
         """Draw the tree as text, one line for each process.
 
         Args:
-            limit: the most children that are drawn for one process; 0 draws all.
+            limit: the largest number of children to draw for one process; 0 draws all.
         """
         lines = [line for root in self.roots for line in _text_lines(root, limit)]
         return "\n".join([*lines, *([f"({self.remark})"] if self.remark else [])])
@@ -195,7 +195,7 @@ class Snapshot:
             lines.extend(
                 f"  {shown[view.pid]} -> {shown[peer]} [dir=none, style=dashed]"
                 for peer in view.links
-                # Once for both directions.
+                # Draw a link once, not once for each direction.
                 if peer in shown and view.pid.number < peer.number
             )
         return "\n".join([*lines, "}"])
@@ -217,7 +217,7 @@ class Snapshot:
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Return the forms that a notebook shows."""
+        """Return the text and HTML that a notebook shows."""
         body = "".join(_html(root, 50) for root in self.roots)
         remark = f"<p>{escape(self.remark)}</p>" if self.remark else ""
         return {
@@ -226,7 +226,7 @@ class Snapshot:
         }
 
     def _nodes(self, limit: int) -> Iterator[tuple[str, str | None, ProcessView | None, str]]:
-        """Yield a key, the key of its parent, a process (None for a remark), and its words."""
+        """Yield a key, the key of the parent, the process (None for a remark), and the text of the node."""
         number = 0
         waiting: list[tuple[str | None, ProcessView]] = [
             (None, root) for root in reversed(self.roots)

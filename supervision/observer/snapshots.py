@@ -1,9 +1,9 @@
-"""Snapshots of all processes of a runtime, which do not block the event loop.
+"""Functions that read all processes of a runtime without blocking the event loop.
 
-The snapshot reads the process table, in slices of `SLICE` processes. Other tasks run between two slices, so the
-snapshot does not show one single moment: each record is right for the moment when it was read.
+The snapshot reads the process table, in slices of `SLICE` processes. Other tasks run between two slices. So the
+snapshot does not show a single moment: each record is correct for the moment when it was read.
 
-The snapshot asks only busy servers for an answer. A process that waits for its next message is not stuck.
+The snapshot asks only busy servers for an answer, because a process that waits for its next message is not stuck.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SLICE: Final = 50
 """The number of processes that a snapshot reads before other tasks run. A slice takes about a millisecond."""
 
 MAX_ASKED: Final = 256
-"""The largest number of servers that one snapshot asks. Each question is a message in the mailbox of a busy server."""
+"""The largest number of servers that one snapshot asks. Each question is one more message for a busy server."""
 
 
 async def snapshot(*, deadline: float = 0.5, ask: bool = True) -> Snapshot:
@@ -38,18 +38,19 @@ async def snapshot(*, deadline: float = 0.5, ask: bool = True) -> Snapshot:
         taken = await snapshot()
         print(taken.to_text())
 
-    The tree has a process below the process that started it. Supervisors add the ids and restarts of their children,
-    and the children that are not running.
+    In the tree, a process is below the process that started it. For supervisors, the tree also has the ids and restarts
+    of their children, and the children that are not running.
 
     Args:
-        deadline: seconds that each busy server has for its answer. The snapshot asks all of them at the same time.
-        ask: False asks nobody, so that no process is ever `silent`.
+        deadline: seconds that each busy server has for its answer. The snapshot asks all these servers at the same
+            time.
+        ask: With False the snapshot asks no server, so no process is `silent`.
 
     Returns:
-        The tree. `silent` has the servers that did not answer.
+        The snapshot. Its attribute `silent` has the servers that did not answer.
 
     Raises:
-        RuntimeClosed: there is no runtime.
+        RuntimeClosed: the caller belongs to no runtime.
 
     Not guaranteed: processes that start during the snapshot may be missing. A process that ends during the snapshot
     may be in it.
@@ -103,7 +104,7 @@ class _Reader:
                 self.children[child.pid] = child
 
     async def build(self, silent: frozenset[Pid]) -> tuple[ProcessView, ...]:
-        """Make the records, newest first, so that those of the children are there before their parent's."""
+        """Make the records, newest first, so that the records of children exist before their parent's record."""
         below: dict[Pid, list[ProcessView]] = {}
         roots: list[ProcessView] = []
         for number, (pid, info) in enumerate(reversed(list(self.infos.items()))):
@@ -121,7 +122,7 @@ class _Reader:
         return tuple(reversed(roots))
 
     def _parent_of(self, info: dict[str, Any]) -> Pid | None:
-        """Return the nearest ancestor that is in the snapshot; None if there is none."""
+        """Return the nearest ancestor in the snapshot; None if there is no such ancestor."""
         candidates = chain((info["parent"],), info["ancestors"])
         return next((pid for pid in candidates if pid in self.infos), None)
 
@@ -188,7 +189,7 @@ def _absent(child: ChildInfo) -> ProcessView:
 
 
 async def _ask_all(servers: list[Pid], deadline: float) -> tuple[tuple[Pid, ...], int, int]:
-    """Ask servers at the same time. Return those that did not answer, and how many were asked and not asked."""
+    """Ask servers at the same time. Return the silent servers, and the numbers of asked and not asked servers."""
     mine = servers[:MAX_ASKED]
     answers: dict[Pid, bool] = {}
 

@@ -1,4 +1,4 @@
-"""The children of a running supervisor, for observers. This sends no request, and has a bound."""
+"""Access for observers to a limited number of a supervisor's children, without a request to the supervisor."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The process of a task: it computes a result and sends it to the owner of the task.
 
-The result goes to the owner's mailbox, so that a server can take it in `handle_info`. The task sends it only while the
-owner monitors the task. If the owner removes the monitor, the task discards a late result.
+The task sends the result to the owner's mailbox, so that a server can take it in `handle_info`. The task sends the
+result only while the owner monitors the task. If the owner has removed the monitor, the task discards the result.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ HANDSHAKE: Final = 5.0
 
 @define(eq=False)
 class TaskReply:
-    """The message of a finished task to its owner. The `Down` with the same reference follows it.
+    """The message of a finished task to its owner. After this message, the owner gets a `Down` with the same reference.
 
-    The methods that wait for a task take this message out of the mailbox. A server that does not wait gets it in
-    `handle_info`.
+    The methods that wait for a task take this message out of the mailbox. A server that does not wait gets the message
+    in `handle_info`.
     """
 
     ref: Ref
     """The `ref` of the task."""
     value: Any
-    """The value that its function returned."""
+    """The value that the task's function returned."""
 
 
 @frozen
 class _Lineage:
-    """The callers of a process, and the callers of the tasks that it starts."""
+    """The callers of a process, which its tasks inherit."""
 
-    # The process with these callers. Other processes inherit the context variable, but do not have this pid.
+    # The process with these callers. Other processes inherit the context variable, so compare the pid.
     pid: Pid
     callers: tuple[Pid, ...]
     passed_on: tuple[Pid, ...]
@@ -69,20 +69,20 @@ _lineage: ContextVar[_Lineage | None] = ContextVar("supervision_lineage", defaul
 
 
 def callers() -> tuple[Pid, ...]:
-    """Return the processes that asked for the current task: its owner, the owner of that task, and so on.
+    """Return the owner of the current task. If the owner is a task, the owner of that task follows, and so on.
 
         async def fetch():
             assert callers()[0] is owner
 
-    Under a `TaskSupervisor` these are not the processes that spawned the task (see `actors.process.ancestors`). Empty
-    outside tasks. Elixir's `$callers`.
+    Under a `TaskSupervisor` these are not the processes that spawned the task (see `actors.process.ancestors`). The
+    result is empty outside tasks. Source: Elixir's `$callers`.
     """
     entry = _lineage.get()
     return entry.callers if entry is not None and entry.pid is _pid_here() else ()
 
 
 def lineage() -> tuple[Pid, ...]:
-    """Return the `callers` of a task that is started here."""
+    """Return the `callers` of a task that the current process starts now."""
     entry, pid = _lineage.get(), _pid_here()
     if entry is not None and entry.pid is pid:
         return entry.passed_on
@@ -115,7 +115,7 @@ def label_of(function: Callable[..., Any]) -> str:
 
 @final
 class Recipient:
-    """The destination of a result: the owner of the task, while it monitors the task."""
+    """The destination of a result: the owner of the task, while the owner monitors the task."""
 
     __slots__ = ("owner", "ref")
 
@@ -133,7 +133,7 @@ class Recipient:
 
 
 def is_awaited(task: Pid, ref: Ref) -> bool:
-    """Return whether the owner still monitors a task. If not, the owner gets no further message about the task."""
+    """Return whether the owner still monitors a task. Otherwise the owner gets no further message about the task."""
     watchers: tuple[object, ...] = current_runtime().graph.watchers_of(task)
     return ref in watchers
 
@@ -159,7 +159,7 @@ async def run_detached(
 
 @define(eq=False)
 class Begin:
-    """The message of an owner to a task under a supervisor, with its function and the recipient of the result."""
+    """The owner's message to a task under a supervisor, with the task's function and the recipient of the result."""
 
     recipient: Recipient
     callers: tuple[Pid, ...]

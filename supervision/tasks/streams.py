@@ -1,4 +1,4 @@
-"""Streams of tasks: a function applied to many items, with a limit on the tasks at a time.
+"""Streams of tasks, which apply a function to many items with a limited number of tasks at a time.
 
     async with async_stream(fetch, urls, max_concurrency=10) as pages:
         async for page in pages:
@@ -8,12 +8,12 @@
                 case Exited(reason):
                     print("failed:", reason)
 
-The results are an async iterator that belongs to a block. At the end of the block the stream kills the tasks that still
-run, and leaves no message of theirs in a mailbox.
+The block provides an async iterator over the outcomes. At the end of the block the stream kills the tasks that still
+run, and leaves no message about a task in a mailbox.
 
-A process of its own runs each stream, linked to the consumer, so each ends with the other. The process collects the
-messages of the tasks, so none comes into the consumer's mailbox. The consumer takes the results by calls. If the
-consumer is cancelled during a call, the result stays in the stream.
+Each stream has a process, which is linked to the consumer. This process collects the messages of the tasks, so the
+consumer's mailbox gets no messages from tasks. The consumer gets each outcome by a call to the stream's process. If the
+consumer is cancelled during a call, the outcome stays in the stream.
 """
 
 from __future__ import annotations
@@ -68,15 +68,15 @@ def async_stream(
 
     Args:
         function: An async callable of one argument.
-        items: An iterable, which may be infinite. The stream takes an item when it can start a task. It closes a
-            generator at the end of the block.
+        items: An iterable, which may be infinite. The stream takes the next item when it can start a task. At the end
+            of the block it closes `items` if this is a generator.
         max_concurrency: Tasks at a time, from 1; `math.inf` for no limit.
-        ordered: Return the outcomes in the order of the items. Early outcomes wait in memory. False returns each
-            outcome as soon as the task has ended.
-        timeout: Seconds that each task has.
-        on_timeout: The reaction to a task that takes longer. `"exit"`: raise TaskTimeout in the loop. `"kill_task"`:
-            kill the task; its outcome is `Exited(TIMEOUT)`.
-        zip_input_on_exit: Put the item into the `Exited` of its task.
+        ordered: Return the outcomes in the order of the items. Outcomes that come early wait in memory. With False, the
+            stream returns each outcome as soon as the task has ended.
+        timeout: Seconds that each task may take.
+        on_timeout: The reaction to a task that takes longer than `timeout`. `"exit"`: raise TaskTimeout in the loop.
+            `"kill_task"`: kill the task; its outcome is `Exited(TIMEOUT)`.
+        zip_input_on_exit: Store the item in the `Exited` outcome of its task.
 
     Returns:
         An async context manager. Its value is an async iterator of `Ok(value)` and `Exited(reason)`. The stream starts
@@ -88,9 +88,10 @@ def async_stream(
             it.
         TaskExit: Another process killed the process of the stream. The loop over the outcomes raises it.
 
-    The tasks are linked to the consumer through the process of the stream. A task that crashes ends the consumer. If
-    the consumer traps exits or is not a process, the outcome is an `Exited` instead.
-    `TaskSupervisor.async_stream_nolink` never ends the consumer. Source: Elixir's `Task.async_stream`.
+    The process of the stream links the tasks to the consumer, so a task that crashes ends the consumer. If the consumer
+    traps exits or is not a process, the crash becomes an `Exited` outcome instead. With
+    `TaskSupervisor.async_stream_nolink`, a crash of a task never ends the consumer. Source: Elixir's
+    `Task.async_stream`.
     """
     return open_stream(
         function,
@@ -189,12 +190,12 @@ def _dies_of_links() -> bool:
 
 
 async def _stop(server: Pid) -> None:
-    # Shielded, because no task of the stream may outlive the block. Bounded, because the stream kills its tasks.
+    # Shielded, because no task of the stream may outlive the block. This is quick, because the stream kills its tasks.
     with trio.CancelScope(shield=True):
         try:
             await stop(server)
         except (NoProcess, ServerExit):
-            # The process has ended already: it was killed, or a task crashed.
+            # The process of the stream was killed, or has ended because a task crashed.
             pass
     try:
         unlink(server, flush=True)
@@ -254,7 +255,7 @@ class _Outcomes(Generic[Item, T]):
 
 
 StartTask = Callable[[Callable[..., Awaitable[Any]], Any], Awaitable[Task[Any]]]
-"""A function that starts `function(item)` as a task of the current process."""
+"""A function that takes `function` and `item` and starts `function(item)` as a task of the current process."""
 
 ROOM: Any = object()
 """The answer to `Next` if no outcome is ready and another task may be started."""
@@ -273,12 +274,12 @@ class StreamSettings:
     zip_input_on_exit: bool
     callers: tuple[Pid, ...]
     linked: bool
-    """True if a crash of a task ends a consumer that does not trap exits."""
+    """True if the crash of a task ends a consumer that does not trap exits."""
 
 
 @final
 class Workload:
-    """The number of tasks that a stream runs now. Its server and its consumer share it and both write it."""
+    """The number of tasks that a stream runs now. The stream's process and its consumer both read and change it."""
 
     __slots__ = ("running",)
 
@@ -296,7 +297,7 @@ class Run:
 
 @frozen
 class Next:
-    """A request for the next outcome. With `more` the answer may also be ROOM."""
+    """A request for the next outcome. If `more` is True, the answer may also be ROOM."""
 
     more: bool
 
@@ -317,12 +318,13 @@ class _Running:
         self.item = item
         self.task = task
         self.timer: TimerRef | None = None
-        # Set before the end of the task if the task has sent a result, or the stream has killed it after its timeout.
+        # The outcome, if it is known before the end of the task: the task sent its result, or the stream killed the
+        # task after its timeout.
         self.outcome: TaskOutcome[Any] | None = None
 
 
 class StreamServer(GenServer[None]):
-    """The process of one stream. It traps exits, ends with its consumer, and kills the tasks that still run then."""
+    """The process of one stream. It traps exits, ends with its consumer, and at its end kills the remaining tasks."""
 
     async def init(
         self, settings: StreamSettings, workload: Workload, *, crash_together: bool
@@ -333,7 +335,8 @@ class StreamServer(GenServer[None]):
         self.settings = settings
         self.workload = workload
         self.tasks: dict[Ref, _Running] = {}
-        # Outcomes that wait for earlier ones, by position; and those that the consumer gets next.
+        # `early` has outcomes by position that wait for outcomes before them. `ready` has the outcomes that the
+        # consumer gets next.
         self.early: dict[int, TaskOutcome[Any]] = {}
         self.ready: deque[TaskOutcome[Any]] = deque()
         self.position = 0
@@ -366,7 +369,7 @@ class StreamServer(GenServer[None]):
             await self._ended(self.tasks.pop(message.ref), message.reason)
         elif kind is _TimeIsUp:
             self._too_slow(self.tasks.get(message.ref))
-        # Any other message is the Exit of a task whose Down has come already.
+        # Any other message is the Exit of a task whose Down this process has handled already.
 
     async def terminate(self, reason: ExitReason) -> None:
         await self._kill_all()
@@ -420,9 +423,9 @@ class StreamServer(GenServer[None]):
         self.waiting = None
 
     async def _crash(self, reason: ExitReason) -> None:
-        """End with the reason of a task. The link sends it to the consumer."""
+        """End with the exit reason of a task. The link sends the reason to the consumer."""
         await self._kill_all()
-        # A signal does this, because an exception would be reported as a second crash.
+        # Use a signal, because an exception would be reported as a second crash.
         trap_exits(False)
         send_exit(current_pid(), reason)
 

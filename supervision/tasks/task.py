@@ -5,9 +5,9 @@
         discount = await ask_the_customer_service()
         return await task - discount
 
-A task is a process of its own. Its owner is linked to it and monitors it. A crash of the task ends the owner, unless
-the owner traps exits. The end of the owner ends the task, unless the owner ends with `NORMAL`. To let one survive the
-other, start the task under a `TaskSupervisor`. `await_many` and `yield_many` wait for several tasks. To limit the
+A task is a process. Its owner is linked to it and monitors it. A crash of the task ends the owner, unless the owner
+traps exits. The end of the owner ends the task, unless the owner ends with `NORMAL`. To make task and owner
+independent, use `TaskSupervisor.async_nolink`. `await_many` and `yield_many` wait for several tasks. To limit the
 number of tasks at a time, use `async_stream`.
 
 The names are Elixir's, with an underscore after a Python keyword. `Task.await` is `await`.
@@ -63,7 +63,7 @@ class Ok(Generic[T_co]):
     """The result of a task that finished."""
 
     value: T_co
-    """The value that its function returned."""
+    """The value that the task's function returned."""
 
 
 @frozen
@@ -71,9 +71,9 @@ class Exited:
     """The end of a task without a result."""
 
     reason: ExitReason
-    """The exit reason; `NOPROC` if the result was taken before."""
+    """The exit reason; `NOPROC` if the owner took the result before."""
     item: Any = None
-    """The item of the task, in a stream with `zip_input_on_exit`."""
+    """The item of the task in a stream with `zip_input_on_exit`; otherwise None."""
 
 
 TaskOutcome: TypeAlias = Ok[T] | Exited
@@ -82,18 +82,18 @@ TaskOutcome: TypeAlias = Ok[T] | Exited
 
 @final
 class Task(Generic[T_co]):
-    """A handle for a computation in a process of its own. Start one with `Task.async_`.
+    """A handle for a computation in another process. Start a task with `Task.async_`.
 
     Attributes:
         pid: The process; None for `Task.completed`.
         ref: The reference in the `TaskReply` and the `Down` that the owner gets. A server that does not wait for the
-            task matches on it in `handle_info`.
+            task compares this reference in `handle_info`.
         owner: The process that gets the result. Only the owner may wait for it.
         label: The name of the task in messages.
 
     The owner must wait in its own Trio task, not in a nursery. In any other process the waiting methods raise
-    NotTaskOwner. You can take a result once. After that the task has no result, and its reason is `NOPROC`. The same
-    holds after you take the messages of the task out of the mailbox with `receive`.
+    NotTaskOwner. You can take a result only once. After that, the task has no result, and the waiting methods report
+    the reason `NOPROC`. The same is true after you take the messages of the task out of the mailbox with `receive`.
 
     An owner that traps exits also gets an `Exit` when the task ends, as for any linked process.
     """
@@ -114,7 +114,7 @@ class Task(Generic[T_co]):
 
     @staticmethod
     def async_(function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> Task[T]:
-        """Start `function(*args)` in a process linked to the current one, to await its result.
+        """Start `function(*args)` in a process linked to the current process, to await its result.
 
             task = Task.async_(fetch, "https://example.org")
             page = await task
@@ -202,11 +202,11 @@ class Task(Generic[T_co]):
             timeout: In seconds; `math.inf` waits for as long as the task runs.
 
         Raises:
-            TaskExit: The task ended without a result. A crash of a linked task ends an owner that does not trap
-                exits before this error.
-            TaskTimeout: The task took longer. It continues, and the runtime drops its late result. An uncaught error
-                ends the owner, and the link then ends the task. If you catch the error, call `shutdown` to stop the
-                task, or `ignore` to remove the link.
+            TaskExit: The task ended without a result. If the task crashes, and the owner is linked to it and does not
+                trap exits, the owner ends instead.
+            TaskTimeout: The task took longer. The task continues, and its late result is dropped. If you do not catch
+                the error, the owner ends, and its link ends the task. If you catch the error, call `shutdown` to stop
+                the task, or `ignore` to remove the link.
 
         A cancelled wait discards the result, as a timeout does. Source: Elixir's `Task.await`.
         """
@@ -227,13 +227,13 @@ class Task(Generic[T_co]):
         return self._value(message)
 
     async def yield_(self, *, timeout: float = 5.0) -> TaskOutcome[T_co] | None:
-        """Wait for the task for a limited time. You may call it again later.
+        """Wait for the task for a limited time. If the task still runs, you may wait again later.
 
             while (outcome := await task.yield_(timeout=1)) is None:
                 print("still working")
 
         Args:
-            timeout: In seconds; 0 only looks.
+            timeout: In seconds. With 0, only look whether there is an outcome.
 
         Returns:
             `Ok(value)`, `Exited(reason)`, or None if the task is still running.
@@ -258,12 +258,12 @@ class Task(Generic[T_co]):
             limit: Seconds between the exit signal `SHUTDOWN` and a kill; `"brutal_kill"` kills immediately.
 
         Returns:
-            `Ok(value)` if the task finished before. None if it ended as asked. `Exited(KILLED)` if it was killed after
-            the limit. `Exited(NOPROC)` if it had ended before and its result was taken or discarded. `Exited(reason)`
-            if it ended with another reason.
+            `Ok(value)` if the task finished before the stop. None if it stopped as requested. `Exited(KILLED)` if it
+            was killed after the limit. `Exited(NOPROC)` if it had ended before the stop and its result was taken or
+            discarded. `Exited(reason)` if it ended with another reason.
 
-        This also stops a running task whose result a timeout of `result`, `ignore` or `forget` has discarded.
-        Source: Elixir's `Task.shutdown`.
+        This also stops a running task after its result was discarded by a timeout of `result`, by `ignore` or by
+        `forget`. Source: Elixir's `Task.shutdown`.
         """
         self._check_owner()
         brutal = limit == BRUTAL_KILL
@@ -273,9 +273,9 @@ class Task(Generic[T_co]):
             )
         if self.pid is None:
             return await self.ignore()
-        # A second monitor, because the first may be removed, or its `Down` received.
+        # Use a second monitor, because the owner may have removed the first monitor or received its `Down`.
         ref = monitor(self.pid)
-        # The link first, so that the exit of the task does not reach the owner.
+        # Remove the link first, so that the exit signal of the task does not reach the owner.
         unlink(self.pid, flush=True)
         try:
             reason = await end_process(self.pid, ref, limit)
@@ -294,12 +294,12 @@ class Task(Generic[T_co]):
         """Remove the link to the task and discard its result. The task continues.
 
         Returns:
-            Its outcome if it has ended; None if it is still running.
+            The outcome of the task if it has ended; None if it is still running.
         """
         self._check_owner()
         outcome = await self.yield_(timeout=0)
         if self.pid is not None and is_alive(self.pid) and not isinstance(outcome, Ok):
-            # Also after the result was discarded, because that does not remove the link.
+            # Remove the link even if the result was already discarded, because discarding does not remove the link.
             unlink(self.pid, flush=True)
             self.forget()
             return None
@@ -346,7 +346,7 @@ class Task(Generic[T_co]):
         raise TaskExit(self, reason) from cause
 
     async def _left_behind(self, reason: ExitReason) -> TaskOutcome[T_co]:
-        """Take the outcome of an ended task from the mailbox; without one, return its exit reason."""
+        """Take the outcome of an ended task from the mailbox. If there is none, return `Exited(reason)`."""
         try:
             return self._outcome(await receive(self._concerns, timeout=0))
         except trio.TooSlowError:
@@ -355,11 +355,11 @@ class Task(Generic[T_co]):
 
 
 async def give_up(tasks: Collection[Task[Any]]) -> None:
-    """Keep the results of these tasks out of the mailbox, and discard those that are in it."""
+    """Discard the results of these tasks, both the results in the mailbox and later results."""
     for task in tasks:
         task.forget()
     refs = {task.ref for task in tasks}
-    # Shielded, because a result may have come during the cancellation. Each takes one scheduler turn.
+    # Shielded, so that the loop also removes results that came during a cancellation. Each takes one scheduler turn.
     with trio.CancelScope(shield=True):
         try:
             while True:
@@ -380,14 +380,14 @@ async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[
 
     Args:
         tasks: Tasks of the current process.
-        timeout: In seconds, for all of them together.
+        timeout: In seconds, for all tasks together.
 
     Raises:
-        TaskExit: One of them ended without a result. The results of the others are discarded.
-        TaskTimeout: Not all ended in time. The results of all are discarded.
-        NotTaskOwner: One of them belongs to another process.
+        TaskExit: A task ended without a result. The results of the other tasks are discarded.
+        TaskTimeout: At least one task did not end in time. All results are discarded.
+        NotTaskOwner: A task belongs to another process.
 
-    The tasks continue after an error. An uncaught error ends the owner, and the links then end the tasks.
+    The tasks continue after an error. If you do not catch the error, the owner ends, and its links end the tasks.
     Source: Elixir's `Task.await_many`.
     """
     tasks = list(tasks)
@@ -429,8 +429,8 @@ async def yield_many(
 
     Args:
         tasks: Tasks of the current process.
-        limit: Return after this many have ended; None waits for all.
-        timeout: In seconds, for all of them together.
+        limit: Return after this number of tasks has ended; None waits for all tasks.
+        timeout: In seconds, for all tasks together.
         on_timeout: The reaction to tasks that still run, even if their results were discarded before. `"nothing"`: you
             may wait for them again. `"ignore"`: call `Task.ignore`. `"kill_task"`: call `Task.shutdown("brutal_kill")`.
 
@@ -438,7 +438,7 @@ async def yield_many(
         Each task with its outcome, in the order of the tasks. The outcome of a task that still runs is None.
 
     Raises:
-        NotTaskOwner: One of them belongs to another process.
+        NotTaskOwner: A task belongs to another process.
         BadTaskOption: `on_timeout` or `limit` has an invalid value.
 
     Source: Elixir's `Task.yield_many`.
@@ -483,7 +483,8 @@ class _Ends(Generic[T]):
         self._deadline = trio.current_time() + timeout
         # The tasks without a message so far.
         self.waiting = {task.ref: task for task in tasks}
-        # The tasks among them that send no further message: it is in the mailbox, or the owner has received it.
+        # The waiting tasks that send no further message. Their last message is in the mailbox, or the owner has taken
+        # it.
         self._lost = {ref: None for ref, task in self.waiting.items() if not task._is_awaited()}
 
     async def next(self) -> tuple[Task[T], Any]:

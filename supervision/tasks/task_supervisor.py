@@ -1,4 +1,4 @@
-"""Supervisors of tasks whose crash must not end their owner, and of tasks whose result no process needs.
+"""Task supervisors, for tasks whose crash must not end their owner, and for tasks without an owner.
 
     class Mailer(GenServer[None]):
         async def handle_cast(self, mail):
@@ -11,7 +11,7 @@
                 case Down(ref, _, reason) if ref is self.sending.ref:
                     print("not sent:", reason)
 
-A supervisor that stops also stops its tasks. The owner of a task is the process that asked for it.
+A supervisor that stops also stops its tasks. The owner of a task is the process that requested it.
 """
 
 from __future__ import annotations
@@ -49,14 +49,15 @@ def _waiting_spec(shutdown: ShutdownLimit) -> ChildSpec:
     return ChildSpec("task", spawn_waiting, restart="temporary", shutdown=shutdown)
 
 
-# Nearly every task uses this spec. Each new spec costs a check.
+# Nearly every task uses this spec. A shared spec avoids the checks of a new spec for each task.
 _WAITING = _waiting_spec(_DEFAULT_SHUTDOWN)
 
 
 class TaskSupervisor(DynamicSupervisor):
     """A dynamic supervisor whose children are tasks, which are temporary by default.
 
-    It has the options and the functions of a `DynamicSupervisor`. Source: Elixir's `Task.Supervisor`.
+    It has the options and functions of a `DynamicSupervisor`, with another `start_child`. Source: Elixir's
+    `Task.Supervisor`.
     """
 
     @staticmethod
@@ -75,7 +76,7 @@ class TaskSupervisor(DynamicSupervisor):
             supervisor: A pid or a name.
             function: An async callable.
             *args: Its arguments.
-            shutdown: The way to stop it, as in `ChildSpec`.
+            shutdown: The limit for a stop of the task, as in `ChildSpec`.
 
         Returns:
             The task. It may not have taken its first step.
@@ -85,7 +86,7 @@ class TaskSupervisor(DynamicSupervisor):
             NotAProcess: The caller has no mailbox for the result.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
 
-        If the caller is cancelled while it waits for the supervisor, the task ends without calling `function`.
+        If the caller is cancelled during its wait for the supervisor, the task ends without calling `function`.
         """
         return await _start(supervisor, function, args, shutdown=shutdown, linked=True)
 
@@ -96,7 +97,7 @@ class TaskSupervisor(DynamicSupervisor):
         *args: *Ts,
         shutdown: ShutdownLimit = _DEFAULT_SHUTDOWN,
     ) -> Task[T]:
-        """Start a task as `async_` does, without the link, so neither end causes the other.
+        """Start a task as `async_` does, but without a link, so that task and owner do not end each other.
 
             task = await TaskSupervisor.async_nolink("tasks", fetch, url)
             match await task.yield_(timeout=1) or await task.shutdown():
@@ -104,8 +105,8 @@ class TaskSupervisor(DynamicSupervisor):
                 case Exited(reason): ...
                 case None: ...  # it took too long
 
-        Arguments and errors are those of `async_`. An owner that does not wait gets a `TaskReply` and then a `Down`
-        with `NORMAL`, or a `Down` alone.
+        The arguments and errors are the same as for `async_`. An owner that does not wait gets two messages from a task
+        that finishes: a `TaskReply`, and a `Down` with `NORMAL`. From a task that fails it gets only a `Down`.
         """
         return await _start(supervisor, function, args, shutdown=shutdown, linked=False)
 
@@ -117,7 +118,7 @@ class TaskSupervisor(DynamicSupervisor):
         restart: RestartType = "temporary",
         shutdown: ShutdownLimit = _DEFAULT_SHUTDOWN,
     ) -> Pid:
-        """Start a task and discard its result. May be called in any task of the runtime.
+        """Start a task and discard its result. You may call this in any task of the runtime.
 
             await TaskSupervisor.start_child("tasks", send, mail, restart="transient")
 
@@ -125,7 +126,7 @@ class TaskSupervisor(DynamicSupervisor):
             supervisor: A pid or a name.
             function: An async callable.
             *args: Its arguments.
-            restart: As in `ChildSpec`. A restarted task begins again.
+            restart: As in `ChildSpec`. A restart calls the function again.
             shutdown: As in `ChildSpec`.
 
         Raises:
@@ -170,14 +171,14 @@ class TaskSupervisor(DynamicSupervisor):
             supervisor: A pid or a name.
             function: An async callable of one argument.
             items: As for `async_stream`.
-            shutdown: The way to stop the tasks, as in `ChildSpec`.
+            shutdown: The limit for a stop of each task, as in `ChildSpec`.
             options: `max_concurrency`, `ordered`, `timeout`, `on_timeout` and `zip_input_on_exit`, as for
                 `async_stream`.
 
         Raises:
             BadTaskOption, BadChildSpec: An option has an invalid value.
-            MaxChildren: The supervisor has `max_children` tasks. The stream does not wait for a free place. The loop
-                over the outcomes raises it.
+            MaxChildren: The supervisor has `max_children` tasks. The stream does not wait for room. The loop over the
+                outcomes raises this error.
             TaskTimeout, TaskExit: As for `async_stream`.
         """
         start_task = _starter(supervisor, shutdown, linked=True)
@@ -192,7 +193,7 @@ class TaskSupervisor(DynamicSupervisor):
         shutdown: ShutdownLimit = _DEFAULT_SHUTDOWN,
         **options: Unpack[StreamOptions],
     ) -> AbstractAsyncContextManager[AsyncIterator[TaskOutcome[T]]]:
-        """Open a stream as `async_stream` does, without the link: a crash of a task is always an `Exited` outcome."""
+        """Open a stream as `async_stream` does, without links. A crash of a task is always an `Exited` outcome."""
         start_task = _starter(supervisor, shutdown, linked=False)
         return open_stream(function, items, start_task=start_task, linked=False, **options)
 
