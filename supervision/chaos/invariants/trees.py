@@ -90,14 +90,14 @@ class _OfSupervisors(Invariant):
     supervisors: Supervisors
 
     def child_started(self, supervisor: Pid, id: Any, pid: Pid) -> None:
-        """React to a child with an id that has started."""
+        """React to the start of a child that has an id."""
 
 
 class NoOrphan(_OfSupervisors):
     """No process outlives the supervisor that spawned it.
 
     A process that traps exits and got an exit signal has `grace` seconds to clean up after the end of its supervisor.
-    Time during which a fault delays the process, or a process below it, does not count. A process without a signal is
+    After a fault that delayed the process or a process below it, the grace begins anew. A process without a signal is
     an orphan immediately.
     """
 
@@ -166,7 +166,7 @@ class OneIncarnation(_OfSupervisors):
     def __init__(self) -> None:
         super().__init__()
         # The key is the supervisor, the id of the starting child, and the label. A start function may spawn helpers,
-        # but not two with one label.
+        # but not two with the same label.
         self._living: dict[tuple[Pid, Any, str], Pid] = {}
         self._keys: dict[Pid, tuple[Pid, Any, str]] = {}
         self._alive: dict[Pid, None] = {}
