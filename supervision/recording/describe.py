@@ -1,7 +1,7 @@
 """Values as text that is the same in every run of a seed: no memory addresses, no order of sets.
 
-It never calls the `__repr__` of an application's class, which may return anything. If a class does not declare its
-fields, the text shows only the class.
+`describe` never calls the `__repr__` of an application's class, which may return anything. If a class does not declare
+its fields, the text shows only the class.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The lines of the program: frames that belong neither to Python, nor to a library, nor to Ashtree."""
+"""The frames of the program: all frames except those of Python, of libraries and of Ashtree."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def program_frame(depth: int = 1) -> FrameType:
 def frames_inside(depth: int = 1) -> Iterator[FrameType]:
     """Yield the frames of the running task, the innermost first, from `depth` above the caller.
 
-    The frames of the caller of `simulate` are not part of it.
+    The result does not include the frames of the caller of `simulate`.
     """
     frame: FrameType | None = sys._getframe(depth + 1)
     while frame is not None and frame.f_code.co_name != "unrolled_run":
@@ -92,8 +92,8 @@ def raised_in(trace: TracebackType | None) -> str | None:
     return found
 
 
-# Loops over sets. Hashes and memory addresses decide the order of a set. This is nearly always the reason for two
-# different runs of a seed.
+# Loops over sets. Hashes and memory addresses decide the order of a set. When two runs of a seed differ, this order is
+# nearly always the reason.
 
 
 @frozen(kw_only=True)
@@ -171,7 +171,7 @@ def _called(function: ast.expr) -> str:
 
 
 def _value(node: ast.expr, frame: FrameType) -> object:
-    """Return the value of a name or of its attribute in a frame, without a call of the program's code."""
+    """Return the value of a name or of its attribute in a frame, without calling the program's code."""
     if isinstance(node, ast.Name):
         return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
     if isinstance(node, ast.Attribute):
