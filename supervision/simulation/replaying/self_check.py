@@ -1,9 +1,9 @@
-"""Check that the seed decides a run. Repeat it in a fresh process, with other hashes and other memory addresses.
+"""Check that the seed decides a run: repeat the run in a fresh process with other hashes and other memory addresses.
 
     check_determinism(outcome)          # raises Diverged at the first different event
 
-This finds a program that iterates over a set of strings or of processes, because the order of the set is another one
-there.
+The check finds a program that iterates over a set of strings or of processes, because the set has another order in the
+fresh process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LIMIT = 600.0
 def check_determinism(
     outcome: Outcome | RunFile, *, hash_seed: int = 4242, junk: int = 1000, limit: float = _LIMIT
 ) -> None:
-    """Repeat a run in a fresh process, and compare event by event.
+    """Repeat a run in a fresh process, and compare the two runs event by event.
 
     Args:
         outcome: the outcome of a run, or its run file. The scenario must be a function of a module.
@@ -49,7 +49,7 @@ def check_determinism(
 
     Raises:
         Diverged: the seed does not decide everything in the program. The error has the first different event and the
-            line of the program that caused it. It also names the loop over a set around that line, if there is one.
+            line of the program that caused it. If that line is in a loop over a set, the error names the loop too.
         RunFileError: another process cannot repeat the run.
     """
     for problem in check_many([outcome], hash_seed=hash_seed, junk=junk, limit=limit):
@@ -161,7 +161,7 @@ class _Elsewhere:
     def repeat(
         self, runs: list[RunFile], event: int | None = None
     ) -> list[tuple[RepeatedRun, list[bytes]]]:
-        """Repeat runs in one process. Return each result, with the trace if it differs."""
+        """Repeat runs in one process. Return each result, with the trace if the run differs."""
         if not runs:
             return []
         with TemporaryDirectory() as name:
