@@ -88,7 +88,7 @@ class Expectations:
 
             world.invariant("one leader", lambda: None if leaders <= 1 else f"{leaders} leaders")
 
-        A violation fails the run. A live run goes on to its end.
+        A violation fails the run, but a live run continues to its end.
 
         Args:
             name: the name for reports. A shrunk run must break the same invariant.

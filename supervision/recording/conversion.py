@@ -17,7 +17,7 @@ import msgspec
 __all__ = ["Birth", "Conversion", "Record"]
 
 Record: TypeAlias = tuple[Any, ...]
-"""A record: number, time, kind, and the further fields that the method of this kind in `Conversion` names."""
+"""A record: number, time, kind, and the fields of the kind. The methods of `Conversion` name these fields."""
 
 _REMEMBERED: Final = 10_000
 _REMEMBERED_MESSAGES: Final = 50_000

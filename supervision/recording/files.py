@@ -71,7 +71,7 @@ class Capsules:
         paths: patterns for the path of the process; see `Places`.
         selects: a further condition; None selects all crashes. It runs in the process that crashed, so it must be fast.
             If it raises, telemetry detaches the recorder's handler for crashes.
-        limit: the number of capsules that one run of the program writes. The recorder counts further crashes.
+        limit: the most capsules that one run of the program writes. The recorder only counts the crashes after them.
     """
 
     folder: Path | str = field(kw_only=False)
@@ -362,7 +362,7 @@ class _Writer(threading.Thread):
             self.records += len(batch)
             if file.is_full:
                 file.rotate(self._recorder)
-            # Let the runtime's thread run in between.
+            # Give the runtime's thread a chance to run.
             time.sleep(0)
         file.flush()
 

@@ -334,7 +334,7 @@ class FlightRecorder(Instrument):
         write_lines(Path(path), self.lines(seconds=seconds))
 
     def pass_on(self, take: Callable[[Record], None] | None) -> None:
-        """Also pass each further record to a function. Call this in the runtime's thread.
+        """Pass each later record to a function too. Call this in the runtime's thread.
 
         Args:
             take: a fast function that does not raise, such as the `append` of a deque; None ends this.

@@ -67,7 +67,7 @@ class Places(Instrument):
 
     Args:
         runtime: the runtime.
-        watch: False if the owner calls the methods of this instrument itself, in its own order.
+        watch: False if the owner calls the methods of this instrument, in an order that it chooses.
         max_paths: the number of paths whose incarnations to count; None is no limit. Beyond it, the object forgets the
             least recently used path. Its incarnations then begin at 1 again.
 
@@ -167,5 +167,5 @@ def fits(path: str, pattern: str) -> bool:
 
 
 def component_of(id: object) -> str:
-    """Return the part of a path that stands for a child id."""
+    """Return the path component for a child id."""
     return id if isinstance(id, str) else describe(id)

@@ -47,7 +47,7 @@ class Knobs:
         messages: record messages in the trace.
         kill_grace: as for `open_runtime`.
         shutdown_deadline: as for `open_runtime`.
-        checked: let the runtimes check the invariants of `open_runtime(debug=True)`.
+        checked: True makes the runtimes check the invariants of `open_runtime(debug=True)`.
         invariants: the names of the built-in invariants to check in this run; `()` for none. "all" takes the invariants
             of the scenario, which are all built-in ones by default.
     """

@@ -94,7 +94,7 @@ def worlds(
         storm: the faults to draw from, and their maximal number; None for no faults.
         knobs: the settings of all worlds.
         seeds: the seeds, for delays and for the scenario's random numbers; None takes 0 to 9.
-        choices: the number of rounds, counted from the first round with a choice, that may deviate from the canonical
+        choices: how many of the rounds with a choice, from the beginning of the run, may deviate from the canonical
             order.
     """
     return st.builds(

@@ -37,7 +37,7 @@ class Clients:
             self.waiting.remove(client)
 
     def _rejoining(self, event: Event, connection: Key) -> ClientState | None:
-        """Return the waiting client that a join belongs to."""
+        """Return the waiting client whose return this join is; None if there is none."""
         id = event.get("client")
         waiting = [client for client in self.waiting if client.topic == event["topic"]]
         for client in waiting:

@@ -57,7 +57,7 @@ class IncidentRow(msgspec.Struct, frozen=True, kw_only=True):
         number: the number of the incident.
         t: the time of the fault in seconds.
         kind: the kind of the fault.
-        path: the path of its process; empty without one.
+        path: the path of the process with the fault; empty for a fault outside of processes.
         text: the fault in words.
         ended: the number of processes that ended.
         restarted_after: seconds from the fault to the last restart; None without a restart.

@@ -64,7 +64,7 @@ def tell_story(lines: Iterable[bytes], *, damaged: bool = False) -> StoryModel:
 
 
 class _Reader:
-    """A reader that takes the events of a trace once, in order."""
+    """A reader that takes each event of a trace once, in the order of the trace."""
 
     def __init__(self, events: list[Event]) -> None:
         self.events = events

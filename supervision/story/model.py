@@ -86,8 +86,8 @@ class FaultStory(msgspec.Struct, frozen=True, kw_only=True):
         text: one sentence.
         reason: the exit reason, or the text of the planned fault.
         fault_type: the tag of the planned fault, such as "kill"; None for any other kind.
-        error: the exception as text; None without one.
-        exception: the class of the exception; None without one.
+        error: the exception as text; None without an exception.
+        exception: the class of the exception; None without an exception.
         traceback: frames as objects with `file`, `line`, `function` and `source`, the innermost last.
         message_kind: the kind of the message that the process handled; None if it handled none.
         message: the content of that message, if contents were recorded.
@@ -122,7 +122,7 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
             stopped it, "gave_up" for a supervisor that reached its restart limit, "call" if its call got no answer,
             "start" if it ended while it was starting, "connection" for a channel whose connection ended.
         restart_type: "permanent", "transient" or "temporary"; None without a supervisor.
-        by: the linked process or the supervisor that caused the end; None without one.
+        by: the linked process or the supervisor that caused the end; None if neither did.
         back: the process that took its place; None if no process did.
         back_after: seconds from the end of the process until its replacement started.
     """

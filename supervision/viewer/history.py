@@ -226,7 +226,7 @@ def read_history(lines: Iterable[bytes]) -> History:
 
 
 class _Reader:
-    """A reader that takes the events of a trace once, in order."""
+    """A reader that takes each event of a trace once, in the order of the trace."""
 
     def __init__(self, events: list[Event]) -> None:
         self.history = History(events=events)

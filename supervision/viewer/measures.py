@@ -453,7 +453,7 @@ def _share(spans: list[_Span], begin: float, end: float) -> float:
 
 
 def broken_invariants(history: History) -> list[Broken]:
-    """Return the violated invariants, in order."""
+    """Return the violated invariants, the earliest violation first."""
     return [
         Broken(name=event["name"], seconds=event["t"], problem=event["problem"])
         for event in history.events

@@ -52,7 +52,7 @@ def write_page(
         path: the file. The page replaces an existing file.
         title: the title, such as the name of the scenario.
         subtitle: the subtitle, such as the seed.
-        problems: further problems, which are not in the trace, such as the failure of a simulated run.
+        problems: problems that are not in the trace, such as the failure of a simulated run.
 
     Raises:
         OSError: the file cannot be written.

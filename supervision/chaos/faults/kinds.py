@@ -10,7 +10,7 @@ A plan is a sequence of faults. An `Injector` applies it, in a simulation or on 
 of each fault.
 
 `target` is the path of a process (see `supervision.recording.places`) or an `fnmatch` pattern. If several processes
-match, the fault takes the newest one, or the one that `pick` selects. In a world with nodes, a path begins with the
+match, the fault applies to the newest, unless `pick` selects another. In a world with nodes, a path begins with the
 name of the node: `b/top/store`.
 """
 
@@ -128,7 +128,7 @@ class ProcessFault(BaseFault, frozen=True, kw_only=True):
 class MessageFault(BaseFault, frozen=True, kw_only=True):
     """A fault of one message on its way to a process: a call, a cast or a plain message.
 
-    It never affects signals, `Down` and `Exit` messages, replies, or messages that a process sends to itself.
+    A message fault never affects signals, `Down` and `Exit` messages, replies, or messages of a process to itself.
 
     Attributes:
         target: the path of the receiver, or a pattern.

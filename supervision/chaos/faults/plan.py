@@ -88,7 +88,7 @@ class Storm:
         kinds: kinds of faults, by their JSON names ("drop_message"). List a kind twice to draw it twice as often.
 
     Raises:
-        BadFault: a kind does not exist, or it needs targets, hosts or nodes and the storm has none.
+        BadFault: a kind does not exist, or a kind needs targets, hosts or nodes and the storm has none.
     """
 
     targets: tuple[str, ...] = field(converter=tuple[str, ...], default=())
@@ -100,7 +100,7 @@ class Storm:
     connections: tuple[str, ...] = field(converter=tuple[str, ...], default=("*",), kw_only=True)
     hosts: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
     nodes: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
-    # Last, because its check reads the other fields.
+    # `kinds` is the last field, because its check reads the other fields.
     kinds: tuple[str, ...] = field(
         converter=tuple[str, ...], default=("kill", "crash"), kw_only=True, validator=_check_kinds
     )

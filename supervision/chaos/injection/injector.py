@@ -155,7 +155,7 @@ class Injector:
         return tuple(planned.report() for planned in self._ledger.planned)
 
     async def finished(self) -> None:
-        """Wait until all faults with a time are applied, and all faults with a duration are over.
+        """Wait until all faults with a time are applied, and until all faults with a duration are over.
 
         The method ignores faults that wait for a callback or a message, because that callback or message may never
         come. It also ignores hung callbacks, because only `heal` ends them.
@@ -224,7 +224,7 @@ class Injector:
             self._callbacks.add(planned)
 
     def _due(self, planned: Planned) -> None:
-        """Apply a fault whose time has come, or let it wait for its callback or message."""
+        """Apply a fault whose time has come, or make the fault wait for its callback or message."""
         fault = planned.fault
         try:
             if isinstance(fault, (*_TO_CALLBACKS, MessageFault)):

@@ -48,7 +48,7 @@ class Breakable(Protocol):
         """End a `hold`."""
 
     def delay(self, seconds: float) -> None:
-        """Add `seconds` to the transit time of all further data. A negative number subtracts."""
+        """Add `seconds` to the transit time of all later data. A negative number makes the transit time shorter."""
 
 
 class Connections(Protocol):
@@ -90,8 +90,8 @@ class Surroundings:
     Args:
         ledger: the ledger of the plan.
         at: calls a function at a time of `trio.current_time`.
-        connections: the network; None without one.
-        nodes: the nodes; None without any.
+        connections: the network, or None.
+        nodes: the nodes, or None.
         stall: blocks the event loop for some seconds.
         targets: the runtimes.
     """

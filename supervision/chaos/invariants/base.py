@@ -1,4 +1,4 @@
-"""The base class of invariants, and the watch that checks a set of them.
+"""The base class of invariants, and the watch that checks a set of invariants.
 
     watch = Watch(runtime, [make() for make in BUILT_IN.values()], places)
     ...

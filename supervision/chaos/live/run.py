@@ -42,12 +42,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_live(scenario: LiveScenario, seed: int, **options: Any) -> LiveOutcome:
-    """Run an experiment as a program: call `live`, and end it in order on Ctrl-C. This function blocks.
+    """Run an experiment as a program: call `live`, and shut it down cleanly on Ctrl-C. This function blocks.
 
         run_live(scenario, seed=7, seconds=60, network=LiveNetwork()).check()
 
-    SIGINT or SIGTERM ends the phase with the faults. The run then undoes them, checks the steady state, stops the
-    scenario and its processes in order, and returns an outcome. A second signal cancels the run, and this function
+    SIGINT or SIGTERM ends the phase with the faults. The run then undoes them, checks the steady state, shuts down the
+    scenario and its processes cleanly, and returns an outcome. A second signal cancels the run, and this function
     raises KeyboardInterrupt.
 
     Args:
@@ -133,7 +133,7 @@ async def live(
         kill_grace: as for `open_runtime`.
         shutdown_deadline: as for `open_runtime`.
         log: log crashes.
-        stop: an event that ends the experiment early and in order.
+        stop: an event that ends the experiment early, with a clean shutdown.
         on_phase: called with the name of each phase that begins.
 
     Returns:
@@ -233,7 +233,7 @@ class _Run:
         stop: trio.Event,
         on_phase: Callable[[str], object],
     ) -> LiveOutcome:
-        """Run the scenario beside the experiment, then close everything in order."""
+        """Run the scenario beside the experiment, then shut down everything cleanly."""
         experiment = self.experiment = Experiment(
             self.world,
             self.trace,

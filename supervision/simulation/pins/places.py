@@ -1,4 +1,4 @@
-"""The frames of the program: all frames except those of Python, of libraries and of Ashtree."""
+"""The frames of the program, which are all frames except the frames of Python, libraries and Ashtree."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _loop(frame: FrameType) -> str | None:
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
     except (SyntaxError, ValueError):
-        # There is no source text, as in a console, or it has changed since the import.
+        # There is no source text, for example in a console, or the source has changed since the import.
         return None
     for line, source in _iterated(tree, frame.f_lineno):
         what = _unordered(source, frame)

@@ -64,7 +64,7 @@ def check_many(
     junk: int = 1000,
     limit: float = _LIMIT,
 ) -> list[SimulationError | None]:
-    """Repeat runs in one fresh process, one after the other, and compare each event by event.
+    """Repeat runs in one fresh process, one after the other, and compare each run event by event.
 
         problems = check_many(outcomes)         # None for each run without a difference
 
@@ -143,7 +143,7 @@ def _diverged(
     try:
         compare(with_steps(here), trace)
     except Diverged as error:
-        # The second repetition may first differ at another event. The line of this event is still useful.
+        # The second repetition may differ first at another event. The line of event `error.step` is still useful.
         ((there, _),) = elsewhere.repeat([run], error.step)
         error.source_lines = (source_line_in(run, error.step)[1], there.line)
         return error

@@ -111,7 +111,7 @@ def _acting_for(task: trio.lowlevel.Task) -> Pid | None:
     try:
         return task.context.run(current_pid)
     except (ActorsError, ProcessKilled):
-        # The task belongs to no process, or to a zombie.
+        # The task belongs to a zombie, or to no process.
         return None
 
 

@@ -301,7 +301,7 @@ class Connection:
         self._record_fault("slowed", rate=rate)
 
     def delay(self, seconds: float) -> None:
-        """Add `seconds` to the latency of all further data. The number may be negative."""
+        """Add `seconds` to the latency of all later data. The number may be negative."""
         least, most = self.shape.latency
         self.shape.latency = (max(0.0, least + seconds), max(0.0, most + seconds))
         self._record_fault("delayed", seconds=seconds)

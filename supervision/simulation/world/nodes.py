@@ -151,7 +151,7 @@ class Nodes:
         Args:
             name: the name of the node and of its host in the network.
             main: an async function. Each incarnation calls it with the `Node` and `args`, in its own runtime. When it
-                returns, the runtime shuts down in order and the node is down. If it raises, the run fails.
+                returns, the runtime shuts down cleanly, and the node is down. If `main` raises, the run fails.
             *args: further arguments for `main`.
 
         Raises:
@@ -208,7 +208,7 @@ class Nodes:
         self._world.disturbed("node_killed")
 
     def stop(self, name: str) -> None:
-        """Stop a node as SIGTERM does: cancel its main, and shut its runtime down in order.
+        """Stop a node as SIGTERM does: cancel its main, and shut its runtime down cleanly.
 
         Raises:
             NodeError: there is no node of that name, or it is down.
@@ -232,7 +232,7 @@ class Nodes:
         return self[name].disk
 
     def is_up(self, name: str) -> bool:
-        """Return True if a node runs. A node that shuts down in order still runs."""
+        """Return True if a node runs. A node that is shutting down cleanly still counts as running."""
         return self[name].up
 
     def __getitem__(self, name: str) -> Node:

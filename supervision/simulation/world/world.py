@@ -6,7 +6,7 @@
         world.check(await call("counter", "get") >= 0, "the counter never goes below zero")
 
 A scenario uses the ordinary API, but time is virtual and random numbers come from the seed. A runtime is already open.
-It shuts down in order when the scenario returns.
+The runtime shuts down cleanly when the scenario returns.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["World"]
 
 Listen: TypeAlias = Callable[[str, int], Awaitable[VirtualListener]]
 
-# The limit for the return to the steady state, in seconds. It is the same as in a live experiment.
+# The limit for the return to the steady state, in seconds. Live experiments have the same limit.
 _RECOVERY = 15.0
 
 
