@@ -119,7 +119,7 @@ class Experiment:
         self.problems.append(text)
         self._trace.add("problem", {"pid": None, "problem": text})
 
-    # The course
+    # The phases
 
     async def run(self) -> None:
         """Go through the phases, then set `world.over`."""

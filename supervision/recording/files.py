@@ -119,9 +119,9 @@ async def open_recorder(
     Raises:
         OSError: a file or folder cannot be written. The recorder logs a later disk error, and stops writing the file.
 
-    The thread that writes takes processor time from the program: about as much for each message as the program needs to
-    send it. Without `file` it has nothing to do until a crash. A simulated run has no threads; use `FlightRecorder`
-    there.
+    The writing thread takes processor time from the program: for each message, about as much as the program needs to
+    send the message. Without `file`, the thread is idle until a crash. In a simulated run, which has no threads, use
+    `FlightRecorder`.
     """
     if not flush_every > 0:
         raise ValueError(f"open_recorder got flush_every={flush_every!r}; write seconds above 0")

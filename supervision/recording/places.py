@@ -97,7 +97,7 @@ class Places(Instrument):
         if self._remove is not None:
             self._remove()
 
-    # Questions
+    # Look-ups
 
     def place_of(self, pid: Pid) -> Place | None:
         """Return the place of a living process; None if it has ended or belongs to another runtime."""

@@ -58,7 +58,8 @@ class Recorder(Instrument):
         self.node = node
         self._host = {"host": host} if host else {}
         self.messages = messages
-        # `places` is no instrument of its own, because the recorder reads a place at the start and end of a process.
+        # `places` is no instrument of its own: the recorder needs the place of a process before it records the start,
+        # and until it has recorded the end.
         self.places = Places(runtime, watch=False)
         self.ended: dict[Pid, int] = {}
         self.because: int | None = None

@@ -78,7 +78,7 @@ class Snapshot(NamedTuple):
 
 
 def _born_before(first: int, births: list[Birth], records: Sequence[Record]) -> list[Birth]:
-    """Return the starts before record `first`, of processes that are alive or whose exit is among the records."""
+    """Return the starts, before record `first`, of processes that live or whose exit is among the records."""
     ended = [record[5] for record in records if record[2] == "exited"]
     found = [birth for birth in (*births, *ended) if birth.n < first]
     return sorted(found, key=lambda birth: (birth.n, birth.pid))

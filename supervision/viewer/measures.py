@@ -107,9 +107,10 @@ class RecoveryMeasures(msgspec.Struct, frozen=True, kw_only=True):
 class MessageMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """Messages between processes.
 
-    A message is lost in one of four ways. `to_the_dead`: its receiver had ended before. `in_mailboxes`: its receiver
-    ended and had not read it. `in_hand`: its receiver ended while handling it. `dropped`: a fault dropped it. `by_kind`
-    counts the lost messages by kind. `omitted` counts the events that a full trace left out.
+    A message is lost in one of four ways: its receiver had ended before (`to_the_dead`), its receiver ended without
+    reading the message (`in_mailboxes`), its receiver ended while handling the message (`in_hand`), or a fault dropped
+    the message (`dropped`). `by_kind` counts the lost messages by kind. `omitted` counts the events that a
+    full trace left out.
     """
 
     sent: int

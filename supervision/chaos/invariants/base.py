@@ -42,7 +42,7 @@ class Violation:
     name: str
     """The name of the invariant."""
     problem: str
-    """The process, what it did, and what was expected."""
+    """A sentence with the process, its action, and the expected behaviour."""
 
 
 class Invariant(Instrument):
@@ -159,7 +159,7 @@ class Watch(Instrument):
 
         watch = Watch(runtime, [Monitors(), Calls()])
 
-    Create it after every instrument that delays callbacks or makes them fail.
+    Create the watch after all instruments that delay callbacks or make them fail.
 
     Args:
         runtime: the runtime, just opened.

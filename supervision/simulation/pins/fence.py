@@ -24,7 +24,7 @@ from supervision.simulation.scheduling.trio_internals import thread_starts
 __all__ = ["OnEscape", "fence"]
 
 OnEscape = Callable[[Escape], None]
-"""A callback that gets an escape before the fence raises it, so that a process cannot hide it by catching the error."""
+"""A callback that gets an escape before the fence raises it, so that a process cannot hide the escape."""
 
 _NETWORK = (
     "use the world's network: world.network.listen(...) and world.network.connect(...); an Endpoint "

@@ -48,7 +48,7 @@ def is_program(filename: str) -> bool:
 
 
 def program_frame(depth: int = 1) -> FrameType:
-    """Return the innermost frame of the program, from `depth` above the caller; the start frame if there is none."""
+    """Return the innermost frame of the program, starting `depth` frames above the caller; else the starting frame."""
     nearest = sys._getframe(depth + 1)
     frame: FrameType | None = nearest
     while frame is not None:
@@ -59,7 +59,7 @@ def program_frame(depth: int = 1) -> FrameType:
 
 
 def frames_inside(depth: int = 1) -> Iterator[FrameType]:
-    """Yield the frames of the running task, the innermost first, from `depth` above the caller.
+    """Yield the frames of the running task, the innermost first, starting `depth` frames above the caller.
 
     The result does not include the frames of the caller of `simulate`.
     """
@@ -111,7 +111,7 @@ class SourceLine:
 
 
 def source_line_above(depth: int = 1) -> SourceLine | None:
-    """Return the innermost line of the program from `depth` above the caller; None if the program is not running."""
+    """Return the innermost line of the program, starting `depth` frames above the caller; None if there is none."""
     inside = list(frames_inside(depth))
     frames = [frame for frame in inside if is_program(frame.f_code.co_filename)]
     if not frames:

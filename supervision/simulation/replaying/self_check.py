@@ -151,7 +151,7 @@ def _diverged(
 
 
 class _Elsewhere:
-    """Fresh processes with another hash seed."""
+    """Start fresh processes with another hash seed, and repeat runs in them."""
 
     def __init__(self, hash_seed: int, junk: int, limit: float) -> None:
         self._hash_seed = hash_seed

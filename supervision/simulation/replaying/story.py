@@ -257,7 +257,7 @@ def _head(outcome: Outcome) -> str:
 
 
 def _fault(report: FaultReport, story: Story) -> str:
-    """Describe a fault. Add the actual target of a pattern, and the actual time of a condition."""
+    """Describe a fault. Add the process that a pattern matched, and the time of a fault that waited for a callback."""
     where = None if report.where is None else story.name(report.where)
     found = []
     if where is not None and where != getattr(report.fault, "target", where):

@@ -124,12 +124,12 @@ class Network:
     # Faults
 
     def partition(self, one: str, other: str) -> None:
-        """Block both directions between two hosts."""
+        """Block all data between two hosts, in both directions."""
         self.partition_oneway(one, other)
         self.partition_oneway(other, one)
 
     def partition_oneway(self, source: str, target: str) -> None:
-        """Block the direction from one host to another. The other direction stays open."""
+        """Block all data from one host to another. The other direction stays open."""
         self._cuts[source, target] = None
         self.record("partition", {"from": source, "to": target})
         self.on_fault("partition")
