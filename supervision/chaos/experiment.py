@@ -177,7 +177,7 @@ class Experiment:
                 violation = expectations.look()
             except (
                 Exception
-            ) as error:  # the check itself is wrong, so the experiment goes on without it
+            ) as error:  # the check is wrong, so the experiment continues without invariants
                 expectations.always.clear()
                 self.problem(
                     f"the check of an invariant raised {describe(error)}; the invariants of the scenario "

@@ -102,7 +102,7 @@ class ScenarioWorld:
         self.steadiness.add(name, check)
 
     def check(self, holds: object, problem: str) -> None:
-        """Fail the run unless something holds; see `Expectations.check`."""
+        """Fail the run unless a condition holds; see `Expectations.check`."""
         self.expectations.check(holds, problem)
 
     def invariant(self, name: str, check: Callable[[], str | None]) -> None:
@@ -114,11 +114,11 @@ class ScenarioWorld:
         self.expectations.sometimes(name, condition)
 
     async def eventually(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
-        """Wait until something holds; see `Expectations.eventually`."""
+        """Wait until a condition holds; see `Expectations.eventually`."""
         return await self.expectations.eventually(name, holds, within=within)
 
     async def recovered(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
-        """Stop the faults, undo them, and wait until something holds; see `Expectations.recovered`."""
+        """Stop the faults, undo them, and wait until a condition holds; see `Expectations.recovered`."""
         return await self.expectations.recovered(name, holds, within=within)
 
     # The system

@@ -309,7 +309,7 @@ class _Writer(threading.Thread):
         self._wake.set()
         self.join(CLOSE_SECONDS)
 
-    # In this thread
+    # In the writing thread
 
     def run(self) -> None:
         while not self._ending:

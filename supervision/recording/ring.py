@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class Ring(Generic[R]):
-    """The newest records.
+    """A queue of records that drops the oldest records when it is full.
 
     Args:
         max_records: the number of records to keep.

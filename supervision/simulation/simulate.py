@@ -102,7 +102,7 @@ def simulate(
 
 
 class _Abandoned(Exception):
-    """Raised in Trio's loop to leave a run with tasks that never end."""
+    """The exception that ends Trio's loop when a run has tasks that never end."""
 
 
 def _keep_for_ever(tasks: list[trio.lowlevel.Task]) -> None:
@@ -207,8 +207,8 @@ class _Run:
                 self.error = unwrapped(escaped)
 
     async def _main(self) -> None:
-        # The fence starts only here, because Trio opens a pair of sockets before. `execute` removes the fence, because
-        # this task never ends in an abandoned run.
+        # The fence starts only here, because Trio opens a pair of sockets before this task begins. `execute` removes
+        # the fence, because this task never ends in an abandoned run.
         self._fences.enter_context(fence(self.fail))
         trio.lowlevel.current_task().name = SCENARIO
         current_environment.set(self.world.environment)
@@ -261,7 +261,7 @@ class _Run:
     # Between the rounds. Trio's loop calls these, so they must not raise, except to abandon the run.
 
     def _settled(self) -> bool:
-        """Check everything once no task can run, before time passes."""
+        """Check all invariants and conditions when no task can run, before time passes."""
         running = self.error is None
         if running:
             self._check_all(at_rest=True)

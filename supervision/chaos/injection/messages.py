@@ -34,7 +34,7 @@ __all__ = ["MessageFaults"]
 PATIENCE = 1.0
 """The seconds that a reordered message waits for another message to overtake it."""
 
-# No fault affects these types. A supervisor's own timer sends it TryAgain, so no network could lose that message.
+# No fault affects these types. A timer inside the runtime sends TryAgain, so no network could lose that message.
 _OWN = (Junk, TryAgain)
 
 

@@ -51,7 +51,7 @@ class Supervisors(Feed):
             detach()
 
     def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
-        # A supervisor that begins another callback has finished the start of its child, even if `init` ignored it.
+        # A supervisor that begins another callback has finished the start of its child, with or without a process.
         self.starting.pop(pid, None)
         if callback == "init" and any(type(each) in (Setup, PoolSetup) for each in message):
             self.living[pid] = None

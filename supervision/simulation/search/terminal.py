@@ -76,7 +76,7 @@ class Sweeping:
         self.report = SweepReport(scenario=scenario_name(self.scenario))
 
     def run(self) -> bool:
-        """Run everything. Return True if it passed.
+        """Replay the corpus, run the seeds, and print the report. Return True if everything passed.
 
         Raises:
             SimulationError: a file of the corpus is invalid, or JSON cannot express the parameters.

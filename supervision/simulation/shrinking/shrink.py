@@ -430,7 +430,7 @@ class Trials:
         )
 
     def fails(self, *candidates: Candidate) -> bool:
-        """Return True if a candidate fails in the same way as the first run. That candidate is the new best."""
+        """Return True if a candidate fails in the same way as the first run. That candidate becomes the best."""
         for candidate in candidates:
             if self.budget.spent:
                 self.cut_short = True

@@ -168,7 +168,7 @@ def compare(
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a picture.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Run `ashtree compare`. The exit code is 0, or 1 if a run was lost, or 2 for wrong input."""
+    """Run `ashtree compare`. The exit code is 0 for success, 1 if a run was lost, 2 for wrong input."""
     policies = _parse_policies(policy or ())
     scenario, chosen = _load_scenario(target), _parse_seeds(seeds)
     given = parse_params(params or ())

@@ -209,7 +209,7 @@ def _with_arguments(item: pytest.Function, function: Any, others: dict[str, Any]
 
     attach(scenario, settings_of(function))
     scenario.__module__ = function.__module__
-    # The name contains the arguments, so that no process can import the test by it: a replay has no arguments.
+    # A replay would not know the arguments. So put them into the name, which makes the test impossible to import.
     scenario.__qualname__ = scenario.__name__ = item.name if others else f"{item.name}()"
     return scenario
 

@@ -293,7 +293,7 @@ class Nodes:
             self._nursery.start_soon(self._run, node, name=f"node {node.label}")
 
     async def _run(self, node: Node) -> None:
-        assert node.environment is not None  # _begin has made it
+        assert node.environment is not None  # `_begin` has set it
         current_environment.set(node.environment)
         current_host.set(node.name)
         try:
@@ -309,7 +309,7 @@ class Nodes:
 
     def _down(self, node: Node) -> None:
         node.up = False
-        assert node.environment is not None  # it was up
+        assert node.environment is not None  # the node was up
         self._world.forget(node.environment)
 
 

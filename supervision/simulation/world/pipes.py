@@ -188,7 +188,7 @@ class Pipe:
     # Faults and the other end
 
     def wake(self) -> None:
-        """Wake both ends after a change."""
+        """Wake the waiting readers and writers after a change."""
         self._readers.unpark_all()
         self._writers.unpark_all()
 
