@@ -65,7 +65,7 @@ EVENT_BYTES: Final = 600
 """The estimated size of any other record, without its texts."""
 
 MAX_PATHS: Final = 50_000
-"""The most paths whose incarnations the recorder counts. Beyond this number, it forgets the oldest paths."""
+"""The most paths whose incarnations the recorder counts. Beyond this number, it forgets the least recent path."""
 
 _MAILBOX_ALARM: Final[Event] = ("actors", "mailbox", "alarm")
 _MACHINERY: Final = frozenset(("actors", "supervision", "channels", "trio"))
