@@ -139,7 +139,7 @@ def chaos(
             on_phase=lambda name: _say(_PHASES[name].format(seconds=seconds)),
         )
     except KeyboardInterrupt:
-        # A second Ctrl-C leaves no time for a report.
+        # A second Ctrl-C ended the run without an outcome, so there is no report.
         raise SystemExit(INTERRUPTED) from None
     _write(outcome, html=html, json_file=json_file, trace=trace)
     if outcome.fault_reports and not outcome.interrupted:

@@ -53,7 +53,7 @@ class InvariantViolated(SupervisionError):
     Attributes:
         invariant: the name of the invariant.
         seconds: the time of the violation, in seconds of the run.
-        problem: the observation, as text.
+        problem: the problem, as text.
     """
 
     def __init__(self, invariant: str, seconds: float, problem: str) -> None:
@@ -112,7 +112,7 @@ class ChaosFailed(SupervisionError):
 
 
 def unwrapped(error: BaseException) -> BaseException:
-    """Return the exception in a group of one, and any other exception unchanged."""
+    """Replace an exception group of one by its member, at any depth. Return any other exception unchanged."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

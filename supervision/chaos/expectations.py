@@ -5,7 +5,7 @@
     await world.recovered("everybody is back", lambda: len(present) == 50, within=30)
     world.sometimes("two joined at once", racing)
 
-They work the same in a simulation and on a live system. A simulation checks them between any two rounds of the
+Expectations work the same in a simulation and on a live system. A simulation checks them between any two rounds of the
 scheduler. A live run checks them at intervals.
 """
 
@@ -43,14 +43,14 @@ class _Waiting:
     def look(self) -> None:
         try:
             self.value = self.holds()
-        except BaseException as error:  # `_until` raises it in the scenario, which is waiting there
+        except BaseException as error:  # `_until` raises it again in the waiting scenario
             self.failure = error
         if self.value or self.failure is not None:
             self.event.set()
 
 
 def _here(function: Callable[[], Any]) -> Callable[[], Any]:
-    """Bind a function to the current context, because the scheduler calls it between rounds, outside any runtime."""
+    """Bind a function to the current context. The scheduler calls it later, between rounds, outside any runtime."""
     return partial(copy_context().run, function)
 
 
@@ -88,7 +88,7 @@ class Expectations:
 
             world.invariant("one leader", lambda: None if leaders <= 1 else f"{leaders} leaders")
 
-        A violation fails the run. A live run goes on to its end.
+        A violation fails the run, but a live run continues to its end.
 
         Args:
             name: the name for reports. A shrunk run must break the same invariant.
@@ -110,9 +110,8 @@ class Expectations:
 
             world.sometimes("a join found the room closing", room.closing)
 
-        Call it in each place where the condition may be true, also with a false condition. A sweep reports the names
-        whose
-        condition was never true. It does not know a name that no run has passed to this method.
+        Call it in each place where the condition may be true, and pass the current value. A sweep reports each name
+        whose condition was never true, but only if at least one run has passed the name to this method.
         """
         self.seen[name] = self.seen.get(name, False) or bool(condition)
 

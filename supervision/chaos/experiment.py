@@ -27,11 +27,11 @@ class Phases:
 
     Args:
         before: how long the steady state must hold before the faults.
-        start_within: the steady state must begin within this time of the start of the scenario.
+        start_within: the time limit for the steady state to begin. It counts from the start of the scenario.
         after: how long the steady state must hold after the faults.
-        recover_within: the steady state must begin again within this time of the end of the faults.
-        finish_within: the scenario must return within this time of the end of the experiment; otherwise the run cancels
-            it.
+        recover_within: the time limit for the steady state to begin again. It counts from the end of the faults.
+        finish_within: the time limit for the scenario to return. It counts from the end of the experiment. The run
+            cancels a scenario that has not returned by then.
     """
 
     before: float = 5.0
@@ -75,7 +75,7 @@ class Experiment:
     # From outside
 
     def heal(self) -> None:
-        """End the phase with the faults, because the scenario calls `world.recovered`."""
+        """End the fault phase. The run calls this when the scenario calls `world.recovered`."""
         if not self._begun and not self.interrupted and not self._asked:
             self.problem(
                 "the scenario called world.recovered before the faults began, so no fault was applied; call it "
@@ -93,7 +93,7 @@ class Experiment:
             self._waits.cancel()
 
     def scenario_returned(self) -> None:
-        """Note that the scenario has returned."""
+        """Note a problem if the scenario has returned before the experiment is over."""
         if self.interrupted or self._world.over.is_set():
             return
         if not self._begun:
@@ -119,7 +119,7 @@ class Experiment:
         self.problems.append(text)
         self._trace.add("problem", {"pid": None, "problem": text})
 
-    # The course
+    # The phases
 
     async def run(self) -> None:
         """Go through the phases, then set `world.over`."""
@@ -177,7 +177,7 @@ class Experiment:
                 violation = expectations.look()
             except (
                 Exception
-            ) as error:  # the check itself is wrong, so the experiment goes on without it
+            ) as error:  # the check is wrong, so the experiment continues without invariants
                 expectations.always.clear()
                 self.problem(
                     f"the check of an invariant raised {describe(error)}; the invariants of the scenario "
@@ -189,7 +189,7 @@ class Experiment:
                     each for each in expectations.always if each[0] != violation.invariant
                 ]
                 self._broken(violation.invariant, violation.problem)
-            # A live system is never at rest, but between two checks every task has run.
+            # A live system is never at rest. Every task has run since the last check, which is enough for `at_rest`.
             if watch is not None:
                 self.look_at(watch.check)
                 self.look_at(watch.at_rest)

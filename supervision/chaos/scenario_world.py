@@ -63,7 +63,7 @@ class ScenarioWorld:
         return self._now()
 
     def random(self, *purpose: object) -> Random:
-        """Return the scenario's random stream for one purpose. Live and simulated runs of a seed have the same stream.
+        """Return the scenario's random stream for one purpose. It depends only on the seed and the purpose.
 
             delay = world.random("crashes", "room:lobby").expovariate(1)
 
@@ -92,17 +92,17 @@ class ScenarioWorld:
             world.steady("everybody is in the room", lambda: None if here == 50 else f"{here} of 50")
 
         All checks must hold before the faults and again soon after them. A live experiment applies no fault before they
-        hold, so add a check as soon as it can pass. During the faults, the results are only recorded for the report.
+        hold, so add a check as soon as it can pass. During the faults, the world only records results for the report.
 
         Args:
             name: the name for the report.
-            check: returns a problem or None. The world calls it every 50 ms. It may be async, with a limit of five
-                seconds.
+            check: returns a problem or None. The world calls it every 50 ms. It may be async, and must then return
+                within five seconds.
         """
         self.steadiness.add(name, check)
 
     def check(self, holds: object, problem: str) -> None:
-        """Fail the run unless something holds; see `Expectations.check`."""
+        """Fail the run unless a condition holds; see `Expectations.check`."""
         self.expectations.check(holds, problem)
 
     def invariant(self, name: str, check: Callable[[], str | None]) -> None:
@@ -110,15 +110,15 @@ class ScenarioWorld:
         self.expectations.invariant(name, check)
 
     def sometimes(self, name: str, condition: object = True) -> None:
-        """Record that something happened; see `Expectations.sometimes`."""
+        """Record a condition that at least one run of a sweep must reach; see `Expectations.sometimes`."""
         self.expectations.sometimes(name, condition)
 
     async def eventually(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
-        """Wait until something holds; see `Expectations.eventually`."""
+        """Wait until a condition holds; see `Expectations.eventually`."""
         return await self.expectations.eventually(name, holds, within=within)
 
     async def recovered(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
-        """Stop the faults, undo them, and wait until something holds; see `Expectations.recovered`."""
+        """Stop the faults, undo them, and wait until a condition holds; see `Expectations.recovered`."""
         return await self.expectations.recovered(name, holds, within=within)
 
     # The system

@@ -16,14 +16,14 @@ _ATTRIBUTE: Final = "__ashtree_scenario__"
 
 
 def _check_plan(settings: object, attribute: Attribute[Any], plan: FaultPlan) -> None:
-    # A literal plan is checked here, where its author wrote it. A run checks a plan that it draws.
+    # Check a literal plan here, so that the error points at its author's line. A run checks a plan that it draws.
     if plan is not None and not isinstance(plan, Storm) and not callable(plan):
         checked(plan)
 
 
 def _kept(invariants: Chosen) -> Chosen:
     if isinstance(invariants, str):
-        # "all", or an error. A run checks the names in a sequence.
+        # `choose` raises unless this is "all". A run checks the names in a sequence.
         choose(invariants)
         return invariants
     return tuple(invariants)

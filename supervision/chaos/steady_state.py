@@ -54,7 +54,7 @@ class SteadyState:
         return bool(self._checks)
 
     async def watch(self) -> None:
-        """Check at intervals until cancelled."""
+        """Call all checks at intervals, until cancelled."""
         while True:
             await self.look()
             await trio.sleep(self._every)

@@ -1,9 +1,10 @@
 """Records of a flight recorder as events of a trace.
 
-*pure*: the records are the only input, apart from the lines of source files, which the caller may provide.
+*pure*: the only inputs are the records and, if the caller provides them, lines of source files.
 
-A record is a tuple: its number, its time, its kind, and then what the kind needs. `Conversion` derives the causes of
-events as a recorder of simulated runs does: the last event that reached a process is the cause of what it does next.
+A record is a tuple: its number, its time, its kind, and the fields of this kind. `Conversion` derives the causes of
+events as a recorder of simulated runs does: the last event that reached a process causes the next actions of the
+process.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import msgspec
 __all__ = ["Birth", "Conversion", "Record"]
 
 Record: TypeAlias = tuple[Any, ...]
-"""A record: number, time, kind, and the further fields that the method of this kind in `Conversion` names."""
+"""A record: number, time, kind, and the fields of the kind. The methods of `Conversion` name these fields."""
 
 _REMEMBERED: Final = 10_000
 _REMEMBERED_MESSAGES: Final = 50_000
@@ -28,8 +29,8 @@ class Birth(NamedTuple):
 
     Attributes:
         pid: its number.
-        n: the number of its `spawned` record; -1 if it lived before the recorder began.
-        t: the time of its start, as the recorder's clock gives it.
+        n: the number of its `spawned` record; -1 if the process lived before the recorder began.
+        t: the time of its start on the recorder's clock.
         fields: the fields of its `spawned` event.
     """
 
@@ -44,8 +45,8 @@ class Conversion:
 
     Args:
         began: the time of the recorder's clock at `t` 0.
-        offset: the number of the first record's event, less the number of the record.
-        receives: the records say when a process takes a message out of its mailbox.
+        offset: the number to add to a record's number to get the number of its event.
+        receives: True if the records include the receipt of messages.
         connections: the numbers of the processes that serve a client when the records begin.
         source: returns a line of a source file, by file and number; None leaves the source out.
     """
@@ -67,11 +68,11 @@ class Conversion:
         self._ended: dict[int, int] = {}
         self._receives = receives
         self._connections = set(connections)
-        # By receiver and identity of the message: its `sent` events, of the newest messages.
+        # The `sent` events of the newest unread messages, by receiver and identity of the message.
         self._unread: dict[tuple[int, int], list[int]] = {}
         # For each open call, its `call` event.
         self._calls: dict[int, int] = {}
-        # The last fault without a process, and its time. It causes what happens from outside in the same moment.
+        # The last fault and its time. The fault causes everything that tasks outside of processes do at that time.
         self._outside: tuple[float, int] | None = None
         self._writers: dict[str, Callable[[Record, int], dict[str, Any] | None]] = {
             "sent": self._sent,
@@ -88,12 +89,12 @@ class Conversion:
         }
 
     def line(self, number: int, t: float, kind: str, fields: dict[str, Any]) -> bytes:
-        """Return one line with a number of its own."""
+        """Return one event as a line of the trace."""
         head = {"n": number, "t": round(t, 6), "round": 0, "task": 0, "kind": kind}
         return _encode(head | fields)
 
     def baseline(self, births: Iterable[Birth], first: int) -> Iterator[bytes]:
-        """Yield `spawned` events for processes that live already.
+        """Yield `spawned` events for processes that started before the first record.
 
         Args:
             births: the processes, in the order of their starts.
@@ -110,7 +111,7 @@ class Conversion:
         return self.line(number, t - self._began, "omitted", {"pid": None, "omitted": omitted})
 
     def lost(self, first: int, t: float, count: int) -> bytes:
-        """Return the event for records that are missing, from the one with the number `first` on."""
+        """Return the event that counts missing records. `first` is the number of the first missing record."""
         return self.omitted(first + self._offset, t, count)
 
     def convert(self, records: Iterable[Record]) -> Iterator[bytes]:
@@ -123,7 +124,7 @@ class Conversion:
             if fields is not None:
                 yield self.line(number, record[1] - began, kind, fields)
 
-    # One method for each kind. It gets the record and the number of its event.
+    # One method for each kind. Each method gets the record and the number of its event.
 
     def _sent(self, record: Record, number: int) -> dict[str, Any]:
         _, t, _, sender, receiver, via, kind, size, identity, content = record
@@ -135,7 +136,7 @@ class Conversion:
         key = receiver, identity
         unread = self._unread
         if self._receives and key in unread:
-            # The same object waits twice.
+            # The same object is in the mailbox twice.
             unread[key].append(number)
         else:
             unread[key] = [number]
@@ -248,7 +249,7 @@ class Conversion:
         return self._caused({"pid": pid, **fields}, cause)
 
     def _cause_of(self, pid: int | None, t: float) -> int | None:
-        """Return the cause of what a process does. A task outside of processes acts because of a fault, if any."""
+        """Return the cause of an action. Outside of processes, the cause is a fault at the same time, if any."""
         if pid is not None:
             return self._causes.get(pid)
         return self._outside[1] if self._outside is not None and self._outside[0] == t else None

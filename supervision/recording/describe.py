@@ -1,7 +1,7 @@
 """Values as text that is the same in every run of a seed: no memory addresses, no order of sets.
 
-It never calls the `__repr__` of an application's class, which may return anything. If a class does not declare its
-fields, the text shows only the class.
+`describe` never calls the `__repr__` of an application's class, which may return anything. If a class does not declare
+its fields, the text shows only the class.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def describe(value: object, depth: int = _DEEP) -> str:
 
 
 def _short(value: object, depth: int) -> str:
-    """Return the same as `describe`, faster for the values that most messages consist of."""
+    """Return the same text as `describe`, but faster for the types of values that are most frequent in messages."""
     cls = type(value)
     if cls is int or (cls is str and len(value) <= _LONG):  # type: ignore[arg-type] # a str has a length
         return repr(value)

@@ -3,8 +3,8 @@
     streams = Streams(7)
     streams.stream("crashes", "top/worker", 2).random()
 
-The name of a stream is its purpose, such as a use, a path in the tree and an incarnation. So if you remove a fault or a
-process from a run, the other streams stay the same.
+The name of a stream states its purpose. It may combine a use, a path in the tree and an incarnation. So if you remove a
+fault or a process from a run, the other streams stay the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def derive(seed: int, *name: object) -> int:
 
     Args:
         seed: the seed of the run.
-        *name: strings and numbers that name the purpose. Two names are the same if their `str` are.
+        *name: strings and numbers that name the purpose. Two names with the same `str` give the same seed.
     """
     text = "\x1f".join(map(str, (seed, *name)))
     return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "big")
@@ -42,7 +42,7 @@ class Streams:
         self._streams: dict[tuple[object, ...], Chance] = {}
 
     def stream(self, *name: object) -> Chance:
-        """Return the stream of a name. It is the same object every time."""
+        """Return the stream of a name, which is the same object every time."""
         stream = self._streams.get(name)
         if stream is None:
             stream = self._streams[name] = self.fresh(*name)

@@ -1,4 +1,4 @@
-"""The fields of events about children, ends and dead letters, which all recorders share."""
+"""The fields of trace events about children, exits, problems and dead letters. All recorders use them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 KIND_LENGTH: Final = 40
-"""The longest kind of a message in a trace, in characters."""
+"""The maximal length of a message kind in a trace, in characters."""
 
 DEAD_LETTER: Final[Event] = ("actors", "message", "dead_letter")
 
@@ -53,7 +53,7 @@ CHILD_EVENTS: Final[Mapping[Event, str]] = MappingProxyType(
         GAVE_UP: "gave_up",
     }
 )
-"""The telemetry events of supervisors, and the kinds of the trace events."""
+"""The telemetry events of supervisors, each with the kind of its trace event."""
 
 
 def reason_fields(reason: ExitReason) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def reason_fields(reason: ExitReason) -> dict[str, Any]:
 
 
 def child_fields(measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of an event of a supervisor about a child, with the arithmetic of its decision."""
+    """Return the fields of a supervisor's event about a child, with the numbers behind the supervisor's decision."""
     child: Pid | None = metadata["pid"]
     fields: dict[str, Any] = {
         "id": describe(metadata["id"]),

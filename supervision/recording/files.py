@@ -1,10 +1,10 @@
-"""The files of a flight recorder: a continuous one, and a capsule for each crash that a rule selects.
+"""The files of a flight recorder: a continuous file, and a capsule for each crash that a rule selects.
 
     async with open_runtime(), open_recorder(file="run.jsonl", capsules=Capsules("crashes")):
         ...
 
-A thread converts and writes the records. It writes every half second, so the file has all events up to half a second
-before a SIGKILL. The runtime passes records to the thread through a bounded queue, and never waits for it. If the
+A thread converts and writes the records. It writes every half second, so a SIGKILL loses at most the events of the last
+half second. The runtime passes records to the thread through a bounded queue, and never waits for it. If the
 thread is too slow, the queue drops its oldest records, and the file has an `omitted` event in their place.
 """
 
@@ -48,30 +48,30 @@ BATCH: Final = 200
 """The number of records that the thread converts before it lets other threads run."""
 
 CLOSE_SECONDS: Final = 10.0
-"""The seconds that the thread may take to write the rest when the recorder closes."""
+"""The seconds that the thread may take to write the remaining records when the recorder closes."""
 
 _JOBS: Final = 4
 _log = logging.getLogger("supervision.recording")
 
 Extension: TypeAlias = Callable[[FlightRecorder], None]
-"""A function that attaches a recorder to more events. It detaches itself with `FlightRecorder.on_close`."""
+"""A function that attaches a recorder to more events. It registers its clean-up with `FlightRecorder.on_close`."""
 
 
 @frozen(kw_only=True)
 class Capsules:
-    """The rule for files about crashes. A capsule has the seconds before a crash, and a few after it.
+    """The rule for capsules: files with the events from some seconds before a crash to some seconds after it.
 
         Capsules("crashes", paths=("/shop/*",))
 
     Args:
-        folder: the folder of the files. It is created if it is missing.
+        folder: the folder of the files. The recorder creates it if it is missing.
         before: seconds before the crash.
         after: seconds after the crash. Crashes in this time belong to the same capsule.
-        kinds: the events that make a capsule: "crash", "zombie" and "gave_up".
+        kinds: the kinds of events that cause a capsule: "crash", "zombie" and "gave_up".
         paths: patterns for the path of the process; see `Places`.
-        selects: a further condition; None selects all. It runs in the process that crashed, so it must be fast. If it
-            raises, the telemetry detaches the recorder from crashes.
-        limit: the number of capsules that one run of the program writes. The recorder counts further crashes.
+        selects: a further condition; None selects all crashes. It runs in the process that crashed, so it must be fast.
+            If it raises, telemetry detaches the recorder's handler for crashes.
+        limit: the most capsules that one run of the program writes. The recorder only counts the crashes after them.
     """
 
     folder: Path | str = field(kw_only=False)
@@ -83,7 +83,7 @@ class Capsules:
     limit: int = 100
 
     def wants(self, trouble: Trouble) -> bool:
-        """Return True if a crash makes a capsule."""
+        """Return True if the rule selects a crash."""
         return (
             trouble.kind in self.kinds
             and any(fits(trouble.path, pattern) for pattern in self.paths)
@@ -108,20 +108,20 @@ async def open_recorder(
             await files.dump("now.jsonl")
 
     Args:
-        file: the file for all records; None writes none. An existing file is replaced.
+        file: the file for all records; None for no file. The recorder replaces an existing file.
         max_file_bytes: the size at which the recorder renames the file to `<file>.1`, and begins a new one. It replaces
-            an earlier `<file>.1`, so both together have at most twice this size.
-        capsules: the rule for files about crashes; None writes none.
+            an earlier `<file>.1`, so the two files together have at most twice this size.
+        capsules: the rule for files about crashes; None for no such files.
         flush_every: seconds between two writes.
         extensions: functions that attach the recorder to more events, such as `channels.recording.record_channels`.
         **options: the options of `FlightRecorder`.
 
     Raises:
-        OSError: a file or folder cannot be written. A later error of the disk ends the writing, and is logged.
+        OSError: a file or folder cannot be written. The recorder logs a later disk error, and stops writing the file.
 
-    The thread that writes takes processor time from the program: about as much for each message as the program needs to
-    send it. Without `file` it has nothing to do until a crash. A simulated run has no threads; use `FlightRecorder`
-    there.
+    The writing thread takes processor time from the program: for each message, about as much as the program needs to
+    send the message. Without `file`, the thread is idle until a crash. In a simulated run, which has no threads, use
+    `FlightRecorder`.
     """
     if not flush_every > 0:
         raise ValueError(f"open_recorder got flush_every={flush_every!r}; write seconds above 0")
@@ -149,7 +149,7 @@ async def open_recorder(
 
 
 def recorder_spec(**options: Any) -> ChildSpec:
-    """Return a child for a supervisor that records while it runs. Put it first, so that it stops last.
+    """Return the spec of a child that records while it runs. Put the child first, so that it stops last.
 
         Supervisor.start_link([recorder_spec(file="run.jsonl"), endpoint.child_spec()])
 
@@ -160,7 +160,7 @@ def recorder_spec(**options: Any) -> ChildSpec:
         "recorder",
         _RecorderServer.start_link,
         (options,),
-        # The thread may have much to write.
+        # The thread may have many records left to write.
         shutdown=CLOSE_SECONDS + 5.0,
     )
 
@@ -179,12 +179,12 @@ class _RecorderServer(GenServer[None]):
 
 @define(eq=False)
 class RecorderFiles:
-    """The files of one recorder. `open_recorder` makes it.
+    """The files of one recorder. `open_recorder` creates this object.
 
     Attributes:
         recorder: the recorder.
         written: the capsules that were written.
-        refused: crashes without a capsule of their own, because of the limit or because the thread was busy.
+        refused: the number of capsules not written, because of the limit or because the thread was busy.
     """
 
     recorder: FlightRecorder
@@ -218,7 +218,7 @@ class RecorderFiles:
         """Write the records to a file, in a thread.
 
         Args:
-            path: the file. An existing file is replaced.
+            path: the file. This replaces an existing file.
             seconds: write only the records of the last seconds; None writes all.
 
         Raises:
@@ -251,14 +251,14 @@ class RecorderFiles:
         )
         when = datetime.fromtimestamp(recorder.runtime.now(), UTC)
         where = re.sub(r"[^A-Za-z0-9]+", "-", trouble.path)[-60:].strip("-")
-        # The name contains the number of the process, because several workers may write into one folder.
+        # The name contains the id of the operating system process, because several workers may share a folder.
         number = f"{os.getpid()}-{self._started}"
         name = f"{when:%Y%m%dT%H%M%SZ}-{number}-{trouble.kind}-{where or 'unknown'}.jsonl"
         if not self.writer.ask(Path(rule.folder) / name, snapshot):
             self.refused += 1
 
     def finish(self) -> None:
-        """Write a capsule that still waits for its last seconds."""
+        """Write the pending capsule now, without waiting for the rest of its last seconds."""
         if self._pending is not None:
             self.recorder.runtime.timers.forget(self._pending[1])
             self._capture()
@@ -268,8 +268,8 @@ class _Writer(threading.Thread):
     """The thread that writes.
 
     Attributes:
-        records: the records that were written to the continuous file.
-        lost: the records that the queue dropped.
+        records: the number of records that were written to the continuous file.
+        lost: the number of records that the queue dropped.
         written: the capsules that were written.
     """
 
@@ -290,13 +290,13 @@ class _Writer(threading.Thread):
     # In the thread of the runtime
 
     def record_to(self, path: Path, max_bytes: int) -> None:
-        """Write all records to a file, those that the recorder has and all further ones."""
+        """Write all present and all later records to a file."""
         snapshot = self._recorder.snapshot(why="continuous")
         self._file = _ContinuousFile(path, max_bytes, snapshot)
         self._recorder.pass_on(self._queue.append)
 
     def ask(self, path: Path, snapshot: Snapshot) -> bool:
-        """Ask for a capsule. Return False if too many wait."""
+        """Queue a capsule for writing. Return False if too many capsules are waiting."""
         if len(self._jobs) >= _JOBS:
             return False
         self._jobs.append((path, snapshot))
@@ -309,7 +309,7 @@ class _Writer(threading.Thread):
         self._wake.set()
         self.join(CLOSE_SECONDS)
 
-    # In this thread
+    # In the writing thread
 
     def run(self) -> None:
         while not self._ending:
@@ -340,7 +340,7 @@ class _Writer(threading.Thread):
                 _log.warning("The recorder wrote %s; read it with: ashtree story %s", path, path)
 
     def _stop_passing_on(self) -> None:
-        """End the passing on of records, in the runtime's thread, because this one must not change its instruments."""
+        """Stop the flow of records. The runtime's thread does this, because no other thread may change instruments."""
         recorder = self._recorder
         try:
             recorder.runtime.run_sync_soon(recorder.pass_on, None)
@@ -356,13 +356,13 @@ class _Writer(threading.Thread):
                     batch.append(queue.popleft())
                 except (
                     IndexError
-                ):  # the runtime's thread never takes records, but the length is only a hint
+                ):  # no other thread takes records, but the length can be out of date
                     break
             self.lost += file.write(batch)
             self.records += len(batch)
             if file.is_full:
                 file.rotate(self._recorder)
-            # Let the runtime's thread run in between.
+            # Give the runtime's thread a chance to run.
             time.sleep(0)
         file.flush()
 
@@ -412,7 +412,7 @@ class _ContinuousFile:
         return self._size >= self._max_bytes
 
     def rotate(self, recorder: FlightRecorder) -> None:
-        """Keep the file under another name, and begin a new one."""
+        """Rename the file to `<file>.1`, and begin a new one."""
         self._file.close()
         self.path.replace(self.path.with_name(f"{self.path.name}.1"))
         before = [birth for birth in recorder.births if birth.n < self._expected]
@@ -422,15 +422,15 @@ class _ContinuousFile:
         self._file.close()
 
     def abandon(self) -> None:
-        """Close the file. Give up lines that cannot be written."""
+        """Close the file, and discard lines that cannot be written."""
         try:
             self._file.close()
-        except OSError:  # the error that ended the writing, again
+        except OSError:  # the error that ended the writing occurs again
             pass
 
 
 def _write(path: Path, snapshot: Snapshot) -> None:
-    """Write a snapshot to a file, which appears when it is complete."""
+    """Write a snapshot to a file. The file appears only when it is complete."""
     part = path.with_name(f"{path.name}.part")
     write_lines(part, snapshot.lines(linecache.getline))
     part.replace(path)

@@ -1,4 +1,4 @@
-"""The flight recorder: the newest events of a running program, in memory, cheap enough to leave it on.
+"""The flight recorder, which keeps the newest events of a running program in memory. It is cheap enough to stay on.
 
     async with open_runtime() as runtime:
         recorder = FlightRecorder(runtime)
@@ -6,11 +6,11 @@
         recorder.dump("what-happened.jsonl")            # for `ashtree story what-happened.jsonl`
 
 It records spawns, messages, calls, exits, crashes with their tracebacks, and the decisions of supervisors, in the trace
-format of simulated runs (`supervision.recording.schema`). While the program runs, a record is a small tuple. The
-conversion to trace events happens when somebody reads them (`supervision.recording.conversion`).
+format of simulated runs (`supervision.recording.schema`). While the program runs, a record is a small tuple.
+Reading the records converts them to trace events (`supervision.recording.conversion`).
 
 There are two rings, because messages are frequent: one for messages, calls and frames, and one for everything else. So
-a busy minute does not push out the crash before it.
+the messages of a busy minute do not push out the record of an earlier crash.
 
 `supervision.recording.files.open_recorder` also writes to files.
 """
@@ -65,7 +65,7 @@ EVENT_BYTES: Final = 600
 """The estimated size of any other record, without its texts."""
 
 MAX_PATHS: Final = 50_000
-"""The number of paths whose incarnations the recorder counts. It forgets the oldest paths."""
+"""The most paths whose incarnations the recorder counts. Beyond this number, it forgets the least recent path."""
 
 _MAILBOX_ALARM: Final[Event] = ("actors", "mailbox", "alarm")
 _MACHINERY: Final = frozenset(("actors", "supervision", "channels", "trio"))
@@ -78,7 +78,7 @@ _Data: TypeAlias = Mapping[str, Any]
 
 
 class Trouble(NamedTuple):
-    """A crash, a zombie, or a supervisor that gave up, as a rule for capsules sees it.
+    """A crash, a zombie, or a supervisor that gave up. Listeners and capsule rules get it as their argument.
 
     Attributes:
         number: the number of its record.
@@ -101,26 +101,26 @@ class FlightRecorder(Instrument):
     Args:
         runtime: the runtime.
         messages: record messages and calls too.
-        receives: also record that a process takes a message out of its mailbox. This doubles the cost.
+        receives: also record each time a process takes a message out of its mailbox. This doubles the cost.
         contents: record the contents of messages, as text of at most 2000 characters.
-        hide: terms. The recorder masks the contents of every key and field whose name contains one of them.
-        max_messages: records about messages, calls and frames to keep.
-        max_events: other records to keep.
-        max_bytes: bytes of all records to keep, estimated. Each ring may have one half.
+        hide: terms. The recorder masks the contents of every key and field whose name contains one of these terms.
+        max_messages: the number of records about messages, calls and frames to keep.
+        max_events: the number of other records to keep.
+        max_bytes: the estimated bytes of all records to keep. Each ring gets one half.
         about: further fields of the `recording` event, such as `program`.
 
     Attributes:
         runtime: the runtime.
         contents: True if the contents of messages are recorded.
         hide: the terms.
-        listeners: functions that get each `Trouble`, in the process that it happened to. They must be fast.
-        connections: the processes that serve a client. Bytes for them are frames of the client.
+        listeners: functions that the recorder calls with each `Trouble`, in the affected process. They must be fast.
+        connections: the processes that serve a client. The recorder takes bytes sent to them for frames of the client.
         filters: functions that get the content of each message, and return the content to record. `hide` applies to
             the result.
 
-    The recorder does not read messages later, so a message may change after it was sent. It keeps no message alive.
+    The recorder reads a message only when it is sent, and keeps no reference to it. So a program may change it later.
 
-    Not guaranteed: that a record exists. The rings drop the oldest ones; `statistics` counts them.
+    A record may be missing: the rings drop the oldest records, and `statistics` counts the dropped records.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class FlightRecorder(Instrument):
         self._add_instrument()
 
     def _add_instrument(self) -> None:
-        """Attach to the runtime, with functions for messages that keep records as `_keep` says."""
+        """Attach to the runtime, with message functions that pass their records to the present `_keep`."""
         self._remove_instrument()
         # These run for every message of the program, so they are functions and not methods, which are slower.
         if self._records_messages:
@@ -264,7 +264,7 @@ class FlightRecorder(Instrument):
     # Reading
 
     def statistics(self) -> dict[str, int]:
-        """Return the number of kept records, and of dropped ones."""
+        """Return the numbers of kept records and of dropped records."""
         messages, events = self._messages, self._events
         dropped = self._following() - len(messages) - len(events) - events.dropped
         return {
@@ -283,7 +283,7 @@ class FlightRecorder(Instrument):
     def snapshot(
         self, *, seconds: float | None = None, why: str = "asked", crash: int | None = None
     ) -> Snapshot:
-        """Copy the records. Takes about a millisecond for 50,000 of them.
+        """Copy the records. This takes about a millisecond for 50,000 records.
 
         Args:
             seconds: copy only the records of the last seconds; None copies all.
@@ -322,10 +322,10 @@ class FlightRecorder(Instrument):
         return self.snapshot(seconds=seconds).lines()
 
     def dump(self, path: Path | str, *, seconds: float | None = None) -> None:
-        """Write the records to a file, for `ashtree story`. This blocks; see `open_recorder` for a server.
+        """Write the records to a file, for `ashtree story`. This blocks; in a server, use `open_recorder`.
 
         Args:
-            path: the file. An existing file is replaced.
+            path: the file. This replaces an existing file.
             seconds: write only the records of the last seconds; None writes all.
 
         Raises:
@@ -334,7 +334,7 @@ class FlightRecorder(Instrument):
         write_lines(Path(path), self.lines(seconds=seconds))
 
     def pass_on(self, take: Callable[[Record], None] | None) -> None:
-        """Also pass each further record to a function. Call this in the runtime's thread.
+        """Pass each later record to a function too. Call this in the runtime's thread.
 
         Args:
             take: a fast function that does not raise, such as the `append` of a deque; None ends this.
@@ -357,13 +357,13 @@ class FlightRecorder(Instrument):
 
     @property
     def births(self) -> list[Birth]:
-        """The starts of the living processes. Another thread may ask, because it is one call of the interpreter."""
+        """The starts of the living processes. Any thread may read this, because the interpreter copies in one step."""
         return list(self._births.values())
 
     def add(self, kind: str, pid: Pid | None, fields: Mapping[str, Any]) -> int:
         """Record an event with fields, and return the number of its record.
 
-        `supervision.recording.schema.EVENTS` has the kinds and their fields.
+        `supervision.recording.schema.EVENTS` lists the kinds and their fields.
         """
         return self._add(kind, None if pid is None else pid.number, fields)
 
@@ -443,7 +443,7 @@ class FlightRecorder(Instrument):
         unread: Collection[Any] = () if mailbox is None else mailbox.queue
         if unread:
             fields["waiting"] = len(unread)
-            # `id` connects each with its `sent` event, if that is still in the ring.
+            # `id` connects each message with its `sent` event, if that event is still in the ring.
             first = [
                 (id(message), kind_of(message)[:KIND_LENGTH]) for message in islice(unread, _UNREAD)
             ]
@@ -471,7 +471,7 @@ class FlightRecorder(Instrument):
         if how == "answered":
             self._keep(record)
             return
-        # The story of a crash needs its missing answers, so this record goes to the ring of the crash.
+        # The story of a crash needs the unanswered calls, so this record goes to the ring that holds crashes.
         self._events.append(record, EVENT_BYTES)
         if self._pass_on is not None:
             self._pass_on(record)
@@ -535,7 +535,7 @@ class FlightRecorder(Instrument):
 
 
 class _Messages:
-    """The ring of records about messages. All have the same size, so their number also bounds the bytes."""
+    """The ring of records about messages. All records have the same size, so their number also bounds the bytes."""
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
         self._records: deque[Record] = deque(
@@ -585,7 +585,7 @@ class _SizedMessages(_Messages):
 
 
 def recorder_of(runtime: Runtime) -> FlightRecorder | None:
-    """Return the flight recorder that was attached to a runtime first; None without one."""
+    """Return the flight recorder that was attached to a runtime first; None if the runtime has none."""
     return next((each for each in runtime.instruments if isinstance(each, FlightRecorder)), None)
 
 
@@ -616,7 +616,7 @@ def _place_fields(parent: int, place: Place) -> dict[str, Any]:
 
 
 def _cut(fields: dict[str, Any]) -> dict[str, Any]:
-    """Cut long texts, because an application chooses the texts of reasons and errors."""
+    """Cut long texts. Applications choose the texts of reasons and errors, so these may have any length."""
     for name, value in fields.items():
         if type(value) is str and len(value) > _TEXT:
             fields[name] = f"{value[:_TEXT]}... ({len(value)} characters)"

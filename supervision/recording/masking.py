@@ -1,4 +1,4 @@
-"""Values without secrets: a copy of a value in which the contents of some names are masked.
+"""Values without secrets: a copy of a value that masks the contents of some names.
 
 *pure*. A name is the key of a mapping or the field of a record. A term masks every name that contains it. Case,
 hyphens and underscores do not matter, so `access_token`, `accessToken` and `ACCESS-TOKEN` are one name.
@@ -39,8 +39,8 @@ def mask(value: Any, terms: Sequence[str] = SECRETS) -> Any:
         terms: parts of names. A term also masks a text that contains it together with `=` or `:`, such as the body of a
             form, or JSON.
 
-    The result has at most 50 items of each container, and eight levels. For bytes it has only their number, and for any
-    other object only its class, because no filter can look inside.
+    The result has at most 50 items of each container, and eight levels. It shows only the length of bytes, and only the
+    class of any other object, because no filter can look inside.
     """
     return _masked(value, tuple(map(_folded, terms)), _DEEP)
 

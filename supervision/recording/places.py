@@ -3,10 +3,10 @@
     places = Places(runtime)
     places.find("/top/room:*")              # the newest living process at such a path
 
-The *path* of a process is the path of its parent and one more part. If a supervisor started it under a child id, the
-part is that id. Otherwise it is the name or the label of the process. The *incarnation* is the number of processes that
-have had this path, including this one. Paths and incarnations are the same in every run of a seed. A pid depends on the
-number of processes that started before.
+The *path* of a process is the path of its parent and one more part. If a supervisor started the process under a child
+id, the part is that id. Otherwise it is the name or the label of the process. The *incarnation* is the number of
+processes that have had this path, including this one. Paths and incarnations are the same in every run of a seed. A pid
+is not, because it depends on the number of processes that started before.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ class Places(Instrument):
 
         Places(runtime).find("/top/store")
 
-    Processes that already live get places by their names or labels, because nothing announces their child ids again.
+    A process that already lives gets a place by its name or label, because no event announces its child id again.
 
     Patterns work as in `fnmatch`: `*` matches any characters including slashes, `?` matches one, `[ab]` one of several.
     A complete path matches itself.
 
     Args:
         runtime: the runtime.
-        watch: False if the owner calls the methods of this instrument itself, in its own order.
-        max_paths: the number of paths whose incarnations are counted; None is no limit. Beyond it, the oldest path is
-            forgotten, and its incarnations begin at 1 again.
+        watch: False if the owner calls the methods of this instrument, in an order that it chooses.
+        max_paths: the number of paths whose incarnations to count; None is no limit. Beyond it, the object forgets the
+            least recently used path. Its incarnations then begin at 1 again.
 
     Without `max_paths` the memory grows with the number of paths, so a long-lived server needs it.
     """
@@ -97,7 +97,7 @@ class Places(Instrument):
         if self._remove is not None:
             self._remove()
 
-    # Questions
+    # Look-ups
 
     def place_of(self, pid: Pid) -> Place | None:
         """Return the place of a living process; None if it has ended or belongs to another runtime."""
@@ -167,5 +167,5 @@ def fits(path: str, pattern: str) -> bool:
 
 
 def component_of(id: object) -> str:
-    """Return the part of a path that stands for a child id."""
+    """Return the path component for a child id."""
     return id if isinstance(id, str) else describe(id)

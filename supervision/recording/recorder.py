@@ -46,8 +46,8 @@ class Recorder(Instrument):
 
     Attributes:
         places: the places of the processes.
-        ended: the event of the end of each of the last `REMEMBERED` ended processes.
-        because: the event that causes the current actions from outside of processes, such as a fault.
+        ended: the numbers of the `exited` events of the last `REMEMBERED` ended processes.
+        because: the number of the event, such as a fault, that causes the current actions outside of processes.
     """
 
     def __init__(
@@ -58,14 +58,15 @@ class Recorder(Instrument):
         self.node = node
         self._host = {"host": host} if host else {}
         self.messages = messages
-        # Not its own instrument, because a process needs a place before this records its start and after its end.
+        # `places` is no instrument of its own: the recorder needs the place of a process before it records the start,
+        # and until it has recorded the end.
         self.places = Places(runtime, watch=False)
         self.ended: dict[Pid, int] = {}
         self.because: int | None = None
         self._living = self.places.living
         # For each receiver, the messages in its mailbox, oldest first, with their `sent` events.
         self._unread: dict[Pid, deque[tuple[Any, int]]] = {}
-        # The end of every line about a runtime other than the first.
+        # The field `node` as text, for every line; empty for the first runtime.
         self._tail = f',"node":{quoted(node) if isinstance(node, str) else node}' if node else ""
         runtime.add_instrument(self)
         for event in CHILD_EVENTS:
@@ -176,7 +177,7 @@ class Recorder(Instrument):
         if waiting:
             if waiting[0][0] is message:
                 return waiting.popleft()[1]
-            # A selective receive took it out of order.
+            # A selective receive took the message out of order.
             for position, (sent, number) in enumerate(waiting):
                 if sent is message:
                     del waiting[position]

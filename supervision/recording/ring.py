@@ -1,4 +1,4 @@
-"""A bounded ring of records: the newest ones, within a number of records and a number of bytes.
+"""A bounded ring, which keeps the newest records up to a number of records and a number of bytes.
 
 *pure*: a record is any object, and the caller estimates its size.
 
@@ -6,7 +6,8 @@
     ring.append(("exited", 4), 200)
     ring.dropped                            # 0
 
-A record that does not fit drops the oldest ones. A single record larger than the ring is dropped itself.
+To make room for a new record, the ring drops the oldest records. A record larger than the whole ring empties the ring,
+and the ring drops that record too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ R = TypeVar("R")
 
 
 class Ring(Generic[R]):
-    """The newest records.
+    """A queue of records that drops the oldest records when it is full.
 
     Args:
         max_records: the number of records to keep.
@@ -60,5 +61,5 @@ class Ring(Generic[R]):
         return self._records[-1] if self._records else None
 
     def copy(self) -> list[R]:
-        """Return the records, oldest first. Another thread may call this, because it is one call of the interpreter."""
+        """Return the records, oldest first. Any thread may call this, because the interpreter copies in one step."""
         return list(self._records)

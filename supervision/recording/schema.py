@@ -10,9 +10,9 @@ Every event has these fields:
 | `task` | int | number of the task that caused the event; 0 outside of tasks and in a live run |
 | `kind` | str | a key of `EVENTS` |
 
-Any event may also have `cause` and `node`. `cause` is the number of the event that led to it. `node` is the number of
-its runtime, or the label of its node (`a`, and `a#2` after a reboot). Events of the first runtime, number 0, have no
-`node`.
+Any event may also have `cause` and `node`. `cause` is the number of the event that caused this one. `node` is the
+number of the event's runtime, or the label of its node (`a`, and `a#2` after a reboot). Events of the first runtime,
+number 0, have no `node`.
 
 An `exit` field has an exit class; see `exit_class`. The field `reason` beside it is text for people. A program must not
 parse `reason`, `message`, `error` or any other text.
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION: Final = 1
-"""Version of the trace format. A field that changes its meaning or disappears raises it; a new field does not."""
+"""Version of the trace format. It rises when a field changes its meaning or disappears, but not for a new field."""
 
 CLEAN_EXITS: Final = frozenset(("normal", "shutdown", "shutdown_detail"))
 """The exit classes for which a supervisor does not restart a transient child."""
@@ -74,7 +74,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         # The beginning of a recording of a running program, or of a live experiment. `began` is the time of day of `t`
         # 0, in seconds since the epoch. `why` is "continuous", "asked", "crash" or "experiment". `seconds` is the
         # length of the recording so far. `crash` is the number of the selected crash. Without `receives`, there are no
-        # `received` events, and `unread` in `exited` has what a process did not read.
+        # `received` events; the field `unread` of `exited` then shows the messages that the process did not read.
         "recording": {
             "pid": None,
             "began": float,
@@ -169,7 +169,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "partition": {"from": str, "to": str},
         "healed": {"ways": list},
         # Clients of channels. `pid` is the process of the connection, except in `joined`, where it is the channel.
-        # `client` is the id of the client's socket; without an id, no event tells one client from another. `result` is
+        # `client` is the id of the client's socket; without an id, events do not tell clients apart. `result` is
         # "ok" or "error". `direction` is "in" or "out", and `size` is in bytes.
         "client_connected": {"pid": int, "socket": str, "transport": str, "client?": str},
         "joined": {
@@ -218,8 +218,9 @@ def kind_of(message: Any) -> str:
         kind_of("stop")                       # "stop"
         kind_of(("join", "lobby"))            # "join"
 
-    Text is its own kind. A tuple has the kind of its first item. An object whose `event` is text has the event as its
-    kind. Any other object has the name of its class. The kind ignores the envelope of a call or a cast.
+    Text is its own kind. A tuple has the kind of its first item. If the attribute `event` of an object is text,
+    this text is the kind. Any other object has the name of its class. The kind ignores the envelope of a call or a
+    cast.
     """
     content = payload_of(message)
     while type(content) is tuple and content:

@@ -1,9 +1,8 @@
 """The kind and the size of a message, fast enough for every message of a server.
 
-The size is an estimate in bytes: the length of a text or of bytes, 16 for any other value, and for a container the sum
-for its items, but not for the items of its items. More than 16 items count 16 bytes each. An object of an application
-counts as its
-`payload`, if it has one.
+The size is an estimate in bytes. Text and bytes count their length, and any other value counts 16. A container counts
+the sum of its items, where an inner container counts 16. With more than 16 items, every item counts 16. An application
+object with a `payload` counts the size of the payload.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Look: TypeAlias = Callable[[Any], tuple[str, int]]
 
 
 class Looks(dict[type, tuple[str, Look]]):
-    """For each class of messages, its transport, and the function for its kind and size.
+    """A table of message classes: the transport of each class, and the function that returns kind and size.
 
     via, look = looks[type(message)] if type(message) in looks else looks.learn(message)
     """
@@ -100,7 +99,7 @@ def _tagged(message: tuple[Any, ...]) -> tuple[str, int]:
 def _event(message: Any) -> tuple[str, int]:
     event, payload = message.event, message.payload
     size = 0
-    # As `size_of`, without the call, because most messages of a server with channels are of this kind.
+    # The same as `size_of`, but inline, because most messages of a server with channels are of this kind.
     if type(payload) is dict and len(payload) <= _MANY:
         for each in payload.values():
             kind = type(each)

@@ -1,4 +1,4 @@
-"""Copies of the records of a flight recorder, which become lines of a trace.
+"""Copies of a flight recorder's records, for conversion to lines of a trace.
 
 *pure*.
 """
@@ -21,7 +21,7 @@ class Snapshot(NamedTuple):
         births: the processes that live now.
         omitted: the number of records that fell out of the rings.
         following: the number of the next record.
-        now: the time of the recorder's clock.
+        now: the time of the copy on the recorder's clock.
         began: the time of the recorder's clock at `t` 0.
         about: the fields of the `recording` event.
         connections: the numbers of the processes that serve a client.
@@ -41,7 +41,7 @@ class Snapshot(NamedTuple):
     def begin(
         self, source: Callable[[str, int], str] | None = None
     ) -> tuple[Conversion, list[bytes]]:
-        """Return a conversion for the records, and the lines before them.
+        """Return a conversion for the records, and the lines that come before the records.
 
         Args:
             source: returns a line of a source file, such as `linecache.getline`. It may read files.
@@ -67,18 +67,18 @@ class Snapshot(NamedTuple):
         return conversion, lines
 
     def without_records(self, births: list[Birth], following: int) -> Snapshot:
-        """Return the snapshot of a recorder that continues at a record, with these processes alive."""
+        """Return a snapshot without records, for a file that begins at record `following` with these processes."""
         return self._replace(records=[], births=births, omitted=0, following=following)
 
     def lines(self, source: Callable[[str, int], str] | None = None) -> list[bytes]:
-        """Return the records as lines of a trace. The arguments are those of `begin`."""
+        """Return the records as lines of a trace. `source` is the same as for `begin`."""
         conversion, lines = self.begin(source)
         lines += conversion.convert(self.records)
         return lines
 
 
 def _born_before(first: int, births: list[Birth], records: Sequence[Record]) -> list[Birth]:
-    """Return the starts before record `first`, of processes that are alive or whose exit is among the records."""
+    """Return the starts, before record `first`, of processes that live or whose exit is among the records."""
     ended = [record[5] for record in records if record[2] == "exited"]
     found = [birth for birth in (*births, *ended) if birth.n < first]
     return sorted(found, key=lambda birth: (birth.n, birth.pid))

@@ -114,7 +114,7 @@ class BoundedTrace(Trace):
     """A trace with a bound on its memory, for live runs.
 
     Most events are messages, so the trace omits messages first. An omitted event still takes a number, so that the
-    causes of others stay correct. The last event, of the kind `omitted`, counts them.
+    causes of other events stay correct. The last event of the trace has the kind `omitted`, and counts omitted events.
 
     Args:
         now: returns the seconds since the start of the run.
@@ -196,7 +196,7 @@ def read_recording(path: Path) -> tuple[list[bytes], bool]:
         lines, damaged = read_recording(Path("run.jsonl"))
 
     Returns:
-        The lines of the events, and True if the file was damaged. Then the function has warned once with
+        The lines of the events, and True if the file is damaged. The function warns about a damaged file with
         `DamagedTrace`.
 
     Raises:

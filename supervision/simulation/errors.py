@@ -26,10 +26,10 @@ class SimulationError(SupervisionError):
 
 
 class Escape(SimulationError):
-    """The program used something that no seed decides.
+    """The program used a function or a resource that the seed does not control.
 
     Attributes:
-        what: the thing that it used, as in source code: `socket.connect`, `time.time()`.
+        what: the function or the resource, as in source code: `socket.connect`, `time.time()`.
         place: the file, line and function of the program.
         instead: the advice.
     """
@@ -90,7 +90,7 @@ class Livelock(SimulationError):
 
 
 class BudgetSpent(SimulationError):
-    """The scenario was not over at the end of its virtual time or of its steps.
+    """The scenario was not over when it reached its limit of virtual seconds or of steps.
 
     Attributes:
         what: "seconds" or "steps".
@@ -116,7 +116,7 @@ class SimulationFailed(SimulationError):
 
     Attributes:
         scenario: the name of the scenario.
-        seed: the seed. With the same program and knobs, it replays the run.
+        seed: the seed. With the same program and knobs, this seed gives the same run.
         problem: the error as text.
     """
 
@@ -137,7 +137,7 @@ class Diverged(SimulationError):
         step: the number of the first different event, from 0.
         first: that event in one run; None if the run was over.
         second: that event in the other run; None if the run was over.
-        before: the last events that both runs have.
+        before: the last events before the difference, the same in both runs.
         said: both events as sentences.
         source_lines: for each run, the line of the program that caused the event, as a `SourceLine`; None if no line of
             the program was running.

@@ -34,7 +34,7 @@ class Knobs:
 
     Args:
         quantum: virtual time advances in multiples of this, in seconds. Tasks with deadlines close to each other then
-            run in the same round, in any order. With 0, time is exact, and simulation finds hardly any races.
+            run in the same round, in any order. With 0, time is exact, and a simulation finds hardly any races.
         policy: "seeded" orders the tasks of each round at random, "canonical" by age.
         latency: the least and the greatest time that a piece of data travels, in seconds.
         segment: the maximal size of a piece in bytes.
@@ -47,9 +47,9 @@ class Knobs:
         messages: record messages in the trace.
         kill_grace: as for `open_runtime`.
         shutdown_deadline: as for `open_runtime`.
-        checked: let the runtimes check the invariants of `open_runtime(debug=True)`.
+        checked: True makes the runtimes check the invariants of `open_runtime(debug=True)`.
         invariants: the names of the built-in invariants to check in this run; `()` for none. "all" takes the invariants
-            of the scenario, which are all built-in ones by default.
+            of the scenario. The default of a scenario is all built-in invariants.
     """
 
     quantum: float = field(default=0.005, validator=_not_negative)

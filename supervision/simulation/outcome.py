@@ -34,7 +34,7 @@ class Outcome:
         error: the failure; None if the run passed.
         seconds: the virtual seconds of the run.
         rounds: the number of rounds of the scheduler.
-        choices: the number of rounds with a choice.
+        choices: the number of rounds in which the scheduler had a choice.
         steps: the number of steps of tasks.
         events: the number of events of the trace.
         trace: the events, one JSON object each.
@@ -45,8 +45,8 @@ class Outcome:
         faults: the fault plan of the run.
         fault_reports: the report of each fault.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
-        failed_at: the number of events and the virtual seconds when the run failed. Later events belong to the end of
-            the run.
+        failed_at: the number of events and the virtual seconds when the run failed; None if it passed. Later events
+            come from the clean-up of the run.
     """
 
     scenario: str
@@ -78,7 +78,7 @@ class Outcome:
         """Return this outcome if the run passed.
 
         Raises:
-            SimulationFailed: the run failed. It has the seed, and the failure is its cause.
+            SimulationFailed: the run failed. The error has the seed, and has the failure as its cause.
         """
         if self.error is not None:
             problem = f"{type(self.error).__name__}: {self.error}"
@@ -89,9 +89,9 @@ class Outcome:
 def identify(error: BaseException | None) -> str | None:
     """Return the kind of a failure; None for no error. Two runs fail alike if their failures have the same kind.
 
-    A condition that the scenario has named is a kind of its own: `invariant NAME`, `eventually NAME`. For any other
+    The kind of a named condition is `invariant NAME` or `eventually NAME`. For any other
     exception, the kind is its type and the line of the program that raised it: `KeyError in line 3 of
-    Room.handle_call`. This includes the failures of `World.check`, which has no name.
+    Room.handle_call`. This includes the failures of `World.check`, because its conditions have no names.
     """
     if error is None:
         return None

@@ -6,8 +6,8 @@
         ...
 
 pytest loads the plugin if Ashtree is installed; `-p no:ashtree-simulation` disables it. A failure shows the seed, the
-story and the command that repeats it. The plugin keeps the run file of a failure, and the next run of the test tries it
-first.
+story and the command that repeats the run. The plugin keeps the run file of a failure, and the next run of the test
+replays this file first.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _simulated(item: pytest.Function, function: Any) -> Any:
     def run(**arguments: Any) -> None:
         __tracebackhide__ = True
         options = _options_of(item)
-        # Not at the top: pytest should not load the simulation unless a test is simulated.
+        # Imported here, so that pytest loads the simulation only if a test is simulated.
         from supervision.simulation.tools.pytest_run import run_simulated  # noqa: PLC0415
 
         run_simulated(item, function, arguments, options)

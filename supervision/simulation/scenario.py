@@ -44,9 +44,9 @@ def scenario(
         async def the_store_comes_back(world): ...
 
     Args:
-        faults: a sequence of faults, a `Storm`, or a function of a `random.Random` that returns faults. They have their
-            own stream of random numbers, so other faults change no other number of the run.
-        params: `world.params` of the scenario.
+        faults: a sequence of faults, a `Storm`, or a function of a `random.Random` that returns faults. Plans draw from
+            their own random stream, so another plan does not change the other random numbers of the run.
+        params: the parameters for `world.params`.
         knobs: the settings of its simulated world; None takes the defaults.
         invariants: the invariants to check: "all" built-in ones, or a sequence of names, "all" and classes of your own
             (`docs/howto/write-an-invariant.md`).

@@ -5,7 +5,7 @@
     print(outcome.seconds, outcome.digest)
 
 The same seed, program and knobs give the same run, byte for byte, in any process and on any machine. Call `simulate`
-outside of Trio, because it runs Trio itself. It restores everything that it replaces.
+outside of Trio, because it runs Trio itself. At the end, it restores everything that it has replaced.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def simulate(
         scenario: an async function of one argument, the `World`.
         seed: the seed. It decides every order, number and delay.
         knobs: the settings of the world. They replace the scenario's own.
-        params: parameters for `world.params`. They override those of the scenario. A run can be saved only if JSON has
-            their types.
+        params: parameters for `world.params`. They override the scenario's own parameters. To save a run, use only
+            types that JSON has.
         faults: a plan that replaces the scenario's own; `()` for no faults. If the scenario passes but no fault of the
             plan was applied, the run ends with `InertPlan`.
         deviations: orders for rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
@@ -102,7 +102,7 @@ def simulate(
 
 
 class _Abandoned(Exception):
-    """Raised in Trio's loop to leave a run with tasks that never end."""
+    """The exception that ends Trio's loop when a run has tasks that never end."""
 
 
 def _keep_for_ever(tasks: list[trio.lowlevel.Task]) -> None:
@@ -115,7 +115,7 @@ def _keep_for_ever(tasks: list[trio.lowlevel.Task]) -> None:
 
 
 class _Run:
-    """One run, with the checks between its rounds and its end."""
+    """One run, with the checks between its rounds and with its clean-up."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class _Run:
             invariants=settings.invariants,
         )
         self._root = trio.CancelScope()
-        # Copies, because every round reads them.
+        # Copies of the limits, because every round reads them.
         self._max_seconds, self._max_steps = knobs.max_seconds, knobs.max_steps
         self._livelock_rounds = knobs.livelock_rounds
         self._fences = ExitStack()
@@ -187,7 +187,7 @@ class _Run:
                 left = self.scheduler.tasks()
                 if left:
                     _keep_for_ever(left)
-                    # These tasks refer to this run for ever. Free its largest part with the outcome.
+                    # These tasks keep this run in memory for ever. Drop its trace, which the outcome still has.
                     self.trace.lines = []
         return outcome
 
@@ -207,8 +207,8 @@ class _Run:
                 self.error = unwrapped(escaped)
 
     async def _main(self) -> None:
-        # Not earlier, because Trio first opens a pair of sockets. `execute` removes the fence, because this task never
-        # ends in an abandoned run.
+        # The fence starts only here, because Trio opens a pair of sockets before this task begins. `execute` removes
+        # the fence, because this task never ends in an abandoned run.
         self._fences.enter_context(fence(self.fail))
         trio.lowlevel.current_task().name = SCENARIO
         current_environment.set(self.world.environment)
@@ -222,7 +222,7 @@ class _Run:
                 ) as error:  # raised below, unless a killed node keeps the nursery open
                     self._raised = error
                 self._over = True
-                # The remaining nodes shut down in order.
+                # This shuts down the remaining nodes cleanly.
                 nursery.cancel_scope.cancel()
             if self._raised is not None:
                 raise self._raised
@@ -254,14 +254,14 @@ class _Run:
             self._root.cancel()
 
     def _failing(self) -> None:
-        """Remember the moment of the failure. Later events of the trace belong to the end of the run."""
+        """Remember the moment of the failure. Later events of the trace come from the clean-up of the run."""
         if self._failed_at is None:
             self._failed_at = (self.trace.count, self.clock.now)
 
     # Between the rounds. Trio's loop calls these, so they must not raise, except to abandon the run.
 
     def _settled(self) -> bool:
-        """Check everything once no task can run, before time passes."""
+        """Check all invariants and conditions when no task can run, before time passes."""
         running = self.error is None
         if running:
             self._check_all(at_rest=True)

@@ -63,7 +63,8 @@ class SimulatedWorld:
             scenario: as for `simulate`.
             **options: other arguments of `simulate`.
 
-        If no fault of the plan was applied, a Hypothesis test rejects the example, as `hypothesis.assume` does.
+        In a Hypothesis test, this method rejects the example if no fault of the plan was applied, as
+        `hypothesis.assume` does.
         """
         outcome = simulate(
             scenario,
@@ -93,7 +94,8 @@ def worlds(
         storm: the faults to draw from, and their maximal number; None for no faults.
         knobs: the settings of all worlds.
         seeds: the seeds, for delays and for the scenario's random numbers; None takes 0 to 9.
-        choices: the number of first rounds with a choice that may deviate from the canonical order.
+        choices: how many of the rounds with a choice, from the beginning of the run, may deviate from the canonical
+            order.
     """
     return st.builds(
         SimulatedWorld,
@@ -110,14 +112,14 @@ def tapes(choices: int = 100) -> SearchStrategy[Tape]:
         @given(tapes(50))
 
     Args:
-        choices: the most rounds.
+        choices: the maximal number of these rounds.
     """
     first = st.just(0) | st.integers(0, _MOST_FIRST)
     return st.lists(first, max_size=choices).map(lambda some: Tape(tuple(some)))
 
 
 def plans(storm: Storm) -> SearchStrategy[tuple[Fault, ...]]:
-    """Draw plans with the targets and kinds of a storm, and at most as many faults.
+    """Draw plans with the targets and kinds of a storm, and with at most `storm.count` faults.
 
         @given(plans(Storm(["/top/*"], kinds=["kill"], count=5)))
 

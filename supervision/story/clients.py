@@ -1,4 +1,4 @@
-"""The clients of channels in a story: the frames that each got, and the times of their rejoins."""
+"""The clients of channels in a story: the frames that they got, and the times when they joined again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Clients:
     """The clients that a reader knows."""
 
     def __init__(self) -> None:
-        # By connection: the id of its client, and its joined topics with their channels.
+        # For each connection, the id of its client, and its joined topics with their channels.
         self.ids: dict[Key, str | None] = {}
         self.topics: dict[Key, dict[str, Key]] = {}
         self.labels: dict[Key, str] = {}
-        # Channels whose connection ended: its incident, and its name.
+        # For each channel whose connection ended, the incident, and the process of the connection.
         self.orphans: dict[Key, tuple[IncidentState, ProcessState]] = {}
         self.waiting: list[ClientState] = []
 
@@ -26,7 +26,7 @@ class Clients:
         self.topics.setdefault(key, {})
 
     def joined(self, event: Event, channel: Key, connection: Key) -> None:
-        """Note a join. It may be the return of a client."""
+        """Note a join, which may be the return of a client."""
         if event["result"] != "ok":
             return
         self.topics.setdefault(connection, {})[event["topic"]] = channel
@@ -37,7 +37,7 @@ class Clients:
             self.waiting.remove(client)
 
     def _rejoining(self, event: Event, connection: Key) -> ClientState | None:
-        """Return the waiting client that a join belongs to."""
+        """Return the waiting client whose return this join is; None if there is none."""
         id = event.get("client")
         waiting = [client for client in self.waiting if client.topic == event["topic"]]
         for client in waiting:
@@ -54,7 +54,7 @@ class Clients:
     def told(
         self, event: Event, channel: ProcessState, connection: ProcessState | None, key: Key
     ) -> None:
-        """Note the final frame about a topic."""
+        """Note the final frame that a client got about a topic."""
         incident = channel.incident
         if incident is None:
             return
@@ -74,7 +74,7 @@ class Clients:
         self.waiting.append(client)
 
     def lost(self, connection: ProcessState, event: Event, incident: IncidentState) -> None:
-        """Note the end of a connection, by which its client lost all topics."""
+        """Note the end of a connection, whose client thereby lost all topics."""
         topics = self.topics.pop(connection.key, {})
         for topic in topics or [None]:
             client = ClientState(

@@ -60,7 +60,7 @@ def story(
         _output("--seed", "Simulate the scenario with these faults, and write a run file."),
     ] = None,
 ) -> None:
-    """Run `ashtree story`. The exit code is 0, 2 if the file cannot be read, and 1 if there is no seed."""
+    """Run `ashtree story`. The exit code is 0 for success, 1 if there is no seed, 2 if the file cannot be read."""
     check_folders(json_file, mermaid, html, svg, csv, jsonl, seed)
     found, told = _read(file)
     if json_file is not None:

@@ -31,10 +31,10 @@ class Durations(msgspec.Struct, frozen=True, kw_only=True):
     """Times in seconds.
 
     Attributes:
-        values: all of them, in the order of their incidents.
+        values: all times, in the order of their incidents.
         median: by the nearest-rank method; None without values.
         p99: the 99th percentile.
-        longest: the longest.
+        longest: the longest time.
     """
 
     values: list[float]
@@ -57,16 +57,16 @@ class IncidentRow(msgspec.Struct, frozen=True, kw_only=True):
         number: the number of the incident.
         t: the time of the fault in seconds.
         kind: the kind of the fault.
-        path: the path of its process; empty without one.
+        path: the path of the process with the fault; empty for a fault outside of processes.
         text: the fault in words.
-        ended: the processes that ended.
-        restarted_after: seconds from the fault to the last restart; None without one.
-        rejoined_after: seconds from the fault until the last client was joined again; None without one.
-        not_back: processes that were not replaced.
-        not_rejoined: clients that were not joined again.
-        messages_lost: messages that were lost.
-        answers_lost: answers that never came.
-        restarts: restarts of all children.
+        ended: the number of processes that ended.
+        restarted_after: seconds from the fault to the last restart; None without a restart.
+        rejoined_after: seconds from the fault until the last client was joined again; None if no client was.
+        not_back: the number of processes that were not replaced.
+        not_rejoined: the number of clients that were not joined again.
+        messages_lost: the number of messages that were lost.
+        answers_lost: the number of answers that never came.
+        restarts: the number of restarts of all children.
     """
 
     number: int
@@ -89,10 +89,10 @@ class RecoveryFigures(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         rows: the figures of each incident.
-        restarted: seconds from each fault to the last restart that it led to.
-        rejoined: seconds from a fault until a client was joined again, for each client.
-        messages_lost: messages that were lost.
-        answers_lost: answers that never came.
+        restarted: seconds from each fault to the last restart that it caused.
+        rejoined: for each client, seconds from the fault until the client was joined again.
+        messages_lost: the number of messages that were lost.
+        answers_lost: the number of answers that never came.
         restarts: the number of restarts of each child, by its path.
     """
 

@@ -1,16 +1,17 @@
 """The analysis of a recording: each fault with the events that it caused.
 
-*pure*: the only input is the lines of a trace, of a recording or of a simulated run.
+*pure*: the only input is the lines of a trace, from a recording or from a simulated run.
 
     story = tell_story(read_lines(Path("run.jsonl")))
     story.incidents[0].fault.text           # "/shop/store crashed with KeyError('apple')"
 
-An incident begins with a planned fault, or with a process that ended unusually by itself. A later event belongs to it
+An incident begins with a planned fault, or with a process that ended unusually by itself. These later events belong to
+the incident:
 
-- if it is the end of a process that was linked to one that ended in it, or that a supervisor stopped because of it, or
-  whose call got no answer because of it;
-- if it is a decision of the supervisor of such a process;
-- if it is about a message, a call or a client of such a process.
+- the end of a process that was linked to a process of the incident, or that a supervisor stopped because of the
+  incident, or whose call got no answer because of the incident;
+- the decisions of the supervisors of these processes;
+- the events about messages, calls and clients of these processes.
 
 The reader needs no messages in the trace, but finds more losses with them.
 """
@@ -53,7 +54,7 @@ def tell_story(lines: Iterable[bytes], *, damaged: bool = False) -> StoryModel:
 
     Args:
         lines: the lines of a trace, such as the result of `read_recording`.
-        damaged: the file was cut off.
+        damaged: True if the file was cut off.
     """
     decode = msgspec.json.Decoder(Event).decode
     reader = _Reader([decode(line) for line in lines])
@@ -63,7 +64,7 @@ def tell_story(lines: Iterable[bytes], *, damaged: bool = False) -> StoryModel:
 
 
 class _Reader:
-    """A reader that takes the events of a trace once, in order."""
+    """A reader that takes each event of a trace once, in the order of the trace."""
 
     def __init__(self, events: list[Event]) -> None:
         self.events = events
@@ -73,16 +74,16 @@ class _Reader:
         self.closing = False
         self.recording: Event | None = None
         self.omitted = 0
-        # By supervisor: the incident that it is busy with, and the time of its last action.
+        # For each supervisor, the incident that it is busy with, and the time of its last action.
         self.busy: dict[Key, tuple[IncidentState, float]] = {}
         self.faults: dict[int, IncidentState] = {}
         self.faulty: dict[Key, tuple[IncidentState, str]] = {}
         self.crashes: dict[Key, Event] = {}
         self.missing: dict[str, deque[ProcessState]] = {}
-        # By process: calls of it that ended without an answer in this moment.
+        # For each process, the time when its last unanswered call ended, and the incident of the call.
         self.failed_calls: dict[Key, tuple[float, IncidentState]] = {}
         self.clients = Clients()
-        # Messages that were sent and not received, by receiver.
+        # For each receiver, the messages that it has not received yet.
         self.unread: dict[Key, dict[int, Event]] = {}
         self.in_hand: dict[Key, Event] = {}
         self.takers: dict[str, Callable[[Event], None]] = {
@@ -161,7 +162,7 @@ class _Reader:
     def reason_for_end(
         self, process: ProcessState, event: Event
     ) -> tuple[IncidentState | None, str, ProcessName | None]:
-        """Return the incident in which a process ended, the reason, and the process that caused it."""
+        """Return the incident in which a process ended, the reason, and the process that caused the end."""
         gave_up = self.busy_with(process.key, event["t"])
         if gave_up is not None and any(
             decision.action == "gave_up" and decision.supervisor == process.name
@@ -194,7 +195,7 @@ class _Reader:
         return self.new_incident(process, event), "fault", None
 
     def fault_behind(self, event: Event) -> IncidentState | None:
-        """Return the incident of the planned fault that is the cause of an event, over a few steps."""
+        """Return the incident of the nearest planned fault among the last four causes of an event, if any."""
         cause = self.cause(event)
         for _ in range(4):
             if cause is None or cause["kind"] == "spawned":
@@ -287,7 +288,7 @@ class _Reader:
         return found[0]
 
     def decide(self, event: Event, action: str, process: ProcessState | None) -> None:
-        """Add a decision to the incident that its supervisor is busy with."""
+        """Add a decision of a supervisor to the incident that the supervisor is busy with."""
         key = self.key(event)
         incident = None
         if action in ("left", "stopped", "stop_failed"):
@@ -457,7 +458,7 @@ class _Reader:
         if process is None or process.key in self.faulty:
             return
         incident = self.begin("mailbox", event, process, str(event["length"]))
-        # Its end, and the next alarm, belong to the same incident.
+        # The end of this process and its next alarms belong to the same incident.
         self.faulty[process.key] = incident, "mailbox"
 
     def take_fault(self, event: Event) -> None:

@@ -94,6 +94,6 @@ def _rows(incident: Incident, actors: _Actors) -> Iterator[tuple[float, int, str
 
 
 def _plain(text: str) -> str:
-    """Return a text without the characters that mean something in Mermaid, on one line."""
+    """Return a text on one line, with Mermaid's special characters as character codes."""
     cut = " ".join(text.split())[:120]
     return "".join(f"#{ord(char)};" if char in '#;<>"`' else char for char in cut)

@@ -1,9 +1,9 @@
 """The story of a recording as data: each fault with its consequences.
 
 *pure*. `supervision.story.incidents.tell_story` makes a `StoryModel` from the lines of a trace. `to_json` gives one
-JSON object. Each class below is an object with these fields, under the same names. All times are seconds on the clock
-of the trace (`t`), except where a name says otherwise. All numbers named `event` are the `n` of an event of the trace,
-so a viewer can jump to it.
+JSON object. Each class below becomes a JSON object with the same field names. All times are seconds on the clock
+of the trace (`t`), except where a name says otherwise. A field named `event` has the number `n` of an event of the
+trace, so a viewer can jump to that event.
 
     {
       "format": 1,
@@ -26,7 +26,7 @@ so a viewer can jump to it.
       ]
     }
 
-A field may be added. A field that changes its meaning raises `format`.
+Later versions may add fields. The number `format` rises when a field changes its meaning.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ProcessName(msgspec.Struct, frozen=True, kw_only=True):
     """A process.
 
     Attributes:
-        node: the label of its runtime; 0 for the only one.
+        node: the label of its runtime; 0 for the first runtime.
         pid: its number in its runtime.
         path: its path in the tree, such as `/top/store`.
         incarnation: the number of processes that have had this path, including this one.
@@ -86,8 +86,8 @@ class FaultStory(msgspec.Struct, frozen=True, kw_only=True):
         text: one sentence.
         reason: the exit reason, or the text of the planned fault.
         fault_type: the tag of the planned fault, such as "kill"; None for any other kind.
-        error: the exception as text; None without one.
-        exception: the class of the exception; None without one.
+        error: the exception as text; None without an exception.
+        exception: the class of the exception; None without an exception.
         traceback: frames as objects with `file`, `line`, `function` and `source`, the innermost last.
         message_kind: the kind of the message that the process handled; None if it handled none.
         message: the content of that message, if contents were recorded.
@@ -119,12 +119,12 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
         reason: its exit reason, as text.
         error: the exception of a crash, as text; None for any other end.
         why: "fault" for the process that failed first, "link" if a linked process ended, "supervisor" if its supervisor
-            stopped it, "gave_up" for a supervisor at its limit, "call" if its call got no answer, "start" if a restart
-            of it failed, "connection" for a channel whose connection ended.
+            stopped it, "gave_up" for a supervisor that reached its restart limit, "call" if its call got no answer,
+            "start" if it ended while it was starting, "connection" for a channel whose connection ended.
         restart_type: "permanent", "transient" or "temporary"; None without a supervisor.
-        by: the linked process or the supervisor; None without one.
+        by: the linked process or the supervisor that caused the end; None if neither did.
         back: the process that took its place; None if no process did.
-        back_after: seconds until then.
+        back_after: seconds from the end of the process until its replacement started.
     """
 
     t: float
@@ -141,7 +141,7 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Linked(msgspec.Struct, frozen=True, kw_only=True):
-    """A process that got the exit signal of a linked one.
+    """A process that got the exit signal of a linked process.
 
     Attributes:
         t: the time of the signal.
@@ -172,7 +172,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         max_restarts: the allowed restarts; None without a limit, or if the trace does not say.
         max_seconds: the window of the limit.
         reason: the exit reason of the child, as text.
-        exit: its exit class.
+        exit: the exit class of the child.
         again: for "start_failed": True if the supervisor tries the start again.
         why: the reason for the decision, in words.
     """
@@ -200,8 +200,8 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         t: the time of the loss.
         event: the number of the event of the message or the call.
-        what: "unread" (in the mailbox of a process that ended), "in_hand" (handled by it), "dead_letter" (sent
-            afterwards), "dropped" (by a planned fault), or "answer" (of a call).
+        what: "unread" (in the mailbox of a process that ended), "in_hand" (that process was handling the message),
+            "dead_letter" (sent after the end), "dropped" (by a planned fault), or "answer" (of a call).
         process: the receiver, or the server of a call.
         sender: the sender, or the caller; None for a task outside of processes.
         kind: the kind of the message; "call" for an answer.
@@ -225,18 +225,18 @@ class ClientStory(msgspec.Struct, frozen=True, kw_only=True):
     """One client of a channel in an incident.
 
     Attributes:
-        client: the id of its socket; its connection's path if it has none.
+        client: the id of its socket; without an id, a text with the path of its connection.
         connection: the process of its connection; None if the trace does not have it.
         topic: the topic; None for the whole connection.
         saw: "phx_error" (its channel ended), "join crashed", "phx_close", or "closed" (its connection ended).
-        t: the time when the frame was written or the connection ended.
-        event: the number of the event of that.
+        t: the time when the server wrote the frame, or when the connection ended.
+        event: the number of the event at that time.
         code: the close code, for "closed".
         why: the reason of a closed connection.
         unanswered: the pushes of this client that got no answer.
-        rejoined: the time when its channel was joined again; None if it was not.
-        rejoined_event: the number of the event of that.
-        away: seconds from the fault until then.
+        rejoined: the time when the client was joined to the topic again; None if it was not.
+        rejoined_event: the number of the event of that join.
+        away: seconds from the fault until that join.
         certain: False if the join may be another client's, because the socket has no id.
     """
 
@@ -261,11 +261,11 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         restarted_after: seconds from the fault until the last process that ended had a replacement; None if no process
             was replaced.
-        not_back: the processes that ended and were not replaced, although their supervisor restarts them.
+        not_back: the number of processes that ended and were not replaced, although their supervisor restarts them.
         rejoined_after: seconds from the fault until the last client was joined again; None without clients.
-        not_rejoined: the clients that were not joined again.
-        messages_lost: messages that were lost.
-        answers_lost: answers to calls that never came.
+        not_rejoined: the number of clients that were not joined again.
+        messages_lost: the number of messages that were lost.
+        answers_lost: the number of calls whose answer never came.
         restarts: the number of restarts of each child, by its path.
     """
 
@@ -313,7 +313,7 @@ class StoryModel(msgspec.Struct, frozen=True, kw_only=True):
         format: the version of this format.
         seconds: the time of the last event.
         recording: the fields of the `recording` event; None for a simulated run.
-        omitted: events that the recorder had to drop.
+        omitted: the number of events that the recorder had to drop.
         damaged: True if the file was cut off.
         incidents: the incidents, in the order of their faults.
     """

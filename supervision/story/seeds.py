@@ -35,7 +35,7 @@ class SeedPlan:
         scenario: the scenario, as `module:function`.
         seed: its seed.
         params: its parameters.
-        faults: the faults at their places.
+        faults: the faults, with the process paths of the recording as targets.
         left_out: the faults of the recording that are not in the plan, each with the reason.
     """
 

@@ -106,7 +106,7 @@ def _death(death: Death, fault: FaultStory) -> str | None:
         case "link":
             return f"{who} was linked to {by}, and {'was killed' if death.exit == 'killed' else 'ended'} too"
         case "supervisor":
-            # The decision of the supervisor says this.
+            # The sentence about the supervisor's decision says this.
             return None
         case "gave_up":
             return f"{who} ended, because it had given up"
@@ -197,7 +197,7 @@ def _losses(incident: Incident) -> Iterator[Step]:
     for (t, what, process, how), group in groups.items():
         event = max(each.event for each in group)
         if what in ("unread", "in_hand") and process is not None:
-            # Lost with the end of the process, which comes after the message.
+            # The end of the process lost the messages, so the sentence belongs to the event of that end.
             event = _event_of(incident, process)
         yield Step(t=t, event=event, text=_loss(what, process, how, group))
 

@@ -19,7 +19,7 @@ Key: TypeAlias = tuple[int | str, int]
 
 @define(eq=False)
 class ProcessState:
-    """A process while the reader knows it."""
+    """The facts about a process that the reader has found so far."""
 
     key: Key
     name: ProcessName
@@ -28,10 +28,10 @@ class ProcessState:
     born: float
     ended: Event | None = None
     incident: IncidentState | None = None
-    # The supervisor's event about its end: the restart type of the child.
+    # The restart type, from the supervisor's event about the end of this process.
     restart_type: str | None = None
     back: ProcessState | None = None
-    # The incident in which a supervisor started it, until the start is complete.
+    # The incident in which a supervisor started this process, until the start is complete.
     starting_in: IncidentState | None = None
     why: str = ""
     by: ProcessName | None = None
@@ -39,7 +39,7 @@ class ProcessState:
 
 @define(eq=False)
 class ClientState:
-    """One client that saw something, until it is joined again."""
+    """A client that an incident affected, with its later join."""
 
     event: Event
     connection: ProcessState | None
@@ -55,7 +55,7 @@ class ClientState:
 
 @define(eq=False)
 class IncidentState:
-    """An incident while the reader collects it."""
+    """The parts of an incident that the reader has found so far."""
 
     fault: FaultStory
     deaths: list[ProcessState] = field(factory=list)

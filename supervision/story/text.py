@@ -30,8 +30,8 @@ def write_text(story: StoryModel, *, lines: int = LINES, frames: int = FRAMES) -
 
     Args:
         story: the story.
-        lines: the most lines of one incident. A longer one omits its middle.
-        frames: the innermost frames of a traceback to show.
+        lines: the most lines of one incident. The text omits the middle of a longer incident.
+        frames: the number of frames to show of a traceback, from the innermost.
 
     Returns:
         Several lines, without a line end.

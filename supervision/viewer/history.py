@@ -8,8 +8,8 @@
 
 The reader attributes the end of a process to a fault if a chain of causes in the trace leads from the end back to the
 fault. The chain stops at the start of another process, because a restarted process acts on its own. There is one
-exception: if that process ended before it received a message, the chain goes on. An end without a chain counts for an
-earlier fault of the same process, unless the process ended cleanly.
+exception: if the restarted process ended before it received a message, the chain continues. An end without a chain
+counts for an earlier fault of the same process, unless the process ended cleanly.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class ProcessRecord:
         role: the path that a replacement has too: `/pool/*/Room` if it may start in another partition.
         incarnation: the number of processes that have had this path, including this one.
         parent: the key of the process that started it; number 0 if no process did.
-        born, ended: the times of its start and its end in seconds; `ended` is None if the trace has no end of it.
+        born, ended: the times of its start and its end in seconds; `ended` is None if the trace has no end.
         born_event, ended_event: the numbers of these events.
         reason: its exit reason, as text.
         exit: its exit class, see `supervision.recording.schema.exit_class`; "node_killed" if its node was killed.
         fault: the fault that ended it.
-        back: its replacement, which is another process at its path.
-        restarted: True if a supervisor started it in the place of another one.
+        back: its replacement, which is a later process with the same role.
+        restarted: True if a supervisor started it in the place of another process.
     """
 
     key: Key
@@ -112,15 +112,15 @@ class FaultRecord:
     """One planned fault.
 
     Attributes:
-        event: the number of the trace event that recorded it.
+        event: the number of the trace event that records the fault.
         seconds: the time of that event.
         text: the fault in words.
         type: the tag of its class, such as "kill".
         status: "applied", "masked" or "not_applicable".
         why: the reason for any status but "applied".
-        target: the process that it was applied to; None for another target.
+        target: the affected process; None for another target.
         path: the path of the process, or the name of the connection or node.
-        ended: the processes that ended because of it, in order.
+        ended: the processes that ended because of the fault, in order.
         cut_short: True if the process ended while the fault delayed it.
     """
 
@@ -183,7 +183,7 @@ class History:
         phases: before, during and after; empty for a simulated run.
         closing: the time when the orderly shutdown of the run began. Later ends of processes do not count.
         seconds: the time of the last event.
-        has_receives: True if the trace says which messages were received. A recording of a program may not.
+        has_receives: True if the trace shows which messages were received. A recording of a program may not show this.
     """
 
     events: list[Event]
@@ -226,13 +226,13 @@ def read_history(lines: Iterable[bytes]) -> History:
 
 
 class _Reader:
-    """A reader that takes the events of a trace once, in order."""
+    """A reader that takes each event of a trace once, in the order of the trace."""
 
     def __init__(self, events: list[Event]) -> None:
         self.history = History(events=events)
         self.living: dict[Key, ProcessRecord] = {}
         self.known: dict[Key, ProcessRecord] = {}
-        # By number of the event: the applied fault that led to it, and the process that it started.
+        # For each event, by number, the applied fault that caused it, and the process that it started.
         self.fault_of: dict[int, FaultRecord] = {}
         self.births: dict[int, ProcessRecord] = {}
         self.applied: dict[Key, FaultRecord] = {}
@@ -280,7 +280,7 @@ class _Reader:
     def _inherit_fault(self, event: Event) -> None:
         cause: int = event.get("cause", -1)
         if cause < 0 and event["kind"] == "received" and event.get("via") == "exit":
-            # An Exit message from a living process, such as a supervisor that stops a child. The signal is the cause.
+            # An Exit message from a living process, such as a supervisor that stops a child. The signal caused it.
             cause = self.signals.get(self._key(event), -1)
         fault = self.fault_of.get(cause)
         if fault is None:
@@ -408,7 +408,7 @@ class _Reader:
                 dropped.dropped = True
 
     def fault_over(self, event: Event) -> None:
-        # The injector applied the fault, but it had no effect.
+        # The injector applied the fault, but the fault had no effect.
         fault = self.faults.get(event["fault_event"])
         if fault is not None:
             fault.status, fault.why, fault.cut_short = event["status"], event.get("why"), True

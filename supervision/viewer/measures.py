@@ -49,8 +49,8 @@ class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
     """One planned fault and its effects.
 
     `took_along` lists the paths of the other processes that ended because of the fault: its blast radius. `target_back`
-    is the time until the first ended process had a replacement, `all_back` the time until all of them had one. Both are
-    None if no process ended, or if a replacement is missing.
+    is the time until the first ended process had a replacement. `all_back` is the time until every ended process had
+    one. Each time is None if no process ended, or if a replacement that it needs is missing.
     """
 
     seconds: float
@@ -87,7 +87,7 @@ class ProcessMeasures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """One bar of a histogram: the number of times up to `up_to` seconds, above the previous bar. None has no limit."""
+    """One bar of a histogram: the durations of at most `up_to` seconds, without the lower bars. None is no limit."""
 
     up_to: float | None
     count: int
@@ -107,9 +107,10 @@ class RecoveryMeasures(msgspec.Struct, frozen=True, kw_only=True):
 class MessageMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """Messages between processes.
 
-    A message is lost in one of four ways. `to_the_dead`: its receiver had ended before. `in_mailboxes`: its receiver
-    ended and had not read it. `in_hand`: its receiver ended while handling it. `dropped`: a fault dropped it. `by_kind`
-    counts the lost messages by kind. The full trace did not record the `omitted` messages.
+    A message is lost in one of four ways: its receiver had ended before (`to_the_dead`), its receiver ended without
+    reading the message (`in_mailboxes`), its receiver ended while handling the message (`in_hand`), or a fault dropped
+    the message (`dropped`). `by_kind` counts the lost messages by kind. `omitted` counts the events that a
+    full trace left out.
     """
 
     sent: int
@@ -124,7 +125,7 @@ class MessageMeasures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PathMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """A path whose processes ended by faults, crashes or kills, and the time without a process there.
+    """A path whose processes ended by faults, crashes or kills, and the time without a process at this path.
 
     The partitions of a pool share one path, with `*` for their number.
     """
@@ -331,7 +332,7 @@ def _messages(history: History, ends: list[ProcessRecord]) -> MessageMeasures:
 def _in_hand(history: History, ends: list[ProcessRecord]) -> list[str]:
     """Return the kinds of the messages that processes were handling when they ended.
 
-    Either the process crashed because of the message, or a fault delayed the callback that handled it.
+    Either the process crashed because of the message, or a fault delayed the callback that handled the message.
     """
     events = {event["n"]: event for event in history.events}
     received = {message.received_event: message for message in history.messages}
@@ -453,7 +454,7 @@ def _share(spans: list[_Span], begin: float, end: float) -> float:
 
 
 def broken_invariants(history: History) -> list[Broken]:
-    """Return the violated invariants, in order."""
+    """Return the violated invariants, the earliest violation first."""
     return [
         Broken(name=event["name"], seconds=event["t"], problem=event["problem"])
         for event in history.events

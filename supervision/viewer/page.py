@@ -52,7 +52,7 @@ def write_page(
         path: the file. The page replaces an existing file.
         title: the title, such as the name of the scenario.
         subtitle: the subtitle, such as the seed.
-        problems: further problems, which are not in the trace, such as the failure of a simulated run.
+        problems: problems that are not in the trace, such as the failure of a simulated run.
 
     Raises:
         OSError: the file cannot be written.
@@ -86,7 +86,7 @@ def render_page(
         "data": _script_data(msgspec.json.encode(data).decode()),
     }
     page = _template("page.html")
-    # Replace each placeholder of the template only, so that text from the run is never taken for a placeholder.
+    # Replace only the placeholders of the template. A placeholder in the text of the run stays text.
     first, *rest = page.split("{{")
     pieces = [first]
     for piece in rest:
@@ -96,7 +96,7 @@ def render_page(
 
 
 def _script_data(text: str) -> str:
-    """Escape JSON for a script element, so that an HTML parser finds neither its end tag nor a comment in it."""
+    """Escape JSON for a script element, so that an HTML parser finds no end tag and no comment in the JSON."""
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

@@ -1,4 +1,4 @@
-"""Faults as data: what to break, where, and when. *pure*: a fault is a description; an `Injector` acts on it.
+"""Faults as data: what to break, where, and when. *pure*: a fault only describes; an `Injector` applies it.
 
     plan = (
         Kill(target="/top/room:lobby", when=At(0.5)),
@@ -10,7 +10,7 @@ A plan is a sequence of faults. An `Injector` applies it, in a simulation or on 
 of each fault.
 
 `target` is the path of a process (see `supervision.recording.places`) or an `fnmatch` pattern. If several processes
-match, the fault takes the newest one, or the one that `pick` selects. In a world with nodes, a path begins with the
+match, the fault applies to the newest, unless `pick` selects another. In a world with nodes, a path begins with the
 name of the node: `b/top/store`.
 """
 
@@ -109,10 +109,10 @@ class ProcessFault(BaseFault, frozen=True, kw_only=True):
 
     Attributes:
         target: the path of the process, or a pattern.
-        when: `At(seconds)`, or `On(callback)` of any matching process. With `At`, a fault of a callback applies to the
-            first callback that begins after that time, except `terminate`.
+        when: `At(seconds)`, or `On(callback)` of any matching process. With `At`, `Raise`, `Hang`, `Slow` and
+            `SwallowCancellation` apply to the first callback, other than `terminate`, that begins after that time.
         pick: selects one of several matching processes: 0.0 is the oldest, 1.0 the newest; None is the newest. A fault
-            that waits for a callback ignores it.
+            that waits for a callback ignores `pick`.
     """
 
     target: str
@@ -128,14 +128,14 @@ class ProcessFault(BaseFault, frozen=True, kw_only=True):
 class MessageFault(BaseFault, frozen=True, kw_only=True):
     """A fault of one message on its way to a process: a call, a cast or a plain message.
 
-    It never affects signals, `Down` and `Exit` messages, replies, or messages that a process sends to itself.
+    A message fault never affects signals, `Down` and `Exit` messages, replies, or messages of a process to itself.
 
     Attributes:
         target: the path of the receiver, or a pattern.
         kind: an `fnmatch` pattern for the kind of the message; see `kind_of`.
-        when: with `At`, the fault affects the first such message after that time. With `On`, it affects the nth call
-            ("handle_call"), cast ("handle_cast"), plain message ("handle_info" or "receive"), or any of them
-            ("message").
+        when: with `At`, the fault affects the first matching message after that time. With `On`, it affects the nth
+            call ("handle_call"), cast ("handle_cast"), plain message ("handle_info" or "receive"), or message of any
+            of these kinds ("message").
     """
 
     target: str
@@ -185,7 +185,7 @@ class Kill(ProcessFault, frozen=True, kw_only=True):
 
 
 class ExitWith(ProcessFault, frozen=True, kw_only=True):
-    """Send a process an exit signal. A process that traps exits gets it as a message.
+    """Send a process an exit signal. A process that traps exits gets the signal as a message.
 
     Attributes:
         reason: "normal", "shutdown" and "kill" stand for `NORMAL`, `SHUTDOWN` and `KILL`. Any other text is itself the
@@ -214,7 +214,7 @@ class Slow(ProcessFault, frozen=True, kw_only=True):
 
 
 class SwallowCancellation(ProcessFault, frozen=True, kw_only=True):
-    """Delay a callback for `seconds`, during which neither a kill nor a cancellation ends it.
+    """Delay a callback for `seconds`. Neither a kill nor a cancellation ends the callback during the delay.
 
     If something kills the process during the delay, and the rest of the delay is longer than the runtime's
     `kill_grace`, the process becomes a zombie.
@@ -238,7 +238,7 @@ class FillMailbox(ProcessFault, frozen=True, kw_only=True):
 
 @frozen
 class Junk:
-    """A message that `FillMailbox` sends. It means nothing to the process. Numbers start at 1."""
+    """A message that `FillMailbox` sends. The target does not expect it. `number` counts the messages from 1."""
 
     number: int
 
@@ -251,17 +251,17 @@ class DropMessage(MessageFault, frozen=True, kw_only=True):
 
 
 class DelayMessage(MessageFault, frozen=True, kw_only=True):
-    """Let a message arrive `seconds` later. Other messages overtake it."""
+    """Deliver a message `seconds` later. Messages sent after it can arrive first."""
 
     seconds: float
 
 
 class DuplicateMessage(MessageFault, frozen=True, kw_only=True):
-    """Let a message arrive twice."""
+    """Deliver a message twice."""
 
 
 class ReorderMessage(MessageFault, frozen=True, kw_only=True):
-    """Let the next message to the same process overtake this one, if one follows within a second."""
+    """Deliver a message after the next message to the same process, if one follows within a second."""
 
 
 # Faults of connections
@@ -334,7 +334,7 @@ class SkewClock(BaseFault, frozen=True, kw_only=True):
     """Set the clock forward by `seconds`; a negative number sets it back. This changes `runtime.now()`, not durations.
 
     Attributes:
-        node: the node whose clock changes; None for the clock outside of nodes.
+        node: the node whose clock changes; None for the clock of the runtimes outside of nodes.
     """
 
     seconds: float
@@ -377,7 +377,7 @@ Fault: TypeAlias = (
 """Any fault."""
 
 FAULTS: Final[dict[str, type[Any]]] = {each.__struct_config__.tag: each for each in Fault.__args__}
-"""Every class of faults by its `type` in JSON: `FAULTS["kill"]` is `Kill`."""
+"""Each fault class by its `type` in JSON: `FAULTS["kill"]` is `Kill`."""
 
 _WORDS: Final[dict[type[Any], str]] = {
     Kill: "kill {target}",
@@ -449,7 +449,7 @@ def plan_from_json(data: bytes | str) -> tuple[Fault, ...]:
         plan_from_json('[{"type": "kill", "target": "/top/store", "when": {"type": "at", "seconds": 0.5}}]')
 
     Raises:
-        BadFault: the data is not JSON, or not a plan. The advice names the place in the data.
+        BadFault: the data is not JSON, or not a plan. The error's `advice` names the place in the data.
     """
     try:
         return msgspec.json.decode(data, type=tuple[Fault, ...])

@@ -4,7 +4,7 @@
     On("handle_cast", nth=3, kind="join")              # before the third cast of the kind "join"
     On("init", incarnation=2)                          # before the init of the first restarted process
 
-A fault has one of these as its `when`.
+The field `when` of a fault holds its moment.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     storm = Storm(["/top/room:*", "/top"], count=30, within=20.0)
     plan = storm.draw(random.Random(7))
 
-Each fault has its own stream of random numbers. So a storm with `count=30` contains all faults of the same storm with
-`count=29`.
+Each fault has its own stream of random numbers. So, for one seed, a storm with `count=30` contains all faults of the
+same storm with `count=29`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EVERYWHERE: Final = (
 """The kinds of faults that need no network and no nodes."""
 
 _CALLBACKS: Final = ("message", "message", "message", "init", "terminate")
-# Any process may send these reasons. Some of them have the name of a special reason.
+# Exit reasons that any process may send. "normal", "shutdown" and "kill" name special reasons.
 _REASONS: Final = ("normal", "shutdown", "kill", "bored", "", "\x00", "x" * 300)
 
 
@@ -76,19 +76,19 @@ class Storm:
         Storm(["/top/store"], kinds=["kill", "crash"], count=5, within=10.0)
 
     Args:
-        targets: paths of processes, or patterns. Each fault has one of them as its target.
+        targets: paths of processes, or patterns. Each fault targets one of these, drawn at random.
         count: the number of faults.
         within: the latest time of a fault, in seconds.
         after: the earliest time of a fault, in seconds.
         longest: the longest duration of a fault, in seconds.
-        callbacks: the share of process faults that wait for a callback instead of a time, from 0.0 to 1.0.
+        callbacks: the share of process and message faults that wait for a callback instead of a time, from 0.0 to 1.0.
         connections: names of connections, or patterns.
         hosts: the hosts that partitions may separate.
         nodes: the nodes that faults may kill.
         kinds: kinds of faults, by their JSON names ("drop_message"). List a kind twice to draw it twice as often.
 
     Raises:
-        BadFault: a kind does not exist, or it needs targets, hosts or nodes and the storm has none.
+        BadFault: a kind does not exist, or a kind needs targets, hosts or nodes and the storm has none.
     """
 
     targets: tuple[str, ...] = field(converter=tuple[str, ...], default=())
@@ -100,7 +100,7 @@ class Storm:
     connections: tuple[str, ...] = field(converter=tuple[str, ...], default=("*",), kw_only=True)
     hosts: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
     nodes: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
-    # Last, because its check reads the other fields.
+    # `kinds` is the last field, because its check reads the other fields.
     kinds: tuple[str, ...] = field(
         converter=tuple[str, ...], default=("kill", "crash"), kw_only=True, validator=_check_kinds
     )
@@ -113,7 +113,7 @@ class Storm:
         Args:
             random: the random source.
         """
-        # With a source for each fault, the numbers that one fault draws do not change the others.
+        # Each fault has its own source, so that the numbers that it draws do not change the other faults.
         new = type(random)
         sources = [new(random.getrandbits(64)) for _ in range(self.count)]
         return tuple(sorted((self._fault(source) for source in sources), key=_time_of))
@@ -141,7 +141,7 @@ class Storm:
     def _callback(self, random: Chance, kind: type[Any]) -> Moment:
         callback = "message" if issubclass(kind, MessageFault) else random.choice(_CALLBACKS)
         if callback == "init":
-            # Not the first init: the system would not start, and the other faults would have no target.
+            # Never incarnation 1: the system would not start, and the other faults would have no target.
             return On("init", incarnation=random.choice((2, 3)))
         return On(callback, nth=random.choice((1, 1, 2, 3, 5, 8, 13)))
 
@@ -169,7 +169,7 @@ def draw_plan(plan: FaultPlan, random: Chance) -> tuple[Fault, ...]:
         random: the random source.
 
     Raises:
-        BadFault: the plan is something else, or contains something else.
+        BadFault: the plan has another type, or contains an item that is not a fault.
     """
     if plan is None:
         return ()
@@ -179,10 +179,10 @@ def draw_plan(plan: FaultPlan, random: Chance) -> tuple[Fault, ...]:
 
 
 def checked(plan: Sequence[Fault]) -> tuple[Fault, ...]:
-    """Return the faults of a sequence.
+    """Return the faults of a sequence as a tuple.
 
     Raises:
-        BadFault: it is not a sequence, or an item is not a fault.
+        BadFault: `plan` is not a sequence, or an item is not a fault.
     """
     if isinstance(plan, str | bytes) or not isinstance(plan, Iterable):
         raise BadFault("plan", "faults", plan, _ADVICE)

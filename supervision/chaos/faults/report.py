@@ -21,10 +21,11 @@ class FaultReport(msgspec.Struct, frozen=True, kw_only=True):
         fault: the fault.
         status: "applied"; "not_applicable" if the moment never came or the target did not exist; "masked" if something
             else already caused or prevented the effect.
-        seconds: the time at which it was applied or masked, in seconds after the start of the plan; None otherwise.
+        seconds: the time at which the fault was applied or masked, in seconds after the start of the plan; None
+            otherwise.
         where: the process, connection or node, such as `/top/room:lobby#2`.
         why: the reason for any status but "applied".
-        event: the number of the trace event that recorded it; None without a trace.
+        event: the number of the trace event that records the fault; None without a trace.
     """
 
     fault: Fault

@@ -59,7 +59,7 @@ class Injector:
 
     Args:
         runtime: the runtime whose processes the faults target. With None, call `add` later.
-        places: the places of its processes.
+        places: the places of the runtime's processes.
         trace: the trace for events of the kinds `fault`, `fault_over` and `heal`; None for no events.
         recorder: the recorder of the runtime. With one, the effects of a fault name the fault as their cause.
         connections: the network; None makes connection faults not applicable.
@@ -100,12 +100,12 @@ class Injector:
     def add(
         self, runtime: Runtime, places: Places, *, node: str = "", recorder: Recorder | None = None
     ) -> None:
-        """Let faults target the processes of another runtime too.
+        """Add another runtime, so that faults can target its processes.
 
         Args:
             runtime: the runtime.
             places: the places of its processes.
-            node: the name of its node. Its paths begin with that name: `b/top/store`.
+            node: the name of its node. The paths of its processes begin with that name: `b/top/store`.
             recorder: its recorder, if it has one.
         """
         target = TargetRuntime(runtime, places, recorder, node)
@@ -114,7 +114,7 @@ class Injector:
         self._detach[target] = runtime.add_instrument(instrument)
 
     def remove(self, runtime: Runtime) -> None:
-        """Leave a runtime that is closed or about to be closed."""
+        """Stop targeting a runtime that is closed or about to close."""
         for target in [each for each in self._targets if each.runtime is runtime]:
             self._leave(target)
             self._callbacks.drop(target)
@@ -133,7 +133,7 @@ class Injector:
             injector.start([Kill(target="/top/store", when=At(0.5))])
 
         Raises:
-            BadFault: the injector has a plan already, or this is not a plan.
+            BadFault: the injector already has a plan, the injector is closed, or `plan` is not a plan.
         """
         if self._began is not None or self._closed:
             raise BadFault("Injector", "plan", tuple(plan), "make an Injector for each plan")
@@ -150,15 +150,15 @@ class Injector:
     def report(self) -> tuple[FaultReport, ...]:
         """Return the report of each fault so far, in the order of the plan.
 
-        A fault whose moment has not come has the status "not_applicable", with that reason.
+        A fault whose moment has not come has the status "not_applicable", and its `why` says so.
         """
         return tuple(planned.report() for planned in self._ledger.planned)
 
     async def finished(self) -> None:
-        """Wait until all faults with a time are applied, and all faults with a duration are over.
+        """Wait until all faults with a time are applied, and until all faults with a duration are over.
 
-        The wait ignores faults that wait for a callback or a message, because none may ever come. It also ignores hung
-        callbacks, because only `heal` ends them. So the wait ends with the last time of the plan.
+        The method ignores faults that wait for a callback or a message, because that callback or message may never
+        come. It also ignores hung callbacks, because only `heal` ends them.
         """
         while self._timers or self._callbacks.held:
             await self._waiters.park()
@@ -186,7 +186,7 @@ class Injector:
             self._leave(target)
 
     def _stop(self, why: str, *, boot: bool) -> None:
-        # For good: a healed injector needs no timers.
+        # The timers stop for good, because a healed injector needs none.
         self._timers.stop()
         self._ledger.decide(why)
         self._messages.heal()
@@ -224,7 +224,7 @@ class Injector:
             self._callbacks.add(planned)
 
     def _due(self, planned: Planned) -> None:
-        """Apply a fault whose time has come, or let it wait for its callback or message."""
+        """Apply a fault whose time has come, or make the fault wait for its callback or message."""
         fault = planned.fault
         try:
             if isinstance(fault, (*_TO_CALLBACKS, MessageFault)):

@@ -20,10 +20,10 @@ class Planned:
 
     Attributes:
         fault: the fault.
-        count: the number of callbacks or messages so far that count for its `On(nth=...)`.
-        waits: True if its time has come, and it waits for a callback or a message.
-        taken: True if its callback has begun. Another fault may delay that callback first.
-        status, seconds, where, why, event: as in `FaultReport`; the status is None until it is decided.
+        count: the number of callbacks or messages so far that matched its `On(...)`.
+        waits: True once the fault waits for a callback or a message.
+        taken: True once its callback has begun, even while another fault delays that callback.
+        status, seconds, where, why, event: as in `FaultReport`; `status` is None until the outcome is known.
     """
 
     __slots__ = ("count", "event", "fault", "seconds", "status", "taken", "waits", "where", "why")
@@ -81,12 +81,12 @@ class Ledger:
         where: str | None = None,
         **fields: Any,
     ) -> None:
-        """Note that a fault is applied. Its event is the cause of the next actions of the process.
+        """Note that a fault is applied. The trace names the fault as the cause of the process's next actions.
 
         Args:
             planned: the fault.
             point: the target process, or the name of another target.
-            where: the place for the report, if it is not `point`.
+            where: the place for the report, if it differs from `point`.
             fields: further fields of the event.
         """
         self._decide(planned, "applied", None)
@@ -94,7 +94,7 @@ class Ledger:
         planned.where = where or planned.where
 
     def masked(self, planned: Planned, point: InjectionPoint | str, why: str) -> None:
-        """Note that a fault had no effect, before or after it was applied."""
+        """Note that something else prevented the effect of a fault, or cut it short."""
         if planned.status is None:
             self._decide(planned, "masked", why)
             self._record(planned, point, {})
@@ -114,7 +114,7 @@ class Ledger:
             self.masked(planned, planned.where or "", why)
 
     def decide(self, why: str) -> None:
-        """Make every undecided fault not applicable. `why` is the reason unless its moment never came."""
+        """Make every undecided fault not applicable. `why` is the reason for a fault whose time had not come."""
         for planned in self.planned:
             if planned.status is None:
                 self.missed(planned, planned.report(why).why or why)
@@ -133,7 +133,7 @@ class Ledger:
 
     @contextmanager
     def because(self, planned: Planned, point: InjectionPoint) -> Iterator[None]:
-        """Record a fault as the cause of everything that this block does to processes."""
+        """Record a fault as the cause of everything that the `with` block does to processes."""
         recorder = point.target.recorder
         if recorder is None:
             yield

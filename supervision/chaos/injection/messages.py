@@ -1,6 +1,6 @@
 """Faults of messages on their way into a mailbox.
 
-Each fault keeps at most one message, and only while it delays the message.
+Each fault holds at most one message, and only while it delays that message.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["MessageFaults"]
 PATIENCE = 1.0
 """The seconds that a reordered message waits for another message to overtake it."""
 
-# No fault affects these. A supervisor's timer sends TryAgain, and no network could lose that message.
+# No fault affects these types. A timer inside the runtime sends TryAgain, so no network could lose that message.
 _OWN = (Junk, TryAgain)
 
 
@@ -56,11 +56,11 @@ class MessageFaults:
         self._waiting: list[Planned] = []
         self._relevant: dict[Pid, tuple[Planned, ...]] = {}
         self._overtaken: dict[Pid, list[_Held]] = {}
-        # The later deliveries. `heal` makes them immediately.
+        # The delayed deliveries. `heal` performs them immediately.
         self._later: dict[Planned, Callable[[], None]] = {}
 
     def add(self, planned: Planned) -> None:
-        """Arm a fault. It applies to a later message."""
+        """Add a fault, which takes effect on a later message."""
         self._waiting.append(planned)
         self._relevant.clear()
 
@@ -168,7 +168,7 @@ class MessageFaults:
 
 def _of(planned: Planned) -> MessageFault:
     fault = planned.fault
-    assert isinstance(fault, MessageFault)  # `add` gets only these
+    assert isinstance(fault, MessageFault)  # `add` gets only message faults
     return fault
 
 

@@ -25,7 +25,7 @@ class TargetRuntime:
         runtime: the runtime.
         places: the places of its processes.
         recorder: its recorder, if it has one.
-        node: the name of its node, which begins its paths; empty outside of nodes.
+        node: the name of its node, the first part of its processes' paths; empty outside of nodes.
         gone: True once the injector has left the runtime.
     """
 
@@ -36,7 +36,7 @@ class TargetRuntime:
     gone: bool = False
 
     def address(self, place: Place) -> str:
-        """Return the path of a place with its node, as in the targets of faults."""
+        """Return the path of a place, with the name of the node first, as in the targets of faults."""
         return f"{self.node}{place.path}"
 
     def matching(self, pattern: str) -> list[Pid]:
@@ -59,7 +59,7 @@ class InjectionPoint:
 
     @property
     def is_ending(self) -> bool:
-        """True if a fatal signal has reached the process, or if it has ended."""
+        """True if a fatal signal has reached the process, or if the process has ended."""
         info = self.target.runtime.process_info(self.pid)
         return info is None or info["status"] == "exiting"
 

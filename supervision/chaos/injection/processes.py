@@ -36,10 +36,10 @@ __all__ = ["CallbackFaults", "apply_to_process"]
 
 
 class CallbackFaults:
-    """The faults of a plan that wait for a callback. They call `changed` whenever a delayed callback continues."""
+    """The faults of a plan that wait for a callback. The class calls `changed` when a delayed callback continues."""
 
     def __init__(self, ledger: Ledger, changed: Callable[[], None]) -> None:
-        # For each runtime, the number of callbacks with a delay that will end.
+        # For each runtime, the number of callbacks that faults delay for a limited time.
         self._held: dict[TargetRuntime, int] = {}
         self._ledger = ledger
         self._changed = changed
@@ -50,7 +50,7 @@ class CallbackFaults:
 
     @property
     def held(self) -> int:
-        """The number of callbacks with a delay that will end."""
+        """The number of callbacks that faults delay for a limited time."""
         return sum(self._held.values())
 
     def drop(self, target: TargetRuntime) -> None:
@@ -76,7 +76,7 @@ class CallbackFaults:
     def started(
         self, target: TargetRuntime, pid: Pid, callback: str, message: Any
     ) -> Awaitable[None] | None:
-        """Apply faults to a callback that begins. Raise an injected crash, or return the delay to await."""
+        """Apply faults to a callback that begins. Raise an injected crash, or return a delay to await."""
         if not self._waiting:
             return None
         relevant = self._relevant.get(pid)
@@ -108,7 +108,7 @@ class CallbackFaults:
     def _do_all(self, hits: Sequence[Planned], point: InjectionPoint) -> Awaitable[None] | None:
         for position, planned in enumerate(hits):
             if planned.status is not None:
-                # `heal` decided it while another fault delayed the callback.
+                # `heal` decided this fault while another fault delayed the callback.
                 continue
             if point.is_ending:
                 self._too_late(hits[position:], point)
@@ -165,7 +165,7 @@ class CallbackFaults:
         if timed:
             self._held[target] = self._held.get(target, 0) + 1
         try:
-            # Shielded, because SwallowCancellation must survive a kill. Its duration and `heal` bound it.
+            # The shield keeps a kill from ending SwallowCancellation. Its duration or `heal` ends it.
             with trio.CancelScope(deadline=trio.current_time() + seconds, shield=stubborn):
                 await self._healed.wait()
         except trio.Cancelled:
@@ -228,7 +228,7 @@ def _signal(ledger: Ledger, planned: Planned, point: InjectionPoint, reason: Exi
     ledger.applied(planned, point)
     with ledger.because(planned, point):
         runtime = point.target.runtime
-        # The sender is not the runtime itself: the roots of trees obey the runtime even if they trap exits.
+        # The sender must not be the runtime: the roots of trees obey its signals even if they trap exits.
         runtime.signal(Pid(-1, runtime), point.pid, reason, linked=False)
 
 

@@ -32,11 +32,11 @@ __all__ = ["Breakable", "Connections", "NodeControl", "Surroundings"]
 
 
 class Breakable(Protocol):
-    """An open connection. If it has a `pid`, the trace shows that process as the one that serves it."""
+    """An open connection. If it has an attribute `pid`, the trace names that process as its server."""
 
     @property
     def name(self) -> str:
-        """The hosts and the number of this connection between them: `phone->server#2`."""
+        """Both hosts, and the number of this connection between them: `phone->server#2`."""
 
     def reset(self) -> None:
         """Break the connection, with an error at both ends."""
@@ -48,7 +48,7 @@ class Breakable(Protocol):
         """End a `hold`."""
 
     def delay(self, seconds: float) -> None:
-        """Add `seconds` to the transit time of all further data. A negative number subtracts."""
+        """Add `seconds` to the transit time of all later data. A negative number makes the transit time shorter."""
 
 
 class Connections(Protocol):
@@ -90,8 +90,8 @@ class Surroundings:
     Args:
         ledger: the ledger of the plan.
         at: calls a function at a time of `trio.current_time`.
-        connections: the network; None without one.
-        nodes: the nodes; None without any.
+        connections: the network, or None.
+        nodes: the nodes, or None.
         stall: blocks the event loop for some seconds.
         targets: the runtimes.
     """
@@ -113,7 +113,7 @@ class Surroundings:
         self._stall = stall
         self._targets = targets
         # For each lasting fault, a key for its effect and the function that undoes the effect. Two faults with one key
-        # share an effect, which lasts until both are over.
+        # share an effect, which lasts until both faults are over.
         self._undo: dict[Planned, tuple[object, Callable[[], None]]] = {}
 
     def heal(self, *, boot: bool) -> None:
@@ -163,7 +163,7 @@ class Surroundings:
             self._until(planned, fault.seconds, planned, faster)
 
     def _server_of(self, connection: Breakable) -> InjectionPoint | str:
-        """Return the process that serves a connection, because the fault causes its next actions."""
+        """Return the process that serves a connection, if known, and otherwise the name of the connection."""
         pid = getattr(connection, "pid", None)
         for target in self._targets:
             if pid is not None and target.places.place_of(pid) is not None:
@@ -250,13 +250,13 @@ class Surroundings:
 
 
 def _boot(nodes: NodeControl, name: str) -> None:
-    # The scenario may have booted it already.
+    # The scenario may have booted the node already.
     if not nodes.is_up(name):
         nodes.boot(name)
 
 
 class _SkewedEnvironment(Environment):
-    """The environment of a runtime with another time of day."""
+    """An environment whose clock is `seconds` ahead of the clock of its inner environment."""
 
     def __init__(self, inner: EnvironmentLike) -> None:
         self.inner = inner

@@ -1,4 +1,4 @@
-"""The base class of invariants, and the watch that checks a set of them.
+"""The base class of invariants, and the watch that checks a set of invariants.
 
     watch = Watch(runtime, [make() for make in BUILT_IN.values()], places)
     ...
@@ -6,8 +6,8 @@
     violation = watch.at_rest()         # when no task can run
 
 An invariant is an instrument. It keeps its own model of the events that it observes, independent of the code that it
-checks. It notes a violation, and `check` returns it later. An exception inside the observed operation would change the
-run.
+checks. It only notes a violation, because an exception inside the observed operation would change the run.
+`Watch.check` returns the violation later.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Violation:
     name: str
     """The name of the invariant."""
     problem: str
-    """The process, what it did, and what was expected."""
+    """A sentence with the process, its action, and the expected behaviour."""
 
 
 class Invariant(Instrument):
@@ -69,7 +69,7 @@ class Invariant(Instrument):
 
     def __init__(self) -> None:
         self._places: Located | None = None
-        # Shared with the watch. As long as the list is empty, the watch does not need to look at each invariant.
+        # All invariants of a watch share one list, so the watch does not need to ask each invariant.
         self._findings: list[Violation] = []
 
     def attach(self, runtime: Runtime, places: Located | None = None) -> None:
@@ -85,7 +85,7 @@ class Invariant(Instrument):
     def check(self) -> str | None:
         """Return a problem, or None. It must be very cheap: the watch calls it between any two rounds of the scheduler.
 
-        Use it for problems that only exist between rounds. Report all others with `violated`.
+        Use it for problems that only exist between rounds. Report all other problems with `violated`.
         """
         return None
 
@@ -97,8 +97,8 @@ class Invariant(Instrument):
         """Note that something outside of this runtime changed. Only simulated worlds report this.
 
         Args:
-            what: a fault of the network or of a node, or its end, by its name in the trace: `partition`, `healed`,
-                `reset`, `node_killed`, `node_started` and others.
+            what: the name of the trace event, which is the start or the end of a network fault or a node fault:
+                `partition`, `healed`, `reset`, `node_killed`, `node_started` and others.
             ongoing: True if a partition or a held connection is in effect now.
         """
 
@@ -110,7 +110,7 @@ class Invariant(Instrument):
         self._findings = findings
 
     def violated(self, problem: str) -> None:
-        """Note a problem from within an observed operation. The watch reports the first one."""
+        """Note a problem from within an observed operation. The watch reports only the first problem."""
         self._findings.append(Violation(self.name, problem))
 
     def who(self, pid: Pid | None) -> str:
@@ -142,7 +142,7 @@ class Feed(Instrument):
         self.listeners: list[Any] = []
 
     def add(self, invariant: Invariant) -> None:
-        """Inform one more invariant."""
+        """Add an invariant to `listeners`."""
         self.listeners.append(invariant)
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class Watch(Instrument):
 
         watch = Watch(runtime, [Monitors(), Calls()])
 
-    Create it after every instrument that delays callbacks or makes them fail.
+    Create the watch after all instruments that delay callbacks or make them fail.
 
     Args:
         runtime: the runtime, just opened.
@@ -200,7 +200,7 @@ class Watch(Instrument):
         invariant.attach(runtime, places)
 
     def check(self) -> Violation | None:
-        """Return the first violation, between two rounds of the scheduler."""
+        """Return the first violation, or None. Call this between two rounds of the scheduler."""
         if self._findings:
             return self._findings[0]
         for invariant in self._checks:
@@ -210,7 +210,7 @@ class Watch(Instrument):
         return None
 
     def at_rest(self) -> Violation | None:
-        """Return the first violation, when no task can run."""
+        """Return the first violation, or None. Call this only when no task can run."""
         if self._findings:
             return self._findings[0]
         for invariant in self._rests:

@@ -1,4 +1,4 @@
-"""The invariant of names and registries: every entry leads to the living process that made it."""
+"""The invariant of names and registries: every entry refers to the living process that made it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AnyRegistry: TypeAlias = Registry[Any, Any]
 
 
 class Names(Invariant):
-    """Every name and registry key leads to the living process that registered it.
+    """Every name and registry key refers to the living process that registered it.
 
     The invariant keeps its own table of entries, and compares it with the runtime's tables at rest.
     """

@@ -17,7 +17,7 @@ __all__ = ["Calls", "DeadHandleNothing", "Monitors"]
 
 @define(eq=False)
 class _Watching:
-    """A monitor, until its `Down` message is received or can no longer be received."""
+    """A monitor whose `Down` message can still be received."""
 
     watcher: Pid
     target: Pid | None
@@ -25,7 +25,7 @@ class _Watching:
 
 
 class Monitors(Invariant):
-    """A monitor fires once: when its target ends, or immediately without a target. It never fires after demonitor."""
+    """A monitor fires once: when its target ends, or immediately if it has none. It never fires after demonitor."""
 
     name: ClassVar[str] = "monitors"
 
@@ -117,7 +117,7 @@ class _Call:
     caller: Pid | None
     server: Pid
     deadline: float
-    # The reason why the call should have ended by the last rest.
+    # The reason why this call should already have ended at the last rest; None if it could still run.
     late: str | None = None
 
 
@@ -163,7 +163,7 @@ class Calls(Invariant):
                     f"the call of {self.who(call.caller)} to {self.who(call.server)} does not end, "
                     f"although {call.late}"
                 )
-            # The end of a call is only scheduled now. So a call that is newly due has time until the next rest.
+            # A call that becomes due now ends in a later round. So it has time until the next rest.
             if call.server not in self._living:
                 call.late = "its server has ended"
             elif call.deadline <= self.now():
@@ -179,7 +179,7 @@ class DeadHandleNothing(Invariant):
     def __init__(self) -> None:
         super().__init__()
         self._living: dict[Pid, None] = {}
-        # The fatal signals that processes got and have not yet ended by.
+        # For each process that got a fatal signal and has not ended yet, the reason of that signal.
         self._doomed: dict[Pid, ExitReason] = {}
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:

@@ -51,7 +51,7 @@ class Supervisors(Feed):
             detach()
 
     def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
-        # A supervisor that begins another callback has finished the start of its child, even if `init` ignored it.
+        # A supervisor that begins another callback has finished the start of its child, with or without a process.
         self.starting.pop(pid, None)
         if callback == "init" and any(type(each) in (Setup, PoolSetup) for each in message):
             self.living[pid] = None
@@ -90,14 +90,14 @@ class _OfSupervisors(Invariant):
     supervisors: Supervisors
 
     def child_started(self, supervisor: Pid, id: Any, pid: Pid) -> None:
-        """React to a child with an id that has started."""
+        """React to the start of a child that has an id."""
 
 
 class NoOrphan(_OfSupervisors):
     """No process outlives the supervisor that spawned it.
 
     A process that traps exits and got an exit signal has `grace` seconds to clean up after the end of its supervisor.
-    Time during which a fault delays the process, or a process below it, does not count. A process without a signal is
+    After a fault that delayed the process or a process below it, the grace begins anew. A process without a signal is
     an orphan immediately.
     """
 
@@ -166,7 +166,7 @@ class OneIncarnation(_OfSupervisors):
     def __init__(self) -> None:
         super().__init__()
         # The key is the supervisor, the id of the starting child, and the label. A start function may spawn helpers,
-        # but not two with one label.
+        # but not two with the same label.
         self._living: dict[tuple[Pid, Any, str], Pid] = {}
         self._keys: dict[Pid, tuple[Pid, Any, str]] = {}
         self._alive: dict[Pid, None] = {}

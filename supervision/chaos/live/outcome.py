@@ -67,7 +67,7 @@ class LiveOutcome:
         """Return this outcome if the run went well.
 
         Raises:
-            ChaosFailed: there are problems. If the scenario raised an exception, it is the cause.
+            ChaosFailed: there are problems. If the scenario raised an exception, ChaosFailed has it as its cause.
         """
         if self.failed:
             raise ChaosFailed(self.scenario, self.seed, self.problems) from self.error

@@ -1,12 +1,12 @@
-"""Experiments on a live system. The scenario and the faults can be those of a simulation; time and sockets are real.
+"""Experiments on a live system, with real time and real sockets. They can reuse a simulation's scenario and faults.
 
     outcome = run_live(scenario, seed=7, seconds=60)
     outcome.write_page("report.html")
     outcome.check()                         # raises if there were problems
 
 An experiment has three phases. Before the faults, the steady state of the scenario (`world.steady`) must hold for a
-while. During the second phase, the run applies the faults. After it, the run undoes them, and the steady state must
-return in time. The seed decides the faults, as in a simulation, but not their effects.
+while. In the second phase, the run applies the faults. In the third phase, the run undoes them, and the steady state
+must return in time. The seed decides the faults, as in a simulation, but not their effects.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ from supervision.recording.trace import BoundedTrace
 __all__ = ["LiveScenario", "live", "run_live"]
 
 LiveScenario: TypeAlias = Callable[[Any], Awaitable[object]]
-"""An async function of one argument, a `LiveWorld`. If it uses nothing else, it can also be simulated."""
+"""An async function of one argument, a `LiveWorld`. A simulation can run it too, if it uses only the world."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_live(scenario: LiveScenario, seed: int, **options: Any) -> LiveOutcome:
-    """Run an experiment as a program: call `live`, and let Ctrl-C end it in order. This blocks.
+    """Run an experiment as a program: call `live`, and shut it down cleanly on Ctrl-C. This function blocks.
 
         run_live(scenario, seed=7, seconds=60, network=LiveNetwork()).check()
 
-    SIGINT or SIGTERM ends the phase with the faults. The run then undoes them, checks the steady state, stops the
-    scenario and its processes in order, and returns an outcome. A second signal cancels all of this.
+    SIGINT or SIGTERM ends the phase with the faults. The run then undoes them, checks the steady state, shuts down the
+    scenario and its processes cleanly, and returns an outcome. A second signal cancels the run, and this function
+    raises KeyboardInterrupt.
 
     Args:
         scenario: as for `live`.
@@ -121,17 +122,18 @@ async def live(
         seed: decides the plan and the random numbers of the scenario and of `runtime.random` in processes.
         seconds: the duration of the phase with the faults. Times of faults count from its start.
         faults: a plan, a `Storm`, or a function that draws a plan; None takes the plan of the scenario.
-        params: parameters for `world.params`. They override those of the scenario.
+        params: parameters for `world.params`. They override the scenario's own parameters.
         phases: the durations of the other phases.
         network: the network for `world.listen`, `world.connect` and connection faults: a `LiveNetwork`.
-        invariants: "all" built-in ones, or names of these and factories of your own; None takes those of the scenario.
+        invariants: "all" for all built-in invariants, or a sequence of their names and of your own factories; None
+            takes the invariants of the scenario.
         messages: record messages.
-        max_messages: the number of events about messages to keep. The run only counts the others.
-        max_events: the number of events to keep.
+        max_messages: the most message events to keep. The run only counts the message events beyond this number.
+        max_events: the most events to keep.
         kill_grace: as for `open_runtime`.
         shutdown_deadline: as for `open_runtime`.
         log: log crashes.
-        stop: an event that ends the experiment early and in order.
+        stop: an event that ends the experiment early, with a clean shutdown.
         on_phase: called with the name of each phase that begins.
 
     Returns:
@@ -231,7 +233,7 @@ class _Run:
         stop: trio.Event,
         on_phase: Callable[[str], object],
     ) -> LiveOutcome:
-        """Run the scenario beside the experiment, then close everything in order."""
+        """Run the scenario beside the experiment, then shut down everything cleanly."""
         experiment = self.experiment = Experiment(
             self.world,
             self.trace,
@@ -247,7 +249,7 @@ class _Run:
                     await self._attach_network(around, self.network)
                 async with open_runtime(**runtime) as opened:
                     watch = await self._within(opened, experiment, invariants, stop, phases)
-                # The invariants also hold while the runtime closes.
+                # The invariants must also hold while the runtime closes.
                 experiment.look_at(watch.check)
                 around.cancel_scope.cancel()
         finally:
@@ -289,7 +291,7 @@ class _Run:
                 beside.cancel_scope.cancel()
         finally:
             self.world.faults.close()
-            # Later ends of processes belong to the end of the run.
+            # Processes that end after this event end because the run closes.
             self.trace.add("phase", {"pid": None, "phase": "closing"})
         return watch
 

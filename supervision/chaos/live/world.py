@@ -44,8 +44,8 @@ class LiveWorld(ScenarioWorld):
     It has the interface of a simulated `World`, but no `network` with hosts, no `settle`, no `stall` and no `nodes`.
 
     Attributes:
-        listen: for `Endpoint(..., listen=world.listen)`, so that connection faults reach its connections. None is the
-            ordinary listener.
+        listen: the argument for `Endpoint(..., listen=world.listen)`, so that connection faults affect the endpoint's
+            connections. It is None without a network; the endpoint then uses its ordinary listener.
         over: set when the scenario should end; see `until_over`.
     """
 
@@ -75,8 +75,8 @@ class LiveWorld(ScenarioWorld):
     async def until_over(self) -> None:
         """Wait until the experiment is over. A scenario calls this last.
 
-        A scenario that returns earlier ends the experiment. If it does not return soon after the experiment, the world
-        cancels it.
+        A scenario that returns earlier ends the experiment. If the scenario has not returned `Phases.finish_within`
+        seconds after the experiment, the run cancels it.
         """
         await self.over.wait()
 
@@ -94,7 +94,7 @@ class LiveEnvironment(Environment):
         self._world = world
         self._streams = streams
         self._messages = messages
-        # Weak, because a long run has any number of processes. The stream of a process is freed with its place.
+        # Weak keys, because a long run has many processes. The stream of a process is freed with its place.
         self._drawn: WeakKeyDictionary[Place, Random] = WeakKeyDictionary()
 
     def opened(self, runtime: Runtime) -> None:

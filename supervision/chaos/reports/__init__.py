@@ -1,1 +1,1 @@
-"""Reports of a run in the terminal. `supervision.viewer` has its history, its figures and its page."""
+"""Reports of a run in the terminal. `supervision.viewer` computes the figures and writes the page."""

@@ -8,8 +8,8 @@
     print(comparison)
     Path("restarts.svg").write_text(comparison.to_svg())
 
-Seeds differ more than most policies do. So each seed runs under every policy, with the faults that the first policy
-drew. The comparison uses the differences within each seed.
+Results usually differ more between two seeds than between two policies. So each seed runs under every policy, with the
+faults of the first policy's run. The comparison uses the differences within each seed.
 """
 
 from __future__ import annotations
@@ -93,10 +93,10 @@ def compare(
         compare({"one_for_one": {"strategy": "one_for_one"}, "rest_for_one": {...}}, shop, seeds=range(1, 101))
 
     Args:
-        policies: the policies by name, each as a `Policy` or its params. The comparison compares the others with the
-            first.
-        scenario: the scenario, which reads its policy from `world.params`. The first policy draws the faults of each
-            seed.
+        policies: the policies by name, each a `Policy` or its params. The comparison compares each other policy with
+            the first.
+        scenario: the scenario, which reads its policy from `world.params`. For each seed, the run under the first
+            policy draws the faults.
         seeds: whole numbers. Use at least some dozens.
         params: parameters of the scenario, for every policy.
         knobs: the settings of the worlds; None takes the scenario's own.
@@ -140,11 +140,11 @@ def measures_of(outcome: Outcome) -> dict[str, float]:
     """Return the figures of one run.
 
     - `failed`: 1 if the run failed, 0 if it passed;
-    - `restarts`, `gave up`: of all supervisors together;
-    - `seconds to recover`: the median time until a process that a fault or a crash ended was replaced. Without any
-      replacement, this figure is missing.
-    - `not back`: the ended processes without a replacement;
-    - `blast radius`: the processes that ended because of a fault of another process;
+    - `restarts`, `gave up`: the number of restarts, and of supervisors that gave up;
+    - `seconds to recover`: the median time from the end of a process by a fault or a crash until its replacement;
+      missing if no process was replaced;
+    - `not back`: the number of ended processes without a replacement;
+    - `blast radius`: the number of processes that ended because of a fault of another process;
     - `messages lost`: see `docs/reference/chaos.md`;
     - each figure that the scenario recorded with `world.measure`.
     """
@@ -203,7 +203,7 @@ class _Plan:
                 params={**self.params, **policy.params},
                 faults=faults,
             )
-            # From now on the plan of the first policy, because another policy could draw another plan.
+            # The other policies get the plan of the first, because they could draw different plans.
             faults = outcome.faults
             found[name] = measures_of(outcome)
         return found
@@ -215,7 +215,7 @@ class Comparison:
 
     Attributes:
         scenario: the name of the scenario.
-        policies: the names of the policies. The differences are those to the first.
+        policies: the names of the policies. Differences are relative to the first policy.
         seeds: the seeds.
         runs: for each seed, the figures of each policy.
     """
@@ -233,11 +233,11 @@ class Comparison:
         )
 
     def values(self, measure: str, policy: str) -> list[float]:
-        """Return a figure under a policy, for all runs that have it."""
+        """Return the values of a figure under a policy, from all runs that have the figure."""
         return [run[policy][measure] for run in self.runs if measure in run[policy]]
 
     def difference(self, measure: str, policy: str) -> Paired | None:
-        """Compare a figure under the first policy and under another, within each seed; None if no seed has both."""
+        """Compare a figure under a policy and under the first policy, seed by seed; None if no seed has both values."""
         pairs = [
             (run[self.policies[0]][measure], run[policy][measure])
             for run in self.runs
@@ -247,7 +247,7 @@ class Comparison:
 
     def table(self) -> Table:
         """Return a table for Rich: the means under each policy, and the paired differences with their intervals."""
-        # Not at the top: most programs that import simulations print no table.
+        # Imported here, because most programs that import simulations print no table.
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 

@@ -1,8 +1,8 @@
 """The fence around a simulation, which stops real sockets, name look-ups, processes, threads and sleeps.
 
-Python calls audit hooks before most of these. An audit hook cannot be removed, so all simulations share one. The hook
-does nothing in other threads and while no simulation runs. A simulation replaces the functions that have no audit
-event.
+Python calls audit hooks before most of these operations. An audit hook cannot be removed, so all simulations share one.
+The hook does nothing in other threads and while no simulation runs. A simulation replaces the functions that have no
+audit event.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from supervision.simulation.scheduling.trio_internals import thread_starts
 __all__ = ["OnEscape", "fence"]
 
 OnEscape = Callable[[Escape], None]
-"""A callback that gets an escape before the fence raises it. So a process cannot hide an escape by catching it."""
+"""A callback that gets an escape before the fence raises it, so that a process cannot hide the escape."""
 
 _NETWORK = (
     "use the world's network: world.network.listen(...) and world.network.connect(...); an Endpoint "
@@ -83,7 +83,7 @@ def escape(what: str, instead: str, on_escape: OnEscape) -> NoReturn:
     raise error
 
 
-# For each module of Trio that starts threads, the request of the program that needs one.
+# For each module of Trio that starts threads, the operation that needs a thread, and the advice.
 _MEANT = {
     "_subprocess.py": ("another program", _PROCESS),
     "_file_io.py": ("a file, for which Trio takes a thread", _FILE),
@@ -94,7 +94,7 @@ _TRIO = Path(trio.__file__).parent
 
 
 def _wanted_of_a_thread() -> tuple[str, str]:
-    """Return the request of the program for which Trio starts a thread, and the advice."""
+    """Return the operation of the program for which Trio starts a thread, and the advice."""
     program, frame = program_frame(2), sys._getframe(2)
     while frame is not program and frame.f_back is not None:
         path = Path(frame.f_code.co_filename)
@@ -114,7 +114,7 @@ def fence(on_escape: OnEscape) -> Iterator[None]:
     Args:
         on_escape: gets each escape before the fence raises it.
 
-    C extensions may pass the fence. On Python 3.11, a thread that `_thread` starts directly passes it too.
+    The fence does not stop C extensions. On Python 3.11, it also does not stop a thread started with `_thread`.
     """
     if not _Fence.installed:
         sys.addaudithook(_hook)
@@ -128,7 +128,7 @@ def fence(on_escape: OnEscape) -> Iterator[None]:
         start(self)
 
     def sleep_for_real(seconds: Any, /) -> None:
-        # A module that a simulation imports keeps this function, so it must also work afterwards.
+        # A module that a simulation imports keeps this function, which must also work after the simulation.
         active = _Fence.active
         if active is not None and threading.get_ident() == active[0]:
             escape("time.sleep()", _SLEEP, active[1])

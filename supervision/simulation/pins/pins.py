@@ -12,7 +12,8 @@ During a simulation, the seed and the virtual clock replace these sources:
 The pins also replace a function in the modules that have imported it by name. At the end they restore everything. Other
 threads always see the real functions.
 
-A library such as time-machine would not do. Only this thread may see the virtual time, and only libraries may get it.
+A library such as time-machine is not enough: only this thread may see the virtual time, and only library code may read
+it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def pinned(
     on_escape: OnEscape,
     settle: Callable[[], Awaitable[None]] | None = None,
 ) -> Iterator[None]:
-    """Replace every source of entropy in this thread, in this block.
+    """Replace every source of entropy in this thread while the `with` block runs.
 
     Args:
         streams: the random streams of the run.
@@ -137,7 +138,7 @@ def _without_collector() -> Iterator[None]:
 
 @contextmanager
 def _without_last_resort() -> Iterator[None]:
-    """Write no warnings to stderr if logging is not configured: the trace has the events, and a sweep has thousands."""
+    """Keep `logging` from writing warnings to stderr by default: the trace has them, and a sweep prints too many."""
     before = logging.lastResort
     logging.lastResort = logging.NullHandler()
     try:
@@ -200,7 +201,7 @@ def _namespaces() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _is_type_for_others(module_name: str, value: object) -> bool:
-    """Return True for a date type in a library, which may compare it by identity."""
+    """Return True for a date type in a library, because the library may compare the type by identity."""
     if not isinstance(value, type) or module_name == "datetime":
         return False
     file = getattr(sys.modules[module_name], "__file__", None)
@@ -238,7 +239,7 @@ def pinned_clocks(
 
 
 def pinned_dates(now: Callable[[], float], on_escape: OnEscape) -> dict[int, tuple[object, object]]:
-    """Map the `id` of the classes of `datetime` in the same way. Only their methods for the present time change."""
+    """Map the `id` of each date class to the class and its replacement, which differs only in reading the clock."""
     thread = threading.get_ident()
 
     def read(what: str) -> bool:

@@ -1,4 +1,4 @@
-"""The lines of the program: frames that belong neither to Python, nor to a library, nor to Ashtree."""
+"""The frames of the program, which are all frames except the frames of Python, libraries and Ashtree."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def is_program(filename: str) -> bool:
 
 
 def program_frame(depth: int = 1) -> FrameType:
-    """Return the innermost frame of the program, from `depth` above the caller; the start frame if there is none."""
+    """Return the innermost frame of the program, starting `depth` frames above the caller; else the starting frame."""
     nearest = sys._getframe(depth + 1)
     frame: FrameType | None = nearest
     while frame is not None:
@@ -59,9 +59,9 @@ def program_frame(depth: int = 1) -> FrameType:
 
 
 def frames_inside(depth: int = 1) -> Iterator[FrameType]:
-    """Yield the frames of the running task, the innermost first, from `depth` above the caller.
+    """Yield the frames of the running task, the innermost first, starting `depth` frames above the caller.
 
-    The frames of the caller of `simulate` are not part of it.
+    The result does not include the frames of the caller of `simulate`.
     """
     frame: FrameType | None = sys._getframe(depth + 1)
     while frame is not None and frame.f_code.co_name != "unrolled_run":
@@ -92,8 +92,8 @@ def raised_in(trace: TracebackType | None) -> str | None:
     return found
 
 
-# Loops over sets. Hashes and memory addresses decide the order of a set. This is nearly always the reason for two
-# different runs of a seed.
+# Loops over sets. Hashes and memory addresses decide the order of a set. When two runs of a seed differ, this order is
+# nearly always the reason.
 
 
 @frozen(kw_only=True)
@@ -111,7 +111,7 @@ class SourceLine:
 
 
 def source_line_above(depth: int = 1) -> SourceLine | None:
-    """Return the innermost line of the program from `depth` above the caller; None if the program is not running."""
+    """Return the innermost line of the program, starting `depth` frames above the caller; None if there is none."""
     inside = list(frames_inside(depth))
     frames = [frame for frame in inside if is_program(frame.f_code.co_filename)]
     if not frames:
@@ -126,7 +126,7 @@ def _loop(frame: FrameType) -> str | None:
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
     except (SyntaxError, ValueError):
-        # There is no source text, as in a console, or it has changed since the import.
+        # There is no source text, for example in a console, or the source has changed since the import.
         return None
     for line, source in _iterated(tree, frame.f_lineno):
         what = _unordered(source, frame)
@@ -171,7 +171,7 @@ def _called(function: ast.expr) -> str:
 
 
 def _value(node: ast.expr, frame: FrameType) -> object:
-    """Return the value of a name or of its attribute in a frame, without a call of the program's code."""
+    """Return the value of a name or of its attribute in a frame, without calling the program's code."""
     if isinstance(node, ast.Name):
         return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
     if isinstance(node, ast.Attribute):

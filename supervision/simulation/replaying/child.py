@@ -23,8 +23,8 @@ class RepeatedRun:
     """The result of one run in the fresh process.
 
     Attributes:
-        same: True if the digests are the same as in the run file. Otherwise the trace is in a file beside it.
-        problem: the reason why the run could not be repeated; None if it was.
+        same: True if the digests are the same as in the run file. Otherwise the trace is in a file beside the run file.
+        problem: the reason why the process could not repeat the run; None if it repeated the run.
         line: the line of the program that caused the requested event.
     """
 
@@ -34,7 +34,7 @@ class RepeatedRun:
 
 
 def with_steps(outcome: Outcome) -> list[bytes]:
-    """Return the trace and the digest of the order of the tasks."""
+    """Return the lines of the trace, and a line with the digest of the order in which the tasks ran."""
     return [*outcome.trace, msgspec.json.encode({"steps_digest": outcome.steps_digest})]
 
 
@@ -51,7 +51,7 @@ def source_line_in(run: RunFile, event: int) -> tuple[Outcome, SourceLine | None
 
 
 def repeat(run: RunFile, event: int | None) -> tuple[RepeatedRun, list[bytes]]:
-    """Repeat a run. Return the result, and the trace if it differs."""
+    """Repeat a run. Return the result, and the trace if the run differs."""
     if event is None:
         outcome, line = run_again(run), None
     else:

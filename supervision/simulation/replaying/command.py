@@ -26,7 +26,7 @@ def replay_file(
     at: int | None = None,
     html: Path | None = None,
 ) -> bool:
-    """Repeat a run and print the result. Return True if it passed.
+    """Repeat a run and print the result. Return True if the run passed.
 
     Args:
         path: the run file.
@@ -88,7 +88,7 @@ def _debug(run: RunFile, outcome: Outcome, error: BaseException) -> None:
     if trace is not None:
         pdb.post_mortem(trace)
         return
-    # A deadlock, or a check between two steps, which has no line of the program. Use the last event before it.
+    # A deadlock or a check between two steps has no line of the program. Use the last event before the failure.
     last = (outcome.events if outcome.failed_at is None else outcome.failed_at[0]) - 1
     sys.stdout.write(
         "no line of the program was running at the failure; repeating the run up to the last event before the failure\n"
@@ -98,7 +98,7 @@ def _debug(run: RunFile, outcome: Outcome, error: BaseException) -> None:
 
 
 def _in_program(trace: TracebackType | None) -> TracebackType | None:
-    """Return the traceback from the first line of the program on, without the frames of Trio above it."""
+    """Return the traceback without the frames of Trio above the first line of the program."""
     found = trace
     while found is not None and not is_program(found.tb_frame.f_code.co_filename):
         found = found.tb_next

@@ -23,7 +23,7 @@ def debugger_at(event: int) -> Callable[[int], None]:
 
     def look(number: int) -> None:
         if number == event:
-            # Without the frames between the event and this function.
+            # Skip the frames between the event and this function.
             frames = list(frames_inside(_FROM_EVENT))
             program = (frame for frame in frames if is_program(frame.f_code.co_filename))
             _open(next(program, frames[0] if frames else sys._getframe()), event)

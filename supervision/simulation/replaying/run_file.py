@@ -1,4 +1,4 @@
-"""Run files: a run as data. Another process can repeat it byte for byte on another day.
+"""Run files, which store a run as data. Another process can repeat the run byte for byte on another day.
 
     save_run(outcome, Path("failure.json"))
     replay(Path("failure.json")).check()
@@ -56,12 +56,12 @@ class RunFile:
         format: the name and version of the format.
         scenario: `module:function`.
         seed, knobs, params, deviations: as for `simulate`.
-        faults: the fault plan; None, in files of old versions, is the scenario's own.
+        faults: the fault plan. In files of old versions, it may be None, which means the scenario's own plan.
         named: the deviations with the names of tasks. They replace `deviations` unless they are empty.
         failure: the kind of failure; None if the run passed.
         problem: the failure as text.
         digest, steps_digest, events, steps: as in the outcome of the saved run.
-        versions: the versions of Python and of the packages that matter.
+        versions: the versions of Python and of the packages that can change a run.
         source: the SHA-256 of the file of the scenario.
     """
 
@@ -221,7 +221,7 @@ def run_again(
     keep_trace: bool = True,
     on_event: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Repeat a run, without a comparison of the results."""
+    """Repeat a run, and do not compare the outcome with the run file."""
     return simulate(
         scenario or find_scenario(run.scenario),
         run.seed,
@@ -236,7 +236,7 @@ def run_again(
 
 
 def replay(path: Path, *, scenario: Scenario | None = None, at: int | None = None) -> Outcome:
-    """Repeat a run, and check that it is the same, byte for byte.
+    """Repeat a run, and check that the new run is the same, byte for byte.
 
         outcome = replay(Path("failure.json"))
         outcome.check()                        # raises the failure again
@@ -258,7 +258,7 @@ def replay(path: Path, *, scenario: Scenario | None = None, at: int | None = Non
 
 
 def difference(run: RunFile, outcome: Outcome) -> str | None:
-    """Describe the differences between an outcome and its run file, and the changes since then; None without any."""
+    """Describe how an outcome differs from its run file, and the changes of the program; None if nothing differs."""
     failed = identify(outcome.error)
     now = (outcome.digest, outcome.steps_digest, failed)
     if now == (run.digest, run.steps_digest, run.failure):

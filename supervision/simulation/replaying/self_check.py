@@ -1,9 +1,9 @@
-"""Check that the seed decides a run. Repeat it in a fresh process, with other hashes and other memory addresses.
+"""Check that the seed decides a run: repeat the run in a fresh process with other hashes and other memory addresses.
 
     check_determinism(outcome)          # raises Diverged at the first different event
 
-This finds a program that iterates over a set of strings or of processes, because the order of the set is another one
-there.
+The check finds a program that iterates over a set of strings or of processes, because the set has another order in the
+fresh process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LIMIT = 600.0
 def check_determinism(
     outcome: Outcome | RunFile, *, hash_seed: int = 4242, junk: int = 1000, limit: float = _LIMIT
 ) -> None:
-    """Repeat a run in a fresh process, and compare event by event.
+    """Repeat a run in a fresh process, and compare the two runs event by event.
 
     Args:
         outcome: the outcome of a run, or its run file. The scenario must be a function of a module.
@@ -49,7 +49,7 @@ def check_determinism(
 
     Raises:
         Diverged: the seed does not decide everything in the program. The error has the first different event and the
-            line of the program that caused it. It also names the loop over a set around that line, if there is one.
+            line of the program that caused it. If that line is in a loop over a set, the error names the loop too.
         RunFileError: another process cannot repeat the run.
     """
     for problem in check_many([outcome], hash_seed=hash_seed, junk=junk, limit=limit):
@@ -64,7 +64,7 @@ def check_many(
     junk: int = 1000,
     limit: float = _LIMIT,
 ) -> list[SimulationError | None]:
-    """Repeat runs in one fresh process, one after the other, and compare each event by event.
+    """Repeat runs in one fresh process, one after the other, and compare each run event by event.
 
         problems = check_many(outcomes)         # None for each run without a difference
 
@@ -143,7 +143,7 @@ def _diverged(
     try:
         compare(with_steps(here), trace)
     except Diverged as error:
-        # The second repetition may first differ at another event. The line of this event is still useful.
+        # The second repetition may differ first at another event. The line of event `error.step` is still useful.
         ((there, _),) = elsewhere.repeat([run], error.step)
         error.source_lines = (source_line_in(run, error.step)[1], there.line)
         return error
@@ -151,7 +151,7 @@ def _diverged(
 
 
 class _Elsewhere:
-    """Fresh processes with another hash seed."""
+    """Start fresh processes with another hash seed, and repeat runs in them."""
 
     def __init__(self, hash_seed: int, junk: int, limit: float) -> None:
         self._hash_seed = hash_seed
@@ -161,7 +161,7 @@ class _Elsewhere:
     def repeat(
         self, runs: list[RunFile], event: int | None = None
     ) -> list[tuple[RepeatedRun, list[bytes]]]:
-        """Repeat runs in one process. Return each result, with the trace if it differs."""
+        """Repeat runs in one process. Return each result, with the trace if the run differs."""
         if not runs:
             return []
         with TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""A failed run as a story: the faults, the order of tasks that mattered, the consequences, and the failure.
+"""A failed run as a story: the faults, the reordered tasks, the consequences, and the failure.
 
     tests.simulation.test_shrink:lobby fails with seed 3, rooms=1
     kill /top/room:lobby at 0.5 s; the supervisor /top ran before /registry
@@ -41,8 +41,8 @@ def tell(outcome: Outcome, *, lines: int = _LINES) -> str:
         print(tell(shrink(outcome).outcome))
 
     Args:
-        outcome: the outcome, with its trace. The story has the order of tasks only if the outcome has `named`
-            deviations too.
+        outcome: the outcome, with its trace. The story shows reordered tasks only if the outcome has `named`
+            deviations.
         lines: the most lines after the faults. A longer story omits its middle.
 
     Returns:
@@ -77,7 +77,7 @@ class Story:
         everything = [_decode(line) for line in lines]
         self._all = everything
         self.events = everything if failed_at is None else everything[: failed_at[0]]
-        # By node and number of the process: the label of its task in the scheduler.
+        # For each node and process number, the label of the process.
         self._labels: dict[tuple[Any, Any], str] = {}
         self._names: dict[str, str] = {}
         self._supervisors: set[str] = set()
@@ -103,7 +103,7 @@ class Story:
         return self._labels.get(_key(event))
 
     def name(self, label: str) -> str:
-        """Return the label of a process, without the incarnation if it is the first."""
+        """Return the label of a process, but only the path for the first incarnation."""
         return self._names.get(label, label)
 
     def subject(self, label: str) -> str:
@@ -121,7 +121,7 @@ class Story:
         return f"process {number}" if label is None else self.name(label)
 
     def causes(self, event: Event, most: int = 4) -> list[int]:
-        """Return the numbers of the events that led to an event in the same moment."""
+        """Return the numbers of the causes of an event, the nearest first, as long as they have the same time."""
         found: list[int] = []
         cause = self._cause(event)
         while cause is not None and len(found) < most and cause["t"] == event["t"]:
@@ -132,7 +132,7 @@ class Story:
     # Sentences
 
     def sentence(self, event: Event, *, whole: bool = False) -> str | None:
-        """Return an event as a sentence; None if a story omits it. With `whole`, a story includes messages."""
+        """Return an event as a sentence; None if a story omits its kind. With `whole`, do not omit messages."""
         write = _SENTENCES.get(event["kind"])
         if write is None and whole:
             write = _MESSAGES.get(event["kind"])
@@ -145,7 +145,7 @@ class Story:
         return f"{self._who(event)} {_ended(event)}{self._because(event)}"
 
     def _because(self, event: Event) -> str:
-        """Name the linked process whose end ended this one; empty without a link."""
+        """Name the linked process whose end caused the end of this process; empty without a link."""
         cause = self._cause(event)
         if cause is None or cause["kind"] != "signal" or not cause["linked"] or not cause["pid"]:
             return ""
@@ -257,7 +257,7 @@ def _head(outcome: Outcome) -> str:
 
 
 def _fault(report: FaultReport, story: Story) -> str:
-    """Describe a fault. Add the actual target of a pattern, and the actual time of a condition."""
+    """Describe a fault. Add the process that a pattern matched, and the time of a fault that waited for a callback."""
     where = None if report.where is None else story.name(report.where)
     found = []
     if where is not None and where != getattr(report.fault, "target", where):
@@ -270,9 +270,9 @@ def _fault(report: FaultReport, story: Story) -> str:
 
 
 def _orders(outcome: Outcome, story: Story) -> list[str]:
-    """Describe the first few orders that mattered."""
+    """Describe the first reordered rounds."""
     if outcome.knobs.policy == "seeded":
-        # Nearly every round is out of order, and the trace does not show the important ones.
+        # Nearly every round is out of order, and the trace does not show which rounds matter.
         return []
     told = [_order(deviation, story) for deviation in outcome.named[:3]]
     if len(outcome.named) > 3:
@@ -298,7 +298,7 @@ def _followed(outcome: Outcome, story: Story, lines: int) -> Iterable[tuple[str,
     rounds = {} if seeded else {each.round: set(each.tasks) for each in outcome.named}
     told: list[tuple[str, str]] = []
     for event in story.events[_begin(outcome, story, rounds) :]:
-        # Include messages only for the tasks whose order mattered, in that round.
+        # Include messages only in a reordered round, and only the messages of the reordered tasks.
         whole = story.label(event) in rounds.get(event["round"], ())
         what = story.sentence(event, whole=whole)
         if what is not None:
@@ -307,11 +307,11 @@ def _followed(outcome: Outcome, story: Story, lines: int) -> Iterable[tuple[str,
 
 
 def _begin(outcome: Outcome, story: Story, rounds: dict[int, set[str]]) -> int:
-    """Return the first event that belongs to a fault, or to an order that mattered."""
+    """Return the number of the first event that belongs to a fault or to a reordered round."""
     starts = [report.event for report in outcome.fault_reports if report.event is not None]
     for event in story.events:
         if event["round"] in rounds:
-            # Include the causes, which the tasks of this round were about to learn of.
+            # Include the causes of this event, which the tasks of this round had not received yet.
             starts += [event["n"], *story.causes(event)]
             break
     return min(starts, default=0)

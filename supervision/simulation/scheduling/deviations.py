@@ -3,7 +3,7 @@
     Deviation(round=212, order=(1, 0), seconds=0.5, turn=3, tasks=("/top#1", "/registry#1"))
 
 This deviation means: in the third round of the moment 0.5 s, the supervisor ran before the registry. If you remove a
-fault or a client from the run, the number of the round and the positions of the tasks in it change. The moment, the
+fault or a client from the run, the number of the round and the positions of its tasks change. The moment, the
 turn and the names of the tasks mostly stay the same. So a schedule uses the names, and positions only for tasks without
 names.
 """
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 Deviations: TypeAlias = Mapping[int, tuple[int, ...]]
-"""Orders by the number of the round. An order lists positions in the order of spawning."""
+"""The orders of rounds, by round number. An order lists tasks as positions in the order of spawning."""
 
 
 @frozen(kw_only=True)
@@ -76,7 +76,7 @@ class Tape:
 
 
 Schedule: TypeAlias = Deviations | Iterable[Deviation] | Tape | None
-"""The forms of the deviations of a run from the policy of its knobs."""
+"""The deviations of a run from the policy of its knobs, in any form."""
 
 
 class SchedulePlan:
@@ -104,7 +104,7 @@ class SchedulePlan:
         return bool(self._by_moment)
 
     def order(self, number: int, count: int) -> list[int] | None:
-        """Return the planned order of a round with `count` tasks by its number; None without one.
+        """Return the planned order for round `number` with `count` tasks; None if the plan has none.
 
         Call this once for each round with a choice.
         """
@@ -123,12 +123,12 @@ class SchedulePlan:
         return _moment(seconds) in self._by_moment or None in self._by_moment
 
     def exchanged(self, seconds: float, turn: int, labels: Sequence[str]) -> list[int] | None:
-        """Return the planned order of a round by the names of its tasks; None without one.
+        """Return the planned order for a round, found by the names of its tasks; None if the plan has none.
 
         Args:
             seconds: the moment.
             turn: the number of the round within the moment, from 1.
-            labels: the names of its tasks, in the order of spawning.
+            labels: the names of the tasks in the round, in the order of spawning.
         """
         for key in (_moment(seconds), None):
             waiting = self._by_moment.get(key)
@@ -147,13 +147,13 @@ def _moment(seconds: float | None) -> float | None:
 
 
 def _due(waiting: list[Deviation], turn: int, labels: Sequence[str]) -> Deviation | None:
-    """Return the deviation of a moment that belongs to this round."""
+    """Return the waiting deviation that applies to this round; None if there is none."""
     for deviation in waiting:
         if deviation.turn == turn and _arranged(deviation, labels) is not None:
             return deviation
     present = set(labels)
     for deviation in waiting:
-        # A deviation for any turn, or for an earlier turn without its tasks.
+        # The deviation fits any turn, or its own turn passed without its tasks.
         late = deviation.turn is None or deviation.turn < turn
         if late and present.issuperset(deviation.tasks):
             return deviation
@@ -210,5 +210,5 @@ def distinct(labels: Iterable[str]) -> list[str]:
 
 
 def numbered(deviations: Iterable[Deviation]) -> dict[int, tuple[int, ...]]:
-    """Return the deviations as positions by number of the round. This is enough to repeat the same run."""
+    """Return the order of each deviation by its round number. This is enough to repeat the same run."""
     return {deviation.round: deviation.order for deviation in deviations}

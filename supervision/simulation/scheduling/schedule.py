@@ -7,7 +7,7 @@ A schedule is a policy and *deviations*. The policy "seeded" shuffles every roun
 the order of their spawning. A deviation changes the order of one round. It contains positions in the canonical order,
 or the names of the tasks that it reorders. A seeded run is the canonical run with the deviations that it reports.
 
-To name a task is slow. So the scheduler names tasks only on request, and only in the rounds that need it.
+Naming a task is slow, so the scheduler names tasks only on request, and only in the rounds that need names.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Policy: TypeAlias = Literal["seeded", "canonical"]
 
 
 class Scheduler(trio.abc.Instrument):
-    """The order of every round, as an `Order` for Trio, and a Trio instrument that records the tasks that ran.
+    """The object that orders the tasks of every round for Trio, and records the tasks that ran.
 
     Args:
         policy: "seeded" or "canonical".
         stream: the random numbers of the policy "seeded".
-        deviations: orders that replace those of the policy.
+        deviations: orders that replace the policy in some rounds.
         between: called with the tasks of each round before any of them runs. It must not raise.
         now: returns the virtual time, for named deviations.
         label: returns the name of a task.
@@ -51,7 +51,7 @@ class Scheduler(trio.abc.Instrument):
         taken: the deviations from the canonical order so far.
         named: the deviations with names, if `naming` is set.
         numbers: the position of each living task in the order of spawning, from 1.
-        dead: the tasks that never run again, such as those of a killed node. Do not iterate over this set.
+        dead: the tasks that never run again, such as the tasks of a killed node. Do not iterate over this set.
     """
 
     def __init__(

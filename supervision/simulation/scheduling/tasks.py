@@ -1,7 +1,7 @@
-"""Descriptions of tasks: their names, and the things they wait for.
+"""Descriptions of tasks: their names, and the events that they wait for.
 
-Names are the same in every run of a seed. They are mostly the same in a run with one fault or one client less. The
-numbers of tasks and processes are not.
+Names are the same in every run of a seed. Unlike the numbers of tasks and processes, most names also stay the same if
+you remove a fault or a client.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class TaskNames:
     def path(self, task: trio.lowlevel.Task) -> str:
         """Return the name of a task: `/top/room:lobby#2` for a process, after the name of its node if it has one.
 
-        Any other task has the name of its function. If a process started it in its own nursery, the name of the process
-        follows.
+        Any other task has the name of its function. If a process started the task in its own nursery, the name of that
+        process follows.
         """
         if task.name == SCENARIO:
             return SCENARIO
@@ -56,7 +56,7 @@ class TaskNames:
         return name if path is None else f"{name} in {path}"
 
     def waiting(self, tasks: Sequence[trio.lowlevel.Task]) -> tuple[str, ...]:
-        """Describe tasks and the things they wait for, one line each. Only count servers that wait for a message."""
+        """Describe what tasks wait for, one line each. For servers that wait for a message, return only the number."""
         lines, idle = [], 0
         for task in tasks:
             frames = _frames(task)
@@ -111,7 +111,7 @@ def _acting_for(task: trio.lowlevel.Task) -> Pid | None:
     try:
         return task.context.run(current_pid)
     except (ActorsError, ProcessKilled):
-        # The task belongs to no process, or to a zombie.
+        # The task belongs to a zombie, or to no process.
         return None
 
 
@@ -129,7 +129,7 @@ def _verb(frames: list[FrameType]) -> str:
     for frame in reversed(frames):
         name = frame.f_code.co_name
         if name == "_request" and "server" in frame.f_locals:
-            # A call. These private names are good enough for a report, and nothing else uses them.
+            # This frame is a call. Only this report depends on these private names.
             server, request = frame.f_locals["server"], frame.f_locals["request"]
             return f"waits for {server!r} to answer {describe(request)}"
         if name in _VERBS:

@@ -1,13 +1,13 @@
 """All private names of Trio that a simulation needs.
 
-- Order: Trio does not promise an order for the tasks in a round. For reproducible tests, Trio can sort each round by
-the
-  order of spawning, and then let a replaceable object shuffle it. Hypothesis uses this, and Trio tests it.
+- Order: Trio does not promise an order for the tasks in a round. For reproducible tests, Trio can sort the tasks by the
+  order of spawning, and then pass them to a replaceable object that shuffles them. Hypothesis uses this, and Trio tests
+  it.
 - Threads: the function by which Trio starts threads. A simulated world has no threads.
 - Tasks of a killed node, which never run again: the function that Trio calls to cancel a task, and the cancel scopes
   around a task. The clock would wait for the deadlines of these scopes.
 
-`tests/simulation/test_trio_names.py` fails first if a release of Trio changes one of them.
+`tests/simulation/test_trio_names.py` fails first if a release of Trio changes one of these names.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Order(Protocol):
     """The object that Trio asks for the order of tasks. Trio calls it between two rounds, when no task runs."""
 
     def shuffle(self, batch: list[trio.lowlevel.Task], /) -> None:
-        """Sort the tasks of a round into the *reverse* of the order to run in. They come in the order of spawning."""
+        """Sort tasks from the order of spawning into the *reverse* of the order in which they will run."""
 
     def random(self) -> float:
         """Return any number. Trio does not call this in its deterministic mode."""
@@ -47,7 +47,7 @@ class Order(Protocol):
 
 @contextmanager
 def scheduling(order: Order) -> Iterator[None]:
-    """Let `order` decide the order of every round of every Trio run in this block."""
+    """Make Trio ask `order` for the order of every round in this block."""
     with _replaced(run_module, _SORTED_FIRST, True), _replaced(run_module, _SHUFFLER, order):
         yield
 
@@ -64,7 +64,7 @@ def silence(tasks: Iterable[trio.lowlevel.Task], within: trio.CancelScope) -> No
 
     Args:
         tasks: tasks that never run again.
-        within: the scope around all of them. It keeps its deadline, as do the scopes around it.
+        within: the scope around all these tasks. This scope and the scopes around it keep their deadlines.
     """
     seen: set[int] = set()
     for task in tasks:
@@ -83,7 +83,7 @@ def silence(tasks: Iterable[trio.lowlevel.Task], within: trio.CancelScope) -> No
 
 @contextmanager
 def _replaced(module: Any, name: str, value: object) -> Iterator[None]:
-    # Without a default, so that a name that Trio has removed fails here.
+    # `getattr` has no default, so that it raises if Trio has removed the name.
     before = getattr(module, name)
     setattr(module, name, value)
     try:

@@ -73,7 +73,7 @@ class Corpus:
         return [(path, run) for path, run in found if scenario in (None, run.scenario)]
 
     def find(self, scenario: str, failure: str, *, stale: Collection[Path] = ()) -> Path | None:
-        """Return the file of a kind of failure, unless it is stale; None without one."""
+        """Return the first file with this kind of failure that is not stale; None if there is none."""
         for path, run in self.entries(scenario):
             if run.failure == failure and path not in stale:
                 return path
@@ -113,7 +113,7 @@ class Corpus:
 
         Args:
             scenario: `module:function`.
-            jobs: the number of processes; 0 runs them in this process, without a limit.
+            jobs: the number of processes; 0 replays the runs in this process, without a limit.
             limit: the real seconds that a run may take.
 
         Raises:

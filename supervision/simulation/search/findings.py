@@ -42,7 +42,7 @@ class Finding:
 def look_at(
     kinds: Iterable[Failures], *, corpus: Corpus, stale: Collection[Path], small: bool, jobs: int
 ) -> Iterator[Finding]:
-    """Examine each kind of failure, and keep a run file of it.
+    """Examine each kind of failure, and keep a run file for each.
 
     Args:
         kinds: the kinds of failures.

@@ -25,7 +25,7 @@ class Failures:
         failure: the kind of failure.
         first: the result of the first failed seed.
         count: the number of these runs.
-        seeds: the first of their seeds.
+        seeds: the seeds of the first few of these runs.
     """
 
     failure: str
@@ -48,7 +48,7 @@ class SweepReport:
         runs: the number of runs.
         failures: the failures by kind, in the order of their first seeds.
         inert: the first run in which no fault of the plan was applied.
-        inert_runs: the number of such runs.
+        inert_runs: the number of runs in which no fault of the plan was applied.
         diverged: the runs that differed in a fresh process.
         checked: the number of runs that a fresh process repeated.
         virtual_seconds: the total virtual time of all worlds.
@@ -70,7 +70,7 @@ class SweepReport:
     sometimes: dict[str, int] = field(factory=dict)
 
     def add(self, result: SeedResult) -> bool:
-        """Count a result. Return True if it is the first of its kind of failure."""
+        """Count a result. Return True if the result is the first failure of its kind."""
         self.runs += 1
         self.virtual_seconds += result.seconds
         self.steps += result.steps
@@ -117,7 +117,7 @@ class SweepReport:
         return 0 < self.runs == self.inert_runs
 
     def as_data(self) -> Mapping[str, Any]:
-        """Return the report as data for JSON. It is the same on every machine."""
+        """Return the report as data for JSON. The data is the same on every machine."""
         return {
             "scenario": self.scenario,
             "passed": self.passed,

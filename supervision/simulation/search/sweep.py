@@ -43,14 +43,14 @@ class SeedResult:
         seed: the seed.
         failure: the kind of failure, equal for runs that fail alike; None if the run passed.
         problem: the whole text of the failure.
-        inert: True if no fault of the plan was applied. In a sweep, unlike in `simulate`, this is not a failure,
-            because some random plans find no target. If it happens with all seeds, the plan is wrong.
+        inert: True if no fault of the plan was applied. `simulate` reports such runs as failures. A sweep does not,
+            because some random plans find no target. If the runs of all seeds are inert, the plan is wrong.
         run: the run file of a failure; None if the run passed or was lost.
         lost: True if the process of the run died or reached the time limit.
         diverged: the difference in a fresh process; None without a difference or without a check.
         checked: True if a fresh process repeated the run.
         seconds: the virtual seconds of the run.
-        took: the real seconds of the run. Equality of results ignores them.
+        took: the real seconds of the run. The comparison of two results ignores this field.
         steps: the number of steps of its tasks.
         events: the number of events in the trace.
         digest: the digest of the trace.
@@ -100,9 +100,9 @@ def sweep(
 
         failures = [result for result in sweep(scenario, range(1, 201)) if not result.passed]
 
-    If a worker dies, its seed has a result with `lost`, and another worker takes its place. When memory is short, the
-    system may kill a worker although its run did not use the memory. If the caller leaves
-    the loop, all workers end immediately.
+    If a worker dies, the result of its seed has `lost` set, and a new worker takes its place. When memory is short, the
+    system may kill a worker although its run did not use the memory. If the caller leaves the loop, all workers end
+    immediately.
 
     Args:
         scenario: as for `simulate`. The sweep hides its output.
@@ -113,8 +113,8 @@ def sweep(
         swarm: draw the knobs anew for each seed, from `knobs` (see `Knobs.drawn`).
         params: parameters of the scenario, of types that JSON has.
         faults: a plan that replaces the scenario's own in each run; `()` for no faults.
-        check: the share of passing runs that a fresh process repeats. It repeats all failures, unless this is 0.
-        limit: the real seconds that a run may take, with its check.
+        check: the share of passing runs that a fresh process repeats. Unless this is 0, it also repeats all failures.
+        limit: the real seconds that a run may take, including its check.
         renew: replace a worker after this many runs, so that memory stays bounded in long sweeps.
         measure: called with each outcome, for `SeedResult.measures`.
 
@@ -206,7 +206,7 @@ class _Plan:
 
 
 def knobs_of(scenario: Scenario, seed: int, knobs: Knobs | None, *, swarm: bool) -> Knobs:
-    """Return the knobs for a seed: `knobs` or the scenario's own. A swarm draws them anew."""
+    """Return the knobs for a seed: `knobs` or the scenario's own. With `swarm`, draw some of them from the seed."""
     settled: Knobs = knobs or settings_of(scenario).knobs or Knobs()
     return settled.drawn(seed) if swarm else settled
 

@@ -1,6 +1,6 @@
 """The command `ashtree simulate`. It replays the corpus, runs the seeds, and examines and prints each kind of failure.
 
-Text of the program (names, problems, stories) is never taken for markup of the terminal.
+The terminal output shows text of the program (names, problems, stories) without interpreting it as markup.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Sweeping:
         self.report = SweepReport(scenario=scenario_name(self.scenario))
 
     def run(self) -> bool:
-        """Run everything. Return True if it passed.
+        """Replay the corpus, run the seeds, and print the report. Return True if everything passed.
 
         Raises:
             SimulationError: a file of the corpus is invalid, or JSON cannot express the parameters.
@@ -115,7 +115,7 @@ class Sweeping:
             check=self.check,
             limit=self.limit,
         )
-        # `closing` ends the workers here, and not with the last reference to the generator.
+        # `closing` ends the workers here, not only when the last reference to the generator goes.
         with closing(results), self._shown_progress() as show:
             for result in results:
                 self.report.add(result)
@@ -187,7 +187,7 @@ class Sweeping:
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
-        # Rich would take 80 columns for a file.
+        # Rich's default for a file is 80 columns.
         console.width = _FILE_WIDTH
     return console
 

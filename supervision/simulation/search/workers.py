@@ -3,8 +3,8 @@
 A worker may die of a segmentation fault or for lack of memory, or its run may never end. The answer for its item is
 then a `Lost` with the reason, and another worker takes its place.
 
-A library such as Pebble would not do. The work is a closure that cannot be pickled, a time limit must also end a worker
-that hangs in C, and a lost item needs the last output of its worker.
+A library such as Pebble is not enough. The work is a closure that cannot be pickled. A time limit must also end a
+worker that hangs in C. The answer for a lost item contains the last output of its worker.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def in_workers(
 
     Args:
         work: called in a worker, which discards its standard output. `Lost.said` has its standard error.
-        items: a sequence, or another object with a length and an index.
+        items: a sequence, or another object with a length and with items by index.
         jobs: the number of workers.
         limit: the real seconds that an item may take.
         renew: replace a worker after this many items, so that leaked memory stays bounded.
@@ -129,7 +129,7 @@ class _Pool:
         while self._workers:
             worker = self._workers[-1]
             try:
-                # The group, because a worker may have started a process for a self-check.
+                # Kill the process group, because a worker may have started a process for a self-check.
                 os.killpg(worker.pid, signal.SIGKILL)
             except (PermissionError, ProcessLookupError):
                 # The worker has ended already. On macOS, this raises PermissionError.
@@ -206,7 +206,7 @@ class _Pool:
                 limit=self._limit,
             )
         try:
-            # Both processes do this, because either of them may be the first to need the group.
+            # Parent and worker both make this call, because either may be the first to need the group.
             os.setpgid(pid, pid)
         except (PermissionError, ProcessLookupError):
             pass
@@ -266,7 +266,7 @@ def _be_a_worker(
 ) -> NoReturn:
     code = _BROKEN
     try:
-        # In its own group, so that Ctrl-C on the terminal reaches only the parent process.
+        # The worker gets its own group, so that Ctrl-C on the terminal reaches only the parent process.
         os.setpgid(0, 0)
         for fd in close:
             os.close(fd)
@@ -308,7 +308,7 @@ def _serve(work: Callable[[int], bytes], commands: int, answers: int, limit: flo
         answer = work(*_INDEX.unpack(index))
         signal.setitimer(signal.ITIMER_REAL, 0)
         _write_all(answers, _LENGTH.pack(len(answer)) + answer)
-        # Only here, because the collector would disturb the order of a run.
+        # Collect only between runs, because the collector would disturb the order within a run.
         gc.collect()
 
 

@@ -23,9 +23,9 @@ def ddmin(items: Sequence[Item], fails: Callable[[list[Item]], bool]) -> list[It
         ddmin("a needle in a haystack", lambda part: "x" in part or len(part) > 20)
 
     Args:
-        items: the items, which fail together. `ddmin` does not try them all again.
-        fails: returns True if some of the items, in their order, fail too. It may return False from some time on to
-            stop early.
+        items: the items, which fail together. `ddmin` does not try the complete sequence again.
+        fails: returns True if a part of the items, in the same order, fails too. To stop the search early, it may
+            return False for all further parts.
 
     Returns:
         The remaining items. A smaller failing part may exist, because the search for the smallest takes exponentially
@@ -57,12 +57,12 @@ def _split(items: list[Item], pieces: int) -> list[list[Item]]:
 def _first_that_fails(
     chunks: list[list[Item]], fails: Callable[[list[Item]], bool]
 ) -> tuple[list[Item], int] | None:
-    """Return the first failing chunk, or rest without one chunk, and the number of pieces to cut it into next."""
+    """Return the first failing part (one chunk, or all other chunks), and the number of pieces to split it into."""
     for chunk in chunks:
         if fails(chunk):
             return chunk, 2
     if len(chunks) == 2:
-        # The rest without one chunk is the other chunk.
+        # With two chunks, the rest without one chunk is the other chunk, which has passed.
         return None
     for index in range(len(chunks)):
         rest = [item for other, chunk in enumerate(chunks) if other != index for item in chunk]

@@ -5,8 +5,8 @@
     print(shrunk.story)
     save_run(shrunk.outcome, Path("failure.json"))
 
-A failed random run has many faults and a shuffled schedule. Hardly any of that matters. So shrinking repeats the run
-with fewer faults, then with more rounds in the canonical order, then with smaller parameters, and then with rounder
+A failed random run has many faults and a shuffled schedule, but the failure needs few of them. So shrinking repeats the
+run with fewer faults, then with more rounds in the canonical order, then with smaller parameters, and then with rounder
 numbers. Two runs fail alike if `identify` returns the same kind for both failures.
 """
 
@@ -102,7 +102,7 @@ def shrink(
         RunFileError: the run now passes or fails in another way, or its scenario does not exist.
 
     Unless the budget ran out, the run passes if you remove any single remaining fault or deviation. It may still fail
-    if you remove two of them.
+    if you remove two.
     """
     run = failure if isinstance(failure, RunFile) else describe_run(failure)
     budget = Budget(max_runs, max_seconds, clock)
@@ -179,13 +179,13 @@ class _Shrinking:
         order = {id(fault): number for number, fault in enumerate(self.best.faults or ())}
 
         def fails(some: list[Fault]) -> bool:
-            # The run needs the order of the plan, whatever the order of the trials.
+            # The faults of a run keep the order of the plan, although the trials may use another order.
             return self._fails(faults=tuple(sorted(some, key=lambda fault: order[id(fault)])))
 
         ddmin(faults, fails)
 
     def _fails(self, **changes: Any) -> bool:
-        """Return True if the best candidate still fails with these changes, in its own schedule or in the seed's."""
+        """Return True if the best candidate fails with these changes, in its own schedule or in the seed's schedule."""
         changed = attrs.evolve(self.best, **changes)
         if not changed.deviations:
             return self.trials.fails(changed)
@@ -194,7 +194,7 @@ class _Shrinking:
     # Schedule
 
     def schedule(self) -> None:
-        """Return rounds to the canonical order, unless their order matters."""
+        """Remove the deviations that the failure does not need."""
         trials, all_of_it = self.trials, self.best.deviations or ()
         if not all_of_it:
             return
@@ -203,7 +203,7 @@ class _Shrinking:
         self._tasks()
         if len(self.best.deviations or ()) < 2:
             return
-        # Try other orders too: `ddmin` may remove a deviation that is enough alone together with others.
+        # Try other orders too: `ddmin` may have removed a deviation that alone is enough for the failure.
         found, stream = self.best, Random(trials.seed)
         for _ in range(_RESTARTS):
             trials.best = best
@@ -257,7 +257,7 @@ class _Shrinking:
     # The rest of the faults
 
     def targets(self) -> None:
-        """Replace the pattern or the count of a fault by the process that it affected."""
+        """Replace the pattern or the count in a fault by the process that the fault affected."""
         for index, fault in enumerate(self.best.faults or ()):
             report = next((each for each in self.trials.reports if each.fault == fault), None)
             if report is not None:
@@ -317,7 +317,7 @@ class _Shrinking:
         )
 
     def _later(self, deviation: Deviation, before: float, now: float) -> Deviation:
-        """Return the deviation, moved in time with a fault that it follows."""
+        """Return the deviation. If it comes after a fault whose time changes, move it by the same amount."""
         if deviation.seconds is None or deviation.seconds < before:
             return deviation
         step = self._moment(now) - self._moment(before)
@@ -376,7 +376,7 @@ class Trials:
 
     Attributes:
         best: the candidate that failed last, with the deviations of its run.
-        reports: the reports of the faults of the best.
+        reports: the fault reports of the best candidate.
         cut_short: True if the budget ran out.
     """
 
@@ -412,7 +412,7 @@ class Trials:
         self._accept(self.best, outcome)
 
     def outcome(self, candidate: Candidate, *, whole: bool = False) -> Outcome:
-        """Run a candidate. With `whole`, keep the trace, and allow all steps of the knobs."""
+        """Run a candidate. With `whole`, keep the trace, and allow as many steps as the knobs do."""
         knobs = attrs.evolve(
             self.knobs,
             policy="seeded" if candidate.deviations is None else "canonical",
@@ -430,7 +430,7 @@ class Trials:
         )
 
     def fails(self, *candidates: Candidate) -> bool:
-        """Return True if a candidate fails in the same way as the first run. That candidate is the new best."""
+        """Return True if a candidate fails in the same way as the first run. That candidate becomes the best."""
         for candidate in candidates:
             if self.budget.spent:
                 self.cut_short = True

@@ -1,6 +1,6 @@
 """Simpler versions of a fault: rounder times, smaller counts, one target instead of a pattern.
 
-A fault of any kind is a record with numbers. The condition in it is also such a record.
+Faults of all kinds are records with numbers. The moment inside a fault is also a record with numbers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def rounder(value: float) -> Iterator[float]:
 
 
 def aimed(fault: Any, where: str | None) -> Iterator[Any]:
-    """Yield simpler versions of a fault with the process or connection that it affected as the target.
+    """Yield simpler versions of a fault, whose target is the process or connection that the fault affected.
 
     Args:
         fault: a fault of any kind.
@@ -73,7 +73,7 @@ def aimed(fault: Any, where: str | None) -> Iterator[Any]:
     changed = msgspec.structs.replace(fault, **changes)
     nearby = [changed]
     if hasattr(fault.when, "nth"):
-        # The first callback of this process, instead of the nth of all matching ones.
+        # Wait for the first callback of this process, instead of the nth callback of all matching processes.
         for which in (None, int(incarnation) if incarnation.isdecimal() else None):
             when = msgspec.structs.replace(fault.when, nth=1, incarnation=which)
             nearby.insert(0, msgspec.structs.replace(changed, when=when))
@@ -83,7 +83,7 @@ def aimed(fault: Any, where: str | None) -> Iterator[Any]:
 
 
 def _intricacy(fault: Any) -> tuple[Any, ...]:
-    """Return a measure of the complexity of a fault. Each trial must lower it, so that shrinking ends."""
+    """Return a measure of the complexity of a fault. Each trial must lower this measure, so that shrinking ends."""
     when = fault.when
     patterned = any(sign in fault.target for sign in "*?[")
     picked = getattr(fault, "pick", None) is not None

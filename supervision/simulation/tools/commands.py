@@ -168,7 +168,7 @@ def compare(
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a picture.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Run `ashtree compare`. The exit code is 0, or 1 if a run was lost, or 2 for wrong input."""
+    """Run `ashtree compare`. The exit code is 0 for success, 1 if a run was lost, 2 for wrong input."""
     policies = _parse_policies(policy or ())
     scenario, chosen = _load_scenario(target), _parse_seeds(seeds)
     given = parse_params(params or ())
@@ -221,7 +221,7 @@ def _check_corpus(corpus: Path) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit, which ends the worker processes too. Otherwise they would keep running."""
+    """Raise SystemExit on SIGTERM in this block, so that the worker processes end too."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(TERMINATED)
@@ -254,7 +254,7 @@ def _load_scenario(target: str) -> Scenario:
 
 
 def _warn_of_unknown(target: str, scenario: Scenario, names: Iterable[str]) -> None:
-    """Warn of parameters that a scenario does not declare, because most of them are typing errors.
+    """Warn of parameters that a scenario does not declare, because most such names are typing errors.
 
     This is only a warning, because a scenario may read parameters that it does not declare.
     """
@@ -270,7 +270,7 @@ def _parse_seeds(text: str) -> Sequence[int]:
     """Parse seeds such as `7`, `1-1000` or `1-10,40,50-60`.
 
     Raises:
-        typer.BadParameter: the text is something else.
+        typer.BadParameter: the text has another form.
     """
     spans = []
     for part in text.split(","):
@@ -292,7 +292,7 @@ def _parse_seeds(text: str) -> Sequence[int]:
 
 
 def _parse_policy(text: str) -> tuple[str, dict[str, Any]]:
-    """Parse a policy: `NAME: KEY=VALUE KEY=VALUE`, or `KEY=VALUE KEY=VALUE`, which is also its name.
+    """Parse a policy, such as `NAME: KEY=VALUE KEY=VALUE`. Without `NAME:`, the whole text is the name.
 
     Raises:
         typer.BadParameter: a part of the text is not a parameter.

@@ -1,4 +1,4 @@
-"""The run of one simulated test of pytest, and the instructions to repeat its failure."""
+"""Run a simulated pytest test, and explain how to repeat its failure."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def run_simulated(
     Args:
         item: the test of pytest.
         function: the original test function.
-        arguments: its arguments by name. Each run replaces `world`.
+        arguments: the arguments of the test by name. Each run replaces `world`.
         options: the options of the marker.
 
     Raises:
-        BaseException: the exception of the first failed run, with a note that says how to repeat it.
+        BaseException: the exception of the first failed run, with a note that says how to repeat the run.
     """
     __tracebackhide__ = True
     test = _Test.of(item, function, arguments, dict(options))
@@ -153,7 +153,7 @@ class _Test:
         )
 
     def again(self, seed: int) -> Outcome:
-        """Run a seed again in this process, for the exception itself."""
+        """Run a seed again in this process, to get the exception object."""
         options = self.options
         swarm = options.get("swarm", True)
         return simulate(
@@ -165,7 +165,7 @@ class _Test:
         )
 
     def fail_with(self, outcome: Outcome) -> None:
-        """Raise the failure of a run, with a note that says how to repeat it. Do nothing if the run passed."""
+        """Raise the failure of a run, with a note that says how to repeat the run. Do nothing if the run passed."""
         __tracebackhide__ = True
         error = outcome.error
         if error is None:
@@ -209,7 +209,7 @@ def _with_arguments(item: pytest.Function, function: Any, others: dict[str, Any]
 
     attach(scenario, settings_of(function))
     scenario.__module__ = function.__module__
-    # With the arguments in its name, nothing can import the test, and a replay would not know the arguments.
+    # A replay would not know the arguments. So put them into the name, which makes the test impossible to import.
     scenario.__qualname__ = scenario.__name__ = item.name if others else f"{item.name}()"
     return scenario
 
@@ -228,7 +228,7 @@ def _can_be_imported(function: Any, file: Path) -> bool:
 
 
 def _from_the_test(trace: TracebackType | None, function: Any) -> TracebackType | None:
-    """Return the traceback from the test function on, without the frames of Trio above it."""
+    """Return the traceback without the frames of Trio above the test function."""
     found = trace
     while found is not None and found.tb_frame.f_code is not function.__code__:
         found = found.tb_next

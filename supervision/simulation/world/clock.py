@@ -61,7 +61,7 @@ class VirtualClock(trio.abc.Clock):
             self._looked_again = False
             self._advance(deadline)
         elif not self._looked_again:
-            # Let Trio first look for something from outside, such as Ctrl-C or a call from another thread.
+            # Trio first checks once for input from outside, such as Ctrl-C or a call from another thread.
             self._looked_again = True
         else:
             self._looked_again = False
@@ -70,7 +70,7 @@ class VirtualClock(trio.abc.Clock):
         return 0.0
 
     def stall(self, seconds: float) -> None:
-        """Let time pass while no task runs, as if something blocked the event loop."""
+        """Advance the time while no task runs, as if something blocked the event loop."""
         self.now += seconds
 
     def _advance(self, deadline: float) -> None:

@@ -60,7 +60,7 @@ class SimulatedEnvironment(Environment):
         return self._now()
 
     def _stream(self, purpose: str, process: Pid | None) -> Random:
-        """Return the stream of a process. It depends on the path and the incarnation, not on the pid."""
+        """Return the stream of a process, which depends on its path and incarnation, not on its pid."""
         known = None if process is None else place_among(self.recorders, process)
         if known is not None:
             recorder, place = known

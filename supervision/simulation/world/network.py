@@ -8,8 +8,8 @@
     world.network.connections[0].reset()
 
 Bytes arrive late, in pieces of random sizes, in order and exactly once. A sender waits if the window is full. Streams
-are Trio streams, and servers can ask them for addresses as they ask a socket. Any name is a host, without a
-declaration. A client chooses the name of its own host.
+are Trio streams, and servers can ask them for addresses as they ask a socket. Any name is a host; no
+declaration is necessary. A client chooses the name of its own host.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Network:
 
     Attributes:
         connections: the open connections, the oldest first. A connection is open until both sides have closed it.
-        on_fault: called after each fault of the network and after its end, with its name in the trace.
+        on_fault: called after the start and after the end of each network fault, with the kind of the trace event.
     """
 
     def __init__(self, knobs: Knobs, streams: Streams, trace: Trace) -> None:
@@ -124,12 +124,12 @@ class Network:
     # Faults
 
     def partition(self, one: str, other: str) -> None:
-        """Block both directions between two hosts."""
+        """Block all data between two hosts, in both directions."""
         self.partition_oneway(one, other)
         self.partition_oneway(other, one)
 
     def partition_oneway(self, source: str, target: str) -> None:
-        """Block the direction from one host to another. The other direction stays open."""
+        """Block all data from one host to another. The other direction stays open."""
         self._cuts[source, target] = None
         self.record("partition", {"from": source, "to": target})
         self.on_fault("partition")
@@ -148,7 +148,7 @@ class Network:
 
     @property
     def is_disturbed(self) -> bool:
-        """True while there is a partition, or a held connection between two hosts that use it."""
+        """True while there is a partition, or a held connection with two open ends."""
         return bool(self._cuts) or any(connection.is_held for connection in self.connections)
 
     def cut(self, source: str, target: str) -> bool:
@@ -158,7 +158,7 @@ class Network:
     # For nodes
 
     def host_gone(self, host: str, how: Literal["ended", "killed", "unplugged"]) -> None:
-        """Close the connections of a host whose program has ended, as a kernel does. Reset them after a kill.
+        """Close the connections of a host whose program has ended, as a kernel does. After a kill, reset them.
 
         If the machine is without power, its connections stay half open, because nothing closes them.
         """
@@ -175,7 +175,7 @@ class Network:
             self._dark[host] = None
 
     def power_on(self, host: str) -> None:
-        """Turn on a host. It has lost its connections, and resets each of them when the peer sends something."""
+        """Turn on a host. It has forgotten its connections, and resets a connection when the peer sends something."""
         if self._dark.pop(host, host) is None:
             for connection in [each for each in self.connections if host in each.hosts]:
                 connection.forgotten(host)
@@ -261,12 +261,12 @@ class Connection:
             try:
                 self.pid = current_pid()
             except NotAProcess:
-                # A plain task serves it.
+                # A plain task serves the connection.
                 pass
 
     @property
     def is_held(self) -> bool:
-        """True while it holds back data between two hosts that use it."""
+        """True while the connection holds back data and both its ends are open."""
         in_use = not (self.source_end.closed or self.target_end.closed)
         return in_use and any(pipe.held for pipe in self._pipes)
 
@@ -284,7 +284,7 @@ class Connection:
         self._record_fault("released", direction=direction)
 
     def half_open(self) -> None:
-        """Let one side disappear silently: no data arrives any more, and neither end gets an error."""
+        """Hold back all data, as if one side had disappeared silently. Neither end gets an error."""
         self.hold()
 
     def reset(self) -> None:
@@ -301,7 +301,7 @@ class Connection:
         self._record_fault("slowed", rate=rate)
 
     def delay(self, seconds: float) -> None:
-        """Add `seconds` to the latency of all further data. The number may be negative."""
+        """Add `seconds` to the latency of all later data. The number may be negative."""
         least, most = self.shape.latency
         self.shape.latency = (max(0.0, least + seconds), max(0.0, most + seconds))
         self._record_fault("delayed", seconds=seconds)
@@ -321,7 +321,7 @@ class Connection:
         self.end_at(host).closed = True
 
     def forgotten(self, host: str) -> None:
-        """Reset the connection as soon as data arrives at a host that has lost it."""
+        """Reset the connection as soon as data arrives at `host`, which has forgotten the connection."""
         towards = self._pipes[0 if host == self.target else 1]
         if towards.waiting:
             self.reset()
@@ -334,7 +334,7 @@ class Connection:
                 pipe.go_on()
 
     def closed(self) -> None:
-        """Remove the connection if both ends are closed."""
+        """Remove the connection if it was reset, or if both ends are closed."""
         broken = self._pipes[0].broken is not None
         if (broken or (self.source_end.closed and self.target_end.closed)) and (
             self in self.network.connections
@@ -379,7 +379,7 @@ class VirtualStream(trio.abc.HalfCloseableStream):
         self._sending = self._receiving = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send bytes. Returns as soon as all of them fit into the window."""
+        """Send bytes. Wait until all of the bytes fit into the window."""
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         if self.closed:
@@ -501,7 +501,7 @@ class VirtualListener(trio.abc.Listener[VirtualStream]):
             on_connection(stream)
 
     def close(self) -> None:
-        """Accept no more connections, and reset the waiting ones."""
+        """Accept no more connections, and reset the connections that wait for `accept`."""
         if not self._closed:
             self._closed = True
             self._network.forget_listener(self)
@@ -510,6 +510,6 @@ class VirtualListener(trio.abc.Listener[VirtualStream]):
             self._lot.unpark_all()
 
     async def aclose(self) -> None:
-        """Close the listener. This is the method of Trio's interface."""
+        """Close the listener. Trio's interface requires this async method."""
         self.close()
         await trio.lowlevel.checkpoint()

@@ -11,7 +11,7 @@
     world.nodes.boot("a")                     # its main starts again; its disk is unchanged
 
 A node is a host of the virtual network with its own runtime, clock and disk. Nodes should share only the network.
-Beware of the globals of modules, because all nodes see them.
+All nodes see the same module globals, so do not keep the state of a node there.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from supervision.simulation.world.network import (
 __all__ = ["Node", "NodeMain", "Nodes"]
 
 NodeMain: TypeAlias = Callable[..., Awaitable[object]]
-"""The main of a node: an async function of the `Node` and of the other arguments of `start`."""
+"""The main function of a node: an async function that gets the `Node` and the further arguments of `start`."""
 
 
 class NodeWorld(Protocol):
@@ -64,7 +64,7 @@ class NodeWorld(Protocol):
         """Forget the runtimes of a node that is down."""
 
     def disturbed(self, what: str) -> None:
-        """Tell the invariants about a fault of a node, or its end."""
+        """Tell the invariants that a fault of a node has begun or ended."""
 
 
 class Node:
@@ -72,11 +72,11 @@ class Node:
 
     Attributes:
         name: the name of the node, which is also its host in the virtual network.
-        incarnation: the number of its boots, from 1.
+        incarnation: the number of its boots so far; 1 after the first start.
         disk: a dict that survives a kill. A write is durable immediately. Store only immutable values.
         up: True while the node runs.
-        seconds_ahead: the difference of its clock to the world's clock.
-        runtime: the runtime of this incarnation, from the start of its main.
+        seconds_ahead: the seconds by which its clock is ahead of the world's clock.
+        runtime: the runtime of this incarnation, set when its main starts.
     """
 
     runtime: Runtime
@@ -96,7 +96,7 @@ class Node:
 
     @property
     def label(self) -> str:
-        """The name and, from the second incarnation on, its number: `a`, `a#2`."""
+        """The name and, from the second incarnation on, the number of the incarnation: `a`, `a#2`."""
         return self.name if self.incarnation < 2 else f"{self.name}#{self.incarnation}"
 
     def listen(self, port: int = 0) -> VirtualListener:
@@ -151,7 +151,7 @@ class Nodes:
         Args:
             name: the name of the node and of its host in the network.
             main: an async function. Each incarnation calls it with the `Node` and `args`, in its own runtime. When it
-                returns, the runtime shuts down in order and the node is down. If it raises, the run fails.
+                returns, the runtime shuts down cleanly, and the node is down. If `main` raises, the run fails.
             *args: further arguments for `main`.
 
         Raises:
@@ -167,10 +167,10 @@ class Nodes:
         return node
 
     def boot(self, name: str) -> Node:
-        """Start a node again that is down, with the same main, arguments and disk.
+        """Restart a node that is down, with the same main, arguments and disk.
 
         Raises:
-            NodeError: there is no node of that name, or it runs.
+            NodeError: there is no node of that name, or the node is running.
         """
         node = self[name]
         if node.up:
@@ -193,7 +193,7 @@ class Nodes:
         Raises:
             NodeError: there is no node of that name, or it is down.
 
-        A task that kills its own node runs until its next checkpoint, and never returns from it.
+        A task that kills its own node runs until its next checkpoint, and that checkpoint never returns.
         """
         node = self._running(name)
         fields = {"node": node.label, "host": node.name, "power": power}
@@ -208,7 +208,7 @@ class Nodes:
         self._world.disturbed("node_killed")
 
     def stop(self, name: str) -> None:
-        """Stop a node as SIGTERM does: cancel its main, and shut its runtime down in order.
+        """Stop a node as SIGTERM does: cancel its main, and shut its runtime down cleanly.
 
         Raises:
             NodeError: there is no node of that name, or it is down.
@@ -232,7 +232,7 @@ class Nodes:
         return self[name].disk
 
     def is_up(self, name: str) -> bool:
-        """Return True if a node runs. A node that shuts down in order still runs."""
+        """Return True if a node runs. A node that is shutting down cleanly still counts as running."""
         return self[name].up
 
     def __getitem__(self, name: str) -> Node:
@@ -293,7 +293,7 @@ class Nodes:
             self._nursery.start_soon(self._run, node, name=f"node {node.label}")
 
     async def _run(self, node: Node) -> None:
-        assert node.environment is not None  # _begin has made it
+        assert node.environment is not None  # `_begin` has set it
         current_environment.set(node.environment)
         current_host.set(node.name)
         try:
@@ -309,7 +309,7 @@ class Nodes:
 
     def _down(self, node: Node) -> None:
         node.up = False
-        assert node.environment is not None  # it was up
+        assert node.environment is not None  # the node was up
         self._world.forget(node.environment)
 
 
@@ -339,7 +339,7 @@ class _TaskOwners(trio.abc.Instrument):
             return
         self._nodes[task] = node
         if nursery is not None and nursery.parent_task in self._scheduler.dead:
-            # A living task has started this task in a nursery of a killed node.
+            # A living task has started this task in the nursery of a task that was killed.
             self._scheduler.kill((task,))
         else:
             node.tasks[task] = None

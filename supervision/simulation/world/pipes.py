@@ -26,7 +26,7 @@ class Shape:
         latency: the least and the greatest time that a piece travels, in seconds.
         segment: the maximal size of a piece in bytes.
         window: the most bytes in transit or unread.
-        rate: the bytes per second.
+        rate: the most bytes per second.
     """
 
     latency: tuple[float, float]
@@ -117,7 +117,8 @@ class Pipe:
         return trio.current_time() >= self.reader_gone_at and not self.blocked
 
     async def _park_writer(self) -> None:
-        # While a fault blocks this direction, the writer does not learn it. `go_on` wakes the writer after the fault.
+        # While a fault blocks this direction, the writer does not learn that the reader is gone. `go_on` wakes the
+        # writer after the fault.
         with trio.CancelScope(deadline=math.inf if self.blocked else self.reader_gone_at):
             await self._writers.park()
 
@@ -169,7 +170,7 @@ class Pipe:
         while pieces and pieces[0][0] <= now and wanted > 0:
             due, piece = pieces[0]
             if not piece:
-                # The end stays in the queue for later reads.
+                # This empty piece marks the end. It stays in the queue for later reads.
                 break
             pieces.popleft()
             if len(piece) > wanted:
@@ -187,7 +188,7 @@ class Pipe:
     # Faults and the other end
 
     def wake(self) -> None:
-        """Wake both ends after a change."""
+        """Wake the waiting readers and writers after a change."""
         self._readers.unpark_all()
         self._writers.unpark_all()
 
@@ -207,7 +208,7 @@ class Pipe:
         self.wake()
 
     def reader_gone(self) -> None:
-        """Let the writer learn, after a latency, that the reading end is closed."""
+        """Tell the writer, after a latency, that the reading end is closed."""
         latency = self._stream.uniform(*self.shape.latency)
         self.reader_gone_at = min(self.reader_gone_at, trio.current_time() + latency)
         self.wake()

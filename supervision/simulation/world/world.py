@@ -6,7 +6,7 @@
         world.check(await call("counter", "get") >= 0, "the counter never goes below zero")
 
 A scenario uses the ordinary API, but time is virtual and random numbers come from the seed. A runtime is already open.
-It shuts down in order when the scenario returns.
+The runtime shuts down cleanly when the scenario returns.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["World"]
 
 Listen: TypeAlias = Callable[[str, int], Awaitable[VirtualListener]]
 
-# The limit for the return to the steady state, in seconds. It is the same as in a live experiment.
+# The limit for the return to the steady state, in seconds. Live experiments have the same limit.
 _RECOVERY = 15.0
 
 
@@ -87,8 +87,8 @@ class World(ScenarioWorld):
     async def until_over(self) -> None:
         """Wait for `params["seconds"]` seconds, 60 by default. Then stop the faults and wait for the steady state.
 
-        With this, the same scenario can be simulated and run live. Within 15 seconds of the end of the faults, all
-        checks of `steady` must begin to hold for one second.
+        A scenario that ends with this call works in a simulation and on a live system. All checks of `steady` must hold
+        for one second, beginning at most 15 seconds after the end of the faults.
 
         Raises:
             NotReached: the checks did not hold in time.
@@ -100,7 +100,7 @@ class World(ScenarioWorld):
             raise NotReached("the steady state after the faults", _RECOVERY, self.seconds, last)
 
     async def settle(self) -> None:
-        """Wait until no task can run before time passes."""
+        """Wait until no task can run unless time passes."""
         task = trio.lowlevel.current_task()
         self._settling.append(task)
 
@@ -111,7 +111,7 @@ class World(ScenarioWorld):
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def stall(self, seconds: float) -> None:
-        """Let time pass while no task runs, as if a program blocked its event loop."""
+        """Advance the time while no task runs, as if a program blocked its event loop."""
         self._clock.stall(seconds)
 
     @property
@@ -127,7 +127,7 @@ class World(ScenarioWorld):
 
     @property
     def runtimes(self) -> list[Runtime]:
-        """The runtimes of this world, except those of nodes that are down."""
+        """The runtimes of this world, except the runtimes of nodes that are down."""
         return [recorder.runtime for recorder in self.recorders]
 
     def new_environment(self, name: str, now: Callable[[], float]) -> SimulatedEnvironment:
@@ -139,7 +139,7 @@ class World(ScenarioWorld):
         recorder = Recorder(runtime, self.trace, node, messages=self.knobs.messages, host=name)
         self.recorders.append(recorder)
         self.faults.add(runtime, recorder.places, node=name, recorder=recorder)
-        # The last instrument, so that it gets no event that another instrument delays or refuses.
+        # The watch is the last instrument, so that it gets no event that another instrument delays or refuses.
         self._watches.add(runtime, recorder.places)
         return recorder
 
@@ -152,11 +152,11 @@ class World(ScenarioWorld):
         self.recorders = [each for each in self.recorders if each not in gone]
 
     def disturbed(self, what: str) -> None:
-        """Tell the invariants of all runtimes about a fault of the network or of a node, or its end."""
+        """Tell the invariants of all runtimes that a fault of the network or of a node has begun or ended."""
         self._watches.disturbed(what, ongoing=self.network.is_disturbed)
 
     def look(self, *, at_rest: bool) -> InvariantViolated | None:
-        """Return the first violation. `at_rest` means that no task can run before time passes.
+        """Return the first violation. `at_rest` means that no task can run unless time passes.
 
         Raises:
             Exception: a check of the scenario raised it.
@@ -184,7 +184,7 @@ class _Watches:
     def __init__(self, chosen: Chosen) -> None:
         self._chosen: Chosen = chosen if chosen == "all" else tuple(chosen)
         self._watches: dict[Runtime, Watch] = {}
-        # Raise for a wrong choice before the run.
+        # Raise before the run if the choice is invalid.
         choose(self._chosen)
 
     def add(self, runtime: Runtime, places: Located) -> None:
