@@ -46,7 +46,7 @@ def _sign(
         raise typer.BadParameter(
             "DATA is not JSON; write a number, or a string with both kinds of quotes: '\"ann\"'"
         ) from None
-    # Phoenix signs whole seconds as integers. With integers, the tokens are equal.
+    # Phoenix signs whole seconds as integers, so this makes the same token as Phoenix.
     age = int(max_age) if max_age.is_integer() else max_age
     typer.echo(sign(_secrets(secret_env), salt, value, max_age=age))
 
@@ -85,7 +85,7 @@ def _secrets(names: list[str] | None) -> list[str]:
 
 def _asked() -> str:
     if sys.stdin.isatty():
-        # On standard error, so that the output is the token alone.
+        # The prompt goes to standard error, so that standard output contains only the token.
         return str(typer.prompt("Secret", hide_input=True, err=True))
     secret = sys.stdin.readline().rstrip("\r\n")
     if not secret:

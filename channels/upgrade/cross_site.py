@@ -153,7 +153,7 @@ def origin_allowed(
     if callable(check.rule):
         return parsed is not None and yes_or_no("check_origin", check.rule, check.rule(parsed))
     if parsed is None or not parsed.hostname:
-        # Pages from files and sandboxes send the origin "null", which no list and no function can allow.
+        # Pages from files and sandboxes send the origin "null". Only `False` and a function can allow it.
         return False
     if check.entries:
         return any(entry.includes(parsed) for entry in check.entries)
