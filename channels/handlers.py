@@ -116,10 +116,10 @@ class HandlerTable:
     """The handlers of one channel class.
 
     Attributes:
-        incoming: event to handler, for pushes of clients.
-        outgoing: event to handler, for broadcasts that the class intercepts.
-        intercepts: the events of `outgoing`.
-        decode_join: the conversion of the payload for `join`; None for no conversion.
+        incoming: a dict from events to handlers, for pushes of clients.
+        outgoing: a dict from events to handlers, for broadcasts that the class intercepts.
+        intercepts: the events in `outgoing`.
+        decode_join: the function that converts the payload for `join`; None if the payload needs no conversion.
     """
 
     incoming: dict[str, Handler]

@@ -53,7 +53,7 @@ _log = logging.getLogger("channels")
 _shorten = reprlib.Repr()
 _shorten.maxstring = 120
 _shorten.maxdict = _shorten.maxlist = 20
-# The number of values that a log line may visit, including nested ones.
+# The maximum number of values that go into one log line, including nested values.
 _MAX_SHOWN = 500
 
 
@@ -207,7 +207,7 @@ class _Lines:
 
 
 def _cut(params: Any) -> Any:
-    """Shorten parameters for a log line before the filter runs. A client may send a hundred thousand of them."""
+    """Shorten parameters for a log line before the filter runs. A client may send a hundred thousand parameters."""
     left = _MAX_SHOWN
 
     def cut(value: Any, level: int) -> Any:

@@ -62,7 +62,7 @@ class InvalidPayload(ChannelsError, ValueError):
 
 
 def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[Any], Any] | None:
-    """Return the conversion of a method's payload to its annotated type; None for no conversion.
+    """Return the function that converts a method's payload to the annotated type; None if no conversion is needed.
 
     Args:
         channel: the class, for errors.

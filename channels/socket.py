@@ -104,8 +104,8 @@ class Socket:
     """Base class of sockets. Subclass it, and mount it in an `Endpoint`.
 
     Attributes:
-        channels: a dict of patterns to channel classes, or to `Route`s with assigns or a history. A pattern is a topic,
-            or a prefix of topics followed by `*`. The first matching pattern wins.
+        channels: a dict from patterns to channel classes, or to `Route`s with assigns or a history. A pattern is a
+            topic, or a prefix of topics followed by `*`. The first matching pattern counts.
         assigns: a dict with data about the client. Fill it in `connect`. Every channel of the connection gets a copy.
         endpoint: the endpoint of the connection.
 

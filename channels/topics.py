@@ -1,7 +1,7 @@
-"""The routing table from topics to channels.
+"""The routing table, which maps topics to channels.
 
 *pure*. A pattern is a whole topic (`room:lobby`) or a prefix followed by `*` (`room:*`). The first matching pattern
-wins, so write narrow patterns first. As in Phoenix, the `*` can only be the last character.
+counts, so write narrow patterns first. As in Phoenix, the `*` can only be the last character.
 """
 
 from __future__ import annotations

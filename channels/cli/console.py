@@ -49,7 +49,7 @@ def fail(sentence: str, code: int) -> NoReturn:
 
 
 class _OutputError(ChannelsError):
-    """A write to standard output failed: a full disk, or a closed pipe."""
+    """A write to standard output failed, because the disk is full or the pipe is closed."""
 
 
 class _Output:

@@ -1,4 +1,4 @@
-"""The process of one joined topic, which runs a `Channel`, writes its frames, and reports its state.
+"""The process of one joined topic. It runs a `Channel`, writes the frames of the channel, and reports its state.
 
 The process writes to the client's out-buffer itself, so the client gets its frames in the order of its actions:
 
@@ -138,7 +138,7 @@ class ChannelServer(GenServer[None]):
             raise JoinRefused(error.response) from None
 
     async def _accept(self, response: Any) -> None:
-        """Subscribe, and write the answer, without a checkpoint. A subclass may wait before it calls this."""
+        """Subscribe to the topic, and write the answer, without a checkpoint. A subclass may wait before this call."""
         link, membership = self.link, self.membership
         # Encode first. If encoding fails, the join crashes before it has any effect.
         reply = self._encoded_answer("ok", response)

@@ -11,9 +11,10 @@
                        │ Membership │ ◀── accepted, ended, take_closes (by the channel's process)
                        └────────────┘ ◀── process, waiting            (by the connection's process)
 
-The channel's process writes its own frames, so they keep the order of its actions. These are the answer to its join
-with the closes after it, pushes, replies, and phx_close after a leave or a clean stop. The session writes all other
-frames: heartbeats, answers about topics that are not joined, and the final frame of a crashed channel.
+The channel's process writes its own frames, so they keep the order of its actions. Its frames are the answer to its
+join, the phx_close of each membership that the join replaced, pushes, replies, and phx_close after a leave or a clean
+stop. The session writes all other frames: replies to heartbeats, answers about topics that are not joined, and the last
+frame of a crashed channel.
 
 The channel marks an accepted join in the membership. It reports a refused join and a phx_close to the connection
 (`refused`, `closed`). The connection's monitor reports the end of the process last (`exited`). The session ignores

@@ -1,4 +1,4 @@
-"""The process of a client of any transport, which runs a `Session` and carries out its effects.
+"""The process of one client, for any transport. It runs a `Session`, and carries out the effects of the session.
 
     transport ── frames ──▶ SessionServer ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
                                  ▲
@@ -170,7 +170,7 @@ class SessionServer(GenServer[None]):
     # Messages of other processes
 
     async def _take(self, message: Any) -> None:
-        """Handle a message that is not from the client. Ignore an unknown message."""
+        """Handle a message of another process. Ignore an unknown message."""
         kind = type(message)
         if kind is Down:
             membership = self.members.pop(message.ref, None)

@@ -85,7 +85,7 @@ class ChannelPool:
     async def start(
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
     ) -> Pid:
-        """Start the channel server of a membership, under the next supervisor in turn."""
+        """Start the channel server of a membership. The supervisors of the pool take turns."""
         self._next = turn = (self._next + 1) % len(self.names)
         start = server_of(membership.route.channel)
         spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
@@ -141,7 +141,7 @@ class MountedSocket:
         message_codecs: dict[Serializer, Codec],
         deflating_codecs: dict[tuple[Serializer, int], Codec],
     ) -> None:
-        """Share codecs with the other mounts, because the fastlane encodes a broadcast once for each codec."""
+        """Use the same codecs as the other mounts, because the fastlane encodes a broadcast once for each codec."""
         self.deflating_codecs = deflating_codecs
         for serializer, _ in self.serializers:
             self.codecs[serializer] = codecs.setdefault(serializer, Codec(serializer, frame))
@@ -169,7 +169,7 @@ class MountedSocket:
 
 @frozen(kw_only=True)
 class Mounted:
-    """Sockets of an endpoint by path, for each transport, and the pools of their channels."""
+    """The mounted sockets of an endpoint, by path for each transport, and the pools of their channels."""
 
     pools: list[ChannelPool]
     websockets: PathTable[MountedSocket]

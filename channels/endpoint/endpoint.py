@@ -9,24 +9,24 @@
 A running endpoint is a supervision tree. It starts its children from top to bottom, and stops them in reverse:
 
     endpoint (one_for_one)
-    ├── observer                              with an observer: what its page shows
-    ├── pubsub                                with an adapter: the connections to other nodes
-    ├── presence Online                       the present users; one for each `Presence`, here of a class `Online`
-    ├── relay                                 with other nodes and long polling: requests for sessions of other nodes
+    ├── observer                              collects data for its page, if there is an observer
+    ├── pubsub                                connects to other nodes, if there is an adapter
+    ├── presence Online                       one for each `Presence`, here for a class `Online`
+    ├── relay                                 forwards polling requests to other nodes, if there is an adapter
     ├── UserSocket channels (one_for_one)     one for each socket class
-    │   ├── 0 (dynamic)                       channel servers, temporary
+    │   ├── 0 (dynamic)                       one temporary process for each channel
     │   └── 1 (dynamic)
-    ├── application                           the lifespan of the mounted ASGI application
+    ├── application                           runs the lifespan of the mounted ASGI application
     ├── flusher                               writes for all plain sockets
     ├── poller                                reads for all plain sockets
-    ├── sessions (dynamic)                    with long polling: one process for each polling client, temporary
-    ├── connections (dynamic)                 one process for each connection, temporary
-    ├── listener                              with a port: accepts connections
-    └── drainer                               stops first, and closes clients so that they reconnect elsewhere
+    ├── sessions (dynamic)                    one temporary process for each polling client
+    ├── connections (dynamic)                 one temporary process for each connection
+    ├── listener                              accepts connections, if there is a port
+    └── drainer                               stops first, and closes clients so that they reconnect to another server
 
-One port serves everything. The endpoint reads the head of a connection's first request. It serves a WebSocket of a
-mounted socket itself, and passes everything else on to Hypercorn. An endpoint is also an ASGI application, which
-another server can serve.
+One port serves all requests. The endpoint reads the head of a connection's first request. If the request is for the
+WebSocket of a mounted socket, the endpoint serves the connection itself. It passes any other connection on to
+Hypercorn. An endpoint is also an ASGI application, which another server can serve.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Endpoint:
     """The sockets and pages of one server.
 
     Args:
-        sockets: a dict of paths to socket classes, or to a `Mount` with options. A socket at `/socket` has its
-            WebSocket at `/socket/websocket`, as Phoenix clients expect.
+        sockets: a dict from paths to socket classes, or to `Mount`s with options. The WebSocket of a socket at
+            `/socket` has the path `/socket/websocket`, as Phoenix clients expect.
         http: an ASGI application for all other requests. Without an application, these requests get 404.
         pubsub: the PubSub for broadcasts. By default the endpoint has its own PubSub, for this node alone.
         presences: all `Presence` objects of the application. The endpoint starts and stops their processes.
@@ -106,9 +106,9 @@ class Endpoint:
         max_connections: the maximum number of open connections. The endpoint closes and counts further connections.
         max_sessions: the maximum number of sessions of polling clients. A request for a further session gets 503, and
             the endpoint counts it.
-        max_buffered_messages: frames that can wait for one client. If more wait, the endpoint closes the client's
-            connection with 1013.
-        max_buffered_bytes: the same limit in bytes.
+        max_buffered_messages: the maximum number of frames that wait for one client. If more frames wait, the endpoint
+            closes the client's connection with 1013.
+        max_buffered_bytes: the maximum number of bytes that wait for one client. After that, the same happens.
         draining: the options for closing clients when the endpoint stops.
         filter_parameters: the parameters of clients that the log masks: a list of terms, or a `Keep`. A term masks
             every parameter whose name contains the term.

@@ -12,9 +12,9 @@ is a binary message in base64. A body of any other type is one message.
 
 Source: Phoenix.Transports.LongPoll 1.8.12. The answers have the same bytes.
 
-A load balancer may send a request to a node that does not hold its session. That node then exchanges messages with the
-node of the session. The second half of this module defines these messages, which are JSON objects with a `kind`.
-`channels.longpoll.relay` sends them:
+A load balancer may send a request to a node that does not hold the session of the request. Then this node exchanges
+messages with the node of the session. The second half of this module defines these messages, which are JSON objects
+with a `kind`. `channels.longpoll.relay` sends them:
 
     the node that got the request             the node of the session
     ForwardedPoll, ForwardedPost ───────────▶
@@ -90,7 +90,7 @@ class LongPoll:
         pubsub_timeout: seconds for a session to answer a request, on this node or another one. After that, the session
             counts as gone. When a poll came through another node, that node has the same time to confirm that it got
             the messages.
-        max_age: seconds until the token of a session expires, even if the session still runs.
+        max_age: seconds until the token of a session expires. The token expires even if the session still runs.
         max_body_bytes: the maximum bytes of a request body. A request with a larger body gets 400.
         body_timeout: seconds for a client to send a request body. After that, the client gets 408.
 

@@ -32,7 +32,7 @@ VERSION = "13"
 
 
 def method_problem(head: Head) -> str | None:
-    """Return the problem with the method of an upgrade request, or None."""
+    """Return the problem with the method of an upgrade request; None if the method is GET."""
     if head.method != "GET":
         return f"the method of an upgrade must be GET, got {head.method}"
     return None

@@ -5,7 +5,7 @@
 
     for event in protocol.receive(data):
         bytes         a text message in UTF-8, joined from its fragments
-        BinaryFrame   a binary message, likewise
+        BinaryFrame   a binary message, joined from its fragments
         ControlReply  the client sent a ping; write `event.frame`, the pong
         PeerClosed    the last event: the client closed, or violated the protocol; write `event.frame` as the last frame
 
