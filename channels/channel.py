@@ -326,7 +326,7 @@ class Channel:
 
 
 def place(channel: Channel, link: Link, membership: Membership) -> ChannelContext:
-    """Set up a new channel in the current process, for a membership."""
+    """Set up a new channel for a membership. The channel runs in the current process."""
     channel.topic = membership.topic
     channel.assigns = {**link.assigns, **membership.route.assigns}
     channel.endpoint = link.endpoint
@@ -335,7 +335,7 @@ def place(channel: Channel, link: Link, membership: Membership) -> ChannelContex
 
 
 def connection_of(channel: Channel) -> Pid:
-    """Return the process of the connection that a channel belongs to."""
+    """Return the process of the connection of a channel."""
     return channel._context.link.connection
 
 

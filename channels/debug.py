@@ -170,7 +170,7 @@ def is_channel(pid: Pid) -> bool:
 
 
 def _kind_of(pid: Pid) -> str | None:
-    """Return the role of the process's supervisor, if it belongs to an endpoint."""
+    """Return the role of the supervisor of a process; None if the supervisor does not belong to an endpoint."""
     runtime = current_runtime()
     info = runtime.process_info(pid)
     parent = None if info is None else runtime.process_info(info["parent"])

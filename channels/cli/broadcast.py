@@ -22,7 +22,7 @@ The exit status is 0 when the server has the message, 1 if it could not be publi
 
 
 def add_broadcast_command(app: typer.Typer) -> None:
-    """Put the command into the application."""
+    """Add the command `ashtree broadcast` to the application."""
     app.command("broadcast", help=_HELP)(_broadcast)
 
 

@@ -42,7 +42,7 @@ pipe it is 3 if a push was refused or not answered.
 
 
 def add_connect_command(app: typer.Typer) -> None:
-    """Put the command into the application."""
+    """Add the command `ashtree connect` to the application."""
     app.command("connect", help=_HELP)(_connect)
 
 
@@ -157,7 +157,7 @@ class _Session:
     seen: int = 0
 
     async def main(self, url: str, options: dict[str, Any]) -> None:
-        """Run until the end of the input, of the channel, or of the count."""
+        """Run until the input ends, the channel ends, or the given number of messages has arrived."""
         # Imported here, because a server must not load the client.
         from channels.client.errors import NotConnected  # noqa: PLC0415
         from channels.client.socket import open_socket  # noqa: PLC0415

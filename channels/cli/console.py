@@ -53,7 +53,7 @@ class _OutputError(ChannelsError):
 
 
 class _Output:
-    """Standard output, with errors that end the program with one sentence."""
+    """Standard output. If a write fails, it raises an error that ends the program with one sentence."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -62,7 +62,7 @@ class _Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write as the stream does. Raises _OutputError."""
+        """Write text to the stream. Raises _OutputError if the write fails."""
         if text == "":  # not b"", which the stream must refuse
             # Typer writes "" as a test, and takes any error as the sign of a binary stream.
             return 0
@@ -72,7 +72,7 @@ class _Output:
             raise self._failed(error) from error
 
     def flush(self) -> None:
-        """Write out as the stream does. Raises _OutputError."""
+        """Flush the stream. Raises _OutputError if the write fails."""
         try:
             self._stream.flush()
         except OSError as error:

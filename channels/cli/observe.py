@@ -20,7 +20,7 @@ The server prints the URL when it starts, if its endpoint has an observer.
 
 
 def add_observe_command(app: typer.Typer) -> None:
-    """Put the command into the application."""
+    """Add the command `ashtree observe` to the application."""
     app.command("observe", help=_HELP)(_observe)
 
 

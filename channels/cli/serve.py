@@ -150,7 +150,7 @@ def run_endpoint(
 
 
 def add_serve_command(app: typer.Typer) -> None:
-    """Put the command into the application."""
+    """Add the command `ashtree serve` to the application."""
     app.command("serve", help="Serve an endpoint until Ctrl-C.")(_serve_target)
 
 

@@ -25,7 +25,7 @@ SECRET_ENV = Annotated[
 
 
 def add_token_commands(app: typer.Typer, group: typer.Typer) -> None:
-    """Put the commands into the group, and the group into the application."""
+    """Add the commands to the group, and add the group to the application."""
     group.command("sign", help="Print a token that holds DATA, a JSON value.")(_sign)
     group.command("verify", help="Print the data of a token, as JSON if possible.")(_verify)
     app.add_typer(group, name="token", help="Make and read tokens.")

@@ -89,7 +89,7 @@ def serve_with_workers(settings: Settings) -> None:
 
 
 def add_workers_command(app: typer.Typer) -> None:
-    """Put the command into the application."""
+    """Add the command `ashtree workers` to the application."""
     app.command("workers", help="Show the workers of this user's servers.")(_show)
 
 

@@ -255,7 +255,7 @@ class ChannelServer(GenServer[None]):
             await self.channel.terminate(reason)
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
-        """Show the state of the channel, filtered by the endpoint's `filter_parameters`."""
+        """Put the state of the channel into the status. The endpoint's `filter_parameters` masks secrets in it."""
         message, rule = status.message, self.link.endpoint.filter_parameters
         if isinstance(message, Continue) and not self.constructed:
             status.message = message = self.membership.join_message(message.argument)

@@ -144,7 +144,7 @@ class SamePort:
         self._port = 0
 
     async def __call__(self, *, port: int | None, **options: Any) -> Pid:
-        """Start the endpoint."""
+        """Start the endpoint. A restart with port 0 takes the earlier port."""
         pid: Pid = await self._endpoint.start_link(
             port=self._port if port == 0 else port, **options
         )

@@ -354,7 +354,7 @@ class Admission:
         self._unserved: dict[object, Any] = {}
 
     def listening(self, listener: Listening) -> None:
-        """Note the listener. A restarted listener replaces the earlier one."""
+        """Store the listener. A restarted listener replaces the earlier one."""
         self.listener = listener
 
     @contextmanager
@@ -370,7 +370,7 @@ class Admission:
             del self.ending[scope]
 
     def hand_over(self, stream: object, accepted: Any) -> None:
-        """Note an accepted connection that a new process is about to serve.
+        """Remember an accepted connection that a new process is about to serve.
 
         Args:
             stream: the stream for the process.
@@ -400,7 +400,7 @@ class Admission:
         self.abandon()
 
     def abandon(self) -> None:
-        """Close the connections that no process took over. Their processes ended before their first step."""
+        """Close each accepted connection whose process ended before it took over the connection."""
         for accepted in self._unserved.values():
             accepted.close()
         self._unserved.clear()

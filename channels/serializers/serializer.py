@@ -173,11 +173,11 @@ class Serializer(Protocol):
         ...
 
     def encode_close(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the normal end of a membership."""
+        """Encode `phx_close`, the message about the normal end of a membership."""
         ...
 
     def encode_error(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the end of a membership whose channel crashed."""
+        """Encode `phx_error`, the message about the crash of a channel."""
         ...
 
 

@@ -100,11 +100,11 @@ class V1:
         return _write("broadcast", topic, event, payload)
 
     def encode_close(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the end of a membership. The ref is the join_ref of the join; null if the client sent none."""
+        """Encode `phx_close`. Its ref is the join_ref of the join; null if the client sent no join_ref."""
         return _write("push", topic, "phx_close", {}, join_ref)
 
     def encode_error(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the crash of a channel. The ref is the join_ref of the join; null if the client sent none."""
+        """Encode `phx_error`. Its ref is the join_ref of the join; null if the client sent no join_ref."""
         return _write("push", topic, "phx_error", {"reason": "channel_crash"}, join_ref)
 
 

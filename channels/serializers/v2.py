@@ -97,11 +97,11 @@ class V2:
         return _encode_object("broadcast", None, topic, event, payload)
 
     def encode_close(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the end of a membership. As in Phoenix, both refs are the join_ref of the join."""
+        """Encode `phx_close`. As in Phoenix, both refs of the message are the join_ref of the join."""
         return _encode_notice(join_ref, topic, "phx_close", {})
 
     def encode_error(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the crash of a channel. As in Phoenix, both refs are the join_ref of the join."""
+        """Encode `phx_error`. As in Phoenix, both refs of the message are the join_ref of the join."""
         return _encode_notice(join_ref, topic, "phx_error", {"reason": "channel_crash"})
 
 

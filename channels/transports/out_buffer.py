@@ -359,7 +359,7 @@ class Flusher:
         self._marked.append(out)
 
     def statistics(self) -> FlusherStatistics:
-        """Return the figures so far."""
+        """Return a snapshot of the flusher."""
         return FlusherStatistics(
             marked=len(self._marked),
             turns=self._turns,

@@ -242,7 +242,7 @@ class Poller:
                 pass
 
     def statistics(self) -> PollerStatistics:
-        """Return the figures so far."""
+        """Return a snapshot of the poller."""
         return PollerStatistics(
             sockets=len(self._readings),
             turns=self._turns,

@@ -169,7 +169,7 @@ class StreamWriter:
         self._scope = trio.CancelScope()
 
     def mark(self, _: OutBuffer) -> None:
-        """Write the out-buffer soon."""
+        """Wake `main`, which then writes the out-buffer."""
         self._marked.set()
 
     def stop(self) -> None:
@@ -177,7 +177,7 @@ class StreamWriter:
         self._scope.cancel()
 
     async def main(self, out: OutBuffer) -> None:
-        """Write whenever `out` is marked, until `stop`."""
+        """Write `out` each time that it has called `mark`, until `stop`."""
         with self._scope:
             while True:
                 await self._marked.wait()

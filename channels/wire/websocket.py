@@ -257,7 +257,7 @@ class WebSocketProtocol:
 
     @property
     def has_more(self) -> bool:
-        """True if `receive` used up its steps. Call it again, with empty data."""
+        """True if `receive` used up its steps. Then call `receive` again, with empty data."""
         return bool(self._rest) or (self._fragments.is_busy and not self._done)
 
     def completes(self, size: int) -> bool:
