@@ -41,7 +41,7 @@ _VALIDATED = re.compile(r"^(?P<what>Length of )?'(?P<name>\w+)' ")
 
 
 class InvalidPayload(ChannelsError, ValueError):
-    """A client sent a payload that does not match the type of its handler.
+    """A client sent a payload that does not match the type in the handler's annotation.
 
     The client gets `response`. The application sees this error only in telemetry.
 
@@ -176,7 +176,7 @@ def _check(channel: type[Channel], name: str, wanted: Any) -> None:
 
 
 def _customs(kind: Any, seen: set[int]) -> Iterator[type]:
-    """Find the classes inside a type that msgspec cannot convert to."""
+    """Yield the unsupported classes inside a type. msgspec cannot convert a payload to them."""
     if isinstance(kind, msgspec.inspect.CustomType):
         yield kind.cls
     elif isinstance(kind, msgspec.inspect.Field):

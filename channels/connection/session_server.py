@@ -198,7 +198,7 @@ class SessionServer(GenServer[None]):
             self._close(GOING_AWAY, DISCONNECTED, "disconnect was broadcast")
 
     def _report_end(self, membership: Membership, reason: ExitReason) -> None:
-        """Report the end of a channel, unless it was clean."""
+        """Emit `CHANNEL_CRASHED` for a channel that ended with an error."""
         if membership.ended or is_normal_exit(reason):
             return
         telemetry = current_runtime().telemetry

@@ -154,7 +154,7 @@ class SamePort:
 
 
 def _secured(accepted: Any, context: ssl.SSLContext) -> trio.SSLStream[Any]:
-    """Wrap an accepted connection in TLS. The read of the first request also does the handshake, within its limit."""
+    """Wrap an accepted connection in TLS. The first read does the handshake, so `head_timeout` limits its time."""
     if isinstance(accepted, socket.socket):
         accepted = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
     # HTTP clients neither send close_notify nor wait for it.

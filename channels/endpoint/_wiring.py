@@ -316,7 +316,7 @@ class Counters:
 
 
 class Admission:
-    """Admission of new clients to one endpoint.
+    """The state of one endpoint that decides about new clients.
 
     Attributes:
         listener: the listener that accepts connections; None if there is no port.

@@ -222,7 +222,7 @@ class AsgiStream(trio.abc.Stream):
         raise trio.BrokenResourceError("the ASGI server has ended this WebSocket")
 
     def end(self) -> None:
-        """Cancel reads and writes, and forbid further ones. After this, the application may return to the server."""
+        """Cancel reads and writes, and forbid more. After this, the ASGI application may return to the server."""
         self.closed = True
         for call in list(self._calls):
             call.cancel()

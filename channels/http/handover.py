@@ -60,7 +60,7 @@ def default_config() -> Config:
 
 
 async def not_found(scope: Any, receive: Any, send: Any) -> None:
-    """Answer 404 to every request. This is the application of an endpoint that gets none.
+    """Answer 404 to every request. This is the application of an endpoint without `http=`.
 
     >>> handover = HttpHandover(not_found)
     """

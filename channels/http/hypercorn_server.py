@@ -230,7 +230,7 @@ class Shields:
             del self._scopes[scope]
 
     def cancel(self) -> None:
-        """Cancel all registered scopes, and each later one. Applications may finish after the end of the connection."""
+        """Cancel all registered scopes, and all later ones: applications may finish after the connection has ended."""
         self._cancelled = True
         for scope in list(self._scopes):
             scope.cancel()
@@ -367,7 +367,7 @@ class HypercornServer(TCPServer):
         self._exchanges: Exchanges | None = None
 
     async def serve(self) -> None:
-        """Serve until the connection ends. When cancelled, close it immediately."""
+        """Serve until the connection ends. On cancellation, close the connection immediately."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._close_when_cancelled)
             await self.run()

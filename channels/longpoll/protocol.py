@@ -177,7 +177,7 @@ def messages_answer(status: int, token: str, messages: Iterable[bytes] = ()) -> 
 
 
 def plain_answer(status: int) -> PollAnswer:
-    """Make an answer with an HTTP status and an empty body, for a request that the server cannot handle."""
+    """Make an answer with an HTTP status and an empty body, for a request that the server refuses."""
     return PollAnswer(status=status)
 
 
@@ -422,7 +422,7 @@ class Arriving:
         return True
 
     def wants(self) -> int | None:
-        """Return the offset for the next `More`. Return None while pieces are on their way, and when all have come."""
+        """Return the offset for the next `More`; None while requested pieces are missing, or if the body is whole."""
         have = len(self._data)
         if have < self._expected or have >= self.size:
             return None

@@ -10,7 +10,7 @@ them.
 PubSub may lose a message. Time limits handle each loss:
 
 * If no `Found` arrives, the request counts as one without a session. A poll starts a new session, and a post gets 410.
-  After either, phoenix.js joins its channels again.
+  After both answers, phoenix.js joins its channels again.
 * If no answer to a post arrives, the client gets 408. Then phoenix.js connects again.
 * If no answer to a poll arrives, the client gets 204. If the session has sent messages for this poll, and gets no
   confirmation, the session ends. So a client never misses a message within one session.
@@ -67,7 +67,7 @@ Hold: TypeAlias = Callable[[int], AbstractContextManager[bool]]
 
 
 class _Exchange:
-    """A request between two nodes, on either side.
+    """A forwarded request. The node that got it and the node of the session each have such an object.
 
     Attributes:
         node: the other node.
@@ -102,7 +102,7 @@ class _Asked(_Exchange):
 
 
 class _Served(_Exchange):
-    """A request of another node for a session of this one.
+    """A request that another node has forwarded to a session of this node.
 
     Attributes:
         scope: cancelled when the other node no longer waits.
@@ -124,7 +124,7 @@ class _Served(_Exchange):
 
 
 class Relay:
-    """Forward requests to the sessions of other nodes, and serve those that other nodes forward.
+    """Forward requests to sessions of other nodes, and serve requests that other nodes forward.
 
     A session may have a poll and a post at the same time. So a node forwards at most twice `Endpoint(max_sessions=)`
     requests at a time, and serves as many requests of other nodes. Further requests get 503.
@@ -301,7 +301,7 @@ class Relay:
             del self._served[message.id]
 
     def _is_alone(self) -> bool:
-        """Return True if no other endpoint of this node has a relay. Another endpoint might have the session."""
+        """Return True if no other endpoint of this node has a relay. If one does, it may have the session."""
         subscriptions = self._services.pubsub.subscriptions(self._topic)
         return sum(each.metadata is _RELAY for each in subscriptions) == 1
 

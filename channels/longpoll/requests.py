@@ -51,7 +51,7 @@ _BAD_REQUEST, _TIMEOUT, _UNAVAILABLE = 400, 408, 503
 
 
 class Body:
-    """The whole body of a request, a context manager. The bytes count as held until its block ends."""
+    """The whole body of a request. It is a context manager: its bytes count as held until the block ends."""
 
     def __init__(self, bodies: Bodies, data: bytes) -> None:
         self.data = data

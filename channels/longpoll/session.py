@@ -93,7 +93,7 @@ class Poll(msgspec.Struct, frozen=True):
 
 
 class Confirm(msgspec.Struct, frozen=True):
-    """The outcome of a poll that came to another node. If it did not get the messages, the session keeps them.
+    """The outcome of a poll that came to another node. If that node did not get the messages, the session keeps them.
 
     Attributes:
         poll: the same `Poll` object that the session got.

@@ -148,7 +148,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def explain(payload: Any, fault: Exception) -> str:
-    """Return the path of the value in a payload that JSON cannot express, and the correction.
+    """Return a message about the value in a payload that JSON cannot express: its path, and the correction.
 
         >>> explain({"user": {"photo": object()}}, TypeError("unsupported"))
         'payload["user"]["photo"] is of type object, which JSON cannot express; write a str, ...'

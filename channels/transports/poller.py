@@ -12,7 +12,7 @@ Trio can wait for it as for a socket. A turn costs two system calls, plus one fo
 
 The task that runs `main` calls `on_data` with:
 
-- `bytes`: at most 64 KiB, and at most once a turn, so that a busy peer does not delay the others;
+- `bytes`: at most 64 KiB, and at most once a turn, so that a busy peer does not delay other peers;
 - `b""`: once, when the peer ends its stream. Then the poller forgets the socket;
 - `OSError`: once, when reading fails. Then the poller forgets the socket.
 

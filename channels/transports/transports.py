@@ -9,7 +9,7 @@ An endpoint has one `Transports` object, and runs the two loops of this object:
     ...
     transport = transports.attach(sock, tell)      # see channels.transports.contract
 
-The object keeps the state of both loops, so a supervisor may restart either.
+The object keeps the state of the two loops, so a supervisor may restart each loop.
 """
 
 from __future__ import annotations
