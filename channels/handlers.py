@@ -282,7 +282,7 @@ def check_callback(
     role: str | None = None,
     is_async: bool = True,
 ) -> None:
-    """Raise InvalidHandler if a method has the wrong parameters, or is not async or plain as required.
+    """Raise InvalidHandler if a method has the wrong parameters, or if `is_async` does not hold for it.
 
     Args:
         owner: the class of a channel or a socket.

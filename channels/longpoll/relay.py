@@ -10,7 +10,7 @@ them.
 PubSub may lose a message. Time limits handle each loss:
 
 * If no `Found` arrives, the request counts as one without a session. A poll starts a new session, and a post gets 410.
-  After both answers, phoenix.js joins its channels again.
+  In both cases, phoenix.js joins its channels again.
 * If no answer to a post arrives, the client gets 408. Then phoenix.js connects again.
 * If no answer to a poll arrives, the client gets 204. If the session has sent messages for this poll, and gets no
   confirmation, the session ends. So a client never misses a message within one session.
