@@ -9,9 +9,9 @@
         async def new_msg(self, payload):
             self.broadcast("new_msg", {"body": payload["body"]})
 
-When a client joins, Ashtree starts a process with an instance of the channel. Callbacks run one at a time. An exception
-in a callback ends the process, and its state is lost. The client gets `phx_error`, rejoins, and gets a new instance.
-Other clients do not notice.
+When a client joins, Ashtree starts a process with an instance of the channel. The process runs one callback at a time.
+An exception in a callback ends the process, and the state of the instance is lost. The client gets `phx_error`,
+rejoins, and gets a new instance. Other clients do not notice.
 
 Source: Phoenix.Channel. docs/topics/differences.md lists the differences and the reasons.
 """
@@ -73,7 +73,7 @@ class NotJoined(ChannelsError, RuntimeError):
 
 
 class NothingToAnswer(ChannelsError, RuntimeError):
-    """A channel called `socket_ref` outside a handler, or for a push that expects no reply.
+    """A channel called `socket_ref` outside a handler, or in the handler of a push that expects no reply.
 
     Attributes:
         topic: the topic.
@@ -105,7 +105,7 @@ class UnhandledEvent(ChannelsError):
 
 
 class ChannelContext:
-    """The connection, the membership and the process of one channel.
+    """The state that Ashtree keeps for one channel: its connection, its membership and its process.
 
     Attributes:
         link: the link to the connection.
@@ -113,7 +113,7 @@ class ChannelContext:
         pid: the channel's process.
         joined: True after the channel accepted the join.
         ref: the ref of the current push; None outside a handler and for a push that expects no reply.
-        push: the current push, if it has a key; only on durable topics.
+        push: the current push if it has a key, else None. Only pushes to durable topics have keys.
     """
 
     __slots__ = ("joined", "link", "membership", "pid", "push", "ref")
@@ -128,7 +128,7 @@ class ChannelContext:
 
 
 class SocketRef:
-    """A reference to a push, for `reply_to`. Any process may use it, at any time."""
+    """A reference to a push, for `reply_to`. Any process may use the reference, at any time."""
 
     __slots__ = ("_join_ref", "_link", "_ref", "_topic")
 
@@ -146,7 +146,8 @@ def reply_to(socket_ref: SocketRef, reply: PushReply) -> None:
         ...
         reply_to(ref, PushReply({"total": 3}))
 
-    Clients use the first reply to a push. They ignore later ones, and any reply after a rejoin.
+    A client uses the first reply to a push. It ignores later replies. After a rejoin, it ignores replies to pushes from
+    before the rejoin.
 
     Raises:
         InvalidOption: `reply` is not a `channels.PushReply`.
@@ -168,10 +169,10 @@ class Channel:
         topic: the joined topic.
         assigns: a copy of the assigns of the socket and of the route, for this channel alone.
         endpoint: the endpoint of the client, for `self.endpoint.broadcast(topic, event, payload)`.
-        log_join: the level for log lines about joins; None logs none. Phoenix has the same option.
-        log_handle_in: the level for log lines about handled pushes; None logs none. Phoenix has the same option.
-        slow_join: seconds. If `join` takes longer, the server logs a warning with its stack. None logs none. The
-            default is 10, because phoenix.js waits 10 seconds for the reply.
+        log_join: the level of log lines about joins; None turns them off. Phoenix has the same option.
+        log_handle_in: the level of log lines about handled pushes; None turns them off. Phoenix has the same option.
+        slow_join: seconds. If `join` takes longer, the server logs a warning with the stack of `join`. None turns the
+            warning off. The default is 10, because phoenix.js waits 10 seconds for the reply.
 
     You may set other attributes. Your `__init__` must not take arguments.
     """
@@ -185,7 +186,7 @@ class Channel:
     slow_join: ClassVar[float | None] = 10.0
 
     lives_in_process: ClassVar[bool] = True
-    """True makes `spawn` refuse methods of the instance, which must not outlive its process."""
+    """True makes `spawn` refuse methods of the instance, because the instance must not outlive its process."""
     _table: ClassVar[HandlerTable] = HandlerTable({}, {}, frozenset())
     _server: ClassVar[Callable[..., Any] | None] = None
 
@@ -199,7 +200,7 @@ class Channel:
     # Callbacks
 
     async def join(self, topic: str, payload: Any) -> Any:
-        """Accept or refuse the client. The client can send any input, so check its permission and the payload.
+        """Accept or refuse the client. A client can send any topic and any payload, so check both.
 
         Args:
             topic: the requested topic, `self.topic`.
@@ -207,28 +208,28 @@ class Channel:
 
         Returns:
             The response for the client: a dict, a record that encodes as a JSON object, or a `Binary`. None is an empty
-            response. Any other value is a mistake, and refuses the client.
+            response. Any other value is a mistake, and Ashtree then refuses the client.
 
         Raises:
-            JoinRefused: refuses the client, which gets the payload with status `error`. After any other exception the
-                client gets `{"reason": "join crashed"}`.
+            JoinRefused: raise it to refuse the client. The client gets its payload with status `error`. After any other
+                exception the client gets `{"reason": "join crashed"}`.
 
-        The channel cannot push or broadcast here, because Ashtree subscribes it after this returns. Messages for this
-        topic wait until then. Other topics of the client do not wait. After 10 seconds phoenix.js gives up and joins
-        again: see `slow_join`.
+        The channel cannot push or broadcast in `join`, because Ashtree subscribes it to the topic after `join` returns.
+        The client's messages for this topic wait until then. Its other topics do not wait. After 10 seconds phoenix.js
+        gives up and joins again: see `slow_join`.
 
         When the client joins the topic again, an unfinished `join` gets five more seconds. If it returns in time, the
-        client gets its reply. If not, Ashtree kills the channel, and the client gets `join crashed`. Then a new channel
-        handles the new join.
+        client gets its reply. If it does not, Ashtree kills the channel, and the client gets `join crashed`. Then a new
+        channel handles the new join.
         """
         return None
 
     async def handle_in(self, event: str, payload: Any) -> PushReply | Stop | None:
-        """Handle an event that has no `@handle_in` method. Raises UnhandledEvent unless overridden."""
+        """Handle an event that has no `@handle_in` method. If you do not override this, it raises UnhandledEvent."""
         raise UnhandledEvent(type(self), event)
 
     async def handle_info(self, message: Any) -> NoReply | Continue | Within | Stop | None:
-        """Handle a message from another process, or from another subscription.
+        """Handle a message of another process, or a broadcast to a topic that the channel has subscribed to itself.
 
         By default, the channel emits the event `("phoenix", "channel_unhandled_info")` and drops the message.
         """
@@ -260,15 +261,16 @@ class Channel:
     async def terminate(self, reason: ExitReason) -> None:
         """Clean up after a leave, a stop, a crash, or the end of the connection.
 
-        Ashtree does not call this if the process is killed, or if `join` raised. See `GenServer.terminate`.
+        Ashtree does not call this if the process is killed, or if `join` raised anything except `JoinRefused`. See
+        `GenServer.terminate`.
         """
 
-    # Verbs, for any thread, so that work in a thread can report its progress
+    # Verbs. Any thread can call them, so that work in a thread can report its progress.
 
     def push(self, event: str, payload: Any) -> None:
-        """Send an event to this channel's client, from any thread. There is no acknowledgement.
+        """Send an event to this channel's client, from any thread. The client does not acknowledge it.
 
-        Never blocks in the runtime's thread. For another thread see `Endpoint.broadcast`.
+        In the runtime's thread, this never blocks. In another thread, it waits as `Endpoint.broadcast` does.
         """
         context = self._context
         if not context.joined:
@@ -324,7 +326,7 @@ class Channel:
 
 
 def place(channel: Channel, link: Link, membership: Membership) -> ChannelContext:
-    """Set up a new channel in the current process, for a membership."""
+    """Set up a new channel for a membership. The channel runs in the current process."""
     channel.topic = membership.topic
     channel.assigns = {**link.assigns, **membership.route.assigns}
     channel.endpoint = link.endpoint
@@ -333,7 +335,7 @@ def place(channel: Channel, link: Link, membership: Membership) -> ChannelContex
 
 
 def connection_of(channel: Channel) -> Pid:
-    """Return the process of the connection that a channel belongs to."""
+    """Return the process of the connection of a channel."""
     return channel._context.link.connection
 
 

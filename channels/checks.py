@@ -1,6 +1,6 @@
-"""Checks of the application's code: results of callbacks, answers of functions, and the source of methods.
+"""Checks of the application's code: results of callbacks, results of permission checks, and the source of methods.
 
-A permission check has one documented yes. Any other answer refuses the client.
+Only the documented result of a permission check lets a client in. Any other result refuses the client.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ def invalid(
 
     Args:
         owner: the class of the channel or the socket.
-        callback: the name of the callback, `join` or `handle_in`.
-        got: the result. A coroutine is closed.
+        callback: the name of the callback, such as `join` or `handle_in`.
+        got: the result. If it is a coroutine, this closes it.
         expected: the allowed results.
         event: the event of a push or a broadcast.
         method: the name of the method, if it differs from `callback`.
-        advice: the correction, for the end of the message. By default it lists `expected`.
+        advice: the correction, for the end of the message. By default, the message lists `expected`.
     """
     name = method or callback
     if name == callback:
@@ -120,7 +120,7 @@ def join_response(channel: type, response: Any) -> Any:
     """Return the response to an accepted join.
 
     Raises:
-        InvalidResult: `join` returned anything except None, a JSON object or a `Binary`. This refuses the client.
+        InvalidResult: `join` returned anything except None, a JSON object or a `Binary`. The caller refuses the client.
     """
     if response is None:
         return {}
@@ -157,7 +157,7 @@ def yes_or_no(question: str, function: Any, answer: Any) -> bool:
     Args:
         question: the name of the option with the function.
         function: the function, for the message.
-        answer: its result. A coroutine is closed.
+        answer: the result of the function. If it is a coroutine, this closes it.
 
     Raises:
         InvalidResult: the answer is neither True nor False.
@@ -198,8 +198,8 @@ def check_sources(owner: type, base: type) -> None:
         spawn(self.ticker)             keeps running when the channel has ended
         return JoinRefused(...)        returns the refusal instead of raising it
 
-    A name counts only if it refers to the object of this package. The check skips methods without readable source. It
-    reads each class once, because reading takes about a millisecond for each method.
+    The check counts a name only if it refers to Ashtree's own object. It skips a method whose source it cannot read. It
+    reads each class once, because reading a method takes about a millisecond.
     """
     if _CHECKED in vars(owner):
         return
@@ -214,7 +214,7 @@ def check_sources(owner: type, base: type) -> None:
 
 
 class _Method:
-    """A method, with a check for each mistake."""
+    """One method of the application, and the checks of its source."""
 
     def __init__(self, owner: type, base: type, function: Any) -> None:
         self.owner = owner
@@ -245,7 +245,7 @@ class _Method:
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(self.function)))
         except (OSError, TypeError, SyntaxError, IndexError):
-            # Typed at a prompt, compiled without its source, or edited since it was loaded.
+            # The method was typed at a prompt, compiled without its source, or edited after Python loaded it.
             return
         definition = tree.body[0] if tree.body else None
         if (
@@ -305,7 +305,7 @@ class _Method:
         )
 
     def _meaning(self, node: ast.expr) -> Any:
-        """Return the value of an expression, or None if only running the code would show it."""
+        """Return the value of an expression, or None if the value is known only when the code runs."""
         match node:
             case ast.Name(id=name):
                 code = self.code

@@ -1,9 +1,10 @@
 """Facts about a request, besides its parameters, for a socket's `connect`.
 
-*pure*. Ashtree does not check these facts: a client can send any value, and an unconfigured proxy forwards it.
+*pure*. Ashtree does not check these facts. A client can send any value, and a proxy forwards it unless you configure
+the proxy.
 
-Source: `connect_info` of Phoenix.Socket.Transport. There you must declare all facts. Here the facts of the request are
-always available, because `ConnectInfo` computes them only when you read them.
+Source: `connect_info` of Phoenix.Socket.Transport. In Phoenix you must declare each fact. In Ashtree all facts of the
+request are available, because `ConnectInfo` computes a fact only when you read it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ REQUEST_KEYS = (
     "auth_token",
     "session",
 )
-"""The names that `Mount(connect_info=[...])` accepts. Phoenix has the same names."""
+"""The names that `Mount(connect_info=[...])` accepts. Phoenix uses the same names."""
 
 _TRACE_CONTEXT = ("traceparent", "tracestate")
 
@@ -92,13 +93,14 @@ class ConnectInfo:
         path: the path of the request, undecoded.
         query: the query of the request, undecoded.
         headers: pairs of lower-case name and value, in order.
-        auth_token: phoenix.js's `authToken`, for a mount with `auth_token=True`.
-        session: the return value of the mount's `session` function. None without a session, or if the CSRF token is
-            missing or wrong.
-        own: the pairs of `Mount(connect_info=[("region", "eu")])`.
+        auth_token: the `authToken` of phoenix.js, if the mount has `auth_token=True`.
+        session: the return value of the mount's `session` function. It is None if the mount has no such function, or if
+            the CSRF token is missing or wrong.
+        own: the pairs in `Mount(connect_info=[("region", "eu")])`.
         declared: the names in `Mount(connect_info=[...])`.
 
-    Names in `Mount(connect_info=...)` are also keys: `connect_info["x_headers"]`, `connect_info["region"]`.
+    You can also read the names in `Mount(connect_info=...)` as keys: `connect_info["x_headers"]`,
+    `connect_info["region"]`.
     """
 
     peer_data: PeerData | None = None

@@ -1,12 +1,12 @@
-"""Inspection of a running endpoint: its connected clients, and the topics that each has joined.
+"""Inspection of a running endpoint: its connected clients, and the topics that each client has joined.
 
     for client in await list_sockets(endpoint):
         print(client.pid, client.id, client.socket.assigns)
         for channel in await list_channels(client.pid):
             print("  ", channel.topic, channel.status)
 
-Use these functions in a console, a test, or a protected admin page. Each call sends a message to every process that it
-asks, so do not call them often. Source: Phoenix.Debug.
+Use these functions in a console, a test, or a protected admin page. Do not call them often, because a call sends a
+message to each process that it asks. Source: Phoenix.Debug.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 
 
 class NotASocket(ChannelsError, LookupError):
-    """A process does not serve a connected client, or has ended.
+    """A process does not serve a connected client, or it has ended.
 
     Attributes:
         pid: the process.
@@ -58,7 +58,7 @@ class NotASocket(ChannelsError, LookupError):
 
 
 class NotAChannel(ChannelsError, LookupError):
-    """A process does not run a channel, or has ended.
+    """A process does not run a channel, or it has ended.
 
     Attributes:
         pid: the process.
@@ -76,7 +76,7 @@ class SocketInfo:
     """One connected client.
 
     Attributes:
-        pid: the process that serves it.
+        pid: the process that serves the client.
         socket: the live instance of the socket class. Read it, and do not change it.
         id: the return value of the socket's `id`.
     """
@@ -104,17 +104,18 @@ class ChannelInfo:
 
 
 async def list_sockets(endpoint: Endpoint) -> list[SocketInfo]:
-    """Return the connected clients of an endpoint, first the polling ones, then the WebSockets, each by arrival.
+    """Return the connected clients of an endpoint: first the polling clients, then the WebSocket clients.
 
-    The call asks all processes at the same time, and waits at most five seconds for their answers. The list does not
-    contain connections that serve pages or have sent no request yet, and clients that leave during the call.
+    Both groups are in the order of their arrival. The call asks all processes at the same time, and waits at most five
+    seconds for their answers. The list leaves out connections that serve pages, connections without a request yet, and
+    clients that leave during the call.
     """
     pids: list[Pid] = []
     for supervisor in ((endpoint, "sessions"), (endpoint, "connections")):
         try:
             children = await DynamicSupervisor.which_children(supervisor)
         except CallExit:
-            # No mount has long polling, or the endpoint is not running.
+            # The endpoint is not running, or none of its mounts has long polling.
             continue
         pids += [child.pid for child in reversed(children) if isinstance(child.pid, Pid)]
     answers: dict[Pid, SocketInfo | None] = {}
@@ -135,7 +136,7 @@ async def list_channels(socket: Pid) -> list[ChannelInfo]:
         socket: the process that serves the client, `SocketInfo.pid`.
 
     Raises:
-        NotASocket: `socket` is another process, or has ended.
+        NotASocket: the process `socket` does not serve a client, or it has ended.
     """
     channels = await _ask(socket, _channel_infos) if is_socket(socket) else None
     if channels is None:
@@ -149,7 +150,7 @@ async def get_channel(pid: Pid) -> Channel:
     This is the live object, and its state can change at any time. Read it, and do not change it.
 
     Raises:
-        NotAChannel: `pid` is another process, or has ended.
+        NotAChannel: the process `pid` does not run a channel, or it has ended.
     """
     channel = await _ask(pid, _channel) if is_channel(pid) else None
     if channel is None:
@@ -169,7 +170,7 @@ def is_channel(pid: Pid) -> bool:
 
 
 def _kind_of(pid: Pid) -> str | None:
-    """Return the role of the process's supervisor, if it belongs to an endpoint."""
+    """Return the role of the supervisor of a process; None if the supervisor does not belong to an endpoint."""
     runtime = current_runtime()
     info = runtime.process_info(pid)
     parent = None if info is None else runtime.process_info(info["parent"])

@@ -2,13 +2,13 @@
 
     ChannelsError
     ├── DecodeError          a client sent a malformed frame
-    ├── EncodeError          the client's wire format cannot express a payload of the application
+    ├── EncodeError          a client's wire format cannot express a payload of the application
     ├── InvalidRoute         the application declared an invalid channel route
     ├── InvalidOption        the application gave an option an invalid value
     ├── InvalidResult        a callback of the application returned an invalid result
     └── InvalidRequirement   the application declared an invalid protocol version
 
-A module defines the errors that only it raises, such as a port in use. They are also `ChannelsError`s.
+An error that only one module raises is defined in that module, such as `ListenError`. It is a `ChannelsError` too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
     "whole",
 ]
 
-# For results of callbacks. The author must be able to recognize the value.
+# The texts of callback results. Longer than `brief`, so that the author recognizes the value.
 _shown = reprlib.Repr()
 _shown.maxstring = _shown.maxother = 120
 
@@ -47,7 +47,7 @@ class ChannelsError(Exception):
 class DecodeError(ChannelsError):
     """A client sent a frame that is not a message of its protocol version.
 
-    The server closes that connection with 1011, as Phoenix does. Applications see this error only in telemetry.
+    The server closes the client's connection with 1011, as Phoenix does. Applications see this error only in telemetry.
 
     Attributes:
         vsn: the protocol version of the connection.
@@ -61,10 +61,10 @@ class DecodeError(ChannelsError):
 
 
 class EncodeError(ChannelsError):
-    """The wire format of a client cannot express a push, a reply or a broadcast of the application.
+    """A client's wire format cannot express a push, a reply or a broadcast of the application.
 
-    There are three causes: the payload is not a JSON object, a value in it has no JSON form, or a name is too long for
-    a binary frame.
+    There are three causes: the payload is not a JSON object, a value in the payload has no JSON form, or a name is too
+    long for a binary frame.
 
     Attributes:
         kind: `"push"`, `"reply"`, `"broadcast"` or `"presence"`.
@@ -120,7 +120,7 @@ class InvalidOption(ChannelsError, ValueError):
 
 
 class InvalidRequirement(ChannelsError, ValueError):
-    """A serializer has a version requirement of another form than `~> 2.0.0`.
+    """The version requirement of a serializer does not have the form `~> 2.0.0`.
 
     Attributes:
         requirement: the requirement.
@@ -161,7 +161,7 @@ class InvalidResult(ChannelsError, InvalidReturn):
     def __str__(self) -> str:
         who = self.callback
         if self.event is not None:
-            # Cut, because the client chooses the events of `Channel.handle_in`.
+            # Shortened, because a client can send any event to `Channel.handle_in`.
             who = f"{who}({brief(self.event)})"
         where = "" if self.place is None else f" ({self.place})"
         got = "a coroutine that was not awaited" if self.forgot_await else _shown.repr(self.got)
@@ -176,29 +176,29 @@ class InvalidResult(ChannelsError, InvalidReturn):
 def check_positive(owner: str, option: str, value: Any) -> None:
     """Raise InvalidOption unless `value` is a number above 0. Infinity is allowed."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # Not `value <= 0`, which would accept NaN.
+    # `not value > 0` refuses NaN. `value <= 0` would accept it.
     if not is_number or not value > 0:
         raise InvalidOption(owner, option, value, "a number above 0")
 
 
 def check_whole(owner: str, option: str, value: Any) -> None:
-    """Raise InvalidOption unless `value` is a whole number from 1. Floats are refused."""
+    """Raise InvalidOption unless `value` is a whole number from 1. A float such as 2.0 is an error."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidOption(owner, option, value, "a whole number from 1")
 
 
 def not_negative(instance: Any, attribute: Any, value: Any) -> None:
-    """Validate a finite number from 0."""
+    """Raise InvalidOption unless an attribute is a finite number from 0. A validator for attrs."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 <= value < math.inf:
         raise InvalidOption(type(instance).__name__, attribute.name, value, "a number from 0")
 
 
 def positive(instance: Any, attribute: Any, value: Any) -> None:
-    """Validate a number above 0."""
+    """Raise InvalidOption unless an attribute is a number above 0. A validator for attrs."""
     check_positive(type(instance).__name__, attribute.name, value)
 
 
 def whole(instance: Any, attribute: Any, value: Any) -> None:
-    """Validate a whole number from 1."""
+    """Raise InvalidOption unless an attribute is a whole number from 1. A validator for attrs."""
     check_whole(type(instance).__name__, attribute.name, value)

@@ -1,6 +1,6 @@
 """Short texts for error messages and log lines: excerpts of values, and places in a program.
 
-*pure*. Clients choose topics, events and refs, of any length and depth. An excerpt is short and shallow.
+*pure*. A client can send topics, events and refs of any length and nesting. An excerpt of them is always short.
 """
 
 from __future__ import annotations

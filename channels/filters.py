@@ -1,8 +1,8 @@
-"""The filter for parameters of clients in logs.
+"""The filter that masks secret parameters of clients in logs.
 
 *pure*. Parameters of clients contain passwords and tokens, which must not appear in logs. The filter ignores case,
-hyphens and underscores: `access_token`, `accessToken`, `Access-Token` and `ACCESS_TOKEN` are one name. This is the only
-difference from its source, `filter_parameters` of Phoenix.Logger.
+hyphens and underscores in names: it treats `access_token`, `accessToken`, `Access-Token` and `ACCESS_TOKEN` as one
+name. This is the only difference from its source, `filter_parameters` of Phoenix.Logger.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["FILTERED", "SECRETS", "FilterRule", "Keep", "check_rule", "filter_pa
 FILTERED = "[FILTERED]"
 
 SECRETS = ("password", "token", "secret", "api_key", "authorization")
-"""The default terms of an endpoint. Phoenix has only the first by default."""
+"""The default terms of an endpoint. The default of Phoenix is only `password`."""
 
 _SEPARATORS = str.maketrans("", "", "_-")
 
 
 @frozen
 class Keep:
-    """A rule that shows the parameters with these names, and masks all others.
+    """A rule that shows only the parameters with these names, and masks all others.
 
         Endpoint(..., filter_parameters=Keep(("id", "page")))
 

@@ -61,9 +61,9 @@ def handle_in(*events: str) -> Callable[[F], F]:
         async def new_msg(self, payload):
             self.broadcast("new_msg", payload)
 
-    The method takes the payload and returns None, a `PushReply`, or `actors.Stop(reason)`. `Stop(reason,
-    reply=PushReply(...))` replies before it stops. An exception crashes the channel. The client gets phx_error, and
-    rejoins.
+    The method takes the payload and returns None, a `PushReply`, or `actors.Stop(reason)`. With `Stop(reason,
+    reply=PushReply(...))`, the channel replies before it stops. An exception crashes the channel. Then the client gets
+    phx_error and rejoins.
     """
     return _marker(_IN, events)
 
@@ -93,7 +93,8 @@ def _marker(mark: str, events: tuple[str, ...]) -> Callable[[F], F]:
         )
 
     def decorate(function: F) -> F:
-        # In a class body, a second method of the same name replaces the first, whose events would have no handler.
+        # In a class body, a second method replaces an earlier one with the same name. The events of the earlier method
+        # would then have no handler.
         body = sys._getframe(1).f_locals
         earlier = body.get(function.__name__) if "__qualname__" in body else None
         lost = () if earlier is function else getattr(earlier, mark, ())
@@ -115,10 +116,10 @@ class HandlerTable:
     """The handlers of one channel class.
 
     Attributes:
-        incoming: event to handler, for pushes of clients.
-        outgoing: event to handler, for broadcasts that the class intercepts.
-        intercepts: the events of `outgoing`.
-        decode_join: the conversion of the payload for `join`; None for no conversion.
+        incoming: a dict from events to handlers, for pushes of clients.
+        outgoing: a dict from events to handlers, for broadcasts that the class intercepts.
+        intercepts: the events in `outgoing`.
+        decode_join: the function that converts the payload for `join`; None if the payload needs no conversion.
     """
 
     incoming: dict[str, Handler]
@@ -190,7 +191,7 @@ def check_constructor(owner: type, callback: str) -> None:
 
     Args:
         owner: the class of a channel or a socket.
-        callback: the callback for initialization: `join` or `connect`.
+        callback: the callback that can set values which depend on the client: `join` or `connect`.
     """
     constructor: Any = owner.__init__  # type: ignore[misc] # only inspected, not called
     try:
@@ -209,7 +210,7 @@ def check_constructor(owner: type, callback: str) -> None:
 
 
 def method_of(channel: type, callback: str, event: object = None) -> str:
-    """Return the name of the method that handles an event. Without one, return `callback`."""
+    """Return the name of the method that handles an event. If no method handles it, return `callback`."""
     if callback in ("handle_in", "handle_out") and isinstance(event, str):
         return names_of(channel, callback.removeprefix("handle_")).get(event, callback)
     return callback
@@ -281,7 +282,7 @@ def check_callback(
     role: str | None = None,
     is_async: bool = True,
 ) -> None:
-    """Raise InvalidHandler if a method has wrong parameters, or is wrongly async or not async.
+    """Raise InvalidHandler if a method has the wrong parameters, or if `is_async` does not hold for it.
 
     Args:
         owner: the class of a channel or a socket.

@@ -1,6 +1,7 @@
 """Log lines for the events of channels, under the logger `channels`.
 
-An endpoint attaches these handlers when it starts. You can attach your own to the events of `channels.telemetry`.
+An endpoint attaches these handlers when it starts. You can attach your own handlers to the events of
+`channels.telemetry`.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _log = logging.getLogger("channels")
 _shorten = reprlib.Repr()
 _shorten.maxstring = 120
 _shorten.maxdict = _shorten.maxlist = 20
-# The number of values that a log line may visit, including nested ones.
+# The maximum number of values that go into one log line, including nested values.
 _MAX_SHOWN = 500
 
 
@@ -65,7 +66,7 @@ def attach(
     sockets: Iterable[type[Socket]] = (Socket,),
     channels: Iterable[type[Channel]] = (Channel,),
 ) -> Callable[[], None]:
-    """Log the events of channels. Return a function that stops this.
+    """Log the events of channels. Return a function that detaches the handlers.
 
     Args:
         telemetry: the telemetry of the runtime.
@@ -73,10 +74,10 @@ def attach(
         supervisor: the supervisor of that endpoint, to log restarts of its children, such as the flusher. None logs
             no restarts.
         filter_parameters: the rule that masks parameters of clients, see `channels.filters`.
-        sockets: the socket classes in use. Each sets the level for its connections.
-        channels: the channel classes in use. Each sets the levels for its joins and pushes.
+        sockets: the socket classes in use. Each class sets the level of log lines about its connections.
+        channels: the channel classes in use. Each class sets the levels of log lines about its joins and pushes.
 
-    Disabled levels cost nothing, because this attaches only handlers whose level is enabled now.
+    This attaches only handlers whose level is enabled now, so disabled levels cost nothing.
     """
     lines = _Lines(filter_parameters)
     classes = tuple(channels)
@@ -198,7 +199,7 @@ class _Lines:
         )
 
     def _reason(self, reason: Any) -> str:
-        # An exception here is a `TokenError`. Its text contains no part of the token.
+        # The only exceptions here are `TokenError`s. The text of a `TokenError` contains no part of the token.
         return str(reason) if isinstance(reason, Exception) else self._shown(reason)
 
     def _shown(self, params: Any) -> str:
@@ -206,7 +207,7 @@ class _Lines:
 
 
 def _cut(params: Any) -> Any:
-    """Shorten parameters for a log line before the filter runs. A client may send a hundred thousand of them."""
+    """Shorten parameters for a log line before the filter runs. A client may send a hundred thousand parameters."""
     left = _MAX_SHOWN
 
     def cut(value: Any, level: int) -> Any:
@@ -215,7 +216,7 @@ def _cut(params: Any) -> Any:
         if left < 0 or level > _shorten.maxlevel:
             return "..."
         if isinstance(value, Mapping):
-            # One more item than the line shows, so that reprlib writes "...".
+            # Keep one more item than the line shows, so that reprlib writes "..." in its place.
             first = islice(value.items(), _shorten.maxdict + 1)
             return {key: cut(each, level + 1) for key, each in first}
         if isinstance(value, list):
@@ -226,7 +227,7 @@ def _cut(params: Any) -> Any:
 
 
 def _topic(text: object) -> str:
-    # The client chooses this text. It must not forge a log line, or fill the log.
+    # Escaped and shortened, because the client chooses this text. It must not forge log lines or fill the log.
     shown = _shorten.repr(text)
     return shown[1:-1] if isinstance(text, str) else shown
 
@@ -264,7 +265,7 @@ def _without_channels(event: Event, measurements: _Data, metadata: _Data) -> Non
 def _connect_failed(event: Event, measurements: _Data, metadata: _Data) -> None:
     error, status = metadata["exception"], metadata["status"]
     if isinstance(error, InvalidResult):
-        # Without the traceback, which shows only the check. The text contains the correction.
+        # No traceback, because it would show only Ashtree's check. The text contains the correction.
         _log.error("%s; the client got HTTP %d", error, status)
         return
     add_advice(error)

@@ -12,15 +12,15 @@ from channels.errors import ChannelsError, InvalidOption
 __all__ = ["Binary", "BinaryFrame", "Broadcast", "JoinRefused", "Message", "PushReply"]
 
 
-# A struct for speed, because the server makes one for every frame: the JSON decoder fills it in C. It needs no garbage
-# collection, because it refers only to values that existed before it and so cannot be part of a cycle.
+# A struct for speed, because the server makes a message for every frame, and the JSON decoder fills a struct in C.
+# Without garbage collection, because a message refers only to older values, and so cannot be part of a cycle.
 class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A message from a client, with unchecked fields in the order of a Phoenix V2 frame.
 
         >>> Message("1", "2", "room:lobby", "new_msg", {"body": "hello"}).event
         'new_msg'
 
-    A client may send any JSON value in every field; `payload` may also be a `Binary`. By convention `topic` and
+    A client may send any JSON value in every field. The payload may also be a `Binary`. By convention `topic` and
     `event` are strings, refs are strings or null, and `payload` is an object.
 
     Attributes:
@@ -28,7 +28,7 @@ class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
         ref: the client's number for this message, or None. The reply repeats it.
         topic: the topic.
         event: the name of the event.
-        payload: its data.
+        payload: the data of the event.
     """
 
     join_ref: Any
@@ -44,8 +44,8 @@ class Broadcast(msgspec.Struct, frozen=True):
         >>> Broadcast("room:lobby", "new_msg", {"body": "hello"}).topic
         'room:lobby'
 
-    `payload` is a JSON object (a dict, or a record that encodes as one) or a `Binary`. Clients share the encoded
-    payload, so do not change it afterwards.
+    `payload` is a dict, a record that encodes as a JSON object, or a `Binary`. Do not change it afterwards, because
+    channels with a `handle_out` get the same object.
     """
 
     topic: str
@@ -53,7 +53,7 @@ class Broadcast(msgspec.Struct, frozen=True):
     payload: Any
 
 
-# Not a record, because msgspec would encode a record inside a JSON payload as base64. It must raise an error there.
+# Not a record. msgspec would encode a record inside a JSON payload as base64, but there `Binary` must raise an error.
 @final
 class Binary:
     """Raw bytes as the whole payload of a push, a reply or a broadcast.
@@ -61,8 +61,8 @@ class Binary:
         >>> Binary(b"GIF89a").data
         b'GIF89a'
 
-    V2 clients send and receive them as binary WebSocket messages, without base64. Bytes inside a JSON payload raise
-    `EncodeError`, and so do bytes for a V1 client.
+    V2 clients send and receive the bytes as binary WebSocket messages, without base64. A `Binary` inside a JSON payload
+    raises `EncodeError`, and so does a `Binary` for a V1 client.
 
     Args:
         data: the bytes.
@@ -105,7 +105,7 @@ class PushReply:
         return PushReply({"reason": "too long"}, status="error")
 
     Args:
-        payload: the `response` for the client: any JSON value or a `Binary`. By default an empty object.
+        payload: the `response` for the client: any JSON value or a `Binary`. The default is an empty object.
         status: the status for the client's `receive(status, ...)`: `"ok"` or `"error"` by convention, or any string.
 
     Raises:
@@ -127,7 +127,7 @@ class PushReply:
 
 
 class JoinRefused(ChannelsError):
-    """Refusal of a join, raised in `join`. The client gets status `error` and the payload.
+    """The refusal of a join. Raise it in `join`. The client gets status `error` and the payload.
 
     raise JoinRefused({"reason": "unauthorized"})
     """

@@ -41,12 +41,12 @@ _VALIDATED = re.compile(r"^(?P<what>Length of )?'(?P<name>\w+)' ")
 
 
 class InvalidPayload(ChannelsError, ValueError):
-    """A client sent a payload that does not match the type of its handler.
+    """A client sent a payload that does not match the type in the handler's annotation.
 
     The client gets `response`. The application sees this error only in telemetry.
 
     Attributes:
-        field: the path of the wrong field, such as `user.emails[0]`; None for the payload as a whole.
+        field: the path of the wrong field, such as `user.emails[0]`; None if the whole payload is wrong.
         problem: the mistake.
     """
 
@@ -62,7 +62,7 @@ class InvalidPayload(ChannelsError, ValueError):
 
 
 def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[Any], Any] | None:
-    """Return the conversion of a method's payload to its annotated type; None for no conversion.
+    """Return the function that converts a method's payload to the annotated type; None if no conversion is needed.
 
     Args:
         channel: the class, for errors.
@@ -94,7 +94,7 @@ def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[A
 
 
 def use_types(channel: type[Channel]) -> None:
-    """Make a channel class convert payloads to the types that its `join` and its handlers declare.
+    """Set up a channel class to convert payloads to the types that its `join` and its handlers declare.
 
     Raises:
         InvalidHandler: an annotation cannot be resolved, or msgspec cannot convert to it.
@@ -123,7 +123,7 @@ def _typed(channel: type[Channel], name: str, event: str) -> Handler:
 
 
 def refused(channel: Channel, event: str, error: InvalidPayload) -> None:
-    """Emit the telemetry event of a refused payload."""
+    """Emit the telemetry event about a payload that does not match."""
     current_runtime().telemetry.execute(
         PAYLOAD_REFUSED,
         {},
@@ -134,7 +134,7 @@ def refused(channel: Channel, event: str, error: InvalidPayload) -> None:
 def _resolve(channel: type[Channel], name: str, function: Any, annotation: Any) -> Any:
     if not isinstance(annotation, str):
         return annotation
-    # The globals of the function, because under cProfile and pdb its module is not in sys.modules under its name.
+    # Use the function's globals. Under cProfile and pdb, sys.modules does not have the function's module by its name.
     names = getattr(inspect.unwrap(function), "__globals__", {})
     try:
         # Not typing.get_type_hints, because the annotations of other parameters may not resolve.
@@ -176,7 +176,7 @@ def _check(channel: type[Channel], name: str, wanted: Any) -> None:
 
 
 def _customs(kind: Any, seen: set[int]) -> Iterator[type]:
-    """Find the classes inside a type that msgspec cannot convert to."""
+    """Yield the unsupported classes inside a type. msgspec cannot convert a payload to them."""
     if isinstance(kind, msgspec.inspect.CustomType):
         yield kind.cls
     elif isinstance(kind, msgspec.inspect.Field):
@@ -186,7 +186,7 @@ def _customs(kind: Any, seen: set[int]) -> Iterator[type]:
         for each in kind:
             yield from _customs(each, seen)
     elif isinstance(kind, msgspec.inspect.Type) and id(kind) not in seen:
-        # `seen` ends the recursion, because a recursive type contains itself as the same object.
+        # A recursive type contains itself as the same object, so `seen` ends the recursion.
         seen.add(id(kind))
         yield from _customs(msgspec.structs.astuple(kind), seen)
 
@@ -212,7 +212,7 @@ def _explain(error: msgspec.ValidationError) -> InvalidPayload:
     if (missing := _MISSING.match(text)) is not None:
         name, text = missing["name"], "is missing"
     elif error.__cause__ is not None and error.__cause__.args:
-        # An attrs validator raised. The message of a validator from attrs begins with the name of the field.
+        # A validator raised. The messages of attrs' own validators begin with the name of the field.
         text = str(error.__cause__.args[0])
         if (validated := _VALIDATED.match(text)) is not None:
             name, text = validated["name"], text[validated.end() :]
@@ -227,7 +227,7 @@ def _explain(error: msgspec.ValidationError) -> InvalidPayload:
 
 
 def _field_of(traceback: TracebackType | None) -> str | None:
-    """Return the field whose validator raised. A validator takes the instance, the attribute and the value."""
+    """Return the field whose validator raised, from the validator's arguments: instance, attribute and value."""
     while traceback is not None:
         code, local = traceback.tb_frame.f_code, traceback.tb_frame.f_locals
         for name in code.co_varnames[: code.co_argcount]:

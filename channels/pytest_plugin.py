@@ -4,8 +4,8 @@
         case = await channel_test(endpoint)
         client = await case.connect("/socket")
 
-Pytest loads this plugin if Ashtree is installed. Tests with the fixture run on Trio's autojump clock. There, waits take
-no real time, and a wait that would never end fails immediately.
+Pytest loads this plugin if Ashtree is installed. Tests with the fixture run on Trio's autojump clock. With this clock,
+waits take no real time, and a wait that would never end fails immediately.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ OpenChannelTest = Callable[..., Awaitable["ChannelTest"]]
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Run tests that use the fixture on a virtual clock."""
-    # A test must name Trio's fixture `autojump_clock` itself. Another fixture cannot request it for the test.
+    """Add the virtual clock to each test that uses the fixture `channel_test`."""
+    # pytest-trio finds a clock only among the fixtures that the test itself names, so `channel_test` cannot request it.
     if (
         "channel_test" in getattr(item, "fixturenames", ())
         and inspect.iscoroutinefunction(getattr(item, "obj", None))
@@ -40,11 +40,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 async def channel_test() -> AsyncIterator[OpenChannelTest]:
-    """Provide a function that starts endpoints for one test, and stop them at its end.
+    """Provide a function that starts endpoints for a test. The fixture stops these endpoints after the test.
 
         case = await channel_test(endpoint)
 
-    The function has the parameters of `channels.testing.open_channel_test`, and returns a `ChannelTest`.
+    The function takes the arguments of `channels.testing.open_channel_test`, and returns a `ChannelTest`.
     """
     # Imported here, so that a pytest run without this fixture starts fast.
     from actors.runtime import open_runtime  # noqa: PLC0415

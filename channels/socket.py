@@ -61,11 +61,11 @@ def _text(refusal: Refusal, attribute: Any, value: Any) -> None:
 
 
 class ConnectRefused(ChannelsError):
-    """Refusal of a connection, raised in `connect`. The client gets HTTP 403, without the reason.
+    """The refusal of a client. Raise it in `connect`. The client gets HTTP 403, without the reason.
 
         raise ConnectRefused("no such token")
 
-    If there is a reason, an `error_handler` of the `Mount` can choose another response.
+    If you give a reason, the `error_handler` of the `Mount` can choose another response.
 
     Attributes:
         reason: the reason, for the `error_handler`, telemetry and logs.
@@ -84,7 +84,7 @@ class Refusal:
 
     Args:
         status: the HTTP status, 400 to 599.
-        body: text. Most clients do not show it, and phoenix.js cannot read it.
+        body: the text of the response. Most clients do not show it, and phoenix.js cannot read it.
         headers: more headers, as pairs of name and value. Ashtree adds the length and the type of the body.
 
     Raises:
@@ -104,9 +104,9 @@ class Socket:
     """Base class of sockets. Subclass it, and mount it in an `Endpoint`.
 
     Attributes:
-        channels: a dict of patterns to channel classes, or to `Route`s with assigns or a history. A pattern is a topic,
-            or a prefix of topics followed by `*`. The first matching pattern wins.
-        assigns: data of the connection. `connect` fills it, and every channel of the connection gets a copy.
+        channels: a dict from patterns to channel classes, or to `Route`s with assigns or a history. A pattern is a
+            topic, or a prefix of topics followed by `*`. The first matching pattern counts.
+        assigns: a dict with data about the client. Fill it in `connect`. Every channel of the connection gets a copy.
         endpoint: the endpoint of the connection.
 
     Ashtree makes one instance for each connection, in the connection's process.
@@ -116,27 +116,27 @@ class Socket:
     max_channels: ClassVar[int] = 100
     """The number of topics that one connection may join. Phoenix calls it max_channels_per_transport."""
     log: ClassVar[LogLevelName | None] = "info"
-    """The level for log lines about connections; None logs none. Phoenix calls it `log` too."""
+    """The level of log lines about connections; None turns them off. Phoenix also calls it `log`."""
 
     assigns: dict[str, Any]
     endpoint: Broadcaster
 
     async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
-        """Accept or refuse a client, and identify it. The client can send any input.
+        """Accept or refuse a client, and identify it. A client can send any parameters, so check them.
 
         Args:
             params: the query parameters of the request, including `vsn`.
             connect_info: other facts about the request.
 
         Raises:
-            ConnectRefused: refuses the client. A `TokenError` also refuses it, and is the reason. After any other
-                exception the client gets HTTP 500.
+            ConnectRefused: raise it to refuse the client. A `TokenError` also refuses the client, and becomes the
+                reason. After any other exception the client gets HTTP 500.
         """
 
     def id(self) -> str | None:
         """Return the topic for `disconnect` broadcasts, or None.
 
-        This broadcast closes all connections whose id is `user:7`:
+        For example, this broadcast closes all connections whose `id` returned `user:7`:
 
             endpoint.broadcast("user:7", "disconnect", {})
         """
@@ -144,12 +144,12 @@ class Socket:
 
 
 def router_of(socket: type[Socket]) -> Router:
-    """Make the routing table of a socket class, and check its callbacks and every channel in it.
+    """Return the routing table of a socket class. Check the class's callbacks, and every channel in the table.
 
     Raises:
         InvalidRoute: a pattern is invalid.
-        InvalidHandler: Ashtree cannot call a callback or a handler, its source shows a mistake, or the target of a
-            route is not a channel class.
+        InvalidHandler: Ashtree cannot call a callback or a handler, the source of a method shows a mistake, or the
+            target of a route is not a channel class.
     """
     check_callback(socket, "connect", socket.connect, ("params", "connect_info"))
     check_callback(socket, "id", socket.id, (), is_async=False)
@@ -189,7 +189,7 @@ def router_of(socket: type[Socket]) -> Router:
 
 def _durable(route: Route) -> type[Channel]:
     """Return the channel class of a route with a history."""
-    # Only programs with durable topics load that package.
+    # Imported here, so that only programs with durable topics load this package.
     from channels.durable.channel import durable_class  # noqa: PLC0415
 
     return durable_class(route.channel, route.history)

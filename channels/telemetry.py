@@ -1,9 +1,11 @@
 """The telemetry events of channels, for `runtime.telemetry.attach`.
 
-If Phoenix has an event, its name is the same here. Durations are in seconds on Trio's clock. The metadata of every
-event contains `endpoint`. Events of PubSub contain instead `pubsub`, the `PubSub`, and `adapter`, the name of its
-adapter. Events of presence contain instead `presence`, the `Presence`. Events of durable topics contain instead
-`history`, the `History`.
+An event that Phoenix also has keeps its Phoenix name. Durations are in seconds on Trio's clock. The metadata of most
+events contains `endpoint`. Three kinds of events contain other objects instead:
+
+- Events of PubSub contain `pubsub`, the `PubSub`, and `adapter`, the name of its adapter.
+- Events of presence contain `presence`, the `Presence`.
+- Events of durable topics contain `history`, the `History`.
 """
 
 from __future__ import annotations
@@ -68,8 +70,8 @@ __all__ = [
 SOCKET_CONNECTED: Event = ("phoenix", "socket_connected")
 """A socket's `connect` accepted or refused a client. Measurements: `duration`. Metadata: `transport` (websocket or
 longpoll), `params`, `connect_info`, `vsn`, `serializer`, `user_socket` (the class), `socket` (an instance of it), `log`
-(its level), `result` (ok or error), and the `reason` of a refusal. The reason is the argument of `ConnectRefused`, the
-`TokenError`, or a text. The text is for an invalid upgrade request, which got 400."""
+(its level), `result` (ok or error), and the `reason` of a refusal. The reason is the argument of `ConnectRefused`, or
+the `TokenError`. For an invalid upgrade request, which got 400, the reason is a text."""
 
 SOCKET_ORIGIN_REFUSED: Event = ("phoenix", "socket_origin_refused")
 """A web page of a forbidden origin tried to connect, and got 403. Metadata: `socket`, the class, and `origin`, as the
@@ -85,8 +87,8 @@ accept the client. Metadata: `socket`, the class, and `problem`, a text."""
 
 SOCKET_CONNECT_FAILED: Event = ("phoenix", "socket_connect_failed")
 """A callback of the application failed, so the server refused the client. Metadata: `socket`, the class; `callback`,
-such as `connect` or `check_origin`; `exception`, which the callback raised, or an `InvalidResult`; `status`, of the
-HTTP response."""
+such as `connect` or `check_origin`; `exception`, the exception of the callback or an `InvalidResult`; and `status`, the
+status of the HTTP response."""
 
 SOCKET_WITHOUT_CHANNELS: Event = ("phoenix", "socket_without_channels")
 """An endpoint started with a socket that has no channels, so the server refuses every join. Metadata: `socket`, the
@@ -98,11 +100,12 @@ error), and `connection`, the process of the client."""
 
 CHANNEL_CRASHED: Event = ("phoenix", "channel_crashed")
 """A channel ended with an error, and its client gets `phx_error`. Metadata: `channel`, the class; `topic`;
-`connection`, the process of the client; and `reason`. The exception is in `("actors", "process", "crash")`."""
+`connection`, the process of the client; and `reason`, the exit reason. The event `("actors", "process", "crash")`
+contains the exception."""
 
 CHANNEL_JOIN_SLOW: Event = ("phoenix", "channel_join_slow")
-"""A join takes longer than the channel's `slow_join`. Emitted once for each join. Measurements: `duration` so far.
-Metadata: `channel`, and `stack`, the lines of the stack of the waiting `join`."""
+"""A join takes longer than the channel's `slow_join`. Emitted at most once for each join. Measurements: `duration` so
+far. Metadata: `channel`, and `stack`, the stack of the waiting `join` as lines."""
 
 CHANNEL_HANDLED_IN: Event = ("phoenix", "channel_handled_in")
 """A channel handled a push without a crash. Measurements: `duration`. Metadata: `channel`, `event`, `ref`, `params`."""
@@ -115,8 +118,8 @@ PAYLOAD_REFUSED: Event = ("phoenix", "payload_refused")
 `error`, an `InvalidPayload`."""
 
 SOCKET_MALFORMED: Event = ("phoenix", "socket_malformed")
-"""A client sent a malformed message, so the server closes the connection. Emitted once for each connection. Metadata:
-`pid`, `cause`, `code`."""
+"""A client sent a malformed message, so the server closes the connection. Emitted at most once for each connection.
+Metadata: `pid`, `cause`, `code`."""
 
 SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
 """A client reads too slowly, so the server closes the connection with 1013. Measurements: `dropped` frames. Metadata:
@@ -124,12 +127,12 @@ SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
 
 SOCKET_HELD_BACK: Event = ("phoenix", "socket_held_back")
 """A client sent so much data that its messages waited for a hundred turns of the scheduler. No message is lost. Emitted
-once for each connection. Measurements: `turns`. Metadata: `pid`."""
+at most once for each connection. Measurements: `turns`. Metadata: `pid`."""
 
 SESSION_STARTED: Event = ("phoenix", "session_started")
-"""The session of a client begins, before the server reads its first message. Metadata: `pid`; `id`, the id of the
-socket, or None; and `server`, the `SessionServer`. A tool that checks or records sessions may replace its `session`,
-its `out`, and the codec of its `link` with wrappers."""
+"""The session of a client begins. The server has not read a message of the client yet. Metadata: `pid`; `id`, the id of
+the socket, or None; and `server`, the `SessionServer`. A tool that checks or records sessions may put wrappers around
+the `session` and the `out` of this server, and around the codec of its `link`."""
 
 CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
 """A connection has ended. Metadata: `pid`, `code`, `cause`, `topics`."""
@@ -139,28 +142,30 @@ ENDPOINT_DRAIN: Event = ("phoenix", "socket_drain")
 the seconds until the next batch. All sockets of the endpoint drain together, so there is no `socket`."""
 
 LONGPOLL_LEFT_OUT: Event = ("phoenix", "longpoll_left_out")
-"""A polling client posted a batch of more than 100 messages. As in Phoenix, the server drops the rest, and the client
-does not learn of this. Measurements: `messages`, the number of dropped messages. Metadata: `pid`."""
+"""A polling client posted a batch of more than 100 messages. As in Phoenix, the server drops the messages after the
+100th, and does not tell the client. Measurements: `messages`, the number of dropped messages. Metadata: `pid`."""
 
 LONGPOLL_UNSENDABLE: Event = ("phoenix", "longpoll_unsendable")
-"""A channel sent a binary message to a polling client, which cannot receive one. The client's poll got 500, and all
-waiting messages are lost. Measurements: `messages`. Metadata: `pid`."""
+"""A channel sent a binary message to a polling client, which cannot receive binary messages. The client's poll got 500,
+and all waiting messages are lost. Measurements: `messages`, their number. Metadata: `pid`."""
 
 LONGPOLL_NOT_FORWARDED: Event = ("phoenix", "longpoll_not_forwarded")
-"""A request of a polling client reached another node than its session, and this node could not forward or answer it.
-Metadata: `node`, the name of the other node, and `problem`, a text. The client starts again or polls again."""
+"""A request of a polling client reached a node that does not hold the client's session, and one of the two nodes could
+not forward or answer it. Then the client starts a new session, or polls again. Metadata: `node`, the name of the other
+node, and `problem`, a text."""
 
 LONGPOLL_ANSWER_LOST: Event = ("phoenix", "longpoll_answer_lost")
-"""Another node did not confirm in time that it got the messages of a session, so the session ends: its client must not
-miss any. Measures `messages`; about `pid`."""
+"""Another node did not confirm in time that it got the messages of a session. So the session ends, because its client
+must not miss a message. Measurements: `messages`, their number. Metadata: `pid`."""
 
 POLLER_OUT_OF_MEMORY: Event = ("phoenix", "poller_out_of_memory")
-"""The server lacked memory to read from clients. The poller tries again a tenth of a second later. Measurements:
-`reads`, the number of postponed reads."""
+"""The server had too little memory to read from clients. The poller reads again a tenth of a second later.
+Measurements: `reads`, the number of postponed reads."""
 
 PUBSUB_STARTED: Event = ("phoenix", "pubsub_started")
-"""An adapter begins an incarnation, before it sends or receives anything. Metadata: `exchange`, its `Exchange`. A tool
-that checks messages may replace its `receiver`, and its functions `message`, `message_to` and `receive`."""
+"""An adapter begins an incarnation. It has not sent or received anything yet. Metadata: `exchange`, its `Exchange`. A
+tool that checks messages may replace the `receiver` of the exchange, and its functions `message`, `message_to` and
+`receive`."""
 
 PUBSUB_CONNECTED: Event = ("phoenix", "pubsub_connected")
 """An adapter has connected to its server, for the first time or again. Measurements: `attempts`. Metadata:
@@ -171,79 +176,84 @@ PUBSUB_DISCONNECTED: Event = ("phoenix", "pubsub_disconnected")
 Measurements: `delay`, the seconds until the next attempt. Metadata: `connection`, `server`, and `problem`, a text."""
 
 PUBSUB_DROPPED: Event = ("phoenix", "pubsub_dropped")
-"""An adapter dropped messages of this node for others, because too much was waiting to be sent. Measurements: `count`;
-about `problem`, a text. Other nodes count the same messages as lost."""
+"""An adapter dropped messages of this node for other nodes, because too many were waiting. The other nodes count these
+messages as lost. Measurements: `count`. Metadata: `problem`, a text."""
 
 PUBSUB_LOST: Event = ("phoenix", "pubsub_lost")
 """Messages of another node did not arrive. Measurements: `count`. Metadata: `lost`, a `Lost` with the sender, its
 incarnation, the lane, and the first and last number."""
 
 PUBSUB_MALFORMED: Event = ("phoenix", "pubsub_malformed")
-"""A message from outside was not an envelope, and was dropped. Measurements: `bytes`. Metadata: `lane`, and `problem`,
-a text."""
+"""An adapter received a message that is not an envelope, and dropped it. Measurements: `bytes`. Metadata: `lane`, and
+`problem`, a text."""
 
 PUBSUB_NODE_UP: Event = ("phoenix", "pubsub_node_up")
-"""Another node was heard of for the first time since it started or went silent. Metadata: `node`, a `Node`."""
+"""This node got the first message of another node since that node started or went silent. Metadata: `node`, a
+`Node`."""
 
 PUBSUB_NODE_DOWN: Event = ("phoenix", "pubsub_node_down")
-"""Another node has stopped or went silent. Metadata: `node`, a `Node`, and `reason`, which is goodbye or silent."""
+"""Another node has stopped or gone silent. Metadata: `node`, a `Node`, and `reason`, which is goodbye or silent."""
 
 PUBSUB_NAME_TAKEN: Event = ("phoenix", "pubsub_name_taken")
-"""Another node that started later has the name of this node, and repeats this event with each heartbeat. Metadata:
-`node`, that other node."""
+"""Another node, which started later, has the same name as this node. Emitted again for each heartbeat of that node.
+Metadata: `node`, that node."""
 
 PUBSUB_SHARDS_DIFFER: Event = ("phoenix", "pubsub_shards_differ")
-"""Another node spreads its topics over another number of lanes, so the two miss messages of each other. It repeats this
-event with each heartbeat. Measurements: `shards` and `other_shards`. Metadata: `node`."""
+"""Another node divides its topics among a different number of lanes, so each of the two nodes misses messages of the
+other. Emitted again for each heartbeat of that node. Measurements: `shards` and `other_shards`. Metadata: `node`."""
 
 PUBSUB_UNDELIVERABLE: Event = ("phoenix", "pubsub_undeliverable")
-"""Some subscribers could not get a message of another node. Either the wire format of their clients cannot express it:
-raw bytes for a V1 client. Or they need it decoded, and it contains a value that Python cannot represent, such as the
-number `1e999`. The others have got it. Metadata: `topic`, `event`, and `error`: an `EncodeError`, or the error of a
-serializer of the application. After such an error, others may miss the message too."""
+"""Some subscribers could not get a message of another node. There are two causes. The wire format of a client cannot
+express the message, such as raw bytes for a V1 client. Or a subscriber needs the decoded message, and the message
+contains a value that Python cannot represent, such as the number `1e999`. All other subscribers got the message.
+
+Metadata: `topic`, `event`, and `error`. The error is an `EncodeError`, or an exception that a serializer of the
+application raised. After an exception of a serializer, other subscribers may miss the message too."""
 
 PRESENCE_STARTED: Event = ("phoenix", "presence_started")
-"""A presence starts on this node, or its supervisor has started it again. Metadata: `tracking`, its `Tracking`, which
-is the same after a restart, and `limits`, its `Limits`. A tool that checks presences may replace the functions of its
-`roster` by which this node tracks."""
+"""A presence starts or restarts on this node. Metadata: `tracking`, its `Tracking`, which stays the same after a
+restart, and `limits`, its `Limits`. A tool that checks presences may replace the functions of the `roster` that track
+entries of this node."""
 
 PRESENCE_NODE_UP: Event = ("phoenix", "presence_node_up")
-"""Another node runs: a new one, a new incarnation, or one that was down. Metadata: `node`, its name, and
+"""Another node is up. It is new, has started again, or was down before. Metadata: `node`, its name, and
 `incarnation`."""
 
 PRESENCE_NODE_DOWN: Event = ("phoenix", "presence_node_down")
-"""Another node has gone. Metadata: `node`, its name; `incarnation`; and `reason`, which is goodbye, silent or
+"""Another node is down. Metadata: `node`, its name; `incarnation`; and `reason`, which is goodbye, silent or
 forgotten."""
 
 PRESENCE_GOSSIP_REFUSED: Event = ("phoenix", "presence_gossip_refused")
-"""A message of another node about presence was dropped. Metadata: `node`, its name, and `problem`, a text."""
+"""This node dropped a message of another node about presence. Metadata: `node`, the name of the other node, and
+`problem`, a text."""
 
 PRESENCE_NOT_SENT: Event = ("phoenix", "presence_not_sent")
 """The adapter did not take a message about presence for other nodes. Measurements: `bytes`. Metadata: `error`, a
 `MessageTooLarge`."""
 
 PRESENCE_CALLS_REFUSED: Event = ("phoenix", "presence_calls_refused")
-"""A client, or another process, makes more calls than `max_calls_per_second`. Metadata: `error`, a `TooManyCalls`."""
+"""A client, or another process, makes more calls per second than `max_calls_per_second`. Metadata: `error`, a
+`TooManyCalls`."""
 
 PRESENCE_CALLBACK_FAILED: Event = ("phoenix", "presence_callback_failed")
-"""`fetch`, `handle_metas` or `counted` raised, took too long, or returned an invalid result. After `fetch`, clients do
-not get the diff. Metadata: `callback`, `topic`, and `exception`."""
+"""`fetch`, `handle_metas` or `counted` raised, took too long, or returned an invalid result. If `fetch` failed, clients
+do not get the diff. Metadata: `callback`, `topic`, and `exception`."""
 
 HISTORY_ANSWERS_FORGOTTEN: Event = ("phoenix", "history_answers_forgotten")
-"""A storage forgot keys of pushes before their time, to stay within `max_answers` or `max_answer_bytes`. Measurements:
-`keys`, their number."""
+"""A storage forgot keys of pushes before they expired, to stay within `max_answers` or `max_answer_bytes`.
+Measurements: `keys`, their number."""
 
 HISTORY_ANSWER_REFUSED: Event = ("phoenix", "history_answer_refused")
-"""An answer to a push with a key is too large to be remembered. The client has got it. Measurements: `bytes` and
-`limit`. Metadata: `topic` and `event`."""
+"""The answer to a push with a key is too large, so the storage does not remember it. The client has got the answer.
+Measurements: `bytes` and `limit`. Metadata: `topic` and `event`."""
 
 HISTORY_APPEND_FAILED: Event = ("phoenix", "history_append_failed")
-"""The storage of a history failed, so a message for a durable topic is not kept, or perhaps not. The same for the
-answer to a push. Metadata: `topic`, and `error`, an `AppendFailed` or an `AnswerNotKept`."""
+"""The storage of a history failed, so it may not have kept a message of a durable topic, or the answer to a push.
+Metadata: `topic`, and `error`, an `AppendFailed` or an `AnswerNotKept`."""
 
 HISTORY_CHECK_FAILED: Event = ("phoenix", "history_check_failed")
-"""The storage of a history failed when it was asked for the ends of the joined topics. The history asks again after its
-`check_interval`. Metadata: `error`, a `StorageError`."""
+"""The storage of a history failed when the history asked for the latest positions of the joined topics. The history
+asks again after its `check_interval`. Metadata: `error`, a `StorageError`."""
 
 HISTORY_CONNECTED: Event = ("phoenix", "history_connected")
 """The storage of a history has connected to its server, for the first time or again. Measurements: `attempts`.
@@ -254,20 +264,21 @@ HISTORY_DISCONNECTED: Event = ("phoenix", "history_disconnected")
 attempt. Metadata: `connection`, `server`, and `problem`, a text."""
 
 HISTORY_FULL: Event = ("phoenix", "history_full")
-"""A history refused a message, because too many wait for its storage. Measurements: `waiting`. Metadata: `topic`."""
+"""A history refused a message, because too many messages wait for its storage. Measurements: `waiting`. Metadata:
+`topic`."""
 
 HISTORY_EVICTED: Event = ("phoenix", "history_evicted")
 """A storage forgot the messages of some topics, to stay within `max_topics` or `max_total_bytes`. Measurements:
-`topics`, their number."""
+`topics`, the number of these topics."""
 
 HISTORY_NOT_SENT: Event = ("phoenix", "history_not_sent")
-"""The adapter did not take a kept message for other nodes. They find it in the storage at their next check. Metadata:
-`topic`, and `error`."""
+"""The adapter did not accept a stored message for other nodes. The other nodes find the message in the storage at their
+next check. Metadata: `topic`, and `error`."""
 
 HISTORY_GAP: Event = ("phoenix", "history_gap")
 """A channel of a durable topic noticed that messages did not arrive, and reads them from the storage. Metadata:
-`topic`, `position`, `end`, and `pid`, the channel."""
+`topic`, `position`, `end`, and `pid`, the process of the channel."""
 
 HISTORY_LOST: Event = ("phoenix", "history_lost")
-"""A channel of a durable topic missed messages that the storage has dropped. It crashes with `HistoryLost`, so that its
-client rejoins and gets the reason. Metadata: `topic`, `position`, `reason` and `pid`."""
+"""A channel of a durable topic missed messages that the storage no longer has. The channel crashes with `HistoryLost`.
+Then its client rejoins and gets the reason. Metadata: `topic`, `position`, `reason` and `pid`."""

@@ -1,7 +1,7 @@
-"""The routing table from topics to channels.
+"""The routing table, which maps topics to channels.
 
 *pure*. A pattern is a whole topic (`room:lobby`) or a prefix followed by `*` (`room:*`). The first matching pattern
-wins, so write narrow patterns first. As in Phoenix, the `*` can only be the last character.
+counts, so write narrow patterns first. As in Phoenix, the `*` can only be the last character.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from channels.errors import InvalidRoute
 __all__ = ["INTERNAL", "Route", "Router"]
 
 INTERNAL = ("ashtree:longpoll:", "phx_presence:")
-"""The beginnings of topics that nodes use among themselves. Their messages carry tokens and data of other clients."""
+"""The prefixes of topics for messages between nodes. Clients must not join them: they carry data of other clients."""
 
 _SPLAT = "*"
 
@@ -49,12 +49,12 @@ class Route:
         True
 
     Args:
-        pattern: a topic, or a prefix of topics followed by `*`. The `*` matches any text, including none. It does not
-            match the topics that nodes use among themselves: see `INTERNAL`.
+        pattern: a topic, or a prefix of topics followed by `*`. The `*` matches any text, including none. A pattern
+            with `*` does not match topics for messages between nodes: see `INTERNAL`.
         channel: the channel class that serves these topics.
-        assigns: data for the channel. They override the assigns of the socket. The route keeps a copy.
-        history: a `channels.durable.History`, which makes the topics durable. The endpoint runs it. The channel then
-            behaves as a `DurableChannel`.
+        assigns: a dict of data for the channel. They override the assigns of the socket. The route keeps a copy.
+        history: a `channels.durable.History`, which makes the topics durable. Give it to the endpoint too, which runs
+            it. The channel then behaves like a `DurableChannel`.
 
     Raises:
         InvalidRoute: the pattern is not a string, or has a `*` before its end.
@@ -84,9 +84,9 @@ class Router:
         >>> router.match("news") is None
         True
 
-    The router returns the first matching route. It never reaches a route after a wider one, but accepts it, as Phoenix
-    does. A topic that equals a pattern costs one look-up. Any other topic costs one comparison for each `*` pattern
-    before the match.
+    The router returns the first matching route. As in Phoenix, a route after a wider route has no effect, and is not an
+    error. A topic that equals a pattern costs one look-up. For any other topic, the router compares the `*` patterns in
+    order until one matches.
     """
 
     __slots__ = ("_by_beginning", "_by_topic", "routes")
@@ -99,12 +99,12 @@ class Router:
             pattern = route.pattern
             if pattern.endswith(_SPLAT):
                 self._by_beginning.append((pattern[: -len(_SPLAT)], route))
-            # `match` looks up whole topics first. An earlier prefix must still win.
+            # `match` looks up whole topics first. So leave out a whole topic that an earlier prefix matches.
             elif self.match(pattern) is None:
                 self._by_topic[pattern] = route
 
     def match(self, topic: str) -> Route | None:
-        """Return the route for a topic; None if there is none. No `*` matches a topic of `INTERNAL`."""
+        """Return the route for a topic; None if there is none. A pattern with `*` matches no topic of `INTERNAL`."""
         route = self._by_topic.get(topic)
         if route is not None:
             return route

@@ -1,4 +1,4 @@
-"""The command `ashtree`, and `run_endpoint` for programs that serve one endpoint."""
+"""The command `ashtree`, and the function `run_endpoint` for programs that serve one endpoint."""
 
 from channels.cli.command import main
 from channels.cli.serve import run_endpoint, serve_endpoint

@@ -22,7 +22,7 @@ The exit status is 0 when the server has the message, 1 if it could not be publi
 
 
 def add_broadcast_command(app: typer.Typer) -> None:
-    """Put the command into the application."""
+    """Add the command `ashtree broadcast` to the application."""
     app.command("broadcast", help=_HELP)(_broadcast)
 
 
@@ -48,7 +48,7 @@ def _broadcast(
     shards: Annotated[int, typer.Option(min=1, help="The shards of the nodes.")] = 1,
     timeout: Annotated[float, typer.Option(min=0.001, metavar="SECONDS")] = 5.0,
 ) -> None:
-    # Imported here: it needs hiredis, and the other commands do not.
+    # Imported here, because it needs hiredis, and the other commands do not.
     try:
         from channels.publishing import publish  # noqa: PLC0415
     except ModuleNotFoundError as error:

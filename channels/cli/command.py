@@ -1,4 +1,4 @@
-"""The command `ashtree` and its subcommands. Those of the test tools load their modules only when they run."""
+"""The command `ashtree` and its subcommands. A subcommand of the test tools loads its modules only when it runs."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ _TEST_COMMANDS = {
     "chaos": "Inject faults into a live system, and report the results.",
     "story": "Tell what happened in a recording: each fault, and what it led to.",
 }
-"""The commands of the test tools, with their help. Listed here so that `ashtree --help` need not load the tools."""
+"""The commands of the test tools, with their help texts, so that `ashtree --help` does not load the tools."""
 
 
 def _run_test_command(context: typer.Context) -> None:
-    # Imported here, when one of these commands runs: a server in production must not load the test tools.
+    # Imported when one of these commands runs, because a server in production must not load the test tools.
     from channels.testing.live_network import LiveNetwork  # noqa: PLC0415
     from supervision.chaos.commands import add_chaos_command  # noqa: PLC0415
     from supervision.simulation.tools.commands import add_simulation_commands  # noqa: PLC0415

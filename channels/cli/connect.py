@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["add_connect_command"]
 
 REFUSED = 3
-"""The exit status in a pipe if the server refused a push, or did not answer one in time."""
+"""The exit status in a pipe if the server refused a push, or did not answer a push in time."""
 
 _HELP = """Join TOPIC of the socket at URL, print its messages, and send what you type.
 
@@ -42,7 +42,7 @@ pipe it is 3 if a push was refused or not answered.
 
 
 def add_connect_command(app: typer.Typer) -> None:
-    """Put the command into the application."""
+    """Add the command `ashtree connect` to the application."""
     app.command("connect", help=_HELP)(_connect)
 
 
@@ -91,17 +91,17 @@ def _connect(
     _run(session, url, options)
     if session.problem is not None:
         fail(session.problem, 1)
-    # A person has seen the replies.
+    # In a terminal the exit status is 0, because a person has seen the replies.
     raise SystemExit(REFUSED if session.failures and not is_terminal else 0)
 
 
 def _run(session: _Session, url: str, options: dict[str, Any]) -> None:
-    """Run a session, and raise its errors without the groups of its nurseries."""
+    """Run a session. If it fails, raise the error itself, not the exception groups of the nurseries."""
     error: BaseException | None = None
     try:
         trio.run(session.main, url, options)
     except* KeyboardInterrupt:
-        # The ordinary end of a program that listens.
+        # Ctrl-C is the usual way to end this command.
         pass
     except* ChannelsError as errors:
         error = errors
@@ -143,8 +143,8 @@ class _Session:
     """One run of the command.
 
     Attributes:
-        failures: pushes that were refused, not answered, or not understood.
-        problem: why there is no connection or no channel.
+        failures: the number of pushes that the server refused or did not answer, and of lines that are not valid.
+        problem: the reason why there is no connection or no channel.
     """
 
     topic: str
@@ -157,7 +157,7 @@ class _Session:
     seen: int = 0
 
     async def main(self, url: str, options: dict[str, Any]) -> None:
-        """Run until the end of the input, of the channel, or of the count."""
+        """Run until the input ends, the channel ends, or the given number of messages has arrived."""
         # Imported here, because a server must not load the client.
         from channels.client.errors import NotConnected  # noqa: PLC0415
         from channels.client.socket import open_socket  # noqa: PLC0415
@@ -225,7 +225,7 @@ class _Session:
                     self._note(f'{event}: the payload is not JSON ({error}); write {{"name": 1}}')
                     continue
                 try:
-                    # In the order of the lines. Only the replies are waited for at the same time.
+                    # The pushes keep the order of the lines. The tasks wait for the replies at the same time.
                     push = channel.push_nowait(event, payload)
                 except ChannelsError as error:
                     self.failures += 1
@@ -242,7 +242,7 @@ class _Session:
             self.failures += 1
             self._show_reply(push.event, refused.status, refused.payload)
         except ChannelClosed:
-            # The end of the command gives the reason.
+            # The command prints the reason when it ends.
             self.failures += 1
         except ChannelsError as error:
             self.failures += 1
@@ -283,8 +283,8 @@ class _Session:
 async def _lines() -> AsyncIterator[str]:
     """Yield the lines of standard input.
 
-    Read in a thread, because a terminal that does not block would not block for the shell either. Read from the
-    descriptor, because a thread inside of `sys.stdin` would hold its lock when the program ends.
+    A thread reads, because a non-blocking read would make the terminal non-blocking for the shell too. The thread reads
+    the descriptor, because a thread that waits in `sys.stdin` would hold the lock of `sys.stdin` when the program ends.
     """
     rest = b""
     while data := await trio.to_thread.run_sync(os.read, 0, 65536, abandon_on_cancel=True):

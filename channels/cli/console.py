@@ -1,4 +1,4 @@
-"""Typer applications in the style of `ashtree`: one sentence for a mistake, without a traceback."""
+"""Typer applications in the style of `ashtree`, which print one sentence for a mistake, without a traceback."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def new_app(**options: str) -> typer.Typer:
 def run_app(app: typer.Typer) -> NoReturn:
     """Run the application with the arguments of this program, and exit.
 
-    The exit code is 0; 1 for an error of channels; 2 for wrong input.
+    The exit code is 0 after success, 1 after a `ChannelsError`, and 2 after wrong input.
     """
     try:
         with redirect_stdout(_Output(sys.stdout)):
             app(standalone_mode=False)
             sys.stdout.flush()
     except TyperException as error:
-        # Wrong input. By convention, its exit code is 2.
+        # By convention, the exit code for wrong input is 2.
         fail(f"{_sentence(error)} (see --help)", 2)
     except ChannelsError as error:
         fail(str(error), 1)
@@ -49,11 +49,11 @@ def fail(sentence: str, code: int) -> NoReturn:
 
 
 class _OutputError(ChannelsError):
-    """A write to standard output failed: a full disk, or a closed pipe."""
+    """A write to standard output failed, because the disk is full or the pipe is closed."""
 
 
 class _Output:
-    """Standard output, with errors that end the program with one sentence."""
+    """Standard output. If a write fails, it raises an error that ends the program with one sentence."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -62,9 +62,9 @@ class _Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write as the stream does. Raises _OutputError."""
+        """Write text to the stream. Raises _OutputError if the write fails."""
         if text == "":  # not b"", which the stream must refuse
-            # A probe of typer, which takes any error as the sign of a binary stream.
+            # Typer writes "" as a test, and takes any error as the sign of a binary stream.
             return 0
         try:
             return self._stream.write(text)
@@ -72,14 +72,14 @@ class _Output:
             raise self._failed(error) from error
 
     def flush(self) -> None:
-        """Write out as the stream does. Raises _OutputError."""
+        """Flush the stream. Raises _OutputError if the write fails."""
         try:
             self._stream.flush()
         except OSError as error:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> _OutputError:
-        # Python flushes at exit, and prints a traceback if that fails again.
+        # Python flushes standard output at exit, and would print a traceback if that failed again.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)

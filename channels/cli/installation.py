@@ -1,7 +1,7 @@
-"""The check for distributions that install packages of the same names: Django Channels and Roboflow Supervision.
+"""The check for other distributions with the same package names, such as Django Channels and Roboflow Supervision.
 
-pip lets two distributions write into one folder, and the later one overwrites files of the earlier. Then an unrelated
-import fails.
+pip lets two distributions write into one folder, and the later one overwrites files of the earlier one. Then imports
+fail that seem unrelated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from attrs import frozen
 
 __all__ = ["Clash", "find_clashes"]
 
-# Our packages, with a name that only our facade has.
+# Ashtree's packages. For each package, a name that only Ashtree's `__init__.py` defines.
 _FACADES: Final = {"actors": "GenServer", "supervision": "Supervisor", "channels": "Endpoint"}
 _KNOWN: Final = {"channels": "Django Channels", "supervision": "Roboflow Supervision"}
 
@@ -27,7 +27,7 @@ class Clash:
     Attributes:
         package: the package.
         version: the version of the other distribution, which has the package's name.
-        overwritten: True if it has replaced the package's facade. Ashtree then cannot work.
+        overwritten: True if it has overwritten `__init__.py` of the package, so that Ashtree cannot work.
     """
 
     package: str

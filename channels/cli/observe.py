@@ -20,7 +20,7 @@ The server prints the URL when it starts, if its endpoint has an observer.
 
 
 def add_observe_command(app: typer.Typer) -> None:
-    """Put the command into the application."""
+    """Add the command `ashtree observe` to the application."""
     app.command("observe", help=_HELP)(_observe)
 
 
@@ -34,7 +34,7 @@ def _observe(
 ) -> None:
     if find_spec("textual") is None or find_spec("trio_websocket") is None:
         fail("ashtree observe needs further packages; run `pip install 'ashtree[observe]'`", 1)
-    # Imported here, because a server must not load the client and Textual.
+    # Imported when this command runs, because a server must not load the client and Textual.
     from channels.observer.console.app import ObserveApp  # noqa: PLC0415
 
     headers = {}
@@ -45,7 +45,7 @@ def _observe(
         headers[name.strip()] = value.strip()
     app = ObserveApp(url, headers)
     try:
-        # Before the screen, so that a mistake in the address is one sentence.
+        # Checked before the screen opens, so that the command prints one sentence for a wrong address.
         app.remote.admit()
     except OSError as error:
         fail(f"there is no server at {app.remote.page}: {error}", 1)

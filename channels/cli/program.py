@@ -1,4 +1,4 @@
-"""The program that a command serves: its endpoint, its certificate, its log."""
+"""The parts of a program that a command serves: the endpoint, the certificate and the log."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class LogLevel(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """The form of the lines of the log."""
+    """The format of log lines."""
 
     TEXT = "text"
     JSON = "json"
@@ -74,10 +74,10 @@ class LogFormat(StrEnum):
 def open_log(
     level: LogLevel, log_format: LogFormat = LogFormat.TEXT, *, worker: int | None = None
 ) -> None:
-    """Log this level and everything worse to standard error, with the id of a worker in each line."""
+    """Log this level and higher levels to standard error. With `worker`, each line contains the id of the worker."""
     handler = logging.StreamHandler()
     if log_format is LogFormat.JSON:
-        # Imported here: most servers log text.
+        # Imported here, because most servers log text.
         from channels.operations.json_log import JsonFormatter  # noqa: PLC0415
 
         handler.setFormatter(JsonFormatter(**({} if worker is None else {"worker": worker})))
@@ -90,18 +90,18 @@ def open_log(
 
 
 def load_endpoint(target: str) -> Endpoint:
-    """Import the module of a `module:endpoint`, and return its endpoint.
+    """Import the module in a target `module:endpoint`, and return the endpoint.
 
     Raises:
-        typer.BadParameter: the target has another form, or there is no such endpoint.
-        SystemExit: the module raised. The reason is on standard error.
+        typer.BadParameter: the target does not have this form, or the module has no such endpoint.
+        SystemExit: the import raised an error. Before that, this prints the reason to standard error.
     """
     try:
         module, name = load_module(
             target, "ENDPOINT", "chat.server:endpoint", explained=ChannelsError
         )
     except ChannelsError as error:
-        # A mistake in a class raises where the class is defined.
+        # For a mistake in a class, Python raises at the definition of the class. Add this place to the message.
         place, said = program_place(error), str(error)
         fail(said if place is None or place in said else f"{place}: {said}", 1)
     endpoint = getattr(module, name, None)
@@ -120,7 +120,7 @@ def tls_context(certfile: Path | str | None, keyfile: Path | str | None) -> ssl.
     """Return the context for a certificate and its key, or None without a certificate.
 
     Raises:
-        typer.BadParameter: the files hold no certificate with its key.
+        typer.BadParameter: the files do not contain a certificate and its key.
     """
     if certfile is None:
         if keyfile is not None:
@@ -132,7 +132,7 @@ def tls_context(certfile: Path | str | None, keyfile: Path | str | None) -> ssl.
     context.set_alpn_protocols(["h2", "http/1.1"])
     try:
         context.load_cert_chain(certfile, keyfile)
-    # SSLError is an OSError: the files hold no certificate, or a key of another one.
+    # SSLError, a subclass of OSError, means that a file has no certificate, or that the key does not fit.
     except OSError as error:
         raise typer.BadParameter(
             f"cannot use the certificate {str(certfile)!r}: {error.strerror or error}"
@@ -154,7 +154,7 @@ def recorders(record: Path | str | None, capsules: Path | str | None) -> list[Ch
     """
     if record is None and capsules is None:
         return []
-    # Imported here: most servers do not record.
+    # Imported here, because most servers do not record.
     from channels.recording import Capsules, recorder_spec  # noqa: PLC0415
 
     if record is not None and not Path(record).absolute().parent.is_dir():
@@ -165,7 +165,7 @@ def recorders(record: Path | str | None, capsules: Path | str | None) -> list[Ch
 
 
 def of_worker(path: str | None, worker: int) -> str | None:
-    """Return the path of a worker's own file: `run.jsonl` becomes `run.3.jsonl`."""
+    """Return the path of one worker's file. For worker 3, `run.jsonl` becomes `run.3.jsonl`."""
     if path is None:
         return None
     whole = Path(path)

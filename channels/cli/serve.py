@@ -49,9 +49,9 @@ _Keyfile: TypeAlias = Annotated[
     Path | None, typer.Option(help="The private key, if it is not in the same file.")
 ]
 
-# A server holds many long-lived objects, and CPython's collector traverses all of them again and again. With the
-# defaults, it takes three quarters of the time of a server with 15,000 connections. Ended processes leave no cycles
-# behind, so the collector can run seldom.
+# A server has many long-lived objects, and CPython's garbage collector traverses them again and again. With Python's
+# default thresholds, the collector takes three quarters of the time of a server with 15,000 connections. Ashtree's
+# processes leave no reference cycles when they end, so the collector can run rarely.
 _GC_THRESHOLDS = (100_000, 50, 100)
 
 
@@ -71,17 +71,17 @@ def serve_endpoint(
     Args:
         endpoint: the endpoint.
         host: the address to listen on.
-        port: 0 takes any free one.
-        ssl_context: for TLS; None is plain HTTP.
+        port: the port; 0 takes any free port.
+        ssl_context: the context for TLS; None is plain HTTP.
         tune_gc: freeze the objects that exist when the server has started, and set the collector's thresholds for many
             long-lived objects.
-        watchdog: seconds for which a handler can block the server before the log names it; None turns the watchdog off.
+        watchdog: seconds. If a handler blocks the server for longer, the server logs its name. None turns this off.
         before: children that start before the endpoint and stop after it, such as `channels.recording.recorder_spec()`.
         on_started: a function that gets the URL of the endpoint when it accepts connections.
 
     Raises:
         ChannelsError: `Endpoint.check` found a mistake.
-        SystemExit: the endpoint did not start, or failed. One sentence on standard error says why.
+        SystemExit: the endpoint did not start, or failed. Before that, this prints the reason to standard error.
     """
     endpoint.check()
 
@@ -108,7 +108,7 @@ def tune_collector() -> None:
 
 
 def explain(error: SupervisionError) -> str:
-    """Return the cause of a failed start, without the supervisors that passed it on."""
+    """Return the original cause of a failed start, without the errors of the supervisors that passed it on."""
     reason = getattr(error, "reason", None)
     while isinstance(reason, Shutdown) and isinstance(reason.detail, FailedToStartChild):
         reason = reason.detail.reason
@@ -120,7 +120,7 @@ def explain(error: SupervisionError) -> str:
 def run_endpoint(
     endpoint: Endpoint, *, default_port: int = 4000, default_log_level: str = "info"
 ) -> NoReturn:
-    """Run a program that serves one endpoint: read the options, serve, exit. Call it last in a `__main__.py`.
+    """Read the options of a program, serve one endpoint, and exit. Call this at the end of a `__main__.py`.
 
         run_endpoint(endpoint, default_port=4000)
 
@@ -150,7 +150,7 @@ def run_endpoint(
 
 
 def add_serve_command(app: typer.Typer) -> None:
-    """Put the command into the application."""
+    """Add the command `ashtree serve` to the application."""
     app.command("serve", help="Serve an endpoint until Ctrl-C.")(_serve_target)
 
 

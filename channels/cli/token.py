@@ -25,7 +25,7 @@ SECRET_ENV = Annotated[
 
 
 def add_token_commands(app: typer.Typer, group: typer.Typer) -> None:
-    """Put the commands into the group, and the group into the application."""
+    """Add the commands to the group, and add the group to the application."""
     group.command("sign", help="Print a token that holds DATA, a JSON value.")(_sign)
     group.command("verify", help="Print the data of a token, as JSON if possible.")(_verify)
     app.add_typer(group, name="token", help="Make and read tokens.")
@@ -46,7 +46,7 @@ def _sign(
         raise typer.BadParameter(
             "DATA is not JSON; write a number, or a string with both kinds of quotes: '\"ann\"'"
         ) from None
-    # Phoenix signs whole seconds as integers. With integers, the tokens are equal.
+    # Phoenix signs whole seconds as integers, so this makes the same token as Phoenix.
     age = int(max_age) if max_age.is_integer() else max_age
     typer.echo(sign(_secrets(secret_env), salt, value, max_age=age))
 
@@ -85,7 +85,7 @@ def _secrets(names: list[str] | None) -> list[str]:
 
 def _asked() -> str:
     if sys.stdin.isatty():
-        # On standard error, so that the output is the token alone.
+        # The prompt goes to standard error, so that standard output contains only the token.
         return str(typer.prompt("Secret", hide_input=True, err=True))
     secret = sys.stdin.readline().rstrip("\r\n")
     if not secret:

@@ -1,10 +1,11 @@
-"""The program of a worker: `python -m channels.cli.worker MODULE:ENDPOINT NUMBER`, which its parent starts.
+"""The program of a worker: `python -m channels.cli.worker MODULE:ENDPOINT NUMBER`. The parent of the workers starts it.
 
-The worker serves the endpoint on the listening sockets that it inherits. At the top of its tree, a process listens to
-the parent, and the last child of the tree tells the parent when the worker stops. It is the last, so it stops first:
-before the endpoint closes its clients, the worker accepts no more connections. They wait for the worker that follows.
+The worker serves the endpoint on the listening sockets that it inherits. One child of its supervision tree reads the
+messages of the parent. The last child, `_Farewell`, tells the parent when the worker stops. The supervisor stops the
+last child first. So the worker stops accepting connections before the endpoint closes its clients. New connections then
+wait for the next worker.
 
-Without its parent, the worker goes on serving until a signal comes.
+If the parent ends, the worker continues to serve until it gets a signal.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _log = logging.getLogger("channels.pubsub.workers")
 
 
 class Options(msgspec.Struct, kw_only=True, frozen=True):
-    """The options of `ashtree serve` that a worker needs, as the `options` of its `Setup`.
+    """The options of `ashtree serve` that a worker needs. The worker gets them as the `options` of its `Setup`.
 
     Attributes:
         log_level: as for `ashtree serve`.
@@ -90,7 +91,7 @@ def _work(
 
 
 def _inherit(number: int) -> tuple[socket.socket, Setup]:
-    """Take over the control socket, and read what the parent wrote to it before the start."""
+    """Return the inherited control socket, and the setup that the parent wrote to it before the start."""
     try:
         sock = _own(number)
         return sock, read_setup(sock)
@@ -101,7 +102,7 @@ def _inherit(number: int) -> tuple[socket.socket, Setup]:
 
 
 def _own(number: int) -> socket.socket:
-    """Return an inherited socket, which no program that this one starts inherits again."""
+    """Return an inherited socket. Programs that this worker starts do not inherit it again."""
     os.set_inheritable(number, False)
     return socket.socket(fileno=number)
 
@@ -119,7 +120,7 @@ def _serve(
     if endpoint.pubsub.is_local:
         endpoint.pubsub.use(WorkersAdapter(hub))
     else:
-        # The application has an adapter of its own, which reaches the other workers too.
+        # The application has its own adapter, which also reaches the other workers.
         hub.close()
     shutdown_deadline = endpoint.draining.shutdown_deadline
     worker = _Worker(endpoint, line)
@@ -149,7 +150,7 @@ def _serve(
 
 
 class _Worker:
-    """The worker, as its parent sees it."""
+    """The side of the worker that talks to the parent."""
 
     def __init__(self, endpoint: Endpoint, line: ControlLine) -> None:
         self._endpoint = endpoint
@@ -158,7 +159,7 @@ class _Worker:
         self._has_signal = False
 
     def _note_signals(self) -> None:
-        """Take note of the first signal, and leave it to the handler of the application."""
+        """Install signal handlers that remember a signal, and then call the earlier handler."""
         for signum in (signal.SIGINT, signal.SIGTERM):
             before = signal.getsignal(signum)
 
@@ -170,18 +171,18 @@ class _Worker:
                 signal.signal(signum, handle)
 
     async def listen(self) -> None:
-        """Do what the parent says, until it ends."""
+        """Follow the messages of the parent, until the parent ends."""
         self._note_signals()
         async for message in self._line.messages():
             match message:
                 case {"type": "report"}:
                     self._line.send({"type": "report", **await self._figures()})
                 case {"type": "stop", "signal": int(signum)}:
-                    # Nobody follows, so new clients get an answer while this worker drains.
+                    # No next worker follows. So keep accepting, and new clients get 503 while this worker drains.
                     self._stops_together = True
                     if not self._has_signal:
-                        # Otherwise systemd, for example, has signalled all processes of the server. A second signal
-                        # would end this worker without a drain.
+                        # Not after an earlier signal, because a second one would end this worker without a drain.
+                        # systemd, for example, signals all processes of the server.
                         signal.raise_signal(signum)
         _log.warning("the parent has ended; this worker goes on until it gets a signal")
 
@@ -200,14 +201,14 @@ class _Worker:
         }
 
     async def farewell(self) -> None:
-        """Tell the parent that this worker stops, and leave further connections to the next worker."""
+        """Tell the parent that this worker stops. If a next worker follows, leave further connections to it."""
         self._line.send({"type": "stopping"})
         if not self._stops_together:
             await self._endpoint.stop_accepting()
 
 
 class _Farewell(GenServer[None]):
-    """The last child of the tree, which stops first."""
+    """The last child of the supervision tree. The supervisor stops it first."""
 
     async def init(self, worker: _Worker) -> None:
         trap_exits()

@@ -1,4 +1,4 @@
-"""Serving with several workers, and the command `ashtree workers`, which shows them."""
+"""A server with several workers, and the command `ashtree workers`, which shows the workers."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def count_workers(text: str) -> int:
     """
     if text == "auto":
         check_platform()
-        # The cores that this process may use, which a container can limit.
+        # Only the cores that this process may use, because a container can limit them.
         return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
-    # Python refuses to convert very long numbers.
+    # The length is checked, because Python refuses to convert very long numbers.
     is_number = text.isascii() and text.isdecimal() and len(text) < 10
     if not is_number or not 1 <= int(text) <= MAX_WORKERS:
         raise typer.BadParameter(
@@ -65,7 +65,7 @@ def count_workers(text: str) -> int:
 
 
 def serve_with_workers(settings: Settings) -> None:
-    """Serve until a signal comes, and print the address. Blocks.
+    """Print the address, and serve until a signal arrives. Blocks.
 
     Raises:
         ChannelsError: the server cannot start.
@@ -89,7 +89,7 @@ def serve_with_workers(settings: Settings) -> None:
 
 
 def add_workers_command(app: typer.Typer) -> None:
-    """Put the command into the application."""
+    """Add the command `ashtree workers` to the application."""
     app.command("workers", help="Show the workers of this user's servers.")(_show)
 
 
@@ -121,7 +121,7 @@ def _all_servers() -> list[list[Report]]:
         try:
             servers.append(read_health(path))
         except ChannelsError:
-            # A server that was killed leaves its socket behind.
+            # A killed server leaves its socket file behind.
             continue
     if not servers:
         fail(
@@ -147,8 +147,8 @@ _COLUMNS: Final = (
 
 
 def table_of(report: Sequence[Report]) -> Table:
-    """Return the table of one server."""
-    # One column between two, so that the table fits into 80.
+    """Return the table with the workers of one server."""
+    # One space between columns, so that the table fits into 80 characters.
     table = Table(box=None, title_justify="left", caption_justify="left", padding=(0, 1, 0, 0))
     for name in _COLUMNS:
         table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)

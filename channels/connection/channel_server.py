@@ -1,17 +1,18 @@
-"""The process of one joined topic, which runs a `Channel`, writes its frames, and reports its state.
+"""The process of one joined topic. It runs a `Channel`, writes the frames of the channel, and reports its state.
 
 The process writes to the client's out-buffer itself, so the client gets its frames in the order of its actions:
 
-    join ok        reply, phx_close of each membership that it replaced; then pushes and replies
-    join refused   error reply, phx_close of each membership that it replaced; ends with SHUTDOWN
-    superseded     only the reply, if the client joined the topic again before it; ends
+    join ok        reply, phx_close of each replaced membership; then pushes and replies
+    join refused   error reply, phx_close of each replaced membership; ends with SHUTDOWN
+    superseded     only the reply; ends (the client joined the topic again before this reply)
     leave          reply ok, phx_close; then the pushes of terminate
     clean stop     [reply], phx_close; then the pushes of terminate
     other stop     [reply], the pushes of terminate; then the connection writes phx_error
     crash          the pushes of terminate; then the connection writes phx_error, or "join crashed"
 
-The process marks an accepted join in the membership, which saves a message for every join. It tells the connection
-about the end of a membership (`Refused`, `ChannelClosed`), so that the session frees the topic.
+The process marks an accepted join in the membership itself, which saves a message to the connection for every join. At
+the end of a membership it sends the connection a message (`Refused`, `ChannelClosed`). Then the session frees the
+topic.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOIN_SLOW, CHANNEL_JO
 
 __all__ = ["ChannelServer", "channel_state", "kept_payload", "watch_join"]
 
-# Seconds for a replaced channel to answer its join and to end. After that, its successor kills it. Phoenix has the same
-# limit for the end, and none for the answer.
+# Seconds for a replaced channel to answer its join and to end. After that, its successor kills it. Phoenix gives a
+# replaced channel the same time to end, and has no limit for the answer.
 REPLACED_GRACE = 5.0
 
 
@@ -84,11 +85,11 @@ class ChannelServer(GenServer[None]):
         self.watching: Ref = monitor(link.connection)
         cls: type[Channel] = membership.route.channel
         channel = self.channel = cls.__new__(cls)
-        # Cut, because the client chooses the topic, and the label appears in logs.
+        # The topic is cut, because the client chooses it, and the label appears in logs.
         set_label(f"{cls.__name__} {membership.topic[:80]!r}")
         self.context = place(channel, link, membership)
         self.table = table_of(cls)
-        # True if the channel's terminate must run. As in Phoenix, it does not run if join raised.
+        # True if the channel's terminate must run. As in Phoenix, terminate does not run after a crash of join.
         self.constructed = False
         return Continue(payload)
 
@@ -125,7 +126,7 @@ class ChannelServer(GenServer[None]):
         await self._accept(join_response(type(channel), response))
         self._measure_join(started, "ok", argument)
         if membership.status == "gone":
-            # The client has joined again. It now has the answer to this join, so this channel ends.
+            # The client has joined the topic again. It has got the answer to this join, so this channel ends.
             send_exit(current_pid(), DUPLICATE_JOIN)
         return None
 
@@ -137,9 +138,9 @@ class ChannelServer(GenServer[None]):
             raise JoinRefused(error.response) from None
 
     async def _accept(self, response: Any) -> None:
-        """Subscribe, and write the answer, without a checkpoint. A subclass may wait before it calls this."""
+        """Subscribe to the topic, and write the answer, without a checkpoint. A subclass may wait before this call."""
         link, membership = self.link, self.membership
-        # Encoded first. If that fails, the join crashes before it has any effect.
+        # Encode first. If encoding fails, the join crashes before it has any effect.
         reply = self._encoded_answer("ok", response)
         if membership.status != "superseded":
             link.pubsub.subscribe(
@@ -200,7 +201,7 @@ class ChannelServer(GenServer[None]):
         return self._checked(await channel.handle_info(message), "handle_info")
 
     def _unload(self, message: Message) -> None:
-        """Note that a message of the client waits no longer."""
+        """Count a message of the client as no longer waiting."""
         membership = self.membership
         if membership.unload(message) > READ_ON_AT >= membership.waiting:
             send(self.link.connection, ReadOn())
@@ -254,7 +255,7 @@ class ChannelServer(GenServer[None]):
             await self.channel.terminate(reason)
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
-        """Show the state of the channel, filtered by the endpoint's `filter_parameters`."""
+        """Put the state of the channel into the status. The endpoint's `filter_parameters` masks secrets in it."""
         message, rule = status.message, self.link.endpoint.filter_parameters
         if isinstance(message, Continue) and not self.constructed:
             status.message = message = self.membership.join_message(message.argument)
@@ -324,7 +325,7 @@ class ChannelServer(GenServer[None]):
     def _close(self) -> None:
         link, membership = self.link, self.membership
         if not membership.ended and membership.status != "gone":
-            # Encoded first. If that fails, the connection must see a crash.
+            # Encode first. If encoding fails, the channel crashes, and the connection writes the last frame.
             frame = link.codec.close(membership.join_ref, membership.topic)
             membership.ended = True
             link.out.put(frame)
@@ -361,7 +362,7 @@ class ChannelServer(GenServer[None]):
 
 
 async def _wait_until_gone(pids: tuple[Pid, ...]) -> None:
-    """Wait for the end of the channels that this one replaces. Kill those that take too long."""
+    """Wait until the replaced channels have ended. Kill each one that has not ended after REPLACED_GRACE."""
     deadline = trio.current_time() + REPLACED_GRACE
     for pid in pids:
         ref = monitor(pid)
@@ -373,13 +374,13 @@ async def _wait_until_gone(pids: tuple[Pid, ...]) -> None:
             await receive(is_down, timeout=max(0.0, deadline - trio.current_time()))
         except trio.TooSlowError:
             kill(pid)
-            # Without a limit, because the runtime declares a killed process dead after kill_grace.
+            # No time limit, because the runtime declares a killed process dead after kill_grace.
             await receive(is_down)
 
 
-# Reports: the state of a channel for crash reports and `sys.get_status`, and slow joins. The endpoint's
-# `filter_parameters` filters the state. For an object of an unknown class, a report shows only the name of the class,
-# because no filter can look inside.
+# Reports about slow joins, and the state of a channel for crash reports and `sys.get_status`. The endpoint's
+# `filter_parameters` masks parts of the state. For an object of an unknown class, a report shows only the name of the
+# class, because the filter cannot look inside.
 
 _PLAIN = (
     bool,
@@ -395,11 +396,11 @@ _PLAIN = (
     Pid,
     Ref,
 )
-# Limits on the items of a container and on nesting, because people read these reports.
+# The maximum items of a container and the maximum nesting in a report. People read these reports.
 _MOST = 50
 _DEEPEST = 8
 
-# Limits on the payload of a join, because the client chooses it, and the process keeps it until it ends.
+# Limits on the join payload that a process keeps for reports. The client chooses the payload, so it can be large.
 _KEPT_VALUES = 100
 _KEPT_CHARACTERS = 2_000
 
@@ -426,7 +427,7 @@ def channel_state(channel: Channel, payload: Any, rule: FilterRule) -> dict[str,
 def kept_payload(payload: Any) -> Any:
     """Return the payload of a join for later reports, or a note if it is too large to keep."""
     if not payload and isinstance(payload, dict):
-        # Most joins send an empty object. None needs no memory.
+        # Most joins send an empty object. In its place, the process keeps None, which needs no memory.
         return None
     return payload if _is_small(payload) else "<too large to keep>"
 
@@ -480,7 +481,7 @@ def watch_join(channel: Channel, count: Callable[[tuple[str, ...]], None]) -> Ti
 
     Args:
         channel: the channel.
-        count: the function that counts the report.
+        count: the function that counts an event, for `Endpoint.statistics()`.
 
     Returns:
         The timer, to pass to `runtime.timers.forget` after the join; None if `slow_join` is None.
@@ -507,7 +508,7 @@ def watch_join(channel: Channel, count: Callable[[tuple[str, ...]], None]) -> Ti
 
 
 def _stack(task: trio.lowlevel.Task, channel: type[Channel]) -> list[str]:
-    """Return the stack of a waiting task as lines, from the channel's `join` inwards."""
+    """Return the stack of a waiting task as lines. The first line is about the channel's `join`."""
     frames = list(task.iter_await_frames())
     code = getattr(inspect.unwrap(channel.join), "__code__", None)
     start = next((n for n, (frame, _) in enumerate(frames) if frame.f_code is code), 0)

@@ -1,4 +1,4 @@
-"""The process of one connection, which reads bytes and carries out the effects of its session.
+"""The process of one connection. It reads bytes, and carries out the effects of its session.
 
     transport ── bytes, OSError, Signal ──▶ Connection ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
                                                ▲
@@ -15,7 +15,7 @@ Close codes:
 | 1000 | the client closed |
 | 1001 | the application broadcast `disconnect` |
 | 1002, 1007, 1008, 1009 | the client violated the WebSocket protocol |
-| 1002 | the client was silent for the timeout; phoenix.js would not reconnect on 1000 |
+| 1002 | the client was silent for the timeout; not 1000, because phoenix.js does not reconnect after 1000 |
 | 1011 | the client violated the Phoenix protocol |
 | 1012 | the server drains |
 | 1013 | the client reads too slowly, or a channel had too many waiting messages for the timeout |
@@ -61,14 +61,14 @@ __all__ = ["Connection"]
 CLOSE_GRACE = 5.0
 # Bytes that may wait in the mailbox of a connection. If more wait, the transport stops reading.
 UNREAD_LIMIT = 512 * 1024
-# The same for compressed data, which may inflate to a thousand times its size.
+# The same limit for compressed connections. It is lower, because data may inflate to a thousand times its size.
 UNREAD_COMPRESSED_LIMIT = 64 * 1024
-# The first frames of a read are free. Each group of further frames is one piece of work.
+# The first FREE_FRAMES frames of a read are free. Each further group of FRAMES frames is one piece of work.
 FREE_FRAMES = 8
 FRAMES = 64
-# Unmasking and checking a byte costs a quarter of decoding it. This is a shift.
+# The bytes per unit of work for unmasking and checking, as a shift. A byte costs a quarter of what decoding costs.
 HELD_COST_SHIFT = COST_SHIFT + 2
-# Bytes of incomplete messages: the limit for all connections together, and the share that each always has.
+# Bytes of incomplete messages: the limit for all connections together, and the share that every connection may use.
 HELD_LIMIT = 256 * 1024 * 1024
 HELD_SHARE = 64 * 1024
 
@@ -104,7 +104,7 @@ class Connection(SessionServer):
         try:
             transport = self.services.transports.attach(source, self._tell)
         except OSError:
-            # The peer closed before the answer to its request.
+            # The peer closed the connection before the answer to its request.
             return Stop(NORMAL)
         forget()
         self.transport = transport
@@ -174,7 +174,7 @@ class Connection(SessionServer):
 
     async def _receive(self, data: bytes) -> Stop | None:
         if not data:
-            # The peer closed without a close frame, and reads no more.
+            # The peer ended its stream without a close frame.
             self.closing = self.closing or CLOSED
             return self._ended()
         self.last_heard = trio.current_time()
@@ -239,7 +239,7 @@ class Connection(SessionServer):
         if silence < self.mount.timeout:
             send_after(self.pid, _IdleCheck(), self.mount.timeout - silence)
         elif self.paused:
-            # The client may be alive. But the server does not read, so its heartbeats get no reply.
+            # The server does not read from this client, so it has seen no heartbeats. The client may be alive.
             self._close(
                 TRY_AGAIN_LATER,
                 CLOSED,

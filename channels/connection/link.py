@@ -32,10 +32,10 @@ __all__ = [
 Result = TypeVar("Result")
 
 DUPLICATE_JOIN = Shutdown("duplicate_join")
-"""The exit reason of a channel if its client joins the topic again."""
+"""The exit reason of a channel whose client has joined the topic again."""
 
 READ_ON_AT = 512
-"""The number of waiting messages at which the connection reads again. Above 0, so that the channel stays busy."""
+"""The connection reads again when this many messages wait. More than 0, so that the channel always has work."""
 
 
 class Broadcaster(Protocol):
@@ -119,7 +119,7 @@ class Link:
 
 
 class Refused:
-    """A channel's message to its connection: I have refused the join and end."""
+    """A channel's message to its connection: the channel has refused the join, and ends."""
 
     __slots__ = ("membership",)
 
@@ -128,7 +128,7 @@ class Refused:
 
 
 class ChannelClosed:
-    """A channel's message to its connection: I have written phx_close and end."""
+    """A channel's message to its connection: the channel has written phx_close, and ends."""
 
     __slots__ = ("membership",)
 
@@ -137,13 +137,13 @@ class ChannelClosed:
 
 
 class ReadOn:
-    """A channel's message to its connection: few messages wait for me."""
+    """A channel's message to its connection: only few messages wait for the channel, so the connection may read."""
 
     __slots__ = ()
 
 
 class Gone:
-    """A connection's message to its channel: the connection closes."""
+    """A connection's message to its channels: the connection closes."""
 
     __slots__ = ("reason",)
 

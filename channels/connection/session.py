@@ -11,17 +11,18 @@
                        │ Membership │ ◀── accepted, ended, take_closes (by the channel's process)
                        └────────────┘ ◀── process, waiting            (by the connection's process)
 
-The channel's process writes its own frames, so they keep the order of its actions. These are the answer to its join
-with the closes after it, pushes, replies, and phx_close after a leave or a clean stop. The session writes all other
-frames: heartbeats, answers about topics that are not joined, and the final frame of a crashed channel.
+The channel's process writes its own frames, so they keep the order of its actions. Its frames are the answer to its
+join, the phx_close of each membership that the join replaced, pushes, replies, and phx_close after a leave or a clean
+stop. The session writes all other frames: replies to heartbeats, answers about topics that are not joined, and the last
+frame of a crashed channel.
 
 The channel marks an accepted join in the membership. It reports a refused join and a phx_close to the connection
 (`refused`, `closed`). The connection's monitor reports the end of the process last (`exited`). The session ignores
-reports about a replaced membership, except that every join gets an answer.
+reports about a replaced membership, except if its join still needs an answer.
 
 Source: Phoenix.Socket 1.8.12, recorded on the wire. There is one difference: the channel's own process answers the
-join, so other topics and heartbeats do not wait. A membership counts for its topic and for `max_channels` from its join
-message on.
+join, so other topics and heartbeats do not wait. So a membership already occupies its topic, and counts for
+`max_channels`, when its join message arrives.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ __all__ = [
     "Status",
 ]
 
-# The longest ref, in characters. Every frame of a membership repeats its join_ref, so a long one would cost the server
-# much more than the client. A message that is shorter than this needs no check.
+# The longest ref, in characters. Every frame of a membership repeats its join_ref, so a long join_ref would cost the
+# server much more than the client. A message that is shorter than this limit needs no check.
 _MAX_REF = 4096
 
 _INVALID_DATA = 1007
@@ -59,16 +60,17 @@ _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
 Status: TypeAlias = Literal["joining", "superseded", "joined", "leaving", "gone"]
-"""The state of a membership. `gone` is the final state, and can follow any other."""
+"""The state of a membership. `gone` is the final state, and can follow any other state."""
 
 
 class Membership:
     """One client's membership in one topic, from its join message until its channel is gone.
 
     Three parties share this record: the session, the connection's process and the channel's process. The party that
-    writes a frame changes the record in the same step. Messages would cost every join two more messages. They would
-    also be too late: a client may join again right after the last frame of a membership. Sharing is safe, because all
-    three run in one thread, without a checkpoint between the frame and the change. Each field has one writer:
+    writes a frame changes the record in the same step. A message about the frame would be too late, because a client
+    may join again right after the last frame of a membership. It would also cost every join two more messages. Sharing
+    is safe, because all three parties run in one thread, and no checkpoint separates the frame from the change. Each
+    field has one writer:
 
     | field | writer |
     |---|---|
@@ -82,17 +84,17 @@ class Membership:
     Attributes:
         topic: the topic.
         route: the matching route.
-        join_ref: the join_ref of the join message, which may be None. Later messages of the client contain it or None.
-            The last frame of the membership contains it.
+        join_ref: the join_ref of the join message, which may be None. Later messages of the client contain this
+            join_ref or None. The last frame of the membership contains this join_ref.
         ref: the ref of the join message, for its reply.
         channel_ref: the join_ref of the channel's pushes and replies. It is `join_ref`, or `ref` if `join_ref` is None
             or False.
-        status: `joining`; `superseded` if the client joined the topic again before the answer to this join, which is
-            then the last frame; `joined`; `leaving` if the client sent a leave; `gone` after the last frame.
+        status: `joining`; `superseded` if the client joined the topic again before the answer to this join (the answer
+            is then the last frame); `joined`; `leaving` if the client sent a leave; `gone` after the last frame.
         process: the channel's process; None before it starts.
         ended: True after the refusal of the join, or after phx_close.
         waiting: messages that the channel has not begun to handle. The connection stops reading if there are too many.
-            Long messages count several times, see `load`.
+            A long message counts several times: see `load`.
     """
 
     __slots__ = (
@@ -115,7 +117,7 @@ class Membership:
         self.topic: str = message.topic
         self.join_ref = message.join_ref
         self.ref = message.ref
-        # As `join_ref || ref` in Elixir, which treats false like nil.
+        # Like `join_ref || ref` in Elixir, where false counts as nil.
         absent = message.join_ref is None or message.join_ref is False
         self.channel_ref = message.ref if absent else message.join_ref
         self.route = route
@@ -142,7 +144,7 @@ class Membership:
         self._loads[id(message)] = weight
 
     def unload(self, message: Message) -> int:
-        """Stop counting a message, and return the count before that."""
+        """Stop counting a message as waiting. Return the value of `waiting` before the call."""
         before = self.waiting
         self.waiting -= self._loads.pop(id(message), 1) if self._loads else 1
         return before
@@ -152,17 +154,17 @@ class Membership:
 
         Args:
             successor: the membership of the later join.
-            close: the phx_close of this membership, for the case that the channel accepts its join.
+            close: the phx_close of this membership, which the client gets if the channel still accepts this join.
         """
         self.status = "superseded"
         self._successor = successor
         self._close = close
 
     def accepted(self) -> None:
-        """Note an accepted join. Call this in the step that writes the reply.
+        """Note that the channel has accepted the join. Call this in the step that writes the reply.
 
-        A superseded membership ends with its reply. Its phx_close follows the answer to the latest join of the topic.
-        If the latest membership has ended already, phx_close follows this reply.
+        The reply is the last frame of a superseded membership, except for its phx_close. The phx_close follows the
+        answer to the latest join of the topic. If the latest membership has already ended, it follows this reply.
         """
         if self.status == "joining":
             self.status = "joined"
@@ -174,9 +176,9 @@ class Membership:
             (self if latest.status == "gone" else latest).add_closes([self._close])
 
     def take_closes(self) -> list[bytes]:
-        """Return the phx_close frames of the memberships that this one replaced. A second call returns none.
+        """Return the phx_close frames of the memberships that this membership replaced. A second call returns none.
 
-        The party that answers the join writes them right after the answer. Phoenix has the same order.
+        The party that answers the join writes these frames right after the answer, as Phoenix does.
         """
         closes = self._closes
         if closes is None:
@@ -190,7 +192,7 @@ class Membership:
             self._closes = [*(self._closes or ()), *frames]
 
 
-# Effects are structs for speed, because every frame makes some. msgspec builds a struct in a third of the time of a
+# Effects are structs for speed, because every frame has effects. msgspec builds a struct in a third of the time of a
 # class with slots. Effects are short-lived, so they need no garbage collection.
 
 
@@ -200,8 +202,8 @@ class Start(msgspec.Struct, gc=False):
     Attributes:
         membership: the new membership, with the status `joining`.
         message: the join, with the payload for the channel's `join`.
-        replaced: the earlier membership of the topic, whose channel must end with `Shutdown("duplicate_join")`. A
-            superseded one ends after it has answered its join. None if no channel needs to end.
+        replaced: the earlier membership of the topic, whose channel must end with `Shutdown("duplicate_join")`. The
+            channel of a superseded membership ends after the answer to its join. None if no channel needs to end.
     """
 
     membership: Membership
@@ -223,12 +225,12 @@ class Send(msgspec.Struct, gc=False):
 
 
 class Close(msgspec.Struct, gc=False):
-    """Close the connection. The session must get no more frames.
+    """Close the connection. After that, the caller must give the session no more frames.
 
     Attributes:
         code: the code for the WebSocket close frame.
-        reason: the reason for the close frame. It is empty, as in Phoenix, to give no details away.
-        cause: one sentence for the log.
+        reason: the reason for the close frame. As in Phoenix, it is empty, so that the client gets no details.
+        cause: the reason for the log, as one sentence.
     """
 
     code: int
@@ -258,8 +260,8 @@ class Session:
 
     Args:
         codec: the client's wire format, with the framing of its transport.
-        route: a function from a topic to its route, or to None. It must always return the same route for a topic.
-        max_channels: the number of topics that the client may join at a time.
+        route: a function that returns the route of a topic, or None. It must always return the same route for a topic.
+        max_channels: the maximum number of topics that the client may have joined at the same time.
     """
 
     __slots__ = ("_decode", "_memberships", "_route", "codec", "max_channels")
@@ -293,7 +295,7 @@ class Session:
 
         Returns:
             The effects, in order. A message with the join_ref of an earlier join has no effects. A malformed message
-            has one `Close`: 1007 for text that is not UTF-8, else 1011.
+            has one effect, a `Close`: with 1007 for text that is not UTF-8, else with 1011.
         """
         try:
             message = self._decode(data, binary=binary)
@@ -352,7 +354,7 @@ class Session:
             except EncodeError as error:
                 return [_unwritable(error)]
             if old.status == "joining":
-                # As in Phoenix, every join gets an answer. Only an accepted one also gets a phx_close.
+                # As in Phoenix, every join gets an answer. Only an accepted join also gets a phx_close.
                 old.supersede(new, close)
             else:
                 old.status = "gone"
@@ -375,11 +377,11 @@ class Session:
     def exited(self, membership: Membership) -> list[Effect]:
         """Handle the end of a channel's process, or a failure to start it.
 
-        The exit reason does not matter, because a channel that ends in order has written its last frame.
+        The exit reason does not matter, because a channel that ends normally has already written its last frame.
 
         Returns:
-            The remaining frames for the client: `join crashed` if the join has no answer, else phx_error. There are
-            none if the channel has written its last frame, or if another membership has replaced a joined one.
+            The remaining frames for the client: `join crashed` if the join has no answer, else phx_error. The list is
+            empty if the channel has written its last frame, or if a later membership has replaced this joined one.
         """
         status = membership.status
         if not self._forget(membership) or membership.ended:
@@ -395,7 +397,7 @@ class Session:
         return effects
 
     def _forget(self, membership: Membership) -> bool:
-        """Mark a membership as gone and free its topic. Return False if it is gone already."""
+        """Mark a membership as gone, and free its topic. Return False if the membership was gone before."""
         if membership.status == "gone":
             return False
         if membership.status != "superseded":
@@ -443,7 +445,7 @@ def _is_long(ref: Any) -> bool:
     try:
         return ref is not None and len(_canonical(ref)) > _MAX_REF
     except RecursionError:
-        # Too deeply nested to encode, so no answer can repeat it.
+        # The ref is too deeply nested to encode, so no answer can repeat it.
         return True
 
 
@@ -453,9 +455,9 @@ def _unwritable(error: EncodeError) -> Close:
 
 
 def _same_json(one: Any, other: Any) -> bool:
-    """Compare two refs as JSON. In Python 1 equals 1.0 and True; in JSON it does not."""
+    """Compare two refs as JSON. In Python, 1 equals 1.0 and True. In JSON, the three are different."""
     try:
         return _canonical(one) == _canonical(other)
     except RecursionError:
-        # Too deeply nested to encode.
+        # A ref is too deeply nested to encode.
         return False

@@ -1,11 +1,11 @@
-"""The process of a client of any transport, which runs a `Session` and carries out its effects.
+"""The process of one client, for any transport. It runs a `Session`, and carries out the effects of the session.
 
     transport ── frames ──▶ SessionServer ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
                                  ▲
     channels ── Refused, ChannelClosed, Down, ReadOn
 
-Subclasses deliver the frames, stop and resume reading from the client, and close it. The process has a link only to its
-supervisor. The process and its channels monitor each other.
+Subclasses deliver the client's frames, stop and resume reading from the client, and close the connection. The process
+is linked only to its supervisor. The process and its channels monitor each other.
 """
 
 from __future__ import annotations
@@ -63,18 +63,19 @@ __all__ = [
 ]
 
 # Messages that can wait for one channel. At the limit, the server stops reading from the client until the channel has
-# handled most. Messages already read still arrive, so the limit is not exact. Phoenix has no limit.
+# handled half of them. The channel still gets messages that the server has already read, so the limit is not exact.
+# Phoenix has no limit.
 WAITING_LIMIT = 1024
-# A long message counts once more for each 8 KiB. This is a shift.
+# A long message counts once more for each 8 KiB. This constant is the shift for 8 KiB.
 HEAVY_SHIFT = 13
-# Joins of one topic that can wait for the answer to an earlier join. At the limit, a new join replaces the last one,
-# which gets the reply "join crashed". phoenix.js sends one join at a time.
+# Joins of one topic that can wait for the answer to an earlier join. At the limit, a new join replaces the latest
+# waiting join, which gets the reply "join crashed". phoenix.js sends one join at a time.
 UNDECIDED_LIMIT = 8
-# Bytes of a message that costs nothing. A longer message takes units of the work budget.
+# The maximum bytes of a message that costs nothing. A longer message takes units of the work budget.
 FREE_BYTES = 512
 # The cost of starting a channel, in units of the work budget.
 JOIN_COST = 24
-# Turns of the scheduler that a client's data may wait before the server emits `SOCKET_HELD_BACK`.
+# The server emits `SOCKET_HELD_BACK` when a client's data has waited for this many turns of the scheduler.
 HELD_BACK_AT = 100
 
 GOING_AWAY = 1001
@@ -113,7 +114,7 @@ class SessionServer(GenServer[None]):
         # Turns of the scheduler that the client's latest message has waited.
         self.turns = 0
         self.members: dict[Ref, Membership] = {}
-        # By topic: channels that have not ended, although the client has joined their topic again.
+        # For each topic: channels that have not ended yet, although the client has joined the topic again.
         self.replaced: dict[str, list[Pid]] = {}
 
     def _begin(self, connected: Connected, codec: Codec, out: Out) -> None:
@@ -169,7 +170,7 @@ class SessionServer(GenServer[None]):
     # Messages of other processes
 
     async def _take(self, message: Any) -> None:
-        """Handle a message that is not from the client. Ignore an unknown message."""
+        """Handle a message of another process. Ignore an unknown message."""
         kind = type(message)
         if kind is Down:
             membership = self.members.pop(message.ref, None)
@@ -197,7 +198,7 @@ class SessionServer(GenServer[None]):
             self._close(GOING_AWAY, DISCONNECTED, "disconnect was broadcast")
 
     def _report_end(self, membership: Membership, reason: ExitReason) -> None:
-        """Report the end of a channel, unless it was clean."""
+        """Emit `CHANNEL_CRASHED` for a channel that ended with an error."""
         if membership.ended or is_normal_exit(reason):
             return
         telemetry = current_runtime().telemetry
@@ -212,7 +213,7 @@ class SessionServer(GenServer[None]):
             telemetry.execute(CHANNEL_CRASHED, {}, about)
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
-        """Keep messages of the client out of crash reports, because no filter has masked secrets in them."""
+        """Keep messages of the client out of crash reports, because the messages contain unmasked secrets."""
         message = status.message
         if isinstance(message, bytes):
             status.message = f"<{len(message)} bytes>"
@@ -240,8 +241,8 @@ class SessionServer(GenServer[None]):
     async def _hear(self, data: bytes, *, binary: bool) -> None:
         """Handle one message of the client.
 
-        Nothing can interrupt the decoding. So the server first counts the values of a long message. Then the message
-        waits for a turn of the scheduler with enough budget.
+        Nothing can interrupt the decoding of a message. So the server first counts the values of a long message. Then
+        it waits for a turn of the scheduler with enough budget, and decodes the message.
         """
         size = len(data)
         if size > LIGHT and self.is_json(binary) and not await self._is_bearable(data):
@@ -252,7 +253,7 @@ class SessionServer(GenServer[None]):
             await self._carry_out(self.session.receive(data, binary=binary), size)
 
     async def _is_bearable(self, data: bytes) -> bool:
-        """Return True if a long JSON message has few enough values. If not, close the connection."""
+        """Return True if a long JSON message has at most `max_json_values`. If it has more, close the connection."""
         weight, limit = JsonWeight(), self.mount.max_json_values
         for start in range(0, len(data), PIECE):
             await self._take_turn(PIECE >> COST_SHIFT)
@@ -269,7 +270,7 @@ class SessionServer(GenServer[None]):
         return True
 
     def _begin_work(self) -> None:
-        """Reset the count of turns, but not after `SOCKET_HELD_BACK`: each connection emits that event once."""
+        """Reset the count of turns. After `SOCKET_HELD_BACK`, keep the count, so that the event does not recur."""
         if self.turns < HELD_BACK_AT:
             self.turns = 0
 
@@ -315,7 +316,7 @@ class SessionServer(GenServer[None]):
             if replaced.status != "superseded":
                 send_exit(replaced.process, DUPLICATE_JOIN)
             elif len(before) >= UNDECIDED_LIMIT:
-                # The join of the replaced channel has not begun, because it waits for earlier channels.
+                # The replaced channel still waits for earlier channels, so its join has not begun.
                 self.services.count(("session", "joins_given_up"))
                 send_exit(replaced.process, DUPLICATE_JOIN)
             before.append(replaced.process)
@@ -325,7 +326,7 @@ class SessionServer(GenServer[None]):
                 self.link, membership, start.message.payload, going
             )
         except (StartError, StartIgnored, CallExit):
-            # The pool is full, restarting or dead. The client gets "join crashed", and tries again.
+            # The pool is full, restarting or dead. The client gets "join crashed", and joins again later.
             await self._carry_out(self.session.exited(membership))
             return
         membership.process = pid

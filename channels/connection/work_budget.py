@@ -1,8 +1,8 @@
 """A budget for the work of clients, which the connections of one endpoint share.
 
 Trio runs every ready task before it looks for new input. If a hundred connections each work for a millisecond, all
-other clients wait for a hundred milliseconds. So connections take their work from one budget for each turn of the
-scheduler. When the budget of a turn is used up, more work waits in line. The next turns serve the line in order.
+other clients wait for a hundred milliseconds. So all connections share one budget of work for each turn of the
+scheduler. When they have used up the budget of a turn, further work waits in line for the next turns.
 
     await services.budget.take(size >> COST_SHIFT)      # may wait for a later turn
     ...                                                 # the work, without a checkpoint
@@ -10,8 +10,8 @@ scheduler. When the budget of a turn is used up, more work waits in line. The ne
 A client that sends little never waits behind clients that send much, because small pieces of work are free. See
 `FREE_BYTES` and `FREE_FRAMES` in `channels.connection`.
 
-The budget has no task. The connection at the head of the line refills it in its next step, which is in a later turn.
-Then it wakes the next connections. While no connection waits, a turn costs nothing.
+The budget has no task of its own. The connection at the head of the line refills the budget in its next step, which is
+in a later turn. Then this connection wakes the next ones. While no connection waits, a turn costs nothing.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_resch
 __all__ = ["COST_SHIFT", "TURN_BUDGET", "WorkBudget", "WorkStatistics"]
 
 TURN_BUDGET = 1024
-"""Units of work in one turn of the scheduler. A unit is one small frame, or 64 bytes. It takes some microseconds."""
+"""Units of work in one turn of the scheduler. A unit is one small frame, or 64 bytes, and takes a few microseconds."""
 
 COST_SHIFT = 6
-"""The bytes of one unit of work, as a shift: 64 bytes. JSON that is slow to decode costs this much."""
+"""The bytes of one unit of work, as a shift: 64 bytes. This is the cost of JSON that is slow to decode."""
 
 
 class _Waiter:
@@ -69,15 +69,15 @@ class WorkBudget:
         self._waits = 0
 
     def statistics(self) -> WorkStatistics:
-        """Return the numbers of pieces of work that wait now, and that have waited."""
+        """Return how many pieces of work wait now, and how many have waited so far."""
         return WorkStatistics(waiting=len(self._line), waits=self._waits)
 
     async def take(self, cost: int) -> bool:
         """Take `cost` units. If this turn has enough left, return without a checkpoint.
 
-        The limit is not exact. Work that waited runs one turn later than the turn whose budget it used. That later turn
-        has its own budget too. So a turn may handle twice the budget. A piece that costs more than the budget also runs
-        in one turn.
+        The limit is not exact. Work that waited uses the budget of one turn, and runs in the following turn. That turn
+        also spends its own budget, so one turn may do twice the work of a budget. A piece of work also runs in one turn
+        if it costs more than a whole budget.
 
         Returns:
             True if the caller had to wait for a later turn.
@@ -93,7 +93,7 @@ class WorkBudget:
             return True
 
         def leave(_: object) -> Abort:
-            # Removed now and not in the next step of this task, because another task could wake it before that.
+            # Remove the waiter now. Before the next step of this task, another task could reschedule it.
             self._line.remove(me)
             return Abort.SUCCEEDED
 
@@ -107,14 +107,14 @@ class WorkBudget:
         try:
             await trio.lowlevel.checkpoint()
         except BaseException:
-            # Broad, because any exit signal ends the process here, and the line must still move on.
+            # Broad, because after any exception, such as an exit signal, the line must still move on.
             self._line.popleft()
             self._call_next()
             raise
         self._refill()
 
     def _refill(self) -> None:
-        """Begin the budget of a new turn, and pay for the head of the line and as much work after it as fits."""
+        """Begin the budget of a new turn. Pay for the head of the line, and for the work after it while units last."""
         line = self._line
         self._left = TURN_BUDGET - line.popleft().cost
         while line and line[0].cost <= self._left:

@@ -1,4 +1,4 @@
-"""Processes that bring clients to an endpoint: the listener, WebSockets of ASGI servers, the application."""
+"""The processes of the listener, of WebSockets of ASGI servers, and of the mounted application."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
 
 
 class ListenerServer(GenServer[None]):
-    """A process that accepts connections, and starts a process for each of them."""
+    """A process that accepts connections, and starts a process for each connection."""
 
     async def init(
         self,
@@ -50,7 +50,7 @@ class ListenerServer(GenServer[None]):
         self.connections = connections
         before = services.admission.listener
         if port == 0 and before is not None:
-            # A restart: clients know the port of the first start.
+            # This is a restart. Clients use the port of the first start.
             port = before.port
         try:
             listener = await self.services.listen(host, port)
@@ -62,7 +62,7 @@ class ListenerServer(GenServer[None]):
 
     async def handle_continue(self, argument: Any) -> None:
         listener: Listening = argument
-        # Unbounded, because the listener must not block. The system's limit of open files bounds the accepted sockets.
+        # Unbounded, because the listener must not block. The system's limit on open files bounds the accepted sockets.
         put, take = trio.open_memory_channel[Any](math.inf)
         self.services.admission.queued = lambda: take.statistics().current_buffer_used
         try:
@@ -100,8 +100,8 @@ class ListenerServer(GenServer[None]):
         try:
             await DynamicSupervisor.start_child(self.connections, CONNECTION, self.services, stream)
         except (StartError, StartIgnored, SupervisionError, CallExit):
-            # The supervisor is full or restarting, so the client must reconnect later. The endpoint counts these
-            # clients and does not log them, because there can be very many.
+            # The supervisor is full or restarting, so the client must reconnect later. Counted and not logged, because
+            # this can happen for very many clients.
             self.services.count(("connection", "not_started"))
             self.services.admission.take_over(stream)
             accepted.close()
@@ -110,7 +110,7 @@ class ListenerServer(GenServer[None]):
 async def serve_websocket(
     services: Services, scope: MutableMapping[str, Any], receive: Any, send: Any
 ) -> None:
-    """Start a process for the WebSocket of an ASGI server, and return when it has ended."""
+    """Start a process for the WebSocket of an ASGI server. Return when the process has ended."""
     stream = AsgiStream(scope, receive, send, path=path_of(scope))
     try:
         if not await stream.connected():
@@ -127,7 +127,7 @@ async def serve_websocket(
         # Wait for the process, because a process that is killed before its first step does not close the stream.
         await wait_exit(pid)
     except trio.BrokenResourceError:
-        # The server closed the WebSocket first.
+        # The ASGI server closed the WebSocket first.
         pass
     finally:
         stream.end()
@@ -144,7 +144,7 @@ class SamePort:
         self._port = 0
 
     async def __call__(self, *, port: int | None, **options: Any) -> Pid:
-        """Start the endpoint."""
+        """Start the endpoint. A restart with port 0 takes the earlier port."""
         pid: Pid = await self._endpoint.start_link(
             port=self._port if port == 0 else port, **options
         )
@@ -154,7 +154,7 @@ class SamePort:
 
 
 def _secured(accepted: Any, context: ssl.SSLContext) -> trio.SSLStream[Any]:
-    """Wrap an accepted connection in TLS. Reading the first request runs the handshake, within its time limit."""
+    """Wrap an accepted connection in TLS. The first read does the handshake, so `head_timeout` limits its time."""
     if isinstance(accepted, socket.socket):
         accepted = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
     # HTTP clients neither send close_notify nor wait for it.
@@ -171,7 +171,7 @@ async def start_application(handover: HttpHandover) -> Pid:
         try:
             await handover.main(ready.set)
         except ApplicationStartError as error:
-            # Caught, because the endpoint's start fails with this error. A crash report would say less.
+            # Caught, so that the endpoint's start fails with this error, which says more than a crash report.
             refusal.append(error)
 
     pid = spawn_link(run, label="application")

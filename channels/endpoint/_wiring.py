@@ -1,4 +1,4 @@
-"""Mounted sockets of an endpoint, and the services that all its connections share."""
+"""The mounted sockets of an endpoint, and the services that all connections of the endpoint share."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class ChannelPool:
     async def start(
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
     ) -> Pid:
-        """Start the channel server of a membership, under the next supervisor in turn."""
+        """Start the channel server of a membership. The supervisors of the pool take turns."""
         self._next = turn = (self._next + 1) % len(self.names)
         start = server_of(membership.route.channel)
         spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
@@ -102,7 +102,7 @@ class MountedSocket:
     """A socket at a path, with checked options and with codecs that all its connections share."""
 
     def __init__(self, path: str, mount: Mount, pool: ChannelPool) -> None:
-        # Without the suffix of the transport, such as "/websocket".
+        # The path without the suffix of the transport, such as "/websocket".
         self.path = path
         self.socket = mount.socket
         self.timeout = mount.timeout
@@ -124,15 +124,15 @@ class MountedSocket:
         self.compress = mount.compress
         self.max_json_values = mount.max_json_values
         self.codecs: dict[Serializer, Codec] = {}
-        # For clients with compression, by the size of their window in bits.
+        # The codecs for clients with compression, by serializer and size of the window in bits.
         self.deflating_codecs: dict[tuple[Serializer, int], Codec] = {}
-        # For transports that take whole messages: long polling, and ASGI servers.
+        # The codecs for transports that take whole messages, such as long polling.
         self.message_codecs: dict[Serializer, Codec] = {}
         self._pool = pool
 
     @property
     def pool_names(self) -> Sequence[object]:
-        """The names of the supervisors of the channels of this socket."""
+        """The names of the supervisors that run the channels of this socket."""
         return self._pool.names
 
     def use_codecs(
@@ -141,7 +141,7 @@ class MountedSocket:
         message_codecs: dict[Serializer, Codec],
         deflating_codecs: dict[tuple[Serializer, int], Codec],
     ) -> None:
-        """Share codecs with the other mounts, because the fastlane encodes a broadcast once for each codec."""
+        """Use the same codecs as the other mounts, because the fastlane encodes a broadcast once for each codec."""
         self.deflating_codecs = deflating_codecs
         for serializer, _ in self.serializers:
             self.codecs[serializer] = codecs.setdefault(serializer, Codec(serializer, frame))
@@ -169,7 +169,7 @@ class MountedSocket:
 
 @frozen(kw_only=True)
 class Mounted:
-    """Sockets of an endpoint by path, for each transport, and the pools of their channels."""
+    """The mounted sockets of an endpoint, by path for each transport, and the pools of their channels."""
 
     pools: list[ChannelPool]
     websockets: PathTable[MountedSocket]
@@ -201,7 +201,7 @@ def mount_all(owner: object, mounts: Mapping[str, Mount]) -> Mounted:
             websockets.add(join_paths(path, mount.path), mounted)
         if mounted.longpoll is not None:
             polling.append((join_paths(path, mounted.longpoll.path), mounted))
-    # After the loop, because a path may clash with a WebSocket of a later mount.
+    # Checked after the loop, because a path may clash with the WebSocket path of a later mount.
     for full, mounted in polling:
         if full in websockets:
             raise InvalidPath(
@@ -247,7 +247,7 @@ class LateAnswer:
 
 
 class Tracer(Protocol):
-    """Makes spans. `channels.operations.tracing` has the one for OpenTelemetry."""
+    """An object that makes spans. `channels.operations.tracing` implements it for OpenTelemetry."""
 
     async def connect(
         self,
@@ -257,23 +257,26 @@ class Tracer(Protocol):
         transport: str,
         deciding: Awaitable[Decision],
     ) -> tuple[Decision, Trace]:
-        """Await the decision about a client within a span. Return it, and the trace of the client."""
+        """Await the decision about a client within a span. Return the decision, and the trace of the client."""
 
 
 class Plug:
-    """A part for the operation of a server, such as `channels.operations.health.Health`.
+    """Base class of extensions for the operation of a server, such as `channels.operations.health.Health`.
 
-    An endpoint gets it in `plugs=[...]`. Override the methods that you need. The modules of plugs load only if the
-    application imports them.
+    Subclass it, override the methods that you need, and pass an instance to the endpoint: `plugs=[...]`. Ashtree does
+    not import the modules of its plugs. The application does.
 
     Attributes:
-        tracer: makes spans of what clients cause; None makes none.
+        tracer: the object that makes spans of what clients cause; None makes no spans.
     """
 
     tracer: Tracer | None = None
 
     def attach(self, services: Services) -> Callable[[], None]:
-        """Begin with an endpoint that starts. Return a function that ends it. Runs in the endpoint's supervisor."""
+        """Attach the plug to an endpoint that starts. Return a function that detaches it.
+
+        The endpoint's supervisor calls this method and the returned function.
+        """
         return _nothing
 
     def children(self, services: Services) -> Sequence[ChildSpec]:
@@ -281,7 +284,7 @@ class Plug:
         return ()
 
     def find(self, scope: Any, services: Services) -> ASGIApplication | None:
-        """Return the application that serves an HTTP request; None if it is not for this plug."""
+        """Return the application that serves an HTTP request; None if the request is not for this plug."""
         return None
 
     def late_answer(self, path: str, services: Services) -> LateAnswer | None:
@@ -298,7 +301,7 @@ class Counters:
 
     Attributes:
         counts: the number of times that each event happened, for `Endpoint.statistics()`.
-        held: bytes of incomplete messages in all WebSockets.
+        held: the bytes of the incomplete messages of all WebSockets.
     """
 
     __slots__ = ("counts", "held")
@@ -313,17 +316,17 @@ class Counters:
 
 
 class Admission:
-    """Admission of new clients to one endpoint.
+    """The state of one endpoint that decides about new clients.
 
     Attributes:
         listener: the listener that accepts connections; None if there is no port.
-        accepting: False if the endpoint has closed its listener because another one follows.
+        accepting: False after `Endpoint.stop_accepting`, when another endpoint takes over the port.
         leaving: True if the endpoint is about to drain, or drains. Readiness probes get 503.
         draining: True if the endpoint refuses new clients.
         closed: True if the endpoint has stopped.
         ending: the scopes that `drain` cancels.
-        polling: the sessions of polling clients, by the name in their token.
-        queued: returns the number of accepted connections that the listener still has.
+        polling: the processes of polling sessions, by the name in the session's token.
+        queued: a function that returns how many accepted connections still wait in the listener.
     """
 
     __slots__ = (
@@ -347,16 +350,16 @@ class Admission:
         self.ending: dict[trio.CancelScope, None] = {}
         self.polling: dict[str, Pid] = {}
         self.queued: Callable[[], int] = int
-        # Accepted connections that no process serves yet.
+        # Accepted connections that no process serves yet, by their stream.
         self._unserved: dict[object, Any] = {}
 
     def listening(self, listener: Listening) -> None:
-        """Note the listener. A restarted listener replaces the earlier one."""
+        """Store the listener. A restarted listener replaces the earlier one."""
         self.listener = listener
 
     @contextmanager
     def ending_at_drain(self, scope: trio.CancelScope) -> Iterator[None]:
-        """Register `scope`, so that `drain` cancels it while the body of this context runs.
+        """Register `scope` while the body of this context manager runs, so that `drain` can cancel it.
 
         The body reads the head of a first request, or waits for another node on behalf of a client.
         """
@@ -367,7 +370,7 @@ class Admission:
             del self.ending[scope]
 
     def hand_over(self, stream: object, accepted: Any) -> None:
-        """Note an accepted connection that a new process is about to serve.
+        """Remember an accepted connection that a new process is about to serve.
 
         Args:
             stream: the stream for the process.
@@ -381,11 +384,11 @@ class Admission:
 
     @property
     def is_quiet(self) -> bool:
-        """True if every accepted connection has sent the head of its first request, and none waits for a node."""
+        """True if every accepted connection has sent the head of its first request, and no request waits for a node."""
         return not (self.ending or self._unserved or self.queued())
 
     def drain(self) -> None:
-        """Refuse new clients. Stop reading unfinished first requests, and waiting for other nodes."""
+        """Refuse new clients. Stop reading unfinished first requests, and stop waiting for other nodes."""
         self.leaving = self.draining = True
         for scope in list(self.ending):
             scope.cancel()
@@ -397,7 +400,7 @@ class Admission:
         self.abandon()
 
     def abandon(self) -> None:
-        """Close the connections that no process took over. Their processes ended before their first step."""
+        """Close each accepted connection whose process ended before it took over the connection."""
         for accepted in self._unserved.values():
             accepted.close()
         self._unserved.clear()
@@ -409,9 +412,9 @@ class Services:
 
     Attributes:
         endpoint: the endpoint.
-        pubsub: its PubSub.
-        mounts: sockets by the paths of their WebSockets.
-        longpolls: sockets by the paths of their long polling.
+        pubsub: the PubSub of the endpoint.
+        mounts: the mounted sockets, by their paths for WebSockets.
+        longpolls: the mounted sockets, by their paths for long polling.
         secret_key_base: the secret that signs tokens of polling sessions.
         transports: the transports of connections.
         http: the handler of all other requests.

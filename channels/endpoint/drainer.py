@@ -1,14 +1,14 @@
 """The drainer, which closes clients before the server stops, so that they reconnect to another server.
 
-The drainer is the endpoint's last child, so the endpoint stops it first. In `terminate`, it first tells readiness
-probes that the server is leaving, and waits for `Draining(notice=)`. Then it asks open connections, batch by batch, to
-close with 1012. On that code, phoenix.js reconnects. Requests on new connections get 503. Requests in progress
-finish.
+The drainer is the endpoint's last child, so the endpoint stops it first. In `terminate`, the drainer first makes
+readiness probes fail, and waits `Draining(notice=)` seconds. Then it asks open connections, batch by batch, to close
+with 1012. After 1012, phoenix.js reconnects. Requests on new connections get 503. Requests in progress finish.
 
-Sessions of polling clients end first. They answer the open polls. The client's next request then finds no session.
+The drainer ends the sessions of polling clients first. Each session answers its open poll. The client's next request
+finds no session.
 
-Source: Phoenix.Socket.PoolDrainer. That one counts channels. This one counts connections, and so also closes clients
-that have not joined any topic.
+Source: Phoenix.Socket.PoolDrainer. Phoenix counts the channels in a batch. Ashtree counts connections, so it also
+closes clients that have not joined any topic.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Draining:
         batch_size: connections in one batch.
         batch_interval: seconds between two batches.
         timeout: seconds for the whole drain. After that, the endpoint cuts the open connections.
-        notice: seconds between the moment when readiness probes get 503 and the first batch. Until then, the endpoint
-            still accepts clients. Give the load balancer time to notice.
+        notice: seconds from the moment when readiness probes get 503 to the first batch. In this time, the endpoint
+            still accepts clients, and the load balancer can notice the failed probes.
 
     Raises:
         InvalidOption: a value is not a number above 0.
@@ -62,7 +62,7 @@ class Draining:
 
     @property
     def shutdown_deadline(self) -> float:
-        """The seconds that a program needs to stop: `longest`, and 30 for what it stops after the drain."""
+        """The seconds that a program needs to stop: `longest`, and 30 for the processes that stop after the drain."""
         return self.longest + 30.0
 
 
@@ -104,7 +104,7 @@ class DrainerServer(GenServer[None]):
             for pid in batch:
                 refs.add(monitor(pid))
                 send(pid, Drain())
-        # The caller's time limit bounds this loop. A connection ends within its close grace.
+        # A connection ends within its close grace. The time limit of the caller also bounds this loop.
         while refs:
             down = await receive(lambda message: type(message) is Down)
             refs.discard(down.ref)
@@ -114,6 +114,6 @@ async def _children_of(supervisor: object) -> list[Pid]:
     try:
         children = await DynamicSupervisor.which_children(supervisor)
     except CallExit:
-        # The endpoint has no such supervisor, or the supervisor crashed with all its children.
+        # The endpoint has no supervisor of this name, or the supervisor crashed with all its children.
         return []
     return [child.pid for child in children if isinstance(child.pid, Pid)]

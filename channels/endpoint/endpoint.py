@@ -9,24 +9,24 @@
 A running endpoint is a supervision tree. It starts its children from top to bottom, and stops them in reverse:
 
     endpoint (one_for_one)
-    ├── observer                              with an observer: what its page shows
-    ├── pubsub                                with an adapter: the connections to other nodes
-    ├── presence Online                       the present users; one for each `Presence`, here of a class `Online`
-    ├── relay                                 with other nodes and long polling: requests for sessions of other nodes
+    ├── observer                              collects data for its page, if there is an observer
+    ├── pubsub                                connects to other nodes, if there is an adapter
+    ├── presence Online                       one for each `Presence`, here for a class `Online`
+    ├── relay                                 forwards polling requests to other nodes, if there is an adapter
     ├── UserSocket channels (one_for_one)     one for each socket class
-    │   ├── 0 (dynamic)                       channel servers, temporary
+    │   ├── 0 (dynamic)                       one temporary process for each channel
     │   └── 1 (dynamic)
-    ├── application                           the lifespan of the mounted ASGI application
+    ├── application                           runs the lifespan of the mounted ASGI application
     ├── flusher                               writes for all plain sockets
     ├── poller                                reads for all plain sockets
-    ├── sessions (dynamic)                    with long polling: one process for each polling client, temporary
-    ├── connections (dynamic)                 one process for each connection, temporary
-    ├── listener                              with a port: accepts connections
-    └── drainer                               stops first, and closes clients so that they reconnect elsewhere
+    ├── sessions (dynamic)                    one temporary process for each polling client
+    ├── connections (dynamic)                 one temporary process for each connection
+    ├── listener                              accepts connections, if there is a port
+    └── drainer                               stops first, and closes clients so that they reconnect to another server
 
-One port serves everything. The endpoint reads the head of a connection's first request. It serves a WebSocket of a
-mounted socket itself, and passes everything else on to Hypercorn. An endpoint is also an ASGI application, which
-another server can serve.
+One port serves all requests. The endpoint reads the head of a connection's first request. If the request is for the
+WebSocket of a mounted socket, the endpoint serves the connection itself. It passes any other connection on to
+Hypercorn. An endpoint is also an ASGI application, which another server can serve.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ from supervision.supervisor import Supervisor
 
 __all__ = ["Endpoint", "EndpointError", "services_of"]
 
-# Seconds between two looks at connections that are about to send their first request.
+# Seconds between two checks of the connections that have not sent their first request.
 _POLL = 0.01
 
 
@@ -96,31 +96,31 @@ class Endpoint:
     """The sockets and pages of one server.
 
     Args:
-        sockets: a dict of paths to socket classes, or to a `Mount` with options. A socket at `/socket` has its
-            WebSocket at `/socket/websocket`, as Phoenix clients expect.
-        http: an ASGI application for all other requests. Without one they get 404.
-        pubsub: carries broadcasts. By default the endpoint has its own PubSub, for this node alone.
+        sockets: a dict from paths to socket classes, or to `Mount`s with options. The WebSocket of a socket at
+            `/socket` has the path `/socket/websocket`, as Phoenix clients expect.
+        http: an ASGI application for all other requests. Without an application, these requests get 404.
+        pubsub: the PubSub for broadcasts. By default the endpoint has its own PubSub, for this node alone.
         presences: all `Presence` objects of the application. The endpoint starts and stops their processes.
         histories: all `History` objects of the application, for its durable topics. The endpoint starts and stops them.
         head_timeout: seconds for a client to send the head of its first request. After that, the client gets 408.
-        max_connections: the maximum number of open connections. The endpoint closes and counts further ones.
-        max_sessions: the maximum number of sessions of polling clients. The endpoint answers 503 to further ones, and
-            counts them.
-        max_buffered_messages: frames that can wait for one client. If more wait, the endpoint closes the client's
-            connection with 1013.
-        max_buffered_bytes: the same limit in bytes.
-        draining: how the endpoint closes its clients when it stops.
-        filter_parameters: the parameters of clients that the log masks. It is a list of terms, or a `Keep`. A term
-            masks every parameter whose name contains it.
+        max_connections: the maximum number of open connections. The endpoint closes and counts further connections.
+        max_sessions: the maximum number of sessions of polling clients. A request for a further session gets 503, and
+            the endpoint counts it.
+        max_buffered_messages: the maximum number of frames that wait for one client. If more frames wait, the endpoint
+            closes the client's connection with 1013.
+        max_buffered_bytes: the maximum number of bytes that wait for one client. After that, the same happens.
+        draining: the options for closing clients when the endpoint stops.
+        filter_parameters: the parameters of clients that the log masks: a list of terms, or a `Keep`. A term masks
+            every parameter whose name contains the term.
         secret_key_base: the secret that signs the tokens of polling sessions, at least 20 bytes, better 64. With a list
-            of secrets, the first signs, and the endpoint accepts all. By default, each start makes a new secret,
-            which is enough for one server. Give the same secret to all nodes.
-        listen: the function that opens the listener; None opens a real one. A scenario passes `world.listen`.
-        observer: a `channels.observer.Observer`, whose page shows the processes of this endpoint. None has no page.
-        plugs: parts for the operation of the server: `Health`, `Metrics` and `Tracing` of `channels.operations`. None
-            of them is on by default.
+            of secrets, the endpoint signs with the first secret, and accepts tokens of all. By default, each start
+            makes a new secret, which is enough for one server. Give the same secret to all nodes.
+        listen: the function that opens the listener; None opens a real listener. A scenario passes `world.listen`.
+        observer: a `channels.observer.Observer`, whose page shows the processes of this endpoint; None for no page.
+        plugs: extensions for the operation of the server: `Health`, `Metrics` and `Tracing` of `channels.operations`.
+            By default there are none.
 
-    The endpoint checks its options when it starts. A stopped endpoint can start again. A running one cannot.
+    The endpoint checks its options when it starts. A stopped endpoint can start again. A running endpoint cannot.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class Endpoint:
         """Check options, paths, routes and handlers, without starting anything.
 
         Raises:
-            ChannelsError: the first mistake, in one sentence.
+            ChannelsError: there is a mistake. The error describes the first mistake in one sentence.
         """
         self._mount()
 
@@ -198,17 +198,18 @@ class Endpoint:
 
         Args:
             host: the address to listen on; `0.0.0.0` is every address of this machine.
-            port: the port; 0 takes any free one, which `address` then returns. With None the endpoint does not listen,
-                and is an ASGI application only.
+            port: the port; 0 takes any free port, which `address` then returns. With None the endpoint does not listen,
+                and is only an ASGI application.
             ssl_context: the context for TLS, such as `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)` with a
-                certificate loaded. None is plain HTTP.
-            listen: opens the listener for this start, instead of the endpoint's own `listen`. A worker passes
-                `channels.transports.listener.inherited(sockets)`.
-            secret_key_base: for an endpoint that has none of its own. Workers share one.
+                loaded certificate. None is plain HTTP.
+            listen: the function that opens the listener for this start, instead of the endpoint's own `listen`. A
+                worker passes `channels.transports.listener.inherited(sockets)`.
+            secret_key_base: the secret for an endpoint without a `secret_key_base` of its own. All workers of a server
+                get the same secret.
 
         Raises:
-            ChannelsError: `check` found a mistake, the endpoint is already running, or there are other nodes and long
-                polling, but no `secret_key_base`.
+            ChannelsError: `check` found a mistake, the endpoint is already running, or the endpoint has long polling
+                and other nodes, but no `secret_key_base`.
             StartError: a child did not start, for example because the port is in use.
         """
         mounted = self._mount()
@@ -245,7 +246,7 @@ class Endpoint:
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
             children.insert(-1, ChildSpec("listener", ListenerServer.start_link, listener))
-        # First, so that it sees the others start, and stop.
+        # The observer is the first child, so that it sees the start and the stop of all other children.
         children[:0] = self._observers(self.secret_key_base or secret_key_base)
         pid = await Supervisor.start_link(children, label="endpoint")
         self._services, self._supervisor = services, pid
@@ -253,11 +254,11 @@ class Endpoint:
         return pid
 
     def _pages(self) -> ASGIApplication | None:
-        """Return the application for everything that is not a socket."""
+        """Return the application for all requests that are not for a socket."""
         return self.http if self.observer is None else self.observer.pages(self.http)
 
     def _announce(self, *, has_port: bool, tls: bool) -> None:
-        """Let the observer print the address of its page."""
+        """Tell the observer the address of the endpoint, so that it can print the address of its page."""
         if self.observer is not None:
             self.observer.announce(self.address if has_port else None, tls=tls)
 
@@ -279,7 +280,7 @@ class Endpoint:
     ) -> ChildSpec:
         """Return a child spec for your own supervisor. With port 0, a restart takes the port of the first start.
 
-        The arguments are those of `start_link`.
+        This takes the same arguments as `start_link`.
         """
         return ChildSpec(
             "endpoint",
@@ -301,22 +302,22 @@ class Endpoint:
             async with endpoint.running():
                 ...                         # an ASGI server passes requests on to the endpoint
 
-        The endpoint stops in order when the body ends. Raises the errors of `start_link`.
+        When the body ends, the endpoint stops in order. Raises the same errors as `start_link`.
         """
         async with open_runtime():
             await self.start_link(port=None)
             yield
 
     def lifespan(self, app: object = None) -> AbstractAsyncContextManager[None]:
-        """Return `running()`. Starlette takes it as `Starlette(..., lifespan=endpoint.lifespan)`."""
+        """Return `running()`. Pass this method to Starlette: `Starlette(..., lifespan=endpoint.lifespan)`."""
         return self.running()
 
     async def drain(self) -> None:
-        """Close all clients in batches, as a stop does, and refuse new ones. Return when all connections have closed.
+        """Close all clients in batches, as at a stop. Refuse new clients. Return when all connections have closed.
 
-        If another ASGI server serves the endpoint, call this before you stop that server. Most servers cut connections
-        before they shut the application down. `draining.timeout` bounds the wait. The endpoint keeps running, but
-        cannot admit clients again.
+        If another ASGI server serves the endpoint, call this before you stop that server, because most servers cut
+        connections before they shut the application down. `draining.timeout` bounds the wait. The endpoint keeps
+        running, but cannot admit clients again.
 
         Raises:
             EndpointError: the endpoint is not running.
@@ -326,23 +327,23 @@ class Endpoint:
             await Supervisor.terminate_child(self._supervisor, "drainer")
 
     async def stop_accepting(self, *, grace: float = 1.0) -> None:
-        """Accept no more connections, and return when each accepted one has sent the head of its first request.
+        """Accept no more connections. Return when each accepted connection has sent the head of its first request.
 
         Args:
-            grace: the longest wait for these heads, in seconds.
+            grace: the maximum wait for these heads, in seconds.
 
         Raises:
             EndpointError: the endpoint is not running.
 
-        Connected clients stay. The endpoint closes its listening socket. The system resets connections that the
-        endpoint has not accepted, unless another process holds the same socket, as the parent of workers does.
+        Connected clients stay connected. The endpoint closes its listening socket. Then the system resets connections
+        that the endpoint has not accepted, unless another process holds the same socket. The parent of workers does.
         """
         admission = self._running("cannot stop accepting connections").admission
         admission.accepting = False
         if admission.listener is not None:
             admission.listener.close()
         with trio.move_on_after(grace):
-            # Twice in a row: a new process takes its connection over one step before it reads the head.
+            # Checked twice in a row, because a new process takes over its connection one step before it reads the head.
             quiet = 0
             while quiet < 2:
                 await trio.sleep(_POLL)
@@ -363,8 +364,8 @@ class Endpoint:
             app = Starlette(routes=[Mount("/", app=endpoint)], lifespan=endpoint.lifespan)
 
         Raises:
-            EndpointError: the endpoint is not running. An ASGI server starts its own application. An application that
-                mounts the endpoint must start it, with `lifespan` or `start_link`.
+            EndpointError: the endpoint is not running. An ASGI server starts the application that it serves. If this
+                application mounts the endpoint, it must start the endpoint with `lifespan` or `start_link`.
         """
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
@@ -382,16 +383,16 @@ class Endpoint:
                 await send({"type": "lifespan.startup.complete"})
                 phase = "shutdown"
                 await receive()
-        except Exception as error:  # the ASGI server reports it, as the specification demands
+        except Exception as error:  # broad, because ASGI demands a report of any failure
             await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
 
     def _secret(self, secret: Secret | None, mounted: Mounted) -> Secret:
-        """Return the secret for the tokens of polling sessions: `secret`, or a new one if no other node reads it.
+        """Return the secret for the tokens of polling sessions. It is `secret`, or a new one for this node alone.
 
         Raises:
-            EndpointError: other nodes must read the tokens, but there is no secret to share with them.
+            EndpointError: `secret` is None, but other nodes must read the tokens.
         """
         if secret is not None:
             return secret
@@ -445,15 +446,15 @@ class Endpoint:
                 raise InvalidOption("Endpoint", option, services, expected)
 
     def _services_of_channels(self, services: Services, polling: LongPolling) -> list[ChildSpec]:
-        """Return the children before the channels, which stop after them.
+        """Return the children that start before the channels and stop after them.
 
-        Channels broadcast, and are present, until their end.
+        Channels need these children until their end, to broadcast and to track presence.
         """
         children = (
             [] if self.pubsub.is_local or self.pubsub.is_running else [self.pubsub.child_spec()]
         )
         if polling.relay is not None:
-            # Above the sessions: their last answers pass through it.
+            # Before the sessions, so that it stops after them. The last answers of sessions pass through the relay.
             children.append(process_spec(polling.relay.main, id="relay"))
         for plug in self.plugs:
             children += plug.children(services)
@@ -514,13 +515,13 @@ class Endpoint:
 
         Raises:
             EncodeError: the payload is not a JSON object.
-            RuntimeClosed: in another thread: the runtime of the endpoint has ended.
-            ThreadQueueFull: in another thread: the queue of the runtime was full for 30 seconds.
+            RuntimeClosed: the caller is in another thread, and the runtime of the endpoint has ended.
+            ThreadQueueFull: the caller is in another thread, and the queue of the runtime was full for 30 seconds.
 
-        In the endpoint's thread, this never blocks. Another thread encodes the frames itself and queues them for the
-        endpoint. An example is the thread of a plain `def` handler of a web framework. While the queue is full, that
-        thread waits: see `open_runtime(max_thread_calls=)`. Broadcasts of one thread arrive in order. If the endpoint
-        is not running, the call does nothing.
+        In the endpoint's thread, this never blocks. Another thread, such as the thread of a plain `def` handler of a
+        web framework, encodes the frames itself and queues them for the endpoint. While the queue is full, that thread
+        waits: see `open_runtime(max_thread_calls=)`. Broadcasts of one thread arrive in order. If the endpoint is not
+        running, the call does nothing.
         """
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload))
 
@@ -529,7 +530,7 @@ class Endpoint:
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload), sender=sender)
 
     def statistics(self) -> dict[str, Any]:
-        """Return figures of the PubSub, the work budget and the flusher, and the counters of events."""
+        """Return the statistics of the PubSub, the work budget and the flusher, and the counters of events."""
         services = self._services
         return {
             **self.pubsub.statistics(),
@@ -555,7 +556,10 @@ def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
 
 
 def _of_connections(services: Services, spec: ChildSpec) -> ChildSpec:
-    """At each start of the supervisor of connections, close the accepted ones that no process took over."""
+    """Return the spec with a new start function, which first closes connections that no process took over.
+
+    The supervisor of connections may crash before the process of an accepted connection takes it over.
+    """
 
     def start(*args: Any, **kwargs: Any) -> Any:
         services.admission.abandon()
@@ -567,7 +571,8 @@ def _of_connections(services: Services, spec: ChildSpec) -> ChildSpec:
 async def _hold(services: Services) -> Pid:
     """Attach the logger, and release shared resources when the endpoint's supervisor ends.
 
-    This start function runs in the supervisor's process. It starts no process, so the supervisor keeps no child.
+    The supervisor calls this start function in its own process. The function starts no process, so it always raises
+    StartIgnored, and the supervisor keeps no child.
     """
     on_exit(services.close)
     mounts = [*services.mounts.values(), *services.longpolls.values()]
@@ -588,7 +593,7 @@ async def _hold(services: Services) -> Pid:
 
 
 def _find(services: Services, polling: LongPolling, scope: Any) -> ASGIApplication | None:
-    """Return the application for an HTTP request that is not for the pages of the endpoint."""
+    """Return the plug or the long polling that serves an HTTP request; None if the request is for the pages."""
     return services.find(scope) or polling.find(scope)
 
 

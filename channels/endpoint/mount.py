@@ -1,4 +1,4 @@
-"""Mounts: the options of a socket in an endpoint."""
+"""Mounts, which are sockets with their options in an endpoint."""
 
 from __future__ import annotations
 
@@ -124,41 +124,41 @@ class Mount:
         socket: the socket class.
         timeout: seconds that a client can be silent. After that, the server closes its connection with 1002. phoenix.js
             sends a heartbeat every 30 seconds.
-        max_frame_size: bytes of a message. A larger one closes the connection with 1009.
-        max_json_values: the number of strings, numbers, lists and objects in a message. More close the connection with
-            1009. The limit does not apply to messages up to 64 KiB. While the server decodes a message, all other
-            clients wait; the default bounds this to about 10 milliseconds. A number with an exponent, or with more than
-            a hundred digits, counts several times. Phoenix has no such limit.
-        serializers: the wire formats on offer, each with its protocol versions, in the order of preference.
+        max_frame_size: the maximum bytes of a message. A larger message closes the connection with 1009.
+        max_json_values: the maximum number of strings, numbers, lists and objects in a message. A message with more
+            values closes the connection with 1009. The limit does not apply to messages up to 64 KiB. While the server
+            decodes a message, all other clients wait. The default limits this wait to about 10 milliseconds. A number
+            with an exponent, or with more than a hundred digits, counts several times. Phoenix has no such limit.
+        serializers: the supported wire formats, each with its protocol versions, in order of preference.
         check_origin: the rule for pages that can connect. Other pages get HTTP 403. Clients that are not browsers can
             always connect. `True` allows pages from the host that they connect to. `"conn"` also requires the same
             scheme and port. `False` allows all pages. A list such as `["https://example.org", "//*.example.org"]`
             names origins. A function gets the parsed origin and returns True or False.
-        partitions: the number of supervisors for the channels of this socket. Several mounts of one socket class share
-            one pool, with the largest of their numbers.
-        path: the suffix of the mount's path for WebSockets. It can also have variables.
+        partitions: the number of supervisors for the channels of this socket. If an endpoint mounts a socket class
+            several times, the mounts share one pool of supervisors. The largest of their numbers counts.
+        path: the suffix of the mount's path for WebSockets. It can contain variables.
         compress: compress messages for clients that offer permessage-deflate (RFC 7692). Most applications lose more in
-            processor time than they gain in network traffic. An ASGI server decides this itself.
-        subprotocols: the WebSocket subprotocols on offer, in the order of preference. A client gets 403 if it offers
-            only other subprotocols. None accepts all.
+            processor time than they gain in network traffic. An ASGI server ignores this option and decides itself.
+        subprotocols: the supported WebSocket subprotocols, in order of preference. A client gets 403 if it offers only
+            other subprotocols. None accepts all subprotocols.
         auth_token: read phoenix.js's `authToken` into `connect_info.auth_token`.
-        connect_info: names (`"peer_data"`, `"x_headers"`, ...) and your own pairs (`("region", "eu")`), for
-            `connect_info["region"]` in `connect`.
-        session: a function that builds `connect_info.session`: `session(cookies)`, sync or async, returns a mapping or
-            None.
+        connect_info: names (`"peer_data"`, `"x_headers"`, ...) and your own pairs (`("region", "eu")`). In `connect`,
+            read them as keys: `connect_info["region"]`.
+        session: a function that builds `connect_info.session`. `session(cookies)` returns a mapping or None, and may be
+            async.
         check_csrf: give the socket its session only if the parameters contain the right `_csrf_token`. True compares it
             with the session's own `_csrf_token`, with or without Plug's mask. A function `check(session, token)`
             returns True or False.
-        error_handler: a function that builds the response if `connect` refuses with a reason:
-            `handler(reason, connect_info)` returns a `Refusal`. The default is 403.
-        max_channels: the number of topics that one connection can join. None takes `max_channels` of the socket class.
+        error_handler: a function that builds the response if `connect` refuses a client with a reason.
+            `handler(reason, connect_info)` returns a `Refusal`. Without a handler, the client gets 403.
+        max_channels: the number of topics that one connection can join. None uses `max_channels` of the socket class.
         websocket: serve WebSockets.
         longpoll: serve polling clients at the mount's path plus `/longpoll`: `True`, or a `LongPoll` with options.
 
     If Phoenix has an option, its default is the same here.
 
     Raises:
-        InvalidOrigin: when the endpoint starts: an origin is malformed.
+        InvalidOrigin: an origin is malformed. The endpoint raises this when it starts.
         InvalidOption: an option has the wrong type, or a number is not above 0; `connect_info` has an unknown name;
             `check_origin` and `check_csrf` are both False, so any page could use the session of its visitor;
             `websocket` and `longpoll` are both False, so no client could reach the socket.

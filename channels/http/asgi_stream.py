@@ -1,16 +1,16 @@
 """A WebSocket of an ASGI server as a Trio stream.
 
-An endpoint in another application gets `receive`, `send` and whole messages, not a socket and bytes. An `AsgiStream`
-encodes each received message as a WebSocket frame, and decodes each frame that it sends. So the code for native
-WebSockets also serves this stream, with the same limits, close codes and out-buffers. Native and ASGI clients share the
-encoded frames of a broadcast.
+An endpoint that another application mounts gets `receive`, `send` and whole messages, not a socket and bytes. An
+`AsgiStream` encodes each received message as a WebSocket frame, and decodes each frame that it sends. So the code for
+native WebSockets also serves this stream, with the same limits, close codes and out-buffers. Native and ASGI clients
+share the encoded frames of a broadcast.
 
     stream = AsgiStream(scope, receive, send, path="/socket/websocket")
     ...             # the process of the connection calls accept or refuse
     stream.end()    # after that process has ended; then the application may return
 
-Any exception of the server ends the connection, because each server has its own. The server handles compression, pings
-and fragments. Source: the ASGI specification 3.0, WebSocket 2.3 and 2.4.
+Any exception from the ASGI server ends the connection, because each server raises different exceptions. The server
+handles compression, pings and fragments. Source: the ASGI specification 3.0, WebSocket 2.3 and 2.4.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def path_of(scope: MutableMapping[str, Any]) -> str:
     '/socket/websocket'
     """
     raw = scope.get("raw_path")
-    # Some servers include the query.
+    # Some servers include the query in `raw_path`.
     path = raw.decode("latin-1").partition("?")[0] if raw else quote(scope["path"])
     root = quote(scope.get("root_path", "").rstrip("/"))
     if root and (path == root or path.startswith(f"{root}/")):
@@ -49,14 +49,14 @@ def path_of(scope: MutableMapping[str, Any]) -> str:
 
 
 def in_origin_form(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Return a scope whose request target is a path. If it is a whole URL, take the path and the host from it.
+    """Return a scope whose request target is a path. If the target is a whole URL, split it into host and path.
 
         >>> scope = {"path": "http://a/b", "raw_path": b"http://a/b", "headers": [(b"host", b"c")]}
         >>> in_origin_form(scope)
         {'path': '/b', 'raw_path': b'/b', 'headers': [(b'host', b'a')]}
 
-    Clients send whole URLs to proxies, and a server must accept them. Some ASGI servers pass them on unchanged. Source:
-    RFC 9112, section 3.2.2.
+    Clients send whole URLs to proxies, and every server must accept such targets. Some ASGI servers pass them on
+    unchanged. Source: RFC 9112, section 3.2.2.
     """
     raw = scope.get("raw_path") or b""
     absolute = None if raw.startswith(b"/") else split_absolute(raw.decode("latin-1"))
@@ -72,7 +72,7 @@ def in_origin_form(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
 
 
 def client_frame(first: int, payload: bytes) -> bytes:
-    """Return a message as a client frame, masked with zeros."""
+    """Return the frame in which a client would send a message, masked with zeros."""
     size = len(payload)
     if size < 126:
         header = bytes((first, 0x80 | size))
@@ -84,7 +84,7 @@ def client_frame(first: int, payload: bytes) -> bytes:
 
 
 def split_frames(data: bytes | bytearray | memoryview) -> Iterator[tuple[int, bytes]]:
-    """Yield the first byte and the payload of each whole frame of a server."""
+    """Yield the first byte and the payload of each frame in `data`, which contains whole frames of the server."""
     view = memoryview(data)
     start = 0
     while start < len(view):
@@ -135,7 +135,7 @@ class AsgiStream(trio.abc.Stream):
     # The answer to the request
 
     async def connected(self) -> bool:
-        """Wait for the connect message. Return False if the client has left."""
+        """Wait for the `websocket.connect` message. Return False if the client has left."""
         message = await self._call(self._receive)
         return bool(message["type"] == "websocket.connect")
 
@@ -144,7 +144,7 @@ class AsgiStream(trio.abc.Stream):
         await self._call(self._send, {"type": "websocket.accept", "subprotocol": subprotocol})
 
     async def refuse(self, status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
-        """Refuse the WebSocket with this response. A server without the response extension answers 403."""
+        """Refuse the WebSocket with this response. An ASGI server without the response extension sends 403 instead."""
         if not self._may_answer:
             await self._call(self._send, {"type": "websocket.close"})
             return
@@ -161,7 +161,7 @@ class AsgiStream(trio.abc.Stream):
     # Frames
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Wait for a message. Return `b""` if the client left without a close frame."""
+        """Wait for a message, and return it as a frame. Return `b""` if the client left without a close frame."""
         if not self._rest and not self._peer_has_gone:
             self._rest = self._framed(await self._call(self._receive))
         size = len(self._rest) if max_bytes is None else max_bytes
@@ -179,17 +179,17 @@ class AsgiStream(trio.abc.Stream):
         if code == _NO_CODE:
             return client_frame(_CLOSE, b"")
         if not may_be_received(code):
-            # The connection broke (1006), or the server closed it (1012).
+            # The connection broke (1006), or the ASGI server closed it (1012).
             return b""
         reason = (message.get("reason") or "").encode()[:120].decode(errors="ignore").encode()
         return client_frame(_CLOSE, code.to_bytes(2, "big") + reason)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send the messages in whole frames. The server handles pings and pongs."""
+        """Send the messages in `data`, which contains whole frames. The ASGI server handles pings and pongs."""
         await trio.lowlevel.checkpoint()
         for first, payload in split_frames(data):
             if self._peer_has_gone:
-                # The client cannot read more, and some servers raise.
+                # The client reads no more, and some ASGI servers raise if the application sends more.
                 return
             if first == _TEXT:
                 await self._call(self._send, {"type": "websocket.send", "text": payload.decode()})
@@ -207,7 +207,7 @@ class AsgiStream(trio.abc.Stream):
     # The end
 
     async def _call(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-        """Call a function of the server. `end` cancels the call."""
+        """Call `receive` or `send` of the ASGI server. `end` cancels the call."""
         if self.closed:
             raise trio.ClosedResourceError("this WebSocket is closed")
         with trio.CancelScope() as call:
@@ -215,22 +215,22 @@ class AsgiStream(trio.abc.Stream):
             try:
                 return await function(*arguments)
             except Exception as error:
-                # Broad, because each server has its own exceptions for the end of a connection.
+                # Broad, because each server raises different exceptions at the end of a connection.
                 raise trio.BrokenResourceError(f"the ASGI server failed: {error!r}") from error
             finally:
                 del self._calls[call]
         raise trio.BrokenResourceError("the ASGI server has ended this WebSocket")
 
     def end(self) -> None:
-        """Cancel reads and writes, and forbid more, because the server has ended the call of the application."""
+        """Cancel reads and writes, and forbid more. After this, the ASGI application may return to the server."""
         self.closed = True
         for call in list(self._calls):
             call.cancel()
 
     async def aclose(self) -> None:
-        """Stop using the WebSocket.
+        """Forbid further reads and writes.
 
-        If the client got no close frame, the server sends 1011 when the application returns.
+        If the client got no close frame, the ASGI server sends one with 1011 when the application returns.
         """
         self.closed = True
         await trio.lowlevel.checkpoint()

@@ -8,11 +8,12 @@ connection. If the request is not for a socket, the endpoint hands over the conn
     ...
     await handover.serve(stream, head.received)   # in the connection's process, until the connection ends
     ...
-    await handover.drain()                      # close idle connections now, busy ones after the current response
+    await handover.drain()                      # close idle connections now, others after their current response
 
-Hypercorn keeps the connection. A later request on it may ask for a WebSocket of a socket, because proxies reuse
-connections, and browsers use HTTP/2. Then `websocket` serves it through ASGI. Any other request for the path of a
-socket gets 400, as on a new connection, but without a call of the application's `connect`.
+Hypercorn keeps the connection. Proxies reuse connections, and browsers use HTTP/2, so a later request on the same
+connection may ask for a WebSocket. Then `HttpHandover.websocket` serves the WebSocket through ASGI. Any other request
+for the path of a socket gets 400. A new connection would get the same answer, but after a call of the application's
+`connect`.
 
 `channels.http.hypercorn_server` contains the changes to Hypercorn.
 """
@@ -48,8 +49,8 @@ def default_config() -> Config:
         >>> default_config().keep_alive_timeout
         5
 
-    They are Hypercorn's, with three changes. The log goes to the logger `channels.http`. An application has 5 seconds
-    to shut down. No header names the software.
+    They are Hypercorn's defaults, with three changes. Hypercorn logs to the logger `channels.http`. An application has
+    5 seconds to shut down. Responses have no header that names the software.
     """
     config = Config()
     config.errorlog = _logger
@@ -59,7 +60,7 @@ def default_config() -> Config:
 
 
 async def not_found(scope: Any, receive: Any, send: Any) -> None:
-    """Answer 404 to every request. An endpoint without an application uses this one.
+    """Answer 404 to every request. This is the application of an endpoint without `http=`.
 
     >>> handover = HttpHandover(not_found)
     """
@@ -94,9 +95,9 @@ async def _elsewhere(scope: Any, receive: Any, send: Any) -> None:
 
 
 def _unless_broken_off(send: Any) -> Any:
-    """Return a `send` that drops the response if the rest of the request turns out to be malformed.
+    """Return a `send` function that drops the response if the rest of the request is malformed.
 
-    Hypercorn has then answered the client itself, and h11 refuses a second response.
+    In this case, Hypercorn has already answered the client itself, and h11 refuses a second response.
     """
 
     async def send_if_wanted(message: Any) -> None:
@@ -125,15 +126,15 @@ class HttpHandover:
 
     Args:
         app: an ASGI application; None answers 404.
-        config: Hypercorn's settings. Those about binding, workers and TLS have no effect.
-        is_socket_path: a function that returns True for the path of a native WebSocket. It gets the path below the
+        config: Hypercorn's settings. Settings about binding, workers and TLS have no effect.
+        is_socket_path: a function that returns True for the path of a native WebSocket. It takes the path below the
             mount point of the endpoint, still percent-encoded.
 
     Attributes:
-        find: may be set. A function from the scope of an HTTP request to another application for it, such as long
-            polling, or to None.
-        websocket: may be set. An application for WebSockets on the paths of sockets. By default they get 421, which
-            asks for a new connection.
+        find: may be set. A function that takes the scope of an HTTP request. It returns another application for the
+            request, such as long polling, or None.
+        websocket: may be set. An application for WebSockets on the paths of sockets. By default such a request gets
+            421, which asks the client for a new connection.
         count: may be set. A function that counts refused requests (`("http", "bad_request")`) and connections that
             Hypercorn cannot read (`("http", "unreadable")`).
     """
@@ -183,10 +184,10 @@ class HttpHandover:
             await _answer(send, 400, "")
 
     async def serve(self, stream: ByteStream, first: bytes = b"") -> None:
-        """Serve one connection until it ends, and close it.
+        """Serve one connection until it ends, then close it.
 
-        A malformed request gets an answer or ends the connection. Errors of Hypercorn itself pass through. Cancel this
-        to close the connection immediately.
+        A malformed request gets an answer or ends the connection. Errors of Hypercorn itself pass through. To close the
+        connection immediately, cancel this call.
 
         Args:
             stream: a connected, non-blocking socket or a Trio stream. This method closes it.
@@ -212,28 +213,28 @@ class HttpHandover:
         try:
             await server.serve()
         except* (h11.LocalProtocolError, KeyError):
-            # Two mistakes of clients that Hypercorn does not handle: a request that breaks off during the response, and
-            # data for an HTTP/2 stream after its response. They end this connection. Exceptions of an application do
-            # not arrive here.
+            # Hypercorn raises these errors for two mistakes of clients: a request that breaks off during the response,
+            # and data for an HTTP/2 stream after its response. The mistakes end this connection. Exceptions of an
+            # application do not arrive here.
             pass
         finally:
             self._connections -= 1
 
     async def drain(self) -> None:
-        """Close idle connections now, and all others after their current response.
+        """Close idle connections now, and all other connections after their current response.
 
-        Does not wait. `connections` is 0 when all connections have closed. You cannot undo this.
+        This does not wait for the connections. When all have closed, `connections` is 0. You cannot undo a drain.
         """
         await self._context.terminated.set()
 
     async def main(self, ready: Callable[[], object]) -> None:
-        """Run the application's lifespan: start it, call `ready`, and shut it down on cancellation.
+        """Run the application's lifespan: start the application, call `ready`, and shut it down on cancellation.
 
-        You may run `main` again after it has ended. The shutdown takes at most `shutdown_timeout` of the settings.
+        You may run `main` again after it has ended. The shutdown takes at most Hypercorn's `shutdown_timeout` seconds.
 
         Args:
-            ready: a function that this calls when the application has started or has no lifespan. Serve connections
-                only after that. It must not block.
+            ready: a function that must not block. `main` calls it when the application has started, or when it has no
+                lifespan. Serve connections only after that.
 
         Raises:
             ApplicationStartError: the application did not start.

@@ -1,7 +1,8 @@
 """Hypercorn's server for one connection, with changes so that no connection stays open forever.
 
-- `ReplayStream` returns the bytes that the endpoint read before the handover, and cuts off a peer that does not read.
-- `StrictConnection` reads the heads of HTTP/1.1 requests as strictly as an endpoint does.
+- `ReplayStream` first returns the bytes that the endpoint read before the handover. It cuts off a peer that does not
+  read.
+- `StrictConnection` parses the heads of HTTP/1.1 requests as strictly as an endpoint does.
 - `Exchange` replaces the message queue of a request.
 - `HypercornServer` ends when its peer leaves.
 
@@ -51,7 +52,7 @@ _CLOSE_TIMEOUT = 5.0
 
 
 class _NoSocket:
-    """A stand-in for the socket of a stream without one, such as a stream in memory."""
+    """A stand-in for the socket of a stream that has no socket, such as a stream in memory."""
 
     family = socket.AF_UNSPEC
 
@@ -63,12 +64,12 @@ class _NoSocket:
 
 
 class ReplayStream(trio.abc.HalfCloseableStream):
-    """A stream that first returns the bytes of `first`, then those of `stream`.
+    """A stream that first returns the bytes `first`, and then the bytes of `stream`.
 
     >>> async def example(stream: trio.abc.Stream, read_before: bytes) -> bytes:
     ...     return bytes(await ReplayStream(stream, read_before).receive_some())
 
-    If `stream` has no `send_eof`, this one raises `AttributeError`, as Hypercorn expects.
+    If `stream` has no `send_eof`, this object's `send_eof` raises `AttributeError`, as Hypercorn expects.
 
     Args:
         stream: the stream. This object closes it.
@@ -85,7 +86,7 @@ class ReplayStream(trio.abc.HalfCloseableStream):
         return getattr(self._stream, "socket", None) or _NoSocket()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Return the next bytes, those of `first` before those of the stream."""
+        """Return the next bytes, first from `first` and then from the stream."""
         if not self._first:
             return await self._stream.receive_some(max_bytes)
         await trio.lowlevel.checkpoint()
@@ -94,12 +95,13 @@ class ReplayStream(trio.abc.HalfCloseableStream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Write, and cut off a peer that does not read.
+        """Write the data. If the peer does not read, close the stream.
 
-        Without this, Hypercorn would wait forever, with the response in memory.
+        Otherwise, Hypercorn would wait forever for this peer, and keep the response in memory.
 
         Raises:
-            trio.BrokenResourceError: the peer did not read 64 KiB, or the rest, within a minute. The stream is closed.
+            trio.BrokenResourceError: the peer did not read the next 64 KiB, or the rest, within a minute. The stream is
+                then closed.
         """
         view = memoryview(data)
         for start in range(0, len(view) or 1, _PIECE):
@@ -138,7 +140,7 @@ class TLSReplayStream(ReplayStream):
         return ReplayStream(self._tls.transport_stream, b"")
 
     async def do_handshake(self) -> None:
-        """Do the TLS handshake, unless it is done."""
+        """Do the TLS handshake if it has not been done."""
         await self._tls.do_handshake()
 
     def selected_alpn_protocol(self) -> str | None:
@@ -148,7 +150,7 @@ class TLSReplayStream(ReplayStream):
 
 
 class StrictConnection(h11.Connection):
-    r"""The server side of an HTTP/1.1 connection that refuses what `HeadParser` refuses.
+    r"""The server side of an HTTP/1.1 connection. It refuses each head that `HeadParser` refuses.
 
         >>> connection = StrictConnection()
         >>> connection.receive_data(b"GET / HTTP/1.1\nHost: localhost\n\n")
@@ -157,14 +159,15 @@ class StrictConnection(h11.Connection):
             ...
         h11._util.RemoteProtocolError: a line of the head ends without CR
 
-    h11 accepts lines that end with a bare LF, and headers folded over several lines. A proxy may see other requests in
-    the same bytes, so a client could smuggle a request past it. So `HeadParser` checks each head before h11 sees it.
+    h11 accepts lines that end with a bare LF, and headers folded over several lines. A proxy may find other requests in
+    the same bytes, so a client could smuggle a request past the proxy. So `HeadParser` checks each head before h11
+    parses it.
 
-    A request with a chunked body is the last one of its connection. h11 is lenient about the trailers after such a
-    body, so it must not read another request after them. Source: RFC 9112, sections 2.2, 5.2, 6.1 and 7.1.
+    A request with a chunked body is the last request of its connection. h11 is lenient about the trailers after a
+    chunked body, so it must not read another request after them. Source: RFC 9112, sections 2.2, 5.2, 6.1 and 7.1.
 
     Args:
-        on_bad_request: a function that this calls when it refuses a head. It must not block.
+        on_bad_request: a function that the connection calls when it refuses a head. The function must not block.
     """
 
     def __init__(self, *, on_bad_request: Callable[[], object] = lambda: None) -> None:
@@ -209,7 +212,7 @@ class StrictConnection(h11.Connection):
 
 
 class Shields:
-    """The shielded scopes in which the exchanges of one connection finish."""
+    """The shielded cancel scopes in which the exchanges of one connection finish."""
 
     def __init__(self) -> None:
         self._scopes: dict[trio.CancelScope, None] = {}
@@ -227,7 +230,7 @@ class Shields:
             del self._scopes[scope]
 
     def cancel(self) -> None:
-        """Cancel all scopes, and all later ones, because applications may unwind after the connection."""
+        """Cancel all registered scopes, and all later ones: applications may finish after the connection has ended."""
         self._cancelled = True
         for scope in list(self._scopes):
             scope.cancel()
@@ -241,19 +244,20 @@ class Exchange:
         ...     await exchange.put({"type": "http.request", "body": b"", "more_body": False})
         ...     print(await exchange.receive())
 
-    Hypercorn runs the application and finishes the exchange in one task. After the last piece of the response it sends
-    the application a disconnect. Then it closes the connection or starts its idle timeout. Two kinds of application can
-    prevent this in plain Hypercorn, and leave connections open forever:
+    Hypercorn finishes the exchange in the task of the application. After the last piece of the response, it sends a
+    disconnect to the application. Then it closes the connection, or starts the idle timeout. In plain Hypercorn, two
+    kinds of application can interrupt this work, so that their connections stay open forever:
 
-    - An application that stops when its client leaves, such as a `StreamingResponse` of Starlette, cancels this work.
-    - An application that does not read a large body leaves the queue full, and Hypercorn waits for room in it.
+    - An application that stops when its client leaves, such as a `StreamingResponse` of Starlette, cancels the work.
+    - An application that does not read a large body leaves the queue full, and Hypercorn waits for room in the queue.
 
-    In an `Exchange`, the disconnect needs no room in the queue. The application cannot cancel the work after its last
-    piece. Only the end of the connection can: see `Exchanges.cancel`.
+    In an `Exchange`, the disconnect needs no room in the queue, and the application cannot cancel the work after its
+    last piece. Only the end of the connection can cancel it: see `Exchanges.cancel`.
 
     Args:
-        send: a function that passes a message of the application to Hypercorn; None is the end of the application.
-        shields: the scopes in which exchanges finish.
+        send: a function that passes a message of the application to Hypercorn. The message None reports the end of the
+            application.
+        shields: the cancel scopes in which the exchanges of the connection finish.
         max_messages: pieces of the body that may wait for the application.
     """
 
@@ -269,7 +273,7 @@ class Exchange:
         self._put, self._take = trio.open_memory_channel[Any](max_messages)
 
     async def put(self, message: Any) -> None:
-        """Pass a message to the application when the queue has room. The disconnect needs no room."""
+        """Wait until the queue has room, and pass a message to the application. A disconnect needs no room."""
         if message["type"] == "http.disconnect":
             self._put.close()
             return
@@ -287,12 +291,12 @@ class Exchange:
             return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
-        """Pass on a piece of the response. The application cannot cancel the work after the last piece."""
+        """Pass a piece of the response to Hypercorn. The application cannot cancel the work after the last piece."""
         if message is not None and message.get("more_body", message["type"] in _NEVER_LAST):
             await self._send(message)
             return
-        # Shielded, because nothing would close the connection after a stop halfway. The stream bounds a write to a peer
-        # that does not read. The end of the connection cancels the scope.
+        # Shielded, because after a cancellation here nothing would close the connection. If the peer does not read, the
+        # stream limits the time of the write. The end of the connection cancels the scope.
         with trio.CancelScope(shield=True) as shield, self._shields.holding(shield):
             await self._send(message)
 
@@ -322,7 +326,7 @@ class Exchanges(TaskGroup):
         return exchange.put
 
     def cancel(self) -> None:
-        """Cancel the exchanges that are finishing, because the connection ends."""
+        """Cancel the exchanges that are finishing. Call this when the connection ends."""
         self._shields.cancel()
 
 
@@ -330,12 +334,12 @@ class HypercornServer(TCPServer):
     """The server for one connection, which ends when its peer leaves.
 
     Hypercorn's own server keeps the socket open until the timeout for the next request. It also treats the preface of
-    HTTP/2 as a request that never ends. So a client that sends only the preface stays connected.
+    HTTP/2 as a request that never ends, so a client that sends only the preface would stay connected forever.
 
     Args:
         app: the application.
         config: Hypercorn's settings.
-        context: the state that shows that the endpoint drains.
+        context: Hypercorn's worker context, which shows whether the endpoint drains.
         state: the state of the lifespan.
         stream: the connection. This object closes it.
         begins_with_http2: True if the first bytes are the preface of HTTP/2.
@@ -363,7 +367,7 @@ class HypercornServer(TCPServer):
         self._exchanges: Exchanges | None = None
 
     async def serve(self) -> None:
-        """Serve until the connection ends. When cancelled, close it immediately."""
+        """Serve until the connection ends. On cancellation, close the connection immediately."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._close_when_cancelled)
             await self.run()
@@ -384,7 +388,7 @@ class HypercornServer(TCPServer):
     async def _read_data(self) -> None:
         self._exchanges = Exchanges(self._task_group)
         wrapper, protocol = self.protocol, self.protocol.protocol
-        # The wrapper's task group serves an HTTP/1.1 connection that switches to HTTP/2.
+        # Set on the wrapper too, because the wrapper creates a new protocol if the connection switches to HTTP/2.
         wrapper.task_group = protocol.task_group = self._exchanges
         if isinstance(protocol, H11Protocol):
             protocol.connection = StrictConnection(
@@ -418,9 +422,9 @@ class HypercornServer(TCPServer):
             except h2.exceptions.ProtocolError:
                 # HTTP/2 has closed the connection already.
                 pass
-        # Cancel the applications, because Hypercorn sends no disconnect to streams that it has only begun.
+        # Cancel the applications, because Hypercorn sends no disconnect to streams whose requests are incomplete.
         nursery = self._task_group._nursery
-        assert nursery is not None  # this runs in it
+        assert nursery is not None  # this method runs in the nursery
         nursery.cancel_scope.cancel()
 
     async def protocol_send(self, event: Event) -> None:
@@ -429,13 +433,13 @@ class HypercornServer(TCPServer):
             self._begins_with_http2 = False
             return
         try:
-            # Shielded, because the protocol counts these bytes as written. If an application were cancelled here, the
-            # peer would miss some of them. The stream bounds the write.
+            # Shielded, because the protocol counts these bytes as written. If a cancelled application stopped the
+            # write, the peer would miss some bytes. The stream limits the time of the write.
             with trio.CancelScope(shield=isinstance(event, RawData)):
                 await super().protocol_send(event)
         except trio.BusyResourceError:
-            # The client has sent something that made another task close the stream.
+            # Another task has closed the stream, because of data from the client.
             await self.protocol.handle(Closed())
         if isinstance(event, Closed) and self._reading is not None:
-            # Hypercorn does not serve a request after its last response, and would wait forever to do so.
+            # After the last response, Hypercorn serves no further request, but would wait for one forever.
             self._reading.cancel()

@@ -1,7 +1,7 @@
 """The lifespan of an ASGI application, from before the first connection until after the last.
 
-This replaces Hypercorn's lifespan. With that one, a server runs for a moment after its application refused to start. It
-also fails if an application returns from the lifespan scope.
+This replaces Hypercorn's lifespan, which has two faults. The server runs for a moment even if its application refused
+to start. The server also fails if an application returns from the lifespan scope.
 
 Source: the ASGI lifespan specification, 2.0.
 """
@@ -62,7 +62,7 @@ class Lifespan:
         self._state = state
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
-        self._answered = trio.Event()  # the application has started, refused to, or returned
+        self._answered = trio.Event()  # the application has started, refused to start, or returned
         self._stopping = trio.Event()
         self._stopped = trio.Event()
         self._is_told_to_start = False
@@ -70,10 +70,10 @@ class Lifespan:
         self._refusal: str | None = None
 
     async def main(self, ready: Callable[[], object]) -> None:
-        """Start the application, call `ready`, and shut it down on cancellation.
+        """Start the application, call `ready`, and shut the application down on cancellation.
 
         An application that raises or returns before it answers has no lifespan, and counts as started. Cancellation
-        does not interrupt the shutdown, which ends after `shutdown_timeout`.
+        does not interrupt the shutdown. The shutdown ends after at most `shutdown_timeout` seconds.
 
         Raises:
             ApplicationStartError: the application did not start.
@@ -121,7 +121,7 @@ class Lifespan:
             with scope:
                 await self._app(asgi, self._receive, self._send)
         except Exception:
-            # Broad, because the specification says that a server continues without a lifespan after any exception.
+            # Broad, because the specification demands that a server continues without a lifespan after any exception.
             if self._is_started:
                 _logger.exception("the lifespan of the mounted application failed")
             else:

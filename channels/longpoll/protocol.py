@@ -1,26 +1,29 @@
-"""The options and the messages of long polling, without I/O: batches in, answers out.
+"""The options of long polling, and its messages: batches from clients, and answers to them.
 
-*pure*. A client without a session gets one with a GET. With a session, a GET waits for messages and a POST sends some:
+*pure*. A client's first GET starts a session. In a session, a GET waits for messages, and a POST sends messages:
 
     GET                       200 {"messages":[],"status":410,"token":T}         a new session
     GET  + T                  200 {"messages":["..."],"status":200,"token":T}    or 204, if no message came in time
     POST + T, NDJSON          200 {"status":200}                                 or 408, or 410 without a session
 
-The status in the body counts. The HTTP status is 200, except for malformed requests. A batch has one message on each
-line: JSON, which begins with `[`, or base64 of a binary message. A body of any other type is one message.
+T is the token of the session. The status in the body is the result of the request. The HTTP status is 200, except for
+malformed requests. A batch (NDJSON) has one message on each line. A line that begins with `[` is JSON. Any other line
+is a binary message in base64. A body of any other type is one message.
 
-After Phoenix.Transports.LongPoll 1.8.12, byte for byte.
+Source: Phoenix.Transports.LongPoll 1.8.12. The answers have the same bytes.
 
-A request may reach another node than the one that holds its session. The second half of this module has the messages of
-these two nodes, which are JSON objects with a `kind`. `channels.longpoll.relay` sends them:
+A load balancer may send a request to a node that does not hold the session of the request. Then this node exchanges
+messages with the node of the session. The second half of this module defines these messages, which are JSON objects
+with a `kind`. `channels.longpoll.relay` sends them:
 
-    asks                                      holds the session
+    the node that got the request             the node of the session
     ForwardedPoll, ForwardedPost ───────────▶
       ◀────────────────────────────────────── Found, or NotFound
       ◀────────────────────────────────────── Answer
     Delivered, or NotDelivered ─────────────▶ for an answer with messages
 
-A longer body than a piece follows in pieces: its receiver asks for some with `More`, and gets each as a `Piece`.
+The first message carries the first piece of a body. The receiver asks for further pieces with `More`, and gets each one
+as a `Piece`.
 """
 
 from __future__ import annotations
@@ -80,17 +83,18 @@ class LongPoll:
     """Options of long polling, for `Mount(UserSocket, longpoll=LongPoll(window=20.0))`.
 
     Args:
-        path: appended to the path of the mount. It may have variables, too.
-        window: seconds that the server holds a poll while no message waits, and seconds to process a message of the
-            client. The server ends a session that was not polled for one and a half windows. It checks once per such
-            time, so a session ends after 15 to 30 seconds by default.
-        pubsub_timeout: seconds for a session to answer a request, wherever it is. A session that does not answer counts
-            as gone. Another node has the same time to confirm that it has got messages of a session for its client.
-        max_age: seconds until the token of a session expires, even if the session still runs.
-        max_body_bytes: bytes of one request, for all its messages. A larger one gets 400.
-        body_timeout: seconds for a client to send a request. A slower one gets 408.
+        path: the suffix of the mount's path for polling clients. It may contain variables.
+        window: seconds that a poll waits for messages, and seconds to process a message of the client. The server ends
+            a session after one and a half windows without a poll. It checks at this interval, so by default a session
+            ends 15 to 30 seconds after its last poll.
+        pubsub_timeout: seconds for a session to answer a request, on this node or another one. After that, the session
+            counts as gone. When a poll came through another node, that node has the same time to confirm that it got
+            the messages.
+        max_age: seconds until the token of a session expires. The token expires even if the session still runs.
+        max_body_bytes: the maximum bytes of a request body. A request with a larger body gets 400.
+        body_timeout: seconds for a client to send a request body. After that, the client gets 408.
 
-    The defaults are those of Phoenix, and those of Plug for the size of bodies. `body_timeout` is ours.
+    Phoenix has the same defaults, and Plug has the same limit on bodies. Phoenix has no `body_timeout`.
 
     Raises:
         InvalidOption: a number is not above 0, or the path does not begin with a slash.
@@ -107,9 +111,9 @@ class LongPoll:
 TOKEN_HEADER: Final = "x-phoenix-longpoll-token"  # noqa: S105 - the name of a header
 NDJSON: Final = "application/x-ndjson"
 MAX_LINES: Final = 100
-"""Messages of a batch. The server ignores the rest and does not tell the client."""
+"""The maximum messages of a batch. The server ignores further messages, and does not tell the client."""
 MAX_BASE64: Final = 10_000_000
-"""Characters of a message in base64."""
+"""The maximum characters of a message in base64."""
 
 _ORIGIN = ("access-control-allow-origin", "*")
 _JSON_HEADERS = (
@@ -147,7 +151,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def status_answer(status: int) -> PollAnswer:
-    """Make an answer with a status alone.
+    """Make an answer whose body contains only a status.
 
     >>> status_answer(410).body
     b'{"status":410}'
@@ -156,7 +160,7 @@ def status_answer(status: int) -> PollAnswer:
 
 
 def messages_answer(status: int, token: str, messages: Iterable[bytes] = ()) -> PollAnswer | None:
-    r"""Make an answer with messages, each an encoded frame.
+    r"""Make an answer that contains messages. Each message is an encoded frame.
 
         >>> messages_answer(200, "T", [b'["1"]']).body
         b'{"messages":["[\\"1\\"]"],"status":200,"token":"T"}'
@@ -173,15 +177,15 @@ def messages_answer(status: int, token: str, messages: Iterable[bytes] = ()) -> 
 
 
 def plain_answer(status: int) -> PollAnswer:
-    """Make an answer with an HTTP status and no body, for a request that cannot be served."""
+    """Make an answer with an HTTP status and an empty body, for a request that the server refuses."""
     return PollAnswer(status=status)
 
 
 def preflight_answer(requested: str) -> PollAnswer:
-    """Allow pages of other origins to ask. The caller has checked the origin.
+    """Make the answer to a CORS preflight request that allows the real request. The caller has checked the origin.
 
     Args:
-        requested: the header `access-control-request-headers`.
+        requested: the value of the header `access-control-request-headers`.
     """
     return PollAnswer(
         headers=(
@@ -197,27 +201,28 @@ def preflight_answer(requested: str) -> PollAnswer:
 
 
 def token_of(header: str | None, params: Mapping[str, Any]) -> str | None:
-    """Return the token of a session: the header `TOKEN_HEADER`, even if it is invalid, or else the parameter."""
+    """Return the token in a request: the value of the header `TOKEN_HEADER`. Without this header, the parameter."""
     token = header if header is not None else params.get("token")
     return token if isinstance(token, str) else None
 
 
 def messages_of(body: bytes, content_type: str | None) -> Iterator[Line | PollAnswer]:
-    r"""Yield the messages of a body. A `PollAnswer` is the last item; it says that a line is invalid.
+    r"""Yield the messages of a body. If a line is invalid, the last item is a `PollAnswer` that refuses it.
 
     >>> list(messages_of(b'["1"]\nAAEC', NDJSON))
     [Line(data=b'["1"]', binary=False), Line(data=b'\x00\x01\x02', binary=True)]
 
-    An empty line is an empty binary message; a newline at the end of a batch makes one.
+    An empty line is an empty binary message. So a newline at the end of a batch adds an empty binary message.
 
     Args:
-        body: of the request.
-        content_type: of the request. Only `NDJSON` exactly, without parameters, is a batch.
+        body: the body of the request.
+        content_type: the content type of the request. The body is a batch only if this is exactly `NDJSON`, without
+            parameters.
     """
     if content_type != NDJSON:
         yield Line(body, binary=False)
         return
-    # The lines beyond the bound are one piece, which is ignored.
+    # `_lines` returns the lines after the maximum as one last item, which this drops.
     for line in _lines(body)[:MAX_LINES]:
         if line.startswith(b"["):
             yield Line(line, binary=False)
@@ -232,13 +237,13 @@ def messages_of(body: bytes, content_type: str | None) -> Iterator[Line | PollAn
 
 
 def _lines(body: bytes) -> list[bytes]:
-    # This takes a tenth of the time of a regular expression.
+    # `split` takes a tenth of the time of a regular expression.
     *lines, last = body.split(b"\n", MAX_LINES)
     return [*(line.removesuffix(b"\r") for line in lines), last]
 
 
 def _is_base64(line: bytes) -> bool:
-    # Python's decoder accepts some padding that is too long; which depends on its version.
+    # Checked here, because Python's decoder accepts some padding that is too long, depending on Python's version.
     padding = line.translate(None, _BASE64)
     return padding in _PADDINGS and line.endswith(padding)
 
@@ -255,9 +260,9 @@ def left_out(body: bytes, content_type: str | None) -> int:
 # Between nodes
 
 PIECE: Final = 96 * 1024
-"""Bytes of a body that travel in one message between nodes. In JSON they are 128 KiB of base64."""
+"""The maximum bytes of a body in one message between nodes. In JSON they become 128 KiB of base64."""
 PIECES: Final = 8
-"""The largest number of pieces in flight. After them, the receiver asks for more."""
+"""The number of pieces that a node sends for one `More`. When all have arrived, the receiver sends another `More`."""
 
 _Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -267,7 +272,7 @@ class _Relayed(msgspec.Struct, frozen=True, tag_field="kind"):
     """A message about one forwarded request.
 
     Attributes:
-        id: of the request. It begins with the name of the relay that made it.
+        id: the id of the request. It begins with the name of the relay that forwarded the request.
     """
 
     id: str
@@ -277,9 +282,9 @@ class ForwardedPoll(_Relayed, frozen=True, tag="poll"):
     """A GET for a session of another node.
 
     Attributes:
-        node: the name of the node that asks.
-        token: of the session.
-        find: seconds to find the session, and later to confirm messages.
+        node: the name of the node that got the request.
+        token: the token of the session.
+        find: seconds to find the session, and seconds to confirm messages afterwards.
         window: seconds for the answer.
     """
 
@@ -293,9 +298,9 @@ class ForwardedPost(_Relayed, frozen=True, tag="post"):
     """A POST for a session of another node. See `ForwardedPoll`.
 
     Attributes:
-        content_type: of the body; None if there is none, or more than one.
+        content_type: the content type of the body; None if the request has no such header, or several.
         size: bytes of the body.
-        data: its first piece.
+        data: the first piece of the body.
     """
 
     node: str
@@ -321,8 +326,8 @@ class Answer(_Relayed, frozen=True, tag="answer"):
     Attributes:
         status: the HTTP status.
         size: bytes of the body, which is JSON or empty.
-        data: its first piece.
-        confirm: True if the answer has messages. The session keeps them until it learns whether they arrived.
+        data: the first piece of the body.
+        confirm: True if the answer contains messages. The session keeps them until it gets `Delivered`.
     """
 
     status: Annotated[int, msgspec.Meta(ge=100, le=599)]
@@ -332,24 +337,24 @@ class Answer(_Relayed, frozen=True, tag="answer"):
 
 
 class More(_Relayed, frozen=True, tag="more"):
-    """Send the pieces from `offset` on."""
+    """A request for the pieces of a body that begin at `offset`."""
 
     offset: _Size
 
 
 class Piece(_Relayed, frozen=True, tag="piece"):
-    """A piece of a body, from `offset` on."""
+    """The piece of a body that begins at `offset`."""
 
     offset: _Size
     data: bytes
 
 
 class Delivered(_Relayed, frozen=True, tag="delivered"):
-    """The whole answer has arrived, and its client is there."""
+    """A node got the whole answer, and its client is still connected."""
 
 
 class NotDelivered(_Relayed, frozen=True, tag="not_delivered"):
-    """Nobody waits for the answer: the client has left, or the time is up. The session keeps its messages."""
+    """A node no longer waits for the answer: the client left, or the time is up. The session keeps its messages."""
 
 
 Relayed: TypeAlias = (
@@ -367,12 +372,12 @@ Relayed: TypeAlias = (
 
 
 def relayed_answer(status: int, body: bytes) -> PollAnswer:
-    """Make the answer for the client from that of another node: JSON, or a status without a body."""
+    """Make the answer for the client from the answer of another node. Its body is JSON or empty."""
     return PollAnswer(status=status, headers=_JSON_HEADERS if body else (_ORIGIN,), body=body)
 
 
 def relay_topic(node: str) -> str:
-    """Return the topic of the messages for one node.
+    """Return the PubSub topic on which a node receives the messages of other relays.
 
     >>> relay_topic("web-1")
     'ashtree:longpoll:web-1'
@@ -381,7 +386,7 @@ def relay_topic(node: str) -> str:
 
 
 def read_relayed(message: Any) -> Relayed | None:
-    """Read a message of another node from its JSON value. Returns None if it is malformed."""
+    """Decode a message of another node from its JSON value. Return None if the message is malformed."""
     try:
         relayed: Relayed = msgspec.convert(message, Relayed)
     except msgspec.ValidationError:
@@ -398,7 +403,7 @@ class Arriving:
 
     Args:
         size: bytes of the whole body.
-        data: its first piece.
+        data: the first piece of the body.
     """
 
     __slots__ = ("_data", "_expected", "size")
@@ -406,18 +411,18 @@ class Arriving:
     def __init__(self, size: int, data: bytes) -> None:
         self.size = size
         self._data = bytearray(data)
-        # The offset up to which pieces were asked for.
+        # `wants` has requested all bytes before this offset.
         self._expected = len(data)
 
     def add(self, offset: int, data: bytes) -> bool:
-        """Add a piece. Returns False for one that does not follow: an earlier piece was lost."""
+        """Add the next piece. Return False if it does not follow, for example because an earlier piece was lost."""
         if offset != len(self._data) or not data or offset + len(data) > self.size:
             return False
         self._data += data
         return True
 
     def wants(self) -> int | None:
-        """Return the offset to ask for now; None while pieces are in flight, and at the end."""
+        """Return the offset for the next `More`; None while requested pieces are missing, or if the body is whole."""
         have = len(self._data)
         if have < self._expected or have >= self.size:
             return None

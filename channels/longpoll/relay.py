@@ -1,20 +1,21 @@
-"""The relay: requests of polling clients that reached another node than the one that holds their session.
+"""The relay, which forwards requests of polling clients to the node that holds their session.
 
     client ── request ──▶ node b ── ForwardedPoll ──▶ node a ── Poll ──▶ LongPollSession
            ◀── answer ───        ◀─── Answer ───────         ◀─ frames ─
 
-The token of a session has the name of its node. A relay sends the request there over PubSub, and the answer comes back
-the same way. The messages are in `channels.longpoll.protocol`. Each node reads them on a topic of its own.
+The token of a session contains the name of its node. The relay sends the request to that node over PubSub, and that
+node sends the answer over PubSub. `channels.longpoll.protocol` defines the messages. Each node has its own topic for
+them.
 
-PubSub delivers at most once, and each loss has an end:
+PubSub may lose a message. Time limits handle each loss:
 
-* A request without a sign of the session counts as one without a session. A poll then starts a new session, and a post
-  gets 410. phoenix.js joins its channels again after both.
-* A post without an answer gets 408. phoenix.js connects again.
-* A poll without an answer gets 204. If the session has handed out messages for it, and does not learn that they
-  arrived, it ends. So a client never misses a message within one session.
+* If no `Found` arrives, the request counts as one without a session. A poll starts a new session, and a post gets 410.
+  In both cases, phoenix.js joins its channels again.
+* If no answer to a post arrives, the client gets 408. Then phoenix.js connects again.
+* If no answer to a poll arrives, the client gets 204. If the session has sent messages for this poll, and gets no
+  confirmation, the session ends. So a client never misses a message within one session.
 
-Phoenix does the same with messages to the session's private topic, without the confirmation.
+Phoenix sends such messages on the session's private topic, and does not confirm them.
 """
 
 from __future__ import annotations
@@ -58,21 +59,21 @@ from channels.telemetry import LONGPOLL_NOT_FORWARDED
 
 __all__ = ["Hold", "Relay"]
 
-# Tells the relays among the subscribers of the topic. An application might subscribe to it, too.
+# The metadata of a relay's subscription. It marks the relays, because an application may subscribe to the topic too.
 _RELAY = object()
 
 Hold: TypeAlias = Callable[[int], AbstractContextManager[bool]]
-"""Count the bytes of a body as held in a block. The block gets False if they do not fit."""
+"""A function that counts bytes of a body as held during a `with` block. It gives the block False if they do not fit."""
 
 
 class _Exchange:
-    """A request between two nodes, on either side.
+    """A forwarded request. The node that got it and the node of the session each have such an object.
 
     Attributes:
         node: the other node.
         sent: the body that this node sends.
-        arriving: the body that comes from the other node, as soon as its first piece is here.
-        complete: set when that body is complete.
+        arriving: the body from the other node; None before its first piece arrives.
+        complete: set when `arriving` is complete.
     """
 
     def __init__(self, node: str, sent: bytes = b"", arriving: Arriving | None = None) -> None:
@@ -86,10 +87,10 @@ class _Asked(_Exchange):
     """A request that this node has forwarded.
 
     Attributes:
-        found: set by the first sign of the session.
-        answered: set by the answer, or if there will be none.
+        found: set when the first message from the node of the session arrives.
+        answered: set when the answer or `NotFound` arrives.
         answer: the answer, with the first piece of its body; None if there is no session.
-        is_over: True if the other node waits for nothing more.
+        is_over: True if the other node no longer waits for a message about this request.
     """
 
     def __init__(self, node: str, sent: bytes) -> None:
@@ -101,13 +102,13 @@ class _Asked(_Exchange):
 
 
 class _Served(_Exchange):
-    """A request of another node for a session of this one.
+    """A request that another node has forwarded to a session of this node.
 
     Attributes:
-        scope: cancelled if the other node does not wait any more.
-        confirmed: set if the other node has got the answer.
-        poll: the poll that the session got.
-        pid: the session.
+        scope: cancelled when the other node no longer waits.
+        confirmed: set when the other node has confirmed the answer.
+        poll: the poll that this node sent to the session; None before that, and for a POST.
+        pid: the process of the session; None before this node finds it.
     """
 
     def __init__(self, node: str, arriving: Arriving | None) -> None:
@@ -123,15 +124,15 @@ class _Served(_Exchange):
 
 
 class Relay:
-    """Forward requests to the sessions of other nodes, and serve those that other nodes forward.
+    """Forward requests to sessions of other nodes, and serve requests that other nodes forward.
 
-    A node forwards at most two requests for each of `Endpoint(max_sessions=)`, a poll and a post, and serves as many of
-    other nodes. Further ones get 503.
+    A session may have a poll and a post at the same time. So a node forwards at most twice `Endpoint(max_sessions=)`
+    requests at a time, and serves as many requests of other nodes. Further requests get 503.
 
     Args:
-        services: of the endpoint.
-        sessions: of this node.
-        hold: counts the bytes of bodies that come from other nodes.
+        services: the services of the endpoint.
+        sessions: the sessions of this node.
+        hold: the function that counts the bytes of bodies from other nodes.
     """
 
     def __init__(self, services: Services, sessions: Sessions, hold: Hold) -> None:
@@ -139,7 +140,7 @@ class Relay:
         self._sessions = sessions
         self._hold = hold
         self._max_together = 2 * services.endpoint.max_sessions
-        # Different at each start, because an answer to an earlier start may still come.
+        # Different at each start, because an answer to a request from before a restart may still arrive.
         self._name = f"{services.runtime.random.getrandbits(64):016x}"
         self._numbers = count(1)
         self._asked: dict[str, _Asked] = {}
@@ -150,7 +151,7 @@ class Relay:
         )
 
     async def main(self) -> None:
-        """Take the messages of other relays. Run it as a process."""
+        """Handle the messages of other relays, until cancelled. Run this in a process."""
         self._services.pubsub.subscribe(self._topic, metadata=_RELAY)
         async with trio.open_nursery() as nursery:
             while True:
@@ -170,13 +171,13 @@ class Relay:
         """Poll a session of another node.
 
         Returns:
-            The answer; None if the session does not exist or its node does not answer in time.
+            The answer; None if the session does not exist, or if its node does not report it in time.
         """
         late = messages_answer(204, place.token)
         assert late is not None, "an answer without messages is text"
         admission = self._services.admission
         if admission.draining:
-            # The client polls another server next.
+            # An empty answer makes the client poll again, and that poll reaches another server.
             return late
         message = ForwardedPoll(
             id=self._next_id(),
@@ -192,7 +193,7 @@ class Relay:
     async def post(
         self, place: Place, body: bytes, content_type: str | None, options: LongPoll
     ) -> PollAnswer | None:
-        """Send the body of a POST to a session of another node. Returns what `poll` returns."""
+        """Send the body of a POST to a session of another node. The result is as for `poll`."""
         message = ForwardedPost(
             id=self._next_id(),
             node=self._services.pubsub.node_name,
@@ -224,7 +225,7 @@ class Relay:
             if not asked.found.is_set():
                 self._report(node, f"no sign of the session within {message.find:g} s")
                 return None
-            # The other node needs the whole window, and then some time to tell.
+            # The other node may use the whole window, and its answer then takes some time to arrive.
             with trio.move_on_after(message.window + message.find):
                 return await self._answer_to(message.id, asked)
             self._report(node, f"no answer within {message.window + message.find:g} s")
@@ -247,7 +248,7 @@ class Relay:
             body = await self._rest_of(id, asked, arriving)
             if asked.answer is None:
                 return None
-            # No checkpoint between this and the caller, which thus gets what is confirmed.
+            # No checkpoint from here to the caller, so the caller always gets the answer that this confirms.
             asked.is_over = True
             if answer.confirm:
                 self._tell(asked.node, Delivered(id))
@@ -256,7 +257,7 @@ class Relay:
     def _heard(self, asked: _Asked, message: Relayed) -> None:
         asked.found.set()
         if isinstance(message, NotFound):
-            # Perhaps after an answer whose pieces were lost.
+            # This can follow an answer whose pieces were lost, so drop that answer.
             asked.answer = None
             asked.is_over = True
             asked.answered.set()
@@ -300,7 +301,7 @@ class Relay:
             del self._served[message.id]
 
     def _is_alone(self) -> bool:
-        """Return False if another endpoint of this node might have a session that this one has not."""
+        """Return True if no other endpoint of this node has a relay. If one does, it may have the session."""
         subscriptions = self._services.pubsub.subscriptions(self._topic)
         return sum(each.metadata is _RELAY for each in subscriptions) == 1
 
@@ -310,13 +311,13 @@ class Relay:
         answer = self._sessions.answer(message.token, messages, pid)
         served.sent = answer.body
         if not self._answer(message.node, message.id, answer, confirm=messages is not None):
-            # The session keeps the time, and ends.
+            # The session ends when its own time for the confirmation is up.
             self._tell(message.node, NotFound(message.id))
         elif messages is not None:
             with trio.move_on_after(message.find):
                 await served.confirmed.wait()
             if not served.confirmed.is_set():
-                # So does the session. The other node need not wait for its end.
+                # The session ends too, after the same time. Tell the other node now, so that it does not wait.
                 self._tell(message.node, NotFound(message.id))
 
     async def _serve_post(self, message: ForwardedPost, served: _Served, pid: Pid) -> None:
@@ -345,7 +346,7 @@ class Relay:
         asked, served = self._asked.get(message.id), self._served.get(message.id)
         exchange = asked or served
         if exchange is None:
-            # Its time is up, its client has left, or it belongs to another endpoint of this node.
+            # The request has ended, or another endpoint of this node forwarded or serves it.
             return
         if isinstance(message, More):
             self._send_pieces(message, exchange)
@@ -384,14 +385,14 @@ class Relay:
     # Bodies in pieces
 
     async def _rest_of(self, id: str, exchange: _Exchange, arriving: Arriving) -> bytes:
-        """Wait for the rest of a body."""
+        """Request the rest of a body, wait for it, and return the whole body."""
         self._continue(id, exchange, arriving)
         await exchange.complete.wait()
         return arriving.whole()
 
     def _take_piece(self, piece: Piece, exchange: _Exchange) -> None:
         arriving = exchange.arriving
-        # A piece behind a lost one is of no use. The time limit of the request reports the loss.
+        # `add` refuses a piece after a lost one. The time limit of the request then ends the request.
         if arriving is not None and arriving.add(piece.offset, piece.data):
             self._continue(piece.id, exchange, arriving)
 

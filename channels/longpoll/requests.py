@@ -1,8 +1,10 @@
-"""The requests of clients that poll: read the body, find the session, and answer.
+"""The HTTP side of long polling, which reads the bodies of requests, finds their sessions, and answers.
 
-Hypercorn, or the server that the endpoint is mounted in, serves each request in a task. The request asks the process of
-its session (`channels.longpoll.session`), on another node through the relay (`channels.longpoll.relay`).
-`channels.longpoll.protocol` builds the answers. After Phoenix.Transports.LongPoll.
+The HTTP server runs each request in a task. That is Hypercorn, or the server of the application that mounts the
+endpoint. The task calls the process of the session (`channels.longpoll.session`). If the session is on another node,
+the task calls the relay (`channels.longpoll.relay`). `channels.longpoll.protocol` builds the answers.
+
+Source: Phoenix.Transports.LongPoll.
 """
 
 from __future__ import annotations
@@ -43,13 +45,13 @@ from supervision.errors import SupervisionError
 __all__ = ["MAX_TOGETHER", "Bodies", "Body", "LongPolling"]
 
 MAX_TOGETHER = 256 * 1024 * 1024
-"""Bytes of request bodies that may be in memory together. Requests beyond that get 503."""
+"""The maximum bytes of request bodies in memory at the same time. A request that exceeds it gets 503."""
 
 _BAD_REQUEST, _TIMEOUT, _UNAVAILABLE = 400, 408, 503
 
 
 class Body:
-    """A whole body. Its bytes count as held until the end of the `with` block."""
+    """The whole body of a request. It is a context manager: its bytes count as held until the block ends."""
 
     def __init__(self, bodies: Bodies, data: bytes) -> None:
         self.data = data
@@ -68,7 +70,7 @@ class Body:
 
 
 class Bodies:
-    """Read the bodies of requests, bounded in size, in time, and in memory for all of them together.
+    """Read the bodies of requests, with limits on size, time, and the memory of all bodies together.
 
         >>> async def example(receive: Callable[[], Awaitable[Any]]) -> None:
         ...     outcome = await Bodies().read(receive, max_bytes=8_000_000, timeout=30)
@@ -77,10 +79,10 @@ class Bodies:
         ...             print(outcome.data)
 
     Args:
-        max_together: bytes that may be held at a time.
+        max_together: the maximum bytes of all bodies in memory at the same time.
 
     Attributes:
-        held: the bytes held now.
+        held: the bytes of all bodies in memory now.
     """
 
     def __init__(self, *, max_together: int = MAX_TOGETHER) -> None:
@@ -92,12 +94,12 @@ class Bodies:
     ) -> Body | int | None:
         """Read a body to its end.
 
-        If a body is too big, this reads and drops the rest until the timeout: a client that still sends would not see
-        the answer.
+        If a body is too big, this reads and drops the rest until the timeout, because a client that is still sending
+        would not read the answer.
 
         Args:
-            receive: of the request, as in ASGI.
-            max_bytes: of this body.
+            receive: the ASGI `receive` of the request.
+            max_bytes: the maximum bytes of this body.
             timeout: seconds for the whole body.
 
         Returns:
@@ -134,7 +136,7 @@ class Bodies:
 
     @contextmanager
     def holding(self, size: int) -> Iterator[bool]:
-        """Count bytes as held in the block, for a body of another node. Yields False if they do not fit.
+        """Count the bytes of another node's body as held while the block runs. Yield False if they do not fit.
 
         Args:
             size: bytes of the whole body.
@@ -157,7 +159,7 @@ class Bodies:
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
 
 _AUTH_HEADER = "x-phoenix-authtoken"
-# Not start_link: the application's connect may be slow, so it runs after the init of the session.
+# spawn_link, because the supervisor must not wait for the application's connect, which may be slow.
 _SESSION = ChildSpec("session", LongPollSession.spawn_link, restart="temporary")
 
 
@@ -167,7 +169,7 @@ class _Request:
     def __init__(
         self, mount: MountedSocket, variables: dict[str, str], path: str, scope: Any
     ) -> None:
-        assert mount.longpoll is not None  # otherwise its path would not be in the table
+        assert mount.longpoll is not None  # the table has only mounts with long polling
         self.mount = mount
         self.options: LongPoll = mount.longpoll
         self.path = path
@@ -196,10 +198,10 @@ class _Request:
 
 
 class LongPolling:
-    """Serve the requests of clients that poll, for the sockets of one endpoint.
+    """Serve the long-polling requests of one endpoint.
 
     Attributes:
-        relay: passes requests on to other nodes; None if there are none. Its `main` must run.
+        relay: the relay to other nodes; None if there are no other nodes. A process must run its `main`.
     """
 
     def __init__(self, services: Services) -> None:
@@ -241,7 +243,7 @@ class LongPolling:
             if not self._may_come(request):
                 return status_answer(403)
             return await self._get(request, receive)
-        # Read the body first: a client does not read an answer before it has sent its body.
+        # Read the body first, because a client does not read an answer before it has sent its body.
         body = await self._bodies.read(
             receive, max_bytes=options.max_body_bytes, timeout=options.body_timeout
         )
@@ -275,7 +277,7 @@ class LongPolling:
         )
 
     async def _start(self, request: _Request) -> PollAnswer:
-        """Start a session, and return its token."""
+        """Start a session. Return the answer with its token, or a refusal."""
         services = self._services
         info = ConnectInfo(
             peer_data=_peer(request.client),
@@ -296,10 +298,10 @@ class LongPolling:
                 request.params,
                 info,
             )
-            # Without a bound, as for WebSockets: the application's connect may be slow.
+            # No time limit, because the application's connect may be slow. WebSockets have no limit here either.
             entered = await call(pid, Enter(), timeout=math.inf)
         except (StartError, StartIgnored, SupervisionError, CallExit):
-            # Full, restarting or stopped at once: the client must come back later.
+            # The supervisor is full or restarting, or the session ended immediately. The client must try again later.
             services.count(("session", "not_started"))
             return plain_answer(503)
         if isinstance(entered, Refusal):
@@ -310,14 +312,14 @@ class LongPolling:
     # Requests
 
     def _place(self, request: _Request) -> Place | None:
-        """Return the place of the session that a request is for, if its token is valid."""
+        """Return the place of a request's session; None if the request has no valid token."""
         token = token_of(request.first(TOKEN_HEADER), request.params)
         if token is None:
             return None
         return self._sessions.place(token, max_age=request.options.max_age)
 
     def _relay_to(self, place: Place) -> Relay | None:
-        """Return the relay if the session is on another node."""
+        """Return the relay if the session is on another node, else None."""
         return None if place.node == self._services.pubsub.node_name else self.relay
 
     async def _get(self, request: _Request, receive: Receive) -> PollAnswer | None:
@@ -342,7 +344,7 @@ class LongPolling:
         return await self._start(request) if answer is None else answer
 
     async def _poll(self, place: Place, options: LongPoll) -> PollAnswer | None:
-        """Return the answer of a session; None if it does not exist or does not answer in time."""
+        """Return the answer to a poll; None if the session does not exist or does not react in time."""
         relay, sessions = self._relay_to(place), self._sessions
         if relay is not None:
             return await relay.poll(place, options)

@@ -1,16 +1,19 @@
-"""The process of a client that polls: the long-polling counterpart of `Connection`.
+"""The process of a polling client, which is what `Connection` is for a WebSocket.
 
     requests ── Enter, Hello, Line, Poll ──▶ LongPollSession ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
                                                    ▲
     channels ── Refused, Closed, Down ─────────────┘
 
-Each request may come on another connection. It finds the session by its token (`channels.longpoll.requests`) and calls
-it. The session begins with `connect`, and keeps the messages of channels until a poll takes them. It ends when polls
-stop, when the client breaks the rules of the protocol, or for the reasons that end a WebSocket: `disconnect`, draining,
-a client that reads too slowly. The client learns of the end from its next request, which finds no session: 410.
+A client may send each request on another connection. The task of a request finds the session by its token
+(`channels.longpoll.requests`), and calls the session's process. The session first calls the application's `connect`.
+Then it keeps the messages of channels until a poll takes them.
 
-`Sessions` finds the sessions of this node and talks to them, for requests that came to this node, and for those that
-came to another one (`channels.longpoll.relay`).
+The session ends when polls stop, or when the client violates the protocol. It also ends for reasons that end a
+WebSocket: a `disconnect` broadcast, draining, or a client that reads too slowly. The client's next request then finds
+no session and gets 410.
+
+`Sessions` finds and calls the sessions of this node. Requests to this node use it, and so does the relay, for requests
+that came to another node (`channels.longpoll.relay`).
 """
 
 from __future__ import annotations
@@ -62,38 +65,39 @@ from channels.upgrade.connecting import connect
 
 __all__ = ["Confirm", "Enter", "Hello", "LongPollSession", "Place", "Poll", "Sessions"]
 
-# A session without a poll ends after this many windows.
+# The number of windows without a poll after which a session ends.
 _IDLE_WINDOWS = 1.5
 
 
 class Enter(msgspec.Struct, frozen=True):
-    """Ask whether `connect` accepted the client. The reply is the name of the session, or a `Refusal`."""
+    """A request for the result of `connect`. The reply is the name of the session, or a `Refusal`."""
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """Ask whether the session exists."""
+    """A request to check that the session exists. The reply is the name of the session."""
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """Ask for the waiting messages.
+    """A request for the waiting messages.
 
-    The reply is a list of encoded frames, sent when there is one. The latest poll gets all.
+    The session replies when a message waits. The reply is a list of encoded frames. If several polls wait, the session
+    replies only to the latest one.
 
     Attributes:
-        confirm_within: for a poll that came to another node: seconds in which a `Confirm` must follow the reply. Until
-            then no other poll gets messages. Without a `Confirm` in time, nobody knows what the client has got, and the
-            session ends. None counts the reply itself as delivery.
+        confirm_within: seconds in which a `Confirm` must follow the reply, for a poll that came to another node. Until
+            the `Confirm`, the session gives messages to no other poll. If none comes in time, the session cannot know
+            whether the client got the messages, so it ends. None means that the reply counts as delivery.
     """
 
     confirm_within: float | None = None
 
 
 class Confirm(msgspec.Struct, frozen=True):
-    """The outcome of a poll. The session keeps the messages that have not reached the node of the client.
+    """The outcome of a poll that came to another node. If that node did not get the messages, the session keeps them.
 
     Attributes:
-        poll: the same object as the poll.
-        delivered: True if the messages have reached that node.
+        poll: the same `Poll` object that the session got.
+        delivered: True if the other node got the messages.
     """
 
     poll: Poll
@@ -101,19 +105,19 @@ class Confirm(msgspec.Struct, frozen=True):
 
 
 class _Unconfirmed(msgspec.Struct, frozen=True):
-    """The time to confirm a poll is up."""
+    """A message of a timer: the time to confirm a poll is up."""
 
     poll: Poll
 
 
 class _Wake:
-    """Report that a message waits in the out-buffer."""
+    """A message to the session: frames wait in the out-buffer."""
 
     __slots__ = ()
 
 
 class _ReadOn:
-    """Process the messages that came while channels were behind."""
+    """A message to the session: process the held messages, because its channels have caught up."""
 
     __slots__ = ()
 
@@ -126,7 +130,7 @@ _WAKE = _Wake()
 
 
 class _Held(msgspec.Struct, frozen=True):
-    """A message of the client that waits for channels to catch up, and the caller that waits for it."""
+    """A client's message that waits until channels catch up, and the request task that waits for its reply."""
 
     line: Line
     sender: Sender
@@ -134,7 +138,7 @@ class _Held(msgspec.Struct, frozen=True):
 
 
 class LongPollSession(SessionServer):
-    """Serve one client that polls. Temporary: it is never restarted, because the client comes back."""
+    """The process of one polling client. The supervisor never restarts it, because the client starts a new session."""
 
     async def init(
         self, services: Services, mount: MountedSocket, params: dict[str, Any], info: ConnectInfo
@@ -146,7 +150,7 @@ class LongPollSession(SessionServer):
         self.refusal: Refusal | None = None
         self.poll: Sender | None = None
         self.asked = Poll()
-        # The poll whose reply may have arrived or not, and the number of its messages.
+        # The poll that waits for its `Confirm`, and the number of messages in the reply to it.
         self.unconfirmed: Poll | None = None
         self.handed_out = 0
         self.held: deque[_Held] = deque()
@@ -196,7 +200,7 @@ class LongPollSession(SessionServer):
     async def handle_info(self, message: Any) -> Stop | None:
         kind = type(message)
         if self.refusal is not None:
-            # No request asked about this client, or the endpoint drains.
+            # End now, because no request asked for the refusal (_IdleCheck), or because the endpoint drains.
             return Stop(NORMAL) if kind is _IdleCheck or kind is Drain else None
         if kind is _Wake:
             self._hand_out()
@@ -213,11 +217,11 @@ class LongPollSession(SessionServer):
         return self._ended() if self.closing is not None else None
 
     async def _receive(self, line: Line, sender: Sender) -> Reply | NoReply | Stop:
-        # Queue behind the held messages, even if those could be processed now.
+        # Queue even if the session is not paused, so that the messages keep their order.
         if self.paused or self.held:
             now = trio.current_time()
             while self.held and self.held[0].until <= now:
-                # Its client got 408.
+                # The post of this message got 408, so drop the message.
                 self.held.popleft()
             self.held.append(_Held(line, sender, now + self.options.window))
             return NoReply()
@@ -245,7 +249,7 @@ class LongPollSession(SessionServer):
     # Messages to the client
 
     def _hand_out(self) -> None:
-        """Reply to the poll with the waiting messages. If its client has left, the next poll gets them."""
+        """Reply to the waiting poll with the waiting messages. If that client has left, keep them for the next poll."""
         if self.unconfirmed is not None:
             return
         poll, messages = self.poll, self.waiting.messages
@@ -289,7 +293,7 @@ class LongPollSession(SessionServer):
             send_after(self.pid, _IdleCheck(), patience)
 
     def _say_goodbye(self, code: int) -> None:
-        """Hand out the last messages. Long polling cannot send the close code."""
+        """Reply to the waiting poll with the last messages. Long polling cannot send a close code."""
         self._hand_out()
 
 
@@ -307,7 +311,7 @@ class Place:
 
     Attributes:
         node: the name of its node.
-        name: its name on that node.
+        name: the session's name on that node.
         token: the token.
     """
 
@@ -317,7 +321,7 @@ class Place:
 
 
 class Sessions:
-    """The sessions of this node, for those who serve a request."""
+    """The sessions of this node, for the code that serves requests."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -339,7 +343,7 @@ class Sessions:
         return None
 
     async def find(self, place: Place, timeout: float) -> Pid | None:
-        """Return the process of a session, if it is on this node and answers in time."""
+        """Return the process of a session; None if it is not on this node, or does not answer in time."""
         services = self._services
         if place.node != services.pubsub.node_name:
             return None
@@ -353,19 +357,19 @@ class Sessions:
         return pid
 
     async def poll(self, pid: Pid, poll: Poll, window: float) -> list[bytes] | None:
-        """Wait for messages of a session. None if none came in time, or the session has ended."""
+        """Wait for messages of a session, and return them; None if none came in time, or if the session has ended."""
         try:
             messages: list[bytes] = await call(pid, poll, timeout=window)
         except CallExit:
-            # The next poll reports an end.
+            # If the session has ended, the client's next poll reports that.
             return None
         return messages
 
     async def post(
         self, pid: Pid, body: bytes, content_type: str | None, window: float
     ) -> PollAnswer:
-        """Hand the messages of a body to a session, one after the other. Each may take as long as the window."""
-        # Splitting a long body is one step.
+        """Pass the messages of a body to a session, one after the other. Each may take `window` seconds."""
+        # Nothing can interrupt the splitting of a long body, so take its cost from the work budget.
         await self._services.budget.take(len(body) >> _BODY_COST_SHIFT)
         lines = left_out(body, content_type)
         if lines:
@@ -376,21 +380,21 @@ class Sessions:
             try:
                 await call(pid, line, timeout=window)
             except CallExit:
-                # Too slow, or the session has ended, which the next request reports.
+                # The session was too slow, or has ended. If it has ended, the client's next request reports that.
                 return status_answer(408)
         return status_answer(200)
 
     def answer(
         self, token: str, messages: Iterable[bytes] | None, pid: Pid, status: int = 200
     ) -> PollAnswer:
-        """Make the answer to a poll; `messages` are those of `poll`."""
+        """Make the answer to a poll. `messages` is the result of the method `poll`."""
         if messages is None:
             status, messages = 204, ()
         messages = list(messages)
         answer = messages_answer(status, token, messages)
         if answer is not None:
             return answer
-        # As in Phoenix: messages that waited with a binary one are lost, and the client starts again.
+        # As in Phoenix, a binary message loses all messages in the answer, and the client starts a new session.
         self._report(LONGPOLL_UNSENDABLE, len(messages), pid)
         return plain_answer(500)
 

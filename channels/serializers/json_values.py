@@ -1,6 +1,6 @@
-"""JSON values: numbers in bounded time, estimates of the cost of decoding, and explanations of encoding errors.
+"""Additions to msgspec's JSON: a bounded time for numbers, an estimate of the cost of decoding, and clear errors.
 
-*pure*. msgspec does not provide these.
+*pure*.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ __all__ = [
 ]
 
 NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""The errors of msgspec for invalid input. RecursionError is for nesting that is too deep."""
+"""The errors that msgspec raises for invalid input. It raises RecursionError for nesting that is too deep."""
 
 NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
-"""The errors for values that JSON cannot express.
+"""The errors that msgspec raises for values that JSON cannot express.
 
-They have another type, a lone surrogate, more digits than Python converts, or nesting that is too deep or endless.
+Such a value has an unsupported type, a lone surrogate, more digits than Python converts, or nesting that is too deep or
+endless.
 """
 
 
@@ -43,8 +44,8 @@ def read_float(text: str) -> float:
         >>> read_float("1.5e3")
         1500.0
 
-    msgspec's own function takes 17 microseconds for `1e300`. So each byte of a client could cost the server three
-    microseconds. This function takes at most a third of a microsecond.
+    msgspec's own function takes 17 microseconds for `1e300`. So each byte from a client could cost the server three
+    microseconds. This function takes at most a third of a microsecond for such a number.
 
     Raises:
         msgspec.ValidationError: the number is too large for a float, as in msgspec.
@@ -59,17 +60,18 @@ DEFAULT_MAX_VALUES = 50_000
 """The maximum values in a message, unless a `Mount` sets another number."""
 
 LIGHT = 64 * 1024
-"""Bytes of a message that needs no estimate. Decoding it takes at most a few milliseconds."""
+"""The maximum bytes of a message that needs no estimate. Decoding it takes at most a few milliseconds."""
 
 PIECE = 64 * 1024
-"""Bytes to feed at a time. This takes less than a millisecond."""
+"""The bytes to pass to one call of `JsonWeight.feed`. The call takes less than a millisecond."""
 
 # A value begins at the start of the text, after a comma, or after an opening bracket. Keys do not count. An empty list
 # or object, written without spaces, contains no value.
 _OPENINGS = b",[{"
 # A number with an exponent may take five times as long to read as others.
 _EXPONENT = 4
-# The time to read a long number grows with the square of its length. Blocks that contain only digits reveal one.
+# The bytes of one block in the search for long numbers: a block that contains only digits is part of a long number. The
+# time to decode a number grows with the square of its length.
 _BLOCK = 64
 
 
@@ -81,16 +83,16 @@ class JsonWeight:
         >>> weight.values
         5
 
-    Nothing can interrupt decoding, and its time depends on the content. Ten megabytes take five milliseconds if they
-    are one string, and a second if they are three million lists. Counting works in pieces, so that other tasks can run
-    in between:
+    Nothing can interrupt decoding, and the time depends on the content. To decode ten megabytes takes five milliseconds
+    if they are one string, and a second if they are three million lists. Counting works piece by piece, so that other
+    tasks can run between the pieces:
 
         weight = JsonWeight()
         for piece in pieces:
             weight.feed(piece)
             if weight.values > limit: ...
 
-    Numbers that take long to decode count several times. The text may be invalid JSON, which the decoder refuses later.
+    A number that takes long to decode counts several times. The text may be invalid JSON. The decoder refuses it later.
 
     Attributes:
         values: the number of values counted so far. It is never lower than the number that a decoder would create.
@@ -107,14 +109,14 @@ class JsonWeight:
         """Count the values of the next piece."""
         text = self._carried + piece
         backslashes = len(text) - len(text.rstrip(b"\\"))
-        # Keep the first half of an escape until its second half comes.
+        # If the piece ends within an escape, keep the backslash for the next piece.
         self._carried = text[-1:] if backslashes % 2 else b""
         if self._carried:
             text = text[:-1]
         if b"\\" in text:
             text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
         parts = text.split(b'"')
-        # Keep a quotation mark for each string, because a list with a string is not empty.
+        # Put a quotation mark in the place of each string, so that a list with a string does not look empty.
         outside = b'"'.join(parts[self._in_string :: 2])
         self._in_string ^= len(parts) % 2 == 0
         self.values += len(outside) - len(outside.translate(None, _OPENINGS))
@@ -138,7 +140,7 @@ def _weight_of_long_numbers(text: bytes) -> int:
     return weight + run + run * run // 4
 
 
-# Limits on the number and depth of values to search in a large payload.
+# The maximum number of values, and the maximum depth, that the search for a wrong value visits in a payload.
 _MOST = 10_000
 _DEEPEST = 50
 
@@ -146,7 +148,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def explain(payload: Any, fault: Exception) -> str:
-    """Return the path of the value in a payload that JSON cannot express, and the correction.
+    """Return a message about the value in a payload that JSON cannot express: its path, and the correction.
 
         >>> explain({"user": {"photo": object()}}, TypeError("unsupported"))
         'payload["user"]["photo"] is of type object, which JSON cannot express; write a str, ...'
@@ -154,15 +156,15 @@ def explain(payload: Any, fault: Exception) -> str:
     Call this only after encoding has failed.
 
     Args:
-        payload: the payload. This closes coroutines in it.
-        fault: the error of the encoder. The result is its text if no single value is wrong.
+        payload: the payload. If it contains coroutines, this closes them.
+        fault: the error of the encoder. If this finds no wrong value, it returns the text of the error.
     """
     left = iter(range(_MOST))
     found = _search(payload, "payload", 0, left)
     if found is None:
         return str(fault)
     path, value = found
-    # Closed, because they will never run, and this error is clearer than a warning for each.
+    # Close the coroutines, because they will never run. Otherwise Python would print a warning for each one.
     _close_coroutines(payload, 0, iter(range(_MOST)))
     if isinstance(value, CoroutineType):
         return f"{path} is a coroutine, {value.__qualname__}(); did you forget `await`?"
@@ -218,12 +220,12 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _quoted(key: Any) -> str:
-    # A key may come from a client and have any length.
+    # Shortened, because a key may come from a client and have any length.
     return f'"{key:.80}"' if isinstance(key, str) else f"{key!r:.80}"
 
 
 def fields_of(value: Any) -> tuple[str, ...]:
-    """Return the names of the fields of a struct, an attrs class or a dataclass. For other values there are none."""
+    """Return the names of the fields of a struct, an attrs object or a dataclass. Return () for any other value."""
     if isinstance(value, msgspec.Struct):
         return value.__struct_fields__
     if attrs.has(type(value)):

@@ -1,7 +1,7 @@
 """The interface of serializers, and the negotiation of one by protocol version.
 
 *pure*. A serializer decodes a WebSocket message into a `Message`, and encodes replies and pushes, without the framing
-of a transport. A `Codec` combines a serializer with a framing. Its results can go into an out-buffer.
+of a transport. A `Codec` combines a serializer with a framing, and encodes frames for an out-buffer.
 
 Versions follow Semantic Versioning 2.0.0 (https://semver.org): three numbers without leading zeros. As in Phoenix, a
 version satisfies `~> 2.0.0` if it has the same major and minor version and is not older. A pre-release is older than
@@ -33,9 +33,9 @@ __all__ = [
 ]
 
 DEFAULT_VSN: Final = "1.0.0"
-"""The protocol version of a client that names none."""
+"""The protocol version of a client that sends no `vsn`."""
 
-# Limited, because otherwise a client could make the server convert megabytes of digits.
+# The maximum characters of a version. Without it, a client could make the server convert megabytes of digits.
 _MAX_LENGTH = 128
 
 _NUMBER = r"(?:0|[1-9][0-9]*)"
@@ -52,8 +52,9 @@ class Version:
     """A version, ordered by precedence, without build metadata.
 
     Attributes:
-        rank: the sort key for pre-releases. A release sorts after its pre-releases. Numbers sort before words, and by
-            value. Words sort in ASCII order. If one list is a prefix of the other, the longer one sorts last.
+        rank: the sort key for pre-releases. A release sorts after its pre-releases. The parts of two pre-releases are
+            compared one by one: numbers sort by value and before words, and words sort in ASCII order. If one
+            pre-release is the beginning of the other, the longer one sorts last.
     """
 
     major: int
@@ -120,12 +121,12 @@ class Requirement:
         return _read_requirement(self.text)
 
     def accepts(self, vsn: str) -> bool:
-        """Return True if the version text of a client satisfies this. An invalid version does not."""
+        """Return True if the version text of a client satisfies the requirement. Return False if it is invalid."""
         version = parse_version(vsn)
         return version is not None and self.includes(version)
 
     def includes(self, version: Version) -> bool:
-        """Return True if a version satisfies this."""
+        """Return True if a version satisfies the requirement."""
         minimum = self.minimum
         return (
             version.major == minimum.major and version.minor == minimum.minor and version >= minimum
@@ -136,7 +137,7 @@ class Serializer(Protocol):
     """A version of the wire protocol. Implementations must be stateless, because clients share them.
 
     Encoders return a `BinaryFrame` for a binary WebSocket message, and plain `bytes` (UTF-8) for a text message. They
-    raise only `EncodeError`. The parameters are the fields of a Phoenix frame. Refs are any JSON value from the client.
+    raise only `EncodeError`. The parameters are the fields of a Phoenix frame. A ref is any JSON value from the client.
     `topic`, `event` and `status` are strings. A payload is a JSON object or a `Binary`. A response is any JSON value or
     a `Binary`.
 
@@ -144,8 +145,8 @@ class Serializer(Protocol):
     values of a long message before decoding, for `Mount(max_json_values=)`. Without the method the server does not
     count values, and `decode` must be fast for any message.
 
-    A serializer may also have an attribute `copies_json`. If it is True, `encode_broadcast` accepts a payload that is
-    encoded already, as `msgspec.Raw`. Without it, the payload of a broadcast from another node is decoded first.
+    A serializer may also have an attribute `copies_json`. If it is True, `encode_broadcast` must also accept an encoded
+    payload, a `msgspec.Raw`. Without the attribute, PubSub decodes the payload of a broadcast from another node first.
     """
 
     @property
@@ -168,15 +169,15 @@ class Serializer(Protocol):
         ...
 
     def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes:
-        """Encode a message for every client of a topic. Clients share it, because it has no refs."""
+        """Encode a message for every client of a topic. It has no refs, so all clients share the encoded message."""
         ...
 
     def encode_close(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the normal end of a membership."""
+        """Encode `phx_close`, the message about the normal end of a membership."""
         ...
 
     def encode_error(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the end of a membership whose channel crashed."""
+        """Encode `phx_error`, the message about the crash of a channel."""
         ...
 
 
@@ -187,7 +188,7 @@ class Codec:
         >>> Codec(V2(), lambda data: data).close("1", "room:lobby")
         b'["1","1","room:lobby","phx_close",{}]'
 
-    The methods are the encoders of `Serializer` and raise the same errors. Make one codec for each pair of serializer
+    The methods call the encoders of `Serializer`, and raise the same errors. Make one codec for each pair of serializer
     and framing, not for each connection, because the fastlane encodes a broadcast once for each codec.
 
     Args:
@@ -211,7 +212,7 @@ class Codec:
         self.serializer = serializer
         self.frame = frame
         self.copies_json: bool = getattr(serializer, "copies_json", False)
-        # Bound once for speed, because every frame from the server passes through one of them.
+        # These methods are looked up once for speed, because every frame from the server needs one of them.
         self._encode_push = serializer.encode_push
         self._encode_reply = serializer.encode_reply
         self._encode_broadcast = serializer.encode_broadcast
@@ -261,8 +262,8 @@ def negotiate(
         serializers: the serializers on offer, in the order of preference.
 
     Returns:
-        The first serializer whose requirement the version satisfies. None if there is none, or if the version is
-        invalid.
+        The first serializer whose requirement the version satisfies; None if no serializer matches, or if the version
+        is invalid.
     """
     version = parse_version(vsn) if isinstance(vsn, str) else None
     if version is None:

@@ -1,8 +1,8 @@
 """The Phoenix V1 wire format: JSON objects in text messages.
 
 *pure*. A message is `{"topic": ..., "event": ..., "payload": ..., "ref": ...}`, and a client may add a `join_ref`. V1
-cannot express raw bytes. The server reads binary WebSocket messages like text. Clients from before 2018 use V1, and so
-do clients that name no version.
+cannot express raw bytes. The server reads a binary WebSocket message like a text message. Clients from before 2018 use
+V1, and so do clients that send no `vsn`.
 
 Source: Phoenix 1.8.12, `Phoenix.Socket.V1.JSONSerializer`, as recorded on the wire.
 """
@@ -100,11 +100,11 @@ class V1:
         return _write("broadcast", topic, event, payload)
 
     def encode_close(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the end of a membership. Its ref is the join_ref of the join, which V1 clients omit."""
+        """Encode `phx_close`. Its ref is the join_ref of the join; null if the client sent no join_ref."""
         return _write("push", topic, "phx_close", {}, join_ref)
 
     def encode_error(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the crash of a channel. Its ref is the join_ref of the join, which V1 clients omit."""
+        """Encode `phx_error`. Its ref is the join_ref of the join; null if the client sent no join_ref."""
         return _write("push", topic, "phx_error", {"reason": "channel_crash"}, join_ref)
 
 

@@ -1,7 +1,7 @@
 """The Phoenix V2 wire format: JSON arrays in text messages, and a compact layout for raw bytes.
 
-*pure*. A text message is `[join_ref, ref, topic, event, payload]`. A binary message starts with a byte for its kind and
-one byte for the size of each string. The strings and the data follow:
+*pure*. A text message is `[join_ref, ref, topic, event, payload]`. A binary message starts with one byte for its kind,
+and one byte for the size of each string. The strings and the data follow:
 
     kind                           sizes                              after the strings
     0  push, client to server      join_ref, ref, topic, event        data
@@ -35,7 +35,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Response(msgspec.Struct, gc=False):
-    """The payload of a reply. It is a struct, because msgspec encodes that faster than a dict."""
+    """The payload of a reply. It is a struct, because msgspec encodes a struct faster than a dict."""
 
     status: str
     response: Any
@@ -97,17 +97,17 @@ class V2:
         return _encode_object("broadcast", None, topic, event, payload)
 
     def encode_close(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the end of a membership. As in Phoenix, both refs are the join_ref of the join."""
+        """Encode `phx_close`. As in Phoenix, both refs of the message are the join_ref of the join."""
         return _encode_notice(join_ref, topic, "phx_close", {})
 
     def encode_error(self, join_ref: Any, topic: str) -> bytes:
-        """Encode the crash of a channel. As in Phoenix, both refs are the join_ref of the join."""
+        """Encode `phx_error`. As in Phoenix, both refs of the message are the join_ref of the join."""
         return _encode_notice(join_ref, topic, "phx_error", {"reason": "channel_crash"})
 
 
 def _encode_object(kind: str, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
     try:
-        # Records (attrs, dataclasses, structs) become objects too. For other types, only encoding shows the result.
+        # Attrs objects, dataclasses and structs also become JSON objects. Encoding shows the form of any other value.
         if type(payload) is dict or _encode(payload).startswith(b"{"):
             return _encode((join_ref, None, topic, event, payload))
     except NOT_ENCODABLE as fault:

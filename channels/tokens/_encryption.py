@@ -1,7 +1,8 @@
 """Encrypted messages: XChaCha20-Poly1305 in the layout of MessageEncryptor of Plug.Crypto 2.
 
-*pure*. The caller passes nonces. `cryptography` provides ChaCha20-Poly1305, with nonces of 12 bytes. XChaCha20 has
-nonces of 24 bytes, which may be random. It needs one more step first: draft-irtf-cfrg-xchacha, section 2.
+*pure*. The caller passes the nonces. `cryptography` provides ChaCha20-Poly1305, whose nonces have 12 bytes. The nonces
+of XChaCha20 have 24 bytes, and may be random. XChaCha20 adds one step before ChaCha20, which this module implements:
+draft-irtf-cfrg-xchacha, section 2.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 24
 _TAG_BYTES = 16
 _PREFIX = "XCP."
-# The associated data of Plug.Crypto, which is the name of an older cipher.
+# The associated data that Plug.Crypto uses. The text is the name of an older cipher.
 _AAD = b"A128GCM"
 
 _WORDS = struct.Struct("<4I")
@@ -38,7 +39,7 @@ def seal(key: bytes, nonce: bytes, message: bytes) -> str:
         message: the plain text.
     """
     sealed = _cipher(key, nonce).encrypt(_short(nonce), message, _AAD)
-    # The library puts the tag last; this format puts it before the text.
+    # The library puts the tag after the encrypted text. This format puts it before the text.
     return _PREFIX + encode64(nonce + sealed[-_TAG_BYTES:] + sealed[:-_TAG_BYTES])
 
 
@@ -63,7 +64,7 @@ class Sealed:
         self._sealed = data[NONCE_BYTES + _TAG_BYTES :] + tag
 
     def open(self, key: bytes) -> bytes | None:
-        """Return the message. Return None if another key encrypted it, or if someone changed it."""
+        """Return the decrypted message; None if it was encrypted with another key, or changed afterwards."""
         try:
             return _cipher(key, self._nonce).decrypt(_short(self._nonce), self._sealed, _AAD)
         except InvalidTag:
@@ -81,8 +82,8 @@ def _short(nonce: bytes) -> bytes:
 def hchacha20(key: bytes, nonce: bytes) -> bytes:
     """Derive the key for one message from a key and the first 16 bytes of a nonce.
 
-    HChaCha20 is the ChaCha20 block function without the final addition of its input. So this subtracts the known parts
-    of the input, which are the constants and the nonce.
+    HChaCha20 is the ChaCha20 block function without its last step, which adds the input. So this calls the block
+    function and subtracts the known parts of the input, which are the constants and the nonce.
     """
     block = Cipher(ChaCha20(key, nonce), mode=None).encryptor().update(bytes(64))
     first = _minus(_WORDS.unpack(block[:16]), _CONSTANTS)

@@ -1,9 +1,10 @@
-"""Erlang's external term format, as far as tokens need it.
+"""The part of Erlang's external term format that tokens need.
 
     decode(encode((7, "ann", [1.5, None]))) == (7, "ann", [1.5, None])
 
-This reads and writes atoms, numbers, binaries, lists, tuples and maps, of bounded depth and size. It refuses all other
-types, such as functions, processes, references, ports, improper lists and bit strings. `decode` raises only `NotATerm`.
+The module reads and writes atoms, numbers, binaries, lists, tuples and maps, of limited depth and size. It refuses all
+other types, such as functions, processes, references, ports, improper lists and bit strings. `decode` raises only
+`NotATerm`.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Atom(str):
 
         sign(secret, "user auth", {Atom("user_id"): 7})   # %{user_id: 7} in Elixir
 
-    It is a `str` and equals the same text, so `data["user_id"]` also finds an atom.
-    The atoms `nil`, `true` and `false` are None, True and False.
+    An atom is a `str` and equals the same text, so `data["user_id"]` also finds the key `Atom("user_id")`.
+    Use None, True and False for the atoms `nil`, `true` and `false`.
 
     Raises:
         ValueError: the name has more than 255 characters, or is `nil`, `true` or `false`.
@@ -71,11 +72,11 @@ _CONSTANTS: Final[dict[str, bool | None]] = {"nil": None, "true": True, "false":
 
 
 class NotATerm(ValueError):
-    """Bytes are not a term, or the term is forbidden. The text does not contain the bytes."""
+    """Bytes are not a valid term, or contain a forbidden type. The text of the error does not quote the bytes."""
 
 
 class NoTermFor(TypeError):
-    """No term exists for a Python value."""
+    """A Python value has no form as a term."""
 
 
 # Writing
@@ -84,8 +85,9 @@ class NoTermFor(TypeError):
 def encode(value: object) -> bytes:
     """Encode a value as a term.
 
-    Erlang writes the same bytes, except for maps with more than 32 keys, and for maps with several atoms as keys. There
-    Erlang has its own order. Here keys are always sorted, so equal dicts have equal bytes.
+    Erlang writes the same bytes, except for maps with more than 32 keys, and for maps with several atoms as keys.
+    Erlang has another order for the keys of these maps. This function sorts the keys of every map, so equal dicts have
+    equal bytes.
 
     Raises:
         NoTermFor: no term exists for the value, or it is too large or nested too deep.
@@ -200,7 +202,7 @@ def _write_collection(
         out.append(_NIL)
         return
     elif count < 65_536 and all(type(item) is int and 0 <= item < 256 for item in value):
-        # Erlang writes any list of bytes in this form.
+        # Erlang writes every list of integers from 0 to 255 in this form.
         out.append(_STRING)
         out += _U16.pack(count)
         out += bytes(value)  # type: ignore[arg-type]
@@ -281,7 +283,7 @@ def _unpacked(data: bytes) -> bytes:
         raise NotATerm(f"it would have more than {MAX_BYTES} bytes after decompression")
     unpacker = zlib.decompressobj()
     try:
-        # One byte more than announced, to detect a false size. 0 would mean no limit.
+        # Allow one byte more than announced, to detect a false size. 0 would mean no limit.
         unpacked = unpacker.decompress(data[6:], size + 1)
     except zlib.error:
         raise NotATerm("its compression is damaged") from None
@@ -291,7 +293,7 @@ def _unpacked(data: bytes) -> bytes:
 
 
 class _Reader:
-    """A reader of terms, which does not trust their counts and sizes."""
+    """A reader of terms. It checks all counts and sizes, because the bytes can come from a client."""
 
     __slots__ = ("data", "position")
 

@@ -18,7 +18,7 @@ DIGESTS: Final = ("sha1", "sha224", "sha256", "sha384", "sha512")
 """Hash functions for the derivation of a key."""
 
 MAX_TOKEN: Final = 100_000
-"""The maximum characters of a token. The longest term fits."""
+"""The maximum characters of a token. A token with the longest term is shorter."""
 
 _HEADER = "SFMyNTY"  # HS256
 _MACS = {_HEADER: "sha256", "SFMzODQ": "sha384", "SFM1MTI": "sha512"}
@@ -28,8 +28,8 @@ class Malformed(ValueError):
     """A text does not have the form of a token."""
 
 
-# Cached, because key derivation is slow on purpose, and a program needs the same few keys often. A program that uses
-# many salts makes a mistake, which must not become a memory leak.
+# Cached, because key derivation is slow on purpose, and a program needs the same few keys often. The cache is bounded,
+# so that a program with many salts does not leak memory.
 @lru_cache(maxsize=256)
 def derive(secret: bytes, salt: bytes, iterations: int, length: int, digest: str) -> bytes:
     """Derive a key from a secret with PBKDF2."""
@@ -78,7 +78,8 @@ def encode64(data: bytes) -> str:
 def decode64(text: str) -> bytes:
     """Decode URL-safe base64 in canonical form, with or without padding.
 
-    Other decoders accept several last characters for the same bytes, so two different tokens would be equal.
+    Most decoders accept several texts for the same bytes, which differ in the last character. So two different texts
+    would be the same token.
 
     Raises:
         Malformed: the text is not such base64.

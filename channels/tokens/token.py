@@ -1,17 +1,17 @@
-"""Tokens, which are values that a client can keep but not change. Phoenix.Token can read and write them too.
+"""Tokens: values that a client can keep but not change. Phoenix.Token can read and write them too.
 
     token = sign(SECRET, "user auth", 7)                          # when you render the page
     user = verify(SECRET, "user auth", token, max_age=1209600)    # in connect; 7 again
 
-Anyone can read a token of `sign`. Only the server can read a token of `encrypt`. The call that reads a token needs the
-secret, the salt and the `key_` options of the call that made it. Only servers know the secret. The salt names the
-purpose of the token and is not secret.
+Anyone can read a token of `sign`. Only the server can read a token of `encrypt`. To read a token, pass the same secret,
+salt and `key_` options as for making it. Only servers may know the secret. The salt names the purpose of the token, and
+is not secret.
 
-Data consists of None, bool, int, float, str, bytes, `Atom`, and lists, tuples and dicts of them. Reading a token
-returns the same data, with one exception. Phoenix has one type for text and bytes, so bytes that are valid UTF-8 come
-back as str.
+The data of a token consists of None, bool, int, float, str, bytes, `Atom`, and lists, tuples and dicts of these types.
+`verify` and `decrypt` return the same data, with one exception. Phoenix has one type for text and bytes, so bytes that
+are valid UTF-8 come back as str.
 
-`TokenError` is about the token of a client. The other errors are about the application.
+A `TokenError` means that the token of a client is wrong. The other errors mean that the application made a mistake.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ MIN_SECRET_BYTES: Final = 20
 class TokenError(ChannelsError):
     """The token of a client is missing, invalid or too old.
 
-    The text is for logs. Do not send it to the client.
+    The text of the error is for logs. Do not send it to the client.
     """
 
 
@@ -70,8 +70,8 @@ class TokenExpired(TokenError):
     """The token is genuine but too old.
 
     Attributes:
-        signed_at: seconds since 1970.
-        max_age: the seconds that it was valid.
+        signed_at: the time of the signature, in seconds since 1970.
+        max_age: the seconds for which the token was valid.
     """
 
     def __init__(self, *, signed_at: float, max_age: float, now: float) -> None:
@@ -90,7 +90,7 @@ class TokenInvalid(TokenError):
 
             - `"malformed"`: it does not have the form of a token;
             - `"signature"`: someone changed it, or made it with another secret, salt or `key_` option;
-            - `"future"`: it is genuine, but its time is more than a minute ahead. The clock of a server is wrong;
+            - `"future"`: it is genuine, but its time is more than a minute ahead, so the clock of a server is wrong;
             - `"payload"`: it is genuine, but contains a forbidden type, such as a function of Erlang.
         problem: the reason as text.
     """
@@ -117,7 +117,8 @@ class InvalidSecret(ChannelsError, ValueError):
     """The secret of the application is missing, has the wrong type, or is too short.
 
     Attributes:
-        length: its bytes; None if it is not text or bytes. The error does not contain the secret.
+        length: the length of the secret in bytes; None if it is not text or bytes. The error does not contain the
+            secret.
     """
 
     def __init__(self, problem: str, *, length: int | None = None) -> None:
@@ -138,7 +139,7 @@ class EncryptionUnavailable(ChannelsError, ImportError):
 
 
 Secret: TypeAlias = str | bytes | Sequence[str | bytes]
-"""A secret, or a list of secrets to replace an old one. The first makes tokens; reading accepts all."""
+"""A secret, or a list of secrets. The first secret makes tokens. Tokens of every secret in the list are valid."""
 
 
 class KeepsSecret(Protocol):
@@ -157,9 +158,9 @@ Context: TypeAlias = Secret | KeepsSecret | AtEndpoint
 """A secret, or an object that has one. Phoenix calls it the context of a token."""
 
 DEFAULT_MAX_AGE: Final = 86_400
-# The clocks of servers may differ by this much.
+# Milliseconds by which the clocks of servers may differ.
 _SKEW_MS: Final = 60_000
-# Floats are exact to the second up to this.
+# Up to this number of seconds, floats are exact to the second.
 _MAX_SECONDS: Final = 2**53
 
 
@@ -174,22 +175,23 @@ def sign(
     key_length: int = 32,
     key_digest: str = "sha256",
 ) -> str:
-    """Make a token with `data`, which anyone can read and nobody can change.
+    """Make a token with `data`. Anyone can read the data, and nobody can change it.
 
         token = sign(SECRET, "user auth", 7)
 
-    Source: Phoenix.Token.sign. Both make the same token from the same arguments, except for large maps, and for maps
-    with atoms as keys, because Erlang has its own order of keys.
+    Source: Phoenix.Token.sign. It makes the same token from the same arguments, except if `data` contains large maps or
+    maps with atoms as keys. Erlang has another order for the keys of these maps.
 
     Args:
-        secret: at least 20 bytes that only servers know. You may also pass a list of secrets, of which `sign` uses the
-            first, or an endpoint with a `secret_key_base`, or a socket or channel of that endpoint.
+        secret: at least 20 bytes that only servers know. You may also pass a list of secrets, an endpoint with a
+            `secret_key_base`, or a socket or channel of that endpoint. With a list, `sign` uses the first secret.
         salt: the purpose of the token, such as "user auth". `verify` refuses a token with another salt. Use few
-            constant salts, because each needs its own key.
-        data: the data; see the module for its types. Sign an id and look up the rest, because anyone can read the data.
-        signed_at: seconds since 1970; now by default.
-        max_age: the seconds that the token is valid, a day by default. `math.inf` is no limit. `verify` may use another
-            value.
+            constant salts, because each salt needs its own key.
+        data: the data. The description of the module lists the allowed types. Anyone can read the data, so sign only an
+            id and look up the rest.
+        signed_at: the time of the signature, in seconds since 1970. The default is now.
+        max_age: the seconds for which the token is valid, by default a day. `math.inf` is no limit. `verify` may use
+            another value.
         key_iterations: rounds of PBKDF2 for the key.
         key_length: bytes of the key.
         key_digest: the hash of PBKDF2: sha1, sha224, sha256, sha384 or sha512. The signature is always HMAC-SHA256.
@@ -226,8 +228,9 @@ def verify(
         secret: the secret that signed the token, a list with it, or an object that has it.
         salt: the same salt as for `sign`.
         token: the value from the client, of any type.
-        max_age: seconds, instead of those in the token. 0 accepts no token, `math.inf` accepts any age.
-        now: seconds since 1970; the current time by default.
+        max_age: the seconds for which a token is valid. None takes the value in the token. 0 accepts no token,
+            `math.inf` accepts any age.
+        now: the time for the check, in seconds since 1970. The default is the current time.
         key_iterations: the same as for `sign`.
         key_length: the same as for `sign`.
         key_digest: the same as for `sign`.
@@ -264,11 +267,12 @@ def encrypt(
     key_iterations: int = 1000,
     key_digest: str = "sha256",
 ) -> str:
-    """Make a token with `data`, which only `decrypt` can read.
+    """Make a token with encrypted `data`. Only `decrypt` can read the data.
 
         token = encrypt(SECRET, "invitation", {"room": 7, "by": "ann"})
 
-    Arguments and errors are those of `sign`. The key always has 32 bytes. The token shows the length of the data.
+    Arguments and errors are the same as for `sign`. The key always has 32 bytes. The token reveals the length of the
+    data.
 
     Raises:
         EncryptionUnavailable: the extra `encrypt` is not installed.
@@ -303,7 +307,8 @@ def decrypt(
 
         invitation = decrypt(SECRET, "invitation", token)
 
-    Arguments and errors are those of `verify`. Tokens of Plug.Crypto 1, which begin with `QTEyOEdDTQ`, are not valid.
+    Arguments and errors are the same as for `verify`. Tokens of Plug.Crypto 1, which begin with `QTEyOEdDTQ`, are not
+    valid.
 
     Raises:
         EncryptionUnavailable: the extra `encrypt` is not installed.
@@ -336,7 +341,7 @@ _NOT_BY = "someone changed it, or made it with another secret or for another pur
 
 def _sealing() -> ModuleType:
     try:
-        # Imported here, because it is an extra and slow to load.
+        # Imported here, because this module needs an optional library, which is slow to load.
         from channels.tokens import _encryption as sealing  # noqa: PLC0415
     except ModuleNotFoundError:
         raise EncryptionUnavailable from None
@@ -360,10 +365,10 @@ def _keys(
 
 
 def check_secret(secret: Context) -> list[bytes]:
-    """Return the bytes of a secret, or of several.
+    """Return the bytes of each secret in `secret`.
 
     Raises:
-        InvalidSecret: there is none, or it is too short.
+        InvalidSecret: there is no secret, or a secret is too short.
     """
     if not isinstance(secret, str | bytes):
         keeper = getattr(secret, "endpoint", secret)
@@ -434,7 +439,7 @@ def _data(verb: str, payload: bytes, max_age: float | None, now: float | None) -
 
 
 def _fields(term: Any) -> tuple[Any, int, float]:
-    """Return the data, the time in milliseconds, and the maximum age, from any of three formats."""
+    """Return the data, the time in milliseconds, and the maximum age, from a term in any of three formats."""
     match term:
         case (data, signed_at, age) if type(term) is tuple:
             pass
@@ -446,7 +451,7 @@ def _fields(term: Any) -> tuple[Any, int, float]:
             raise NotATerm("it does not contain data and a time")
     if isinstance(age, Atom) and age == "infinity":
         age = math.inf
-    # Error texts show these numbers as floats.
+    # Limited, because error texts show these numbers as floats.
     if type(signed_at) is not int or abs(signed_at) >= 1000 * _MAX_SECONDS:
         raise NotATerm("the time of its signature is not valid")
     if type(age) not in {int, float} or (age != math.inf and abs(age) >= _MAX_SECONDS):
@@ -472,7 +477,7 @@ def _check_seconds(verb: str, option: str, value: object, *, or_ever: bool = Fal
     if or_ever and value == math.inf:
         return
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # The comparison is False for NaN.
+    # For NaN, this comparison is False, so NaN is an error.
     if not is_number or not -_MAX_SECONDS < value < _MAX_SECONDS:  # type: ignore[operator]
         expected = "a number of seconds, or math.inf" if or_ever else "seconds since 1970"
         raise InvalidOption(verb, option, value, expected)

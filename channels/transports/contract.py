@@ -5,28 +5,28 @@ A connection gets a transport from `Transports.attach`:
     attach(stream, tell)      start to read, and call `tell` with each event
     transport.out.put(frame)  write a frame
     transport.pause/resume    stop reading, and read again
-    transport.finish(frame)   write the last frame; only `tell(Signal.FINISHED)` follows
-    transport.close()         release everything without waiting; no call of `tell` follows
+    transport.finish(frame)   write the last frame; after this, the only call is `tell(Signal.FINISHED)`
+    transport.close()         release all resources without waiting; after this, there is no call of `tell`
 
 A connection passes a function, `tell`. The transport calls it with:
 
     bytes               data from the peer; `b""` once, when the peer ends its stream
     OSError             reading or writing failed, so the peer is gone
-    Signal.OVERFLOW     the out-buffer exceeded its bounds: close this connection
-    Signal.FINISHED     `finish` is complete: close this connection
+    Signal.OVERFLOW     the out-buffer exceeded its bounds; the connection must close
+    Signal.FINISHED     `finish` is complete; the connection must close
 
-The transport calls `tell` in its own tasks, so `tell` must not block and must not raise. A connection sends itself a
-message.
+The transport calls `tell` in its own tasks, so `tell` must not block and must not raise. The `tell` of a connection
+sends the event to the connection's process.
 
 An orderly close has three steps:
 
 1. The connection calls `finish(frame)`. The transport writes the waiting frames and the last frame. Then it ends its
-   side of the stream; for TCP, it shuts the socket for writing. It still reads, and drops the data. Otherwise, closing
-   a socket with unread bytes would reset the connection, and the peer could lose the last frame.
+   side of the stream. For TCP, it shuts the socket for writing. It continues to read, and drops the data, because
+   closing a socket with unread bytes resets the connection. The peer could then lose the last frame.
 2. When the peer has closed its side too, or is unreachable, the transport calls `tell(Signal.FINISHED)`.
-3. The connection calls `close`, now or when its own timer expires. Five seconds are enough.
+3. The connection calls `close` after this signal, or when its own timer expires. A timer of five seconds is enough.
 
-`finish` and `close` do not wait, so a dying process may call `close`. All of this runs in Trio's thread.
+`finish` and `close` do not wait, so a process may call `close` while it ends. Call all methods in Trio's thread.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ class OutBufferStatistics:
     """A snapshot of an out-buffer.
 
     Attributes:
-        waiting_messages: waiting frames, without those in a started write.
-        waiting_bytes: waiting bytes, including those in a started write.
+        waiting_messages: waiting frames, without the frames in a started write.
+        waiting_bytes: waiting bytes, including the bytes in a started write.
         dropped_messages: frames that the buffer dropped because of its bounds, or after `finish` or `close`.
         overflowed: True if the frames ever exceeded the bounds.
-        catching_up: True while a task writes for this buffer because its socket was full.
+        catching_up: True while a separate task writes for this buffer, because its socket was full.
     """
 
     waiting_messages: int

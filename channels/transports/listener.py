@@ -1,7 +1,7 @@
 """The listener, which accepts connections on one address.
 
     listener = await Listener.open("127.0.0.1", 4000)
-    spawn_link(listener.main, on_connection)      # on_connection(sock): start its process
+    spawn_link(listener.main, on_connection)      # calls on_connection(sock) for each connection
     listener.port                                 # 4000; for port 0, the port that the system chose
     listener.close()                              # main returns; connections stay open
 
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 OnConnection = Callable[[socket.socket], object]
-"""A function that takes a connected, non-blocking socket, and closes it. It must not block."""
+"""A function that takes over a connected, non-blocking socket, and must close it. It must not block."""
 
 _TURN = 128
 _PAUSE = 0.1
@@ -123,9 +123,9 @@ class Listener:
         """Bind and listen.
 
         Args:
-            host: a name, or an IPv4 or IPv6 address without brackets. If a name has several addresses (`localhost`),
-                the listener uses all that this machine has.
-            port: 0 to 65535; 0 lets the system choose one.
+            host: a name, or an IPv4 or IPv6 address without brackets. If a name has several addresses, such as
+                `localhost`, the listener uses each address that this machine has.
+            port: 0 to 65535. With 0, the system chooses a port.
             backlog: connections that may wait to be accepted; the system may allow fewer.
 
         Raises:
@@ -147,9 +147,9 @@ class Listener:
         )
 
     async def main(self, on_connection: OnConnection) -> None:
-        """Accept until `close`. Exceptions of `on_connection` pass through.
+        """Accept connections until `close`. Exceptions of `on_connection` pass through.
 
-        When cancelled, `main` first passes on the connections that the system has established.
+        On cancellation, `main` first passes the connections that the system has established to `on_connection`.
         """
         if len(self._sockets) == 1:
             await self._serve(self._sockets[0], on_connection)
@@ -176,7 +176,7 @@ class Listener:
                 return
 
     def _accept_waiting(self, listening: socket.socket, on_connection: OnConnection) -> bool:
-        """Accept waiting connections, up to a bound. Return False if resources ran out."""
+        """Accept waiting connections, up to a maximum. Return False if the system ran out of files or memory."""
         for _ in range(_TURN):
             try:
                 sock, _address = listening.accept()
@@ -218,8 +218,8 @@ async def listening_sockets(
         host: as for `Listener.open`.
         port: as for `Listener.open`.
         backlog: as for `Listener.open`. None binds the sockets without letting them listen.
-        is_shared: let further sockets of this user listen on the same port (SO_REUSEPORT). Linux spreads new
-            connections over them.
+        is_shared: allow further sockets of this user on the same port (SO_REUSEPORT). Linux distributes new connections
+            among these sockets.
 
     Raises:
         ListenError: as for `Listener.open`.
@@ -247,16 +247,17 @@ async def listening_sockets(
 
 
 def inherited(sockets: Sequence[socket.socket]) -> Listen:
-    """Return a function that opens a listener on sockets that listen already.
+    """Return a function that opens a listener on the given sockets, which are already listening.
 
         await endpoint.start_link(host=host, port=port, listen=inherited(sockets))
 
-    Each listener has duplicates of the sockets. So after a restart, the new listener accepts the connections that wait.
-    The caller keeps the sockets. If another process also accepts from them, no connection is lost when this listener
-    stops.
+    Each listener uses duplicates of the sockets, and the caller keeps the sockets open. So after a restart, the new
+    listener accepts the waiting connections. If another process also accepts from the sockets, no connection is lost
+    when this listener stops.
     """
     for sock in sockets:
-        # A new socket object takes its descriptor for a blocking one, and `dup` would make it so, for all processes.
+        # Python takes the descriptor of a new socket object for a blocking one. Then `dup` would make it blocking, in
+        # all processes.
         sock.setblocking(False)
 
     async def listen(host: str, port: int) -> Listening:
@@ -277,7 +278,7 @@ def _listen_on_all(
     missing: OSError | None = None
     try:
         for family, address in addresses:
-            # For port 0 the system chooses a port for the first address. All others use the same port.
+            # With port 0, the system chooses the port for the first address. All other addresses use the same port.
             chosen = sockets[0].getsockname()[1] if sockets else port
             try:
                 sockets.append(

@@ -1,15 +1,15 @@
 """Bounded buffers of frames, one for each connection, and the flusher that writes them.
 
 A broadcast appends its frame to the out-buffer of each recipient, so `OutBuffer.put` is the most frequent call of a
-server. It counts, appends, and marks the buffer once for its writer: the flusher for plain sockets, a writing task for
-other streams, a session for long polling.
+server. `put` counts the frame, appends it, and marks the buffer once for its writer. The writer is the flusher for
+plain sockets, a writing task for other streams, and the session for long polling.
 
     connection ── put, finish, close ──> OutBuffer ── mark(buffer), once ──> writer
                                              ^                                 │
                                              └─ take, hold, progress, fail ────┘
 
-A buffer writes frames whole and in the order of `put`. `put` never blocks and never raises. `tell` gets an overflow
-once and a failed write once. A frame may still not reach the peer.
+The writer writes whole frames, in the order of the calls of `put`. `put` never blocks and never raises. The buffer
+reports an overflow or a failed write to `tell`, each at most once. A written frame may still not reach the peer.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from channels.transports.contract import OutBufferStatistics, Signal, Spawn, Tel
 __all__ = ["DEFAULT_MAX_BYTES", "DEFAULT_MAX_MESSAGES", "Flusher", "FlusherStatistics", "OutBuffer"]
 
 DEFAULT_MAX_MESSAGES = 4096
-"""Frames that may wait: about eight seconds of a topic with 500 messages a second.
+"""The maximum number of waiting frames: about eight seconds of a topic with 500 messages a second.
 
-A client that is further behind should reconnect. It then gets fresh state instead of old messages. Recipients share the
-frames of a broadcast, so this limit bounds the time to catch up more than it bounds memory.
+A client that is further behind should reconnect. It then gets fresh state instead of old messages. This limit is about
+the time to catch up, not about memory, because recipients share the frames of a broadcast.
 """
 
 DEFAULT_MAX_BYTES = 8 * 1024 * 1024
-"""Bytes that may wait. A phone with 1 MB/s receives this in eight seconds.
+"""The maximum number of waiting bytes. A phone with 1 MB/s receives this in eight seconds.
 
-The largest message of a client is larger: 10 MB by default, as in Phoenix. It still fits, because an empty buffer
-accepts a single frame of any size.
+A client may send a larger message, up to 10 MB by default, as in Phoenix. A broadcast of that message still fits,
+because an empty buffer accepts a single frame of any size.
 """
 
 _CHUNK = 65536
@@ -57,16 +57,16 @@ class OutBuffer:
         b'onetwo'
 
     Args:
-        mark: a function that the buffer calls with itself before it appends its first frame. The function must not call
-            `take` itself, but arrange for a later call that writes the result. Until then the buffer does not call
-            `mark` again.
+        mark: a function that takes the buffer. The buffer calls it before it appends a frame while it is empty. The
+            function must not call `take`. It must make the writer call `take` later and write the result. Until then,
+            the buffer does not call `mark` again.
         tell: a function that gets `Signal.OVERFLOW` and the `OSError` of a failed write, once each.
         target: the non-blocking socket for the flusher, or None for any other writer.
         max_messages: frames that may wait.
         max_bytes: bytes that may wait.
 
-    If a frame does not fit, the buffer drops and counts it and all later frames, because clients cannot handle a gap.
-    An empty buffer accepts one frame of any size. Call all methods in Trio's thread.
+    If a frame does not fit, the buffer drops this frame and all later frames, because clients cannot handle a gap. It
+    counts the dropped frames. An empty buffer accepts one frame of any size. Call all methods in Trio's thread.
     """
 
     __slots__ = (
@@ -99,8 +99,8 @@ class OutBuffer:
         self._tell: Tell | None = tell
         self._frames: list[bytes] = []
         self._max_messages = max_messages
-        # `_room` is the number of bytes that still fit. take() resets it to `_max_bytes`. In a shut buffer both are
-        # negative, so one comparison in put() covers every reason to refuse.
+        # `_room` is the number of bytes that still fit. take() resets it to `_max_bytes`. In a closed buffer, both are
+        # negative. So one comparison in put() covers every reason to refuse a frame.
         self._max_bytes = max_bytes
         self._room = max_bytes
         self._rest = _NOTHING
@@ -124,7 +124,7 @@ class OutBuffer:
                 return
             frames.append(frame)
         elif room >= 0 or (self._max_bytes >= 0 and not self._rest):
-            # Mark first. If the mark fails, the buffer must stay empty, because only an empty buffer marks itself.
+            # Mark first. If `mark` raises, the buffer stays empty, so that the next `put` calls `mark` again.
             if not self._catching_up:
                 self.mark(self)
             frames.append(frame)
@@ -196,8 +196,8 @@ class OutBuffer:
     def take(self) -> bytes:
         """Return all waiting frames as one piece, and count them as written.
 
-        The result may be empty. If the writer cannot write all of it, it passes the rest to `hold`. After everything is
-        written, the writer calls `written` if the attribute `finished` is not None.
+        The result may be empty. If the writer cannot write the whole result, it must pass the rest to `hold`. After it
+        has written everything, it must call `written` if the attribute `finished` is not None.
         """
         frames = self._frames
         if len(frames) == 1:
@@ -214,7 +214,7 @@ class OutBuffer:
         return self._frames.copy()
 
     def drop(self, count: int | None = None) -> None:
-        """Count the oldest `count` frames as written, or everything that waits."""
+        """Remove the oldest `count` frames, and count them as written. None removes all waiting frames."""
         frames = self._frames
         del frames[:count]
         self._room = self._max_bytes
@@ -228,9 +228,9 @@ class OutBuffer:
             finished()
 
     def hold(self, rest: bytes | memoryview) -> None:
-        """Take back the bytes that a write left over. A separate task writes them and all later frames.
+        """Take back the bytes that a write left over. A separate task must write them, and all later frames.
 
-        The buffer does not mark itself until `rest` is empty.
+        Until `rest` is empty, the buffer does not call `mark`.
         """
         self._rest = memoryview(rest)
         self._catching_up = True
@@ -239,14 +239,14 @@ class OutBuffer:
 
     @property
     def rest(self) -> memoryview:
-        """The next bytes for the writing task, which ends when this is empty."""
+        """The next bytes for the writing task. If this is empty, the task ends."""
         return self._rest
 
     def progress(self, count: int) -> None:
         """Note that the task has written `count` bytes of `rest`, and set the next `rest`.
 
-        This joins at most about 64 KiB of frames at a time, because buffers share the frames of a broadcast only until
-        they join them.
+        This joins at most about 64 KiB of frames at a time, to save memory. Buffers share the frames of a broadcast,
+        but not the joined bytes.
         """
         if self._max_bytes >= 0:
             self._room += count
@@ -282,7 +282,7 @@ class OutBuffer:
             tell(error)
 
 
-# Writes before other tasks run. They take about three milliseconds, at five microseconds for each.
+# The maximum number of writes before other tasks run: about three milliseconds, at five microseconds for each write.
 _TURN = 512
 _NO_WRITER = "the writing task of this full socket has ended"
 
@@ -295,8 +295,8 @@ class FlusherStatistics:
         marked: buffers that wait for the next turn.
         turns: turns of the flusher so far.
         writes: written buffers so far.
-        full: tasks for full sockets so far.
-        catching_up: tasks for full sockets now.
+        full: tasks that the flusher has started for full sockets so far.
+        catching_up: tasks for full sockets that run now.
     """
 
     marked: int
@@ -309,15 +309,15 @@ class FlusherStatistics:
 class Flusher:
     """A task that writes the out-buffers of all plain sockets, each at most once in a turn of the scheduler.
 
-    A sender appends frames to an out-buffer. The first frame marks the buffer in the flusher. In its next turn the
-    flusher joins the frames of each marked buffer and writes them with one non-blocking system call. So many frames for
-    one connection cost one write, and a connection needs no task.
+    A sender appends frames to an out-buffer. The first frame marks the buffer in the flusher. In its next turn, the
+    flusher joins the frames of each marked buffer, and writes them with one non-blocking system call. So many frames
+    for one connection cost one write, and a connection needs no task.
 
-    If a socket is full, the flusher starts a task with `spawn`, which writes the rest. Until that task is done, the
-    flusher does not write the buffer. With `spawn_link` the flusher and the task are linked.
+    If a socket is full, the flusher calls `spawn` to start a task that writes the rest. Until that task is done, the
+    flusher does not write the buffer. If `spawn` is `spawn_link`, the flusher and the task are linked.
 
-    Other tasks run between two turns. The error of a socket reaches only the `tell` of its buffer. This object keeps
-    the marked buffers, so you can run `main` again after it has ended.
+    Other tasks run between two turns. If a socket fails, only the `tell` of its buffer gets the error. The flusher
+    object keeps the marked buffers, so you can run `main` again after it has ended.
 
         >>> async def example(nursery: trio.Nursery, sock: socket.socket) -> None:
         ...     flusher = Flusher(spawn=nursery.start_soon)
@@ -350,7 +350,7 @@ class Flusher:
         """Write `out` in the next turn. Its `target` must be a non-blocking socket.
 
         Raises:
-            RuntimeError: the caller is not in Trio's thread. The call had no effect.
+            RuntimeError: the caller is not in Trio's thread. Then the call has no effect.
         """
         parked = self._parked
         if parked is not None:
@@ -359,7 +359,7 @@ class Flusher:
         self._marked.append(out)
 
     def statistics(self) -> FlusherStatistics:
-        """Return the figures so far."""
+        """Return a snapshot of the flusher."""
         return FlusherStatistics(
             marked=len(self._marked),
             turns=self._turns,
@@ -369,7 +369,7 @@ class Flusher:
         )
 
     async def main(self) -> None:
-        """Write, turn by turn, until cancelled. Exceptions of `spawn` pass through.
+        """Write the marked buffers, turn by turn, until cancelled. Exceptions of `spawn` pass through.
 
         Raises:
             trio.BusyResourceError: `main` is already running.
@@ -438,7 +438,7 @@ class Flusher:
                 try:
                     out.progress(sock.send(out.rest))
                 except BlockingIOError:
-                    # The kernel may have used the space for something else.
+                    # The socket is full again, because the kernel used its free space in the meantime.
                     continue
             out.written()
         except trio.ClosedResourceError:

@@ -1,8 +1,8 @@
 """The poller, one task that reads from all plain sockets.
 
-To wait for a socket, Trio needs a system call, a task switch and bookkeeping for each message. The poller registers
-each socket once with its own epoll object, level-triggered. Trio then waits for that epoll object, which has a file
-descriptor too. So a turn costs two system calls, plus one for each socket with data.
+With a task for each socket, each message would cost Trio a system call, a task switch and bookkeeping. The poller
+instead registers each socket once with its own epoll object, level-triggered. An epoll object has a file descriptor, so
+Trio can wait for it as for a socket. A turn costs two system calls, plus one for each socket with data.
 
     poller = Poller()
     spawn_link(poller.main)
@@ -12,22 +12,22 @@ descriptor too. So a turn costs two system calls, plus one for each socket with 
 
 The task that runs `main` calls `on_data` with:
 
-- `bytes`: at most 64 KiB, and at most once a turn, so that a busy peer does not delay the others;
+- `bytes`: at most 64 KiB, and at most once a turn, so that a busy peer does not delay other peers;
 - `b""`: once, when the peer ends its stream. Then the poller forgets the socket;
 - `OSError`: once, when reading fails. Then the poller forgets the socket.
 
 Exceptions and limits:
 
-- Between `pause` and `resume`, and after `stop`, the poller does not call `on_data`. If the peer of a paused socket
-  leaves, the poller reads the stream to its end, because the connection must end. It cannot notice this if unread data
-  kept the peer from sending its end.
-- If there is no memory for a read, the poller skips it and reads all sockets again after a tenth of a second.
-- If `on_data` raises `MemoryError`, the poller ends that socket with an error and continues with the others.
-- If `on_data` raises anything else, `main` forgets the socket and raises the exception. This object keeps the other
-  sockets, so you can run `main` again without a loss for them.
+- Between `pause` and `resume`, and after `stop`, the poller does not call `on_data`. There is one exception: if the
+  peer of a paused socket leaves, the poller reads the stream to its end, because the connection must end. If unread
+  data prevents the peer from sending the end of its stream, the poller does not notice that the peer left.
+- If there is no memory for a read, the poller skips this read. It reads all sockets again after a tenth of a second.
+- If `on_data` raises `MemoryError`, the poller ends that socket with an error, and continues with the other sockets.
+- If `on_data` raises any other exception, `main` forgets that socket and raises the exception. The poller keeps the
+  other sockets, so you can run `main` again, and no data of these sockets is lost.
 
-Only Linux has epoll. On other platforms use a `Pump` (`channels.transports.stream_transport`). It behaves the same,
-with one task for each socket.
+Only Linux has epoll. On other platforms, use a `Pump` (`channels.transports.stream_transport`). It behaves like the
+poller, with one task for each socket.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ OnOutOfMemory = Callable[[int], object]
 """A function that takes the number of failed reads. It must not block."""
 
 _READ_SIZE = 65536
-# Sockets to read before other tasks run. This takes about two milliseconds. The kernel reports the rest first in the
-# next turn.
+# The maximum number of sockets to read before other tasks run. Reading them takes about two milliseconds. In the next
+# turn, the kernel reports the remaining sockets first.
 _TURN = 512
-# Bytes to read before other tasks run. Copying them takes a millisecond.
+# The maximum bytes to read before other tasks run. Copying them takes a millisecond.
 _TURN_BYTES = 4 * 1024 * 1024
-# Seconds to wait when memory has run out. Ending connections can free some.
+# Seconds to wait when memory has run out. In this time, connections may end and free memory.
 _PAUSE = 0.1
 # The events to ask the kernel for. It always reports broken and fully closed connections. Only Linux has these names.
 _READABLE: int = getattr(select, "EPOLLIN", 0)
@@ -111,7 +111,7 @@ class Reading:
         self._paused = False
 
     def pause(self) -> None:
-        """Stop reading until `resume`, unless the peer leaves. The sends of the peer block after a while."""
+        """Stop reading until `resume`, unless the peer leaves. When the buffers are full, the peer cannot send more."""
         if not self._paused and not self.ended:
             self._paused = True
             self._poller.change(self, _GONE)
@@ -128,7 +128,7 @@ class Reading:
             self._on_data = on_data
 
     def stop(self) -> None:
-        """Forget the socket. Call this before you close the socket. You may call it twice."""
+        """Stop reading the socket for good. Call this before you close the socket. You may call it twice."""
         if not self.ended:
             self.ended = True
             self._on_data = _ignore  # break the reference cycle
@@ -142,7 +142,7 @@ class Reading:
         """
         if self._paused:
             if not event & _GONE:
-                # Data of another socket in this turn caused the pause.
+                # The data of another socket, read earlier in this turn, caused the pause.
                 return 0
             self.resume()
         on_data = self._on_data
@@ -150,7 +150,7 @@ class Reading:
         try:
             data = self._recv(_READ_SIZE)
         except BlockingIOError:
-            # Two harmless causes: the kernel dropped the data, or a new socket has the number of a closed one.
+            # No data after all. The kernel dropped it, or the event was for a closed socket with the same number.
             return 0
         except MemoryError:
             # No data is lost. The kernel reports this socket again.
@@ -168,7 +168,7 @@ class Reading:
             self._poller.note_out_of_memory()
             _report_lost_data(on_data)
         except BaseException:
-            # Broad, because the data is lost after any exception, so the rest of the stream is useless.
+            # Broad, because any exception loses this data, and without it the rest of the stream is useless.
             self.stop()
             raise
         return size
@@ -197,7 +197,7 @@ class Poller:
         self._readings: dict[int, Reading] = {}
         self._running = False
         self._turns = self._reads = self._out_of_memory = 0
-        # Sockets that the last turn was too short for. The kernel would not report these first.
+        # Sockets that the last turn had no time to read. The kernel would not report them first.
         self._late: list[tuple[int, int]] = []
         self.on_out_of_memory: OnOutOfMemory = _ignore
 
@@ -218,7 +218,7 @@ class Poller:
         """
         reading = Reading(self, sock, on_data)
         self._epoll.register(reading.fd, _READABLE)
-        # Replaces the entry of a socket that was closed without stop(), because the kernel reuses its number.
+        # If a socket was closed without stop(), this replaces its entry, because the kernel reuses its number.
         self._readings[reading.fd] = reading
         return reading
 
@@ -242,7 +242,7 @@ class Poller:
                 pass
 
     def statistics(self) -> PollerStatistics:
-        """Return the figures so far."""
+        """Return a snapshot of the poller."""
         return PollerStatistics(
             sockets=len(self._readings),
             turns=self._turns,
@@ -261,7 +261,7 @@ class Poller:
         self._epoll.close()
 
     async def main(self) -> None:
-        """Read, turn by turn, until cancelled. Exceptions of `on_data` pass through.
+        """Read the sockets, turn by turn, until cancelled. Exceptions of `on_data` pass through.
 
         Raises:
             trio.BusyResourceError: `main` is already running.
@@ -290,7 +290,7 @@ class Poller:
         try:
             self.on_out_of_memory(reads)
         except MemoryError:
-            # The counter has the reads. A later turn may have enough memory for a report.
+            # `statistics` still counts these reads. A later turn may have enough memory for a report.
             pass
 
     def _turn(self) -> None:

@@ -51,7 +51,7 @@ def socket_source(sock: socket.socket) -> Source:
     """
 
     async def read() -> bytes:
-        # A checkpoint for each read, so that other tasks run even if data always waits.
+        # A checkpoint before each read, so that other tasks run even if the socket always has data.
         await trio.lowlevel.checkpoint()
         while True:
             try:
@@ -68,9 +68,9 @@ class Pump:
         >>> async def example(nursery: trio.Nursery, stream: trio.abc.ReceiveStream) -> None:
         ...     nursery.start_soon(Pump(stream_source(stream), print).main)
 
-    A `Pump` behaves like a `Reading` of the poller. It delivers bytes, then `b""` or an `OSError` once. It delivers
-    nothing between `pause` and `resume` or after `stop`. It delivers errors of the stream, and does not raise them. If
-    the peer leaves during a pause, the pump notices only if at most 64 KiB are unread.
+    A `Pump` behaves like a `Reading` of the poller. It delivers bytes, and at the end `b""` or an `OSError` once. It
+    delivers nothing between `pause` and `resume`, or after `stop`. It delivers errors of the stream, and does not raise
+    them. If the peer leaves during a pause, the pump notices this only if at most 64 KiB are unread.
 
     Args:
         source: the function that reads the stream. The caller closes the stream.
@@ -154,8 +154,8 @@ class StreamWriter:
         ...     nursery.start_soon(writer.main, out)
         ...     out.put(b"hello")
 
-    A writer behaves like the flusher. It joins waiting frames and writes them in order. An error reaches only the
-    `tell` of the out-buffer.
+    A writer behaves like the flusher. It joins waiting frames, and writes them in order. If the stream fails, only the
+    `tell` of the out-buffer gets the error.
 
     Args:
         stream: the stream. The caller closes it.
@@ -169,7 +169,7 @@ class StreamWriter:
         self._scope = trio.CancelScope()
 
     def mark(self, _: OutBuffer) -> None:
-        """Write the out-buffer soon."""
+        """Wake `main`, which then writes the out-buffer."""
         self._marked.set()
 
     def stop(self) -> None:
@@ -177,7 +177,7 @@ class StreamWriter:
         self._scope.cancel()
 
     async def main(self, out: OutBuffer) -> None:
-        """Write whenever `out` is marked, until `stop`."""
+        """Write `out` each time that it has called `mark`, until `stop`."""
         with self._scope:
             while True:
                 await self._marked.wait()
@@ -246,8 +246,8 @@ class StreamTransport:
     def finish(self, frame: bytes = b"") -> None:
         """Write the last frame, then end this side of the stream if the stream can.
 
-        TLS cannot end one side alone. So a TLS stream is finished after the last frame, and nobody reads it to its end.
-        Only `tell(Signal.FINISHED)` follows. There is no time limit.
+        TLS cannot end one side alone. So the transport finishes a TLS stream right after the last frame, and does not
+        read it to its end. Afterwards, it calls only `tell(Signal.FINISHED)`. There is no time limit.
         """
         self._pump.redirect(_drop)
         self._pump.resume()
@@ -293,7 +293,7 @@ class StreamTransport:
                 await self._stream.send_eof()
                 await self._read_ended.wait()
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
-                # The peer is gone, so there is no end to wait for.
+                # The peer is gone, so do not wait for the end of its side.
                 pass
         tell, self._tell = self._tell, None
         if tell is not None:
@@ -303,8 +303,8 @@ class StreamTransport:
         if not self._written:
             await trio.aclose_forcefully(self._stream)
             return
-        # Shielded, because a TLS stream sends its closing alert here. Without it, the peer would assume lost data.
-        # The time limit is for a peer that does not read.
+        # Shielded, because a TLS stream sends its closing alert here. Without the alert, the peer would assume that
+        # data was lost. The time limit is for a peer that does not read.
         with trio.move_on_after(_TLS_CLOSE_TIMEOUT, shield=True):
             try:
                 await self._stream.aclose()

@@ -1,6 +1,6 @@
 """Transports for connections: plain sockets share a poller and a flusher, and each stream has its own tasks.
 
-An endpoint has one `Transports`, and runs its two loops:
+An endpoint has one `Transports` object, and runs the two loops of this object:
 
     transports = Transports(spawn=spawn_link)
     spawn_link(transports.flusher.main)
@@ -9,7 +9,7 @@ An endpoint has one `Transports`, and runs its two loops:
     ...
     transport = transports.attach(sock, tell)      # see channels.transports.contract
 
-The object keeps the state of both loops, so a supervisor may restart either.
+The object keeps the state of the two loops, so a supervisor may restart each loop.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class SocketTransport:
     def finish(self, frame: bytes = b"") -> None:
         """Write the last frame, shut the socket for writing, and read it to its end.
 
-        Only `tell(Signal.FINISHED)` follows. There is no time limit.
+        Afterwards, the transport calls only `tell(Signal.FINISHED)`. There is no time limit.
         """
         self._reader.redirect(self._drop)
         self._reader.resume()
@@ -83,7 +83,7 @@ class SocketTransport:
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
-            # The peer is gone. The reader notices that too.
+            # The peer is gone. The reader will also notice that.
             pass
         self._finish_if_done()
 
@@ -104,8 +104,9 @@ class SocketTransport:
 ByteStream: TypeAlias = socket.socket | trio.abc.Stream
 """A connected, non-blocking socket, or a Trio stream.
 
-A TLS stream must have completed its handshake, for example by reading the first request. In Trio, a task that waits for
-another task's handshake waits forever if the handshake fails.
+Complete the handshake of a TLS stream before `attach`, for example by reading the first request. Otherwise one task of
+the transport does the handshake and the other waits for it. In Trio, the other task waits forever if the handshake
+fails.
 """
 
 
@@ -121,8 +122,8 @@ class Transports:
         ...     transport.out.put(b"hello")
 
     Args:
-        spawn: a function that starts a task. `attach` calls it for a stream, and for a socket if there is no poller.
-            The flusher calls it for a full socket.
+        spawn: a function that starts a task. `attach` calls it for each stream, and for each socket if there is no
+            poller. The flusher calls it for each full socket.
         use_poller: False reads each socket in its own task, as on platforms without epoll.
         max_messages: frames that may wait in each out-buffer.
         max_bytes: bytes that may wait in each out-buffer.
@@ -188,6 +189,6 @@ class Transports:
         return SocketTransport(sock, out, reader, tell)
 
     def close(self) -> None:
-        """Release the resources of the poller. Its loop must have ended."""
+        """Release the resources of the poller. The loop of the poller must have ended."""
         if self.poller is not None:
             self.poller.close()

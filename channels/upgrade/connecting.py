@@ -1,4 +1,4 @@
-"""The decision to accept a client, on any transport: its origin, version and session, and `connect`."""
+"""The decision to accept or refuse a client of any transport, from its origin, version and session, and `connect`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def may_come_from(
 ) -> bool:
     """Return True if pages of an origin may connect. If not, count and report a refusal.
 
-    A `check_origin` function that raises, or returns anything but True or False, refuses the client.
+    If a `check_origin` function raises, or returns anything except True or False, the result is False.
     """
     try:
         if origin_allowed(mount.origin, origin, scheme=scheme, host=host):
@@ -63,7 +63,7 @@ def may_come_from(
 
 
 def unsupported(services: Services, mount: MountedSocket, problem: str) -> Refusal:
-    """Refuse a client that asks for an unsupported protocol. Count and report it, with `problem` as the reason."""
+    """Return the refusal of a client that asks for an unsupported protocol. Count and report it with `problem`."""
     _tell(services, mount, SOCKET_UNSUPPORTED, problem=problem)
     return Refusal()
 
@@ -93,7 +93,7 @@ async def connect(
         info: the facts of the request. This function adds the session and the fields of the mount.
         transport: `"websocket"` or `"longpoll"`. Only WebSockets use the `error_handler` of the mount.
         problem: the problem with the upgrade request, or None. If the application accepts the client, the client gets
-            400 with it. Phoenix also calls the application first.
+            400 with this text. Phoenix also calls the application first.
     """
     serializer = negotiate(params.get("vsn", DEFAULT_VSN), mount.serializers)
     if serializer is None:
@@ -129,7 +129,7 @@ async def _decide(  # noqa: PLR0917 - the arguments of `connect`, and what it fo
         info = await _complete(services, mount, params, info)
         try:
             socket.__init__()  # type: ignore[misc]
-            # Checked, because user code may have no types.
+            # Check the result, because the application may be untyped.
             answer = await socket.connect(params, info)  # type: ignore[func-returns-value]
             if answer is not None:
                 raise _no_answer(type(socket), answer)
@@ -141,7 +141,7 @@ async def _decide(  # noqa: PLR0917 - the arguments of `connect`, and what it fo
         identity = _identity(socket)
     except Exception as error:
         # Broad, because a bug of the application must refuse the client. If `connect` returned anything except None,
-        # the application probably meant to refuse, so answer 403, as Phoenix does. Else answer 500.
+        # the application probably meant to refuse the client. Then answer 403, as Phoenix does, else 500.
         is_answer = isinstance(error, InvalidResult) and error.callback.endswith(".connect")
         refusal = Refusal(403 if is_answer else 500)
         _failed(services, mount, error, refusal.status)

@@ -1,23 +1,25 @@
 """Checks against pages of other sites: the `Origin` of a request, and the CSRF token of its session.
 
 *pure*. Browsers let any page open a WebSocket to any server, and send the cookies of that server. Only the `Origin`
-header names the site of the page. The server accepts clients without an `Origin`. These are not browsers, and they
-could send any value.
+header names the site of the page. The server accepts a client without an `Origin`, because it is not a browser, and
+could send any origin.
 
 Rules for `check_origin`, as in Phoenix:
 
 - `True` (the default): the origin and the request have the same host.
 - `False`: any origin is allowed.
 - `"conn"`: the origin and the request have the same scheme, host and port.
-- A list of origins. All parts but the host are optional: `"https://example.org"`, `"//example.org"`,
-  `"http://localhost:4000"`, and `"//*.example.org"`, which includes `example.org` itself.
-- A function that takes the parsed origin and returns True or False. Any other result is a mistake and refuses the
-  client.
+- A list of allowed origins: `"https://example.org"`, `"//example.org"`, `"http://localhost:4000"`, or
+  `"//*.example.org"`, which includes `example.org` itself. All parts except the host are optional.
+- A function that takes the parsed origin and returns True or False. Any other result is a mistake, and the server
+  refuses the client.
 
-One difference: without a configured host, Phoenix allows every origin. Ashtree compares with the `Host` header.
+There is one difference. Without a configured host, Phoenix allows every origin. Ashtree compares the origin with the
+`Host` header.
 
-A page of the same site knows its CSRF token, and sends it as the parameter `_csrf_token`. Without the right token, the
-socket gets no session. Source: Phoenix.Socket.Transport, and Plug.CSRFProtection for the format of tokens.
+A page of the same site knows the CSRF token of its session, and sends it as the parameter `_csrf_token`. Without the
+right token, the socket gets no session. Source: Phoenix.Socket.Transport, and Plug.CSRFProtection for the format of
+tokens.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class InvalidOrigin(ChannelsError, ValueError):
     """An origin in `check_origin` is invalid.
 
     Attributes:
-        origin: the entry.
+        origin: the invalid entry.
     """
 
     def __init__(self, origin: object) -> None:
@@ -123,7 +125,7 @@ def _parse_entry(entry: str) -> _Allowed:
     if origin is None or not origin.hostname:
         raise InvalidOrigin(entry)
     scheme = origin.scheme or None
-    # Without a port, the port is the default of the scheme. Without both, any port matches.
+    # An entry without a port allows the default port of its scheme. An entry without a scheme and port allows any port.
     return _Allowed(scheme, origin.hostname, _port(origin))
 
 
@@ -151,7 +153,7 @@ def origin_allowed(
     if callable(check.rule):
         return parsed is not None and yes_or_no("check_origin", check.rule, check.rule(parsed))
     if parsed is None or not parsed.hostname:
-        # Pages from files and sandboxes send "null", which no rule can allow.
+        # Pages from files and sandboxes send the origin "null". Only `False` and a function can allow it.
         return False
     if check.entries:
         return any(entry.includes(parsed) for entry in check.entries)
@@ -179,7 +181,7 @@ SessionHook: TypeAlias = Callable[[dict[str, str]], Any | Awaitable[Any]]
 """A function that makes a session from cookies. It returns a mapping, or None, and may be async."""
 
 CsrfRule: TypeAlias = bool | Callable[[Any, str], bool]
-"""True to require a CSRF token, False not to, or a function that compares the session with the token."""
+"""True to require a CSRF token, False to require none, or a function that compares the session with the token."""
 
 CSRF_KEY = "_csrf_token"
 _TOKEN_SIZE = 24
@@ -187,7 +189,7 @@ _MASKED_SIZE = 56
 
 
 def parse_cookies(headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return the cookies of a request. If two have the same name, the first counts, as in Plug.
+    """Return the cookies of a request. If two cookies have the same name, the first one counts, as in Plug.
 
     >>> parse_cookies((("cookie", "_key=abc; theme=dark"),))
     {'_key': 'abc', 'theme': 'dark'}
@@ -203,9 +205,9 @@ def parse_cookies(headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
 
 
 def csrf_problem(rule: CsrfRule, session: Any, token: object) -> str | None:
-    """Return the reason to withhold `session` from the page that sent `token`, for the log; None to provide it.
+    """Return None if the page that sent `token` may use `session`. Otherwise return the reason, for the log.
 
-    The arguments are those of `csrf_matches`.
+    This takes the same arguments as `csrf_matches`.
     """
     if csrf_matches(rule, session, token):
         return None
@@ -246,7 +248,7 @@ def csrf_matches(rule: CsrfRule, session: Any, token: object) -> bool:
 
 
 def _unmasked(token: str, stored: str) -> bool:
-    """Compare a token of Plug, which has 24 characters. Each page gets it in a different masked form of 56."""
+    """Compare a masked token with the stored one. Plug masks the 24 characters of a token differently for each page."""
     if len(token) != _MASKED_SIZE or len(stored) != _TOKEN_SIZE:
         return False
     try:

@@ -1,8 +1,8 @@
-"""The first request of a connection, from its head to its answer, its handover or its upgrade.
+"""The first request of a connection, from the read of its head to the answer, the handover or the upgrade.
 
 As in Phoenix, the checks run in this order: the method, the application's `connect`, the validity of the upgrade. So
-`connect` sees every GET request for the path of a socket. If it refuses, the client gets 403, even for a request that
-is not an upgrade.
+`connect` sees every GET request for the path of a socket. If `connect` refuses the client, the client gets 403, even
+for a request that is not an upgrade.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Upgraded", "answer_first_request", "peer_of", "read_head", "send_fin
 
 
 _GRACE = 5.0
-# Seconds for clients that connect while the endpoint drains: for the head, and until they have read the answer.
+# Seconds for a client that connects while the endpoint drains: to send its head, and until it has read the answer.
 _LATE_HEAD = 1.0
 _LATE = 3.0
 _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
@@ -44,7 +44,7 @@ class Upgraded:
 
     Attributes:
         connected: the client and its socket.
-        answer: the bytes to write before any frame; empty if the ASGI server has sent them.
+        answer: the bytes to write before any frame; empty if the ASGI server has answered the request.
         rest: the bytes after the head, which are the first data of the WebSocket.
         deflate: the negotiated compression, if any.
     """
@@ -59,8 +59,10 @@ async def answer_first_request(services: Services, stream: ByteStream) -> Upgrad
     """Read the first request and serve it. Return the upgrade, or None if the connection has ended.
 
     A client that does not send its head within `services.head_timeout` seconds gets 408. If the endpoint starts to
-    drain before that, the client gets 503 if it has sent a part of its head, else no answer. A client that connects
-    later has one second for its head. If this returns None, it has closed a stream, but not a socket.
+    drain in this time, a client that has sent a part of its head gets 503. Other clients get no answer. A client that
+    connects during the drain has one second for its head.
+
+    Before this returns None, it closes `stream` if that is a Trio stream. The caller must close a socket.
     """
     upgraded = None
     try:
@@ -127,9 +129,9 @@ async def _upgrade(
     head: Head,
     stream: ByteStream,
 ) -> Refusal | Upgraded:
-    """Return the upgrade of a request for the path of a socket, or its refusal."""
+    """Return the upgrade of a request for the path of a socket, or the refusal of the request."""
     headers = head.headers
-    # An ASGI server has checked the request already. It may be HTTP/2, which has other rules.
+    # An ASGI server has already checked the request. The request may also be HTTP/2, which has other rules.
     is_checked = isinstance(stream, AsgiStream)
     if not is_checked and handshake.method_problem(head) is not None:
         return Refusal(400)
@@ -147,7 +149,7 @@ async def _upgrade(
     )
     if agreed is None:
         spoken = ", ".join(mount.subprotocols or ()) or "none"
-        # Without the offer of the client, which may contain a token.
+        # The text does not quote the offer of the client, because the offer may contain a token.
         return unsupported(
             services,
             mount,
@@ -161,7 +163,7 @@ async def _upgrade(
         headers=tuple(headers),
         auth_token=agreed.token,
     )
-    # Before `connect`, because `connect` reports the problem. The client gets it after `connect`.
+    # Checked before the call of `connect`, which takes the problem. The client gets the problem after that.
     problem, deflate = (None, None) if is_checked else _upgrade_problem(head, mount)
     await services.budget.take(cost_of_query(head.query))
     connected = await connect(services, mount, params, info, transport="websocket", problem=problem)
@@ -177,7 +179,7 @@ async def _upgrade(
 
 
 def _upgrade_problem(head: Head, mount: MountedSocket) -> tuple[str | None, Deflate | None]:
-    """Return the problem of an upgrade request, if any, and else its compression, if any."""
+    """Return the problem of an upgrade request or None, and the negotiated compression or None."""
     problem = handshake.upgrade_problem(head)
     if problem is not None or not mount.compress:
         return problem, None
@@ -194,7 +196,7 @@ def _scheme(stream: ByteStream) -> str:
 
 
 async def _answer_and_close(stream: ByteStream, refusal: Refusal | LateAnswer) -> None:
-    """Answer a connection without a transport, and wait until the peer has read the answer."""
+    """Answer the first request of a connection, and wait until the peer has read the answer."""
     body = refusal.body.encode()
     if isinstance(stream, AsgiStream):
         with trio.move_on_after(5):
@@ -241,8 +243,8 @@ async def read_head(stream: ByteStream, parser: HeadParser | None = None) -> Par
     ...     with trio.fail_after(10):
     ...         print(await read_head(sock))
 
-    There is no time limit. Use `trio.move_on_after`. `Head.received` contains the bytes. Without a `Head`, also after a
-    cancellation, they are lost.
+    This has no time limit, so use `trio.move_on_after`. `Head.received` contains all bytes that this read. If there is
+    no `Head`, for example after a cancellation, the bytes are lost.
 
     Args:
         stream: a connected, non-blocking socket or a Trio stream. No other task may read from it.
@@ -250,7 +252,7 @@ async def read_head(stream: ByteStream, parser: HeadParser | None = None) -> Par
             has sent a part of its head.
 
     Returns:
-        The head, or a `BadRequest`. None if the connection ended first.
+        The head, or a `BadRequest`. None if the connection ended before the head was complete.
     """
     parser = HeadParser() if parser is None else parser
     read = socket_source(stream) if isinstance(stream, socket.socket) else stream_source(stream)
@@ -267,14 +269,14 @@ async def read_head(stream: ByteStream, parser: HeadParser | None = None) -> Par
 
 
 async def send_final_answer(stream: ByteStream, data: bytes) -> None:
-    r"""Write `data` to a connection without a transport, and wait until the peer has read it.
+    r"""Write the last bytes to a connection that has no transport, and wait until the peer has read them.
 
         >>> async def example(sock: socket.socket) -> None:
         ...     await send_final_answer(sock, b"HTTP/1.1 400 Bad Request\r\n\r\n")
         ...     sock.close()
 
-    This takes five seconds at most. It does not raise if the peer has left. It opens no file, so that refused clients
-    cannot use up the files of the process.
+    This takes five seconds at most, and does not raise if the peer has left. It opens no file, because refused clients
+    must not use up the files of the process.
 
     Args:
         stream: a connected, non-blocking socket or a Trio stream. This function closes a stream, but not a socket.

@@ -1,12 +1,14 @@
 """The WebSocket handshake: checks of the request, the subprotocol, and the responses.
 
-*pure*. The steps and their order are those of Phoenix:
+*pure*. The steps are the same as in Phoenix, in the same order:
 
-1. `method_problem(head)`: any method except GET gets 400 with an empty body.
-2. `agree(...)` chooses the subprotocol and finds the token of phoenix.js.
+1. `method_problem(head)` checks the method. A client with any method except GET gets 400 with an empty body.
+2. `agree(...)` chooses the subprotocol, and finds the token of phoenix.js.
 3. The application's `connect` runs. A refused client gets 403, even for a request that is not an upgrade.
-4. `upgrade_problem(head)`: an invalid upgrade gets 400, with the reason as text and the supported version.
-5. `accept(head)` is the response that opens the WebSocket. The bytes after the head (`head.rest`) are its first frames.
+4. `upgrade_problem(head)` checks the upgrade. After an invalid upgrade, the client gets 400 with the reason as text and
+   the supported version.
+5. `accept(head)` builds the response that opens the WebSocket. The bytes after the head (`head.rest`) are the first
+   frames of the client.
 
 Source: RFC 6455, section 4.2; Phoenix 1.8.12 for the order and the status codes.
 """
@@ -30,7 +32,7 @@ VERSION = "13"
 
 
 def method_problem(head: Head) -> str | None:
-    """Return the problem with the method of an upgrade request, or None."""
+    """Return the problem with the method of an upgrade request; None if the method is GET."""
     if head.method != "GET":
         return f"the method of an upgrade must be GET, got {head.method}"
     return None
@@ -92,11 +94,11 @@ def response(status: int, body: bytes = b"", *, headers: Iterable[tuple[str, str
         >>> response(403).splitlines()[0]
         b'HTTP/1.1 403 Forbidden'
 
-    The response has no `Date`, because this module has no clock. Nothing caches these responses.
+    The response has no `Date` header, because this module has no clock. Caches do not store such responses.
 
     Args:
         status: an HTTP status.
-        body: text in UTF-8. It may be empty.
+        body: the body, text in UTF-8. It may be empty.
         headers: more headers.
     """
     headers = list(headers)
@@ -142,9 +144,9 @@ def agree(
     token. If the token is not valid base64, Ashtree refuses the client. Phoenix answers HTTP 500.
 
     Args:
-        offered: the header `Sec-WebSocket-Protocol`, or None. None is allowed.
+        offered: the header `Sec-WebSocket-Protocol`; None if the client did not send it, which is allowed.
         configured: the supported subprotocols in order of preference. None ignores the offer and chooses none.
-        auth_token: True to look for a token.
+        auth_token: True to look for the `authToken` in the offer.
     """
     names = (
         [] if offered is None else [name for each in offered.split(",") if (name := each.strip())]

@@ -1,14 +1,14 @@
 """A parser for the head of an HTTP request.
 
-*pure*. An endpoint reads the head of a connection's first request. Then either its WebSocket transport serves the
-connection, or the HTTP server, which gets all bytes again.
+*pure*. An endpoint reads the head of a connection's first request. Then its WebSocket transport serves the connection,
+or the endpoint passes all bytes to the HTTP server.
 
     parser = HeadParser()
     while (result := parser.feed(await more_bytes())) is None:
         ...
     match result:
         case BadRequest(): ...      # answer with result.status, then close
-        case Head(): ...            # result.path, result.headers; result.rest came after the head
+        case Head(): ...            # result.path, result.headers; result.rest has the bytes after the head
 
 The parser is strict, because lenient parsers allow request smuggling. A line must end with CR LF. A header must be on
 one line, with the colon right after its name, and without control characters. `Host` must appear once, and a body must
@@ -45,7 +45,8 @@ _REQUEST_LINE = re.compile(rf"({_NAME}++) ([!-~]++) HTTP/([0-9])\.([0-9])")
 _START = re.compile(rf"{_NAME}|\r".encode())
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _ABSOLUTE = re.compile(r"(?i:https?)://([^/?#@]+)([^#]*)")
-# Headers with one value. A second value is a mistake or an attack, because parsers differ in which one they use.
+# Headers that must have one value. A second value is a mistake or an attack, because some parsers use the first value
+# and others the second.
 _SINGLE = frozenset(
     (
         "authorization",
@@ -102,7 +103,7 @@ class Headers:
         return len(self._items)
 
     def __repr__(self) -> str:
-        # Without values, which may be cookies and tokens, because this may appear in logs.
+        # Only names, because this text may appear in logs, and values may be cookies and tokens.
         return f"<Headers {', '.join(name for name, _ in self._items)}>"
 
 
@@ -113,12 +114,12 @@ class Head:
     Attributes:
         method: the method, such as `"GET"`.
         target: the target, such as `"/socket/websocket?vsn=2.0.0"`.
-        path: the path of the target, not decoded. For a whole URL, the part after the host. `"*"` and `host:port` count
-            as a path.
+        path: the path of the target, not decoded. If the target is a whole URL, this is the part after the host. If it
+            is `"*"` or `host:port`, this is the whole target.
         query: the part after the `?`, not decoded.
         version: `"1.1"`; `"2.0"` for a client that starts with HTTP/2.
         headers: the headers. If the target is a whole URL, `host` is the host of that URL.
-        received: all bytes so far, head and rest, for another parser.
+        received: all bytes that the parser got, head and rest, for another parser.
         rest: the bytes after the head.
     """
 
@@ -179,7 +180,7 @@ class HeadParser:
     def feed(self, data: bytes) -> ParsedHead | None:
         """Parse more bytes. Return None while the head is incomplete.
 
-        Do not call this again after another result.
+        After a result other than None, do not call this again.
         """
         data = self._buffer + data if self._buffer else data
         # Some clients send an empty line after the body of an earlier request (RFC 9112, section 2.2).
@@ -198,9 +199,9 @@ class HeadParser:
         if len(data) >= self._max_size:
             return self._too_large(data)
         if len(data) > start and not _START.match(data, start):
-            # Without waiting for more, because this may be the beginning of TLS.
+            # Refused now, because a client that begins with TLS may send no more bytes.
             return BadRequest(status=400, problem="this is not an HTTP request")
-        # Not from the beginning: a head may come byte by byte.
+        # Search only the new bytes, because a head may arrive byte by byte.
         if _BARE_LF.search(data, read):
             return BadRequest(status=400, problem="a line of the head ends without CR")
         return None
@@ -214,7 +215,7 @@ class HeadParser:
 
 
 def split_absolute(target: str) -> tuple[str, str] | None:
-    """Split a request target that is a whole URL into its host and the rest. Return None for another form.
+    """Split a request target that is a whole URL into the host and the rest. Return None for any other target.
 
     >>> split_absolute("http://example.org:4000/socket?vsn=2.0.0")
     ('example.org:4000', '/socket?vsn=2.0.0')
@@ -249,7 +250,7 @@ def _parse(received: bytes, end: int) -> ParsedHead:
             seen.add(name)
         headers.append((name, value.strip(" \t")))
     if {"content-length", "transfer-encoding"} <= seen:
-        # The two may disagree about the end of the body (RFC 9112, sections 6.1 and 6.3).
+        # The two headers may disagree about the end of the body (RFC 9112, sections 6.1 and 6.3).
         return BadRequest(
             status=400,
             problem="the headers 'content-length' and 'transfer-encoding' are both present; send one",

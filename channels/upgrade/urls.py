@@ -1,14 +1,14 @@
 """The URLs of requests: paths of mounted sockets, and query strings.
 
-*pure*. A path segment that begins with a colon is a variable, such as `:tenant` in `/socket/:tenant/websocket`. It
-matches any one segment, which becomes a parameter of the socket's `connect`. The table first looks for a path without
-variables, then for the others in the order of their declaration. Empty segments do not count: `/socket//websocket/` is
-`/socket/websocket`. phoenix.js sends such a path for `"/socket/"`. Source: `socket` of Phoenix.Endpoint, and
-`path_info` of Plug.
+*pure*. A path segment that begins with a colon is a variable, such as `:tenant` in `/socket/:tenant/websocket`. A
+variable matches any one segment, and this segment becomes a parameter of the socket's `connect`. The table first tries
+the paths without variables, then the paths with variables in the order of their declaration. It ignores empty segments:
+`/socket//websocket/` is the same path as `/socket/websocket`. phoenix.js sends a path with an empty segment for
+`"/socket/"`. Source: `socket` of Phoenix.Endpoint, and `path_info` of Plug.
 
 Query strings become parameters, nested as in Phoenix: `a=1` is `{"a": "1"}`, `a[]=1&a[]=2` is `{"a": ["1", "2"]}`, and
-`a[b]=1` is `{"a": {"b": "1"}}`. If a name has two values, the last counts. Source: Plug.Conn.Query. Lists of maps are
-not supported: `a[][b]=1` is a map with an empty name.
+`a[b]=1` is `{"a": {"b": "1"}}`. If a name has two values, the last one counts. Source: Plug.Conn.Query. Ashtree does
+not support lists of maps: it reads `a[][b]=1` as a map with an empty name.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class PathTable(Generic[T]):
         The result leaves out variables whose name begins with `_`.
 
         Args:
-            path: the path of the request, still percent-encoded. This decodes only the values of variables.
+            path: the path of the request, still percent-encoded. Only the values of variables are decoded.
         """
         value = self._plain.get(path)
         if value is not None:
@@ -115,7 +115,7 @@ class PathTable(Generic[T]):
         return None
 
     def values(self) -> Iterator[T]:
-        """Yield all mounted values, first those of paths without variables."""
+        """Yield all mounted values: first the values at paths without variables, then all others."""
         yield from self._plain.values()
         for _, value in self._patterns:
             yield value
@@ -176,7 +176,7 @@ def parse_query(query: str) -> dict[str, Any]:
         >>> parse_query("vsn=2.0.0&user[name]=ann&tags[]=a&tags[]=b")
         {'vsn': '2.0.0', 'user': {'name': 'ann'}, 'tags': ['a', 'b']}
 
-    This ignores fields after the first thousand, and names with more than 32 levels.
+    This ignores all fields after the first thousand, and fields whose names have more than 32 levels.
 
     Raises:
         InvalidQuery: a percent sign has no two hexadecimal digits after it, or bytes are not UTF-8.

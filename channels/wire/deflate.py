@@ -1,8 +1,8 @@
 """Compressed messages: the negotiation of the extension, and the inflation of messages from clients.
 
 *pure*. The server always negotiates `server_no_context_takeover`. It compresses each message separately, so all clients
-with the same window share one compressed frame, and no connection keeps a compressor. In return, similar messages do
-not compress each other. `channels.wire.websocket` builds these frames.
+with the same window share one compressed frame, and no connection keeps a compressor. The price is that the compression
+cannot use the similarity between messages. `channels.wire.websocket` builds the frames.
 
 Source: RFC 7692.
 """
@@ -35,8 +35,8 @@ class Deflate:
 
     Attributes:
         answer: the value of the header `Sec-WebSocket-Extensions`.
-        extension: the decompression for one connection. It may keep earlier messages.
-        window_bits: the window of the messages from the server, 9 to 15.
+        extension: the decompressor of one connection. Its state may depend on earlier messages.
+        window_bits: the size of the window for messages from the server, 9 to 15 bits.
     """
 
     answer: str
@@ -45,13 +45,13 @@ class Deflate:
 
 
 def agree_on_deflate(offered: str | None) -> Deflate | None:
-    """Accept the first supported offer of a client. Return None if there is none.
+    """Accept the first supported offer of a client. Return None if the server supports none of the offers.
 
         >>> agree_on_deflate("permessage-deflate; client_max_window_bits").answer
         'permessage-deflate; server_no_context_takeover'
 
-    The server agrees to a smaller window of 9 bits or more. It never uses earlier messages for compression. It accepts
-    the parameters that the client offers for its own side.
+    The server agrees to a smaller window for its own messages, from 9 bits. It never uses earlier messages for
+    compression. It accepts the parameters that the client offers for the client's own messages.
 
     Args:
         offered: the header `Sec-WebSocket-Extensions`, or None.
@@ -83,7 +83,7 @@ def agree_on_deflate(offered: str | None) -> Deflate | None:
 INFLATED_PIECE = 16 * 1024
 """The maximum bytes that a call of `inflate` returns."""
 
-# The input of one call of zlib. It is short, because zlib copies the rest that it has not used.
+# The input bytes for one call of zlib. Few, because zlib copies the input that it has not used.
 _INPUT = 4 * 1024
 _TAIL = b"\x00\x00\xff\xff"
 
@@ -122,7 +122,7 @@ class Inflater:
         self._rest = b""
         self._ends = False
         self.is_busy = False
-        """True if some input remains."""
+        """True if `inflate` has not used all input."""
 
     def feed(self, payload: bytes, *, ends: bool) -> None:
         """Take the payload of a frame. `is_busy` must be False."""
@@ -149,7 +149,7 @@ class Inflater:
             self._place = place + len(data)
         piece: bytes = self._decoder.decompress(data, INFLATED_PIECE)
         self._rest = self._decoder.unconsumed_tail
-        # After a full piece, zlib may hold more output, even if it has used all input.
+        # If the piece is full, zlib may still hold more output, even after it has used all input.
         if not self._rest and self._place >= len(self._input) and len(piece) < INFLATED_PIECE:
             self.is_busy = False
             self._input = b""

@@ -5,10 +5,9 @@
 
     for event in protocol.receive(data):
         bytes         a text message in UTF-8, joined from its fragments
-        BinaryFrame   a binary message, likewise
-        ControlReply  write `event.frame`: the pong for a ping
-        PeerClosed    write `event.frame` as the last frame: the peer has closed, or has violated the protocol.
-                      This is the last event
+        BinaryFrame   a binary message, joined from its fragments
+        ControlReply  the client sent a ping; write `event.frame`, the pong
+        PeerClosed    the last event: the client closed, or violated the protocol; write `event.frame` as the last frame
 
 This module parses valid frames itself, ten times as fast as a general parser. It passes an invalid frame to the
 `websockets` library (`ServerProtocol`). A test feeds both parsers the same bytes and expects the same events.
@@ -17,7 +16,7 @@ This module parses valid frames itself, ten times as fast as a general parser. I
 to the maximum size of a message.
 
 A client may send ten thousand frames in one read, or a message that inflates to ten megabytes. So `receive` takes a
-maximum number of steps. If `has_more` is True afterwards, call it again.
+maximum number of steps. If `has_more` is True afterwards, call `receive` again.
 
 Source: RFC 6455, sections 5 to 7; RFC 7692; close codes as Phoenix under Bandit sends them.
 """
@@ -69,7 +68,7 @@ _CONTINUATIONS = frozenset((0x00, _FIN))
 
 
 DEFAULT_MAX_MESSAGE_SIZE = 10_000_000
-"""Bytes of a message. Phoenix has the same default (`max_frame_size` of websock_adapter 0.6)."""
+"""The default maximum bytes of a message, as in Phoenix (`max_frame_size` of websock_adapter 0.6)."""
 
 _CLOSE = 0x88
 _EMPTY_CONTINUATION = 0x00
@@ -78,10 +77,10 @@ _PONG = 0x8A
 _OPCODES = frozenset(map(int, Opcode))
 _WHOLE_MESSAGE = frozenset((TEXT_MESSAGE, BINARY_MESSAGE))
 _MAX_CONTROL = 125
-# The frames that take as long as inflating one piece.
+# The number of frames that take as long as one call of `inflate`.
 _INFLATION = 32
 _MAX_REASON = 123
-# Compression does not make shorter messages smaller.
+# Messages with fewer bytes are not compressed, because compression does not make them smaller.
 _MIN_COMPRESSED = 128
 _COMPRESSED_TEXT, _COMPRESSED_BINARY = 0xC1, 0xC2
 # The length of 00 00 FF FF, which a sender leaves out (RFC 7692, section 7.2.1).
@@ -90,7 +89,7 @@ _header_16 = struct.Struct("!BBH").pack
 _header_64 = struct.Struct("!BBQ").pack
 _HEADERS = [bytes((TEXT_MESSAGE, size)) for size in range(126)]
 
-# The library logs each closed connection at level INFO, which is too much. This passes only its warnings and errors.
+# The library logs each closed connection at level INFO, which is too much. So log only its warnings and errors.
 _library_logger = logging.getLogger("channels.wire.websocket.library")
 _library_logger.setLevel(logging.WARNING)
 
@@ -132,13 +131,13 @@ def frame_header(first: int, size: int) -> bytes:
 
 @cache
 def deflated_frames(window_bits: int) -> Callable[[bytes], bytes]:
-    """Return the framing for compressed messages, for a `Codec`. The same window gives the same function.
+    """Return the framing of a `Codec` for compressed messages. Calls with the same window return the same function.
 
     >>> len(deflated_frames(15)(b"x" * 1000)) < 30
     True
 
-    It compresses each message separately, so all clients with the same window share the frames of a broadcast. It does
-    not compress short messages, or messages that would become longer. RFC 7692 allows this.
+    The function compresses each message separately, so all clients with the same window share the frames of a
+    broadcast. It does not compress short messages, or messages that would become longer, which RFC 7692 allows.
     """
 
     def deflated_frame(data: bytes) -> bytes:
@@ -163,10 +162,10 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
     Args:
         code: 1000 to 1014 without 1004 to 1006, or 3000 to 4999 (RFC 6455, section 7.4).
-        reason: a text for people who debug a client. It is cut to 123 bytes, the maximum of a close frame.
+        reason: a text for people who debug a client. This cuts it to 123 bytes, the maximum of a close frame.
 
     Raises:
-        ValueError: a frame must not contain this code.
+        ValueError: a close frame must not contain this code.
     """
     if not (1000 <= code <= 1014 and code not in {1004, 1005, 1006}) and not 3000 <= code <= 4999:
         raise ValueError(
@@ -193,12 +192,12 @@ class PeerClosed:
     """The last event of a connection.
 
     Attributes:
-        code: the code of the peer, 1005 if it sent none. If the peer violated the protocol, the code for that: 1002
-            protocol error, 1007 text that is not UTF-8, 1008 an empty continuation that does not end the message, 1009
-            message too big.
+        code: the code that the peer sent; 1005 if it sent none. If the peer violated the protocol, this is 1002 for a
+            protocol error, 1007 for text that is not UTF-8, 1008 for an empty continuation that does not end the
+            message, or 1009 for a message that is too big.
         reason: the text for that code.
         by_peer: True if the peer closed, False if it violated the protocol.
-        frame: the last frame to write. It is empty if the server has sent a close frame.
+        frame: the last frame to write. It is empty if the server has already sent a close frame.
     """
 
     code: int
@@ -246,23 +245,23 @@ class WebSocketProtocol:
         self._partial: list[bytes] = []  # the beginning of a frame
         self._kept = 0  # the bytes in _partial
         self._missing = 0  # bytes needed before the frame can be parsed
-        self._rest = b""  # data that no steps were left for
-        self._library: ServerProtocol | None = None  # made when a frame needs it, which is rare
+        self._rest = b""  # data that `receive` had no steps left to parse
+        self._library: ServerProtocol | None = None  # created when a frame needs it, which is rare
         self._closing = False
         self._done = False
 
     @property
     def held(self) -> int:
-        """The bytes of an incomplete message."""
+        """The bytes that this keeps of an incomplete message."""
         return self._kept + self._fragments.size
 
     @property
     def has_more(self) -> bool:
-        """True if `receive` used up its steps. Call it again, with empty data."""
+        """True if `receive` used up its steps. Then call `receive` again, with empty data."""
         return bool(self._rest) or (self._fragments.is_busy and not self._done)
 
     def completes(self, size: int) -> bool:
-        """Return True if `size` more bytes may complete a frame."""
+        """Return True if the next `size` bytes may complete a frame."""
         return size >= self._missing or not self._partial
 
     def forget(self) -> None:
@@ -276,8 +275,8 @@ class WebSocketProtocol:
     def close(self, code: int, reason: str = "") -> bytes:
         """Start to close, and return the frame to write.
 
-        After this, `receive` drops messages. It only reports the close frame of the peer, as `PeerClosed`. Call this
-        once. The arguments are those of `close_frame`.
+        After this, `receive` drops messages, and reports only the close frame of the peer, as `PeerClosed`. Call this
+        once. It takes the same arguments as `close_frame`.
         """
         closing = close_frame(code, reason)
         self._closing = True
@@ -373,7 +372,8 @@ class WebSocketProtocol:
         elif first == _CLOSE and len(data) - body <= _MAX_CONTROL:
             self._close_frame(apply_mask(data[body:], data[body - 4 : body]), events)
         elif first == _EMPTY_CONTINUATION and len(data) == body and fragments.is_open:
-            # The RFC allows it, but it lets a client cause work at almost no cost. Bandit closes too.
+            # The RFC allows an empty continuation. But it costs a client almost nothing, and causes work. Bandit also
+            # closes the connection.
             self._fail(1008, "an empty continuation", events)
         elif fragments.may_follow(first) or (not fragments.is_open and fragments.may_begin(first)):
             fragments.add(first, apply_mask(data[body:], data[body - 4 : body]))
@@ -424,7 +424,7 @@ class WebSocketProtocol:
     # Control frames, and invalid frames
 
     def _leave_to_library(self, data: bytes, events: list[WebSocketEvent]) -> None:
-        """Let the library parse a whole frame, or the beginning of an invalid one."""
+        """Pass a whole frame, or the beginning of an invalid frame, to the library."""
         library = self._library
         if library is None:
             library = self._library = ServerProtocol(
@@ -445,12 +445,12 @@ class WebSocketProtocol:
             except UnicodeDecodeError:
                 self._fail(1002, "the reason of a close frame is not UTF-8", events)
                 return
-            # A client that answers the close frame of the server repeats any code.
+            # In its answer to a close frame of the server, a client may repeat any code.
             if len(payload) < 2 or not (self._closing or may_be_received(code)):
                 self._fail(1002, "a close frame with an invalid code", events)
                 return
         self._done = True
-        # Always 1000, as with Phoenix and Bandit.
+        # The answer has the code 1000 for every code of the client, as in Phoenix and Bandit.
         last = b"" if self._closing else close_frame(CloseCode.NORMAL_CLOSURE)
         events.append(PeerClosed(code=code, reason=reason, by_peer=True, frame=last))
 
@@ -458,7 +458,7 @@ class WebSocketProtocol:
 def may_be_received(code: int) -> bool:
     """Return True if a client may close with this code.
 
-    As in Bandit, only servers may use 1012 to 1014, and private codes have no upper bound.
+    As in Bandit, a client may not use 1012 to 1014, and private codes have no upper bound.
     """
     return 1000 <= code <= 1003 or 1007 <= code <= 1011 or code >= 3000
 
@@ -476,7 +476,7 @@ class MessageTooBig(ValueError):
 
 
 class Fragments:
-    """A message in several frames, or compressed, or both.
+    """A message that arrives in several frames, or is compressed, or both.
 
         fragments.add(first, payload)           # for each frame, in order
         while fragments.is_busy:
@@ -484,15 +484,15 @@ class Fragments:
         if fragments.is_complete:
             first, message = fragments.take()
 
-    The caller handles frames in the wrong order.
+    The caller must check the order of the frames, with `may_begin` and `may_follow`.
 
     Args:
         max_size: the maximum bytes of a message, after inflation.
         extension: the negotiated compression, if any.
 
     Attributes:
-        size: the bytes so far.
-        room: the bytes that still fit.
+        size: the bytes of the message so far.
+        room: the bytes that the message may still have.
         is_open: True if a message has begun.
     """
 
@@ -563,7 +563,7 @@ class Fragments:
         self._append(piece)
 
     def take(self) -> tuple[int, bytes]:
-        """Return the first byte of a frame for the whole message, and the data of the message."""
+        """Return the first byte that a single frame with this message would have, and the data of the message."""
         message = bytes(self._data)
         first = TEXT_MESSAGE if self._first & 0x0F == TEXT_MESSAGE & 0x0F else BINARY_MESSAGE
         self.drop()
