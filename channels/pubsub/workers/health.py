@@ -64,7 +64,8 @@ class ServerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="server")
         state: starting, serving or stopping.
         workers: the number of places.
         uptime: seconds since its start.
-        restarts: the number of workers that ended without a request. replacing: True while the workers are replaced.
+        restarts: the number of workers that ended without a request.
+        replacing: True while the workers are replaced.
     """
 
     address: str
