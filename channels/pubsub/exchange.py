@@ -1,4 +1,4 @@
-"""Exchanges: the numbering of a node's outgoing envelopes and the check of its incoming ones, for any adapter.
+"""Exchanges, which number the outgoing envelopes of a node and check the incoming ones, for any adapter.
 
 An adapter carries bytes on lanes. Its `Exchange` makes and reads these bytes. The exchange numbers outgoing envelopes,
 and reports incoming envelopes that are lost, repeated or malformed. It also tracks the other nodes, and logs the events

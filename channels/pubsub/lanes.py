@@ -14,12 +14,12 @@ from channels.pubsub.adapter import Lost
 __all__ = ["Arrivals", "Numbers", "lane_of", "lane_to"]
 
 MAX_SENDERS = 10_000
-"""The most senders that a node remembers, over all lanes. It first forgets the sender that was silent longest."""
+"""The most senders that a node remembers, over all lanes. The node first forgets the sender that was silent longest."""
 
 MAX_LANES = 1000
 """The most lanes of other nodes whose last number a node remembers.
 
-It first forgets the lane that it used longest ago.
+The node first forgets the lane that it used longest ago.
 """
 
 
@@ -125,9 +125,9 @@ class Arrivals:
         return Lost(lane, node, incarnation, last + 1, number - 1)
 
     def heartbeat(self, lane: str, node: str, incarnation: str, number: int) -> Lost | None:
-        """Note the last number of a sender. Return the last envelopes up to it if they are missing."""
+        """Note the last number of a sender. Return the envelopes up to that number that did not arrive."""
         key = lane, node, incarnation
-        # Remove and add the entry: the table is in the order of the latest heartbeats.
+        # Remove the entry and add it at the end, to keep the table in the order of the latest heartbeats.
         last = self._last.pop(key, None)
         if last is None:
             self._add(key, number)

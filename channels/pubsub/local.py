@@ -36,7 +36,7 @@ __all__ = [
 
 @final
 class Subscription:
-    """The subscription of a process to a topic. Compared by identity: a process that subscribes twice has two.
+    """The subscription of a process to a topic. Compared by identity: two calls make two subscriptions.
 
     Attributes:
         pid: the subscribed process.

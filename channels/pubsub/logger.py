@@ -88,7 +88,7 @@ class _Rarely:
 
 
 class _Connections:
-    """Log each loss and each return of a connection. In between, log the problem when it changes, and once a minute."""
+    """Log each loss and each return of a connection. While it is down, log changes of the problem at once."""
 
     def __init__(self) -> None:
         # For each connection that is down: the problem of the last line, and the time for the next one.

@@ -350,8 +350,9 @@ class PubSub:
         try:
             dispatch_encoded(subscribers, encoded)
         except Exception as error:
-            # The sender is on another node, and cannot get the error. It is an EncodeError, or whatever a serializer of
-            # the application raised. It must not end the process of the adapter, and after some restarts this node.
+            # The sender is on another node, and cannot get the error. The error is an EncodeError, or any error that a
+            # serializer of the application raised. It must not end the process of the adapter, and after some restarts
+            # this node.
             self._undeliverable += 1
             about = {"topic": encoded.topic, "event": encoded.event, "error": error}
             self.execute(PUBSUB_UNDELIVERABLE, {}, about)

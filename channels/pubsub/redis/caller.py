@@ -56,7 +56,7 @@ class Caller(Connection):
         options: the settings.
         introduction: commands that are sent first on each new connection.
         on_introduced: takes the answers to the introduction, before any call is sent. It returns None, or the reason
-            why this server cannot be used. In that case, the caller closes the connection and connects again.
+            why this server cannot be used. If it returns a reason, `Caller` closes the connection and connects again.
         max_calls: the largest number of commands in flight.
 
     Attributes:

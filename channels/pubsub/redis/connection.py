@@ -535,7 +535,7 @@ class Publisher(Connection):
     def _report_drops(self, now: float, *, at_once: bool = False) -> None:
         """Report the messages dropped since the last report, unless that was less than a second ago.
 
-        `at_once` does not wait.
+        With `at_once`, report in any case.
         """
         if now - self._reported_at < _REPORT_INTERVAL and not at_once:
             return

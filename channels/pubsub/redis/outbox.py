@@ -47,7 +47,7 @@ class Outbox:
         return len(self._waiting)
 
     def put(self, command: bytes, now: float, *, counted: bool = True) -> bool:
-        """Add a command. Return False if there is no room for it. With `counted`, `too_many` includes it then."""
+        """Add a command. Return False if there is no room for it. If `counted`, `too_many` then grows by 1."""
         size = len(command)
         if self._waiting and self.size + size > self._max_bytes:
             self.expire(now)

@@ -53,8 +53,8 @@ async def open_places(host: str, port: int, count: int) -> list[list[socket.sock
         count: the number of places.
 
     Raises:
-        ListenError: the address cannot be used, or another server uses the port. SO_REUSEPORT would allow two servers
-            on one port, but each would get a part of the clients by mistake.
+        ListenError: the address cannot be used, or another server uses the port. SO_REUSEPORT would allow a second
+            server on the port, but the system would then divide the clients between the two.
         WorkersUnavailable: this is not Linux.
     """
     check_platform()
