@@ -9,7 +9,7 @@
                 print(message.event, message.payload)
 
 Trio runs in a thread of its own, one for each socket, and does everything that `channels.client` does. Heartbeats,
-reconnects and rejoins go on while the program computes. The names, the arguments and the errors are those of
+reconnects and rejoins go on while the program computes. The names, the arguments and the errors are the same as in
 `channels.client`. Methods that you await in `channels.client` block here. You may call all methods from any thread.
 """
 
@@ -73,7 +73,7 @@ class _Portal:
             raise self._ended() from None
 
     def run_sync(self, function: Callable[..., T], *args: Any) -> T:
-        """Run a function in the thread, and return what it returns.
+        """Run a function in the thread, and return its result.
 
         Raises:
             NotConnected: the socket has ended.

@@ -302,7 +302,7 @@ class ClientChannel:
     ) -> ClientPush:
         """Push an event without waiting for the reply. Await `wait()` of the result to get the reply.
 
-        The arguments and the errors are those of `push`, except for `Refused` and `PushTimeout`.
+        The arguments and the errors are the same as for `push`, but without `Refused` and `PushTimeout`.
         """
         if not isinstance(event, str):
             raise InvalidOption("push", "event", event, 'text, such as "new_msg"')

@@ -277,7 +277,7 @@ class History:
         """Keep a message and send it, soon. Any thread can call this.
 
         The caller does not learn whether the storage failed: see `HISTORY_APPEND_FAILED`. The arguments and the errors
-        are those of `append`.
+        are the same as for `append`.
         """
         body = encode_payload(topic, event, payload)
         runtime = self._runtime

@@ -1,4 +1,4 @@
-"""Versions of the parts of the presence set, and the choice of nodes to ask for missing ones.
+"""Versions of the parts of the presence set, and the choice of nodes to ask for missing versions.
 
 *pure*. Each node is the only writer of its own part of the set. It counts its changes: its *clock*. A restarted node
 begins a new count, as a new *incarnation*. So a node's part has a version, `(incarnation, clock)`, and versions of one

@@ -32,7 +32,7 @@ class Diff:
 
 
 NO_DIFF = Diff()
-"""The diff of a change that nobody can see."""
+"""The diff of a change that changes nothing visible."""
 
 
 def by_topic(diff: Diff) -> dict[str, Diff]:
@@ -62,7 +62,7 @@ class _Topic:
     __slots__ = ("changes", "reads")
 
     def __init__(self) -> None:
-        # In the order of the latest change.
+        # Each entry moves to the end when it changes again.
         self.changes: dict[Entry, _Change] = {}
         self.reads = 0
 

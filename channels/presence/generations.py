@@ -1,4 +1,4 @@
-"""The recent changes of each node, to answer a node that has missed a few of them.
+"""The recent changes of each node, for other nodes that missed some changes.
 
 *pure*. A node that missed one message needs a few changes, and one that was away for an hour needs many. So there are
 several *generations* of different sizes. Each holds the latest changes of a node up to its size. The answer is the

@@ -470,7 +470,7 @@ class Presence:
         return await fetched(self, topic, everybody(_read(tracking, topic)))
 
     async def get_by_key(self, where: Channel | str, key: str | int) -> dict[str, Any] | None:
-        """Return one key of a topic, `{"metas": [...]}`, or None if nobody has it. Raises what `list` does."""
+        """Return one key of a topic, `{"metas": [...]}`, or None if the key is not present. Raises as `list` does."""
         tracking = self._running("get_by_key")
         topic, name = _names(where, key, "get_by_key")
         metas = [dict(meta) for meta in tracking.roster.snapshots.topic(topic).get(name)]
@@ -645,5 +645,5 @@ def _unfit(topic: str, verb: str, problem: str) -> EncodeError:
 
 
 def _new_ref() -> str:
-    # 96 random bits, as 16 characters, like those of Phoenix.
+    # 96 random bits, as 16 characters, like a `phx_ref` of Phoenix.
     return base64.urlsafe_b64encode(current_runtime().random.randbytes(12)).decode()

@@ -5,8 +5,8 @@ sees it in the same turn, and adds to the diffs that clients have yet to get. Ti
 goes back.
 
 With a `leave_grace`, presences whose owner has ended, or whose node has stopped, stay for that time: they *linger*.
-If the same key joins again meanwhile, the old presence leaves in the same diff, and clients see an update instead of a
-leave.
+If the same key joins again in that time, the old presence leaves in the same diff, and clients see an update instead of
+a leave.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Bucket:
     filled_at: float
 
     def fill(self, rate: float, now: float) -> None:
-        """Add the calls that time allows, up to those of one second."""
+        """Add the calls for the time since the last `fill`, up to the calls of one second."""
         self.calls = min(rate, self.calls + (now - self.filled_at) * rate)
         self.filled_at = now
 

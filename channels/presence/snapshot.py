@@ -39,8 +39,8 @@ class Snapshot:
         >>> len(before), before.presences
         (1, 1)
 
-    The metas of a key are in the order in which this node learned of them. For one node that is the order in which it
-    tracked them. Keys have no order. Do not change a meta.
+    The metas of a key are in the order in which this node learned of them. The metas of one node are in the order in
+    which that node tracked them. Keys have no order. Do not change a meta.
 
     Attributes:
         presences: the number of entries. A key has one for each of its owners.
@@ -71,7 +71,7 @@ class Snapshot:
         return tuple(entry.meta for entry in entries)
 
     def get(self, key: str) -> tuple[Meta, ...]:
-        """Return the metas of a key; none if nobody has it."""
+        """Return the metas of a key; empty if the key is not present."""
         return tuple(entry.meta for entry in self.entries(key))
 
     def items(self) -> Iterator[tuple[str, tuple[Meta, ...]]]:
@@ -81,14 +81,14 @@ class Snapshot:
                 yield key, tuple(entry.meta for entry in entries)
 
     def entries(self, key: str) -> tuple[Entry, ...]:
-        """Return the entries of a key; none if nobody has it."""
+        """Return the entries of a key; empty if the key is not present."""
         buckets = self._buckets
         return buckets[_place(key, len(buckets))].get(key, ())
 
     def changed(self, diff: Diff) -> Snapshot:
         """Return the snapshot after a diff of this topic.
 
-        Ignores leaves of absent entries and joins of present ones.
+        Leaves of absent entries and joins of present entries change nothing.
         """
         buckets = list(self._buckets)
         keys, presences = self._keys, self.presences

@@ -76,7 +76,7 @@ class _Pages:
         self.removed = set(first.removed)
 
     def append(self, page: Segment) -> bool:
-        """Add a page. Return False if it does not continue the earlier ones."""
+        """Add a page. Return False if it does not continue the earlier pages."""
         first = self.segment
         last = next(reversed(self.entries), 0)
         if (first.incarnation, first.start, first.end) != (

@@ -3,7 +3,7 @@
     nodes = JoinedNodes()
     here, there = PubSub(nodes.adapter("here")), PubSub(nodes.adapter("there"))
 
-Each `PubSub` is a node of its own, with or without an endpoint. All of them may run in one runtime. The network between
+Each `PubSub` is a separate node, with or without an endpoint. All nodes may run in one runtime. The network between
 them keeps the order of each sender. A test can cut it, slow it down, or lose messages on purpose.
 """
 

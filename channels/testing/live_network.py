@@ -85,7 +85,7 @@ class LiveNetwork(Instrument):
             connection.cut(source, target)
 
     def heal(self, one: str | None = None, other: str | None = None) -> None:
-        """End the partitions between two hosts, or all of them."""
+        """End the partitions between two hosts, or all partitions."""
         if one is None or other is None:
             self._cuts.clear()
         else:
@@ -188,5 +188,5 @@ class _Led:
         await self._listener.main(accepted)
 
     def close(self) -> None:
-        """Accept no more connections. The open ones stay."""
+        """Accept no more connections. Open connections stay open."""
         self._listener.close()

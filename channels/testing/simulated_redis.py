@@ -246,7 +246,7 @@ class SimulatedRedis:
         self._running.set()
 
     def close_clients(self, name: bytes | None = None) -> None:
-        """Close the connections with this name, or all of them."""
+        """Close the connections with this name, or all connections."""
         for client in list(self.clients):
             if name is None or client.name == name:
                 client.scope.cancel()
