@@ -8,7 +8,7 @@
             for message in channel:
                 print(message.event, message.payload)
 
-Trio runs in a thread of its own, one for each socket, and does everything that `channels.client` does. Heartbeats,
+For each socket, Trio runs in a separate thread, and does everything that `channels.client` does. Heartbeats,
 reconnects and rejoins go on while the program computes. The names, the arguments and the errors are the same as in
 `channels.client`. Methods that you await in `channels.client` block here. You may call all methods from any thread.
 """

@@ -23,7 +23,7 @@ from channels.messages import Message
 __all__ = ["ClientChannel", "ClientPush", "Listener", "SocketOfChannel"]
 
 Listener = Callable[[Any, str | None], object]
-"""A function that gets the payload of a message, and the join_ref of the channel's membership."""
+"""A function that takes the payload of a message, and the join_ref of the channel's membership."""
 
 
 class SocketOfChannel(Protocol):

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Change:
-    """Tasks that wait for the next change. All of them continue then.
+    """Tasks that wait for the next change. At a change, all waiting tasks continue.
 
     while not ready():
         await change.wait()

@@ -82,7 +82,7 @@ class RedisStorage:
         ping_interval: seconds of silence of the server after which the node sends it a PING.
         ping_timeout: seconds for the answer. With less than 10, the node may treat a busy server as dead.
         backoff: the waits between attempts to connect.
-        ssl_context: the trusted certificates for `rediss://`; None trusts those of the system.
+        ssl_context: the trusted certificates for `rediss://`; None trusts the certificates of the system.
         connect: opens a stream to a host and a port; None opens TCP connections. A scenario passes
             `world.network.connect`.
 

@@ -54,7 +54,7 @@ class Entry:
 class Segment:
     """The effect of the ticks after `start` up to and including `end` of one node.
 
-    A segment that starts at 0 is the whole part of the node: everything that it does not list is gone.
+    A segment that starts at 0 is the whole part of the node: entries that it does not list have been removed.
 
     Attributes:
         incarnation: the run of the node that made the ticks.

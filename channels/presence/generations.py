@@ -1,6 +1,6 @@
 """The recent changes of each node, for other nodes that missed some changes.
 
-*pure*. A node that missed one message needs a few changes, and one that was away for an hour needs many. So there are
+*pure*. A node that missed one message needs a few changes. A node that was away for an hour needs many. So there are
 several *generations* of different sizes. Each holds the latest changes of a node up to its size. The answer is the
 smallest generation that reaches back far enough, or else the node's whole part.
 """

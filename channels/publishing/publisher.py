@@ -190,7 +190,7 @@ class Publisher(_Settings):
         shards: the `shards` that the nodes give to `RedisAdapter`.
         timeout: seconds to connect, and seconds for the answer to a message.
         max_bytes: the largest message.
-        ssl_context: the trusted certificates for `rediss://`; None trusts those of the system.
+        ssl_context: the trusted certificates for `rediss://`; None trusts the certificates of the system.
 
     Raises:
         InvalidRedisUrl: the URL has another form.

@@ -88,7 +88,7 @@ class _Rarely:
 
 
 class _Connections:
-    """Log each loss and each return of a connection. While it is down, log changes of the problem at once."""
+    """Log each loss and each return of a connection. While it is down, repeat the problem once a minute."""
 
     def __init__(self) -> None:
         # For each connection that is down: the problem of the last line, and the time for the next one.

@@ -70,7 +70,7 @@ class JoinedNodes:
         self._cuts.add(frozenset((one, other)))
 
     def isolate(self, name: str) -> None:
-        """Cut a node off from all others that run now."""
+        """Cut a node off from all other nodes that run now."""
         for adapter in self._adapters:
             if adapter.node.name != name:
                 self.cut(name, adapter.node.name)

@@ -67,7 +67,7 @@ class RedisAdapter:
         backoff: the waits between attempts to connect.
         max_waiting_bytes: bytes that may wait to be published while the server is slow or away.
         max_waiting_seconds: seconds that a message may wait to be published.
-        ssl_context: the trusted certificates for `rediss://`; None trusts those of the system.
+        ssl_context: the trusted certificates for `rediss://`; None trusts the certificates of the system.
         connect: opens a stream to a host and a port; None opens TCP connections. A scenario passes
             `world.network.connect`.
 
