@@ -122,7 +122,7 @@ class ChannelRecord:
 _POSITION = "_position"
 # The name of the key in pushes.
 _KEY = "_key"
-# The bits of a key. So many bits make it impossible to guess.
+# The bits of a key. Nobody can guess a random key of this length.
 _KEY_BITS = 128
 
 

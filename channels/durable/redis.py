@@ -227,7 +227,7 @@ class RedisStorage:
             found, lasts, kept = await self._run("ends", [*some], parse_ends)
             self._note(found, kept)
             if found != epoch:
-                # The history was lost meanwhile.
+                # The server lost the history between two of these calls.
                 epoch, offsets = found, {}
             offsets.update((each, last) for each, last in zip(some, lasts, strict=True) if last)
         return Ends(epoch, offsets)

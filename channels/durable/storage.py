@@ -267,7 +267,7 @@ class Storage(Protocol):
         """Return the answer that is remembered under a key; None if there is none.
 
         Raises:
-            StorageError: it failed.
+            StorageError: the storage failed.
         """
         ...
 
@@ -277,7 +277,7 @@ class Storage(Protocol):
         Messages older than `max_age` do not count as kept.
 
         Raises:
-            StorageError: it failed.
+            StorageError: the storage failed.
         """
         ...
 
@@ -285,7 +285,7 @@ class Storage(Protocol):
         """Read the last offset of each topic. Leave out topics that are forgotten or never had a message.
 
         Raises:
-            StorageError: it failed.
+            StorageError: the storage failed.
         """
         ...
 

@@ -1,6 +1,6 @@
 """The chronicle of an observer: readable records of the events about crashes and supervisors.
 
-The handlers of a chronicle belong to the runtime and not to a process. So the chronicle also sees the end and the
+The runtime owns the handlers of a chronicle, not a process. So the chronicle also sees the end and the
 restart of the observer's own branch. The handlers stay attached until the runtime ends.
 """
 

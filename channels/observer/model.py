@@ -23,7 +23,7 @@ CROWD: Final = 12
 PAGE: Final = 40
 """The largest number of members that an open group shows.
 
-It first shows members with the longest mailboxes, then the oldest.
+The group first shows the members with the longest mailboxes, then the oldest members.
 """
 MAX_FOUND: Final = 100
 """The largest number of processes that a search shows."""

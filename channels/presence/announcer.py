@@ -191,7 +191,7 @@ class _Announcer:
 
     def _announce_count(self, topic: str, count: int, *, is_whole: bool) -> None:
         if is_whole:
-            # Some clients have the whole list. Empty it, because they would show its members for ever.
+            # Some clients have the whole list, and would show its members for ever. Send them an empty list.
             self._send(topic, "presence_state", {})
         self._send(topic, "presence_diff", {"joins": {}, "leaves": {}, "count": count})
 

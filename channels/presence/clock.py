@@ -42,7 +42,7 @@ class Version(NamedTuple):
 
 
 Clocks: TypeAlias = Mapping[str, Version]
-"""The versions of all parts in the set of one node, by the name of the part's node.
+"""The version of each node's part in the set of one node, by node name.
 
 They are the *context* of the set.
 """
