@@ -128,7 +128,7 @@ class ClientChannel:
     client misses the messages of that time, unless the topic is durable: see `ClientSocket.channel`.
 
     The iteration yields every message of the topic as a `Message`, and ends when the channel is closed: by `leave`, by
-    the server, or with the socket. It keeps a bounded number of unread messages; see `Feed`.
+    the server, or with the socket. The channel keeps a bounded number of unread messages; see `Feed`.
 
     Attributes:
         topic: the topic.

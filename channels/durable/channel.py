@@ -47,8 +47,8 @@ class DurableChannel(Channel):
     `Channel`.
 
     Messages pass through the channel's process, so a slow handler delays the messages to its own client. Plain
-    broadcasts of the endpoint to the topic, such as presence diffs, do not pass through it. They have no position, and
-    the history does not keep them.
+    broadcasts of the endpoint to the topic, such as presence diffs, do not pass through it. These broadcasts have no
+    position, and the history does not keep them.
 
     A client may put a key into the payload of a push, as `_key`, and repeat the push with this key. The handler gets
     the payload without the key. The history remembers the reply for a while: a repeated push gets the first reply, and

@@ -106,7 +106,8 @@ class History:
         max_messages: messages that a topic keeps.
         max_bytes: bytes of messages that a topic keeps. The history refuses a larger message.
         max_age: seconds that a message is kept.
-        max_topics: topics that the storage keeps. It first forgets the topics whose last message is the oldest.
+        max_topics: topics that the storage keeps. The storage first forgets the topics whose last message is the
+            oldest.
         max_total_bytes: bytes of messages that all topics keep together.
         max_answers: keys of pushes that the storage remembers. Each push has one key for its answer, and one for each
             message that its handler appended. The storage forgets the oldest keys first.

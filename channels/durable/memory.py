@@ -77,7 +77,7 @@ class MemoryStorage:
         History(MemoryStorage())
 
     Clients recover from lost connections and crashed channels. After a restart of the server they get
-    `epoch_changed`. It does not work with several nodes.
+    `epoch_changed`. This storage does not work with several nodes.
     """
 
     name = "memory"

@@ -38,7 +38,7 @@ _WRITES_ALL = {
     b"appendfsync": b"always",
     b"no-appendfsync-on-rewrite": b"no",
 }
-# Matches if the server was a replica. It may not have got the last messages of its primary.
+# Matches if the server was a replica. The server may then lack the last messages of its primary.
 _PROMOTED = re.compile(rb"^second_repl_offset:(?!-1\r?$)", re.MULTILINE)
 # Milliseconds that the offsets outlive the last use of the history.
 _META_TTL = 7 * 24 * 3600 * 1000

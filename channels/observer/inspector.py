@@ -1,7 +1,7 @@
 """A process that reads one other process for a page, so that a busy process cannot block the page.
 
-It uses a hook of `actors.sys` to see the kinds of messages. It asks for the state of the process only if the observer
-shows payloads.
+The inspector uses a hook of `actors.sys` to see the kinds of messages. It asks for the state of the process only if the
+observer shows payloads.
 """
 
 from __future__ import annotations

@@ -90,7 +90,8 @@ class Observer:
         phoenix_js: the file `phoenix.mjs` of the npm package `phoenix`. None looks in `node_modules` of the current
             folder and of the folder of the main program.
         record: keep the newest events in a `supervision.recording.flight.FlightRecorder`, for the timeline of the page.
-            It takes a few percent of the time of a busy program. If the runtime has a recorder, the page uses that one.
+            The recorder takes a few percent of the time of a busy program. If the runtime has a recorder, the page uses
+            that one.
         interval: seconds between two updates of a page.
         max_pages: the largest number of pages that may watch at the same time. The observer refuses further pages.
         announce: a function that gets one line, the address of the page, at the first start. None writes it to stderr.

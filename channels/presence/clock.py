@@ -44,7 +44,7 @@ class Version(NamedTuple):
 Clocks: TypeAlias = Mapping[str, Version]
 """The version of each node's part in the set of one node, by node name.
 
-They are the *context* of the set.
+These versions are the *context* of the set.
 """
 
 

@@ -1,6 +1,7 @@
 """The interface of a client's transports.
 
-A `Link` is one open connection. A failure to open it raises `LinkFailed`. Its end raises `LinkLost`.
+A `Link` is one open connection. A failed attempt to open a link raises `LinkFailed`. The end of an open link raises
+`LinkLost`.
 """
 
 from __future__ import annotations

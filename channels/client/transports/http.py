@@ -1,7 +1,7 @@
 """An HTTP/1.1 client for one server: requests one after another, over a stream that is kept open between them.
 
-It uses h11, which Ashtree needs anyway, over any stream of Trio. A larger library would open its own sockets, and could
-not run in a simulated network.
+The client uses h11, which Ashtree needs anyway, over any stream of Trio. A larger library would open its own sockets,
+and could not run in a simulated network.
 """
 
 from __future__ import annotations
