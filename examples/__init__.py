@@ -1,1 +1,1 @@
-"""Programs that show Ashtree at work. Every one of them is run by a test."""
+"""Programs that show Ashtree at work. A test runs every program."""

@@ -1,7 +1,7 @@
 """A bot in the chat, on the client for Python: `python -m examples.bot ws://127.0.0.1:4000/socket`.
 
-It counts what everybody says, and answers "!count" and "!help". Stop and start the chat meanwhile: the bot comes back,
-and remembers, because its memory is here and not in the server's process.
+It counts the messages of each user, and answers "!count" and "!help". Stop and start the chat while the bot runs: the
+bot reconnects, and keeps its counts, because they are in this program and not in the server.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HELP = "I count. Say !count to see who has said how much."
 
 
 async def answer(channel: ClientChannel, name: str, body: str, said: Counter[str]) -> None:
-    """Answer a message, if it is for the bot."""
+    """Answer a message that is for the bot."""
     match body.strip():
         case "!help":
             text = HELP
@@ -30,12 +30,12 @@ async def answer(channel: ClientChannel, name: str, body: str, said: Counter[str
     try:
         await channel.push("new_msg", {"body": text})
     except PushTimeout:
-        # The connection broke before the reply. A user who still wants the answer asks again.
+        # The connection broke before the reply. Do not repeat the answer: a user who still wants it asks again.
         print("not sent:", text, flush=True)
 
 
 async def tell(socket: ClientSocket) -> None:
-    """Print what happens to the connection."""
+    """Print the events of the connection."""
     async for event in socket.events():
         print(event, flush=True)
 

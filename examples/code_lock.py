@@ -1,7 +1,7 @@
 """A door with a code lock, written as a state machine. Run it with `python -m examples.code_lock`.
 
-The door opens for ten seconds after the right digits. After a pause of five seconds, you must start again. The lock
-keeps digits that you press while the door is open, and reads them when the door is locked again.
+The door opens for ten seconds after the right digits. After a pause of five seconds, you must start the code again. If
+you press digits while the door is open, the lock keeps them, and reads them when it has locked the door again.
 """
 
 import trio
@@ -32,7 +32,7 @@ class Press:
 
 
 class CodeLock(StateMachine):
-    """A lock with a code, and the digits so far."""
+    """A lock with a code, and the digits that were pressed so far."""
 
     async def begin(self, code: str) -> NextState:
         self.code = code

@@ -1,6 +1,6 @@
 """The application for conformance recordings and load generators.
 
-`python -m examples.conformance --port 4100` serves it. Clients choose with an event how the channel answers, stops or
+`python -m examples.conformance --port 4100` serves it. The event of a push decides if the channel answers, stops or
 fails.
 """
 

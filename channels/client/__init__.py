@@ -1,4 +1,4 @@
-"""A client for Phoenix servers that reconnects, rejoins, and keeps its unsent messages.
+"""A client for Phoenix servers. The client reconnects, rejoins, and keeps its unsent messages.
 
 Start with `open_socket`. `channels.client.blocking` has the same names for code that blocks.
 """

@@ -33,15 +33,15 @@ class RetryTable:
         >>> [table.delay(attempt) for attempt in (1, 2, 3, 4)]
         [1.0, 2.0, 10.0, 10.0]
 
-    With jitter, each wait is shorter by a random share, up to that number. Then thousands of clients that lose one
-    server do not reconnect at the same moment:
+    Jitter shortens each wait by a random share, at most by `jitter`. So thousands of clients that lose one server do
+    not reconnect at the same moment:
 
         open_socket(url, reconnect=RetryTable(jitter=0.5))
 
     Args:
         steps: the waits before the first attempts. The default is the table of phoenix.js for connections.
         then: the wait before every later attempt.
-        jitter: a share from 0 (none, as in phoenix.js) to 1 (a wait of any length up to that in the table).
+        jitter: a share from 0 (no jitter, as in phoenix.js) to 1 (waits from 0 seconds up to the wait in the table).
 
     Raises:
         InvalidOption: a wait is negative or not finite, or the jitter is not from 0 to 1.

@@ -8,9 +8,9 @@
             for message in channel:
                 print(message.event, message.payload)
 
-Trio runs in a thread of its own, one for each socket, and does everything that `channels.client` does: heartbeats,
-reconnects and rejoins go on while the program computes. The names, the arguments and the errors are those of
-`channels.client`. Methods that you await there block here. You may call all methods from any thread.
+For each socket, Trio runs in a separate thread, and does everything that `channels.client` does. Heartbeats,
+reconnects and rejoins go on while the program computes. The names, the arguments and the errors are the same as in
+`channels.client`. Methods that you await in `channels.client` block here. You may call all methods from any thread.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Portal:
         self._stop: trio.Event | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._outcome: BaseException | None = None
-        # A daemon, so that a notebook that is closed without the end of its block can end.
+        # A daemon thread, so that the process can end although a program, such as a notebook, has not left the block.
         self._thread = threading.Thread(target=self._main, name="channels.client", daemon=True)
 
     def start(self) -> ClientSocket:
@@ -73,7 +73,7 @@ class _Portal:
             raise self._ended() from None
 
     def run_sync(self, function: Callable[..., T], *args: Any) -> T:
-        """Run a function in the thread, and return what it returns.
+        """Run a function in the thread, and return its result.
 
         Raises:
             NotConnected: the socket has ended.
@@ -128,7 +128,7 @@ def open_socket(url: str, **options: Any) -> BlockingSocket:
 
     Args:
         url: the URL of the socket.
-        options: those of `channels.client.open_socket`. Functions among them run in the client's thread.
+        options: the options of `channels.client.open_socket`. The client's thread calls the functions among them.
     """
     return BlockingSocket(trio_socket.open_socket(url, **options), url)
 
@@ -173,7 +173,7 @@ class BlockingSocket:
         Args:
             topic: the topic.
             params: the payload for `join`, or a function, which runs in the client's thread.
-            options: those of `ClientSocket.channel`.
+            options: the options of `ClientSocket.channel`.
         """
         make = partial(self._opened.channel, topic, params, **options)
         return BlockingChannel(self._portal, self._portal.run_sync(make))
@@ -223,7 +223,7 @@ class BlockingChannel:
         try:
             self.leave()
         except NotConnected:
-            # The socket has ended before. Its own block raises the reason.
+            # The socket has ended already, and its own block raises the reason.
             pass
 
     @property
@@ -256,7 +256,7 @@ class BlockingChannel:
         return self._portal.run(self._channel.wait_joined)
 
     def leave(self) -> None:
-        """Leave the topic, and wait until the server knows."""
+        """Leave the topic, and wait for the answer of the server."""
         self._portal.run(self._channel.leave)
 
     def __iter__(self) -> BlockingFeed[Message]:
@@ -272,7 +272,7 @@ class BlockingPush:
 
     @property
     def status(self) -> str | None:
-        """The status of the answer; None while it is open."""
+        """The status of the reply; None while the push waits for it."""
         status: str | None = self._push.status
         return status
 
@@ -298,7 +298,7 @@ class BlockingFeed(Generic[T]):
         try:
             return self._portal.run(self._next)
         except (NotConnected, StopAsyncIteration):
-            # The feed has ended, or the whole socket has.
+            # The feed or the whole socket has ended.
             raise StopIteration from None
 
     def get(self, timeout: float) -> T | None:
@@ -306,7 +306,7 @@ class BlockingFeed(Generic[T]):
         return self._portal.run(self._next_within, timeout)
 
     def close(self) -> None:
-        """Get nothing more, and end the iterations."""
+        """Stop getting items, and end the iterations."""
         self._portal.run_sync(self._feed.close)
 
     def __enter__(self) -> Self:

@@ -23,11 +23,11 @@ from channels.messages import Message
 __all__ = ["ClientChannel", "ClientPush", "Listener", "SocketOfChannel"]
 
 Listener = Callable[[Any, str | None], object]
-"""A function of a message's payload and of the join_ref of the channel's membership."""
+"""A function that takes the payload of a message, and the join_ref of the channel's membership."""
 
 
 class SocketOfChannel(Protocol):
-    """The part of a socket that its channels use."""
+    """The methods of a socket that its channels call."""
 
     def join(self, record: ChannelRecord) -> None:
         """Send the first join."""
@@ -68,12 +68,12 @@ class ClientPush:
         self._done: trio.Event | None = None
 
     async def wait(self) -> Any:
-        """Wait for the answer, and return its payload.
+        """Wait for the reply, and return its payload.
 
         Raises:
-            Refused: the status of the answer is not ok.
-            PushTimeout: no answer came in time.
-            ChannelClosed: the channel was closed before the answer.
+            Refused: the status of the reply is not ok.
+            PushTimeout: no reply came in time.
+            ChannelClosed: the channel was closed before the reply.
         """
         if self.status is None:
             if self._done is None:
@@ -110,7 +110,7 @@ class ClientPush:
 
 
 class _Cause(str):
-    """The cause of an end, told apart from the response of a server that answers "closed"."""
+    """The cause of an end. Its type distinguishes it from the response of a server that replies "closed"."""
 
     __slots__ = ()
 
@@ -124,12 +124,11 @@ class ClientChannel:
                 print(message.event, message.payload)
 
     The channel joins the topic when the block begins, and leaves it when the block ends. Inside the block, the client
-    joins again if the channel crashes on the server or the connection is lost. Until the rejoin, pushes wait, and
-    messages of the server are lost, unless the topic is durable: see
-    `ClientSocket.channel`.
+    joins again if the channel crashes on the server or the connection is lost. Until the rejoin, pushes wait. The
+    client misses the messages of that time, unless the topic is durable: see `ClientSocket.channel`.
 
     The iteration yields every message of the topic as a `Message`, and ends when the channel is closed: by `leave`, by
-    the server, or with the socket. It keeps a bounded number of unread messages; see `Feed`.
+    the server, or with the socket. The channel keeps a bounded number of unread messages; see `Feed`.
 
     Attributes:
         topic: the topic.
@@ -210,7 +209,7 @@ class ClientChannel:
             try:
                 await self._first_answer()
             except BaseException:
-                # Nobody would leave it.
+                # Otherwise no code would leave the topic.
                 self._socket.leave(self.record)
                 raise
         return self
@@ -250,7 +249,7 @@ class ClientChannel:
     async def leave(self) -> None:
         """Leave the topic, and wait for the server's answer.
 
-        The channel closes before the wait: pushes fail, and iterations end after the messages that have arrived. The
+        The channel closes before the wait: pushes fail, and iterations end after the messages that arrived before. The
         wait ends with the answer, with the end of the connection, or after the channel's timeout. A second call does
         nothing.
         """
@@ -271,16 +270,16 @@ class ClientChannel:
 
         While the channel is not joined, the push waits. After the join, the client sends it, and its timeout starts
         again. If the connection is lost after the client has sent the push, the client does not send it again, because
-        the server may have handled it. A durable channel does: its pushes have keys, and a server with durable topics
-        answers a repeated push with the first answer. The timeout then covers all attempts.
+        the server may have handled it. A durable channel does send it again. Its pushes have keys, and a server with
+        durable topics answers a repeated push with the first answer. The timeout then covers all attempts.
 
         Args:
             event: the event.
             payload: any value that JSON can express, or a `Binary`; an empty object by default.
-            timeout: seconds for the reply; by default those of the channel, 10.
+            timeout: seconds for the reply; by default the timeout of the channel, which is 10 unless you change it.
 
         Raises:
-            Refused: the server replied with another status than ok.
+            Refused: the server replied with a status other than ok.
             PushTimeout: no reply came in time. The server may have handled the push.
             ChannelClosed: the channel is closed.
             EncodeError: the payload cannot be encoded.
@@ -303,7 +302,7 @@ class ClientChannel:
     ) -> ClientPush:
         """Push an event without waiting for the reply. Await `wait()` of the result to get the reply.
 
-        The arguments and the errors are those of `push`, except for `Refused` and `PushTimeout`.
+        The arguments and the errors are the same as for `push`, but without `Refused` and `PushTimeout`.
         """
         if not isinstance(event, str):
             raise InvalidOption("push", "event", event, 'text, such as "new_msg"')
@@ -364,7 +363,7 @@ class ClientChannel:
         """Make a feed that ends with the channel, in the same way as the iteration over the channel.
 
         Args:
-            limit: items that it keeps.
+            limit: the number of items that the feed keeps.
             detach: called with the feed when the program closes it.
         """
 
@@ -405,7 +404,7 @@ class ClientChannel:
         self._changed.notify()
 
     def left(self) -> None:
-        """Note that the server knows of the leave."""
+        """Note that the server has confirmed the leave."""
         self._left = True
         self._changed.notify()
 

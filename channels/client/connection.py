@@ -13,13 +13,13 @@ from channels.client.wire import Frame, TransportName
 __all__ = ["CLOSE_TIMEOUT", "Connection", "End", "Owner"]
 
 CLOSE_TIMEOUT: Final = 2.0
-"""Seconds to write what waits and to exchange close frames, before the connection is cut."""
+"""Seconds to write the waiting frames and to exchange close frames. After that, the client cuts the connection."""
 
 End: TypeAlias = LinkFailed | LinkLost
 
 
 class Owner(Protocol):
-    """The socket of a connection. It opens the link, and hears what happens."""
+    """The socket of a connection. It opens the link, and gets the events of the connection."""
 
     def open_link(self, transport: TransportName, nursery: trio.Nursery) -> Awaitable[Link]:
         """Open a link, with a nursery for its tasks."""
@@ -42,11 +42,11 @@ class Connection:
     """One attempt to connect, and the resulting connection.
 
     Args:
-        owner: opens the link, and hears what happens.
+        owner: opens the link, and gets the events.
         transport: the transport of the link.
 
     Attributes:
-        waiting: frames that are not written yet.
+        waiting: frames that the connection has not written yet.
     """
 
     # Slots, here and in the other classes of a client: a program may hold ten thousand clients.
@@ -117,7 +117,7 @@ class Connection:
                 await _cut(link)
 
     def _wake_writer(self) -> None:
-        # A task only while there is something to write: most clients are quiet, and an idle task takes 2 KB.
+        # Run a task only while there is something to write: most clients are quiet, and an idle task takes 2 KB.
         if not self._is_writing and self._link is not None and self._nursery is not None:
             self._is_writing = True
             self._nursery.start_soon(self._write, self._link, self._nursery.cancel_scope)
@@ -133,13 +133,13 @@ class Connection:
             await link.aclose(*self._closing)
             scope.cancel()
         except LinkLost:
-            # The reader reports it. `_is_writing` stays True: nothing can be written any more.
+            # The reader reports the loss. `_is_writing` stays True, so that no further writer starts.
             if self._closing is not None:
                 scope.cancel()
 
 
 async def _cut(link: Link) -> None:
-    """Release what a link holds, without waiting for the server."""
+    """Release the resources of a link, without waiting for the server."""
     with trio.CancelScope() as scope:
         scope.cancel()
         await link.aclose(1000, "")

@@ -29,7 +29,7 @@ __all__ = [
 
 
 class Refused(ChannelsError):
-    """The server answered a join or a push with another status than ok.
+    """The server answered a join or a push with a status other than ok.
 
     Attributes:
         topic: the topic.
@@ -49,12 +49,12 @@ class Refused(ChannelsError):
 
 
 class PushTimeout(ChannelsError):
-    """The server did not answer a push in time. It may have handled the push nevertheless.
+    """The server did not answer a push in time. But it may have handled the push.
 
     Attributes:
         topic: the topic.
         event: the event that was pushed.
-        timeout: the seconds that the server had.
+        timeout: the seconds that the client waited.
     """
 
     def __init__(self, topic: str, event: str, timeout: float) -> None:
@@ -71,7 +71,7 @@ class ChannelClosed(ChannelsError):
 
     Attributes:
         topic: the topic.
-        cause: the reason why it is closed, in words.
+        cause: the reason why the channel is closed, in words.
     """
 
     def __init__(self, topic: str, cause: str) -> None:

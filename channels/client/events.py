@@ -41,7 +41,7 @@ class Connected:
     Attributes:
         transport: "websocket" or "longpoll".
         count: 1 for the first connection of the socket, 2 for the second, and so on.
-        seconds: since the connection was lost, or since the socket was opened.
+        seconds: the time since the connection was lost, or since the program opened the socket.
     """
 
     transport: str
@@ -70,7 +70,7 @@ class ConnectFailed:
 
 @frozen
 class Lost:
-    """The open connection has ended, and the client did not ask for it.
+    """The open connection has ended, but the client did not close it.
 
     Attributes:
         cause: in words, such as "heartbeat timeout".
@@ -112,7 +112,10 @@ class FellBack:
 
 @frozen
 class Disconnected:
-    """The socket has ended for good: the program closed it, or the server did with a code in `final_close_codes`."""
+    """The socket has ended for good.
+
+    The program closed it, or the server closed it with a code in `final_close_codes`.
+    """
 
     cause: str
     code: int = 1000
@@ -128,7 +131,7 @@ class Joined:
     Attributes:
         topic: the topic.
         response: the response of the join.
-        seconds: since the program asked for it.
+        seconds: the time since the program started the join.
     """
 
     topic: str
@@ -146,7 +149,7 @@ class Rejoined:
     Attributes:
         topic: the topic.
         response: the response of the join.
-        seconds: since the channel was lost.
+        seconds: the time since the channel was lost.
     """
 
     topic: str
@@ -192,7 +195,7 @@ class ChannelLost:
     Attributes:
         topic: the topic.
         cause: in words.
-        is_crash: True if the server said so; False if the connection ended or did not open.
+        is_crash: True if the server reported a crash; False if the connection ended or did not open.
     """
 
     topic: str
@@ -239,11 +242,13 @@ class ChannelEnded:
 
 @frozen
 class Dropped:
-    """A message was dropped, because the program reads too slowly. Once until the program reads again.
+    """A channel dropped a message, because the program reads too slowly.
+
+    The event comes once until the program reads again.
 
     Attributes:
         topic: the topic.
-        limit: the number of messages that are kept.
+        limit: the number of messages that the channel keeps.
     """
 
     topic: str

@@ -1,4 +1,4 @@
-"""Two ways to wait for what comes: a feed, which iterates over arriving items, and a change, which is only noticed."""
+"""Two ways to wait: a `Feed` iterates over arriving items, and a `Change` wakes tasks without an item."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 
 class Change:
-    """Waiting tasks, which all continue at the next change.
+    """Tasks that wait for the next change. At a change, all waiting tasks continue.
 
     while not ready():
         await change.wait()
 
     `trio.lowlevel.ParkingLot` does the same, and takes 300 bytes when it is empty. A program with ten thousand clients
-    has thirty thousand of these.
+    has thirty thousand changes.
     """
 
     __slots__ = ("_event",)
@@ -55,8 +55,8 @@ class Feed(Generic[T]):
     `MessagesDropped`. Iterate again to go on. If your program has never read the feed when it overflows, the feed drops
     all items, and keeps none until the first read.
 
-    The iteration ends when the feed closes in order: by `close`, or with its channel or socket. It raises if the socket
-    ended because of an error. Several tasks may read; each item goes to one of them.
+    The iteration ends when you call `close`, or when the channel or the socket ends in order. It raises if the socket
+    ended because of an error. Several tasks may read. Each item goes to one task.
 
     Attributes:
         dropped: the number of items that the feed has dropped so far.
@@ -82,7 +82,8 @@ class Feed(Generic[T]):
         self._name = name
         self._limit = limit
         self._on_close = on_close
-        # Made with the first item: an empty deque has room for 64, and most feeds of a quiet client stay empty.
+        # Create the deque with the first item: an empty deque has room for 64 items, and most feeds of a quiet client
+        # stay empty.
         self._items: deque[T] | None = None
         self._missed = 0
         self._was_read = False
@@ -94,7 +95,7 @@ class Feed(Generic[T]):
         return len(self._items or ())
 
     def put(self, item: T) -> bool:
-        """Add an item. Return True if this is the first drop since the last read."""
+        """Add an item. Return True if this drops an item for the first time since the last read."""
         items = self._items
         if items is None:
             items = self._items = deque()
@@ -116,14 +117,14 @@ class Feed(Generic[T]):
         return is_first
 
     def end(self, error: Exception | None = None) -> None:
-        """Let the readers take the remaining items. Then end their iteration, or raise."""
+        """End the iterations, or raise `error` in them, after the readers have taken the remaining items."""
         if not self._is_closed:
             self._is_closed = True
             self._error = error
             self._readers.notify()
 
     def close(self) -> None:
-        """Get nothing more, and end the iterations."""
+        """Stop getting items, and end the iterations."""
         self._items = None
         self._missed = 0
         if self._on_close is not None:

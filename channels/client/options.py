@@ -1,4 +1,4 @@
-"""The options of `open_socket` that the protocol does not need, and the checks of all of them.
+"""The options of `open_socket` that the protocol does not need, and the checks of all options.
 
 The options of the protocol are in `Settings`.
 """
@@ -52,7 +52,7 @@ class Options:
         if not isinstance(params, Mapping | None):
             raise InvalidOption(_OWNER, "params", params, "a dict, or a function that returns one")
         if token is not None and not (isinstance(token, str) and token.isprintable()):
-            # Not shown: it may be most of a secret.
+            # Do not show the value: it may be most of a secret.
             raise InvalidOption(_OWNER, "auth_token", ..., "text without control characters")
         return Opening(
             address=address_of(self.url, params, transport),
@@ -73,7 +73,7 @@ def check(settings: Settings, options: Options) -> None:
         InvalidOption: an option has an invalid value.
     """
     address_of(options.url)
-    # The functions among them are for the attempts to connect.
+    # Check functions later: each attempt to connect calls them.
     if not callable(options.params) and not callable(options.auth_token):
         options.opening("websocket")
     for each in options.headers:
@@ -106,7 +106,7 @@ def close_codes(codes: Any) -> tuple[int, ...]:
     """Return the option `final_close_codes` as a tuple.
 
     Raises:
-        InvalidOption: it is not a collection of whole numbers.
+        InvalidOption: `codes` is not a collection of whole numbers.
     """
     if isinstance(codes, Iterable) and not isinstance(codes, str):
         numbers = tuple(codes)

@@ -36,11 +36,11 @@ class PresenceView:
                         print(key, "has gone")
                 print("here:", list(presence.state))
 
-    `channels.presence.Presence` is the server's side, which tracks who is present.
+    On the server, `channels.presence.Presence` tracks the users.
 
-    Create it before the channel joins. Otherwise it misses the first state. While the channel is not joined, the state
-    stays as it was. After the rejoin, `changes` yields the differences between the old state and the new one. If a diff
-    comes before the state of its membership, the diff waits for that state.
+    Create the view before the channel joins. Otherwise the view misses the first state. While the channel is not
+    joined, the state stays as it was. After the rejoin, `changes` yields the differences between the old state and the
+    new one. If a diff comes before the state of its membership, the view applies it after that state.
 
     Args:
         channel: the channel.

@@ -1,7 +1,7 @@
-"""The state of a presence: it takes states and diffs, and returns the present keys and the changes.
+"""The computation of a presence: from states and diffs to the present keys and the changes.
 
 *pure*. A presence is `{"metas": [{"phx_ref": ..., ...}, ...]}`: one meta for each tracked process of a key. The server
-may add more. A state is a dict of presences by key. The `phx_ref` of a meta identifies it.
+may add more entries beside `metas`. A state is a dict of presences by key. The `phx_ref` of a meta identifies it.
 
 The functions change no argument. Source: phoenix.js 1.8, `presence.js`.
 """
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 MAX_PENDING: Final = 1000
-"""The diffs that wait for a state. Older ones are dropped: a state that comes later contains them."""
+"""The most diffs that wait for a state. Older diffs are dropped, because a later state contains them."""
 
 State: TypeAlias = dict[str, dict[str, Any]]
 """The present keys, each with its presence."""
@@ -33,7 +33,7 @@ State: TypeAlias = dict[str, dict[str, Any]]
 
 @frozen
 class PresenceJoin:
-    """A key has got metas.
+    """A key has new metas.
 
     Attributes:
         key: the key, such as a user's id.
@@ -52,7 +52,7 @@ class PresenceLeave:
 
     Attributes:
         key: the key.
-        current: the presence that remains. Without metas, the key has left.
+        current: the presence that remains. If it has no metas, the key has left.
         left: the presence with the lost metas only.
     """
 
@@ -72,7 +72,7 @@ def sync_state(state: State, new: Mapping[str, Any]) -> tuple[State, Changes]:
         [PresenceJoin(key='ann', current=None, joined={'metas': [{'phx_ref': '1'}]})]
 
     Args:
-        state: the state so far, perhaps of an earlier membership.
+        state: the state so far. It may be from an earlier membership.
         new: the payload of `presence_state`.
     """
     joins: State = {}
@@ -129,7 +129,8 @@ def _without(metas: list[Any], others: list[Any]) -> list[Any]:
 class PresenceFold:
     """The presence of one topic across memberships.
 
-    A diff counts only after the state of its membership. Earlier diffs wait, because the state may not contain them.
+    A diff applies only after the state of its membership. Earlier diffs wait for the state, because it may not contain
+    them.
 
     Attributes:
         state: the present keys.

@@ -85,7 +85,7 @@ class Protocol:
         self._timers = Timers()
         self._topics: dict[str, list[ChannelRecord]] = {}
         self._ref = 0
-        # Joins and leaves that wait for a connection. Pushes wait in their channel.
+        # Joins and leaves that wait for a connection. Each push waits in its channel.
         self._send_buffer: list[tuple[ChannelRecord, str | None, wire.Frame]] = []
         self._tries = 0
         self._reconnect_timer: Timer | None = None
@@ -197,7 +197,7 @@ class Protocol:
         else:
             if channel.buffered >= self.settings.max_buffered:
                 raise BufferFull(topic, event, self.settings.max_buffered)
-            # Only to raise here and not later, if a name cannot be encoded.
+            # Encode only to raise here, and not later, if a name cannot be encoded.
             wire.encode(None, None, topic, event, push.payload)
             channel.buffer.append(push)
             channel.buffered += 1
@@ -232,7 +232,7 @@ class Protocol:
     # The transport reports
 
     def opened(self, now: float) -> list[Effect]:
-        """Handle the open connection: send what waits, and join again."""
+        """Handle the open connection: send the waiting frames, and join again."""
         self._now = now
         if self.state != "connecting":
             return []
@@ -280,7 +280,7 @@ class Protocol:
         return self._take()
 
     def lost(self, code: int, reason: str, now: float) -> list[Effect]:
-        """Handle the end of the open connection, which the client did not ask for."""
+        """Handle the end of an open connection that the client did not close."""
         self._now = now
         if self.state != "open":
             return []
@@ -370,7 +370,7 @@ class Protocol:
 
     def _arm_heartbeat(self) -> None:
         self._clear_heartbeat()
-        # The polls of long polling show that the server is there.
+        # With long polling, the polls show that the server is there.
         if self.transport != "longpoll":
             interval = self.settings.heartbeat_interval
             self._heartbeat_timer = self._start(interval, self._send_heartbeat)
@@ -501,7 +501,7 @@ class Protocol:
                 self._crash(channel, reason)
 
     def _schedule_rejoin(self, channel: ChannelRecord) -> None:
-        # Without a connection there is nothing to wait for: the next one rejoins.
+        # Without a connection, start no timer: the next connection rejoins.
         if self.state == "open":
             self._timers.cancel(channel.rejoin_timer)
             attempt = channel.tries + 1
@@ -534,7 +534,7 @@ class Protocol:
     def _join_payload(self, channel: ChannelRecord) -> Any:
         params = channel.params() if callable(channel.params) else channel.params
         payload = wire.prepare(channel.topic, "phx_join", params)
-        # Only to raise before any state has changed.
+        # Encode only to raise before any state has changed.
         wire.encode(None, None, channel.topic, "phx_join", payload)
         return payload
 
@@ -602,8 +602,8 @@ class Protocol:
         frame = wire.encode(channel.join_ref, ref, channel.topic, push.event, push.payload)
         push.ref = ref
         if not push.was_sent:
-            # As in phoenix.js, the timeout starts again with the first frame. It does not with later ones, so that a
-            # push that crashes its channel is not repeated for ever.
+            # As in phoenix.js, the timeout starts again with the first frame. Later frames do not restart it: a push
+            # that crashes its channel must not repeat for ever.
             push.was_sent = True
             self._timers.cancel(push.timer)
             push.timer = self._start(push.timeout, self._push_timed_out, push)
@@ -611,7 +611,7 @@ class Protocol:
         self._emit(Send(frame))
 
     def _take_back(self, channel: ChannelRecord) -> None:
-        """Put the repeatable pushes that were sent in front of the unsent ones, to send them after the rejoin."""
+        """Put the repeatable pushes that were sent before the unsent pushes, to send all after the rejoin."""
         again = [push for push in channel.pending.values() if push.is_repeatable]
         for push in again:
             assert push.ref is not None  # it is pending
@@ -634,7 +634,7 @@ class Protocol:
         if self.state == "open":
             self._emit(Send(frame))
         else:
-            # At most one join of a channel can be sent later; earlier ones are outdated.
+            # Keep at most one join of a channel: earlier joins are outdated.
             kept = [each for each in self._send_buffer if each[0] is not channel]
             self._send_buffer = [*kept, (channel, channel.join_ref, frame)]
 

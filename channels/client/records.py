@@ -118,11 +118,11 @@ class ChannelRecord:
 
 # The position in a durable topic, for `channels.durable`
 
-# In join params, join replies and messages.
+# The name of the position in join params, join replies and messages.
 _POSITION = "_position"
-# In pushes.
+# The name of the key in pushes.
 _KEY = "_key"
-# The bits of a key, which nobody can guess.
+# The bits of a key. Nobody can guess a random key of this length.
 _KEY_BITS = 128
 
 
@@ -160,17 +160,17 @@ class PositionTracker:
         return {**(params or {}), _POSITION: self.position}
 
     def keyed(self, payload: Any) -> Any:
-        """Return the payload of a push with a key. One that is no object has no room for it."""
+        """Return the payload of a push with a key. A payload that is not an object stays without a key."""
         if payload is None:
             payload = {}
         if type(payload) is not dict or _KEY in payload:
             return payload
-        # 32 bits at a time, because a float has 53.
+        # Take 32 bits at a time, because a float has only 53.
         parts = [int(self._random() * 2**32) for _ in range(_KEY_BITS // 32)]
         return {**payload, _KEY: "".join(f"{part:08x}" for part in parts)}
 
     def note(self, payload: Any) -> None:
-        """Keep the position in a message or in the reply to a join, if it has one."""
+        """Keep the position from a message or from the reply to a join, if there is one."""
         if isinstance(payload, dict):
             position = payload.get(_POSITION)
             if isinstance(position, str):
@@ -221,7 +221,7 @@ class Arrived:
 
 @frozen(eq=False)
 class Left:
-    """The server has confirmed a leave, or cannot any more."""
+    """The server has confirmed a leave, or the connection ended before."""
 
     channel: ChannelRecord
 
@@ -240,7 +240,7 @@ class Ended:
 
 @frozen(eq=False)
 class Pong:
-    """The answer to a ping; None as seconds if the connection was lost."""
+    """The answer to a ping; `seconds` is None if the connection was lost."""
 
     ref: str
     seconds: float | None

@@ -55,7 +55,7 @@ __all__ = ["ClientSocket", "SocketStatistics", "open_socket"]
 
 _MAX_EVENTS = 1000
 
-# Statuses of a server that is busy: a request timeout, too early, too many requests. The next attempt may succeed.
+# The statuses that a busy server sends: request timeout, too early, too many requests. The next attempt may succeed.
 _BUSY = frozenset((408, 425, 429))
 
 
@@ -120,29 +120,30 @@ def open_socket(
 
     Args:
         url: the URL of the socket, as for phoenix.js: ws, wss, http or https, without `/websocket`.
-        params: parameters for the socket's `connect`. A function is called at every connect.
-        auth_token: the token that phoenix.js calls `authToken`; it does not appear in the URL. A function is called at
-            every connect.
+        params: parameters for the socket's `connect`. The client calls a function at every connect.
+        auth_token: the token that phoenix.js calls `authToken`; it does not appear in the URL. The client calls a
+            function at every connect.
         wait: With True, the block begins when the connection is open. With False, it begins immediately, and joins and
             pushes wait for the connection.
         timeout: seconds for the reply to a join or a push without its own timeout.
-        heartbeat_interval: seconds between heartbeats, and for their answers.
+        heartbeat_interval: seconds between heartbeats, and seconds for each answer.
         reconnect: the waits before attempts to connect.
         rejoin: the waits before attempts to join a topic again, on an open connection.
-        final_close_codes: close codes of the server that end the socket for good. phoenix.js connects again after
-            every code since 1.8.16; before that, 1000 was final.
+        final_close_codes: close codes of the server that end the socket for good. Since 1.8.16, phoenix.js connects
+            again after every code. Before, 1000 was final.
         transport: "websocket" or "longpoll".
         longpoll_fallback_after: seconds for a WebSocket to open, and then to answer a ping. If the WebSocket fails or
             takes longer, the client changes to long polling. With None, the client always uses a WebSocket.
         connect: opens a stream to a host and a port. In a simulation, pass `world.network.connect`.
         ssl_context: the context for wss and https; by default that of `ssl.create_default_context()`.
-        headers: more headers of the requests, such as `{"origin": "https://example.org"}`; a mapping, or pairs.
+        headers: further headers of the requests, such as `{"origin": "https://example.org"}`; a mapping, or pairs.
         connect_timeout: seconds for each attempt to connect, and for all attempts before the block begins.
         poll_timeout: seconds for one request of long polling.
         max_buffered: pushes of one channel that may wait for its join, and frames that may wait to be written.
-        max_message_bytes: bytes of one message of the server. A longer one ends the connection.
-        telemetry: emits the lifecycle events; by default that of the current runtime, if there is one.
-        random: returns a number from 0 to 1, for jitter; by default that of the current runtime, if there is one.
+        max_message_bytes: bytes of one message of the server. A longer message ends the connection.
+        telemetry: emits the lifecycle events; by default the telemetry of the current runtime, if there is one.
+        random: returns a number from 0 to 1, for jitter; by default the `random` of the current runtime, if there is
+            one.
 
     Raises:
         NotConnected: the first connection did not open in time, or the server refused it with a status from 400 to 499,
@@ -186,7 +187,7 @@ def open_socket(
 async def _running(
     socket: ClientSocket, connect_timeout: float | None
 ) -> AsyncIterator[ClientSocket]:
-    """Run the tasks of a socket. Errors leave the block as they are, without the group of a nursery."""
+    """Run the tasks of a socket. Errors leave the block unchanged, without the exception group of a nursery."""
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
         socket.start(nursery)
@@ -209,7 +210,7 @@ class ClientSocket:
     Attributes:
         url: the URL, without parameters.
         telemetry: emits the lifecycle events; see `channels.client.events`.
-        failure: the exception of a function of the program, which ends the block; None without one.
+        failure: the exception that a function of the program raised, and that ends the block; None without one.
     """
 
     __slots__ = (
@@ -244,7 +245,7 @@ class ClientSocket:
             self.telemetry = runtime.telemetry if telemetry is None else telemetry
 
             def of_runtime() -> float:
-                # Looked up each time, because every process has its own.
+                # Look it up each time, because every process has its own `random`.
                 return runtime.random.random()
 
             random = of_runtime if random is None else random
@@ -291,20 +292,20 @@ class ClientSocket:
 
         Args:
             topic: the topic.
-            params: the payload for `join`. A function is called at every join, and returns it.
-            timeout: seconds for the replies to joins and pushes; by default those of the socket.
+            params: the payload for `join`. The client calls a function at every join.
+            timeout: seconds for the replies to joins and pushes; by default the timeout of the socket.
             wait: With True, the block begins when the server has accepted the join; a refused join raises `Refused`.
                 With False, the block begins immediately, and the client repeats a refused join, as phoenix.js does.
             max_messages: messages to keep for a program that does not read them; see `Feed`.
             durable: True sends the position of the last message at each join, so that a server with durable topics
-                sends what the client missed. `channel.response["_recovered"]` is False if it could not. The position
-                counts messages that arrived, also those that `max_messages` dropped. Each push gets a key, and is sent
-                again after a rejoin if its answer has not come.
+                sends the messages that the client missed. `channel.response["_recovered"]` is False if the server could
+                not. The position includes messages that arrived and that the channel then dropped. Each push gets a
+                key, and the client sends it again after a rejoin if its answer has not come.
 
         Raises:
             InvalidOption: an option has an invalid value.
 
-        If another channel of this socket is in the topic, it leaves, because a client can be in a topic once.
+        If another channel of this socket is in the topic, that channel leaves. A client can be in a topic only once.
         """
         if not isinstance(topic, str):
             raise InvalidOption("channel", "topic", topic, 'text, such as "room:lobby"')
@@ -362,8 +363,8 @@ class ClientSocket:
             timeout: seconds; by default there is no limit.
 
         Raises:
-            NotConnected: the time is over; the server refused as described at `open_socket` and the socket was never
-                connected; or the socket has ended.
+            NotConnected: the time is over, or the socket has ended. Or the server refused the first connection with a
+                status that `open_socket` describes.
         """
         seconds = float("inf") if timeout is None else timeout
         with trio.move_on_after(seconds):

@@ -31,7 +31,7 @@ class Timer:
 
 
 class Timers:
-    """The timers of one client, in the order of their times. Of two for the same time, the older runs first.
+    """The timers of one client, in the order of their times. Of two timers for the same time, the older runs first.
 
     >>> timers = Timers()
     >>> _ = timers.start(5.0, print, "hello")
@@ -57,12 +57,12 @@ class Timers:
         return timer
 
     def cancel(self, timer: Timer | None) -> None:
-        """Cancel a timer. One that has run, or None, is fine."""
+        """Cancel a timer. This does nothing for None, or for a timer that has run."""
         if timer is None or timer.callback is None:
             return
         timer.callback = timer.argument = None
         self._cancelled += 1
-        # Answered pushes leave their timers behind. Without this a busy client would hold ten seconds of them.
+        # Remove cancelled timers. Otherwise a busy client would hold the timers of all pushes of the last ten seconds.
         if self._cancelled > 32 and self._cancelled * 2 > len(self._heap):
             self._heap = [each for each in self._heap if each.callback is not None]
             heapq.heapify(self._heap)

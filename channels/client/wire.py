@@ -1,6 +1,6 @@
 """The client's side of the wire: V2 messages, the URL of a socket, and its token.
 
-*pure*. Text messages are the same in both directions. Binary pushes differ: those of a client have a ref.
+*pure*. Text messages are the same in both directions. Binary pushes differ: a push of a client has a ref.
 
     kind                           sizes                              after the strings
     0  push, client to server      join_ref, ref, topic, event        data
@@ -73,7 +73,7 @@ def prepare(topic: str, event: str, payload: Any) -> Any:
     if type(payload) is Binary:
         return payload
     if isinstance(payload, bytes | bytearray | memoryview):
-        # The encoder would make a text in base64 of them.
+        # The encoder would turn raw bytes into base64 text.
         problem = f"the payload is of type {type(payload).__name__}; put raw bytes into Binary"
         raise EncodeError(problem, kind="push", topic=topic, event=event)
     try:
@@ -126,7 +126,7 @@ def decode(frame: Frame) -> Message:
         Message(join_ref=None, ref=None, topic='room:a', event='new', payload=Binary(b'\x01\x02'))
 
     Raises:
-        MalformedFrame: it is not a message of V2.
+        MalformedFrame: the frame is not a V2 message.
     """
     if isinstance(frame, bytes):
         return _unpack(frame)
@@ -165,7 +165,7 @@ def _unpack(data: bytes) -> Message:
 
 
 def reason_of(payload: Any) -> str:
-    """Return the reason in the payload of a phx_error, in words. Earlier servers give none."""
+    """Return the reason in the payload of a phx_error, in words. Older servers give no reason."""
     reason = payload.get("reason") if isinstance(payload, dict) else None
     return reason if isinstance(reason, str) else "the channel crashed"
 
@@ -179,7 +179,7 @@ class Address:
 
     Attributes:
         host: a name or an address.
-        port: the port; that of the scheme by default.
+        port: the port; by default the port of the scheme.
         is_tls: True for wss and https.
         target: the path and the query, for the request.
         url: the URL without its query, which may hold secrets.
@@ -210,7 +210,7 @@ def address_of(
         '/socket/websocket?token=a%20b&vsn=2.0.0'
 
     Args:
-        url: of the socket, as in phoenix.js: without `/websocket`. A URL with it is accepted too.
+        url: the URL of the socket, as in phoenix.js: without `/websocket`. A URL with `/websocket` works too.
         params: parameters for the socket's `connect`.
         transport: decides the last segment of the path.
 

@@ -1,4 +1,4 @@
-"""Durable topics: clients that were away get what they missed, in order and once.
+"""Durable topics: clients that return get every message that they missed, in order and once.
 
 Start with `DurableChannel` and `History`.
 """

@@ -1,7 +1,7 @@
 """Pushes with a key, and the answers that a history remembers for them.
 
-*pure*. A client that repeats a push, because it does not know the fate of the first one, sends the same key. It then
-gets the first answer.
+*pure*. A client that got no answer to a push repeats the push with the same key. If the server has handled the push
+before, the client gets the first answer.
 
     {"text": "hello", "_key": "6f1c"}  ──▶ take_key     ──▶ the key, and the payload for the handler
     who pushes, topic and key          ──▶ name_push    ──▶ the key in the storage
@@ -49,20 +49,20 @@ def name_push(owner: str | None, topic: str, key: str) -> str:
     """Return the key of a push in the storage, which differs for each user and topic.
 
     Args:
-        owner: identifies the user: the id of the socket. Clients without one share their keys.
+        owner: the id of the socket, which identifies the user. Clients without an id share their keys.
         topic: the topic.
         key: the key from the client.
     """
     digest = blake2b(digest_size=_SIZE)
     for part in (owner or "", topic, key):
         data = part.encode("utf-8", "surrogatepass")
-        # With the length, so that no two lists of parts give the same bytes.
+        # Include the length, so that two different lists of parts never give the same bytes.
         digest.update(b"%d:%b" % (len(data), data))
     return digest.hexdigest()
 
 
 def mark_push(event: object, payload: Any) -> str:
-    """Return a fingerprint of a push. A client that uses a key twice must send the same push."""
+    """Return a fingerprint of a push. It shows if a client uses one key for two different pushes."""
     return blake2b(_canonical([event, payload]), digest_size=_SIZE).hexdigest()
 
 
@@ -113,10 +113,10 @@ class KeyedPush:
         event: the name of the event, for errors.
         name: the key in the storage.
         mark: the fingerprint of the push.
-        appends: the number of messages that the handler has appended. The nth append of a handler that runs again is
-            the nth of its first run.
-        has_failed: True if a message that the handler appended without waiting was not kept, or perhaps not.
-        is_deferred: True if the handler took a `socket_ref`, so that its answer comes later.
+        appends: the number of messages that the handler has appended. If the handler runs again, its nth append counts
+            as the nth append of the first run.
+        has_failed: True if the handler appended a message without waiting, and the storage may not have kept it.
+        is_deferred: True if the handler took a `socket_ref` to answer later.
     """
 
     topic: str

@@ -1,4 +1,4 @@
-"""Channels of durable topics, whose clients get what they missed.
+"""Channels of durable topics: a client that returns gets the messages that it missed.
 
 history = History(SQLiteStorage("history.db"))
 
@@ -40,21 +40,23 @@ class DurableChannel(Channel):
     """Base class of channels whose topics keep their messages for a while.
 
     Attributes:
-        history: the history that keeps them. The endpoint runs it: `Endpoint(histories=[history])`.
+        history: the history that keeps the messages. The endpoint runs it: `Endpoint(histories=[history])`.
 
-    A client sends its last position in the join params, as `_position`. It then gets each message behind it once, in
-    order, or `"_recovered": false` with a reason in the join reply. Everything else is as in `Channel`.
+    A client sends its last position in the join params, as `_position`. It then gets each message after that position
+    once, in order. Or it gets `"_recovered": false` with a reason in the join reply. Everything else is as in
+    `Channel`.
 
-    Messages pass through the channel's process, so a slow handler delays those of its own client. Plain broadcasts of
-    the endpoint to the topic, such as presence diffs, do not. They have no position, and are not kept.
+    Messages pass through the channel's process, so a slow handler delays the messages to its own client. Plain
+    broadcasts of the endpoint to the topic, such as presence diffs, do not pass through it. These broadcasts have no
+    position, and the history does not keep them.
 
-    A client may put a key into the payload of a push, as `_key`, and repeat the push with it. The handler gets the
-    payload without the key. The history remembers its reply for a while: a repeated push gets the first reply, and the
-    handler does not run again. If the channel crashed before the history kept its reply, the handler does run again.
-    The history does not keep the messages twice that it appended in its first run.
+    A client may put a key into the payload of a push, as `_key`, and repeat the push with this key. The handler gets
+    the payload without the key. The history remembers the reply for a while: a repeated push gets the first reply, and
+    the handler does not run again. If the channel crashed before the history kept the reply, the handler runs again.
+    The history does not keep the messages of its first run twice.
 
-    A method of `handle_out` must return None. It also gets replayed messages. Its payload contains the position, which
-    the client needs: push the payload with it.
+    A method of `handle_out` must return None. It also gets replayed messages. The payload has the position in
+    `_position`. Keep it in the payload that you push, because the client needs it.
     """
 
     history: ClassVar[History | None] = None
@@ -62,7 +64,7 @@ class DurableChannel(Channel):
     _server = DurableChannelServer.spawn_link
 
     async def on_recovered(self, recovery: Recovery) -> None:
-        """Send the client what it needs after its join. Override this to send a snapshot.
+        """Run after the join of a client. Override this to send the client a snapshot.
 
             async def on_recovered(self, recovery):
                 if not recovery.recovered:
@@ -73,7 +75,7 @@ class DurableChannel(Channel):
                 epoch_changed, too_old or too_many.
 
         The client has its join reply and the replayed messages. New messages wait until this returns. A snapshot that
-        is read here may already contain some of them.
+        you read here may already contain some of the new messages.
         """
 
     async def append(self, event: str, payload: Any) -> str:
@@ -88,8 +90,8 @@ class DurableChannel(Channel):
 
         Raises:
             EncodeError: the payload is not such an object.
-            AppendFailed: the message is not kept, or perhaps not. If the handler does not catch it, the channel
-                crashes, and its client rejoins.
+            AppendFailed: the storage did not keep the message, or may not have kept it. If the handler does not catch
+                the error, the channel crashes, and its client rejoins.
         """
         try:
             history = self._running("append")
@@ -101,11 +103,11 @@ class DurableChannel(Channel):
     def broadcast(self, event: str, payload: Any) -> None:
         """Keep a message and send it to every client of this topic, without waiting. Any thread can call this.
 
-        There is no error if the storage fails later: see `append`.
+        This raises no error if the storage fails later; `append` does.
 
         Raises:
             EncodeError: the payload is not a JSON object, or has the key `_position`.
-            AppendFailed: too many messages wait, or this one is too large.
+            AppendFailed: too many messages wait, or this message is too large.
         """
         try:
             history = self._running("broadcast")
@@ -117,7 +119,8 @@ class DurableChannel(Channel):
     def socket_ref(self) -> SocketRef:
         """Return a reference to the current push, to reply later with `reply_to`.
 
-        The history does not remember such a reply. If the client repeats the push, the handler runs again.
+        The history does not remember a reply through `reply_to`. If the client repeats the push, the handler runs
+        again.
 
         Raises:
             NothingToAnswer: no handler of a push is running, or the push has no ref and so expects no reply.
@@ -129,7 +132,7 @@ class DurableChannel(Channel):
         return ref
 
     def _push(self) -> KeyedPush | None:
-        """Return the push with a key whose handler calls a verb."""
+        """Return the push with a key whose handler is the caller, or None."""
         context = self._context
         push: KeyedPush | None = context.push
         if push is None or get_ident() != context.link.runtime.thread:
@@ -138,7 +141,8 @@ class DurableChannel(Channel):
             caller = current_pid()
         except NotAProcess:
             return None
-        # If the handler runs again, another process does not append at the same point, so its messages have no key.
+        # Messages of other processes have no key: if the handler runs again, these processes may append at another
+        # point.
         return push if caller == context.pid else None
 
     def _broadcast(self, event: str, payload: Any, sender: Pid | None) -> None:
@@ -162,6 +166,6 @@ def durable_class(channel: type[Channel], history: object) -> type[Channel]:
     if not isinstance(history, History):
         raise InvalidOption("Route", "history", history, "a channels.durable.History")
     bases = (channel,) if issubclass(channel, DurableChannel) else (channel, DurableChannel)
-    # The subclass has the names of the class, because logs and errors show them.
+    # The subclass has the name of the given class, because logs and errors show it.
     names = {"__module__": channel.__module__, "__qualname__": channel.__qualname__}
     return type(channel.__name__, bases, {**names, "history": history})

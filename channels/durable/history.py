@@ -6,7 +6,7 @@
                               channels of this node, then other nodes ──▶ the caller of `append` goes on
 
 A storage with `publishes` delivers the messages itself, to all nodes in one order. The storage keeps every message
-before any client gets it. Channels read what they missed from the storage.
+before any client gets it. Channels read missed messages from the storage.
 """
 
 from __future__ import annotations
@@ -99,22 +99,23 @@ class History:
         endpoint = Endpoint(sockets={"/socket": UserSocket}, histories=[history])
 
     Args:
-        storage: where the messages are; by default in memory, which a restart loses.
-        name: names the history in logs, and between nodes. The histories of one endpoint have different names.
+        storage: the storage of the messages; by default `MemoryStorage`, whose messages a restart loses.
+        name: the name of the history in logs, and between nodes. Give each history of an endpoint a different name.
         mode: `"stream"` replays every message that a client missed. `"latest"` keeps only the last message of each
             topic, and sends it to new clients too.
         max_messages: messages that a topic keeps.
-        max_bytes: bytes of messages that a topic keeps. A longer message is refused.
+        max_bytes: bytes of messages that a topic keeps. The history refuses a larger message.
         max_age: seconds that a message is kept.
-        max_topics: topics that are kept. Beyond it, the storage forgets the topics whose last message is the oldest.
+        max_topics: topics that the storage keeps. The storage first forgets the topics whose last message is the
+            oldest.
         max_total_bytes: bytes of messages that all topics keep together.
-        max_answers: keys of pushes that are remembered, with the answers: one for the answer, and one for each message
-            that the handler appended. Beyond it, the oldest are forgotten.
-        max_answer_bytes: bytes of these keys and answers. A longer answer is not remembered.
-        max_answer_age: seconds that they are remembered.
+        max_answers: keys of pushes that the storage remembers. Each push has one key for its answer, and one for each
+            message that its handler appended. The storage forgets the oldest keys first.
+        max_answer_bytes: bytes of these keys and answers. The storage does not remember a larger answer.
+        max_answer_age: seconds that the storage remembers these keys.
         max_replay: messages that one client gets when it rejoins; by default `max_messages`. They count towards the
-            bounds of the client's out-buffer, `Endpoint(max_buffered_messages=)`.
-        max_waiting: messages that wait for the storage. Beyond it, `append` raises.
+            limit of the client's out-buffer, `Endpoint(max_buffered_messages=)`.
+        max_waiting: messages that wait for the storage. If more would wait, `append` raises.
         max_batch: messages that the storage gets at once.
         check_interval: seconds between two checks of the joined topics for messages that did not arrive.
         timeout: seconds that a join waits for the storage.
@@ -174,8 +175,8 @@ class History:
         self._doubt = trio.Event()
         # The number of joined channels on this node, by topic.
         self._followed: dict[str, int] = {}
-        # The pushes with a key whose handlers run on this node: an event for the end of each by its name, and the name
-        # by channel.
+        # The pushes with a key whose handlers run on this node. One dict has the event for the end of each push, by the
+        # name of the push. The other has the name, by channel.
         self._handled: dict[str, trio.Event] = {}
         self._handlers: dict[Pid, str] = {}
         self._counts = dict.fromkeys(_COUNTED, 0)
@@ -186,7 +187,7 @@ class History:
     # Starting
 
     def child_spec(self, pubsub: PubSub) -> ChildSpec:
-        """Return a child spec for a supervisor, as an endpoint uses it."""
+        """Return a child spec for a supervisor. An endpoint uses it."""
         return ChildSpec(f"history {self.name}", self.start_link, args=(pubsub,), type="supervisor")
 
     async def start_link(self, pubsub: PubSub) -> Pid:
@@ -223,7 +224,10 @@ class History:
             raise
 
     async def _hold(self) -> Pid:
-        """Log events, and close the storage when the supervisor ends. This runs in its process, and starts none."""
+        """Log events, and close the storage when the supervisor ends.
+
+        Runs in the supervisor's process, and starts none.
+        """
         on_exit(attach(current_runtime().telemetry, self))
         on_exit(self._stopped)
         raise StartIgnored
@@ -246,7 +250,7 @@ class History:
 
             position = await history.append("document:1", "edited", {"text": "hello"})
 
-        This returns after the storage has kept the message. It waits for the messages before it. If the calling task is
+        This returns after the storage has kept the message, and all messages before it. If the calling task is
         cancelled, the history may still keep the message.
 
         Args:
@@ -274,7 +278,7 @@ class History:
         """Keep a message and send it, soon. Any thread can call this.
 
         The caller does not learn whether the storage failed: see `HISTORY_APPEND_FAILED`. The arguments and the errors
-        are those of `append`.
+        are the same as for `append`.
         """
         body = encode_payload(topic, event, payload)
         runtime = self._runtime
@@ -319,7 +323,7 @@ class History:
         return f"{waiting} messages wait for the storage, the limit of History(max_waiting=)"
 
     async def _write(self) -> None:
-        """Give the waiting messages to the storage, in batches. Those that wait meanwhile are the next batch."""
+        """Give the waiting messages to the storage, in batches. Messages that arrive meanwhile are the next batch."""
         while True:
             batch = await self._queue.next_batch(self.max_batch)
             in_vain = [each for each in batch if each.is_in_vain]
@@ -339,7 +343,7 @@ class History:
         messages = [each.item for each in batch if isinstance(each.item, NewMessage)]
         answers = [each.item for each in batch if isinstance(each.item, NewAnswer)]
         appended = await self.storage.append(messages, now=runtime.now(), answers=answers)
-        # No checkpoint from here on, so that channels get the messages in the order of their offsets.
+        # From here on there is no checkpoint, so that channels get the messages in the order of their offsets.
         self._count_appended(appended, len(messages))
         offsets, kept = enumerate(appended.offsets), iter(appended.answers)
         for waiting in batch:
@@ -378,8 +382,8 @@ class History:
     async def begin(self, push: KeyedPush, channel: Pid) -> bytes | None:
         """Return the answer to an earlier push with the same key. If there is none, begin to handle this one.
 
-        This waits while another channel of this node handles a push with the key. The caller calls `end` later. If the
-        channel ends before that, this history calls it.
+        This waits while another channel of this node handles a push with the key. Call `end` afterwards. If the channel
+        ends before, the history calls `end`.
 
         Raises:
             StorageError: the storage failed, or took longer than `timeout`.
@@ -403,13 +407,13 @@ class History:
             self._handled.pop(name).set()
 
     async def keep_answer(self, push: KeyedPush, answer: bytes) -> bytes:
-        """Remember the answer to a push, and return the first one for its key.
+        """Remember the answer to a push, and return the first answer for its key.
 
-        If another node has answered the push meanwhile, the first answer is that of the other node. The storage keeps
+        If another node has answered the push meanwhile, that answer is the first. The storage keeps
         the answer in the same step as the messages that the handler has appended without waiting.
 
         Raises:
-            AnswerNotKept: the storage failed to keep the answer or a message of the handler, or it is not known.
+            AnswerNotKept: the storage did not keep the answer or a message of the handler, or may not have kept it.
         """
         item = NewAnswer(push.name, answer)
         most = self.limits.max_answer_bytes
@@ -457,14 +461,14 @@ class History:
             try:
                 pubsub.broadcast(lane, value, dispatcher=_nobody)
             except ChannelsError as error:
-                # The message is too large for the adapter. The check of the other nodes finds it in the storage.
+                # The message is too large for the adapter. The other nodes find it in the storage at their next check.
                 self._counts["not_sent"] += 1
                 self.execute(HISTORY_NOT_SENT, {}, {"topic": topic, "error": error})
 
     def _dispatch(
         self, subscriptions: Iterable[Subscription], sender: Pid | None, message: Any
     ) -> None:
-        # Send only to the channels of this history, because a client may have joined a topic with the name of the lane.
+        # Send only to the channels of this history. A client may have joined a topic with the same name as the lane.
         for subscription in subscriptions:
             if subscription.metadata is self:
                 send(subscription.pid, message)
@@ -478,7 +482,7 @@ class History:
             pubsub.local_broadcast(self.lane(topic), entry, dispatcher=self._dispatch)
 
     def check(self) -> None:
-        """Check the joined topics for missing messages soon, and not only after `check_interval`."""
+        """Check the joined topics for missing messages soon, before `check_interval` is over."""
         self._doubt.set()
 
     def execute(
@@ -526,13 +530,13 @@ class History:
         return recovery
 
     def note_gap(self, topic: str, position: Position, end: Position) -> None:
-        """Count a channel that missed messages, and reads them from the storage."""
+        """Count a channel that missed messages and now reads them from the storage."""
         self._counts["gaps"] += 1
         about = {"topic": topic, "position": str(position), "end": str(end), "pid": current_pid()}
         self.execute(HISTORY_GAP, {}, about)
 
     def note_lost(self, topic: str, position: Position, reason: str) -> None:
-        """Count a channel that missed messages that are no longer kept."""
+        """Count a channel that missed messages which the storage no longer keeps."""
         self._counts["lost"] += 1
         about = {"topic": topic, "position": str(position), "reason": reason, "pid": current_pid()}
         self.execute(HISTORY_LOST, {}, about)
@@ -559,17 +563,17 @@ class History:
             if pubsub is None:
                 return
             for topic in topics:
-                # The end of a forgotten topic matters only if the epoch has changed.
+                # For a forgotten topic, the channels only compare the epoch.
                 end = End(Position(ends.epoch, ends.offsets.get(topic, 0)))
                 pubsub.local_broadcast(self.lane(topic), end, dispatcher=self._dispatch)
 
     def statistics(self) -> dict[str, int]:
         """Return the numbers of kept and waiting messages, and counters since you created this `History`.
 
-        The counters: messages `appended`; `failed` in the storage; `refused` because they were too many or too large;
-        `replayed` to clients; `not_sent` to other nodes; topics `evicted`; channels that found `gaps`, and those that
-        `lost` messages; `answered` pushes, whose answers are kept; `repeated` pushes, which got the first answer; keys
-        of pushes that the storage had `forgotten` before `max_answer_age`.
+        Counters of messages: `appended`; `failed` in the storage; `refused`, because too many waited or the message was
+        too large; `replayed` to clients; `not_sent` to other nodes. Counters of channels: `gaps` found, and `lost`
+        messages. Counters of pushes: `answered`, with a kept answer; `repeated`, with the first answer. `evicted`
+        counts topics. `forgotten` counts keys of pushes that the storage forgot before `max_answer_age`.
         """
         stored = self.storage.statistics() if self._pubsub is not None else {}
         return {
@@ -582,4 +586,4 @@ class History:
 
 
 def _nobody(subscriptions: Iterable[Subscription], sender: Pid | None, message: Any) -> None:
-    """Deliver to no one on this node: the history has done so."""
+    """Deliver to no one on this node: the history has already delivered the message here."""

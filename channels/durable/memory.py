@@ -1,4 +1,4 @@
-"""The storage in memory: a restart of the server loses the history, and begins a new epoch."""
+"""The storage in memory. A restart of the server loses the history, and begins a new epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Stream:
 
     def __init__(self, last: int) -> None:
         self.last = last
-        # Oldest first, without a gap: the time of day, the size, and the entry.
+        # The time of day, the size, and the entry of each message: oldest first, without a gap.
         self.messages: deque[tuple[float, int, Entry]] = deque()
         self.bytes = 0
 
@@ -56,7 +56,7 @@ class _Keys:
             self._bytes -= len(key) + len(dropped[1])
 
     def trim(self, now: float) -> int:
-        """Drop the oldest keys that are beyond a limit. Return the number of those that were not too old."""
+        """Drop the oldest keys that are beyond a limit. Return how many of them were not too old."""
         limits, forgotten = self._limits, 0
         while self._values:
             key, (at, _) = next(iter(self._values.items()))
@@ -77,7 +77,7 @@ class MemoryStorage:
         History(MemoryStorage())
 
     Clients recover from lost connections and crashed channels. After a restart of the server they get
-    `epoch_changed`. It does not work with several nodes.
+    `epoch_changed`. This storage does not work with several nodes.
     """
 
     name = "memory"
@@ -87,7 +87,7 @@ class MemoryStorage:
     def __init__(self) -> None:
         self._limits = Limits()
         self._epoch = ""
-        # The topic that had no message for the longest time is the first.
+        # The first topic is the one that had no message for the longest time.
         self._streams: dict[str, _Stream] = {}
         self._keys = _Keys(self._limits)
         self._floor = 0
@@ -112,7 +112,7 @@ class MemoryStorage:
     async def append(
         self, batch: Sequence[NewMessage], *, now: float, answers: Sequence[NewAnswer] = ()
     ) -> Appended:
-        """Keep messages in this order, and the answers."""
+        """Keep the messages in this order, and the answers."""
         offsets: list[int] = []
         repeated: list[int] = []
         for place, message in enumerate(batch):
@@ -176,7 +176,7 @@ class MemoryStorage:
         if stream is None:
             return Slice(self._epoch, self._floor + 1, self._floor)
         oldest = now - self._limits.max_age
-        # Do not filter by time: the time of day can be set back, and then a filter would leave a gap.
+        # Do not filter by time: if the time of day was set back, a filter would leave a gap.
         kept = [each[2] for each in dropwhile(lambda each: each[0] < oldest, stream.messages)]
         first = kept[0].offset if kept else stream.last + 1
         entries = tuple(islice((each for each in kept if each.offset > after), limit))
@@ -191,7 +191,7 @@ class MemoryStorage:
         )
 
     def statistics(self) -> dict[str, int]:
-        """Return what is kept."""
+        """Return the numbers of kept topics, messages and bytes."""
         messages = sum(len(stream.messages) for stream in self._streams.values())
         return {
             "topics": len(self._streams),

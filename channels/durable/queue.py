@@ -17,7 +17,7 @@ from channels.pubsub.adapter import encode
 
 __all__ = ["Queue", "Waiting", "encode_payload"]
 
-# Bytes of one batch, unless a single message has more. A storage on a server sends a batch in one piece.
+# The most bytes of one batch, unless a single message has more. A storage on a server gets a batch in one piece.
 _MAX_BATCH_BYTES = 4 * 1024 * 1024
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -54,12 +54,15 @@ class Waiting:
 
     @property
     def is_in_vain(self) -> bool:
-        """True for an answer of a handler whose message was not kept. The storage must not keep the answer alone."""
+        """True for an answer whose handler appended a message that was not kept.
+
+        The storage must not keep the answer alone.
+        """
         push = self.push
         return type(self.item) is NewAnswer and push is not None and push.has_failed
 
     def settle(self) -> None:
-        """Return the result to the waiting caller."""
+        """Give the waiting caller its result."""
         if self.done is not None:
             self.done.set()
 
@@ -94,9 +97,9 @@ class Queue:
         self._arrived.set()
 
     async def next_batch(self, max_batch: int) -> list[Waiting]:
-        """Wait until something is there. Return the oldest, at most `max_batch` and a few megabytes of them."""
+        """Wait for an item. Return the oldest items: at most `max_batch`, and at most a few megabytes."""
         while not self._waiting:
-            # One event for all. A killed writer whose storage does not let it go may wait beside the next one.
+            # All writers share one event. A killed writer may still wait in its storage while the next writer runs.
             if self._arrived.is_set():
                 self._arrived = trio.Event()
             await self._arrived.wait()
@@ -120,7 +123,7 @@ def encode_payload(topic: str, event: str, payload: Any) -> bytes:
     """Encode the payload of a message.
 
     Raises:
-        EncodeError: the payload is not a JSON object, or has a key `_position` of its own.
+        EncodeError: the payload is not a JSON object, or already has a key `_position`.
     """
     encoded = encode(topic, Broadcast(topic, event, payload))
     if encoded.binary:

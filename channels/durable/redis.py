@@ -8,9 +8,9 @@
 Append and publish are one step of the server, so no node sees a message that is not kept. All nodes see the messages of
 a topic in the order of their offsets. A node gets its own messages through its subscription too.
 
-All topics share one epoch. Centrifugo has one epoch for each topic, because it keeps the offset of each topic in a key
-of its own, and the server may lose a single key. Here one key has the epoch and all offsets: see `redis_script`. So a
-join of a topic that never had a message writes nothing, and a forgotten topic needs no memory.
+All topics share one epoch. Centrifugo has one epoch for each topic, because it keeps the offset of each topic in a
+separate key, and the server may lose a single key. Here, one key has the epoch and all offsets: see `redis_script`. So
+a join of a topic without messages writes nothing, and a forgotten topic needs no memory.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ __all__ = ["RedisStorage"]
 T = TypeVar("T")
 
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-# Topics in one call.
+# The most topics in one call.
 _ENDS = 1000
-# Bytes of an answer that are not bodies, and of each message in it.
+# Bytes of an answer beside the bodies: for the whole answer, and for each message in it.
 _ROOM, _ROOM_PER_MESSAGE = 64 * 1024, 64
 
 
@@ -67,22 +67,22 @@ class RedisStorage:
 
         History(RedisStorage("redis://:secret@db.example:6379?prefix=shop"))
 
-    An append returns after the server has kept the messages. The persistence of the server decides how safe they are:
-    see the how-to "Lose no message".
+    An append returns after the server has kept the messages. Their safety then depends on the persistence of the
+    server: see the how-to "Lose no message".
 
     Args:
         url: the server, as for `RedisAdapter`: Redis 6, Valkey 7, or later.
-        key: the name of the history, after the prefix of the URL. Give each history its own.
+        key: the name of the history, after the prefix of the URL. Give each history a different name.
         timeout: seconds for each command.
         max_calls: commands in flight. Further commands wait for their turn, within `timeout`.
-        trust_restarts: keep the epoch when the server restarts, or another server takes its place, although it may have
-            lost its last messages. False keeps it only if the server writes each message to its disk, with
+        trust_restarts: True keeps the epoch when the server restarts, or another server takes its place, although the
+            last messages may be lost. False keeps the epoch only if the server writes each message to its disk, with
             `appendonly yes` and `appendfsync always`.
         connect_timeout: seconds to connect.
         ping_interval: seconds of silence of the server after which the node sends it a PING.
         ping_timeout: seconds for the answer. With less than 10, the node may treat a busy server as dead.
         backoff: the waits between attempts to connect.
-        ssl_context: the trusted certificates for `rediss://`; None trusts those of the system.
+        ssl_context: the trusted certificates for `rediss://`; None trusts the certificates of the system.
         connect: opens a stream to a host and a port; None opens TCP connections. A scenario passes
             `world.network.connect`.
 
@@ -91,8 +91,8 @@ class RedisStorage:
         InvalidOption: an option has an invalid value.
         RedisUnavailable: hiredis is not installed.
 
-    A node starts whether the server is there or not. While it is away, appends fail after `timeout`, and so do joins;
-    clients try again. Redis Cluster is not supported.
+    A node starts whether the server is there or not. While it is away, appends and joins fail after `timeout`. Clients
+    then try to join again. Redis Cluster is not supported.
     """
 
     name = "redis"
@@ -144,7 +144,7 @@ class RedisStorage:
         self._connections: RedisConnections | None = None
         self._limits = Limits()
         self._fresh_epoch = ""
-        # The latest known size of the history, and its epoch.
+        # The latest known epoch and size of the history.
         self._epoch = ""
         self._kept = Kept()
 
@@ -169,8 +169,8 @@ class RedisStorage:
             max_calls=self.max_calls,
             options={
                 **self._options,
-                # The answer to a read has the messages of a topic. The answer to an append has the answers to pushes,
-                # new and old.
+                # The answer to a read contains the messages of a topic. The answer to an append contains new and old
+                # answers to pushes.
                 "max_reply_bytes": limits.max_bytes
                 + 2 * limits.max_answer_bytes
                 + limits.kept * _ROOM_PER_MESSAGE
@@ -227,13 +227,13 @@ class RedisStorage:
             found, lasts, kept = await self._run("ends", [*some], parse_ends)
             self._note(found, kept)
             if found != epoch:
-                # The history was lost meanwhile.
+                # The server lost the history between two of these calls.
                 epoch, offsets = found, {}
             offsets.update((each, last) for each, last in zip(some, lasts, strict=True) if last)
         return Ends(epoch, offsets)
 
     def _note(self, epoch: str, kept: Kept) -> None:
-        """Note the size of the history, unless it is older than the noted one."""
+        """Note the size of the history, unless a later size is already noted."""
         if epoch != self._epoch or kept.appends >= self._kept.appends:
             self._epoch, self._kept = epoch, kept
 
@@ -250,10 +250,10 @@ class RedisStorage:
             raise StorageError("redis", f"the server sent {error}") from error
 
     def statistics(self) -> dict[str, int]:
-        """Return what is kept, as of the last append or check, and counters of the connections.
+        """Return the size of the history at the last append or check, and counters of the connections.
 
-        `connected` is 1 if both connections are up. `disconnects` counts their losses. `malformed` counts publications
-        that no node has sent.
+        `connected` is 1 if both connections are up. `disconnects` counts lost connections. `malformed` counts
+        publications that did not come from a node.
         """
         kept, connections = self._kept, self._connections
         return {

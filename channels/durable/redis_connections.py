@@ -3,7 +3,8 @@
     subscribe gets the publications of all nodes; its start waits until the first attempt to connect has ended
     call         runs the script
 
-Both connect again after a loss. A new subscription may have missed messages, so the history checks at once.
+Both connections connect again after a loss. A new subscription may have missed messages, so the history then checks its
+topics at once.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ _WRITES_ALL = {
     b"appendfsync": b"always",
     b"no-appendfsync-on-rewrite": b"no",
 }
-# The server was a replica, and may not have got the last messages of its primary.
+# Matches if the server was a replica. The server may then lack the last messages of its primary.
 _PROMOTED = re.compile(rb"^second_repl_offset:(?!-1\r?$)", re.MULTILINE)
 # Milliseconds that the offsets outlive the last use of the history.
 _META_TTL = 7 * 24 * 3600 * 1000
 
 
 class _Reports:
-    """The changes of the connections, as telemetry events."""
+    """Emits the changes of the connections as telemetry events."""
 
     def __init__(self, receiver: Receiver, server: str) -> None:
         self._receiver = receiver
@@ -93,7 +94,8 @@ class RedisConnections:
         self._trust_restarts = trust_restarts
         self._fresh_epoch = fresh_epoch
         self._epochs = count()
-        # The run of the server, and 1 if its restarts lose nothing. Known for the present connection.
+        # The id of the server's run, and 1 if a restart of the server loses nothing. Both are valid for the present
+        # connection.
         self._run_id = b""
         self._keeps = 0
         self._malformed = 0
@@ -121,7 +123,7 @@ class RedisConnections:
         try:
             topic, entry = parse_publication(payload)
         except ValueError:
-            # No node sent this. If one did, the next check finds the message in the storage.
+            # No node sends such data. If a node did, the next check finds the message in the storage.
             self._malformed += 1
             return
         self._receiver.receive(topic, entry)
@@ -156,7 +158,7 @@ class RedisConnections:
         epoch = f"{self._fresh_epoch}.{number}" if number else self._fresh_epoch
 
         def command(*begin: str) -> Callable[[], bytes]:
-            # The client packs the command when it is connected, so the run of the server is known then.
+            # The caller packs the command once it is connected, so it knows the run of the server then.
             return lambda: pack_command(
                 *begin,
                 len(self._keys.names),
@@ -173,7 +175,7 @@ class RedisConnections:
         try:
             answer = await self._caller.call(command("EVALSHA", SHA), deadline=deadline)
             if isinstance(answer, ServerError) and answer.code == "NOSCRIPT":
-                # The server does not have the script: it has restarted, or somebody flushed its scripts.
+                # The server does not have the script: it has restarted, or a user flushed its scripts.
                 answer = await self._caller.call(command("EVAL", SCRIPT), deadline=deadline)
         except CallFailed as error:
             raise StorageError("redis", error.problem, may_be_kept=error.was_sent) from error

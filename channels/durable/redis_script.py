@@ -1,7 +1,7 @@
 """The script that Redis or Valkey runs for `RedisStorage`, its arguments, and its answers.
 
-*pure*. One script does everything, so that each step is whole: it numbers messages, keeps them, drops old ones, and
-publishes the new ones.
+*pure*. One script numbers messages, keeps them, drops old messages, and publishes the new ones. So all of this is one
+atomic step.
 
     key                     type         content
     PREFIX:KEY              hash         epoch, run, floor, bytes, messages, appends, key_bytes; and for each topic its
@@ -11,10 +11,10 @@ publishes the new ones.
     PREFIX:KEY:order        sorted set   these keys, by their number
     PREFIX:KEY:EPOCH:TOPIC  stream       the messages of a topic; the ID of the message 17 is 17-0
 
-Redis can lose each key alone: it evicts or expires keys, or somebody deletes one. The epoch and all offsets are in one
-key, so that none is lost without the other. If the topics of `used` are lost, the script begins a new epoch. If a
-stream is lost, its offsets stay, and clients get `too_old`. If Redis loses keys of messages and answers, the history
-treats them as forgotten.
+Redis can lose single keys: it evicts or expires them, or a user deletes them. The epoch and all offsets are in one key,
+so that Redis can lose them only together. If the topics of `used` are lost, the script begins a new epoch. If a stream
+is lost, its offsets stay, and clients get `too_old`. If Redis loses keys of messages and answers, the history treats
+them as forgotten.
 """
 
 from __future__ import annotations
@@ -276,7 +276,9 @@ SHA: Final = sha1(SCRIPT.encode()).hexdigest()  # noqa: S324 - Redis names scrip
 
 @frozen
 class Keys:
-    """The names of a history's keys and of its channel. The name of a stream is `streams`, the epoch, `:`, the topic.
+    """The names of a history's keys and of its channel.
+
+    The name of a stream consists of `streams`, the epoch, `:` and the topic.
 
     >>> Keys.of("ashtree", "history", 0).channel
     b'ashtree:history:@0'
@@ -327,7 +329,7 @@ def append_arguments(
     channel: bytes,
     now: float,
 ) -> list[str | int | bytes]:
-    """Return the arguments of an append, behind those of every verb."""
+    """Return the arguments of an append that follow the arguments of every verb."""
     arguments: list[str | int | bytes] = [
         repr(now),
         limits.kept,
@@ -349,7 +351,7 @@ def append_arguments(
 
 
 def read_arguments(topic: str, after: int, limit: int, oldest: float) -> list[str | int | bytes]:
-    """Return the arguments of a read, behind those of every verb."""
+    """Return the arguments of a read that follow the arguments of every verb."""
     return [topic, after, limit, repr(oldest)]
 
 
@@ -389,7 +391,7 @@ def parse_recalled(value: Any) -> bytes | None:
 
 
 def parse_ends(value: Any) -> tuple[str, list[int], Kept]:
-    """Return the epoch and the last offset of each topic, 0 for one without. The arguments are the topics.
+    """Return the epoch, and the last offset of each topic that the command names; 0 for a topic without messages.
 
     Raises:
         ValueError: it is malformed.

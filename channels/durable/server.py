@@ -1,11 +1,11 @@
-"""The process of a joined durable topic: it replays what its client missed, then sends each message once.
+"""The process of a joined durable topic: it replays the missed messages to its client, then sends each message once.
 
     follow the topic (new messages wait in the mailbox), read the history, answer the join, replay, go live
 
-Each message carries the join_ref of the current join. So a client drops messages of an earlier join, which its latest
-position does not cover.
+Each message carries the join_ref of the current join. So a client drops the late messages of an earlier join. The
+position of its latest join does not include them.
 
-A push with a key runs its handler once, and its answer is remembered:
+For a push with a key, the handler runs once, and the history remembers its answer:
 
     recall the answer ──none──▶ handler ──▶ keep the answer ──▶ reply
                       ──found─▶ reply
@@ -131,7 +131,7 @@ class DurableChannelServer(ChannelServer):
             self._reply(message, answer.reply)
 
     async def _keep(self, message: Message, push: KeyedPush, result: Any) -> Any:
-        """Remember the answer in the result of a handler. Return the result with the answer for the client."""
+        """Remember the answer in the result of a handler. Return the result with the first answer for this key."""
         kind = type(result)
         reply = result if kind is PushReply else None
         if kind is Stop and result.reply is not MISSING:
@@ -174,7 +174,7 @@ class DurableChannelServer(ChannelServer):
         await self._replay(recovery.entries)
 
     async def _replay(self, entries: Sequence[Entry]) -> None:
-        """Send what the client missed, in turns of the scheduler: thousands of clients may come back at once."""
+        """Send the missed messages over several scheduler turns: thousands of clients may return at once."""
         take = self.link.budget.take
         for entry in entries:
             await take(1 + (len(entry.body) >> COST_SHIFT))
@@ -202,13 +202,13 @@ def _with_recovery(channel: type, response: Any, recovery: Recovery) -> dict[str
         advice = "Binary has no room for the position of a durable topic; return a dict"
         raise invalid(channel, "join", response, ("None", "a dict"), advice=advice)
     if not isinstance(response, dict):
-        # A record, which `join_response` has let pass because it encodes as an object.
+        # The response is a record. `join_response` accepts it because it encodes as an object.
         response = _decode(_encode(response))
     return {**response, **recovery.response()}
 
 
 def _from_other_node(message: list[Any]) -> Entry | None:
-    """Read a message of another node. Ignore a malformed one: the next check finds the message."""
+    """Read a message from another node. Return None for a malformed one: the next check finds the message."""
     match message:
         case [_, str(epoch), int(offset), str(event), str(body)]:
             return Entry(epoch, offset, event, body.encode())

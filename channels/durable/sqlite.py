@@ -1,4 +1,4 @@
-"""The storage in a SQLite file, for the processes of one machine: a restart keeps the history."""
+"""The storage in a SQLite file, for the processes of one machine. A restart keeps the history."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS keys (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQU
 CREATE TABLE IF NOT EXISTS keys_total (id INTEGER PRIMARY KEY CHECK (id = 1), keys INTEGER NOT NULL,
     bytes INTEGER NOT NULL);
 """
-# Topics in one query of `ends`. SQLite limits the parameters of a query.
+# The most topics in one query of `ends`. SQLite limits the parameters of a query.
 _ENDS = 500
 
 
@@ -61,7 +61,7 @@ class SQLiteStorage:
     Args:
         path: the file. SQLite creates two more files beside it.
         synchronous: `"FULL"` writes each commit to the disk. `"NORMAL"` is about ten times as fast for single messages.
-            It loses the last messages if the machine loses power, but not if the server crashes.
+            With `"NORMAL"`, a power failure can lose the last messages, but a crash of the server cannot.
         timeout: seconds to wait for another process that writes.
 
     Raises:
@@ -88,7 +88,7 @@ class SQLiteStorage:
         self.synchronous = synchronous
         self.timeout = timeout
         self._limits = Limits()
-        # Each connection serves one thread at a time. One connection writes, and the others read meanwhile.
+        # Each connection serves one thread at a time. One connection writes. The others can read at the same time.
         self._writer = _Connection()
         self._reader = _Connection()
 
@@ -96,7 +96,7 @@ class SQLiteStorage:
         return f"SQLiteStorage({str(self.path)!r})"
 
     async def open(self, limits: Limits, *, fresh_epoch: str) -> None:
-        """Open the file, or make it.
+        """Open the file, or create it.
 
         Raises:
             StorageError: the file cannot be opened, or has another version.
@@ -173,7 +173,7 @@ class SQLiteStorage:
         return await self._reader.run(lambda connection: _ends(connection, topics))
 
     def statistics(self) -> dict[str, int]:
-        """Return what is kept. This reads the file, and blocks for a moment."""
+        """Return the numbers of kept topics, messages and bytes. This reads the file, and blocks for a moment."""
         return self._reader.use(_statistics)
 
 
@@ -344,7 +344,7 @@ class _Keys:
         return answer.body if first is None else first
 
     def trim(self) -> int:
-        """Drop the oldest keys that are beyond a limit. Return the number of those that were not too old."""
+        """Drop the oldest keys that are beyond a limit. Return how many of them were not too old."""
         if not self._has_changed:
             return 0
         limits, forgotten, dropped = self._limits, 0, None
@@ -460,7 +460,7 @@ def _ends(connection: sqlite3.Connection, topics: Sequence[str]) -> Ends:
         for start in range(0, len(topics), _ENDS):
             some = topics[start : start + _ENDS]
             marks = ", ".join("?" * len(some))
-            # The text has question marks alone.
+            # `marks` contains only question marks.
             query = f"SELECT topic, last FROM streams WHERE topic IN ({marks})"  # noqa: S608
             offsets.update(connection.execute(query, some).fetchall())
     return Ends(epoch, offsets)

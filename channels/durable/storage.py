@@ -1,6 +1,6 @@
 """The contract of storages, and the errors of a history.
 
-A storage keeps the streams of one `History`. Three come with Ashtree: `MemoryStorage`, `SQLiteStorage` and
+A storage keeps the streams of one `History`. Ashtree has three storages: `MemoryStorage`, `SQLiteStorage` and
 `RedisStorage`. Every storage passes the suite `tests/contracts/test_history_storages.py`.
 """
 
@@ -53,7 +53,7 @@ class StorageError(ChannelsError):
 
 
 class AppendFailed(ChannelsError):
-    """A message for a durable topic was not kept, or perhaps not.
+    """The storage did not keep a message for a durable topic, or may not have kept it.
 
     Attributes:
         topic: the topic.
@@ -74,7 +74,9 @@ class AppendFailed(ChannelsError):
 
 
 class AnswerNotKept(ChannelsError):
-    """The answer to a push with a key was not kept, or perhaps not. The channel ends, so that its client repeats it.
+    """The storage may not have kept the answer to a push with a key.
+
+    The channel ends, so that its client repeats the push.
 
     Attributes:
         topic: the topic.
@@ -93,7 +95,7 @@ class AnswerNotKept(ChannelsError):
 
 
 class HistoryLost(ChannelsError):
-    """A joined channel has missed messages that the history no longer has. Its client rejoins and gets the reason.
+    """A joined channel has missed messages that the history no longer has. The client rejoins and gets the reason.
 
     Attributes:
         topic: the topic.
@@ -113,7 +115,7 @@ class HistoryLost(ChannelsError):
 
 @frozen
 class NewMessage:
-    """A message that a storage is to keep.
+    """A message for a storage to keep.
 
     Attributes:
         topic: the topic.
@@ -135,7 +137,7 @@ class NewMessage:
 
 @frozen
 class NewAnswer:
-    """The answer to a push, which a storage is to remember under a key."""
+    """The answer to a push, for a storage to remember under a key."""
 
     key: str
     body: bytes
@@ -153,10 +155,10 @@ class Appended:
     Attributes:
         epoch: the epoch of the storage.
         offsets: the offset of each message, in the order of the batch.
-        evicted: the number of topics whose history the storage dropped for the new ones.
-        repeated: the places in the batch of the messages whose key the storage remembered. They are not kept again;
-            their offset is that of the first one.
-        answers: the remembered answer for each answer of the batch: the first one with its key.
+        evicted: the number of topics that the storage dropped to make room.
+        repeated: the indexes in the batch of messages whose key the storage remembered. The storage does not keep these
+            again. Their offset is the offset of the first message with the key.
+        answers: for each answer of the batch, the first answer with the same key.
         forgotten: the number of keys that the storage forgot before `max_answer_age`, to stay within its limits.
     """
 
@@ -177,14 +179,14 @@ class Ends:
 
 
 class Receiver(Protocol):
-    """The part of a history that a storage talks to. No method blocks or raises."""
+    """The methods of a history that a storage calls. No method blocks or raises."""
 
     def receive(self, topic: str, entry: Entry) -> None:
         """Deliver a message that a storage with `publishes` has kept, from this node or another one."""
         ...
 
     def check(self) -> None:
-        """Compare the ends of the streams with those of the channels now, because messages may not have arrived."""
+        """Compare the stream ends with the positions of the channels now: messages may not have arrived."""
         ...
 
     def execute(
@@ -198,20 +200,20 @@ class Storage(Protocol):
     """The contract of a storage, where a history keeps its streams.
 
     The history calls `open` once before the other methods, then starts the `processes`, and calls `close` after they
-    have ended. It makes one `append` at a time; any number of `read` and `ends` run beside it. `now` is the time of day
-    in seconds.
+    have ended. It runs one `append` at a time. Any number of `read` and `ends` calls may run at the same time. `now` is
+    the time of day in seconds.
 
-    A storage has one epoch for all its topics. It keeps the epoch as long as it keeps the offsets. It begins a new one
-    when it is new or has lost its contents: `fresh_epoch`, or a text that begins with it.
+    A storage has one epoch for all its topics. It keeps the epoch as long as it keeps the offsets. When it is new or
+    has lost its contents, it begins a new epoch: `fresh_epoch`, or a text that begins with `fresh_epoch`.
 
     A storage may forget a topic to stay within `max_topics` and `max_total_bytes`. It first forgets the topics whose
-    last message is the oldest. The offsets of a topic that was forgotten, or never had a message, begin behind the
-    greatest offset of all forgotten topics. So an offset never names two messages.
+    last message is the oldest. The offsets of a forgotten topic, or of a topic without messages, begin after the
+    greatest offset of all forgotten topics. So one offset of a topic never names two messages.
 
-    A storage remembers keys with a value. The value of a message's key is its offset, and that of an answer's key is
-    the answer. A key is ASCII text of up to 64 characters. It stays for `max_answer_age` seconds, also when the message
-    is forgotten. The storage forgets the oldest keys first, to stay within `max_answers` keys and `max_answer_bytes`
-    bytes, both of keys and values.
+    A storage remembers keys with a value. For the key of a message, the value is the offset. For the key of an answer,
+    the value is the answer. A key is ASCII text of up to 64 characters. The storage remembers it for `max_answer_age`
+    seconds, even if it forgets the message. The storage forgets the oldest keys first, to stay within `max_answers`
+    keys and within `max_answer_bytes` bytes of keys and values.
     """
 
     @property
@@ -228,7 +230,7 @@ class Storage(Protocol):
     def publishes(self) -> bool:
         """True if the storage sends each kept message to all nodes, this one included, through their `Receiver`.
 
-        If not, the history delivers the messages that it appends, and sends them to other nodes through its PubSub.
+        If False, the history delivers the messages that it appends, and sends them to other nodes through its PubSub.
         """
         ...
 
@@ -236,7 +238,7 @@ class Storage(Protocol):
         """Make the storage ready.
 
         Raises:
-            StorageError: it cannot be opened.
+            StorageError: the storage cannot be opened.
         """
         ...
 
@@ -251,12 +253,13 @@ class Storage(Protocol):
     async def append(
         self, batch: Sequence[NewMessage], *, now: float, answers: Sequence[NewAnswer] = ()
     ) -> Appended:
-        """Keep messages in this order, and the answers after them, all or none, and return when they are kept.
+        """Keep the messages in this order, and then the answers: all or none. Return when they are kept.
 
-        A message with a remembered key is not kept again. An answer with a remembered key changes nothing.
+        The storage does not keep a message with a remembered key again. An answer with a remembered key changes
+        nothing.
 
         Raises:
-            StorageError: it failed. The messages and the answers may or may not be kept.
+            StorageError: the storage failed. The messages and the answers may or may not be kept.
         """
         ...
 
@@ -264,17 +267,17 @@ class Storage(Protocol):
         """Return the answer that is remembered under a key; None if there is none.
 
         Raises:
-            StorageError: it failed.
+            StorageError: the storage failed.
         """
         ...
 
     async def read(self, topic: str, *, after: int, limit: int, now: float) -> Slice:
         """Read a stream: its bounds, and the first `limit` kept messages with an offset above `after`.
 
-        Messages that are older than `max_age` are not kept.
+        Messages older than `max_age` do not count as kept.
 
         Raises:
-            StorageError: it failed.
+            StorageError: the storage failed.
         """
         ...
 
@@ -282,10 +285,10 @@ class Storage(Protocol):
         """Read the last offset of each topic. Leave out topics that are forgotten or never had a message.
 
         Raises:
-            StorageError: it failed.
+            StorageError: the storage failed.
         """
         ...
 
     def statistics(self) -> dict[str, int]:
-        """Return counters, at least `topics`, `messages` and `bytes` that are kept."""
+        """Return counters; at least the kept `topics`, `messages` and `bytes`."""
         ...

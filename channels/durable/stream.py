@@ -38,13 +38,13 @@ POSITION = "_position"
 """The key of the position in join params, join replies and messages."""
 
 Mode: TypeAlias = Literal["stream", "latest"]
-"""`stream` replays every message that a client missed. `latest` keeps and sends only the last one."""
+"""`stream` replays every message that a client missed. `latest` keeps and sends only the last message."""
 
 Reason: TypeAlias = Literal["new", "epoch_changed", "too_old", "too_many"]
-"""The reason why a client did not get what it missed.
+"""The reason why a client did not get the messages that it missed.
 
-`new`: it sent no position. `epoch_changed`: its position belongs to another history, or to none. `too_old`: the storage
-no longer keeps all the messages. `too_many`: they are more than `max_replay`.
+`new`: the client sent no position. `epoch_changed`: the position belongs to another history, or to none. `too_old`: the
+storage no longer keeps all missed messages. `too_many`: the client missed more than `max_replay` messages.
 """
 
 Verdict: TypeAlias = Literal["deliver", "duplicate", "gap", "changed"]
@@ -56,7 +56,7 @@ _MAX_OFFSET = 2**63 - 1
 
 @frozen
 class Position:
-    """A place in the stream of a topic: right behind the message with this offset.
+    """A place in the stream of a topic: right after the message with this offset.
 
     >>> str(Position("5f1c", 17))
     '5f1c:17'
@@ -149,7 +149,7 @@ class Entry:
 
     @property
     def payload(self) -> bytes:
-        """The payload with the position, as JSON. Made once for all clients."""
+        """The payload with the position, as JSON. It is made once for all clients."""
         if self._payload is None:
             self._payload = with_position(self.body, Position(self.epoch, self.offset))
         return self._payload
@@ -161,7 +161,7 @@ class Slice:
 
     Attributes:
         epoch: the epoch of the stream.
-        first: the offset of the oldest message that is kept; `last + 1` if none is.
+        first: the offset of the oldest kept message; `last + 1` if there is none.
         last: the offset of the last message; a new topic begins at 0.
         entries: messages, oldest first, without a gap.
     """
@@ -173,7 +173,7 @@ class Slice:
 
     @property
     def end(self) -> Position:
-        """The position behind the last message."""
+        """The position after the last message."""
         return Position(self.epoch, self.last)
 
 
@@ -183,7 +183,7 @@ class Recovery:
 
     Attributes:
         recovered: True if the client gets every message that it missed.
-        reason: the reason if it does not: new, epoch_changed, too_old or too_many.
+        reason: the reason if `recovered` is False: new, epoch_changed, too_old or too_many.
         start: the position that the client has after the reply to its join.
         entries: the messages that follow the reply.
     """
@@ -205,14 +205,14 @@ def recover(position: Position | None, found: Slice, *, mode: Mode, max_replay: 
     """Return the messages that a client gets when it joins with a position.
 
     Args:
-        position: the position of the client; None if it sent none.
-        found: the stream. Its entries are those behind the position, at most `max_replay` of them. For a client
-            without a position in this epoch they are those that are kept.
+        position: the position of the client; None if the client sent no position.
+        found: the stream. It contains at most `max_replay` entries after the position. For a client without a position
+            in this epoch, it contains the kept entries.
         mode: the mode of the history.
         max_replay: messages that the client may get.
 
-    The result is all or nothing: every message behind the position, or none and a reason. In the mode `latest`, every
-    client gets the last message unless it has it.
+    The result is all or nothing: every message after the position, or no message and a reason. In the mode `latest`,
+    every client gets the last message unless it has it.
     """
     reason: Reason | None = None
     if position is None:
@@ -261,7 +261,7 @@ class Cursor:
         return "gap"
 
     def move(self, at: Position) -> None:
-        """Move behind a delivered message."""
+        """Move the cursor after a delivered message."""
         self.position = at
 
 

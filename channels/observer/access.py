@@ -1,7 +1,9 @@
-"""Admission to an observer page: a token or a check for the page, and a ticket for its socket.
+"""Admission to an observer page.
+
+A token or a check admits a browser to the page, and a ticket admits the page to its socket.
 
 The page gets a ticket over HTTP and sends it with the socket's parameters. So the socket needs no cookie, and a page of
-another origin has no ticket.
+another origin cannot get a ticket.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ from channels.tokens.token import TokenError, sign, verify
 __all__ = ["TICKET_SECONDS", "Access", "Check", "cookie_name"]
 
 Check: TypeAlias = Callable[[Mapping[str, str]], bool | Awaitable[bool]]
-"""A function of the headers of a request, by lower-case name. Only the result True gives access."""
+"""A function that gets the headers of a request, by lower-case name. Only the result True gives access."""
 
 TICKET_SECONDS: Final = 300.0
-"""The time in which a page may use its ticket to connect. A page gets a new one before each attempt."""
+"""Seconds for which a ticket is valid. A page gets a new ticket before each attempt to connect."""
 
 _SALT = "ashtree observer"
 _logger = logging.getLogger("channels.observer")
@@ -32,7 +34,8 @@ _logger = logging.getLogger("channels.observer")
 def cookie_name(token: str) -> str:
     """Return the name of the cookie that holds a token.
 
-    Browsers send the cookies of a host to all of its ports. With one name, two programs would overwrite each other's.
+    Browsers send the cookies of a host to all of its ports. If the name were the same, two programs on one host would
+    overwrite each other's cookie.
     """
     return f"ashtree_observer_{_digest(token).hex()[:12]}"
 
@@ -46,7 +49,7 @@ class Access:
 
     Attributes:
         token: the token; None if there is a check.
-        is_generated: True if nobody but this object knows the token yet.
+        is_generated: True if this object generated the token, and no one else knows it yet.
     """
 
     def __init__(self, token: str | None, check: Check | None) -> None:
@@ -70,7 +73,7 @@ class Access:
         return hmac.compare_digest(_digest(given), _digest(self.token))
 
     async def admits(self, headers: Mapping[str, str]) -> bool:
-        """Return True if a request may see the page. If the check raises, nobody may."""
+        """Return True if a request may see the page. If the check raises, return False."""
         if self._check is None:
             assert self.token is not None  # there is a check, or else a token
             return self.takes_token(_cookie(headers.get("cookie", ""), cookie_name(self.token)))

@@ -77,7 +77,7 @@ class ObserverChannel(Channel):
         }
 
     async def _watch(self) -> str | None:
-        """Subscribe to the news of the watcher. Return the problem, if there is one."""
+        """Subscribe to the news of the watcher. Return the problem, or None."""
         watcher = (self.settings.endpoint, "observer")
         try:
             problem: str | None = await call(watcher, Wanted(current_pid()))
@@ -97,7 +97,7 @@ class ObserverChannel(Channel):
             if message.number == self.inspected:
                 self.push("process", {**message.fields, "number": message.number})
         elif kind in (Down, Look) and await self._watch() is not None:
-            # The watcher has ended. Its supervisor starts it again, or has ended too.
+            # The watcher has ended. Its supervisor starts it again, unless the supervisor has ended too.
             send_after(current_pid(), Look(), RETRY)
 
     def _tick(self, point: Record | None) -> None:

@@ -1,7 +1,7 @@
-"""The chronicle of an observer: it turns events about crashes and supervisors into records for people.
+"""The chronicle of an observer: readable records of the events about crashes and supervisors.
 
-Its handlers belong to the runtime and not to a process. So the chronicle also sees the end and the restart of the
-observer's own branch. The handlers stay attached until the runtime ends.
+The runtime owns the handlers of a chronicle, not a process. So the chronicle also sees the end and the
+restart of the observer's own branch. The handlers stay attached until the runtime ends.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Chronicle:
         runtime: the runtime.
 
     Attributes:
-        model: the processes that the watcher knows now.
+        model: the watcher's model of the processes.
         joins: the number of joins so far.
         restarted: the supervisors that have restarted a child since the watcher emptied this set.
     """
@@ -60,7 +60,7 @@ class Chronicle:
         self.model = Model()
         self.joins = 0
         self.restarted: set[Pid] = set()
-        # The topics whose channels crashed, with the times. Their clients should join again.
+        # The topics whose channels crashed, with the times of the crashes. The clients should join again.
         self._dead: dict[tuple[type, str], deque[float]] = {}
         handlers: dict[Event, Any] = {
             _CRASH: self._crashed,
@@ -148,14 +148,14 @@ class Chronicle:
         }
 
     def flush(self) -> None:
-        """Record the stops of children whose own supervisor goes on. The stop of a branch is one record."""
+        """Record the stops of children whose supervisor still runs. The stop of a whole branch is one record."""
         stops, self._stops = self._stops, {}
         for records in stops.values():
             for record in records:
                 self.memory.add(self.runtime.now(), "terminated", **record)
 
     def _expect_return(self, entry: Entry | None) -> None:
-        """Note that the client of a channel should join again. Other processes have no such topic."""
+        """Note that the client of a crashed channel should join again. Do nothing for other processes."""
         for name, kind in self._channels().items():
             if entry is None or entry.sort != name or "'" not in entry.label:
                 continue
@@ -224,7 +224,7 @@ class Chronicle:
         title = label_of(info) if info is not None else "a supervisor"
         if entry is not None:
             above = entry.parent
-            # The supervisors of a pool are numbered.
+            # Supervisors of a pool have numbers.
             title = (
                 f"{above.title}/{entry.title}" if above and entry.title.isdigit() else entry.title
             )

@@ -27,11 +27,11 @@ LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class CrashAsked(Exception):
-    """Somebody at an observer page asked for this crash."""
+    """A user of an observer page asked for this crash."""
 
 
 class _CrashOnNext(Instrument):
-    """Makes the next callback of one process raise, and removes itself."""
+    """Makes the next callback of one process raise, and then removes itself."""
 
     def __init__(self, runtime: Runtime, target: Pid) -> None:
         self._target = target

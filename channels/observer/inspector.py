@@ -1,6 +1,7 @@
 """A process that reads one other process for a page, so that a busy process cannot block the page.
 
-It sees the kinds of messages with a hook of `actors.sys`. It asks for the state only if the observer shows payloads.
+The inspector uses a hook of `actors.sys` to see the kinds of messages. It asks for the state of the process only if the
+observer shows payloads.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _NAMES: Final = {"in": "received", "out": "answered", "noreply": "done"}
 
 
 async def inspect_process(page: Pid, target: Pid, settings: Settings) -> None:
-    """Send `Detail` about a process to the channel of a page, until the process ends or this one is killed."""
+    """Send `Detail` about a process to the channel of a page. This runs until that process ends."""
     seen: deque[Record] = deque(maxlen=MESSAGES)
     hooked = is_server(target) and await _hook(target, seen, settings)
     while True:
@@ -48,7 +49,7 @@ async def _hook(target: Pid, seen: deque[Record], settings: Settings) -> bool:
     me = current_pid()
 
     def note(state: Any, event: sys.DebugEvent) -> Any:
-        # The hook removes itself, because a process that is killed cannot.
+        # The hook removes itself, because a killed inspector cannot remove it.
         if not is_alive(me):
             return sys.DONE
         if event.kind != "noreply":
@@ -67,7 +68,7 @@ async def _hook(target: Pid, seen: deque[Record], settings: Settings) -> bool:
     try:
         await sys.install(target, ("observer", me), note, 0, timeout=1.0)
     except CallExit:
-        # Busy or ended. The page says that it cannot show the messages.
+        # The process is busy or has ended. The page says that it cannot show the messages.
         return False
     return True
 

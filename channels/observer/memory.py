@@ -1,7 +1,7 @@
 """The memory of an observer: the last events, crashes and figures, each with a bound.
 
-*pure*. The memory belongs to the `Observer` and not to a process, so it survives the end of every branch of the tree,
-that of the observer included.
+*pure*. The memory belongs to the `Observer` and not to a process, so it stays when a branch of the tree ends, even the
+branch of the observer.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ MAX_CRASHES: Final = 100
 MAX_POINTS: Final = 600
 
 Record: TypeAlias = dict[str, Any]
-"""An event in JSON types: `n`, its number; `t`, in seconds since the epoch; `kind`; `pid`, perhaps; `text`, a sentence
-for people; and the fields of its kind."""
+"""An event in JSON types: `n`, its number; `t`, in seconds since the epoch; `kind`; `pid`, in some kinds; `text`, a
+sentence for people; and the fields of its kind."""
 
 
 class Memory:
@@ -29,7 +29,7 @@ class Memory:
         crashes: the last crashes by the number of their pid, oldest first.
         points: the last figures, oldest first.
         last: the number of the last event.
-        program: the time of the first event, which distinguishes two runs of a program.
+        program: the time of the first event. It distinguishes two runs of a program.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Memory:
             del self.crashes[next(iter(self.crashes))]
 
     def since(self, number: int) -> list[Record]:
-        """Return the events after the one with this number, oldest first."""
+        """Return the events with a greater number, oldest first."""
         if number >= self.last:
             return []
         return [event for event in self.events if event["n"] > number]

@@ -1,7 +1,7 @@
-"""The processes of a runtime as rows of a tree that stays small: groups, search, and the changes of the rows.
+"""The processes of a runtime as the rows of a small tree, with groups, search, and the changes of the rows.
 
-*pure*. The watcher fills a `Model`; each page has a `View` of it. A page shows at most `MAX_ROWS` rows, however many
-processes there are, because many siblings of one sort become one row, a *group*.
+*pure*. The watcher fills a `Model`. Each page has a `View` of the model. A page shows at most `MAX_ROWS` rows, however
+many processes there are, because many siblings of one sort become one row, a *group*.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ MAX_ROWS: Final = 400
 CROWD: Final = 12
 """The number of siblings of one sort above which they become a group."""
 PAGE: Final = 40
-"""The largest number of members that an open group shows: those with the longest mailboxes, then the oldest."""
+"""The largest number of members that an open group shows.
+
+The group first shows the members with the longest mailboxes, then the oldest members.
+"""
 MAX_FOUND: Final = 100
 """The largest number of processes that a search shows."""
 MAX_KEYS: Final = 1000
 """The largest number of rows that a page may have opened or folded."""
 
 Row: TypeAlias = dict[str, Any]
-"""One row, in JSON types. `key`, `parent` and `order` place it; `type` is process, group, absent or more."""
+"""One row, in JSON types. `key`, `parent` and `order` give its place. `type` is process, group, absent or more."""
 
 _WORD = re.compile(r"[A-Za-z_][\w.]*")
 
@@ -44,12 +47,12 @@ class Entry:
         label: its name in messages.
         kind: the strategy of a supervisor, or "dynamic".
         born: the time of its start, in seconds since the epoch.
-        id: the id that its supervisor has for it.
+        id: the id of its child spec.
         restarts: the number of its restarts.
         mailbox: the number of waiting messages.
         rank: its position among the children of its supervisor; None below other processes.
         absent: children of this supervisor that do not run.
-        sorts: its children by their sort.
+        sorts: its children, grouped by their sort.
     """
 
     number: int
@@ -67,18 +70,18 @@ class Entry:
 
     @property
     def sort(self) -> str:
-        """The first word of the label: processes with the same one are of one sort."""
+        """The first word of the label. Processes with the same first word are of one sort."""
         found = _WORD.search(self.label)
         return found[0] if found else "process"
 
     @property
     def title(self) -> str:
-        """Its id, or else its label."""
+        """The id, or the label if there is no id."""
         return self.label if self.id is None else self.id
 
     @property
     def key(self) -> str:
-        """The key of its row."""
+        """The key of the entry's row."""
         return f"p{self.number}"
 
 
@@ -107,7 +110,7 @@ class View:
     search: str = ""
 
     def update(self, wanted: Mapping[str, Any]) -> None:
-        """Apply the request of a page. Ignore malformed parts."""
+        """Apply the request of a page, but ignore its malformed parts."""
         for name in ("open", "folded"):
             keys = wanted.get(name)
             if isinstance(keys, list):
@@ -130,7 +133,7 @@ class Model:
         return len(self.entries)
 
     def add(self, entry: Entry) -> None:
-        """Add a process. Its ancestors must be there already, if they live."""
+        """Add a process. The model must already contain its living ancestors."""
         self.entries[entry.number] = entry
         self._attach(entry)
 
@@ -154,7 +157,7 @@ class Model:
         entry.kind = kind
 
     def set_mailboxes(self, lengths: Mapping[int, int]) -> None:
-        """Set the lengths of all mailboxes that are not empty. All others are empty."""
+        """Set the lengths of all mailboxes that are not empty. The mailboxes of other processes become empty."""
         for entry in self._waiting:
             entry.mailbox = 0
         self._waiting = []
@@ -170,7 +173,7 @@ class Model:
         return self._waiting
 
     def path_of(self, entry: Entry) -> str:
-        """Return the titles from the top to a process, joined by slashes."""
+        """Return the titles on the path from the top to a process, joined by slashes."""
         above = "" if entry.parent is None else self.path_of(entry.parent)
         return f"{above}/{entry.title}"
 
@@ -248,7 +251,7 @@ class Model:
             yield from self._rows_below(entry, view)
 
     def _rows_found(self, search: str) -> Iterator[Row]:
-        """Yield the processes that match a search, each after its ancestors."""
+        """Yield the rows of processes that match a search, each after the rows of its ancestors."""
         matches = islice((each for each in self.entries.values() if _fits(each, search)), MAX_FOUND)
         shown: set[int] = set()
         for entry in matches:
@@ -323,7 +326,7 @@ def _absent(child: Absent, parent: str | None) -> Row:
 
 @frozen(kw_only=True)
 class Changes:
-    """The difference between two sets of rows: the rows to set, and the keys that are gone."""
+    """The difference between two sets of rows: the rows to set, and the keys to remove."""
 
     set: list[Row]
     gone: list[str]

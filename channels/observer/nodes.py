@@ -1,6 +1,6 @@
-"""Summaries of other nodes. The observers exchange them while a page watches on one of the nodes.
+"""Summaries of other nodes. Observers exchange summaries while a page watches on one of the nodes.
 
-*pure*. The observers use a topic whose name nobody can guess without their common secret.
+*pure*. The name of their topic depends on their common secret, so that no one else can guess it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Nodes:
         self._heard: dict[str, tuple[float, Record]] = {}
 
     def hear(self, message: Any, now: float) -> list[Record]:
-        """Take a message of another node, and return its events. Ignore everything else.
+        """Take a message from another node, and return its events. Ignore all other messages.
 
         Args:
             message: the message.
@@ -68,7 +68,7 @@ class Nodes:
         ]
 
     def rows(self, own: Record, now: float) -> list[Record]:
-        """Return the figures of all nodes by name, this one included; empty if there is no other.
+        """Return the figures of all nodes by name, with this node; empty if there is no other node.
 
         `silent` is the number of seconds since the last message of a node. The observer forgets a node after a minute.
         """

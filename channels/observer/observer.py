@@ -54,8 +54,8 @@ class PhoenixMissing(ChannelsError, LookupError):
 
 
 def _terms(rule: FilterRule) -> Sequence[str]:
-    """Return terms for the recorder. Hide everything for a rule that lists allowed names."""
-    # The recorder supports no such rule. Every name contains the empty term, so this term hides everything.
+    """Return the terms for the recorder. For a rule that lists allowed names, return a term that hides everything."""
+    # The recorder does not support `Keep`. Every name contains the empty term, so this term hides everything.
     return ("",) if isinstance(rule, Keep) else (*SECRETS, *rule)
 
 
@@ -70,7 +70,7 @@ def _print(line: str) -> None:
 
 
 class Observer:
-    """A page that shows the processes of an endpoint, and what happens to them.
+    """A page that shows the processes of an endpoint, and their crashes and restarts.
 
         endpoint = Endpoint(sockets={"/socket": UserSocket}, observer=Observer())
 
@@ -79,26 +79,26 @@ class Observer:
 
     Args:
         path: the path of the page.
-        token: the token of the page, at least 8 characters. None derives it from the endpoint's `secret_key_base`, or
-            makes a new one for each start of the program.
-        check: decides about requests instead of a token. It is a function of the request's headers, `check(headers)`,
-            sync or
-            async. The names of the headers are in lower case. Only the result True gives access.
+        token: the token of the page, at least 8 characters. None derives the token from the endpoint's
+            `secret_key_base`. Without that, each start of the program makes a new token.
+        check: a function that decides about requests instead of a token. It gets the request's headers,
+            `check(headers)`, sync or async. The names of the headers are in lower case. Only the result True gives
+            access.
         control: allow the page to end, suspend and crash processes, and to set log levels.
         payloads: show the states of servers and the contents of messages. The endpoint's `filter_parameters` apply to
-            every name in them. False shows only kinds of messages.
+            every name in these. False shows only kinds of messages.
         phoenix_js: the file `phoenix.mjs` of the npm package `phoenix`. None looks in `node_modules` of the current
             folder and of the folder of the main program.
         record: keep the newest events in a `supervision.recording.flight.FlightRecorder`, for the timeline of the page.
-            It costs a few percent of a busy program. If the runtime has a recorder, the page uses that one.
+            The recorder takes a few percent of the time of a busy program. If the runtime has a recorder, the page uses
+            that one.
         interval: seconds between two updates of a page.
         max_pages: the largest number of pages that may watch at the same time. The observer refuses further pages.
         announce: a function that gets one line, the address of the page, at the first start. None writes it to stderr.
 
     One `Observer` belongs to one endpoint. It keeps its last events and crashes when its process restarts.
 
-    Not guaranteed: a page may miss a process that lives shorter than `interval`. Events are complete up to the last
-    500.
+    A page may miss a process that lives shorter than `interval`. The page keeps the last 500 events.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Observer:
         self._find_phoenix_js()
 
     def mounts(self) -> Mapping[str, Mount]:
-        """Return the socket of the page, by its path."""
+        """Return the mount of the page's socket, by its path."""
         own = {"access": self.access, "settings": staticmethod(self._current_settings)}
         socket: type[Socket] = type("ObserverSocket", (ObserverSocket,), own)
         # Always check the origin: a page of another site must not connect, even with a ticket.
@@ -187,7 +187,7 @@ class Observer:
             self.access.derive_from(secret)
         pubsub = endpoint.pubsub
         if pubsub.adapter.name == "workers" and not pubsub.node_name.endswith(".1"):
-            # All workers have one address, and the first one prints it.
+            # All workers have one address, and the first worker prints it.
             self._announced = True
         runtime = current_runtime()
         if self._chronicle is None or self._chronicle.runtime is not runtime:
@@ -247,7 +247,7 @@ class Observer:
         if recorder is None:
             return None
         taken = recorder.snapshot()
-        # In a thread, because many records take seconds. It reads a copy.
+        # Run this in a thread, because many records take seconds. The thread reads a copy.
         return await trio.to_thread.run_sync(_page_of, taken)
 
     def _find_phoenix_js(self) -> Path:

@@ -1,7 +1,7 @@
 """The observer page over HTTP: the page, its files, and the tickets of its socket.
 
-Every request needs the token or the check, also for files. The headers forbid caching, frames of other sites and
-readers of other origins.
+Every request, even for a file, needs the token or must pass the check. The headers forbid caching, frames on other
+sites, and access from other origins.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ class ObserverPages:
             await _answer(send, 403, _FORBIDDEN)
             return
         last = self._path.rpartition("/")[2]
-        # Without a path, the cookie belongs to the folder of this request, below any prefix of a proxy.
+        # The cookie sets no path. So it belongs to the folder of this request, even if a proxy adds a prefix.
         cookie = f"{cookie_name(token)}={token}; HttpOnly; SameSite=Strict"
-        # Relative, because a proxy may have put a prefix in front.
+        # Use a relative address, because a proxy may have added a prefix.
         where = "./" if rest else f"{last}/"
         await _answer(
             send,
@@ -130,7 +130,7 @@ class ObserverPages:
         )
 
     async def _send_timeline(self, send: Any) -> None:
-        """Send the newest records as the page of a run. The page contains all its data and scripts."""
+        """Send the newest records as a timeline page. The page contains all its data and scripts."""
         text = await self._timeline()
         if text is None:
             await _answer(send, 404, _NOTHING_RECORDED)
@@ -140,7 +140,7 @@ class ObserverPages:
 
     async def _send_file(self, send: Any, name: str) -> None:
         if name == "phoenix.mjs":
-            # Small, and read once for each page.
+            # Blocking is acceptable here: the file is small, and read once for each page.
             text = self._phoenix_js.read_text("utf-8")
         elif name == "page.html" or name in _PAGE:
             text = (files(__package__) / "static" / name).read_text("utf-8")

@@ -33,21 +33,27 @@ class Settings:
 
     @property
     def filter(self) -> FilterRule:
-        """The rule of the endpoint for parameters that nobody may see."""
+        """The rule of the endpoint for parameters that the page must hide."""
         rule: FilterRule = self.endpoint.filter_parameters
         return rule
 
 
 @frozen
 class Wanted:
-    """A call of the channel of a page, which gets `News` until it ends. The answer is a problem, or None."""
+    """A request from the channel of a page.
+
+    The channel then gets `News` until it ends. The answer is a problem, or None.
+    """
 
     page: Pid
 
 
 @frozen(eq=False)
 class News:
-    """The state of the runtime at one moment. All pages get the same model, which changes with the next news."""
+    """The state of the runtime at one moment.
+
+    All pages get the same model object. The watcher changes it before the next news.
+    """
 
     model: Model
     point: Record

@@ -1,4 +1,4 @@
-"""Values of an application in JSON types, bounded, and without the parameters that the endpoint filters.
+"""Values of an application as JSON types. Their size is bounded, and the filter of the endpoint hides parameters.
 
 *pure*. A value may contain a secret, so the page shows only parts with known names. It shows an object of an unknown
 class as the name of its class, because its `repr` may contain anything.

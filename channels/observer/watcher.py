@@ -1,8 +1,8 @@
-"""The process of an observer: it reads the runtime while a page watches, and keeps the events about crashes.
+"""The process of an observer. It reads the runtime while a page watches, and keeps the events about crashes.
 
-An update is cheap, also with ten thousand processes. It reads new processes, finds the ended ones, and reads the
-mailboxes that are not empty. It works in slices, so that other tasks run in between. It sends no message to a process,
-so a busy or stuck process cannot block the observer.
+An update is cheap, even with ten thousand processes. The observer reads new processes, finds ended processes, and reads
+the mailboxes that are not empty. It works in slices, so that other tasks run in between. It sends no messages to
+processes, so a busy or stuck process cannot block it.
 
 Without a page, the observer only keeps the events about crashes and supervisors.
 """
@@ -89,7 +89,7 @@ class Watcher(GenServer[None]):
             await self._hear(message)
 
     async def _hear(self, message: dict[str, Any]) -> None:
-        """Take the summary of another node. Update for as long as a page watches there."""
+        """Take the summary of another node. While a page watches on that node, keep updating."""
         events = self._nodes.hear(message, trio.current_time())
         if self.pages:
             for event in events:
@@ -130,7 +130,7 @@ class Watcher(GenServer[None]):
         send_after(current_pid(), Look(), self.settings.interval)
 
     def _start_counting(self) -> None:
-        # Left over if the last page left a moment ago.
+        # A counter may still be attached if the last page left a moment ago.
         self._stop_counting()
         self._detach_hot = self.runtime.telemetry.attach(CHANNEL_HANDLED_IN, self._handled)
 
@@ -283,7 +283,7 @@ class Watcher(GenServer[None]):
 
 
 def _quantile(values: list[float], share: float) -> float | None:
-    """Return a quantile of sorted seconds in milliseconds; None without values."""
+    """Return a quantile, in milliseconds, of sorted values in seconds; None without values."""
     if not values:
         return None
     return round(values[min(len(values) - 1, int(len(values) * share))] * 1000, 3)

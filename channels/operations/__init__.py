@@ -1,4 +1,5 @@
 """Parts for the operation of a server: health probes, metrics, tracing, logs as JSON.
 
-Import each part from its own module, such as `channels.operations.health`. `import channels` loads none of them.
+Import each part from its own module, such as `channels.operations.health`. `import channels` loads none of these
+modules.
 """

@@ -11,7 +11,7 @@ The probes are on the port of the endpoint. Load balancers and Kubernetes ask th
     GET /health/draining    200 with {"draining": true} or {"draining": false}
 
 The answers show no names or versions, except the names of failed `checks`. With several workers, each worker answers
-for itself. `ashtree workers --json` shows all of them.
+for itself. `ashtree workers --json` shows all workers.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class Health(Plug):
         draining: the path of the drain probe; None turns it off.
         checks: async functions by name. The server is ready if none of them raises or returns False.
         check_timeout: seconds for a check. After that, it has failed.
-        check_interval: seconds for which a result of the checks is kept, so that many probes cause few checks.
+        check_interval: seconds for which `Health` keeps the result of the checks, so that many probes cause few checks.
 
     Raises:
         InvalidOption: a path has no slash, two paths are equal, or a number is not above 0.
 
-    Readiness ends before the drain begins: see `Draining(notice=)`. A lost connection to other nodes does not end it,
-    because the server still serves its own clients. Add a check if your server cannot.
+    Readiness ends before the drain begins: see `Draining(notice=)`. If the server loses its connection to other nodes,
+    it stays ready, because it still serves its own clients. If your server cannot, add a check.
     """
 
     def __init__(
@@ -145,10 +145,10 @@ class _Checks:
         self._lock: trio.Lock | None = None
 
     async def failed(self) -> list[str]:
-        """Return the names of the checks that fail. Runs them, unless the last result is fresh."""
+        """Return the names of the checks that fail. Run the checks, unless the last result is fresh."""
         if not self._checks:
             return []
-        # Do not create this in the constructor, because an endpoint may be created outside of Trio, and run several
+        # Do not create the lock in the constructor: an endpoint may be created outside of Trio, and may run several
         # times.
         self._lock = lock = self._lock or trio.Lock()
         async with lock:
@@ -165,7 +165,7 @@ class _Checks:
                 with trio.fail_after(self._timeout):
                     if await check() is not False:
                         return
-            # Broad, because a bug in a check must not end the probe: it fails closed.
+            # Catch every exception: a bug in a check must not end the probe. The check then counts as failed.
             except Exception as error:
                 _log.warning("The health check %r failed: %r", name, error)
             failed.add(name)

@@ -1,13 +1,13 @@
 """A formatter that writes each log record as one line of JSON, with the facts of a crash as fields.
 
-`ashtree serve --log-format json` uses it. In a program of your own:
+`ashtree serve --log-format json` uses it. In your own program:
 
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter(service="chat"))
     logging.basicConfig(level="INFO", handlers=[handler])
 
-A line has the fields `time` (RFC 3339, UTC), `level`, `logger` and `message`, and the fields that you give. These
-follow if the record has them:
+A line has the fields `time` (RFC 3339, UTC), `level`, `logger` and `message`, and the fields that you give. The
+following fields appear if the record has them:
 
     exception   type, message and traceback
     crash       pid, process, parent, ancestors, reason, queue_length; for a server also last_message and state
@@ -32,7 +32,7 @@ __all__ = ["JsonFormatter"]
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _CRASH: Final = ("pid", "process", "parent", "reason", "last_message", "state", "stopping")
-# The most bytes of a traceback. The line has the beginning and the end of a longer one.
+# The most bytes of a traceback. For a longer traceback, the line has its beginning and its end.
 _LONGEST_TRACEBACK = 64 * 1024
 
 
@@ -42,7 +42,7 @@ class JsonFormatter(logging.Formatter):
         JsonFormatter(service="chat", region="eu")
 
     Args:
-        fields: further fields of every line, with JSON values.
+        fields: further fields of every line. Their values must be JSON values.
     """
 
     def __init__(self, **fields: Any) -> None:
@@ -50,7 +50,7 @@ class JsonFormatter(logging.Formatter):
         self._fields = fields
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record, without its end."""
+        """Return the line of a record, without a line break."""
         time = dt.datetime.fromtimestamp(record.created, dt.UTC)
         line: dict[str, Any] = {
             "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -69,7 +69,7 @@ class JsonFormatter(logging.Formatter):
         fields = _named(record)
         if fields:
             line["fields"] = fields
-        # ASCII only: no text of a client can break a line, and halves of surrogate pairs have a form.
+        # Use only ASCII: no text of a client can then break a line, and half a surrogate pair has a form.
         return json.dumps(line, default=shown)
 
 
@@ -77,7 +77,7 @@ def _crash(record: logging.LogRecord, actor: Mapping[str, Any]) -> dict[str, Any
     crash: dict[str, Any] = {name: _plain(actor[name]) for name in _CRASH if name in actor}
     if actor.get("stopping") == actor.get("reason"):
         crash.pop("stopping", None)
-    # Readable without Python: not the repr.
+    # Use the text, not the repr, which only Python programmers can read.
     crash["reason"] = bounded(str(actor.get("reason")))
     crash["ancestors"] = [repr(each) for each in actor.get("ancestors", ())]
     measurements = getattr(record, "measurements", None)
@@ -104,7 +104,7 @@ def _exception(exception: BaseException) -> dict[str, Any]:
 
 
 def _named(record: logging.LogRecord) -> dict[str, Any]:
-    """Return the values of a record that have a name."""
+    """Return the named values of a record."""
     extra = {
         name: value
         for name, value in vars(record).items()
@@ -116,10 +116,10 @@ def _named(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a JSON value: the value itself if it is a short text or a number, else its repr, cut."""
+    """Return a JSON value: the value itself if it is a short text or a number, otherwise its shortened repr."""
     if value is None or isinstance(value, bool):
         return value
-    # JSON has neither infinity nor NaN, and many readers have no whole numbers of more than 64 bits.
+    # JSON has neither infinity nor NaN, and many readers cannot read whole numbers of more than 64 bits.
     if isinstance(value, int | float) and math.isfinite(value) and abs(value) < 2**63:
         return value
     return bounded(value) if isinstance(value, str) else shown(value)

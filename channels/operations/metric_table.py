@@ -279,7 +279,7 @@ METRICS: Final = _table(
 
 
 class BoundedLabels:
-    """The values of one label. After `limit` different values, all further ones become "other".
+    """The values of one label. After `limit` different values, all further values become "other".
 
     >>> labels = BoundedLabels(1)
     >>> labels.bounded("a"), labels.bounded("b"), labels.folded
@@ -337,7 +337,7 @@ def decode_families(data: bytes) -> list[Family]:
 
 
 def families_of(figures: Iterable[Figure]) -> list[Family]:
-    """Group figures by their metric. The name tells the type: `_total`, or `_bucket`, `_sum` and `_count`.
+    """Group figures by their metric. The end of a name shows the type: `_total`, or `_bucket`, `_sum` and `_count`.
 
     >>> [
     ...     (each.name, each.kind)

@@ -9,7 +9,7 @@ own metrics, and those of other libraries, appear too if they are in `metrics.re
 
     jobs = prometheus_client.Counter("jobs", "Finished jobs.", registry=metrics.registry)
 
-With several workers, a scrape reaches one of them. It asks the others, and each sample has the label `worker`.
+With several workers, a scrape reaches one worker. That worker asks the others, and each sample has the label `worker`.
 """
 
 from __future__ import annotations
@@ -83,11 +83,12 @@ class Metrics(Plug):
     """The metrics of one endpoint, for `Endpoint(plugs=[Metrics(token=...)])`.
 
     Args:
-        token: the secret that a scrape sends as `Authorization: Bearer ...`; others get 401. None lets everybody read
-            the metrics. Choose it only if a proxy hides the path from the public.
+        token: the secret that a scrape sends as `Authorization: Bearer ...`. Other requests get 401. None lets everyone
+            read the metrics. Choose None only if a proxy hides the path from the public.
         path: the path on the port of the endpoint.
         buckets: the upper bounds of the histograms, in seconds.
-        max_label_values: the different values of one label. Further values become "other", and a metric counts them.
+        max_label_values: the most different values of one label. Further values become "other", and a metric counts
+            them.
         registry: the registry of prometheus-client; None makes one, with the figures of the operating system's process.
         figures: a function that yields further figures, as (name, labels, value), in each scrape; None yields none. The
             recovery figures of a story have this form.
@@ -98,7 +99,7 @@ class Metrics(Plug):
     Raises:
         InvalidOption: an option is invalid.
 
-    Figures about processes and supervisors are those of the whole runtime. Others are those of the endpoint. Counters
+    Figures about processes and supervisors cover the whole runtime. Other figures cover the endpoint. Counters
     begin at 0 when the program starts. A scrape costs about a microsecond for each process and label.
     """
 
@@ -113,7 +114,7 @@ class Metrics(Plug):
         figures: Callable[[], Iterable[Figure]] | None = None,
     ) -> None:
         if token is not None and (not isinstance(token, str) or len(token) < 16):
-            # Without the value, because it may be a real secret.
+            # Do not show the value, because it may be a real secret.
             raise InvalidOption(
                 "Metrics", "token", "...", "a text of at least 16 characters, or None"
             )
@@ -197,7 +198,7 @@ class Metrics(Plug):
     def _may_read(self, authorization: bytes) -> bool:
         if self._token is None:
             return True
-        # Bytes, because a text with other characters than ASCII cannot be compared in constant time.
+        # Compare bytes: `compare_digest` does not accept text with characters outside ASCII.
         return hmac.compare_digest(authorization, f"Bearer {self._token}".encode())
 
     async def _all_families(self) -> list[Family]:
@@ -316,7 +317,7 @@ class _Recorded:
         return made.labels(*labels)
 
     def attach(self, services: Services) -> list[Callable[[], None]]:
-        """Attach to the telemetry of the endpoint. Counters without labels begin with 0, so that they can be seen."""
+        """Attach to the telemetry of the endpoint. Counters without labels start at 0, so that they appear at once."""
         for name in (*_PLAIN.values(), *_SUMS.values()):
             self._of(name)
         telemetry = services.runtime.telemetry
@@ -428,7 +429,7 @@ class _Recorded:
             self._children.begin(about["supervisor"], about["id"], trio.current_time())
 
     def _child_started(self, event: Event, measured: _Data, about: _Data) -> None:
-        """Forget a child that somebody stopped and started again."""
+        """Forget the absence of a child that was stopped and then started again."""
         self._children.end(about["supervisor"], about["id"], trio.current_time())
 
     def _restarted(self, event: Event, measured: _Data, about: _Data) -> None:
@@ -467,7 +468,7 @@ _SUMS: dict[Event, str] = {
     events.PUBSUB_DROPPED: "pubsub_dropped_messages_total",
     BLOCKED: "event_loop_blocked_seconds_total",
 }
-"""Sums of the one measurement of an event. Their metrics have no labels."""
+"""Sums of the only measurement of an event. Their metrics have no labels."""
 
 _REFUSALS: dict[Event, str] = {
     events.SOCKET_ORIGIN_REFUSED: "origin",

@@ -1,6 +1,6 @@
 """The times of recovery: from the end of a child to its restart, and from the crash of a channel to its rejoin.
 
-*pure*: the times are arguments. The memory is bounded: the end of a connection removes its channels, and the number of
+*pure*: the times are arguments. The memory is bounded. The end of a connection removes its channels, and the number of
 children has a limit.
 """
 
@@ -12,13 +12,16 @@ from typing import Generic, TypeVar
 __all__ = ["MAX_ABSENT", "Absences"]
 
 MAX_ABSENT = 10_000
-"""The largest number of remembered absences of one kind. Beyond it, the oldest absence is dropped and not measured."""
+"""The largest number of remembered absences of one kind.
+
+Beyond it, the oldest absence is forgotten, and never measured.
+"""
 
 Owner = TypeVar("Owner", bound=Hashable)
 
 
 class Absences(Generic[Owner]):
-    """The names that are away, by owner, with the times.
+    """The absent names of each owner, with the times at which they went away.
 
     absences = Absences[str]()
     absences.begin("the endpoint", "flusher", 10.0)
@@ -29,14 +32,14 @@ class Absences(Generic[Owner]):
     def __init__(self, limit: int = MAX_ABSENT) -> None:
         self._limit = limit
         self._since: dict[tuple[Owner, Hashable], float] = {}
-        # The names of each owner, so that the end of the owner removes them.
+        # The absent names of each owner, so that `forget` finds them.
         self._names: dict[Owner, dict[Hashable, None]] = {}
 
     def __len__(self) -> int:
         return len(self._since)
 
     def begin(self, owner: Owner, name: Hashable, now: float) -> None:
-        """Note that `name` of an owner is away. A second call before its return changes nothing."""
+        """Note that `name` of an owner is away. A second call before `end` changes nothing."""
         if (owner, name) in self._since:
             return
         if len(self._since) >= self._limit:

@@ -7,7 +7,7 @@
 Needs the library opentelemetry-api: `pip install 'ashtree[tracing]'`. The application sets up the SDK and an exporter
 as usual, before it serves. Without them, OpenTelemetry drops the spans.
 
-Each span is the current one while the code of the application runs. So the spans of your database and HTTP libraries
+Each span is the current span while the code of the application runs. So the spans of your database and HTTP libraries
 become its children.
 """
 
@@ -38,7 +38,7 @@ __all__ = ["Tracing"]
 Result = TypeVar("Result")
 _CARRIED = ("traceparent", "tracestate")
 _propagator = TraceContextTextMapPropagator()
-# The most bytes of a topic or an event in an attribute. They have a limit, because the client chooses them.
+# The most bytes of a topic or an event in an attribute. The limit exists because the client chooses these texts.
 _LONGEST = 200
 
 
@@ -52,8 +52,8 @@ class Tracing(Plug):
         pushes: `"child"` makes the spans of pushes children of the client's context, so one trace has the whole
             connection. `"trace"` begins a trace for each push, with a link to the connect.
 
-    The context comes from the headers `traceparent` and `tracestate` of the handshake, as W3C Trace Context has them.
-    Browsers cannot set headers of a WebSocket: give them as parameters of the socket,
+    The context comes from the headers `traceparent` and `tracestate` of the handshake, as W3C Trace Context defines
+    them. Browsers cannot set headers of a WebSocket, so send these values as parameters of the socket:
     `new Socket("/socket", {params: {traceparent}})`. If both are present, the headers take precedence.
 
     Raises:
@@ -81,7 +81,7 @@ class Tracing(Plug):
         """Record the exceptions of `connect`, which the server turns into an answer."""
 
         def failed(event: Any, measured: Any, about: Mapping[str, Any]) -> None:
-            # The callback runs within its span, so this is the current one.
+            # The callback runs within its span, so this is the current span.
             if about["endpoint"] is services.endpoint:
                 trace.get_current_span().record_exception(about["exception"])
 
@@ -154,7 +154,7 @@ class ClientTrace:
 
 
 def _context_of(params: Mapping[str, Any], info: ConnectInfo) -> Context:
-    """Return the trace context of a request. Empty if there is none, or if it is malformed."""
+    """Return the trace context of a request. The context is empty if the request has none, or a malformed one."""
     carrier = {name: params[name] for name in _CARRIED if isinstance(params.get(name), str)}
     carrier.update({name: value for name in _CARRIED if (value := info.header(name)) is not None})
     return _propagator.extract(carrier, context=Context())

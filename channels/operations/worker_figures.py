@@ -1,7 +1,8 @@
 """The exchange of figures between the workers of one server, over Unix sockets.
 
-A scrape reaches one worker. That worker asks all others, so one scrape has the figures of all. The parent makes the
-folder of the sockets, which only its user can read, and removes the socket of each worker that has ended.
+A scrape reaches one worker. That worker asks all other workers, so one scrape has the figures of all workers. The
+parent makes the folder of the sockets, which only the user of the server can read. It removes the socket of each worker
+that has ended.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import trio
 __all__ = ["WorkerFigures"]
 
 _log = logging.getLogger("channels.operations.metrics")
-# Workers that may ask at the same time. Others wait in the system's queue.
+# Workers that may ask at the same time. Further workers wait in the system's queue.
 _CLIENTS = 16
 # The most bytes of the figures of one worker. A longer answer is invalid.
 _MAX_BYTES = 16 * 1024 * 1024
 
 
 class WorkerFigures:
-    """The figures of this worker, and requests for those of the other workers.
+    """The figures of this worker, and requests for the figures of other workers.
 
     Args:
         folder: the folder of the sockets of all workers of this server.
@@ -46,7 +47,10 @@ class WorkerFigures:
         self._timeout = timeout
 
     async def serve(self) -> None:
-        """Answer the other workers until cancelled. If the socket cannot be made, log that and return."""
+        """Answer the other workers until cancelled.
+
+        If this worker cannot create its socket, log the problem and return.
+        """
         with socket.socket(socket.AF_UNIX) as sock:
             try:
                 sock.setblocking(False)
@@ -75,7 +79,10 @@ class WorkerFigures:
                 pass
 
     async def ask_all(self) -> dict[str, bytes | None]:
-        """Return the figures of all other workers, by their ids. None for a worker that did not answer in time."""
+        """Return the figures of all other workers, by their ids.
+
+        The value is None for a worker that did not answer in time.
+        """
         answers: dict[str, bytes | None] = {}
         async with trio.open_nursery() as nursery:
             for path in sorted(self._folder.glob("figures-*.sock")):

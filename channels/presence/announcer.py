@@ -1,10 +1,10 @@
 """The announcer process: it sends the diffs of each topic to the clients of this node.
 
 It sends the first diff at once, and after that one diff for a topic in each `interval`. Topics do not wait for each
-other: while `fetch` runs for one, its changes collect, and other topics go on. A topic never has two at a time, so its
-announcements are in order.
+other. While `fetch` runs for a topic, the process collects further changes of this topic, and announces other topics. A
+topic never has two announcements at a time, so they stay in order.
 
-Clients that miss an announcement, because `fetch` failed or this process ended, get a whole `presence_state` instead
+Clients that miss an announcement, because `fetch` failed or this process ended, get a complete `presence_state` instead
 of the next diff.
 """
 
@@ -30,7 +30,7 @@ __all__ = ["Callbacks", "Presences", "announce", "everybody", "fetched"]
 Presences: TypeAlias = dict[str, dict[str, Any]]
 """Presences as clients get them: `{"ann": {"metas": [{"phx_ref": "...", ...}]}}`."""
 
-# A diff with more keys goes out in parts: encoding each takes a few milliseconds, and others run in between.
+# A diff with more keys goes out in parts: encoding a part takes a few milliseconds, and other processes run in between.
 _KEYS_PER_DIFF = 1_000
 
 
@@ -58,12 +58,12 @@ def everybody(snapshot: Snapshot) -> Presences:
 
 
 async def fetched(callbacks: Callbacks, topic: str, presences: Presences) -> Presences:
-    """Return presences with what the application's `fetch` adds.
+    """Return presences with the additions of the application's `fetch`.
 
     Raises:
-        InvalidResult: `fetch` returned something else than a dict with an entry for some of the keys.
-        TooSlowError: it took longer than `callback_timeout`.
-        Exception: it raised.
+        InvalidResult: `fetch` returned something other than a dict with an entry for some of the keys.
+        TooSlowError: `fetch` took longer than `callback_timeout`.
+        Exception: `fetch` raised it.
     """
     if not presences or not callbacks.fetches:
         return presences
@@ -96,7 +96,7 @@ def _changes(diff: Diff) -> dict[str, Presences]:
     """Return a diff as clients get it, before `fetch`.
 
     A node with a new incarnation brings the same presences again, with the same refs. phoenix.js would remove a ref
-    that is in both sides of a diff, so it stays in the joins only.
+    that is in the joins and in the leaves of one diff. So this function leaves such refs out of the leaves.
     """
     joins, leaves = diff.joins, diff.leaves
     if joins and leaves:
@@ -129,7 +129,7 @@ class _Announcer:
         self.tracking = tracking
         self.roster = tracking.roster
         self.callbacks = callbacks
-        # The diffs to announce, by topic. Each has the snapshot of its moment.
+        # The diffs to announce, by topic. Each diff has the snapshot of the same moment.
         self.ready: dict[str, tuple[Diff, Snapshot]] = {}
         # `handle_metas` runs one call at a time, because each call gets the state of the call before it.
         self.handling = trio.Lock()
@@ -191,7 +191,7 @@ class _Announcer:
 
     def _announce_count(self, topic: str, count: int, *, is_whole: bool) -> None:
         if is_whole:
-            # Clients with the whole list must not show the members for ever.
+            # Some clients have the whole list, and would show its members for ever. Send them an empty list.
             self._send(topic, "presence_state", {})
         self._send(topic, "presence_diff", {"joins": {}, "leaves": {}, "count": count})
 
@@ -210,7 +210,7 @@ class _Announcer:
     async def _fetched(
         self, topic: str, groups: dict[str, Presences]
     ) -> dict[str, Presences] | None:
-        """Return the groups with what `fetch` adds, or None if it failed."""
+        """Return the groups with the additions of `fetch`, or None if it failed."""
         try:
             return {
                 name: await fetched(self.callbacks, topic, group) for name, group in groups.items()

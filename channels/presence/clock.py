@@ -1,4 +1,4 @@
-"""Versions of the parts of the presence set, and the choice of nodes to ask for missing ones.
+"""Versions of the parts of the presence set, and the choice of nodes to ask for missing versions.
 
 *pure*. Each node is the only writer of its own part of the set. It counts its changes: its *clock*. A restarted node
 begins a new count, as a new *incarnation*. So a node's part has a version, `(incarnation, clock)`, and versions of one
@@ -42,7 +42,10 @@ class Version(NamedTuple):
 
 
 Clocks: TypeAlias = Mapping[str, Version]
-"""The version of each node's part that one node has, by node name: the *context* of its set."""
+"""The version of each node's part in the set of one node, by node name.
+
+These versions are the *context* of the set.
+"""
 
 
 def new_incarnation(seconds: float, noise: int, *, after: int = 0) -> int:
@@ -53,8 +56,8 @@ def new_incarnation(seconds: float, noise: int, *, after: int = 0) -> int:
         >>> new_incarnation(1_700_000_000.5, 3, after=1740800000512003)
         1740800000512004
 
-    Nodes compare only incarnations of one node name. So the clocks of different machines need not agree, but the clock
-    of one machine should not go back between two runs. If it does, `State.is_superseded` finds out.
+    Nodes compare only incarnations of one node name. So the clocks of different machines need not agree. But the clock
+    of one machine should not go back between two runs. `State.is_superseded` detects that.
 
     Args:
         seconds: the wall clock at the start of the node, in seconds since 1970.
@@ -69,7 +72,7 @@ def new_incarnation(seconds: float, noise: int, *, after: int = 0) -> int:
 
 
 def dominates(ours: Clocks, theirs: Clocks) -> bool:
-    """Return True if `ours` has at least the version of everything in `theirs`."""
+    """Return True if `ours` has, for each node in `theirs`, the same or a later version."""
     return all(name in ours and ours[name] >= version for name, version in theirs.items())
 
 
@@ -84,7 +87,7 @@ def upper_bound(all_clocks: Iterable[Clocks]) -> dict[str, Version]:
 
 
 def sources(own: Clocks, offers: Mapping[str, Clocks]) -> list[str]:
-    """Choose the nodes to ask for everything that others have and this node lacks.
+    """Choose the nodes to ask for all changes that this node lacks.
 
         >>> own = {"a": Version(1, 5), "b": Version(1, 0), "c": Version(1, 0)}
         >>> all_of_it = {"a": Version(1, 5), "b": Version(1, 8), "c": Version(1, 4)}
@@ -96,8 +99,8 @@ def sources(own: Clocks, offers: Mapping[str, Clocks]) -> list[str]:
     order.
 
     Args:
-        own: the versions of this node. The node does not ask for parts of other nodes or incarnations, because it
-            accepts them only after a heartbeat of that node itself.
+        own: the versions of this node. It asks only for the nodes and incarnations in them, because it accepts a new
+            one only after a heartbeat of the new node itself.
         offers: the clocks that other nodes have sent, by the name of the sender.
     """
     offered = {sender: _newer_parts(own, clocks) for sender, clocks in offers.items()}

@@ -8,8 +8,8 @@ entry. A removal uses one tick too. A segment says what a range of ticks has cha
 
     Segment(start=2, end=5):   entries {3: Z, 5: W}    removed {1}
 
-An entry that was added and removed within the range is in neither. Tags are never used twice. So a removed entry leaves
-nothing behind: a clock that has reached its tag, without the entry, means that the entry is gone.
+An entry that was added and removed within the range is in neither. Tags are never used twice. So nodes need not
+remember removed entries. If a clock has reached a tag, and the set has no entry with that tag, the entry was removed.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from attrs import field, frozen
 __all__ = ["Delta", "Entry", "Meta", "Part", "Segment", "size_of"]
 
 Meta: TypeAlias = dict[str, Any]
-"""The data of a presence, a JSON object. Nobody changes it once it is tracked."""
+"""The data of a presence, a JSON object. It never changes once it is tracked."""
 
 
 @final
 class Entry:
-    """One tracked presence. Compared by identity. Nobody changes it.
+    """One tracked presence. Compared by identity. It never changes.
 
     Attributes:
         node: the name of the node that tracks it.
         topic: its topic.
         key: its key in the topic, such as the id of a user.
-        owner: the process that it belongs to: a pid on its own node, a string on every other node.
+        owner: the process that it belongs to. It is a pid on the node of the process, and a string on every other node.
         meta: its data.
     """
 
@@ -54,7 +54,7 @@ class Entry:
 class Segment:
     """The effect of the ticks after `start` up to and including `end` of one node.
 
-    A segment that starts at 0 is the whole part of the node: everything that it does not list is gone.
+    A segment that starts at 0 is the whole part of the node: entries that it does not list have been removed.
 
     Attributes:
         incarnation: the run of the node that made the ticks.
@@ -127,7 +127,7 @@ class Part:
         )
 
     def advance(self, segment: Segment) -> tuple[list[Entry], list[Entry]]:
-        """Add a segment that continues the part. It may begin before its end.
+        """Add a segment that continues the part. The segment may begin before the end of the part.
 
         The cost depends on the segment, and not on the part, unless the segment starts at 0.
 

@@ -20,8 +20,8 @@ class Diff:
     """Entries that a change has made visible, and entries that it has hidden.
 
     Attributes:
-        joins: visible from now on. Those of one node are in the order in which they were tracked.
-        leaves: no longer visible.
+        joins: entries that are visible from now on. The joins of one node are in the order in which they were tracked.
+        leaves: entries that are no longer visible.
     """
 
     joins: Sequence[Entry] = ()
@@ -32,7 +32,7 @@ class Diff:
 
 
 NO_DIFF = Diff()
-"""The diff of a change that nobody can see."""
+"""The diff of a change that changes nothing visible."""
 
 
 def by_topic(diff: Diff) -> dict[str, Diff]:
@@ -52,9 +52,9 @@ class _Change:
     def __init__(self, *, was_present: bool) -> None:
         self.was_present = was_present
         self.is_present = was_present
-        # The reads of the topic at the time of the latest change.
+        # The number of reads of the topic before the latest change.
         self.changed_at = 0
-        # True if a read has seen the entry in the state that it did not have at the last `take`.
+        # True if a reader saw the entry in a state that differs from its state at the last `take`.
         self.is_mixed = False
 
 
@@ -62,7 +62,7 @@ class _Topic:
     __slots__ = ("changes", "reads")
 
     def __init__(self) -> None:
-        # The entry that changed last is the last one.
+        # Each entry moves to the end when it changes again.
         self.changes: dict[Entry, _Change] = {}
         self.reads = 0
 
@@ -93,9 +93,8 @@ class DiffBuffer:
         {}
 
     An entry that joins and leaves between two messages is in neither of them. The same holds for an entry that leaves
-    and joins again. There
-    is one exception. A reader may have read the topic meanwhile, and got a list with that entry, or without it. Call
-    `note_read` for each read: the message then contains the last change of the entry.
+    and joins again. There is one exception: a reader may have got a list of the topic in between. Call `note_read` for
+    each read. The next message then contains the last change of the entry.
     """
 
     __slots__ = ("_topics",)
@@ -118,7 +117,7 @@ class DiffBuffer:
             self._note(entry, is_present=True)
 
     def note_read(self, topic: str) -> None:
-        """Note that somebody has just read the members of a topic, to tell a client."""
+        """Note that the members of a topic were just read for a client."""
         pending = self._topics.get(topic)
         if pending is not None:
             pending.reads += 1
@@ -127,7 +126,7 @@ class DiffBuffer:
         """Return the diff of each topic, and start again. Topics in which nothing changed in the end are left out.
 
         Args:
-            later: topics whose diffs stay, and go on to collect changes.
+            later: topics whose diffs stay in the buffer, and collect further changes.
         """
         topics = self._topics
         self._topics = {topic: pending for topic, pending in topics.items() if topic in later}

@@ -1,8 +1,8 @@
-"""The recent changes of each node, to answer a node that has missed a few of them.
+"""The recent changes of each node, for other nodes that missed some changes.
 
-*pure*. A node that missed one message needs a few changes, and one that was away for an hour needs many. So there are
-several *generations*: each holds the latest changes of a node up to its own size. The smallest one that reaches back
-far enough is the answer. If none does, the answer is the node's whole part.
+*pure*. A node that missed one message needs a few changes. A node that was away for an hour needs many. So there are
+several *generations* of different sizes. Each holds the latest changes of a node up to its size. The answer is the
+smallest generation that reaches back far enough, or else the node's whole part.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Generations:
         for position, max_size in enumerate(self._max_sizes):
             level = _extended(levels[position], segment)
             if level.size > max_size:
-                # Start again with the content of the next smaller one, or with the segment alone.
+                # Start again with the content of the next smaller generation, or with the segment alone.
                 level = _new(segment if smaller is None else smaller.segment())
             smaller = levels[position] = level if level.size <= max_size else None
 

@@ -67,7 +67,7 @@ class _Lines:
         return handle
 
     def _earlier(self, kind: str) -> str | None:
-        """Return how many failures of this kind had no line, as text; None if this one has none either."""
+        """Return a text with the number of unlogged failures of this kind, or None if this one must not be logged."""
         now = trio.current_time()
         due, silent = self._quiet.get(kind, (-float("inf"), 0))
         if now < due:

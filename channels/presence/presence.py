@@ -14,7 +14,7 @@
 A channel tracks itself under a key, such as the id of its user. The presence ends with the channel's process. Clients
 get `presence_state` and `presence_diff`, as the class `Presence` of phoenix.js expects them.
 
-Reads come from a snapshot and wait for nobody. Source: Phoenix.Presence 1.8. `docs/topics/differences.md`
+Reads use a snapshot and never wait. Source: Phoenix.Presence 1.8. `docs/topics/differences.md`
 lists the differences.
 """
 
@@ -64,7 +64,7 @@ _to_json = msgspec.json.Encoder().encode
 _from_json = msgspec.json.Decoder().decode
 
 MOST_META_BYTES = 256 * 1024
-"""The highest `max_meta_bytes`: the message with it must fit into an envelope between nodes."""
+"""The highest `max_meta_bytes`: a message with such metadata must fit into an envelope between nodes."""
 
 
 class PresenceError(ChannelsError, RuntimeError):
@@ -82,25 +82,25 @@ class Presence:
         online = Online()
         endpoint = Endpoint(sockets={"/socket": UserSocket}, presences=[online])
 
-    Make one for an application, and give it to the endpoint. Without an endpoint, put `child_spec(pubsub)` under your
-    supervisor.
+    Create one presence for an application, and give it to the endpoint. Without an endpoint, put `child_spec(pubsub)`
+    under your supervisor.
 
     Args:
         name: the same on every node, and unique among the presences of a PubSub. By default the name of the class.
-        leave_grace: seconds that somebody stays present after their channel has ended or their node has stopped. If
-            they join again meanwhile, on any node, clients see an update. `untrack` does not wait. 0 is Phoenix's
-            behaviour. It must be the same on every node.
-        interval: seconds between two diffs of a topic. Changes meanwhile go out as one. The first goes out at once.
+        leave_grace: seconds that a presence stays after its channel has ended or its node has stopped. If the same key
+            joins again in that time, on any node, clients see an update. `untrack` does not wait. 0 is Phoenix's
+            behaviour. Set the same value on every node.
+        interval: seconds between two diffs of a topic. The first goes out at once, the next with all later changes.
         heartbeat: seconds between two heartbeats to other nodes.
         down_period: seconds without a heartbeat after which the presences of another node are hidden.
         permdown_period: seconds without a heartbeat after which another node is forgotten.
         counted: returns True for a topic whose clients get only a count, in `presence_diff`.
-        counted_from: the number of keys from which a topic is counted only; None for no number. It is listed again
-            below three quarters of that.
+        counted_from: the number of keys from which clients get only a count; None for no limit. They get a list again
+            below three quarters of it.
         callback_timeout: seconds that `fetch` or `handle_metas` may take for one diff.
-        max_fetches: topics for which `fetch` runs at a time. The diffs of further ones wait.
-        max_calls_per_second: calls of `track` and `update` that the channels of one client may make, or another
-            process. Further ones raise TooManyCalls.
+        max_fetches: topics for which `fetch` runs at a time. The diffs of further topics wait.
+        max_calls_per_second: calls of `track` and `update` by one client, over all its channels, or by one other
+            process. Further calls raise TooManyCalls.
         max_meta_bytes: the largest metadata of one presence, as JSON; up to `MOST_META_BYTES`.
         max_delta_sizes: how many recent changes of each node to keep for nodes that missed some.
         dispatcher: delivers diffs on this node, as for `PubSub.broadcast`.
@@ -109,8 +109,8 @@ class Presence:
         InvalidOption: an option has an invalid value.
         PresenceError: a callback is not async.
 
-    Tracking is per node, and other nodes get to know within moments. Two nodes that are cut off from each other show
-    each other's presences for `down_period`, and again once they meet.
+    Each node tracks its own processes, and sends the changes to other nodes within moments. Two nodes that lose contact
+    show each other's presences for `down_period`, and again once they reconnect.
     """
 
     def __init__(
@@ -177,19 +177,19 @@ class Presence:
         """Add data to presences before clients get them, in one step for all of them. See the example of the class.
 
         Args:
-            topic: their topic.
+            topic: the topic of the presences.
             presences: keys and their metas: `{"ann": {"metas": [...]}}`. Never empty.
 
         Returns:
-            The same with more entries beside `metas`, or with fewer keys. Each meta must keep its `phx_ref`. The
+            The presences, with more entries beside `metas`, or with fewer keys. Each meta must keep its `phx_ref`. The
             default changes nothing.
 
-        It runs once for the joins and once for the leaves of a diff, and in the process that calls `list`,
-        `get_by_key` or `push_state`. It does not run for a diff that nobody on this node needs.
+        It runs once for the joins and once for the leaves of a diff. `list`, `get_by_key` and `push_state` run it in
+        the process of their caller. It does not run for a diff that no client of this node needs.
 
-        If it raises or takes longer than `callback_timeout`, clients do not get that diff. They get everybody in the
-        topic with the next change. Ashtree logs and counts the failure. In Phoenix, the channels of everybody tracked
-        would crash.
+        If it raises or takes longer than `callback_timeout`, clients do not get that diff. With the next change, they
+        get the whole topic. Ashtree logs and counts the failure. In Phoenix, the channels of everybody tracked would
+        crash.
         """
         return presences
 
@@ -214,21 +214,21 @@ class Presence:
             presences: everybody in the topic after this diff: keys and their metas.
             state: what `init`, or the previous call, returned.
 
-        Calls do not overlap. If one raises or takes longer than `callback_timeout`, the state stays, and Ashtree logs
-        and counts the failure. A diff whose `fetch` failed is left out.
+        Calls do not overlap. If a call raises or takes longer than `callback_timeout`, the state stays, and Ashtree
+        logs and counts the failure. A diff whose `fetch` failed is left out.
         """
         return state
 
     # Starting
 
     async def start_link(self, pubsub: PubSub) -> Pid:
-        """Start the processes of this node. An endpoint does it.
+        """Start the processes of this node. An endpoint calls this.
 
         If the supervisor of a running presence ends and is started again, everybody whose process is alive stays
         present.
 
         Raises:
-            PresenceError: they run already, or another presence of this PubSub has the same name.
+            PresenceError: the processes run already, or another presence of this PubSub has the same name.
         """
         self._check_not_running()
         latest = self._latest if self._runtime is current_runtime() else None
@@ -280,11 +280,11 @@ class Presence:
         return tracking
 
     def child_spec(self, pubsub: PubSub) -> ChildSpec:
-        """Return a child spec for your own supervisor. Put it before the processes that it tracks."""
+        """Return a child spec for your own supervisor. Put it before the processes that the presence tracks."""
         return ChildSpec(f"presence {self.name}", self.start_link, (pubsub,), type="supervisor")
 
     async def _hold(self, tracking: Tracking) -> Pid:
-        """Run until the supervisor ends. This runs in its process, and starts none."""
+        """Run until the supervisor ends. This runs in the supervisor's process, and starts none."""
         # Another start may have overtaken this one while `init` ran.
         self._check_not_running()
         detach = logger.attach(current_runtime().telemetry, self)
@@ -346,7 +346,7 @@ class Presence:
             key: the key. A number becomes text.
             meta: its metadata, a JSON object, of which the presence keeps a copy. Entries named `phx_ref` and
                 `phx_ref_prev` are left out.
-            pid: the process, of this node. By default the current one. The presence ends with it.
+            pid: a process of this node; by default the current one. The presence ends with it.
 
         Returns:
             The `phx_ref` of the metadata, which is new for each change.
@@ -381,7 +381,7 @@ class Presence:
         *,
         pid: Pid | None = None,
     ) -> str:
-        """Replace the metadata of a presence. Clients see one diff, with the new one in joins and the old in leaves.
+        """Replace the metadata of a presence. Clients see one diff: the new metadata in joins, the old in leaves.
 
             presence.update(self, user.id, {"device": "phone", "typing": True})
             presence.update(self, user.id, lambda meta: {**meta, "typing": True})
@@ -389,11 +389,11 @@ class Presence:
         Args:
             where: a channel, for its topic; or a topic.
             key: the key.
-            meta: the new metadata, or a function of the present one. An equal one changes nothing, and no diff is sent.
+            meta: the new metadata, or a function of the present metadata. Equal metadata sends no diff.
             pid: the process; by default the current one.
 
         Returns:
-            The `phx_ref`. The metadata also gets `phx_ref_prev`, the one before.
+            The `phx_ref`. The metadata also gets `phx_ref_prev`, the previous `phx_ref`.
 
         Raises:
             NotTracked: the process does not track this key of this topic.
@@ -437,7 +437,7 @@ class Presence:
         tracking.roster.untrack_all(current_pid() if pid is None else pid)
 
     def _count_call(self, tracking: Tracking, where: Channel | str, owner: Pid) -> None:
-        # All channels of a connection together: a client can join many topics.
+        # Count all channels of a connection together: a client can join many topics.
         caller = connection_of(where) if isinstance(where, Channel) else owner
         try:
             tracking.roster.count_call(caller, trio.current_time())
@@ -449,7 +449,7 @@ class Presence:
     # Reading
 
     def snapshot(self, where: Channel | str) -> Snapshot:
-        """Return everybody in a topic now: keys and their metas, without what `fetch` adds.
+        """Return everybody in a topic now: keys and their metas, without the additions of `fetch`.
 
             "ann" in presence.snapshot("room:lobby"), len(presence.snapshot("room:lobby"))
 
@@ -470,7 +470,7 @@ class Presence:
         return await fetched(self, topic, everybody(_read(tracking, topic)))
 
     async def get_by_key(self, where: Channel | str, key: str | int) -> dict[str, Any] | None:
-        """Return one key of a topic, `{"metas": [...]}`, or None if nobody has it. Raises what `list` does."""
+        """Return one key of a topic, `{"metas": [...]}`, or None if the key is not present. Raises as `list` does."""
         tracking = self._running("get_by_key")
         topic, name = _names(where, key, "get_by_key")
         metas = [dict(meta) for meta in tracking.roster.snapshots.topic(topic).get(name)]
@@ -505,13 +505,13 @@ class Presence:
             A dict with these numbers:
 
             - `topics`, `presences`: topics with members, and presences of all nodes
-            - `own_presences`: those that this node tracks
-            - `nodes`, `nodes_down`: known nodes, this one included, and those that are silent
+            - `own_presences`: presences that this node tracks
+            - `nodes`, `nodes_down`: known nodes, this one included, and silent nodes
             - `waiting_diffs`: topics with changes that clients have yet to get
             - `counted_topics`: topics whose clients get a count
             - `callbacks_failed`: failures of `fetch`, `handle_metas` and `counted`
             - `calls_refused`: calls beyond `max_calls_per_second`
-            - `transfers`, `transfers_refused`: requests to other nodes, and requests of theirs without room
+            - `transfers`, `transfers_refused`: requests to other nodes, and refused requests from them
             - `refused`: messages of other nodes that were dropped
             - `not_sent`: messages that the adapter did not take
         """
@@ -645,5 +645,5 @@ def _unfit(topic: str, verb: str, problem: str) -> EncodeError:
 
 
 def _new_ref() -> str:
-    # 96 random bits, as 16 characters, like those of Phoenix.
+    # 96 random bits, as 16 characters, like a `phx_ref` of Phoenix.
     return base64.urlsafe_b64encode(current_runtime().random.randbytes(12)).decode()

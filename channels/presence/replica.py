@@ -42,12 +42,12 @@ PERMDOWN_PERIOD = 1_200.0
 """Seconds without a heartbeat after which a node is removed."""
 
 MAX_REPLICAS = 1_024
-"""Nodes known at a time, unless `Replicas` is given another number."""
+"""The most nodes known at a time, unless `Replicas` gets another limit."""
 
 
 @frozen
 class Up:
-    """A node runs: a new one, one that was down, or a newer incarnation. Call `State.replica_up`.
+    """A node runs: it is new, was down, or has a newer incarnation. Call `State.replica_up`.
 
     Attributes:
         name: the node.
@@ -87,9 +87,9 @@ class Refused:
     Attributes:
         name: the node that sent it.
         incarnation: the run that sent it.
-        reason: `"own name"`: it has the name of this node but another incarnation. Two running nodes share a name, or
-            it is a message of an earlier run. `"old incarnation"`: a newer run is known, or this one has said goodbye.
-            `"too many nodes"`: `max_replicas` nodes are known already.
+        reason: `"own name"`: the heartbeat has the name of this node but another incarnation. Two running nodes share a
+            name, or an earlier run of this node sent it. `"old incarnation"`: a newer run is known, or this run has
+            said goodbye. `"too many nodes"`: `max_replicas` nodes are known already.
     """
 
     name: str
@@ -123,7 +123,7 @@ class Replicas:
         incarnation: the run of this node.
         down_period: seconds without a heartbeat after which a node is down.
         permdown_period: seconds without a heartbeat after which a node is forgotten.
-        max_replicas: nodes known at a time, those included that have said goodbye.
+        max_replicas: nodes known at a time, including nodes that have said goodbye.
 
     Raises:
         InvalidOption: a period is not above 0, or `permdown_period` is not above `down_period`.
@@ -164,7 +164,8 @@ class Replicas:
         """Note a heartbeat.
 
         Returns:
-            Up if the node was not up in this incarnation. None if it was, and for this node's own heartbeats.
+            Up if the node was not up in this incarnation. None if it was up already, and for heartbeats of this node
+            itself.
         """
         if name == self._node:
             own = incarnation == self._incarnation

@@ -4,9 +4,9 @@
 sees it in the same turn, and adds to the diffs that clients have yet to get. Times are seconds of one clock that never
 goes back.
 
-With a `leave_grace`, presences whose owner has ended, or whose node has stopped, stay that much longer: they *linger*.
-If the same key joins again meanwhile, the old presence leaves in the same diff, and clients see an update instead of a
-leave.
+With a `leave_grace`, presences whose owner has ended, or whose node has stopped, stay for that time: they *linger*.
+If the same key joins again in that time, the old presence leaves in the same diff, and clients see an update instead of
+a leave.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ class _Bucket:
     filled_at: float
 
     def fill(self, rate: float, now: float) -> None:
-        """Add the calls that time allows, up to those of one second."""
+        """Add the calls for the time since the last `fill`, up to the calls of one second."""
         self.calls = min(rate, self.calls + (now - self.filled_at) * rate)
         self.filled_at = now
 
 
-# A topic that is counted by its size is listed again below this part of the limit, so that a topic at the limit does
-# not change with every join.
+# A topic that is counted because of its size is listed again below this fraction of the limit. So a topic at the limit
+# does not change with every join.
 _LISTED_BELOW = 0.75
 
 
@@ -122,7 +122,8 @@ class Counting:
         """Note that all clients get the next announcement of a topic.
 
         Returns:
-            True if it has a count instead of a list; True if it must have everything, not only changes.
+            Two flags. The first is True if the announcement has a count instead of a list. The second is True if it
+            must be complete, not only the changes.
         """
         counted = self._decide(topic, size)
         is_whole = self._known.pop(topic, False) is not counted
@@ -131,7 +132,7 @@ class Counting:
         return counted, is_whole
 
     def missed(self, topic: str) -> None:
-        """Note that clients did not get an announcement. The next one is whole."""
+        """Note that clients did not get an announcement. The next announcement is complete."""
         self._known[topic] = None
 
     def forget(self, topic: str) -> None:
@@ -187,7 +188,7 @@ class Roster:
         self._orphans: deque[tuple[float, Entry]] = deque()
         # Presences of other nodes that have left the set, and are still in the snapshots.
         self._late: deque[tuple[float, Entry]] = deque()
-        # Both, by topic and key.
+        # The presences of both deques, by topic and key.
         self._lingering: dict[tuple[str, str], dict[Entry, bool]] = {}
 
     # This node's own presences
@@ -234,7 +235,7 @@ class Roster:
         self._apply(self.state.leave_owner(owner))
 
     def owner_ended(self, owner: Hashable, now: float) -> None:
-        """Remove every presence of an owner that has ended, after the grace. Repeated calls change nothing."""
+        """Remove, after the grace, every presence of an owner that has ended. Repeated calls change nothing."""
         grace = self._limits.leave_grace
         if not grace:
             self.untrack_all(owner)
@@ -262,13 +263,13 @@ class Roster:
         return change
 
     def merge(self, delta: Delta) -> Sequence[str]:
-        """Apply changes of other nodes. Return the nodes whose changes do not continue what is known."""
+        """Apply changes of other nodes. Return the nodes of which earlier changes are missing."""
         merged = self.state.merge(delta)
         self._apply(merged.diff)
         return merged.gaps
 
     def said_goodbye(self, name: str, incarnation: int, now: float) -> Removed | None:
-        """Remove the presences of a node that has stopped, after the grace."""
+        """Remove, after the grace, the presences of a node that has stopped."""
         change = self.replicas.said_goodbye(name, incarnation, now)
         if change is not None:
             self._linger(self.state.replica_remove(name), now)
@@ -326,7 +327,7 @@ class Roster:
             self._late.append((now + grace, entry))
 
     def _stay_no_longer(self, entry: Entry) -> bool:
-        """Forget that a presence lingers. Return False if it no longer did."""
+        """Forget that a presence lingers. Return False if it did not linger."""
         lingering = self._lingering.get((entry.topic, entry.key))
         if lingering is None or lingering.pop(entry, None) is None:
             return False
@@ -335,7 +336,7 @@ class Roster:
         return True
 
     def _apply(self, diff: Diff) -> None:
-        """Make a change of the set visible, together with the end of what lingers under the keys that joined."""
+        """Make a change of the set visible. The presences that linger under the joined keys leave in the same diff."""
         if self._lingering and diff:
             diff = self._settled(diff)
         self._show(diff)
@@ -343,7 +344,7 @@ class Roster:
     def _settled(self, diff: Diff) -> Diff:
         leaves = [*diff.leaves]
         for entry in leaves:
-            # An orphan that is untracked, or whose node went away.
+            # This entry may linger: an orphan can be untracked, or its node can go away.
             self._stay_no_longer(entry)
         for entry in diff.joins:
             for former, is_own in list(self._lingering.get((entry.topic, entry.key), {}).items()):

@@ -20,8 +20,9 @@ __all__ = ["NO_MEMBERS", "Snapshot", "Snapshots"]
 
 _Bucket: TypeAlias = dict[str, tuple[Entry, ...]]
 
-# A topic gets four times the buckets when there are more than _FULL keys for each, and a quarter of them when there are
-# fewer than _SPARSE. So 20,000 keys are in 256 buckets of 78: the list of buckets takes as long to copy as one of them.
+# If there are more than _FULL keys for each bucket, the topic gets four times as many buckets. If there are fewer than
+# _SPARSE, it gets a quarter. So 20,000 keys are in 256 buckets of 78 keys, and the list of buckets takes about as long
+# to copy as one bucket.
 _FULL = 100
 _SPARSE = 4
 _GROWTH = 4
@@ -38,8 +39,8 @@ class Snapshot:
         >>> len(before), before.presences
         (1, 1)
 
-    The metas of a key are in the order in which this node learned of them. For one node that is the order in which it
-    tracked them. Keys have no order. Do not change a meta.
+    The metas of a key are in the order in which this node learned of them. The metas of one node are in the order in
+    which that node tracked them. Keys have no order. Do not change a meta.
 
     Attributes:
         presences: the number of entries. A key has one for each of its owners.
@@ -70,7 +71,7 @@ class Snapshot:
         return tuple(entry.meta for entry in entries)
 
     def get(self, key: str) -> tuple[Meta, ...]:
-        """Return the metas of a key; none if nobody has it."""
+        """Return the metas of a key; empty if the key is not present."""
         return tuple(entry.meta for entry in self.entries(key))
 
     def items(self) -> Iterator[tuple[str, tuple[Meta, ...]]]:
@@ -80,12 +81,15 @@ class Snapshot:
                 yield key, tuple(entry.meta for entry in entries)
 
     def entries(self, key: str) -> tuple[Entry, ...]:
-        """Return the entries of a key; none if nobody has it."""
+        """Return the entries of a key; empty if the key is not present."""
         buckets = self._buckets
         return buckets[_place(key, len(buckets))].get(key, ())
 
     def changed(self, diff: Diff) -> Snapshot:
-        """Return the snapshot after a diff of this topic. Entries that are not there cannot leave, nor join twice."""
+        """Return the snapshot after a diff of this topic.
+
+        Leaves of absent entries and joins of present entries change nothing.
+        """
         buckets = list(self._buckets)
         keys, presences = self._keys, self.presences
         fresh: set[int] = set()
@@ -112,8 +116,8 @@ NO_MEMBERS = Snapshot(({},), 0, 0)
 class Snapshots:
     """The present snapshot of each topic.
 
-    One process calls `apply`. Any thread may read. A diff replaces the snapshot of each topic in one step, so a reader
-    sees all of it in that topic, or nothing.
+    One process calls `apply`. Any thread may read. A diff replaces the snapshot of each topic in one step, so in one
+    topic, a reader sees the whole diff or nothing of it.
     """
 
     __slots__ = ("_topics",)

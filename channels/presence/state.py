@@ -5,13 +5,13 @@
 - **One writer.** A node adds and removes only its own entries. Two nodes may track the same key: these are two entries,
   and the removal of one does not touch the other. So an addition wins over a concurrent removal.
 - **No gaps.** A node accepts changes of another node only if they continue its copy. A copy is therefore always a state
-  that the other node has really been in. It is complete up to one clock, and that clock is all there is to remember
-  about removed entries. After a lost message the node asks for the missing changes; see `Merged.gaps`.
-- **One incarnation.** For each node name the set knows one incarnation. A newer one replaces it, with all its entries.
-  The set ignores changes of an older one. So its size depends on its members, and not on the number of restarts.
+  that the other node has really been in. It is complete up to one clock. So the set need not remember removed entries,
+  only that clock. After a lost message the node asks for the missing changes; see `Merged.gaps`.
+- **One incarnation.** For each node name the set knows one incarnation. A newer incarnation replaces it, and removes
+  all its entries. The set ignores changes of an older incarnation. So the size of the set does not depend on the number
+  of restarts.
 
-Only heartbeats make a node known: see `channels.presence.replica`. The set ignores the data of other nodes about an
-unknown node.
+Only heartbeats make a node known: see `channels.presence.replica`. The set ignores data about any other node.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Merged:
     """The result of a merge.
 
     Attributes:
-        diff: the entries that have become visible, and those that no longer are.
+        diff: the entries that have become visible, and the entries that are no longer visible.
         gaps: nodes whose changes do not continue the copy here, so that they were not merged. Ask for the missing
             changes: send `State.clocks()` to the sender.
     """
@@ -80,7 +80,7 @@ class StateStatistics:
 
     Attributes:
         replicas: known nodes, this one included.
-        down: those of them whose entries are hidden.
+        down: known nodes whose entries are hidden.
         own: entries of this node.
         entries: entries of all known nodes.
         pending: own entries and removals since the last flush.
@@ -96,7 +96,7 @@ class StateStatistics:
 
 
 class _Replica:
-    """A known node: its whole part of the set, and whether it shows."""
+    """A known node: its whole part of the set, and a flag that shows or hides it."""
 
     __slots__ = ("is_up", "part")
 
@@ -240,7 +240,7 @@ class State:
         return entry
 
     def _drop(self, tag: int) -> Entry:
-        """Remove an entry in a tick of its own, but leave its place in the index."""
+        """Remove an entry, which takes one tick. Do not change the index."""
         self._own.end += 1
         if tag <= self._start:
             self._removed.add(tag)
@@ -259,9 +259,9 @@ class State:
     def merge(self, delta: Delta) -> Merged:
         """Apply changes that another node has sent.
 
-        The order of deltas, repeated ones and lost ones make no difference to the result, once the gaps are filled.
+        Deltas may be lost, repeated or out of order. Once the gaps are filled, the result is the same.
 
-        Parts of this node, of unknown nodes and of other incarnations than the known one are ignored.
+        The set ignores parts of this node, of unknown nodes, and of incarnations other than the known one.
         """
         joins: list[Entry] = []
         leaves: list[Entry] = []
@@ -299,8 +299,8 @@ class State:
     def extract(self, theirs: Clocks) -> Delta:
         """Return everything that a node with these clocks lacks and can accept.
 
-        Each part is the smallest of the recent changes that continue the copy there, or else the whole part. It can be
-        large: see `transfer.split`.
+        For each node, the delta has the smallest generation of recent changes that continues the copy there, or else
+        the whole part. The delta can be large: see `transfer.split`.
         """
         delta = {}
         for name, version in theirs.items():
@@ -319,8 +319,8 @@ class State:
     def replica_up(self, name: str, incarnation: int) -> Diff:
         """Note that a node runs: show its entries, and accept its changes.
 
-        A newer incarnation replaces the known one, whose entries leave. This ignores an older incarnation, and the node
-        itself.
+        A newer incarnation replaces the known one, whose entries leave. Nothing happens for an older incarnation, or
+        for this node itself.
         """
         replica = self._replicas.get(name)
         if replica is not None and replica.part is self._own:
@@ -354,14 +354,14 @@ class State:
     def is_superseded(self, theirs: Clocks) -> bool:
         """Return True if another node knows a newer incarnation of this node.
 
-        Its changes are then ignored there. Either the machine's clock has gone back since the last run, or another
-        running node has the same name. Call `renew` in the first case.
+        The other node then ignores the changes of this node. Either the machine's clock has gone back since the last
+        run, or another running node has the same name. Call `renew` in the first case.
         """
         version = theirs.get(self._node)
         return version is not None and version.incarnation > self._own.incarnation
 
     def renew(self, incarnation: int) -> None:
-        """Begin a newer incarnation of this node, with the same entries. Nobody here sees a difference.
+        """Begin a newer incarnation of this node, with the same entries. Readers on this node see no difference.
 
         Raises:
             ValueError: the incarnation is not newer than the present one.

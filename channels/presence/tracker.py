@@ -1,9 +1,9 @@
 """The tracker process of a node: it watches owners, and exchanges presences with other nodes.
 
-Nodes talk on one topic of PubSub. A message is the name of its sender and a value of `channels.presence.wire`.
+Nodes talk on one topic of PubSub. A message contains the name of its sender and a value of `channels.presence.wire`.
 
 - A node sends a heartbeat every `heartbeat` seconds, and its changes at once, but at most every `interval` seconds.
-- A heartbeat carries the versions that its sender has. A node that lacks some asks for them, and gets them in pages.
+- A heartbeat carries the versions that its sender has. A node that lacks a version asks for it, and gets it in pages.
 - A node that stops says goodbye, with its last changes.
 - If the process ends, the roster stays. The next process watches the same owners, and clients see no difference.
 
@@ -48,12 +48,13 @@ from channels.telemetry import (
 
 __all__ = ["PAGE", "Tracker", "Tracking", "gossip_topic"]
 
-# Bytes of changes in one message. A heartbeat with more goes out without them, and the others ask for pages.
+# Bytes of changes in one message. With more changes, a heartbeat goes out without them, and the other nodes ask for
+# pages.
 PAGE = 64 * 1024
 _REMOVED_TAG = 16
 # Seconds between two pages, so that a transfer leaves room for broadcasts.
 _PACE = 0.01
-# Pages that wait. A node whose request finds no room asks again.
+# The most pages that wait. A node whose request finds no room asks again.
 _MAX_PAGES = 4_096
 # Seconds without a page after which a node asks again for changes.
 _PATIENCE = 5.0
@@ -71,12 +72,12 @@ class Tracking:
         execute: emits an event.
         roster: the presences.
         is_changed: set while there are diffs for clients.
-        tracker: the process that tracks, or the latest one.
-        announcer: the process that announces, or the latest one.
+        tracker: the present or latest tracker process.
+        announcer: the present or latest announcer process.
         has_parted: True if this node has told the other nodes that it stops.
-        announcing: the topics that are being announced; the process that announces may end meanwhile.
+        announcing: the topics with an unfinished announcement. They stay if the announcer ends meanwhile.
         metas_state: the state of the application's `handle_metas`.
-        counts: the numbers of what has happened, for statistics.
+        counts: the counters for `Presence.statistics`.
     """
 
     pubsub: PubSub
@@ -124,7 +125,7 @@ class Tracking:
             send(self.tracker, _Watch(owner))
 
     def note_change(self) -> None:
-        """Wake the process that announces, and in time the one that tracks."""
+        """Wake the announcer, and tell the tracker that it has changes to send."""
         self.is_changed.set()
         if not self._has_flush and self.tracker is not None and not self.pubsub.is_local:
             self._has_flush = True
@@ -192,12 +193,12 @@ class Tracker(GenServer[None]):
         self.is_asking = self.is_sending = False
         self.flushed_at = -math.inf
         self.leave_at: float | None = None
-        # The time of the last message of another node with the name of this one.
+        # The time of the last message from another node that has the name of this node.
         self.namesake_at = -math.inf
         if tracking.has_parted:
-            # The other nodes would refuse the incarnation that has said goodbye.
+            # Other nodes would refuse the old incarnation, because it has said goodbye.
             self._renew(_incarnation(after=self.roster.state.incarnation))
-        # After a restart, the presences are those from before.
+        # After a restart of this process, the roster still has its presences.
         for owner in self.roster.state.owners():
             if isinstance(owner, Pid):
                 self._watch(owner)
@@ -262,7 +263,7 @@ class Tracker(GenServer[None]):
         delta = self.roster.state.flush()
         pages = self._split(delta)
         if len(pages) > 1:
-            # No node can ask for them later.
+            # Send all pages now: this node stops, so no node can ask for them later.
             ref = self._new_ref()
             for index, page in enumerate(pages):
                 self._say(wire.Transfer(ref=ref, index=index, count=len(pages), page=page))
@@ -298,7 +299,7 @@ class Tracker(GenServer[None]):
             else:
                 pubsub.direct_broadcast(to, topic, value)
         except MessageTooLarge as error:
-            # The limit of the adapter is below the size of a page. The presences of this node stay on this node.
+            # The limit of the adapter is below the size of a page. Other nodes do not get the presences of this node.
             self.tracking.counts["not_sent"] += 1
             self.tracking.execute(PRESENCE_NOT_SENT, {"bytes": error.size}, {"error": error})
 
@@ -336,7 +337,7 @@ class Tracker(GenServer[None]):
         }
         self.offers = {}
         names = list(offers)
-        # Not always the same one: nodes that start together do not all ask the first.
+        # Shuffle, so that nodes that start together do not all ask the same node.
         current_runtime().random.shuffle(names)
         for name in sources(state.clocks(), {name: offers[name] for name in names}):
             self.asked[name] = now
@@ -416,7 +417,7 @@ class Tracker(GenServer[None]):
             self.offers[name] = beat.clocks
             if not self.is_asking:
                 self.is_asking = True
-                # A moment later, so that the offers of several nodes can be compared.
+                # Ask a moment later, when the offers of several nodes have arrived.
                 send_after(current_pid(), _Ask(), current_runtime().random.uniform(0.02, 0.1))
 
     def _explain(self, name: str, refused: Refused, now: float) -> None:
@@ -429,7 +430,8 @@ class Tracker(GenServer[None]):
             self._say(wire.Heartbeat(incarnation=state.incarnation, clocks=clocks), to=name)
 
     def _has_namesake(self, now: float) -> bool:
-        # Two running nodes with one name would outbid each other for ever. One of them stays refused, and is logged.
+        # Two running nodes with one name would take ever newer incarnations. So a node with a namesake takes no new
+        # one.
         return now - self.namesake_at < 2 * self.tracking.heartbeat
 
     def _flush_now(self, now: float) -> None:
@@ -438,7 +440,7 @@ class Tracker(GenServer[None]):
         self._beat()
 
     def _answer(self, name: str, request: wire.TransferRequest) -> None:
-        # Also a node that is not known here: its next heartbeat may be later than its request.
+        # Answer unknown nodes too: the request of a node may arrive before its next heartbeat.
         # A node asks again only if the pages of its last request did not come.
         self._drop_pages(name)
         pages = self._split(self.roster.state.extract(request.clocks))

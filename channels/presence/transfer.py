@@ -1,7 +1,7 @@
 """Large deltas in pages, because a message between nodes has a size limit.
 
-*pure*. `split` divides a delta into pages, and `Assemblies` puts them together again. A delta is merged whole. So the
-receiver's copy is always a state that the other node has been in.
+*pure*. `split` divides a delta into pages, and `Assemblies` puts them together again. The receiver merges only whole
+deltas. So its copy is always a state that the other node has been in.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class _Pages:
         self.removed = set(first.removed)
 
     def append(self, page: Segment) -> bool:
-        """Add a page. Return False if it does not continue the earlier ones."""
+        """Add a page. Return False if it does not continue the earlier pages."""
         first = self.segment
         last = next(reversed(self.entries), 0)
         if (first.incarnation, first.start, first.end) != (
@@ -121,13 +121,13 @@ class Assemblies:
         >>> assemblies.add("a", "ref 1", 0, 1, whole) == whole
         True
 
-    Pages of one sender arrive in order. If one is lost, the delta is dropped: the node asks for it again.
+    Pages of one sender arrive in order. If a page is lost, the delta is dropped, and the node asks for it again.
 
     Args:
-        max_size: entries and removed tags of one delta. A larger one is dropped.
+        max_size: the most entries and removed tags of one delta. A larger delta is dropped.
 
     Attributes:
-        dropped: deltas of which a page was lost, and those that were too large.
+        dropped: deltas that lost a page, and deltas that were too large.
     """
 
     __slots__ = ("_by_sender", "_max_size", "dropped")
@@ -152,7 +152,7 @@ class Assemblies:
             page: its content.
 
         Returns:
-            The whole delta with its last page; None before, and if a page is missing.
+            The whole delta when its last page arrives; None before that, or if a page is missing.
         """
         assembly = self._by_sender.get(sender)
         if index == 0:

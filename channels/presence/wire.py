@@ -51,25 +51,26 @@ __all__ = [
 ]
 
 MAX_NODES = 1_024
-"""Nodes in clocks and deltas."""
+"""The most nodes in clocks and deltas."""
 
 MAX_SIZE = 100_000
-"""Entries and removed tags of one message."""
+"""The most entries and removed tags of one message."""
 
 MAX_PAGES = 10_000
-"""Pages of one transfer."""
+"""The most pages of one transfer."""
 
 MAX_TEXT = 4_096
-"""Characters of a topic, and of a key. Longer than a topic may be in the binary format of frames."""
+"""The most characters of a topic or a key. Topics in binary frames are shorter than this."""
 
 MAX_NAME = 255
-"""Characters of the name of a node."""
+"""The most characters of the name of a node."""
 
 
 class InvalidGossip(ChannelsError):
     """Another node sent something that is not a message about presence.
 
-    Field: `problem`, with the place in the message. Its content is not kept: it may be large, and private.
+    Field: `problem`, with the place in the message. The error does not keep the content, which may be large and
+    private.
     """
 
     def __init__(self, problem: str) -> None:
@@ -84,7 +85,7 @@ class InvalidGossip(ChannelsError):
 
 @frozen(kw_only=True)
 class Heartbeat:
-    """The sender lives. Sent to all nodes at regular times, and with each delta.
+    """The sender runs. It sends this to all nodes at regular times, and with each delta.
 
     Attributes:
         incarnation: the run of the sender.
@@ -115,7 +116,7 @@ class Transfer:
     """One page of the answer to a request; see `transfer.split`.
 
     Attributes:
-        ref: that of the request.
+        ref: the `ref` of the request.
         index: the number of the page, from 0.
         count: the number of pages.
         page: its content.
@@ -144,7 +145,7 @@ Message: TypeAlias = Heartbeat | TransferRequest | Transfer | Goodbye
 """A message about presence from one node to others."""
 
 
-# Their forms. The names of these classes and fields appear in no message.
+# The forms of the messages. The names of these classes and fields appear in no message.
 
 _Integer = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]

@@ -7,8 +7,8 @@
 The message goes to the Redis or Valkey server that the nodes use, and from there to every node. The program needs no
 runtime, no Trio and no endpoint. `AsyncPublisher` is the form for Trio. In a node, use `Endpoint.broadcast`.
 
-Delivery is at most once: if a node is not connected to the server, it does not get the message. Nodes cannot count that
-loss, because a publisher does not number its messages.
+Delivery is at most once: if a node is not connected to the server, it does not get the message. Nodes cannot count such
+losses, because a publisher does not number its messages.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ def publish(url: str, topic: str, event: str, payload: Any, **options: Any) -> N
         publish("redis://127.0.0.1:6379", "room:lobby", "new_msg", {"body": "hello"})
         publish("redis://127.0.0.1:6379", "user_socket:7", "disconnect", {})
 
-    It opens a connection and closes it again. To publish many, keep a `Publisher`.
+    It opens a connection and closes it again. To publish many events, keep a `Publisher`.
 
     Args:
         url: the URL that the nodes give to `RedisAdapter`, prefix included.
         topic: the topic.
         event: the name of the event.
         payload: a JSON object, or a `Binary`.
-        options: those of `Publisher`.
+        options: the options of `Publisher`.
 
     Raises:
         EncodeError: the payload is not a JSON object, or the event begins with `phx_`.
@@ -154,11 +154,11 @@ class _Settings:
     def _answered(
         self, protocol: Protocol, data: bytes | bytearray, awaited: type[Ready | Pong]
     ) -> bool:
-        """Take what the server sent. Return True when it has answered everything.
+        """Take bytes from the server. Return True when it has answered all commands.
 
         Raises:
             PublishError: the server closed the connection, or refused a command.
-            ProtocolViolation: it is no Redis server.
+            ProtocolViolation: the other side is not a Redis server.
         """
         if not data:
             raise PublishError(self.url, _CLOSED, is_sent=awaited is Pong)
@@ -186,11 +186,11 @@ class Publisher(_Settings):
 
     Args:
         url: the URL that the nodes give to `RedisAdapter`, prefix included.
-        name: the name of this program, for people who look at messages.
-        shards: the number that the nodes give to `RedisAdapter`.
+        name: the name of this program, which people see when they inspect messages.
+        shards: the `shards` that the nodes give to `RedisAdapter`.
         timeout: seconds to connect, and seconds for the answer to a message.
         max_bytes: the largest message.
-        ssl_context: the trusted certificates for `rediss://`; None trusts those of the system.
+        ssl_context: the trusted certificates for `rediss://`; None trusts the certificates of the system.
 
     Raises:
         InvalidRedisUrl: the URL has another form.
@@ -223,7 +223,7 @@ class Publisher(_Settings):
             try:
                 stream = self._connected()
                 self._protocol.publishing(1)
-                # The answer to the PING says that the server has taken the message.
+                # The answer to the PING shows that the server has taken the message.
                 sent = True
                 stream.sendall(command + self._protocol.ping())
                 while not self._answered(self._protocol, stream.recv(_RECEIVE), Pong):
@@ -320,7 +320,8 @@ class AsyncPublisher(_Settings):
                 raise PublishError(self.url, _described(error), is_sent=sent) from error
             finally:
                 if not done:
-                    # Also after a cancellation: an answer that is still to come would be taken for that of the next.
+                    # Disconnect after a cancellation too. Otherwise the next message would get the late answer to this
+                    # one.
                     await self._disconnect()
 
     async def aclose(self) -> None:
@@ -358,7 +359,7 @@ class AsyncPublisher(_Settings):
 
 
 def _is_quiet(stream: socket.socket) -> bool:
-    """Return True unless the server has closed the connection, or sent something that nobody awaits."""
+    """Return True unless the server has closed the connection, or sent bytes that no call expects."""
     timeout = stream.gettimeout()
     try:
         stream.settimeout(0)
@@ -369,12 +370,12 @@ def _is_quiet(stream: socket.socket) -> bool:
         return False
     finally:
         stream.settimeout(timeout)
-    # The end of the connection, or a byte that was not asked for.
+    # The connection has ended, or the server sent an unexpected byte.
     return False
 
 
 def _is_silent(stream: trio.abc.Stream) -> bool:
-    """Return True unless the server has closed the connection, or sent something that nobody awaits."""
+    """Return True unless the server has closed the connection, or sent bytes that no call expects."""
     plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
     return isinstance(plain, trio.SocketStream) and not plain.socket.is_readable()
 

@@ -1,8 +1,9 @@
 """Adapters: the transport of PubSub between nodes, and the adapter of a single node.
 
-An adapter carries envelopes from this node to the others. It does not deliver on this node: PubSub does. Three come
-with Ashtree: `LocalAdapter`, `WorkersAdapter` for the processes of one machine, and `RedisAdapter`. To write another
-one, see the how-to "Write an adapter"; the class `channels.pubsub.exchange.Exchange` does most of the work.
+An adapter carries envelopes from this node to the others. It does not deliver on this node: PubSub does that itself.
+Ashtree has three adapters: `LocalAdapter`, `WorkersAdapter` for the processes of one machine, and `RedisAdapter`. To
+write your own adapter, see the how-to "Write an adapter"; the class `channels.pubsub.exchange.Exchange` does most of
+the work.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ class Node:
     """One start of a node.
 
     Attributes:
-        name: the name that the node keeps over restarts. Names are unique among nodes that run at the same time.
-        incarnation: text that identifies this start. The later of two starts has the greater text, unless the clock of
-            the machine was set back.
+        name: the name, which stays the same when the node restarts. Names are unique among nodes that run at the same
+            time.
+        incarnation: text that identifies this start. A later start has a greater text, unless the clock of the machine
+            was set back.
     """
 
     name: str
@@ -57,14 +59,14 @@ class Node:
 
 @frozen
 class Lost:
-    """Envelopes of a node that this node did not get.
+    """Envelopes from another node that did not reach this node.
 
     Attributes:
         lane: the lane.
         node: the name of the sender.
-        incarnation: one start of it.
+        incarnation: the start of the sender that sent them.
         first: the number of the first lost envelope.
-        last: the number of the last one.
+        last: the number of the last lost envelope.
     """
 
     lane: str
@@ -81,7 +83,7 @@ class Lost:
 
 @final
 class Encoded:
-    """A message in the form that travels, encoded once.
+    """A message, encoded once, in the form in which it travels between nodes.
 
     Attributes:
         topic: the topic.
@@ -102,11 +104,11 @@ class Encoded:
         return f"<{len(self.body)} bytes of {self.event!r} for {self.topic!r}>"
 
     def payload(self) -> msgspec.Raw | Binary:
-        """Return the payload for an encoder of frames, which copies JSON as it is."""
+        """Return the payload for an encoder of frames. The encoder copies JSON unchanged."""
         return Binary(self.body) if self.binary else msgspec.Raw(self.body)
 
     def message(self) -> Any:
-        """Decode the message: a `Broadcast`, or for processes a JSON value.
+        """Return the decoded message: a `Broadcast`, or a JSON value if the message is for processes.
 
         Raises:
             EncodeError: the JSON contains a value that Python cannot represent, such as the number `1e999`.
@@ -116,7 +118,8 @@ class Encoded:
         try:
             value = _decode(self.body)
         except _NOT_ENCODABLE as fault:
-            # Valid JSON: `unpack` has checked it. But it may contain larger numbers, or be deeper, than Python allows.
+            # Valid JSON: `unpack` has checked it. But its numbers may be larger, or its nesting deeper, than Python
+            # allows.
             problem = f"its JSON contains a value that Python cannot represent: {fault}"
             raise EncodeError(
                 problem, kind="broadcast", topic=self.topic, event=self.event
@@ -178,14 +181,14 @@ def _check_names(topic: Any, event: Any) -> None:
 
 
 class Receiver(Protocol):
-    """The part of PubSub that an adapter talks to."""
+    """The methods of PubSub that an adapter calls."""
 
     def deliver(self, encoded: Encoded) -> None:
-        """Deliver a message of another node to the subscribers of this node. Never blocks, never raises."""
+        """Deliver a message from another node to the subscribers on this node. Never blocks, never raises."""
         ...
 
     def lost(self, lost: Lost) -> None:
-        """Report messages of another node that did not arrive."""
+        """Report messages from another node that did not arrive."""
         ...
 
     def execute(
@@ -224,9 +227,9 @@ class Adapter(Protocol):
         ...
 
     def broadcast(self, encoded: Encoded) -> None:
-        """Send to every other node, at most once, without blocking.
+        """Send a message to every other node, at most once, without blocking.
 
-        A message that cannot be sent now is dropped, counted and reported.
+        If the adapter cannot send the message now, it drops, counts and reports it.
 
         Raises:
             MessageTooLarge: the message exceeds the limit of the adapter. No node gets it.
@@ -234,11 +237,11 @@ class Adapter(Protocol):
         ...
 
     def direct_broadcast(self, node: str, encoded: Encoded) -> None:
-        """Send to one other node, as `broadcast` does. If no node has that name, nobody gets it."""
+        """Send a message to one other node, as `broadcast` does. If no node has that name, no node gets the message."""
         ...
 
     def nodes(self) -> tuple[Node, ...]:
-        """Return the other nodes that were heard of lately."""
+        """Return the other nodes that sent a heartbeat recently."""
         ...
 
     def statistics(self) -> dict[str, int]:
@@ -288,9 +291,9 @@ WORKERS_FOLDER = "ASHTREE_WORKERS_FOLDER"
 
 
 def worker_name(node: str, *, environment: Callable[[str], str | None] = os.environ.get) -> str:
-    """Return the name of a node, with the number of its worker behind it if `ashtree serve --workers` started it.
+    """Return the name of a node. In a worker of `ashtree serve --workers`, the name ends with the id of the worker.
 
-    The workers of one machine load the same application, and so the same name. They are different nodes:
+    All workers of a machine load the same application, and get the same name from it. But each worker is its own node:
     `worker_name("web-1")` is `"web-1.3"` in worker 3.
     """
     worker = environment(WORKER)

@@ -1,24 +1,25 @@
 r"""Envelopes: the bytes that carry a message from one node to the others.
 
-*pure*. An envelope is a line of JSON, the header, and behind it the body, which is the JSON that clients get. The node
-that publishes encodes the body once. Nodes that pass an envelope on do not decode it.
+*pure*. An envelope is one line of JSON, the header, followed by the body. The body is the JSON that clients get. The
+node that publishes encodes the body once. Nodes that pass an envelope on do not decode it.
 
     [1,"a","0198c2f35a7e9d41c07b",17,"room:lobby","new_msg"]\n{"body":"hello"}
 
-The header is an array. Its first item is the version of this format, which is 1. The number of items tells the kinds
-of envelopes apart:
+The header is an array. Its first item is the version of this format, which is 1. The other items depend on the kind of
+envelope:
 
     [1, node, incarnation, number, topic, event]\nOBJECT            an event for a topic; OBJECT is a JSON object
     [1, node, incarnation, number, topic, event, "binary"]\nBYTES   the same with raw bytes as its payload
     [1, node, incarnation, number, topic, null]\nVALUE              a message for processes; VALUE is any JSON value
     [1, node, incarnation, number, FACTS]                           a heartbeat; FACTS is an object, see `heartbeat`
 
-* `node` is the name of the node that publishes, and `incarnation` identifies one start of it. Each has at most 255
-  characters.
-* `number` counts the envelopes of that node on one lane, from 1. A heartbeat repeats the number of the last one. A
+* `node` is the name of the node that publishes, and `incarnation` identifies one start of that node. Each has at most
+  255 characters.
+* `number` counts the envelopes of that node on one lane, from 1. A heartbeat repeats the number of the last envelope. A
   receiver that misses a number has lost an envelope.
-* A publisher that is not a node sends any name, `""` as its incarnation, and 0 as its number. Nobody counts its losses.
-* All text is UTF-8. The header contains no line break: JSON writes those of strings as `\n`.
+* A publisher that is not a node sends any name, `""` as its incarnation, and 0 as its number. Receivers count no losses
+  for it.
+* All text is UTF-8. The header contains no line break: JSON writes a line break in a string as `\n`.
 
 A publisher in any language needs only the first form:
 
@@ -57,7 +58,7 @@ MAX_BYTES: Final = 1024 * 1024
 """The largest envelope, in bytes, unless an adapter sets another limit."""
 
 MAX_NAME: Final = 255
-"""The longest name of a node, and the longest incarnation, in characters. Nodes remember thousands of them."""
+"""The longest name of a node, and the longest incarnation, in characters. Nodes remember thousands of names."""
 
 _json = msgspec.json.Encoder().encode
 _NOT_DECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -69,7 +70,7 @@ _decode_usual = msgspec.json.Decoder(
     tuple[Literal[1], _Name, _Name, _Number, str, str | None]
 ).decode
 _NO_KIND = "its header does not have the items of any kind of envelope"
-# These check the whole text, without making its values.
+# These decoders check the whole text, but build no Python values.
 _check_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _check_value = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -77,9 +78,9 @@ _check_value = msgspec.json.Decoder(msgspec.Raw).decode
 class MalformedEnvelope(ChannelsError):
     """Bytes from another node are not an envelope that this version understands.
 
-    Its receiver counts and drops it.
+    The receiver counts and drops them.
 
-    Fields: `problem`, what is wrong with it.
+    Fields: `problem`, the reason.
     """
 
     def __init__(self, problem: str) -> None:
@@ -88,7 +89,7 @@ class MalformedEnvelope(ChannelsError):
 
 
 class MessageTooLarge(ChannelsError):
-    """A message is too large to travel to other nodes. No node has got it.
+    """A message is too large to travel to other nodes. No node gets it.
 
     Fields: `topic`; `size` and `limit`, in bytes.
     """
@@ -103,14 +104,14 @@ class MessageTooLarge(ChannelsError):
         self.limit = limit
 
 
-# Not tracked by the garbage collector: it refers only to values that a decoder made before it.
+# The garbage collector need not track an envelope: it refers only to values that existed before it.
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """A message of another node.
+    """A message from another node.
 
     Attributes:
         node: the name of the node.
-        incarnation: one start of it; `""` for a publisher that is not a node.
-        number: its number on this lane; 0 without a meaning for a publisher that is not a node.
+        incarnation: the start of the node; `""` for a publisher that is not a node.
+        number: the number of the envelope on this lane; always 0 from a publisher that is not a node.
         encoded: the message.
     """
 
@@ -126,7 +127,7 @@ class Heartbeat:
 
     Attributes:
         node: the name of the node.
-        incarnation: one start of it.
+        incarnation: the start of the node.
         number: the number of the last envelope that it published; 0 if there was none.
         shards: the number of lanes that the topics of this node are spread over.
         goodbye: True if the node stops, and this is its last envelope.
@@ -140,7 +141,7 @@ class Heartbeat:
 
 
 def pack(node: str, incarnation: str, number: int, encoded: Encoded) -> bytes:
-    r"""Make the envelope of a message.
+    r"""Return the envelope of a message.
 
     >>> pack("a", "i", 17, Encoded("room:lobby", "new_msg", b'{"body":"hello"}'))
     b'[1,"a","i",17,"room:lobby","new_msg"]\n{"body":"hello"}'
@@ -152,7 +153,7 @@ def pack(node: str, incarnation: str, number: int, encoded: Encoded) -> bytes:
 
 
 def heartbeat(beat: Heartbeat) -> bytes:
-    """Make the envelope of a heartbeat. Its facts are the number of shards, and at the end of a node a goodbye.
+    """Return the envelope of a heartbeat. Its facts are the number of shards and, when the node stops, a goodbye.
 
     >>> heartbeat(Heartbeat("a", "i", 17))
     b'[1,"a","i",17,{"shards":1}]'
@@ -170,12 +171,12 @@ def unpack(data: bytes, *, max_bytes: int = MAX_BYTES) -> Envelope | Heartbeat:
         <16 bytes of 'new_msg' for 'room:lobby'>
 
     Args:
-        data: what another node, or a stranger, published.
+        data: the bytes that another node or any other program published.
         max_bytes: the largest envelope.
 
     Raises:
-        MalformedEnvelope: the bytes are too many, of another version, not as this module describes, or an event that
-            belongs to the protocol of clients (`phx_...`).
+        MalformedEnvelope: the envelope is too large, has another version, or does not have the form that this module
+            describes. Or its event belongs to the protocol of clients (`phx_...`).
     """
     if len(data) > max_bytes:
         raise MalformedEnvelope(f"it has {len(data)} bytes, and the limit is {max_bytes}")
@@ -197,7 +198,7 @@ def unpack(data: bytes, *, max_bytes: int = MAX_BYTES) -> Envelope | Heartbeat:
 
 
 def _unpack_unusual(line: bytes, newline: bytes, body: bytes) -> Envelope | Heartbeat:
-    """Read a heartbeat or a binary event, or say what is wrong with the header."""
+    """Read a heartbeat or a binary event. Raise MalformedEnvelope for any other header."""
     try:
         header = _decode(line)
     except _NOT_DECODABLE as fault:
@@ -238,8 +239,8 @@ def _check_sender(node: str, incarnation: str, number: int) -> None:
 
 def _checked(body: bytes, check: Any) -> bytes:
     try:
-        # The decoder does not check the UTF-8 of values that it skips, but a browser closes the connection if it is
-        # invalid.
+        # The decoder skips values without checking their UTF-8. But a browser closes a connection that gets invalid
+        # UTF-8.
         body.isascii() or body.decode()
         check(body)
     except _NOT_DECODABLE as fault:

@@ -1,7 +1,8 @@
-"""Exchanges: numbered envelopes out, and checked messages in, for one node of any adapter.
+"""Exchanges, which number the outgoing envelopes of a node and check the incoming ones, for any adapter.
 
-An adapter carries bytes on lanes. Its `Exchange` makes these bytes and reads them. It numbers what leaves, and reports
-what was lost, repeated or malformed on arrival. It tracks which nodes are there, and logs the events of its adapter.
+An adapter carries bytes on lanes. Its `Exchange` makes and reads these bytes. The exchange numbers outgoing envelopes,
+and reports incoming envelopes that are lost, repeated or malformed. It also tracks the other nodes, and logs the events
+of the adapter.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from channels.telemetry import (
 __all__ = ["Exchange"]
 
 MAX_NODES = 1000
-"""Other nodes that a node tracks. Messages of further ones arrive nevertheless."""
+"""The most other nodes that a node tracks. It still delivers the messages of further nodes."""
 
 
 class Exchange:
@@ -47,11 +48,11 @@ class Exchange:
         lane, data = exchange.message(encoded)      # for every other node; publish `data` on `lane`
         exchange.receive(lane, data)                # on another node
 
-    Make it in the adapter's `start`, in the thread of the runtime. All methods are for that thread.
+    Create it in the adapter's `start`, in the thread of the runtime. Call its methods only in that thread.
 
     Args:
         node_name: the name of this node.
-        receiver: gets what arrives.
+        receiver: gets the messages that arrive.
         shards: the number of lanes for topics. It must be the same on every node.
         max_bytes: the largest envelope in bytes, in both directions.
         node_timeout: seconds without a heartbeat after which another node counts as gone.
@@ -59,7 +60,7 @@ class Exchange:
     Attributes:
         node: this node.
         lanes: the lanes that this node reads.
-        receiver: as given.
+        receiver: the receiver from the arguments.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Exchange:
         return self.node.name, self.node.incarnation
 
     def close(self) -> None:
-        """Log no more. Call it in the adapter's `stop`."""
+        """Stop logging. Call this in the adapter's `stop`."""
         self._stop_logging()
 
     # Out
@@ -103,7 +104,7 @@ class Exchange:
         """Return the lane and the envelope of a message for every other node.
 
         Raises:
-            MessageTooLarge: the envelope exceeds `max_bytes`. Its number is not used up.
+            MessageTooLarge: the envelope exceeds `max_bytes`. The next envelope gets its number.
         """
         return self._message(lane_of(encoded.topic, self._shards), encoded)
 
@@ -121,10 +122,10 @@ class Exchange:
         return lane, data
 
     def heartbeats(self, *, goodbye: bool = False) -> list[tuple[str, bytes]]:
-        """Return a heartbeat for each lane of topics, and for those of present nodes that this node has sent to.
+        """Return a heartbeat for each lane of topics, and for the lane of each running node that got a direct message.
 
         Args:
-            goodbye: the node stops, and these are its last envelopes.
+            goodbye: True if the node stops, and these are its last envelopes.
         """
         # A node that is gone does not read its lane. If it comes back, it gets the heartbeat then.
         read = {*self.lanes[:-1], *(lane_to(node.name) for node in self._heard)}
@@ -135,10 +136,10 @@ class Exchange:
         ]
 
     async def beat(self, publish: Callable[[str, bytes], None], interval: float) -> None:
-        """Publish heartbeats for ever, and a goodbye at the end. Run it as a process of the adapter.
+        """Publish heartbeats until cancelled, and then a goodbye. Run this as a process of the adapter.
 
-        It also drops nodes that are silent. Supervise it behind the processes that carry messages: it then stops before
-        them, and the goodbye still gets out.
+        It also drops nodes that are silent. Start it after the processes that carry messages. It then stops before
+        them, so they still send the goodbye.
 
         Args:
             publish: publishes an envelope on a lane, without blocking.
@@ -155,16 +156,17 @@ class Exchange:
             for lane, data in self.heartbeats():
                 publish(lane, data)
             self.check_nodes()
-            # A new node learns at once who is there, and the number from which it counts losses.
+            # A new node gets a heartbeat at once. It learns the running nodes, and the numbers from which it counts
+            # losses.
             with trio.move_on_after(interval):
                 await self._newcomer.wait()
 
     # In
 
     def receive(self, lane: str, data: bytes) -> None:
-        """Read what arrived on a lane, and deliver it. Never raises because of `data`.
+        """Read the bytes that arrived on a lane, and deliver their message. Never raises because of `data`.
 
-        The node's own envelopes are ignored, so a transport may return them.
+        It ignores the node's own envelopes, so a transport may return them.
         """
         if data.startswith(self._own):
             return
@@ -209,7 +211,7 @@ class Exchange:
             shards = {"shards": self._shards, "other_shards": beat.shards}
             self.receiver.execute(PUBSUB_SHARDS_DIFFER, shards, {"node": node})
         if beat.goodbye:
-            # A goodbye comes on every lane, and the numbers of the other lanes are still needed.
+            # Keep the numbers of the node: its goodbye still has to arrive on the other lanes.
             self._gone(node, "goodbye")
         elif node in self._heard or len(self._heard) < MAX_NODES:
             is_new = node not in self._heard
@@ -226,7 +228,7 @@ class Exchange:
         """Drop the nodes that were silent for `node_timeout`. Call it with each heartbeat."""
         oldest = trio.current_time() - self._node_timeout
         for node in [node for node, heard in self._heard.items() if heard < oldest]:
-            # Its numbers stay: if it is heard again, it is known what was lost meanwhile.
+            # Keep the numbers of the node. If it returns, they show what was lost meanwhile.
             self._gone(node, "silent")
 
     def _gone(self, node: Node, why: str) -> None:

@@ -1,8 +1,8 @@
 """Lanes: numbers for the envelopes of each sender, so that receivers notice what they lost.
 
-*pure*. A lane is a queue of envelopes from all nodes to others. Topics are spread over the lanes `"0"` to `"k-1"` by a
-hash, and each node also has a lane of its own, `"@NAME"`, for what only this node gets. A node numbers what it sends on
-each lane from 1. A transport keeps the order of a sender on a lane, but may lose or repeat envelopes.
+*pure*. A lane is a queue of envelopes that all nodes write to. Topics are spread over the lanes `"0"` to `"k-1"` by a
+hash, and each node also has its own lane, `"@NAME"`, for messages to this node alone. A sender numbers its envelopes on
+each lane from 1. A transport keeps the order of a sender's envelopes on a lane, but may lose or repeat envelopes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from channels.pubsub.adapter import Lost
 __all__ = ["Arrivals", "Numbers", "lane_of", "lane_to"]
 
 MAX_SENDERS = 10_000
-"""Senders that a node remembers, all lanes together. The one that was silent longest goes first."""
+"""The most senders that a node remembers, over all lanes. The node first forgets the sender that was silent longest."""
 
 MAX_LANES = 1000
-"""Lanes of other nodes whose last number a node remembers. The one that it used longest ago goes first."""
+"""The most lanes of other nodes whose last number a node remembers.
+
+The node first forgets the lane that it used longest ago.
+"""
 
 
 def lane_of(topic: str, shards: int) -> str:
@@ -35,7 +38,7 @@ def lane_to(node: str) -> str:
 
 
 class Numbers:
-    """The numbers of one sender: the last one of each lane.
+    """The last number that one sender used on each lane.
 
         >>> numbers = Numbers(["0"])
         >>> numbers.next("0"), numbers.next("0"), numbers.last()
@@ -43,11 +46,11 @@ class Numbers:
 
     Args:
         lanes: the lanes for topics. They are never forgotten.
-        max_others: the number of further lanes to remember. A node gets a lane when this one first sends to it alone,
-            and over the years there are many names of nodes.
+        max_others: the number of lanes of single nodes to remember. In a long run, very many node names can come and
+            go.
 
-    A lane that was forgotten goes on behind the highest number that was ever forgotten. If its node still runs, it may
-    report losses that were none, but never takes a message for a repetition.
+    A forgotten lane continues above the highest number of all forgotten lanes. The node that reads the lane may then
+    report losses that did not happen, but never mistakes a message for a repetition.
     """
 
     __slots__ = ("_forgotten", "_last", "_max_others", "_others")
@@ -81,7 +84,7 @@ class Numbers:
 
 
 class Arrivals:
-    """The numbers that arrived: finds gaps and repetitions.
+    """The numbers of the envelopes that arrived. Finds gaps and repetitions.
 
         >>> arrivals = Arrivals()
         >>> arrivals.message("0", "a", "i", 7)
@@ -90,8 +93,9 @@ class Arrivals:
         >>> arrivals.message("0", "a", "i", 10)
         True
 
-    The first envelope of a sender counts as the beginning: what it sent before is not lost, because this node may not
-    have been there. A node sends a heartbeat when it starts, so others know its beginning.
+    Counting starts with the first envelope that arrives from a sender. Earlier envelopes are not reported as lost,
+    because this node may not have run yet. A node sends a heartbeat when it starts, so that others count from its first
+    message.
     """
 
     __slots__ = ("_last", "_max_senders")
@@ -104,7 +108,8 @@ class Arrivals:
         """Note an envelope with a message. Deliver it unless the result is True.
 
         Returns:
-            None if it is the next one or the first, True if it repeats an earlier one, otherwise the gap before it.
+            None for the next or the first envelope of a sender, True for a repetition, otherwise the gap before the
+            envelope.
         """
         key = lane, node, incarnation
         last = self._last.get(key)
@@ -120,9 +125,9 @@ class Arrivals:
         return Lost(lane, node, incarnation, last + 1, number - 1)
 
     def heartbeat(self, lane: str, node: str, incarnation: str, number: int) -> Lost | None:
-        """Note the last number of a sender, and return what is missing at the end."""
+        """Note the last number of a sender. Return the envelopes up to that number that did not arrive."""
         key = lane, node, incarnation
-        # Taken out and put back: the order of the table is the order of the latest heartbeats.
+        # Remove the entry and add it at the end, to keep the table in the order of the latest heartbeats.
         last = self._last.pop(key, None)
         if last is None:
             self._add(key, number)

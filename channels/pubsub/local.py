@@ -1,11 +1,11 @@
 """Delivery on this node: the table of subscribers, and the fastlane of broadcasts.
 
-The table maps topics to subscriptions, in the order of subscribing, and processes to their own subscriptions.
+The table maps each topic to its subscriptions, oldest first, and each process to its own subscriptions.
 
 The fastlane encodes a `Broadcast` once for each wire format, and appends the frame to every client's out-buffer. A
 joined channel subscribes to its topic with a `Fastlane`, which names that buffer. The channel's process gets only the
-events that it *intercepts*. All other messages go to the subscriber's process, and so do all messages for subscribers
-without a fastlane.
+events that it *intercepts*. All other messages go to the subscriber's process. A subscriber without a fastlane gets all
+messages in its process.
 
 A fastlane frame has no join_ref. As in Phoenix, it may arrive after the phx_close of its topic. Clients ignore such a
 frame.
@@ -36,7 +36,7 @@ __all__ = [
 
 @final
 class Subscription:
-    """The subscription of a process to a topic. Compared by identity: subscribing twice makes two.
+    """The subscription of a process to a topic. Compared by identity: two calls make two subscriptions.
 
     Attributes:
         pid: the subscribed process.
@@ -83,10 +83,10 @@ class SubscriptionTable:
         for subscription in [each for each in own if each.topic == topic]:
             del own[subscription]
             self._drop(subscription)
-        # The entry stays without subscriptions, so that only one `on_exit` watches the process.
+        # Keep the empty entry: it shows that an `on_exit` already watches the process.
 
     def remove_process(self, pid: Pid) -> None:
-        """Drop every subscription of a process, and forget it."""
+        """Drop every subscription of a process, and forget the process."""
         for subscription in self._by_pid.pop(pid, ()):
             self._drop(subscription)
 
@@ -136,10 +136,10 @@ def dispatch(
         sender: the process to leave out, or None.
         message: the message.
         frames: frames that the caller has encoded.
-        encoded: the message as it travels to other nodes, if it does. Frames copy its payload.
+        encoded: the encoded message, if it also goes to other nodes. Frames copy its payload.
 
     Raises:
-        EncodeError: the wire format of some subscribers cannot express the payload. All others have got the message.
+        EncodeError: the wire format of some subscribers cannot express the payload. All other subscribers get it.
     """
     if type(message) is Broadcast:
         _fan_out(subscriptions, sender, message.topic, message.event, message, frames, encoded)
@@ -150,11 +150,11 @@ def dispatch(
 
 
 def dispatch_encoded(subscriptions: Iterable[Subscription], encoded: Encoded) -> None:
-    """Deliver a message of another node, and decode it only if it must be.
+    """Deliver a message from another node. Decode it only if a subscriber needs the decoded message.
 
     Raises:
         EncodeError: see `dispatch`. Or some subscribers need the decoded message, and Python cannot represent it. All
-            others have got it.
+            other subscribers get the message.
     """
     if encoded.event is None:
         dispatch(subscriptions, None, encoded.message())
@@ -185,7 +185,7 @@ def _fan_out(  # noqa: C901, PLR0912, PLR0917 - one loop over all subscribers, w
                 try:
                     message = _decoded(encoded)
                 except EncodeError as error:
-                    # Once is enough: there can be thousands of subscribers, and the message can be large.
+                    # Try to decode only once: there can be thousands of subscribers, and the message can be large.
                     is_readable, failed = False, error
             if message is not None:
                 send(subscription.pid, message)

@@ -1,7 +1,7 @@
 """Log lines for the events of PubSub, under the logger `channels.pubsub`.
 
-The `Exchange` of an adapter attaches them while it runs. An event that others can cause at any rate is logged at most
-once a minute, with the number of events since the last line.
+The `Exchange` of an adapter calls `attach` while it runs. Other machines can cause some events at any rate. Such events
+get at most one line a minute, with the number of events since the last line.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _only(pubsub: object, handler: Callable[..., None]) -> Callable[..., None]:
 
 
 class _Rarely:
-    """Write a line at once, and after that at most one in a minute, with the sum of what happened meanwhile."""
+    """Write a line at once, and after that at most one in a minute, with the number of events since the last line."""
 
     def __init__(
         self, measured: str | None, write: Callable[[int, Mapping[str, Any]], None]
@@ -88,7 +88,7 @@ class _Rarely:
 
 
 class _Connections:
-    """Write each loss, each return, and while a server is away its problem: when it changes, and once a minute."""
+    """Log each loss and each return of a connection. While it is down, repeat the problem once a minute."""
 
     def __init__(self) -> None:
         # For each connection that is down: the problem of the last line, and the time for the next one.

@@ -6,9 +6,9 @@
 
 Any thread can broadcast. Only processes can subscribe.
 
-It has three parts, as in Phoenix.PubSub: the table of this node's subscribers, a dispatcher that delivers to them, and
-an adapter for other nodes. Delivery is at most once. Messages of one sender reach one subscriber in order. Messages of
-different senders have no order.
+A PubSub has three parts, as in Phoenix.PubSub: the table of this node's subscribers, a dispatcher that delivers to
+them, and an adapter for other nodes. Delivery is at most once. Messages of one sender reach one subscriber in order.
+Messages of different senders have no order.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ class PubSub:
         adapter: the adapter that connects this node to others. Without one, messages stay on this node.
 
     Raises:
-        PubSubError: this is no adapter.
+        PubSubError: `adapter` is not an adapter.
 
     An endpoint starts the processes of the adapter, unless they run already. Without an endpoint, start them yourself:
-    `pubsub.child_spec()` is for your supervisor, above everything that uses it.
+    put `pubsub.child_spec()` under your supervisor, before all children that use the PubSub.
 
-    The end of a process removes its subscriptions: after its `Down` it gets nothing more.
+    When a process ends, PubSub removes its subscriptions. After its `Down`, the process gets nothing more.
 
     Broadcasts work in every thread. In the runtime's own thread they never block, and deliver before they return.
-    Another thread hands the message to the runtime's thread, in order. If too many such messages wait, the thread
-    waits: see `open_runtime(max_thread_calls=)`.
+    Another thread hands the message to the runtime's thread, in order. If too many of these messages wait, the
+    other thread waits: see `open_runtime(max_thread_calls=)`.
     """
 
     __slots__ = (
@@ -131,7 +131,7 @@ class PubSub:
         """Start the processes of the adapter under a supervisor.
 
         Raises:
-            PubSubError: they run already.
+            PubSubError: the processes run already.
             StartError: a process did not start.
         """
         if self._running:
@@ -145,7 +145,7 @@ class PubSub:
             return await Supervisor.start_link([hold, *children], label="pubsub")
         except BaseException:
             if not begun.is_set():
-                # Nothing ran that would do this at its end.
+                # No process ran that would call this at its end.
                 self._adapter.stop()
             raise
 
@@ -154,7 +154,10 @@ class PubSub:
         return ChildSpec("pubsub", self.start_link, type="supervisor")
 
     async def _hold(self, begun: trio.Event) -> Pid:
-        """Note that the adapter runs, until the supervisor ends. This runs in its process, and starts none."""
+        """Mark the adapter as running until the supervisor ends.
+
+        This runs in the supervisor's process, and starts none.
+        """
         begun.set()
         self._running = True
 
@@ -166,7 +169,9 @@ class PubSub:
         raise StartIgnored
 
     def attach(self, runtime: Runtime) -> None:
-        """Deliver messages of other threads in this runtime's thread from now on. An endpoint calls this at its start.
+        """Deliver messages from other threads in this runtime's thread from now on.
+
+        An endpoint calls this when it starts.
 
         Before that, and before the first subscription, a broadcast reaches no one on this node.
 
@@ -193,7 +198,7 @@ class PubSub:
         return self._adapter.node.name
 
     def nodes(self) -> tuple[Node, ...]:
-        """Return the other nodes that were heard of lately."""
+        """Return the other nodes that sent a heartbeat recently."""
         return self._adapter.nodes()
 
     # Subscribing
@@ -248,17 +253,19 @@ class PubSub:
                 get a JSON value without the types of Python: a tuple arrives as a list.
             sender: a process of this node to leave out, or None.
             dispatcher: delivers on this node, in the thread of the runtime. This call raises its errors in that
-                thread. In another thread, the runtime logs them. Other nodes use the default one, which sends
-                broadcasts of events through the fastlane, and everything as a message to other subscribers.
+                thread. In another thread, the runtime logs them. Other nodes use the default dispatcher. It sends a
+                `Broadcast` through the fastlane if the subscriber has one, and any other message to the subscriber's
+                process.
 
         Raises:
-            EncodeError: there are other nodes, and JSON cannot express the message: nobody has got it. Or the wire
-                format of some clients on this node cannot express it: all others have got it.
-            MessageTooLarge: the adapter has a limit, and the message exceeds it. Nobody has got it.
+            EncodeError: there are other nodes, and JSON cannot express the message. Nobody gets it. Or the wire format
+                of some clients on this node cannot express it. All other subscribers get it.
+            MessageTooLarge: the message exceeds the limit of the adapter. Nobody gets it.
             RuntimeClosed: in another thread: the runtime of the subscribers has ended.
             ThreadQueueFull: in another thread: the queue of the runtime was full for 30 seconds.
 
-        Other nodes get the message at most once, and nobody gets an error if they do not. See `PUBSUB_LOST`.
+        Other nodes get the message at most once. If it is lost on the way, this call raises no error. See
+        `PUBSUB_LOST`.
         """
         encoded = None if self._is_local else encode(topic, message)
         self._in_thread(topic, message, sender, dispatcher, encoded)
@@ -278,7 +285,7 @@ class PubSub:
         """Send to the subscribers of a topic on one node only.
 
         Args:
-            node: the name of the node, which may be this one. If no node has it, nobody gets the message.
+            node: the name of the node, which may be this one. If no node has that name, nobody gets the message.
             topic: the topic.
             message: as for `broadcast`.
 
@@ -312,7 +319,7 @@ class PubSub:
             self._carry_out(topic, message, sender, dispatcher, encoded)
             return
         if type(message) is Broadcast and dispatcher is dispatch:
-            # An error in the payload is raised here, and the runtime's thread only appends.
+            # Encode here, so that this thread gets an error in the payload. The runtime's thread then only appends.
             frames = frames_of(self.subscriptions(topic), sender, message, encoded)
             dispatcher = partial(dispatch, frames=frames)
         run_threadsafe(runtime, self._carry_out, topic, message, sender, dispatcher, encoded)
@@ -336,15 +343,16 @@ class PubSub:
             dispatcher(subscribers, sender, message)
 
     def deliver(self, encoded: Encoded) -> None:
-        """Deliver a message of another node."""
+        """Deliver a message from another node."""
         subscribers = self._table.subscribers(encoded.topic)
         if not subscribers:
             return
         try:
             dispatch_encoded(subscribers, encoded)
         except Exception as error:
-            # The sender is on another node, and cannot get the error. It is an EncodeError, or whatever a serializer of
-            # the application raised. It must not end the process of the adapter, and after some restarts this node.
+            # The sender is on another node, and cannot get the error. The error is an EncodeError, or any error that a
+            # serializer of the application raised. It must not end the process of the adapter, and after some restarts
+            # this node.
             self._undeliverable += 1
             about = {"topic": encoded.topic, "event": encoded.event, "error": error}
             self.execute(PUBSUB_UNDELIVERABLE, {}, about)
@@ -363,8 +371,9 @@ class PubSub:
     def statistics(self) -> dict[str, Any]:
         """Return the numbers of topics and subscriptions on this node.
 
-        With other nodes, also the counters of the adapter, and the numbers of messages of other nodes that were lost,
-        or that the wire format of some clients could not express, over all starts of the adapter.
+        With other nodes, the result also has the counters of the adapter, and two numbers over all starts of the
+        adapter: messages from other nodes that were lost, and messages that the wire format of some clients could not
+        express.
         """
         here = {"topics": len(self._table.topics()), "subscriptions": len(self._table)}
         if self._is_local:
@@ -381,14 +390,14 @@ _METHODS = ("start", "stop", "broadcast", "direct_broadcast", "nodes", "statisti
 
 
 def _checked(adapter: Adapter) -> Adapter:
-    """Return the adapter. Raises PubSubError if it is none."""
+    """Return the argument. Raises PubSubError if it is not an adapter."""
     if isinstance(adapter, type):
         raise PubSubError(
             f"a PubSub got the class {adapter.__name__} as its adapter; write {adapter.__name__}(...)"
         )
     missing = [each for each in _METHODS if not callable(getattr(adapter, each, None))]
     if missing:
-        # Not the value: it may be a URL with a password.
+        # Do not show the value: it may be a URL with a password.
         raise PubSubError(
             f"a PubSub got a value of type {type(adapter).__name__} as its adapter, which has no {missing[0]}(); "
             'write an adapter such as RedisAdapter("redis://127.0.0.1:6379"), or None'

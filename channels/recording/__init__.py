@@ -1,4 +1,4 @@
-"""Recordings of a server with channels: what each client did and saw, besides everything of its processes.
+"""Recordings of a server with channels: the frames of each client, and the events of all processes.
 
     Supervisor.start_link([recorder_spec(file="run.jsonl"), endpoint.child_spec()])
 

@@ -34,9 +34,9 @@ async def open_recorder(**options: Any) -> AsyncIterator[RecorderFiles]:
             ...
 
     Args:
-        **options: those of `supervision.recording.files.open_recorder`.
+        **options: the options of `supervision.recording.files.open_recorder`.
 
-    Clients that connected before have no frames in the recording.
+    The recording has no frames of clients that connected before it began.
     """
     extensions = (*options.pop("extensions", ()), record_channels)
     async with files.open_recorder(extensions=extensions, **options) as opened:
@@ -127,7 +127,7 @@ class _Session:
 
     def __init__(self, session: Any, pid: Pid, recorder: FlightRecorder) -> None:
         self._session = session
-        # The most frequent method, so without the detour over `__getattr__`.
+        # Avoid `__getattr__` for this method, because it is called most often.
         self.receive = session.receive
         self._pid = pid
         self._recorder = recorder

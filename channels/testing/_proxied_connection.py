@@ -1,4 +1,4 @@
-"""A proxied connection of a live experiment, which faults can act on.
+"""A proxied connection of a live experiment. Faults act on the proxy.
 
 Two tasks carry data between the sockets of the client and of the endpoint:
 
@@ -19,12 +19,12 @@ from actors.refs import Pid
 __all__ = ["LiveConnection", "socket_pair"]
 
 _SIZE = 65536
-# Linger on, for 0 seconds, so that closing the socket resets the connection and discards unsent data.
+# The option SO_LINGER with 0 seconds: closing the socket resets the connection and discards unsent data.
 _LINGER = struct.pack("ii", 1, 0)
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """Return two ends of a TCP connection within this machine.
+    """Return the two ends of a TCP connection within this machine.
 
     Unlike the sockets of `socket.socketpair`, these have addresses, which servers use.
 
@@ -83,7 +83,10 @@ class LiveConnection:
 
     @property
     def name(self) -> str:
-        """The name in traces. `phone->server#2` is the second connection from host `phone` to host `server`."""
+        """The name in traces.
+
+        For example, `phone->server#2` is the second connection from host `phone` to host `server`.
+        """
         return f"{self.source}->{self.target}#{self.number}"
 
     # Faults. None of these methods waits.
@@ -122,10 +125,10 @@ class LiveConnection:
         self._changed.set()
         self._changed = trio.Event()
 
-    # The work
+    # Carrying data
 
     async def main(self) -> None:
-        """Carry data both ways until both sides have ended, or one has broken."""
+        """Carry data both ways until both sides have ended, or until one side fails."""
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -162,6 +165,6 @@ class LiveConnection:
             self.reset()
 
     async def _may_pass(self, way: str) -> None:
-        # Without a limit, because the run heals its faults, and ends every connection at its end.
+        # This wait needs no limit: the run heals its faults, and closes every connection when it ends.
         while self._held or way in self._cut:
             await self._changed.wait()

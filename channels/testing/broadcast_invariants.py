@@ -28,7 +28,7 @@ Lane: TypeAlias = tuple[str, str, str]
 
 _decode = msgspec.json.Decoder().decode
 
-# The checksums of the envelopes that the nodes of this run have sent, by lane, in order. One run is one world.
+# The checksums of the envelopes that the nodes of this run sent, by lane, in order of sending. One run is one world.
 _sent: trio.lowlevel.RunVar[dict[Lane, list[int]]] = trio.lowlevel.RunVar("sent broadcasts")
 
 
@@ -37,7 +37,7 @@ class BroadcastsArrive(Invariant):
 
     Each message and heartbeat shows the receiver which earlier messages of the sender are missing. The receiver must
     report each missing message as lost exactly once, at that moment. It must not report any other message. Messages
-    from before the first contact do not count. So `statistics()["lost"]` is exact.
+    before the first contact with the sender do not count. So `statistics()["lost"]` is exact.
 
     The invariant knows the messages of all nodes in the same Trio run: in a simulated world, of every node. A sender
     must number its messages without gaps.
@@ -47,7 +47,7 @@ class BroadcastsArrive(Invariant):
 
     def attach(self, runtime: Runtime, places: Located | None = None) -> None:
         super().attach(runtime, places)
-        # Never detached, because the telemetry ends with the runtime.
+        # No code detaches this handler, because the telemetry ends with the runtime.
         runtime.telemetry.attach(PUBSUB_STARTED, self._started)
 
     def _started(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
@@ -74,7 +74,7 @@ class _Arrivals:
 
 @define(eq=False)
 class _Observed:
-    """One exchange, and what passes through it."""
+    """One exchange, and the messages that pass through it."""
 
     invariant: BroadcastsArrive
     exchange: Exchange
@@ -82,7 +82,7 @@ class _Observed:
     receiver: Any = None
     _receive: Callable[[str, bytes], None] = field(init=False)
     _arrivals: dict[Lane, _Arrivals] = field(factory=dict)
-    # The envelope that is being read: its lane, and its number. None between two.
+    # The lane, the number and the bytes of the envelope that the exchange reads now; None between two envelopes.
     _reading: tuple[Lane, int, bytes] | None = None
     _was_delivered: bool = False
     _lost: int = 0
@@ -119,7 +119,7 @@ class _Observed:
         try:
             _, node, incarnation, number, what, *_ = _header(data)
         except (msgspec.DecodeError, ValueError, TypeError):
-            # Not of a node.
+            # A publisher that is not a node sent this.
             self._receive(lane, data)
             return
         malformed = self.exchange.statistics()["malformed"]
@@ -135,7 +135,7 @@ class _Observed:
         self._check(key, number, is_heartbeat=isinstance(what, dict))
 
     def _check(self, key: Lane, number: int, *, is_heartbeat: bool) -> None:
-        """Check that nothing is missing that was not reported, once an envelope is read."""
+        """Check, after the exchange has read an envelope, that it reported every missing message."""
         arrivals = self._arrivals.get(key)
         if arrivals is None:
             if not is_heartbeat:
@@ -146,7 +146,7 @@ class _Observed:
             self._wrong(f"it lacks the messages {missing} of {_who(key)}, and has not reported it")
 
     def deliver(self, encoded: Encoded) -> None:
-        """Check a message of another node, and pass it on."""
+        """Check a message from another node, and pass it on."""
         if self._reading is not None:
             key, number, data = self._reading
             self._was_delivered = True

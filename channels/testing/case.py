@@ -9,7 +9,7 @@
             await room.assert_push("new_msg", {"body": "hello"})
 
 Source: Phoenix.ChannelTest. There, the test process is the transport of one socket, and gets the terms that a channel
-sends. Here, a test can have many clients, each with its own session. It gets the decoded frames of each client.
+sends. Here, a test can have many clients, each with its own session. The test gets the decoded frames of each client.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ async def open_channel_test(
     A virtual clock stops while a handler waits for a thread (`run_in_thread`, `trio.to_thread`), for at most
     `THREAD_PATIENCE` seconds of real time.
 
-    The function opens a runtime, unless there is one. Run the tests of one process one after the other, because an
-    endpoint can run only once at a time.
+    The function opens a runtime, unless there is one. In one process, run the tests one after the other, because an
+    endpoint cannot run twice at a time.
     """
     try:
         current_runtime()
@@ -82,7 +82,8 @@ async def open_channel_test(
             with waiting_for_threads():
                 yield ChannelTest(endpoint, pid, listener, timeout)
         finally:
-            # Shielded, because the next test starts the endpoint again. The shutdown limits of its children bound this.
+            # Shield the stop, because the next test starts the endpoint again. The shutdown limits of the children
+            # bound the wait.
             with trio.CancelScope(shield=True):
                 await stop(listener)
                 await stop(pid, SHUTDOWN)
@@ -172,7 +173,7 @@ class ChannelTest(Hearing):
 
     def _find(self, mount: str | type[Socket]) -> tuple[MountedSocket, dict[str, str]]:
         services = services_of(self.endpoint)
-        # All mounts, because a client of a test has no transport.
+        # Search all mounts, because a client of a test has no transport.
         for each in (*services.mounts.values(), *services.longpolls.values()):
             if not isinstance(mount, str):
                 if each.socket is mount:

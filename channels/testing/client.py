@@ -43,7 +43,7 @@ class ConnectionRefused(ChannelsError):
 
 
 class JoinFailed(ChannelsError):
-    """The join of `subscribe_and_join` failed.
+    """The join in `subscribe_and_join` failed.
 
     Attributes:
         topic: the topic.
@@ -141,7 +141,7 @@ class TestClient:
         return int(closed.code)
 
     async def disconnect(self) -> None:
-        """Close the connection as a client, such as a browser tab, does. Its channels end."""
+        """Close the connection, as a browser tab does when it closes. The channels of the client end."""
         if is_alive(self.pid):
             send(self.pid, ClientGone())
             await wait_exit(self.pid)
@@ -207,7 +207,10 @@ class TestChannel:
             await wait_exit(self.pid)
 
     def broadcast_from(self, event: str, payload: Any) -> None:
-        """Broadcast to the topic as the channel of another client does. This channel's client gets the event."""
+        """Broadcast to the topic as if the channel of another client did it.
+
+        The client of this channel gets the event.
+        """
         self.client.case.broadcast_from(self.topic, event, payload)
 
     # Assertions about the client's messages
@@ -233,7 +236,7 @@ class TestChannel:
             timeout: seconds to wait; by default the `timeout` of the test.
 
         Raises:
-            Expected: no such reply came in time. The message lists the messages that arrived.
+            Expected: no such reply came in time. The text of the error lists the messages that arrived.
         """
         expected = f"the answer {status!r} to push {ref} with {response!r}"
         message = await self._take(
@@ -295,7 +298,8 @@ class TestChannel:
     ) -> Any:
         """Assert that someone broadcasts an event to the topic. Return its payload.
 
-        The test gets it through its own subscription, from `subscribe_and_join`, and not through the client.
+        The test gets the event through its own subscription, not through the client. `subscribe_and_join` subscribes
+        it.
         """
         return await self.client.case.assert_broadcast(self.topic, event, payload, timeout=timeout)
 
@@ -328,7 +332,7 @@ class TestChannel:
             and message.topic == self.topic
             and message.event == event
             and message.event != REPLY
-            # A rejoin of the same topic has its own join_ref. Broadcasts have none.
+            # A rejoin of the same topic has another join_ref. Broadcasts have no join_ref.
             and message.join_ref in (None, self.join_ref)
             and fits(message.payload, payload)
         )

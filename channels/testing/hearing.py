@@ -81,7 +81,7 @@ class Hearing:
             )
 
     def seconds(self, timeout: float | None) -> float:
-        """Return a time limit. None is the `timeout` of the test."""
+        """Return `timeout`, or the `timeout` of the test if it is None."""
         return self.timeout if timeout is None else timeout
 
     async def ended(self, pid: Pid, *, timeout: float) -> None:

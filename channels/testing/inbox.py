@@ -1,7 +1,7 @@
 """The inbox of a test, with the received messages.
 
-An assertion takes its message out of the inbox. The others stay, in order. Waits have a time limit, and take no real
-time on a virtual clock.
+An assertion takes its message out of the inbox. The other messages stay, in order. Each wait has a time limit, and
+takes no real time on a virtual clock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["ANYTHING", "Expected", "Inbox", "Wanted", "fits"]
 M = TypeVar("M")
 
 Wanted: TypeAlias = Any
-"""A value that must be equal, or a function that returns True for a right value."""
+"""A value that must be equal, or a function that returns True for an accepted value."""
 
 
 @final
@@ -37,7 +37,7 @@ class _Anything:
 
 
 ANYTHING: Final = _Anything()
-"""A value that equals every other, also inside another value: `{"id": ANYTHING, "body": "hello"}`."""
+"""A value that equals every other value, also inside a dict or a list: `{"id": ANYTHING, "body": "hello"}`."""
 
 
 class Expected(AssertionError):
@@ -47,7 +47,7 @@ class Expected(AssertionError):
         expected: the expectation, in words.
         arrived: the messages in the inbox.
         seconds: the seconds that the assertion waited.
-        threads: the number of threads that were still working.
+        threads: the number of threads that were still at work.
     """
 
     def __init__(self, expected: str, arrived: tuple[Any, ...], seconds: float) -> None:

@@ -34,8 +34,8 @@ _REMEMBERED = 1000
 class JoinsAnswered(Invariant):
     """Every join gets exactly one reply.
 
-    A channel can wait in `join` without a limit. If the channel ends or does not start, the reply must come before
-    time passes. A client that is gone needs no reply.
+    A channel can wait in `join` without a limit. If the channel ends or does not start, the reply must come before the
+    clock advances. A client that has disconnected needs no reply.
     """
 
     name: ClassVar[str] = "joins_answered"
@@ -43,12 +43,12 @@ class JoinsAnswered(Invariant):
     def __init__(self) -> None:
         super().__init__()
         self._clients: dict[Pid, _Client] = {}
-        # One for each codec, so that clients with the same frames still share one encoded broadcast.
+        # One wrapper for each codec, so that clients with the same codec still share one encoded broadcast.
         self._codecs: dict[Codec, _Codec] = {}
 
     def attach(self, runtime: Runtime, places: Located | None = None) -> None:
         super().attach(runtime, places)
-        # Never detached, because the telemetry ends with the runtime.
+        # No code detaches this handler, because the telemetry ends with the runtime.
         runtime.telemetry.attach(SESSION_STARTED, self._session_started)
 
     def _session_started(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
@@ -162,8 +162,8 @@ class _Codec(Codec):
         return self._means(super().error(join_ref, topic), ("phx_error", topic, join_ref, None))
 
     def _means(self, frame: bytes, meaning: Meaning) -> bytes:
-        # A few meanings are enough, because the server writes most frames at once. A close waits for the answer to
-        # the next join.
+        # Remember only a few meanings, because the server writes most frames at once. Only a close waits, for the
+        # answer to the next join.
         self.meanings[frame] = meaning
         if len(self.meanings) > _REMEMBERED:
             del self.meanings[next(iter(self.meanings))]

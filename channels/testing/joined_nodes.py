@@ -1,9 +1,9 @@
-"""Nodes that are joined in memory, for tests of what reaches other nodes.
+"""Nodes that are joined in memory, for tests of the messages between nodes.
 
     nodes = JoinedNodes()
     here, there = PubSub(nodes.adapter("here")), PubSub(nodes.adapter("there"))
 
-Each `PubSub` is a node of its own, with or without an endpoint. All of them may run in one runtime. The network between
+Each `PubSub` is a separate node, with or without an endpoint. All nodes may run in one runtime. The network between
 them keeps the order of each sender. A test can cut it, slow it down, or lose messages on purpose.
 """
 
@@ -39,7 +39,7 @@ class JoinedNodes:
         max_waiting: messages that can be in flight to one node. Further messages are lost, and a counter counts them.
 
     Attributes:
-        loses: a function of sender, receiver, lane and envelope; the network loses those for which it returns True.
+        loses: a function of sender, receiver, lane and envelope. If it returns True, the network loses the envelope.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class JoinedNodes:
         self._cuts: set[frozenset[str]] = set()
 
     def adapter(self, name: str, *, shards: int = 1, max_bytes: int = MAX_BYTES) -> JoinedAdapter:
-        """Return the adapter of a new node. Two nodes may have the same name, as a mistake that a test makes."""
+        """Return the adapter of a new node. Two nodes may have the same name, because a test may need this mistake."""
         return JoinedAdapter(self, name, shards, max_bytes)
 
     def cut(self, one: str, other: str) -> None:
@@ -70,7 +70,7 @@ class JoinedNodes:
         self._cuts.add(frozenset((one, other)))
 
     def isolate(self, name: str) -> None:
-        """Cut a node off from all others that run now."""
+        """Cut a node off from all other nodes that run now."""
         for adapter in self._adapters:
             if adapter.node.name != name:
                 self.cut(name, adapter.node.name)
@@ -108,7 +108,7 @@ class JoinedAdapter:
 
     @property
     def node(self) -> Node:
-        """This node; without an incarnation before its start."""
+        """This node. Its incarnation is empty before the start."""
         return Node(self._name, "") if self._exchange is None else self._exchange.node
 
     def start(self, receiver: Receiver) -> Sequence[ChildSpec]:
@@ -137,17 +137,17 @@ class JoinedAdapter:
         self._waiting.clear()
 
     def broadcast(self, encoded: Encoded) -> None:
-        """Send to every other node."""
+        """Send a message to every other node."""
         assert self._exchange is not None, "PubSub broadcasts after the start"
         self._publish(*self._exchange.message(encoded))
 
     def direct_broadcast(self, node: str, encoded: Encoded) -> None:
-        """Send to one node."""
+        """Send a message to one node."""
         assert self._exchange is not None, "PubSub broadcasts after the start"
         self._publish(*self._exchange.message_to(node, encoded))
 
     def nodes(self) -> tuple[Node, ...]:
-        """Return the other nodes that were heard of lately."""
+        """Return the other nodes that sent a heartbeat recently."""
         return () if self._exchange is None else self._exchange.nodes()
 
     def statistics(self) -> dict[str, int]:
@@ -159,7 +159,7 @@ class JoinedAdapter:
         self._network._carry(self, lane, data)
 
     def arrive(self, lane: str, data: bytes) -> None:
-        """Take an envelope of another node. Its process delivers it after the latency."""
+        """Take an envelope from another node. The process of this node delivers it after the latency."""
         if len(self._waiting) >= self._network.max_waiting:
             self._dropped += 1
             if self._receiver is not None:
@@ -170,7 +170,7 @@ class JoinedAdapter:
         self._arrived.set()
 
     async def _deliver(self, exchange: Exchange) -> None:
-        """Deliver what has arrived. This is a process of the node."""
+        """Deliver the messages that have arrived. This is a process of the node."""
         while True:
             await self._arrived.wait()
             self._arrived = trio.Event()
@@ -178,8 +178,8 @@ class JoinedAdapter:
                 due, lane, data = self._waiting[0]
                 if due > trio.current_time():
                     await trio.sleep_until(due)
-                # A checkpoint for each: other processes run between two messages.
+                # A checkpoint for each message, so that other processes run between two messages.
                 await trio.lowlevel.checkpoint()
-                # Taken out only now: a crash of this process loses nothing.
+                # Remove the message only now, so that a crash of this process does not lose it.
                 self._waiting.popleft()
                 exchange.receive(lane, data)

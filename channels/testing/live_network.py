@@ -6,8 +6,8 @@
         endpoint = Endpoint(sockets={"/socket": UserSocket}, listen=world.listen)
 
 The endpoint serves real clients at a real port. Each connection passes through a proxy of two tasks, and faults act on
-the proxy. The proxy about doubles the processor time of a connection. The endpoint sees a local address for every
-client.
+the proxy. A connection with the proxy takes about twice as much processor time. The endpoint sees a local address for
+every client.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class LiveNetwork(Instrument):
         """Listen, for `Endpoint(..., listen=world.listen)`.
 
         Raises:
-            ListenError: the listener cannot listen there.
+            ListenError: the address cannot be used.
         """
         return _Led(self, await Listener.open(host, port))
 
     async def connect(
         self, host: str, port: int, *, source: str | None = None
     ) -> trio.SocketStream:
-        """Connect to a listener, of this run or of another program.
+        """Connect to a listener of this run or of another program.
 
         Args:
             host: the host of the listener.
@@ -85,7 +85,7 @@ class LiveNetwork(Instrument):
             connection.cut(source, target)
 
     def heal(self, one: str | None = None, other: str | None = None) -> None:
-        """End the partitions between two hosts, or all of them."""
+        """End the partitions between two hosts, or all partitions."""
         if one is None or other is None:
             self._cuts.clear()
         else:
@@ -108,7 +108,7 @@ class LiveNetwork(Instrument):
                 attached()
                 await trio.sleep_forever()
         finally:
-            # A task that was cancelled before its first step has not closed its connection.
+            # A task that was cancelled before its first step did not close its connection.
             for connection in self.connections:
                 connection.close()
 
@@ -188,5 +188,5 @@ class _Led:
         await self._listener.main(accepted)
 
     def close(self) -> None:
-        """Accept no more connections. The open ones stay."""
+        """Accept no more connections. Open connections stay open."""
         self._listener.close()

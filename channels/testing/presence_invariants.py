@@ -1,4 +1,4 @@
-"""The invariants that all nodes show who is present, and that clients can follow it from the diffs that they get.
+"""Two invariants: all nodes show the same presences, and clients can compute them from their diffs.
 
 Register them with a scenario: `@scenario(invariants=("all", PresencesAgree, PresenceDiffsFit))`.
 """
@@ -43,14 +43,14 @@ _INTERVAL = 0.2
 
 @define(eq=False)
 class _Member:
-    """One presence of one node, and what the application has asked of it."""
+    """One presence of one node, and the calls that the application made on it."""
 
     presence: Presence
     node: str
     tracking: Tracking
     leave_grace: float
     down_period: float
-    # The phx_ref of everybody who is present here and whose process is alive.
+    # The phx_ref of each presence that this node tracks, and whose process is alive.
     own: dict[tuple[str, str, Pid], str] = field(factory=dict)
 
     @property
@@ -62,7 +62,7 @@ class _Member:
         return bool(self.presence.statistics())
 
     def shown(self) -> dict[Place, Counter[str]]:
-        """Return what readers on this node see."""
+        """Return the presences that readers on this node see."""
         snapshots = self.tracking.roster.snapshots
         return {
             (self.name, topic, key): Counter(meta["phx_ref"] for meta in metas)
@@ -84,7 +84,7 @@ class _Book:
         self.is_ongoing = False
         # Connections of adapters that are down, by their node.
         self.lost_connections: dict[tuple[str, str], None] = {}
-        # When nodes ended in order.
+        # The times at which nodes ended in order.
         self._ends: deque[float] = deque(maxlen=20)
 
     @classmethod
@@ -97,15 +97,15 @@ class _Book:
             return book
 
     def disturb(self, now: float, *, loses: bool = False, for_down_period: bool = False) -> None:
-        """Note a change that nodes need time for.
+        """Note a disturbance. Nodes need time to recover from it.
 
         Args:
             now: the time.
-            loses: messages may have been lost.
-            for_down_period: nodes notice it after `down_period`.
+            loses: True if messages may have been lost.
+            for_down_period: True if nodes notice the disturbance only after `down_period`.
         """
         at = now + self.down_period if for_down_period else now
-        # With other messages, the goodbye of a node that ended shortly before may be lost.
+        # The lost messages may include the goodbye of a node that ended shortly before.
         if loses and self._ends and now - self._ends[-1] < self.down_period:
             at = max(at, self._ends[-1] + self.down_period)
         self.disturbed_at = max(self.disturbed_at, at)
@@ -124,13 +124,13 @@ class _Book:
         for topic, key, _ in member.own:
             self.change(member, topic, key, now)
         self.members.remove(member)
-        # If something disturbed it at that time, its goodbye may not have reached everybody.
+        # If a fault disturbed the nodes at that time, some of them may have missed the goodbye.
         is_heard = in_order and self.is_quiet(now, within)
         self._ends.append(now)
         self.disturb(now, for_down_period=not is_heard)
 
     def expected(self, name: str) -> dict[Place, Counter[str]]:
-        """Return the present users, as the node `name` should show them."""
+        """Return the present users that the presence `name` should show."""
         found: dict[Place, Counter[str]] = {}
         for member in self.members:
             if member.name == name and member.is_running:
@@ -160,19 +160,19 @@ _book: trio.lowlevel.RunVar[_Book] = trio.lowlevel.RunVar("presences of all node
 
 
 class PresencesAgree(Invariant):
-    """All nodes show the same presences: everybody whose process is alive, and nobody else.
+    """All nodes show the same presences: those of living processes, and no others.
 
-    It must be so whenever the nodes have been undisturbed for `within` seconds. Faults of a simulated world, and lost
-    connections of adapters, disturb them. After a crash they need `down_period` more, to notice it. It compares only
-    those who have not changed for `within` and `leave_grace` seconds.
+    This must hold whenever the nodes were undisturbed for `within` seconds. Faults of a simulated world, and lost
+    connections of adapters, disturb the nodes. After a crash, nodes need `down_period` longer to notice it. The
+    invariant compares only presences that have not changed for `within` and `leave_grace` seconds.
 
         @scenario(invariants=("all", partial(PresencesAgree, within=20.0)))
 
     Args:
-        within: seconds that nodes need to exchange everything. Less than 7 is too few: a node whose request for changes
-            was lost asks again after 5 seconds.
+        within: seconds that nodes need to exchange all changes. Use at least 7: if a node's request for changes is
+            lost, it asks again after 5 seconds.
 
-    It knows the nodes of the same Trio run, which is every node of a simulated world.
+    The invariant knows all nodes of the same Trio run, and so every node of a simulated world.
     """
 
     name: ClassVar[str] = "presences_agree"
@@ -187,7 +187,7 @@ class PresencesAgree(Invariant):
     def attach(self, runtime: Runtime, places: Located | None = None) -> None:
         super().attach(runtime, places)
         self._book = _Book.open()
-        # Never detached, because the telemetry ends with the runtime.
+        # No code detaches this handler, because the telemetry ends with the runtime.
         runtime.telemetry.attach(PRESENCE_STARTED, self._started)
         for event in (PUBSUB_CONNECTED, PUBSUB_DISCONNECTED, PUBSUB_DROPPED, PUBSUB_LOST):
             runtime.telemetry.attach(event, self._pubsub_happened)
@@ -275,7 +275,7 @@ class PresencesAgree(Invariant):
         book = self._book
         book.is_ongoing = ongoing
         if what != "node_ended":
-            # The end of a runtime in order is known already.
+            # `leave` has already noted the end of a runtime that ended in order.
             is_start, is_kill = what == "node_started", what == "node_killed"
             book.disturb(self.now(), loses=not is_start, for_down_period=is_kill)
 
@@ -304,10 +304,10 @@ class PresencesAgree(Invariant):
 
 
 class PresenceDiffsFit(Invariant):
-    """A client that follows `presence_state` and `presence_diff` knows the list of its server.
+    """A client that follows `presence_state` and `presence_diff` has the same list as its server.
 
-    It must be so whenever the server has no diff under way. It looks at the frames for each client in format V2, as
-    phoenix.js folds them. Topics that are counted only are left out.
+    This must hold whenever the server has no unsent diff. The invariant reads the V2 frames of each client, and applies
+    them as phoenix.js does. It leaves out topics whose clients get only a count.
     """
 
     name: ClassVar[str] = "presence_diffs_fit"
@@ -320,7 +320,7 @@ class PresenceDiffsFit(Invariant):
 
     def attach(self, runtime: Runtime, places: Located | None = None) -> None:
         super().attach(runtime, places)
-        # Never detached, because the telemetry ends with the runtime.
+        # No code detaches this handler, because the telemetry ends with the runtime.
         runtime.telemetry.attach(SESSION_STARTED, self._session_started)
         runtime.telemetry.attach(PRESENCE_STARTED, self._presence_started)
 
@@ -362,7 +362,7 @@ class PresenceDiffsFit(Invariant):
             if topic in tracking.roster.diffs or topic in tracking.announcing:
                 return None
             if membership.is_counted or presence.fetches:
-                # An application may leave out presences in `fetch`.
+                # The `fetch` of an application may leave out presences.
                 return None
         for presence in here:
             snapshot = self._trackings[presence].roster.snapshots.topic(topic)
@@ -382,7 +382,7 @@ class PresenceDiffsFit(Invariant):
 
 @define(eq=False)
 class _Membership:
-    """The presences of a topic as a client knows them: the phx_refs of each key. None before the first state."""
+    """The presences of a topic as a client knows them: the phx_refs of each key, or None before the first state."""
 
     state: dict[str, list[str]] | None = None
     is_counted: bool = False
@@ -402,7 +402,8 @@ class _Membership:
         if self.state is None:
             self.waiting.append(diff)
             return
-        # As phoenix.js does: a joining key gets the new metas behind those old ones that are not among them.
+        # As in phoenix.js, a joining key keeps its old metas that are not among the new ones. The new metas follow
+        # them.
         for key, entry in diff["joins"].items():
             new = _refs(entry)
             self.state[key] = [ref for ref in self.state.get(key, ()) if ref not in new] + new
@@ -434,7 +435,7 @@ class _Client:
         try:
             join_ref, ref, topic, event, payload = msgspec.json.decode(text)
         except (msgspec.DecodeError, ValueError, TypeError):
-            # Compressed, or of another format.
+            # The frame is compressed, or has another format.
             return
         if event == "phx_reply" and join_ref == ref and payload.get("status") == "ok":
             self.memberships.setdefault(topic, _Membership()).state = None
@@ -447,20 +448,20 @@ class _Client:
 
 
 _EVENTS = (b'"phx_reply"', b'"phx_close"', b'"phx_error"', b'"presence_')
-# The first byte of a WebSocket frame with a whole text, and the sizes of the header for the two special lengths.
+# The first byte of a WebSocket frame with a whole text, and the header sizes for the two special length values.
 _WHOLE_TEXT = 0x81
 _HEADERS = {126: 4, 127: 10}
 
 
 def _text_of(frame: bytes) -> bytes:
-    """Return the text of a frame of a server, which is without a header if there is no network; empty for others."""
+    """Return the text of a frame of a server, or empty bytes if it has no text. Without a network, it has no header."""
     if type(frame) is BinaryFrame or len(frame) < 2:
         return b""
     return frame[_HEADERS.get(frame[1], 2) :] if frame[0] == _WHOLE_TEXT else frame
 
 
 class _Out:
-    """An out-buffer that shows its frames to the invariant."""
+    """An out-buffer that reports its frames to the invariant."""
 
     def __init__(self, out: Any, client: _Client) -> None:
         self._out = out

@@ -1,7 +1,7 @@
 """The keys of `SimulatedRedis`, and the script of `RedisStorage` in Python.
 
-The script works step by step as `channels.durable.redis_script.SCRIPT` does, on the same keys. One suite runs over
-both, and tests/integration/test_redis_server_contract.py compares their answers to random calls.
+This script has the same steps and the same keys as `channels.durable.redis_script.SCRIPT`. One suite tests both
+scripts, and tests/integration/test_redis_server_contract.py compares their answers to random calls.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Keyspace:
         return value
 
     def expire(self, key: bytes, milliseconds: float) -> None:
-        """Let a key expire later, if it exists."""
+        """Set the time until a key expires, if the key exists."""
         if self.get(key) is not None:
             self._deadlines[key] = trio.current_time() + milliseconds / 1000
 
@@ -121,14 +121,14 @@ class HistoryScript:
             meta, used = keys.set(meta_name, _Meta(epoch, run)), {}
         meta.run = run
         self._meta = meta
-        # Copies, so that an empty one is no key.
+        # Copy them, so that an empty copy does not become a key.
         self._used = dict(used)
         self._values: dict[bytes, _Value] = dict(keys.get(values_name) or {})
         self._order: dict[bytes, int] = dict(keys.get(order_name) or {})
         self._ttl = int(ttl)
 
     def run(self) -> list[Any]:
-        """Run it, and return its answer: bytes, whole numbers and lists of them."""
+        """Run the script. Return its answer: bytes, whole numbers, and lists of these."""
         verbs = {
             b"append": self._append,
             b"recall": self._recall,

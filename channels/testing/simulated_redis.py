@@ -7,9 +7,9 @@
     ...
     world.nodes.kill("redis", power=True)       # and later: world.nodes.boot("redis")
 
-It has the commands that `RedisAdapter` and `RedisStorage` send, their answers and errors, and what a server does to
-slow clients. One suite runs over it and over a real Valkey server: tests/contracts/test_redis_servers.py. It has no ACL
-rules and no TLS. Of scripts, it has the one of `RedisStorage` alone, in Python.
+It has the commands that `RedisAdapter` and `RedisStorage` send, with their answers and errors. It treats slow clients
+as a real server does. One suite tests it and a real Valkey server: tests/contracts/test_redis_servers.py. It has no ACL
+rules and no TLS. The only script that it has is that of `RedisStorage`, in Python.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MAX_BYTES = 512 * 1024 * 1024
 
 
 class RedisNode(Protocol):
-    """The part of `supervision.simulation.Node` that the server uses."""
+    """The methods of `supervision.simulation.Node` that the server calls."""
 
     def listen(self, port: int = 0) -> Any:
         """Accept connections to a port of this node."""
@@ -47,11 +47,11 @@ class RedisClient:
     """The server's side of one connection.
 
     Attributes:
-        name: the name that the client has given itself with CLIENT SETNAME.
+        name: the name that the client has set with CLIENT SETNAME.
         channels: the channels that it has subscribed to.
         database: the database that it has selected.
-        is_known: True if it has authenticated, or need not.
-        waiting_bytes: bytes that wait to be sent to it.
+        is_known: True if the client has authenticated, or if the server needs no password.
+        waiting_bytes: bytes that wait to be sent to the client.
         reads: the server reads from this client only while it is set.
     """
 
@@ -65,7 +65,7 @@ class RedisClient:
         self.reads = trio.Event()
         self.reads.set()
         self.scope = trio.CancelScope()
-        # RESP2 until a HELLO: it has no pushes, and messages come as arrays.
+        # The client speaks RESP2 until a HELLO. RESP2 has no pushes, so messages are arrays.
         self._push = b"*"
         self._out: deque[bytes] = deque()
         self._marked = trio.Event()
@@ -77,7 +77,7 @@ class RedisClient:
 
     @property
     def speaks_resp3(self) -> bool:
-        """True if it gets pushes and maps."""
+        """True if the client gets pushes and maps."""
         return self._push == b">"
 
     def write(self, data: bytes) -> None:
@@ -105,7 +105,7 @@ class RedisClient:
         return data
 
     def sent(self, size: int) -> None:
-        """Note that bytes have left."""
+        """Note that the server has sent these bytes."""
         self.waiting_bytes -= size
         if not self.waiting_bytes:
             self._all_sent.unpark_all()
@@ -121,10 +121,10 @@ class SimulatedRedis:
 
     Args:
         port: the port that `main` listens on.
-        password: clients must know it; None lets everybody in.
+        password: the password that clients must send; None needs no password.
         databases: the number of databases.
-        max_output_bytes: bytes that may wait for a client that has subscribed. The server closes it if there are more,
-            as `client-output-buffer-limit` of a real server does.
+        max_output_bytes: bytes that may wait for a client that has subscribed. With more waiting bytes, the server
+            closes the connection, as `client-output-buffer-limit` of a real server does.
         appendonly: keep the data when the node ends, as `appendonly yes` and `appendfsync always` of a real server do.
 
     Attributes:
@@ -138,7 +138,7 @@ class SimulatedRedis:
         answers: the replies that replace the normal ones, as RESP bytes, by command name. For example, an error:
             `redis.answers[b"PUBLISH"] = b"-OOM command not allowed\r\n"`.
 
-    Without a world, give it each stream: `nursery.start_soon(redis.serve, stream)`.
+    Without a simulated world, call `serve` for each stream: `nursery.start_soon(redis.serve, stream)`.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class SimulatedRedis:
     # Running
 
     def boot(self) -> None:
-        """Begin a new run: without clients and scripts, and without data unless `appendonly`."""
+        """Begin a new run without clients and scripts. Keep the data only with `appendonly`."""
         self._runs += 1
         self.run_id = f"{self._runs:040x}"
         self.clients = {}
@@ -184,8 +184,8 @@ class SimulatedRedis:
     async def main(self, node: RedisNode) -> None:
         """Serve on a node, until it ends: `world.nodes.start("redis", redis.main)`.
 
-        A killed node leaves nothing behind but, with `appendonly`, its data. After a boot there are no subscriptions,
-        as after the start of a real server.
+        A killed node keeps only its data, and only with `appendonly`. After a boot there are no subscriptions, as after
+        the start of a real server.
         """
         self.boot()
         await trio.serve_listeners(self.serve, [node.listen(self.port)])
@@ -246,7 +246,7 @@ class SimulatedRedis:
         self._running.set()
 
     def close_clients(self, name: bytes | None = None) -> None:
-        """Close the connections with this name, or all of them."""
+        """Close the connections with this name, or all connections."""
         for client in list(self.clients):
             if name is None or client.name == name:
                 client.scope.cancel()
@@ -458,7 +458,7 @@ _COMMANDS: dict[bytes, tuple[Callable[..., None] | None, int, int | None]] = {
     b"INFO": (SimulatedRedis._info, 0, None),
     b"CONFIG": (SimulatedRedis._config, 1, None),
 }
-"""The commands, and the least and the most of their arguments."""
+"""The commands, with the least and the greatest number of their arguments."""
 
 _OK = b"+OK\r\n"
 _WRONGPASS = "WRONGPASS invalid username-password pair or user is disabled."
@@ -491,7 +491,7 @@ def _error(text: str) -> bytes:
 
 
 class _MalformedRequest(Exception):
-    """A client sent something else than a command. The argument says what is wrong, as a real server does."""
+    """A client sent bytes that are not a command. The argument is the error text of a real server."""
 
 
 class _Requests:
@@ -515,7 +515,7 @@ class _Requests:
             del self._buffer[:start]
 
     def _command(self, start: int) -> tuple[list[bytes], int] | None:
-        """Return the command at a place, and the place behind it; None if it is not complete."""
+        """Return the command at an index, and the index after it; None if the command is not complete."""
         line = self._line(start)
         if line is None:
             return None

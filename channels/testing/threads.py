@@ -1,7 +1,7 @@
 """A virtual clock that waits for threads.
 
-Trio's autojump clock jumps as soon as every task waits, even if one waits for a thread. Without this module, all time
-limits of a test would expire immediately while a handler waits for a thread.
+Trio's autojump clock jumps as soon as every task waits, even if a task waits for a thread. Without this module, all
+time limits of a test would expire immediately while a handler waits for a thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Patience(trio.abc.Instrument):
         self._usual = clock.autojump_threshold
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        # A thread begins and ends within the step of the task that waits for it.
+        # The number of active threads changes only in the steps of tasks that wait for a thread.
         self._set(THREAD_PATIENCE if trio.testing.active_thread_count() else self._usual)
 
     def restore(self) -> None:

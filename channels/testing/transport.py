@@ -38,7 +38,7 @@ _PUSH, _REPLY = 0, 1
 
 @frozen
 class SessionClosed:
-    """The end of a session by the server, with the close code for a WebSocket."""
+    """The server ended the session, with this close code for a WebSocket."""
 
     code: int
 
@@ -94,7 +94,7 @@ class FromClient:
 
 
 class ClientGone:
-    """A message that the test's client has closed its connection."""
+    """The test's client has closed its connection."""
 
     __slots__ = ()
 
@@ -109,7 +109,7 @@ class TestSession(SessionServer):
     ) -> None:
         self._set_up(services)
         self._deliver = deliver
-        # Any, because an OutBuffer has more methods, which channels do not use.
+        # `Any`, because an OutBuffer has further methods, which channels do not use.
         out: Any = _Out(deliver)
         self._begin(connected, CODEC, out)
 

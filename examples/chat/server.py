@@ -1,7 +1,8 @@
 """The whole chat server: a room that anyone may join, and a page with a chat client.
 
-Every browser tab in a room has its own process on the server, with an instance of `RoomChannel`. The process keeps its
-state in the attributes. It starts when the tab joins. When it ends, after a leave or a crash, the state is lost.
+Every browser tab in a room has its own process on the server, with an instance of `RoomChannel`. The process starts
+when the tab joins, and keeps its state in attributes. When the process ends, after a leave or a crash, the state is
+lost.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ async def case(channel_test: OpenChannelTest) -> ChannelTest:
 
 
 async def enter(case: ChannelTest, name: str) -> TestChannel:
-    """Return the lobby as a new browser tab sees it."""
+    """Join the lobby as a new browser tab."""
     client = await case.connect("/socket")
     _, room = await client.subscribe_and_join("room:lobby", {"name": name})
     return room

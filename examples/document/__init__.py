@@ -14,15 +14,15 @@ tabs come back by themselves. They show the same text, and nothing is lost or do
     static/document.js     the client: sends edits until the server has them
     static/paragraphs.js   the paragraphs on the screen
 
-The model is simple. A text is a list of paragraphs. An edit sets whole paragraphs, adds or removes some. Every client
+The model is simple. A text is a list of paragraphs. An edit sets, adds or removes whole paragraphs. Every client
 applies the edits in the order of the history, so all of them end with the same text.
 
 The model does not do these things:
 
 - It does not merge two people's changes to one paragraph. The later edit sets the whole paragraph.
-- It does not keep what a tab has not sent when the user closes that tab. The page says how much that is.
+- It does not keep unsent edits when the user closes the tab. The page shows the number of unsent edits.
 - It does not know its users. Anyone may write.
-- Undo is that of the browser, and knows nothing of other people's edits.
+- It has no undo. The undo of the browser does not know other people's edits.
 
 The history is in `document.db`, or in the file that the variable DOCUMENT names. Several workers can share it:
 

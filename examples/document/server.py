@@ -1,8 +1,8 @@
 """The whole server of the document: a durable topic whose messages are the edits.
 
-Only the history stores the text: it is the result of all edits, in the order of the history. A history is bounded, so
-the server appends a checkpoint after every hundredth edit: a message with the text up to some edit. The text is then
-the last checkpoint, with the later edits applied.
+Only the history stores the text: the text is the result of all edits, in the order of the history. A history is
+bounded. So, after every hundredth edit, the server appends a checkpoint, a message with the whole text. The text is
+then the last checkpoint with the later edits applied.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .text import Edit, Text, apply, new_text
 
 CHECKPOINT_EVERY = 100
 
-# The bounds keep five checkpoints, however long the paragraphs are, and for however long nobody writes. Within a day, a
-# repeated edit is recognized.
+# The bounds keep five checkpoints, even with the longest paragraphs and after any time without edits. For a day, the
+# server recognizes a repeated edit.
 history = History(
     SQLiteStorage(environ.get("DOCUMENT", "document.db")),
     max_messages=5 * CHECKPOINT_EVERY,
@@ -34,21 +34,21 @@ history = History(
 
 
 class DocumentChannel(DurableChannel):
-    """The channel of one tab. It has no state, because the history has everything."""
+    """The channel of one tab. It keeps no text, because the history has all edits."""
 
     history = history
 
     async def join(self, topic: str, payload: Any) -> None:
         if topic != "document:minutes":
             raise JoinRefused({"reason": "there is no such document"})
-        # The connection may break after the join and before the tab gets the text, so the tab asks until it has the
-        # text.
+        # The connection may break after the join and before the tab gets the text. So the tab asks at each join until
+        # it has the text.
         self.wants_text = payload.get("wants_text", True)
 
     async def on_recovered(self, recovery: Recovery) -> None:
         text = None
         if self.wants_text or not recovery.recovered:
-            # The text where the tab is now. Later edits follow.
+            # Send the text at the present position of the tab. Later edits follow.
             here = recovery.entries[-1] if recovery.entries else recovery.start
             text, _ = await self.read(until=here.offset)
         self.push("ready", {"text": text})
@@ -62,7 +62,7 @@ class DocumentChannel(DurableChannel):
         return PushReply()
 
     async def read(self, until: float = float("inf")) -> tuple[Text, int]:
-        """Return the text after the edits up to this offset, and the offset of the last of them."""
+        """Return the text after all edits up to `until`, and the offset of the last of these edits."""
         now = current_runtime().now()
         found = await history.storage.read(self.topic, after=0, limit=1000, now=now)
         text, at = new_text(), 0

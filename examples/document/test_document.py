@@ -25,7 +25,7 @@ def change(id: str, text: str | None, after: str | None = None) -> dict[str, Any
 
 
 async def enter(case: ChannelTest) -> tuple[TestChannel, Any]:
-    """Return the document as a new browser tab sees it, and the text that it gets."""
+    """Join the document as a new browser tab. Return the tab and the text that it gets."""
     client = await case.connect("/socket")
     _, channel = await client.subscribe_and_join("document:minutes", {"wants_text": True})
     ready = await channel.assert_push("ready")
@@ -33,7 +33,7 @@ async def enter(case: ChannelTest) -> tuple[TestChannel, Any]:
 
 
 async def come_back(case: ChannelTest, position: str, *, wants_text: bool = False) -> TestChannel:
-    """Return the document as a tab sees it that was there before."""
+    """Join the document as a tab that returns with this position."""
     client = await case.connect("/socket")
     params = {"_position": position, "wants_text": wants_text}
     _, channel = await client.subscribe_and_join("document:minutes", params)
@@ -41,7 +41,7 @@ async def come_back(case: ChannelTest, position: str, *, wants_text: bool = Fals
 
 
 async def write(tab: TestChannel, id: str, *changes: dict[str, Any]) -> str:
-    """Make an edit, and return the position at which the tab gets it back."""
+    """Make an edit. Return the position of the edit in the message that the tab gets."""
     ref = tab.push("edit", {"id": id, "changes": list(changes)})
     await tab.assert_reply(ref, "ok")
     edited = await tab.assert_push("edited", lambda payload: payload["id"] == id)

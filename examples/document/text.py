@@ -1,4 +1,4 @@
-"""The text of the document, and how an edit changes it. `static/text.js` does the same in the page."""
+"""The text of the document, and the changes of an edit. `static/text.js` does the same in the page."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Change:
 
     Attributes:
         id: the paragraph, which may be a new one.
-        after: the paragraph before it, if this one is not there yet. None for the first.
-        text: its text. None removes it.
+        after: the paragraph that a new paragraph follows. None puts it first.
+        text: the new text. None removes the paragraph.
     """
 
     id: Id
@@ -33,7 +33,7 @@ class Change:
 
 @frozen
 class Edit:
-    """The changes that a client makes at once. It chooses an `id` that no other edit has."""
+    """The changes that a client makes at once. The client chooses an `id` that no other edit has."""
 
     id: Id
     changes: Annotated[list[Change], Meta(max_length=20)]
@@ -47,7 +47,8 @@ def new_text() -> Text:
 def apply(text: Text, changes: Iterable[Mapping[str, Any]]) -> None:
     """Make changes to a text, in their order.
 
-    A paragraph whose predecessor is gone goes to the end. Beyond `MAX_PARAGRAPHS`, new ones are left out.
+    A new paragraph goes to the end if the paragraph before it is gone. Beyond `MAX_PARAGRAPHS`, this adds no
+    paragraphs.
     """
     for change in changes:
         ids = [paragraph["id"] for paragraph in text]

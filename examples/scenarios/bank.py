@@ -3,8 +3,8 @@
     ashtree simulate examples.scenarios.bank:a_day_of_transfers --seeds 1-200
 
 Only the journal survives a crash. The accounts compute their balances from it. So a restart of the ledger also restarts
-the accounts and the tellers (`rest_for_one`). A customer without an answer asks again. Each transfer has a number, so
-the ledger makes it only once.
+the accounts and the tellers (`rest_for_one`). A customer without an answer repeats the transfer. Each transfer has a
+number, so the ledger makes it only once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Transfer:
 
 
 Journal = dict[str, Transfer]
-"""The transfers by their numbers. Like a disk, it outlives every process."""
+"""The transfers by their numbers. Like a disk, the journal outlives every process."""
 
 
 class Ledger(GenServer[Journal]):
@@ -61,7 +61,7 @@ class Accounts(GenServer[Counter[str]]):
     async def handle_call(self, transfer: Transfer, sender: Sender) -> Reply:
         if self.state[transfer.source] < transfer.amount:
             return Reply("refused")
-        # The journal first, because only a transfer in the journal counts.
+        # Write to the journal first, because only a transfer in the journal counts.
         self.state = balances(await call("ledger", transfer, timeout=1.0))
         return Reply("made")
 
@@ -112,7 +112,7 @@ async def pay(world: World, person: str, answers: dict[str, str]) -> None:
         count=10,
         after=0.5,
         within=20.0,
-        # No faults in callbacks, because one during the first start would end the bank.
+        # Inject no faults into callbacks: a fault during the first start would end the bank.
         callbacks=0.0,
         kinds=["kill", "crash", "slow", "drop_message", "delay_message", "duplicate_message"],
     ),

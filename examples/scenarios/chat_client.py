@@ -1,7 +1,7 @@
 """A client of the chat that counts its messages, the answers and the losses.
 
 `channels.client` does the rest: it joins again after a phx_error, and connects again after a lost connection. The waits
-are shorter than those of phoenix.js, so that a short run has many of them.
+are shorter than in phoenix.js, so that a short run has many rejoins.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from channels.client import (
 __all__ = ["ChatClient", "Tally"]
 
 JOIN_TIMEOUT = 3.0
-"""Seconds after which a join without an answer is tried again."""
+"""Seconds after which the client repeats a join without an answer."""
 
 RECONNECT = RetryTable(steps=(), then=0.3, jitter=0.67)
 REJOIN = RetryTable(steps=(), then=0.15, jitter=0.67)
@@ -40,14 +40,15 @@ Connect = Callable[..., Awaitable[trio.abc.Stream]]
 
 @define
 class Tally:
-    """The counts of one client, or of several together.
+    """The counts of one client, or the sums over several clients.
 
     Attributes:
         joins: Joins with the answer "ok".
         failed_joins: Joins whose channel ended before it answered.
         errors: Joined channels that crashed or were killed (phx_error).
         disconnects: Lost connections.
-        failed_handshakes: Lost connections that were no WebSockets yet. The server may not have a process for them.
+        failed_handshakes: Connections that were lost before they became WebSockets. The server may not have a process
+            for them.
         failed_connects: Failed attempts to connect.
         left_with_connection: Joined channels that were lost with their connection.
         unanswered_joins: Joins whose connection was lost before the answer. The server may have started their channels.
@@ -55,7 +56,7 @@ class Tally:
         answered: Messages with an answer.
         lost_to_errors: Messages without an answer when their channel ended.
         lost_to_disconnects: Messages without an answer when the connection ended.
-        refused: Messages that arrived when there was no channel any more, and were refused.
+        refused: Messages that the server refused, because their channel had already ended.
         heard: Messages of all clients that the client received.
         out: The seconds of each absence from the room.
         slowest: Seconds of the slowest answer.
@@ -102,7 +103,7 @@ class ChatClient:
 
     Args:
         number: The number of the client. The host of number 7 is `client 7`.
-        random: Decides the times of messages and of attempts to come back.
+        random: Chooses the times of messages and of attempts to return.
         connect: Opens a stream, such as `world.connect`.
         host: The host of the chat.
         port: The port of the chat.
@@ -111,7 +112,7 @@ class ChatClient:
         tally: The counts so far.
         joined: True while the client is in the room.
         stopping: True after `stop`: the client sends no more messages.
-        answered: Set when the client sends no more, and each of its messages was answered or lost.
+        answered: Set after `stop`, once each message of the client was answered or lost.
     """
 
     def __init__(self, number: int, random: Random, connect: Connect, host: str, port: int) -> None:
@@ -172,7 +173,7 @@ class ChatClient:
         while True:
             await trio.sleep(0.25 + self._random.random() * 0.5)
             if channel.state == "joined" and not self.stopping:
-                # The tally decides what is lost, and not the time.
+                # The tally decides which messages are lost. So the timeout is long.
                 push = channel.push_nowait("new_msg", {"body": "hello"}, timeout=3600)
                 self.tally.said += 1
                 self._waiting.add(push)
@@ -188,7 +189,7 @@ class ChatClient:
             if push in self._waiting:
                 self.tally.refused += 1
             elif push in self._lost_to_errors:
-                # It arrived after the channel had ended.
+                # The message arrived after the channel had ended.
                 self.tally.lost_to_errors -= 1
                 self.tally.refused += 1
         else:
@@ -220,7 +221,7 @@ class ChatClient:
             case ChannelLost(is_crash=False) if self._is_joining:
                 self.tally.unanswered_joins += 1
             case Lost() | ConnectFailed():
-                # If the channel was lost too, the next event says so.
+                # If the client lost the channel too, the next event reports that.
                 self._is_joining = isinstance(event, Lost) and not self.joined
                 self.tally.failed_handshakes += (
                     isinstance(event, ConnectFailed) and self._has_stream
@@ -228,7 +229,7 @@ class ChatClient:
                 self._disconnected()
 
     def _disconnected(self) -> None:
-        # A connection that ends before it is a WebSocket is one, too.
+        # A connection that ends before it becomes a WebSocket counts too.
         self.tally.disconnects += self._has_stream
         self.tally.failed_connects += not self._has_stream
         self._has_stream = False

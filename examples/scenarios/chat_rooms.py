@@ -1,9 +1,9 @@
-"""The chat, with its whole endpoint in a simulated world. Clients lose their channels and connections, and come back.
+"""The chat, with its whole endpoint in a simulated world. Clients lose their channels and connections, and return.
 
     ashtree simulate examples.scenarios.chat_rooms:an_evening --seeds 1-100
 
-Only the network is virtual. The WebSocket, the session and the supervisors are the real ones. live_chat.py breaks a
-chat on real sockets.
+Only the network is virtual. The WebSocket, the session and the supervisors are real. `live_chat.py` runs chaos on a
+chat with real sockets.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CHANNELS = "/top/endpoint/UserSocket channels/*/ChannelServer"
     params={"clients": 4, "seconds": 16.0},
 )
 async def an_evening(world: World) -> None:
-    """Clients talk and come back after each fault. In the end all are in the room and hear each other."""
+    """Clients talk, and return after each fault. In the end, all clients are in the room and hear each other."""
     endpoint = Endpoint(sockets={"/socket": UserSocket}, listen=world.network.open)
     await Supervisor.start_link([endpoint.child_spec(host="server", port=4000)], label="top")
     clients = [

@@ -40,7 +40,7 @@ CHANNEL = f"{CHANNELS}/*/ChannelServer"
 
 
 def faults_for_a_chat(random: Random, seconds: float = 60.0) -> tuple[Fault, ...]:
-    """Return a plan with many small faults, and a few faults that end a part of the tree.
+    """Return a plan with many small faults, and a few faults that end a branch of the tree.
 
     Args:
         random: The random numbers for times and targets.

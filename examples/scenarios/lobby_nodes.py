@@ -2,8 +2,8 @@
 
     ashtree simulate examples.scenarios.lobby_nodes:a_week --seeds 1-50
 
-Each node is an endpoint with its own presence, as each machine would have. Guests are real clients, and a load balancer
-gives them any node. The network and Redis are simulated; everything else is the real program.
+Each node has its own endpoint and presence, as on separate machines. Guests are real clients, and a load balancer
+chooses a node for each connection. The network and Redis are simulated; everything else is the real program.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ async def server(node: Node, world: World) -> None:
 
 
 class Guest:
-    """A client that stays in the lobby, on any node, and does something now and then."""
+    """A client that stays in the lobby, on any node, and acts now and then."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
@@ -130,7 +130,7 @@ class Guest:
 
 
 async def trouble(world: World, redis: SimulatedRedis) -> None:
-    """Do one thing to the nodes, the network or Redis, and undo it."""
+    """Inject one fault into the nodes, the network or Redis, and undo it."""
     chance = world.random("trouble")
     name = chance.choice(NAMES)
     what = chance.choice(["deploy", "crash", "netsplit", "redis restarts", "redis hangs"])
@@ -169,7 +169,7 @@ async def trouble(world: World, redis: SimulatedRedis) -> None:
     params={"guests": 5, "troubles": 4},
 )
 async def a_week(world: World) -> None:
-    """Guests come back after all that happens. In the end everybody sees everybody, on every node."""
+    """Guests return after each fault. In the end, every guest sees all guests, on every node."""
     redis = SimulatedRedis()
     world.nodes.start("redis", redis.main)
     for name in NAMES:
@@ -183,7 +183,7 @@ async def a_week(world: World) -> None:
         for _ in range(world.params["troubles"]):
             await trio.sleep(world.random("pauses").uniform(0.0, 2.0))
             await trouble(world, redis)
-        # A guest whose node has lost its power notices it after a heartbeat.
+        # A guest notices only after a heartbeat that its node lost its power.
         await world.recovered(
             "everybody sees everybody",
             lambda: all(guest.seen == names for guest in guests),

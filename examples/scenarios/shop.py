@@ -2,7 +2,7 @@
 
     ashtree simulate examples.scenarios.shop:opening_day --seeds 1-200
 
-The restart strategy and the restart limit are parameters, so that policies can be compared.
+The restart strategy and the restart limit are parameters, so that you can compare policies.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ counters: Registry[str, None] = Registry("unique", name="counters")
 
 
 class Clerk(GenServer[int]):
-    """A clerk who serves one customer after the other. A restarted clerk has no memory."""
+    """A clerk who serves one customer after the other. A restarted clerk starts with an empty state."""
 
     async def init(self, counter: str) -> None:
         self.state = 0
-        # The clerk needs a moment to unlock the till, and serves no customers during that time.
+        # The clerk needs a moment to unlock the till, and serves no customers in that time.
         await trio.sleep(0.05)
         counters.register(counter)
 
@@ -71,7 +71,7 @@ def everybody_works() -> bool:
     },
 )
 async def opening_day(world: World) -> None:
-    """Clerks come and go; in the end, all of them work."""
+    """Faults kill clerks during the day. In the end, every counter has a clerk."""
     pause = world.params["pause"]
     clerks = Supervisor.child_spec(
         [child_spec(Clerk, counter, id=counter) for counter in COUNTERS],

@@ -1,4 +1,4 @@
-"""A box office that sells a seat twice, and one that does not. The example of docs/howto/simulate-your-channel.md.
+"""A box office that sells a seat twice, and another that does not. The example of docs/howto/simulate-your-channel.md.
 
 ashtree simulate examples.scenarios.theatre:evening --params office=hasty
 ashtree simulate examples.scenarios.theatre:evening --params office=careful
@@ -25,7 +25,7 @@ __all__ = ["evening"]
 SEATS = 8
 
 Tickets = dict[int, set[str]]
-"""The visitors who got each seat."""
+"""The visitors that got a ticket, for each seat."""
 
 
 class Seats(GenServer[dict[int, str]]):
@@ -47,7 +47,7 @@ class Seats(GenServer[dict[int, str]]):
 
 
 class HastyBoxOffice(Channel):
-    """A box office that checks a seat, and then gives it away in a second step."""
+    """A box office that checks a seat, and then sells it in a second step."""
 
     async def join(self, topic: str, payload: Any) -> None:
         self.name: str = payload["name"]

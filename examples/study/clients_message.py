@@ -1,4 +1,4 @@
-"""Where the client's message went. The channel crashes at order 4 of 10. Which orders are in the book?"""
+"""The way of a client's message. The channel crashes at order 4 of 10. Which orders are in the book?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from examples.study.lab import show, virtual
 from examples.study.picture import squares
 
 CLIENTS = {"no retry": (False, False), "retry": (True, False), "retry with a key": (True, True)}
-"""Clients. For each: True if it retries, and True if the shop checks the number of the order."""
+"""The clients. The first flag is True if the client retries, the second if the shop checks the number of the order."""
 
 book: list[int] = []
 """The book of orders. It outlives the channel."""

@@ -1,4 +1,4 @@
-"""A crash is contained. One of twelve rooms crashes: how many stop?"""
+"""A crash is contained. One of twelve rooms crashes. How many rooms stop?"""
 
 from __future__ import annotations
 

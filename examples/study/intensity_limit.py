@@ -17,7 +17,7 @@ LIMIT = 600.0
 
 @frozen
 class Life:
-    """The life of a supervisor. `end` is None if it still lived after ten minutes."""
+    """The life of a supervisor. `end` is None if the supervisor still ran after ten minutes."""
 
     restarts: int
     end: float | None

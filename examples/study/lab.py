@@ -24,7 +24,7 @@ def virtual(
     *args: Parameters.args,
     **kwargs: Parameters.kwargs,
 ) -> Result:
-    """Run an experiment in a runtime of its own, on a clock that jumps to the next event. Crashes are not logged."""
+    """Run an experiment in its own runtime, on a clock that jumps to the next event. Do not log crashes."""
 
     async def run() -> Result:
         async with open_runtime(log=False):
@@ -67,7 +67,7 @@ class Lives(Instrument):
 
     @property
     def lives(self) -> list[Life]:
-        """A copy of the lives so far, in the order of the names."""
+        """A copy of the recorded lives so far, in the order of the names."""
         copies = [evolve(life) for life in self._lives]
         return sorted(copies, key=lambda life: (self.names.index(life.name), life.start))
 

@@ -1,4 +1,4 @@
-"""A link that kills. Nine processes are linked in a chain. One ends: how far does that go?"""
+"""A link that kills. Nine processes are linked in a chain. One process ends. Which others end too?"""
 
 from __future__ import annotations
 

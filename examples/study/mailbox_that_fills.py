@@ -1,4 +1,4 @@
-"""A mailbox that fills. A server can answer 10 calls a second. It gets 12. How many are answered in time?"""
+"""A mailbox that fills. A server can answer 10 calls a second, but gets 12. How many calls does it answer in time?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from examples.study.picture import curves
 
 SECONDS, ARRIVALS, WORK, PATIENCE = 40, 12, 0.099, 2.0  # 0.1 would tie with arrivals
 ROOM = 5
-"""With this many waiting calls, the careful server refuses a call at once."""
+"""If this many calls wait, the careful server refuses further calls at once."""
 
 
 def waiting(pid: Pid) -> int:
@@ -34,7 +34,7 @@ class Till(GenServer[Any]):
 
 @frozen
 class Run:
-    """For each second: the calls that were answered in time, and the messages in the mailbox at its end."""
+    """For each second: the calls answered in time, and the messages in the mailbox at the end of the second."""
 
     answered: list[int]
     mailbox: list[int]

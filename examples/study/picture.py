@@ -1,4 +1,4 @@
-"""The pictures of the experiments: self-contained SVG, the same for the same figures, for light and dark pages."""
+"""The pictures of the experiments: self-contained SVG for light and dark pages. Equal figures give equal pictures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _box(x: float, y: float, width: float, height: float, style: str) -> str:
 
 
 def timelines(title: str, panels: Mapping[str, Sequence[Life]], seconds: float) -> str:
-    """Draw the lives of processes, one lane for each name, with a cross at each crash or kill."""
+    """Draw the lives of processes, with one lane for each name, and a cross at each crash or kill."""
     parts, y, scale = [], 52.0, (_RIGHT - _LEFT) / seconds
     for caption, lives in panels.items():
         parts.append(_text(16, y, caption, "small"))
@@ -55,7 +55,7 @@ def timelines(title: str, panels: Mapping[str, Sequence[Life]], seconds: float) 
             y += 22
             parts += [_text(_LEFT - 10, y + 4, name, "", "end"), _line(_LEFT, y, _RIGHT, y, "lane")]
             own = [life for life in lives if life.name == name]
-            # The marks last, so that the next life does not cover them.
+            # Draw the marks last, so that the bar of the next life does not cover them.
             parts += [_bar(life, y, scale, seconds) for life in own]
             parts += [_mark(life, y, scale) for life in own if life.how != "alive"]
         y += 32
@@ -136,7 +136,7 @@ def _panel(
             _text(place + 4, y + 4, text, "small"),
         ]
     for number, (name, values) in enumerate(named.items()):
-        # A step for each value: it holds for the whole second.
+        # Draw a step for each value, because the value holds for the whole second.
         points = " ".join(
             f"{point(step, value)} {point(step + 1, value)}" for step, value in enumerate(values)
         )

@@ -1,4 +1,7 @@
-"""A restart storm and backoff. The database is away for 20 seconds. Who comes back, and what did it cost?"""
+"""A restart storm and backoff.
+
+The database is away for 20 seconds. Which workers return, and after how many attempts?
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ POLICIES: dict[str, dict[str, Any]] = {
 
 @frozen
 class Run:
-    """Attempts to connect in each second, connected workers at the end, and seconds until they were all back."""
+    """Attempts to connect in each second, connected workers at the end, and seconds until all returned."""
 
     attempts: list[int]
     connected: int

@@ -1,4 +1,4 @@
-"""A slow terminate. Four servers clean up when they stop. How long does the stop take, and who finishes?"""
+"""A slow terminate. Four servers clean up when they stop. How long does the stop take, and which servers finish?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from examples.study.picture import timelines
 from supervision import ChildSpec, DynamicSupervisor, Supervisor
 
 CLEANING = {"quick": 1.0, "slow": 3.0, "stuck": 60.0, "deaf": 1.0}
-"""Seconds of clean-up. A child has 5 seconds by default. `deaf` does not trap exits."""
+"""Seconds of clean-up. By default, a child has 5 seconds to stop. `deaf` does not trap exits."""
 
 cleaned: list[str] = []
 

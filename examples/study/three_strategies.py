@@ -1,4 +1,4 @@
-"""one_for_all against rest_for_one. The database crashes. Who must restart, so that pages work again?"""
+"""A comparison of restart strategies. The database crashes. Which parts must restart before pages work again?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ STRATEGIES: tuple[Strategy, ...] = ("one_for_one", "rest_for_one", "one_for_all"
 
 
 class Part(GenServer[Any]):
-    """A part that needs 0.3 s to start. It keeps the database that it found then, as a connection does."""
+    """A part that needs 0.3 s to start.
+
+    It keeps the database process that it found at its start, as a connection does.
+    """
 
     async def init(self) -> None:
         await trio.sleep(0.3)

@@ -1,7 +1,7 @@
-"""A live map: vehicles report where they are, and a page shows them move.
+"""A live map: vehicles report their positions, and a page shows the moving vehicles.
 
 Each vehicle is a Phoenix client that joins `vehicle:NAME` and pushes its position four times a second. Its channel is
-a process on the server. The page joins `map`, where it gets all positions and who is present.
+a process on the server. The page joins `map`, where it gets all positions and the present vehicles.
 
     sensors.py     the vehicles: clients with `channels.client`
     server.py      the whole server: the channel of a vehicle, the channel of the map, the presence
@@ -36,6 +36,6 @@ The line that is there reads the environment, so the same file serves all nodes:
     $ python -m examples.vehicles.sensors --url ws://127.0.0.1:4001/socket --url ws://127.0.0.1:4002/socket \
         --url ws://127.0.0.1:4003/socket
 
-Every node serves the same map. Kill one of them with `kill -9`. Its vehicles leave the map after three seconds, the
-`down_period`. Start it again, and they return.
+Every node serves the same map. Kill one node with `kill -9`. Its vehicles leave the map after three seconds, the
+`down_period`. Start the node again, and they return.
 """

@@ -14,20 +14,20 @@ __all__ = ["AVENUES", "HEIGHT", "STREETS", "WIDTH", "trip"]
 WIDTH, HEIGHT = 100.0, 64.0
 
 STREETS = {"Ash St": 7.0, "Birch St": 26.0, "Elm St": 47.0, "Hazel St": 71.0, "Oak St": 93.0}
-"""From north to south: their names, and where each is."""
+"""The streets from north to south: the name and the position of each."""
 
 AVENUES = {"1st Ave": 7.0, "2nd Ave": 24.0, "3rd Ave": 43.0, "4th Ave": 57.0}
-"""From west to east."""
+"""The avenues from west to east: the name and the position of each."""
 
 _XS, _YS = tuple(STREETS.values()), tuple(AVENUES.values())
 
 
 def trip(random: Random, *, step: float = 1.0) -> Iterator[tuple[float, float]]:
-    """Yield the positions of a vehicle that drives without an end, and turns back at no crossing.
+    """Yield the positions of a vehicle that drives without end, and never turns back at a crossing.
 
     Args:
         random: chooses the start, and a street at each crossing.
-        step: the longest way between two positions.
+        step: the greatest distance between two positions.
 
     Every crossing on the way is one of the positions, so a line through all of them follows the streets.
     """

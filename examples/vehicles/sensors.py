@@ -1,6 +1,6 @@
 """The vehicles: `python -m examples.vehicles.sensors --url ws://127.0.0.1:4000/socket`.
 
-Each vehicle is a client with a connection of its own. The client reconnects and rejoins for as long as it takes.
+Each vehicle is a client with its own connection. The client tries without a limit to reconnect and rejoin.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["drive", "names"]
 
 REPORT_SECONDS = 0.25
 
-# A whole fleet that loses its server comes back soon, and not in the same instant.
+# With these waits, a fleet that loses its server returns soon, but not all vehicles at the same instant.
 _RECONNECT = RetryTable(steps=(0.1, 0.3), then=1.0, jitter=0.5)
 
 _ANIMALS = ("ant", "bat", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay", "koi", "lynx")
@@ -35,7 +35,7 @@ def names(number: int) -> list[str]:
 
 
 async def drive(url: str, name: str, *, tell: Callable[[str], object] | None = None) -> None:
-    """Drive through the city, and report each position, until cancelled.
+    """Drive through the city and report each position, until cancelled.
 
     Args:
         url: the socket of the server, such as `ws://127.0.0.1:4000/socket`.
@@ -50,7 +50,7 @@ async def drive(url: str, name: str, *, tell: Callable[[str], object] | None = N
             nursery.start_soon(_tell, socket, name, tell)
         async with socket.channel(f"vehicle:{name}", wait=False) as channel:
             for x, y in trip(Random(name)):
-                # An old position helps nobody, so none waits for the channel to come back.
+                # Skip positions while the channel is not joined: an old position is of no use later.
                 if channel.state == "joined":
                     channel.push_nowait("position", {"x": round(x, 2), "y": round(y, 2)})
                 await trio.sleep(REPORT_SECONDS)

@@ -1,6 +1,6 @@
-"""The whole server of the map: a channel for each vehicle, a channel for each page, and who is present.
+"""The whole server of the map: a channel for each vehicle, a channel for each page, and the presence.
 
-Every vehicle and every page has a process of its own, on the node that its client is connected to.
+Every vehicle and every page has its own process, on the node that its client is connected to.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from channels.pubsub.redis import RedisAdapter
 from .city import AVENUES, HEIGHT, STREETS, WIDTH
 from .pages import pages
 
-# Alone, or for the workers of one machine: PubSub(). With other nodes: PubSub(RedisAdapter("redis://...")).
+# Use PubSub() for one server, with or without workers. For several nodes, use PubSub(RedisAdapter("redis://...")).
 redis = environ.get("REDIS_URL")
 pubsub = PubSub(RedisAdapter(redis, node_name=environ.get("NODE_NAME")) if redis else None)
 
-# A client joins again a second after a crash. Within the grace, nobody sees that it was away.
+# A client joins again a second after a crash. That is within the grace, so it stays in the list.
 fleet = Presence(name="fleet", leave_grace=3.0, heartbeat=0.5, down_period=3.0)
 
 
@@ -74,7 +74,7 @@ class VehicleChannel(Channel):
 
 
 class MapChannel(Channel):
-    """One page, which looks at all vehicles."""
+    """One page, which shows all vehicles."""
 
     async def join(self, topic: str, payload: Any) -> dict[str, Any]:
         send(current_pid(), "after join")
@@ -87,7 +87,7 @@ class MapChannel(Channel):
 
     @handle_in("crash")
     async def crash(self, payload: Vehicle) -> None:
-        # The vehicle's channel intercepts this broadcast, on whichever node it is.
+        # The vehicle's channel intercepts this broadcast, on any node.
         self.endpoint.broadcast(f"vehicle:{payload.name}", "crash", {})
 
 

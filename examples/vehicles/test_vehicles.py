@@ -36,7 +36,7 @@ async def page(case: ChannelTest) -> TestChannel:
 
 
 def process_of(name: str) -> Any:
-    """Return the number of the process that is present for a vehicle, which must be exactly one."""
+    """Return the number of the process in the presence of a vehicle. There must be exactly one."""
     (meta,) = fleet.snapshot("map")[f"vehicle:{name}"]
     return meta["process"]
 
@@ -125,7 +125,7 @@ async def test_a_vehicle_is_present_all_the_time_from_its_crash_to_its_new_proce
     _, again = await fox.client.join("vehicle:fox")
     assert again is not None
     assert process_of("fox") != before
-    # The page gets one diff, in which the vehicle joins and leaves: for phoenix.js, an update.
+    # The page gets one diff, in which the vehicle joins and leaves. For phoenix.js, that is an update.
     await viewer.assert_push(
         "presence_diff", lambda diff: list(diff["joins"]) == list(diff["leaves"]) == ["vehicle:fox"]
     )

@@ -1,6 +1,7 @@
 """The interface of a client's transports.
 
-A `Link` is one open connection. Opening one raises `LinkFailed`; an open one ends with `LinkLost`.
+A `Link` is one open connection. A failed attempt to open a link raises `LinkFailed`. The end of an open link raises
+`LinkLost`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class LinkFailed(Exception):
     """A connection could not be opened.
 
     Attributes:
-        cause: in words.
+        cause: the cause, in words.
         status: the HTTP status of a refusal; None if there was no answer.
     """
 
@@ -40,7 +41,7 @@ class LinkFailed(Exception):
 
 
 def refused(what: str, status: int) -> LinkFailed:
-    """Return the error for an answer of the server with another HTTP status than expected."""
+    """Return the error for an answer of the server with an unexpected HTTP status."""
     hint = f"; {_HINTS[status]}" if status in _HINTS else ""
     return LinkFailed(f"the server refused {what} with the status {status}{hint}", status)
 
@@ -66,7 +67,7 @@ class Link(Protocol):
         """Write frames in order.
 
         Raises:
-            LinkLost: the connection has ended. `receive` raises the same.
+            LinkLost: the connection has ended. `receive` raises this too.
         """
         ...
 
@@ -88,11 +89,11 @@ class Opening:
     """The arguments for opening a connection.
 
     Attributes:
-        address: the place of the socket.
+        address: the address of the socket.
         connect: opens a stream.
         ssl_context: the context for wss and https.
         auth_token: the token of phoenix.js's `authToken`, or None.
-        headers: more headers of the request.
+        headers: further headers of the request.
         connect_timeout: seconds until the connection must be open.
         poll_timeout: seconds for one request of long polling.
         max_message_bytes: bytes of one message of the server.

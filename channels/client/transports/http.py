@@ -1,7 +1,7 @@
 """An HTTP/1.1 client for one server: requests one after another, over a stream that is kept open between them.
 
-It consists of h11, which Ashtree needs anyway, over any stream of Trio. A larger library would open its own sockets, so
-it could not run in a simulated network.
+The client uses h11, which Ashtree needs anyway, over any stream of Trio. A larger library would open its own sockets,
+and could not run in a simulated network.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from channels.client.transports.contract import LinkFailed, Opening, dial
 __all__ = ["HttpClient", "Response"]
 
 MAX_IDLE: Final = 1.0
-"""Seconds without a request after which a connection is not used again."""
+"""Seconds without a request after which the client does not use a connection again."""
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError)
 
@@ -40,7 +40,7 @@ class HttpClient:
     """One connection to a server, opened when it is needed.
 
     Args:
-        opening: where, and how. A body may have its `max_message_bytes`.
+        opening: the address and the options. Its `max_message_bytes` limits a body.
     """
 
     def __init__(self, opening: Opening) -> None:
@@ -58,13 +58,13 @@ class HttpClient:
     ) -> Response:
         """Send a request, and return the answer. The caller bounds the time.
 
-        A request is never sent twice, because the server may have handled it.
+        It never sends a request twice, because the server may have handled it.
 
         Raises:
             LinkFailed: there is no server, or the connection ended before the answer.
         """
         try:
-            # A server may close a connection that is idle, and a request could meet that.
+            # A server may close an idle connection just when a request is on its way.
             if self._stream is None or trio.current_time() > self._answered_at + MAX_IDLE:
                 await self.aclose()
                 self._stream = await dial(self._opening)
@@ -76,7 +76,7 @@ class HttpClient:
             await self.aclose()
             raise LinkFailed(f"the connection ended before the answer: {error}") from error
         except BaseException:
-            # Half an exchange: nothing else can be sent over this stream.
+            # The exchange is incomplete, so this stream cannot carry another request.
             await self.aclose()
             raise
 

@@ -24,7 +24,7 @@ from channels.client.wire import Frame
 __all__ = ["MAX_BATCH", "LongPollLink", "open_longpoll"]
 
 MAX_BATCH: Final = 100
-"""Messages of one POST. The server ignores the rest."""
+"""The most messages of one POST. The server ignores further messages."""
 
 _NO_STATUS, _FORBIDDEN, _SERVER_ERROR, _SESSION_GONE = 1005, 1008, 1011, 3410
 
@@ -63,7 +63,7 @@ class LongPollLink:
     """One session.
 
     Attributes:
-        token: of the session; empty before there is one.
+        token: the token of the session; empty before the session begins.
     """
 
     def __init__(self, opening: Opening) -> None:
@@ -99,7 +99,7 @@ class LongPollLink:
         try:
             await self._polls.aclose()
         finally:
-            # A task that is cancelled has to close the second one too.
+            # Close the second connection too if this task is cancelled.
             await self._posts.aclose()
 
     async def poll(self) -> tuple[_Answer | None, Response]:
@@ -111,8 +111,8 @@ class LongPollLink:
     ) -> tuple[_Answer | None, Response]:
         """Send a request with the token of the session, in a header if the server takes it there.
 
-        A URL stands in the logs of every proxy. But Phoenix before 1.8.10 looks for the token only there, and answers
-        410 to a request without one, which it has not handled then.
+        The header keeps the token out of the logs of proxies, which show URLs. But Phoenix before 1.8.10 reads the
+        token only from the URL. It answers 410 to a request without one, and does not handle the request.
         """
         response = await http.request(method, self._target(), [header, *self._secrets()], body)
         answer = _read(response)
@@ -134,7 +134,7 @@ class LongPollLink:
             with trio.move_on_after(self._opening.poll_timeout) as self._polling:
                 answer, _ = await self.poll()
         except LinkFailed:
-            # As if the server had failed: the client opens a new session.
+            # Treat this as a failure of the server: the client opens a new session.
             answer = None
         finally:
             polling, self._polling = self._polling, None
@@ -165,7 +165,7 @@ class LongPollLink:
             with trio.move_on_after(self._opening.poll_timeout) as posting:
                 answer, _ = await self._ask(self._posts, "POST", header, b"\n".join(lines))
         except LinkFailed:
-            # It is not known whether the server has got the messages. Like phoenix.js, do not send them again.
+            # The server may have got the messages. Like phoenix.js, do not send them again.
             answer = None
         if posting.cancelled_caught:
             raise self._lose(_NO_STATUS, "timeout")

@@ -1,8 +1,8 @@
 """WebSockets, over trio-websocket.
 
 trio-websocket runs its reader in a nursery of the caller, raises the server's refusal from there, and waits for ever if
-the connection ends during the handshake. This module keeps all of that inside: a handshake ends after its timeout, or
-as soon as the stream does, and every error becomes a `LinkFailed` or a `LinkLost`.
+the connection ends during the handshake. This module hides that behaviour. A handshake ends after its timeout, or as
+soon as the stream ends. Every error becomes a `LinkFailed` or a `LinkLost`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ async def open_websocket(nursery: trio.Nursery, opening: Opening) -> WebSocketLi
 
     Args:
         nursery: runs the task that reads from the stream. Cancel it when the link is not needed any more.
-        opening: where, and how.
+        opening: the address and the options.
 
     Raises:
         LinkFailed: there is no server, it refused, or it did not answer in time.
@@ -61,7 +61,7 @@ async def _shake_hands(
     with trio.CancelScope() as handshake:
         noticed = _EndNoticed(stream, handshake.cancel)
         reader = _Reader(nursery, handshake.cancel)
-        # Any, because the annotations ask for a nursery and a socket. A stream and `start_soon` are enough.
+        # `Any`, because the annotations ask for a nursery and a socket, but a stream and `start_soon` are enough.
         untyped: Any = wrap_client_stream
         connection = await untyped(
             reader,
@@ -85,7 +85,7 @@ async def _shake_hands(
 
 
 class _Handshake:
-    """The place of a handshake that is over, in a connection of wsproto."""
+    """A placeholder for the finished handshake in a connection of wsproto."""
 
     def events(self) -> Iterator[Any]:
         return iter(())
@@ -95,7 +95,7 @@ _OVER = _Handshake()
 
 
 def _forget_handshake(connection: WebSocketConnection) -> None:
-    """Release an HTTP parser that has no more work, and takes 2 KB of each client for as long as it is connected."""
+    """Release the HTTP parser of the handshake. It would take 2 KB of each client until the connection ends."""
     # `_wsproto` is a private name. Without it, a client takes more memory, and nothing else changes.
     protocol: Any = getattr(connection, "_wsproto", None)
     if getattr(protocol, "connection", None) is not None:
@@ -131,7 +131,7 @@ class WebSocketLink:
             raise _lost(closed.reason) from None
 
     async def aclose(self, code: int, reason: str) -> None:
-        """Send a close frame, and wait for that of the server."""
+        """Send a close frame, and wait for the close frame of the server."""
         try:
             await self._connection.aclose(code, reason or None)
         finally:
@@ -144,7 +144,9 @@ def _lost(reason: Any) -> LinkLost:
 
 
 class _Reader:
-    """The place of the nursery that trio-websocket asks for. Keeps the error of its reader, and ends the handshake.
+    """A replacement for the nursery that trio-websocket asks for.
+
+    Keeps the error of the reader, and ends the handshake.
 
     Attributes:
         failure: the error of the reader.
@@ -173,7 +175,7 @@ class _Reader:
 
 
 class _EndNoticed(trio.abc.Stream):
-    """A stream that calls `at_end` as soon as one of its directions has ended, and just a stream without `at_end`."""
+    """A stream that calls `at_end`, if that is not None, as soon as one of its directions has ended."""
 
     __slots__ = ("_stream", "at_end")
 
@@ -181,7 +183,7 @@ class _EndNoticed(trio.abc.Stream):
         self.at_end: Callable[[], None] | None = at_end
         self._stream = stream
 
-    # Not coroutines of their own, which would take memory for as long as one waits.
+    # Return the coroutines of the inner stream. Own coroutines would take memory while they wait.
 
     def receive_some(self, max_bytes: int | None = None) -> Coroutine[Any, Any, bytes | bytearray]:
         if self.at_end is None:

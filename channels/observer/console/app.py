@@ -1,6 +1,6 @@
 """The terminal observer: the observer page as a Textual program, with the same data.
 
-Textual runs on asyncio, so the connection has a thread of its own. It passes all data to Textual's thread.
+Textual runs on asyncio, so the connection runs in its own thread. The connection passes all data to Textual's thread.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class ObserveApp(App[None]):
     # From the connection
 
     def _from_thread(self, kind: str, data: Any) -> None:
-        # In the thread of the connection, which must not wait for the screen.
+        # This runs in the thread of the connection, which must not wait for the screen.
         try:
             self.call_later(self._take, kind, data)
         except RuntimeError:
@@ -214,11 +214,11 @@ class ObserveApp(App[None]):
         self.query_one("#tree").focus()
 
     def action_search(self) -> None:
-        """Go to the field for the search."""
+        """Move the focus to the search field."""
         self.query_one("#search").focus()
 
     def action_leave_search(self) -> None:
-        """Go back to the tree."""
+        """Move the focus back to the tree."""
         self.query_one("#tree").focus()
 
     def action_act(self, action: str) -> None:

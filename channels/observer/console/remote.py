@@ -1,4 +1,4 @@
-"""The connection of `ashtree observe` to an observer: a ticket over HTTP, then one channel that joins again."""
+"""The connection of `ashtree observe` to an observer. It gets a ticket over HTTP, and then joins one channel."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Remote:
     Args:
         url: the address of the page, with its token.
         headers: further headers for a server with its own check.
-        tell: a function that runs in that thread and gets a kind and its data: `tick` and `process` from the channel,
-            `about` for the
-            answer about a process, `answer` for a refusal, `joined` and `lost` about the connection.
+        tell: a function that runs in the thread of `run`. It gets a kind and the data: `tick` and `process` from the
+            channel, `about` for the answer about a process, `answer` for a refusal, `joined` and `lost` about the
+            connection.
     """
 
     def __init__(
@@ -98,14 +98,14 @@ class Remote:
     def _params(self) -> dict[str, str]:
         """Return the parameters for one attempt to connect, with a new ticket.
 
-        It blocks this thread, which only serves the connection.
+        This blocks the thread. The thread only serves the connection, so blocking does no harm.
         """
         try:
             self.admit()
         except NotAdmitted as error:
             self._tell("lost", str(error))
         except OSError:
-            # No server. The attempt to connect fails too, and the client tries again.
+            # There is no server. The attempt to connect then fails too, and the client tries again.
             pass
         return {"ticket": self._ticket}
 
@@ -175,7 +175,7 @@ class Remote:
         except Refused as refused:
             self._tell("answer", refused.payload.get("reason", "refused"))
         except ChannelsError as error:
-            # A timeout, or the end of the channel.
+            # No answer came in time, or the channel ended.
             self._tell("answer", str(error))
         else:
             if event == "process":
@@ -187,5 +187,5 @@ class Remote:
             try:
                 self._trio.run_sync_soon(self._scope.cancel)
             except trio.RunFinishedError:
-                # It has ended by itself.
+                # The connection has already ended by itself.
                 pass

@@ -1,11 +1,11 @@
-"""The adapter for Redis and Valkey: nodes that use the same server are one PubSub.
+"""The adapter for Redis and Valkey: it connects all nodes that use the same server.
 
     pubsub = PubSub(RedisAdapter("redis://127.0.0.1:6379"))
     endpoint = Endpoint(sockets={"/socket": UserSocket}, pubsub=pubsub)
 
-A node subscribes to one channel for each shard, `PREFIX:0` to `PREFIX:k-1`, and to `PREFIX:@NAME` for what only this
-node gets. It never subscribes while somebody joins a topic, so there is no moment at which a join misses messages. The
-price is that each node gets every message. Messages travel as envelopes: see `channels.pubsub.envelope`.
+A node subscribes to one channel for each shard, `PREFIX:0` to `PREFIX:k-1`, and to `PREFIX:@NAME` for messages to this
+node alone. It subscribes when it starts, not when a client joins a topic. So a join never misses messages. The cost is
+that each node gets every message. Messages travel as envelopes: see `channels.pubsub.envelope`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisAdapter", "RedisUnavailable", "check_streams"]
 
-# The largest message on a channel, in parts of the largest envelope. A larger one than this costs the connection, a
-# larger envelope only the message.
+# The largest message on a channel, as a multiple of the largest envelope. A message above this closes the connection.
+# An envelope above its own limit is only dropped.
 _ROOM = 8
-# Characters of a name, with room for the number of a worker.
+# The most characters of a name. It leaves room for the number of a worker.
 _MAX_NAME = MAX_NAME - 5
 # Bytes for replies that are no messages.
 _LEAST_ROOM = 64 * 1024
@@ -58,7 +58,8 @@ class RedisAdapter:
         shards: the number of channels that the topics are spread over. It must be the same on every node. One core of
             the server is usually enough for all nodes, so 1 is the right number unless a proxy spreads channels.
         max_bytes: the largest envelope in bytes. A broadcast above it raises `MessageTooLarge`.
-        heartbeat: seconds between two heartbeats. Loss at the end of a row of messages is noticed within this time.
+        heartbeat: seconds between two heartbeats. Within this time, receivers notice that the last messages of a node
+            were lost.
         node_timeout: seconds without a heartbeat after which another node counts as gone.
         connect_timeout: seconds to connect and subscribe.
         ping_interval: seconds of silence of the server after which the node sends it a PING.
@@ -66,7 +67,7 @@ class RedisAdapter:
         backoff: the waits between attempts to connect.
         max_waiting_bytes: bytes that may wait to be published while the server is slow or away.
         max_waiting_seconds: seconds that a message may wait to be published.
-        ssl_context: the trusted certificates for `rediss://`; None trusts those of the system.
+        ssl_context: the trusted certificates for `rediss://`; None trusts the certificates of the system.
         connect: opens a stream to a host and a port; None opens TCP connections. A scenario passes
             `world.network.connect`.
 
@@ -75,8 +76,8 @@ class RedisAdapter:
         InvalidOption: an option has an invalid value.
         RedisUnavailable: hiredis is not installed.
 
-    Delivery is at most once. While the server is away, broadcasts reach only this node. Messages that do not get out
-    in time are dropped and counted. Receivers count every message of a known node that did not reach them.
+    Delivery is at most once. While the server is away, broadcasts reach only this node. The node drops and counts
+    messages that it cannot send in time. Receivers count every message of a known node that did not reach them.
 
     A node starts whether the server is there or not. The log, the event `PUBSUB_DISCONNECTED` and `statistics` show
     that it is not connected.
@@ -165,7 +166,7 @@ class RedisAdapter:
             self._incarnation.exchange.close()
 
     def broadcast(self, encoded: Encoded) -> None:
-        """Send to every other node, without blocking.
+        """Send a message to every other node, without blocking.
 
         Raises:
             MessageTooLarge: the envelope exceeds `max_bytes`.
@@ -181,16 +182,16 @@ class RedisAdapter:
         incarnation.publish(*incarnation.exchange.message_to(node, encoded))
 
     def nodes(self) -> tuple[Node, ...]:
-        """Return the other nodes that were heard of lately."""
+        """Return the other nodes that sent a heartbeat recently."""
         return () if self._incarnation is None else self._incarnation.exchange.nodes()
 
     def statistics(self) -> dict[str, int]:
-        """Return the counters of this incarnation. It is empty before the first start.
+        """Return the counters of this incarnation, or an empty dict before the first start.
 
-        Beside those of `Exchange.statistics`: `connected` is 1 if both connections are up. `disconnects` counts their
-        losses. `published` counts messages that the server has confirmed, heartbeats included. `dropped` counts
-        messages that were not sent. `unconfirmed` counts messages that were sent and may not have arrived. `waiting` is
-        the number of bytes that wait to be sent.
+        They include the counters of `Exchange.statistics`. `connected` is 1 if both connections are up. `disconnects`
+        counts lost connections. `published` counts messages that the server has confirmed, heartbeats included.
+        `dropped` counts messages that were not sent. `unconfirmed` counts messages that were sent and may not have
+        arrived. `waiting` is the number of bytes that are still to be sent.
         """
         incarnation = self._incarnation
         return {} if incarnation is None else incarnation.statistics()

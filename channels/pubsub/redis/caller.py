@@ -1,11 +1,11 @@
-"""The connection for commands whose answers matter: a history keeps its messages through it.
+"""The connection for commands that need their answer. A history stores its messages through it.
 
     caller = Caller(options, [pack_command("INFO", "server")], on_introduced)
     children = [process_spec(caller.main)]
     value = await caller.call(lambda: pack_command("GET", "key"), deadline=trio.current_time() + 5)
 
 Commands are sent without waiting for the answers of earlier ones. At most `max_calls` are in flight. Further calls
-wait for one of those to be answered, in the order of their arrival. Each call has a deadline.
+wait, in the order of their arrival, until an earlier call is answered. Each call has a deadline.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Caller(Connection):
     Args:
         options: the settings.
         introduction: commands that are sent first on each new connection.
-        on_introduced: takes their answers, before any call is sent. It returns None, or the reason why this server
-            cannot be used; then the connection is given up and tried again.
+        on_introduced: takes the answers to the introduction, before any call is sent. It returns None, or the reason
+            why this server cannot be used. If it returns a reason, `Caller` closes the connection and connects again.
         max_calls: the largest number of commands in flight.
 
     Attributes:
@@ -91,7 +91,7 @@ class Caller(Connection):
             deadline: Trio's time at which the call fails.
 
         Raises:
-            CallFailed: there was no connection or no room until the deadline, or no answer, or the connection was lost.
+            CallFailed: until the deadline there was no connection, no room or no answer. Or the connection was lost.
         """
         call: _Call | None = None
         with trio.move_on_at(deadline):
@@ -115,7 +115,7 @@ class Caller(Connection):
         return call
 
     def _abandon(self, call: _Call) -> None:
-        """Do not send a call whose caller has gone. One that was sent keeps its place until its answer comes."""
+        """Drop a call that nobody waits for. If it was sent already, it keeps its place until its answer comes."""
         if not call.was_sent and not call.done.is_set():
             self._waiting.remove(call)
             self._room.release()
@@ -169,7 +169,7 @@ class Caller(Connection):
         self.is_usable = False
         lost, self._awaited = self._awaited, deque()
         introducing, self._introducing = self._introducing, []
-        # Those that wait have not left, and are sent on the next connection.
+        # Only the sent calls are lost. The next connection sends those that still wait.
         for call in lost:
             if call not in introducing:
                 call.problem = f"the connection was lost: {session.problem or 'it ended'}"

@@ -5,16 +5,16 @@
     children = [process_spec(subscriber.main), process_spec(publisher.main)]
     publisher.publish(b"news:0", b"...")
 
-A connection never ends by itself. It connects, and after a loss it connects again, with growing waits. It reports each
-loss and each return, so no time without the server passes unnoticed. Only a defect ends its process, and then its
-supervisor restarts it.
+The process of a connection never ends by itself. It connects, and after a loss it connects again, with growing waits.
+It reports each loss and each return of the connection. Only a defect ends the process, and its supervisor then restarts
+it.
 
-There are two connections because the server keeps what one reads too slowly. It may close a subscriber that lags
-behind, and publishing must not suffer from this.
+There are two connections because the server may close the connection of a subscriber that reads too slowly. Publishing
+must not suffer from this.
 
 - A server that stops answers no PING. The connection counts as lost after `ping_interval` and `ping_timeout`.
-- `Outbox` bounds the messages that wait to be published. The messages that were sent and not confirmed have a bound
-too.
+- `Outbox` bounds the messages that wait to be published. The number of bytes that were sent and not confirmed is
+bounded too.
 - Between two checkpoints, a connection reads at most 64 KiB and handles at most 64 messages.
 """
 
@@ -62,11 +62,11 @@ _READ_SIZE = 65536
 _TURN = 64
 # Replies to PUBLISH between two checkpoints. They are only counted.
 _REPLIES = 2000
-# Bytes that are sent and not confirmed. More than the delay and the rate of a network make useful.
+# The most bytes that are sent and not confirmed. A usual network carries fewer bytes in one round trip.
 _WINDOW = 4 * 1024 * 1024
 # Seconds between two reports of dropped messages.
 _REPORT_INTERVAL = 1.0
-# Seconds for a reader that an event loop without time has kept from reading an answer.
+# Seconds for a reader to read an answer that arrived while the event loop was busy.
 _GRACE = 0.1
 _JITTER = 0.5
 _BACKOFF = Backoff(0.05, 5.0)
@@ -92,14 +92,14 @@ class Options:
     Attributes:
         url: the server.
         client_name: the first part of the name of each connection in CLIENT LIST.
-        reports: gets the changes.
+        reports: gets the changes of state of each connection.
         connect: opens a stream to a host and a port. None opens a TCP connection.
         ssl_context: for TLS; None uses the certificates of the system.
         connect_timeout: seconds to connect, and to subscribe.
         ping_interval: seconds of silence after which the connection sends a PING.
         ping_timeout: seconds for its answer. A server can pause for some seconds without being gone.
-        backoff: the waits between attempts. Each is shortened by up to half at random, so that nodes do not return all
-            at once.
+        backoff: the waits between attempts. Each wait is shortened by up to half at random, so that the nodes do not
+            all connect at once.
         max_waiting_bytes: bytes that may wait to be published.
         max_waiting_seconds: seconds that a message may wait to be published.
         max_reply_bytes: the largest message that this node accepts.
@@ -123,7 +123,7 @@ class Options:
 
 
 class ConnectionLost(Exception):
-    """The connection is of no more use. Its argument says why."""
+    """The connection cannot be used any more. The argument is the reason."""
 
 
 # UnicodeError: the host is a name that cannot be looked up.
@@ -144,7 +144,7 @@ class Session:
         heard: the time at which something arrived last.
         ready: True once the handshake has succeeded.
         ping: True if a PING is to be sent.
-        problem: why it was lost, or None.
+        problem: the reason of the loss, or None.
     """
 
     def __init__(self, stream: trio.abc.Stream, protocol: RedisProtocol) -> None:
@@ -163,8 +163,8 @@ class Connection:
         name: `"publish"`, `"subscribe"` or `"call"`.
         connects: the number of successful handshakes.
         losses: the number of established connections that were lost.
-        failures: attempts that failed before that.
-        problem: why it was lost or failed last; None before that.
+        failures: attempts to connect that failed before the handshake was complete.
+        problem: the reason of the latest loss or failure; None before the first one.
         tried: set once the first attempt has succeeded or failed.
     """
 
@@ -190,7 +190,7 @@ class Connection:
         try:
             await self._keep_up()
         finally:
-            # After a crash in the first attempt, its waiters would wait for ever.
+            # Set it even after a crash in the first attempt: otherwise its waiters would wait for ever.
             self.tried.set()
 
     async def _keep_up(self) -> None:
@@ -346,7 +346,7 @@ class Connection:
         return b""
 
     def _end(self, session: Session) -> None:
-        """Stop to use a connection that was lost."""
+        """Stop using a connection that was lost."""
 
     def _handle(self, session: Session) -> None:
         """Handle some of what has arrived."""
@@ -362,11 +362,12 @@ class Connection:
 
 
 class Subscriber(Connection):
-    """The connection that messages come in on.
+    """The connection that receives messages.
 
     Args:
         options: the settings.
-        channels: the channels to subscribe to. No pattern: overlapping subscriptions deliver twice.
+        channels: the channels to subscribe to. Patterns are not allowed: overlapping subscriptions deliver a message
+            twice.
         on_message: takes the channel and the payload of each message, in this connection's process. It must not block.
 
     Attributes:
@@ -397,7 +398,7 @@ class Subscriber(Connection):
 
 
 class Publisher(Connection):
-    """The connection that messages go out on.
+    """The connection that sends messages.
 
     Args:
         options: the settings.
@@ -405,7 +406,8 @@ class Publisher(Connection):
 
     Attributes:
         refused: messages that the server has refused.
-        unconfirmed: messages that were sent on connections that were lost before a confirmation. They may have arrived.
+        unconfirmed: messages whose connection was lost after they were sent and before they were confirmed. They may
+            have arrived.
     """
 
     name = "publish"
@@ -457,7 +459,7 @@ class Publisher(Connection):
         Args:
             channel: the channel.
             payload: the message.
-            counted: if it is dropped, count and report that.
+            counted: True to count and report the message if it is dropped.
 
         Returns:
             False if it was dropped at once, because too much waits. A message that waits may be dropped later.
@@ -513,7 +515,7 @@ class Publisher(Connection):
 
     def _happened(self, session: Session, event: Event) -> None:
         if type(event) is Refused and event.command == "PUBLISH":
-            # Not a reason to connect again: the answer would be the same.
+            # Do not connect again: the answer would be the same.
             self.refused += 1
             self._last_refusal = f"the server answered to PUBLISH: {event.error}"
             self._report_drops(trio.current_time())
@@ -531,7 +533,10 @@ class Publisher(Connection):
         self._flushing.unpark_all()
 
     def _report_drops(self, now: float, *, at_once: bool = False) -> None:
-        """Report what was dropped since the last report, unless that was a moment ago. `at_once` reports anyway."""
+        """Report the messages dropped since the last report, unless that was less than a second ago.
+
+        With `at_once`, report in any case.
+        """
         if now - self._reported_at < _REPORT_INTERVAL and not at_once:
             return
         for kind, count, problem in (

@@ -30,7 +30,7 @@ _FLUSH_TIMEOUT = 1.0
 
 
 class _Reports:
-    """The changes of the connections, as telemetry events."""
+    """Emits the changes of the connections as telemetry events."""
 
     def __init__(self, receiver: Receiver, server: str) -> None:
         self._receiver = receiver
@@ -52,16 +52,16 @@ class Incarnation:
     """The processes of a node, from `start` to `stop`. Made by `RedisAdapter.start`.
 
     Args:
-        exchange: numbers what leaves, and reads what arrives.
+        exchange: numbers outgoing envelopes, and reads incoming ones.
         receiver: gets the events of the connections.
         url: the server.
         heartbeat: seconds between two heartbeats.
         options: the other arguments of `Options`.
 
     Attributes:
-        exchange: as given.
-        publisher: the connection that messages go out on.
-        subscriber: the connection that they come in on.
+        exchange: the exchange from the arguments.
+        publisher: the connection that sends messages.
+        subscriber: the connection that receives messages.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Incarnation:
         self._lanes = {self._channel(lane): lane for lane in exchange.lanes}
         # Encoded once. The lane of another node is encoded each time.
         self._channels = {lane: channel for channel, lane in self._lanes.items()}
-        # These say that nothing was sent before. So the others notice if the first messages are lost.
+        # These heartbeats say that this node sent nothing before. So other nodes notice if its first messages are lost.
         first = [(self._channel(lane), data) for lane, data in exchange.heartbeats()]
         self.publisher = Publisher(settings, first)
         self.subscriber = Subscriber(settings, list(self._lanes), self._arrived)
@@ -111,13 +111,13 @@ class Incarnation:
         self.publisher.publish(channel, data)
 
     def _publish_heartbeat(self, lane: str, data: bytes) -> None:
-        # The next one says the same, and so nothing is lost with it.
+        # Do not count a dropped heartbeat: the next heartbeat replaces it.
         self.publisher.publish(self._channel(lane), data, counted=False)
 
     async def _start_subscriber(self) -> Pid:
         """Start the subscriber. Return when it has subscribed or failed to.
 
-        So an endpoint serves its first client after it has subscribed, if the server is there.
+        So, if the server is reachable, an endpoint has subscribed before it serves its first client.
         """
         pid = spawn_link(self.subscriber.main, label="subscribe")
         # Bounded by connect_timeout.
@@ -125,7 +125,7 @@ class Incarnation:
         return pid
 
     async def _flush(self) -> None:
-        """Do nothing until the end. Then wait until the server has confirmed what waits."""
+        """Sleep until this process is stopped. Then wait until the server has confirmed all waiting messages."""
         try:
             await trio.sleep_forever()
         finally:

@@ -1,4 +1,4 @@
-"""The outbox of a publishing connection: what waits to be sent, bounded in bytes and in time.
+"""The outbox of a publishing connection: commands that wait to be sent, bounded in bytes and in time.
 
 *pure*: the time is an argument. While the server is away or slow, messages wait here for a short time. A message that
 does not fit, or has waited too long, is dropped and counted: messages of a live system are of no use when they are
@@ -24,7 +24,7 @@ class Outbox:
         ([], 1, 1)
 
     Args:
-        max_bytes: the sum of the sizes of what waits. A single command may exceed it.
+        max_bytes: the largest total size of the waiting commands. A single command may exceed it.
         max_seconds: the time that a command may wait.
 
     Attributes:
@@ -47,7 +47,7 @@ class Outbox:
         return len(self._waiting)
 
     def put(self, command: bytes, now: float, *, counted: bool = True) -> bool:
-        """Add a command. Return False if there is no room for it, and count that if it is `counted`."""
+        """Add a command. Return False if there is no room for it. If `counted`, `too_many` then grows by 1."""
         size = len(command)
         if self._waiting and self.size + size > self._max_bytes:
             self.expire(now)
@@ -59,7 +59,7 @@ class Outbox:
         return True
 
     def take(self, now: float, max_bytes: int) -> list[bytes]:
-        """Remove and return the oldest commands that are not too late: one, and more up to `max_bytes` in sum."""
+        """Remove and return the oldest commands that are not too late: up to `max_bytes`, but at least one."""
         self.expire(now)
         taken: list[bytes] = []
         size = 0

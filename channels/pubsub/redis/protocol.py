@@ -6,8 +6,8 @@
     for event in protocol.events(100):
         ...
 
-*pure*. `Protocol` packs commands, parses what the server sends, and knows which reply belongs to which command. It
-relies on hiredis, whose `Reader` and `pack_command` do no I/O. This is the only module that imports it.
+*pure*. `Protocol` packs commands, parses what the server sends, and matches each reply to its command. It relies on
+hiredis, whose `Reader` and `pack_command` do no I/O. This is the only module that imports it.
 
 Three properties of the protocol decide the form of this class:
 
@@ -52,7 +52,7 @@ Message: TypeAlias = tuple[bytes, bytes]
 
 
 class ProtocolViolation(ChannelsError):
-    """The other side does not speak RESP3, or sent a reply above the limit. The connection is of no more use.
+    """The other side does not speak RESP3, or sent a reply above the limit. Close the connection.
 
     Attributes:
         problem: what is wrong.
@@ -69,7 +69,7 @@ class Ready:
 
     Attributes:
         server: the server's answer to HELLO: its name, version and role.
-        client_name_refused: the error to CLIENT SETNAME, which does no harm, or None.
+        client_name_refused: the error that answered CLIENT SETNAME, or None. The connection works without a name.
     """
 
     server: Mapping[str, Any]
@@ -81,7 +81,7 @@ class Refused:
     """The server answered a command with an error.
 
     Attributes:
-        command: the name of the command; empty if the server sent an error that answers none.
+        command: the name of the command; empty if the server sent an error that answers no command.
         error: the answer.
         channels: the channels, for SUBSCRIBE.
     """
@@ -139,7 +139,7 @@ def pack_command(*args: str | int | bytes) -> bytes:
 
 
 class _Awaited:
-    """A command without its reply; for PUBLISH and calls, a run of them."""
+    """A command that waits for its reply, or a run of several PUBLISH commands or calls."""
 
     __slots__ = ("channels", "command", "count")
 
@@ -201,7 +201,7 @@ class Protocol:
     # Commands
 
     def hello(self, url: RedisUrl, *, client_name: str, channels: Sequence[bytes] = ()) -> bytes:
-        """Return the bytes of the handshake. `Ready` follows, or the first `Refused` says why not.
+        """Return the bytes of the handshake. The next event is `Ready`, or a `Refused` with the reason.
 
         Args:
             url: the credentials and the database.
@@ -228,11 +228,11 @@ class Protocol:
         return _pack("PING")
 
     def publishing(self, count: int) -> None:
-        """Expect the replies to `count` commands of `pack_publish`, which are sent after all commands before."""
+        """Expect the replies to `count` commands of `pack_publish`. Call this in the order of sending."""
         self._expect("PUBLISH", count)
 
     def calling(self, count: int) -> None:
-        """Expect a `Reply` to each of `count` commands of `pack_command`, which are sent after all commands before."""
+        """Expect a `Reply` to each of `count` commands of `pack_command`. Call this in the order of sending."""
         self._expect(_CALL, count)
 
     def _expect(self, command: str, count: int) -> None:
@@ -252,7 +252,7 @@ class Protocol:
         """Take bytes from the server.
 
         Raises:
-            ProtocolViolation: they belong to a reply above the limit.
+            ProtocolViolation: the bytes belong to a reply above the limit.
         """
         self._unfinished += len(data)
         self._last_feed = len(data)
@@ -263,13 +263,13 @@ class Protocol:
         self._reader.feed(data)
 
     def events(self, limit: int) -> list[Event]:
-        """Return the next events, in the order of their arrival. Replies to PUBLISH are counted only.
+        """Return the next events, in the order of their arrival. Replies to PUBLISH are only counted.
 
         Args:
             limit: the number of replies and messages to look at. If `more` is True afterwards, call again.
 
         Raises:
-            ProtocolViolation: the server sent something else than RESP3, or a reply without a command.
+            ProtocolViolation: the server sent something other than RESP3, or a reply without a command.
         """
         events: list[Event] = []
         complete = self.more
@@ -280,7 +280,7 @@ class Protocol:
                 item = gets()
                 if item is _INCOMPLETE:
                     if complete:
-                        # `len` counts up to a kilobyte that is parsed already.
+                        # `len` includes up to a kilobyte that the reader has already parsed.
                         self._unfinished = min(self._last_feed, self._reader.len())
                     self.more = False
                     return events
@@ -304,7 +304,7 @@ class Protocol:
             TypeError,
             ValueError,
         ) as error:
-            # hiredis raises these for what it cannot parse, or not represent.
+            # hiredis raises these for bytes that it cannot parse, or that Python cannot represent.
             raise ProtocolViolation(brief(str(error) or type(error).__name__)) from error
         self.more = True
         return events
@@ -316,7 +316,7 @@ class Protocol:
                 if awaited.command == "SUBSCRIBE" and item[1] in awaited.channels:
                     del awaited.channels[item[1]]
                     if not awaited.channels:
-                        # Done: its success has no other reply.
+                        # All channels are confirmed. A successful SUBSCRIBE has no other reply.
                         self._awaited.remove(awaited)
                     return
         self.ignored += 1
@@ -325,7 +325,7 @@ class Protocol:
         """Take a reply, and match it to its command."""
         refused = type(value) is ServerError
         if self._was_refused and not refused:
-            # The connection is of no more use. An old server answers the rest in the form of RESP2.
+            # The handshake has failed already. An old server answers its remaining commands in RESP2.
             return None
         if not self._awaited:
             if refused:
@@ -350,7 +350,7 @@ class Protocol:
         refused = type(value) is ServerError
         command = awaited.command
         if command == _LAST:
-            # An error is an answer too: see the module.
+            # An error is an answer too: see the docstring of the module.
             return None if self._was_refused else Ready(self._server, self._client_name_refused)
         if command == "CLIENT":
             self._client_name_refused = value if refused else None
@@ -371,12 +371,12 @@ def _pack(*args: str | int | bytes) -> bytes:
 
 
 def _printable(name: str) -> str:
-    """Return a client name with all characters replaced that a server refuses."""
+    """Return a client name in which each character that a server refuses is replaced."""
     return "".join(each if "!" <= each <= "~" else "-" for each in name)
 
 
 def _described(value: Any) -> Mapping[str, Any]:
-    """Return the answer to HELLO with text in the place of bytes."""
+    """Return the answer to HELLO with text instead of bytes."""
     if not isinstance(value, dict) or value.get(b"proto") != 3:
         raise ProtocolViolation(f"an unknown reply to HELLO: {brief(value)}")
     return {

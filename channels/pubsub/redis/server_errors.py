@@ -22,10 +22,10 @@ HISTORY_ACL_RULE: Final = (
     "+info +config|get +eval +evalsha +del +exists +pexpire +hmget +hget +hset +hdel +hlen +zadd +zcard +zrange +zrem "
     "+xadd +xrange +xtrim"
 )
-"""The permissions that a `RedisStorage` needs, and that suffice for an adapter too."""
+"""The permissions that a `RedisStorage` needs. They also suffice for an adapter."""
 
 _CODE = re.compile(r"([A-Z][A-Z0-9]*)(?: |$)")
-# A server without HELLO repeats its arguments, and so the password.
+# If a server does not know HELLO, its error repeats the arguments, including the password.
 _ARGUMENTS = re.compile(r",? with args beginning with.*", re.DOTALL | re.IGNORECASE)
 _MAX_TEXT = 300
 

@@ -27,7 +27,7 @@ _TCP = ("redis", "valkey")
 _TLS = ("rediss", "valkeys")
 _OPTIONS = ("db", "prefix")
 _PORT = 6379
-# Without spaces and without the characters that are special in the patterns of PSUBSCRIBE and of ACL rules.
+# A prefix has no spaces, and none of the characters that are special in patterns of PSUBSCRIBE and ACL rules.
 _PREFIX = re.compile(r"[A-Za-z0-9_.:/-]{1,200}")
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]+")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
@@ -86,7 +86,7 @@ class RedisUrl:
         Raises:
             InvalidRedisUrl: the URL has another form, or an unknown option.
 
-        After the IANA registration of the scheme `redis`, which other clients follow. `unix` is as in redis-py.
+        The forms follow the IANA registration of the scheme `redis`, as other clients do. `unix` works as in redis-py.
         """
         return _parse(text)
 
@@ -158,14 +158,14 @@ def _parse(text: Any) -> RedisUrl:
 
 def _options(query: str, shown: str) -> dict[str, str]:
     if "@" in query:
-        # Probably the rest of a password with an unescaped question mark, so nothing of it is shown.
+        # This is probably the rest of a password with an unescaped question mark, so do not show it.
         raise InvalidRedisUrl(
             "it has @ after ?; in a password, write %3F for ? and %40 for @", url=shown
         )
     options: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS:
-            # Not the value: some clients take the password as an option.
+            # Do not show the value: some clients take the password as an option.
             advice = (
                 "write user and password before the host, as user:password@host"
                 if name in ("username", "password")
@@ -193,7 +193,7 @@ def _database(path: str, option: str | None, shown: str) -> int:
         )
     (text,) = texts
     if not text.isascii() or not text.isdigit() or len(text) > 9:
-        # Without the text: it is a part of the password if that contains an unescaped slash.
+        # Do not show the text: it is a part of the password if the password contains an unescaped slash.
         raise InvalidRedisUrl(
             "its database is not a whole number from 0; write it as in redis://host:6379/0",
             url=shown,
@@ -202,7 +202,7 @@ def _database(path: str, option: str | None, shown: str) -> int:
 
 
 def _decoded(text: str | None) -> str | None:
-    """Return a user or password; an empty one is none."""
+    """Return a decoded user name or password, or None if it is empty."""
     return unquote(text) if text else None
 
 

@@ -1,7 +1,7 @@
 """The adapter of a worker: PubSub with the other workers of the machine, through the hub in their parent.
 
-`ashtree serve --workers` sets it for an endpoint without another adapter. The frames are those of
-`channels.pubsub.workers.frames`, on a socket that the worker inherits.
+`ashtree serve --workers` sets it for an endpoint without another adapter. It sends frames of
+`channels.pubsub.workers.frames` on a socket that the worker inherits.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class WorkersAdapter:
     Raises:
         InvalidOption: a number is out of its range, or the name is too long for a lane.
 
-    Without its parent, a worker reaches no others: the adapter drops and counts what it should send.
+    If the parent has ended, a worker cannot reach other workers. The adapter drops and counts outgoing messages.
     """
 
     name = "workers"
@@ -100,7 +100,7 @@ class WorkersAdapter:
 
     @property
     def node(self) -> Node:
-        """This node; without an incarnation before its start."""
+        """This node. Its incarnation is empty before the start."""
         return Node(self._name, "") if self._exchange is None else self._exchange.node
 
     def start(self, receiver: Receiver) -> Sequence[ChildSpec]:
@@ -127,12 +127,12 @@ class WorkersAdapter:
     # Out
 
     def broadcast(self, encoded: Encoded) -> None:
-        """Send to every other worker."""
+        """Send a message to every other worker."""
         assert self._exchange is not None, "PubSub broadcasts after the start"
         self._publish(*self._exchange.message(encoded))
 
     def direct_broadcast(self, node: str, encoded: Encoded) -> None:
-        """Send to one other worker."""
+        """Send a message to one other worker."""
         assert self._exchange is not None, "PubSub broadcasts after the start"
         lane, data = self._exchange.message_to(node, encoded)
         if len(lane.encode()) <= MAX_LANE:
@@ -158,7 +158,7 @@ class WorkersAdapter:
             self._receiver.execute(PUBSUB_DROPPED, {"count": 1}, {"problem": problem})
 
     async def _write(self) -> None:
-        """Send what waits, once in each turn of the scheduler. This is a process of the node."""
+        """Send the waiting messages, once in each turn of the scheduler. This is a process of the node."""
         try:
             while self._is_connected:
                 if not self._waiting:
@@ -202,7 +202,7 @@ class WorkersAdapter:
     # In
 
     async def _read(self, exchange: Exchange) -> None:
-        """Deliver what arrives, until the hub ends. This is a process of the node."""
+        """Deliver arriving messages until the hub ends. This is a process of the node."""
         while True:
             await trio.lowlevel.wait_readable(self._socket)
             try:
@@ -218,7 +218,7 @@ class WorkersAdapter:
                 found = cut(data)
             except BrokenFrame:
                 break
-            # Before the delivery: if it fails, only these messages are lost.
+            # Set this before the delivery: if the delivery fails, only these messages are lost.
             self._rest = data[found.end :]
             for number, (lane, envelope) in enumerate(unframe(data, found.ends), 1):
                 exchange.receive(lane, envelope)
@@ -227,7 +227,7 @@ class WorkersAdapter:
         self._disconnect()
 
     def nodes(self) -> tuple[Node, ...]:
-        """Return the other workers that were heard of lately."""
+        """Return the other workers that sent a heartbeat recently."""
         return () if self._exchange is None else self._exchange.nodes()
 
     def statistics(self) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """The messages between a parent and a worker: lines of JSON on a socket pair of their own.
 
 The first line is the `Setup` that the parent sends before it starts the worker. Later the parent asks for a report or
-tells the worker to stop, and the worker tells what it is doing:
+tells the worker to stop. The worker reports its state and its figures:
 
     {"type": "report"}                             parent: send a report
     {"type": "stop", "signal": 15}                 parent: stop together with all other workers
@@ -31,12 +31,12 @@ class Setup(msgspec.Struct, kw_only=True, frozen=True):
     Attributes:
         id: the id of the worker.
         place: the number of its place.
-        host: the host of the server, as given.
-        port: its port.
+        host: the host of the server, as the user wrote it.
+        port: the port of the server.
         listening: the file descriptors of the listening sockets of its place.
-        hub: the file descriptor of its socket to the hub.
+        hub: the file descriptor of the worker's socket to the hub.
         secret: signs tokens if the endpoint has no secret of its own; the same for all workers.
-        options: what the program of the worker needs besides.
+        options: further values for the program of the worker.
     """
 
     id: int
@@ -49,7 +49,7 @@ class Setup(msgspec.Struct, kw_only=True, frozen=True):
     options: dict[str, Any]
 
     def __repr__(self) -> str:
-        # Without the secret.
+        # Do not show the secret.
         return f"<setup of worker {self.id} at place {self.place}>"
 
 
@@ -61,7 +61,7 @@ def read_setup(sock: socket.socket) -> Setup:
     """
     line = bytearray()
     while not line.endswith(b"\n"):
-        # Byte by byte: the line after it belongs to `ControlLine`.
+        # Read byte by byte, because `ControlLine` reads the lines after this one.
         byte = sock.recv(1)
         if not byte or len(line) > _MAX_LINE:
             raise ValueError("there is no setup")
@@ -93,7 +93,7 @@ class ControlLine:
         return False
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield messages until the other side ends. Lines that are no messages are ignored."""
+        """Yield messages until the other side ends. Ignores lines that are no messages."""
         rest = b""
         while not self._closed:
             try:

@@ -1,13 +1,13 @@
 """Frames on the sockets between workers and their hub.
 
-*pure*. A frame carries one envelope. The hub reads its head, and never the envelope:
+*pure*. A frame carries one envelope. The hub reads the head of the frame, and never the envelope:
 
     4 bytes   the number of bytes behind these four, big-endian
     1 byte    the kind: 0 for all other workers, 1 for the one that reads the lane, 2 to declare a lane
     1 byte    the length of the lane
     the lane, in UTF-8, and then the envelope
 
-A worker that starts declares the lane that only it reads, with a frame without an envelope.
+When a worker starts, it sends a frame without an envelope to declare its own lane.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ DECLARE: Final = 2
 """The kind of frames that declare a lane."""
 
 MAX_FRAME: Final = 16 * 1024 * 1024
-"""The largest frame that a hub passes on, in bytes. The envelopes in them have limits of their own."""
+"""The largest frame that a hub passes on, in bytes. Envelopes have their own limits."""
 
 MAX_LANE: Final = 255
 """The longest name of a lane, in bytes."""
@@ -57,7 +57,7 @@ _SMALLEST: Final = 2
 class BrokenFrame(Exception):
     """Bytes that are no frame. Their sender is not a worker of this program.
 
-    Field: `length`, as the head gives it.
+    Field: `length`, the number in the head.
     """
 
     def __init__(self, length: int) -> None:
@@ -96,7 +96,7 @@ class Cut:
 
     Attributes:
         ends: the end of each frame.
-        kinds: the kind of each frame; None if all are for everybody.
+        kinds: the kind of each frame; None if every frame is for all other workers.
     """
 
     ends: list[int]
@@ -112,7 +112,7 @@ def cut(data: bytes) -> Cut:
     """Find the whole frames.
 
     Raises:
-        BrokenFrame: the head of a frame is impossible.
+        BrokenFrame: the head of a frame contains an invalid length or kind.
     """
     ends: list[int] = []
     kinds: list[int] = []

@@ -36,11 +36,11 @@ __all__ = [
     "serve_health",
 ]
 
-# Clients at a time. Further ones get no report.
+# The most clients at a time. Further clients get no report.
 _CLIENTS = 16
 # Seconds for a client to read the report.
 _PATIENCE = 5.0
-# The longest path of a Unix socket on Linux, without its closing zero.
+# The longest path of a Unix socket on Linux, without the zero byte at its end.
 _MAX_PATH = 107
 
 
@@ -64,7 +64,7 @@ class ServerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="server")
         state: starting, serving or stopping.
         workers: the number of places.
         uptime: seconds since its start.
-        restarts: how many workers ended without being asked.
+        restarts: the number of workers that ended without a request.
         replacing: True while the workers are replaced.
     """
 
@@ -86,17 +86,17 @@ class WorkerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="worker")
         pid: its process id.
         state: starting, serving, stopping, or waiting (for a restart).
         uptime: seconds since its start.
-        restarts: how many workers of its place ended without being asked.
-        last_end: how the last of them ended.
+        restarts: the number of workers of this place that ended without a request.
+        last_end: how the last of these workers ended.
         answers: True if the worker answered within a second. A stopped or blocked worker does not.
         connections: clients of the worker: WebSockets, polling sessions and requests.
         topics: topics with subscribers in the worker.
         memory: its resident memory in bytes.
         cpu: seconds of CPU that it used.
-        received: envelopes that the hub got from it.
-        passed: envelopes that the hub passed on to it.
+        received: envelopes that the hub got from the worker.
+        passed: envelopes that the hub passed on to the worker.
         dropped: envelopes that the hub dropped, because the worker did not read.
-        buffered: bytes that wait for it in the hub.
+        buffered: bytes that wait for the worker in the hub.
     """
 
     place: int
@@ -199,7 +199,7 @@ def _make_folder(path: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder != default_folder():
         return
-    # Another user may have made it first in the folder for temporary files.
+    # In the folder for temporary files, another user may have created this folder first.
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise HealthError(

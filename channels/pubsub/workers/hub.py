@@ -4,9 +4,9 @@
     link = hub.attach(worker.id, sock)      # the parent's end of a socket pair
     await link.main()                       # until the worker closes its end
 
-The hub reads the head of each frame (`channels.pubsub.workers.frames`), never an envelope. What arrives in one read
-goes out in one write for each other worker. A worker that does not read has a bounded buffer. Beyond it, the hub drops
-and counts frames for this worker alone; the worker notices the gap in the numbers of its envelopes.
+The hub reads the head of each frame (`channels.pubsub.workers.frames`), never an envelope. It sends the frames of one
+read in one write to each other worker. For a worker that does not read, it has a bounded buffer. If the buffer is full,
+the hub drops and counts frames for this worker alone. The worker notices the gap in the numbers of the envelopes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Hub:
 
     Args:
         max_buffered_bytes: bytes that can wait for one worker.
-        on_dropped: called with the id of a worker that gets a gap, and the number of frames. Must not block or raise.
+        on_dropped: called with the id of a worker and the number of frames that it lost. Must not block or raise.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Link:
         self._closed = False
 
     async def main(self) -> None:
-        """Serve the worker until it closes its end, or sends what is no frame."""
+        """Serve the worker until it closes its end, or sends bytes that are no frame."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
@@ -201,7 +201,7 @@ class Link:
             except BlockingIOError:
                 continue
             except (OSError, trio.ClosedResourceError):
-                # As in `_read`, which ends this task.
+                # `_read` gets the same error, and ends this task.
                 return
 
     def _flush(self) -> None:

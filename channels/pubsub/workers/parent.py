@@ -3,12 +3,12 @@
 The parent loads nothing of the application, so nothing in the application can stop it. `channels.pubsub.workers.plan`
 decides what happens; this module carries it out.
 
-A worker inherits three things: the listening sockets of its place, a socket to the hub, and a socket for control lines,
-whose number is its last argument. It runs in a process group of its own, so Ctrl-C in a terminal reaches the parent
-only, which hands it down.
+A worker inherits the listening sockets of its place, a socket to the hub, and a control socket. The number of the
+control socket is the last argument of the worker. Each worker has its own process group. So Ctrl-C in a terminal
+reaches only the parent, which then stops the workers.
 
-If the parent is killed, its workers go on serving until somebody stops them. They cannot reach each other then, and
-nobody restarts them.
+If the parent is killed, its workers go on serving until you stop them. They can no longer reach each other, and no
+process restarts them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _log = logging.getLogger("channels.pubsub.workers")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Seconds for a worker to answer a question about its health.
 _ANSWER = 1.0
-# Seconds between two log lines about envelopes that one worker loses.
+# Seconds between two log lines about the lost envelopes of one worker.
 _DROPS = 60.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -74,14 +74,14 @@ class Settings:
     """The workers of a parent, and its limits.
 
     Args:
-        command: the command line of a worker. The number of its control socket is added to it.
+        command: the command line of a worker. The parent appends the number of the control socket.
         host: the address to listen on.
         port: the port; 0 takes any free one.
         workers: the number of workers.
         options: values for the `Setup` of each worker.
         timing: time limits.
         max_buffered_bytes: bytes that can wait in the hub for one worker.
-        health_socket: the path of the health socket; None takes the default, `path_for` the address.
+        health_socket: the path of the health socket; None takes the result of `path_for`.
         url: makes the URL of a host and a port.
     """
 
@@ -103,15 +103,16 @@ async def run_parent(settings: Settings, *, on_serving: Callable[[str], None]) -
         settings: the workers and the limits.
         on_serving: called with the URL when all workers accept connections.
 
-    Signals: SIGTERM and SIGINT stop the workers, which drain. A second one does not wait for that. SIGHUP replaces the
-    workers, one after the other. If the terminal of the parent was closed, SIGHUP stops them too.
+    Signals: SIGTERM and SIGINT stop the workers, which drain. After a second signal, the workers have less time to
+    drain. SIGHUP replaces the workers, one after the other. If the terminal of the parent was closed, SIGHUP stops them
+    too.
 
     Raises:
         ListenError: the address cannot be used.
         WorkersUnavailable: this is not Linux.
         HealthError: the health socket cannot be made.
     """
-    # `nohup` has it ignored, to outlive the terminal.
+    # Under `nohup`, the process ignores SIGHUP, because it must outlive the terminal.
     follows_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
     with trio.open_signal_receiver(*_SIGNALS) as signals, ExitStack() as opened:
         places = await open_places(settings.host, settings.port, settings.workers)
@@ -164,7 +165,7 @@ class _Parent:
         on_serving: Callable[[str], None],
     ) -> None:
         self.settings = settings
-        # For the sockets between the workers.
+        # The folder of the sockets between the workers.
         self.folder: Path | None = None
         self.sockets = sockets
         self.port = port
@@ -177,7 +178,7 @@ class _Parent:
         self.started = trio.current_time()
         self._put, self._take = trio.open_memory_channel[_Event](64)
         self._reporting = trio.Lock()
-        # For each worker that loses envelopes: the time of the next log line, and what it will count.
+        # For each worker that loses envelopes: the time of the next log line, and the number of envelopes for it.
         self._drops: dict[int, tuple[float, int]] = {}
 
     async def run(self, signals: Any, *, follows_terminal: bool) -> int:
@@ -194,7 +195,7 @@ class _Parent:
                         self._carry_out(action, nursery)
                     actions = await self._next()
         except BaseException:
-            # The parent fails. Its workers must not stay behind without it.
+            # The parent fails. Kill its workers, which must not run without it.
             for process in self.processes.values():
                 process.signal(signal.SIGTERM)
             raise
@@ -251,7 +252,7 @@ class _Parent:
             end = End(None, error.strerror or str(error))
 
         def ended(now: float) -> Sequence[Action]:
-            # Not earlier: until the plan knows, an event before this one may still want to stop the worker.
+            # Delete it only now: until the plan knows of the end, an earlier event may still stop the worker.
             del self.processes[worker]
             # A worker that was killed has not removed its socket.
             if self.folder is not None:
@@ -327,7 +328,7 @@ class _Parent:
                     process.reported.set()
 
     def _note_drop(self, worker: int, frames: int) -> None:
-        """Log drops, but not each of them: a worker that does not read loses very many."""
+        """Log drops, at most once a minute for each worker: a worker that does not read loses very many envelopes."""
         now = trio.current_time()
         due, dropped = self._drops.pop(worker, (now, 0))
         dropped += frames
@@ -339,7 +340,7 @@ class _Parent:
     # Health
 
     async def report(self) -> list[Report]:
-        """Return the report of the server and its workers. Waits a second for their answers."""
+        """Return the report of the server and its workers. Waits at most a second for the answers of the workers."""
         async with self._reporting:
             asked = [process for process in self.processes.values() if self._ask(process)]
             with trio.move_on_after(_ANSWER):
@@ -404,7 +405,7 @@ def _usage(pid: int) -> tuple[int | None, float | None]:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return pages * _PAGE, (int(fields[11]) + int(fields[12])) / _TICKS
     except (OSError, IndexError, ValueError):
-        # It has just ended.
+        # The process has just ended.
         return None, None
 
 

@@ -1,11 +1,11 @@
 """The listening sockets of the places of a server.
 
 Each place has sockets of its own on the same port (SO_REUSEPORT), and the system spreads new connections over the
-places. The parent holds the sockets for as long as it lives. So connections to a place wait while its worker restarts,
-and none is reset.
+places. The parent holds the sockets for as long as it lives. While the worker of a place restarts, new connections to
+the place wait, and the system resets none of them.
 
-Prototypes lost connections in restarts when each worker opened its own sockets. With one socket for all workers,
-connections crowded on few of them.
+Prototypes lost connections in restarts when each worker opened its own sockets. With one socket for all workers, a few
+workers got most connections.
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ async def open_places(host: str, port: int, count: int) -> list[list[socket.sock
         count: the number of places.
 
     Raises:
-        ListenError: the address cannot be used. Another server on the port is such a reason, although SO_REUSEPORT
-            would allow to share it: two servers by mistake would divide their clients.
+        ListenError: the address cannot be used, or another server uses the port. SO_REUSEPORT would allow a second
+            server on the port, but the system would then divide the clients between the two.
         WorkersUnavailable: this is not Linux.
     """
     check_platform()
     with ExitStack() as opened, ExitStack() as probes:
-        # The system binds these only if nobody listens on the port. They do not listen, so they disturb nobody.
+        # The system binds these sockets only if nobody listens on the port. They never listen, so they get no
+        # connections.
         bound = await listening_sockets(host, port, backlog=None)
         for sock in bound:
             probes.enter_context(sock)

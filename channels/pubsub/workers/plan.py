@@ -3,8 +3,8 @@
 *pure*: times are arguments, in seconds, and the results are actions for the parent.
 
 A server has places. Each place has listening sockets, and normally one worker that accepts from them. The first worker
-starts alone. If it fails, the server does not start, and its error is printed once. The other workers start together
-after it.
+starts alone. If it fails, the server does not start, and the error of the worker is printed once. The other workers
+start together after it.
 
     a worker dies            its place gets another one, after a wait that grows while it goes on dying
     a worker stops itself    the same, while it drains
@@ -61,9 +61,9 @@ class Timing:
 
     Args:
         start_timeout: seconds for a worker to load the application and to accept connections.
-        stop_grace: seconds that a worker gets to stop, besides those that it asked for.
+        stop_grace: seconds that a worker gets to stop, in addition to its own `stop_seconds`.
         kill_grace: seconds after a second signal until the workers are killed.
-        backoff: the waits before a dead worker's place gets another one.
+        backoff: the waits before the place of a dead worker gets a new worker.
     """
 
     start_timeout: float = 60.0
@@ -82,7 +82,7 @@ class Worker:
         generation: the number of replacements that were asked for before its start.
         started: the time of its start.
         state: its state.
-        stop_seconds: the time that it needs to stop in order. It tells this when it is ready.
+        stop_seconds: seconds that the worker needs to stop in order. It reports them when it is ready.
         deadline: the time at which it is killed.
     """
 
@@ -103,10 +103,10 @@ class Place:
         number: from 1.
         current: the worker that serves, or that starts without a predecessor.
         successor: the worker that is starting to replace the current one.
-        leaving: workers that stop because another one has their place.
+        leaving: workers that stop because another worker has taken their place.
         restart_at: the time of the next start; infinite if none is due.
-        restarts: how many workers of this place ended without being asked.
-        last_end: how the last of them ended.
+        restarts: the number of workers of this place that ended without a request.
+        last_end: how the last of these workers ended.
     """
 
     number: int
@@ -143,7 +143,7 @@ class Start:
 class Stop:
     """Send a signal to a worker, so that it stops.
 
-    With `together`, all workers stop, so no other one serves its place.
+    `together` is True if all workers stop, so that no other worker serves the place.
     """
 
     worker: Worker
@@ -212,7 +212,7 @@ class End:
 
 
 _NEVER: Final = math.inf
-# Later than every time that is due.
+# A time later than all deadlines.
 _LATE: Final = sys.float_info.max
 
 
@@ -288,7 +288,7 @@ class Plan:
         return actions + self._continue_replacing(now)
 
     def stopping(self, worker: Worker, now: float) -> list[Action]:
-        """Note that a worker began to stop. If nobody asked it to, its place gets another one."""
+        """Note that a worker began to stop. If it did so without a request, its place gets another worker."""
         place = self.places[worker.place]
         if self._signals or place.current is not worker:
             return []
@@ -328,7 +328,7 @@ class Plan:
         return actions + self._continue_replacing(now)
 
     def stop(self, signum: int, now: float) -> list[Action]:
-        """Stop all workers. A second signal does not wait for them."""
+        """Stop all workers. After a second signal, they have at most `kill_grace` to stop."""
         self._signals.append(signum)
         actions: list[Action] = []
         for place in self.places.values():
@@ -375,7 +375,7 @@ class Plan:
         return Start(worker)
 
     def _start_due(self, until: float, now: float) -> list[Start]:
-        """Start the workers of the places whose wait ends until then."""
+        """Start the workers of the places whose wait ends by `until`."""
         due = [place for place in self.places.values() if place.restart_at <= until]
         return [self._start(place, now) for place in due]
 
@@ -405,7 +405,7 @@ class Plan:
         if self._signals or self._first is not None or not self.is_replacing:
             return []
         if any(worker.state is not State.SERVING for worker in self.workers()):
-            # One at a time. A place whose worker dies again and again does not hold the others up while it waits.
+            # Replace one worker at a time. A place that waits for a restart does not delay the others.
             return []
         for place in self.places.values():
             if place.current is not None and place.current.generation < self.generation:
@@ -442,7 +442,7 @@ class Plan:
         return [*self._close(place), *self._finish_if_empty()]
 
     def _close(self, place: Place) -> list[Action]:
-        """Close a place without workers. Clients that connect to it would wait for nobody."""
+        """Close a place without workers. Otherwise, clients would connect to it and wait for ever."""
         return [] if any(True for _ in place.workers()) else [Close(place.number)]
 
     def _finish_if_empty(self) -> list[Action]:
