@@ -229,7 +229,7 @@ class Channel:
         raise UnhandledEvent(type(self), event)
 
     async def handle_info(self, message: Any) -> NoReply | Continue | Within | Stop | None:
-        """Handle a message of another process, or a broadcast to a topic that the channel has subscribed to itself.
+        """Handle a message of another process, or a broadcast on a topic that the channel passed to `PubSub.subscribe`.
 
         By default, the channel emits the event `("phoenix", "channel_unhandled_info")` and drops the message.
         """

@@ -158,7 +158,7 @@ class RedisStorage:
         await trio.lowlevel.checkpoint()
 
     def processes(self, receiver: Receiver) -> Sequence[ChildSpec]:
-        """Return the two connections: one for commands, and one for the publications of the nodes."""
+        """Return the child specs of two connections: one for commands, and one for the publications of the nodes."""
         limits = self._limits
         self._connections = self._connections_class(
             self.url,

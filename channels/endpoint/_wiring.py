@@ -68,7 +68,7 @@ class ChannelPool:
         self._next = 0
 
     def child_spec(self) -> ChildSpec:
-        """Return the pool as a child of the endpoint."""
+        """Return the child spec of the pool, for the endpoint."""
         supervisors = [
             ChildSpec(
                 number,
@@ -280,7 +280,7 @@ class Plug:
         return _nothing
 
     def children(self, services: Services) -> Sequence[ChildSpec]:
-        """Return the processes of the plug. The endpoint starts them before its channels."""
+        """Return child specs of the processes of the plug. The endpoint starts them before its channels."""
         return ()
 
     def find(self, scope: Any, services: Services) -> ASGIApplication | None:

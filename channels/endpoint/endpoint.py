@@ -263,7 +263,7 @@ class Endpoint:
             self.observer.announce(self.address if has_port else None, tls=tls)
 
     def _observers(self, secret: Secret | None) -> list[ChildSpec]:
-        """Return the process of the observer, if there is one."""
+        """Return the child spec of the observer; empty without one."""
         if self.observer is None:
             return []
         first = None if secret is None else check_secret(secret)[0]

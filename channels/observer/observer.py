@@ -177,7 +177,7 @@ class Observer:
         )
 
     def child_spec(self, endpoint: Any, secret: bytes | None) -> ChildSpec:
-        """Return the process of the observer, for the supervisor of the endpoint.
+        """Return the child spec of the observer, for the supervisor of the endpoint.
 
         Args:
             endpoint: the endpoint.

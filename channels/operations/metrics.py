@@ -159,7 +159,7 @@ class Metrics(Plug):
         return detach
 
     def children(self, services: Services) -> Sequence[ChildSpec]:
-        """Return the process that answers other workers."""
+        """Return the child spec of the process that answers other workers; empty without other workers."""
         others = self._others
         return (
             []

@@ -215,10 +215,10 @@ class Adapter(Protocol):
         ...
 
     def start(self, receiver: Receiver) -> Sequence[ChildSpec]:
-        """Begin a new incarnation, and return the processes that carry its messages. PubSub supervises them.
+        """Begin a new incarnation, and return the child specs of the processes that carry its messages.
 
-        The supervisor starts them in this order and stops them in reverse. If they restart, the incarnation goes on.
-        Without processes, PubSub starts no supervisor.
+        PubSub supervises the processes. The supervisor starts them in this order and stops them in reverse. If they
+        restart, the incarnation goes on. Without processes, PubSub starts no supervisor.
         """
         ...
 
@@ -256,7 +256,7 @@ class LocalAdapter:
     node = Node("local", "")
 
     def start(self, receiver: Receiver) -> Sequence[ChildSpec]:
-        """Return no processes."""
+        """Return no child specs, because this adapter has no process."""
         return ()
 
     def stop(self) -> None:

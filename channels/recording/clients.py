@@ -44,7 +44,7 @@ async def open_recorder(**options: Any) -> AsyncIterator[RecorderFiles]:
 
 
 def recorder_spec(**options: Any) -> ChildSpec:
-    """Return a child for a supervisor that records while it runs. Put it before the endpoint, so that it stops last.
+    """Return the spec of a child that records while it runs. Put the child before the endpoint, so that it stops last.
 
         Supervisor.start_link([recorder_spec(file="run.jsonl"), endpoint.child_spec()])
 
@@ -56,7 +56,7 @@ def recorder_spec(**options: Any) -> ChildSpec:
 
 
 def record_channels(recorder: FlightRecorder) -> None:
-    """Attach a recorder to the channels of its runtime, until it closes."""
+    """Attach a recorder to the channels of its runtime, until the recorder closes."""
     clients = _Clients(recorder)
     telemetry = recorder.runtime.telemetry
     recorder.filters = (*recorder.filters, clients.filtered)

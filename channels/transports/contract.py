@@ -133,7 +133,10 @@ class Transport(Protocol):
         """Read again after `pause`. You may call it twice."""
 
     def finish(self, frame: bytes = b"") -> None:
-        """Write the last frame, then call `tell(Signal.FINISHED)`. Call it only once."""
+        """Start an orderly close with a last frame. When it is complete, the transport calls `tell(Signal.FINISHED)`.
+
+        Call `finish` only once. It does not wait.
+        """
 
     def close(self) -> None:
         """Release the socket, buffers and tasks without waiting. You may call it at any time, and twice."""

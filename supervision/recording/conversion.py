@@ -106,7 +106,9 @@ class Conversion:
             yield self.line(number, birth.t - self._began, "spawned", fields)
 
     def omitted(self, number: int, t: float, omitted: int) -> bytes:
-        """Return the event that counts lost records. After a loss, the unread messages are unknown."""
+        """Return the event that counts lost records."""
+        # The lost records may include reads of these messages. A later read could then get the wrong `sent` event as
+        # its cause.
         self._unread.clear()
         return self.line(number, t - self._began, "omitted", {"pid": None, "omitted": omitted})
 

@@ -147,7 +147,7 @@ class RedisAdapter:
         return Node(self._node_name, "") if incarnation is None else incarnation.exchange.node
 
     def start(self, receiver: Receiver) -> Sequence[ChildSpec]:
-        """Begin a new incarnation, and return its processes."""
+        """Begin a new incarnation, and return the child specs of its processes."""
         exchange = Exchange(
             self._node_name,
             receiver,

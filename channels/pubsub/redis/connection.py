@@ -462,7 +462,7 @@ class Publisher(Connection):
             counted: True to count and report the message if it is dropped.
 
         Returns:
-            False if it was dropped at once, because too much waits. A message that waits may be dropped later.
+            False if it was dropped at once, because the outbox is full. A message in the outbox may be dropped later.
         """
         now = trio.current_time()
         kept = self._outbox.put(pack_publish(channel, payload), now, counted=counted)

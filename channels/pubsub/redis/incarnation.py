@@ -4,8 +4,8 @@ The processes, in the order of their start:
 
     subscribe        reads from the server; its start waits until the first attempt to connect has ended
     publish          writes to it
-    flush            waits at the end until the server has confirmed what waits
-    heartbeat        sends the number of the last message, and at the end a goodbye
+    flush            when stopped, waits until the server has confirmed all waiting messages
+    heartbeat        sends the number of the last message; when stopped, sends a goodbye
 """
 
 from __future__ import annotations

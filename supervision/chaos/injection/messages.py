@@ -34,7 +34,8 @@ __all__ = ["MessageFaults"]
 PATIENCE = 1.0
 """The seconds that a reordered message waits for another message to overtake it."""
 
-# No fault affects these types. A timer inside the runtime sends TryAgain, so no network could lose that message.
+# No fault affects these types. A fault sends Junk. A supervisor sends TryAgain to itself, directly or by a timer, so no
+# network could lose it.
 _OWN = (Junk, TryAgain)
 
 
