@@ -154,9 +154,8 @@ async def open_runtime(
         seed: The seed of `runtime.random`. With None, the operating system provides the seed, or in a simulation the
             simulation's seed.
         log: Attach `actors.instrumentation.logger`, which writes crashes and zombies to the log.
-        debug: Check the seven invariants of `actors._kernel.checks` all the time. Also, Python's warning about a
-            coroutine that was never awaited then names the line that made it. This is several times slower. None turns
-            it on if the environment variable ASHTREE_DEBUG has any value but 0.
+        debug: Check the invariants of `actors._kernel.checks` all the time, and let Python name the line that made a
+            coroutine without `await`. This is several times slower. None reads the environment variable ASHTREE_DEBUG.
         watchdog: The seconds that one step of a task may take. The watchdog reports a longer step with its stack,
             because a step blocks all other tasks. None turns the watchdog off. See `actors.instrumentation.watchdog`.
         counts_run_time: Add up the durations of each process's steps. `process_info` then has the sum as `run_time`, in
@@ -171,8 +170,7 @@ async def open_runtime(
         RuntimeError: Trio does not run this code. The program may run under asyncio.
         ValueError: An option has an invalid value.
 
-    Not guaranteed: if a task swallows its cancellation for ever, the end of the block waits for ever. An error log
-    names the task.
+    Not guaranteed: the block never ends if a task swallows its cancellation for ever. An error log names the task.
     """
     _check(max_thread_calls)
     if debug is None:
