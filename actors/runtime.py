@@ -189,8 +189,7 @@ async def open_runtime(
     token = ambient_runtime.set(runtime)
     try:
         async with trio.open_nursery() as nursery:
-            # Not nursery.start: if this task is already cancelled, it would raise and then wait for the host, which
-            # does not end.
+            # Not nursery.start: in a cancelled task it would raise, and then wait for the host, which does not end.
             nursery.start_soon(host.run)
             try:
                 await host.opened()
@@ -218,8 +217,7 @@ async def open_runtime(
         if failure is not None:
             raise failure
     finally:
-        # The tracebacks refer to this frame. Drop the exceptions, or they and the frame would keep each other in
-        # memory.
+        # The tracebacks refer to this frame, so exceptions and frame would keep each other in memory.
         del failure, interrupt, host
 
 
