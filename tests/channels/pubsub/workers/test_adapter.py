@@ -100,10 +100,10 @@ async def test_what_waits_for_a_hub_that_does_not_read_is_bounded_and_the_rest_i
 
 
 async def test_the_goodbye_is_the_last_that_a_node_sends(node: Node) -> None:
-    node.pubsub.broadcast("t", "last words")
+    node.pubsub.broadcast("t", "last message")
     await stop(node.supervisor)
     *_, message, goodbye = node.sent()
-    assert b"last words" in message
+    assert b"last message" in message
     assert b"goodbye" in goodbye
 
 
