@@ -10,7 +10,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-__all__ = ["MAX_CRASHES", "MAX_EVENTS", "MAX_POINTS", "Memory", "Record", "ordinal", "sentence"]
+from supervision.story.words import ordinal
+
+__all__ = ["MAX_CRASHES", "MAX_EVENTS", "MAX_POINTS", "Memory", "Record", "sentence"]
 
 MAX_EVENTS: Final = 500
 MAX_CRASHES: Final = 100
@@ -62,12 +64,6 @@ class Memory:
         if number >= self.last:
             return []
         return [event for event in self.events if event["n"] > number]
-
-
-def ordinal(number: int) -> str:
-    """Return 1st, 2nd, 3rd, 4th, ..."""
-    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10)
-    return f"{number}{ending or 'th'}"
 
 
 def sentence(event: Mapping[str, Any]) -> str:

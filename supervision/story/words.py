@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["LONG", "counted", "how_it_ended", "in_seconds", "restarted_as", "short", "shortened"]
+__all__ = [
+    "LONG",
+    "counted",
+    "how_it_ended",
+    "in_seconds",
+    "ordinal",
+    "restarted_as",
+    "short",
+    "shortened",
+]
 
 LONG: Final = 70
 """The most characters of a program's text in one sentence."""
@@ -30,6 +39,12 @@ def short(text: str) -> str:
 def in_seconds(seconds: float) -> str:
     """Return a time with its unit, such as `0.5 s`."""
     return f"{round(seconds, 3)} s".replace(".0 s", " s")
+
+
+def ordinal(number: int) -> str:
+    """Return 1st, 2nd, 3rd, 4th, ..."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10)
+    return f"{number}{ending or 'th'}"
 
 
 def how_it_ended(exit: str, reason: str) -> str:

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from supervision.chaos.errors import BadFault
+from supervision.story.words import ordinal
 
 __all__ = ["CALLBACKS", "At", "Moment", "On", "check_at_least", "describe_moment"]
 
@@ -91,14 +92,9 @@ def describe_moment(moment: Moment) -> str:
     if isinstance(moment, At):
         return f"at {moment.seconds:g} s"
     of = "" if moment.kind is None else f" of {moment.kind}"
-    which = "" if moment.nth == 1 else f" {_ordinal(moment.nth)}"
+    which = "" if moment.nth == 1 else f" {ordinal(moment.nth)}"
     whose = "" if moment.incarnation is None else f" as incarnation {moment.incarnation}"
     return f"before its{which or ' first'} {moment.callback}{of}{whose}"
-
-
-def _ordinal(number: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
 
 
 def check_at_least(kind: str, field: str, value: float, least: float) -> None:

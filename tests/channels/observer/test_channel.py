@@ -12,7 +12,6 @@ import pytest
 from actors import Pid, Runtime, current_pid, kill, receive, whereis
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.observer import Observer
-from channels.observer.memory import ordinal
 from channels.pubsub.pubsub import PubSub
 from channels.testing import (
     ChannelTest,
@@ -299,12 +298,6 @@ async def test_many_channels_are_one_group_that_can_be_opened_and_searched(
     while len(members) < 20:
         await page.tick()
         members = [row for row in page.rows.values() if row["parent"] == group["key"]]
-
-
-def test_ordinals() -> None:
-    assert [ordinal(number) for number in (1, 2, 3, 4, 11, 12, 13, 21, 112)] == [
-        *("1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th")
-    ]
 
 
 async def test_a_page_shows_the_other_nodes_and_their_events(
