@@ -329,6 +329,9 @@ class History:
             in_vain = [each for each in batch if each.is_in_vain]
             self._fail(in_vain, "a message of its handler was not kept")
             batch = [each for each in batch if each.error is None]
+            if not batch:
+                await trio.lowlevel.checkpoint()
+                continue
             try:
                 await self._commit(batch)
             except StorageError as error:
