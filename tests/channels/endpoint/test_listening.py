@@ -96,7 +96,6 @@ async def test_clients_that_were_accepted_and_have_no_process_are_answered_503_w
     assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in answers)
     assert all(b"retry-after: 1" in answer.lower() for answer in answers)
     assert endpoint.statistics()["counts"]["connection", "not_started"] == 5
-    await sys.resume(connections)
     await first.close()
 
 
