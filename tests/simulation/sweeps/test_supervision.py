@@ -1,0 +1,16 @@
+"""A few seeds of each sweep of supervision. `make sweep` runs many more."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.scenario import Scenario
+from supervision.simulation.simulate import simulate
+from tests.simulation.sweeps.supervisors import supervisors
+
+
+@pytest.mark.parametrize("scenario", [supervisors])
+def test_the_sweep_finds_nothing_in_a_few_worlds(scenario: Scenario) -> None:
+    for seed in range(15):
+        simulate(scenario, seed, knobs=Knobs().drawn(seed), keep_trace=False).check()
