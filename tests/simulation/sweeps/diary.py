@@ -56,10 +56,13 @@ class Diary:
         self.lines: list[tuple[int, tuple[Any, ...]]] = []
         # The name of each process, as id#n.
         self.names: dict[Pid, str] = {}
-        self.ready: dict[str, Pid] = {}
+        self.ready: dict[Any, Pid] = {}
         self.plain: set[Pid] = set()
-        self.starts: dict[str, int] = {}
-        self._runs: dict[str, int] = {}
+        # The last and the first process of each child.
+        self.last: dict[Any, Pid] = {}
+        self.first: dict[Any, Pid] = {}
+        self.starts: dict[Any, int] = {}
+        self._runs: dict[Any, int] = {}
         attach = world.runtime.telemetry.attach
         self._detach = [
             attach(event, self._event)
@@ -89,6 +92,8 @@ class Diary:
         if event in (CHILD_STARTED, CHILD_RESTARTED):
             run = self._runs[id] = self._runs.get(id, 0) + 1
             self.names[about["pid"]] = f"{id}#{run}"
+            self.last[id] = about["pid"]
+            self.first.setdefault(id, about["pid"])
             if self.ready.get(id) is not about["pid"]:
                 # A plain process has no init in which it says that it is ready.
                 self.ready[id] = about["pid"]
@@ -137,13 +142,13 @@ def short(reason: ExitReason) -> str:
 class Actor(GenServer[None]):
     """A child that behaves as its manner says."""
 
-    async def init(self, manner: Manner, diary: Diary) -> Any:
+    async def init(self, manner: Manner, diary: Diary, *extra: Any) -> Any:
         self.manner, self.diary, self.own = manner, diary, False
         if manner.traps:
             trap_exits()
         number = diary.starts.get(manner.id, 0)
         diary.starts[manner.id] = number + 1
-        diary.say("init", manner.id, number)
+        diary.say("init", manner.id, number, *extra)
         await self.ask("start")
         start = manner.start(number)
         if start.ticks:
@@ -191,7 +196,7 @@ class Actor(GenServer[None]):
             raise OSError("did not stop well")
 
 
-async def plain() -> None:
+async def plain(*_: Any) -> None:
     """A child that is a plain process."""
     message = await receive()
     if message == "crash":

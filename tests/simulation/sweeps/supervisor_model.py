@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
 
-__all__ = ["Ambiguous", "Manner", "Model", "Op", "Options", "Start"]
+__all__ = ["Ambiguous", "Child", "Line", "Manner", "Model", "Op", "Options", "Start"]
 
 Line: TypeAlias = "tuple[int, tuple[Any, ...]]"
 
@@ -47,7 +47,7 @@ class Manner:
     `shutdown` is "brutal_kill", a number of ticks, or None for no limit.
     """
 
-    id: str
+    id: Any
     plain: bool = False
     restart: str = "permanent"
     shutdown: int | str | None = 10
@@ -75,6 +75,7 @@ class Options:
     max_restarts: float = 3
     max_seconds: int = 10
     auto_shutdown: str = "never"
+    max_children: float = float("inf")
     initial: int | None = None
     maximum: int = 0
     factor: int = 2
@@ -87,16 +88,21 @@ class Op:
 
     tick: int
     verb: str
-    id: str = ""
+    id: Any = ""
     manner: Manner | None = None
+    extra: tuple[Any, ...] = ()
 
 
 @define(eq=False)
-class _Child:
+class Child:
+    """One child, as its supervisor knows it."""
+
     manner: Manner
+    extra: tuple[Any, ...] = ()
     # The running process, as id#n; None while it does not run. `ends` is the reason of a process that has ended, while
     # its supervisor has not read that.
     process: str | None = None
+    last: str | None = None
     ready: bool = False
     ends: str | None = None
     retry: int | None = None
@@ -105,8 +111,13 @@ class _Child:
     due: int | None = None
 
     @property
-    def id(self) -> str:
+    def id(self) -> Any:
         return self.manner.id
+
+    def comes_back(self, reason: str) -> bool:
+        """Return True if the supervisor restarts it after an end with this reason."""
+        restart = self.manner.restart
+        return restart == "permanent" or (restart == "transient" and reason not in CLEAN)
 
     @property
     def alive(self) -> bool:
@@ -131,10 +142,10 @@ class Model:
         self.refused: str | None = None
         self.now = 0
         self.edges: set[str] = set()
-        self._children: dict[str, _Child] = {}
+        self._children: dict[Any, Child] = {}
         self._attempts: list[int] = []
-        self._starts: dict[str, int] = {}
-        self._runs: dict[str, int] = {}
+        self._starts: dict[Any, int] = {}
+        self._runs: dict[Any, int] = {}
         # Messages: (arrival, number, kind, argument).
         self._mail: list[tuple[int, int, str, Any]] = []
         self._number = 0
@@ -218,7 +229,7 @@ class Model:
             case _:
                 self._post(self.now, "request", (number, op))
 
-    def _end_itself(self, child: _Child, how: str) -> None:
+    def _end_itself(self, child: Child, how: str) -> None:
         manner = child.manner
         reason = {
             "crash": "crash:ValueError",
@@ -246,7 +257,7 @@ class Model:
 
     def _boot(self, manners: list[Manner]) -> Generator[int, None, None]:
         for manner in manners:
-            child = _Child(manner)
+            child = Child(manner)
             failed = yield from self._start_on_request(child)
             if failed not in (None, "ignore"):
                 yield from self._stop_all()
@@ -259,7 +270,7 @@ class Model:
         if kind == "exit":
             yield from self._exited(argument)
         elif kind == "again":
-            child: _Child = argument[0]
+            child: Child = argument[0]
             token, reason = argument[1:]
             if self._children.get(child.id) is child and child.retry == token:
                 yield from self._restart(child, reason, None)
@@ -270,13 +281,12 @@ class Model:
                 yield from self._finish("normal")
             self.answers[number] = (self.now, answer)
 
-    def _exited(self, child: _Child) -> Generator[int, None, None]:
+    def _exited(self, child: Child) -> Generator[int, None, None]:
         manner, reason, process = child.manner, child.ends, child.process
         assert reason is not None
         child.process = child.ends = None
         self._say("terminated", process, reason, False)
-        clean = reason in CLEAN
-        if manner.restart == "permanent" or (manner.restart == "transient" and not clean):
+        if child.comes_back(reason):
             if self.options.initial is not None:
                 yield from self._stop_group(child)
                 self._later(child, reason)
@@ -300,7 +310,7 @@ class Model:
         else:
             self.edges.add("a significant child ended, and another one lived")
 
-    def _later(self, child: _Child, reason: str) -> None:
+    def _later(self, child: Child, reason: str) -> None:
         wait, options = 0, self.options
         if options.initial is not None:
             reset = options.maximum if options.reset_after is None else options.reset_after
@@ -318,17 +328,11 @@ class Model:
         self._post(self.now + wait, "again", (child, child.retry, reason))
 
     def _restart(
-        self, pivot: _Child, reason: str, process: str | None
+        self, pivot: Child, reason: str, process: str | None
     ) -> Generator[int, None, None]:
         pivot.retry = None
-        options = self.options
-        if options.max_restarts != float("inf"):
-            recent = [t for t in self._attempts if self.now - t <= options.max_seconds]
-            if any(self.now - t == options.max_seconds for t in recent):
-                self.edges.add("a restart counted exactly at the end of the window")
-            self._attempts = [*recent, self.now]
-        counted = len(self._attempts)
-        if counted > options.max_restarts:
+        counted = self._count()
+        if counted > self.options.max_restarts:
             self.edges.add("a supervisor gave up")
             self._say("gave_up", pivot.id, process, reason, counted)
             yield from self._finish("shutdown")
@@ -345,7 +349,17 @@ class Model:
                 self._later(child, failed)
                 return
 
-    def _stop_group(self, pivot: _Child) -> Generator[int, None, Any]:
+    def _count(self) -> int:
+        """Count an attempt to restart, and return the attempts within the window."""
+        options = self.options
+        if options.max_restarts != float("inf"):
+            recent = [t for t in self._attempts if self.now - t <= options.max_seconds]
+            if any(self.now - t == options.max_seconds for t in recent):
+                self.edges.add("a restart counted exactly at the end of the window")
+            self._attempts = [*recent, self.now]
+        return len(self._attempts)
+
+    def _stop_group(self, pivot: Child) -> Generator[int, None, Any]:
         children = list(self._children.values())
         position = children.index(pivot)
         if self.options.strategy == "one_for_one":
@@ -374,7 +388,7 @@ class Model:
 
     # One child
 
-    def _start_on_request(self, child: _Child) -> Generator[int, None, Any]:
+    def _start_on_request(self, child: Child) -> Generator[int, None, Any]:
         failed = yield from self._launch(child)
         if failed is None:
             self._say("started", child.process)
@@ -384,14 +398,14 @@ class Model:
             self._children.setdefault(child.id, child)
         return failed
 
-    def _launch(self, child: _Child) -> Generator[int, None, Any]:
+    def _launch(self, child: Child) -> Generator[int, None, Any]:
         manner = child.manner
-        self._say("starting", manner.id)
+        self._announce(manner.id)
         number = self._starts.get(manner.id, 0)
-        self._starts[manner.id] = number + 1
         start = manner.start(number)
         if not manner.plain:
-            self._say("init", manner.id, number)
+            self._starts[manner.id] = number + 1
+            self._say("init", manner.id, number, *child.extra)
             if manner.asks:
                 self._say("deadlock", manner.id, "start")
         limit = manner.start_timeout
@@ -409,9 +423,14 @@ class Model:
             return {"raise": "crash:OSError", "fail": "busy", "stop": "shutdown:early"}[start.kind]
         run = self._runs[manner.id] = self._runs.get(manner.id, 0) + 1
         child.process, child.ready, child.ends = f"{manner.id}#{run}", True, None
+        child.last = child.process
         return None
 
-    def _stop(self, child: _Child) -> Generator[int, None, None]:
+    def _announce(self, id: Any) -> None:
+        """Note that the supervisor is about to start a child with an id."""
+        self._say("starting", id)
+
+    def _stop(self, child: Child) -> Generator[int, None, None]:
         child.retry = None
         process = child.process
         if process is None:
@@ -425,21 +444,24 @@ class Model:
             self.edges.add("a supervisor stopped a child that had ended")
         else:
             child.ready = False
-            reason = yield from self._unwind(manner)
+            reason = yield from self._unwind(manner, manner.id)
         child.process = child.ends = None
+        self._say_stopped(manner, process, reason)
+
+    def _say_stopped(self, manner: Manner, process: str, reason: str) -> None:
         expected = reason == "shutdown" or (manner.restart != "permanent" and reason in CLEAN)
         if not expected and not (manner.shutdown == "brutal_kill" and reason == "killed"):
             self._say("stop_failed", process, reason)
         self._say("terminated", process, reason, True)
 
-    def _unwind(self, manner: Manner) -> Generator[int, None, Any]:
+    def _unwind(self, manner: Manner, waits_for: Any) -> Generator[int, None, Any]:
         if manner.shutdown == "brutal_kill":
             return "killed"
         if not manner.traps:
             return "shutdown"
         self._say("terminate", manner.id, "shutdown")
         if manner.asks:
-            self._say("deadlock", manner.id, "stop")
+            self._say("deadlock", waits_for, "stop")
         limit = manner.shutdown
         if isinstance(limit, int) and manner.slow == limit:
             raise Ambiguous
@@ -470,7 +492,7 @@ class Model:
             return f"ChildNotFound:{op.id}"
         return (yield from self._request_about(child, op.verb))
 
-    def _request_about(self, child: _Child, verb: str) -> Generator[int, None, Any]:
+    def _request_about(self, child: Child, verb: str) -> Generator[int, None, Any]:
         if verb == "spec":
             return child.id
         if verb == "terminate":
@@ -498,16 +520,23 @@ class Model:
             if known.process is not None:
                 return f"ChildAlreadyStarted:{manner.id}:{known.process}"
             return f"ChildAlreadyPresent:{manner.id}"
-        child = _Child(manner)
+        child = Child(manner)
         failed = yield from self._start_on_request(child)
         return self._started(child, failed)
 
-    def _started(self, child: _Child, failed: str | None) -> str | None:
+    def _started(self, child: Child, failed: str | None) -> str | None:
         if failed is None:
             return child.process
-        return None if failed == "ignore" else f"ChildStartFailed:{child.id}:{failed}"
+        if failed == "ignore":
+            return None
+        error = "ChildStartTimeout" if failed == "timeout" else "ChildStartFailed"
+        return f"{error}:{child.id}:{failed}"
 
     # What can be seen
+
+    def in_order(self, lines: list[Line]) -> list[Line]:
+        """Return events in an order that can be compared."""
+        return lines
 
     def shown(self) -> list[tuple[Any, ...]]:
         """Return what `which_children` must return: id, process or status, type and restarts."""
@@ -532,6 +561,6 @@ class Model:
         """Return the processes of the children that live, in the order of their start."""
         return [str(each.process) for each in self._children.values() if each.alive]
 
-    def known(self) -> list[_Child]:
+    def known(self) -> list[Child]:
         """Return the children."""
         return list(self._children.values())

@@ -7,10 +7,14 @@ import pytest
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.scenario import Scenario
 from supervision.simulation.simulate import simulate
+from tests.simulation.sweeps.dynamic import dynamic_supervisors
+from tests.simulation.sweeps.partitions import partition_supervisors
 from tests.simulation.sweeps.supervisors import supervisors
 
+SWEEPS = [supervisors, dynamic_supervisors, partition_supervisors]
 
-@pytest.mark.parametrize("scenario", [supervisors])
+
+@pytest.mark.parametrize("scenario", SWEEPS, ids=lambda sweep: sweep.__name__)
 def test_the_sweep_finds_nothing_in_a_few_worlds(scenario: Scenario) -> None:
     for seed in range(15):
         simulate(scenario, seed, knobs=Knobs().drawn(seed), keep_trace=False).check()
