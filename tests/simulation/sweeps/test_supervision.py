@@ -10,8 +10,9 @@ from supervision.simulation.simulate import simulate
 from tests.simulation.sweeps.dynamic import dynamic_supervisors
 from tests.simulation.sweeps.partitions import partition_supervisors
 from tests.simulation.sweeps.supervisors import supervisors
+from tests.simulation.sweeps.tasks import streams, tasks
 
-SWEEPS = [supervisors, dynamic_supervisors, partition_supervisors]
+SWEEPS = [supervisors, dynamic_supervisors, partition_supervisors, tasks, streams]
 
 
 @pytest.mark.parametrize("scenario", SWEEPS, ids=lambda sweep: sweep.__name__)
