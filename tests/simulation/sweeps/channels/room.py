@@ -121,8 +121,8 @@ class Ledger:
 
 
 def text(payload: Any) -> Any:
-    """Return a payload in the form that a client sees."""
-    return payload.data if isinstance(payload, Binary) else payload
+    """Return a payload as JSON."""
+    return payload.data.decode() if isinstance(payload, Binary) else payload
 
 
 class Room(Channel):
