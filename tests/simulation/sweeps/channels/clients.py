@@ -51,7 +51,9 @@ class Frame:
     payload: Any
 
     def __str__(self) -> str:
-        return f"[{self.join_ref!r}, {self.ref!r}, {self.topic!r}, {self.event!r}, {self.payload!r}]"
+        return (
+            f"[{self.join_ref!r}, {self.ref!r}, {self.topic!r}, {self.event!r}, {self.payload!r}]"
+        )
 
 
 def pack_push(join_ref: str, ref: str, topic: str, event: str, data: bytes) -> bytes:
@@ -260,7 +262,11 @@ class Client:
     # Long polling
 
     async def request(
-        self, method: str, body: bytes = b"", kind: str = "application/x-ndjson", token: str | None = None
+        self,
+        method: str,
+        body: bytes = b"",
+        kind: str = "application/x-ndjson",
+        token: str | None = None,
     ) -> dict[str, Any]:
         """Send one request of a polling client, and return the JSON of the answer; {} if there is none."""
         token = self.token if token is None else token

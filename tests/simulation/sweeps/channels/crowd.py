@@ -161,6 +161,7 @@ class Person:
             carrier=carrier,
             params={"name": f"c{self.number}.{self.made}"},
         )
+        self.crowd.ids.append(f"id:{self.client.name}")
         self.client.frames = Incoming(self)  # type: ignore[assignment] # reads each frame at once
         try:
             accepted = await self.client.connect(nursery)
@@ -254,7 +255,9 @@ class Person:
         status, response = frame.payload["status"], frame.payload["response"]
         is_unmatched = response == {"reason": "unmatched topic"}
         asked.replies += 1
-        self.check(asked.replies == 1, f"{frame} is reply {asked.replies} to {asked.kind} {frame.ref}")
+        self.check(
+            asked.replies == 1, f"{frame} is reply {asked.replies} to {asked.kind} {frame.ref}"
+        )
         wanted = None if is_unmatched else asked.join_ref
         self.check(
             (frame.topic, frame.join_ref) == (asked.topic, wanted),
@@ -280,16 +283,19 @@ class Person:
             self.check(
                 got == written, f"frame {index + 1} of the application is {got!r}, not {written!r}"
             )
-        self.check(len(self.got) <= len(wrote), f"it got {self.got[len(wrote):]} too much")
+        self.check(len(self.got) <= len(wrote), f"it got {self.got[len(wrote) :]} too much")
         if not whole:
             return
-        self.check(len(self.got) == len(wrote), f"it misses {wrote[len(self.got):]}")
+        self.check(len(self.got) == len(wrote), f"it misses {wrote[len(self.got) :]}")
         for ref, asked in self.asked.items():
             if asked.replies:
                 continue
             lasts = self.members.get((asked.topic, asked.join_ref))
             self.check(asked.kind != "join", f"the join {ref} of {asked.topic} got no reply")
-            self.check(not lasts, f"{asked.kind} {ref} on {asked.topic} got no reply, and its channel lives")
+            self.check(
+                not lasts,
+                f"{asked.kind} {ref} on {asked.topic} got no reply, and its channel lives",
+            )
 
 
 class Incoming:
@@ -317,6 +323,8 @@ class Crowd:
         self.endpoint.ledger = self.ledger  # type: ignore[attr-defined]
         self.endpoint.writes = self.writes  # type: ignore[attr-defined]
         self.people: list[Person] = []
+        # The ids of all sockets.
+        self.ids: list[str] = []
         self.serial = 0
 
     def payload(self) -> dict[str, Any]:
@@ -428,9 +436,14 @@ async def part(state: Crowd) -> None:
         await endpoint.drain()
     await trio.sleep(30)
     figures = endpoint.statistics()
-    left = {topic: endpoint.pubsub.subscribers(topic) for topic in (*TOPICS, "news", "more news")}
+    left = {
+        topic: pids
+        for topic in (*TOPICS, "news", "more news", *state.ids)
+        if (pids := endpoint.pubsub.subscribers(topic))
+    }
     world.check(
-        figures["subscriptions"] == 0, f"after {how} there are {figures['subscriptions']} subscriptions: {left}"
+        figures["subscriptions"] == 0,
+        f"after {how} there are {figures['subscriptions']} subscriptions: {left}",
     )
     for life in state.ledger.lives:
         who = f"the channel {life.topic!r} of {life.client}"
@@ -440,5 +453,7 @@ async def part(state: Crowd) -> None:
         found = await DynamicSupervisor.which_children((endpoint, name))
         world.check(not found, f"after {how} there are {len(found)} {name}")
     for number in range(2):
-        found = await DynamicSupervisor.which_children((endpoint, "channels", "CrowdSocket", number))
+        found = await DynamicSupervisor.which_children(
+            (endpoint, "channels", "CrowdSocket", number)
+        )
         world.check(not found, f"after {how} there are {len(found)} channels")

@@ -116,7 +116,15 @@ class Lockstep:
         """Return one random action that does not end the callback."""
         random = self.random
         name = random.choices(
-            ("push", "broadcast", "broadcast_from", "endpoint", "plain", "subscribe", "unsubscribe"),
+            (
+                "push",
+                "broadcast",
+                "broadcast_from",
+                "endpoint",
+                "plain",
+                "subscribe",
+                "unsubscribe",
+            ),
             (8, 8, 6, 3, 1, 2, 1),
         )[0]
         if name == "push":
@@ -217,7 +225,9 @@ class Lockstep:
     def _check_life(self, life: Life, member: Member) -> None:
         self.check(life.did == member.did, f"{member} did {life.did}, not {member.did}")
         reasons = [
-            CRASHED if isinstance(reason, Crash) and isinstance(reason.exception, Exception) else reason
+            CRASHED
+            if isinstance(reason, Crash) and isinstance(reason.exception, Exception)
+            else reason
             for reason in life.terminated
         ]
         self.check(
@@ -251,7 +261,8 @@ class Lockstep:
         for user in ("ann", "bob"):
             found = len(pubsub.subscribers(f"user:{user}"))
             self.check(
-                found >= users.count(user), f"{found} connections listen to user:{user}, not {users}"
+                found >= users.count(user),
+                f"{found} connections listen to user:{user}, not {users}",
             )
         running = 0
         for number in range(2):
@@ -297,12 +308,14 @@ class Lockstep:
             for seat in open_seats:
                 if seat.client.carrier != "poll":
                     self.check(
-                        seat.client.code == 1012, f"{seat.client} was closed with {seat.client.code}"
+                        seat.client.code == 1012,
+                        f"{seat.client} was closed with {seat.client.code}",
                     )
         counts = self.endpoint.statistics()["counts"]
         found = counts.get(("phoenix", "socket_malformed"), 0)
         self.check(
-            found == self.malformed, f"{found} malformed messages were counted, not {self.malformed}"
+            found == self.malformed,
+            f"{found} malformed messages were counted, not {self.malformed}",
         )
 
     # Operations
@@ -363,7 +376,8 @@ class Lockstep:
         """Return a join_ref and a ref for a join."""
         ref = str(self.number())
         return self.random.choices(
-            ((ref, ref), (None, ref), (ref, None), (int(ref), int(ref)), ("", ref)), (12, 2, 1, 1, 1)
+            ((ref, ref), (None, ref), (ref, None), (int(ref), int(ref)), ("", ref)),
+            (12, 2, 1, 1, 1),
         )[0]
 
     async def join_with(self, seat: Seat, topic: str, acts: Acts) -> None:
@@ -521,7 +535,10 @@ class Lockstep:
                 ["exit", "bad"],
                 ["wrong"],
                 ["refuse", {}],
-                ["continue", [*self.later(1), *random.choice(([], [["crash"]], [["stop", "normal"]]))]],
+                [
+                    "continue",
+                    [*self.later(1), *random.choice(([], [["crash"]], [["stop", "normal"]]))],
+                ],
                 ["within", 1.6, [*self.acts(1), *random.choice(([], [["stop", "normal"]]))]],
                 ["at_end", self.later()],
                 ["no_reply"],
@@ -536,7 +553,9 @@ class Lockstep:
         client = member.seat.client
         if client.path == "/zip" and len(str(payload)) > 4000:
             return
-        self.tell(f"{client} pushes {event!r} to {member.topic!r} as {join_ref!r}/{ref!r}: {payload}")
+        self.tell(
+            f"{client} pushes {event!r} to {member.topic!r} as {join_ref!r}/{ref!r}: {payload}"
+        )
         await client.send(join_ref, ref, member.topic, event, payload)
         if is_current:
             self.model.push(member, ref, event, payload)
@@ -555,7 +574,9 @@ class Lockstep:
             member
             for seat in self.model.seats
             for member in seat.members.values()
-            if member.is_room and seat.client.vsn == "2" and isinstance(member.join_ref, str)
+            if member.is_room
+            and seat.client.vsn == "2"
+            and isinstance(member.join_ref, str)
             and seat.client.carrier != "poll"
         ]
         if not members:
@@ -604,13 +625,17 @@ class Lockstep:
         ref: Any = self.random.choice((str(self.number()), None, 7, {"any": "ref"}))
         join_ref = self.random.choice((None, "1", 5))
         self.tell(f"{seat.client} sends a heartbeat")
-        await seat.client.send(join_ref, ref, "phoenix", "heartbeat", self.random.choice(({}, None)))
+        await seat.client.send(
+            join_ref, ref, "phoenix", "heartbeat", self.random.choice(({}, None))
+        )
         self.model.emit_reply(seat, None, ref, "phoenix", "ok", {})
         if seat.client.carrier == "socket":
             seat.client.pongs.clear()
             await seat.client.write(seat.client.frame(9, b"hello"))
             await trio.sleep(PAUSE)
-            self.check(seat.client.pongs[-1:] == [b"hello"], f"{seat.client} got {seat.client.pongs}")
+            self.check(
+                seat.client.pongs[-1:] == [b"hello"], f"{seat.client} got {seat.client.pongs}"
+            )
 
     async def from_outside(self) -> None:
         """Broadcast from outside the channels."""
@@ -651,7 +676,9 @@ class Lockstep:
         except EncodeError:
             self.check(not fine, f"a broadcast of bytes to {topic!r} raised, and nobody has V1")
         else:
-            self.check(fine, f"a broadcast of bytes to {topic!r} did not raise, and somebody has V1")
+            self.check(
+                fine, f"a broadcast of bytes to {topic!r} did not raise, and somebody has V1"
+            )
 
     async def call_it(self) -> None:
         """Call or cast to a channel's process."""
@@ -702,7 +729,10 @@ class Lockstep:
                 (b"", 1011),
                 (b"nonsense", 1011),
                 (b"{", 1011),
-                (b'["1","1","room:a","do"]' if v2 else b'{"topic":"a","event":"b","payload":{}}', 1011),
+                (
+                    b'["1","1","room:a","do"]' if v2 else b'{"topic":"a","event":"b","payload":{}}',
+                    1011,
+                ),
                 (b"{}" if v2 else b"[]", 1011),
                 (b'["1","1","t","e",NaN]' if v2 else b'{"topic":NaN}', 1011),
                 (b'["' + b"r" * 4097 + b'","1","room:a","do",{}]' if v2 else b"x" * 5000, 1011),
@@ -711,7 +741,9 @@ class Lockstep:
         )
         binary = False
         if v2 and client.carrier != "poll" and self.random.random() < 0.3:
-            text = self.random.choice((b"\x01\x00", b"\x00\x09\x09\x09\x09abc", b"\x01\x00\x00\x00\x00", b""))
+            text = self.random.choice(
+                (b"\x01\x00", b"\x00\x09\x09\x09\x09abc", b"\x01\x00\x00\x00\x00", b"")
+            )
             binary, code = True, 1011
         if client.carrier == "poll" and not text.startswith(b"[") and v2:
             # Any other line of a batch is base64.
@@ -753,7 +785,9 @@ class Lockstep:
         """Broadcast `disconnect` to all connections of a user."""
         user = self.random.choice(("ann", "bob", "nobody"))
         self.tell(f"disconnect of {user}")
-        self.endpoint.broadcast(f"user:{user}", self.random.choice(("disconnect", "disconnect")), {})
+        self.endpoint.broadcast(
+            f"user:{user}", self.random.choice(("disconnect", "disconnect")), {}
+        )
         for seat in self.model.seats:
             if seat.open and seat.user == user:
                 await self.ended(seat, 1001, Shutdown("disconnected"))
@@ -779,7 +813,9 @@ class Lockstep:
             await client.close(code)
             await trio.sleep(PAUSE)
             if client.carrier == "socket":
-                self.check(client.code == 1000, f"{client} closed with {code} and got {client.code}")
+                self.check(
+                    client.code == 1000, f"{client} closed with {code} and got {client.code}"
+                )
         else:
             client.vanish()
         self.model.disconnect(seat, reason)

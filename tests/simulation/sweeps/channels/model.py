@@ -81,7 +81,9 @@ class Model:
 
     # Frames
 
-    def emit(self, seat: Seat, join_ref: Any, ref: Any, topic: Any, event: str, payload: Any) -> None:
+    def emit(
+        self, seat: Seat, join_ref: Any, ref: Any, topic: Any, event: str, payload: Any
+    ) -> None:
         """Expect a frame."""
         if seat.open:
             join_ref = ABSENT if seat.client.vsn == "1" else join_ref
@@ -104,7 +106,9 @@ class Model:
 
     # Broadcasts
 
-    def broadcast(self, topic: str, event: str, payload: Any, *, sender: Member | None = None) -> bool:
+    def broadcast(
+        self, topic: str, event: str, payload: Any, *, sender: Member | None = None
+    ) -> bool:
         """Deliver a broadcast. Return False if a wire format cannot express it."""
         is_fine = True
         for member, fastlane in list(self.subscriptions[topic]):
@@ -374,9 +378,7 @@ class Model:
 
     def accept(self, member: Member, answer: Any, closes: list[Member]) -> str:
         """Accept a join."""
-        self.emit_reply(
-            member.seat, member.join_ref, member.ref, member.topic, "ok", answer
-        )
+        self.emit_reply(member.seat, member.join_ref, member.ref, member.topic, "ok", answer)
         self._emit_closes(closes)
         member.joined = True
         self.subscriptions[member.topic].append((member, True))
@@ -385,9 +387,7 @@ class Model:
     def crashed_join(self, member: Member) -> None:
         """Answer a join whose channel crashed. Its terminate does not run."""
         crashed = {"reason": "join crashed"}
-        self.emit_reply(
-            member.seat, member.join_ref, member.ref, member.topic, "error", crashed
-        )
+        self.emit_reply(member.seat, member.join_ref, member.ref, member.topic, "error", crashed)
         self.gone(member)
 
     def _emit_closes(self, closes: list[Member]) -> None:

@@ -164,7 +164,9 @@ class Sweep:
         shown = {key: len(metas) for key, metas in presences.items()}
         folded = {key: len(metas) for key, metas in self.handled[topic].items()}
         if not self.is_failing and not self.world.expectations.seen.get(FAILING):
-            self.check(shown == folded, f"handle_metas got {shown} on {topic}, and its diffs give {folded}")
+            self.check(
+                shown == folded, f"handle_metas got {shown} on {topic}, and its diffs give {folded}"
+            )
 
     # Operations
 
@@ -184,7 +186,15 @@ class Sweep:
         random = self.random
         owner, topic, key = random.choice(self.owners), random.choice(TOPICS), random.choice(KEYS)
         operation = random.choices(
-            (self.track, self.update, self.untrack, self.untrack_all, self.end, self.watch, self.flood),
+            (
+                self.track,
+                self.update,
+                self.untrack,
+                self.untrack_all,
+                self.end,
+                self.watch,
+                self.flood,
+            ),
             (8, 6, 3, 1, 3, 2, 0.3),
         )[0]
         self.what = f"{operation.__name__} of {key!r} in {topic!r} by {owner!r}"
@@ -229,7 +239,9 @@ class Sweep:
         assert known is not None or self.check(False, "update did not raise NotTracked") is None
         assert known is not None
         if given:
-            self.check(given == [known.meta], f"update gave {given} to the function, not {known.meta}")
+            self.check(
+                given == [known.meta], f"update gave {given} to the function, not {known.meta}"
+            )
         if data == known.data:
             self.check(ref == known.ref, "an update with the same metadata changed the ref")
         else:
@@ -303,7 +315,9 @@ class Sweep:
     def is_clear(self) -> bool:
         """Return True if no grace ends about now."""
         now = self.world.seconds
-        self.entries = [each for each in self.entries if each.until is None or each.until > now - 0.3]
+        self.entries = [
+            each for each in self.entries if each.until is None or each.until > now - 0.3
+        ]
         return all(each.until is None or abs(each.until - now) > 0.3 for each in self.entries)
 
     def wanted(self, topic: str) -> dict[str, list[Any]]:
@@ -323,7 +337,8 @@ class Sweep:
             wanted = {key: _sorted(metas) for key, metas in self.wanted(topic).items()}
             self.check(shown == wanted, f"{topic} shows {shown}, not {wanted}")
             self.check(
-                snapshot.presences == sum(map(len, wanted.values())) and len(snapshot) == len(wanted),
+                snapshot.presences == sum(map(len, wanted.values()))
+                and len(snapshot) == len(wanted),
                 f"{topic} counts {snapshot.presences} presences of {len(snapshot)} keys",
             )
         figures = self.presence.statistics()
@@ -365,10 +380,12 @@ class Sweep:
             wanted = {key: _sorted(metas) for key, metas in self.wanted(topic).items()}
             folded = {key: _sorted(metas) for key, metas in shown.items()}
             self.check(
-                folded == wanted, f"a watcher of {topic} shows {folded}, not {wanted}; it got {diffs}"
+                folded == wanted,
+                f"a watcher of {topic} shows {folded}, not {wanted}; it got {diffs}",
             )
             self.check(
-                all(diff["joins"] or diff["leaves"] for diff in diffs), f"a diff of {topic} is empty"
+                all(diff["joins"] or diff["leaves"] for diff in diffs),
+                f"a diff of {topic} is empty",
             )
 
 

@@ -1,6 +1,6 @@
 """Processes that subscribe, unsubscribe, broadcast and die, next to a model of the table of subscriptions.
 
-    ashtree simulate tests.simulation.sweeps.channels.pubsub:pubsub --seeds 1-1000
+ashtree simulate tests.simulation.sweeps.channels.pubsub:pubsub --seeds 1-1000
 """
 
 from __future__ import annotations
@@ -193,7 +193,8 @@ class PubSubSweep:
         topics = Counter(topic for _, topic, _ in self.table)
         wanted_figures = {"topics": len(topics), "subscriptions": topics.total()}
         self.world.check(
-            figures == wanted_figures, f"the figures are {figures}, not {wanted_figures}, after: {what}"
+            figures == wanted_figures,
+            f"the figures are {figures}, not {wanted_figures}, after: {what}",
         )
 
 

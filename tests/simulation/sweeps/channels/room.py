@@ -184,7 +184,10 @@ class Room(Channel):
     async def handle_info(self, message: Any) -> Any:
         if isinstance(message, Broadcast):
             self.life.did.append("heard")
-            self.push("heard", {"topic": message.topic, "event": message.event, "payload": text(message.payload)})
+            self.push(
+                "heard",
+                {"topic": message.topic, "event": message.event, "payload": text(message.payload)},
+            )
             return None
         if isinstance(message, Exit):
             self.life.did.append("exit")
@@ -324,8 +327,6 @@ class Strict(Channel):
 
     async def terminate(self, reason: Any) -> None:
         self.life.terminated.append(reason)
-
-
 
 
 class UserSocket(Socket):
