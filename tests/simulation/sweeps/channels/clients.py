@@ -204,7 +204,7 @@ class Client:
             name, _, value = line.partition(":")
             self.answer_headers[name.lower()] = value.strip()
         if self.status == 101:
-            expected = base64.b64encode(hashlib.sha1(key + _GUID).digest()).decode()  # noqa: S324
+            expected = base64.b64encode(hashlib.sha1(key + _GUID).digest()).decode()
             found = self.answer_headers.get("sec-websocket-accept")
             self.world.check(found == expected, f"{self}: the accept key is {found}")
             extension = self.answer_headers.get("sec-websocket-extensions")

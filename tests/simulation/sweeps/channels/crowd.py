@@ -20,6 +20,7 @@ from random import Random
 from typing import Any, Literal
 
 import trio
+import trio.lowlevel
 from attrs import define, field
 
 from actors import current_pid, kill, send_exit
@@ -277,7 +278,7 @@ class Person:
 
     async def check_end(self, *, whole: bool = False) -> None:
         """Check what has arrived, when the connection has ended or, if `whole`, when nothing more comes."""
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         wrote = self.crowd.writes.of[self.client.name]
         for index, (got, written) in enumerate(zip(self.got, wrote, strict=False)):
             self.check(

@@ -17,7 +17,6 @@ from actors import (
     NORMAL,
     SHUTDOWN,
     Crash,
-    ServerExit,
     Shutdown,
     call,
     cast,
@@ -30,9 +29,9 @@ from channels.errors import EncodeError
 from channels.testing import JoinsAnswered
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
-from tests.simulation.sweeps.channels.clients import BROKEN, Client, Frame, pack_push
+from tests.simulation.sweeps.channels.clients import Client, Frame, pack_push
 from tests.simulation.sweeps.channels.model import CRASHED, Member, Model, Seat
-from tests.simulation.sweeps.channels.room import Acts, Ledger, Life, Planned, UserSocket
+from tests.simulation.sweeps.channels.room import Acts, Ledger, Life, UserSocket
 
 PAUSE = 2.5
 """Seconds after each operation, in which everything happens that the operation causes."""

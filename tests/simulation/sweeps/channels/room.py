@@ -16,7 +16,6 @@ from actors import (
     NORMAL,
     SHUTDOWN,
     Continue,
-    Crash,
     Exit,
     NoReply,
     Pid,
@@ -46,7 +45,7 @@ from channels import (
     reply_to,
 )
 
-__all__ = ["REASONS", "Acts", "Ledger", "Life", "Room", "Strict", "UserSocket", "Planned"]
+__all__ = ["REASONS", "Acts", "Ledger", "Life", "Planned", "Room", "Strict", "UserSocket"]
 
 Acts: TypeAlias = Sequence[Sequence[Any]]
 """Actions of a channel:
