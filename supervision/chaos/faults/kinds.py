@@ -59,6 +59,7 @@ __all__ = [
     "SlowConnection",
     "StallLoop",
     "SwallowCancellation",
+    "branch_of",
     "describe_fault",
     "plan_from_json",
     "plan_to_json",
@@ -402,6 +403,15 @@ _WORDS: Final[dict[type[Any], str]] = {
 }
 
 _ENVELOPES: Final = {"handle_call": "call", "handle_cast": "cast", "handle_info": "plain message"}
+
+
+def branch_of(fault: Fault) -> str:
+    """Return the kind of a fault, and the callback that it waits for: `kill`, `crash on init`.
+
+    A sweep counts the faults of each branch, and so shows which parts of a plan never had an effect.
+    """
+    kind = str(fault.__struct_config__.tag)
+    return f"{kind} on {fault.when.callback}" if isinstance(fault.when, On) else kind
 
 
 def describe_fault(fault: Fault) -> str:

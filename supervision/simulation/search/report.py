@@ -54,6 +54,7 @@ class SweepReport:
         virtual_seconds: the total virtual time of all worlds.
         steps: the total number of steps of tasks in all worlds.
         faults: the number of planned faults with each status.
+        branches: the same for each branch of the fault plan, such as `kill` or `crash on init`.
         sometimes: for each name passed to `world.sometimes`, the number of runs in which the condition was true.
     """
 
@@ -67,6 +68,7 @@ class SweepReport:
     virtual_seconds: float = 0.0
     steps: int = 0
     faults: dict[str, int] = field(factory=dict)
+    branches: dict[str, dict[str, int]] = field(factory=dict)
     sometimes: dict[str, int] = field(factory=dict)
 
     def add(self, result: SeedResult) -> bool:
@@ -75,8 +77,9 @@ class SweepReport:
         self.virtual_seconds += result.seconds
         self.steps += result.steps
         self.checked += result.checked
-        for status, count in result.faults.items():
-            self.faults[status] = self.faults.get(status, 0) + count
+        _count(self.faults, result.faults)
+        for branch, statuses in result.branches.items():
+            _count(self.branches.setdefault(branch, {}), statuses)
         for name, happened in result.sometimes.items():
             self.sometimes[name] = self.sometimes.get(name, 0) + happened
         self.inert_runs += result.inert
@@ -140,6 +143,12 @@ class SweepReport:
             "virtual_seconds": round(self.virtual_seconds, 6),
             "steps": self.steps,
             "faults": self.faults,
+            "branches": self.branches,
             "sometimes": self.sometimes,
             "unseen": self.unseen,
         }
+
+
+def _count(totals: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, count in more.items():
+        totals[name] = totals.get(name, 0) + count

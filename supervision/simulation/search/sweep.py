@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from attrs import evolve, field, frozen
 
+from supervision.chaos.faults.kinds import branch_of
 from supervision.chaos.faults.plan import FaultPlan
 from supervision.chaos.faults.report import InertPlan
 from supervision.recording.entropy import derive
@@ -55,6 +56,7 @@ class SeedResult:
         events: the number of events in the trace.
         digest: the digest of the trace.
         faults: the number of planned faults with each status: "applied", "not_applicable", "masked".
+        branches: the same for each branch of the fault plan, such as `kill` or `crash on init`.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
         measures: the result of the `measure` argument of `sweep`.
     """
@@ -73,6 +75,7 @@ class SeedResult:
     events: int = 0
     digest: str = ""
     faults: dict[str, int] = field(factory=dict)
+    branches: dict[str, dict[str, int]] = field(factory=dict)
     sometimes: dict[str, bool] = field(factory=dict)
     measures: dict[str, float] = field(factory=dict)
 
@@ -92,6 +95,7 @@ def sweep(
     params: Mapping[str, Any] | None = None,
     faults: FaultPlan = None,
     check: float = 0.01,
+    check_failures: bool = True,
     limit: float = 60.0,
     renew: int = 200,
     measure: Measure | None = None,
@@ -114,6 +118,7 @@ def sweep(
         params: parameters of the scenario, of types that JSON has.
         faults: a plan that replaces the scenario's own in each run; `()` for no faults.
         check: the share of passing runs that a fresh process repeats. Unless this is 0, it also repeats all failures.
+        check_failures: False leaves the failures out.
         limit: the real seconds that a run may take, including its check.
         renew: replace a worker after this many runs, so that memory stays bounded in long sweeps.
         measure: called with each outcome, for `SeedResult.measures`.
@@ -139,6 +144,7 @@ def sweep(
         params=dict(params or {}),
         faults=faults,
         check=check if _can_be_found(scenario) else 0.0,
+        check_failures=check_failures,
         measure=measure,
     )
     plan.try_to_write()
@@ -169,6 +175,7 @@ class _Plan:
     params: dict[str, Any]
     faults: FaultPlan
     check: float
+    check_failures: bool
     measure: Measure | None
 
     def try_to_write(self) -> None:
@@ -201,7 +208,7 @@ class _Plan:
 
     def _to_check(self, outcome: Outcome) -> bool:
         if not outcome.passed:
-            return self.check > 0
+            return self.check_failures and self.check > 0
         return derive(outcome.seed, "self-check") % _PARTS < self.check * _PARTS
 
 
@@ -221,7 +228,11 @@ def _can_be_found(scenario: Scenario) -> bool:
 def _result_of(outcome: Outcome) -> SeedResult:
     error = outcome.error
     failed = error is not None and not isinstance(error, InertPlan)
-    statuses = [report.status for report in outcome.fault_reports]
+    statuses: dict[str, int] = {}
+    branches: dict[str, dict[str, int]] = {}
+    for report in outcome.fault_reports:
+        for counts in (statuses, branches.setdefault(branch_of(report.fault), {})):
+            counts[report.status] = counts.get(report.status, 0) + 1
     return SeedResult(
         seed=outcome.seed,
         failure=identify(error) if failed else None,
@@ -232,7 +243,8 @@ def _result_of(outcome: Outcome) -> SeedResult:
         steps=outcome.steps,
         events=outcome.events,
         digest=outcome.digest,
-        faults={status: statuses.count(status) for status in dict.fromkeys(statuses)},
+        faults=statuses,
+        branches=branches,
         sometimes=dict(outcome.sometimes),
     )
 
