@@ -61,6 +61,7 @@ __all__ = [
     "SwallowCancellation",
     "branch_of",
     "describe_fault",
+    "needs_instrument",
     "plan_from_json",
     "plan_to_json",
 ]
@@ -412,6 +413,12 @@ def branch_of(fault: Fault) -> str:
     """
     kind = str(fault.__struct_config__.tag)
     return f"{kind} on {fault.when.callback}" if isinstance(fault.when, On) else kind
+
+
+def needs_instrument(fault: Fault) -> bool:
+    """Return True if an injector must observe callbacks and messages to apply a fault."""
+    observed = isinstance(fault, MessageFault | Raise | Hang | Slow | SwallowCancellation)
+    return observed or isinstance(fault.when, On)
 
 
 def describe_fault(fault: Fault) -> str:

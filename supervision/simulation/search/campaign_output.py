@@ -50,13 +50,14 @@ def print_result(
 def _sweeps(campaign: Campaign) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("sweep")
-    for title in ("seeds", "seconds", "CPU s", "seeds/CPU s", "failed", "findings"):
+    for title in ("seeds", "bare", "seconds", "CPU s", "seeds/CPU s", "failed", "findings"):
         table.add_column(title, justify="right")
     for part in campaign.parts:
         report = part.report
         table.add_row(
             Text(part.sweep.name),
             f"{report.runs:,}",
+            f"{report.bare:,}",
             f"{part.seconds:.0f}",
             f"{part.cpu_seconds:.0f}",
             f"{report.runs / part.cpu_seconds:.1f}" if part.cpu_seconds else "",
@@ -68,6 +69,7 @@ def _sweeps(campaign: Campaign) -> Table:
     table.add_row(
         "all",
         f"{runs:,}",
+        f"{sum(part.report.bare for part in campaign.parts):,}",
         f"{sum(part.seconds for part in campaign.parts):.0f}",
         f"{cpu:.0f}",
         f"{runs / cpu:.1f}" if cpu else "",

@@ -49,6 +49,7 @@ class Sweeping:
         corpus: the folder of run files.
         params: parameters of the scenario.
         stop_after: stop the sweep after this many failures; 0 never stops.
+        bare: the share of runs without instruments.
         check: the share of passing runs that a fresh process repeats.
         limit: the real seconds that a run may take.
         json_file: a file for the report as JSON.
@@ -62,6 +63,7 @@ class Sweeping:
     corpus: Corpus
     params: dict[str, Any]
     stop_after: int
+    bare: float
     check: float
     limit: float
     json_file: Path | None
@@ -113,6 +115,7 @@ class Sweeping:
             jobs=self.jobs,
             swarm=self.swarm,
             params=self.params,
+            bare=self.bare,
             check=self.check,
             limit=self.limit,
         )
@@ -261,6 +264,8 @@ def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
         faults = sorted(report.faults.items())
         counts = (f"{count:,} {status.replace('_', ' ')}" for status, count in faults)
         table.add_row("faults", ", ".join(counts))
+    if report.bare:
+        table.add_row("bare runs", f"{report.bare:,} without instruments")
     if report.inert_runs:
         table.add_row("", f"none was applied in {report.inert_runs:,} of {report.runs:,} runs")
     for name, count in report.sometimes.items():
@@ -312,6 +317,8 @@ def print_finding(
     """Print a kind of failure: its seed, its text, its story, and the command that repeats it."""
     first = finding.failures.first
     console.print(f"\n{finding.failures.failure}, first with seed {first.seed}", style="bold")
+    if finding.failures.bare == finding.failures.count:
+        console.print("  only runs without instruments fail in this way")
     lines = (first.problem or "").splitlines()
     shown = [*lines[:_LONG], *(["..."] if len(lines) > _LONG else [])]
     console.print(textwrap.indent("\n".join(shown), "  "))
