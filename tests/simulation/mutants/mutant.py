@@ -64,9 +64,13 @@ def apply(mutant: Mutant, tree: Path) -> None:
 
     Raises:
         OutdatedMutant: The old text does not occur exactly once.
+        SyntaxError: The new text is not valid.
     """
     times = times_found(mutant, tree)
     if times != 1:
         raise OutdatedMutant(mutant, times)
     module = tree / mutant.file
-    module.write_text(module.read_text().replace(mutant.old, mutant.new))
+    text = module.read_text().replace(mutant.old, mutant.new)
+    # A search would report a syntax error as a find.
+    compile(text, mutant.file, "exec", dont_inherit=True)
+    module.write_text(text)
