@@ -70,6 +70,7 @@ _FRAMES = 40
 _UNREAD = 50
 _TEXT = 2000
 _KINDS = 1000
+_WRITES = 4 * 3
 _number = itemgetter(0)
 
 _Data: TypeAlias = Mapping[str, Any]
@@ -112,6 +113,7 @@ class FlightRecorder(Instrument):
         runtime: the runtime.
         contents: True if the contents of messages are recorded.
         records_messages: True if messages are recorded.
+        records_frames: True if the frames of clients are recorded.
         hide: the terms.
         listeners: functions that the recorder calls with each `Trouble`, in the affected process. They must be fast.
         connections: the processes that serve a client, each with a function that the recorder calls when it closes. The
@@ -121,8 +123,8 @@ class FlightRecorder(Instrument):
 
     The recorder reads a message only when it is sent, and keeps no reference to it. So a program may change it later.
 
-    The time of a message, an answered call or a frame is the time at which its turn of the event loop began, or the
-    time of a later other event in that turn. All other events have their exact time.
+    The message of a client to its channel has the time of the latest read, write or event of the recorder, because a
+    reading of the clock would cost half as much as the record.
 
     A record may be missing: the rings drop the oldest records, and `statistics` counts the dropped records.
     """
@@ -155,7 +157,7 @@ class FlightRecorder(Instrument):
         self.listeners: tuple[Callable[[Trouble], None], ...] = ()
         self.filters: tuple[Callable[[Any], Any], ...] = ()
         self.records_messages = messages
-        self._records_frames = frames
+        self.records_frames = frames
         self._records_receives = messages and receives
         self._about = dict(about or {})
         self._numbers = count()
@@ -200,7 +202,6 @@ class FlightRecorder(Instrument):
             self.message_sent = self._sent_function()  # type: ignore[method-assign, assignment]
         if self._records_receives:
             self.message_received = self._received_function()  # type: ignore[method-assign, assignment]
-        trio.lowlevel.add_instrument(self._tape)
         attached.callback(self._tape.end)
         attached.callback(self._leave_connections)
         attached.callback(self.runtime.add_instrument(self))
@@ -210,7 +211,7 @@ class FlightRecorder(Instrument):
             detach()
 
     def _sent_function(self) -> Callable[[Pid | None, Pid, Any], bool | None]:
-        number, tape, looks = self._numbers.__next__, self._tape, self._looks
+        number, now, tape, looks = self._numbers.__next__, self._now, self._tape, self._looks
         content = self._content if self.contents else None
 
         def message_sent(sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
@@ -226,7 +227,7 @@ class FlightRecorder(Instrument):
             tape.keep(
                 (
                     number(),
-                    tape.time,
+                    now(),
                     "sent",
                     None if sender is None else sender.number,
                     receiver.number,
@@ -242,14 +243,12 @@ class FlightRecorder(Instrument):
         return message_sent
 
     def _received_function(self) -> Callable[[Pid, Any], None]:
-        number, tape = self._numbers.__next__, self._tape
+        number, now, tape = self._numbers.__next__, self._now, self._tape
 
         def message_received(pid: Pid, message: Any) -> None:
             cls = type(message)
             ended = message.pid.number if (cls is Down or cls is Exit) and message.pid else None
-            tape.keep(
-                (number(), tape.time, "received", pid.number, id(message), cls.__name__, ended)
-            )
+            tape.keep((number(), now(), "received", pid.number, id(message), cls.__name__, ended))
 
         return message_received
 
@@ -367,7 +366,7 @@ class FlightRecorder(Instrument):
 
     def tap(self) -> Tap:
         """Return the functions that record what the clients of a server send and get."""
-        return Tap(self, self._numbers.__next__, self._tape, frames=self._records_frames)
+        return Tap(self, self._numbers.__next__, self._tape)
 
     def fault(self, type: str, pid: Pid | None = None, *, text: str = "") -> None:
         """Record a deliberate fault. Call this just before you cause the fault.
@@ -448,17 +447,15 @@ class FlightRecorder(Instrument):
             parties = None if caller is None else caller.number, server.number
             self._calls[id(call)] = parties
             limit = None if timeout == float("inf") else timeout
-            record = (next(self._numbers), self._tape.time, "call", *parties, limit, id(call))
+            record = (next(self._numbers), self._now(), "call", *parties, limit, id(call))
             self._tape.keep(record)
 
     def call_ended(self, call: object, how: str) -> None:
         parties = self._calls.pop(id(call), None)
         if parties is None:
             return
-        is_answered = how == "answered"
-        time = self._tape.time if is_answered else self._tape.look()
-        record = (next(self._numbers), time, "call_ended", *parties, id(call), how)
-        if is_answered:
+        record = (next(self._numbers), self._now(), "call_ended", *parties, id(call), how)
+        if how == "answered":
             self._tape.keep(record)
             return
         # The story of a crash needs the unanswered calls, so this record goes to the ring that holds crashes.
@@ -535,22 +532,22 @@ class Tap:
         deliver: takes the process of a connection, the process of a channel, a message and its size in bytes, and sends
             the message to the channel.
         wrote: takes the number of a connection's process, and the bytes and the number of the frames of one write.
-            None if the recorder does not record frames.
+        wrote_all: takes a list of any number of writes, with these three items for each.
     """
 
-    __slots__ = ("deliver", "read", "wrote")
+    __slots__ = ("deliver", "read", "wrote", "wrote_all")
 
-    def __init__(
-        self, recorder: FlightRecorder, number: Callable[[], int], tape: _Tape, *, frames: bool
-    ) -> None:
-        runtime, sent, messages = recorder.runtime, recorder.message_sent, recorder.records_messages
+    def __init__(self, recorder: FlightRecorder, number: Callable[[], int], tape: _Tape) -> None:
+        runtime, sent = recorder.runtime, recorder.message_sent
+        messages, frames = recorder.records_messages, recorder.records_frames
+        look = tape.look
         kinds: dict[str, str] = {}
 
         def read(connection: Pid, data: bytes) -> None:
             process = connection.process
             is_plain = process is not None and (not runtime.guarded or runtime.only_sent is sent)
             if frames and (is_plain or not messages):
-                tape.keep((number(), tape.time, "read", connection.number, len(data)))
+                tape.keep((number(), look(), "read", connection.number, len(data)))
             if is_plain:
                 process.mailbox.put(data)  # type: ignore[union-attr]  # a plain connection has a process
             else:
@@ -580,19 +577,25 @@ class Tap:
             process.mailbox.put(message)
 
         def wrote(connection: int, size: int, count: int) -> None:
-            tape.keep((number(), tape.time, "wrote", connection, size, count))
+            wrote_all([connection, size, count])
+
+        def wrote_all(written: list[int]) -> None:
+            time = look()
+            if len(written) <= _WRITES:
+                tape.keep((number(), time, "wrote", written))
+                return
+            # Short lists, so that all records have about the same size.
+            for start in range(0, len(written), _WRITES):
+                tape.keep((number(), time, "wrote", written[start : start + _WRITES]))
 
         self.read = read
         # `send` asks the recorder, which records the content too, or no message at all.
         self.deliver = _send_only if recorder.contents or not messages else deliver
-        self.wrote = wrote if frames else None
+        self.wrote, self.wrote_all = wrote, wrote_all
 
 
-class _Tape(trio.abc.Instrument):
-    """The time of the present turn of the event loop, and the function that keeps a record of a message.
-
-    To read the clock for each message would cost as much as the rest of its record.
-    """
+class _Tape:
+    """The function that keeps a record of a message, and the time of the latest reading of the clock."""
 
     __slots__ = ("_now", "keep", "time")
 
@@ -601,21 +604,14 @@ class _Tape(trio.abc.Instrument):
         self.keep = keep
         self.time = now()
 
-    def after_io_wait(self, timeout: float) -> None:
-        self.time = self._now()
-
     def look(self) -> float:
-        """Return the exact time. Later messages of the turn get this time too, so that times never fall."""
+        """Return the time."""
         self.time = time = self._now()
         return time
 
     def end(self) -> None:
+        """Keep no more records."""
         self.keep = _ignore
-        try:
-            trio.lowlevel.remove_instrument(self)
-        except RuntimeError:
-            # The Trio run has ended, and its instruments with it.
-            pass
 
 
 def recorder_of(runtime: Runtime) -> FlightRecorder | None:
