@@ -108,11 +108,12 @@ class _Clients:
     def _attach(self, server: SessionServer, pid: Pid) -> Callable[[], None]:
         """Record what a connection reads and writes, and return a function that ends this."""
         tap, out, flusher = self._tap, server.out, server.services.transports.flusher
-        if server.tap is None:
+        recorder = self._recorder
+        if server.tap is None and (recorder.records_messages or recorder.records_frames):
             # With two recorders, the second one sees the messages as any other instrument does.
             server.tap = tap
         wrote = partial(tap.wrote, pid.number)
-        if not self._recorder.records_frames:
+        if not recorder.records_frames:
             pass
         elif not isinstance(out, OutBuffer):
             # A buffer of a test, which delivers each frame immediately.

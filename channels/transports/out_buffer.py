@@ -433,7 +433,7 @@ class Flusher:
             if written is None or out.client is None:
                 data = out.take()
             else:
-                frames = out.waiting
+                frames = len(out._frames)  # not `waiting`, because this runs for every write
                 data = out.take()
                 written += (out.client, len(data), frames)
             if data:
