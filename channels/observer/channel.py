@@ -1,7 +1,8 @@
 """The socket and the channel of an observer page.
 
-The page asks for a view (`view`, `process`) and for actions (`act`, `level`). It gets `tick` with the changes since the
-last tick, and `process` with the details of the process that it shows.
+The page asks for a view (`view`, `process`, `timeline`) and for actions (`act`, `level`). It gets `tick` with the
+changes since the last tick, `process` with the details of the process that it shows, and `timeline` with the next part
+of the timeline. It answers each part of the timeline, and so asks for the next.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from actors.exits import SHUTDOWN
 from actors.introspection import status_of
 from actors.links import monitor, send_exit, trap_exits
 from actors.messages import Down
-from actors.process import current_pid, spawn_link
+from actors.process import current_pid, send, spawn_link
 from actors.refs import Pid
 from actors.servers.gen_server import call
 from actors.timers import send_after
@@ -27,7 +28,16 @@ from channels.observer.control import ACTIONS, LEVELS, LOGGERS, act, set_level
 from channels.observer.inspector import inspect_process
 from channels.observer.memory import Record
 from channels.observer.model import Row, View, changes
-from channels.observer.settings import Detail, Look, News, Settings, Wanted
+from channels.observer.settings import (
+    Detail,
+    Drawn,
+    Look,
+    News,
+    Settings,
+    TimelinePart,
+    Wanted,
+)
+from channels.observer.timeline import follow_timeline
 from channels.socket import ConnectRefused, Socket
 
 __all__ = ["ObserverChannel", "ObserverSocket"]
@@ -54,6 +64,7 @@ class ObserverChannel(Channel):
         self.news: News | None = None
         self.inspector: Pid | None = None
         self.inspected: int | None = None
+        self.timeline: Pid | None = None
         last = payload.get("last")
         memory = self.settings.memory
         # After a restart, the program numbers its events from 1 again.
@@ -96,6 +107,8 @@ class ObserverChannel(Channel):
         elif kind is Detail:
             if message.number == self.inspected:
                 self.push("process", {**message.fields, "number": message.number})
+        elif kind is TimelinePart:
+            self.push("timeline", message.fields)
         elif kind in (Down, Look) and await self._watch() is not None:
             # The watcher has ended. Its supervisor starts it again, unless the supervisor has ended too.
             send_after(current_pid(), Look(), RETRY)
@@ -155,6 +168,22 @@ class ObserverChannel(Channel):
         )
         return PushReply(about)
 
+    @handle_in("timeline")
+    async def show_timeline(self, payload: Any) -> PushReply:
+        """Begin or end the timeline with `on`. With `drawn`, the page asks for the next part."""
+        wanted = payload if isinstance(payload, dict) else {}
+        if wanted.get("drawn") is True:
+            if self.timeline is not None:
+                send(self.timeline, Drawn())
+            return PushReply()
+        if self.timeline is not None:
+            send_exit(self.timeline, SHUTDOWN)
+            self.timeline = None
+        if wanted.get("on") is True:
+            page, settings = current_pid(), self.settings
+            self.timeline = spawn_link(follow_timeline, page, settings, label="observer timeline")
+        return PushReply()
+
     # Requests for an action
 
     @handle_in("act")
@@ -178,7 +207,7 @@ class ObserverChannel(Channel):
             action=ACTIONS[action],
             who=f"{title} {pid!r}",
         )
-        problem = await act(settings.runtime, action, pid)
+        problem = await act(settings.runtime, action, pid, title)
         return PushReply() if problem is None else _refused(problem)
 
     @handle_in("level")

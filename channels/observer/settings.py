@@ -14,7 +14,7 @@ from channels.observer.chronicle import Chronicle
 from channels.observer.memory import Memory, Record
 from channels.observer.model import Model
 
-__all__ = ["Detail", "Look", "News", "Settings", "Wanted"]
+__all__ = ["Detail", "Drawn", "Look", "News", "Settings", "TimelinePart", "Wanted"]
 
 
 @frozen(kw_only=True, eq=False)
@@ -67,6 +67,18 @@ class Detail:
 
     number: int
     fields: Record
+
+
+@frozen(eq=False)
+class TimelinePart:
+    """The next part of the timeline, for a page."""
+
+    fields: Record
+
+
+@frozen
+class Drawn:
+    """The answer of a page to a `TimelinePart`: the page has drawn it, and wants the next."""
 
 
 @frozen

@@ -55,9 +55,15 @@ def recorder_spec(**options: Any) -> ChildSpec:
     return files.recorder_spec(extensions=extensions, **options)
 
 
-def record_channels(recorder: FlightRecorder) -> None:
-    """Attach a recorder to the channels of its runtime, until the recorder closes."""
-    clients = _Clients(recorder)
+def record_channels(recorder: FlightRecorder, *, frames: bool = True) -> None:
+    """Attach a recorder to the channels of its runtime, until the recorder closes.
+
+    Args:
+        recorder: the recorder.
+        frames: record each frame too, with its size, and the final frames about topics. Without them, the recorder
+            records only connections, joins and closes, which is cheaper.
+    """
+    clients = _Clients(recorder, frames=frames)
     telemetry = recorder.runtime.telemetry
     recorder.filters = (*recorder.filters, clients.filtered)
     for event, handler in (
@@ -71,8 +77,9 @@ def record_channels(recorder: FlightRecorder) -> None:
 class _Clients:
     """The clients of one runtime."""
 
-    def __init__(self, recorder: FlightRecorder) -> None:
+    def __init__(self, recorder: FlightRecorder, *, frames: bool) -> None:
         self._recorder = recorder
+        self._frames = frames
         # By connection: the id of the client's socket, if it has one.
         self._ids: dict[Pid, str] = {}
         self._rules: list[FilterRule] = []
@@ -96,8 +103,9 @@ class _Clients:
             fields["client"] = self._ids[pid] = id[:_LONG]
         self._recorder.connections[pid] = None
         self._recorder.add("client_connected", pid, fields)
-        server.session = _Session(server.session, pid, self._recorder)
-        server.out = server.link.out = _Out(server.out, pid, self._recorder)
+        if self._frames:
+            server.session = _Session(server.session, pid, self._recorder)
+            server.out = server.link.out = _Out(server.out, pid, self._recorder)
 
     def joined(self, _event: object, measured: _Data, about: _Data) -> None:
         channel = about["channel"]

@@ -17,6 +17,7 @@ the messages of a busy minute do not push out the record of an earlier crash.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -316,6 +317,29 @@ class FlightRecorder(Instrument):
             connections=frozenset(pid.number for pid in self.connections),
             crash=crash,
         )
+
+    def since(self, number: int) -> list[Record]:
+        """Return the records with a greater number, oldest first. Older ones may have fallen out of the rings.
+
+        Args:
+            number: the number of the last record that the caller has.
+        """
+        newer: list[Record] = []
+        for ring in (self._messages, self._events):
+            records = ring.copy()
+            newer += records[bisect_right(records, number, key=_number) :]
+        return sorted(newer, key=_number)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the recorder began, which is second 0 of its trace."""
+        return self._now() - self._began
+
+    @property
+    def oldest_event(self) -> int:
+        """The number of the oldest record in the ring without messages; -1 if that ring has dropped no record."""
+        first = self._events.first if self._events.dropped else None
+        return -1 if first is None else int(first[0])
 
     def lines(self, *, seconds: float | None = None) -> list[bytes]:
         """Return the records as lines of a trace, for `supervision.story.tell_story`."""

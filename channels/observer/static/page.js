@@ -2,7 +2,8 @@
 
 import { Socket } from "./phoenix.mjs"
 import { Charts, showNodes } from "./charts.js"
-import { clock, duration, Events, ProcessPanel } from "./story.js"
+import { Past } from "./past.js"
+import { duration, Events, ProcessPanel } from "./story.js"
 import { Tree } from "./tree.js"
 
 const byId = (id) => document.getElementById(id)
@@ -128,6 +129,7 @@ function start() {
     if (tick.events) addEvents(tick.events)
     showState()
   })
+  channel.on("timeline", (part) => past.take(part))
   channel.on("process", (fields) => {
     if (fields.number === panel.number) panel.detail(fields)
   })
@@ -141,6 +143,7 @@ function start() {
       addEvents(first.events)
       offerLevels(first)
       if (panel.number !== null) askForProcess(panel.number)
+      past.rejoined()
     })
     .receive("error", ({ reason }) => {
       lose({ short: "Refused", words: `The observer refused the page: ${reason}.` })
@@ -178,36 +181,24 @@ function pause(on) {
   byId("pause").setAttribute("aria-pressed", String(on))
 }
 
-// The timeline is a copy that stands still. It says from when it is.
+// The timeline
 
-let taken = null
+const past = new Past({
+  byId,
+  ask: (payload) => channel?.push("timeline", payload),
+  theme: () => document.documentElement.dataset.theme,
+  leave: () => showTimeline(false),
+})
 
 function showTimeline(on) {
   byId("now").hidden = on
   byId("past").hidden = !on
   byId("show-now").setAttribute("aria-selected", String(!on))
   byId("show-timeline").setAttribute("aria-selected", String(on))
-  if (on) takeTimeline()
-  else byId("frame").src = "about:blank"
+  past.show(on)
 }
-
-function takeTimeline() {
-  taken = Date.now()
-  byId("stopped").textContent = "Reading the records"
-  byId("frame").src = `timeline?${taken}`
-}
-
-byId("frame").onload = () => { taken === null || sayStopped() }
-
-function sayStopped() {
-  if (byId("past").hidden || taken === null) return
-  const age = (Date.now() - taken) / 1000
-  byId("stopped").textContent = `Stopped ${duration(age)} ago, at ${clock(taken / 1000)}`
-}
-setInterval(sayStopped, 1000)
 byId("show-now").onclick = () => showTimeline(false)
 byId("show-timeline").onclick = () => showTimeline(true)
-byId("again").onclick = takeTimeline
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return
@@ -222,12 +213,16 @@ document.addEventListener("keydown", (event) => {
     showTimeline(byId("past").hidden)
   } else if (event.key === " " && !isTyping && !event.target.matches("button")) {
     event.preventDefault()
-    pause(!events.isPaused)
+    if (byId("past").hidden) pause(!events.isPaused)
+    else past.stop(!past.isStopped)
   }
 })
 
 const dark = matchMedia("(prefers-color-scheme: dark)")
-const setTheme = (theme) => { document.documentElement.dataset.theme = theme }
+const setTheme = (theme) => {
+  document.documentElement.dataset.theme = theme
+  past.viewer?.theme(theme)
+}
 dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"))
 byId("theme").onclick = () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark")
 setTheme(dark.matches ? "dark" : "light")

@@ -117,6 +117,24 @@ async def test_processes_that_lived_before_are_in_the_recording(runtime: Runtime
     assert third.path == "/top/a"
 
 
+async def test_a_reader_gets_only_the_records_since_its_last_one(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime, max_events=4)
+    assert recorder.oldest_event == -1
+    idle = spawn(trio.sleep_forever)
+    send(idle, "one")
+    first = recorder.since(-1)
+    assert [record[2] for record in first] == ["spawned", "sent"]
+    assert recorder.since(first[-1][0]) == []
+    send(idle, "two")
+    recorder.note("three")
+    newer = recorder.since(first[-1][0])
+    assert [record[2] for record in newer] == ["sent", "note"]
+    for number in range(4):
+        recorder.note(str(number))
+    # Two events have fallen out: the start, and the first note.
+    assert recorder.oldest_event == recorder.since(newer[-1][0])[0][0] > newer[-1][0]
+
+
 async def test_a_message_has_a_kind_and_a_size_and_no_contents(runtime: Runtime) -> None:
     recorder = FlightRecorder(runtime)
     send(spawn(trio.sleep_forever), ("login", {"password": "hunter2"}))
