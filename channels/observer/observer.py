@@ -199,6 +199,7 @@ class Observer:
             record_channels(recorder, frames=False)
         self._settings = settings = Settings(
             endpoint=endpoint,
+            access=self.access,
             memory=self.memory,
             chronicle=self._chronicle,
             control=self.control,

@@ -10,11 +10,12 @@ from attrs import frozen
 from actors.refs import Pid
 from actors.runtime import Runtime
 from channels.filters import FilterRule
+from channels.observer.access import Access
 from channels.observer.chronicle import Chronicle
 from channels.observer.memory import Memory, Record
 from channels.observer.model import Model
 
-__all__ = ["Detail", "Drawn", "Look", "News", "Settings", "TimelinePart", "Wanted"]
+__all__ = ["Answered", "Detail", "Drawn", "Look", "News", "Settings", "TimelinePart", "Wanted"]
 
 
 @frozen(kw_only=True, eq=False)
@@ -22,6 +23,7 @@ class Settings:
     """The settings of one observer. `Observer` documents them."""
 
     endpoint: Any
+    access: Access
     memory: Memory
     chronicle: Chronicle
     control: bool
@@ -66,6 +68,13 @@ class Detail:
     """The details of one process, for a page."""
 
     number: int
+    fields: Record
+
+
+@frozen(eq=False)
+class Answered:
+    """The answer of another node, for a page. `channels.observer.elsewhere` lists the fields."""
+
     fields: Record
 
 

@@ -10,6 +10,7 @@ import trio
 
 from actors import Runtime, current_pid, open_runtime, receive, send, spawn
 from channels.observer import Observer
+from channels.observer.access import Access
 from channels.observer.chronicle import Chronicle
 from channels.observer.memory import Memory
 from channels.observer.settings import Drawn, Settings, TimelinePart
@@ -105,6 +106,7 @@ def settings_of(runtime: Runtime, *, payloads: bool = False) -> Settings:
     memory = Memory()
     return Settings(
         endpoint=None,
+        access=Access(None, None),
         memory=memory,
         chronicle=Chronicle(None, memory, runtime),
         control=False,
