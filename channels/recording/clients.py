@@ -60,8 +60,7 @@ def record_channels(recorder: FlightRecorder, *, frames: bool = True) -> None:
 
     Args:
         recorder: the recorder.
-        frames: record each frame too, with its size, and the final frames about topics. Without them, the recorder
-            records only connections, joins and closes, which is cheaper.
+        frames: record each frame too, with its size. Without frames, recording is cheaper.
     """
     clients = _Clients(recorder, frames=frames)
     telemetry = recorder.runtime.telemetry
@@ -103,8 +102,8 @@ class _Clients:
             fields["client"] = self._ids[pid] = id[:_LONG]
         self._recorder.connections[pid] = None
         self._recorder.add("client_connected", pid, fields)
+        server.session = _Session(server.session, pid, self._recorder)
         if self._frames:
-            server.session = _Session(server.session, pid, self._recorder)
             server.out = server.link.out = _Out(server.out, pid, self._recorder)
 
     def joined(self, _event: object, measured: _Data, about: _Data) -> None:

@@ -282,7 +282,12 @@ class FlightRecorder(Instrument):
         return 1 + max((record[0] for record in last if record is not None), default=-1)
 
     def snapshot(
-        self, *, seconds: float | None = None, why: str = "asked", crash: int | None = None
+        self,
+        *,
+        seconds: float | None = None,
+        why: str = "asked",
+        crash: int | None = None,
+        messages: bool = True,
     ) -> Snapshot:
         """Copy the records. This takes about a millisecond for 50,000 records.
 
@@ -290,8 +295,11 @@ class FlightRecorder(Instrument):
             seconds: copy only the records of the last seconds; None copies all.
             why: the reason, for the `recording` event.
             crash: the number of the record of the selected crash.
+            messages: copy the records about messages, calls and frames too.
         """
-        records = list(merge(self._messages.copy(), self._events.copy(), key=_number))
+        records = self._events.copy()
+        if messages:
+            records = list(merge(self._messages.copy(), records, key=_number))
         now = self._now()
         statistics = self.statistics()
         omitted = statistics["messages_dropped"] + statistics["events_dropped"]
