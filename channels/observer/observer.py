@@ -194,9 +194,9 @@ class Observer:
             self._chronicle = Chronicle(endpoint, self.memory, runtime)
         if self.record and recorder_of(runtime) is None:
             hide = _terms(endpoint.filter_parameters)
-            recorder = FlightRecorder(runtime, contents=self.payloads, hide=hide)
+            recorder = FlightRecorder(runtime, frames=False, contents=self.payloads, hide=hide)
             # The timeline names channels by their class and topic, which the joins tell.
-            record_channels(recorder, frames=False)
+            record_channels(recorder)
         self._settings = settings = Settings(
             endpoint=endpoint,
             access=self.access,

@@ -26,7 +26,8 @@ FIRST_MESSAGES: Final = 5000
 """The most messages of the ring that a page gets at first."""
 SLICE: Final = 50
 """The records that the process reads between two checkpoints."""
-_MESSAGE_KINDS: Final = frozenset(("sent", "frame", "call", "call_ended"))
+_MESSAGES: Final = frozenset(("sent", "delivered"))
+_OMITTED: Final = frozenset(("read", "wrote", "call", "call_ended"))
 
 _NOTHING: Final = "The program records nothing. Write Observer(record=True), or open a recorder."
 
@@ -100,10 +101,10 @@ class _Timeline:
 
 def _choose(records: list[Record], most: int) -> list[Record]:
     """Return all records except calls, frames, and the messages beyond the newest `most`."""
-    sent = [record[0] for record in records if record[2] == "sent"]
+    sent = [record[0] for record in records if record[2] in _MESSAGES]
     first = sent[-most] if len(sent) > most else -1
     return [
         record
         for record in records
-        if record[2] not in _MESSAGE_KINDS or (record[2] == "sent" and record[0] >= first)
+        if record[2] not in _OMITTED and (record[2] not in _MESSAGES or record[0] >= first)
     ]
