@@ -57,6 +57,7 @@ class ProcessRecord:
         path: its path in the tree. Several processes may have the same path, one after another or at the same time.
         role: the path that a replacement has too: `/pool/*/Room` if it may start in another partition.
         title: the class and the topic of a channel, such as `RoomChannel room:lobby`; empty for other processes.
+        shown_path: its path for people. It has the class of each channel in the place of `ChannelServer`.
         incarnation: the number of processes that have had this path, including this one.
         parent: the key of the process that started it; number 0 if no process did.
         born, ended: the times of its start and its end in seconds; `ended` is None if the trace has no end.
@@ -74,6 +75,7 @@ class ProcessRecord:
     path: str
     role: str
     title: str = ""
+    shown_path: str
     incarnation: int
     parent: Key
     born: float
@@ -265,8 +267,6 @@ class HistoryReader:
         # For each role and title, the processes without a replacement so far.
         self.missing: dict[str, deque[ProcessRecord]] = {}
         self.sent: dict[int, MessageRecord] = {}
-        # For each named channel, its path in the trace, with which the paths of its children begin.
-        self._channels: dict[Key, str] = {}
         # For each connection, by name, the process that serves it.
         self.servers: dict[str, Key] = {}
         self.faults: dict[int, FaultRecord] = {}
@@ -330,7 +330,8 @@ class HistoryReader:
             index=len(self.history.processes),
             key=key,
             host=event.get("host"),
-            path=self._named(parent, event["path"]),
+            path=event["path"],
+            shown_path=self._named(parent, event["path"]),
             role=event["role"],
             incarnation=event["inc"],
             parent=parent,
@@ -355,11 +356,11 @@ class HistoryReader:
             self.changed_faults[process.fault.index] = process.fault
 
     def _named(self, parent: Key, path: str) -> str:
-        """Return the path of a process below a channel with the name of the channel in it."""
-        before = self._channels.get(parent)
-        if before is None or not path.startswith(f"{before}/"):
+        """Return the path of a process with the names of the channels above it."""
+        above = self.known.get(parent)
+        if above is None or not path.startswith(f"{above.path}/"):
             return path
-        return f"{self.known[parent].path}{path[len(before) :]}"
+        return f"{above.shown_path}{path[len(above.path) :]}"
 
     def joined(self, event: Event) -> None:
         """Name a channel by its class and its topic. Its replacement is the next channel with the same topic."""
@@ -367,10 +368,8 @@ class HistoryReader:
         if process is None or process.title:
             return
         name = event["channel"]
-        self._channels[process.key] = process.path
         process.title = f"{name} {event['topic']}"
-        process.path = f"{process.path.rpartition('/')[0]}/{name}"
-        process.role = f"{process.role.rpartition('/')[0]}/{name}"
+        process.shown_path = f"{process.shown_path.rpartition('/')[0]}/{name}"
         self.changed[process.index] = process
         self._replace_missing(process)
 

@@ -61,7 +61,7 @@ def milliseconds(seconds: float) -> float:
 def process_row(process: ProcessRecord, parent: int, texts: Texts) -> list[Any]:
     """Return a process. `parent` is the position of its parent, or -1."""
     return [
-        texts.number(process.path),
+        texts.number(process.shown_path),
         process.incarnation,
         parent,
         milliseconds(process.born),

@@ -184,7 +184,7 @@ function counted(words) {
 
 function faultFacts(fault) {
   const figures = RUN.measures.faults[fault.index]
-  const along = figures.took_along
+  const along = fault.ended.slice(1).map((index) => nameOf(processes[index]))
   return [
     ["at", at(fault.time)],
     ["status", fault.status.replace("_", " ") + (fault.why ? `: ${fault.why}` : "")],
