@@ -575,6 +575,7 @@ async def _processes(services: Services) -> list[Family]:
             ("processes", figures["processes"]),
             ("process_spawns_total", figures["spawned"]),
             ("dead_letters_total", figures["dead_letters"]),
+            ("late_answers_total", figures["late_answers"]),
             ("mailbox_messages", waiting),
             ("mailbox_longest_messages", longest),
         )

@@ -26,9 +26,11 @@ __all__ = [
     "CHILD_EVENTS",
     "DEAD_LETTER",
     "KIND_LENGTH",
+    "LATE_ANSWER",
     "PROCESS_EVENTS",
     "child_fields",
     "dead_letter_fields",
+    "late_answer_fields",
     "problem_fields",
     "reason_fields",
 ]
@@ -37,6 +39,8 @@ KIND_LENGTH: Final = 40
 """The maximal length of a message kind in a trace, in characters."""
 
 DEAD_LETTER: Final[Event] = ("actors", "message", "dead_letter")
+
+LATE_ANSWER: Final[Event] = ("actors", "call", "late_answer")
 
 PROCESS_EVENTS: Final[tuple[Event, ...]] = tuple(
     ("actors", "process", kind) for kind in ("crash", "zombie", "cleanup_failed")
@@ -106,3 +110,15 @@ def dead_letter_fields(metadata: Mapping[str, Any], *, contents: bool = True) ->
     if contents:
         fields["message"] = describe(payload_of(message))
     return fields
+
+
+def late_answer_fields(
+    measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the fields of an answer that came after its caller had given up."""
+    caller: Pid | None = metadata["caller"]
+    return {
+        "to": None if caller is None else caller.number,
+        "how": metadata["how"],
+        "seconds": round(measurements["seconds"], 6),
+    }

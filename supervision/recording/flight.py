@@ -43,9 +43,11 @@ from supervision.recording.fields import (
     CHILD_EVENTS,
     DEAD_LETTER,
     KIND_LENGTH,
+    LATE_ANSWER,
     PROCESS_EVENTS,
     child_fields,
     dead_letter_fields,
+    late_answer_fields,
     problem_fields,
     reason_fields,
 )
@@ -191,6 +193,7 @@ class FlightRecorder(Instrument):
             *((event, self._child_event) for event in CHILD_EVENTS),
             *((event, self._process_event) for event in PROCESS_EVENTS),
             (DEAD_LETTER, self._dead_letter),
+            (LATE_ANSWER, self._late_answer),
             (_MAILBOX_ALARM, self._mailbox_alarm),
             (BLOCKED, self._blocked),
         ]
@@ -525,6 +528,11 @@ class FlightRecorder(Instrument):
         if self.contents:
             fields["message"] = self._content(metadata["message"])
         self.add("dead_letter", None, fields)
+
+    def _late_answer(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+        # The identity connects the answer with the end of its call.
+        fields, identity = late_answer_fields(measurements, metadata), id(metadata["call"])
+        self._add("late_answer", metadata["server"].number, fields, identity)
 
     def _mailbox_alarm(self, event: Event, measurements: _Data, metadata: _Data) -> None:
         self.add("mailbox_alarm", metadata["pid"], {"length": measurements["queue_length"]})

@@ -11,7 +11,10 @@ import trio
 
 from actors import (
     CallTimeout,
+    GenServer,
+    Reply,
     Runtime,
+    Sender,
     call,
     kill,
     link,
@@ -133,6 +136,26 @@ async def test_a_reader_gets_only_the_records_since_its_last_one(runtime: Runtim
         recorder.note(str(number))
     # Two events have fallen out: the start, and the first note.
     assert recorder.oldest_event == recorder.since(newer[-1][0])[0][0] > newer[-1][0]
+
+
+async def test_a_late_answer_names_the_end_of_its_call(
+    runtime: Runtime, autojump_clock: trio.testing.MockClock
+) -> None:
+    class Slow(GenServer[None]):
+        async def handle_call(self, request: float, sender: Sender) -> Reply:
+            await trio.sleep(request)
+            return Reply(None)
+
+    recorder = FlightRecorder(runtime)
+    server = await Slow.start()
+    with pytest.raises(CallTimeout):
+        await call(server, 3.0, timeout=1.0)
+    await trio.sleep(5)
+    by_kind = {event["kind"]: event for event in events(recorder)}
+    late = by_kind["late_answer"]
+    assert (late["pid"], late["to"], late["how"]) == (server.number, None, "timeout")
+    assert late["seconds"] == pytest.approx(2.0)
+    assert late["ended"] == by_kind["call_ended"]["n"]
 
 
 async def test_a_message_has_a_kind_and_a_size_and_no_contents(runtime: Runtime) -> None:
