@@ -144,9 +144,12 @@ def test_a_killed_channel_vanishes_and_its_client_returns(observer: Observer, ta
     observer.picture("3-back")
 
 
-def test_a_killed_pubsub_takes_along_what_was_started_after_it(observer: Observer) -> None:
-    """The observer itself is one of those: it says that it is interrupted, and comes back."""
+def test_a_killed_pubsub_takes_along_what_was_started_after_it(
+    observer: Observer, talker: Page
+) -> None:
+    """The endpoint and its observer are among those. The page says that it is interrupted, and all clients rejoin."""
     expect(observer.row("pubsub")).to_have_count(1)
+    expect(observer.row("RoomChannel 'room:lobby'")).to_have_count(1)
     before = {title: observer.pid_of(title) for title in ("pubsub", "endpoint", "till")}
     observer.act("pubsub", "Kill")
     observer.reads(re.compile(r"live <pid \d+> stopped endpoint"))
@@ -160,6 +163,10 @@ def test_a_killed_pubsub_takes_along_what_was_started_after_it(observer: Observe
     assert after["endpoint"] != before["endpoint"]
     assert after["till"] == before["till"]
     expect(observer.row("endpoint").locator(".again")).to_have_text(re.compile(r"restarted \d×"))
+    # The client has joined again, and talks over the new pubsub.
+    talker.wait_for_function("window.joins.length === 2")
+    expect(observer.row("RoomChannel 'room:lobby'")).to_have_count(1)
+    expect(observer.page.locator(".figure").nth(1)).to_contain_text(re.compile(r"[1-9]\d* pushes"))
     expect(observer.page.locator(".node.gone")).to_have_count(0)
     observer.picture("4-rest-for-one")
     observer.page.set_viewport_size(ViewportSize(width=1180, height=700))
