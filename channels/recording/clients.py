@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+from actors.instrumentation.telemetry import Event, Handler
 from actors.process import current_pid
 from actors.refs import Pid
+from actors.runtime import Runtime
 from channels.channel import connection_of
 from channels.connection.session import Effect, Membership, Send
 from channels.connection.session_server import SessionServer
@@ -20,13 +22,15 @@ from supervision.child_spec import ChildSpec
 from supervision.recording import files
 from supervision.recording.files import RecorderFiles
 from supervision.recording.flight import FlightRecorder
+from supervision.recording.recorder import Recorder
 
-__all__ = ["open_recorder", "record_channels", "recorder_spec"]
+__all__ = ["open_recorder", "record_channels", "recorder_spec", "trace_clients"]
 
 _LONG = 80
 
 _Data = Mapping[str, Any]
 _Wrote = Callable[[int, int], object]
+_Add = Callable[[str, Pid, dict[str, Any]], object]
 
 
 @asynccontextmanager
@@ -61,27 +65,85 @@ def recorder_spec(**options: Any) -> ChildSpec:
 
 def record_channels(recorder: FlightRecorder) -> None:
     """Attach a recorder to the channels of its runtime, until the recorder closes."""
-    clients = _Clients(recorder)
-    telemetry = recorder.runtime.telemetry
+    clients = _FlightClients(recorder)
     recorder.filters = (*recorder.filters, clients.filtered)
-    for event, handler in (
-        (SESSION_STARTED, clients.session_started),
-        (CHANNEL_JOINED, clients.joined),
-        (CONNECTION_CLOSED, clients.closed),
-    ):
-        recorder.on_close(telemetry.attach(event, handler))
+    for detach in clients.attach(recorder.runtime):
+        recorder.on_close(detach)
+
+
+def trace_clients(recorder: Recorder) -> None:
+    """Attach the recorder of a trace to the clients of its runtime, until the runtime ends.
+
+    It records connections, joins, final frames about topics, and closes. It records no frames.
+    """
+
+    def add(kind: str, pid: Pid, fields: dict[str, Any]) -> None:
+        recorder.add(kind, pid, fields, causes=False)
+
+    _Clients(add).attach(recorder.runtime)
 
 
 class _Clients:
-    """The clients of one runtime."""
+    """The clients of one runtime.
+
+    Args:
+        add: records an event about a process.
+    """
+
+    def __init__(self, add: _Add) -> None:
+        self._add = add
+        # By connection: the id of the client's socket, if it has one.
+        self._ids: dict[Pid, str] = {}
+
+    def attach(self, runtime: Runtime) -> list[Callable[[], None]]:
+        """Record the events of a runtime. Return the functions that end this."""
+        handlers: dict[Event, Handler] = {
+            SESSION_STARTED: self.session_started,
+            CHANNEL_JOINED: self.joined,
+            CONNECTION_CLOSED: self.closed,
+        }
+        return [runtime.telemetry.attach(event, handler) for event, handler in handlers.items()]
+
+    def session_started(self, _event: object, _measured: _Data, about: _Data) -> None:
+        pid, server, id = about["pid"], about["server"], about["id"]
+        fields = {"socket": type(server.socket).__name__, "transport": type(server).__name__}
+        if id is not None:
+            fields["client"] = self._ids[pid] = id[:_LONG]
+        self._add("client_connected", pid, fields)
+        server.session = _Session(server.session, pid, self._add)
+
+    def joined(self, _event: object, measured: _Data, about: _Data) -> None:
+        channel = about["channel"]
+        connection = connection_of(channel)
+        fields = {
+            "connection_pid": connection.number,
+            "topic": channel.topic[:_LONG],
+            "channel": type(channel).__name__,
+            "result": about["result"],
+            "seconds": measured["duration"],
+        }
+        id = self._ids.get(connection)
+        if id is not None:
+            fields["client"] = id
+        self._add("joined", current_pid(), fields)
+
+    def closed(self, _event: object, _measured: _Data, about: _Data) -> None:
+        pid = about["pid"]
+        self._ids.pop(pid, None)
+        topics = [topic[:_LONG] for topic in about["topics"]]
+        fields = {"code": about["code"], "why": about["cause"], "topics": topics}
+        self._add("client_closed", pid, fields)
+
+
+class _FlightClients(_Clients):
+    """The clients of one runtime, with their messages and frames, for a flight recorder."""
 
     def __init__(self, recorder: FlightRecorder) -> None:
+        super().__init__(recorder.add)
         self._recorder = recorder
         self._tap = recorder.tap()
         # Flushers that another recorder watches too.
         self._shared: set[Flusher] = set()
-        # By connection: the id of the client's socket, if it has one.
-        self._ids: dict[Pid, str] = {}
         self._rules: list[FilterRule] = []
 
     def filtered(self, content: Any) -> Any:
@@ -93,17 +155,13 @@ class _Clients:
             payload = filter_parameters(payload, rule)
         return {"topic": content.topic, "event": content.event, "payload": payload}
 
-    def session_started(self, _event: object, _measured: _Data, about: _Data) -> None:
-        pid, server, id = about["pid"], about["server"], about["id"]
+    def session_started(self, event: object, measured: _Data, about: _Data) -> None:
         rule = about["endpoint"].filter_parameters
         if rule not in self._rules:
             self._rules.append(rule)
-        fields = {"socket": type(server.socket).__name__, "transport": type(server).__name__}
-        if id is not None:
-            fields["client"] = self._ids[pid] = id[:_LONG]
-        self._recorder.connections[pid] = self._attach(server, pid)
-        self._recorder.add("client_connected", pid, fields)
-        server.session = _Session(server.session, pid, self._recorder)
+        pid = about["pid"]
+        self._recorder.connections[pid] = self._attach(about["server"], pid)
+        super().session_started(event, measured, about)
 
     def _attach(self, server: SessionServer, pid: Pid) -> Callable[[], None]:
         """Record what a connection reads and writes, and return a function that ends this."""
@@ -137,38 +195,16 @@ class _Clients:
 
         return detach
 
-    def joined(self, _event: object, measured: _Data, about: _Data) -> None:
-        channel = about["channel"]
-        connection = connection_of(channel)
-        fields = {
-            "connection_pid": connection.number,
-            "topic": channel.topic[:_LONG],
-            "channel": type(channel).__name__,
-            "result": about["result"],
-            "seconds": measured["duration"],
-        }
-        id = self._ids.get(connection)
-        if id is not None:
-            fields["client"] = id
-        self._recorder.add("joined", current_pid(), fields)
-
-    def closed(self, _event: object, _measured: _Data, about: _Data) -> None:
-        pid = about["pid"]
-        self._ids.pop(pid, None)
-        topics = [topic[:_LONG] for topic in about["topics"]]
-        fields = {"code": about["code"], "why": about["cause"], "topics": topics}
-        self._recorder.add("client_closed", pid, fields)
-
 
 class _Session:
     """A session that records its final frames about a topic."""
 
-    def __init__(self, session: Any, pid: Pid, recorder: FlightRecorder) -> None:
+    def __init__(self, session: Any, pid: Pid, add: _Add) -> None:
         self._session = session
         # Avoid `__getattr__` for this method, because it is called most often.
         self.receive = session.receive
         self._pid = pid
-        self._recorder = recorder
+        self._add = add
 
     def exited(self, membership: Membership) -> list[Effect]:
         joining = membership.status in ("joining", "superseded")
@@ -179,7 +215,7 @@ class _Session:
             process = membership.process
             if process is not None:
                 fields["channel"] = process.number
-            self._recorder.add("client_told", self._pid, fields)
+            self._add("client_told", self._pid, fields)
         return effects
 
     def __getattr__(self, name: str) -> Any:

@@ -79,6 +79,8 @@ class Conversion:
         self._unread: dict[tuple[int, int], list[int]] = {}
         # For each open call, its `call` event.
         self._calls: dict[int, int] = {}
+        # For each call whose caller gave up, its `call_ended` event.
+        self._given_up: dict[int, int] = {}
         # The last fault and its time. The fault causes everything that tasks outside of processes do at that time.
         self._outside: tuple[float, int] | None = None
         self._writers: dict[str, Callable[[Record, int], dict[str, Any] | None]] = {
@@ -88,6 +90,7 @@ class Conversion:
             "read": self._read,
             "call": self._call,
             "call_ended": self._call_ended,
+            "late_answer": self._late_answer,
             "spawned": self._spawned,
             "exited": self._exited,
             "signal": self._signal,
@@ -207,8 +210,17 @@ class Conversion:
     def _call_ended(self, record: Record, number: int) -> dict[str, Any]:
         _, _, _, caller, server, identity, how = record
         call = self._calls.pop(identity, None)
+        if how in ("timeout", "cancelled"):
+            self._given_up[identity] = number
+            if len(self._given_up) > _REMEMBERED:
+                del self._given_up[next(iter(self._given_up))]
         cause = self._ended.get(server) if how == "server_ended" else call
         return self._caused({"pid": caller, "to": server, "call": call, "how": how}, cause)
+
+    def _late_answer(self, record: Record, number: int) -> dict[str, Any]:
+        _, _, _, server, fields, identity = record
+        ended = self._given_up.pop(identity, None)
+        return self._caused({"pid": server, **fields, "ended": ended}, self._causes.get(server))
 
     def _spawned(self, record: Record, number: int) -> dict[str, Any]:
         _, _, _, pid, fields = record

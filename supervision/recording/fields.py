@@ -27,12 +27,14 @@ __all__ = [
     "CHILD_EVENTS",
     "DEAD_LETTER",
     "KIND_LENGTH",
+    "LATE_ANSWER",
     "PROCESS_EVENTS",
     "TEXT_LENGTH",
     "child_fields",
     "cut_texts",
     "dead_letter_fields",
     "frames_of",
+    "late_answer_fields",
     "problem_fields",
     "reason_fields",
 ]
@@ -47,6 +49,8 @@ _MACHINERY: Final = frozenset(("actors", "supervision", "channels", "trio"))
 _FRAMES: Final = 40
 
 DEAD_LETTER: Final[Event] = ("actors", "message", "dead_letter")
+
+LATE_ANSWER: Final[Event] = ("actors", "call", "late_answer")
 
 PROCESS_EVENTS: Final[tuple[Event, ...]] = tuple(
     ("actors", "process", kind) for kind in ("crash", "zombie", "cleanup_failed")
@@ -141,3 +145,15 @@ def cut_texts(fields: dict[str, Any]) -> dict[str, Any]:
         if type(value) is str and len(value) > TEXT_LENGTH:
             fields[name] = f"{value[:TEXT_LENGTH]}... ({len(value)} characters)"
     return fields
+
+
+def late_answer_fields(
+    measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the fields of an answer that came after its caller had given up."""
+    caller: Pid | None = metadata["caller"]
+    return {
+        "to": None if caller is None else caller.number,
+        "how": metadata["how"],
+        "seconds": round(measurements["seconds"], 6),
+    }

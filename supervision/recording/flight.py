@@ -17,6 +17,7 @@ the messages of a busy minute do not push out the record of an earlier crash.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from heapq import merge
@@ -41,12 +42,14 @@ from supervision.recording.fields import (
     CHILD_EVENTS,
     DEAD_LETTER,
     KIND_LENGTH,
+    LATE_ANSWER,
     PROCESS_EVENTS,
     TEXT_LENGTH,
     child_fields,
     cut_texts,
     dead_letter_fields,
     frames_of,
+    late_answer_fields,
     problem_fields,
     reason_fields,
 )
@@ -191,6 +194,7 @@ class FlightRecorder(Instrument):
             *((event, self._child_event) for event in CHILD_EVENTS),
             *((event, self._process_event) for event in PROCESS_EVENTS),
             (DEAD_LETTER, self._dead_letter),
+            (LATE_ANSWER, self._late_answer),
             (_MAILBOX_ALARM, self._mailbox_alarm),
             (BLOCKED, self._blocked),
         ]
@@ -283,7 +287,12 @@ class FlightRecorder(Instrument):
         return 1 + max((record[0] for record in last if record is not None), default=-1)
 
     def snapshot(
-        self, *, seconds: float | None = None, why: str = "asked", crash: int | None = None
+        self,
+        *,
+        seconds: float | None = None,
+        why: str = "asked",
+        crash: int | None = None,
+        messages: bool = True,
     ) -> Snapshot:
         """Copy the records. This takes about a millisecond for 50,000 records.
 
@@ -291,8 +300,11 @@ class FlightRecorder(Instrument):
             seconds: copy only the records of the last seconds; None copies all.
             why: the reason, for the `recording` event.
             crash: the number of the record of the selected crash.
+            messages: copy the records about messages, calls and frames too.
         """
-        records = list(merge(self._messages.copy(), self._events.copy(), key=_number))
+        records = self._events.copy()
+        if messages:
+            records = list(merge(self._messages.copy(), records, key=_number))
         now = self._now()
         statistics = self.statistics()
         omitted = statistics["messages_dropped"] + statistics["events_dropped"]
@@ -318,6 +330,29 @@ class FlightRecorder(Instrument):
             connections=frozenset(pid.number for pid in self.connections),
             crash=crash,
         )
+
+    def since(self, number: int) -> list[Record]:
+        """Return the records with a greater number, oldest first. Older ones may have fallen out of the rings.
+
+        Args:
+            number: the number of the last record that the caller has.
+        """
+        newer: list[Record] = []
+        for ring in (self._messages, self._events):
+            records = ring.copy()
+            newer += records[bisect_right(records, number, key=_number) :]
+        return sorted(newer, key=_number)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the recorder began, which is second 0 of its trace."""
+        return self._now() - self._began
+
+    @property
+    def oldest_event(self) -> int:
+        """The number of the oldest record in the ring without messages; -1 if that ring has dropped no record."""
+        first = self._events.first if self._events.dropped else None
+        return -1 if first is None else int(first[0])
 
     def lines(self, *, seconds: float | None = None) -> list[bytes]:
         """Return the records as lines of a trace, for `supervision.story.tell_story`."""
@@ -493,6 +528,11 @@ class FlightRecorder(Instrument):
         if self.contents:
             fields["message"] = self._content(metadata["message"])
         self.add("dead_letter", None, fields)
+
+    def _late_answer(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+        # The identity connects the answer with the end of its call.
+        fields, identity = late_answer_fields(measurements, metadata), id(metadata["call"])
+        self._add("late_answer", metadata["server"].number, fields, identity)
 
     def _mailbox_alarm(self, event: Event, measurements: _Data, metadata: _Data) -> None:
         self.add("mailbox_alarm", metadata["pid"], {"length": measurements["queue_length"]})

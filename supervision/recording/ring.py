@@ -66,6 +66,11 @@ class Ring(Generic[R]):
             self.dropped += 1
 
     @property
+    def first(self) -> R | None:
+        """The oldest record; None if there is none."""
+        return self._records[0] if self._records else None
+
+    @property
     def last(self) -> R | None:
         """The newest record; None if there is none."""
         return self._records[-1] if self._records else None
