@@ -8,12 +8,13 @@ from supervision.simulation.scenario import Scenario
 from supervision.simulation.search.sweep import sweep
 from tests.simulation.sweeps.runtime import processes
 from tests.simulation.sweeps.servers import servers
+from tests.simulation.sweeps.state_machines import state_machines
 from tests.simulation.sweeps.timers import timers
 
 SEEDS = 15
 
 
-@pytest.mark.parametrize("scenario", [processes, servers, timers], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("scenario", [processes, servers, timers, state_machines], ids=lambda each: each.__name__)
 def test_the_runtime_agrees_with_its_model(scenario: Scenario) -> None:
     reached: dict[str, bool] = {}
     for result in sweep(scenario, range(SEEDS), jobs=0, check=0):
