@@ -4,6 +4,13 @@ from supervision.simulation.search.campaign import Sweep
 
 SWEEPS: tuple[Sweep, ...] = (
     Sweep("processes", "tests.simulation.runtime_sweep:runtime_sweep", weight=2),
+    Sweep("links, monitors and names", "tests.simulation.sweeps.runtime:processes", weight=1.5),
+    Sweep("servers", "tests.simulation.sweeps.servers:servers", weight=2),
+    Sweep("state machines", "tests.simulation.sweeps.state_machines:state_machines"),
+    Sweep("timers", "tests.simulation.sweeps.timers:timers"),
+    Sweep("registries", "tests.simulation.sweeps.registries:registries"),
+    Sweep("crowds", "tests.simulation.sweeps.crowds:crowds", weight=0.5),
+    Sweep("agents", "tests.simulation.sweeps.crowds:agents", weight=0.5),
     Sweep("chat", "tests.simulation.chat_scenario:chat_and_tree", weight=2),
     Sweep("long polling", "tests.simulation.longpoll_scenario:polls_under_faults"),
     Sweep("the client", "tests.simulation.client_scenario:clients_come_back"),
