@@ -7,12 +7,22 @@ import pytest
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.scenario import Scenario
 from supervision.simulation.simulate import simulate
+from tests.simulation.sweeps.applications import applications
 from tests.simulation.sweeps.dynamic import dynamic_supervisors
+from tests.simulation.sweeps.nested import nested_supervisors
 from tests.simulation.sweeps.partitions import partition_supervisors
 from tests.simulation.sweeps.supervisors import supervisors
 from tests.simulation.sweeps.tasks import streams, tasks
 
-SWEEPS = [supervisors, dynamic_supervisors, partition_supervisors, tasks, streams]
+SWEEPS = [
+    supervisors,
+    dynamic_supervisors,
+    partition_supervisors,
+    tasks,
+    streams,
+    applications,
+    nested_supervisors,
+]
 
 
 @pytest.mark.parametrize("scenario", SWEEPS, ids=lambda sweep: sweep.__name__)
