@@ -7,12 +7,12 @@ import pytest
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.scenario import Scenario
 from supervision.simulation.simulate import simulate
-from tests.simulation.sweeps.applications import applications
-from tests.simulation.sweeps.dynamic import dynamic_supervisors
-from tests.simulation.sweeps.nested import nested_supervisors
-from tests.simulation.sweeps.partitions import partition_supervisors
-from tests.simulation.sweeps.supervisors import supervisors
-from tests.simulation.sweeps.tasks import streams, tasks
+from tests.simulation.sweeps.supervision.applications import applications
+from tests.simulation.sweeps.supervision.dynamic import dynamic_supervisors
+from tests.simulation.sweeps.supervision.nested import nested_supervisors
+from tests.simulation.sweeps.supervision.partitions import partition_supervisors
+from tests.simulation.sweeps.supervision.supervisors import supervisors
+from tests.simulation.sweeps.supervision.tasks import streams, tasks
 
 SWEEPS = [
     supervisors,

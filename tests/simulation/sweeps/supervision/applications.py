@@ -46,7 +46,7 @@ from supervision.events import (
 )
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
-from tests.simulation.sweeps.diary import short
+from tests.simulation.sweeps.supervision.diary import short
 
 __all__ = ["applications"]
 
