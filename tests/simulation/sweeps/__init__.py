@@ -2,6 +2,8 @@
 
 from supervision.simulation.search.campaign import Sweep
 
+_SUPERVISION = "tests.simulation.sweeps.supervision"
+
 SWEEPS: tuple[Sweep, ...] = (
     Sweep("processes", "tests.simulation.runtime_sweep:runtime_sweep", weight=2),
     Sweep("links, monitors and names", "tests.simulation.sweeps.runtime:processes", weight=1.5),
@@ -19,4 +21,11 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep("durable topics on disk", "tests.simulation.durable_scenario:on_disk", weight=0.5),
     Sweep("durable topics in Redis", "tests.simulation.durable_scenario:in_redis", weight=0.5),
     Sweep("nodes over Redis", "tests.simulation.redis_scenario:nodes_under_faults", weight=0.5),
+    Sweep("supervisors", f"{_SUPERVISION}.supervisors:supervisors", weight=2),
+    Sweep("dynamic supervisors", f"{_SUPERVISION}.dynamic:dynamic_supervisors"),
+    Sweep("partition supervisors", f"{_SUPERVISION}.partitions:partition_supervisors"),
+    Sweep("nested supervisors", f"{_SUPERVISION}.nested:nested_supervisors", weight=0.5),
+    Sweep("tasks", f"{_SUPERVISION}.tasks:tasks"),
+    Sweep("streams of tasks", f"{_SUPERVISION}.tasks:streams"),
+    Sweep("applications", f"{_SUPERVISION}.applications:applications", weight=0.5),
 )
