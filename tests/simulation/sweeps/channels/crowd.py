@@ -396,7 +396,7 @@ class Crowd:
                 self.endpoint.broadcast(f"id:{person.client.name}", "disconnect", {})
 
 
-@scenario(params={"seconds": 8.0}, invariants=("all", JoinsAnswered))
+@scenario(params={"seconds": 5.0}, invariants=("all", JoinsAnswered))
 async def crowd(world: World) -> None:
     """Four clients at once, with faults, for some seconds."""
     state = Crowd(world)

@@ -345,6 +345,9 @@ class Lockstep:
     async def join(self) -> None:
         """Join a topic, which the client has joined already or not."""
         seat, topic = self.a_seat(), self.random.choice((*ROOMS, *TOPICS))
+        if self.random.random() < 0.4:
+            # Often the same client, so that it reaches its limit.
+            seat = max(self.model.seats, key=lambda each: (each.open, len(each.members)))
         await self.join_with(seat, topic, self.join_acts())
 
     def join_acts(self) -> list[list[Any]]:
@@ -511,7 +514,9 @@ class Lockstep:
         if random.random() < 0.15:
             acts.insert(random.randrange(len(acts) + 1), ["sleep", 0.1])
         if random.random() < 0.15:
-            acts.append(["info", self.later()])
+            late = [["late", 0.1, "ok", {}, 1]] if random.random() < 0.2 else []
+            # Outside of the handler of a push, there is nothing to reply to, so `late` crashes.
+            acts.append(["info", [*self.later(), *late]])
         chance = random.random()
         if chance < 0.45:
             acts.append(["reply", random.choice(("ok", "error", "odd")), self.response()])
@@ -823,7 +828,7 @@ class Lockstep:
 
 OPERATIONS: list[tuple[Any, int]] = [
     (Lockstep.connect, 2),
-    (Lockstep.join, 14),
+    (Lockstep.join, 18),
     (Lockstep.join_nowhere, 1),
     (Lockstep.join_slowly, 3),
     (Lockstep.leave, 3),
