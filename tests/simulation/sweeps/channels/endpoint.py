@@ -15,7 +15,7 @@ from typing import Any
 
 import trio
 
-from actors import Shutdown, kill, stop
+from actors import Pid, Shutdown, kill, stop
 from channels import (
     Channel,
     ConnectRefused,
@@ -466,7 +466,7 @@ class GuardedSocket(Socket):
     log = None
     channels = {"room:*": BusyChannel}
 
-    async def connect(self, params: dict[str, Any], connect_info: Any) -> None:
+    async def connect(self, params: dict[str, Any], connect_info: Any) -> Any:
         self.endpoint.ledger.connects.append(  # type: ignore[attr-defined] # the case sets it
             {
                 "params": params,
@@ -482,7 +482,8 @@ class GuardedSocket(Socket):
         if params.get("how") == "crash":
             raise RuntimeError("as planned")
         if params.get("how") == "wrong":
-            return False  # type: ignore[return-value] # a mistake
+            return False
+        return None
 
     def id(self) -> Any:
         return 7 if self.endpoint.ledger.connects[-1]["params"].get("how") == "id" else None  # type: ignore[attr-defined]
@@ -604,7 +605,9 @@ async def crashes(case: Case) -> None:
         name for name in children if name in ("listener", "drainer", "application", "connections")
     ]
     name = case.random.choice([*names, "UserSocket channels"])
-    kill(children[name])
+    victim = children[name]
+    assert isinstance(victim, Pid)
+    kill(victim)
     await trio.sleep(8)
     ended = [client for client in clients if client.ended]
     if name == "connections":
@@ -706,7 +709,7 @@ async def connections(world: World) -> None:
     random = world.random("cases")
     for case in random.sample(CASES, world.params["cases"]):
         async with trio.open_nursery() as nursery:
-            state = Case(world, nursery, case.__name__)  # type: ignore[attr-defined]
+            state = Case(world, nursery, case.__name__)
             world.note("case", name=state.name)
             await case(state)
             world.sometimes(f"{state.name} ran")

@@ -149,9 +149,9 @@ class Nodes:
         self, topic: str, payload: Any, *, nodes: Any = None, but: Client | None = None
     ) -> None:
         for client in self.clients:
-            if topic in self.joined[client] and client is not but:
-                if nodes is None or self.home(client) in nodes:
-                    self.wanted[client].append(("said", topic, payload))
+            gets_it = topic in self.joined[client] and client is not but
+            if gets_it and (nodes is None or self.home(client) in nodes):
+                self.wanted[client].append(("said", topic, payload))
         for endpoint, ear in zip(self.endpoints, self.ears, strict=True):
             if nodes is None or endpoint in nodes:
                 self.heard[ear].append(payload["n"])
