@@ -70,6 +70,11 @@ class Outcome:
     failed_at: tuple[int, float] | None = None
 
     @property
+    def bare(self) -> bool:
+        """True if the run had no instruments: see `Knobs.bare`."""
+        return self.knobs.bare
+
+    @property
     def passed(self) -> bool:
         """True if the scenario ended without a failure."""
         return self.error is None

@@ -20,6 +20,7 @@ import trio
 
 from actors.runtime import current_environment, open_runtime
 from supervision.chaos.errors import unwrapped
+from supervision.chaos.faults.kinds import needs_instrument
 from supervision.chaos.faults.plan import FaultPlan, draw_plan
 from supervision.chaos.faults.report import InertPlan, is_inert
 from supervision.recording.entropy import Streams
@@ -138,6 +139,8 @@ class _Run:
         self.streams = Streams(seed)
         plan = settings.faults if faults is None else faults
         self.plan = draw_plan(plan, self.streams.fresh("faults"))
+        if knobs.bare:
+            self.plan = tuple(fault for fault in self.plan if not needs_instrument(fault))
         self.clock = VirtualClock(knobs.quantum, settled=self._settled, stuck=self._stuck)
         self.names = TaskNames(lambda: self.world.recorders)
         self.scheduler = Scheduler(
@@ -331,7 +334,7 @@ class _Run:
 
     def _outcome(self) -> Outcome:
         scheduler, reports = self.scheduler, self.world.faults.report()
-        if self.error is None and is_inert(reports):
+        if self.error is None and not self.knobs.bare and is_inert(reports):
             self.error = InertPlan(reports)
         return Outcome(
             scenario=scenario_name(self.scenario),

@@ -26,12 +26,14 @@ class Failures:
         first: the result of the first failed seed.
         count: the number of these runs.
         seeds: the seeds of the first few of these runs.
+        bare: the number of these runs without instruments.
     """
 
     failure: str
     first: SeedResult
     count: int = 0
     seeds: list[int] = field(factory=list)
+    bare: int = 0
 
 
 @define(kw_only=True)
@@ -46,6 +48,7 @@ class SweepReport:
     Attributes:
         scenario: the name of the scenario.
         runs: the number of runs.
+        bare: the number of runs without instruments.
         failures: the failures by kind, in the order of their first seeds.
         inert: the first run in which no fault of the plan was applied.
         inert_runs: the number of runs in which no fault of the plan was applied.
@@ -54,11 +57,13 @@ class SweepReport:
         virtual_seconds: the total virtual time of all worlds.
         steps: the total number of steps of tasks in all worlds.
         faults: the number of planned faults with each status.
+        branches: the same for each branch of the fault plan, such as `kill` or `crash on init`.
         sometimes: for each name passed to `world.sometimes`, the number of runs in which the condition was true.
     """
 
     scenario: str
     runs: int = 0
+    bare: int = 0
     failures: dict[str, Failures] = field(factory=dict)
     inert: SeedResult | None = None
     inert_runs: int = 0
@@ -67,16 +72,19 @@ class SweepReport:
     virtual_seconds: float = 0.0
     steps: int = 0
     faults: dict[str, int] = field(factory=dict)
+    branches: dict[str, dict[str, int]] = field(factory=dict)
     sometimes: dict[str, int] = field(factory=dict)
 
     def add(self, result: SeedResult) -> bool:
         """Count a result. Return True if the result is the first failure of its kind."""
         self.runs += 1
+        self.bare += result.bare
         self.virtual_seconds += result.seconds
         self.steps += result.steps
         self.checked += result.checked
-        for status, count in result.faults.items():
-            self.faults[status] = self.faults.get(status, 0) + count
+        _count(self.faults, result.faults)
+        for branch, statuses in result.branches.items():
+            _count(self.branches.setdefault(branch, {}), statuses)
         for name, happened in result.sometimes.items():
             self.sometimes[name] = self.sometimes.get(name, 0) + happened
         self.inert_runs += result.inert
@@ -91,6 +99,7 @@ class SweepReport:
             self.failures[result.failure] = Failures(failure=result.failure, first=result)
         alike = self.failures[result.failure]
         alike.count += 1
+        alike.bare += result.bare
         if len(alike.seeds) < _SHOWN:
             alike.seeds.append(result.seed)
         return new
@@ -114,7 +123,7 @@ class SweepReport:
     @property
     def is_inert(self) -> bool:
         """True if no fault of the plan was applied in any run."""
-        return 0 < self.runs == self.inert_runs
+        return 0 < self.runs - self.bare == self.inert_runs
 
     def as_data(self) -> Mapping[str, Any]:
         """Return the report as data for JSON. The data is the same on every machine."""
@@ -122,11 +131,13 @@ class SweepReport:
             "scenario": self.scenario,
             "passed": self.passed,
             "seeds": self.runs,
+            "bare": self.bare,
             "failed": self.failed,
             "failures": [
                 {
                     "failure": alike.failure,
                     "count": alike.count,
+                    "bare": alike.bare,
                     "seeds": alike.seeds,
                     "problem": alike.first.problem,
                 }
@@ -140,6 +151,12 @@ class SweepReport:
             "virtual_seconds": round(self.virtual_seconds, 6),
             "steps": self.steps,
             "faults": self.faults,
+            "branches": self.branches,
             "sometimes": self.sometimes,
             "unseen": self.unseen,
         }
+
+
+def _count(totals: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, count in more.items():
+        totals[name] = totals.get(name, 0) + count

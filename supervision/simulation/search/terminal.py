@@ -27,11 +27,12 @@ from supervision.simulation.search.findings import Finding, look_at
 from supervision.simulation.search.report import ENOUGH_SEEDS, SweepReport
 from supervision.simulation.search.sweep import SeedResult, sweep
 
-__all__ = ["Sweeping"]
+__all__ = ["Sweeping", "new_console", "print_divergences", "print_finding", "print_inert"]
 
 _LINES = 10  # progress lines, if the output is not a terminal
 _FILE_WIDTH = 120
 _REDRAW = 0.1  # seconds
+_DIVERGED = 3  # the most divergences to print in full
 _LONG = 40  # the most lines to print of a problem
 
 
@@ -48,6 +49,7 @@ class Sweeping:
         corpus: the folder of run files.
         params: parameters of the scenario.
         stop_after: stop the sweep after this many failures; 0 never stops.
+        bare: the share of runs without instruments.
         check: the share of passing runs that a fresh process repeats.
         limit: the real seconds that a run may take.
         json_file: a file for the report as JSON.
@@ -61,14 +63,15 @@ class Sweeping:
     corpus: Corpus
     params: dict[str, Any]
     stop_after: int
+    bare: float
     check: float
     limit: float
     json_file: Path | None
     report: SweepReport = field(init=False)
     replayed: list[Replayed] = field(factory=list, init=False)
     findings: list[Finding] = field(factory=list, init=False)
-    _out: Console = field(factory=lambda: _console(stderr=False), init=False)
-    _progress: Console = field(factory=lambda: _console(stderr=True), init=False)
+    _out: Console = field(factory=lambda: new_console(stderr=False), init=False)
+    _progress: Console = field(factory=lambda: new_console(stderr=True), init=False)
     _began: float = field(factory=time.perf_counter, init=False)
     _took: float = field(default=0.0, init=False)
 
@@ -112,6 +115,7 @@ class Sweeping:
             jobs=self.jobs,
             swarm=self.swarm,
             params=self.params,
+            bare=self.bare,
             check=self.check,
             limit=self.limit,
         )
@@ -138,9 +142,10 @@ class Sweeping:
     def _print(self) -> None:
         self._out.print()
         self._out.print(_summary(self.report, took=self._took, jobs=self.jobs))
-        _print_inert(self._out, self.report)
+        print_inert(self._out, self.report)
+        print_divergences(self._out, self.report)
         for finding in self.findings:
-            _print_finding(self._out, self.report, finding, self.params)
+            print_finding(self._out, self.report, finding, self.params)
         if self.json_file is not None:
             self._write(self.json_file)
 
@@ -184,7 +189,8 @@ class Sweeping:
             yield _Bar(bar, task, self.report)
 
 
-def _console(*, stderr: bool) -> Console:
+def new_console(*, stderr: bool) -> Console:
+    """Return a console that interprets no text as markup."""
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
         # Rich's default for a file is 80 columns.
@@ -258,6 +264,8 @@ def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
         faults = sorted(report.faults.items())
         counts = (f"{count:,} {status.replace('_', ' ')}" for status, count in faults)
         table.add_row("faults", ", ".join(counts))
+    if report.bare:
+        table.add_row("bare runs", f"{report.bare:,} without instruments")
     if report.inert_runs:
         table.add_row("", f"none was applied in {report.inert_runs:,} of {report.runs:,} runs")
     for name, count in report.sometimes.items():
@@ -286,17 +294,31 @@ def _print_replayed(console: Console, again: Replayed) -> None:
     console.print(f"{again.path} {how[again.status]}")
 
 
-def _print_inert(console: Console, report: SweepReport) -> None:
+def print_inert(console: Console, report: SweepReport) -> None:
+    """Print the reasons, if no fault of a plan was applied in any run."""
     if report.is_inert and report.inert is not None:
         console.print("\nno fault of the plan was applied in any run", style="bold")
         console.print(textwrap.indent(report.inert.problem or "", "  "))
 
 
-def _print_finding(
+def print_divergences(console: Console, report: SweepReport) -> None:
+    """Print the first event that differs, for the first few seeds whose runs differ in a fresh process."""
+    for result in report.diverged[:_DIVERGED]:
+        console.print(f"\nseed {result.seed} gives another run in a fresh process", style="bold")
+        console.print(textwrap.indent(result.diverged or "", "  "))
+    if len(report.diverged) > _DIVERGED:
+        seeds = ", ".join(str(each.seed) for each in report.diverged[_DIVERGED:])
+        console.print(f"\nso do the runs of the seeds {seeds}")
+
+
+def print_finding(
     console: Console, report: SweepReport, finding: Finding, params: Mapping[str, Any]
 ) -> None:
+    """Print a kind of failure: its seed, its text, its story, and the command that repeats it."""
     first = finding.failures.first
     console.print(f"\n{finding.failures.failure}, first with seed {first.seed}", style="bold")
+    if finding.failures.bare == finding.failures.count:
+        console.print("  only runs without instruments fail in this way")
     lines = (first.problem or "").splitlines()
     shown = [*lines[:_LONG], *(["..."] if len(lines) > _LONG else [])]
     console.print(textwrap.indent("\n".join(shown), "  "))
@@ -305,9 +327,6 @@ def _print_finding(
         console.print(textwrap.indent(finding.story, "    "))
     if finding.note is not None:
         console.print(f"  {finding.note}")
-    if first.diverged is not None:
-        console.print("  the run differs in a fresh process:")
-        console.print(textwrap.indent(first.diverged, "    "))
     console.print(f"  repeat it with: {_command(report, finding, params)}")
 
 

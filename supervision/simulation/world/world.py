@@ -136,9 +136,14 @@ class World(ScenarioWorld):
 
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
         name = "" if isinstance(node, int) else self.nodes.name_of(node)
-        recorder = Recorder(runtime, self.trace, node, messages=self.knobs.messages, host=name)
+        bare = self.knobs.bare
+        recorder = Recorder(
+            runtime, self.trace, node, messages=self.knobs.messages, host=name, observe=not bare
+        )
         self.recorders.append(recorder)
-        self.faults.add(runtime, recorder.places, node=name, recorder=recorder)
+        self.faults.add(runtime, recorder.places, node=name, recorder=recorder, observe=not bare)
+        if bare:
+            return recorder
         # The watch is the last instrument, so that it gets no event that another instrument delays or refuses.
         self._watches.add(runtime, recorder.places)
         return recorder

@@ -1,0 +1,15 @@
+"""The sweeps of `make sweep`: for each, its scenario and its share of the time."""
+
+from supervision.simulation.search.campaign import Sweep
+
+SWEEPS: tuple[Sweep, ...] = (
+    Sweep("processes", "tests.simulation.runtime_sweep:runtime_sweep", weight=2),
+    Sweep("chat", "tests.simulation.chat_scenario:chat_and_tree", weight=2),
+    Sweep("long polling", "tests.simulation.longpoll_scenario:polls_under_faults"),
+    Sweep("the client", "tests.simulation.client_scenario:clients_come_back"),
+    Sweep("nodes and presence", "tests.simulation.cluster_scenarios:cluster"),
+    Sweep("durable topics in memory", "tests.simulation.durable_scenario:in_memory", weight=0.5),
+    Sweep("durable topics on disk", "tests.simulation.durable_scenario:on_disk", weight=0.5),
+    Sweep("durable topics in Redis", "tests.simulation.durable_scenario:in_redis", weight=0.5),
+    Sweep("nodes over Redis", "tests.simulation.redis_scenario:nodes_under_faults", weight=0.5),
+)
