@@ -573,7 +573,7 @@ async def polling(world: World) -> None:
         await state.grow_old()
         await state.keep_alive()
         operation = state.random.choices(*zip(*OPERATIONS, strict=True))[0]
-        await operation(state)  # type: ignore[operator]
+        await operation(state)
         await trio.sleep(0.2)
     await trio.sleep(2 * PATIENCE + 3)
     figures = state.endpoint.statistics()
