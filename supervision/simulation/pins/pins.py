@@ -39,7 +39,7 @@ from supervision.recording.entropy import Streams
 from supervision.simulation.pins.fence import OnEscape, escape
 from supervision.simulation.pins.places import is_program
 
-__all__ = ["pinned", "pinned_clocks", "pinned_dates"]
+__all__ = ["pinned", "pinned_clocks", "pinned_dates", "seed_modules"]
 
 
 @contextmanager
@@ -103,6 +103,11 @@ def _waiting_for_all(settle: Callable[[], Awaitable[None]]) -> dict[int, tuple[o
     return {id(real): (real, wait_all_tasks_blocked)}
 
 
+def seed_modules(streams: Streams) -> None:
+    """Seed the generators that belong to modules, from a run's streams."""
+    random.seed(streams.fresh("random").getrandbits(128))
+
+
 @contextmanager
 def _seeded_module(streams: Streams) -> Iterator[None]:
     """Seed the functions of `random`, and every `random.Random()` without a seed."""
@@ -116,7 +121,7 @@ def _seeded_module(streams: Streams) -> Iterator[None]:
         real_seed(self, a, version)
 
     state = random.getstate()
-    random.seed(streams.fresh("random").getrandbits(128))
+    seed_modules(streams)
     random.Random.seed = seed  # type: ignore[method-assign]
     try:
         yield
