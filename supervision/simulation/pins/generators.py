@@ -22,6 +22,7 @@ from supervision.simulation.pins.places import imports
 
 __all__ = ["seed_generators", "seeded_generators"]
 
+_OF_FUNCTIONS: object = random.random.__self__
 _NUMPY = "numpy.random"
 
 
@@ -82,15 +83,15 @@ def _is_generator(value: object) -> bool:
     kind = type(value)
     # `issubclass` and not `isinstance`, which asks a proxy for the class of an object that may not exist now.
     if issubclass(kind, random.Random):
-        # `random._inst` has its own pin. A SystemRandom has no state.
-        return value is not random._inst and not issubclass(kind, random.SystemRandom)
+        # The generator of the functions of `random` has its own pin. A SystemRandom has no state.
+        return value is not _OF_FUNCTIONS and not issubclass(kind, random.SystemRandom)
     return kind.__name__ in ("Generator", "RandomState") and str(kind.__module__).startswith(_NUMPY)
 
 
 def _seed(generator: Any, stream: random.Random) -> None:
     if isinstance(generator, random.Random):
         generator.seed(stream.getrandbits(128))
-    elif hasattr(generator, "bit_generator"):
+    elif type(generator).__name__ == "Generator":
         bits = generator.bit_generator
         bits.state = type(bits)(stream.getrandbits(64)).state
     else:
@@ -101,7 +102,7 @@ def _restorer(generator: Any) -> Callable[[], None]:
     if isinstance(generator, random.Random):
         state = generator.getstate()
         return lambda: generator.setstate(state)
-    if hasattr(generator, "bit_generator"):
+    if type(generator).__name__ == "Generator":
         bits = generator.bit_generator
         before = bits.state
 
