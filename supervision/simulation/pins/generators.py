@@ -22,7 +22,7 @@ from supervision.simulation.pins.places import imports
 
 __all__ = ["seed_generators", "seeded_generators"]
 
-_OF_FUNCTIONS: object = random.random.__self__
+_OF_FUNCTIONS: object = random.random.__self__  # type: ignore[attr-defined]
 _NUMPY = "numpy.random"
 
 
