@@ -149,6 +149,8 @@ class Runtime:
         self.shows_messages = False
         # True if a sender must ask `admit` first, because an instrument looks at messages or there is a zombie.
         self.guarded = False
+        # The only `message_sent`; None without one, with several, or with a zombie. Its owner need not ask `admit`.
+        self.only_sent: Callable[[Pid | None, Pid, Any], bool | None] | None = None
         self.mailbox_alarm = sys.maxsize
         self.call_chains: CallChains | None = None
         # True while the runtime adds up the run time of each process.
@@ -214,6 +216,7 @@ class Runtime:
     def guard(self) -> None:
         """Update `guarded` after a change of the instruments or the zombies."""
         self.guarded = bool(self.on_sent or self.zombies)
+        self.only_sent = self.on_sent[0] if len(self.on_sent) == 1 and not self.zombies else None
 
     def admit(self, receiver: Pid, message: Any) -> bool:
         """Return whether a message may enter a mailbox: False if an instrument refuses it.
@@ -225,6 +228,9 @@ class Runtime:
         if sender is not None and sender.dead:
             sender = acting_process()
         pid = None if sender is None else sender.pid
+        only = self.only_sent
+        if only is not None:
+            return only(pid, receiver, message) is not False
         admitted = True
         for sent in self.on_sent:
             # Every instrument sees the message, even if another one refuses it.

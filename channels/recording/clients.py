@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from actors.process import current_pid
 from actors.refs import Pid
 from channels.channel import connection_of
 from channels.connection.session import Effect, Membership, Send
+from channels.connection.session_server import SessionServer
 from channels.filters import FilterRule, filter_parameters
 from channels.messages import Broadcast, Message
 from channels.telemetry import CHANNEL_JOINED, CONNECTION_CLOSED, SESSION_STARTED
+from channels.transports.out_buffer import OutBuffer
 from supervision.child_spec import ChildSpec
 from supervision.recording import files
 from supervision.recording.files import RecorderFiles
@@ -23,6 +26,7 @@ __all__ = ["open_recorder", "record_channels", "recorder_spec"]
 _LONG = 80
 
 _Data = Mapping[str, Any]
+_Wrote = Callable[[int, int], object]
 
 
 @asynccontextmanager
@@ -73,6 +77,7 @@ class _Clients:
 
     def __init__(self, recorder: FlightRecorder) -> None:
         self._recorder = recorder
+        self._tap = recorder.tap()
         # By connection: the id of the client's socket, if it has one.
         self._ids: dict[Pid, str] = {}
         self._rules: list[FilterRule] = []
@@ -94,10 +99,31 @@ class _Clients:
         fields = {"socket": type(server.socket).__name__, "transport": type(server).__name__}
         if id is not None:
             fields["client"] = self._ids[pid] = id[:_LONG]
-        self._recorder.connections[pid] = None
+        self._recorder.connections[pid] = self._attach(server, pid)
         self._recorder.add("client_connected", pid, fields)
         server.session = _Session(server.session, pid, self._recorder)
-        server.out = server.link.out = _Out(server.out, pid, self._recorder)
+
+    def _attach(self, server: SessionServer, pid: Pid) -> Callable[[], None]:
+        """Record what a connection reads and writes, and return a function that ends this."""
+        tap, out = self._tap, server.out
+        if server.tap is None:
+            # With two recorders, the second one sees the messages as any other instrument does.
+            server.tap = tap
+        wrote = None if tap.wrote is None else partial(tap.wrote, pid.number)
+        if wrote is not None:
+            if not isinstance(out, OutBuffer):
+                # A buffer of a test, which delivers each frame immediately.
+                server.out = server.link.out = _Out(out, wrote)
+            else:
+                out.on_write = wrote if out.on_write is None else _both(out.on_write, wrote)
+
+        def detach() -> None:
+            if server.tap is tap:
+                server.tap = None
+            if isinstance(out, OutBuffer) and out.on_write is wrote:
+                out.on_write = None
+
+        return detach
 
     def joined(self, _event: object, measured: _Data, about: _Data) -> None:
         channel = about["channel"]
@@ -151,9 +177,21 @@ class _Session:
 class _Out:
     """An out-buffer that records its frames."""
 
-    def __init__(self, out: Any, pid: Pid, recorder: FlightRecorder) -> None:
+    def __init__(self, out: Any, wrote: _Wrote) -> None:
         self._out = out
-        self.put = recorder.recording_put(pid, out.put)
+        self._wrote = wrote
+
+    def put(self, frame: bytes) -> None:
+        self._out.put(frame)
+        self._wrote(len(frame), 1)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._out, name)
+
+
+def _both(first: _Wrote, second: _Wrote) -> _Wrote:
+    def wrote(size: int, count: int) -> None:
+        first(size, count)
+        second(size, count)
+
+    return wrote

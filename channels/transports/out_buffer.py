@@ -65,6 +65,10 @@ class OutBuffer:
         max_messages: frames that may wait.
         max_bytes: bytes that may wait.
 
+    Attributes:
+        on_write: a function that gets the bytes and the number of the frames of each write; None for none. It must not
+            block and must not raise.
+
     If a frame does not fit, the buffer drops this frame and all later frames, because clients cannot handle a gap. It
     counts the dropped frames. An empty buffer accepts one frame of any size. Call all methods in Trio's thread.
     """
@@ -82,6 +86,7 @@ class OutBuffer:
         "_tell",
         "finished",
         "mark",
+        "on_write",
         "target",
     )
 
@@ -109,6 +114,7 @@ class OutBuffer:
         self._overflowed = False
         self._closed = False
         self.finished: Callable[[], object] | None = None
+        self.on_write: Callable[[int, int], object] | None = None
 
     def put(self, frame: bytes) -> None:
         """Append an encoded frame. Never blocks, never raises.
@@ -174,7 +180,7 @@ class OutBuffer:
         """
         self._closed = True
         self._shut()
-        self._tell = self.finished = None
+        self._tell = self.finished = self.on_write = None
         self._frames.clear()
         self._rest = _NOTHING
         if self._catching_up and self.target is not None:
@@ -200,12 +206,15 @@ class OutBuffer:
         has written everything, it must call `written` if the attribute `finished` is not None.
         """
         frames = self._frames
-        if len(frames) == 1:
+        count = len(frames)
+        if count == 1:
             data = frames.pop()
         else:
             data = b"".join(frames)
             frames.clear()
         self._room = self._max_bytes
+        if self.on_write is not None and count:
+            self.on_write(len(data), count)
         return data
 
     @property
@@ -216,6 +225,10 @@ class OutBuffer:
     def drop(self, count: int | None = None) -> None:
         """Remove the oldest `count` frames, and count them as written. None removes all waiting frames."""
         frames = self._frames
+        if self.on_write is not None:
+            written = frames[:count]
+            if written:
+                self.on_write(sum(map(len, written)), len(written))
         del frames[:count]
         self._room = self._max_bytes
         if frames and self._max_bytes >= 0:
@@ -261,6 +274,8 @@ class OutBuffer:
             size += len(frames[taken])
             taken += 1
         self._rest = memoryview(b"".join(frames[:taken]))
+        if self.on_write is not None and taken:
+            self.on_write(size, taken)
         del frames[:taken]
         if not self._rest:
             self._rest = _NOTHING

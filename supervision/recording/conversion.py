@@ -77,7 +77,9 @@ class Conversion:
         self._writers: dict[str, Callable[[Record, int], dict[str, Any] | None]] = {
             "sent": self._sent,
             "received": self._received,
-            "frame": self._frame,
+            "delivered": self._delivered,
+            "read": self._read,
+            "wrote": self._wrote,
             "call": self._call,
             "call_ended": self._call_ended,
             "spawned": self._spawned,
@@ -168,9 +170,21 @@ class Conversion:
             del self._unread[pid, identity]
         return number
 
-    def _frame(self, record: Record, number: int) -> dict[str, Any]:
+    def _delivered(self, record: Record, number: int) -> dict[str, Any]:
+        _, t, _, connection, channel, kind, size, identity = record
+        sent = number, t, "sent", connection, channel, "info", kind, size, identity, None
+        return {"kind": "sent", **self._sent(sent, number)}
+
+    def _read(self, record: Record, number: int) -> dict[str, Any]:
         _, _, _, pid, size = record
-        return {"pid": pid, "direction": "out", "size": size}
+        return {"kind": "frame", "pid": pid, "direction": "in", "size": size}
+
+    def _wrote(self, record: Record, number: int) -> dict[str, Any]:
+        _, _, _, pid, size, count = record
+        fields = {"kind": "frame", "pid": pid, "direction": "out", "size": size}
+        if count > 1:
+            fields["frames"] = count
+        return fields
 
     def _call(self, record: Record, number: int) -> dict[str, Any]:
         _, t, _, caller, server, timeout, identity = record

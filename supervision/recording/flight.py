@@ -17,7 +17,6 @@ the messages of a busy minute do not push out the record of an earlier crash.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from heapq import merge
@@ -34,6 +33,7 @@ from actors.instrumentation.instrument import Instrument, payload_of
 from actors.instrumentation.telemetry import Event
 from actors.instrumentation.watchdog import BLOCKED
 from actors.messages import Down, Exit
+from actors.process import send
 from actors.refs import MailboxLike, Pid
 from actors.runtime import Runtime
 from supervision.recording.conversion import Birth, Record
@@ -50,16 +50,13 @@ from supervision.recording.fields import (
 )
 from supervision.recording.masking import SECRETS, mask
 from supervision.recording.places import Place, Places
-from supervision.recording.ring import Ring
+from supervision.recording.ring import ContentRing, MessageRing, Ring
 from supervision.recording.schema import kind_of
 from supervision.recording.sizes import Looks
 from supervision.recording.snapshots import Snapshot
 from supervision.recording.trace import write_lines
 
-__all__ = ["FlightRecorder", "Trouble", "recorder_of"]
-
-MESSAGE_BYTES: Final = 256
-"""The estimated size of a record about a message, without its content."""
+__all__ = ["FlightRecorder", "Tap", "Trouble", "recorder_of"]
 
 EVENT_BYTES: Final = 600
 """The estimated size of any other record, without its texts."""
@@ -72,6 +69,7 @@ _MACHINERY: Final = frozenset(("actors", "supervision", "channels", "trio"))
 _FRAMES = 40
 _UNREAD = 50
 _TEXT = 2000
+_KINDS = 1000
 _number = itemgetter(0)
 
 _Data: TypeAlias = Mapping[str, Any]
@@ -101,6 +99,7 @@ class FlightRecorder(Instrument):
     Args:
         runtime: the runtime.
         messages: record messages and calls too.
+        frames: record the frames of clients too. Only `channels.recording` uses this.
         receives: also record each time a process takes a message out of its mailbox. This doubles the cost.
         contents: record the contents of messages, as text of at most 2000 characters.
         hide: terms. The recorder masks the contents of every key and field whose name contains one of these terms.
@@ -112,13 +111,18 @@ class FlightRecorder(Instrument):
     Attributes:
         runtime: the runtime.
         contents: True if the contents of messages are recorded.
+        records_messages: True if messages are recorded.
         hide: the terms.
         listeners: functions that the recorder calls with each `Trouble`, in the affected process. They must be fast.
-        connections: the processes that serve a client. The recorder takes bytes sent to them for frames of the client.
+        connections: the processes that serve a client, each with a function that the recorder calls when it closes. The
+            recorder takes bytes sent to these processes for frames of the client.
         filters: functions that get the content of each message, and return the content to record. `hide` applies to
             the result.
 
     The recorder reads a message only when it is sent, and keeps no reference to it. So a program may change it later.
+
+    The time of a message, an answered call or a frame is the time at which its turn of the event loop began, or the
+    time of a later other event in that turn. All other events have their exact time.
 
     A record may be missing: the rings drop the oldest records, and `statistics` counts the dropped records.
     """
@@ -128,6 +132,7 @@ class FlightRecorder(Instrument):
         runtime: Runtime,
         *,
         messages: bool = True,
+        frames: bool = True,
         receives: bool = False,
         contents: bool = False,
         hide: Sequence[str] = SECRETS,
@@ -149,7 +154,8 @@ class FlightRecorder(Instrument):
         self.places = Places(runtime, watch=False, max_paths=MAX_PATHS)
         self.listeners: tuple[Callable[[Trouble], None], ...] = ()
         self.filters: tuple[Callable[[Any], Any], ...] = ()
-        self._records_messages = messages
+        self.records_messages = messages
+        self._records_frames = frames
         self._records_receives = messages and receives
         self._about = dict(about or {})
         self._numbers = count()
@@ -159,19 +165,16 @@ class FlightRecorder(Instrument):
         self._looks = Looks()
         half = max_bytes // 2
         self._events: Ring[Record] = Ring(max_records=max_events, max_bytes=half)
-        self._messages: _Messages = (
-            _SizedMessages(max_messages, half) if contents else _Messages(max_messages, half)
-        )
-        self._keep = self._messages.append
+        self._messages = (ContentRing if contents else MessageRing)(max_messages, half)
+        self._tape = _Tape(self._now, self._messages.append)
         self._pass_on: Callable[[Record], None] | None = None
-        self._remove: Callable[[], None] | None = None
         # The caller and the server of each open call, by the identity of the call.
         self._calls: dict[int, tuple[int | None, int]] = {}
         self._births: dict[Pid, Birth] = {}
         # The runtime takes the mailbox from a process before it reports the end. So the recorder keeps the mailbox
         # until then.
         self._mailboxes: dict[Pid, MailboxLike] = {}
-        self.connections: dict[Pid, None] = {}
+        self.connections: dict[Pid, Callable[[], object]] = {}
         for pid, place in self.places.living.items():
             info = runtime.process_info(pid)
             parent = 0 if info is None else info["parent"].number
@@ -192,32 +195,27 @@ class FlightRecorder(Instrument):
         ]
         for event, handler in handlers:
             attached.callback(telemetry.attach(event, handler))
-        attached.callback(self._remove_instrument)
-        self._add_instrument()
-
-    def _add_instrument(self) -> None:
-        """Attach to the runtime, with message functions that pass their records to the present `_keep`."""
-        self._remove_instrument()
         # These run for every message of the program, so they are functions and not methods, which are slower.
-        if self._records_messages:
+        if self.records_messages:
             self.message_sent = self._sent_function()  # type: ignore[method-assign, assignment]
         if self._records_receives:
             self.message_received = self._received_function()  # type: ignore[method-assign, assignment]
-        self._remove = self.runtime.add_instrument(self)
+        trio.lowlevel.add_instrument(self._tape)
+        attached.callback(self._tape.end)
+        attached.callback(self._leave_connections)
+        attached.callback(self.runtime.add_instrument(self))
 
-    def _remove_instrument(self) -> None:
-        if self._remove is not None:
-            self._remove()
-            self._remove = None
+    def _leave_connections(self) -> None:
+        for detach in self.connections.values():
+            detach()
 
     def _sent_function(self) -> Callable[[Pid | None, Pid, Any], bool | None]:
-        number, now, keep, looks = self._numbers.__next__, self._now, self._keep, self._looks
+        number, tape, looks = self._numbers.__next__, self._tape, self._looks
         content = self._content if self.contents else None
 
         def message_sent(sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
             cls = type(message)
             if cls is bytes:
-                # Most messages of a server are the bytes that its clients sent.
                 via, kind, size = "info", "bytes", len(message)
             else:
                 try:
@@ -225,10 +223,10 @@ class FlightRecorder(Instrument):
                 except KeyError:
                     via, look = looks.learn(message)
                 kind, size = look(message)
-            keep(
+            tape.keep(
                 (
                     number(),
-                    now(),
+                    tape.time,
                     "sent",
                     None if sender is None else sender.number,
                     receiver.number,
@@ -244,12 +242,14 @@ class FlightRecorder(Instrument):
         return message_sent
 
     def _received_function(self) -> Callable[[Pid, Any], None]:
-        number, now, keep = self._numbers.__next__, self._now, self._keep
+        number, tape = self._numbers.__next__, self._tape
 
         def message_received(pid: Pid, message: Any) -> None:
             cls = type(message)
             ended = message.pid.number if (cls is Down or cls is Exit) and message.pid else None
-            keep((number(), now(), "received", pid.number, id(message), cls.__name__, ended))
+            tape.keep(
+                (number(), tape.time, "received", pid.number, id(message), cls.__name__, ended)
+            )
 
         return message_received
 
@@ -342,16 +342,14 @@ class FlightRecorder(Instrument):
         self._pass_on = take
         append = self._messages.append
         if take is None:
-            self._keep = append
-        else:
+            self._tape.keep = append
+            return
 
-            def keep(record: Record, take: Callable[[Record], None] = take) -> None:
-                append(record)
-                take(record)
+        def keep(record: Record, take: Callable[[Record], None] = take) -> None:
+            append(record)
+            take(record)
 
-            self._keep = keep
-        if self._remove is not None:
-            self._add_instrument()
+        self._tape.keep = keep
 
     # Writing
 
@@ -367,20 +365,9 @@ class FlightRecorder(Instrument):
         """
         return self._add(kind, None if pid is None else pid.number, fields)
 
-    def recording_put(self, pid: Pid, put: Callable[[bytes], object]) -> Callable[[bytes], None]:
-        """Return a function that records the size of a frame for a client, and passes the frame on.
-
-        Args:
-            pid: the process that serves the client.
-            put: the function that takes the frame.
-        """
-        connection, number, now, keep = pid.number, self._numbers.__next__, self._now, self._keep
-
-        def put_recorded(frame: bytes) -> None:
-            put(frame)
-            keep((number(), now(), "frame", connection, len(frame)))
-
-        return put_recorded
+    def tap(self) -> Tap:
+        """Return the functions that record what the clients of a server send and get."""
+        return Tap(self, self._numbers.__next__, self._tape, frames=self._records_frames)
 
     def fault(self, type: str, pid: Pid | None = None, *, text: str = "") -> None:
         """Record a deliberate fault. Call this just before you cause the fault.
@@ -413,7 +400,7 @@ class FlightRecorder(Instrument):
 
     def _add(self, kind: str, pid: int | None, fields: Mapping[str, Any], *more: Any) -> int:
         number = next(self._numbers)
-        record = (number, self._now(), kind, pid, fields, *more)
+        record = (number, self._tape.look(), kind, pid, fields, *more)
         size = EVENT_BYTES + sum(len(each) for each in fields.values() if type(each) is str)
         self._events.append(record, size)
         if self._pass_on is not None:
@@ -426,7 +413,7 @@ class FlightRecorder(Instrument):
         self.places.process_spawned(pid, parent, label)
         fields = _place_fields(parent.number, self.places.living[pid])
         number = self._add("spawned", pid.number, fields)
-        self._births[pid] = Birth(pid.number, number, self._now(), fields)
+        self._births[pid] = Birth(pid.number, number, self._tape.time, fields)
         self._watch_mailbox(pid)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
@@ -457,19 +444,22 @@ class FlightRecorder(Instrument):
         self._add("signal", sender.number, fields)
 
     def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
-        if self._records_messages:
+        if self.records_messages:
             parties = None if caller is None else caller.number, server.number
             self._calls[id(call)] = parties
             limit = None if timeout == float("inf") else timeout
-            self._keep((next(self._numbers), self._now(), "call", *parties, limit, id(call)))
+            record = (next(self._numbers), self._tape.time, "call", *parties, limit, id(call))
+            self._tape.keep(record)
 
     def call_ended(self, call: object, how: str) -> None:
         parties = self._calls.pop(id(call), None)
         if parties is None:
             return
-        record = (next(self._numbers), self._now(), "call_ended", *parties, id(call), how)
-        if how == "answered":
-            self._keep(record)
+        is_answered = how == "answered"
+        time = self._tape.time if is_answered else self._tape.look()
+        record = (next(self._numbers), time, "call_ended", *parties, id(call), how)
+        if is_answered:
+            self._tape.keep(record)
             return
         # The story of a crash needs the unanswered calls, so this record goes to the ring that holds crashes.
         self._events.append(record, EVENT_BYTES)
@@ -534,59 +524,122 @@ class FlightRecorder(Instrument):
         return describe(mask(content, self.hide))[:_TEXT]
 
 
-class _Messages:
-    """The ring of records about messages. All records have the same size, so their number also bounds the bytes."""
+class Tap:
+    """The functions that record what the clients of a server send and get. `FlightRecorder.tap` makes one.
 
-    def __init__(self, max_records: int, max_bytes: int) -> None:
-        self._records: deque[Record] = deque(
-            maxlen=max(1, min(max_records, max_bytes // MESSAGE_BYTES))
-        )
-        self.append: Callable[[Record], None] = self._records.append
+    `read` and `deliver` also send the message. If the recorder is the only one that looks at messages, they put the
+    message into the mailbox themselves. So a recorded message costs little more than a call of `send`.
 
-    def __len__(self) -> int:
-        return len(self._records)
+    Attributes:
+        read: takes the process of a connection and the bytes of its client, and sends the bytes to the process.
+        deliver: takes the process of a connection, the process of a channel, a message and its size in bytes, and sends
+            the message to the channel.
+        wrote: takes the number of a connection's process, and the bytes and the number of the frames of one write.
+            None if the recorder does not record frames.
+    """
 
-    @property
-    def bytes(self) -> int:
-        return MESSAGE_BYTES * len(self)
+    __slots__ = ("deliver", "read", "wrote")
 
-    @property
-    def last(self) -> Record | None:
-        return self._records[-1] if self._records else None
+    def __init__(
+        self, recorder: FlightRecorder, number: Callable[[], int], tape: _Tape, *, frames: bool
+    ) -> None:
+        runtime, sent, messages = recorder.runtime, recorder.message_sent, recorder.records_messages
+        kinds: dict[str, str] = {}
 
-    def copy(self) -> list[Record]:
-        return list(self._records)
+        def read(connection: Pid, data: bytes) -> None:
+            process = connection.process
+            is_plain = process is not None and (not runtime.guarded or runtime.only_sent is sent)
+            if frames and (is_plain or not messages):
+                tape.keep((number(), tape.time, "read", connection.number, len(data)))
+            if is_plain:
+                process.mailbox.put(data)  # type: ignore[union-attr]  # a plain connection has a process
+            else:
+                send(connection, data)
+
+        def deliver(connection: Pid, channel: Pid, message: Any, size: int) -> None:
+            process = channel.process
+            if process is None or runtime.only_sent is not sent:
+                send(channel, message)
+                return
+            try:
+                kind = kinds[message.event]
+            except (KeyError, TypeError):
+                kind = _learn(kinds, message)
+            tape.keep(
+                (
+                    number(),
+                    tape.time,
+                    "delivered",
+                    connection.number,
+                    channel.number,
+                    kind,
+                    size,
+                    id(message),
+                )
+            )
+            process.mailbox.put(message)
+
+        def wrote(connection: int, size: int, count: int) -> None:
+            tape.keep((number(), tape.time, "wrote", connection, size, count))
+
+        self.read = read
+        # `send` asks the recorder, which records the content too, or no message at all.
+        self.deliver = _send_only if recorder.contents or not messages else deliver
+        self.wrote = wrote if frames else None
 
 
-class _SizedMessages(_Messages):
-    """The ring of records about messages with their contents."""
+class _Tape(trio.abc.Instrument):
+    """The time of the present turn of the event loop, and the function that keeps a record of a message.
 
-    def __init__(self, max_records: int, max_bytes: int) -> None:
-        self._ring: Ring[Record] = Ring(max_records=max_records, max_bytes=max_bytes)
-        self.append = self._append
+    To read the clock for each message would cost as much as the rest of its record.
+    """
 
-    def _append(self, record: Record) -> None:
-        content = record[9] if record[2] == "sent" else None
-        self._ring.append(record, MESSAGE_BYTES + (0 if content is None else len(content)))
+    __slots__ = ("_now", "keep", "time")
 
-    def __len__(self) -> int:
-        return len(self._ring)
+    def __init__(self, now: Callable[[], float], keep: Callable[[Record], None]) -> None:
+        self._now = now
+        self.keep = keep
+        self.time = now()
 
-    @property
-    def bytes(self) -> int:
-        return self._ring.bytes
+    def after_io_wait(self, timeout: float) -> None:
+        self.time = self._now()
 
-    @property
-    def last(self) -> Record | None:
-        return self._ring.last
+    def look(self) -> float:
+        """Return the exact time. Later messages of the turn get this time too, so that times never fall."""
+        self.time = time = self._now()
+        return time
 
-    def copy(self) -> list[Record]:
-        return self._ring.copy()
+    def end(self) -> None:
+        self.keep = _ignore
+        try:
+            trio.lowlevel.remove_instrument(self)
+        except RuntimeError:
+            # The Trio run has ended, and its instruments with it.
+            pass
 
 
 def recorder_of(runtime: Runtime) -> FlightRecorder | None:
     """Return the flight recorder that was attached to a runtime first; None if the runtime has none."""
     return next((each for each in runtime.instruments if isinstance(each, FlightRecorder)), None)
+
+
+def _ignore(record: Record) -> None:
+    pass
+
+
+def _send_only(connection: Pid, channel: Pid, message: Any, size: int) -> None:
+    send(channel, message)
+
+
+def _learn(kinds: dict[str, str], message: Any) -> str:
+    """Return the kind of a message, and remember it. All records of a kind share one text, which saves memory."""
+    kind = kind_of(message)[:KIND_LENGTH]
+    if kind == message.event:
+        # Clients choose the events, so there can be any number of them.
+        if len(kinds) >= _KINDS:
+            kinds.clear()
+        kinds[kind] = kind
+    return kind
 
 
 def _frames(exception: BaseException) -> list[tuple[str, int, str]]:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import trio
 
-from actors import NORMAL, SHUTDOWN, Crash, Fail, Pid, cast, stop, wait_exit
+from actors import NORMAL, SHUTDOWN, Crash, Fail, GenServer, Pid, cast, kill, stop, wait_exit
 from actors.runtime import Runtime
-from supervision import DynamicSupervisor, Supervisor, logger
+from supervision import DynamicSupervisor, Supervisor, child_spec, logger
 from supervision.events import (
     CHILD_RESTARTED,
     CHILD_START_FAILED,
@@ -103,6 +103,19 @@ async def test_a_crash_gives_an_ended_event_and_a_restarted_event_with_the_count
     assert measurements == {"restarts": 2}
     assert about["pid"] is await running(supervisor, "a")
     assert about["reason"] == BOOM
+
+
+async def test_a_restart_that_outlasts_the_window_still_counts_itself(
+    runtime: Runtime, heard: Heard
+) -> None:
+    class Slow(GenServer[None]):
+        async def init(self) -> None:
+            await trio.sleep(3)
+
+    supervisor = await Supervisor.start([child_spec(Slow, id="slow")], max_seconds=2.0)
+    kill(await running(supervisor, "slow"))
+    await trio.sleep(4)
+    assert heard.last("restarted")[0] == {"restarts": 1}
 
 
 async def test_a_restarted_group_gives_one_event_for_each_child(

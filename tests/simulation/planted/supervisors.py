@@ -114,7 +114,7 @@ async def shutdown_in_start_order(world: World) -> None:
 
 
 async def _terminate_unless_it_gave_up(self: Supervisor, reason: ExitReason) -> None:
-    if self.state._intensity.recent(trio.current_time()) <= self.state._intensity.max_restarts:
+    if self.state._intensity.counted <= self.state._intensity.max_restarts:
         await self.state.stop_all()
 
 
