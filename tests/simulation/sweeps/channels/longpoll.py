@@ -1,6 +1,6 @@
 """Polling clients, one request after the other, with every kind of request and exact answers.
 
-    ashtree simulate tests.simulation.sweeps.channels.longpoll:polling --seeds 1-1000
+ashtree simulate tests.simulation.sweeps.channels.longpoll:polling --seeds 1-1000
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ class Polling:
         fields = {name.decode(): value.decode() for name, value in start["headers"]}
         body = last["body"]
         self.check(
-            fields["content-length"] == str(len(body)) and fields["access-control-allow-origin"] == "*",
+            fields["content-length"] == str(len(body))
+            and fields["access-control-allow-origin"] == "*",
             f"{method} got the headers {fields}",
         )
         return Answered(start["status"], fields, body, self.world.seconds - began)
