@@ -7,6 +7,7 @@ import time
 from types import NoneType
 
 import pytest
+from attrs import evolve
 
 from actors.errors import StartError
 from supervision.chaos.faults.report import InertPlan
@@ -15,10 +16,10 @@ from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, identify
 from supervision.simulation.shrinking.shrink import shrink
 from supervision.simulation.simulate import simulate
-from tests.simulation.planted import joins, limits, processes, programs, supervisors
+from tests.simulation.planted import joins, limits, processes, programs, signals, supervisors
 from tests.simulation.planted.planting import Planted, healthy
 
-IN_ASHTREE = (*supervisors.BUGS, *limits.BUGS, *processes.BUGS, *joins.BUGS)
+IN_ASHTREE = (*supervisors.BUGS, *limits.BUGS, *processes.BUGS, *signals.BUGS, *joins.BUGS)
 ALL = (*IN_ASHTREE, *programs.BUGS)
 SEEDS = 2000
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
@@ -57,3 +58,12 @@ def test_a_program_without_a_planted_bug_passes(bug: Planted) -> None:
 def test_every_invariant_finds_a_planted_bug() -> None:
     found = {bug.failure for bug in IN_ASHTREE}
     assert {f"invariant {name}" for name in BUILT_IN} <= found
+
+
+@pytest.mark.parametrize("bug", signals.BUGS, ids=lambda bug: bug.name)
+def test_only_its_own_invariant_finds_a_planted_bug(bug: Planted) -> None:
+    found = find(bug)
+    others = tuple(name for name in BUILT_IN if f"invariant {name}" != bug.failure)
+    assert len(others) == len(BUILT_IN) - 1
+    knobs = evolve(found.knobs, invariants=others)
+    assert simulate(bug.scenario, found.seed, knobs=knobs, keep_trace=False).error is None
