@@ -25,11 +25,10 @@ from attrs import define, field
 
 from actors import current_pid, kill, send_exit
 from channels import Endpoint, LongPoll, Mount, PushReply, Route, Socket
-from channels.testing import JoinsAnswered
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
 from tests.simulation.sweeps.channels.clients import BROKEN, Carrier, Client, Frame
-from tests.simulation.sweeps.channels.room import Ledger, Life, Room
+from tests.simulation.sweeps.channels.room import CHECKED, Ledger, Life, Room
 
 TOPICS = ("room:1", "room:2", "room:3")
 INTERCEPTED = ("seen", "hidden")
@@ -394,7 +393,7 @@ class Crowd:
                 self.endpoint.broadcast(f"id:{person.client.name}", "disconnect", {})
 
 
-@scenario(params={"seconds": 5.0}, invariants=("all", JoinsAnswered))
+@scenario(params={"seconds": 5.0}, invariants=("all", *CHECKED))
 async def crowd(world: World) -> None:
     """Four clients at once, with faults, for some seconds."""
     state = Crowd(world)

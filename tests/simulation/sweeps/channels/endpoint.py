@@ -29,11 +29,10 @@ from channels import (
     handle_in,
 )
 from channels.telemetry import ENDPOINT_DRAIN
-from channels.testing import JoinsAnswered
 from supervision import DynamicSupervisor, Supervisor
 from supervision.simulation import World, scenario
 from tests.simulation.sweeps.channels.clients import CLOSE, PING, PORT, TEXT, Client
-from tests.simulation.sweeps.channels.room import Ledger, Life, UserSocket
+from tests.simulation.sweeps.channels.room import CHECKED, Ledger, Life, UserSocket
 
 SLACK = 0.9
 """Seconds that the network and the clock may take, at most."""
@@ -703,7 +702,7 @@ CASES: list[Callable[[Case], Awaitable[None]]] = [
 ]
 
 
-@scenario(params={"cases": 2}, invariants=("all", JoinsAnswered))
+@scenario(params={"cases": 2}, invariants=("all", *CHECKED))
 async def connections(world: World) -> None:
     """Some cases, one after the other."""
     random = world.random("cases")

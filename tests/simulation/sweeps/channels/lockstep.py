@@ -26,12 +26,11 @@ from actors import (
 )
 from channels import Binary, Endpoint, LongPoll, Mount
 from channels.errors import EncodeError
-from channels.testing import JoinsAnswered
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
 from tests.simulation.sweeps.channels.clients import Carrier, Client, Frame, pack_push
 from tests.simulation.sweeps.channels.model import CRASHED, Member, Model, Seat
-from tests.simulation.sweeps.channels.room import Acts, Ledger, Life, UserSocket
+from tests.simulation.sweeps.channels.room import CHECKED, Acts, Ledger, Life, UserSocket
 
 PAUSE = 2.5
 """Seconds after each operation, in which everything happens that the operation causes."""
@@ -867,7 +866,7 @@ OPERATIONS: list[tuple[Any, int]] = [
 ]
 
 
-@scenario(params={"operations": 30}, invariants=("all", JoinsAnswered))
+@scenario(params={"operations": 30}, invariants=("all", *CHECKED))
 async def lockstep(world: World) -> None:
     """Random operations of clients, each with an exact check."""
     async with trio.open_nursery() as nursery:

@@ -16,11 +16,10 @@ from attrs import define, field
 
 from actors import Shutdown
 from channels import Endpoint, LongPoll, Mount
-from channels.testing import JoinsAnswered
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
 from tests.simulation.sweeps.channels.clients import pack_push
-from tests.simulation.sweeps.channels.room import Ledger, UserSocket
+from tests.simulation.sweeps.channels.room import CHECKED, Ledger, UserSocket
 
 WINDOW = 4.0
 # A session ends at its first check, every 6 seconds, that finds no poll for 6 seconds.
@@ -563,7 +562,7 @@ OPERATIONS: list[tuple[Callable[[Polling], Awaitable[None]], int]] = [
 ]
 
 
-@scenario(params={"operations": 25}, invariants=("all", JoinsAnswered))
+@scenario(params={"operations": 25}, invariants=("all", *CHECKED))
 async def polling(world: World) -> None:
     """Random requests, each with an exact answer."""
     state = Polling(world)

@@ -44,8 +44,22 @@ from channels import (
     handle_out,
     reply_to,
 )
+from channels.testing import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
 
-__all__ = ["REASONS", "Acts", "Ledger", "Life", "Planned", "Room", "Strict", "UserSocket"]
+__all__ = [
+    "CHECKED",
+    "REASONS",
+    "Acts",
+    "Ledger",
+    "Life",
+    "Planned",
+    "Room",
+    "Strict",
+    "UserSocket",
+]
+
+CHECKED = (JoinsAnswered, MembershipsEnd, SubscriptionsEnd)
+"""The invariants of channels that the sweeps check, beside the built-in ones."""
 
 Acts: TypeAlias = Sequence[Sequence[Any]]
 """Actions of a channel:
