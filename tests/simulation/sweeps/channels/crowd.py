@@ -182,10 +182,15 @@ class Person:
         """Send a burst of messages."""
         for _ in range(self.random.choice((1, 1, 1, 2, 4))):
             what = self.random.choices(
-                ("join", "leave", "push", "heartbeat", "pause", "go"), (6, 3, 14, 1, 0.5, 0.4)
+                ("join", "leave", "push", "rejoin", "heartbeat", "pause", "go"),
+                (6, 3, 14, 2, 1, 0.5, 0.4),
             )[0]
             if what == "go":
                 await self.go()
+            elif what == "rejoin":
+                topic = self.random.choice(TOPICS)
+                await self.send("leave", topic)
+                await self.send("join", topic)
             elif what == "pause" and self.client.carrier == "socket":
                 self.client.pause()
                 await trio.sleep(self.random.random())

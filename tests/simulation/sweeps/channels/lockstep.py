@@ -485,6 +485,37 @@ class Lockstep:
                 event = "phx_leave" if then == "leave" else "echo"
                 self.model.push(member, last, event, {})
 
+    async def join_too_often(self) -> None:
+        """Join a topic many times while its first join is not answered. Eight joins may wait."""
+        seat, topic = self.a_seat(), self.random.choice(ROOMS)
+        if topic in seat.members or len(seat.members) >= UserSocket.max_channels:
+            return
+        count = self.random.choice((9, 10, 12))
+        refs = [str(self.number()) for _ in range(count)]
+        self.tell(f"join_slowly: {seat.client} joins {topic!r} {count} times: {refs}")
+        given_up = self.count("session", "joins_given_up")
+        for ref in refs:
+            acts = [["sleep", 2.0]] if ref == refs[0] else []
+            await seat.client.send(ref, ref, topic, "phx_join", {"acts": acts})
+        await trio.sleep(3)
+        closes: list[Member] = []
+        for index, ref in enumerate(refs):
+            member = self.new_member(seat, topic, ref, ref)
+            if 8 <= index < count - 1:
+                self.world.sometimes("too many joins of one topic wait")
+                self.model.crashed_join(member)
+                continue
+            self.model.join(seat, member, [], closes if index == count - 1 else [])
+            if index < count - 1:
+                self.model.gone(member)
+                closes.append(member)
+        found = self.count("session", "joins_given_up") - given_up
+        self.check(found == count - 9, f"{found} joins were given up, not {count - 9}")
+
+    def count(self, *event: str) -> int:
+        found: int = self.endpoint.statistics()["counts"].get(event, 0)
+        return found
+
     async def leave(self) -> None:
         """Leave a topic, joined or not, with the right join_ref or another."""
         member = self.a_member()
@@ -847,6 +878,7 @@ OPERATIONS: list[tuple[Any, int]] = [
     (Lockstep.join, 18),
     (Lockstep.join_nowhere, 1),
     (Lockstep.join_slowly, 3),
+    (Lockstep.join_too_often, 1),
     (Lockstep.leave, 3),
     (Lockstep.push, 16),
     (Lockstep.echo, 3),
