@@ -17,9 +17,11 @@ from supervision.recording.fields import (
     CHILD_EVENTS,
     DEAD_LETTER,
     KIND_LENGTH,
+    LATE_ANSWER,
     PROCESS_EVENTS,
     child_fields,
     dead_letter_fields,
+    late_answer_fields,
     problem_fields,
     reason_fields,
 )
@@ -84,6 +86,7 @@ class Recorder(Instrument):
         for event in PROCESS_EVENTS:
             runtime.telemetry.attach(event, self._process_event)
         runtime.telemetry.attach(DEAD_LETTER, self._dead_letter)
+        runtime.telemetry.attach(LATE_ANSWER, self._late_answer)
 
     def place_of(self, pid: Pid) -> Place | None:
         """Return the place of a living process; None if it has ended or belongs to another runtime."""
@@ -215,6 +218,14 @@ class Recorder(Instrument):
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
         self._add("dead_letter", None, dead_letter_fields(metadata), None)
+
+    def _late_answer(
+        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        server = metadata["server"]
+        place = self._living.get(server)
+        fields = late_answer_fields(measurements, metadata)
+        self._add("late_answer", server, fields, None if place is None else place.cause)
 
     def _add(self, kind: str, pid: Pid | None, fields: dict[str, Any], cause: int | None) -> int:
         event: dict[str, Any] = {"pid": None if pid is None else pid.number, **fields}

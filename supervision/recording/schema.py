@@ -126,6 +126,15 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         # "cancelled".
         "call": {"pid": int | None, "to": int, "timeout": float | None},
         "call_ended": {"pid": int | None, "to": int, "call": int | None, "how": str},
+        # An answer that came `seconds` after its caller had given up. `pid` is the server, and `to` the caller.
+        # `ended` is the number of the `call_ended` event.
+        "late_answer": {
+            "pid": int,
+            "to": int | None,
+            "ended?": int | None,
+            "how": str,
+            "seconds": float,
+        },
         # `length` is the number of waiting messages when a mailbox reached its alarm.
         "mailbox_alarm": {"pid": int, "length": int},
         # One step of a task took `seconds` of the event loop.

@@ -14,7 +14,6 @@ from attrs import define
 
 from actors import (
     KILL,
-    KILLED,
     NORMAL,
     SHUTDOWN,
     Alias,
@@ -585,7 +584,7 @@ async def scoped(play: Play, stream: Random) -> None:
                 model.signal(play.world.runtime.pid, life, SHUTDOWN, linked=False)
                 if not life.doomed:
                     # It traps SHUTDOWN, so the block kills it.
-                    life.doom, life.doomed_at = KILLED, left_at + shutdown
+                    life.killed_at = left_at + shutdown
                     play.world.sometimes("a block killed its process")
     except ProcessFailed as error:
         model.same(life, "the reason of ProcessFailed", error.reason, life.reason)

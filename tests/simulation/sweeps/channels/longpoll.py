@@ -1,6 +1,6 @@
 """Polling clients, one request after the other, with every kind of request and exact answers.
 
-    ashtree simulate tests.simulation.sweeps.channels.longpoll:polling --seeds 1-1000
+ashtree simulate tests.simulation.sweeps.channels.longpoll:polling --seeds 1-1000
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ class Polling:
         fields = {name.decode(): value.decode() for name, value in start["headers"]}
         body = last["body"]
         self.check(
-            fields["content-length"] == str(len(body)) and fields["access-control-allow-origin"] == "*",
+            fields["content-length"] == str(len(body))
+            and fields["access-control-allow-origin"] == "*",
             f"{method} got the headers {fields}",
         )
         return Answered(start["status"], fields, body, self.world.seconds - began)
@@ -572,7 +573,7 @@ async def polling(world: World) -> None:
         await state.grow_old()
         await state.keep_alive()
         operation = state.random.choices(*zip(*OPERATIONS, strict=True))[0]
-        await operation(state)  # type: ignore[operator]
+        await operation(state)
         await trio.sleep(0.2)
     await trio.sleep(2 * PATIENCE + 3)
     figures = state.endpoint.statistics()

@@ -332,7 +332,7 @@ class UserSocket(Socket):
     """A socket whose clients name themselves. Its routes overlap, and the first one counts."""
 
     log = None
-    max_channels = 5
+    max_channels = 3
     channels = {
         "room:fixed": Route("room:fixed", Strict, {"route": "fixed", "color": "red"}),
         "room:*": Route("room:*", Room, {"route": "room"}),
