@@ -23,7 +23,7 @@ from attrs import field, frozen
 
 from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.report import FaultReport
-from supervision.simulation.errors import RunFileError
+from supervision.simulation.errors import BudgetSpent, RunFileError
 from supervision.simulation.forks import Fork
 from supervision.simulation.outcome import Outcome, identify
 from supervision.simulation.replaying.run_file import RunFile, describe_run, find_scenario
@@ -264,12 +264,17 @@ class _Shrinking:
         for index, fault in enumerate(self.best.faults or ()):
             report = next((each for each in self.trials.reports if each.fault == fault), None)
             if report is not None:
-                any(self._fault_fails(index, near) for near in aimed(fault, report.where))
+                nearby = aimed(fault, report.target, report.incarnation)
+                any(self._fault_fails(index, near) for near in nearby)
         # Faults that need each other must change together.
-        reports = {report.fault: report.where for report in self.trials.reports}
-        nearby = [list(aimed(fault, reports.get(fault))) for fault in self.best.faults or ()]
-        for number in range(2 if sum(map(bool, nearby)) > 1 else 0):
-            faults = zip(self.best.faults or (), nearby, strict=True)
+        reports = {report.fault: report for report in self.trials.reports}
+        known = [(fault, reports.get(fault)) for fault in self.best.faults or ()]
+        simpler = [
+            [] if report is None else list(aimed(fault, report.target, report.incarnation))
+            for fault, report in known
+        ]
+        for number in range(2 if sum(map(bool, simpler)) > 1 else 0):
+            faults = zip(self.best.faults or (), simpler, strict=True)
             if self._fails(
                 faults=tuple(near[number] if near[number:] else fault for fault, near in faults)
             ):
@@ -413,7 +418,7 @@ class Trials:
                 f"{'passes' if failure is None else f'fails with {failure}'} now, and failed with {self.failure} "
                 "before; shrink an outcome of simulate(), with the same program"
             )
-        if not failure.startswith("BudgetSpent"):
+        if not isinstance(outcome.error, BudgetSpent):
             # Give up candidates that run much longer than the failure.
             self._max_steps = min(self._max_steps, 10 * outcome.steps + 10_000)
         self._accept(self.best, outcome)
