@@ -138,6 +138,7 @@ async def test_the_frames_of_a_stream_are_recorded_until_the_recorder_closes(
     # The answer to the upgrade, the join and the push.
     assert [each["direction"] for each in frames].count("out") == 3
     assert [each["direction"] for each in frames].count("in") == 2
+    assert client.process is not None
     assert {each["pid"] for each in frames} == {client.process.number}
     recorder.close()
     before = recorder.statistics()
