@@ -69,7 +69,6 @@ __all__ = [
 CLEANUP_FAILED = ("actors", "process", "cleanup_failed")
 CRASH = ("actors", "process", "crash")
 DEAD_LETTER = ("actors", "message", "dead_letter")
-LATE_ANSWER = ("actors", "call", "late_answer")
 ZOMBIE = ("actors", "process", "zombie")
 
 
@@ -150,17 +149,13 @@ class Runtime:
         self.shows_messages = False
         # True if a sender must ask `admit` first, because an instrument looks at messages or there is a zombie.
         self.guarded = False
-        # The only `message_sent`; None without one, with several, or with a zombie. Its owner need not ask `admit`.
-        self.only_sent: Callable[[Pid | None, Pid, Any], bool | None] | None = None
         self.mailbox_alarm = sys.maxsize
         self.call_chains: CallChains | None = None
         # True while the runtime adds up the run time of each process.
         self.counts_run_time = False
         self.closed = False
-        self.spawned = 0
-        self.crashed = 0
-        self.dead_letters = 0
-        self.late_answers = 0
+        self.spawned = self.crashed = 0
+        self.dead_letters = self.late_answers = 0
         self.zombies_ever = 0
         self._numbers = 0
         self._refs = 0
@@ -218,7 +213,6 @@ class Runtime:
     def guard(self) -> None:
         """Update `guarded` after a change of the instruments or the zombies."""
         self.guarded = bool(self.on_sent or self.zombies)
-        self.only_sent = self.on_sent[0] if len(self.on_sent) == 1 and not self.zombies else None
 
     def admit(self, receiver: Pid, message: Any) -> bool:
         """Return whether a message may enter a mailbox: False if an instrument refuses it.
@@ -230,9 +224,6 @@ class Runtime:
         if sender is not None and sender.dead:
             sender = acting_process()
         pid = None if sender is None else sender.pid
-        only = self.only_sent
-        if only is not None:
-            return only(pid, receiver, message) is not False
         admitted = True
         for sent in self.on_sent:
             # Every instrument sees the message, even if another one refuses it.
@@ -340,23 +331,6 @@ class Runtime:
         self.dead_letters += 1
         if self.telemetry.handlers(DEAD_LETTER):
             self.telemetry.execute(DEAD_LETTER, {}, {"address": address, "message": message})
-
-    def late_answer(
-        self, caller: Pid | None, server: Pid, call: object, *, since: float, how: str
-    ) -> None:
-        """Count and drop an answer whose caller has given up. Erlang drops it without counting.
-
-        Args:
-            caller: The calling process; None if the caller is not a process.
-            server: The called process.
-            call: The object that identified the call for `Instrument.call_started`.
-            since: The time at which the caller gave up.
-            how: "timeout" or "cancelled", the end of the call.
-        """
-        self.late_answers += 1
-        if self.telemetry.handlers(LATE_ANSWER):
-            about = {"caller": caller, "server": server, "call": call, "how": how}
-            self.telemetry.execute(LATE_ANSWER, {"seconds": trio.current_time() - since}, about)
 
     # Spawning
 

@@ -17,7 +17,7 @@ from channels.connection.session_server import SessionServer
 from channels.filters import FilterRule, filter_parameters
 from channels.messages import Broadcast, Message
 from channels.telemetry import CHANNEL_JOINED, CONNECTION_CLOSED, SESSION_STARTED
-from channels.transports.out_buffer import OutBuffer
+from channels.transports.out_buffer import Flusher, OutBuffer
 from supervision.child_spec import ChildSpec
 from supervision.recording import files
 from supervision.recording.files import RecorderFiles
@@ -142,6 +142,8 @@ class _FlightClients(_Clients):
         super().__init__(recorder.add)
         self._recorder = recorder
         self._tap = recorder.tap()
+        # Flushers that another recorder watches too.
+        self._shared: set[Flusher] = set()
         self._rules: list[FilterRule] = []
 
     def filtered(self, content: Any) -> Any:
@@ -163,23 +165,33 @@ class _FlightClients(_Clients):
 
     def _attach(self, server: SessionServer, pid: Pid) -> Callable[[], None]:
         """Record what a connection reads and writes, and return a function that ends this."""
-        tap, out = self._tap, server.out
-        if server.tap is None:
+        tap, out, flusher = self._tap, server.out, server.services.transports.flusher
+        recorder = self._recorder
+        if server.tap is None and (recorder.records_messages or recorder.records_frames):
             # With two recorders, the second one sees the messages as any other instrument does.
             server.tap = tap
-        wrote = None if tap.wrote is None else partial(tap.wrote, pid.number)
-        if wrote is not None:
-            if not isinstance(out, OutBuffer):
-                # A buffer of a test, which delivers each frame immediately.
-                server.out = server.link.out = _Out(out, wrote)
-            else:
-                out.on_write = wrote if out.on_write is None else _both(out.on_write, wrote)
+        wrote = partial(tap.wrote, pid.number)
+        if not recorder.records_frames:
+            pass
+        elif not isinstance(out, OutBuffer):
+            # A buffer of a test, which delivers each frame immediately.
+            server.out = server.link.out = _Out(out, wrote)
+        else:
+            out.client = pid.number
+            out.on_write = wrote if out.on_write is None else _both(out.on_write, wrote)
+            if flusher.on_written is None:
+                flusher.on_written = tap.wrote_all
+            elif flusher.on_written is not tap.wrote_all and flusher not in self._shared:
+                self._shared.add(flusher)
+                flusher.on_written = _both_all(flusher.on_written, tap.wrote_all)
 
         def detach() -> None:
             if server.tap is tap:
                 server.tap = None
             if isinstance(out, OutBuffer) and out.on_write is wrote:
                 out.on_write = None
+            if flusher.on_written is tap.wrote_all:
+                flusher.on_written = None
 
         return detach
 
@@ -231,3 +243,13 @@ def _both(first: _Wrote, second: _Wrote) -> _Wrote:
         second(size, count)
 
     return wrote
+
+
+def _both_all(
+    first: Callable[[list[int]], object], second: Callable[[list[int]], object]
+) -> Callable[[list[int]], object]:
+    def wrote_all(written: list[int]) -> None:
+        first(written)
+        second(written)
+
+    return wrote_all
