@@ -69,6 +69,7 @@ __all__ = [
 CLEANUP_FAILED = ("actors", "process", "cleanup_failed")
 CRASH = ("actors", "process", "crash")
 DEAD_LETTER = ("actors", "message", "dead_letter")
+LATE_ANSWER = ("actors", "call", "late_answer")
 ZOMBIE = ("actors", "process", "zombie")
 
 
@@ -157,6 +158,7 @@ class Runtime:
         self.spawned = 0
         self.crashed = 0
         self.dead_letters = 0
+        self.late_answers = 0
         self.zombies_ever = 0
         self._numbers = 0
         self._refs = 0
@@ -236,6 +238,8 @@ class Runtime:
         """Show the instruments a process that was spawned."""
         for instrument in self.instruments:
             instrument.process_spawned(process.pid, process.parent, process.describe())
+            for other in self.graph.links_of(process.pid):
+                instrument.linked(process.pid, other)
 
     # Randomness, identifiers and the time of day
 
@@ -332,6 +336,23 @@ class Runtime:
         self.dead_letters += 1
         if self.telemetry.handlers(DEAD_LETTER):
             self.telemetry.execute(DEAD_LETTER, {}, {"address": address, "message": message})
+
+    def late_answer(
+        self, caller: Pid | None, server: Pid, call: object, *, since: float, how: str
+    ) -> None:
+        """Count and drop an answer whose caller has given up. Erlang drops it without counting.
+
+        Args:
+            caller: The calling process; None if the caller is not a process.
+            server: The called process.
+            call: The object that identified the call for `Instrument.call_started`.
+            since: The time at which the caller gave up.
+            how: "timeout" or "cancelled", the end of the call.
+        """
+        self.late_answers += 1
+        if self.telemetry.handlers(LATE_ANSWER):
+            about = {"caller": caller, "server": server, "call": call, "how": how}
+            self.telemetry.execute(LATE_ANSWER, {"seconds": trio.current_time() - since}, about)
 
     # Spawning
 
@@ -634,6 +655,7 @@ class Runtime:
             "spawned": self.spawned,
             "crashed": self.crashed,
             "dead_letters": self.dead_letters,
+            "late_answers": self.late_answers,
             "zombies": len(self.zombies),
             "zombies_ever": self.zombies_ever,
             **self.from_threads.statistics(),

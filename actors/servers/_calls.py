@@ -28,6 +28,16 @@ _EXPIRED = object()
 _CANCELLED = object()
 
 
+class _GaveUp:
+    """In the place of an answer: the time at which the caller gave up."""
+
+    __slots__ = ("how", "since")
+
+    def __init__(self, since: float, how: str) -> None:
+        self.since = since
+        self.how = how
+
+
 @final
 class Sender:
     """The caller that waits for the answer to a call. Any process may pass it to `reply`, once.
@@ -68,6 +78,11 @@ class Sender:
         return self._done
 
     @property
+    def awaits_late_answer(self) -> bool:
+        """True if the caller has given up, and no answer has come."""
+        return type(self._value) is _GaveUp
+
+    @property
     def value(self) -> Any:
         """The answer, once there is one."""
         return self._value
@@ -89,12 +104,23 @@ class Sender:
     @enable_ki_protection
     def answer(self, value: Any) -> bool:
         if self._done:
+            gave_up, self._value = self._value, None
+            if type(gave_up) is _GaveUp:
+                server = self._server
+                server.runtime.late_answer(
+                    self.pid, server.pid, self, since=gave_up.since, how=gave_up.how
+                )
+            else:
+                self._value = gave_up
             return False
         # In the wrong thread this raises, so it must run before any change.
         reschedule(self._task)
         self._done = True
         self._value = value
-        self._server.runtime.graph.unwatch(self._server.pid, self)
+        runtime = self._server.runtime
+        runtime.graph.unwatch(self._server.pid, self)
+        for instrument in runtime.instruments:
+            instrument.call_answered(self, value)
         return True
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
@@ -108,10 +134,12 @@ class Sender:
             reschedule(self._task)
             self.abandon()
             self._failure = _EXPIRED
+            self._value = _GaveUp(trio.current_time(), "timeout")
 
     def abandon(self) -> None:
         self._done = True
         self._failure = _CANCELLED
+        self._value = _GaveUp(trio.current_time(), "cancelled")
         self._server.runtime.graph.unwatch(self._server.pid, self)
 
     def abort(self, _raise_cancel: object) -> Abort:

@@ -81,6 +81,8 @@ class _Join:
     topic: Any
     ref: Any
     membership: Membership | None
+    # True if the client has sent another message with the same ref, which may also get a reply.
+    is_ambiguous: bool = False
 
     def is_over(self) -> bool:
         """Return True if no process can answer the join any more."""
@@ -109,6 +111,9 @@ class _Client:
     def asked(self, message: Message, effects: list[Effect]) -> None:
         """Note a message of the client."""
         self.answered.pop(_key(message.topic, message.ref), None)
+        for join in self.pending:
+            if (join.topic, join.ref) == (message.topic, message.ref):
+                join.is_ambiguous = True
         if message.event == "phx_join":
             start = next((each for each in effects if isinstance(each, Start)), None)
             membership = None if start is None else start.membership
@@ -123,6 +128,8 @@ class _Client:
         join = next((join for join in self.pending if _answers(meaning, join)), None)
         if join is not None:
             self.pending.remove(join)
+            if join.is_ambiguous:
+                return
             self.answered[_key(topic, join.ref)] = kind
             if len(self.answered) > _REMEMBERED:
                 del self.answered[next(iter(self.answered))]

@@ -126,6 +126,15 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         # "cancelled".
         "call": {"pid": int | None, "to": int, "timeout": float | None},
         "call_ended": {"pid": int | None, "to": int, "call": int | None, "how": str},
+        # An answer that came `seconds` after its caller had given up. `pid` is the server, and `to` the caller.
+        # `ended` is the number of the `call_ended` event.
+        "late_answer": {
+            "pid": int,
+            "to": int | None,
+            "ended?": int | None,
+            "how": str,
+            "seconds": float,
+        },
         # `length` is the number of waiting messages when a mailbox reached its alarm.
         "mailbox_alarm": {"pid": int, "length": int},
         # One step of a task took `seconds` of the event loop.
@@ -170,7 +179,8 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "healed": {"ways": list},
         # Clients of channels. `pid` is the process of the connection, except in `joined`, where it is the channel.
         # `client` is the id of the client's socket; without an id, events do not tell clients apart. `result` is
-        # "ok" or "error". `direction` is "in" or "out", and `size` is in bytes.
+        # "ok" or "error". `direction` is "in" or "out", and `size` is in bytes. A `frame` is one read or one write.
+        # `frames` is the number of frames of one write, if it is more than 1; `size` is then their sum.
         "client_connected": {"pid": int, "socket": str, "transport": str, "client?": str},
         "joined": {
             "pid": int,
@@ -181,7 +191,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "seconds": float,
             "client?": str,
         },
-        "frame": {"pid": int, "direction": str, "size": int},
+        "frame": {"pid": int, "direction": str, "size": int, "frames?": int},
         # The server's final frame about a topic: `event` is "phx_error" or "join crashed". `channel` is the process
         # that ended.
         "client_told": {"pid": int, "topic": str, "event": str, "channel?": int},

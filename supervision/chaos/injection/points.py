@@ -41,9 +41,7 @@ class TargetRuntime:
 
     def matching(self, pattern: str) -> list[Pid]:
         """Return the living processes whose paths match, the oldest first."""
-        return [
-            pid for pid, place in self.places.living.items() if fits(self.address(place), pattern)
-        ]
+        return [pid for pid, place in self.places.each() if fits(self.address(place), pattern)]
 
 
 @frozen

@@ -24,6 +24,7 @@ from attrs import field, frozen
 from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.report import FaultReport
 from supervision.simulation.errors import RunFileError
+from supervision.simulation.forks import Fork
 from supervision.simulation.outcome import Outcome, identify
 from supervision.simulation.replaying.run_file import RunFile, describe_run, find_scenario
 from supervision.simulation.replaying.story import tell
@@ -139,6 +140,8 @@ class _Shrinking:
         """Take all steps, and repeat them as long as they help."""
         trials = self.trials
         # Most failures happen in the canonical order, too.
+        if self.best.forks:
+            trials.fails(attrs.evolve(self.best, forks=()))
         trials.fails(self.best.with_schedule(()))
         begin = self.best
         self.faults(begin.faults or ())
@@ -339,11 +342,13 @@ class Candidate:
         faults: the plan; None lets the scenario draw its own.
         params: the parameters of the scenario.
         deviations: the deviations from the canonical schedule; None for the schedule of the seed.
+        forks: the moments from which on the run has other random numbers.
     """
 
     faults: tuple[Fault, ...] | None
     params: Mapping[str, Any]
     deviations: tuple[Deviation, ...] | None
+    forks: tuple[Fork, ...] = ()
 
     def with_schedule(self, deviations: Iterable[Deviation] | None) -> Candidate:
         """Return the same candidate with another schedule."""
@@ -394,7 +399,9 @@ class Trials:
         self._progress = progress
         self._max_steps = run.knobs.max_steps
         schedule = run.schedule() if run.knobs.policy == "canonical" else None
-        self.best = Candidate(faults=run.faults, params=dict(run.params), deviations=schedule)
+        self.best = Candidate(
+            faults=run.faults, params=dict(run.params), deviations=schedule, forks=run.forks
+        )
         self._begin()
 
     def _begin(self) -> None:
@@ -425,6 +432,7 @@ class Trials:
             params=candidate.params,
             faults=candidate.faults,
             deviations=candidate.deviations,
+            forks=candidate.forks,
             keep_trace=whole,
             label_tasks=True,
         )

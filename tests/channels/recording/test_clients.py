@@ -12,9 +12,13 @@ from actors import current_runtime, kill
 from actors.runtime import open_runtime
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.recording import record_channels
+from channels.recording.clients import trace_clients
 from channels.testing import open_channel_test
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.masking import FILTERED
+from supervision.recording.recorder import Recorder
+from supervision.recording.trace import Trace
+from supervision.story import tell_story
 from tests.supervision.recording.test_schema import check
 
 
@@ -118,3 +122,27 @@ async def test_a_killed_channel_and_its_client_are_connected_in_the_recording(
         assert told["channel"] == pid.number
         assert "client" not in events(recorder, "joined")[0]
         recorder.close()
+
+
+async def test_the_trace_of_an_experiment_tells_what_each_client_saw(
+    endpoint: Endpoint, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_runtime(log=False), open_channel_test(endpoint) as case:
+        trace = Trace(lambda: (trio.current_time(), 0, 0))
+        trace_clients(Recorder(current_runtime(), trace, 0, messages=True))
+        client = await case.connect("/socket", {"name": "ann"})
+        _, room = await client.subscribe_and_join("room:lobby")
+        room.push("boom")
+        await trio.sleep(2)
+        await client.subscribe_and_join("room:lobby")
+        await client.disconnect()
+        await trio.sleep(1)
+    for line in trace.lines:
+        check(msgspec.json.decode(line))
+    (incident,) = tell_story(trace.lines).incidents
+    (ann,) = incident.clients
+    assert (ann.client, ann.topic) == ("ann", "room:lobby")
+    assert ann.away == pytest.approx(2.0, abs=0.01)
+    kinds = [msgspec.json.decode(line)["kind"] for line in trace.lines]
+    assert "client_closed" in kinds
+    assert "frame" not in kinds

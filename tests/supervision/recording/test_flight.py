@@ -11,7 +11,10 @@ import trio
 
 from actors import (
     CallTimeout,
+    GenServer,
+    Reply,
     Runtime,
+    Sender,
     call,
     kill,
     link,
@@ -115,6 +118,44 @@ async def test_processes_that_lived_before_are_in_the_recording(runtime: Runtime
     # The recorder cannot know the child id of a process that it did not see start.
     assert second.crashed
     assert third.path == "/top/a"
+
+
+async def test_a_reader_gets_only_the_records_since_its_last_one(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime, max_events=4)
+    assert recorder.oldest_event == -1
+    idle = spawn(trio.sleep_forever)
+    send(idle, "one")
+    first = recorder.since(-1)
+    assert [record[2] for record in first] == ["spawned", "sent"]
+    assert recorder.since(first[-1][0]) == []
+    send(idle, "two")
+    recorder.note("three")
+    newer = recorder.since(first[-1][0])
+    assert [record[2] for record in newer] == ["sent", "note"]
+    for number in range(4):
+        recorder.note(str(number))
+    # Two events have fallen out: the start, and the first note.
+    assert recorder.oldest_event == recorder.since(newer[-1][0])[0][0] > newer[-1][0]
+
+
+async def test_a_late_answer_names_the_end_of_its_call(
+    runtime: Runtime, autojump_clock: trio.testing.MockClock
+) -> None:
+    class Slow(GenServer[None]):
+        async def handle_call(self, request: float, sender: Sender) -> Reply:
+            await trio.sleep(request)
+            return Reply(None)
+
+    recorder = FlightRecorder(runtime)
+    server = await Slow.start()
+    with pytest.raises(CallTimeout):
+        await call(server, 3.0, timeout=1.0)
+    await trio.sleep(5)
+    by_kind = {event["kind"]: event for event in events(recorder)}
+    late = by_kind["late_answer"]
+    assert (late["pid"], late["to"], late["how"]) == (server.number, None, "timeout")
+    assert late["seconds"] == pytest.approx(2.0)
+    assert late["ended"] == by_kind["call_ended"]["n"]
 
 
 async def test_a_message_has_a_kind_and_a_size_and_no_contents(runtime: Runtime) -> None:

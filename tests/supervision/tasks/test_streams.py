@@ -629,3 +629,18 @@ def test_an_invalid_option_is_refused_when_the_stream_is_made(option: str, value
     with pytest.raises(BadTaskOption, match="write") as caught:
         async_stream(double, [1], **options)
     assert caught.value.option == option
+
+
+@any_stream
+@in_process()
+async def test_a_late_task_ends_the_loop_even_if_it_finishes_before_the_next_request(
+    opener: Opener,
+) -> None:
+    outcomes: list[Any] = []
+    with pytest.raises(TaskTimeout):
+        async with opener(sleep_for, [1, 4], max_concurrency=2, timeout=2) as stream:
+            async for outcome in stream:
+                outcomes.append(outcome)
+                # The second task is late after 2 seconds, and has finished after 4.
+                await trio.sleep(5)
+    assert outcomes == [Ok(1)]
