@@ -8,11 +8,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from actors._kernel.runtime import record_of
 from actors.refs import Pid
 
-__all__ = ["current_function", "is_server", "scan", "status_of"]
+__all__ = [
+    "current_function",
+    "is_server",
+    "scan",
+    "sleeping_before_a_message",
+    "status_of",
+]
 
 
 def current_function(pid: Pid) -> str | None:
@@ -41,6 +48,19 @@ def scan(pids: Iterable[Pid]) -> tuple[dict[Pid, int], list[Pid]]:
         elif process.mailbox.queue:
             waiting[pid] = len(process.mailbox.queue)
     return waiting, ended
+
+
+def sleeping_before_a_message(pids: Iterable[Pid]) -> list[tuple[Pid, Any]]:
+    """Return the processes that wait for a message although their receive has one to look at, and their oldest message.
+
+    A process is in this list for a moment, between the arrival of a message and the process's next step.
+    """
+    found = []
+    for pid in pids:
+        process = record_of(pid)
+        if process is not None and process.sleeps_before_a_message:
+            found.append((pid, next(iter(process.mailbox.queue))))
+    return found
 
 
 def status_of(pid: Pid) -> str | None:

@@ -235,6 +235,8 @@ class Runtime:
         """Show the instruments a process that was spawned."""
         for instrument in self.instruments:
             instrument.process_spawned(process.pid, process.parent, process.describe())
+            for other in self.graph.links_of(process.pid):
+                instrument.linked(process.pid, other)
 
     # Randomness, identifiers and the time of day
 

@@ -117,7 +117,10 @@ class Sender:
         reschedule(self._task)
         self._done = True
         self._value = value
-        self._server.runtime.graph.unwatch(self._server.pid, self)
+        runtime = self._server.runtime
+        runtime.graph.unwatch(self._server.pid, self)
+        for instrument in runtime.instruments:
+            instrument.call_answered(self, value)
         return True
 
     def _count_late_answer(self, gave_up: _GaveUp) -> None:

@@ -15,6 +15,7 @@ from supervision.simulation.errors import (
     NotReached,
     SimulationFailed,
 )
+from supervision.simulation.forks import Fork
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.pins.places import raised_in
 from supervision.simulation.scheduling.deviations import Deviation, Deviations
@@ -42,6 +43,7 @@ class Outcome:
         steps_digest: the SHA-256 of the numbers of the tasks that ran, in order.
         deviations: the deviations from the canonical schedule.
         named: the deviations with the names of tasks, for a run with `label_tasks`.
+        forks: the moments from which on the run had other random numbers.
         faults: the fault plan of the run.
         fault_reports: the report of each fault.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
@@ -64,6 +66,7 @@ class Outcome:
     steps_digest: str
     deviations: Deviations = field(repr=False)
     named: tuple[Deviation, ...] = field(default=(), repr=False)
+    forks: tuple[Fork, ...] = ()
     faults: tuple[Fault, ...] = ()
     fault_reports: tuple[FaultReport, ...] = field(default=(), repr=False)
     sometimes: dict[str, bool] = field(factory=dict)

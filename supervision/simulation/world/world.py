@@ -61,6 +61,7 @@ class World(ScenarioWorld):
         clock: VirtualClock,
         trace: Trace,
         invariants: Chosen = "all",
+        reached: Callable[[str], None] | None = None,
     ) -> None:
         self.network = Network(knobs, streams, trace)
         self.network.on_fault = self.disturbed
@@ -73,7 +74,9 @@ class World(ScenarioWorld):
             params=params,
             streams=streams,
             trace=trace,
-            expectations=Expectations(now=clock.current_time, heal=self.faults.heal),
+            expectations=Expectations(
+                now=clock.current_time, heal=self.faults.heal, reached=reached
+            ),
             now=clock.current_time,
         )
         self.knobs = knobs

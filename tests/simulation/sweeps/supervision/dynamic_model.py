@@ -6,7 +6,7 @@ from collections.abc import Generator
 from itertools import groupby
 from typing import Any
 
-from tests.simulation.sweeps.supervisor_model import Child, Line, Model, Op, Options
+from tests.simulation.sweeps.supervision.supervisor_model import Child, Line, Model, Op, Options
 
 __all__ = ["DynamicModel"]
 

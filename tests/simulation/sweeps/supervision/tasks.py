@@ -40,10 +40,10 @@ from supervision import (
 from supervision.chaos.errors import InvariantViolated
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
-from tests.simulation.sweeps import task_model
-from tests.simulation.sweeps.diary import TICK, now, short
-from tests.simulation.sweeps.supervisor_model import Ambiguous
-from tests.simulation.sweeps.task_model import (
+from tests.simulation.sweeps.supervision import task_model
+from tests.simulation.sweeps.supervision.diary import TICK, now, short
+from tests.simulation.sweeps.supervision.supervisor_model import Ambiguous
+from tests.simulation.sweeps.supervision.task_model import (
     Job,
     StreamPlan,
     TaskModel,

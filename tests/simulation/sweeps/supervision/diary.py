@@ -38,7 +38,7 @@ from supervision.events import (
     GAVE_UP,
 )
 from supervision.simulation.world.world import World
-from tests.simulation.sweeps.supervisor_model import Manner
+from tests.simulation.sweeps.supervision.supervisor_model import Manner
 
 __all__ = ["TICK", "Actor", "Diary", "end_child", "now", "seconds", "short", "spec_of", "written"]
 

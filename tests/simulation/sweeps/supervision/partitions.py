@@ -18,10 +18,10 @@ from supervision import (
 )
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
-from tests.simulation.sweeps.diary import TICK, now, spec_of
-from tests.simulation.sweeps.lockstep import Lockstep, a_manner, some_options
-from tests.simulation.sweeps.partition_model import PartitionModel
-from tests.simulation.sweeps.supervisor_model import Manner, Op, Options
+from tests.simulation.sweeps.supervision.diary import TICK, now, spec_of
+from tests.simulation.sweeps.supervision.lockstep import Lockstep, a_manner, some_options
+from tests.simulation.sweeps.supervision.partition_model import PartitionModel
+from tests.simulation.sweeps.supervision.supervisor_model import Manner, Op, Options
 
 __all__ = ["partition_supervisors"]
 

@@ -16,9 +16,9 @@ from actors import Pid
 from supervision import Supervisor, tree_of
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
-from tests.simulation.sweeps.diary import TICK, spec_of
-from tests.simulation.sweeps.lockstep import Lockstep, a_manner, some_options
-from tests.simulation.sweeps.supervisor_model import Manner, Model, Op, Options
+from tests.simulation.sweeps.supervision.diary import TICK, spec_of
+from tests.simulation.sweeps.supervision.lockstep import Lockstep, a_manner, some_options
+from tests.simulation.sweeps.supervision.supervisor_model import Manner, Model, Op, Options
 
 __all__ = ["supervisors"]
 

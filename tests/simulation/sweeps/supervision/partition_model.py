@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from tests.simulation.sweeps.supervisor_model import Child, Manner, Model, Op, Options
+from tests.simulation.sweeps.supervision.supervisor_model import Child, Manner, Model, Op, Options
 
 __all__ = ["PartitionModel"]
 

@@ -11,10 +11,10 @@ from actors import Pid
 from supervision import DynamicSupervisor, tree_of
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
-from tests.simulation.sweeps.diary import TICK, now, spec_of
-from tests.simulation.sweeps.dynamic_model import DynamicModel
-from tests.simulation.sweeps.lockstep import Lockstep, a_manner, some_options
-from tests.simulation.sweeps.supervisor_model import Op
+from tests.simulation.sweeps.supervision.diary import TICK, now, spec_of
+from tests.simulation.sweeps.supervision.dynamic_model import DynamicModel
+from tests.simulation.sweeps.supervision.lockstep import Lockstep, a_manner, some_options
+from tests.simulation.sweeps.supervision.supervisor_model import Op
 
 __all__ = ["dynamic_supervisors"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from tests.simulation.sweeps.supervisor_model import Ambiguous
+from tests.simulation.sweeps.supervision.supervisor_model import Ambiguous
 
 __all__ = ["Job", "StreamModel", "StreamPlan", "TaskModel", "run_stream"]
 

@@ -36,8 +36,15 @@ from supervision import (
 from supervision.backoff import Backoff
 from supervision.errors import ChildStartFailed
 from supervision.simulation.world.world import World
-from tests.simulation.sweeps.diary import TICK, Diary, end_child, now, short, written
-from tests.simulation.sweeps.supervisor_model import Ambiguous, Manner, Model, Op, Options, Start
+from tests.simulation.sweeps.supervision.diary import TICK, Diary, end_child, now, short, written
+from tests.simulation.sweeps.supervision.supervisor_model import (
+    Ambiguous,
+    Manner,
+    Model,
+    Op,
+    Options,
+    Start,
+)
 
 __all__ = ["ENDS", "Lockstep", "a_manner", "some_options"]
 
