@@ -158,7 +158,7 @@ class Timers(Invariant):
 
 
 class NothingLeft(Invariant):
-    """The links and monitors of a process end with it, in the tables of the runtime too."""
+    """The links and monitors of a process, and the watch of a call, leave the runtime's tables when they end."""
 
     name: ClassVar[str] = "nothing_left"
 
@@ -168,6 +168,12 @@ class NothingLeft(Invariant):
         self._near: dict[Pid, dict[Pid, None]] = {}
         # The processes that have ended since the last rest, and those that were near them.
         self._ended: dict[Pid, dict[Pid, None]] = {}
+        # The calls that have ended without an answer since the last rest.
+        self._given_up: list[Any] = []
+
+    def call_ended(self, call: object, how: str) -> None:
+        if how in {"timeout", "cancelled"}:
+            self._given_up.append(call)
 
     def linked(self, pid: Pid, other: Pid) -> None:
         self._near.setdefault(pid, {})[other] = None
@@ -183,10 +189,14 @@ class NothingLeft(Invariant):
             self._near.get(other, {}).pop(pid, None)
 
     def at_rest(self) -> str | None:
-        if not self._ended:
+        if not self._ended and not self._given_up:
             return None
-        graph, ended = self.runtime.graph, self._ended
-        self._ended = {}
+        graph, ended, given_up = self.runtime.graph, self._ended, self._given_up
+        self._ended, self._given_up = {}, []
+        for call in given_up:
+            server = call.server.pid
+            if call in graph.watchers_of(server):
+                return f"a call of {self.who(call.pid)} to {self.who(server)} has ended, and still watches the server"
         for pid, near in ended.items():
             if graph.links_of(pid) or graph.watchers_of(pid):
                 return f"{self.who(pid)} has ended, and is still linked or watched"

@@ -8,7 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from actors import NORMAL, Pid, Ref, TimerRef, monitor, receive, send, spawn
+from actors import NORMAL, GenServer, Pid, Ref, Sender, TimerRef, monitor, receive, send, spawn
+from actors._kernel.runtime import record_of
 from actors.introspection import sleeping_before_a_message
 from actors.runtime import Runtime
 from supervision.chaos.invariants.base import Violation
@@ -157,3 +158,18 @@ async def test_a_left_over_link_or_monitor_is_found(runtime: Runtime) -> None:
     left.process_exited(target, NORMAL)
     assert "still linked or watched" in str(left.at_rest())
     assert left.at_rest() is None
+
+
+async def test_a_call_that_has_ended_and_still_watches_its_server_is_found(
+    runtime: Runtime,
+) -> None:
+    left = NothingLeft()
+    observed(left, runtime)
+    server = await GenServer.start()
+    sender: Any = Sender(None, record_of(server), trio.lowlevel.current_task())
+    left.call_ended(sender, "timeout")
+    assert left.at_rest() is None
+    runtime.graph.watch(server, sender)
+    left.call_ended(sender, "timeout")
+    assert "still watches the server" in str(left.at_rest())
+    runtime.graph.unwatch(server, sender)
