@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from actors._kernel.runtime import record_of
+from actors._kernel.runtime import Runtime, record_of
 from actors.refs import Pid
 
 __all__ = [
@@ -50,17 +50,17 @@ def scan(pids: Iterable[Pid]) -> tuple[dict[Pid, int], list[Pid]]:
     return waiting, ended
 
 
-def sleeping_before_a_message(pids: Iterable[Pid]) -> list[tuple[Pid, Any]]:
+def sleeping_before_a_message(runtime: Runtime) -> list[tuple[Pid, Any]]:
     """Return the processes that wait for a message although their receive has one to look at, and their oldest message.
 
     A process is in this list for a moment, between the arrival of a message and the process's next step.
     """
-    found = []
-    for pid in pids:
-        process = record_of(pid)
-        if process is not None and process.sleeps_before_a_message:
-            found.append((pid, next(iter(process.mailbox.queue))))
-    return found
+    # Nearly all mailboxes are empty, so this looks at the queues first.
+    return [
+        (process.pid, next(iter(process.mailbox.queue)))
+        for process in runtime.table.values()
+        if process.mailbox.queue and process.sleeps_before_a_message
+    ]
 
 
 def status_of(pid: Pid) -> str | None:
