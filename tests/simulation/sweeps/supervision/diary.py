@@ -243,10 +243,11 @@ def spec_of(manner: Manner, diary: Diary) -> ChildSpec:
         return process_spec(plain, **fields)
     if manner.start_timeout is not None:
         fields["start_timeout"] = manner.start_timeout * TICK
-    named = {"kwargs": {"name": manner.id}} if manner.named else {}
+    if manner.named:
+        fields["kwargs"] = {"name": manner.id}
     if manner.early:
-        return ChildSpec(start=start_early, args=(manner, diary), **fields, **named)
-    return child_spec(Actor, manner, diary, **fields, **named)
+        return ChildSpec(start=start_early, args=(manner, diary), **fields)
+    return child_spec(Actor, manner, diary, **fields)
 
 
 def seconds(ticks: int | None) -> float:

@@ -200,6 +200,11 @@ class Lockstep(ABC):
         waiting = [each.id for each in self.model.known() if each.retry is not None]
         ops = []
         at = base
+        reset = self._reset(base)
+        if reset is not None and stream.random() < 0.3:
+            self.number += 1
+            ops.append((self.number, reset))
+            at = reset.tick + 1
         for _ in range(stream.choice((1, 1, 2, 2, 3, 4))):
             self.number += 1
             id = stream.choice(ids) if ids and stream.random() < 0.97 else "nobody"
@@ -216,6 +221,15 @@ class Lockstep(ABC):
             edge = self.options.max_seconds + stream.choice((-1, 0, 0, 1))
             at += stream.choice((1, 1, 2, 3, 5, edge))
         return ops
+
+    def _reset(self, base: int) -> Op | None:
+        """Return the crash of a child exactly when it has run long enough to reset its delays."""
+        options = self.options
+        after = options.maximum if options.reset_after is None else options.reset_after
+        for child in self.model.known():
+            if child.due is not None and child.retry is None and child.due + after >= base:
+                return Op(child.due + after - self.stream.choice((0, 0, 1)), "crash", child.id)
+        return None
 
     async def _batch(self) -> None:
         """Carry out some operations, and compare everything that follows with the model."""
@@ -351,6 +365,12 @@ class Lockstep(ABC):
         )
         if model.ended is None:
             self.check_rest(top)
+            timers = self.world.runtime.statistics()["timers"]
+            waiting = sum(each.retry is not None for each in model.known())
+            self.world.check(
+                timers == (0 if self.options.initial is None else waiting),
+                f"{after}: there are {timers} timers, and {waiting} children that wait for a restart",
+            )
 
     async def _finish(self) -> None:
         """End the supervisor, and check that it leaves no child."""
