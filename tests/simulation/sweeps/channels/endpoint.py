@@ -366,6 +366,37 @@ async def busy_channel(case: Case) -> None:
     await case.nothing_is_left()
 
 
+async def busy_polling(case: Case) -> None:
+    """Posts for a busy channel are held until it has caught up, or for the window."""
+    seconds = case.random.choice((2.0, 30.0))
+    await case.start(BusySocket, longpoll=LongPoll(window=10.0))
+    client = await case.client(joins=False, carrier="poll")
+    await client.send("1", "1", "room:a", "phx_join", {})
+    await client.send("1", "w", "room:a", "wait", {"seconds": seconds})
+    statuses: list[Any] = []
+    for batch in range(12):
+        lines = [
+            client.text("1", f"p{batch * 100 + number}", "room:a", "count", {})
+            for number in range(100)
+        ]
+        answer = await client.request("POST", b"\n".join(lines))
+        statuses.append(answer["status"])
+        if answer["status"] == 408:
+            break
+    is_late = seconds > 10
+    case.check(statuses.count(408) == is_late, f"the posts were answered {statuses}")
+    await trio.sleep(seconds + 2)
+    refs = [frame.ref for frame in client.take()]
+    case.check(refs[:2] == ["1", "w"], f"{client} got {refs[:5]}")
+    wanted = [f"p{number}" for number in range(len(refs) - 2)]
+    case.check(refs[2:] == wanted, f"{client} got the replies in another order: {refs[:9]}")
+    case.check(is_late or len(wanted) == 1200, f"{len(wanted)} of 1200 pushes were answered")
+    case.check(len(wanted) >= 1000, f"only {len(wanted)} pushes were answered")
+    client.vanish()
+    await trio.sleep(35)
+    await case.nothing_is_left()
+
+
 async def big_json(case: Case) -> None:
     """A long message may have so many values, and no more."""
     most = case.random.choice((1000, 20_000))
@@ -688,6 +719,7 @@ CASES: list[Callable[[Case], Awaitable[None]]] = [
     slow_reader,
     busy_channel,
     busy_channel,
+    busy_polling,
     big_json,
     violations,
     violations,
