@@ -13,6 +13,7 @@ from channels.testing import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
 from supervision.simulation import World, scenario
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.simulate import simulate
+from tests.simulation.sweeps.channels.client import client
 from tests.simulation.sweeps.channels.clients import Client
 from tests.simulation.sweeps.channels.crowd import crowd
 from tests.simulation.sweeps.channels.endpoint import connections
@@ -34,6 +35,7 @@ SEEDS: dict[Any, int] = {
     pubsub: 3,
     presence: 3,
     two_nodes: 1,
+    client: 2,
     tokens: 3,
 }
 
@@ -69,12 +71,12 @@ async def the_same_ref_twice(world: World) -> None:
     endpoint.ledger = Ledger()  # type: ignore[attr-defined] # the channels of the sweeps use it
     await endpoint.start_link(port=None)
     async with trio.open_nursery() as nursery:
-        client = Client(world, endpoint, "client", carrier="asgi", params={"name": "client"})
-        await client.connect(nursery)
-        await client.send("1", "1", "room:a", "phx_join", {"acts": [["sleep", 1.0]]})
-        await client.send("1", "1", "room:a", "echo", {"n": 1})
+        one = Client(world, endpoint, "client", carrier="asgi", params={"name": "client"})
+        await one.connect(nursery)
+        await one.send("1", "1", "room:a", "phx_join", {"acts": [["sleep", 1.0]]})
+        await one.send("1", "1", "room:a", "echo", {"n": 1})
         await trio.sleep(2)
-        world.check(len(client.take()) == 2, "both messages are answered")
+        world.check(len(one.take()) == 2, "both messages are answered")
         nursery.cancel_scope.cancel()
 
 
