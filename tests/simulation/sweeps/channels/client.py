@@ -203,8 +203,9 @@ class ClientSweep:
             kill(self.ledger.of("client", topic)[-1].pid)
         else:
             joined.channel.push_nowait("do", {"acts": [["crash"]]})
-        await trio.sleep(0.6)
-        self.check(joined.channel.state == "errored", f"{topic} is {joined.channel.state}")
+        await self.world.eventually(
+            f"the channel of {topic} is lost", lambda: joined.channel.state == "errored", within=3.0
+        )
         payload = self.payload()
         answer = await joined.channel.push("echo", payload, timeout=10.0)
         self.check(answer == payload, f"the push after the crash got {answer}")

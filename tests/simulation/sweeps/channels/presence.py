@@ -99,9 +99,22 @@ class Watcher(GenServer[None]):
         if message.event == "presence_state":
             self.shown = {key: list(entry["metas"]) for key, entry in message.payload.items()}
             return
+        if self.sweep.is_strict:
+            self.check_diff(message.payload)
         self.diffs.append(message.payload)
         self.count = message.payload.get("count", self.count)
         fold(self.shown, message.payload)
+
+    def check_diff(self, diff: Any) -> None:
+        """Check that a diff has only leaves that this watcher shows, and only joins that it does not show."""
+        shown = {meta["phx_ref"] for metas in self.shown.values() for meta in metas}
+        for side, is_known in (("joins", False), ("leaves", True)):
+            for key, entry in diff[side].items():
+                for meta in entry["metas"]:
+                    self.sweep.check(
+                        (meta["phx_ref"] in shown) is is_known,
+                        f"the {side} of {self.topic} have {meta} of {key}, and {sorted(shown)} are shown",
+                    )
 
 
 @define(eq=False)
@@ -145,6 +158,8 @@ class Sweep:
     is_failing: bool = False
     has_failed: bool = False
     counted_from: int | None = None
+    # True if nobody reads the list while changes wait. Then a diff has no presence that came and went.
+    is_strict: bool = False
     handled: dict[str, Any] = field(factory=dict)
     what: str = ""
 
@@ -163,6 +178,11 @@ class Sweep:
         await Supervisor.start_link([self.presence.child_spec(self.pubsub)], label="top")
         for _ in range(3):
             self.owners.append(spawn(trio.sleep_forever))
+        if isinstance(self.presence, Plain) and self.counted_from is None:
+            self.is_strict = self.random.random() < 0.7
+        if self.is_strict:
+            for topic in TOPICS:
+                self.watchers.append((topic, await Watcher.start(self, topic)))
 
     def check(self, holds: object, problem: str) -> None:
         self.world.check(holds, f"{problem}, after {self.what}")
@@ -306,6 +326,8 @@ class Sweep:
 
     async def watch(self, owner: Pid, topic: str, key: str) -> None:
         """Start or end a watcher."""
+        if self.is_strict:
+            return
         if len(self.watchers) > 2:
             _, pid = self.watchers.pop(0)
             kill(pid)
