@@ -595,7 +595,7 @@ async def polling(world: World) -> None:
     for _ in range(world.params["operations"]):
         await state.keep_alive()
         operation = state.random.choices(*zip(*OPERATIONS, strict=True))[0]
-        world.note("operation", what=operation.__name__)  # type: ignore[attr-defined]
+        world.note("operation", what=operation.__name__)
         await operation(state)
         await trio.sleep(0.2)
     if len(state.clients) < MAX_SESSIONS and state.random.random() < 0.4:
