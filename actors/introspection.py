@@ -55,7 +55,7 @@ def sleeping_before_a_message(pids: Iterable[Pid]) -> list[tuple[Pid, Any]]:
     for pid in pids:
         process = record_of(pid)
         if process is not None and process.sleeps_before_a_message:
-            found.append((pid, process.mailbox.queue[0]))
+            found.append((pid, next(iter(process.mailbox.queue))))
     return found
 
 

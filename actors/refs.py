@@ -9,7 +9,7 @@ protocol for each part of the runtime that code reaches through a pid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, final
 
 from actors.exits import ExitReason
@@ -180,9 +180,22 @@ class ProcessLike(Protocol):
     def describe(self) -> str: ...
 
 
+class TelemetryLike(Protocol):
+    """The event handlers, for code that reaches a runtime through a pid."""
+
+    def execute(
+        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None: ...
+    def handlers(self, event: tuple[str, ...]) -> Sequence[Any]: ...
+
+
 class RuntimeLike(Protocol):
     """The attributes of a runtime that code reaches through a pid."""
 
+    late_answers: int
+
+    @property
+    def telemetry(self) -> TelemetryLike: ...
     @property
     def pid(self) -> Pid: ...
     @property
@@ -201,7 +214,4 @@ class RuntimeLike(Protocol):
     def resolve(self, address: object) -> ProcessLike | None: ...
     def admit(self, receiver: Pid, message: Any) -> bool: ...
     def dead_letter(self, address: object, message: Any) -> None: ...
-    def late_answer(
-        self, caller: Pid | None, server: Pid, call: object, *, since: float, how: str
-    ) -> None: ...
     def signal(self, sender: Pid, receiver: Pid, reason: ExitReason, *, linked: bool) -> None: ...

@@ -69,7 +69,6 @@ __all__ = [
 CLEANUP_FAILED = ("actors", "process", "cleanup_failed")
 CRASH = ("actors", "process", "crash")
 DEAD_LETTER = ("actors", "message", "dead_letter")
-LATE_ANSWER = ("actors", "call", "late_answer")
 ZOMBIE = ("actors", "process", "zombie")
 
 
@@ -155,10 +154,8 @@ class Runtime:
         # True while the runtime adds up the run time of each process.
         self.counts_run_time = False
         self.closed = False
-        self.spawned = 0
-        self.crashed = 0
-        self.dead_letters = 0
-        self.late_answers = 0
+        self.spawned = self.crashed = 0
+        self.dead_letters = self.late_answers = 0
         self.zombies_ever = 0
         self._numbers = 0
         self._refs = 0
@@ -336,23 +333,6 @@ class Runtime:
         self.dead_letters += 1
         if self.telemetry.handlers(DEAD_LETTER):
             self.telemetry.execute(DEAD_LETTER, {}, {"address": address, "message": message})
-
-    def late_answer(
-        self, caller: Pid | None, server: Pid, call: object, *, since: float, how: str
-    ) -> None:
-        """Count and drop an answer whose caller has given up. Erlang drops it without counting.
-
-        Args:
-            caller: The calling process; None if the caller is not a process.
-            server: The called process.
-            call: The object that identified the call for `Instrument.call_started`.
-            since: The time at which the caller gave up.
-            how: "timeout" or "cancelled", the end of the call.
-        """
-        self.late_answers += 1
-        if self.telemetry.handlers(LATE_ANSWER):
-            about = {"caller": caller, "server": server, "call": call, "how": how}
-            self.telemetry.execute(LATE_ANSWER, {"seconds": trio.current_time() - since}, about)
 
     # Spawning
 

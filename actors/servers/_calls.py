@@ -13,6 +13,7 @@ from actors.exits import ExitReason
 from actors.refs import Pid, ProcessLike
 
 __all__ = [
+    "LATE_ANSWER",
     "CallChains",
     "CallRequest",
     "Cast",
@@ -23,6 +24,8 @@ __all__ = [
 ]
 
 L = TypeVar("L")
+
+LATE_ANSWER = ("actors", "call", "late_answer")
 
 _EXPIRED = object()
 _CANCELLED = object()
@@ -106,10 +109,7 @@ class Sender:
         if self._done:
             gave_up, self._value = self._value, None
             if type(gave_up) is _GaveUp:
-                server = self._server
-                server.runtime.late_answer(
-                    self.pid, server.pid, self, since=gave_up.since, how=gave_up.how
-                )
+                self._count_late_answer(gave_up)
             else:
                 self._value = gave_up
             return False
@@ -122,6 +122,15 @@ class Sender:
         for instrument in runtime.instruments:
             instrument.call_answered(self, value)
         return True
+
+    def _count_late_answer(self, gave_up: _GaveUp) -> None:
+        """Count an answer that the runtime drops because the caller has given up. Erlang does not count it."""
+        server, runtime = self._server, self._server.runtime
+        runtime.late_answers += 1
+        if runtime.telemetry.handlers(LATE_ANSWER):
+            measured = {"seconds": trio.current_time() - gave_up.since}
+            about = {"caller": self.pid, "server": server.pid, "call": self, "how": gave_up.how}
+            runtime.telemetry.execute(LATE_ANSWER, measured, about)
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
         if not self._done:

@@ -206,7 +206,9 @@ class OutBuffer:
         """Return all waiting frames as one piece, and count them as written.
 
         The result may be empty. If the writer cannot write the whole result, it must pass the rest to `hold`. After it
-        has written everything, it must call `written` if the attribute `finished` is not None.
+        has written everything, it must call `written` if the attribute `finished` is not None. A writer other than the
+        flusher must call `on_write`, if it is not None, with the size of the result and the number of its frames, which
+        is `waiting` before this call.
         """
         frames = self._frames
         if len(frames) == 1:

@@ -122,6 +122,18 @@ def dead_letter_fields(metadata: Mapping[str, Any], *, contents: bool = True) ->
     return fields
 
 
+def late_answer_fields(
+    measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the fields of an answer that came after its caller had given up."""
+    caller: Pid | None = metadata["caller"]
+    return {
+        "to": None if caller is None else caller.number,
+        "how": metadata["how"],
+        "seconds": round(measurements["seconds"], 6),
+    }
+
+
 def frames_of(exception: BaseException) -> list[tuple[str, int, str]]:
     """Return file, line and function of each frame, beginning with the first frame of the program's own code.
 
@@ -145,15 +157,3 @@ def cut_texts(fields: dict[str, Any]) -> dict[str, Any]:
         if type(value) is str and len(value) > TEXT_LENGTH:
             fields[name] = f"{value[:TEXT_LENGTH]}... ({len(value)} characters)"
     return fields
-
-
-def late_answer_fields(
-    measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the fields of an answer that came after its caller had given up."""
-    caller: Pid | None = metadata["caller"]
-    return {
-        "to": None if caller is None else caller.number,
-        "how": metadata["how"],
-        "seconds": round(measurements["seconds"], 6),
-    }

@@ -33,7 +33,6 @@ from actors.instrumentation.instrument import Instrument, payload_of
 from actors.instrumentation.telemetry import Event
 from actors.instrumentation.watchdog import BLOCKED
 from actors.messages import Down, Exit
-from actors.process import send
 from actors.refs import MailboxLike, Pid
 from actors.runtime import Runtime
 from supervision.recording.conversion import Birth, Record
@@ -59,9 +58,10 @@ from supervision.recording.ring import ContentRing, MessageRing, Ring
 from supervision.recording.schema import kind_of
 from supervision.recording.sizes import Looks
 from supervision.recording.snapshots import Snapshot
+from supervision.recording.tap import Tap, Tape
 from supervision.recording.trace import write_lines
 
-__all__ = ["FlightRecorder", "Tap", "Trouble", "recorder_of"]
+__all__ = ["FlightRecorder", "Trouble", "recorder_of"]
 
 EVENT_BYTES: Final = 600
 """The estimated size of any other record, without its texts."""
@@ -71,8 +71,6 @@ MAX_PATHS: Final = 50_000
 
 _MAILBOX_ALARM: Final[Event] = ("actors", "mailbox", "alarm")
 _UNREAD = 50
-_KINDS = 1000
-_WRITES = 3 * 3
 _number = itemgetter(0)
 
 _Data: TypeAlias = Mapping[str, Any]
@@ -170,7 +168,7 @@ class FlightRecorder(Instrument):
         half = max_bytes // 2
         self._events: Ring[Record] = Ring(max_records=max_events, max_bytes=half)
         self._messages = (ContentRing if contents else MessageRing)(max_messages, half)
-        self._tape = _Tape(self._now, self._messages.append)
+        self._tape = Tape(self._now, self._messages.append)
         self._pass_on: Callable[[Record], None] | None = None
         # The caller and the server of each open call, by the identity of the call.
         self._calls: dict[int, tuple[int | None, int]] = {}
@@ -404,7 +402,15 @@ class FlightRecorder(Instrument):
 
     def tap(self) -> Tap:
         """Return the functions that record what the clients of a server send and get."""
-        return Tap(self, self._numbers.__next__, self._tape)
+        return Tap(
+            self.runtime,
+            self._numbers.__next__,
+            self._tape,
+            sent=self.message_sent,
+            contents=self.contents,
+            messages=self.records_messages,
+            frames=self.records_frames,
+        )
 
     def fault(self, type: str, pid: Pid | None = None, *, text: str = "") -> None:
         """Record a deliberate fault. Call this just before you cause the fault.
@@ -564,112 +570,9 @@ class FlightRecorder(Instrument):
         return describe(mask(content, self.hide))[:TEXT_LENGTH]
 
 
-class Tap:
-    """The functions that record what the clients of a server send and get. `FlightRecorder.tap` makes one.
-
-    `read` and `deliver` also send the message. If the recorder is the only one that looks at messages, they put the
-    message into the mailbox themselves. So a recorded message costs little more than a call of `send`.
-
-    Attributes:
-        read: takes the process of a connection and the bytes of its client, and sends the bytes to the process.
-        deliver: takes the process of a connection, the process of a channel, a message and its size in bytes, and sends
-            the message to the channel.
-        wrote: takes the number of a connection's process, and the bytes and the number of the frames of one write.
-        wrote_all: takes a list of any number of writes, with these three items for each.
-    """
-
-    __slots__ = ("deliver", "read", "wrote", "wrote_all")
-
-    def __init__(self, recorder: FlightRecorder, number: Callable[[], int], tape: _Tape) -> None:
-        runtime, alone = recorder.runtime, (recorder.message_sent,)
-        messages, frames = recorder.records_messages, recorder.records_frames
-        now = tape.now
-        kinds: dict[str, str] = {}
-
-        def read(connection: Pid, data: bytes) -> None:
-            process = connection.process
-            is_plain = process is not None and (
-                not runtime.guarded or (runtime.on_sent == alone and not runtime.zombies)
-            )
-            if frames and (is_plain or not messages):
-                tape.time = time = now()
-                tape.keep((number(), time, "read", connection.number, len(data)))
-            if is_plain:
-                process.mailbox.put(data)  # type: ignore[union-attr]  # a plain connection has a process
-            else:
-                send(connection, data)
-
-        def deliver(connection: Pid, channel: Pid, message: Any, size: int) -> None:
-            process = channel.process
-            if process is None or runtime.on_sent != alone or runtime.zombies:
-                send(channel, message)
-                return
-            try:
-                kind = kinds[message.event]
-            except (KeyError, TypeError):
-                kind = _learn(kinds, message)
-            source, target = connection.number, channel.number
-            tape.keep((number(), tape.time, "delivered", source, target, kind, size, id(message)))
-            process.mailbox.put(message)
-
-        def wrote(connection: int, size: int, count: int) -> None:
-            wrote_all([connection, size, count])
-
-        def wrote_all(written: list[int]) -> None:
-            time = tape.look()
-            # Short tuples, so that all records have about the same size. The collector ignores a tuple of numbers.
-            for start in range(0, len(written), _WRITES):
-                few = tuple(written[start : start + _WRITES])
-                tape.keep((number(), time, "wrote", few))
-
-        self.read = read
-        # `send` asks the recorder, which records the content too, or no message at all.
-        self.deliver = _send_only if recorder.contents or not messages else deliver
-        self.wrote, self.wrote_all = wrote, wrote_all
-
-
-class _Tape:
-    """The function that keeps a record of a message, and the time of the latest reading of the clock."""
-
-    __slots__ = ("keep", "now", "time")
-
-    def __init__(self, now: Callable[[], float], keep: Callable[[Record], None]) -> None:
-        self.now = now
-        self.keep = keep
-        self.time = now()
-
-    def look(self) -> float:
-        """Return the time."""
-        self.time = time = self.now()
-        return time
-
-    def end(self) -> None:
-        """Keep no more records."""
-        self.keep = _ignore
-
-
 def recorder_of(runtime: Runtime) -> FlightRecorder | None:
     """Return the flight recorder that was attached to a runtime first; None if the runtime has none."""
     return next((each for each in runtime.instruments if isinstance(each, FlightRecorder)), None)
-
-
-def _ignore(record: Record) -> None:
-    pass
-
-
-def _send_only(connection: Pid, channel: Pid, message: Any, size: int) -> None:
-    send(channel, message)
-
-
-def _learn(kinds: dict[str, str], message: Any) -> str:
-    """Return the kind of a message, and remember it. All records of a kind share one text, which saves memory."""
-    kind = kind_of(message)[:KIND_LENGTH]
-    if kind == message.event:
-        # Clients choose the events, so there can be any number of them.
-        if len(kinds) >= _KINDS:
-            kinds.clear()
-        kinds[kind] = kind
-    return kind
 
 
 def _place_fields(parent: int, place: Place) -> dict[str, Any]:

@@ -50,7 +50,8 @@ KINDS: Final = {
     "no recorder, again": Kind("none"),
     "off (opened and closed)": Kind("off"),
     "ring on": Kind("on"),
-    "ring without messages": Kind("on", {"messages": False}),
+    "ring without frames": Kind("on", {"frames": False}),
+    "ring without both": Kind("on", {"messages": False, "frames": False}),
     "ring and file": Kind("file"),
 }
 

@@ -124,7 +124,12 @@ def test_the_seed_for_a_name_never_changes() -> None:
 
 def test_a_world_with_a_due_deadline_is_not_at_rest() -> None:
     asked: list[float] = []
-    clock = VirtualClock(settled=lambda: bool(asked.append(clock.now)))
+
+    def settled() -> bool:
+        asked.append(clock.now)
+        return False
+
+    clock = VirtualClock(settled=settled)
     clock.stall(2.0)
     assert clock.deadline_to_sleep_time(2.0) == 0.0
     assert asked == []

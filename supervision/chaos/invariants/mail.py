@@ -181,6 +181,10 @@ class NothingLeft(Invariant):
             info = self.runtime.process_info(pid)
             if info is None:
                 continue
+            for watcher in graph.watchers_of(pid):
+                owner = getattr(getattr(watcher, "watcher", None), "pid", None)
+                if owner in gone:
+                    return f"{self.who(owner)} has ended, and still monitors {self.who(pid)}"
             for what in ("links", "monitors"):
                 for other in info[what]:
                     if other in gone:

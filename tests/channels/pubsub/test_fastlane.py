@@ -206,6 +206,35 @@ async def test_a_channel_that_subscribes_to_another_topic_gets_its_broadcasts_as
     assert client.frames() == [["1", None, "room:a", "news", {"from": "news", "n": 1}]]
 
 
+async def test_a_channel_that_crashes_leaves_its_second_topic_and_nobody_else_does(
+    serve: Serve,
+) -> None:
+    class Curious(Channel):
+        async def join(self, topic: str, payload: Any) -> None:
+            self.endpoint.pubsub.subscribe("news")
+
+        async def handle_info(self, message: Any) -> None:
+            self.push("news", message.payload)
+
+    class CuriousSocket(UserSocket):
+        channels = {"room:*": Curious}
+
+    server = await serve(Endpoint(sockets={"/socket": CuriousSocket}))
+    pubsub = server.endpoint.pubsub
+    crashing, staying = await clients_of(server, ["/socket", "/socket"])
+    first, second = pubsub.subscribers("news")
+    # No handler takes it, so the channel crashes.
+    answers = await crashing.exchange(("1", "2", "room:a", "unknown", {}))
+    assert answers == [["1", "1", "room:a", "phx_error", {"reason": "channel_crash"}]]
+    assert pubsub.subscribers("news") == pubsub.subscribers("room:a") == (second,)
+    assert pubsub.statistics()["subscriptions"] == 2
+    server.endpoint.broadcast("news", "shouted", {"n": 1})
+    await settle()
+    assert crashing.frames() == []
+    assert staying.frames() == [["1", None, "room:a", "news", {"n": 1}]]
+    assert first is not second
+
+
 async def test_two_endpoints_may_share_one_pubsub(serve: Serve) -> None:
     pubsub = PubSub()
     one = await serve(Endpoint(sockets={"/socket": UserSocket}, pubsub=pubsub))

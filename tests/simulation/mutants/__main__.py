@@ -53,8 +53,9 @@ def scenarios_for(mutant: Mutant) -> tuple[str, ...]:
 
 def command_for(mutant: Mutant, *, seconds: float) -> list[str]:
     """Return the command that searches for a mutant."""
+    options = ["--seconds", f"{seconds:g}", "--healthy", str(ROOT)]
     module = "tests.simulation.mutants.search"
-    return [sys.executable, "-m", module, "--seconds", f"{seconds:g}", *scenarios_for(mutant)]
+    return [sys.executable, "-m", module, *options, *scenarios_for(mutant)]
 
 
 def line(measured: Measured) -> str:

@@ -38,10 +38,18 @@ async def _half_the_time(pid: Pid, ref: Ref, shutdown: ShutdownLimit) -> ExitRea
     return await end_process(pid, ref, shutdown if shutdown == "brutal_kill" else shutdown / 2)
 
 
+class Slow(Worker):
+    """A worker that takes three seconds to stop."""
+
+    async def terminate(self, reason: Any) -> None:
+        await trio.sleep(3)
+
+
 @scenario(faults=Storm(WORKERS, count=4, within=8.0))
 async def a_kill_that_comes_early(world: World) -> None:
     with planted((_children, "end_process", _half_the_time)):
-        await grow(*(worker(name, pause=3.0) for name in THREE), strategy="one_for_all")
+        slow = [ChildSpec(name, Slow.start_link, (), {"name": name}) for name in THREE]
+        await grow(*slow, strategy="one_for_all")
         await busy(world, THREE, 12)
 
 

@@ -128,7 +128,7 @@ class Book:
         )
 
         def odd(value: Any) -> bool:
-            return value % 2 == 1
+            return bool(value % 2)
 
         read: dict[str, Callable[[], Any]] = {
             "lookup": lambda: seen(registry.lookup(key)),

@@ -233,7 +233,7 @@ class Office:
         exits = [m for m in desk.queue if type(m) is Exit and self.is_parent(desk, m.pid)]
         if not desk.suspended and not desk.asked and exits and desk.queue[0] is not exits[0]:
             exits = []
-        causes = [each.reason for each in (*exits[:1], *desk.stops[:1])]
+        causes = [*(each.reason for each in exits[:1]), *(each.reason for each in desk.stops[:1])]
         if reason not in causes:
             return False
         desk.stopping = desk.life.ending = reason

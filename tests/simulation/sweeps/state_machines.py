@@ -209,8 +209,8 @@ class Light(StateMachine):
     async def blue(self, event: Any) -> Any:
         return await self.handle("blue", event)
 
-    def timeouts(self) -> dict[str, float]:
-        found = {}
+    def timeouts(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         for name in ("state_timeout", "event_timeout"):
             if self.stream.random() < 0.35:
                 found[name] = self.stream.choice([0, 0.05, 0.2, 0.2, 1, math.inf])

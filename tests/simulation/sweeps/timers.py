@@ -187,6 +187,22 @@ class Clockwork(Instrument):
         begin = send_every if repeats else send_after
         alarm.ref = begin(address, ("alarm", alarm.number), seconds)
 
+    def begin_many(self, stream: Random) -> None:
+        """Start more timers than the runtime keeps after their cancellation, and cancel most of them."""
+        for _ in range(600):
+            self.count += 1
+            seconds = stream.choice([0.3, 1.0, 2.0])
+            address = stream.choice(list(self.model.lives)) if self.model.lives else None
+            if address is None:
+                return
+            alarm = Alarm(self.count, address, self.now + seconds, self.order(), None)
+            alarm.ref = send_after(address, ("alarm", alarm.number), seconds)
+            if stream.random() < 0.95:
+                cancel_timer(alarm.ref)
+            else:
+                self.alarms[alarm.number] = alarm
+        self.world.sometimes("many timers were cancelled")
+
     def look(self, stream: Random) -> None:
         """Read or cancel a timer."""
         if not self.alarms:
@@ -292,8 +308,12 @@ class Sleeper:
 async def controller(clockwork: Clockwork) -> None:
     """Start and kill processes, use timers outside of processes, and stall the loop."""
     stream, model = clockwork.world.random("controller"), clockwork.model
+    crowded = stream.random() < 0.25
     while clockwork.now < clockwork.until:
         await trio.sleep(stream.choice([0, 0.05, 0.1, 0.3]))
+        if crowded and clockwork.now > 1:
+            crowded = False
+            clockwork.begin_many(stream)
         if len(model.lives) < 3:
             clockwork.count += 1
             sleeper = Sleeper(clockwork, clockwork.count)

@@ -16,11 +16,10 @@ from attrs import define, field
 
 from actors import Shutdown
 from channels import Endpoint, LongPoll, Mount
-from channels.testing import JoinsAnswered
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
 from tests.simulation.sweeps.channels.clients import pack_push
-from tests.simulation.sweeps.channels.room import Ledger, UserSocket
+from tests.simulation.sweeps.channels.room import CHECKED, Ledger, UserSocket
 
 WINDOW = 4.0
 # A session ends at its first check, every 6 seconds, that finds no poll for 6 seconds.
@@ -520,17 +519,22 @@ class Polling:
         )
 
     async def grow_old(self) -> None:
-        """Use a token beyond its age."""
-        old = [each for each in self.clients if self.world.seconds - each.began > MAX_AGE + 0.1]
-        young = [each for each in self.clients if self.world.seconds - each.began < MAX_AGE - 0.1]
-        for client in old:
-            self.world.sometimes("a token is too old")
-            self.what = f"the token of {client.name} is too old"
-            await self.is_gone(client)
-            self.clients.remove(client)
-        for client in young:
-            self.what = f"the token of {client.name} is young enough"
+        """Use a session until its token is too old."""
+        await self.begin()
+        client = self.clients[-1]
+        self.what = f"the token of {client.name} grows old"
+        while self.world.seconds - client.began < MAX_AGE - 4.5:
             await self.tell(client)
+            await self.poll(client)
+            await trio.sleep(4)
+        await trio.sleep(max(0.0, client.began + MAX_AGE - 0.5 - self.world.seconds))
+        await self.tell(client)
+        await self.poll(client)
+        await trio.sleep(0.7)
+        self.world.sometimes("a token is too old")
+        await self.is_gone(client)
+        answer = await self.ask("GET", client.token)
+        self.check(answer.said["status"] == 410, f"an old token got {answer.said}")
 
 
 def line(*message: Any) -> bytes:
@@ -563,18 +567,19 @@ OPERATIONS: list[tuple[Callable[[Polling], Awaitable[None]], int]] = [
 ]
 
 
-@scenario(params={"operations": 25}, invariants=("all", JoinsAnswered))
+@scenario(params={"operations": 25}, invariants=("all", *CHECKED))
 async def polling(world: World) -> None:
     """Random requests, each with an exact answer."""
     state = Polling(world)
     await state.endpoint.start_link(port=None)
     await state.begin()
     for _ in range(world.params["operations"]):
-        await state.grow_old()
         await state.keep_alive()
         operation = state.random.choices(*zip(*OPERATIONS, strict=True))[0]
         await operation(state)
         await trio.sleep(0.2)
+    if len(state.clients) < MAX_SESSIONS and state.random.random() < 0.4:
+        await state.grow_old()
     await trio.sleep(2 * PATIENCE + 3)
     figures = state.endpoint.statistics()
     world.check(figures["subscriptions"] == 0, f"after all sessions ended there is {figures}")

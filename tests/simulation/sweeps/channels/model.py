@@ -167,6 +167,9 @@ class Model:
         self.emit(member.seat, join_ref, None, member.topic, event, payload.encode())
         return True
 
+    def _bin_broadcast(self, member: Member, ref: Any, event: str, payload: str) -> bool:
+        return member.joined and self.broadcast(member.topic, event, payload.encode())
+
     def _broadcast(self, member: Member, ref: Any, event: str, payload: Any) -> bool:
         return member.joined and self.broadcast(member.topic, event, payload)
 

@@ -16,11 +16,11 @@ import trio
 from actors import GenServer, Pid, Reply, call
 from channels import Broadcast, Endpoint, LongPoll, Mount, PubSub
 from channels.pubsub.envelope import MessageTooLarge
-from channels.testing import BroadcastsArrive, JoinedNodes, JoinsAnswered
+from channels.testing import BroadcastsArrive, JoinedNodes
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
 from tests.simulation.sweeps.channels.clients import Client
-from tests.simulation.sweeps.channels.room import Ledger, UserSocket
+from tests.simulation.sweeps.channels.room import CHECKED, Ledger, UserSocket
 
 NAMES = ("one", "two")
 TOPICS = ("room:a", "room:b")
@@ -237,7 +237,7 @@ class Nodes:
         self.check(not self.ledger.alive(), f"channels are left: {self.ledger.alive()}")
 
 
-@scenario(params={"operations": 12}, invariants=("all", JoinsAnswered, BroadcastsArrive))
+@scenario(params={"operations": 12}, invariants=("all", *CHECKED, BroadcastsArrive))
 async def two_nodes(world: World) -> None:
     """Random operations on two nodes, each with an exact check."""
     async with trio.open_nursery() as nursery:
