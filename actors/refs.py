@@ -9,7 +9,7 @@ protocol for each part of the runtime that code reaches through a pid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, final
 
 from actors.exits import ExitReason
@@ -163,6 +163,15 @@ class CallObserver(Protocol):
     def call_ended(self, call: object, how: str) -> None: ...
 
 
+class TelemetryLike(Protocol):
+    """The events of the runtime behind a pid."""
+
+    def handlers(self, event: tuple[str, ...]) -> tuple[Callable[..., None], ...]: ...
+    def execute(
+        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None: ...
+
+
 class ProcessLike(Protocol):
     """The attributes of a process's record that code reaches through the pid."""
 
@@ -194,6 +203,8 @@ class RuntimeLike(Protocol):
     def timers(self) -> TimersLike: ...
     @property
     def from_threads(self) -> ThreadQueueLike: ...
+    @property
+    def telemetry(self) -> TelemetryLike: ...
     def require_thread(self, verb: str) -> None: ...
     def resolve(self, address: object) -> ProcessLike | None: ...
     def admit(self, receiver: Pid, message: Any) -> bool: ...

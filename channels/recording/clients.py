@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from actors.process import current_pid
 from actors.refs import Pid
+from actors.runtime import Runtime
 from channels.channel import connection_of
 from channels.connection.session import Effect, Membership, Send
 from channels.filters import FilterRule, filter_parameters
@@ -18,7 +19,14 @@ from supervision.recording import files
 from supervision.recording.files import RecorderFiles
 from supervision.recording.flight import FlightRecorder
 
-__all__ = ["open_recorder", "record_channels", "recorder_spec"]
+__all__ = [
+    "ClientRecorder",
+    "Clients",
+    "Session",
+    "open_recorder",
+    "record_channels",
+    "recorder_spec",
+]
 
 _LONG = 80
 
@@ -57,34 +65,55 @@ def recorder_spec(**options: Any) -> ChildSpec:
 
 def record_channels(recorder: FlightRecorder) -> None:
     """Attach a recorder to the channels of its runtime, until the recorder closes."""
-    clients = _Clients(recorder)
-    telemetry = recorder.runtime.telemetry
+    clients = Clients(recorder)
     recorder.filters = (*recorder.filters, clients.filtered)
-    for event, handler in (
-        (SESSION_STARTED, clients.session_started),
-        (CHANNEL_JOINED, clients.joined),
-        (CONNECTION_CLOSED, clients.closed),
-    ):
-        recorder.on_close(telemetry.attach(event, handler))
+    for detach in clients.attach():
+        recorder.on_close(detach)
 
 
-class _Clients:
+class ClientRecorder(Protocol):
+    """The part of a recorder that records clients."""
+
+    runtime: Runtime
+    connections: dict[Pid, None]
+
+    def add(self, kind: str, pid: Pid | None, fields: Mapping[str, Any]) -> int:
+        """Record an event."""
+
+    def recording_put(self, pid: Pid, put: Callable[[bytes], object]) -> Callable[[bytes], None]:
+        """Return a function that records a frame for a client, and passes the frame on."""
+
+
+class Clients:
     """The clients of one runtime."""
 
-    def __init__(self, recorder: FlightRecorder) -> None:
+    def __init__(self, recorder: ClientRecorder) -> None:
         self._recorder = recorder
         # By connection: the id of the client's socket, if it has one.
         self._ids: dict[Pid, str] = {}
         self._rules: list[FilterRule] = []
 
+    def attach(self) -> list[Callable[[], None]]:
+        """Attach to the events of the runtime. Return the functions that detach."""
+        telemetry = self._recorder.runtime.telemetry
+        return [
+            telemetry.attach(SESSION_STARTED, self.session_started),
+            telemetry.attach(CHANNEL_JOINED, self.joined),
+            telemetry.attach(CONNECTION_CLOSED, self.closed),
+        ]
+
     def filtered(self, content: Any) -> Any:
         """Apply the filter rules of the endpoints to the content of a message."""
         if not isinstance(content, Message | Broadcast):
             return content
-        payload = content.payload
+        payload = self.filtered_payload(content.payload)
+        return {"topic": content.topic, "event": content.event, "payload": payload}
+
+    def filtered_payload(self, payload: Any) -> Any:
+        """Apply the filter rules of the endpoints to a payload."""
         for rule in self._rules:
             payload = filter_parameters(payload, rule)
-        return {"topic": content.topic, "event": content.event, "payload": payload}
+        return payload
 
     def session_started(self, _event: object, _measured: _Data, about: _Data) -> None:
         pid, server, id = about["pid"], about["server"], about["id"]
@@ -96,8 +125,12 @@ class _Clients:
             fields["client"] = self._ids[pid] = id[:_LONG]
         self._recorder.connections[pid] = None
         self._recorder.add("client_connected", pid, fields)
-        server.session = _Session(server.session, pid, self._recorder)
+        server.session = self.session(server.session, pid)
         server.out = server.link.out = _Out(server.out, pid, self._recorder)
+
+    def session(self, session: Any, pid: Pid) -> Any:
+        """Return the session that stands in for the session of a client."""
+        return Session(session, pid, self._recorder)
 
     def joined(self, _event: object, measured: _Data, about: _Data) -> None:
         channel = about["channel"]
@@ -122,10 +155,10 @@ class _Clients:
         self._recorder.add("client_closed", pid, fields)
 
 
-class _Session:
+class Session:
     """A session that records its final frames about a topic."""
 
-    def __init__(self, session: Any, pid: Pid, recorder: FlightRecorder) -> None:
+    def __init__(self, session: Any, pid: Pid, recorder: ClientRecorder) -> None:
         self._session = session
         # Avoid `__getattr__` for this method, because it is called most often.
         self.receive = session.receive
@@ -151,7 +184,7 @@ class _Session:
 class _Out:
     """An out-buffer that records its frames."""
 
-    def __init__(self, out: Any, pid: Pid, recorder: FlightRecorder) -> None:
+    def __init__(self, out: Any, pid: Pid, recorder: ClientRecorder) -> None:
         self._out = out
         self.put = recorder.recording_put(pid, out.put)
 

@@ -23,20 +23,27 @@ from supervision.recording.places import component_of
 from supervision.recording.schema import exit_class, kind_of, transport_of
 
 __all__ = [
+    "CALL_REFUSED",
     "CHILD_EVENTS",
     "DEAD_LETTER",
     "KIND_LENGTH",
+    "LABELLED",
     "PROCESS_EVENTS",
     "child_fields",
     "dead_letter_fields",
     "problem_fields",
     "reason_fields",
+    "refused_fields",
 ]
 
 KIND_LENGTH: Final = 40
 """The maximal length of a message kind in a trace, in characters."""
 
 DEAD_LETTER: Final[Event] = ("actors", "message", "dead_letter")
+
+CALL_REFUSED: Final[Event] = ("actors", "call", "refused")
+
+LABELLED: Final[Event] = ("actors", "process", "labelled")
 
 PROCESS_EVENTS: Final[tuple[Event, ...]] = tuple(
     ("actors", "process", kind) for kind in ("crash", "zombie", "cleanup_failed")
@@ -106,3 +113,14 @@ def dead_letter_fields(metadata: Mapping[str, Any], *, contents: bool = True) ->
     if contents:
         fields["message"] = describe(payload_of(message))
     return fields
+
+
+def refused_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a call that found no process."""
+    address, request = metadata["address"], metadata["request"]
+    return {
+        "to": describe(address),
+        "to_pid": address.number if isinstance(address, Pid) else None,
+        "message_kind": kind_of(request)[:KIND_LENGTH],
+        "message": describe(request),
+    }

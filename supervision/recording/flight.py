@@ -42,6 +42,7 @@ from supervision.recording.fields import (
     CHILD_EVENTS,
     DEAD_LETTER,
     KIND_LENGTH,
+    LABELLED,
     PROCESS_EVENTS,
     child_fields,
     dead_letter_fields,
@@ -72,6 +73,7 @@ _MACHINERY: Final = frozenset(("actors", "supervision", "channels", "trio"))
 _FRAMES = 40
 _UNREAD = 50
 _TEXT = 2000
+_LABEL = 120
 _number = itemgetter(0)
 
 _Data: TypeAlias = Mapping[str, Any]
@@ -187,6 +189,7 @@ class FlightRecorder(Instrument):
             *((event, self._child_event) for event in CHILD_EVENTS),
             *((event, self._process_event) for event in PROCESS_EVENTS),
             (DEAD_LETTER, self._dead_letter),
+            (LABELLED, self._labelled),
             (_MAILBOX_ALARM, self._mailbox_alarm),
             (BLOCKED, self._blocked),
         ]
@@ -503,6 +506,14 @@ class FlightRecorder(Instrument):
         if self.contents:
             fields["message"] = self._content(metadata["message"])
         self.add("dead_letter", None, fields)
+
+    def _labelled(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+        pid, label = metadata["pid"], metadata["label"][:_LABEL]
+        birth = self._births.get(pid)
+        if birth is not None:
+            # For a recording that begins after this event.
+            birth.fields["label"] = label
+        self.add("labelled", pid, {"label": label})
 
     def _mailbox_alarm(self, event: Event, measurements: _Data, metadata: _Data) -> None:
         self.add("mailbox_alarm", metadata["pid"], {"length": measurements["queue_length"]})
