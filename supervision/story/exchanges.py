@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from supervision.story.names import Event, Key, Names, key_of
 from supervision.story.words import in_seconds, ordinal, short
 
-__all__ = ["Exchanges", "Line", "Wait", "circle"]
+__all__ = ["Exchanges", "Hint", "Line", "Wait", "circle"]
 
 _RUNTIME = frozenset(("exit", "down", "system"))
 _HEARTBEATS = "phoenix"
@@ -37,7 +37,6 @@ class Line:
         text: the sentence.
         weight: its importance; 0 for a sentence that a story shows only if it has few others.
         thread: the number of the event that began the handling to which the sentence belongs.
-        server: the process that handled a request; None for any other sentence.
     """
 
     n: int
@@ -45,7 +44,6 @@ class Line:
     text: str
     weight: float = 1.0
     thread: int = -1
-    server: Key | None = None
 
 
 @frozen(kw_only=True)
@@ -63,6 +61,34 @@ class Wait:
     target: Key
     since: float
     text: str
+
+
+@frozen(kw_only=True)
+class Hint:
+    """A sentence about several sentences.
+
+    Attributes:
+        text: the sentence.
+        events: the numbers of the events of the other sentences.
+    """
+
+    text: str
+    events: frozenset[int]
+
+
+@frozen(eq=False)
+class _Asked:
+    """A request that a server answered."""
+
+    thread: int
+    sent: Event
+    received: Event
+    answer: str
+
+    @property
+    def exchange(self) -> tuple[object, str]:
+        """The request and its answer."""
+        return self.sent.get("message"), self.answer
 
 
 @define(eq=False)
@@ -223,7 +249,7 @@ class Exchanges:
         ended = self._read.ended.get(sent["n"])
         if ended is not None and "answer" in ended and not self._read.acts.get(event["n"]):
             text += f", and answered {self._answer(ended)}{self._later(ended, event)}"
-        return evolve(self._line(event, text, thread=self._thread(sent)), server=key_of(event))
+        return self._line(event, text, thread=self._thread(sent))
 
     def _later(self, ended: Event, event: Event) -> str:
         return f" at {in_seconds(ended['t'])}" if ended["t"] != event["t"] else ""
@@ -436,31 +462,42 @@ class Exchanges:
 
     # Hints
 
-    def same_answers(self) -> Iterator[str]:
-        """Name two requests that got the same answer, before either of the askers made use of it.
+    def same_answers(self) -> Iterator[Hint]:
+        """Yield pairs of requests that got the same answer, before either of the askers made use of it.
 
         This is the order of a lost update and of a check whose result is out of date: two reads, then two writes.
         """
-        names, read = self._names, self._read
-        by_server: dict[Key, list[tuple[int, Event, str]]] = {}
+        read = self._read
+        by_server: dict[Key, list[_Asked]] = {}
         for number, received in read.taken.items():
             sent, ended = read.sent[number], read.ended.get(number, {})
             if sent["via"] == "call" and not sent.get("internal") and "answer" in ended:
-                request = self._thread(sent), sent, self._answer(ended)
-                by_server.setdefault(key_of(received), []).append(request)
+                asked = _Asked(self._thread(sent), sent, received, self._answer(ended))
+                by_server.setdefault(key_of(received), []).append(asked)
         for server, requests in by_server.items():
-            for (one, first, answer), (other, second, again) in pairwise(requests):
-                same = (first.get("message"), answer) == (second.get("message"), again)
-                if not same or one == other:
+            for position, (one, other) in enumerate(pairwise(requests)):
+                if one.thread == other.thread or one.exchange != other.exchange:
                     continue
-                later = [each for each in requests if each[1]["n"] > second["n"]]
-                if {one, other} <= {thread for thread, sent, _ in later}:
-                    at, server_name = in_seconds(second["t"]), names.process(server)
-                    both = f"both {names.who(first)} and {names.who(second)}"
-                    yield (
-                        f"at {at}, {server_name} answered {answer} to {self.text(first)} from {both}, "
-                        "before either sent its next request"
+                later = requests[position + 2 :]
+                following = [
+                    next((each for each in later if each.thread == asked.thread), None)
+                    for asked in (one, other)
+                ]
+                if all(following):
+                    about = (one, other, *following)
+                    yield Hint(
+                        text=self._both(server, one, other),
+                        events=frozenset(each.received["n"] for each in about if each),
                     )
+
+    def _both(self, server: Key, one: _Asked, other: _Asked) -> str:
+        names = self._names
+        at, server_name = in_seconds(other.received["t"]), names.process(server)
+        both = f"both {names.who(one.sent)} and {names.who(other.sent)}"
+        return (
+            f"at {at}, {server_name} answered {one.answer} to {self.text(one.sent)} from {both}, "
+            "before either sent its next request"
+        )
 
     def not_told_again(self) -> Iterator[str]:
         """Name the messages that a process got before its restart, and its replacement did not.

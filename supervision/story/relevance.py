@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from supervision.story.exchanges import Line
 
@@ -23,8 +23,8 @@ _NEAR = 0.6
 """The share of a sentence's score that the other sentences of the same handling get."""
 _FAR = 0.5
 """The share of the best score below which a sentence says too little about the failure."""
-_MIXED = 3.0
-"""The weight that a request gets in addition if the server handled another one's request in between."""
+_POINTED = 3.0
+"""The weight that a sentence gets in addition if a hint points to it."""
 _FEWEST = 8
 """The number of sentences that a story keeps, even if they say little about the failure."""
 _PLAIN = frozenset((
@@ -37,19 +37,22 @@ _EVENTFUL = 4.0
 """The weight of the sentences that a story keeps if there is room: ends, restarts, and calls without an answer."""
 
 
-def chosen(lines: Sequence[Line], about: str, most: int) -> list[Line]:
+def chosen(
+    lines: Sequence[Line], about: str, most: int, pointed: Collection[int] = ()
+) -> list[Line]:
     """Return the sentences to show, in order.
 
     Args:
         lines: the sentences in order.
         about: the text of the failure.
         most: the most sentences.
+        pointed: the events to which a hint points.
     """
     if len(lines) > most:
         lines = [line for line in lines if line.weight > 0]
     if len(lines) <= most:
         return list(lines)
-    scores = _scores(lines, about)
+    scores = _scores(lines, about, pointed)
     # Of equal scores, the later sentence is closer to the failure.
     best = sorted(range(len(lines)), key=lambda index: (scores[index], index), reverse=True)[:most]
     limit = _FAR * scores[best[0]] if best else 0.0
@@ -73,7 +76,7 @@ def gaps(shown: Sequence[Line], lines: Sequence[Line]) -> Iterable[tuple[int, Li
         before = index
 
 
-def _scores(lines: Sequence[Line], about: str) -> list[float]:
+def _scores(lines: Sequence[Line], about: str, pointed: Collection[int]) -> list[float]:
     asked = _words(about)
     found = [asked & _words(line.text) for line in lines]
     counts = Counter(word for words in found for word in words)
@@ -84,33 +87,17 @@ def _scores(lines: Sequence[Line], about: str) -> list[float]:
         if count <= limit
     }
     own = [
-        line.weight + sum(worth.get(word, 0.0) for word in sorted(words))
+        line.weight
+        + (_POINTED if line.n in pointed else 0.0)
+        + sum(worth.get(word, 0.0) for word in sorted(words))
         for line, words in zip(lines, found, strict=True)
     ]
-    mixed = _interleaved(lines)
-    own = [score + (_MIXED if index in mixed else 0.0) for index, score in enumerate(own)]
     threads: dict[int, float] = {}
     for line, score in zip(lines, own, strict=True):
         threads[line.thread] = max(threads.get(line.thread, 0.0), score)
     return [
         max(score, _NEAR * threads[line.thread]) for line, score in zip(lines, own, strict=True)
     ]
-
-
-def _interleaved(lines: Sequence[Line]) -> set[int]:
-    """Return the requests of two handlings that one server handled in turn, such as two reads before two writes."""
-    found: set[int] = set()
-    by_server: dict[object, list[tuple[int, int]]] = {}
-    for index, line in enumerate(lines):
-        if line.server is not None:
-            by_server.setdefault(line.server, []).append((index, line.thread))
-    for requests in by_server.values():
-        for position, (index, thread) in enumerate(requests):
-            later = [at for at in range(position + 1, len(requests)) if requests[at][1] == thread]
-            between = requests[position + 1 : later[-1]] if later else []
-            if between and any(other != thread for _, other in between):
-                found.update((index, *(number for number, _ in between), requests[later[-1]][0]))
-    return found
 
 
 def _words(text: str) -> frozenset[str]:

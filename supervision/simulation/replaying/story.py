@@ -372,7 +372,9 @@ def _consequences(outcome: Outcome, story: Story, most: int) -> Iterator[tuple[s
     seeded = outcome.knobs.policy == "seeded"
     reordered = {} if seeded else {each.round: each.tasks for each in outcome.named}
     lines = _repeated(story.lines(reordered))
-    shown = chosen(lines, _about(outcome.error), most)
+    hints = list(story.exchanges.same_answers())[-_HINTS:]
+    pointed = frozenset(number for hint in hints for number in hint.events)
+    shown = chosen(lines, _about(outcome.error), most, pointed)
     left_out = len(lines) - len(shown)
     for before, line in gaps(shown, lines):
         if before and left_out:
@@ -440,8 +442,8 @@ def _hints(outcome: Outcome, story: Story) -> Iterator[str]:
         return
     for text in list(story.exchanges.not_told_again())[:_FORGOTTEN]:
         yield f"since its restart, {text}"
-    for text in list(story.exchanges.same_answers())[-_HINTS:]:
-        yield text
+    for hint in list(story.exchanges.same_answers())[-_HINTS:]:
+        yield hint.text
     if any(isinstance(error, _STUCK) for error in failures_in(outcome.error)):
         yield from _waits(story.exchanges.waits(len(story.events)))
 
