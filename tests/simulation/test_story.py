@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import trio
 
-from actors import GenServer, NoReply, call, cast, receive, send, spawn, wait_exit
+from actors import GenServer, NoReply, Reply, call, cast, receive, send, spawn, wait_exit
 from supervision import Supervisor, child_spec, process_spec
 from supervision.chaos.faults.kinds import Fault, Kill, Raise
 from supervision.chaos.faults.moments import At, On
 from supervision.simulation.knobs import Knobs
+from supervision.simulation.outcome import failures_in, identify, problem_of
 from supervision.simulation.replaying.story import tell
 from supervision.simulation.simulate import simulate
 from supervision.simulation.world.world import World
@@ -157,3 +158,89 @@ def test_a_passing_run_has_a_story_too() -> None:
 
     assert story(fine)[0].endswith("fine passes with seed 1")
     assert story(fine)[-1] == "  1 s       nothing broke"
+
+
+async def wanted(world: World) -> None:
+    """Leave one check to a helper, for two callers."""
+    if world.params["first"]:
+        must_hold(world)
+    else:
+        must_hold(world)
+
+
+def must_hold(world: World) -> None:
+    world.check(False, "it does not hold")
+
+
+def kind(scenario: Any, **params: Any) -> str | None:
+    return identify(simulate(scenario, 1, params=params).error)
+
+
+def test_the_kind_of_a_check_in_a_helper_names_the_caller() -> None:
+    assert kind(wanted, first=True) == (
+        "invariant check in line 2 of must_hold, called in line 4 of wanted"
+    )
+    assert kind(wanted, first=False) == (
+        "invariant check in line 2 of must_hold, called in line 6 of wanted"
+    )
+
+
+async def fails(error: Exception) -> None:
+    raise error
+
+
+async def two_failures(world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        for error in [LookupError("no room"), ValueError("no name")][: world.params["count"]]:
+            nursery.start_soon(fails, error)
+
+
+def test_a_group_of_one_exception_is_this_exception() -> None:
+    assert kind(two_failures, count=1) == "LookupError in line 2 of fails"
+
+
+def test_a_group_of_several_exceptions_is_named_by_its_failures() -> None:
+    assert kind(two_failures, count=2) == (
+        "LookupError in line 2 of fails and ValueError in line 2 of fails"
+    )
+    outcome = simulate(two_failures, 1, params={"count": 2})
+    assert outcome.error is not None
+    assert sorted(problem_of(outcome.error).split("; and ")) == [
+        "LookupError: no room",
+        "ValueError: no name",
+    ]
+    told = tell(outcome).splitlines()
+    assert "2 failures at once:" in told[-3]
+    assert sorted(line.strip() for line in told[-2:]) == [
+        "LookupError: no room",
+        "ValueError: no name",
+    ]
+
+
+def test_nested_groups_are_flattened() -> None:
+    inner = BaseExceptionGroup("", [ValueError("a"), BaseExceptionGroup("", [KeyError("b")])])
+    assert [type(each) for each in failures_in(inner)] == [ValueError, KeyError]
+
+
+class Diary(GenServer[dict[str, str]]):
+    """A server whose messages have a secret."""
+
+    async def init(self) -> None:
+        self.state = {}
+
+    async def handle_call(self, request: Any, sender: Any) -> Reply:
+        return Reply({"token": "t0psecret", "name": request["name"]})
+
+
+def test_secrets_are_masked_in_requests_and_answers() -> None:
+    async def signs_in(world: World) -> None:
+        await Diary.start(name="diary")
+        await call("diary", {"name": "ann", "password": "t0psecret"})
+        world.check(False, "done")
+
+    told = "\n".join(story(signs_in))
+    assert "t0psecret" not in told
+    assert (
+        "/diary got {'name': 'ann', 'password': [FILTERED]} from the scenario, and answered "
+        "{'token': [FILTERED], 'name': 'ann'}" in told
+    )
