@@ -24,7 +24,14 @@ from supervision.recording.files import RecorderFiles
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.recorder import Recorder
 
-__all__ = ["open_recorder", "record_channels", "recorder_spec", "trace_clients"]
+__all__ = [
+    "Clients",
+    "Session",
+    "open_recorder",
+    "record_channels",
+    "recorder_spec",
+    "trace_clients",
+]
 
 _LONG = 80
 
@@ -80,10 +87,10 @@ def trace_clients(recorder: Recorder) -> None:
     def add(kind: str, pid: Pid, fields: dict[str, Any]) -> None:
         recorder.add(kind, pid, fields, causes=False)
 
-    _Clients(add).attach(recorder.runtime)
+    Clients(add).attach(recorder.runtime)
 
 
-class _Clients:
+class Clients:
     """The clients of one runtime.
 
     Args:
@@ -94,6 +101,7 @@ class _Clients:
         self._add = add
         # By connection: the id of the client's socket, if it has one.
         self._ids: dict[Pid, str] = {}
+        self._rules: list[FilterRule] = []
 
     def attach(self, runtime: Runtime) -> list[Callable[[], None]]:
         """Record the events of a runtime. Return the functions that end this."""
@@ -106,11 +114,24 @@ class _Clients:
 
     def session_started(self, _event: object, _measured: _Data, about: _Data) -> None:
         pid, server, id = about["pid"], about["server"], about["id"]
+        rule = about["endpoint"].filter_parameters
+        if rule not in self._rules:
+            self._rules.append(rule)
         fields = {"socket": type(server.socket).__name__, "transport": type(server).__name__}
         if id is not None:
             fields["client"] = self._ids[pid] = id[:_LONG]
         self._add("client_connected", pid, fields)
-        server.session = _Session(server.session, pid, self._add)
+        server.session = self.session(server.session, pid)
+
+    def session(self, session: Any, pid: Pid) -> Any:
+        """Return the session that stands in for the session of a client."""
+        return Session(session, pid, self._add)
+
+    def filtered_payload(self, payload: Any) -> Any:
+        """Apply the filter rules of the endpoints to a payload."""
+        for rule in self._rules:
+            payload = filter_parameters(payload, rule)
+        return payload
 
     def joined(self, _event: object, measured: _Data, about: _Data) -> None:
         channel = about["channel"]
@@ -120,7 +141,8 @@ class _Clients:
             "topic": channel.topic[:_LONG],
             "channel": type(channel).__name__,
             "result": about["result"],
-            "seconds": measured["duration"],
+            # In a simulated run, the last digits of a difference are an error of floating-point arithmetic.
+            "seconds": round(measured["duration"], 6),
         }
         id = self._ids.get(connection)
         if id is not None:
@@ -135,7 +157,7 @@ class _Clients:
         self._add("client_closed", pid, fields)
 
 
-class _FlightClients(_Clients):
+class _FlightClients(Clients):
     """The clients of one runtime, with their messages and frames, for a flight recorder."""
 
     def __init__(self, recorder: FlightRecorder) -> None:
@@ -144,21 +166,15 @@ class _FlightClients(_Clients):
         self._tap = recorder.tap()
         # Flushers that another recorder watches too.
         self._shared: set[Flusher] = set()
-        self._rules: list[FilterRule] = []
 
     def filtered(self, content: Any) -> Any:
         """Apply the filter rules of the endpoints to the content of a message."""
         if not isinstance(content, Message | Broadcast):
             return content
-        payload = content.payload
-        for rule in self._rules:
-            payload = filter_parameters(payload, rule)
+        payload = self.filtered_payload(content.payload)
         return {"topic": content.topic, "event": content.event, "payload": payload}
 
     def session_started(self, event: object, measured: _Data, about: _Data) -> None:
-        rule = about["endpoint"].filter_parameters
-        if rule not in self._rules:
-            self._rules.append(rule)
         pid = about["pid"]
         self._recorder.connections[pid] = self._attach(about["server"], pid)
         super().session_started(event, measured, about)
@@ -196,7 +212,7 @@ class _FlightClients(_Clients):
         return detach
 
 
-class _Session:
+class Session:
     """A session that records its final frames about a topic."""
 
     def __init__(self, session: Any, pid: Pid, add: _Add) -> None:

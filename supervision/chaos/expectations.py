@@ -62,6 +62,7 @@ class Expectations:
         heal: stops the faults and undoes them, for `recovered`.
         reached: called with the name of each `sometimes` condition when it is true for the first time.
         every: the seconds between two checks of a condition; None if the scheduler calls `look` between any two rounds.
+        failed: called with the error of a failed check or condition, before the error is raised.
 
     Attributes:
         always: the invariants with their names, in order.
@@ -75,6 +76,7 @@ class Expectations:
         heal: Callable[[], Any] | None = None,
         reached: Callable[[str], None] | None = None,
         every: float | None = None,
+        failed: Callable[[BaseException], object] = lambda error: None,
     ) -> None:
         self.always: list[tuple[str, Callable[[], str | None]]] = []
         self.seen: dict[str, bool] = {}
@@ -82,6 +84,7 @@ class Expectations:
         self._heal = heal
         self._reached = reached
         self._every = every
+        self._failed = failed
         self._waiting: list[_Waiting] = []
 
     # For scenarios
@@ -106,7 +109,9 @@ class Expectations:
             InvariantViolated: the condition does not hold. The error's `invariant` is "check".
         """
         if not holds:
-            raise InvariantViolated(CHECK, self._now(), problem)
+            error = InvariantViolated(CHECK, self._now(), problem)
+            self._failed(error)
+            raise error
 
     def sometimes(self, name: str, condition: object = True) -> None:
         """Name a condition that at least one run of a sweep must reach, and record its value.
@@ -148,7 +153,9 @@ class Expectations:
             if value:
                 return value
             if left <= 0:
-                raise NotReached(name, within, self._now(), describe(value))
+                error = NotReached(name, within, self._now(), describe(value))
+                self._failed(error)
+                raise error
             if asked or self._every is not None:
                 await trio.sleep(min(left, self._every or _PAUSE))
             elif seen := await self._until(holds, left):

@@ -24,9 +24,11 @@ from supervision.recording.places import component_of
 from supervision.recording.schema import exit_class, kind_of, transport_of
 
 __all__ = [
+    "CALL_REFUSED",
     "CHILD_EVENTS",
     "DEAD_LETTER",
     "KIND_LENGTH",
+    "LABELLED",
     "LATE_ANSWER",
     "PROCESS_EVENTS",
     "TEXT_LENGTH",
@@ -37,6 +39,7 @@ __all__ = [
     "late_answer_fields",
     "problem_fields",
     "reason_fields",
+    "refused_fields",
 ]
 
 KIND_LENGTH: Final = 40
@@ -51,6 +54,9 @@ _FRAMES: Final = 40
 DEAD_LETTER: Final[Event] = ("actors", "message", "dead_letter")
 
 LATE_ANSWER: Final[Event] = ("actors", "call", "late_answer")
+CALL_REFUSED: Final[Event] = ("actors", "call", "refused")
+
+LABELLED: Final[Event] = ("actors", "process", "labelled")
 
 PROCESS_EVENTS: Final[tuple[Event, ...]] = tuple(
     ("actors", "process", kind) for kind in ("crash", "zombie", "cleanup_failed")
@@ -157,3 +163,14 @@ def cut_texts(fields: dict[str, Any]) -> dict[str, Any]:
         if type(value) is str and len(value) > TEXT_LENGTH:
             fields[name] = f"{value[:TEXT_LENGTH]}... ({len(value)} characters)"
     return fields
+
+
+def refused_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a call that found no process."""
+    address, request = metadata["address"], metadata["request"]
+    return {
+        "to": describe(address),
+        "to_pid": address.number if isinstance(address, Pid) else None,
+        "message_kind": kind_of(request)[:KIND_LENGTH],
+        "message": describe(request),
+    }

@@ -41,6 +41,7 @@ from supervision.recording.fields import (
     CHILD_EVENTS,
     DEAD_LETTER,
     KIND_LENGTH,
+    LABELLED,
     LATE_ANSWER,
     PROCESS_EVENTS,
     TEXT_LENGTH,
@@ -71,6 +72,7 @@ MAX_PATHS: Final = 50_000
 
 _MAILBOX_ALARM: Final[Event] = ("actors", "mailbox", "alarm")
 _UNREAD = 50
+_LABEL = 120
 _number = itemgetter(0)
 
 _Data: TypeAlias = Mapping[str, Any]
@@ -193,6 +195,7 @@ class FlightRecorder(Instrument):
             *((event, self._process_event) for event in PROCESS_EVENTS),
             (DEAD_LETTER, self._dead_letter),
             (LATE_ANSWER, self._late_answer),
+            (LABELLED, self._labelled),
             (_MAILBOX_ALARM, self._mailbox_alarm),
             (BLOCKED, self._blocked),
         ]
@@ -539,6 +542,14 @@ class FlightRecorder(Instrument):
         # The identity connects the answer with the end of its call.
         fields, identity = late_answer_fields(measurements, metadata), id(metadata["call"])
         self._add("late_answer", metadata["server"].number, fields, identity)
+
+    def _labelled(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+        pid, label = metadata["pid"], metadata["label"][:_LABEL]
+        birth = self._births.get(pid)
+        if birth is not None:
+            # For a recording that begins after this event.
+            birth.fields["label"] = label
+        self.add("labelled", pid, {"label": label})
 
     def _mailbox_alarm(self, event: Event, measurements: _Data, metadata: _Data) -> None:
         self.add("mailbox_alarm", metadata["pid"], {"length": measurements["queue_length"]})
