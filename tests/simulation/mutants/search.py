@@ -1,6 +1,6 @@
 """Run scenarios in turn until one fails, in the tree in which this module is.
 
-    python -m tests.simulation.mutants.search --seconds 60 --healthy /home/ann/ashtree MODULE:SCENARIO ...
+    python -m tests.simulation.mutants.search --seconds 60 --healthy ../ashtree MODULE:SCENARIO ...
 
 Prints a line of JSON before each run and at the end, so that a reader of the output knows which run did not end. With
 `--healthy`, a failure counts only if the same run passes in that tree.
