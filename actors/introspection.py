@@ -15,11 +15,10 @@ from actors.refs import Pid
 
 __all__ = [
     "current_function",
-    "ended",
     "is_server",
+    "scan",
     "sleeping_before_a_message",
     "status_of",
-    "waiting_messages",
 ]
 
 
@@ -36,14 +35,19 @@ def current_function(pid: Pid) -> str | None:
     return None if process is None else process.current_function()
 
 
-def waiting_messages(pids: Iterable[Pid]) -> dict[Pid, int]:
-    """Return the lengths of the mailboxes that are not empty."""
-    found = {}
+def scan(pids: Iterable[Pid]) -> tuple[dict[Pid, int], list[Pid]]:
+    """Return the lengths of the mailboxes that are not empty, and the processes that have ended.
+
+    One loop without a call for each process: a watched program may have many thousands of processes.
+    """
+    waiting, ended = {}, []
     for pid in pids:
-        process = record_of(pid)
-        if process is not None and (length := len(process.mailbox)):
-            found[pid] = length
-    return found
+        process = pid.process
+        if process is None:
+            ended.append(pid)
+        elif process.mailbox.queue:
+            waiting[pid] = len(process.mailbox.queue)
+    return waiting, ended
 
 
 def sleeping_before_a_message(runtime: Runtime) -> list[tuple[Pid, Any]]:
@@ -57,11 +61,6 @@ def sleeping_before_a_message(runtime: Runtime) -> list[tuple[Pid, Any]]:
         for process in runtime.table.values()
         if process.mailbox.queue and process.sleeps_before_a_message
     ]
-
-
-def ended(pids: Iterable[Pid]) -> list[Pid]:
-    """Return the processes that have ended."""
-    return [pid for pid in pids if pid.process is None]
 
 
 def status_of(pid: Pid) -> str | None:

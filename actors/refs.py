@@ -9,7 +9,7 @@ protocol for each part of the runtime that code reaches through a pid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, final
 
 from actors.exits import ExitReason
@@ -180,9 +180,22 @@ class ProcessLike(Protocol):
     def describe(self) -> str: ...
 
 
+class TelemetryLike(Protocol):
+    """The event handlers, for code that reaches a runtime through a pid."""
+
+    def execute(
+        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None: ...
+    def handlers(self, event: tuple[str, ...]) -> Sequence[Any]: ...
+
+
 class RuntimeLike(Protocol):
     """The attributes of a runtime that code reaches through a pid."""
 
+    late_answers: int
+
+    @property
+    def telemetry(self) -> TelemetryLike: ...
     @property
     def pid(self) -> Pid: ...
     @property

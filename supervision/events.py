@@ -15,6 +15,7 @@ __all__ = [
     "APPLICATION_CALLBACK_FAILED",
     "APPLICATION_ENDED",
     "APPLICATION_STARTED",
+    "CHILD_REFUSED",
     "CHILD_RESTARTED",
     "CHILD_STARTED",
     "CHILD_STARTING",
@@ -22,6 +23,7 @@ __all__ = [
     "CHILD_STOP_FAILED",
     "CHILD_TERMINATED",
     "GAVE_UP",
+    "RECORDER_WANTED",
 ]
 
 CHILD_STARTING: Event = ("supervision", "child", "starting")
@@ -48,6 +50,12 @@ CHILD_START_FAILED: Event = ("supervision", "child", "start_failed")
 Further metadata: `reason`; `restart`, True if this was a restart, which the supervisor will try again.
 """
 
+CHILD_REFUSED: Event = ("supervision", "child", "refused")
+"""A dynamic supervisor refused to start a child, because it has `max_children` children. `pid` is None.
+
+Further metadata: `max_children`.
+"""
+
 CHILD_STOP_FAILED: Event = ("supervision", "child", "stop_failed")
 """A child crashed during its stop, or the supervisor killed it after its limit. Further metadata: `reason`."""
 
@@ -72,3 +80,9 @@ request.
 APPLICATION_CALLBACK_FAILED: Event = ("supervision", "application", "callback_failed")
 """A callback of an application raised during the stop. Metadata: its `name`; `callback`, "prep_stop" or "stop";
 `exception`."""
+
+RECORDER_WANTED: Event = ("supervision", "recorder", "wanted")
+"""A part of the program has events of its own for a simulated run, such as the frames of an endpoint's clients.
+
+Metadata: `extend`, a function that takes the `Recorder` of the runtime. The recorder calls each such function once.
+"""

@@ -9,8 +9,9 @@ import trio
 
 from actors import NORMAL, SHUTDOWN, Crash, Fail, GenServer, Pid, cast, kill, stop, wait_exit
 from actors.runtime import Runtime
-from supervision import DynamicSupervisor, Supervisor, child_spec, logger
+from supervision import DynamicSupervisor, MaxChildren, Supervisor, child_spec, logger
 from supervision.events import (
+    CHILD_REFUSED,
     CHILD_RESTARTED,
     CHILD_START_FAILED,
     CHILD_STARTED,
@@ -218,6 +219,26 @@ async def test_dynamic_supervisors_execute_the_same_events(
     ]
     _, about = heard.last("terminated")
     assert (about["pid"], about["stopped"], about["supervisor"]) == (last, True, pool)
+
+
+async def test_a_full_dynamic_supervisor_gives_a_refused_event(runtime: Runtime, log: Log) -> None:
+    told: list[Mapping[str, Any]] = []
+    runtime.telemetry.attach(CHILD_REFUSED, lambda event, measured, about: told.append(about))
+    pool = await DynamicSupervisor.start(max_children=1)
+    await DynamicSupervisor.start_child(pool, worker("a", log))
+    assert told == []
+    with pytest.raises(MaxChildren):
+        await DynamicSupervisor.start_child(pool, worker("b", log))
+    assert told == [
+        {
+            "supervisor": pool,
+            "id": "b",
+            "pid": None,
+            "type": "worker",
+            "restart_type": "permanent",
+            "max_children": 1,
+        }
+    ]
 
 
 async def test_no_event_is_built_without_a_listener(runtime: Runtime, log: Log) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import trio
 
 from actors.exits import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
-from actors.introspection import status_of, waiting_messages
+from actors.introspection import scan, status_of
 from actors.messages import Exit
 from actors.refs import Pid, Ref
 from actors.registry.registry import Registry
@@ -182,7 +182,7 @@ class ExitSignals(Invariant):
             if now > since + limit:
                 return f"{self.who(pid)} lives {now - since:g} s after the fatal signal {reason!r}"
         for pid, expected in self._exits.items():
-            if expected and pid not in self._fates and not waiting_messages([pid]):
+            if expected and pid not in self._fates and not scan([pid])[0]:
                 return f"{self.who(pid)} trapped {expected[0]!r}, and its mailbox is empty"
         return None
 
