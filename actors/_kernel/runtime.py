@@ -149,19 +149,14 @@ class Runtime:
         self.shows_messages = False
         # True if a sender must ask `admit` first, because an instrument looks at messages or there is a zombie.
         self.guarded = False
-        # The only `message_sent`; None without one, with several, or with a zombie. Its owner need not ask `admit`.
-        self.only_sent: Callable[[Pid | None, Pid, Any], bool | None] | None = None
         self.mailbox_alarm = sys.maxsize
         self.call_chains: CallChains | None = None
         # True while the runtime adds up the run time of each process.
         self.counts_run_time = False
         self.closed = False
-        self.spawned = 0
-        self.crashed = 0
-        self.dead_letters = 0
-        self.zombies_ever = 0
-        self._numbers = 0
-        self._refs = 0
+        self.spawned = self.crashed = 0
+        self.dead_letters = self.late_answers = self.zombies_ever = 0
+        self._numbers = self._refs = 0
         self.pid = Pid(0, self)
         self.nursery: trio.Nursery | None = None
         self.empty: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
@@ -216,7 +211,6 @@ class Runtime:
     def guard(self) -> None:
         """Update `guarded` after a change of the instruments or the zombies."""
         self.guarded = bool(self.on_sent or self.zombies)
-        self.only_sent = self.on_sent[0] if len(self.on_sent) == 1 and not self.zombies else None
 
     def admit(self, receiver: Pid, message: Any) -> bool:
         """Return whether a message may enter a mailbox: False if an instrument refuses it.
@@ -228,9 +222,6 @@ class Runtime:
         if sender is not None and sender.dead:
             sender = acting_process()
         pid = None if sender is None else sender.pid
-        only = self.only_sent
-        if only is not None:
-            return only(pid, receiver, message) is not False
         admitted = True
         for sent in self.on_sent:
             # Every instrument sees the message, even if another one refuses it.
@@ -242,6 +233,8 @@ class Runtime:
         """Show the instruments a process that was spawned."""
         for instrument in self.instruments:
             instrument.process_spawned(process.pid, process.parent, process.describe())
+            for other in self.graph.links_of(process.pid):
+                instrument.linked(process.pid, other)
 
     # Randomness, identifiers and the time of day
 
@@ -640,6 +633,7 @@ class Runtime:
             "spawned": self.spawned,
             "crashed": self.crashed,
             "dead_letters": self.dead_letters,
+            "late_answers": self.late_answers,
             "zombies": len(self.zombies),
             "zombies_ever": self.zombies_ever,
             **self.from_threads.statistics(),

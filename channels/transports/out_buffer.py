@@ -66,8 +66,9 @@ class OutBuffer:
         max_bytes: bytes that may wait.
 
     Attributes:
-        on_write: a function that gets the bytes and the number of the frames of each write; None for none. It must not
-            block and must not raise.
+        client: a number that `Flusher.on_written` gets for this buffer; None without one.
+        on_write: a function that gets the bytes and the number of the frames of each write that the flusher does not
+            do; None without one. It must not block and must not raise.
 
     If a frame does not fit, the buffer drops this frame and all later frames, because clients cannot handle a gap. It
     counts the dropped frames. An empty buffer accepts one frame of any size. Call all methods in Trio's thread.
@@ -84,6 +85,7 @@ class OutBuffer:
         "_rest",
         "_room",
         "_tell",
+        "client",
         "finished",
         "mark",
         "on_write",
@@ -114,6 +116,7 @@ class OutBuffer:
         self._overflowed = False
         self._closed = False
         self.finished: Callable[[], object] | None = None
+        self.client: int | None = None
         self.on_write: Callable[[int, int], object] | None = None
 
     def put(self, frame: bytes) -> None:
@@ -203,19 +206,23 @@ class OutBuffer:
         """Return all waiting frames as one piece, and count them as written.
 
         The result may be empty. If the writer cannot write the whole result, it must pass the rest to `hold`. After it
-        has written everything, it must call `written` if the attribute `finished` is not None.
+        has written everything, it must call `written` if the attribute `finished` is not None. A writer other than the
+        flusher must call `on_write`, if it is not None, with the size of the result and the number of its frames, which
+        is `waiting` before this call.
         """
         frames = self._frames
-        count = len(frames)
-        if count == 1:
+        if len(frames) == 1:
             data = frames.pop()
         else:
             data = b"".join(frames)
             frames.clear()
         self._room = self._max_bytes
-        if self.on_write is not None and count:
-            self.on_write(len(data), count)
         return data
+
+    @property
+    def waiting(self) -> int:
+        """The number of waiting frames."""
+        return len(self._frames)
 
     @property
     def messages(self) -> list[bytes]:
@@ -341,6 +348,10 @@ class Flusher:
 
     Args:
         spawn: a function that starts the task for a full socket.
+
+    Attributes:
+        on_written: a function that gets the writes of each turn; None without one. For each buffer with a `client`, the
+            list has three items: the client, the bytes, and the number of frames. It must not block and must not raise.
     """
 
     __slots__ = (
@@ -352,6 +363,7 @@ class Flusher:
         "_spawn",
         "_turns",
         "_writes",
+        "on_written",
     )
 
     def __init__(self, *, spawn: Spawn) -> None:
@@ -360,6 +372,7 @@ class Flusher:
         self._parked: trio.lowlevel.Task | None = None
         self._running = False
         self._turns = self._writes = self._full = self._catching_up = 0
+        self.on_written: Callable[[list[int]], object] | None = None
 
     def mark(self, out: OutBuffer) -> None:
         """Write `out` in the next turn. Its `target` must be a non-blocking socket.
@@ -416,9 +429,15 @@ class Flusher:
         marked = self._marked
         self._turns += 1
         self._writes += count
+        written: list[int] | None = None if self.on_written is None else []
         for _ in range(count):
             out = marked.popleft()
-            data = out.take()
+            if written is None or out.client is None:
+                data = out.take()
+            else:
+                frames = len(out._frames)  # not `waiting`, because this runs for every write
+                data = out.take()
+                written += (out.client, len(data), frames)
             if data:
                 try:
                     sent = out.target.send(data)  # type: ignore[union-attr]  # see mark()
@@ -433,6 +452,8 @@ class Flusher:
                     continue
             if out.finished is not None:
                 out.written()
+        if written and self.on_written is not None:
+            self.on_written(written)
 
     def _start_catching_up(self, out: OutBuffer) -> None:
         self._full += 1

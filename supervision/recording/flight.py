@@ -17,13 +17,13 @@ the messages of a busy minute do not push out the record of an earlier crash.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from heapq import merge
 from itertools import count, islice
 from operator import itemgetter
 from pathlib import Path
-from traceback import walk_tb
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import trio
@@ -33,7 +33,6 @@ from actors.instrumentation.instrument import Instrument, payload_of
 from actors.instrumentation.telemetry import Event
 from actors.instrumentation.watchdog import BLOCKED
 from actors.messages import Down, Exit
-from actors.process import send
 from actors.refs import MailboxLike, Pid
 from actors.runtime import Runtime
 from supervision.recording.conversion import Birth, Record
@@ -42,9 +41,15 @@ from supervision.recording.fields import (
     CHILD_EVENTS,
     DEAD_LETTER,
     KIND_LENGTH,
+    LABELLED,
+    LATE_ANSWER,
     PROCESS_EVENTS,
+    TEXT_LENGTH,
     child_fields,
+    cut_texts,
     dead_letter_fields,
+    frames_of,
+    late_answer_fields,
     problem_fields,
     reason_fields,
 )
@@ -54,9 +59,10 @@ from supervision.recording.ring import ContentRing, MessageRing, Ring
 from supervision.recording.schema import kind_of
 from supervision.recording.sizes import Looks
 from supervision.recording.snapshots import Snapshot
+from supervision.recording.tap import Tap, Tape
 from supervision.recording.trace import write_lines
 
-__all__ = ["FlightRecorder", "Tap", "Trouble", "recorder_of"]
+__all__ = ["FlightRecorder", "Trouble", "recorder_of"]
 
 EVENT_BYTES: Final = 600
 """The estimated size of any other record, without its texts."""
@@ -65,11 +71,8 @@ MAX_PATHS: Final = 50_000
 """The most paths whose incarnations the recorder counts. Beyond this number, it forgets the least recent path."""
 
 _MAILBOX_ALARM: Final[Event] = ("actors", "mailbox", "alarm")
-_MACHINERY: Final = frozenset(("actors", "supervision", "channels", "trio"))
-_FRAMES = 40
 _UNREAD = 50
-_TEXT = 2000
-_KINDS = 1000
+_LABEL = 120
 _number = itemgetter(0)
 
 _Data: TypeAlias = Mapping[str, Any]
@@ -112,6 +115,7 @@ class FlightRecorder(Instrument):
         runtime: the runtime.
         contents: True if the contents of messages are recorded.
         records_messages: True if messages are recorded.
+        records_frames: True if the frames of clients are recorded.
         hide: the terms.
         listeners: functions that the recorder calls with each `Trouble`, in the affected process. They must be fast.
         connections: the processes that serve a client, each with a function that the recorder calls when it closes. The
@@ -121,8 +125,8 @@ class FlightRecorder(Instrument):
 
     The recorder reads a message only when it is sent, and keeps no reference to it. So a program may change it later.
 
-    The time of a message, an answered call or a frame is the time at which its turn of the event loop began, or the
-    time of a later other event in that turn. All other events have their exact time.
+    The message of a client to its channel has the time of the latest read, write or event of the recorder, because a
+    reading of the clock would cost half as much as the record.
 
     A record may be missing: the rings drop the oldest records, and `statistics` counts the dropped records.
     """
@@ -155,7 +159,7 @@ class FlightRecorder(Instrument):
         self.listeners: tuple[Callable[[Trouble], None], ...] = ()
         self.filters: tuple[Callable[[Any], Any], ...] = ()
         self.records_messages = messages
-        self._records_frames = frames
+        self.records_frames = frames
         self._records_receives = messages and receives
         self._about = dict(about or {})
         self._numbers = count()
@@ -166,7 +170,7 @@ class FlightRecorder(Instrument):
         half = max_bytes // 2
         self._events: Ring[Record] = Ring(max_records=max_events, max_bytes=half)
         self._messages = (ContentRing if contents else MessageRing)(max_messages, half)
-        self._tape = _Tape(self._now, self._messages.append)
+        self._tape = Tape(self._now, self._messages.append)
         self._pass_on: Callable[[Record], None] | None = None
         # The caller and the server of each open call, by the identity of the call.
         self._calls: dict[int, tuple[int | None, int]] = {}
@@ -190,6 +194,8 @@ class FlightRecorder(Instrument):
             *((event, self._child_event) for event in CHILD_EVENTS),
             *((event, self._process_event) for event in PROCESS_EVENTS),
             (DEAD_LETTER, self._dead_letter),
+            (LATE_ANSWER, self._late_answer),
+            (LABELLED, self._labelled),
             (_MAILBOX_ALARM, self._mailbox_alarm),
             (BLOCKED, self._blocked),
         ]
@@ -200,7 +206,6 @@ class FlightRecorder(Instrument):
             self.message_sent = self._sent_function()  # type: ignore[method-assign, assignment]
         if self._records_receives:
             self.message_received = self._received_function()  # type: ignore[method-assign, assignment]
-        trio.lowlevel.add_instrument(self._tape)
         attached.callback(self._tape.end)
         attached.callback(self._leave_connections)
         attached.callback(self.runtime.add_instrument(self))
@@ -210,7 +215,7 @@ class FlightRecorder(Instrument):
             detach()
 
     def _sent_function(self) -> Callable[[Pid | None, Pid, Any], bool | None]:
-        number, tape, looks = self._numbers.__next__, self._tape, self._looks
+        number, now, tape, looks = self._numbers.__next__, self._now, self._tape, self._looks
         content = self._content if self.contents else None
 
         def message_sent(sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
@@ -223,10 +228,12 @@ class FlightRecorder(Instrument):
                 except KeyError:
                     via, look = looks.learn(message)
                 kind, size = look(message)
+            # Times never fall, so a message of a client after this one gets this time.
+            tape.time = time = now()
             tape.keep(
                 (
                     number(),
-                    tape.time,
+                    time,
                     "sent",
                     None if sender is None else sender.number,
                     receiver.number,
@@ -248,7 +255,7 @@ class FlightRecorder(Instrument):
             cls = type(message)
             ended = message.pid.number if (cls is Down or cls is Exit) and message.pid else None
             tape.keep(
-                (number(), tape.time, "received", pid.number, id(message), cls.__name__, ended)
+                (number(), tape.look(), "received", pid.number, id(message), cls.__name__, ended)
             )
 
         return message_received
@@ -281,7 +288,12 @@ class FlightRecorder(Instrument):
         return 1 + max((record[0] for record in last if record is not None), default=-1)
 
     def snapshot(
-        self, *, seconds: float | None = None, why: str = "asked", crash: int | None = None
+        self,
+        *,
+        seconds: float | None = None,
+        why: str = "asked",
+        crash: int | None = None,
+        messages: bool = True,
     ) -> Snapshot:
         """Copy the records. This takes about a millisecond for 50,000 records.
 
@@ -289,8 +301,11 @@ class FlightRecorder(Instrument):
             seconds: copy only the records of the last seconds; None copies all.
             why: the reason, for the `recording` event.
             crash: the number of the record of the selected crash.
+            messages: copy the records about messages, calls and frames too.
         """
-        records = list(merge(self._messages.copy(), self._events.copy(), key=_number))
+        records = self._events.copy()
+        if messages:
+            records = list(merge(self._messages.copy(), records, key=_number))
         now = self._now()
         statistics = self.statistics()
         omitted = statistics["messages_dropped"] + statistics["events_dropped"]
@@ -316,6 +331,29 @@ class FlightRecorder(Instrument):
             connections=frozenset(pid.number for pid in self.connections),
             crash=crash,
         )
+
+    def since(self, number: int) -> list[Record]:
+        """Return the records with a greater number, oldest first. Older ones may have fallen out of the rings.
+
+        Args:
+            number: the number of the last record that the caller has.
+        """
+        newer: list[Record] = []
+        for ring in (self._messages, self._events):
+            records = ring.copy()
+            newer += records[bisect_right(records, number, key=_number) :]
+        return sorted(newer, key=_number)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the recorder began, which is second 0 of its trace."""
+        return self._now() - self._began
+
+    @property
+    def oldest_event(self) -> int:
+        """The number of the oldest record in the ring without messages; -1 if that ring has dropped no record."""
+        first = self._events.first if self._events.dropped else None
+        return -1 if first is None else int(first[0])
 
     def lines(self, *, seconds: float | None = None) -> list[bytes]:
         """Return the records as lines of a trace, for `supervision.story.tell_story`."""
@@ -367,7 +405,15 @@ class FlightRecorder(Instrument):
 
     def tap(self) -> Tap:
         """Return the functions that record what the clients of a server send and get."""
-        return Tap(self, self._numbers.__next__, self._tape, frames=self._records_frames)
+        return Tap(
+            self.runtime,
+            self._numbers.__next__,
+            self._tape,
+            sent=self.message_sent,
+            contents=self.contents,
+            messages=self.records_messages,
+            frames=self.records_frames,
+        )
 
     def fault(self, type: str, pid: Pid | None = None, *, text: str = "") -> None:
         """Record a deliberate fault. Call this just before you cause the fault.
@@ -424,7 +470,7 @@ class FlightRecorder(Instrument):
         fields = {
             "path": birth.fields["path"],
             "inc": birth.fields["inc"],
-            **_cut(reason_fields(reason)),
+            **cut_texts(reason_fields(reason)),
         }
         mailbox = self._mailboxes.pop(pid, None)
         unread: Collection[Any] = () if mailbox is None else mailbox.queue
@@ -440,7 +486,7 @@ class FlightRecorder(Instrument):
         self.places.process_exited(pid, reason)
 
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
-        fields = {"to": receiver.number, **_cut(reason_fields(reason)), "linked": linked}
+        fields = {"to": receiver.number, **cut_texts(reason_fields(reason)), "linked": linked}
         self._add("signal", sender.number, fields)
 
     def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
@@ -448,17 +494,15 @@ class FlightRecorder(Instrument):
             parties = None if caller is None else caller.number, server.number
             self._calls[id(call)] = parties
             limit = None if timeout == float("inf") else timeout
-            record = (next(self._numbers), self._tape.time, "call", *parties, limit, id(call))
+            record = (next(self._numbers), self._tape.look(), "call", *parties, limit, id(call))
             self._tape.keep(record)
 
     def call_ended(self, call: object, how: str) -> None:
         parties = self._calls.pop(id(call), None)
         if parties is None:
             return
-        is_answered = how == "answered"
-        time = self._tape.time if is_answered else self._tape.look()
-        record = (next(self._numbers), time, "call_ended", *parties, id(call), how)
-        if is_answered:
+        record = (next(self._numbers), self._tape.look(), "call_ended", *parties, id(call), how)
+        if how == "answered":
             self._tape.keep(record)
             return
         # The story of a crash needs the unanswered calls, so this record goes to the ring that holds crashes.
@@ -469,7 +513,7 @@ class FlightRecorder(Instrument):
     # Telemetry
 
     def _child_event(self, event: Event, measurements: _Data, metadata: _Data) -> None:
-        fields = _cut(child_fields(measurements, metadata))
+        fields = cut_texts(child_fields(measurements, metadata))
         kind, supervisor = CHILD_EVENTS[event], metadata["supervisor"]
         number = self.add(kind, supervisor, fields)
         if kind == "gave_up":
@@ -477,22 +521,35 @@ class FlightRecorder(Instrument):
 
     def _process_event(self, event: Event, measurements: _Data, metadata: _Data) -> None:
         pid, kind, exception = metadata["pid"], event[-1], metadata["exception"]
-        fields = _cut(problem_fields(metadata))
+        fields = cut_texts(problem_fields(metadata))
         if kind == "crash":
             message = metadata.get("last_message")
             if message is not None:
                 fields["message_kind"] = kind_of(message)[:KIND_LENGTH]
             if exception is not None:
-                fields["traceback"] = _frames(exception)
+                fields["traceback"] = frames_of(exception)
         number = self.add(kind, pid, fields)
         if kind != "cleanup_failed":
             self._tell(number, kind, pid, fields)
 
     def _dead_letter(self, event: Event, measurements: _Data, metadata: _Data) -> None:
-        fields = _cut(dead_letter_fields(metadata, contents=False))
+        fields = cut_texts(dead_letter_fields(metadata, contents=False))
         if self.contents:
             fields["message"] = self._content(metadata["message"])
         self.add("dead_letter", None, fields)
+
+    def _late_answer(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+        # The identity connects the answer with the end of its call.
+        fields, identity = late_answer_fields(measurements, metadata), id(metadata["call"])
+        self._add("late_answer", metadata["server"].number, fields, identity)
+
+    def _labelled(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+        pid, label = metadata["pid"], metadata["label"][:_LABEL]
+        birth = self._births.get(pid)
+        if birth is not None:
+            # For a recording that begins after this event.
+            birth.fields["label"] = label
+        self.add("labelled", pid, {"label": label})
 
     def _mailbox_alarm(self, event: Event, measurements: _Data, metadata: _Data) -> None:
         self.add("mailbox_alarm", metadata["pid"], {"length": measurements["queue_length"]})
@@ -521,142 +578,12 @@ class FlightRecorder(Instrument):
         content = payload_of(message)
         for prepare in self.filters:
             content = prepare(content)
-        return describe(mask(content, self.hide))[:_TEXT]
-
-
-class Tap:
-    """The functions that record what the clients of a server send and get. `FlightRecorder.tap` makes one.
-
-    `read` and `deliver` also send the message. If the recorder is the only one that looks at messages, they put the
-    message into the mailbox themselves. So a recorded message costs little more than a call of `send`.
-
-    Attributes:
-        read: takes the process of a connection and the bytes of its client, and sends the bytes to the process.
-        deliver: takes the process of a connection, the process of a channel, a message and its size in bytes, and sends
-            the message to the channel.
-        wrote: takes the number of a connection's process, and the bytes and the number of the frames of one write.
-            None if the recorder does not record frames.
-    """
-
-    __slots__ = ("deliver", "read", "wrote")
-
-    def __init__(
-        self, recorder: FlightRecorder, number: Callable[[], int], tape: _Tape, *, frames: bool
-    ) -> None:
-        runtime, sent, messages = recorder.runtime, recorder.message_sent, recorder.records_messages
-        kinds: dict[str, str] = {}
-
-        def read(connection: Pid, data: bytes) -> None:
-            process = connection.process
-            is_plain = process is not None and (not runtime.guarded or runtime.only_sent is sent)
-            if frames and (is_plain or not messages):
-                tape.keep((number(), tape.time, "read", connection.number, len(data)))
-            if is_plain:
-                process.mailbox.put(data)  # type: ignore[union-attr]  # a plain connection has a process
-            else:
-                send(connection, data)
-
-        def deliver(connection: Pid, channel: Pid, message: Any, size: int) -> None:
-            process = channel.process
-            if process is None or runtime.only_sent is not sent:
-                send(channel, message)
-                return
-            try:
-                kind = kinds[message.event]
-            except (KeyError, TypeError):
-                kind = _learn(kinds, message)
-            tape.keep(
-                (
-                    number(),
-                    tape.time,
-                    "delivered",
-                    connection.number,
-                    channel.number,
-                    kind,
-                    size,
-                    id(message),
-                )
-            )
-            process.mailbox.put(message)
-
-        def wrote(connection: int, size: int, count: int) -> None:
-            tape.keep((number(), tape.time, "wrote", connection, size, count))
-
-        self.read = read
-        # `send` asks the recorder, which records the content too, or no message at all.
-        self.deliver = _send_only if recorder.contents or not messages else deliver
-        self.wrote = wrote if frames else None
-
-
-class _Tape(trio.abc.Instrument):
-    """The time of the present turn of the event loop, and the function that keeps a record of a message.
-
-    To read the clock for each message would cost as much as the rest of its record.
-    """
-
-    __slots__ = ("_now", "keep", "time")
-
-    def __init__(self, now: Callable[[], float], keep: Callable[[Record], None]) -> None:
-        self._now = now
-        self.keep = keep
-        self.time = now()
-
-    def after_io_wait(self, timeout: float) -> None:
-        self.time = self._now()
-
-    def look(self) -> float:
-        """Return the exact time. Later messages of the turn get this time too, so that times never fall."""
-        self.time = time = self._now()
-        return time
-
-    def end(self) -> None:
-        self.keep = _ignore
-        try:
-            trio.lowlevel.remove_instrument(self)
-        except RuntimeError:
-            # The Trio run has ended, and its instruments with it.
-            pass
+        return describe(mask(content, self.hide))[:TEXT_LENGTH]
 
 
 def recorder_of(runtime: Runtime) -> FlightRecorder | None:
     """Return the flight recorder that was attached to a runtime first; None if the runtime has none."""
     return next((each for each in runtime.instruments if isinstance(each, FlightRecorder)), None)
-
-
-def _ignore(record: Record) -> None:
-    pass
-
-
-def _send_only(connection: Pid, channel: Pid, message: Any, size: int) -> None:
-    send(channel, message)
-
-
-def _learn(kinds: dict[str, str], message: Any) -> str:
-    """Return the kind of a message, and remember it. All records of a kind share one text, which saves memory."""
-    kind = kind_of(message)[:KIND_LENGTH]
-    if kind == message.event:
-        # Clients choose the events, so there can be any number of them.
-        if len(kinds) >= _KINDS:
-            kinds.clear()
-        kinds[kind] = kind
-    return kind
-
-
-def _frames(exception: BaseException) -> list[tuple[str, int, str]]:
-    """Return file, line and function of each frame, beginning with the first frame of the program's own code.
-
-    The result has no lines of source, because reading files here would block the program.
-    """
-    frames = list(walk_tb(exception.__traceback__))
-    own = (
-        position
-        for position, (frame, _) in enumerate(frames)
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _MACHINERY
-    )
-    return [
-        (frame.f_code.co_filename, line, frame.f_code.co_qualname)
-        for frame, line in frames[next(own, 0) :][-_FRAMES:]
-    ]
 
 
 def _place_fields(parent: int, place: Place) -> dict[str, Any]:
@@ -666,11 +593,3 @@ def _place_fields(parent: int, place: Place) -> dict[str, Any]:
         "inc": place.incarnation,
         "role": place.role,
     }
-
-
-def _cut(fields: dict[str, Any]) -> dict[str, Any]:
-    """Cut long texts. Applications choose the texts of reasons and errors, so these may have any length."""
-    for name, value in fields.items():
-        if type(value) is str and len(value) > _TEXT:
-            fields[name] = f"{value[:_TEXT]}... ({len(value)} characters)"
-    return fields

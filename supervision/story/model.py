@@ -61,14 +61,19 @@ class ProcessName(msgspec.Struct, frozen=True, kw_only=True):
         pid: its number in its runtime.
         path: its path in the tree, such as `/top/store`.
         incarnation: the number of processes that have had this path, including this one.
+        label: a name in the words of the application, such as "Room 'room:lobby' of ann" for a channel or "the
+            connection of ann"; None if the path is the best name. See `supervision.story.names`.
     """
 
     node: int | str
     pid: int
     path: str
     incarnation: int
+    label: str | None = None
 
     def __str__(self) -> str:
+        if self.label is not None:
+            return self.label
         return self.path if self.incarnation == 1 else f"{self.path}#{self.incarnation}"
 
 
@@ -208,6 +213,8 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
         size: the estimated size in bytes; None if the trace does not say.
         text: the content, if contents were recorded.
         how: for an answer: "server_ended", "timeout" or "cancelled".
+        late: for an answer that came too late: the seconds between the end of the call and the answer; None for an
+            answer that never came.
     """
 
     t: float
@@ -219,6 +226,7 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None = None
     text: str | None = None
     how: str | None = None
+    late: float | None = None
 
 
 class ClientStory(msgspec.Struct, frozen=True, kw_only=True):

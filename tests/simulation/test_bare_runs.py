@@ -8,7 +8,7 @@ import trio
 
 from actors import GenServer, Reply, call, current_runtime
 from supervision import Supervisor, child_spec
-from supervision.chaos.faults.kinds import Kill, Raise
+from supervision.chaos.faults.kinds import Fault, Kill, Raise
 from supervision.chaos.faults.moments import At, On
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.replaying.run_file import (
@@ -93,8 +93,12 @@ def test_a_bare_run_replays_from_its_run_file() -> None:
 
 def test_a_bare_run_has_only_the_faults_that_need_no_instrument() -> None:
     timed = Kill(target="/top/one", when=At(0.5))
-    waiting = [Kill(target="/top/two", when=On("init")), Raise(target="/top/two", when=At(0.5))]
-    outcome = simulate(counts, 7, knobs=BARE, faults=[timed, *waiting])
+    waiting: list[Fault] = [
+        Kill(target="/top/two", when=On("init")),
+        Raise(target="/top/two", when=At(0.5)),
+    ]
+    plan: list[Fault] = [timed, *waiting]
+    outcome = simulate(counts, 7, knobs=BARE, faults=plan)
     assert outcome.faults == (timed,)
     assert [report.status for report in outcome.fault_reports] == ["applied"]
 

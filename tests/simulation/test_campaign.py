@@ -7,9 +7,13 @@ import msgspec
 import pytest
 import trio
 
+from supervision.command_line.console import plain_console
 from supervision.simulation.errors import RunFileError
 from supervision.simulation.search.campaign import Campaign, Part, Sweep
 from supervision.simulation.search.corpus import Corpus
+from supervision.simulation.search.report import SweepReport
+from supervision.simulation.search.sweep import SeedResult
+from supervision.simulation.search.terminal import print_divergences
 from supervision.simulation.world.world import World
 from tests.simulation.sweep_scenarios import FAILURES
 from tests.simulation.sweeps import SWEEPS
@@ -64,8 +68,23 @@ def test_a_sweep_ends_at_its_failures_and_leaves_its_time_to_the_others() -> Non
     failing, passing = both.parts
     assert failing.has_found_enough
     assert failing.report.runs == failing.report.failed == 20
-    assert passing.report.runs > 100 * 0.85 / 2
+    assert passing.seconds > 100 * 0.85 / 2
     assert not both.passed
+
+
+def test_a_sweep_ends_at_a_run_whose_process_died() -> None:
+    dies = Sweep("dies", "tests.simulation.sweep_scenarios:ends_its_process")
+    one = Campaign([dies], seconds=1000.0, seeds=100, jobs=1, check=0)
+    one.run()
+    assert list(one.parts[0].report.failures) == ["SIGSEGV"]
+    assert one.parts[0].report.runs == 3
+
+
+def test_a_sweep_is_not_visited_again_when_the_time_is_over() -> None:
+    told: list[Part] = []
+    late = campaign(*(Sweep(str(number), f"{HERE}:passes") for number in range(9)), seconds=10.0)
+    late.run(told.append)
+    assert [part.sweep.name for part in told] == list(map(str, range(9)))
 
 
 def test_every_visit_is_told() -> None:
@@ -134,7 +153,7 @@ def test_make_sweep_prints_the_tables_and_writes_the_results(
     assert not main(["--seeds", "30", "--jobs", "0", "--check", "0", *folder])
     shown = capsys.readouterr().out
     assert "ashtree replay" in shown
-    assert "seeds/CPU s" in shown
+    assert "runs/CPU s" in shown
     assert "never reached: a seed of a million; but there were only 30 runs" in shown
     data = msgspec.json.decode(file.read_bytes())
     assert [each["name"] for each in data["sweeps"]] == ["passes", "rarely"]
@@ -144,6 +163,21 @@ def test_make_sweep_prints_the_tables_and_writes_the_results(
 def test_make_sweep_passes_if_all_runs_pass(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "2", "--jobs", "0", "--check", "0", "processes"])
     assert "passed" in capsys.readouterr().out
+
+
+def test_a_divergence_is_printed_with_its_seed_although_no_run_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = SweepReport(scenario="any")
+    for seed in range(1, 8):
+        differs = f"the first difference is event {seed}" if seed > 2 else None
+        report.add(SeedResult(seed=seed, checked=True, diverged=differs))
+    assert not report.failures
+    assert not report.passed
+    print_divergences(plain_console(), report)
+    shown = capsys.readouterr().out
+    assert "seed 3 gives another run in a fresh process\n  the first difference is event 3" in shown
+    assert "so do the runs of the seeds 6, 7" in shown
 
 
 def test_an_unknown_name_of_a_sweep_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

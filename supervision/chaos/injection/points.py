@@ -56,6 +56,12 @@ class InjectionPoint:
         return repr(self.pid) if place is None else f"{self.target.node}{place}"
 
     @property
+    def incarnation(self) -> int | None:
+        """The number of the incarnation of the process; None if its place is unknown."""
+        place = self.target.places.was_at(self.pid)
+        return None if place is None else place.incarnation
+
+    @property
     def is_ending(self) -> bool:
         """True if a fatal signal has reached the process, or if the process has ended."""
         info = self.target.runtime.process_info(self.pid)

@@ -42,6 +42,10 @@ class CallbackOrder(Invariant):
         if pid not in self._last:
             return
         last = self._last[pid]
+        if last is None and callback == "receive":
+            # A task that was adopted. It takes messages, and has no other callbacks.
+            del self._last[pid]
+            return
         self._last[pid] = callback
         if (last is None) != (callback in _FIRST) or last == "terminate":
             self.violated(

@@ -17,6 +17,7 @@ __all__ = [
     "SourceLine",
     "describe_frame",
     "frames_inside",
+    "imports",
     "is_program",
     "program_frame",
     "raised_in",
@@ -33,6 +34,11 @@ def _roots() -> tuple[str, ...]:
     packages = Path(__file__).parents[3]
     own = [str(packages / name) for name in ("actors", "supervision", "channels")]
     return tuple(dict.fromkeys(f"{path}/" for path in (*paths, *own)))
+
+
+def imports() -> tuple[int, object]:
+    """Return a value that changes with each import, for caches of what all modules hold."""
+    return len(sys.modules), next(reversed(sys.modules.values()))
 
 
 _ROOTS = _roots()
@@ -77,19 +83,29 @@ def describe_frame(frame: FrameType) -> str:
     return f"{shown}:{frame.f_lineno} in {code.co_qualname}"
 
 
-def raised_in(trace: TracebackType | None) -> str | None:
+def raised_in(trace: TracebackType | None, *, callers: int = 0) -> str | None:
     """Return the innermost line of the program in a traceback, as `line 3 of Room.handle_call`; None without one.
 
     Lines count from the beginning of the function, so changes above the function do not change the result.
+
+    Args:
+        trace: the traceback.
+        callers: the number of calling functions to add, as `line 2 of helper, called in line 9 of evening`.
     """
-    found = None
+    found: list[str] = []
+    before = None
     while trace is not None:
         code = trace.tb_frame.f_code
         if is_program(code.co_filename):
             line = trace.tb_lineno - code.co_firstlineno + 1
-            found = f"line {line} of {code.co_qualname.replace('<locals>.', '')}"
+            if code is before:
+                # A recursive call: its depth may differ between two runs that fail alike.
+                found.pop()
+            found.append(f"line {line} of {code.co_qualname.replace('<locals>.', '')}")
+            before = code
         trace = trace.tb_next
-    return found
+    inner = found[::-1][: callers + 1]
+    return ", called in ".join(inner) or None
 
 
 # Loops over sets. Hashes and memory addresses decide the order of a set. When two runs of a seed differ, this order is

@@ -122,7 +122,7 @@ def _said(lines: list[bytes], step: int) -> str | None:
     if "steps_digest" in event:
         return "the events are the same, but other tasks ran, or ran in another order"
     story = Story(lines[: step + 1], None)
-    return story.sentence(story.events[step], whole=True)
+    return story.sentence(story.events[step])
 
 
 def _unfit(run: RunFile) -> RunFileError | None:
@@ -145,6 +145,7 @@ def _diverged(
     except Diverged as error:
         # The second repetition may differ first at another event. The line of event `error.step` is still useful.
         ((there, _),) = elsewhere.repeat([run], error.step)
+        error.left_behind = there.left_behind
         error.source_lines = (source_line_in(run, error.step)[1], there.line)
         return error
     return None

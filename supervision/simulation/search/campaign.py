@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 
 import attrs
 from attrs import define, field, frozen
 
+from supervision.simulation.forks import ForkedSeed
 from supervision.simulation.replaying.run_file import find_scenario
 from supervision.simulation.replaying.self_check import check_many
 from supervision.simulation.scenario import Scenario
 from supervision.simulation.search.corpus import Corpus
 from supervision.simulation.search.findings import Finding, look_at
+from supervision.simulation.search.forking import Forking
 from supervision.simulation.search.report import Failures, SweepReport
 from supervision.simulation.search.sweep import SeedResult, sweep
 from supervision.simulation.search.workers import cores
@@ -34,7 +36,9 @@ __all__ = ["Campaign", "Part", "Sweep"]
 _VISITS = (0.1, 0.3, 0.6)  # the share of each visit in the time for seeds
 _SHRINKING = 0.15  # the share of the time that is kept for shrinking
 _LONGEST_SHRINK = 30.0  # real seconds for one failure
-_LIMIT = 30.0  # real seconds for one run
+_FORKS = 0.2  # the share of a visit that is kept for forks
+_LIMIT = 120.0  # real seconds for one run, which are many because the machine may be busy
+_CPU_LIMIT = 20.0  # CPU seconds for one run
 _CHECKED = (
     0.002  # the share of passing runs to repeat in a fresh process, which takes a second each
 )
@@ -75,6 +79,8 @@ class Part:
         next_seed: the first seed that has not run.
         end_seed: the seed before which the sweep ends.
         report: the totals.
+        forking: chooses the rare states from which further runs start.
+        forks: the chosen runs that wait.
         seconds: the real seconds so far.
         cpu_seconds: the CPU seconds of its processes so far.
     """
@@ -84,6 +90,8 @@ class Part:
     next_seed: int
     end_seed: int
     report: SweepReport
+    forking: Forking = field(factory=Forking)
+    forks: list[ForkedSeed] = field(factory=list)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
@@ -91,12 +99,14 @@ class Part:
     def has_found_enough(self) -> bool:
         """True if the sweep ended at its failures."""
         report = self.report
-        return len(report.failures) >= _MOST_KINDS or report.failed >= _MOST_FAILED
+        lost = any(each.first.lost for each in report.failures.values())
+        # After a run that did not end, others would hardly end either, and each takes its whole limit.
+        return lost or len(report.failures) >= _MOST_KINDS or report.failed >= _MOST_FAILED
 
     @property
     def is_over(self) -> bool:
         """True if the sweep runs no further seed."""
-        return self.has_found_enough or self.next_seed >= self.end_seed
+        return self.has_found_enough or (self.next_seed >= self.end_seed and not self.forks)
 
     @property
     def passed(self) -> bool:
@@ -177,10 +187,12 @@ class Campaign:
             end = begun + self.seconds * (1 - _SHRINKING) * share
             waiting = [part for part in self.parts if not part.is_over]
             while waiting:
-                part, weights = waiting[0], sum(each.sweep.weight for each in waiting)
-                waiting.pop(0)
-                now = self._clock()
-                self._visit(part, now + max(0.0, end - now) * part.sweep.weight / weights)
+                weights = sum(each.sweep.weight for each in waiting)
+                part, left = waiting.pop(0), max(0.0, end - self._clock())
+                if part.report.runs and not left:
+                    # The sweeps before took longer than their shares, for example with long runs.
+                    continue
+                self._visit(part, self._clock() + left * part.sweep.weight / weights)
                 if visited is not None:
                     visited(part)
 
@@ -203,29 +215,51 @@ class Campaign:
             yield part, finding
 
     def _visit(self, part: Part, end: float) -> None:
-        """Run seeds of a sweep until `end`, at least one."""
+        """Run seeds of a sweep until `end`, at least one, and in the last part of the time its forks."""
         begun, used = self._clock(), _cpu_seconds()
+        # `closing` ends the workers at once, so that their CPU time counts and no run goes on.
+        with closing(self._results(part, range(part.next_seed, part.end_seed))) as results:
+            for result in results:
+                part.next_seed = result.seed + 1
+                if self._clock() >= begun + (end - begun) * (1 - _FORKS):
+                    part.forks += part.forking.of(part.report)
+                    if part.forks or self._clock() >= end:
+                        break
+        part.forks += part.forking.of(part.report)
+        self._run_forks(part, end)
+        part.seconds += self._clock() - begun
+        part.cpu_seconds += _cpu_seconds() - used
+
+    def _run_forks(self, part: Part, end: float) -> None:
+        done = 0
+        if part.forks and not part.has_found_enough:
+            with closing(self._results(part, part.forks)) as results:
+                for _ in results:
+                    done += 1
+                    if self._clock() >= end:
+                        break
+        part.forks = part.forks[done:]
+
+    def _results(
+        self, part: Part, seeds: Sequence[int | ForkedSeed]
+    ) -> Generator[SeedResult, None, None]:
+        """Run seeds, and yield the results until the sweep has found enough."""
         results = sweep(
             part.scenario,
-            range(part.next_seed, part.end_seed),
+            seeds,
             jobs=self.jobs,
             check=self._check,
             # A failure takes longer to repeat in a fresh process than in this one. `examine` repeats one of each kind.
             check_failures=False,
             limit=_LIMIT,
+            cpu_limit=_CPU_LIMIT,
         )
-        # `closing` ends the workers here, so that their CPU time counts and no run of this sweep goes on.
         with closing(results):
             for result in results:
-                self._add(part, result)
-                if part.is_over or self._clock() >= end:
-                    break
-        part.seconds += self._clock() - begun
-        part.cpu_seconds += _cpu_seconds() - used
-
-    def _add(self, part: Part, result: SeedResult) -> None:
-        part.next_seed = result.seed + 1
-        part.report.add(result)
+                part.report.add(result)
+                yield result
+                if part.has_found_enough:
+                    return
 
 
 def _repeat_elsewhere(found: Sequence[tuple[Part, Failures]]) -> None:

@@ -50,14 +50,15 @@ def print_result(
 def _sweeps(campaign: Campaign) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("sweep")
-    for title in ("seeds", "bare", "seconds", "CPU s", "seeds/CPU s", "failed", "findings"):
+    for title in ("seeds", "bare", "forks", "seconds", "CPU s", "runs/CPU s", "failed", "findings"):
         table.add_column(title, justify="right")
     for part in campaign.parts:
         report = part.report
         table.add_row(
             Text(part.sweep.name),
-            f"{report.runs:,}",
+            f"{report.runs - report.forked:,}",
             f"{report.bare:,}",
+            f"{report.forked:,}",
             f"{part.seconds:.0f}",
             f"{part.cpu_seconds:.0f}",
             f"{report.runs / part.cpu_seconds:.1f}" if part.cpu_seconds else "",
@@ -68,8 +69,9 @@ def _sweeps(campaign: Campaign) -> Table:
     cpu = sum(part.cpu_seconds for part in campaign.parts)
     table.add_row(
         "all",
-        f"{runs:,}",
+        f"{runs - sum(part.report.forked for part in campaign.parts):,}",
         f"{sum(part.report.bare for part in campaign.parts):,}",
+        f"{sum(part.report.forked for part in campaign.parts):,}",
         f"{sum(part.seconds for part in campaign.parts):.0f}",
         f"{cpu:.0f}",
         f"{runs / cpu:.1f}" if cpu else "",
@@ -82,12 +84,12 @@ def _sweeps(campaign: Campaign) -> Table:
 
 def _reached(campaign: Campaign) -> Table:
     """Return the table of the `sometimes` conditions, and of the runs that reached each."""
-    table = _counting("sometimes", "reached in", "of")
+    table = _counting("sometimes", "reached in", "of", "and in forks")
     for part in campaign.parts:
-        for name, count in part.report.sometimes.items():
-            table.add_row(
-                Text(part.sweep.name), Text(name), f"{count:,}" or "0", f"{part.report.runs:,}"
-            )
+        report = part.report
+        for name, count in report.sometimes.items():
+            counts = count, report.runs - report.forked, report.forked_sometimes.get(name, 0)
+            table.add_row(Text(part.sweep.name), Text(name), *(f"{each:,}" for each in counts))
     return table
 
 
@@ -117,7 +119,7 @@ def _print_table(console: Console, table: Table) -> None:
 
 
 def _never(part: Part, name: str) -> str:
-    runs = part.report.runs
+    runs = part.report.runs - part.report.forked
     if part.has_found_enough:
         why = "but the sweep ended at its failures"
     elif runs < ENOUGH_SEEDS:

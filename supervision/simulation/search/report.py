@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import define, field
 
+from supervision.simulation.forks import ForkedSeed
 from supervision.simulation.search.sweep import SeedResult
 
 __all__ = ["ENOUGH_SEEDS", "Failures", "SweepReport"]
@@ -49,6 +50,7 @@ class SweepReport:
         scenario: the name of the scenario.
         runs: the number of runs.
         bare: the number of runs without instruments.
+        forked: the number of runs that forked at a rare state.
         failures: the failures by kind, in the order of their first seeds.
         inert: the first run in which no fault of the plan was applied.
         inert_runs: the number of runs in which no fault of the plan was applied.
@@ -58,12 +60,17 @@ class SweepReport:
         steps: the total number of steps of tasks in all worlds.
         faults: the number of planned faults with each status.
         branches: the same for each branch of the fault plan, such as `kill` or `crash on init`.
-        sometimes: for each name passed to `world.sometimes`, the number of runs in which the condition was true.
+        sometimes: for each name passed to `world.sometimes`, the number of runs without forks in which the condition
+            was true.
+        forked_sometimes: the number of runs with forks in which the condition was true. It leaves out the forks at this
+            condition.
+        reached: for each of these names, the first passing run in which the condition was true.
     """
 
     scenario: str
     runs: int = 0
     bare: int = 0
+    forked: int = 0
     failures: dict[str, Failures] = field(factory=dict)
     inert: SeedResult | None = None
     inert_runs: int = 0
@@ -74,6 +81,8 @@ class SweepReport:
     faults: dict[str, int] = field(factory=dict)
     branches: dict[str, dict[str, int]] = field(factory=dict)
     sometimes: dict[str, int] = field(factory=dict)
+    forked_sometimes: dict[str, int] = field(factory=dict)
+    reached: dict[str, ForkedSeed] = field(factory=dict)
 
     def add(self, result: SeedResult) -> bool:
         """Count a result. Return True if the result is the first failure of its kind."""
@@ -85,8 +94,8 @@ class SweepReport:
         _count(self.faults, result.faults)
         for branch, statuses in result.branches.items():
             _count(self.branches.setdefault(branch, {}), statuses)
-        for name, happened in result.sometimes.items():
-            self.sometimes[name] = self.sometimes.get(name, 0) + happened
+        self.forked += bool(result.forks)
+        self._add_sometimes(result)
         self.inert_runs += result.inert
         if result.inert and self.inert is None:
             self.inert = result
@@ -104,6 +113,17 @@ class SweepReport:
             alike.seeds.append(result.seed)
         return new
 
+    def _add_sometimes(self, result: SeedResult) -> None:
+        forked_at = {fork.at for fork in result.forks}
+        counts = self.forked_sometimes if result.forks else self.sometimes
+        for name, happened in result.sometimes.items():
+            self.sometimes.setdefault(name, 0)
+            if name in forked_at:
+                continue
+            counts[name] = counts.get(name, 0) + happened
+            if happened and result.passed:
+                self.reached.setdefault(name, ForkedSeed(result.seed, result.forks))
+
     @property
     def failed(self) -> int:
         """The number of runs that failed."""
@@ -112,12 +132,16 @@ class SweepReport:
     @property
     def unseen(self) -> list[str]:
         """The names passed to `world.sometimes` whose condition was true in no run."""
-        return [name for name, count in self.sometimes.items() if not count]
+        return [
+            name
+            for name, count in self.sometimes.items()
+            if not count and not self.forked_sometimes.get(name)
+        ]
 
     @property
     def passed(self) -> bool:
         """True if no run failed or diverged, the plan had an effect, and nothing is `unseen` after enough runs."""
-        unseen = self.unseen if self.runs >= ENOUGH_SEEDS else []
+        unseen = self.unseen if self.runs - self.forked >= ENOUGH_SEEDS else []
         return not (self.failures or self.diverged or unseen or self.is_inert)
 
     @property
@@ -130,8 +154,9 @@ class SweepReport:
         return {
             "scenario": self.scenario,
             "passed": self.passed,
-            "seeds": self.runs,
+            "seeds": self.runs - self.forked,
             "bare": self.bare,
+            "forked": self.forked,
             "failed": self.failed,
             "failures": [
                 {
@@ -153,6 +178,7 @@ class SweepReport:
             "faults": self.faults,
             "branches": self.branches,
             "sometimes": self.sometimes,
+            "forked_sometimes": self.forked_sometimes,
             "unseen": self.unseen,
         }
 

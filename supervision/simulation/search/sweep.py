@@ -22,8 +22,9 @@ from supervision.chaos.faults.plan import FaultPlan
 from supervision.chaos.faults.report import InertPlan
 from supervision.recording.entropy import derive
 from supervision.simulation.errors import Diverged, RunFileError
+from supervision.simulation.forks import Fork, ForkedSeed
 from supervision.simulation.knobs import Knobs
-from supervision.simulation.outcome import Outcome, identify
+from supervision.simulation.outcome import Outcome, identify, problem_of
 from supervision.simulation.replaying.run_file import RunFile, describe_run, find_scenario
 from supervision.simulation.replaying.self_check import check_determinism
 from supervision.simulation.scenario import Scenario, scenario_name, settings_of
@@ -46,6 +47,7 @@ class SeedResult:
 
     Attributes:
         seed: the seed.
+        forks: the forks of the run.
         bare: True if the run had no instruments; see `Knobs.bare`. A bare run that fails is repeated with instruments.
             If the repetition fails alike, it takes the place of the bare run.
         failure: the kind of failure, equal for runs that fail alike; None if the run passed.
@@ -68,6 +70,7 @@ class SeedResult:
     """
 
     seed: int
+    forks: tuple[Fork, ...] = ()
     bare: bool = False
     failure: str | None = None
     problem: str | None = None
@@ -94,7 +97,7 @@ class SeedResult:
 
 def sweep(
     scenario: Scenario,
-    seeds: Sequence[int],
+    seeds: Sequence[int | ForkedSeed],
     *,
     jobs: int | None = None,
     knobs: Knobs | None = None,
@@ -105,6 +108,7 @@ def sweep(
     check: float = 0.01,
     check_failures: bool = True,
     limit: float = 60.0,
+    cpu_limit: float | None = None,
     renew: int = 200,
     measure: Measure | None = None,
 ) -> Generator[SeedResult, None, None]:
@@ -118,7 +122,7 @@ def sweep(
 
     Args:
         scenario: as for `simulate`. The sweep hides its output.
-        seeds: whole numbers.
+        seeds: whole numbers, and runs that fork.
         jobs: the number of processes; None takes one per core. 0 runs everything in this process, without the time
             limit; use it for debuggers and coverage.
         knobs: the settings of the worlds; None takes the scenario's own.
@@ -130,6 +134,7 @@ def sweep(
         check: the share of passing runs that a fresh process repeats. Unless this is 0, it also repeats all failures.
         check_failures: False leaves the failures out.
         limit: the real seconds that a run may take, including its check.
+        cpu_limit: the CPU seconds that a run may take; None is no limit.
         renew: replace a worker after this many runs, so that memory stays bounded in long sweeps.
         measure: called with each outcome, for `SeedResult.measures`.
 
@@ -163,17 +168,27 @@ def sweep(
     plan.try_to_write()
     if jobs == 0:
         return (plan.run(seed) for seed in seeds)
-    return _forked(plan, seeds, cores() if jobs is None else jobs, limit, renew)
+    answers = in_workers(
+        plan.encoded,
+        seeds,
+        jobs=cores() if jobs is None else jobs,
+        limit=limit,
+        cpu_limit=cpu_limit,
+        renew=renew,
+    )
+    return _results(seeds, answers)
 
 
-def _forked(
-    plan: _Plan, seeds: Sequence[int], jobs: int, limit: float, renew: int
+def _results(
+    seeds: Sequence[int | ForkedSeed], answers: Generator[bytes | Lost, None, None]
 ) -> Generator[SeedResult, None, None]:
-    answers = in_workers(plan.encoded, seeds, jobs=jobs, limit=limit, renew=renew)
-    for seed, answer in zip(seeds, answers, strict=True):
+    for item, answer in zip(seeds, answers, strict=True):
         if isinstance(answer, Lost):
             problem = f"{answer.why}\n{answer.said}".rstrip()
-            yield SeedResult(seed=seed, failure=answer.kind, problem=problem, lost=True)
+            seed, forks = _start_of(item)
+            yield SeedResult(
+                seed=seed, forks=forks, failure=answer.kind, problem=problem, lost=True
+            )
         else:
             yield msgspec.json.decode(answer, type=SeedResult)
 
@@ -201,16 +216,17 @@ class _Plan:
                 f"{scenario_name(self.scenario)} cannot be swept: {error}; use params of types that JSON has"
             ) from error
 
-    def encoded(self, seed: int) -> bytes:
-        return msgspec.json.encode(self.run(seed))
+    def encoded(self, item: int | ForkedSeed) -> bytes:
+        return msgspec.json.encode(self.run(item))
 
-    def run(self, seed: int) -> SeedResult:
+    def run(self, item: int | ForkedSeed) -> SeedResult:
         began = time.perf_counter()
+        seed, forks = _start_of(item)
         knobs = knobs_of(self.scenario, seed, self.knobs, swarm=self.swarm)
         if is_bare(seed, self.bare):
-            outcome = self._bare(seed, knobs)
+            outcome = self._bare(seed, forks, knobs)
         else:
-            outcome = self._simulate(seed, knobs)
+            outcome = self._simulate(seed, forks, knobs)
         result = _result_of(outcome)
         if self.measure is not None:
             result = evolve(result, measures=dict(self.measure(outcome)))
@@ -218,21 +234,27 @@ class _Plan:
             result = _checked(result, outcome)
         return evolve(result, took=time.perf_counter() - began)
 
-    def _bare(self, seed: int, knobs: Knobs) -> Outcome:
+    def _bare(self, seed: int, forks: tuple[Fork, ...], knobs: Knobs) -> Outcome:
         """Run a seed without instruments. If it fails, prefer the same failure with instruments, for its story."""
-        outcome = self._simulate(seed, evolve(knobs, bare=True))
+        outcome = self._simulate(seed, forks, evolve(knobs, bare=True))
         if outcome.passed:
             return outcome
-        seen = self._simulate(seed, knobs)
+        seen = self._simulate(seed, forks, knobs)
         return seen if identify(seen.error) == identify(outcome.error) else outcome
 
-    def _simulate(self, seed: int, knobs: Knobs) -> Outcome:
-        return simulate(self.scenario, seed, knobs=knobs, params=self.params, faults=self.faults)
+    def _simulate(self, seed: int, forks: tuple[Fork, ...], knobs: Knobs) -> Outcome:
+        return simulate(
+            self.scenario, seed, knobs=knobs, params=self.params, faults=self.faults, forks=forks
+        )
 
     def _to_check(self, outcome: Outcome) -> bool:
         if not outcome.passed:
             return self.check_failures and self.check > 0
         return derive(outcome.seed, "self-check") % _PARTS < self.check * _PARTS
+
+
+def _start_of(item: int | ForkedSeed) -> tuple[int, tuple[Fork, ...]]:
+    return (item.seed, item.forks) if isinstance(item, ForkedSeed) else (item, ())
 
 
 def is_bare(seed: int, share: float) -> bool:
@@ -263,9 +285,10 @@ def _result_of(outcome: Outcome) -> SeedResult:
             counts[report.status] = counts.get(report.status, 0) + 1
     return SeedResult(
         seed=outcome.seed,
+        forks=outcome.forks,
         bare=outcome.bare,
         failure=identify(error) if failed else None,
-        problem=None if error is None else f"{type(error).__name__}: {error}",
+        problem=None if error is None else problem_of(error),
         inert=isinstance(error, InertPlan),
         run=describe_run(outcome) if failed else None,
         seconds=outcome.seconds,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,18 @@ from rich.table import Table
 from rich.text import Text
 
 from supervision.command_line.arguments import params_as_options
+from supervision.command_line.console import plain_console
+from supervision.simulation.forks import ForkedSeed, described
 from supervision.simulation.scenario import Scenario, scenario_name
 from supervision.simulation.search.corpus import Corpus, Replayed
 from supervision.simulation.search.findings import Finding, look_at
+from supervision.simulation.search.forking import Forking
 from supervision.simulation.search.report import ENOUGH_SEEDS, SweepReport
 from supervision.simulation.search.sweep import SeedResult, sweep
 
-__all__ = ["Sweeping", "new_console", "print_divergences", "print_finding", "print_inert"]
+__all__ = ["Sweeping", "print_divergences", "print_finding", "print_inert"]
 
 _LINES = 10  # progress lines, if the output is not a terminal
-_FILE_WIDTH = 120
 _REDRAW = 0.1  # seconds
 _DIVERGED = 3  # the most divergences to print in full
 _LONG = 40  # the most lines to print of a problem
@@ -49,6 +51,7 @@ class Sweeping:
         corpus: the folder of run files.
         params: parameters of the scenario.
         stop_after: stop the sweep after this many failures; 0 never stops.
+        forks: the number of runs from each rare state.
         bare: the share of runs without instruments.
         check: the share of passing runs that a fresh process repeats.
         limit: the real seconds that a run may take.
@@ -63,6 +66,7 @@ class Sweeping:
     corpus: Corpus
     params: dict[str, Any]
     stop_after: int
+    forks: int
     bare: float
     check: float
     limit: float
@@ -70,8 +74,8 @@ class Sweeping:
     report: SweepReport = field(init=False)
     replayed: list[Replayed] = field(factory=list, init=False)
     findings: list[Finding] = field(factory=list, init=False)
-    _out: Console = field(factory=lambda: new_console(stderr=False), init=False)
-    _progress: Console = field(factory=lambda: new_console(stderr=True), init=False)
+    _out: Console = field(factory=plain_console, init=False)
+    _progress: Console = field(factory=lambda: plain_console(stderr=True), init=False)
     _began: float = field(factory=time.perf_counter, init=False)
     _took: float = field(default=0.0, init=False)
 
@@ -109,9 +113,17 @@ class Sweeping:
             _print_replayed(self._out, again)
 
     def _sweep(self) -> None:
+        with self._shown_progress() as show:
+            self._run(self.seeds, show)
+        forking = Forking(self.forks)
+        while not self._has_failed_enough and (forks := forking.of(self.report)):
+            self._progress.print(f"{len(forks)} runs fork at rare states")
+            self._run(forks, lambda _: None)
+
+    def _run(self, seeds: Sequence[int | ForkedSeed], show: Callable[[SeedResult], None]) -> None:
         results = sweep(
             self.scenario,
-            self.seeds,
+            seeds,
             jobs=self.jobs,
             swarm=self.swarm,
             params=self.params,
@@ -120,15 +132,19 @@ class Sweeping:
             limit=self.limit,
         )
         # `closing` ends the workers here, not only when the last reference to the generator goes.
-        with closing(results), self._shown_progress() as show:
+        with closing(results):
             for result in results:
                 self.report.add(result)
                 show(result)
-                if self.stop_after and self.report.failed >= self.stop_after:
+                if self._has_failed_enough:
                     self._progress.print(
                         f"stopped after {self.report.failed} failures (--stop-after)"
                     )
                     break
+
+    @property
+    def _has_failed_enough(self) -> bool:
+        return 0 < self.stop_after <= self.report.failed
 
     def _examine_failures(self) -> None:
         self.findings += look_at(
@@ -189,15 +205,6 @@ class Sweeping:
             yield _Bar(bar, task, self.report)
 
 
-def new_console(*, stderr: bool) -> Console:
-    """Return a console that interprets no text as markup."""
-    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    if not console.is_terminal:
-        # Rich's default for a file is 80 columns.
-        console.width = _FILE_WIDTH
-    return console
-
-
 @define(eq=False)
 class _Bar:
     bar: Progress
@@ -250,6 +257,8 @@ def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
         "seeds",
         f"{report.runs:,}, {report.runs - report.failed:,} passed, {report.failed:,} failed",
     )
+    if report.forked:
+        table.add_row("", f"{report.forked:,} of them forked at rare states")
     for alike in report.failures.values():
         seeds = ", ".join(map(str, alike.seeds[:8])) + (", ..." if alike.count > 8 else "")
         table.add_row("", Text(f"{alike.count:,} x {alike.failure} (seeds {seeds})"))
@@ -269,16 +278,18 @@ def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
     if report.inert_runs:
         table.add_row("", f"none was applied in {report.inert_runs:,} of {report.runs:,} runs")
     for name, count in report.sometimes.items():
-        table.add_row("sometimes", Text(f"{name}: {_seen(count, report.runs)}"))
+        table.add_row("sometimes", Text(f"{name}: {_seen(report, name, count)}"))
     differ = f"{len(report.diverged)} differed" if report.diverged else "all the same"
     if report.checked:
         table.add_row("self-check", f"{report.checked:,} repeated in a fresh process, {differ}")
     return table
 
 
-def _seen(count: int, runs: int) -> str:
-    if count:
-        return f"in {count:,} of {runs:,} runs"
+def _seen(report: SweepReport, name: str, count: int) -> str:
+    runs, by_forks = report.runs - report.forked, report.forked_sometimes.get(name, 0)
+    forks = f", and in {by_forks:,} forks" if by_forks else ""
+    if count or forks:
+        return f"in {count:,} of {runs:,} runs{forks}"
     if runs < ENOUGH_SEEDS:
         return f"never, but there were only {runs} runs"
     return "never; change the scenario so that it reaches this condition"
@@ -317,6 +328,8 @@ def print_finding(
     """Print a kind of failure: its seed, its text, its story, and the command that repeats it."""
     first = finding.failures.first
     console.print(f"\n{finding.failures.failure}, first with seed {first.seed}", style="bold")
+    if first.forks:
+        console.print(f"  the run has {described(first.forks)}")
     if finding.failures.bare == finding.failures.count:
         console.print("  only runs without instruments fail in this way")
     lines = (first.problem or "").splitlines()

@@ -29,6 +29,7 @@ from supervision.simulation.errors import SimulationError
 from supervision.simulation.replaying.command import replay_file
 from supervision.simulation.scenario import Scenario
 from supervision.simulation.search.corpus import DEFAULT_CORPUS, Corpus
+from supervision.simulation.search.forking import FORKS
 from supervision.simulation.search.sweep import BARE
 from supervision.simulation.search.terminal import Sweeping
 from supervision.simulation.search.workers import cores
@@ -85,6 +86,9 @@ def simulate(
     stop_after: Annotated[
         int, typer.Option(min=0, metavar="N", help="Stop after this many failures; 0 never stops.")
     ] = 20,
+    forks: Annotated[
+        int, typer.Option(min=0, metavar="N", help="The number of runs from each rare state.")
+    ] = FORKS,
     bare: Annotated[
         float, typer.Option(min=0, max=1, help="The share of runs without instruments.")
     ] = BARE,
@@ -113,6 +117,7 @@ def simulate(
         corpus=Corpus(corpus),
         params=given,
         stop_after=stop_after,
+        forks=forks,
         bare=bare,
         check=check,
         limit=limit,

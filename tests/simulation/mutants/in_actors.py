@@ -110,6 +110,7 @@ IN_ACTORS = (
         promise="docs/topics/exit-reasons.md: the first fatal signal decides the exit reason",
         seen="Monitors see the reason of a later signal, and a supervisor restarts a child that was to stop.",
         tests=_KERNEL,
+        found_by_tests=False,
     ),
     Mutant(
         name="an error in the clean-up of a killed process replaces its exit reason",
@@ -195,6 +196,7 @@ IN_ACTORS = (
         promise="send_every: sends one message for each interval",
         seen="After many cancelled timers at one moment, a repeating timer fires twice.",
         tests=_KERNEL,
+        found_by_tests=False,
     ),
     Mutant(
         name="a repeating timer outlives its process after the first message",
@@ -209,6 +211,7 @@ IN_ACTORS = (
         promise="send_after, send_every: the end of the process cancels a timer for its pid",
         seen="Timers of ended processes fire for ever; `statistics()['timers']` grows.",
         tests=_KERNEL,
+        found_by_tests=False,
     ),
     # Names
     Mutant(
@@ -260,6 +263,7 @@ IN_ACTORS = (
         promise="Registry.lock: other tasks get the lock in the order of their requests",
         seen="After a timeout, every task that wants the lock waits for ever.",
         tests=_KERNEL,
+        found_by_tests=False,
     ),
     # Servers
     Mutant(

@@ -38,6 +38,7 @@ IN_TOPICS = (
         promise="local.dispatch: encodes a broadcast once for each wire format",
         seen="V1 clients get V2 frames when clients of both versions have joined in turn.",
         tests=_PUBSUB,
+        found_by_tests=False,
     ),
     Mutant(
         name="a message that is too large looks like a loss to other nodes",
@@ -71,6 +72,7 @@ IN_TOPICS = (
         promise="DiffBuffer: after a read, the next message has the last change of the entry",
         seen="A client that joined at that moment shows a user who has left.",
         tests=_PRESENCE,
+        found_by_tests=False,
     ),
     Mutant(
         name="other nodes keep the latest presence of the last message after it has left",
@@ -114,6 +116,7 @@ IN_TOPICS = (
         promise="History.begin: waits while another channel handles a push with the key",
         seen="A push that a client repeats over several connections has two results.",
         tests=_DURABLE,
+        found_by_tests=False,
     ),
     Mutant(
         name="a client that missed all kept messages counts as too old",
@@ -147,6 +150,7 @@ IN_TOPICS = (
         promise="ClientChannel.push: raises ChannelClosed; a push fails as soon as its channel closes",
         seen="A program waits for the whole timeout of a push to a channel that it has left.",
         tests=_CLIENT,
+        found_by_tests=False,
     ),
     Mutant(
         name="a channel of the client counts sent pushes as buffered",
@@ -161,6 +165,7 @@ IN_TOPICS = (
         promise="open_socket: max_buffered limits the pushes that wait",
         seen="After some lost connections every push raises BufferFull.",
         tests=_CLIENT,
+        found_by_tests=False,
     ),
     Mutant(
         name="a client does not come back after a heartbeat without an answer",

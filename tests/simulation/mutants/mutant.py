@@ -21,7 +21,8 @@ class Mutant:
         promise: The documented promise that the bug breaks, and where it is documented.
         seen: What a user of Ashtree sees.
         tests: The folders or files of the area's unit tests.
-        found_by_tests: True if these unit tests find the bug.
+        found_by_tests: True if these unit tests found the bug when it was planted. If they did not, the area has got a
+            test for it since.
     """
 
     name: str

@@ -55,6 +55,8 @@ class Life:
     doomed_at: float = math.inf
     # The seconds that the process shields itself after a fatal signal.
     stubborn: float = 0.0
+    # The time at which some function of the runtime kills it, unless it ends before.
+    killed_at: float = math.inf
     alive: bool = True
     reason: Any = UNDECIDED
     # The clean-ups that must run at its end, and those that ran.
@@ -82,6 +84,7 @@ class Model(Instrument):
         self.watch_all = False
         self.at_end: list[Callable[[Life], None]] = []
         self.closed = False
+        self.patience = 0.0
         world.invariant("model", lambda: self.problem)
         world.runtime.add_instrument(self)
 
@@ -119,7 +122,7 @@ class Model(Instrument):
     @property
     def slack(self) -> float:
         """The largest time by which a deadline may be late in this world."""
-        return self.world.knobs.quantum + 1e-6
+        return self.world.knobs.quantum + self.patience + 1e-6
 
     # Births and names
 
@@ -201,8 +204,7 @@ class Model(Instrument):
 
     def doom(self, life: Life, reason: ExitReason) -> None:
         """Record the first fatal signal of a process."""
-        # A doom in the future is one that the sweep expects. An earlier signal comes first.
-        if not life.doomed or life.doomed_at > trio.current_time():
+        if not life.doomed:
             life.doom = reason
             life.doomed_at = trio.current_time()
 
@@ -242,6 +244,8 @@ class Model(Instrument):
                 watcher.mailbox.append(Down(ref, pid, reason, name))
 
     def _check_reason(self, life: Life, reason: ExitReason) -> None:
+        if reason is KILLED and trio.current_time() >= life.killed_at - 1e-6:
+            return
         if life.doomed:
             self.same(life, "its exit reason after a fatal signal", reason, life.doom)
             grace = self.world.knobs.kill_grace
@@ -278,6 +282,10 @@ class Model(Instrument):
                 self.fail(
                     f"{self.who(life)} got the fatal signal {life.doom!r} at {life.doomed_at:g} s and lives"
                 )
+            self.expect(
+                now <= life.killed_at + 2 * self.slack,
+                f"{self.who(life)} was not killed at {life.killed_at:g} s",
+            )
             self.same(life, "its links", info["links"], tuple(life.links))
             self.same(
                 life, "its monitors", info["monitors"], tuple(t.pid for t in life.watching.values())

@@ -14,7 +14,6 @@ from attrs import define
 
 from actors import (
     KILL,
-    KILLED,
     NORMAL,
     SHUTDOWN,
     Alias,
@@ -220,6 +219,8 @@ class Puppet:
         self.stream = play.world.random(label)
         self.life: Life
         self.words: dict[str, Any] = {}
+        # The messages that a receive overlooked, if its helper task delayed the check.
+        self.missed: list[Any] | None = None
         self.forgets: list[tuple[int, Callable[[], None]]] = []
 
     async def run(self) -> None:
@@ -280,12 +281,12 @@ class Puppet:
         stream, life, model = self.stream, self.life, self.model
         match, words = stream.choice(MATCHES)
         timeout = stream.choice([0, 0, 0.05, 0.2, 0.5])
-        began = trio.current_time()
+        began, self.missed = trio.current_time(), None
         try:
-            message = await receive(match, timeout=timeout)
+            message = await self.receiving(match, timeout)
         except trio.TooSlowError:
             now = trio.current_time()
-            waiting = [m for m in life.mailbox if match is None or match(m)]
+            waiting = self.matching(match) if self.missed is None else self.missed
             model.expect(
                 not waiting, f"{model.who(life)}: receive({words}) overlooked {waiting[:1]}"
             )
@@ -308,6 +309,43 @@ class Puppet:
                 del life.mailbox[index]
                 return
         model.fail(f"{model.who(life)}: receive({words}) returned {message!r}, which nobody sent")
+
+    def matching(self, match: Callable[[Any], bool] | None) -> list[Any]:
+        return [message for message in self.life.mailbox if match is None or match(message)]
+
+    async def receiving(self, match: Callable[[Any], bool] | None, timeout: float) -> Any:
+        """Receive, sometimes in a shielded scope, and sometimes while a helper task changes the mailbox."""
+        chance = self.stream.random()
+        if chance < 0.2:
+            with trio.CancelScope(shield=True):
+                return await receive(match, timeout=timeout)
+        if chance < 0.75 or not timeout:
+            return await receive(match, timeout=timeout)
+        late: trio.TooSlowError | None = None
+        message = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.flushes)
+            try:
+                message = await receive(match, timeout=timeout)
+            except trio.TooSlowError as error:
+                # Other messages may arrive before the nursery has ended.
+                late, self.missed = error, self.matching(match)
+            except ProcessKilled:
+                # The nursery would put it into a group.
+                nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+        if self.life.doomed:
+            await trio.lowlevel.checkpoint()
+        if late is not None:
+            raise late
+        return message
+
+    async def flushes(self) -> None:
+        """Remove links and monitors in a helper task, with their messages."""
+        for _ in range(2):
+            await trio.sleep(0.02)
+            if not self.life.doomed:
+                self.stream.choice([self.unlink, self.demonitor])()
 
     async def await_end(self) -> None:
         pid = self.play.someone(self.stream)
@@ -357,6 +395,9 @@ class Puppet:
 
     def unlink(self) -> None:
         links = list(self.life.links)
+        exits = [message.pid for message in self.life.mailbox if type(message) is Exit]
+        if exits and self.stream.random() < 0.5:
+            links = exits
         pid = self.stream.choice(links) if links else self.play.someone(self.stream)
         if pid is not None:
             flush = self.stream.random() < 0.5
@@ -585,7 +626,7 @@ async def scoped(play: Play, stream: Random) -> None:
                 model.signal(play.world.runtime.pid, life, SHUTDOWN, linked=False)
                 if not life.doomed:
                     # It traps SHUTDOWN, so the block kills it.
-                    life.doom, life.doomed_at = KILLED, left_at + shutdown
+                    life.killed_at = left_at + shutdown
                     play.world.sometimes("a block killed its process")
     except ProcessFailed as error:
         model.same(life, "the reason of ProcessFailed", error.reason, life.reason)

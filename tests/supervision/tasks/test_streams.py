@@ -429,6 +429,16 @@ async def test_a_stream_without_a_consumer_starts_nothing() -> None:
 
 
 @in_process()
+async def test_an_outcome_that_comes_after_a_cancelled_wait_is_kept_for_the_next() -> None:
+    async with async_stream(sleep_for, [1.0, 2.0], max_concurrency=2) as results:
+        with trio.move_on_after(0.5):
+            await anext(results)
+        await trio.sleep(1)
+        with trio.fail_after(5):
+            assert [outcome async for outcome in results] == [Ok(1.0), Ok(2.0)]
+
+
+@in_process()
 async def test_a_wait_for_an_outcome_may_be_cancelled_and_repeated_at_any_moment() -> None:
     for limit in (0, 0.5, 1, 1.5, 2):
         async with async_stream(sleep_for, [1.0, 1.0, 2.0], max_concurrency=2) as results:

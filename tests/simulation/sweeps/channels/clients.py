@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Callable
 from random import Random
 from typing import Any, Literal
 
@@ -104,7 +103,7 @@ class Client:
         frames: the frames that have arrived, the oldest first. `take` empties it.
         status: the HTTP status of the answer to the first request; None before it.
         code: the close code of the server; None before its close frame.
-        ended: True when nothing more can arrive.
+        gone: set when nothing more can arrive.
     """
 
     world: World
@@ -121,7 +120,7 @@ class Client:
     answer_headers: dict[str, str] = field(factory=dict)
     answer_body: bytes = b""
     code: int | None = None
-    ended: bool = False
+    gone: trio.Event = field(factory=trio.Event)
     token: str = ""
     pongs: list[bytes] = field(factory=list)
     is_reading: bool = True
@@ -142,6 +141,10 @@ class Client:
     # Connecting
 
     @property
+    def ended(self) -> bool:
+        return self.gone.is_set()
+
+    @property
     def query(self) -> str:
         vsn = {"1": "1.0.0", "2": "2.0.0"}[self.vsn]
         pairs = {**self.params} if "vsn" in self.params else {"vsn": vsn, **self.params}
@@ -160,7 +163,7 @@ class Client:
             self.token = answer["token"]
             nursery.start_soon(self._poll)
             return True
-        self.ended = True
+        self.gone.set()
         return False
 
     async def _open_socket(self, nursery: trio.Nursery) -> None:
@@ -183,7 +186,7 @@ class Client:
         if self.status == 101:
             nursery.start_soon(self._receive)
         else:
-            self.ended = True
+            self.gone.set()
             async for data in self.stream:
                 self._buffer += data
             self.answer_body = bytes(self._buffer)
@@ -193,7 +196,7 @@ class Client:
         while b"\r\n\r\n" not in self._buffer:
             data = await self.stream.receive_some()
             if not data:
-                self.ended = True
+                self.gone.set()
                 return
             self._buffer += data
         head, _, rest = bytes(self._buffer).partition(b"\r\n\r\n")
@@ -239,7 +242,8 @@ class Client:
                 self.answer_body = message["body"]
                 answered.set()
             elif kind == "websocket.close":
-                self.code, self.ended = message["code"], True
+                self.code = message["code"]
+                self.gone.set()
             elif message.get("text") is not None:
                 self._frame(_read(message["text"], self.vsn))
             else:
@@ -249,7 +253,7 @@ class Client:
             with self.scope:
                 put.send_nowait({"type": "websocket.connect"})
                 await self.endpoint(scope, take.receive, send)
-            self.ended = True
+            self.gone.set()
             answered.set()
 
         nursery.start_soon(main)
@@ -324,7 +328,7 @@ class Client:
                 )
                 for text in answer["messages"]:
                     self._frame(_read(text, self.vsn))
-        self.ended = True
+        self.gone.set()
 
     # Frames
 
@@ -350,7 +354,7 @@ class Client:
                     self._parse()
             except BROKEN:
                 pass
-        self.ended = True
+        self.gone.set()
         if self.stream is not None:
             with trio.move_on_after(1, shield=True):
                 await self.stream.aclose()
@@ -427,7 +431,7 @@ class Client:
         if self.carrier == "poll":
             await self._post(data, binary)
         elif self.carrier == "asgi":
-            message = {"type": "websocket.receive"}
+            message: dict[str, Any] = {"type": "websocket.receive"}
             message.update({"bytes": data} if binary else {"text": data.decode()})
             try:
                 self._to_server.send_nowait(message)
@@ -495,6 +499,3 @@ class Client:
             self.stream.connection.reset()
         else:
             self.scope.cancel()
-
-
-Refusal = Callable[[Client], bool]

@@ -81,7 +81,7 @@ class Model:
 
     # Frames
 
-    def emit(
+    def emit(  # noqa: PLR0917 - a frame has five fields
         self, seat: Seat, join_ref: Any, ref: Any, topic: Any, event: str, payload: Any
     ) -> None:
         """Expect a frame."""
@@ -89,7 +89,7 @@ class Model:
             join_ref = ABSENT if seat.client.vsn == "1" else join_ref
             self.expected[seat].append(Frame(join_ref, ref, topic, event, payload))
 
-    def emit_reply(
+    def emit_reply(  # noqa: PLR0917 - a reply has five fields
         self, seat: Seat, join_ref: Any, ref: Any, topic: Any, status: str, response: Any
     ) -> None:
         payload = {"status": status, "response": response}
@@ -167,6 +167,9 @@ class Model:
         self.emit(member.seat, join_ref, None, member.topic, event, payload.encode())
         return True
 
+    def _bin_broadcast(self, member: Member, ref: Any, event: str, payload: str) -> bool:
+        return member.joined and self.broadcast(member.topic, event, payload.encode())
+
     def _broadcast(self, member: Member, ref: Any, event: str, payload: Any) -> bool:
         return member.joined and self.broadcast(member.topic, event, payload)
 
@@ -188,7 +191,7 @@ class Model:
         self._drop(member, topic)
         return True
 
-    def _late(
+    def _late(  # noqa: PLR0917 - the arguments of the action
         self, member: Member, ref: Any, seconds: float, status: str, response: Any, times: int
     ) -> bool:
         if ref is None:

@@ -44,8 +44,22 @@ from channels import (
     handle_out,
     reply_to,
 )
+from channels.testing import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
 
-__all__ = ["REASONS", "Acts", "Ledger", "Life", "Planned", "Room", "Strict", "UserSocket"]
+__all__ = [
+    "CHECKED",
+    "REASONS",
+    "Acts",
+    "Ledger",
+    "Life",
+    "Planned",
+    "Room",
+    "Strict",
+    "UserSocket",
+]
+
+CHECKED = (JoinsAnswered, MembershipsEnd, SubscriptionsEnd)
+"""The invariants of channels that the sweeps check, beside the built-in ones."""
 
 Acts: TypeAlias = Sequence[Sequence[Any]]
 """Actions of a channel:
@@ -55,6 +69,7 @@ Acts: TypeAlias = Sequence[Sequence[Any]]
 | `sleep`, seconds | sleeps |
 | `push`, event, payload | pushes |
 | `bin`, event, text | pushes the text as bytes |
+| `bin_broadcast`, event, text | broadcasts the text as bytes |
 | `broadcast`, event, payload | broadcasts, also to itself |
 | `broadcast_from`, event, payload | broadcasts to all others |
 | `endpoint`, topic, event, payload | broadcasts through the endpoint |
@@ -244,6 +259,9 @@ class Room(Channel):
     def act_bin(self, event: str, payload: str) -> None:
         self.push(event, Binary(payload.encode()))
 
+    def act_bin_broadcast(self, event: str, payload: str) -> None:
+        self.broadcast(event, Binary(payload.encode()))
+
     def act_broadcast(self, event: str, payload: Any) -> None:
         self.broadcast(event, payload)
 
@@ -332,7 +350,7 @@ class UserSocket(Socket):
     """A socket whose clients name themselves. Its routes overlap, and the first one counts."""
 
     log = None
-    max_channels = 5
+    max_channels = 3
     channels = {
         "room:fixed": Route("room:fixed", Strict, {"route": "fixed", "color": "red"}),
         "room:*": Route("room:*", Room, {"route": "room"}),
