@@ -186,6 +186,11 @@ class Lockstep:
     def check_frames(self) -> None:
         """Compare the frames of each client with the expected ones, topic by topic."""
         for seat in self.model.seats:
+            if seat.open:
+                pings, pongs = seat.client.pings, seat.client.pongs
+                self.check(pings == pongs, f"{seat.client} sent {pings} and got {pongs}")
+                pings.clear()
+                pongs.clear()
             got, wanted = seat.client.take(), self.model.expected.pop(seat, [])
             if "join_slowly" in self.what:
                 # The connection reports a crashed join, while the channel of the next join starts.
@@ -684,12 +689,7 @@ class Lockstep:
         )
         self.model.emit_reply(seat, None, ref, "phoenix", "ok", {})
         if seat.client.carrier == "socket":
-            seat.client.pongs.clear()
-            await seat.client.write(seat.client.frame(9, b"hello"))
-            await trio.sleep(PAUSE)
-            self.check(
-                seat.client.pongs[-1:] == [b"hello"], f"{seat.client} got {seat.client.pongs}"
-            )
+            await seat.client.write(seat.client.ping())
 
     async def from_outside(self) -> None:
         """Broadcast from outside the channels."""
