@@ -28,7 +28,14 @@ from channels import Binary, Endpoint, LongPoll, Mount
 from channels.errors import EncodeError
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
-from tests.simulation.sweeps.channels.clients import Carrier, Client, Frame, pack_push
+from tests.simulation.sweeps.channels.clients import (
+    BINARY,
+    TEXT,
+    Carrier,
+    Client,
+    Frame,
+    pack_push,
+)
 from tests.simulation.sweeps.channels.model import CRASHED, Member, Model, Seat
 from tests.simulation.sweeps.channels.room import CHECKED, Acts, Ledger, Life, UserSocket
 
@@ -806,7 +813,13 @@ class Lockstep:
             text, code = b"nonsense", 1011
         self.tell(f"{client} sends {text[:50]!r}")
         self.malformed += 1
-        await client.send_raw(text, binary=binary)
+        if client.carrier == "socket":
+            # What follows in the same bytes does not count.
+            beat = client.text(None, "late", "phoenix", "heartbeat", {})
+            first = client.frame(BINARY if binary else TEXT, text)
+            await client.write(first + client.frame(TEXT, beat))
+        else:
+            await client.send_raw(text, binary=binary)
         await self.ended(seat, code, Shutdown("closed"))
 
     async def ended(self, seat: Seat, code: int, reason: Any) -> None:
