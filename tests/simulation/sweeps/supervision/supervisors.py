@@ -17,7 +17,7 @@ from supervision import Supervisor, tree_of
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
 from tests.simulation.sweeps.supervision.diary import TICK, spec_of
-from tests.simulation.sweeps.supervision.lockstep import Lockstep, a_manner, some_options
+from tests.simulation.sweeps.supervision.lockstep import ENDS, Lockstep, a_manner, some_options
 from tests.simulation.sweeps.supervision.supervisor_model import Manner, Model, Op, Options
 
 __all__ = ["supervisors"]
@@ -94,4 +94,9 @@ async def supervisors(world: World) -> None:
         options = some_options(stream)
         ids = "abcde"[: stream.randint(1, 5)]
         manners = [a_manner(stream, id, options.auto_shutdown) for id in ids]
+        for manner in manners:
+            if manner.traps and manner.slow != 0 and stream.random() < 0.4:
+                # Only while it takes its time, because the order of the ends is open otherwise.
+                sibling = stream.choice([id for id in "abcde" if id != manner.id])
+                manner.pushes = sibling, stream.choice(ENDS)
         await Fixed(world, stream, options, manners).live(stream.randint(2, 6))
