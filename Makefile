@@ -30,12 +30,13 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run test test-deep test-portability bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder lint format types node chromium clean
+.PHONY: help run test test-deep sweep test-portability bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder lint format types node chromium clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-deep  the same tests, with thousands of examples and seeds for each property"
+	@echo "make sweep      simulate Ashtree at random on all cores for ten minutes (options: ARGS='--minutes 2 --seeds-from 5000')"
 	@echo "make test-portability  the same simulated runs on every Python and Trio (options: ARGS='--seeds 200')"
 	@echo "make bench-actors  what actors cost, next to raw Trio and other libraries (takes minutes)"
 	@echo "make bench-simulation  what simulated runs cost, next to plain Trio (takes minutes)"
@@ -60,6 +61,10 @@ test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
 # A property may search for as long as it needs here, so a slow test is not taken for one that hangs.
 test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
 	@HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -o faulthandler_timeout=3600 $(ARGS)
+
+# Prints each failure with the command that repeats it. The exit code is 1 if there is one.
+sweep: $(DEV_STAMP)
+	@$(BIN)/python -m tests.simulation.sweeps $(ARGS)
 
 # Environments of their own, one for each Python with the oldest and with the newest Trio.
 test-portability: $(DEV_STAMP)

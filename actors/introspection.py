@@ -8,11 +8,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from actors._kernel.runtime import record_of
 from actors.refs import Pid
 
-__all__ = ["current_function", "ended", "is_server", "status_of", "waiting_messages"]
+__all__ = [
+    "current_function",
+    "ended",
+    "is_server",
+    "sleeping_before_a_message",
+    "status_of",
+    "waiting_messages",
+]
 
 
 def current_function(pid: Pid) -> str | None:
@@ -35,6 +43,19 @@ def waiting_messages(pids: Iterable[Pid]) -> dict[Pid, int]:
         process = record_of(pid)
         if process is not None and (length := len(process.mailbox)):
             found[pid] = length
+    return found
+
+
+def sleeping_before_a_message(pids: Iterable[Pid]) -> list[tuple[Pid, Any]]:
+    """Return the processes that wait for a message although their receive has one to look at, and their oldest message.
+
+    A process is in this list for a moment, between the arrival of a message and the process's next step.
+    """
+    found = []
+    for pid in pids:
+        process = record_of(pid)
+        if process is not None and process.sleeps_before_a_message:
+            found.append((pid, next(iter(process.mailbox.queue))))
     return found
 
 

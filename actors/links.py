@@ -33,6 +33,8 @@ def link(pid: Pid) -> None:
     check_pid("link", pid)
     if pid.process is not None:
         process.runtime.graph.link(process.pid, pid)
+        for instrument in process.runtime.instruments:
+            instrument.linked(process.pid, pid)
     elif process.trapping:
         process.mailbox.put(Exit(pid, NOPROC))
     else:
@@ -51,6 +53,8 @@ def unlink(pid: Pid, *, flush: bool = False) -> None:
     process.runtime.graph.unlink(process.pid, pid)
     if flush:
         process.mailbox.flush(lambda message: type(message) is Exit and message.pid is pid)
+    for instrument in process.runtime.instruments:
+        instrument.unlinked(process.pid, pid, flush)
 
 
 def monitor(target: object) -> Ref:

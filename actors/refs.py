@@ -9,7 +9,7 @@ protocol for each part of the runtime that code reaches through a pid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, final
 
 from actors.exits import ExitReason
@@ -154,22 +154,16 @@ class ThreadQueueLike(Protocol):
     def put(self, function: Callable[..., object], *args: Any) -> None: ...
 
 
-class CallObserver(Protocol):
-    """The part of an instrument that sees calls."""
+class Observer(Protocol):
+    """The part of an instrument that code reaches through a pid."""
 
     def call_started(
         self, caller: Pid | None, server: Pid, call: object, timeout: float
     ) -> None: ...
+    def call_answered(self, call: object, value: Any) -> None: ...
     def call_ended(self, call: object, how: str) -> None: ...
-
-
-class TelemetryLike(Protocol):
-    """The events of the runtime behind a pid."""
-
-    def handlers(self, event: tuple[str, ...]) -> tuple[Callable[..., None], ...]: ...
-    def execute(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None: ...
+    def timer_started(self, timer: TimerRef, address: object, interval: float | None) -> None: ...
+    def timer_fired(self, timer: TimerRef) -> None: ...
 
 
 class ProcessLike(Protocol):
@@ -186,9 +180,22 @@ class ProcessLike(Protocol):
     def describe(self) -> str: ...
 
 
+class TelemetryLike(Protocol):
+    """The event handlers, for code that reaches a runtime through a pid."""
+
+    def execute(
+        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None: ...
+    def handlers(self, event: tuple[str, ...]) -> Sequence[Any]: ...
+
+
 class RuntimeLike(Protocol):
     """The attributes of a runtime that code reaches through a pid."""
 
+    late_answers: int
+
+    @property
+    def telemetry(self) -> TelemetryLike: ...
     @property
     def pid(self) -> Pid: ...
     @property
@@ -196,15 +203,13 @@ class RuntimeLike(Protocol):
     @property
     def guarded(self) -> bool: ...
     @property
-    def instruments(self) -> tuple[CallObserver, ...]: ...
+    def instruments(self) -> tuple[Observer, ...]: ...
     @property
     def graph(self) -> GraphLike: ...
     @property
     def timers(self) -> TimersLike: ...
     @property
     def from_threads(self) -> ThreadQueueLike: ...
-    @property
-    def telemetry(self) -> TelemetryLike: ...
     def require_thread(self, verb: str) -> None: ...
     def resolve(self, address: object) -> ProcessLike | None: ...
     def admit(self, receiver: Pid, message: Any) -> bool: ...

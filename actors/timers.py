@@ -77,6 +77,10 @@ class _Sending:
         if self.owner is None and type(self.address) is Pid:
             # The address is a pid whose process has ended.
             self.runtime.timers.forget(timer)
+            return timer
+        interval = self.interval if self.interval < math.inf else None
+        for instrument in self.runtime.instruments:
+            instrument.timer_started(timer, self.address, interval)
         return timer
 
     def own(self) -> None:
@@ -97,6 +101,8 @@ class _Sending:
             missed = max(0.0, (now - timer.deadline) // self.interval)
             runtime.timers.at(timer.deadline + (missed + 1) * self.interval, self.fire, timer)
             self.own()
+        for instrument in runtime.instruments:
+            instrument.timer_fired(timer)
         process = runtime.resolve(self.address)
         if process is not None and (
             not runtime.guarded or runtime.admit(process.pid, self.message)
@@ -118,4 +124,7 @@ def cancel_timer(timer: TimerRef) -> float | None:
     owner = timer.owner
     if owner is not None and owner.timers is not None:
         owner.timers.pop(timer, None)
-    return runtime.timers.cancel(timer)
+    left = runtime.timers.cancel(timer)
+    for instrument in runtime.instruments:
+        instrument.timer_cancelled(timer)
+    return left

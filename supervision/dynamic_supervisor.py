@@ -36,6 +36,7 @@ from supervision.child_spec import (
 )
 from supervision.errors import BadSupervisorOption, ChildNotFound, MaxChildren
 from supervision.events import (
+    CHILD_REFUSED,
     CHILD_RESTARTED,
     CHILD_START_FAILED,
     CHILD_STARTED,
@@ -142,6 +143,7 @@ class Pool(Children):
     async def start_child(self, spec: ChildSpec, extra: tuple[Any, ...]) -> Pid:
         """Start a child and return its pid."""
         if len(self._children) >= self._max_children:
+            self._report(CHILD_REFUSED, spec, None, max_children=self._max_children)
             raise MaxChildren(self._max_children)
         started = await self._start(spec, extra)
         if isinstance(started, Pid):

@@ -15,6 +15,7 @@ __all__ = [
     "APPLICATION_CALLBACK_FAILED",
     "APPLICATION_ENDED",
     "APPLICATION_STARTED",
+    "CHILD_REFUSED",
     "CHILD_RESTARTED",
     "CHILD_STARTED",
     "CHILD_STARTING",
@@ -47,6 +48,12 @@ CHILD_START_FAILED: Event = ("supervision", "child", "start_failed")
 """The start of a child failed. `pid` is None.
 
 Further metadata: `reason`; `restart`, True if this was a restart, which the supervisor will try again.
+"""
+
+CHILD_REFUSED: Event = ("supervision", "child", "refused")
+"""A dynamic supervisor refused to start a child, because it has `max_children` children. `pid` is None.
+
+Further metadata: `max_children`.
 """
 
 CHILD_STOP_FAILED: Event = ("supervision", "child", "stop_failed")

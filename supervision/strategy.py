@@ -191,13 +191,17 @@ class RestartIntensity:
         max_restarts: Allowed attempts within the window; 0 allows none.
         max_seconds: Length of the window in seconds, more than 0. With `math.inf` every attempt counts for ever.
 
+    Attributes:
+        counted: The attempts within the window at the time of the last attempt, including that attempt. It is 0 if
+            `max_restarts` is `math.inf`.
+
     Raises:
         BadSupervisorOption: A value is outside these ranges.
 
     Source: OTP's restart intensity. OTP counts whole seconds, so its window may be up to one second longer.
     """
 
-    __slots__ = ("_attempts", "max_restarts", "max_seconds")
+    __slots__ = ("_attempts", "counted", "max_restarts", "max_seconds")
 
     def __init__(self, max_restarts: float, max_seconds: float) -> None:
         if not is_number(max_restarts, least=0) or (
@@ -216,6 +220,7 @@ class RestartIntensity:
             )
         self.max_restarts = max_restarts
         self.max_seconds = max_seconds
+        self.counted = 0
         # The times of the attempts, oldest first. The supervisor gives up at the attempt number `max_restarts + 1`.
         self._attempts: deque[float] = deque()
 
@@ -230,11 +235,8 @@ class RestartIntensity:
         while attempts and now - attempts[0] > self.max_seconds:
             attempts.popleft()
         attempts.append(now)
-        return len(attempts) <= self.max_restarts
-
-    def recent(self, now: float) -> int:
-        """Return the number of attempts that count at time `now`."""
-        return sum(1 for attempt in self._attempts if now - attempt <= self.max_seconds)
+        self.counted = len(attempts)
+        return self.counted <= self.max_restarts
 
     def __repr__(self) -> str:
         return f"RestartIntensity({self.max_restarts!r}, {self.max_seconds!r})"

@@ -93,6 +93,11 @@ class Mailbox:
         """True while the process waits for a message."""
         return self._task is not None
 
+    @property
+    def unread(self) -> int:
+        """The number of messages that the current receive has not looked at."""
+        return len(self.queue) - self._seen
+
     def wake(self) -> None:
         """Wake the process without a message, so that it checks its own state."""
         task = self._task
@@ -153,6 +158,7 @@ class Mailbox:
         self._task = current_task()
         if not self.queue:
             self.queue = ()
+            self._seen = 0
         return self._abort
 
     async def park_until(self, deadline: float, timers: TimerQueue) -> bool:

@@ -167,6 +167,18 @@ class ProcessRecord(Generic[R]):
             return "suspended"
         return "waiting" if self.mailbox.parked else "running"
 
+    @property
+    def sleeps_before_a_message(self) -> bool:
+        """True if the task waits in its mailbox, and there is a message that its receive has not looked at.
+
+        This is normal for a moment, until a batch of wakes has reached the process. `Mailbox.parked` does not tell,
+        because it changes when the message arrives. So this reads where Trio's task sleeps, as no public function does.
+        """
+        task, mailbox = self.task, self.mailbox
+        if task is None or not mailbox.queue or mailbox.unread <= 0:
+            return False
+        return getattr(task._abort_func, "__self__", None) is mailbox
+
     def current_function(self) -> str | None:
         """Return the innermost function of the task outside Trio, preferably one outside this package."""
         found = fallback = None

@@ -154,9 +154,8 @@ class Runtime:
         # True while the runtime adds up the run time of each process.
         self.counts_run_time = False
         self.closed = False
-        self.spawned = 0
-        self.crashed = 0
-        self.dead_letters = 0
+        self.spawned = self.crashed = 0
+        self.dead_letters = self.late_answers = 0
         self.zombies_ever = 0
         self._numbers = 0
         self._refs = 0
@@ -236,6 +235,8 @@ class Runtime:
         """Show the instruments a process that was spawned."""
         for instrument in self.instruments:
             instrument.process_spawned(process.pid, process.parent, process.describe())
+            for other in self.graph.links_of(process.pid):
+                instrument.linked(process.pid, other)
 
     # Randomness, identifiers and the time of day
 
@@ -634,6 +635,7 @@ class Runtime:
             "spawned": self.spawned,
             "crashed": self.crashed,
             "dead_letters": self.dead_letters,
+            "late_answers": self.late_answers,
             "zombies": len(self.zombies),
             "zombies_ever": self.zombies_ever,
             **self.from_threads.statistics(),

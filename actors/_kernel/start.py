@@ -145,6 +145,8 @@ async def _kill_and_wait(starter: Process | None, child: Process) -> None:
     if starter is not None:
         runtime.graph.unlink(starter.pid, child.pid)
         starter.mailbox.flush(lambda message: type(message) is Exit and message.pid is child.pid)
+        for instrument in runtime.instruments:
+            instrument.unlinked(starter.pid, child.pid, True)
     runtime.signal(runtime.pid, child.pid, KILL, linked=False)
     if child.dead:
         return

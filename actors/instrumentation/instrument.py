@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Iterable
 from typing import Any
 
 from actors.exits import ExitReason
-from actors.refs import Pid, Ref
+from actors.refs import Pid, Ref, TimerRef
 from actors.servers._calls import CallRequest, Cast, SystemRequest
 
 __all__ = ["Instrument", "callback_for", "deliver", "overriding", "payload_of"]
@@ -42,6 +42,15 @@ class Instrument:
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
         """Handle an exit signal that has reached its receiver, before the receiver's exit rules apply."""
 
+    def linked(self, pid: Pid, other: Pid) -> None:
+        """Handle a new link between two living processes. Linking twice causes two calls."""
+
+    def unlinked(self, pid: Pid, other: Pid, flushed: bool) -> None:
+        """Handle `unlink` by `pid`. With `flushed`, an `Exit` from `other` is removed from the mailbox too.
+
+        There may have been no link. The end of a process removes its links without a call of `unlinked`.
+        """
+
     def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
         """Handle a new monitor. `target` is None for a name that no process has. The `Down` will carry `ref`."""
 
@@ -63,6 +72,21 @@ class Instrument:
 
     def call_ended(self, call: object, how: str) -> None:
         """Handle the end of a call. `how` is `"answered"`, `"server_ended"`, `"timeout"` or `"cancelled"`."""
+
+    def call_answered(self, call: object, value: Any) -> None:
+        """Handle the answer to a call. The caller has not run yet. Later answers to the call are dropped."""
+
+    def timer_started(self, timer: TimerRef, address: object, interval: float | None) -> None:
+        """Handle a new timer of `send_after` or `send_every`. `interval` is None for a single timer.
+
+        The end of the process cancels a timer whose address is a pid, without a call of `timer_cancelled`.
+        """
+
+    def timer_fired(self, timer: TimerRef) -> None:
+        """Handle a timer that is about to send its message. A repeated timer has its next deadline already."""
+
+    def timer_cancelled(self, timer: TimerRef) -> None:
+        """Handle `cancel_timer`. The timer may have fired before."""
 
     def registered(self, pid: Pid, key: object, registry: object) -> None:
         """Handle a new name or a new key in a registry. `registry` is None for plain names.

@@ -13,6 +13,7 @@ from actors.exits import ExitReason
 from actors.refs import Pid, ProcessLike
 
 __all__ = [
+    "LATE_ANSWER",
     "CallChains",
     "CallRequest",
     "Cast",
@@ -24,8 +25,20 @@ __all__ = [
 
 L = TypeVar("L")
 
+LATE_ANSWER = ("actors", "call", "late_answer")
+
 _EXPIRED = object()
 _CANCELLED = object()
+
+
+class _GaveUp:
+    """In the place of an answer: the time at which the caller gave up."""
+
+    __slots__ = ("how", "since")
+
+    def __init__(self, since: float, how: str) -> None:
+        self.since = since
+        self.how = how
 
 
 @final
@@ -68,6 +81,11 @@ class Sender:
         return self._done
 
     @property
+    def awaits_late_answer(self) -> bool:
+        """True if the caller has given up, and no answer has come."""
+        return type(self._value) is _GaveUp
+
+    @property
     def value(self) -> Any:
         """The answer, once there is one."""
         return self._value
@@ -89,13 +107,30 @@ class Sender:
     @enable_ki_protection
     def answer(self, value: Any) -> bool:
         if self._done:
+            gave_up, self._value = self._value, None
+            if type(gave_up) is _GaveUp:
+                self._count_late_answer(gave_up)
+            else:
+                self._value = gave_up
             return False
         # In the wrong thread this raises, so it must run before any change.
         reschedule(self._task)
         self._done = True
         self._value = value
-        self._server.runtime.graph.unwatch(self._server.pid, self)
+        runtime = self._server.runtime
+        runtime.graph.unwatch(self._server.pid, self)
+        for instrument in runtime.instruments:
+            instrument.call_answered(self, value)
         return True
+
+    def _count_late_answer(self, gave_up: _GaveUp) -> None:
+        """Count an answer that the runtime drops because the caller has given up. Erlang does not count it."""
+        server, runtime = self._server, self._server.runtime
+        runtime.late_answers += 1
+        if runtime.telemetry.handlers(LATE_ANSWER):
+            measured = {"seconds": trio.current_time() - gave_up.since}
+            about = {"caller": self.pid, "server": server.pid, "call": self, "how": gave_up.how}
+            runtime.telemetry.execute(LATE_ANSWER, measured, about)
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
         if not self._done:
@@ -108,10 +143,12 @@ class Sender:
             reschedule(self._task)
             self.abandon()
             self._failure = _EXPIRED
+            self._value = _GaveUp(trio.current_time(), "timeout")
 
     def abandon(self) -> None:
         self._done = True
         self._failure = _CANCELLED
+        self._value = _GaveUp(trio.current_time(), "cancelled")
         self._server.runtime.graph.unwatch(self._server.pid, self)
 
     def abort(self, _raise_cancel: object) -> Abort:

@@ -136,6 +136,9 @@ class Connection(SessionServer):
             self.unread += len(event)
             if self.unread > self.unread_limit:
                 self._pause()
+            if self.tap is not None:
+                self.tap.read(self.pid, event)
+                return
         send(self.pid, event)
 
     def _leave_unread(self) -> None:

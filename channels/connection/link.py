@@ -26,6 +26,7 @@ __all__ = [
     "Link",
     "ReadOn",
     "Refused",
+    "Tap",
     "Trace",
 ]
 
@@ -59,6 +60,16 @@ class Trace(Protocol):
 
     async def handle_in(self, channel: Any, event: str, handling: Awaitable[Result]) -> Result:
         """Await the handler of a push within a span."""
+
+
+class Tap(Protocol):
+    """A recorder of what clients send. It sends the messages itself, because a second call would cost more."""
+
+    def read(self, connection: Pid, data: bytes) -> None:
+        """Send the bytes of a client to the process of its connection."""
+
+    def deliver(self, connection: Pid, channel: Pid, message: Any, size: int) -> None:
+        """Send a message of `size` bytes from the process of a connection to the process of a channel."""
 
 
 class Link:

@@ -32,6 +32,7 @@ from channels.connection.link import (
     Link,
     ReadOn,
     Refused,
+    Tap,
 )
 from channels.connection.session import Close, Deliver, Effect, Membership, Send, Session, Start
 from channels.connection.work_budget import COST_SHIFT
@@ -114,6 +115,8 @@ class SessionServer(GenServer[None]):
         # Turns of the scheduler that the client's latest message has waited.
         self.turns = 0
         self.members: dict[Ref, Membership] = {}
+        # A recorder may set this. It then sends the messages of the client, and records them at the same time.
+        self.tap: Tap | None = None
         # For each topic: channels that have not ended yet, although the client has joined the topic again.
         self.replaced: dict[str, list[Pid]] = {}
 
@@ -299,7 +302,10 @@ class SessionServer(GenServer[None]):
                         membership.waiting += 1
                     if membership.waiting >= WAITING_LIMIT:
                         self._pause()
-                    send(membership.process, effect.message)  # type: ignore[union-attr]
+                    if self.tap is None:
+                        send(membership.process, effect.message)  # type: ignore[union-attr]
+                    else:
+                        self.tap.deliver(self.pid, membership.process, effect.message, size)  # type: ignore[union-attr]
             elif kind is Send:
                 self.out.put(effect.frame)  # type: ignore[union-attr]
             elif isinstance(effect, Start):

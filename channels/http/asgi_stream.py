@@ -125,6 +125,7 @@ class AsgiStream(trio.abc.Stream):
         client = scope.get("client")
         self.peer = PeerData(address=client[0], port=client[1] or 0) if client else None
         self.closed = False
+        self._ended = False
         self._may_answer = _RESPONSE in (scope.get("extensions") or {})
         self._receive = receive
         self._send = send
@@ -208,6 +209,9 @@ class AsgiStream(trio.abc.Stream):
 
     async def _call(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         """Call `receive` or `send` of the ASGI server. `end` cancels the call."""
+        if self._ended:
+            # Not ClosedResourceError: the reader must learn that the client is gone.
+            raise trio.BrokenResourceError("the ASGI server has ended this WebSocket")
         if self.closed:
             raise trio.ClosedResourceError("this WebSocket is closed")
         with trio.CancelScope() as call:
@@ -223,7 +227,7 @@ class AsgiStream(trio.abc.Stream):
 
     def end(self) -> None:
         """Cancel reads and writes, and forbid more. After this, the ASGI application may return to the server."""
-        self.closed = True
+        self.closed = self._ended = True
         for call in list(self._calls):
             call.cancel()
 

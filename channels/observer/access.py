@@ -15,7 +15,9 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from channels.tokens.token import TokenError, sign, verify
 
@@ -27,7 +29,14 @@ Check: TypeAlias = Callable[[Mapping[str, str]], bool | Awaitable[bool]]
 TICKET_SECONDS: Final = 300.0
 """Seconds for which a ticket is valid. A page gets a new ticket before each attempt to connect."""
 
+REQUEST_SECONDS: Final = 30.0
+"""Seconds for which a request to another node is valid. The clocks of two nodes may differ by less than this."""
+
+MAX_REQUESTS: Final = 10_000
+"""The most requests whose ids an observer remembers. Until it forgets some, it refuses further requests."""
+
 _SALT = "ashtree observer"
+_REQUEST_SALT = "ashtree observer request"
 _logger = logging.getLogger("channels.observer")
 
 
@@ -55,6 +64,8 @@ class Access:
     def __init__(self, token: str | None, check: Check | None) -> None:
         self._check = check
         self._secret = secrets.token_bytes(32)
+        # The ids of the requests of other nodes, with the times at which they came.
+        self._requests: dict[str, float] = {}
         self.is_generated = token is None and check is None
         self.token = secrets.token_urlsafe(24) if self.is_generated else token
 
@@ -102,6 +113,34 @@ class Access:
             return bool(verify(self._secret, _SALT, ticket, max_age=TICKET_SECONDS) == "page")
         except TokenError:
             return False
+
+    def seal(self, request: Mapping[str, Any]) -> str:
+        """Return a request to the observer of another node as a signed text. Only that node should get it."""
+        content = {**request, "id": secrets.token_hex(16)}
+        text = msgspec.json.encode(content).decode()
+        return sign(self._secret, _REQUEST_SALT, text, max_age=REQUEST_SECONDS)
+
+    def unseal(self, sealed: object, now: float) -> dict[str, Any] | None:
+        """Return the request in a sealed text; None if it is not genuine, too old, or was taken before.
+
+        Args:
+            sealed: the text.
+            now: the time on any clock that does not go back.
+        """
+        try:
+            text = verify(self._secret, _REQUEST_SALT, sealed, max_age=REQUEST_SECONDS)
+        except TokenError:
+            return None
+        request: dict[str, Any] = msgspec.json.decode(text)
+        for id, since in list(self._requests.items()):
+            # A token may be signed a minute ahead, so an id must stay known for longer than the token is valid.
+            if now - since < REQUEST_SECONDS + 120:
+                break
+            del self._requests[id]
+        if request["id"] in self._requests or len(self._requests) >= MAX_REQUESTS:
+            return None
+        self._requests[request["id"]] = now
+        return request
 
 
 def _digest(text: str) -> bytes:

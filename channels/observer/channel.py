@@ -1,7 +1,13 @@
 """The socket and the channel of an observer page.
 
-The page asks for a view (`view`, `process`) and for actions (`act`, `level`). It gets `tick` with the changes since the
-last tick, and `process` with the details of the process that it shows.
+The page asks for a view (`view`, `node`, `process`, `timeline`) and for actions (`act`, `level`). It gets these events:
+
+| event | contents |
+|---|---|
+| `tick` | the changes since the last tick |
+| `process` | the details of the process that the page shows |
+| `timeline` | the next part of the timeline. The page answers each part, and so asks for the next |
+| `acted` | the result of an action on another node |
 """
 
 from __future__ import annotations
@@ -9,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import trio
+
 from actors.errors import CallExit
 from actors.exits import SHUTDOWN
-from actors.introspection import status_of
 from actors.links import monitor, send_exit, trap_exits
 from actors.messages import Down
-from actors.process import current_pid, spawn_link
+from actors.process import current_pid, send, spawn_link
 from actors.refs import Pid
 from actors.servers.gen_server import call
 from actors.timers import send_after
@@ -24,10 +31,21 @@ from channels.handlers import handle_in
 from channels.messages import JoinRefused, PushReply
 from channels.observer.access import Access
 from channels.observer.control import ACTIONS, LEVELS, LOGGERS, act, set_level
-from channels.observer.inspector import inspect_process
+from channels.observer.elsewhere import Elsewhere
+from channels.observer.inspector import inspect_process, status_shown
 from channels.observer.memory import Record
 from channels.observer.model import Row, View, changes
-from channels.observer.settings import Detail, Look, News, Settings, Wanted
+from channels.observer.settings import (
+    Answered,
+    Detail,
+    Drawn,
+    Look,
+    News,
+    Settings,
+    TimelinePart,
+    Wanted,
+)
+from channels.observer.timeline import follow_timeline
 from channels.socket import ConnectRefused, Socket
 
 __all__ = ["ObserverChannel", "ObserverSocket"]
@@ -54,6 +72,8 @@ class ObserverChannel(Channel):
         self.news: News | None = None
         self.inspector: Pid | None = None
         self.inspected: int | None = None
+        self.timeline: Pid | None = None
+        self.elsewhere: Elsewhere | None = None
         last = payload.get("last")
         memory = self.settings.memory
         # After a restart, the program numbers its events from 1 again.
@@ -96,6 +116,10 @@ class ObserverChannel(Channel):
         elif kind is Detail:
             if message.number == self.inspected:
                 self.push("process", {**message.fields, "number": message.number})
+        elif kind is Answered:
+            self._hear(message.fields)
+        elif kind is TimelinePart:
+            self.push("timeline", message.fields)
         elif kind in (Down, Look) and await self._watch() is not None:
             # The watcher has ended. Its supervisor starts it again, unless the supervisor has ended too.
             send_after(current_pid(), Look(), RETRY)
@@ -104,9 +128,21 @@ class ObserverChannel(Channel):
         news = self.news
         if news is None:
             return
-        after = news.model.rows(self.view, lambda number: _status(news.pids.get(number)))
-        difference = changes(self.rows, after)
         memory = self.settings.memory
+        payload = self._rows(news) if self.elsewhere is None else self._state_of(self.elsewhere)
+        if point is not None:
+            payload["point"] = point
+            if news.nodes:
+                payload["nodes"] = news.nodes
+        if memory.last > self.last:
+            payload["events"] = memory.since(self.last)
+        self.last = memory.last
+        self.push("tick", payload)
+
+    def _rows(self, news: News) -> dict[str, Any]:
+        """Return the changes of the rows of this node."""
+        after = news.model.rows(self.view, lambda number: status_shown(news.pids.get(number)))
+        difference = changes(self.rows, after)
         payload: dict[str, Any] = {"now": round(self.settings.runtime.now(), 3)}
         if difference.set or not self.rows:
             payload["set"] = difference.set
@@ -114,14 +150,52 @@ class ObserverChannel(Channel):
             payload["gone"] = difference.gone
         if not self.rows:
             payload["all"] = True
-        if point is not None:
-            payload["point"] = point
-            if news.nodes:
-                payload["nodes"] = news.nodes
-        if memory.last > self.last:
-            payload["events"] = memory.since(self.last)
-        self.rows, self.last = after, memory.last
-        self.push("tick", payload)
+        self.rows = after
+        return payload
+
+    # Another node
+
+    def _state_of(self, elsewhere: Elsewhere) -> dict[str, Any]:
+        """Return the state of the other node that the page shows, and ask it for its rows."""
+        now = trio.current_time()
+        if elsewhere.is_due(now):
+            self._ask(elsewhere)
+        return {"elsewhere": elsewhere.state(now)}
+
+    def _ask(self, elsewhere: Elsewhere, **fields: Any) -> None:
+        """Send a request to the other node."""
+        elsewhere.asked = trio.current_time()
+        view = {name: sorted(getattr(self.view, name)) for name in ("open", "folded")}
+        pubsub = self.settings.endpoint.pubsub
+        request = {
+            "from": pubsub.node_name,
+            "to": elsewhere.node,
+            "page": current_pid().number,
+            "view": {**view, "search": self.view.search},
+            "last": elsewhere.last,
+            "pid": elsewhere.pid,
+            **fields,
+        }
+        sealed = self.settings.access.seal(request)
+        pubsub.direct_broadcast(elsewhere.node, self.settings.topic, {"request": sealed})
+
+    def _hear(self, answer: dict[str, Any]) -> None:
+        """Take an answer of the other node."""
+        elsewhere = self.elsewhere
+        if elsewhere is None or answer.get("from") != elsewhere.node:
+            return
+        now = trio.current_time()
+        if "job" in answer:
+            self.push("acted", {"job": answer["job"], "problem": answer.get("problem")})
+            return
+        tick = elsewhere.hear(answer, now)
+        if tick is None:
+            self._ask(elsewhere)
+            return
+        self.push("tick", {**tick, "elsewhere": elsewhere.state(now)})
+        if elsewhere.pid is not None and isinstance(answer.get("process"), dict):
+            process = {**answer["process"], "about": answer.get("about")}
+            self.push("process", {**process, "number": elsewhere.pid})
 
     # Requests for a view
 
@@ -129,15 +203,32 @@ class ObserverChannel(Channel):
     async def change_view(self, payload: Any) -> PushReply:
         if isinstance(payload, dict):
             self.view.update(payload)
+        if self.elsewhere is not None:
+            self._ask(self.elsewhere)
+        self._tick(None)
+        return PushReply()
+
+    @handle_in("node")
+    async def choose_node(self, payload: Any) -> PushReply:
+        """Show the processes of another node. Without a name, show those of this node."""
+        name = payload.get("node") if isinstance(payload, dict) else None
+        self._stop_inspector()
+        self.rows = {}
+        self.elsewhere = None
+        if isinstance(name, str) and name != self.settings.endpoint.pubsub.node_name:
+            # If there is no such node, no answer comes, and the page says so.
+            self.elsewhere = Elsewhere(name, trio.current_time())
         self._tick(None)
         return PushReply()
 
     @handle_in("process")
     async def show_process(self, payload: Any) -> PushReply:
         number = payload.get("pid") if isinstance(payload, dict) else None
-        if self.inspector is not None:
-            send_exit(self.inspector, SHUTDOWN)
-        self.inspector = self.inspected = None
+        self._stop_inspector()
+        if self.elsewhere is not None:
+            self.elsewhere.pid = number if isinstance(number, int) else None
+            self._ask(self.elsewhere)
+            return PushReply()
         if not isinstance(number, int):
             return PushReply()
         memory = self.settings.memory
@@ -155,19 +246,49 @@ class ObserverChannel(Channel):
         )
         return PushReply(about)
 
+    def _stop_inspector(self) -> None:
+        if self.inspector is not None:
+            send_exit(self.inspector, SHUTDOWN)
+        self.inspector = self.inspected = None
+
+    @handle_in("timeline")
+    async def show_timeline(self, payload: Any) -> PushReply:
+        """Begin or end the timeline with `on`. With `drawn`, the page asks for the next part."""
+        wanted = payload if isinstance(payload, dict) else {}
+        if wanted.get("drawn") is True:
+            if self.timeline is not None:
+                send(self.timeline, Drawn())
+            return PushReply()
+        if self.timeline is not None:
+            send_exit(self.timeline, SHUTDOWN)
+            self.timeline = None
+        if wanted.get("on") is True:
+            page, settings = current_pid(), self.settings
+            self.timeline = spawn_link(follow_timeline, page, settings, label="observer timeline")
+        return PushReply()
+
     # Requests for an action
 
     @handle_in("act")
     async def act(self, payload: Any) -> PushReply:
         if not self.settings.control:
             return _refused(_READ_ONLY)
-        number = payload.get("pid") if isinstance(payload, dict) else None
+        payload = payload if isinstance(payload, dict) else {}
+        number, action = payload.get("pid"), payload.get("action")
+        shown = None if self.elsewhere is None else self.elsewhere.node
+        if payload.get("node") != shown:
+            # The page has changed to another node, and the number may belong to another process there.
+            return _refused(f"the page shows {shown or 'its own node'} now")
+        if action not in ACTIONS:
+            return _refused(f"choose one of {', '.join(ACTIONS)}")
+        if self.elsewhere is not None and isinstance(number, int):
+            self.elsewhere.jobs += 1
+            job = self.elsewhere.jobs
+            self._ask(self.elsewhere, pid=number, action=action, job=job)
+            return PushReply({"job": job})
         pid = self._find(number) if isinstance(number, int) else None
         if pid is None:
             return _refused("this process has ended")
-        action = payload.get("action")
-        if action not in ACTIONS:
-            return _refused(f"choose one of {', '.join(ACTIONS)}")
         entry = None if self.news is None else self.news.model.entries.get(pid.number)
         title = "process" if entry is None else entry.title
         settings = self.settings
@@ -178,7 +299,7 @@ class ObserverChannel(Channel):
             action=ACTIONS[action],
             who=f"{title} {pid!r}",
         )
-        problem = await act(settings.runtime, action, pid)
+        problem = await act(settings.runtime, action, pid, title)
         return PushReply() if problem is None else _refused(problem)
 
     @handle_in("level")
@@ -204,12 +325,6 @@ class ObserverChannel(Channel):
 
 def _refused(reason: str) -> PushReply:
     return PushReply({"reason": reason}, status="error")
-
-
-def _status(pid: Pid | None) -> str:
-    """Return the status of a process if the page shows it. Other statuses change too often for readers."""
-    status = None if pid is None else status_of(pid)
-    return status if status in ("suspended", "exiting") else ""
 
 
 class ObserverSocket(Socket):

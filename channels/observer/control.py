@@ -12,6 +12,7 @@ from actors.instrumentation.instrument import Instrument
 from actors.links import kill, send_exit
 from actors.refs import Pid
 from actors.runtime import Runtime
+from supervision.recording.flight import recorder_of
 
 __all__ = ["ACTIONS", "LEVELS", "LOGGERS", "CrashAsked", "act", "set_level"]
 
@@ -33,8 +34,10 @@ class CrashAsked(Exception):
 class _CrashOnNext(Instrument):
     """Makes the next callback of one process raise, and then removes itself."""
 
-    def __init__(self, runtime: Runtime, target: Pid) -> None:
+    def __init__(self, runtime: Runtime, target: Pid, title: str) -> None:
+        self._runtime = runtime
         self._target = target
+        self._title = title
         self._remove = runtime.add_instrument(self)
 
     def process_exited(self, pid: Pid, reason: Any) -> None:
@@ -44,21 +47,37 @@ class _CrashOnNext(Instrument):
     def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
         if pid is self._target and callback != "terminate":
             self._remove()
+            _record(self._runtime, "crash", self._target, f"crash {self._title}")
             raise CrashAsked("somebody at the observer page asked for a crash on the next message")
 
 
-async def act(runtime: Runtime, action: str, target: Pid) -> str | None:
+def _record(runtime: Runtime, type: str, target: Pid, text: str) -> None:
+    """Record a fault, so that timelines and stories name it as the cause of what follows."""
+    recorder = recorder_of(runtime)
+    if recorder is not None:
+        recorder.fault(type, target, text=f"{text}, asked for on the observer page")
+
+
+async def act(runtime: Runtime, action: str, target: Pid, title: str) -> str | None:
     """Carry out one action on a process.
+
+    Args:
+        runtime: the runtime.
+        action: a key of `ACTIONS`.
+        target: the process.
+        title: the name of the process on the page.
 
     Returns:
         The problem as one sentence; None if there was none.
     """
     if action == "exit":
+        _record(runtime, "exit_with", target, f"exit {title}")
         send_exit(target, SHUTDOWN)
     elif action == "kill":
+        _record(runtime, "kill", target, f"kill {title}")
         kill(target)
     elif action == "crash":
-        _CrashOnNext(runtime, target)
+        _CrashOnNext(runtime, target, title)
     elif action in ("suspend", "resume"):
         verb = sys.suspend if action == "suspend" else sys.resume
         try:

@@ -13,7 +13,7 @@ import trio
 
 from actors import sys
 from actors.errors import CallExit
-from actors.introspection import current_function, is_server
+from actors.introspection import current_function, is_server, status_of
 from actors.process import current_pid, is_alive, send
 from actors.refs import Pid
 from actors.runtime import Runtime
@@ -21,7 +21,7 @@ from channels.observer.memory import Record
 from channels.observer.settings import Detail, Settings
 from channels.observer.showing import shown
 
-__all__ = ["inspect_process"]
+__all__ = ["facts_of", "inspect_process", "status_shown"]
 
 MESSAGES: Final = 30
 PEERS: Final = 50
@@ -33,7 +33,7 @@ async def inspect_process(page: Pid, target: Pid, settings: Settings) -> None:
     seen: deque[Record] = deque(maxlen=MESSAGES)
     hooked = is_server(target) and await _hook(target, seen, settings)
     while True:
-        fields = _facts(settings.runtime, target)
+        fields = facts_of(settings.runtime, target)
         if fields is None:
             send(page, Detail(target.number, {"ended": True}))
             return
@@ -81,7 +81,14 @@ async def _state(target: Pid, settings: Settings) -> Any:
     return shown(status.state, settings.filter)
 
 
-def _facts(runtime: Runtime, target: Pid) -> Record | None:
+def status_shown(pid: Pid | None) -> str:
+    """Return the status of a process if a page shows it. Other statuses change too often for readers."""
+    status = None if pid is None else status_of(pid)
+    return status if status in ("suspended", "exiting") else ""
+
+
+def facts_of(runtime: Runtime, target: Pid) -> Record | None:
+    """Return the facts about a process, in JSON types; None if it has ended."""
     info = runtime.process_info(target)
     if info is None:
         return None

@@ -129,7 +129,8 @@ def _returned(event: Mapping[str, Any]) -> str:
 
 
 def _control(event: Mapping[str, Any]) -> str:
-    return f"An observer page asked for {event['action']} of {event['who']}"
+    by = f" on {event['by']}" if event.get("by") else ""
+    return f"An observer page{by} asked for {event['action']} of {event['who']}"
 
 
 def _started(event: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from channels.observer.memory import Memory
 from channels.observer.pages import ObserverPages
 from channels.observer.settings import Settings
 from channels.observer.watcher import Watcher
+from channels.recording.clients import record_channels
 from channels.socket import Socket
 from supervision.child_spec import ChildSpec
 from supervision.recording.flight import FlightRecorder, recorder_of
@@ -59,10 +61,8 @@ def _terms(rule: FilterRule) -> Sequence[str]:
     return ("",) if isinstance(rule, Keep) else (*SECRETS, *rule)
 
 
-def _page_of(taken: Snapshot) -> str:
-    return render_page(
-        taken.lines(), title="Timeline", subtitle="the newest records of this program"
-    )
+def _page_of(taken: Snapshot, contents: bool, subtitle: str) -> str:
+    return render_page(taken.lines(), title="Timeline", subtitle=subtitle, contents=contents)
 
 
 def _print(line: str) -> None:
@@ -193,9 +193,13 @@ class Observer:
         if self._chronicle is None or self._chronicle.runtime is not runtime:
             self._chronicle = Chronicle(endpoint, self.memory, runtime)
         if self.record and recorder_of(runtime) is None:
-            FlightRecorder(runtime, contents=self.payloads, hide=_terms(endpoint.filter_parameters))
+            hide = _terms(endpoint.filter_parameters)
+            recorder = FlightRecorder(runtime, frames=False, contents=self.payloads, hide=hide)
+            # The timeline names channels by their class and topic, which the joins tell.
+            record_channels(recorder)
         self._settings = settings = Settings(
             endpoint=endpoint,
+            access=self.access,
             memory=self.memory,
             chronicle=self._chronicle,
             control=self.control,
@@ -241,14 +245,16 @@ class Observer:
         }
 
     async def _timeline(self) -> str | None:
-        """Return the page of the newest records; None if the program records nothing."""
+        """Return a page with a copy of the newest records; None if the program records nothing."""
         settings = self._settings
         recorder = None if settings is None else recorder_of(settings.runtime)
         if recorder is None:
             return None
         taken = recorder.snapshot()
+        moment = datetime.fromtimestamp(recorder.runtime.now(), UTC)
+        subtitle = f"a copy of the newest records, made at {moment:%Y-%m-%d %H:%M:%S} UTC"
         # Run this in a thread, because many records take seconds. The thread reads a copy.
-        return await trio.to_thread.run_sync(_page_of, taken)
+        return await trio.to_thread.run_sync(_page_of, taken, self.payloads, subtitle)
 
     def _find_phoenix_js(self) -> Path:
         if self._phoenix_js is not None:

@@ -17,6 +17,7 @@ import msgspec
 from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
 from channels.observer.access import Access, cookie_name
+from supervision.viewer.page import render_live_page
 
 __all__ = ["ObserverPages"]
 
@@ -26,7 +27,7 @@ _TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".mjs": "text/javascript; charset=utf-8",
 }
-_PAGE: Final = ("page.css", "page.js", "tree.js", "charts.js", "story.js")
+_PAGE: Final = ("page.css", "page.js", "tree.js", "charts.js", "story.js", "past.js")
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; frame-src 'self'; "
     "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
@@ -52,7 +53,7 @@ class ObserverPages:
         phoenix_js: the file of phoenix.js, as an ES module.
         inner: the application for all other paths.
         facts: returns the settings that the page needs before it connects.
-        timeline: returns the page of the newest records; None if the program records nothing.
+        timeline: returns a page with a copy of the newest records; None if the program records nothing.
     """
 
     def __init__(
@@ -94,8 +95,8 @@ class ObserverPages:
             await _answer(send, 403, _FORBIDDEN)
         elif rest == "":
             await _answer(send, 303, "", [("location", f"{self._path.rpartition('/')[2]}/")])
-        elif rest == "/timeline":
-            await self._send_timeline(send)
+        elif rest in ("/timeline", "/live"):
+            await self._send_timeline(send, rest)
         elif rest == "/ticket":
             await self._give_ticket(scope, send, headers)
         elif scope["method"] not in ("GET", "HEAD"):
@@ -129,9 +130,9 @@ class ObserverPages:
             send, 200, msgspec.json.encode(body).decode(), [("content-type", "application/json")]
         )
 
-    async def _send_timeline(self, send: Any) -> None:
-        """Send the newest records as a timeline page. The page contains all its data and scripts."""
-        text = await self._timeline()
+    async def _send_timeline(self, send: Any, rest: str) -> None:
+        """Send a timeline page: one with a copy of the newest records, or one without data that the page fills."""
+        text = render_live_page(title="Timeline") if rest == "/live" else await self._timeline()
         if text is None:
             await _answer(send, 404, _NOTHING_RECORDED)
             return

@@ -10,11 +10,12 @@ from attrs import frozen
 from actors.refs import Pid
 from actors.runtime import Runtime
 from channels.filters import FilterRule
+from channels.observer.access import Access
 from channels.observer.chronicle import Chronicle
 from channels.observer.memory import Memory, Record
 from channels.observer.model import Model
 
-__all__ = ["Detail", "Look", "News", "Settings", "Wanted"]
+__all__ = ["Answered", "Detail", "Drawn", "Look", "News", "Settings", "TimelinePart", "Wanted"]
 
 
 @frozen(kw_only=True, eq=False)
@@ -22,6 +23,7 @@ class Settings:
     """The settings of one observer. `Observer` documents them."""
 
     endpoint: Any
+    access: Access
     memory: Memory
     chronicle: Chronicle
     control: bool
@@ -67,6 +69,25 @@ class Detail:
 
     number: int
     fields: Record
+
+
+@frozen(eq=False)
+class Answered:
+    """The answer of another node, for a page. `channels.observer.elsewhere` lists the fields."""
+
+    fields: Record
+
+
+@frozen(eq=False)
+class TimelinePart:
+    """The next part of the timeline, for a page."""
+
+    fields: Record
+
+
+@frozen
+class Drawn:
+    """The answer of a page to a `TimelinePart`: the page has drawn it, and wants the next."""
 
 
 @frozen

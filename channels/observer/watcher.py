@@ -20,16 +20,19 @@ from actors.instrumentation.telemetry import Event
 from actors.introspection import ended, waiting_messages
 from actors.links import monitor
 from actors.messages import Down
-from actors.process import current_pid, on_exit, send
+from actors.process import current_pid, on_exit, send, spawn
 from actors.refs import Pid
 from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Reply
 from actors.timers import send_after
 from channels.observer.chronicle import label_of
+from channels.observer.control import ACTIONS, act
+from channels.observer.elsewhere import Served
+from channels.observer.inspector import facts_of, status_shown
 from channels.observer.memory import Record
-from channels.observer.model import Absent, Entry, Model
-from channels.observer.nodes import Nodes, summary
-from channels.observer.settings import Look, News, Settings, Wanted
+from channels.observer.model import Absent, Entry, Model, View
+from channels.observer.nodes import WANTED_SECONDS, Nodes, summary
+from channels.observer.settings import Answered, Look, News, Settings, Wanted
 from channels.telemetry import CHANNEL_HANDLED_IN
 from supervision.child_spec import RESTARTING
 from supervision.observer.supervisors import kind_of, some_children
@@ -70,6 +73,7 @@ class Watcher(GenServer[None]):
         self._looking = False
         pubsub = settings.endpoint.pubsub
         self._nodes = Nodes(pubsub.node_name)
+        self._served = Served()
         self._told = (0.0, self.memory.last)
         if not pubsub.is_local:
             pubsub.subscribe(settings.topic)
@@ -89,13 +93,62 @@ class Watcher(GenServer[None]):
             await self._hear(message)
 
     async def _hear(self, message: dict[str, Any]) -> None:
-        """Take the summary of another node. While a page watches on that node, keep updating."""
+        """Take the summary, a request or an answer of another node. While a page watches there, keep updating."""
+        if "request" in message:
+            await self._serve(message["request"])
+            return
+        if "answer" in message:
+            self._pass_on(message["answer"])
+            return
         events = self._nodes.hear(message, trio.current_time())
         if self.pages:
             for event in events:
                 self.chronicle.note("elsewhere", **event)
         if trio.current_time() < self._nodes.wanted_until:
             await self._start_looking()
+
+    async def _serve(self, sealed: object) -> None:
+        """Answer the page of another node with the rows that have changed, or carry out an action."""
+        request = self.settings.access.unseal(sealed, trio.current_time())
+        if request is None or request.get("to") != self._nodes.name:
+            return
+        self._nodes.wanted_until = trio.current_time() + WANTED_SECONDS
+        await self._start_looking()
+        if "action" in request:
+            # The action may wait for the process, or end this one, so it has a process of its own.
+            number = request["pid"]
+            entry = self.model.entries.get(number)
+            title = "process" if entry is None else entry.title
+            target = self._pids.get(number)
+            spawn(_act, self.settings, request, target, title, label="observer action")
+            return
+        view = View()
+        view.update(request["view"])
+        rows = self.model.rows(view, lambda number: status_shown(self._pids.get(number)))
+        answer = self._served.answer(request["from"], request["page"], request["last"], rows)
+        answer["now"] = round(self.runtime.now(), 3)
+        if request["pid"] is not None:
+            answer["process"] = self._facts(request["pid"])
+            answer["about"] = self._about(request["pid"])
+        _reply(self.settings, request, answer)
+
+    def _pass_on(self, answer: Any) -> None:
+        number = answer.get("page") if isinstance(answer, dict) else None
+        for page in self.pages:
+            if page.number == number:
+                send(page, Answered(answer))
+
+    def _facts(self, number: int) -> Record:
+        pid = self._pids.get(number)
+        facts = None if pid is None else facts_of(self.runtime, pid)
+        return {"ended": True} if facts is None else facts
+
+    def _about(self, number: int) -> Record:
+        about: Record = {"crash": self.memory.crashes.get(number)}
+        entry = self.model.entries.get(number)
+        if entry is not None:
+            about |= {"path": self.model.path_of(entry), "title": entry.title}
+        return about
 
     async def handle_call(self, request: Any, sender: Sender) -> Reply:
         if not isinstance(request, Wanted):
@@ -280,6 +333,29 @@ class Watcher(GenServer[None]):
         if about["channel"].topic != "observer":
             self._pushes += 1
             self._durations.append(measures["duration"])
+
+
+async def _act(settings: Settings, request: Record, target: Pid | None, title: str) -> None:
+    """Carry out the action of a page on another node, and send the result to that node."""
+    action, problem = request["action"], None
+    if not settings.control:
+        problem = f"the observer of {settings.endpoint.pubsub.node_name} is read-only"
+    elif action not in ACTIONS:
+        problem = f"choose one of {', '.join(ACTIONS)}"
+    elif target is None:
+        problem = "this process has ended"
+    else:
+        about = {"action": ACTIONS[action], "who": f"{title} {target!r}", "by": request["from"]}
+        settings.chronicle.note("control", pid=target.number, **about)
+        problem = await act(settings.runtime, action, target, title)
+    _reply(settings, request, {"job": request["job"], "problem": problem})
+
+
+def _reply(settings: Settings, request: Record, answer: Record) -> None:
+    """Send an answer to the node that asked."""
+    pubsub = settings.endpoint.pubsub
+    fields = {"from": pubsub.node_name, "page": request["page"], **answer}
+    pubsub.direct_broadcast(request["from"], settings.topic, {"answer": fields})
 
 
 def _quantile(values: list[float], share: float) -> float | None:

@@ -9,16 +9,19 @@ The probes are on the port of the endpoint. Load balancers and Kubernetes ask th
     GET /health/live        200 as long as the event loop runs, also during the drain
     GET /health/ready       200 if the server wants new clients, else 503
     GET /health/draining    200 with {"draining": true} or {"draining": false}
+    GET /health/workers     200 if all workers are ready, else 503; the answer has the state of each
 
-The answers show no names or versions, except the names of failed `checks`. With several workers, each worker answers
-for itself. `ashtree workers --json` shows all workers.
+The answers show no names or versions, except the names of failed `checks`. With several workers, a probe reaches one of
+them. The first three probes speak for this worker alone, and the field `worker` of the answer has its id.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
@@ -28,6 +31,9 @@ from channels.endpoint._wiring import LateAnswer, Plug, Services
 from channels.errors import InvalidOption, check_positive
 from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
+from channels.operations.worker_figures import WorkerFigures
+from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER
+from supervision.child_spec import ChildSpec, process_spec
 
 __all__ = ["Check", "Health"]
 
@@ -51,6 +57,8 @@ class Health(Plug):
         live: the path of the liveness probe; None turns it off.
         ready: the path of the readiness probe; None turns it off.
         draining: the path of the drain probe; None turns it off.
+        workers: the path of the probe of all workers; None turns it off. Without `ashtree serve --workers`, it is a
+            second readiness probe.
         checks: async functions by name. The server is ready if none of them raises or returns False.
         check_timeout: seconds for a check. After that, it has failed.
         check_interval: seconds for which `Health` keeps the result of the checks, so that many probes cause few checks.
@@ -68,6 +76,7 @@ class Health(Plug):
         live: str | None = "/health/live",
         ready: str | None = "/health/ready",
         draining: str | None = "/health/draining",
+        workers: str | None = "/health/workers",
         checks: Mapping[str, Check] | None = None,
         check_timeout: float = 1.0,
         check_interval: float = 1.0,
@@ -75,7 +84,12 @@ class Health(Plug):
         check_positive("Health", "check_timeout", check_timeout)
         check_positive("Health", "check_interval", check_interval)
         self._paths: dict[str, str] = {}
-        for option, path in (("live", live), ("ready", ready), ("draining", draining)):
+        for option, path in (
+            ("live", live),
+            ("ready", ready),
+            ("draining", draining),
+            ("workers", workers),
+        ):
             if path is None:
                 continue
             if not isinstance(path, str) or not path.startswith("/") or path in self._paths:
@@ -84,11 +98,29 @@ class Health(Plug):
                 )
             self._paths[path] = option
         self._checks = _Checks(checks or {}, check_timeout, check_interval)
+        self._worker = os.environ.get(WORKER)
+        self._others: WorkerFigures | None = None
+        # The checks of another worker may take `check_timeout`.
+        self._timeout = check_timeout + 1.0
+        self._interval = check_interval
+        self._states: tuple[float, dict[str, str]] = (float("-inf"), {})
+        self._asking: trio.Lock | None = None
 
     def find(self, scope: Any, services: Services) -> ASGIApplication | None:
         """Return the application for a probe."""
         kind = self._paths.get(path_of(scope))
         return None if kind is None else partial(self._serve, kind, services)
+
+    def children(self, services: Services) -> Sequence[ChildSpec]:
+        """Return the child spec of the process that answers other workers; empty without other workers."""
+        folder = os.environ.get(WORKERS_FOLDER)
+        if self._worker is None or not folder or "workers" not in self._paths.values():
+            return []
+        report = partial(self._report, services)
+        self._others = WorkerFigures(
+            Path(folder), self._worker, report, kind="health", timeout=self._timeout
+        )
+        return [process_spec(self._others.serve, id="health", restart="transient")]
 
     def late_answer(self, path: str, services: Services) -> LateAnswer | None:
         """Return the answer to a probe during the drain."""
@@ -96,6 +128,7 @@ class Health(Plug):
         if kind is None:
             return None
         status, body = _answer(kind, leaving=True, failed=[])
+        body |= self._name()
         return LateAnswer(status, msgspec.json.encode(body).decode(), _HEADERS)
 
     async def _serve(
@@ -105,9 +138,12 @@ class Health(Plug):
         if scope["method"] not in {"GET", "HEAD"}:
             status, body = 405, {"error": "send GET or HEAD"}
         else:
-            asks = kind == "ready" and not leaving
+            asks = kind in {"ready", "workers"} and not leaving
             failed = await self._checks.failed() if asks else []
             status, body = _answer(kind, leaving=leaving, failed=failed)
+            if kind == "workers" and self._others is not None:
+                status, body = await self._all_workers(body["status"], self._others)
+            body |= self._name()
         data = msgspec.json.encode(body)
         headers = [*_HEADERS, ("content-length", str(len(data)))]
         if leaving and scope.get("http_version", "1.1").startswith("1"):
@@ -118,6 +154,38 @@ class Health(Plug):
         encoded = [(name.encode(), value.encode()) for name, value in headers]
         await send({"type": "http.response.start", "status": status, "headers": encoded})
         await send({"type": "http.response.body", "body": data})
+
+    def _name(self) -> dict[str, Any]:
+        """Return the field with the id of this worker; empty without other workers."""
+        return {} if self._worker is None else {"worker": self._worker}
+
+    async def _report(self, services: Services) -> bytes:
+        """Return the state of this worker, for another one."""
+        leaving = services.admission.leaving
+        failed = [] if leaving else await self._checks.failed()
+        return str(_answer("ready", leaving=leaving, failed=failed)[1]["status"]).encode()
+
+    async def _all_workers(self, own: str, others: WorkerFigures) -> tuple[int, dict[str, Any]]:
+        states = {str(self._worker): own, **await self._states_of(others)}
+        ready = sum(state == "ready" for state in states.values())
+        # While the parent replaces a worker, there are more workers than places.
+        wanted = int(os.environ.get(WORKERS_COUNT, "1"))
+        status, word = (200, "ready") if ready >= wanted else (503, "not ready")
+        return status, {"status": word, "ready": ready, "wanted": wanted, "workers": states}
+
+    async def _states_of(self, others: WorkerFigures) -> dict[str, str]:
+        """Return the states of the other workers. Ask them, unless the last answers are fresh."""
+        self._asking = lock = self._asking or trio.Lock()
+        async with lock:
+            if not 0 <= trio.current_time() - self._states[0] < self._interval:
+                answers = await others.ask_all()
+                # The texts come from sockets in a folder that only this user can write to.
+                states = {
+                    worker: answer.decode() if answer else "no answer"
+                    for worker, answer in answers.items()
+                }
+                self._states = (trio.current_time(), states)
+            return self._states[1]
 
 
 def _answer(kind: str, *, leaving: bool, failed: list[str]) -> tuple[int, dict[str, Any]]:

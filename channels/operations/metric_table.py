@@ -143,6 +143,7 @@ METRICS: Final = _table(
     ),
     ("process_zombies_total", "counter", "", "Processes that did not end when they were killed."),
     ("dead_letters_total", "counter", "", "Messages to processes that had ended."),
+    ("late_answers_total", "counter", "", "Answers that came after their callers had given up."),
     ("mailbox_messages", "gauge", "", "Messages that wait in all mailboxes."),
     ("mailbox_longest_messages", "gauge", "", "Messages that wait in the fullest mailbox."),
     (

@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 import trio
@@ -69,6 +69,9 @@ except ImportError as error:
         "metrics need the library prometheus-client: pip install 'ashtree[metrics]'"
     ) from error
 
+if TYPE_CHECKING:
+    from channels.operations.recorded_recovery import RecordedRecovery
+
 __all__ = ["DEFAULT_BUCKETS", "Metrics"]
 
 DEFAULT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -90,8 +93,7 @@ class Metrics(Plug):
         max_label_values: the most different values of one label. Further values become "other", and a metric counts
             them.
         registry: the registry of prometheus-client; None makes one, with the figures of the operating system's process.
-        figures: a function that yields further figures, as (name, labels, value), in each scrape; None yields none. The
-            recovery figures of a story have this form.
+        figures: a function that yields further figures, as (name, labels, value), in each scrape; None yields none.
 
     Attributes:
         registry: the registry. Register your own metrics and collectors there.
@@ -101,6 +103,8 @@ class Metrics(Plug):
 
     Figures about processes and supervisors cover the whole runtime. Other figures cover the endpoint. Counters
     begin at 0 when the program starts. A scrape costs about a microsecond for each process and label.
+
+    If the runtime has a flight recorder, each scrape also has its recovery figures.
     """
 
     def __init__(
@@ -128,6 +132,7 @@ class Metrics(Plug):
             ProcessCollector(registry=registry)
         self.registry = registry
         self._figures = figures
+        self._recovery: RecordedRecovery | None = None
         self._recorded = _Recorded(registry, buckets, max_label_values)
         self._services: Services | None = None
         self._others: WorkerFigures | None = None
@@ -221,8 +226,28 @@ class Metrics(Plug):
         services = self._services
         gauges = [] if services is None else await _read(services)
         folded = _family("folded_labels_total", [((), float(self._recorded.folded))])
-        own = [] if self._figures is None else families_of(self._figures())
-        return [*gauges, folded, *map(_plain, self.registry.collect()), *own]
+        own = [] if self._figures is None else list(self._figures())
+        if services is not None:
+            own += await self._recovery_figures(services, own)
+        return [*gauges, folded, *map(_plain, self.registry.collect()), *families_of(own)]
+
+    async def _recovery_figures(self, services: Services, own: list[Figure]) -> list[Figure]:
+        """Return the recovery figures of the recorder; empty without a recorder, or if the user adds such figures."""
+        if not services.runtime.instruments:
+            return []
+        # A server without a recorder does not need this code, so it does not load it.
+        from channels.operations.recorded_recovery import (  # noqa: PLC0415
+            PREFIX,
+            RecordedRecovery,
+        )
+        from supervision.recording.flight import recorder_of  # noqa: PLC0415
+
+        recorder = recorder_of(services.runtime)
+        if recorder is None or any(name.startswith(PREFIX) for name, _, _ in own):
+            return []
+        if self._recovery is None:
+            self._recovery = RecordedRecovery()
+        return await self._recovery.figures(recorder)
 
 
 class _Exposition:
@@ -550,6 +575,7 @@ async def _processes(services: Services) -> list[Family]:
             ("processes", figures["processes"]),
             ("process_spawns_total", figures["spawned"]),
             ("dead_letters_total", figures["dead_letters"]),
+            ("late_answers_total", figures["late_answers"]),
             ("mailbox_messages", waiting),
             ("mailbox_longest_messages", longest),
         )

@@ -1,6 +1,6 @@
-"""The exchange of figures between the workers of one server, over Unix sockets.
+"""The exchange of figures and health between the workers of one server, over Unix sockets.
 
-A scrape reaches one worker. That worker asks all other workers, so one scrape has the figures of all workers. The
+A scrape or a probe reaches one worker. That worker asks all other workers, so one answer covers all workers. The
 parent makes the folder of the sockets, which only the user of the server can read. It removes the socket of each worker
 that has ended.
 """
@@ -30,6 +30,7 @@ class WorkerFigures:
         folder: the folder of the sockets of all workers of this server.
         worker: the id of this worker.
         figures: returns the figures of this worker.
+        kind: "figures" or "health"; each kind has sockets of its own.
         timeout: seconds for another worker to answer.
     """
 
@@ -39,10 +40,12 @@ class WorkerFigures:
         worker: str,
         figures: Callable[[], Awaitable[bytes]],
         *,
+        kind: str = "figures",
         timeout: float = 2.0,
     ) -> None:
         self._folder = folder
-        self._path = folder / f"figures-{worker}.sock"
+        self._kind = kind
+        self._path = folder / f"{kind}-{worker}.sock"
         self._figures = figures
         self._timeout = timeout
 
@@ -58,7 +61,8 @@ class WorkerFigures:
                 sock.listen(_CLIENTS)
             except OSError as error:
                 _log.warning(
-                    "Other workers cannot ask this one for its metrics: no socket at %s: %s",
+                    "Other workers cannot ask this one for its %s: no socket at %s: %s",
+                    self._kind,
                     self._path,
                     error.strerror or error,
                 )
@@ -85,9 +89,9 @@ class WorkerFigures:
         """
         answers: dict[str, bytes | None] = {}
         async with trio.open_nursery() as nursery:
-            for path in sorted(self._folder.glob("figures-*.sock")):
+            for path in sorted(self._folder.glob(f"{self._kind}-*.sock")):
                 if path != self._path:
-                    worker = path.stem.removeprefix("figures-")
+                    worker = path.stem.removeprefix(f"{self._kind}-")
                     answers[worker] = None
                     nursery.start_soon(self._ask, path, worker, answers)
         return answers

@@ -25,6 +25,7 @@ from supervision.child_spec import ChildSpec
 
 __all__ = [
     "WORKER",
+    "WORKERS_COUNT",
     "WORKERS_FOLDER",
     "Adapter",
     "Encoded",
@@ -288,6 +289,10 @@ WORKER = "ASHTREE_WORKER"
 
 WORKERS_FOLDER = "ASHTREE_WORKERS_FOLDER"
 """The environment variable with a folder for the sockets between the workers of one server."""
+
+
+WORKERS_COUNT = "ASHTREE_WORKERS_COUNT"
+"""The environment variable with the number of workers of the server."""
 
 
 def worker_name(node: str, *, environment: Callable[[str], str | None] = os.environ.get) -> str:

@@ -247,6 +247,10 @@ class PubSub:
         """Return the processes that would get a message now, one entry for each subscription."""
         return tuple(subscription.pid for subscription in self.subscriptions(topic))
 
+    def topics(self) -> tuple[str, ...]:
+        """Return the topics that have a subscriber on this node. Works in any thread."""
+        return self._table.topics()
+
     # Broadcasting
 
     def broadcast(

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
+from actors.instrumentation.telemetry import Event, Handler
 from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import Runtime
 from channels.channel import connection_of
 from channels.connection.session import Effect, Membership, Send
+from channels.connection.session_server import SessionServer
 from channels.filters import FilterRule, filter_parameters
 from channels.messages import Broadcast, Message
 from channels.telemetry import CHANNEL_JOINED, CONNECTION_CLOSED, SESSION_STARTED
+from channels.transports.out_buffer import Flusher, OutBuffer
 from supervision.child_spec import ChildSpec
 from supervision.recording import files
 from supervision.recording.files import RecorderFiles
 from supervision.recording.flight import FlightRecorder
+from supervision.recording.recorder import Recorder
 
 __all__ = [
-    "ClientRecorder",
     "Clients",
     "Session",
     "open_recorder",
     "record_channels",
     "recorder_spec",
+    "trace_clients",
 ]
 
 _LONG = 80
 
 _Data = Mapping[str, Any]
+_Wrote = Callable[[int, int], object]
+_Add = Callable[[str, Pid, dict[str, Any]], object]
 
 
 @asynccontextmanager
@@ -65,72 +72,57 @@ def recorder_spec(**options: Any) -> ChildSpec:
 
 def record_channels(recorder: FlightRecorder) -> None:
     """Attach a recorder to the channels of its runtime, until the recorder closes."""
-    clients = Clients(recorder)
+    clients = _FlightClients(recorder)
     recorder.filters = (*recorder.filters, clients.filtered)
-    for detach in clients.attach():
+    for detach in clients.attach(recorder.runtime):
         recorder.on_close(detach)
 
 
-class ClientRecorder(Protocol):
-    """The part of a recorder that records clients."""
+def trace_clients(recorder: Recorder) -> None:
+    """Attach the recorder of a trace to the clients of its runtime, until the runtime ends.
 
-    runtime: Runtime
-    connections: dict[Pid, None]
+    It records connections, joins, final frames about topics, and closes. It records no frames.
+    """
 
-    def add(self, kind: str, pid: Pid | None, fields: Mapping[str, Any]) -> int:
-        """Record an event."""
+    def add(kind: str, pid: Pid, fields: dict[str, Any]) -> None:
+        recorder.add(kind, pid, fields, causes=False)
 
-    def recording_put(self, pid: Pid, put: Callable[[bytes], object]) -> Callable[[bytes], None]:
-        """Return a function that records a frame for a client, and passes the frame on."""
+    recorder.has_clients = True
+    Clients(add).attach(recorder.runtime)
 
 
 class Clients:
-    """The clients of one runtime."""
+    """The clients of one runtime.
 
-    def __init__(self, recorder: ClientRecorder) -> None:
-        self._recorder = recorder
+    Args:
+        add: records an event about a process.
+    """
+
+    def __init__(self, add: _Add) -> None:
+        self._add = add
         # By connection: the id of the client's socket, if it has one.
         self._ids: dict[Pid, str] = {}
-        self._rules: list[FilterRule] = []
 
-    def attach(self) -> list[Callable[[], None]]:
-        """Attach to the events of the runtime. Return the functions that detach."""
-        telemetry = self._recorder.runtime.telemetry
-        return [
-            telemetry.attach(SESSION_STARTED, self.session_started),
-            telemetry.attach(CHANNEL_JOINED, self.joined),
-            telemetry.attach(CONNECTION_CLOSED, self.closed),
-        ]
-
-    def filtered(self, content: Any) -> Any:
-        """Apply the filter rules of the endpoints to the content of a message."""
-        if not isinstance(content, Message | Broadcast):
-            return content
-        payload = self.filtered_payload(content.payload)
-        return {"topic": content.topic, "event": content.event, "payload": payload}
-
-    def filtered_payload(self, payload: Any) -> Any:
-        """Apply the filter rules of the endpoints to a payload."""
-        for rule in self._rules:
-            payload = filter_parameters(payload, rule)
-        return payload
+    def attach(self, runtime: Runtime) -> list[Callable[[], None]]:
+        """Record the events of a runtime. Return the functions that end this."""
+        handlers: dict[Event, Handler] = {
+            SESSION_STARTED: self.session_started,
+            CHANNEL_JOINED: self.joined,
+            CONNECTION_CLOSED: self.closed,
+        }
+        return [runtime.telemetry.attach(event, handler) for event, handler in handlers.items()]
 
     def session_started(self, _event: object, _measured: _Data, about: _Data) -> None:
         pid, server, id = about["pid"], about["server"], about["id"]
-        rule = about["endpoint"].filter_parameters
-        if rule not in self._rules:
-            self._rules.append(rule)
         fields = {"socket": type(server.socket).__name__, "transport": type(server).__name__}
         if id is not None:
             fields["client"] = self._ids[pid] = id[:_LONG]
-        self._recorder.connections[pid] = None
-        self._recorder.add("client_connected", pid, fields)
+        self._add("client_connected", pid, fields)
         server.session = self.session(server.session, pid)
-        server.out = server.link.out = _Out(server.out, pid, self._recorder)
 
     def session(self, session: Any, pid: Pid) -> Any:
         """Return the session that stands in for the session of a client."""
-        return Session(session, pid, self._recorder)
+        return Session(session, pid, self._add)
 
     def joined(self, _event: object, measured: _Data, about: _Data) -> None:
         channel = about["channel"]
@@ -145,25 +137,86 @@ class Clients:
         id = self._ids.get(connection)
         if id is not None:
             fields["client"] = id
-        self._recorder.add("joined", current_pid(), fields)
+        self._add("joined", current_pid(), fields)
 
     def closed(self, _event: object, _measured: _Data, about: _Data) -> None:
         pid = about["pid"]
         self._ids.pop(pid, None)
         topics = [topic[:_LONG] for topic in about["topics"]]
         fields = {"code": about["code"], "why": about["cause"], "topics": topics}
-        self._recorder.add("client_closed", pid, fields)
+        self._add("client_closed", pid, fields)
+
+
+class _FlightClients(Clients):
+    """The clients of one runtime, with their messages and frames, for a flight recorder."""
+
+    def __init__(self, recorder: FlightRecorder) -> None:
+        super().__init__(recorder.add)
+        self._recorder = recorder
+        self._tap = recorder.tap()
+        # Flushers that another recorder watches too.
+        self._shared: set[Flusher] = set()
+        self._rules: list[FilterRule] = []
+
+    def filtered(self, content: Any) -> Any:
+        """Apply the filter rules of the endpoints to the content of a message."""
+        if not isinstance(content, Message | Broadcast):
+            return content
+        payload = content.payload
+        for rule in self._rules:
+            payload = filter_parameters(payload, rule)
+        return {"topic": content.topic, "event": content.event, "payload": payload}
+
+    def session_started(self, event: object, measured: _Data, about: _Data) -> None:
+        rule = about["endpoint"].filter_parameters
+        if rule not in self._rules:
+            self._rules.append(rule)
+        pid = about["pid"]
+        self._recorder.connections[pid] = self._attach(about["server"], pid)
+        super().session_started(event, measured, about)
+
+    def _attach(self, server: SessionServer, pid: Pid) -> Callable[[], None]:
+        """Record what a connection reads and writes, and return a function that ends this."""
+        tap, out, flusher = self._tap, server.out, server.services.transports.flusher
+        recorder = self._recorder
+        if server.tap is None and (recorder.records_messages or recorder.records_frames):
+            # With two recorders, the second one sees the messages as any other instrument does.
+            server.tap = tap
+        wrote = partial(tap.wrote, pid.number)
+        if not recorder.records_frames:
+            pass
+        elif not isinstance(out, OutBuffer):
+            # A buffer of a test, which delivers each frame immediately.
+            server.out = server.link.out = _Out(out, wrote)
+        else:
+            out.client = pid.number
+            out.on_write = wrote if out.on_write is None else _both(out.on_write, wrote)
+            if flusher.on_written is None:
+                flusher.on_written = tap.wrote_all
+            elif flusher.on_written is not tap.wrote_all and flusher not in self._shared:
+                self._shared.add(flusher)
+                flusher.on_written = _both_all(flusher.on_written, tap.wrote_all)
+
+        def detach() -> None:
+            if server.tap is tap:
+                server.tap = None
+            if isinstance(out, OutBuffer) and out.on_write is wrote:
+                out.on_write = None
+            if flusher.on_written is tap.wrote_all:
+                flusher.on_written = None
+
+        return detach
 
 
 class Session:
     """A session that records its final frames about a topic."""
 
-    def __init__(self, session: Any, pid: Pid, recorder: ClientRecorder) -> None:
+    def __init__(self, session: Any, pid: Pid, add: _Add) -> None:
         self._session = session
         # Avoid `__getattr__` for this method, because it is called most often.
         self.receive = session.receive
         self._pid = pid
-        self._recorder = recorder
+        self._add = add
 
     def exited(self, membership: Membership) -> list[Effect]:
         joining = membership.status in ("joining", "superseded")
@@ -174,7 +227,7 @@ class Session:
             process = membership.process
             if process is not None:
                 fields["channel"] = process.number
-            self._recorder.add("client_told", self._pid, fields)
+            self._add("client_told", self._pid, fields)
         return effects
 
     def __getattr__(self, name: str) -> Any:
@@ -184,9 +237,31 @@ class Session:
 class _Out:
     """An out-buffer that records its frames."""
 
-    def __init__(self, out: Any, pid: Pid, recorder: ClientRecorder) -> None:
+    def __init__(self, out: Any, wrote: _Wrote) -> None:
         self._out = out
-        self.put = recorder.recording_put(pid, out.put)
+        self._wrote = wrote
+
+    def put(self, frame: bytes) -> None:
+        self._out.put(frame)
+        self._wrote(len(frame), 1)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._out, name)
+
+
+def _both(first: _Wrote, second: _Wrote) -> _Wrote:
+    def wrote(size: int, count: int) -> None:
+        first(size, count)
+        second(size, count)
+
+    return wrote
+
+
+def _both_all(
+    first: Callable[[list[int]], object], second: Callable[[list[int]], object]
+) -> Callable[[list[int]], object]:
+    def wrote_all(written: list[int]) -> None:
+        first(written)
+        second(written)
+
+    return wrote_all

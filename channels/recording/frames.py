@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 
 from actors.refs import Pid
+from actors.runtime import Runtime
 from channels.connection.session import Deliver, Effect, Start
+from channels.filters import FilterRule, filter_parameters
 from channels.messages import Message
 from channels.recording.clients import Clients, Session
 from channels.telemetry import PUBSUB_SUBSCRIBED, PUBSUB_UNSUBSCRIBED
@@ -31,68 +33,73 @@ _TWO_BYTES, _EIGHT_BYTES = 126, 127
 
 def record_frames(recorder: Recorder) -> None:
     """Record the clients of a runtime in the trace of a simulated run, until the runtime ends."""
-    _Clients(recorder).attach()
+    _Clients(recorder).attach(recorder.runtime)
 
 
 class _Clients(Clients):
     """The clients of a simulated runtime."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self._adapter = _Adapter(recorder, self.filtered_payload)
-        super().__init__(self._adapter)
+        self._trace = _Trace(recorder)
+        super().__init__(self._trace.add)
 
-    def attach(self) -> list[Callable[[], None]]:
-        telemetry = self._adapter.runtime.telemetry
+    def attach(self, runtime: Runtime) -> list[Callable[[], None]]:
+        telemetry = runtime.telemetry
         return [
-            *super().attach(),
+            *super().attach(runtime),
             telemetry.attach(PUBSUB_SUBSCRIBED, self._subscribed),
             telemetry.attach(PUBSUB_UNSUBSCRIBED, self._unsubscribed),
         ]
 
-    def _subscribed(self, _event: object, measured: _Data, about: _Data) -> None:
-        fields = {"topic": about["topic"][:_LONG], "count": measured["count"]}
-        self._adapter.add("subscribed", about["pid"], fields)
-
-    def _unsubscribed(self, _event: object, _measured: _Data, about: _Data) -> None:
-        self._adapter.add("unsubscribed", about["pid"], {"topic": about["topic"][:_LONG]})
+    def session_started(self, event: object, measured: _Data, about: _Data) -> None:
+        self._trace.add_rule(about["endpoint"].filter_parameters)
+        super().session_started(event, measured, about)
+        server = about["server"]
+        server.out = server.link.out = _Out(server.out, about["pid"], self._trace)
 
     def session(self, session: Any, pid: Pid) -> Any:
-        return _Session(session, pid, self._adapter)
+        return _Session(session, pid, self._trace)
+
+    def _subscribed(self, _event: object, measured: _Data, about: _Data) -> None:
+        fields = {"topic": about["topic"][:_LONG], "count": measured["count"]}
+        self._trace.add("subscribed", about["pid"], fields)
+
+    def _unsubscribed(self, _event: object, _measured: _Data, about: _Data) -> None:
+        self._trace.add("unsubscribed", about["pid"], {"topic": about["topic"][:_LONG]})
 
 
-class _Adapter:
-    """A recorder of simulated runs, with the methods that `Clients` needs."""
+class _Trace:
+    """The events of clients in the trace of a simulated run."""
 
-    def __init__(self, recorder: Recorder, filtered: Callable[[Any], Any]) -> None:
-        self.runtime = recorder.runtime
-        self.connections: dict[Pid, None] = {}
+    def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._filtered = filtered
+        self._rules: list[FilterRule] = []
         # The fields of the last frame: a broadcast writes the same frame to many clients.
         self._last: tuple[bytes, dict[str, Any]] = (b"", {})
 
-    def add(self, kind: str, pid: Pid | None, fields: Mapping[str, Any]) -> int:
-        assert pid is not None  # all events of clients have a process
+    def add_rule(self, rule: FilterRule) -> None:
+        """Apply a filter rule of an endpoint to all payloads."""
+        if rule not in self._rules:
+            self._rules.append(rule)
+
+    def add(self, kind: str, pid: Pid, fields: dict[str, Any]) -> None:
+        """Add an event about a process."""
         if kind == "joined":
             # The duration of a join is a difference of virtual times, with an error of the last digit.
             fields = {**fields, "seconds": round(fields["seconds"], 6)}
-        return self._recorder.add(kind, pid, dict(fields), causes=False)
+        self._recorder.add(kind, pid, fields, causes=False)
 
     def frame_in(self, pid: Pid, message: Message, size: int) -> None:
         """Record a frame of a client."""
-        fields = {"direction": "in", "size": size, **self._fields(message)}
-        self._recorder.add("frame", pid, fields, causes=False)
+        self.add("frame", pid, {"direction": "in", "size": size, **self._fields(message)})
 
-    def recording_put(self, pid: Pid, put: Callable[[bytes], object]) -> Callable[[bytes], None]:
-        def put_recorded(frame: bytes) -> None:
-            put(frame)
-            fields = {"direction": "out", "size": len(frame), **self._fields_of(frame)}
-            writer = sender_now()
-            if writer is not None:
-                fields["by"] = writer.number
-            self._recorder.add("frame", pid, fields, causes=False)
-
-        return put_recorded
+    def frame_out(self, pid: Pid, frame: bytes) -> None:
+        """Record a frame for a client."""
+        fields = {"direction": "out", "size": len(frame), **self._fields_of(frame)}
+        writer = sender_now()
+        if writer is not None:
+            fields["by"] = writer.number
+        self.add("frame", pid, fields)
 
     def _fields_of(self, frame: bytes) -> dict[str, Any]:
         if self._last[0] is not frame:
@@ -103,6 +110,8 @@ class _Adapter:
     def _fields(self, message: Message) -> dict[str, Any]:
         payload = message.payload
         fields: dict[str, Any] = {}
+        for rule in self._rules:
+            payload = filter_parameters(payload, rule)
         if message.event == "phx_reply" and type(payload) is dict and "status" in payload:
             fields["status"] = str(payload["status"])[:_LONG]
             payload = payload.get("response")
@@ -111,7 +120,7 @@ class _Adapter:
         return {
             "topic": str(message.topic)[:_LONG],
             "event": str(message.event)[:_LONG],
-            "payload": describe(self._filtered(payload)),
+            "payload": describe(payload),
             **fields,
         }
 
@@ -119,9 +128,9 @@ class _Adapter:
 class _Session(Session):
     """A session that also records the frames of its client."""
 
-    def __init__(self, session: Any, pid: Pid, recorder: _Adapter) -> None:
-        super().__init__(session, pid, recorder)
-        self._frame_in = recorder.frame_in
+    def __init__(self, session: Any, pid: Pid, trace: _Trace) -> None:
+        super().__init__(session, pid, trace.add)
+        self._frame_in = trace.frame_in
         self.receive = self._receive
 
     def _receive(self, data: bytes, *, binary: bool) -> list[Effect]:
@@ -130,6 +139,22 @@ class _Session(Session):
             if type(effect) is Deliver or type(effect) is Start:
                 self._frame_in(self._pid, effect.message, len(data))
         return effects
+
+
+class _Out:
+    """An out-buffer that records its frames."""
+
+    def __init__(self, out: Any, pid: Pid, trace: _Trace) -> None:
+        self._out = out
+        self._pid = pid
+        self._trace = trace
+
+    def put(self, frame: bytes) -> None:
+        self._out.put(frame)
+        self._trace.frame_out(self._pid, frame)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._out, name)
 
 
 def message_of(frame: bytes) -> Message | None:

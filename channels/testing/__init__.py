@@ -10,7 +10,7 @@ from channels.testing.client import (
     TestClient,
 )
 from channels.testing.inbox import ANYTHING, Expected
-from channels.testing.invariants import JoinsAnswered
+from channels.testing.invariants import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
 from channels.testing.joined_nodes import JoinedNodes
 from channels.testing.live_network import LiveNetwork
 from channels.testing.presence_invariants import PresenceDiffsFit, PresencesAgree
@@ -26,10 +26,12 @@ __all__ = [
     "JoinedNodes",
     "JoinsAnswered",
     "LiveNetwork",
+    "MembershipsEnd",
     "PresenceDiffsFit",
     "PresencesAgree",
     "PushAnswer",
     "SimulatedRedis",
+    "SubscriptionsEnd",
     "TestChannel",
     "TestClient",
     "open_channel_test",

@@ -1,15 +1,15 @@
-"""The invariant that every join gets exactly one reply.
+"""Invariants of channels: every join gets one reply, memberships end once, and subscriptions end with their process.
 
-Register it with a scenario: `@scenario(invariants=("all", JoinsAnswered))`. It wraps the session, the codec and the
-out-buffer of each client.
+Register them with a scenario: `@scenario(invariants=("all", JoinsAnswered, MembershipsEnd, SubscriptionsEnd))`. A
+shared observer wraps the session, the codec and the out-buffer of each client.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Protocol
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from actors.exits import ExitReason
 from actors.process import is_alive
@@ -19,16 +19,93 @@ from channels.connection.session import Effect, Membership, Start
 from channels.connection.session_server import SessionServer
 from channels.errors import DecodeError
 from channels.messages import Message
+from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec
 from channels.telemetry import SESSION_STARTED
-from supervision.chaos.invariants.base import Invariant, Located
+from supervision.chaos.invariants.base import Feed, Invariant, Located
 
-__all__ = ["JoinsAnswered"]
-
-Meaning: TypeAlias = tuple[str, Any, Any, Any]
-"""The kind of a frame (`"reply"`, `"phx_close"` or `"phx_error"`), its topic, its join_ref and its ref."""
+__all__ = ["JoinsAnswered", "MembershipsEnd", "SubscriptionsEnd"]
 
 _REMEMBERED = 1000
+
+
+@frozen
+class Meaning:
+    """The meaning of a frame that begins or ends a membership.
+
+    Attributes:
+        kind: `"reply"`, `"phx_close"` or `"phx_error"`.
+        status: the status of a reply, else the empty string.
+    """
+
+    kind: str
+    topic: Any
+    join_ref: Any
+    ref: Any
+    status: str = ""
+
+
+class _Listener(Protocol):
+    """An invariant about the frames of clients."""
+
+    def started(self, client: Client) -> None: ...
+    def asked(self, client: Client, message: Message, start: Start | None) -> None: ...
+    def written(self, client: Client, meaning: Meaning) -> None: ...
+
+
+@define(eq=False)
+class Client:
+    """A connected client, as the server's process for it knows it."""
+
+    pid: Pid
+    server: SessionServer
+    codec: _Codec
+    runtime: Runtime
+
+    def is_busy_or_gone(self) -> bool:
+        """Return True if the client closes or its process is busy, so that a frame may come later or never."""
+        info = self.runtime.process_info(self.pid)
+        if self.server.closing is not None or info is None:
+            return True
+        return bool(info["queue_length"]) or info["status"] != "waiting"
+
+
+class _Frames(Feed):
+    """The messages of all clients, and the frames that begin or end a membership."""
+
+    listeners: list[_Listener]
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime)
+        # One wrapper for each codec, so that clients with the same codec still share one encoded broadcast.
+        self._codecs: dict[Codec, _Codec] = {}
+        # No code detaches this handler, because the telemetry ends with the runtime.
+        runtime.telemetry.attach(SESSION_STARTED, self._session_started)
+
+    def _session_started(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
+        server: SessionServer = about["server"]
+        codec = self._codecs.get(server.link.codec)
+        if codec is None:
+            codec = self._codecs[server.link.codec] = _Codec(server.link.codec)
+        client = Client(about["pid"], server, codec, self.runtime)
+        server.link.codec = server.session.codec = codec
+        server.session = _Session(server.session, client, self)  # type: ignore[assignment] # stands in for it
+        server.out = server.link.out = _Out(server.out, client, self)
+        for listener in self.listeners:
+            listener.started(client)
+
+    def asked(self, client: Client, message: Message, effects: list[Effect]) -> None:
+        """Pass on a message of a client."""
+        start = next((each for each in effects if isinstance(each, Start)), None)
+        for listener in self.listeners:
+            listener.asked(client, message, start)
+
+    def written(self, client: Client, frame: bytes) -> None:
+        """Pass on the meaning of a frame for a client."""
+        meaning = client.codec.meanings.get(frame)
+        if meaning is not None:
+            for listener in self.listeners:
+                listener.written(client, meaning)
 
 
 class JoinsAnswered(Invariant):
@@ -39,12 +116,100 @@ class JoinsAnswered(Invariant):
     """
 
     name: ClassVar[str] = "joins_answered"
+    feed: ClassVar[type[Feed] | None] = _Frames
 
     def __init__(self) -> None:
         super().__init__()
-        self._clients: dict[Pid, _Client] = {}
-        # One wrapper for each codec, so that clients with the same codec still share one encoded broadcast.
-        self._codecs: dict[Codec, _Codec] = {}
+        self._clients: dict[Pid, _Joins] = {}
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        self._clients.pop(pid, None)
+
+    def started(self, client: Client) -> None:
+        self._clients[client.pid] = _Joins(client)
+
+    def asked(self, client: Client, message: Message, start: Start | None) -> None:
+        joins = self._clients.get(client.pid)
+        if joins is not None:
+            joins.asked(message, start)
+
+    def written(self, client: Client, meaning: Meaning) -> None:
+        joins = self._clients.get(client.pid)
+        before = None if joins is None else joins.written(meaning)
+        if before is not None:
+            self.violated(
+                f"{self.who(client.pid)}: the join of {meaning.topic!r} (ref {meaning.ref!r}) gets a reply, but a "
+                f"{before} has answered it before"
+            )
+
+    def at_rest(self) -> str | None:
+        for pid, joins in self._clients.items():
+            for join in joins.pending:
+                if join.is_over() and not joins.client.is_busy_or_gone():
+                    return (
+                        f"{self.who(pid)}: the join of {join.topic!r} (ref {join.ref!r}) got no reply, and its "
+                        "channel has ended"
+                    )
+        return None
+
+
+class MembershipsEnd(Invariant):
+    """Every accepted membership ends with exactly one `phx_close` or `phx_error`.
+
+    If the process of a joined channel ends, its client must get one of them before the clock advances. If the client
+    has joined the topic again, the `phx_close` follows the answer to the latest join. A client that has disconnected
+    needs neither.
+    """
+
+    name: ClassVar[str] = "memberships_end"
+    feed: ClassVar[type[Feed] | None] = _Frames
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clients: dict[Pid, _Memberships] = {}
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        self._clients.pop(pid, None)
+
+    def started(self, client: Client) -> None:
+        self._clients[client.pid] = _Memberships(client)
+
+    def asked(self, client: Client, message: Message, start: Start | None) -> None:
+        memberships = self._clients.get(client.pid)
+        if memberships is not None and start is not None:
+            memberships.joining.append(start.membership)
+
+    def written(self, client: Client, meaning: Meaning) -> None:
+        memberships = self._clients.get(client.pid)
+        if memberships is not None and not memberships.written(meaning):
+            self.violated(
+                f"{self.who(client.pid)}: {meaning.kind} ends the membership in {meaning.topic!r} (join_ref "
+                f"{meaning.join_ref!r}), which was not accepted or has ended before"
+            )
+
+    def at_rest(self) -> str | None:
+        for pid, memberships in self._clients.items():
+            ended = memberships.silently_ended()
+            if ended is not None and not memberships.client.is_busy_or_gone():
+                return (
+                    f"{self.who(pid)}: the channel of {ended.topic!r} (join_ref {ended.join_ref!r}) has ended, and "
+                    "its client got neither phx_close nor phx_error"
+                )
+        return None
+
+
+class SubscriptionsEnd(Invariant):
+    """The subscriptions of a process end with it, on every PubSub that has had a client.
+
+    The invariant compares the subscribers with the living processes, at rest after the end of any process.
+    """
+
+    name: ClassVar[str] = "subscriptions_end"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pubsubs: dict[PubSub, None] = {}
+        self._has_ended = False
 
     def attach(self, runtime: Runtime, places: Located | None = None) -> None:
         super().attach(runtime, places)
@@ -52,27 +217,21 @@ class JoinsAnswered(Invariant):
         runtime.telemetry.attach(SESSION_STARTED, self._session_started)
 
     def _session_started(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
-        pid: Pid = about["pid"]
         server: SessionServer = about["server"]
-        codec = self._codecs.get(server.link.codec)
-        if codec is None:
-            codec = self._codecs[server.link.codec] = _Codec(server.link.codec)
-        client = self._clients[pid] = _Client(self, server, codec)
-        server.link.codec = server.session.codec = codec
-        server.session = _Session(server.session, client)  # type: ignore[assignment] # stands in for it
-        server.out = server.link.out = _Out(server.out, client)
+        self._pubsubs[server.services.pubsub] = None
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
-        self._clients.pop(pid, None)
+        self._has_ended = True
 
     def at_rest(self) -> str | None:
-        for pid, client in self._clients.items():
-            for join in client.pending:
-                if join.is_over() and not client.is_busy_or_gone(pid):
-                    return (
-                        f"{self.who(pid)}: the join of {join.topic!r} (ref {join.ref!r}) got no reply, and its "
-                        "channel has ended"
-                    )
+        if not self._has_ended:
+            return None
+        self._has_ended = False
+        for pubsub in self._pubsubs:
+            for topic in pubsub.topics():
+                for pid in pubsub.subscribers(topic):
+                    if not is_alive(pid):
+                        return f"{self.who(pid)} has ended, and is still subscribed to {topic!r}"
         return None
 
 
@@ -81,6 +240,8 @@ class _Join:
     topic: Any
     ref: Any
     membership: Membership | None
+    # True if the client has sent another message with the same ref, which may also get a reply.
+    is_ambiguous: bool = False
 
     def is_over(self) -> bool:
         """Return True if no process can answer the join any more."""
@@ -89,54 +250,76 @@ class _Join:
 
 
 @define(eq=False)
-class _Client:
+class _Joins:
     """The joins of one client."""
 
-    invariant: JoinsAnswered
-    server: SessionServer
-    codec: _Codec
+    client: Client
     pending: list[_Join] = field(factory=list)
     # The answered joins, by topic and ref, until the client uses the ref again.
     answered: dict[tuple[str, str], str] = field(factory=dict)
 
-    def is_busy_or_gone(self, pid: Pid) -> bool:
-        """Return True if the client closes or its process is busy, so that a reply may come later or never."""
-        info = self.invariant.runtime.process_info(pid)
-        if self.server.closing is not None or info is None:
-            return True
-        return bool(info["queue_length"]) or info["status"] != "waiting"
-
-    def asked(self, message: Message, effects: list[Effect]) -> None:
+    def asked(self, message: Message, start: Start | None) -> None:
         """Note a message of the client."""
         self.answered.pop(_key(message.topic, message.ref), None)
+        for join in self.pending:
+            if (join.topic, join.ref) == (message.topic, message.ref):
+                join.is_ambiguous = True
         if message.event == "phx_join":
-            start = next((each for each in effects if isinstance(each, Start)), None)
             membership = None if start is None else start.membership
             self.pending.append(_Join(message.topic, message.ref, membership))
 
-    def written(self, frame: bytes) -> None:
-        """Note a frame for the client."""
-        meaning = self.codec.meanings.get(frame)
-        if meaning is None:
-            return
-        kind, topic, _, ref = meaning
+    def written(self, meaning: Meaning) -> str | None:
+        """Note a frame for the client. If it answers a join that was answered before, return the first answer."""
         join = next((join for join in self.pending if _answers(meaning, join)), None)
         if join is not None:
             self.pending.remove(join)
-            self.answered[_key(topic, join.ref)] = kind
+            if join.is_ambiguous:
+                return None
+            self.answered[_key(meaning.topic, join.ref)] = meaning.kind
             if len(self.answered) > _REMEMBERED:
                 del self.answered[next(iter(self.answered))]
-        elif kind == "reply" and _key(topic, ref) in self.answered:
-            before = self.answered[_key(topic, ref)]
-            self.invariant.violated(
-                f"{self.invariant.who(self.server.pid)}: the join of {topic!r} (ref {ref!r}) gets a reply, but a "
-                f"{before} has answered it before"
-            )
+            return None
+        return (
+            self.answered.get(_key(meaning.topic, meaning.ref)) if meaning.kind == "reply" else None
+        )
+
+
+@define(eq=False)
+class _Memberships:
+    """The memberships of one client: those whose join has no reply yet, and the accepted ones, the oldest first."""
+
+    client: Client
+    joining: list[Membership] = field(factory=list)
+    accepted: list[Membership] = field(factory=list)
+
+    def written(self, meaning: Meaning) -> bool:
+        """Note a frame for the client. Return False if it ends a membership that it cannot end."""
+        if meaning.kind == "reply":
+            for membership in self.joining:
+                if (membership.topic, membership.ref) == (meaning.topic, meaning.ref):
+                    self.joining.remove(membership)
+                    if meaning.status == "ok":
+                        self.accepted.append(membership)
+                    break
+            return True
+        for membership in self.accepted:
+            if (membership.topic, membership.join_ref) == (meaning.topic, meaning.join_ref):
+                self.accepted.remove(membership)
+                return True
+        return False
+
+    def silently_ended(self) -> Membership | None:
+        """Return a membership whose process has ended without a word to the client."""
+        for membership in self.accepted:
+            waits = any(each.topic == membership.topic for each in self.joining)
+            process = membership.process
+            if process is not None and not is_alive(process) and not waits:
+                return membership
+        return None
 
 
 def _answers(meaning: Meaning, join: _Join) -> bool:
-    kind, topic, _, ref = meaning
-    return bool(kind == "reply" and topic == join.topic and ref == join.ref)
+    return bool(meaning.kind == "reply" and meaning.topic == join.topic and meaning.ref == join.ref)
 
 
 def _key(topic: Any, ref: Any) -> tuple[str, str]:
@@ -153,13 +336,15 @@ class _Codec(Codec):
 
     def reply(self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any) -> bytes:
         frame = super().reply(join_ref, ref, topic, status, response)
-        return self._means(frame, ("reply", topic, join_ref, ref))
+        return self._means(frame, Meaning("reply", topic, join_ref, ref, status))
 
     def close(self, join_ref: Any, topic: str) -> bytes:
-        return self._means(super().close(join_ref, topic), ("phx_close", topic, join_ref, None))
+        frame = super().close(join_ref, topic)
+        return self._means(frame, Meaning("phx_close", topic, join_ref, None))
 
     def error(self, join_ref: Any, topic: str) -> bytes:
-        return self._means(super().error(join_ref, topic), ("phx_error", topic, join_ref, None))
+        frame = super().error(join_ref, topic)
+        return self._means(frame, Meaning("phx_error", topic, join_ref, None))
 
     def _means(self, frame: bytes, meaning: Meaning) -> bytes:
         # Remember only a few meanings, because the server writes most frames at once. Only a close waits, for the
@@ -171,11 +356,12 @@ class _Codec(Codec):
 
 
 class _Session:
-    """A session that reports its messages to the invariant."""
+    """A session that reports its messages."""
 
-    def __init__(self, session: Any, client: _Client) -> None:
+    def __init__(self, session: Any, client: Client, frames: _Frames) -> None:
         self._session = session
         self._client = client
+        self._frames = frames
 
     def receive(self, data: bytes, *, binary: bool) -> list[Effect]:
         effects: list[Effect] = self._session.receive(data, binary=binary)
@@ -183,7 +369,7 @@ class _Session:
             message = self._session.codec.serializer.decode(data, binary=binary)
         except DecodeError:
             return effects
-        self._client.asked(message, effects)
+        self._frames.asked(self._client, message, effects)
         return effects
 
     def __getattr__(self, name: str) -> Any:
@@ -191,14 +377,15 @@ class _Session:
 
 
 class _Out:
-    """An out-buffer that reports its frames to the invariant."""
+    """An out-buffer that reports its frames."""
 
-    def __init__(self, out: Any, client: _Client) -> None:
+    def __init__(self, out: Any, client: Client, frames: _Frames) -> None:
         self._out = out
         self._client = client
+        self._frames = frames
 
     def put(self, frame: bytes) -> None:
-        self._client.written(frame)
+        self._frames.written(self._client, frame)
         self._out.put(frame)
 
     def __getattr__(self, name: str) -> Any:

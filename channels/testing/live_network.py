@@ -21,8 +21,10 @@ import trio
 from actors.instrumentation.instrument import Instrument
 from actors.refs import Pid
 from actors.runtime import Runtime
+from channels.recording.clients import trace_clients
 from channels.testing._proxied_connection import LiveConnection
 from channels.transports.listener import Listener
+from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
 
 __all__ = ["LiveNetwork"]
@@ -113,9 +115,12 @@ class LiveNetwork(Instrument):
                 connection.close()
 
     def watch(self, runtime: Runtime, trace: Trace) -> None:
-        """Record in the trace when connections open and close, and which process serves each."""
+        """Record in the trace when connections open and close, which process serves each, and what the clients see."""
         self._trace = trace
         runtime.add_instrument(self)
+        for each in runtime.instruments:
+            if isinstance(each, Recorder):
+                trace_clients(each)
 
     def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
         if callback == "init":

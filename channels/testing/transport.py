@@ -122,7 +122,8 @@ class TestSession(SessionServer):
         kind = type(message)
         if kind is FromClient:
             if self.closing is None:
-                await self._carry_out(self.session.receive(message.data, binary=message.binary))
+                effects = self.session.receive(message.data, binary=message.binary)
+                await self._carry_out(effects, len(message.data))
         elif kind is ClientGone:
             if self.closing is None:
                 self._note_end(1000, CLOSED, "the client closed")

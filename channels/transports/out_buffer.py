@@ -65,6 +65,11 @@ class OutBuffer:
         max_messages: frames that may wait.
         max_bytes: bytes that may wait.
 
+    Attributes:
+        client: a number that `Flusher.on_written` gets for this buffer; None without one.
+        on_write: a function that gets the bytes and the number of the frames of each write that the flusher does not
+            do; None without one. It must not block and must not raise.
+
     If a frame does not fit, the buffer drops this frame and all later frames, because clients cannot handle a gap. It
     counts the dropped frames. An empty buffer accepts one frame of any size. Call all methods in Trio's thread.
     """
@@ -80,8 +85,10 @@ class OutBuffer:
         "_rest",
         "_room",
         "_tell",
+        "client",
         "finished",
         "mark",
+        "on_write",
         "target",
     )
 
@@ -109,6 +116,8 @@ class OutBuffer:
         self._overflowed = False
         self._closed = False
         self.finished: Callable[[], object] | None = None
+        self.client: int | None = None
+        self.on_write: Callable[[int, int], object] | None = None
 
     def put(self, frame: bytes) -> None:
         """Append an encoded frame. Never blocks, never raises.
@@ -174,7 +183,7 @@ class OutBuffer:
         """
         self._closed = True
         self._shut()
-        self._tell = self.finished = None
+        self._tell = self.finished = self.on_write = None
         self._frames.clear()
         self._rest = _NOTHING
         if self._catching_up and self.target is not None:
@@ -197,7 +206,9 @@ class OutBuffer:
         """Return all waiting frames as one piece, and count them as written.
 
         The result may be empty. If the writer cannot write the whole result, it must pass the rest to `hold`. After it
-        has written everything, it must call `written` if the attribute `finished` is not None.
+        has written everything, it must call `written` if the attribute `finished` is not None. A writer other than the
+        flusher must call `on_write`, if it is not None, with the size of the result and the number of its frames, which
+        is `waiting` before this call.
         """
         frames = self._frames
         if len(frames) == 1:
@@ -209,6 +220,11 @@ class OutBuffer:
         return data
 
     @property
+    def waiting(self) -> int:
+        """The number of waiting frames."""
+        return len(self._frames)
+
+    @property
     def messages(self) -> list[bytes]:
         """A copy of the list of waiting frames."""
         return self._frames.copy()
@@ -216,6 +232,10 @@ class OutBuffer:
     def drop(self, count: int | None = None) -> None:
         """Remove the oldest `count` frames, and count them as written. None removes all waiting frames."""
         frames = self._frames
+        if self.on_write is not None:
+            written = frames[:count]
+            if written:
+                self.on_write(sum(map(len, written)), len(written))
         del frames[:count]
         self._room = self._max_bytes
         if frames and self._max_bytes >= 0:
@@ -261,6 +281,8 @@ class OutBuffer:
             size += len(frames[taken])
             taken += 1
         self._rest = memoryview(b"".join(frames[:taken]))
+        if self.on_write is not None and taken:
+            self.on_write(size, taken)
         del frames[:taken]
         if not self._rest:
             self._rest = _NOTHING
@@ -326,6 +348,10 @@ class Flusher:
 
     Args:
         spawn: a function that starts the task for a full socket.
+
+    Attributes:
+        on_written: a function that gets the writes of each turn; None without one. For each buffer with a `client`, the
+            list has three items: the client, the bytes, and the number of frames. It must not block and must not raise.
     """
 
     __slots__ = (
@@ -337,6 +363,7 @@ class Flusher:
         "_spawn",
         "_turns",
         "_writes",
+        "on_written",
     )
 
     def __init__(self, *, spawn: Spawn) -> None:
@@ -345,6 +372,7 @@ class Flusher:
         self._parked: trio.lowlevel.Task | None = None
         self._running = False
         self._turns = self._writes = self._full = self._catching_up = 0
+        self.on_written: Callable[[list[int]], object] | None = None
 
     def mark(self, out: OutBuffer) -> None:
         """Write `out` in the next turn. Its `target` must be a non-blocking socket.
@@ -401,9 +429,15 @@ class Flusher:
         marked = self._marked
         self._turns += 1
         self._writes += count
+        written: list[int] | None = None if self.on_written is None else []
         for _ in range(count):
             out = marked.popleft()
-            data = out.take()
+            if written is None or out.client is None:
+                data = out.take()
+            else:
+                frames = len(out._frames)  # not `waiting`, because this runs for every write
+                data = out.take()
+                written += (out.client, len(data), frames)
             if data:
                 try:
                     sent = out.target.send(data)  # type: ignore[union-attr]  # see mark()
@@ -418,6 +452,8 @@ class Flusher:
                     continue
             if out.finished is not None:
                 out.written()
+        if written and self.on_written is not None:
+            self.on_written(written)
 
     def _start_catching_up(self, out: OutBuffer) -> None:
         self._full += 1

@@ -182,8 +182,11 @@ class StreamWriter:
             while True:
                 await self._marked.wait()
                 self._marked = trio.Event()
+                frames = out.waiting
                 data = out.take()
                 if data:
+                    if out.on_write is not None:
+                        out.on_write(len(data), frames)
                     out.hold(data)
                     await self._write(out)
                 if out.finished is not None:

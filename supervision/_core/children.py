@@ -378,7 +378,8 @@ class Children(ABC):
         }
         if event in (CHILD_RESTARTED, GAVE_UP):
             limit = self._intensity
-            measurements = {"restarts": limit.recent(trio.current_time())}
+            # The count of the attempt itself, because a slow start may outlast the window.
+            measurements = {"restarts": limit.counted}
             about["max_restarts"] = limit.max_restarts
             about["max_seconds"] = limit.max_seconds
             about["strategy"] = self.kind

@@ -60,6 +60,7 @@ class Expectations:
     Args:
         now: returns the seconds of the run.
         heal: stops the faults and undoes them, for `recovered`.
+        reached: called with the name of each `sometimes` condition when it is true for the first time.
         every: the seconds between two checks of a condition; None if the scheduler calls `look` between any two rounds.
         failed: called with the error of a failed check or condition, before the error is raised.
 
@@ -73,6 +74,7 @@ class Expectations:
         *,
         now: Callable[[], float] = trio.current_time,
         heal: Callable[[], Any] | None = None,
+        reached: Callable[[str], None] | None = None,
         every: float | None = None,
         failed: Callable[[BaseException], object] = lambda error: None,
     ) -> None:
@@ -80,6 +82,7 @@ class Expectations:
         self.seen: dict[str, bool] = {}
         self._now = now
         self._heal = heal
+        self._reached = reached
         self._every = every
         self._failed = failed
         self._waiting: list[_Waiting] = []
@@ -118,7 +121,11 @@ class Expectations:
         Call it in each place where the condition may be true, and pass the current value. A sweep reports each name
         whose condition was never true, but only if at least one run has passed the name to this method.
         """
-        self.seen[name] = self.seen.get(name, False) or bool(condition)
+        if self.seen.get(name):
+            return
+        self.seen[name] = bool(condition)
+        if condition and self._reached is not None:
+            self._reached(name)
 
     async def eventually(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
         """Wait until a condition holds.

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-__all__ = ["Birth", "Conversion", "Record"]
+__all__ = ["Birth", "Conversion", "Record", "further_events"]
 
 Record: TypeAlias = tuple[Any, ...]
 """A record: number, time, kind, and the fields of the kind. The methods of `Conversion` name these fields."""
@@ -40,6 +40,11 @@ class Birth(NamedTuple):
     fields: dict[str, Any]
 
 
+def further_events(record: Record) -> int:
+    """Return the number of events that a record becomes, without the first one. It is not 0 only for writes."""
+    return len(record[3]) // 3 - 1 if record[2] == "wrote" else 0
+
+
 class Conversion:
     """A conversion of consecutive records to lines of a trace.
 
@@ -62,6 +67,8 @@ class Conversion:
     ) -> None:
         self._began = began
         self._offset = offset
+        # A record of several writes becomes several events. This is the number of all such events but the first ones.
+        self._further = 0
         self._source = source
         # For each process, the last event that reached it, and the event of its end.
         self._causes: dict[int, int] = {}
@@ -72,14 +79,18 @@ class Conversion:
         self._unread: dict[tuple[int, int], list[int]] = {}
         # For each open call, its `call` event.
         self._calls: dict[int, int] = {}
+        # For each call whose caller gave up, its `call_ended` event.
+        self._given_up: dict[int, int] = {}
         # The last fault and its time. The fault causes everything that tasks outside of processes do at that time.
         self._outside: tuple[float, int] | None = None
         self._writers: dict[str, Callable[[Record, int], dict[str, Any] | None]] = {
             "sent": self._sent,
             "received": self._received,
-            "frame": self._frame,
+            "delivered": self._delivered,
+            "read": self._read,
             "call": self._call,
             "call_ended": self._call_ended,
+            "late_answer": self._late_answer,
             "spawned": self._spawned,
             "exited": self._exited,
             "signal": self._signal,
@@ -114,17 +125,30 @@ class Conversion:
 
     def lost(self, first: int, t: float, count: int) -> bytes:
         """Return the event that counts missing records. `first` is the number of the first missing record."""
-        return self.omitted(first + self._offset, t, count)
+        return self.omitted(first + self._offset + self._further, t, count)
 
     def convert(self, records: Iterable[Record]) -> Iterator[bytes]:
         """Yield the lines of consecutive records."""
         writers, offset, began = self._writers, self._offset, self._began
         for record in records:
-            number = record[0] + offset
+            number = record[0] + offset + self._further
             kind = record[2]
+            if kind == "wrote":
+                yield from self._wrote(record, number)
+                continue
             fields = writers.get(kind, self._other)(record, number)
             if fields is not None:
                 yield self.line(number, record[1] - began, kind, fields)
+
+    def _wrote(self, record: Record, number: int) -> Iterator[bytes]:
+        _, t, _, written = record
+        for pid, size, frames in zip(written[::3], written[1::3], written[2::3], strict=True):
+            fields = {"pid": pid, "direction": "out", "size": size}
+            if frames > 1:
+                fields["frames"] = frames
+            yield self.line(number, t - self._began, "frame", fields)
+            number += 1
+        self._further += further_events(record)
 
     # One method for each kind. Each method gets the record and the number of its event.
 
@@ -168,9 +192,14 @@ class Conversion:
             del self._unread[pid, identity]
         return number
 
-    def _frame(self, record: Record, number: int) -> dict[str, Any]:
+    def _delivered(self, record: Record, number: int) -> dict[str, Any]:
+        _, t, _, connection, channel, kind, size, identity = record
+        sent = number, t, "sent", connection, channel, "info", kind, size, identity, None
+        return {"kind": "sent", **self._sent(sent, number)}
+
+    def _read(self, record: Record, number: int) -> dict[str, Any]:
         _, _, _, pid, size = record
-        return {"pid": pid, "direction": "out", "size": size}
+        return {"kind": "frame", "pid": pid, "direction": "in", "size": size}
 
     def _call(self, record: Record, number: int) -> dict[str, Any]:
         _, t, _, caller, server, timeout, identity = record
@@ -181,8 +210,17 @@ class Conversion:
     def _call_ended(self, record: Record, number: int) -> dict[str, Any]:
         _, _, _, caller, server, identity, how = record
         call = self._calls.pop(identity, None)
+        if how in ("timeout", "cancelled"):
+            self._given_up[identity] = number
+            if len(self._given_up) > _REMEMBERED:
+                del self._given_up[next(iter(self._given_up))]
         cause = self._ended.get(server) if how == "server_ended" else call
         return self._caused({"pid": caller, "to": server, "call": call, "how": how}, cause)
+
+    def _late_answer(self, record: Record, number: int) -> dict[str, Any]:
+        _, _, _, server, fields, identity = record
+        ended = self._given_up.pop(identity, None)
+        return self._caused({"pid": server, **fields, "ended": ended}, self._causes.get(server))
 
     def _spawned(self, record: Record, number: int) -> dict[str, Any]:
         _, _, _, pid, fields = record

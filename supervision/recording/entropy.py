@@ -48,6 +48,15 @@ class Streams:
             stream = self._streams[name] = self.fresh(*name)
         return stream
 
+    def reseed(self, *name: object) -> None:
+        """Begin all streams anew from another seed, which depends on the old seed and on `name`.
+
+        Streams that the program already holds begin anew too.
+        """
+        self.seed = derive(self.seed, "reseed", *name)
+        for purpose, stream in self._streams.items():
+            stream.seed(derive(self.seed, *purpose))
+
     def fresh(self, *name: object) -> Chance:
         """Return a new stream of a name, at its beginning."""
         return random.Random(derive(self.seed, *name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from traceback import walk_tb
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -28,9 +29,14 @@ __all__ = [
     "DEAD_LETTER",
     "KIND_LENGTH",
     "LABELLED",
+    "LATE_ANSWER",
     "PROCESS_EVENTS",
+    "TEXT_LENGTH",
     "child_fields",
+    "cut_texts",
     "dead_letter_fields",
+    "frames_of",
+    "late_answer_fields",
     "problem_fields",
     "reason_fields",
     "refused_fields",
@@ -39,11 +45,19 @@ __all__ = [
 KIND_LENGTH: Final = 40
 """The maximal length of a message kind in a trace, in characters."""
 
+TEXT_LENGTH: Final = 2000
+"""The maximal length of any other text in a recording, in characters."""
+
+_MACHINERY: Final = frozenset(("actors", "supervision", "channels", "trio"))
+_FRAMES: Final = 40
+
 DEAD_LETTER: Final[Event] = ("actors", "message", "dead_letter")
 
 CALL_REFUSED: Final[Event] = ("actors", "call", "refused")
 
 LABELLED: Final[Event] = ("actors", "process", "labelled")
+
+LATE_ANSWER: Final[Event] = ("actors", "call", "late_answer")
 
 PROCESS_EVENTS: Final[tuple[Event, ...]] = tuple(
     ("actors", "process", kind) for kind in ("crash", "zombie", "cleanup_failed")
@@ -124,3 +138,40 @@ def refused_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
         "message_kind": kind_of(request)[:KIND_LENGTH],
         "message": describe(request),
     }
+
+
+def late_answer_fields(
+    measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the fields of an answer that came after its caller had given up."""
+    caller: Pid | None = metadata["caller"]
+    return {
+        "to": None if caller is None else caller.number,
+        "how": metadata["how"],
+        "seconds": round(measurements["seconds"], 6),
+    }
+
+
+def frames_of(exception: BaseException) -> list[tuple[str, int, str]]:
+    """Return file, line and function of each frame, beginning with the first frame of the program's own code.
+
+    The result has no lines of source, because reading files here would block the program.
+    """
+    frames = list(walk_tb(exception.__traceback__))
+    own = (
+        position
+        for position, (frame, _) in enumerate(frames)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _MACHINERY
+    )
+    return [
+        (frame.f_code.co_filename, line, frame.f_code.co_qualname)
+        for frame, line in frames[next(own, 0) :][-_FRAMES:]
+    ]
+
+
+def cut_texts(fields: dict[str, Any]) -> dict[str, Any]:
+    """Cut long texts. Applications choose the texts of reasons and errors, so these may have any length."""
+    for name, value in fields.items():
+        if type(value) is str and len(value) > TEXT_LENGTH:
+            fields[name] = f"{value[:TEXT_LENGTH]}... ({len(value)} characters)"
+    return fields

@@ -17,14 +17,13 @@ the messages of a busy minute do not push out the record of an earlier crash.
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from heapq import merge
 from itertools import count, islice
 from operator import itemgetter
 from pathlib import Path
-from traceback import walk_tb
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import trio
@@ -43,24 +42,27 @@ from supervision.recording.fields import (
     DEAD_LETTER,
     KIND_LENGTH,
     LABELLED,
+    LATE_ANSWER,
     PROCESS_EVENTS,
+    TEXT_LENGTH,
     child_fields,
+    cut_texts,
     dead_letter_fields,
+    frames_of,
+    late_answer_fields,
     problem_fields,
     reason_fields,
 )
 from supervision.recording.masking import SECRETS, mask
 from supervision.recording.places import Place, Places
-from supervision.recording.ring import Ring
+from supervision.recording.ring import ContentRing, MessageRing, Ring
 from supervision.recording.schema import kind_of
 from supervision.recording.sizes import Looks
 from supervision.recording.snapshots import Snapshot
+from supervision.recording.tap import Tap, Tape
 from supervision.recording.trace import write_lines
 
 __all__ = ["FlightRecorder", "Trouble", "recorder_of"]
-
-MESSAGE_BYTES: Final = 256
-"""The estimated size of a record about a message, without its content."""
 
 EVENT_BYTES: Final = 600
 """The estimated size of any other record, without its texts."""
@@ -69,10 +71,7 @@ MAX_PATHS: Final = 50_000
 """The most paths whose incarnations the recorder counts. Beyond this number, it forgets the least recent path."""
 
 _MAILBOX_ALARM: Final[Event] = ("actors", "mailbox", "alarm")
-_MACHINERY: Final = frozenset(("actors", "supervision", "channels", "trio"))
-_FRAMES = 40
 _UNREAD = 50
-_TEXT = 2000
 _LABEL = 120
 _number = itemgetter(0)
 
@@ -103,6 +102,7 @@ class FlightRecorder(Instrument):
     Args:
         runtime: the runtime.
         messages: record messages and calls too.
+        frames: record the frames of clients too. Only `channels.recording` uses this.
         receives: also record each time a process takes a message out of its mailbox. This doubles the cost.
         contents: record the contents of messages, as text of at most 2000 characters.
         hide: terms. The recorder masks the contents of every key and field whose name contains one of these terms.
@@ -114,13 +114,19 @@ class FlightRecorder(Instrument):
     Attributes:
         runtime: the runtime.
         contents: True if the contents of messages are recorded.
+        records_messages: True if messages are recorded.
+        records_frames: True if the frames of clients are recorded.
         hide: the terms.
         listeners: functions that the recorder calls with each `Trouble`, in the affected process. They must be fast.
-        connections: the processes that serve a client. The recorder takes bytes sent to them for frames of the client.
+        connections: the processes that serve a client, each with a function that the recorder calls when it closes. The
+            recorder takes bytes sent to these processes for frames of the client.
         filters: functions that get the content of each message, and return the content to record. `hide` applies to
             the result.
 
     The recorder reads a message only when it is sent, and keeps no reference to it. So a program may change it later.
+
+    The message of a client to its channel has the time of the latest read, write or event of the recorder, because a
+    reading of the clock would cost half as much as the record.
 
     A record may be missing: the rings drop the oldest records, and `statistics` counts the dropped records.
     """
@@ -130,6 +136,7 @@ class FlightRecorder(Instrument):
         runtime: Runtime,
         *,
         messages: bool = True,
+        frames: bool = True,
         receives: bool = False,
         contents: bool = False,
         hide: Sequence[str] = SECRETS,
@@ -151,7 +158,8 @@ class FlightRecorder(Instrument):
         self.places = Places(runtime, watch=False, max_paths=MAX_PATHS)
         self.listeners: tuple[Callable[[Trouble], None], ...] = ()
         self.filters: tuple[Callable[[Any], Any], ...] = ()
-        self._records_messages = messages
+        self.records_messages = messages
+        self.records_frames = frames
         self._records_receives = messages and receives
         self._about = dict(about or {})
         self._numbers = count()
@@ -161,19 +169,16 @@ class FlightRecorder(Instrument):
         self._looks = Looks()
         half = max_bytes // 2
         self._events: Ring[Record] = Ring(max_records=max_events, max_bytes=half)
-        self._messages: _Messages = (
-            _SizedMessages(max_messages, half) if contents else _Messages(max_messages, half)
-        )
-        self._keep = self._messages.append
+        self._messages = (ContentRing if contents else MessageRing)(max_messages, half)
+        self._tape = Tape(self._now, self._messages.append)
         self._pass_on: Callable[[Record], None] | None = None
-        self._remove: Callable[[], None] | None = None
         # The caller and the server of each open call, by the identity of the call.
         self._calls: dict[int, tuple[int | None, int]] = {}
         self._births: dict[Pid, Birth] = {}
         # The runtime takes the mailbox from a process before it reports the end. So the recorder keeps the mailbox
         # until then.
         self._mailboxes: dict[Pid, MailboxLike] = {}
-        self.connections: dict[Pid, None] = {}
+        self.connections: dict[Pid, Callable[[], object]] = {}
         for pid, place in self.places.living.items():
             info = runtime.process_info(pid)
             parent = 0 if info is None else info["parent"].number
@@ -190,37 +195,32 @@ class FlightRecorder(Instrument):
             *((event, self._process_event) for event in PROCESS_EVENTS),
             (DEAD_LETTER, self._dead_letter),
             (LABELLED, self._labelled),
+            (LATE_ANSWER, self._late_answer),
             (_MAILBOX_ALARM, self._mailbox_alarm),
             (BLOCKED, self._blocked),
         ]
         for event, handler in handlers:
             attached.callback(telemetry.attach(event, handler))
-        attached.callback(self._remove_instrument)
-        self._add_instrument()
-
-    def _add_instrument(self) -> None:
-        """Attach to the runtime, with message functions that pass their records to the present `_keep`."""
-        self._remove_instrument()
         # These run for every message of the program, so they are functions and not methods, which are slower.
-        if self._records_messages:
+        if self.records_messages:
             self.message_sent = self._sent_function()  # type: ignore[method-assign, assignment]
         if self._records_receives:
             self.message_received = self._received_function()  # type: ignore[method-assign, assignment]
-        self._remove = self.runtime.add_instrument(self)
+        attached.callback(self._tape.end)
+        attached.callback(self._leave_connections)
+        attached.callback(self.runtime.add_instrument(self))
 
-    def _remove_instrument(self) -> None:
-        if self._remove is not None:
-            self._remove()
-            self._remove = None
+    def _leave_connections(self) -> None:
+        for detach in self.connections.values():
+            detach()
 
     def _sent_function(self) -> Callable[[Pid | None, Pid, Any], bool | None]:
-        number, now, keep, looks = self._numbers.__next__, self._now, self._keep, self._looks
+        number, now, tape, looks = self._numbers.__next__, self._now, self._tape, self._looks
         content = self._content if self.contents else None
 
         def message_sent(sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
             cls = type(message)
             if cls is bytes:
-                # Most messages of a server are the bytes that its clients sent.
                 via, kind, size = "info", "bytes", len(message)
             else:
                 try:
@@ -228,10 +228,12 @@ class FlightRecorder(Instrument):
                 except KeyError:
                     via, look = looks.learn(message)
                 kind, size = look(message)
-            keep(
+            # Times never fall, so a message of a client after this one gets this time.
+            tape.time = time = now()
+            tape.keep(
                 (
                     number(),
-                    now(),
+                    time,
                     "sent",
                     None if sender is None else sender.number,
                     receiver.number,
@@ -247,12 +249,14 @@ class FlightRecorder(Instrument):
         return message_sent
 
     def _received_function(self) -> Callable[[Pid, Any], None]:
-        number, now, keep = self._numbers.__next__, self._now, self._keep
+        number, tape = self._numbers.__next__, self._tape
 
         def message_received(pid: Pid, message: Any) -> None:
             cls = type(message)
             ended = message.pid.number if (cls is Down or cls is Exit) and message.pid else None
-            keep((number(), now(), "received", pid.number, id(message), cls.__name__, ended))
+            tape.keep(
+                (number(), tape.look(), "received", pid.number, id(message), cls.__name__, ended)
+            )
 
         return message_received
 
@@ -284,7 +288,12 @@ class FlightRecorder(Instrument):
         return 1 + max((record[0] for record in last if record is not None), default=-1)
 
     def snapshot(
-        self, *, seconds: float | None = None, why: str = "asked", crash: int | None = None
+        self,
+        *,
+        seconds: float | None = None,
+        why: str = "asked",
+        crash: int | None = None,
+        messages: bool = True,
     ) -> Snapshot:
         """Copy the records. This takes about a millisecond for 50,000 records.
 
@@ -292,8 +301,11 @@ class FlightRecorder(Instrument):
             seconds: copy only the records of the last seconds; None copies all.
             why: the reason, for the `recording` event.
             crash: the number of the record of the selected crash.
+            messages: copy the records about messages, calls and frames too.
         """
-        records = list(merge(self._messages.copy(), self._events.copy(), key=_number))
+        records = self._events.copy()
+        if messages:
+            records = list(merge(self._messages.copy(), records, key=_number))
         now = self._now()
         statistics = self.statistics()
         omitted = statistics["messages_dropped"] + statistics["events_dropped"]
@@ -320,6 +332,29 @@ class FlightRecorder(Instrument):
             crash=crash,
         )
 
+    def since(self, number: int) -> list[Record]:
+        """Return the records with a greater number, oldest first. Older ones may have fallen out of the rings.
+
+        Args:
+            number: the number of the last record that the caller has.
+        """
+        newer: list[Record] = []
+        for ring in (self._messages, self._events):
+            records = ring.copy()
+            newer += records[bisect_right(records, number, key=_number) :]
+        return sorted(newer, key=_number)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the recorder began, which is second 0 of its trace."""
+        return self._now() - self._began
+
+    @property
+    def oldest_event(self) -> int:
+        """The number of the oldest record in the ring without messages; -1 if that ring has dropped no record."""
+        first = self._events.first if self._events.dropped else None
+        return -1 if first is None else int(first[0])
+
     def lines(self, *, seconds: float | None = None) -> list[bytes]:
         """Return the records as lines of a trace, for `supervision.story.tell_story`."""
         return self.snapshot(seconds=seconds).lines()
@@ -345,16 +380,14 @@ class FlightRecorder(Instrument):
         self._pass_on = take
         append = self._messages.append
         if take is None:
-            self._keep = append
-        else:
+            self._tape.keep = append
+            return
 
-            def keep(record: Record, take: Callable[[Record], None] = take) -> None:
-                append(record)
-                take(record)
+        def keep(record: Record, take: Callable[[Record], None] = take) -> None:
+            append(record)
+            take(record)
 
-            self._keep = keep
-        if self._remove is not None:
-            self._add_instrument()
+        self._tape.keep = keep
 
     # Writing
 
@@ -370,20 +403,17 @@ class FlightRecorder(Instrument):
         """
         return self._add(kind, None if pid is None else pid.number, fields)
 
-    def recording_put(self, pid: Pid, put: Callable[[bytes], object]) -> Callable[[bytes], None]:
-        """Return a function that records the size of a frame for a client, and passes the frame on.
-
-        Args:
-            pid: the process that serves the client.
-            put: the function that takes the frame.
-        """
-        connection, number, now, keep = pid.number, self._numbers.__next__, self._now, self._keep
-
-        def put_recorded(frame: bytes) -> None:
-            put(frame)
-            keep((number(), now(), "frame", connection, len(frame)))
-
-        return put_recorded
+    def tap(self) -> Tap:
+        """Return the functions that record what the clients of a server send and get."""
+        return Tap(
+            self.runtime,
+            self._numbers.__next__,
+            self._tape,
+            sent=self.message_sent,
+            contents=self.contents,
+            messages=self.records_messages,
+            frames=self.records_frames,
+        )
 
     def fault(self, type: str, pid: Pid | None = None, *, text: str = "") -> None:
         """Record a deliberate fault. Call this just before you cause the fault.
@@ -416,7 +446,7 @@ class FlightRecorder(Instrument):
 
     def _add(self, kind: str, pid: int | None, fields: Mapping[str, Any], *more: Any) -> int:
         number = next(self._numbers)
-        record = (number, self._now(), kind, pid, fields, *more)
+        record = (number, self._tape.look(), kind, pid, fields, *more)
         size = EVENT_BYTES + sum(len(each) for each in fields.values() if type(each) is str)
         self._events.append(record, size)
         if self._pass_on is not None:
@@ -429,7 +459,7 @@ class FlightRecorder(Instrument):
         self.places.process_spawned(pid, parent, label)
         fields = _place_fields(parent.number, self.places.living[pid])
         number = self._add("spawned", pid.number, fields)
-        self._births[pid] = Birth(pid.number, number, self._now(), fields)
+        self._births[pid] = Birth(pid.number, number, self._tape.time, fields)
         self._watch_mailbox(pid)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
@@ -440,7 +470,7 @@ class FlightRecorder(Instrument):
         fields = {
             "path": birth.fields["path"],
             "inc": birth.fields["inc"],
-            **_cut(reason_fields(reason)),
+            **cut_texts(reason_fields(reason)),
         }
         mailbox = self._mailboxes.pop(pid, None)
         unread: Collection[Any] = () if mailbox is None else mailbox.queue
@@ -456,23 +486,24 @@ class FlightRecorder(Instrument):
         self.places.process_exited(pid, reason)
 
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
-        fields = {"to": receiver.number, **_cut(reason_fields(reason)), "linked": linked}
+        fields = {"to": receiver.number, **cut_texts(reason_fields(reason)), "linked": linked}
         self._add("signal", sender.number, fields)
 
     def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
-        if self._records_messages:
+        if self.records_messages:
             parties = None if caller is None else caller.number, server.number
             self._calls[id(call)] = parties
             limit = None if timeout == float("inf") else timeout
-            self._keep((next(self._numbers), self._now(), "call", *parties, limit, id(call)))
+            record = (next(self._numbers), self._tape.look(), "call", *parties, limit, id(call))
+            self._tape.keep(record)
 
     def call_ended(self, call: object, how: str) -> None:
         parties = self._calls.pop(id(call), None)
         if parties is None:
             return
-        record = (next(self._numbers), self._now(), "call_ended", *parties, id(call), how)
+        record = (next(self._numbers), self._tape.look(), "call_ended", *parties, id(call), how)
         if how == "answered":
-            self._keep(record)
+            self._tape.keep(record)
             return
         # The story of a crash needs the unanswered calls, so this record goes to the ring that holds crashes.
         self._events.append(record, EVENT_BYTES)
@@ -482,7 +513,7 @@ class FlightRecorder(Instrument):
     # Telemetry
 
     def _child_event(self, event: Event, measurements: _Data, metadata: _Data) -> None:
-        fields = _cut(child_fields(measurements, metadata))
+        fields = cut_texts(child_fields(measurements, metadata))
         kind, supervisor = CHILD_EVENTS[event], metadata["supervisor"]
         number = self.add(kind, supervisor, fields)
         if kind == "gave_up":
@@ -490,19 +521,19 @@ class FlightRecorder(Instrument):
 
     def _process_event(self, event: Event, measurements: _Data, metadata: _Data) -> None:
         pid, kind, exception = metadata["pid"], event[-1], metadata["exception"]
-        fields = _cut(problem_fields(metadata))
+        fields = cut_texts(problem_fields(metadata))
         if kind == "crash":
             message = metadata.get("last_message")
             if message is not None:
                 fields["message_kind"] = kind_of(message)[:KIND_LENGTH]
             if exception is not None:
-                fields["traceback"] = _frames(exception)
+                fields["traceback"] = frames_of(exception)
         number = self.add(kind, pid, fields)
         if kind != "cleanup_failed":
             self._tell(number, kind, pid, fields)
 
     def _dead_letter(self, event: Event, measurements: _Data, metadata: _Data) -> None:
-        fields = _cut(dead_letter_fields(metadata, contents=False))
+        fields = cut_texts(dead_letter_fields(metadata, contents=False))
         if self.contents:
             fields["message"] = self._content(metadata["message"])
         self.add("dead_letter", None, fields)
@@ -514,6 +545,11 @@ class FlightRecorder(Instrument):
             # For a recording that begins after this event.
             birth.fields["label"] = label
         self.add("labelled", pid, {"label": label})
+
+    def _late_answer(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+        # The identity connects the answer with the end of its call.
+        fields, identity = late_answer_fields(measurements, metadata), id(metadata["call"])
+        self._add("late_answer", metadata["server"].number, fields, identity)
 
     def _mailbox_alarm(self, event: Event, measurements: _Data, metadata: _Data) -> None:
         self.add("mailbox_alarm", metadata["pid"], {"length": measurements["queue_length"]})
@@ -542,79 +578,12 @@ class FlightRecorder(Instrument):
         content = payload_of(message)
         for prepare in self.filters:
             content = prepare(content)
-        return describe(mask(content, self.hide))[:_TEXT]
-
-
-class _Messages:
-    """The ring of records about messages. All records have the same size, so their number also bounds the bytes."""
-
-    def __init__(self, max_records: int, max_bytes: int) -> None:
-        self._records: deque[Record] = deque(
-            maxlen=max(1, min(max_records, max_bytes // MESSAGE_BYTES))
-        )
-        self.append: Callable[[Record], None] = self._records.append
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @property
-    def bytes(self) -> int:
-        return MESSAGE_BYTES * len(self)
-
-    @property
-    def last(self) -> Record | None:
-        return self._records[-1] if self._records else None
-
-    def copy(self) -> list[Record]:
-        return list(self._records)
-
-
-class _SizedMessages(_Messages):
-    """The ring of records about messages with their contents."""
-
-    def __init__(self, max_records: int, max_bytes: int) -> None:
-        self._ring: Ring[Record] = Ring(max_records=max_records, max_bytes=max_bytes)
-        self.append = self._append
-
-    def _append(self, record: Record) -> None:
-        content = record[9] if record[2] == "sent" else None
-        self._ring.append(record, MESSAGE_BYTES + (0 if content is None else len(content)))
-
-    def __len__(self) -> int:
-        return len(self._ring)
-
-    @property
-    def bytes(self) -> int:
-        return self._ring.bytes
-
-    @property
-    def last(self) -> Record | None:
-        return self._ring.last
-
-    def copy(self) -> list[Record]:
-        return self._ring.copy()
+        return describe(mask(content, self.hide))[:TEXT_LENGTH]
 
 
 def recorder_of(runtime: Runtime) -> FlightRecorder | None:
     """Return the flight recorder that was attached to a runtime first; None if the runtime has none."""
     return next((each for each in runtime.instruments if isinstance(each, FlightRecorder)), None)
-
-
-def _frames(exception: BaseException) -> list[tuple[str, int, str]]:
-    """Return file, line and function of each frame, beginning with the first frame of the program's own code.
-
-    The result has no lines of source, because reading files here would block the program.
-    """
-    frames = list(walk_tb(exception.__traceback__))
-    own = (
-        position
-        for position, (frame, _) in enumerate(frames)
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _MACHINERY
-    )
-    return [
-        (frame.f_code.co_filename, line, frame.f_code.co_qualname)
-        for frame, line in frames[next(own, 0) :][-_FRAMES:]
-    ]
 
 
 def _place_fields(parent: int, place: Place) -> dict[str, Any]:
@@ -624,11 +593,3 @@ def _place_fields(parent: int, place: Place) -> dict[str, Any]:
         "inc": place.incarnation,
         "role": place.role,
     }
-
-
-def _cut(fields: dict[str, Any]) -> dict[str, Any]:
-    """Cut long texts. Applications choose the texts of reasons and errors, so these may have any length."""
-    for name, value in fields.items():
-        if type(value) is str and len(value) > _TEXT:
-            fields[name] = f"{value[:_TEXT]}... ({len(value)} characters)"
-    return fields

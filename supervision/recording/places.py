@@ -11,7 +11,7 @@ is not, because it depends on the number of processes that started before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -24,7 +24,7 @@ from actors.runtime import Runtime
 from supervision.events import CHILD_STARTING
 from supervision.recording.describe import describe, without_addresses
 
-__all__ = ["Place", "Places", "component_of", "fits"]
+__all__ = ["Place", "Places", "UnobservedPlaces", "component_of", "fits"]
 
 REMEMBERED = 10_000
 """The number of ended processes whose places stay known."""
@@ -119,6 +119,10 @@ class Places(Instrument):
             (pid for pid in reversed(self.living) if fits(self.living[pid].path, pattern)), None
         )
 
+    def each(self) -> Iterable[tuple[Pid, Place]]:
+        """Return the living processes with their places, the oldest first."""
+        return self.living.items()
+
     def matching(self, pattern: str) -> list[Pid]:
         """Return the living processes whose paths match, the oldest first."""
         return [pid for pid, place in self.living.items() if fits(place.path, pattern)]
@@ -142,6 +146,9 @@ class Places(Instrument):
         self.living[pid] = Place(path, incarnation, path if has_id else pattern, pattern)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        self._ended_now(pid)
+
+    def _ended_now(self, pid: Pid) -> None:
         self._starting.pop(pid, None)
         place = self.living.pop(pid, None)
         if place is not None:
@@ -159,6 +166,56 @@ class Places(Instrument):
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
         self._starting[metadata["supervisor"]] = metadata["id"]
+
+
+class UnobservedPlaces(Places):
+    """The places of processes in a runtime without instruments.
+
+    No event announces a process here. So each look-up first asks the runtime for its processes, which takes longer.
+    Telemetry still announces child ids. A process that starts and ends between two look-ups gets no place.
+
+    Args:
+        runtime: the runtime.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime, watch=False)
+
+    def place_of(self, pid: Pid) -> Place | None:
+        self._refresh()
+        return super().place_of(pid)
+
+    def was_at(self, pid: Pid) -> Place | None:
+        self._refresh()
+        return super().was_at(pid)
+
+    def find(self, pattern: str) -> Pid | None:
+        self._refresh()
+        return super().find(pattern)
+
+    def each(self) -> Iterable[tuple[Pid, Place]]:
+        self._refresh()
+        return super().each()
+
+    def matching(self, pattern: str) -> list[Pid]:
+        self._refresh()
+        return super().matching(pattern)
+
+    def _child_starting(
+        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        # The supervisor may have started another child, whose id it announced last.
+        self._refresh()
+        super()._child_starting(event, measurements, metadata)
+
+    def _refresh(self) -> None:
+        living = dict.fromkeys(self.runtime.processes())
+        for pid in [pid for pid in self.living if pid not in living]:
+            self._ended_now(pid)
+        for pid in living:
+            info = None if pid in self.living else self.runtime.process_info(pid)
+            if info is not None:
+                self.process_spawned(pid, info["parent"], info["label"])
 
 
 def fits(path: str, pattern: str) -> bool:

@@ -23,14 +23,16 @@ from supervision.recording.fields import (
     DEAD_LETTER,
     KIND_LENGTH,
     LABELLED,
+    LATE_ANSWER,
     PROCESS_EVENTS,
     child_fields,
     dead_letter_fields,
+    late_answer_fields,
     problem_fields,
     reason_fields,
     refused_fields,
 )
-from supervision.recording.places import REMEMBERED, Place, Places
+from supervision.recording.places import REMEMBERED, Place, Places, UnobservedPlaces
 from supervision.recording.schema import kind_of, transport_of
 from supervision.recording.trace import Trace
 
@@ -54,15 +56,24 @@ class Recorder(Instrument):
         node: the number of the runtime in its world, from 0, or the label of its node, such as `a#2`.
         messages: record messages too. Most events are messages.
         host: the name of the node of the runtime; empty outside of nodes.
+        observe: False records no events of the runtime, and adds no instrument to it. The places are still known.
 
     Attributes:
         places: the places of the processes.
         ended: the numbers of the `exited` events of the last `REMEMBERED` ended processes.
         because: the number of the event, such as a fault, that causes the current actions outside of processes.
+        has_clients: True if another part of the program records the clients of this runtime without their frames.
     """
 
     def __init__(
-        self, runtime: Runtime, trace: Trace, node: int | str, *, messages: bool, host: str = ""
+        self,
+        runtime: Runtime,
+        trace: Trace,
+        node: int | str,
+        *,
+        messages: bool,
+        host: str = "",
+        observe: bool = True,
     ) -> None:
         self.runtime = runtime
         self.trace = trace
@@ -71,7 +82,7 @@ class Recorder(Instrument):
         self.messages = messages
         # `places` is no instrument of its own: the recorder needs the place of a process before it records the start,
         # and until it has recorded the end.
-        self.places = Places(runtime, watch=False)
+        self.places = Places(runtime, watch=False) if observe else UnobservedPlaces(runtime)
         self.ended: dict[Pid, int] = {}
         self.because: int | None = None
         self._living = self.places.living
@@ -81,9 +92,12 @@ class Recorder(Instrument):
         self._calls: dict[object, tuple[int | None, Pid]] = {}
         # The call whose request is the next message.
         self._calling: object = None
+        self.has_clients = False
         self._extensions: list[Callable[[Recorder], object]] = []
         # The field `node` as text, for every line; empty for the first runtime.
         self._tail = f',"node":{quoted(node) if isinstance(node, str) else node}' if node else ""
+        if not observe:
+            return
         runtime.add_instrument(self)
         for event in CHILD_EVENTS:
             runtime.telemetry.attach(event, self._child_event)
@@ -93,6 +107,7 @@ class Recorder(Instrument):
         runtime.telemetry.attach(CALL_REFUSED, self._call_refused)
         runtime.telemetry.attach(LABELLED, self._labelled)
         runtime.telemetry.attach(RECORDER_WANTED, self._wanted)
+        runtime.telemetry.attach(LATE_ANSWER, self._late_answer)
 
     def place_of(self, pid: Pid) -> Place | None:
         """Return the place of a living process; None if it has ended or belongs to another runtime."""
@@ -271,9 +286,17 @@ class Recorder(Instrument):
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
         extend: Callable[[Recorder], object] = metadata["extend"]
-        if self.messages and extend not in self._extensions:
+        if self.messages and not self.has_clients and extend not in self._extensions:
             self._extensions.append(extend)
             extend(self)
+
+    def _late_answer(
+        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        server = metadata["server"]
+        place = self._living.get(server)
+        fields = late_answer_fields(measurements, metadata)
+        self._add("late_answer", server, fields, None if place is None else place.cause)
 
     def _add(self, kind: str, pid: Pid | None, fields: dict[str, Any], cause: int | None) -> int:
         event: dict[str, Any] = {"pid": None if pid is None else pid.number, **fields}

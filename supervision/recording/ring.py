@@ -1,6 +1,6 @@
-"""A bounded ring, which keeps the newest records up to a number of records and a number of bytes.
+"""Bounded rings, which keep the newest records up to a number of records and a number of bytes.
 
-*pure*: a record is any object, and the caller estimates its size.
+*pure*: a record is any object, and the caller estimates its size. Only `ContentRing` knows the records of messages.
 
     ring = Ring(max_records=1000, max_bytes=1_000_000)
     ring.append(("exited", 4), 200)
@@ -8,16 +8,26 @@
 
 To make room for a new record, the ring drops the oldest records. A record larger than the whole ring empties the ring,
 and the ring drops that record too.
+
+The records of messages are frequent and about equally large, so their rings only count them:
+
+    ring = MessageRing(max_records=1000, max_bytes=1_000_000)
+    ring.append((0, 1.5, "sent", 3, 4))
+    len(ring), ring.bytes                   # (1, 328)
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
 
-__all__ = ["Ring"]
+__all__ = ["MESSAGE_BYTES", "ContentRing", "MessageRing", "Ring"]
 
 R = TypeVar("R")
+
+MESSAGE_BYTES: Final = 328
+"""The size of the largest record about a message, without its content: three writes. Most have about 200 bytes."""
 
 
 class Ring(Generic[R]):
@@ -56,6 +66,11 @@ class Ring(Generic[R]):
             self.dropped += 1
 
     @property
+    def first(self) -> R | None:
+        """The oldest record; None if there is none."""
+        return self._records[0] if self._records else None
+
+    @property
     def last(self) -> R | None:
         """The newest record; None if there is none."""
         return self._records[-1] if self._records else None
@@ -63,3 +78,60 @@ class Ring(Generic[R]):
     def copy(self) -> list[R]:
         """Return the records, oldest first. Any thread may call this, because the interpreter copies in one step."""
         return list(self._records)
+
+
+class MessageRing:
+    """The ring of records about messages. All records have about the same size, so their number bounds the bytes.
+
+    Attributes:
+        append: the function that appends a record. It is C code, because a program may send many messages.
+    """
+
+    def __init__(self, max_records: int, max_bytes: int) -> None:
+        self._records: deque[tuple[Any, ...]] = deque(
+            maxlen=max(1, min(max_records, max_bytes // MESSAGE_BYTES))
+        )
+        self.append: Callable[[tuple[Any, ...]], None] = self._records.append
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def bytes(self) -> int:
+        """The estimated bytes of the records."""
+        return MESSAGE_BYTES * len(self)
+
+    @property
+    def last(self) -> tuple[Any, ...] | None:
+        """The newest record; None if there is none."""
+        return self._records[-1] if self._records else None
+
+    def copy(self) -> list[tuple[Any, ...]]:
+        """Return the records, oldest first. Any thread may call this, because the interpreter copies in one step."""
+        return list(self._records)
+
+
+class ContentRing(MessageRing):
+    """The ring of records about messages with their contents, which is the last item of a `sent` record."""
+
+    def __init__(self, max_records: int, max_bytes: int) -> None:
+        self._ring: Ring[tuple[Any, ...]] = Ring(max_records=max_records, max_bytes=max_bytes)
+        self.append = self._append
+
+    def _append(self, record: tuple[Any, ...]) -> None:
+        content = record[-1] if record[2] == "sent" else None
+        self._ring.append(record, MESSAGE_BYTES + (0 if content is None else len(content)))
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    @property
+    def bytes(self) -> int:
+        return self._ring.bytes
+
+    @property
+    def last(self) -> tuple[Any, ...] | None:
+        return self._ring.last
+
+    def copy(self) -> list[tuple[Any, ...]]:
+        return self._ring.copy()

@@ -157,6 +157,15 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "message_kind": str,
             "message": str,
         },
+        # An answer that came `seconds` after its caller had given up. `pid` is the server, and `to` the caller.
+        # `ended` is the number of the `call_ended` event.
+        "late_answer": {
+            "pid": int,
+            "to": int | None,
+            "ended?": int | None,
+            "how": str,
+            "seconds": float,
+        },
         # `length` is the number of waiting messages when a mailbox reached its alarm.
         "mailbox_alarm": {"pid": int, "length": int},
         # One step of a task took `seconds` of the event loop.
@@ -201,7 +210,8 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "healed": {"ways": list},
         # Clients of channels. `pid` is the process of the connection, except in `joined`, where it is the channel.
         # `client` is the id of the client's socket; without an id, events do not tell clients apart. `result` is
-        # "ok" or "error". `direction` is "in" or "out", and `size` is in bytes.
+        # "ok" or "error". `direction` is "in" or "out", and `size` is in bytes. A `frame` is one read or one write.
+        # `frames` is the number of frames of one write, if it is more than 1; `size` is then their sum.
         "client_connected": {"pid": int, "socket": str, "transport": str, "client?": str},
         "joined": {
             "pid": int,
@@ -224,6 +234,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "ref?": str,
             "status?": str,
             "by?": int,
+            "frames?": int,
         },
         # Subscriptions of processes to topics of PubSub. `count` is the number of the process's subscriptions to it.
         "subscribed": {"pid": int, "topic": str, "count": int},

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from supervision.recording.conversion import Birth, Conversion, Record
+from supervision.recording.conversion import Birth, Conversion, Record, further_events
 
 __all__ = ["Snapshot"]
 
@@ -59,7 +59,8 @@ class Snapshot(NamedTuple):
         )
         about = {"pid": None, **self.about}
         if self.crash is not None:
-            about["crash"] = self.crash + offset
+            before_crash = (record for record in self.records if record[0] < self.crash)
+            about["crash"] = self.crash + offset + sum(map(further_events, before_crash))
         lines = [conversion.line(0, start - self.began, "recording", about)]
         lines += conversion.baseline(before, 1)
         if self.omitted:

@@ -17,6 +17,7 @@ from supervision.simulation.errors import (
     SimulationError,
     SimulationFailed,
 )
+from supervision.simulation.forks import Fork, ForkedSeed
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.replaying.run_file import RunFile, load_run, replay, save_run
@@ -43,6 +44,8 @@ __all__ = [
     "Diverged",
     "Escape",
     "Failures",
+    "Fork",
+    "ForkedSeed",
     "InvariantViolated",
     "Knobs",
     "Livelock",

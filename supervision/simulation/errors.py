@@ -141,6 +141,8 @@ class Diverged(SimulationError):
         said: both events as sentences.
         source_lines: for each run, the line of the program that caused the event, as a `SourceLine`; None if no line of
             the program was running.
+        left_behind: the names of the program's data that an earlier run in the same process changes, if the order of
+            the runs changes the result; None if it does not.
     """
 
     def __init__(
@@ -157,6 +159,7 @@ class Diverged(SimulationError):
         self.second = second
         self.before = before
         self.said = said
+        self.left_behind: tuple[str, ...] | None = None
         self.source_lines: tuple[SourceLine | None, SourceLine | None] = (None, None)
 
     def __str__(self) -> str:
@@ -177,6 +180,12 @@ class Diverged(SimulationError):
                     f"{line.loop}, and the order of a set depends on hashes and memory addresses; "
                     "iterate over sorted(...), or use a dict, which keeps the order of insertion"
                 )
+        if self.left_behind is not None:
+            names = ", ".join(self.left_behind) or "a cache or an object that outlives the run"
+            return (
+                "an earlier run in the same process left data behind, and a later run reads it: "
+                f"{names}; create the data in the scenario, or reset it at its beginning"
+            )
         return (
             "perhaps it iterates over a set of processes or of strings (use a dict, or sort), or reads a memory "
             "address, an environment variable, or data from an earlier run"

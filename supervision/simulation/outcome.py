@@ -16,6 +16,7 @@ from supervision.simulation.errors import (
     NotReached,
     SimulationFailed,
 )
+from supervision.simulation.forks import Fork
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.pins.places import raised_in
 from supervision.simulation.scheduling.deviations import Deviation, Deviations
@@ -45,6 +46,7 @@ class Outcome:
         steps_digest: the SHA-256 of the numbers of the tasks that ran, in order.
         deviations: the deviations from the canonical schedule.
         named: the deviations with the names of tasks, for a run with `label_tasks`.
+        forks: the moments from which on the run had other random numbers.
         faults: the fault plan of the run.
         fault_reports: the report of each fault.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
@@ -68,11 +70,17 @@ class Outcome:
     steps_digest: str
     deviations: Deviations = field(repr=False)
     named: tuple[Deviation, ...] = field(default=(), repr=False)
+    forks: tuple[Fork, ...] = ()
     faults: tuple[Fault, ...] = ()
     fault_reports: tuple[FaultReport, ...] = field(default=(), repr=False)
     sometimes: dict[str, bool] = field(factory=dict)
     failed_at: tuple[int, float] | None = None
     tasks: dict[int, str] = field(factory=dict, repr=False)
+
+    @property
+    def bare(self) -> bool:
+        """True if the run had no instruments: see `Knobs.bare`."""
+        return self.knobs.bare
 
     @property
     def passed(self) -> bool:

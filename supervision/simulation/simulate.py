@@ -11,7 +11,7 @@ outside of Trio, because it runs Trio itself. At the end, it restores everything
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from hashlib import sha256
 from typing import Any
@@ -20,6 +20,7 @@ import trio
 
 from actors.runtime import current_environment, open_runtime
 from supervision.chaos.errors import unwrapped
+from supervision.chaos.faults.kinds import Fault, needs_instrument
 from supervision.chaos.faults.plan import FaultPlan, draw_plan
 from supervision.chaos.faults.report import InertPlan, is_inert
 from supervision.recording.entropy import Streams
@@ -29,10 +30,11 @@ from supervision.simulation.errors import (
     Deadlock,
     Livelock,
 )
+from supervision.simulation.forks import Fork
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, failures_in
 from supervision.simulation.pins.fence import fence
-from supervision.simulation.pins.pins import pinned
+from supervision.simulation.pins.pins import pinned, seed_modules
 from supervision.simulation.scenario import Scenario, scenario_name, settings_of
 from supervision.simulation.scheduling.deviations import Schedule
 from supervision.simulation.scheduling.schedule import Scheduler
@@ -52,6 +54,7 @@ def simulate(
     params: Mapping[str, Any] | None = None,
     faults: FaultPlan = None,
     deviations: Schedule = None,
+    forks: Iterable[Fork] = (),
     keep_trace: bool = True,
     label_tasks: bool = False,
     on_event: Callable[[int], None] | None = None,
@@ -69,6 +72,7 @@ def simulate(
         faults: a plan that replaces the scenario's own; `()` for no faults. If the scenario passes but no fault of the
             plan was applied, the run ends with `InertPlan`.
         deviations: orders for rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
+        forks: moments from which on the run gets other random numbers.
         keep_trace: False keeps only the digest of the trace. This saves memory in long runs.
         label_tasks: fill `Outcome.named`. This takes some time and changes nothing else.
         on_event: for debuggers. The run calls it with the number of each event of the trace, when the event happens.
@@ -95,6 +99,7 @@ def simulate(
         params=params or {},
         faults=faults,
         deviations=deviations,
+        forks=forks,
         keep_trace=keep_trace,
         label_tasks=label_tasks,
         on_event=on_event,
@@ -126,6 +131,7 @@ class _Run:
         params: Mapping[str, Any],
         faults: FaultPlan,
         deviations: Schedule,
+        forks: Iterable[Fork],
         keep_trace: bool,
         label_tasks: bool,
         on_event: Callable[[int], None] | None,
@@ -136,13 +142,13 @@ class _Run:
         self.knobs: Knobs = knobs
         self.error: BaseException | None = None
         self.streams = Streams(seed)
-        plan = settings.faults if faults is None else faults
-        self.plan = draw_plan(plan, self.streams.fresh("faults"))
+        self.forks = tuple(forks)
+        self.plan = self._draw(settings.faults if faults is None else faults)
         self.clock = VirtualClock(knobs.quantum, settled=self._settled, stuck=self._stuck)
         self.names = TaskNames(lambda: self.world.recorders)
         self.scheduler = Scheduler(
             knobs.policy,
-            self.streams.fresh("schedule"),
+            self.streams.stream("schedule"),
             deviations=deviations,
             between=self._between,
             now=self.clock.current_time,
@@ -159,6 +165,7 @@ class _Run:
             clock=self.clock,
             trace=self.trace,
             invariants=settings.invariants,
+            reached=self._reached if self.forks else None,
         )
         self._root = trio.CancelScope()
         # Copies of the limits, because every round reads them.
@@ -173,6 +180,12 @@ class _Run:
         self._over = False
         self._tasks: dict[int, str] = {}
         self._raised: BaseException | None = None
+
+    def _draw(self, plan: FaultPlan) -> tuple[Fault, ...]:
+        faults = draw_plan(plan, self.streams.fresh("faults"))
+        if self.knobs.bare:
+            return tuple(fault for fault in faults if not needs_instrument(fault))
+        return faults
 
     def execute(self) -> Outcome:
         """Run the scenario to its end."""
@@ -261,6 +274,14 @@ class _Run:
             moments = (at for each, at in self.world.noticed if any(each is f for f in failures))
             self._failed_at = next(moments, (self.trace.count, self.clock.now))
 
+    def _reached(self, name: str) -> None:
+        """Fork at the first true value of a `sometimes` condition, if the run has a fork there."""
+        for fork in self.forks:
+            if fork.at == name:
+                self.world.note("the run forks here", at=name, seed=fork.seed)
+                self.streams.reseed(name, fork.seed)
+                seed_modules(self.streams)
+
     # Between the rounds. Trio's loop calls these, so they must not raise, except to abandon the run.
 
     def _settled(self) -> bool:
@@ -337,7 +358,7 @@ class _Run:
 
     def _outcome(self) -> Outcome:
         scheduler, reports = self.scheduler, self.world.faults.report()
-        if self.error is None and is_inert(reports):
+        if self.error is None and not self.knobs.bare and is_inert(reports):
             self.error = InertPlan(reports)
         return Outcome(
             scenario=scenario_name(self.scenario),
@@ -355,6 +376,7 @@ class _Run:
             steps_digest=sha256(scheduler.steps.tobytes()).hexdigest(),
             deviations=scheduler.taken,
             named=tuple(scheduler.named),
+            forks=self.forks,
             faults=self.plan,
             fault_reports=reports,
             sometimes=dict(self.world.expectations.seen),

@@ -78,12 +78,16 @@ class _Reader:
         self.omitted = 0
         # For each supervisor, the incident that it is busy with, and the time of its last action.
         self.busy: dict[Key, tuple[IncidentState, float]] = {}
+        # For each process that its supervisor stops because of an incident, the incident.
+        self.stopping: dict[Key, IncidentState] = {}
         self.faults: dict[int, IncidentState] = {}
         self.faulty: dict[Key, tuple[IncidentState, str]] = {}
         self.crashes: dict[Key, Event] = {}
         self.missing: dict[str, deque[ProcessState]] = {}
         # For each process, the time when its last unanswered call ended, and the incident of the call.
         self.failed_calls: dict[Key, tuple[float, IncidentState]] = {}
+        # For each call without an answer, by the number of the event of its end, the incident.
+        self.lost_answers: dict[int, IncidentState] = {}
         self.clients = Clients()
         # For each receiver, the messages that it has not received yet.
         self.unread: dict[Key, dict[int, Event]] = {}
@@ -150,6 +154,10 @@ class _Reader:
             self.closing = True
             return
         sender, receiver = self.process(event), self.process(event, "to")
+        if sender is not None and receiver is not None and receiver.parent == sender.key:
+            incident = self.busy_with(sender.key, event["t"])
+            if incident is not None and not event["linked"]:
+                self.stopping[receiver.key] = incident
         if sender is None or receiver is None or sender.incident is None or not event["linked"]:
             return
         if sender.ended is not None and receiver.ended is None:
@@ -460,6 +468,33 @@ class _Reader:
             )
         )
         self.failed_calls[self.key(event)] = event["t"], incident
+        self.lost_answers[event["n"]] = incident
+
+    def take_late_answer(self, event: Event) -> None:
+        """Note that a lost answer came after all. Without the end of its call, the answer counts as lost here."""
+        ended, server = event.get("ended"), self.process(event)
+        incident = self.lost_answers.pop(ended, None) if ended is not None else None
+        if incident is not None:
+            for place, loss in enumerate(incident.losses):
+                if loss.what == "answer" and loss.event == ended:
+                    incident.losses[place] = msgspec.structs.replace(loss, late=event["seconds"])
+            return
+        if server is None or event["how"] != "timeout":
+            return
+        began = {**event, "t": round(event["t"] - event["seconds"], 6)}
+        incident = server.incident or self.begin("timeout", began, server, "timeout")
+        incident.losses.append(
+            Loss(
+                t=began["t"],
+                event=event["n"],
+                what="answer",
+                process=server.name,
+                sender=self.name(event, "to"),
+                kind="call",
+                how="timeout",
+                late=event["seconds"],
+            )
+        )
 
     def take_mailbox_alarm(self, event: Event) -> None:
         process = self.processes.get(self.key(event))
@@ -492,10 +527,23 @@ class _Reader:
 
     def take_client_closed(self, event: Event) -> None:
         key, process = self.key(event), self.process(event)
-        if process is not None and event["code"] in _SERVER_CLOSES:
+        above = None if process is None else self.stopped_above(process)
+        if process is not None and above is not None:
+            # The server closed the connection, because a supervisor stops the endpoint.
+            self.clients.lost(process, event, above)
+        elif process is not None and event["code"] in _SERVER_CLOSES:
             incident = self.begin("client_closed", event, process, event["why"])
             self.clients.lost(process, event, incident)
         self.clients.topics.pop(key, None)
+
+    def stopped_above(self, process: ProcessState) -> IncidentState | None:
+        """Return the incident because of which a supervisor stops a process above this one, if any."""
+        above: ProcessState | None = process
+        while above is not None:
+            if above.key in self.stopping:
+                return self.stopping[above.key]
+            above = self.processes.get(above.parent)
+        return None
 
     # The end
 
@@ -528,7 +576,7 @@ class _Reader:
 _KINDS = (
     "recording", "omitted", "phase", "spawned", "signal", "exited", "child_terminated", "child_restarted",
     "child_started", "child_start_failed", "child_stop_failed", "gave_up", "sent", "received", "dead_letter",
-    "call_ended", "mailbox_alarm", "fault", "client_connected", "joined", "client_told", "client_closed",
+    "call_ended", "late_answer", "mailbox_alarm", "fault", "client_connected", "joined", "client_told", "client_closed",
 )  # fmt: skip
 
 

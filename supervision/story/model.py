@@ -213,6 +213,8 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
         size: the estimated size in bytes; None if the trace does not say.
         text: the content, if contents were recorded.
         how: for an answer: "server_ended", "timeout" or "cancelled".
+        late: for an answer that came too late: the seconds between the end of the call and the answer; None for an
+            answer that never came.
     """
 
     t: float
@@ -224,6 +226,7 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None = None
     text: str | None = None
     how: str | None = None
+    late: float | None = None
 
 
 class ClientStory(msgspec.Struct, frozen=True, kw_only=True):

@@ -200,6 +200,20 @@ def _losses(incident: Incident) -> Iterator[Step]:
             # The end of the process lost the messages, so the sentence belongs to the event of that end.
             event = _event_of(incident, process)
         yield Step(t=t, event=event, text=_loss(what, process, how, group))
+        late = [each.late for each in group if each.late is not None]
+        if late:
+            text = _late(process, late, group[0].sender if len(group) == 1 else None)
+            yield Step(t=round(t + max(late), 6), event=event, text=text)
+
+
+def _late(process: ProcessName | None, late: list[float], sender: ProcessName | None) -> str:
+    to = "" if sender is None else f" to {sender}"
+    if len(late) == 1:
+        return f"too late: the answer of {process}{to} came {in_seconds(late[0])} after its caller had given up"
+    return (
+        f"too late: {len(late)} answers of {process} came after their callers had given up, the last one "
+        f"{in_seconds(max(late))} after"
+    )
 
 
 def _loss(what: str, process: ProcessName | None, how: str | None, group: list[Loss]) -> str:

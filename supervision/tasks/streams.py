@@ -386,6 +386,9 @@ class StreamServer(GenServer[None]):
             item = running.item if self.settings.zip_input_on_exit else None
             outcome = Exited(reason, item)
         self.workload.running -= 1
+        if self.failure is not None:
+            # The loop ends with the failure, even if the late task has a result in the meantime.
+            return
         if self.settings.ordered:
             self.early[running.position] = outcome
             while self.position in self.early:

@@ -347,6 +347,9 @@ class Task(Generic[T_co]):
 
     async def _left_behind(self, reason: ExitReason) -> TaskOutcome[T_co]:
         """Take the outcome of an ended task from the mailbox. If there is none, return `Exited(reason)`."""
+        if self._taken:
+            # After `forget`, the mailbox may still have a result that the owner has given up.
+            return Exited(reason)
         try:
             return self._outcome(await receive(self._concerns, timeout=0))
         except trio.TooSlowError:

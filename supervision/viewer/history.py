@@ -28,6 +28,7 @@ __all__ = [
     "Event",
     "FaultRecord",
     "History",
+    "HistoryReader",
     "Key",
     "MessageRecord",
     "Phase",
@@ -50,10 +51,13 @@ class ProcessRecord:
     """One process, from its start to its end.
 
     Attributes:
+        index: its position in `History.processes`.
         key: the label of its runtime, and its number there.
         host: the name of its node; None outside of nodes.
         path: its path in the tree. Several processes may have the same path, one after another or at the same time.
         role: the path that a replacement has too: `/pool/*/Room` if it may start in another partition.
+        title: the class and the topic of a channel, such as `RoomChannel room:lobby`; empty for other processes.
+        shown_path: its path for people. It has the class of each channel in the place of `ChannelServer`.
         incarnation: the number of processes that have had this path, including this one.
         parent: the key of the process that started it; number 0 if no process did.
         born, ended: the times of its start and its end in seconds; `ended` is None if the trace has no end.
@@ -65,10 +69,13 @@ class ProcessRecord:
         restarted: True if a supervisor started it in the place of another process.
     """
 
+    index: int
     key: Key
     host: str | None = None
     path: str
     role: str
+    title: str = ""
+    shown_path: str
     incarnation: int
     parent: Key
     born: float
@@ -112,6 +119,7 @@ class FaultRecord:
     """One planned fault.
 
     Attributes:
+        index: its position in `History.faults`.
         event: the number of the trace event that records the fault.
         seconds: the time of that event.
         text: the fault in words.
@@ -124,6 +132,7 @@ class FaultRecord:
         cut_short: True if the process ended while the fault delayed it.
     """
 
+    index: int
     event: int
     seconds: float
     text: str
@@ -186,7 +195,7 @@ class History:
         has_receives: True if the trace shows which messages were received. A recording of a program may not show this.
     """
 
-    events: list[Event]
+    events: list[Event] = field(factory=list)
     processes: list[ProcessRecord] = field(factory=list)
     messages: list[MessageRecord] = field(factory=list)
     faults: list[FaultRecord] = field(factory=list)
@@ -211,25 +220,42 @@ class History:
         )
 
 
-def read_history(lines: Iterable[bytes]) -> History:
+def read_history(lines: Iterable[bytes], *, contents: bool = True) -> History:
     """Read the history of a run from its trace.
 
     Args:
         lines: `Trace.lines`, or the result of `read_lines`. The numbers of events may have gaps, because a full live
             trace omits messages.
+        contents: read the contents of messages, if the trace has them. Otherwise the text of a message is its kind.
     """
     decode = msgspec.json.Decoder().decode
-    reader = _Reader([decode(line) for line in lines])
-    for event in reader.history.events:
-        reader.take(event)
+    reader = HistoryReader(contents=contents)
+    for line in lines:
+        reader.take(decode(line))
     return reader.finish()
 
 
-class _Reader:
-    """A reader that takes each event of a trace once, in the order of the trace."""
+class HistoryReader:
+    """A reader that takes each event of a trace once, in the order of the trace.
 
-    def __init__(self, events: list[Event]) -> None:
-        self.history = History(events=events)
+        reader = HistoryReader()
+        reader.take(event)
+        reader.history.processes
+
+    Args:
+        contents: read the contents of messages, if the trace has them. Otherwise the text of a message is its kind.
+
+    Attributes:
+        history: the history so far.
+        changed: the processes that have changed since the owner emptied this dictionary, by their index.
+        changed_faults: the same for faults.
+    """
+
+    def __init__(self, *, contents: bool = True) -> None:
+        self.history = History()
+        self.changed: dict[int, ProcessRecord] = {}
+        self.changed_faults: dict[int, FaultRecord] = {}
+        self._contents = contents
         self.living: dict[Key, ProcessRecord] = {}
         self.known: dict[Key, ProcessRecord] = {}
         # For each event, by number, the applied fault that caused it, and the process that it started.
@@ -238,7 +264,7 @@ class _Reader:
         self.applied: dict[Key, FaultRecord] = {}
         # For each process, the last signal to it.
         self.signals: dict[Key, int] = {}
-        # For each role, the processes without a replacement so far.
+        # For each role and title, the processes without a replacement so far.
         self.missing: dict[str, deque[ProcessRecord]] = {}
         self.sent: dict[int, MessageRecord] = {}
         # For each connection, by name, the process that serves it.
@@ -257,9 +283,12 @@ class _Reader:
             "fault_over": self.fault_over,
             "phase": self.phase,
             "recording": self.recording,
+            "joined": self.joined,
         }
 
     def take(self, event: Event) -> None:
+        """Read the next event."""
+        self.history.events.append(event)
         self.history.seconds = max(self.history.seconds, event["t"])
         self._inherit_fault(event)
         taker = self.takers.get(event["kind"])
@@ -267,6 +296,7 @@ class _Reader:
             taker(event)
 
     def finish(self) -> History:
+        """Return the history of a trace that has ended."""
         phases = self.history.phases
         for phase, following in pairwise(phases):
             phase.end = following.begin
@@ -295,22 +325,53 @@ class _Reader:
     # Processes
 
     def spawned(self, event: Event) -> None:
-        key = self._key(event)
+        key, parent = self._key(event), self._key(event, "parent")
         process = ProcessRecord(
+            index=len(self.history.processes),
             key=key,
             host=event.get("host"),
             path=event["path"],
+            shown_path=self._named(parent, event["path"]),
             role=event["role"],
             incarnation=event["inc"],
-            parent=self._key(event, "parent"),
+            parent=parent,
             born=event["t"],
             born_event=event["n"],
         )
         self.history.processes.append(process)
         self.living[key] = self.known[key] = self.births[event["n"]] = process
-        missing = self.missing.get(process.role)
+        self.changed[process.index] = process
+        self._replace_missing(process)
+
+    def _replace_missing(self, process: ProcessRecord) -> None:
+        missing = self.missing.get(f"{process.role}\n{process.title}")
         if missing:
-            missing.popleft().back = process
+            replaced = missing.popleft()
+            replaced.back = process
+            self._note_change(replaced)
+
+    def _note_change(self, process: ProcessRecord) -> None:
+        self.changed[process.index] = process
+        if process.fault is not None:
+            self.changed_faults[process.fault.index] = process.fault
+
+    def _named(self, parent: Key, path: str) -> str:
+        """Return the path of a process with the names of the channels above it."""
+        above = self.known.get(parent)
+        if above is None or not path.startswith(f"{above.path}/"):
+            return path
+        return f"{above.shown_path}{path[len(above.path) :]}"
+
+    def joined(self, event: Event) -> None:
+        """Name a channel by its class and its topic. Its replacement is the next channel with the same topic."""
+        process = self.known.get(self._key(event))
+        if process is None or process.title:
+            return
+        name = event["channel"]
+        process.title = f"{name} {event['topic']}"
+        process.shown_path = f"{process.shown_path.rpartition('/')[0]}/{name}"
+        self.changed[process.index] = process
+        self._replace_missing(process)
 
     def exited(self, event: Event) -> None:
         process = self.living.pop(self._key(event), None)
@@ -320,14 +381,17 @@ class _Reader:
     def _end(self, process: ProcessRecord, event: Event, reason: str, exit: str) -> None:
         process.ended, process.ended_event = event["t"], event["n"]
         process.reason, process.exit = reason, exit
+        self.changed[process.index] = process
         if self.history.closing is not None:
             return
         fault = self.fault_of.get(event["n"]) or self._applied_to(process)
         if fault is not None:
             self.fault_of[event["n"]] = process.fault = fault
             fault.ended.append(process)
+            self.changed_faults[fault.index] = fault
         if fault is not None or not process.ended_cleanly:
-            self.missing.setdefault(process.role, deque()).append(process)
+            key = f"{process.role}\n{process.title}"
+            self.missing.setdefault(key, deque()).append(process)
 
     def node_killed(self, event: Event) -> None:
         # The processes of a killed node have no `exited` events, because no code of the node runs any more.
@@ -345,6 +409,7 @@ class _Reader:
         process = self.known.get(self._key(event, "child"))
         if process is not None:
             process.restarted = True
+            self.changed[process.index] = process
 
     def signal(self, event: Event) -> None:
         self.signals[self._key(event, "to")] = event["n"]
@@ -360,14 +425,14 @@ class _Reader:
     # Messages
 
     def message_sent(self, event: Event) -> None:
-        is_from_process = event.get("pid") is not None
+        is_from_process, kind = event.get("pid") is not None, event["message_kind"]
         message = MessageRecord(
             event=event["n"],
             sent=event["t"],
             sender=self.known.get(self._key(event)) if is_from_process else None,
             receiver=self.living.get(self._key(event, "to")),
-            kind=event["message_kind"],
-            text=event.get("message", event["message_kind"]),
+            kind=kind,
+            text=event.get("message", kind) if self._contents else kind,
         )
         self.history.messages.append(message)
         self.sent[event["n"]] = message
@@ -388,6 +453,7 @@ class _Reader:
     def fault(self, event: Event) -> None:
         target = self.servers.get(event["path"]) if event.get("pid") is None else self._key(event)
         fault = FaultRecord(
+            index=len(self.history.faults),
             event=event["n"],
             seconds=event["t"],
             text=event["fault"],
@@ -398,6 +464,7 @@ class _Reader:
             path=event.get("path"),
         )
         self.history.faults.append(fault)
+        self.changed_faults[fault.index] = fault
         self.faults[fault.event] = fault
         if fault.status == "applied":
             self.fault_of[event["n"]] = fault
@@ -412,6 +479,7 @@ class _Reader:
         fault = self.faults.get(event["fault_event"])
         if fault is not None:
             fault.status, fault.why, fault.cut_short = event["status"], event.get("why"), True
+            self.changed_faults[fault.index] = fault
 
     def phase(self, event: Event) -> None:
         if event["phase"] == "closing":

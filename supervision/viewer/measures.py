@@ -29,6 +29,7 @@ __all__ = [
     "RecoveryMeasures",
     "SteadyMeasure",
     "measure",
+    "measure_fault",
     "percentile",
 ]
 
@@ -203,7 +204,7 @@ def measure(history: History) -> Measures:
         for process in processes
         if process.ended is not None and not history.is_closing(process.ended)
     ]
-    faults = [_fault(mark, history) for mark in history.faults]
+    faults = [measure_fault(mark) for mark in history.faults]
     status = Counter(fault.status for fault in faults)
     blasts = [float(len(fault.took_along)) for fault in faults if fault.ended]
     steady = steadiness(history)
@@ -244,7 +245,8 @@ def percentile(values: Iterable[float], share: float) -> float | None:
     return ordered[max(position, 1) - 1]
 
 
-def _fault(mark: FaultRecord, history: History) -> FaultMeasure:
+def measure_fault(mark: FaultRecord) -> FaultMeasure:
+    """Compute the figures of one fault."""
     first = mark.ended[0] if mark.ended else None
     times = [
         process.back.born - process.ended

@@ -9,6 +9,7 @@ import trio
 import trio.lowlevel
 
 from actors import (
+    KILL,
     KILLED,
     NORMAL,
     SHUTDOWN,
@@ -322,6 +323,21 @@ class Swallower:
             self.outcome = error
             if not isinstance(error, Exception):
                 raise
+
+
+@pytest.mark.parametrize("later", [KILL, "enough"])
+@in_process()
+async def test_the_first_fatal_signal_decides_the_reason_of_a_process_that_unwinds(
+    later: Any,
+) -> None:
+    swallower = Swallower()
+    pid, ref = spawn_monitor(swallower)
+    await settle()
+    send_exit(pid, SHUTDOWN)
+    await settle()
+    send_exit(pid, later)
+    swallower.release.set()
+    assert (await down(ref)).reason is SHUTDOWN
 
 
 @in_process(kill_grace=3)

@@ -82,6 +82,37 @@ async def test_read_timer_returns_the_time_left_and_none_after_the_last_message(
         assert read_timer(timer) is None
 
 
+async def test_the_end_of_a_process_cancels_a_periodic_timer_that_has_fired(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_runtime() as runtime:
+        pid = spawn(trio.sleep, 2.5)
+        timer = send_every(pid, "tick", 1.0)
+        assert await wait_exit(pid) is NORMAL
+        assert read_timer(timer) is None
+        assert runtime.statistics()["timers"] == 0
+
+
+async def test_a_periodic_timer_fires_once_when_many_timers_are_cancelled_at_that_moment(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_runtime() as runtime, as_process() as me:
+        timers = runtime.timers
+        later = [timers.at(60.0, lambda: None) for _ in range(1000)]
+
+        def cancel_all() -> None:
+            for timer in later:
+                timers.forget(timer)
+
+        timers.at(1.0, cancel_all)
+        tick = send_every(me, "tick", 1.0)
+        await trio.sleep(3.5)
+        cancel_timer(tick)
+        assert [await receive(timeout=0) for _ in range(3)] == ["tick"] * 3
+        with pytest.raises(trio.TooSlowError):
+            await receive(timeout=0)
+
+
 @pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf])
 async def test_an_invalid_interval_is_refused(seconds: float) -> None:
     async with open_runtime(), as_process() as me:

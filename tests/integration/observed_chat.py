@@ -15,11 +15,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from actors import GenServer, current_pid, receive
+from actors import GenServer, current_pid
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.observer import Observer
+from channels.pubsub.pubsub import PubSub
 from examples.chat.pages import pages
-from supervision import Supervisor, child_spec, process_spec
+from supervision import Supervisor, child_spec
 from supervision.applications.application import run
 
 PHOENIX_JS = (
@@ -52,18 +53,14 @@ class Till(GenServer[None]):
     pass
 
 
-async def pubsub() -> None:
-    """Stands for the connection to other nodes."""
-    await receive()
-
-
 observer = Observer(
     token=os.environ.get("OBSERVER_TOKEN", "observer-token"),
     control=os.environ.get("OBSERVER_CONTROL", "1") == "1",
     payloads=os.environ.get("OBSERVER_PAYLOADS", "0") == "1",
     phoenix_js=PHOENIX_JS,
 )
-endpoint = Endpoint(sockets={"/socket": UserSocket}, http=pages, observer=observer)
+pubsub = PubSub()
+endpoint = Endpoint(sockets={"/socket": UserSocket}, http=pages, observer=observer, pubsub=pubsub)
 
 
 def main() -> None:
@@ -74,7 +71,7 @@ def main() -> None:
         [child_spec(Till, id="till")], id="shop", label="shop", max_restarts=1, max_seconds=60
     )
     live = Supervisor.child_spec(
-        [process_spec(pubsub, id="pubsub"), endpoint.child_spec(port=port)],
+        [pubsub.child_spec(), endpoint.child_spec(port=port)],
         id="live",
         label="live",
         strategy="rest_for_one",

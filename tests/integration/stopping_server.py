@@ -61,6 +61,8 @@ endpoint = Endpoint(
     draining=Draining(
         batch_size=40, batch_interval=0.1, timeout=float(os.environ.get("DRAIN_SECONDS", "30"))
     ),
+    # On a busy machine, minutes may pass until hundreds of clients have connected.
+    head_timeout=300.0,
 )
 
 if __name__ == "__main__":

@@ -144,9 +144,12 @@ def test_a_killed_channel_vanishes_and_its_client_returns(observer: Observer, ta
     observer.picture("3-back")
 
 
-def test_a_killed_pubsub_takes_along_what_was_started_after_it(observer: Observer) -> None:
-    """The observer itself is one of those: it says that it is interrupted, and comes back."""
+def test_a_killed_pubsub_takes_along_what_was_started_after_it(
+    observer: Observer, talker: Page
+) -> None:
+    """The endpoint and its observer are among those. The page says that it is interrupted, and all clients rejoin."""
     expect(observer.row("pubsub")).to_have_count(1)
+    expect(observer.row("RoomChannel 'room:lobby'")).to_have_count(1)
     before = {title: observer.pid_of(title) for title in ("pubsub", "endpoint", "till")}
     observer.act("pubsub", "Kill")
     observer.reads(re.compile(r"live <pid \d+> stopped endpoint"))
@@ -160,6 +163,10 @@ def test_a_killed_pubsub_takes_along_what_was_started_after_it(observer: Observe
     assert after["endpoint"] != before["endpoint"]
     assert after["till"] == before["till"]
     expect(observer.row("endpoint").locator(".again")).to_have_text(re.compile(r"restarted \d×"))
+    # The client has joined again, and talks over the new pubsub.
+    talker.wait_for_function("window.joins.length === 2")
+    expect(observer.row("RoomChannel 'room:lobby'")).to_have_count(1)
+    expect(observer.page.locator(".figure").nth(1)).to_contain_text(re.compile(r"[1-9]\d* pushes"))
     expect(observer.page.locator(".node.gone")).to_have_count(0)
     observer.picture("4-rest-for-one")
     observer.page.set_viewport_size(ViewportSize(width=1180, height=700))
@@ -182,20 +189,28 @@ def test_an_exceeded_intensity_escalates_to_the_supervisor_above(observer: Obser
 def test_the_page_says_that_the_server_is_gone_and_comes_back_with_it(
     observer: Observer, server: Server
 ) -> None:
+    page = observer.page
     expect(observer.state).to_have_text("Live")
     expect(observer.row("endpoint")).to_have_count(1)
+    page.get_by_role("tab", name="Timeline").click()
+    followed, viewer = page.locator("#followed"), page.frame_locator("#frame")
+    expect(followed).to_contain_text("Live")
     server.kill()
     expect(observer.state).to_have_text("No server")
     expect(observer.banner).to_contain_text(
         re.compile(r"connection to the server is lost.* What you see is \d+ s old")
     )
+    expect(followed).to_contain_text("Stale: no records for")
     observer.picture("6-no-server")
     server.start()
     expect(observer.state).to_have_text("Live")
     expect(observer.banner).to_be_hidden()
+    expect(followed).to_contain_text("Live")
+    expect(viewer.locator("#tree")).to_contain_text("endpoint")
+    page.get_by_role("tab", name="Now").click()
     observer.reads("The observer has started")
     expect(observer.row("endpoint")).to_have_count(1)
-    expect(observer.page.locator("#events .gap").first).to_be_visible()
+    expect(page.locator("#events .gap").first).to_be_visible()
     observer.picture("7-server-back")
 
 
@@ -297,19 +312,35 @@ def test_the_tree_works_with_the_keyboard_and_the_search(observer: Observer) -> 
     expect(page.locator("#process")).to_be_hidden()
 
 
-def test_the_timeline_stops_and_goes_back_over_the_newest_records(
+def test_the_timeline_is_live_until_the_user_stops_it_and_goes_on(
     observer: Observer, talker: Page
 ) -> None:
     page = observer.page
-    expect(observer.row("RoomChannel 'room:lobby'")).to_have_count(1)
+    title = "RoomChannel 'room:lobby'"
+    expect(observer.row(title)).to_have_count(1)
+    observer.act(title, "Kill")
+    talker.wait_for_function("window.joins.length === 2")
     page.get_by_role("tab", name="Timeline").click()
-    expect(page.locator("#stopped")).to_contain_text("Stopped")
-    viewer = page.frame_locator("#frame")
-    expect(viewer.locator("h1")).to_have_text("Timeline")
-    expect(viewer.locator("#tree")).to_contain_text("endpoint")
+    followed, viewer = page.locator("#followed"), page.frame_locator("#frame")
+    expect(followed).to_contain_text("Live")
+    expect(viewer.locator("#tree")).to_contain_text("RoomChannel room:lobby")
+    expect(viewer.locator("#tree")).not_to_contain_text("ChannelServer")
+    expect(viewer.locator("#faults")).to_contain_text(f"kill {title}")
+    moment = viewer.locator("#moment")
+    before = moment.text_content() or ""
+    expect(moment).not_to_have_text(before)
+    observer.picture("9-timeline-live")
+    # Looking back stops the timeline.
     viewer.get_by_label("Moment", exact=True).fill("0")
-    expect(viewer.locator("#moment")).to_have_text("0.000 s")
-    observer.picture("9-timeline")
+    expect(followed).to_contain_text(re.compile(r"Stopped at .* What happened after that is not"))
+    stopped = moment.text_content() or ""
+    expect(followed).to_contain_text(re.compile(r", [2-9] s ago"))
+    expect(moment).to_have_text(stopped)
+    expect(viewer.locator("#tree")).not_to_contain_text("RoomChannel room:lobby")
+    observer.picture("9-timeline-stopped")
+    page.get_by_role("button", name="Go on to live").click()
+    expect(followed).to_contain_text("Live")
+    expect(moment).not_to_have_text(stopped)
     page.get_by_role("tab", name="Now").click()
     expect(observer.row("endpoint")).to_be_visible()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -366,7 +367,13 @@ def test_a_scrape_of_one_worker_has_the_figures_of_all(quiet: WorkersServer) -> 
     for worker in ids:
         assert f'process_cpu_seconds_total{{worker="{worker}"}}' in text
     ready = urllib.request.urlopen(f"http://127.0.0.1:{quiet.port}/health/ready", timeout=PATIENCE)
-    assert (ready.status, ready.read()) == (200, b'{"status":"ready"}')
+    answer = json.loads(ready.read())
+    assert (ready.status, answer["status"]) == (200, "ready")
+    assert answer["worker"] in ids
+    every = urllib.request.urlopen(
+        f"http://127.0.0.1:{quiet.port}/health/workers", timeout=PATIENCE
+    )
+    assert json.loads(every.read())["workers"] == dict.fromkeys(ids, "ready")
 
 
 async def test_health_counts_clients_and_envelopes(quiet: WorkersServer) -> None:

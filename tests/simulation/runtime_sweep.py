@@ -54,7 +54,6 @@ from supervision.backoff import Backoff
 from supervision.chaos.faults.plan import EVERYWHERE, Storm
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
-from tests.simulation.invariants.supervision_order import CHECKED
 
 KEYS = tuple("abcdefgh")
 
@@ -323,7 +322,7 @@ async def keep_trying(spec: ChildSpec) -> None:
         return
 
 
-@scenario(faults=Storm(["/*"], count=12, within=8.0, kinds=EVERYWHERE), invariants=CHECKED)
+@scenario(faults=Storm(["/*"], count=12, within=8.0, kinds=EVERYWHERE))
 async def runtime_sweep(world: World) -> None:
     """Run a random tree with three clients and forty random actions."""
     moods = Moods(world)

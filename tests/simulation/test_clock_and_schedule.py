@@ -120,3 +120,19 @@ def test_streams_do_not_depend_on_each_other() -> None:
 
 def test_the_seed_for_a_name_never_changes() -> None:
     assert derive(1, "network", 2) == 0x2A905EC539FE0AEA9C082BE5AA811079
+
+
+def test_a_world_with_a_due_deadline_is_not_at_rest() -> None:
+    asked: list[float] = []
+
+    def settled() -> bool:
+        asked.append(clock.now)
+        return False
+
+    clock = VirtualClock(settled=settled)
+    clock.stall(2.0)
+    assert clock.deadline_to_sleep_time(2.0) == 0.0
+    assert asked == []
+    clock.deadline_to_sleep_time(3.0)
+    assert asked == [2.0]
+    assert clock.now == 3.0

@@ -6,20 +6,21 @@ import os
 import time
 from types import NoneType
 
+import attrs
 import pytest
 
 from actors.errors import StartError
+from supervision.chaos.errors import InvariantViolated
 from supervision.chaos.faults.report import InertPlan
 from supervision.chaos.invariants.built_in import BUILT_IN
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, identify
 from supervision.simulation.shrinking.shrink import shrink
 from supervision.simulation.simulate import simulate
-from tests.simulation.invariants.supervision_order import OF_SUPERVISORS
-from tests.simulation.planted import joins, processes, programs, supervisors
+from tests.simulation.planted import joins, limits, processes, programs, signals, supervisors
 from tests.simulation.planted.planting import Planted, healthy
 
-IN_ASHTREE = (*supervisors.BUGS, *processes.BUGS, *joins.BUGS)
+IN_ASHTREE = (*supervisors.BUGS, *limits.BUGS, *processes.BUGS, *signals.BUGS, *joins.BUGS)
 ALL = (*IN_ASHTREE, *programs.BUGS)
 SEEDS = 2000
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
@@ -57,5 +58,18 @@ def test_a_program_without_a_planted_bug_passes(bug: Planted) -> None:
 
 def test_every_invariant_finds_a_planted_bug() -> None:
     found = {bug.failure for bug in IN_ASHTREE}
-    names = {*BUILT_IN, *(each.name for each in OF_SUPERVISORS)}
-    assert {f"invariant {name}" for name in names} <= found
+    assert {f"invariant {name}" for name in BUILT_IN} <= found
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_each_invariant_finds_a_planted_bug_that_the_others_miss(name: str) -> None:
+    others = tuple(each for each in BUILT_IN if each != name)
+    missed = []
+    for bug in IN_ASHTREE:
+        if bug.failure == f"invariant {name}":
+            seed = find(bug).seed
+            knobs = attrs.evolve(Knobs().drawn(seed), invariants=others)
+            error = simulate(bug.scenario, seed, knobs=knobs, keep_trace=False).error
+            missed.append(not isinstance(error, InvariantViolated))
+    assert any(missed)

@@ -110,7 +110,9 @@ def test_runs_share_a_process_and_a_dependence_on_an_earlier_run_is_found(
     assert problems == [None, None]
     problems = check_many([simulate(what_another_run_left, 3)])
     assert isinstance(problems[0], Diverged)
-    assert "data from an earlier run" in str(problems[0])
+    assert problems[0].left_behind == ("tests.simulation.leaky_scenarios.runs",)
+    assert "an earlier run in the same process left data behind" in str(problems[0])
+    assert "tests.simulation.leaky_scenarios.runs; create" in str(problems[0])
 
 
 def test_a_hanging_process_is_given_up() -> None:

@@ -12,9 +12,22 @@ from supervision.chaos.faults.kinds import (
     StallLoop,
 )
 from supervision.chaos.faults.moments import At, On
+from supervision.chaos.faults.report import FaultReport
 from supervision.simulation.shrinking.simpler import aimed, fields_of, replaced, rounder, value_of
 
 SLOW = Slow(target="/top/*", when=On("handle_cast", nth=5, incarnation=2), seconds=1.25, pick=0.75)
+
+
+def test_the_target_in_a_report_is_what_a_fault_would_name() -> None:
+    def target(where: str | None, incarnation: int | None) -> str | None:
+        return FaultReport(
+            fault=SLOW, status="applied", where=where, incarnation=incarnation
+        ).target
+
+    assert target("/top/room#3", 3) == "/top/room"
+    assert target("b/top/room#12", 12) == "b/top/room"
+    assert target("phone->server#2", None) == "phone->server#2"
+    assert target(None, None) is None
 
 
 def test_numbers_are_found_in_faults_and_in_their_conditions() -> None:
@@ -60,31 +73,32 @@ def test_rounder_numbers_come_with_the_fewest_digits_first(
 
 
 @pytest.mark.parametrize(
-    ("fault", "where", "expected"),
+    ("fault", "target", "incarnation", "expected"),
     [
-        (Kill(target="/top/a", when=At(1.0)), "/top/a#3", []),
-        (Kill(target="/top/a", when=At(1.0), pick=0.5), "/top/a#3", [("/top/a", At(1.0))]),
-        (ResetConnection(when=At(1.0)), "phone->server#2", [("phone->server#2", At(1.0))]),
-        (StallLoop(when=At(1.0), seconds=1.0), "the loop", []),
-        (SLOW, None, []),
+        (Kill(target="/top/a", when=At(1.0)), "/top/a", 3, []),
+        (Kill(target="/top/a", when=At(1.0), pick=0.5), "/top/a", 3, [("/top/a", At(1.0))]),
+        (ResetConnection(when=At(1.0)), "phone->server#2", None, [("phone->server#2", At(1.0))]),
+        (StallLoop(when=At(1.0), seconds=1.0), "the loop", None, []),
+        (SLOW, None, None, []),
         (
             SLOW,
-            "/top/room#3",
+            "/top/room",
+            3,
             [
                 ("/top/room", On("handle_cast")),
                 ("/top/room", On("handle_cast", incarnation=3)),
                 ("/top/room", On("handle_cast", nth=5, incarnation=2)),
             ],
         ),
-        (Raise(target="/top", when=On("init")), "/top#1", []),
-        (Raise(target="/top", when=On("init", incarnation=2)), "/top#2", [("/top", On("init"))]),
+        (Raise(target="/top", when=On("init")), "/top", 1, []),
+        (Raise(target="/top", when=On("init", incarnation=2)), "/top", 2, [("/top", On("init"))]),
     ],
 )
 def test_a_fault_is_aimed_at_its_actual_target_and_gets_simpler_each_time(
-    fault: Fault, where: str | None, expected: list[tuple[str, At | On]]
+    fault: Fault, target: str | None, incarnation: int | None, expected: list[tuple[str, At | On]]
 ) -> None:
-    nearby = list(aimed(fault, where))
+    nearby = list(aimed(fault, target, incarnation))
     assert [(near.target, near.when) for near in nearby] == expected
     assert all(near.pick is None for near in nearby)
     for near in nearby:
-        assert fault not in aimed(near, where)
+        assert fault not in aimed(near, target, incarnation)

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import trio
 
-from actors import NORMAL, SHUTDOWN, Crash, Fail, Pid, cast, stop, wait_exit
+from actors import NORMAL, SHUTDOWN, Crash, Fail, GenServer, Pid, cast, kill, stop, wait_exit
 from actors.runtime import Runtime
-from supervision import DynamicSupervisor, Supervisor, logger
+from supervision import DynamicSupervisor, MaxChildren, Supervisor, child_spec, logger
 from supervision.events import (
+    CHILD_REFUSED,
     CHILD_RESTARTED,
     CHILD_START_FAILED,
     CHILD_STARTED,
@@ -103,6 +104,19 @@ async def test_a_crash_gives_an_ended_event_and_a_restarted_event_with_the_count
     assert measurements == {"restarts": 2}
     assert about["pid"] is await running(supervisor, "a")
     assert about["reason"] == BOOM
+
+
+async def test_a_restart_that_outlasts_the_window_still_counts_itself(
+    runtime: Runtime, heard: Heard
+) -> None:
+    class Slow(GenServer[None]):
+        async def init(self) -> None:
+            await trio.sleep(3)
+
+    supervisor = await Supervisor.start([child_spec(Slow, id="slow")], max_seconds=2.0)
+    kill(await running(supervisor, "slow"))
+    await trio.sleep(4)
+    assert heard.last("restarted")[0] == {"restarts": 1}
 
 
 async def test_a_restarted_group_gives_one_event_for_each_child(
@@ -205,6 +219,26 @@ async def test_dynamic_supervisors_execute_the_same_events(
     ]
     _, about = heard.last("terminated")
     assert (about["pid"], about["stopped"], about["supervisor"]) == (last, True, pool)
+
+
+async def test_a_full_dynamic_supervisor_gives_a_refused_event(runtime: Runtime, log: Log) -> None:
+    told: list[Mapping[str, Any]] = []
+    runtime.telemetry.attach(CHILD_REFUSED, lambda event, measured, about: told.append(about))
+    pool = await DynamicSupervisor.start(max_children=1)
+    await DynamicSupervisor.start_child(pool, worker("a", log))
+    assert told == []
+    with pytest.raises(MaxChildren):
+        await DynamicSupervisor.start_child(pool, worker("b", log))
+    assert told == [
+        {
+            "supervisor": pool,
+            "id": "b",
+            "pid": None,
+            "type": "worker",
+            "restart_type": "permanent",
+            "max_children": 1,
+        }
+    ]
 
 
 async def test_no_event_is_built_without_a_listener(runtime: Runtime, log: Log) -> None:

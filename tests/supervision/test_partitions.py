@@ -56,6 +56,7 @@ from supervision import (
     child_spec,
 )
 from supervision._core.requests import published
+from supervision.child_spec import ChildCounts
 from supervision.partitions import (
     PartitionSupervisor,
     Table,
@@ -492,6 +493,28 @@ async def test_a_restart_of_the_group_does_not_start_partitions_that_a_resize_ha
     assert copies[2] is None
     assert await PartitionSupervisor.resize("echoes", 3) == 2
     assert is_alive(which_partition("echoes", 2))
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
+async def test_a_partition_that_a_resize_has_started_is_restarted_like_others(
+    runtime: Runtime, strategy: Any
+) -> None:
+    await start(4, strategy=strategy)
+    await PartitionSupervisor.resize("echoes", 1)
+    await PartitionSupervisor.resize("echoes", 4)
+    before = await pids()
+    kill(which_partition("echoes", 0))
+    await settle()
+    kill(which_partition("echoes", 3))
+    await settle()
+    copies = await pids()
+    assert all(map(is_alive, copies))
+    assert copies == [which_partition("echoes", number) for number in range(4)]
+    kept = {"one_for_one": 2, "one_for_all": 0, "rest_for_one": 0}[strategy]
+    assert sum(pid in before for pid in copies) == kept
+    assert await PartitionSupervisor.count_children("echoes") == ChildCounts(4, 4, 0, 4)
+    assert await PartitionSupervisor.resize("echoes", 2) == 4
+    assert [is_alive(pid) for pid in copies] == [True, True, False, False]
 
 
 async def test_copies_that_are_temporary_stop_and_come_back_like_others(runtime: Runtime) -> None:

@@ -211,18 +211,20 @@ def test_the_window_is_not_rounded_to_whole_seconds() -> None:
 def test_infinite_restarts_are_never_too_many_and_are_not_remembered() -> None:
     intensity = RestartIntensity(math.inf, 5.0)
     assert all(intensity.admit(0.0) for _ in range(1000))
-    assert intensity.recent(0.0) == 0
+    assert intensity.counted == 0
 
 
 def test_an_infinite_window_never_forgets() -> None:
     assert answers([0.0, 1e9, 2e9], 2, math.inf) == [True, True, False]
 
 
-def test_recent_counts_attempts_within_the_window_and_changes_nothing() -> None:
+def test_counted_is_the_number_of_attempts_within_the_window_at_the_last_attempt() -> None:
     intensity = RestartIntensity(10, 5.0)
-    for now in (0.0, 3.0, 6.0):
+    counted = []
+    for now in (0.0, 3.0, 6.0, 12.0):
         intensity.admit(now)
-    assert [intensity.recent(8.0), intensity.recent(8.0), intensity.recent(12.0)] == [2, 2, 0]
+        counted.append(intensity.counted)
+    assert counted == [1, 2, 2, 1]
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, True, "3", None, math.nan])

@@ -1,10 +1,12 @@
 """Supervisors that end with their significant children."""
 
 import pytest
+import trio
 
 from actors import NORMAL, SHUTDOWN, Crash, Stop, cast, is_alive, wait_exit
 from actors.runtime import Runtime
 from supervision import ChildSpec, Supervisor
+from supervision.backoff import Backoff
 from supervision.child_spec import RestartType
 from tests.supervision.workers import Log, crash, end, running, settle, worker
 
@@ -57,6 +59,22 @@ async def test_all_significant_waits_for_the_last(runtime: Runtime, log: Log) ->
     )
     await end(await running(supervisor, "b"), BOOM)
     assert is_alive(supervisor)
+    cast(await running(supervisor, "a"), Stop(NORMAL))
+    assert await wait_exit(supervisor) is SHUTDOWN
+
+
+async def test_all_significant_waits_for_a_child_that_is_about_to_restart(
+    runtime: Runtime, log: Log
+) -> None:
+    supervisor = await Supervisor.start(
+        [significant("a", log), significant("b", log)],
+        auto_shutdown="all_significant",
+        backoff=Backoff(1.0, 10.0),
+    )
+    await crash(supervisor, "a")
+    await end(await running(supervisor, "b"), NORMAL)
+    assert is_alive(supervisor)
+    await trio.sleep(1.1)
     cast(await running(supervisor, "a"), Stop(NORMAL))
     assert await wait_exit(supervisor) is SHUTDOWN
 

@@ -105,12 +105,49 @@ const COLUMNS = [
   ["last news", (row) => (row.silent < 3 ? "now" : `${Math.round(row.silent)} s ago`)],
 ]
 
-// One line for each node, this one included. Without other nodes there is none.
-export function showNodes(place, rows) {
-  place.hidden = rows === undefined
-  if (rows === undefined) return place.replaceChildren()
-  const head = element("tr", "", undefined, element("th", "", "node"), ...COLUMNS.map(([name]) => element("th", "", name)))
-  const lines = rows.map((row) => element("tr", `${row.own ? "own" : ""}${row.silent > 3 ? " silent" : ""}`, undefined,
-    element("td", "", row.own ? `${row.node} (this page)` : row.node), ...COLUMNS.map(([, show]) => element("td", "", show(row)))))
-  place.replaceChildren(element("table", "", undefined, head, ...lines))
+// One line for each node, this one included. Without other nodes there is none. `shown` is the node whose processes the
+// page shows, or null for its own; `choose` takes another.
+export class Nodes {
+  constructor(place, choose) {
+    this.place = place
+    this.choose = choose
+    this.lines = new Map()
+    this.names = ""
+  }
+
+  show(rows, shown) {
+    this.place.hidden = rows === undefined
+    if (rows === undefined) return
+    const names = JSON.stringify([shown, ...rows.map((row) => row.node)])
+    // New lines only if they have changed, because a button that is replaced loses a click.
+    if (names !== this.names) this.arrange(rows, shown)
+    this.names = names
+    for (const row of rows) {
+      const { line, cells } = this.lines.get(row.node)
+      line.classList.toggle("silent", row.silent > 3)
+      COLUMNS.forEach(([, say], at) => { cells[at].textContent = say(row) })
+    }
+  }
+
+  arrange(rows, shown) {
+    const head = element("tr", "", undefined, element("th", "", "node"), ...COLUMNS.map(([name]) => element("th", "", name)))
+    this.lines = new Map(rows.map((row) => {
+      const isShown = row.own ? shown === null : shown === row.node
+      const cells = COLUMNS.map(() => element("td"))
+      const name = isShown ? element("td", "", nameOf(row)) : element("td", "", undefined, this.button(row))
+      const classes = [row.own && "own", isShown && "shown"].filter(Boolean).join(" ")
+      return [row.node, { line: element("tr", classes, undefined, name, ...cells), cells }]
+    }))
+    this.place.replaceChildren(element("table", "", undefined, head, ...[...this.lines.values()].map(({ line }) => line)))
+  }
+
+  button(row) {
+    const button = element("button", "", nameOf(row))
+    button.type = "button"
+    button.title = `Show the processes of ${row.node}`
+    button.onclick = () => this.choose(row.own ? null : row.node)
+    return button
+  }
 }
+
+const nameOf = (row) => (row.own ? `${row.node} (this page)` : row.node)

@@ -1,8 +1,9 @@
 // The observer page: one channel of phoenix.js, whose news the tree, the charts and the list of events show.
 
 import { Socket } from "./phoenix.mjs"
-import { Charts, showNodes } from "./charts.js"
-import { clock, duration, Events, ProcessPanel } from "./story.js"
+import { Charts, Nodes } from "./charts.js"
+import { Past } from "./past.js"
+import { duration, Events, ProcessPanel } from "./story.js"
 import { Tree } from "./tree.js"
 
 const byId = (id) => document.getElementById(id)
@@ -52,6 +53,7 @@ function lose(why) {
 // The parts of the page
 
 const charts = new Charts(byId("figures"))
+const nodes = new Nodes(byId("nodes"), showNode)
 const tree = new Tree(byId("tree"), {
   pick: (row) => openProcess(row.pid, row.title),
   view: (view) => channel?.push("view", view),
@@ -61,20 +63,23 @@ const panel = new ProcessPanel(byId("process"), {
   open: (number) => openProcess(number, `<pid ${number}>`),
   ended: () => {},
   act: (action, number) => {
-    panel.answer("")
-    channel.push("act", { action, pid: number })
+    panel.answer(shown === null ? "" : `${shown} has been asked`, true)
+    channel.push("act", { action, pid: number, node: shown })
+      .receive("ok", ({ job }) => job && awaitJob(job))
       .receive("error", ({ reason }) => panel.answer(reason))
       .receive("timeout", () => panel.answer("the server did not answer"))
   },
 })
 const events = new Events(byId("events"), byId("paused"), (number) => {
+  // The events with a process are of this node.
+  if (shown !== null) showNode(null)
   const row = tree.rows.get(`p${number}`)
   tree.mark(row ? row.key : null)
   openProcess(number, row ? row.title : `<pid ${number}>`)
 })
 
 function openProcess(number, title) {
-  panel.open(number, title, actions)
+  panel.open(number, title, actions, shown)
   askForProcess(number)
 }
 
@@ -89,6 +94,44 @@ function closeProcess() {
   tree.mark(null)
   channel.push("process", { pid: null })
   byId("tree").focus()
+}
+
+// Another node
+
+let shown = null // the node whose processes the page shows; null is the node of the page
+const JOB = 5000 // milliseconds for another node to carry out an action
+
+function showNode(node) {
+  if (panel.number !== null) closeProcess()
+  shown = node
+  channel.push("node", { node })
+  sayElsewhere(node === null ? null : { node, silent: 0, answered: false })
+}
+byId("home").onclick = () => showNode(null)
+
+// The page says which node the processes belong to, and when that node last answered.
+function sayElsewhere(state) {
+  byId("where").textContent = state === null ? "" : ` of ${state.node}`
+  byId("home").hidden = state === null
+  const place = byId("answered")
+  place.hidden = state === null
+  const isSilent = state !== null && state.silent > 3
+  place.classList.toggle("silent", isSilent)
+  byId("tree").classList.toggle("silent", isSilent || (state !== null && !state.answered))
+  if (state === null) return
+  const age = duration(state.silent)
+  if (!state.answered) place.textContent = isSilent ? `${state.node} has not answered for ${age}.` : `Asking ${state.node}`
+  else place.textContent = isSilent ? `${state.node} has not answered for ${age}. What you see is ${age} old.` : `${state.node} answers. You see the processes of ${state.node}, not of the node of this page.`
+}
+
+let job = 0
+
+function awaitJob(number) {
+  job = number
+  const node = shown
+  setTimeout(() => {
+    if (job === number) panel.answer(`${node} has not answered. It may still carry this out.`)
+  }, JOB)
 }
 
 // The channel
@@ -120,16 +163,27 @@ function start() {
   channel.on("tick", (tick) => {
     heard = performance.now()
     lost = null
-    tree.apply(tick)
+    if (tick.elsewhere === undefined ? shown === null : tick.elsewhere.node === shown) {
+      if (tick.now !== undefined) tree.apply(tick)
+      if (tick.elsewhere) sayElsewhere(tick.elsewhere)
+    }
     if (tick.point) {
       charts.add(tick.point)
-      showNodes(byId("nodes"), tick.nodes)
+      nodes.show(tick.nodes, shown)
     }
     if (tick.events) addEvents(tick.events)
     showState()
   })
+  channel.on("timeline", (part) => past.take(part))
   channel.on("process", (fields) => {
-    if (fields.number === panel.number) panel.detail(fields)
+    if (fields.number !== panel.number) return
+    if (fields.about) panel.about(fields.about)
+    panel.detail(fields)
+  })
+  channel.on("acted", (done) => {
+    if (done.job !== job) return
+    job = 0
+    panel.answer(done.problem ?? `${shown} has done this`, done.problem === null)
   })
   channel.join()
     .receive("ok", (first) => {
@@ -140,7 +194,9 @@ function start() {
       charts.reset(first.points)
       addEvents(first.events)
       offerLevels(first)
-      if (panel.number !== null) askForProcess(panel.number)
+      if (shown !== null) showNode(shown)
+      else if (panel.number !== null) askForProcess(panel.number)
+      past.rejoined()
     })
     .receive("error", ({ reason }) => {
       lose({ short: "Refused", words: `The observer refused the page: ${reason}.` })
@@ -178,36 +234,24 @@ function pause(on) {
   byId("pause").setAttribute("aria-pressed", String(on))
 }
 
-// The timeline is a copy that stands still. It says from when it is.
+// The timeline
 
-let taken = null
+const past = new Past({
+  byId,
+  ask: (payload) => channel?.push("timeline", payload),
+  theme: () => document.documentElement.dataset.theme,
+  leave: () => showTimeline(false),
+})
 
 function showTimeline(on) {
   byId("now").hidden = on
   byId("past").hidden = !on
   byId("show-now").setAttribute("aria-selected", String(!on))
   byId("show-timeline").setAttribute("aria-selected", String(on))
-  if (on) takeTimeline()
-  else byId("frame").src = "about:blank"
+  past.show(on)
 }
-
-function takeTimeline() {
-  taken = Date.now()
-  byId("stopped").textContent = "Reading the records"
-  byId("frame").src = `timeline?${taken}`
-}
-
-byId("frame").onload = () => { taken === null || sayStopped() }
-
-function sayStopped() {
-  if (byId("past").hidden || taken === null) return
-  const age = (Date.now() - taken) / 1000
-  byId("stopped").textContent = `Stopped ${duration(age)} ago, at ${clock(taken / 1000)}`
-}
-setInterval(sayStopped, 1000)
 byId("show-now").onclick = () => showTimeline(false)
 byId("show-timeline").onclick = () => showTimeline(true)
-byId("again").onclick = takeTimeline
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return
@@ -222,12 +266,16 @@ document.addEventListener("keydown", (event) => {
     showTimeline(byId("past").hidden)
   } else if (event.key === " " && !isTyping && !event.target.matches("button")) {
     event.preventDefault()
-    pause(!events.isPaused)
+    if (byId("past").hidden) pause(!events.isPaused)
+    else past.stop(!past.isStopped)
   }
 })
 
 const dark = matchMedia("(prefers-color-scheme: dark)")
-const setTheme = (theme) => { document.documentElement.dataset.theme = theme }
+const setTheme = (theme) => {
+  document.documentElement.dataset.theme = theme
+  past.viewer?.theme(theme)
+}
 dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"))
 byId("theme").onclick = () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark")
 setTheme(dark.matches ? "dark" : "light")

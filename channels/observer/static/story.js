@@ -89,11 +89,13 @@ export class ProcessPanel {
     this.parts = null
   }
 
-  open(number, title, actions) {
+  // `node` is the node of the process, or null for the node of the page.
+  open(number, title, actions, node) {
     this.number = number
+    this.where = node === null ? "" : ` on ${node}`
     const close = element("button", "", "Close")
     close.onclick = () => this.on.close()
-    const heading = element("h2", "", title)
+    const heading = element("h2", "", title + this.where)
     const path = element("div", "path")
     const buttons = element("div", "actions")
     for (const [action, words] of Object.entries(ACTIONS)) {
@@ -119,7 +121,7 @@ export class ProcessPanel {
   }
 
   about({ path, title, crash, ended }) {
-    if (title) this.parts.heading.textContent = `${title} <pid ${this.number}>`
+    if (title) this.parts.heading.textContent = `${title} <pid ${this.number}>${this.where}`
     this.parts.path.textContent = path ?? ""
     if (crash) {
       const words = `Crashed at ${clock(crash.t)}: ${crash.error}`
@@ -136,8 +138,9 @@ export class ProcessPanel {
     this.on.ended(this.number)
   }
 
-  answer(words) {
+  answer(words, isGood = false) {
     this.parts.answer.textContent = words
+    this.parts.answer.classList.toggle("good", isGood)
   }
 
   detail(fields) {

@@ -29,7 +29,7 @@ from typing import Any, TypeAlias
 import trio
 from attrs import Factory, define, frozen
 
-from channels.pubsub.adapter import WORKER, WORKERS_FOLDER
+from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER
 from channels.pubsub.workers.control import ControlLine, Setup
 from channels.pubsub.workers.health import (
     Report,
@@ -256,7 +256,8 @@ class _Parent:
             del self.processes[worker]
             # A worker that was killed has not removed its socket.
             if self.folder is not None:
-                (self.folder / f"figures-{worker.id}.sock").unlink(missing_ok=True)
+                for kind in ("figures", "health"):
+                    (self.folder / f"{kind}-{worker.id}.sock").unlink(missing_ok=True)
             return self.plan.ended(worker, end, now)
 
         await self._put.send(ended)
@@ -300,7 +301,12 @@ class _Parent:
             stdin=subprocess.DEVNULL,
             pass_fds=(control.fileno(), hub.fileno(), *listening),
             process_group=0,
-            env={**os.environ, WORKER: str(worker.id), WORKERS_FOLDER: str(self.folder or "")},
+            env={
+                **os.environ,
+                WORKER: str(worker.id),
+                WORKERS_COUNT: str(self.settings.workers),
+                WORKERS_FOLDER: str(self.folder or ""),
+            },
         )
         for signum in process.pending:
             process.process.send_signal(signum)

@@ -59,7 +59,9 @@ __all__ = [
     "SlowConnection",
     "StallLoop",
     "SwallowCancellation",
+    "branch_of",
     "describe_fault",
+    "needs_instrument",
     "plan_from_json",
     "plan_to_json",
 ]
@@ -402,6 +404,21 @@ _WORDS: Final[dict[type[Any], str]] = {
 }
 
 _ENVELOPES: Final = {"handle_call": "call", "handle_cast": "cast", "handle_info": "plain message"}
+
+
+def branch_of(fault: Fault) -> str:
+    """Return the kind of a fault, and the callback that it waits for: `kill`, `crash on init`.
+
+    A sweep counts the faults of each branch, and so shows which parts of a plan never had an effect.
+    """
+    kind = str(fault.__struct_config__.tag)
+    return f"{kind} on {fault.when.callback}" if isinstance(fault.when, On) else kind
+
+
+def needs_instrument(fault: Fault) -> bool:
+    """Return True if an injector must observe callbacks and messages to apply a fault."""
+    observed = isinstance(fault, MessageFault | Raise | Hang | Slow | SwallowCancellation)
+    return observed or isinstance(fault.when, On)
 
 
 def describe_fault(fault: Fault) -> str:

@@ -98,7 +98,13 @@ class Injector:
     # Runtimes
 
     def add(
-        self, runtime: Runtime, places: Places, *, node: str = "", recorder: Recorder | None = None
+        self,
+        runtime: Runtime,
+        places: Places,
+        *,
+        node: str = "",
+        recorder: Recorder | None = None,
+        observe: bool = True,
     ) -> None:
         """Add another runtime, so that faults can target its processes.
 
@@ -107,11 +113,13 @@ class Injector:
             places: the places of its processes.
             node: the name of its node. The paths of its processes begin with that name: `b/top/store`.
             recorder: its recorder, if it has one.
+            observe: False adds no instrument to the runtime. A plan must then have no fault that `needs_instrument`.
         """
         target = TargetRuntime(runtime, places, recorder, node)
         self._targets.append(target)
-        instrument = _FaultPoints(target, self._callbacks, self._messages)
-        self._detach[target] = runtime.add_instrument(instrument)
+        if observe:
+            instrument = _FaultPoints(target, self._callbacks, self._messages)
+            self._detach[target] = runtime.add_instrument(instrument)
 
     def remove(self, runtime: Runtime) -> None:
         """Stop targeting a runtime that is closed or about to close."""
@@ -207,7 +215,9 @@ class Injector:
 
     def _leave(self, target: TargetRuntime) -> None:
         target.gone = True
-        self._detach.pop(target)()
+        detach = self._detach.pop(target, None)
+        if detach is not None:
+            detach()
         self._targets.remove(target)
 
     def _seconds(self) -> float:

@@ -23,10 +23,14 @@ class Planned:
         count: the number of callbacks or messages so far that matched its `On(...)`.
         waits: True once the fault waits for a callback or a message.
         taken: True once its callback has begun, even while another fault delays that callback.
-        status, seconds, where, why, event: as in `FaultReport`; `status` is None until the outcome is known.
+        status, seconds, where, incarnation, why, event: as in `FaultReport`; `status` is None until the outcome is
+            known.
     """
 
-    __slots__ = ("count", "event", "fault", "seconds", "status", "taken", "waits", "where", "why")
+    __slots__ = (
+        *("count", "event", "fault", "incarnation", "seconds", "status"),
+        *("taken", "waits", "where", "why"),
+    )
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
@@ -36,6 +40,7 @@ class Planned:
         self.status: Status | None = None
         self.seconds: float | None = None
         self.where: str | None = None
+        self.incarnation: int | None = None
         self.why: str | None = None
         self.event: int | None = None
 
@@ -47,6 +52,7 @@ class Planned:
             status=self.status or "not_applicable",
             seconds=self.seconds,
             where=self.where,
+            incarnation=self.incarnation,
             why=self._unreached(why) if undecided else self.why,
             event=self.event,
         )
@@ -91,7 +97,8 @@ class Ledger:
         """
         self._decide(planned, "applied", None)
         self._record(planned, point, fields)
-        planned.where = where or planned.where
+        if where is not None:
+            planned.where, planned.incarnation = where, None
 
     def masked(self, planned: Planned, point: InjectionPoint | str, why: str) -> None:
         """Note that something else prevented the effect of a fault, or cut it short."""
@@ -152,6 +159,8 @@ class Ledger:
         self, planned: Planned, point: InjectionPoint | str, fields: dict[str, Any]
     ) -> None:
         planned.where = str(point)
+        if isinstance(point, InjectionPoint):
+            planned.incarnation = point.incarnation
         planned.event = self._event("fault", planned, point, fields)
 
     def _event(

@@ -41,9 +41,7 @@ class TargetRuntime:
 
     def matching(self, pattern: str) -> list[Pid]:
         """Return the living processes whose paths match, the oldest first."""
-        return [
-            pid for pid, place in self.places.living.items() if fits(self.address(place), pattern)
-        ]
+        return [pid for pid, place in self.places.each() if fits(self.address(place), pattern)]
 
 
 @frozen
@@ -56,6 +54,12 @@ class InjectionPoint:
     def __str__(self) -> str:
         place = self.target.places.was_at(self.pid)
         return repr(self.pid) if place is None else f"{self.target.node}{place}"
+
+    @property
+    def incarnation(self) -> int | None:
+        """The number of the incarnation of the process; None if its place is unknown."""
+        place = self.target.places.was_at(self.pid)
+        return None if place is None else place.incarnation
 
     @property
     def is_ending(self) -> bool:

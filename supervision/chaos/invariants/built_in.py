@@ -7,13 +7,30 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from supervision.chaos.invariants.base import Invariant
+from supervision.chaos.invariants.callbacks import CallbackOrder
+from supervision.chaos.invariants.mail import AnsweredOnce, MailIsTaken, NothingLeft, Timers
 from supervision.chaos.invariants.names import Names
 from supervision.chaos.invariants.processes import Calls, DeadHandleNothing, Monitors
+from supervision.chaos.invariants.signals import DeadSendNothing, ExitSignals
+from supervision.chaos.invariants.supervisors import (
+    AutoShutdown,
+    Intensity,
+    MaxChildren,
+    RestartOrder,
+    RestartRetried,
+    ShutdownOrder,
+    StopLimits,
+)
 from supervision.chaos.invariants.trees import NoOrphan, OneIncarnation
 
 __all__ = ["BUILT_IN", "Chosen", "choose"]
 
-_CLASSES = (NoOrphan, OneIncarnation, Names, Monitors, DeadHandleNothing, Calls)
+_CLASSES = (
+    *(NoOrphan, OneIncarnation, Names, Monitors, DeadHandleNothing, Calls),
+    *(ExitSignals, DeadSendNothing, MailIsTaken, AnsweredOnce, Timers, NothingLeft),
+    *(CallbackOrder, RestartOrder, RestartRetried, ShutdownOrder, StopLimits, Intensity),
+    *(AutoShutdown, MaxChildren),
+)
 _made: dict[str, type[Invariant]] = {each.name: each for each in _CLASSES}
 
 BUILT_IN: Final = MappingProxyType(_made)

@@ -14,6 +14,15 @@ __all__ = ["Names"]
 AnyRegistry: TypeAlias = Registry[Any, Any]
 
 
+def _tag(key: object) -> object:
+    """Return a stand-in for a key. As in a registry, 1, 1.0 and True are three keys, also within tuples and sets."""
+    if isinstance(key, tuple):
+        return type(key), tuple(map(_tag, key))
+    if isinstance(key, frozenset):
+        return type(key), frozenset(map(_tag, key))
+    return type(key), key
+
+
 class Names(Invariant):
     """Every name and registry key refers to the living process that registered it.
 
@@ -25,9 +34,10 @@ class Names(Invariant):
     def __init__(self) -> None:
         super().__init__()
         self._names: dict[object, Pid] = {}
-        self._keys: dict[AnyRegistry, dict[Pid, list[object]]] = {}
-        # The holders of unique keys, by type and key: 1 and True are different keys in a registry.
-        self._holders: dict[AnyRegistry, dict[tuple[type, object], Pid]] = {}
+        # For each entry of a process, the tag of its key and the key.
+        self._keys: dict[AnyRegistry, dict[Pid, list[tuple[object, object]]]] = {}
+        # The holders of unique keys, by tag.
+        self._holders: dict[AnyRegistry, dict[object, Pid]] = {}
         # The entries of each process.
         self._names_of: dict[Pid, dict[object, None]] = {}
         self._registries_of: dict[Pid, dict[AnyRegistry, None]] = {}
@@ -47,13 +57,12 @@ class Names(Invariant):
         self._names_changed = True
 
     def _key_given(self, pid: Pid, key: object, registry: AnyRegistry) -> None:
+        tag = _tag(key)
         if registry.unique:
             holders = self._holders.setdefault(registry, {})
-            self._taken_already(
-                holders.get((type(key), key)), pid, f"the key {key!r} of {registry!r}"
-            )
-            holders[type(key), key] = pid
-        self._keys.setdefault(registry, {}).setdefault(pid, []).append(key)
+            self._taken_already(holders.get(tag), pid, f"the key {key!r} of {registry!r}")
+            holders[tag] = pid
+        self._keys.setdefault(registry, {}).setdefault(pid, []).append((tag, key))
         self._registries_of.setdefault(pid, {})[registry] = None
         self._changed[registry] = None
 
@@ -63,10 +72,12 @@ class Names(Invariant):
 
     def unregistered(self, pid: Pid, key: object, registry: object) -> None:
         if isinstance(registry, Registry):
-            keys = self._keys.get(registry, {}).get(pid, [])
-            if key in keys:
-                keys.remove(key)
-            self._holders.get(registry, {}).pop((type(key), key), None)
+            tag, entries = _tag(key), self._keys.get(registry, {}).get(pid, [])
+            for index, (other, _) in enumerate(entries):
+                if other == tag:
+                    del entries[index]
+                    break
+            self._holders.get(registry, {}).pop(tag, None)
             self._changed[registry] = None
             return
         self._names.pop(key, None)
@@ -84,8 +95,8 @@ class Names(Invariant):
             self._names.pop(name, None)
             self._names_changed = True
         for registry in self._registries_of.pop(pid, ()):
-            for key in self._keys.get(registry, {}).pop(pid, ()):
-                self._holders.get(registry, {}).pop((type(key), key), None)
+            for tag, _ in self._keys.get(registry, {}).pop(pid, ()):
+                self._holders.get(registry, {}).pop(tag, None)
             self._changed[registry] = None
 
     # At rest
@@ -112,20 +123,22 @@ class Names(Invariant):
         return None
 
     def _wrong_key(self, registry: AnyRegistry) -> str | None:
-        found: dict[Pid, list[object]] = {}
+        found: dict[Pid, list[tuple[object, object]]] = {}
         for entry in registry.entries_in(self.runtime):
-            found.setdefault(entry.pid, []).append(entry.key)
+            found.setdefault(entry.pid, []).append((_tag(entry.key), entry.key))
         expected = self._keys.get(registry, {})
-        for pid, keys in expected.items():
-            missing = [key for key in keys if key not in found.get(pid, ())]
+        for pid, entries in expected.items():
+            there = [tag for tag, _ in found.get(pid, ())]
+            missing = [key for tag, key in entries if tag not in there]
             if missing:
                 return (
                     f"{self.who(pid)} lives and has registered {missing[0]!r} in {registry!r}, "
                     "but is not found under that key"
                 )
-        for pid, keys in found.items():
-            left = [key for key in keys if key not in expected.get(pid, ())]
-            if left or len(keys) != len(expected.get(pid, ())):
-                key = left[0] if left else keys[0]
+        for pid, entries in found.items():
+            mine = [tag for tag, _ in expected.get(pid, ())]
+            left = [key for tag, key in entries if tag not in mine]
+            if left or len(entries) != len(mine):
+                key = left[0] if left else entries[0][1]
                 return f"{key!r} in {registry!r} leads to {self.who(pid)}, which has ended or no longer has it"
         return None

@@ -21,7 +21,7 @@ from supervision.simulation.errors import Escape
 from supervision.simulation.pins.places import describe_frame, program_frame
 from supervision.simulation.scheduling.trio_internals import thread_starts
 
-__all__ = ["OnEscape", "fence"]
+__all__ = ["SLEEP", "OnEscape", "escape", "escaping", "fence"]
 
 OnEscape = Callable[[Escape], None]
 """A callback that gets an escape before the fence raises it, so that a process cannot hide the escape."""
@@ -36,7 +36,7 @@ _FILE = (
     "open it with plain open(), since virtual time stands still during the call, or store the data in a dict, such as "
     "the disk of a node"
 )
-_SLEEP = "write `await trio.sleep(...)`, which takes virtual time"
+SLEEP = "write `await trio.sleep(...)`, which takes virtual time"
 
 _AUDITED = {
     "socket.__new__": ("a socket", _NETWORK),
@@ -55,7 +55,7 @@ _AUDITED = {
     "os.posix_spawn": ("os.posix_spawn()", _PROCESS),
     "os.spawn": ("os.spawn*()", _PROCESS),
     "_thread.start_new_thread": ("a thread", _THREAD),
-    "time.sleep": ("time.sleep()", _SLEEP),
+    "time.sleep": ("time.sleep()", SLEEP),
 }
 
 
@@ -74,6 +74,12 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     if threading.get_ident() == thread:
         what, instead = _AUDITED[event]
         escape(what, instead, on_escape)
+
+
+def escaping() -> OnEscape | None:
+    """Return the callback for escapes if the caller is inside the fence, otherwise None."""
+    active = _Fence.active
+    return active[1] if active is not None and threading.get_ident() == active[0] else None
 
 
 def escape(what: str, instead: str, on_escape: OnEscape) -> NoReturn:
@@ -129,9 +135,9 @@ def fence(on_escape: OnEscape) -> Iterator[None]:
 
     def sleep_for_real(seconds: Any, /) -> None:
         # A module that a simulation imports keeps this function, which must also work after the simulation.
-        active = _Fence.active
-        if active is not None and threading.get_ident() == active[0]:
-            escape("time.sleep()", _SLEEP, active[1])
+        inside = escaping()
+        if inside is not None:
+            escape("time.sleep()", SLEEP, inside)
         sleep(seconds)
 
     def start_trio_thread(*_: object) -> None:

@@ -4,9 +4,10 @@ During a simulation, the seed and the virtual clock replace these sources:
 
 - `os.urandom`, and with it `secrets`, `random.SystemRandom` and `uuid.uuid4`;
 - `uuid.uuid1`; the functions of `random`; `random.Random()` without a seed;
-- `time.time`, `time.monotonic`, `time.perf_counter` and their `_ns` forms, `datetime.now`, `datetime.utcnow`,
-  `datetime.today` and `date.today`. Libraries get the virtual time. The program gets an `Escape`, because it should ask
-  its runtime.
+- the functions of `time` and `datetime` that read a clock (see `clocks`). Libraries get the virtual time. The program
+  gets an `Escape`, because it should ask its runtime.
+- the generators that modules hold as globals, and the global generator of numpy (see `generators`).
+- the functions that wait in real time, such as `queue.Queue.get` (see `waits`). Within the fence they are an `Escape`.
 - the garbage collector. It is off, because it runs finalizers at moments that depend on the whole process.
 
 The pins also replace a function in the modules that have imported it by name. At the end they restore everything. Other
@@ -18,28 +19,27 @@ it.
 
 from __future__ import annotations
 
-import datetime as dt
 import gc
 import logging
 import os
 import random
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import date as _date
-from datetime import datetime as _datetime
 from typing import Any, ClassVar
 
 import trio.testing
 
 from supervision.recording.entropy import Streams
-from supervision.simulation.pins.fence import OnEscape, escape
-from supervision.simulation.pins.places import is_program
+from supervision.simulation.pins.clocks import CLOCKS, pinned_clocks, pinned_dates
+from supervision.simulation.pins.fence import OnEscape
+from supervision.simulation.pins.generators import seed_generators, seeded_generators
+from supervision.simulation.pins.places import imports, is_program
+from supervision.simulation.pins.waits import WAITS, guarded_waits, pinned_waits
 
-__all__ = ["pinned", "pinned_clocks", "pinned_dates"]
+__all__ = ["pinned", "seed_modules"]
 
 
 @contextmanager
@@ -60,6 +60,7 @@ def pinned(
     replacements = _entropy(streams)
     replacements.update(pinned_clocks(now, on_escape))
     replacements.update(pinned_dates(now, on_escape))
+    replacements.update(pinned_waits())
     if settle is not None:
         replacements.update(_waiting_for_all(settle))
     with ExitStack() as stack:
@@ -67,6 +68,8 @@ def pinned(
         stack.enter_context(_without_collector())
         stack.enter_context(_without_last_resort())
         stack.enter_context(_seeded_module(streams))
+        stack.enter_context(seeded_generators(streams))
+        stack.enter_context(guarded_waits())
         for space, name in _uses(replacements):
             before = space[name]
             stack.callback(space.__setitem__, name, before)
@@ -101,6 +104,12 @@ def _waiting_for_all(settle: Callable[[], Awaitable[None]]) -> dict[int, tuple[o
         await (settle() if threading.get_ident() == thread else real(cushion))
 
     return {id(real): (real, wait_all_tasks_blocked)}
+
+
+def seed_modules(streams: Streams) -> None:
+    """Seed the generators that belong to modules, from a run's streams."""
+    random.seed(streams.fresh("random").getrandbits(128))
+    seed_generators(streams)
 
 
 @contextmanager
@@ -148,16 +157,28 @@ def _without_last_resort() -> Iterator[None]:
 
 
 _ORIGINALS = (
-    *(os.urandom, uuid.uuid1, dt.datetime, dt.date),
-    *(time.time, time.time_ns, time.monotonic, time.monotonic_ns),
-    *(time.perf_counter, time.perf_counter_ns, trio.testing.wait_all_tasks_blocked),
+    *(os.urandom, uuid.uuid1, trio.testing.wait_all_tasks_blocked),
+    *(*CLOCKS, *WAITS),
 )
+
+
+# The pins need the originals, and so does the import of modules, which takes locks.
+_UNCHANGED = frozenset(
+    (
+        *(__name__, "_thread", "_frozen_importlib", "importlib._bootstrap"),
+        *(f"supervision.simulation.pins.{name}" for name in ("clocks", "fence", "waits")),
+    )
+)
+
+
+# The modules that define the replaced types.
+_HOMES = ("datetime", "queue", "threading")
 
 
 class _Cache:
     """The module globals that hold the originals. A further import makes this cache invalid."""
 
-    modules = 0
+    imports: object = None
     uses: ClassVar[list[tuple[dict[str, Any], str]]] = []
 
 
@@ -165,15 +186,17 @@ def _uses(
     replacements: dict[int, tuple[object, object]],
 ) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield the module globals that hold an original, under any name."""
-    if _Cache.modules != len(sys.modules):
+    if _Cache.imports != imports():
         originals = {id(original) for original in _ORIGINALS}
-        _Cache.modules = len(sys.modules)
+        _Cache.imports = imports()
         _Cache.uses = [
             (space, name)
             for module_name, space in _namespaces()
-            if module_name != __name__  # this module needs the originals
+            if module_name not in _UNCHANGED
             for name, value in list(space.items())
-            if id(value) in originals and not _is_type_for_others(module_name, value)
+            if id(value) in originals
+            and not _is_type_for_others(module_name, value)
+            and (module_name != "threading" or not name.startswith("_"))
         ]
     for space, name in _Cache.uses:
         original = replacements.get(id(space.get(name)))
@@ -201,104 +224,8 @@ def _namespaces() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _is_type_for_others(module_name: str, value: object) -> bool:
-    """Return True for a date type in a library, because the library may compare the type by identity."""
-    if not isinstance(value, type) or module_name == "datetime":
+    """Return True for a type in a library, because the library may compare the type by identity."""
+    if not isinstance(value, type) or module_name in _HOMES:
         return False
     file = getattr(sys.modules[module_name], "__file__", None)
     return file is None or not is_program(file)
-
-
-_DURATION = "for a duration write `trio.current_time()`"
-_MOMENT = "for the time of day write `current_runtime().now()`"
-
-
-def pinned_clocks(
-    now: Callable[[], float], on_escape: OnEscape
-) -> dict[int, tuple[object, object]]:
-    """Map the `id` of each clock of `time` to the function and its replacement."""
-    thread = threading.get_ident()
-
-    def stand_in(real: Callable[[], Any], name: str, instead: str) -> Callable[[], Any]:
-        nanoseconds = name.endswith("_ns")
-
-        def clock() -> Any:
-            if threading.get_ident() != thread:
-                return real()
-            if is_program(sys._getframe(1).f_code.co_filename):
-                escape(f"time.{name}()", instead, on_escape)
-            return round(now() * 1e9) if nanoseconds else now()
-
-        return clock
-
-    found: dict[int, tuple[object, object]] = {}
-    for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"):
-        real = getattr(time, name)
-        instead = _MOMENT if name.startswith("time") else _DURATION
-        found[id(real)] = (real, stand_in(real, name, instead))
-    return found
-
-
-def pinned_dates(now: Callable[[], float], on_escape: OnEscape) -> dict[int, tuple[object, object]]:
-    """Map the `id` of each date class to the class and its replacement, which differs only in reading the clock."""
-    thread = threading.get_ident()
-
-    def read(what: str) -> bool:
-        """Return True if the caller gets the virtual time. Raise an `Escape` if the caller is the program."""
-        if threading.get_ident() != thread:
-            return False
-        if is_program(sys._getframe(2).f_code.co_filename):
-            escape(f"{what}()", _MOMENT, on_escape)
-        return True
-
-    class PinnedDatetime(_datetime, metaclass=_Pinned, real=_datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            if not read("datetime.now"):
-                return _datetime.now(tz)
-            return _datetime.fromtimestamp(now(), tz or dt.UTC).replace(tzinfo=tz)
-
-        @classmethod
-        def utcnow(cls) -> Any:
-            if not read("datetime.utcnow"):
-                return _datetime.now(dt.UTC).replace(tzinfo=None)
-            return _datetime.fromtimestamp(now(), dt.UTC).replace(tzinfo=None)
-
-        @classmethod
-        def today(cls) -> Any:
-            if not read("datetime.today"):
-                return _datetime.today()  # noqa: DTZ002 # the caller asked for it
-            return _datetime.fromtimestamp(now(), dt.UTC).replace(tzinfo=None)
-
-    class PinnedDate(_date, metaclass=_Pinned, real=_date):
-        @classmethod
-        def today(cls) -> Any:
-            if not read("date.today"):
-                return _date.today()  # noqa: DTZ011 # the caller asked for it
-            return _datetime.fromtimestamp(now(), dt.UTC).date()
-
-    return {id(_datetime): (_datetime, PinnedDatetime), id(_date): (_date, PinnedDate)}
-
-
-class _Pinned(type):
-    """The metaclass of a stand-in class. It creates and recognises instances of the real class."""
-
-    _real: type
-
-    def __new__(
-        mcs, name: str, bases: tuple[type, ...], space: dict[str, Any], *, real: type
-    ) -> Any:
-        cls = super().__new__(mcs, real.__name__, bases, {**space, "__module__": real.__module__})
-        cls._real = real
-        return cls
-
-    def __init__(cls, name: str, bases: tuple[type, ...], space: dict[str, Any], **_: Any) -> None:
-        super().__init__(name, bases, space)
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        return cls._real(*args, **kwargs)
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, cls._real)
-
-    def __subclasscheck__(cls, other: type) -> bool:
-        return issubclass(other, cls._real)

@@ -17,6 +17,7 @@ __all__ = [
     "SourceLine",
     "describe_frame",
     "frames_inside",
+    "imports",
     "is_program",
     "program_frame",
     "raised_in",
@@ -33,6 +34,11 @@ def _roots() -> tuple[str, ...]:
     packages = Path(__file__).parents[3]
     own = [str(packages / name) for name in ("actors", "supervision", "channels")]
     return tuple(dict.fromkeys(f"{path}/" for path in (*paths, *own)))
+
+
+def imports() -> tuple[int, object]:
+    """Return a value that changes with each import, for caches of what all modules hold."""
+    return len(sys.modules), next(reversed(sys.modules.values()))
 
 
 _ROOTS = _roots()

@@ -13,7 +13,8 @@ from supervision.recording.trace import write_lines
 from supervision.simulation.errors import RunFileError
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.pins.places import SourceLine, source_line_above
-from supervision.simulation.replaying.run_file import RunFile, load_run, run_again
+from supervision.simulation.replaying.leftovers import changed_between, program_data
+from supervision.simulation.replaying.run_file import RunFile, find_scenario, load_run, run_again
 
 __all__ = ["RepeatedRun", "repeat", "source_line_in", "with_steps"]
 
@@ -26,11 +27,14 @@ class RepeatedRun:
         same: True if the digests are the same as in the run file. Otherwise the trace is in a file beside the run file.
         problem: the reason why the process could not repeat the run; None if it repeated the run.
         line: the line of the program that caused the requested event.
+        left_behind: the data of the program that a first run changes, if a second run in the same process is another
+            run; None if the second run is the same, or if no event was requested.
     """
 
     same: bool = True
     problem: str | None = None
     line: SourceLine | None = None
+    left_behind: tuple[str, ...] | None = None
 
 
 def with_steps(outcome: Outcome) -> list[bytes]:
@@ -52,12 +56,20 @@ def source_line_in(run: RunFile, event: int) -> tuple[Outcome, SourceLine | None
 
 def repeat(run: RunFile, event: int | None) -> tuple[RepeatedRun, list[bytes]]:
     """Repeat a run. Return the result, and the trace if the run differs."""
+    left_behind = None
     if event is None:
         outcome, line = run_again(run), None
     else:
+        # Import the program first, so that its data counts as data before the run.
+        find_scenario(run.scenario)
+        before = program_data()
         outcome, line = source_line_in(run, event)
+        after = program_data()
+        if run_again(run).digest != outcome.digest:
+            left_behind = changed_between(before, after)
     same = (outcome.digest, outcome.steps_digest) == (run.digest, run.steps_digest)
-    return RepeatedRun(same=same, line=line), [] if same else with_steps(outcome)
+    repeated = RepeatedRun(same=same, line=line, left_behind=left_behind)
+    return repeated, [] if same else with_steps(outcome)
 
 
 def main(folder: Path, junk: int, event: int | None) -> None:

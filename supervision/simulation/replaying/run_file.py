@@ -24,6 +24,7 @@ from attrs import field, frozen
 from supervision.chaos.faults.kinds import Fault
 from supervision.command_line.program_frames import program_traceback
 from supervision.simulation.errors import RunFileError
+from supervision.simulation.forks import Fork
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, identify, problem_of
 from supervision.simulation.replaying.debugger import debugger_at
@@ -55,7 +56,7 @@ class RunFile:
     Attributes:
         format: the name and version of the format.
         scenario: `module:function`.
-        seed, knobs, params, deviations: as for `simulate`.
+        seed, knobs, params, deviations, forks: as for `simulate`.
         faults: the fault plan. In files of old versions, it may be None, which means the scenario's own plan.
         named: the deviations with the names of tasks. They replace `deviations` unless they are empty.
         failure: the kind of failure; None if the run passed.
@@ -72,6 +73,7 @@ class RunFile:
     params: dict[str, Any] = field(factory=dict)
     faults: tuple[Fault, ...] | None = None
     deviations: dict[int, tuple[int, ...]] = field(factory=dict)
+    forks: tuple[Fork, ...] = ()
     named: tuple[Deviation, ...] = ()
     failure: str | None = None
     problem: str | None = None
@@ -102,6 +104,7 @@ def describe_run(outcome: Outcome) -> RunFile:
         faults=outcome.faults,
         deviations=dict(outcome.deviations) if given else {},
         named=outcome.named if given else (),
+        forks=outcome.forks,
         failure=identify(error),
         problem=None if error is None else problem_of(error),
         digest=outcome.digest,
@@ -229,6 +232,7 @@ def run_again(
         params=run.params,
         faults=run.faults,
         deviations=run.schedule(),
+        forks=run.forks,
         keep_trace=keep_trace,
         label_tasks=run.knobs.policy == "canonical",
         on_event=on_event,

@@ -145,6 +145,7 @@ def _diverged(
     except Diverged as error:
         # The second repetition may differ first at another event. The line of event `error.step` is still useful.
         ((there, _),) = elsewhere.repeat([run], error.step)
+        error.left_behind = there.left_behind
         error.source_lines = (source_line_in(run, error.step)[1], there.line)
         return error
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -40,7 +41,13 @@ class Finding:
 
 
 def look_at(
-    kinds: Iterable[Failures], *, corpus: Corpus, stale: Collection[Path], small: bool, jobs: int
+    kinds: Iterable[Failures],
+    *,
+    corpus: Corpus,
+    stale: Collection[Path],
+    small: bool,
+    jobs: int,
+    seconds: float = _SECONDS,
 ) -> Iterator[Finding]:
     """Examine each kind of failure, and keep a run file for each.
 
@@ -50,11 +57,12 @@ def look_at(
         stale: files of the corpus to ignore, because their runs no longer fail in the same way.
         small: shrink failures first.
         jobs: the number of processes for shrinking; 0 shrinks in this process.
+        seconds: the real seconds to shrink one failure.
     """
     kinds = list(kinds)
     runs = [kind.first.run for kind in kinds]
     some = [run for run in runs if run is not None][:_MOST]
-    made_small = _all_small(some, jobs) if small else iter(())
+    made_small = _all_small(some, jobs, seconds) if small else iter(())
     for kind, run in zip(kinds, runs, strict=True):
         if run is None:
             yield Finding(failures=kind)
@@ -71,24 +79,25 @@ class _Small:
     note: str | None = None
 
 
-def _all_small(runs: list[RunFile], jobs: int) -> Iterator[_Small]:
+def _all_small(runs: list[RunFile], jobs: int, seconds: float) -> Iterator[_Small]:
     if jobs == 0:
-        yield from map(_small, runs)
+        yield from (_small(run, seconds) for run in runs)
         return
-    for answer in in_workers(_encoded, runs, jobs=jobs, limit=_LIMIT, renew=1):
+    encoded = partial(_encoded, seconds=seconds)
+    for answer in in_workers(encoded, runs, jobs=jobs, limit=_LIMIT, renew=1):
         if isinstance(answer, Lost):
             yield _Small(note=f"it could not be shrunk: {answer.why}")
         else:
             yield msgspec.json.decode(answer, type=_Small)
 
 
-def _encoded(run: RunFile) -> bytes:
-    return msgspec.json.encode(_small(run))
+def _encoded(run: RunFile, seconds: float) -> bytes:
+    return msgspec.json.encode(_small(run, seconds))
 
 
-def _small(run: RunFile) -> _Small:
+def _small(run: RunFile, seconds: float) -> _Small:
     try:
-        shrunk = shrink(run, max_seconds=_SECONDS)
+        shrunk = shrink(run, max_seconds=seconds)
     except SimulationError as error:
         return _Small(note=f"it could not be shrunk: {error}")
     return _Small(run=shrunk.run, story=shrunk.story)

@@ -9,6 +9,7 @@ The results come in the order of the seeds, so a repeated sweep has the same rep
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
@@ -16,10 +17,12 @@ from typing import Any
 import msgspec
 from attrs import evolve, field, frozen
 
+from supervision.chaos.faults.kinds import branch_of
 from supervision.chaos.faults.plan import FaultPlan
 from supervision.chaos.faults.report import InertPlan
 from supervision.recording.entropy import derive
 from supervision.simulation.errors import Diverged, RunFileError
+from supervision.simulation.forks import Fork, ForkedSeed
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, identify, problem_of
 from supervision.simulation.replaying.run_file import RunFile, describe_run, find_scenario
@@ -28,9 +31,12 @@ from supervision.simulation.scenario import Scenario, scenario_name, settings_of
 from supervision.simulation.search.workers import Lost, cores, in_workers
 from supervision.simulation.simulate import simulate
 
-__all__ = ["SeedResult", "knobs_of", "sweep"]
+__all__ = ["BARE", "SeedResult", "is_bare", "knobs_of", "sweep"]
 
 Measure = Callable[[Outcome], Mapping[str, float]]
+
+BARE = 0.125
+"""The share of the runs of a sweep that have no instruments."""
 
 _PARTS = 1_000_000
 
@@ -41,6 +47,9 @@ class SeedResult:
 
     Attributes:
         seed: the seed.
+        forks: the forks of the run.
+        bare: True if the run had no instruments; see `Knobs.bare`. A bare run that fails is repeated with instruments.
+            If the repetition fails alike, it takes the place of the bare run.
         failure: the kind of failure, equal for runs that fail alike; None if the run passed.
         problem: the whole text of the failure.
         inert: True if no fault of the plan was applied. `simulate` reports such runs as failures. A sweep does not,
@@ -55,11 +64,14 @@ class SeedResult:
         events: the number of events in the trace.
         digest: the digest of the trace.
         faults: the number of planned faults with each status: "applied", "not_applicable", "masked".
+        branches: the same for each branch of the fault plan, such as `kill` or `crash on init`.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
         measures: the result of the `measure` argument of `sweep`.
     """
 
     seed: int
+    forks: tuple[Fork, ...] = ()
+    bare: bool = False
     failure: str | None = None
     problem: str | None = None
     inert: bool = False
@@ -73,6 +85,7 @@ class SeedResult:
     events: int = 0
     digest: str = ""
     faults: dict[str, int] = field(factory=dict)
+    branches: dict[str, dict[str, int]] = field(factory=dict)
     sometimes: dict[str, bool] = field(factory=dict)
     measures: dict[str, float] = field(factory=dict)
 
@@ -84,14 +97,16 @@ class SeedResult:
 
 def sweep(
     scenario: Scenario,
-    seeds: Sequence[int],
+    seeds: Sequence[int | ForkedSeed],
     *,
     jobs: int | None = None,
     knobs: Knobs | None = None,
     swarm: bool = True,
     params: Mapping[str, Any] | None = None,
     faults: FaultPlan = None,
+    bare: float = BARE,
     check: float = 0.01,
+    check_failures: bool = True,
     limit: float = 60.0,
     renew: int = 200,
     measure: Measure | None = None,
@@ -106,14 +121,17 @@ def sweep(
 
     Args:
         scenario: as for `simulate`. The sweep hides its output.
-        seeds: whole numbers.
+        seeds: whole numbers, and runs that fork.
         jobs: the number of processes; None takes one per core. 0 runs everything in this process, without the time
             limit; use it for debuggers and coverage.
         knobs: the settings of the worlds; None takes the scenario's own.
         swarm: draw the knobs anew for each seed, from `knobs` (see `Knobs.drawn`).
         params: parameters of the scenario, of types that JSON has.
         faults: a plan that replaces the scenario's own in each run; `()` for no faults.
+        bare: the share of seeds that run without instruments, such as every eighth. It shows failures that the
+            instruments hide. With `measure` it is 0, because a measure may read the trace.
         check: the share of passing runs that a fresh process repeats. Unless this is 0, it also repeats all failures.
+        check_failures: False leaves the failures out.
         limit: the real seconds that a run may take, including its check.
         renew: replace a worker after this many runs, so that memory stays bounded in long sweeps.
         measure: called with each outcome, for `SeedResult.measures`.
@@ -130,6 +148,8 @@ def sweep(
         raise ValueError(f"limit is {limit}; write a number of seconds greater than 0")
     if not 0 <= check <= 1:
         raise ValueError(f"check is {check}; write a share from 0 to 1")
+    if not 0 <= bare <= 1:
+        raise ValueError(f"bare is {bare}; write a share from 0 to 1")
     if renew < 1:
         raise ValueError(f"renew is {renew}; write a number of runs, 1 or more")
     plan = _Plan(
@@ -138,7 +158,9 @@ def sweep(
         swarm=swarm,
         params=dict(params or {}),
         faults=faults,
+        bare=bare if measure is None else 0.0,
         check=check if _can_be_found(scenario) else 0.0,
+        check_failures=check_failures,
         measure=measure,
     )
     plan.try_to_write()
@@ -148,13 +170,16 @@ def sweep(
 
 
 def _forked(
-    plan: _Plan, seeds: Sequence[int], jobs: int, limit: float, renew: int
+    plan: _Plan, seeds: Sequence[int | ForkedSeed], jobs: int, limit: float, renew: int
 ) -> Generator[SeedResult, None, None]:
     answers = in_workers(plan.encoded, seeds, jobs=jobs, limit=limit, renew=renew)
-    for seed, answer in zip(seeds, answers, strict=True):
+    for item, answer in zip(seeds, answers, strict=True):
         if isinstance(answer, Lost):
             problem = f"{answer.why}\n{answer.said}".rstrip()
-            yield SeedResult(seed=seed, failure=answer.kind, problem=problem, lost=True)
+            seed, forks = _start_of(item)
+            yield SeedResult(
+                seed=seed, forks=forks, failure=answer.kind, problem=problem, lost=True
+            )
         else:
             yield msgspec.json.decode(answer, type=SeedResult)
 
@@ -168,7 +193,9 @@ class _Plan:
     swarm: bool
     params: dict[str, Any]
     faults: FaultPlan
+    bare: float
     check: float
+    check_failures: bool
     measure: Measure | None
 
     def try_to_write(self) -> None:
@@ -180,18 +207,17 @@ class _Plan:
                 f"{scenario_name(self.scenario)} cannot be swept: {error}; use params of types that JSON has"
             ) from error
 
-    def encoded(self, seed: int) -> bytes:
-        return msgspec.json.encode(self.run(seed))
+    def encoded(self, item: int | ForkedSeed) -> bytes:
+        return msgspec.json.encode(self.run(item))
 
-    def run(self, seed: int) -> SeedResult:
+    def run(self, item: int | ForkedSeed) -> SeedResult:
         began = time.perf_counter()
-        outcome = simulate(
-            self.scenario,
-            seed,
-            knobs=knobs_of(self.scenario, seed, self.knobs, swarm=self.swarm),
-            params=self.params,
-            faults=self.faults,
-        )
+        seed, forks = _start_of(item)
+        knobs = knobs_of(self.scenario, seed, self.knobs, swarm=self.swarm)
+        if is_bare(seed, self.bare):
+            outcome = self._bare(seed, forks, knobs)
+        else:
+            outcome = self._simulate(seed, forks, knobs)
         result = _result_of(outcome)
         if self.measure is not None:
             result = evolve(result, measures=dict(self.measure(outcome)))
@@ -199,10 +225,32 @@ class _Plan:
             result = _checked(result, outcome)
         return evolve(result, took=time.perf_counter() - began)
 
+    def _bare(self, seed: int, forks: tuple[Fork, ...], knobs: Knobs) -> Outcome:
+        """Run a seed without instruments. If it fails, prefer the same failure with instruments, for its story."""
+        outcome = self._simulate(seed, forks, evolve(knobs, bare=True))
+        if outcome.passed:
+            return outcome
+        seen = self._simulate(seed, forks, knobs)
+        return seen if identify(seen.error) == identify(outcome.error) else outcome
+
+    def _simulate(self, seed: int, forks: tuple[Fork, ...], knobs: Knobs) -> Outcome:
+        return simulate(
+            self.scenario, seed, knobs=knobs, params=self.params, faults=self.faults, forks=forks
+        )
+
     def _to_check(self, outcome: Outcome) -> bool:
         if not outcome.passed:
-            return self.check > 0
+            return self.check_failures and self.check > 0
         return derive(outcome.seed, "self-check") % _PARTS < self.check * _PARTS
+
+
+def _start_of(item: int | ForkedSeed) -> tuple[int, tuple[Fork, ...]]:
+    return (item.seed, item.forks) if isinstance(item, ForkedSeed) else (item, ())
+
+
+def is_bare(seed: int, share: float) -> bool:
+    """Return True if a seed runs without instruments. With the share 1/8, these are the multiples of 8."""
+    return math.floor(seed * share) > math.floor((seed - 1) * share)
 
 
 def knobs_of(scenario: Scenario, seed: int, knobs: Knobs | None, *, swarm: bool) -> Knobs:
@@ -221,9 +269,15 @@ def _can_be_found(scenario: Scenario) -> bool:
 def _result_of(outcome: Outcome) -> SeedResult:
     error = outcome.error
     failed = error is not None and not isinstance(error, InertPlan)
-    statuses = [report.status for report in outcome.fault_reports]
+    statuses: dict[str, int] = {}
+    branches: dict[str, dict[str, int]] = {}
+    for report in outcome.fault_reports:
+        for counts in (statuses, branches.setdefault(branch_of(report.fault), {})):
+            counts[report.status] = counts.get(report.status, 0) + 1
     return SeedResult(
         seed=outcome.seed,
+        forks=outcome.forks,
+        bare=outcome.bare,
         failure=identify(error) if failed else None,
         problem=None if error is None else problem_of(error),
         inert=isinstance(error, InertPlan),
@@ -232,7 +286,8 @@ def _result_of(outcome: Outcome) -> SeedResult:
         steps=outcome.steps,
         events=outcome.events,
         digest=outcome.digest,
-        faults={status: statuses.count(status) for status in dict.fromkeys(statuses)},
+        faults=statuses,
+        branches=branches,
         sometimes=dict(outcome.sometimes),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,19 @@ from rich.text import Text
 
 from supervision.command_line.arguments import params_as_options
 from supervision.command_line.console import plain_console
+from supervision.simulation.forks import ForkedSeed, described
 from supervision.simulation.scenario import Scenario, scenario_name
 from supervision.simulation.search.corpus import Corpus, Replayed
 from supervision.simulation.search.findings import Finding, look_at
+from supervision.simulation.search.forking import Forking
 from supervision.simulation.search.report import ENOUGH_SEEDS, SweepReport
 from supervision.simulation.search.sweep import SeedResult, sweep
 
-__all__ = ["Sweeping"]
+__all__ = ["Sweeping", "print_divergences", "print_finding", "print_inert"]
 
 _LINES = 10  # progress lines, if the output is not a terminal
 _REDRAW = 0.1  # seconds
+_DIVERGED = 3  # the most divergences to print in full
 _LONG = 40  # the most lines to print of a problem
 
 
@@ -48,6 +51,8 @@ class Sweeping:
         corpus: the folder of run files.
         params: parameters of the scenario.
         stop_after: stop the sweep after this many failures; 0 never stops.
+        forks: the number of runs from each rare state.
+        bare: the share of runs without instruments.
         check: the share of passing runs that a fresh process repeats.
         limit: the real seconds that a run may take.
         json_file: a file for the report as JSON.
@@ -61,6 +66,8 @@ class Sweeping:
     corpus: Corpus
     params: dict[str, Any]
     stop_after: int
+    forks: int
+    bare: float
     check: float
     limit: float
     json_file: Path | None
@@ -106,25 +113,38 @@ class Sweeping:
             _print_replayed(self._out, again)
 
     def _sweep(self) -> None:
+        with self._shown_progress() as show:
+            self._run(self.seeds, show)
+        forking = Forking(self.forks)
+        while not self._has_failed_enough and (forks := forking.of(self.report)):
+            self._progress.print(f"{len(forks)} runs fork at rare states")
+            self._run(forks, lambda _: None)
+
+    def _run(self, seeds: Sequence[int | ForkedSeed], show: Callable[[SeedResult], None]) -> None:
         results = sweep(
             self.scenario,
-            self.seeds,
+            seeds,
             jobs=self.jobs,
             swarm=self.swarm,
             params=self.params,
+            bare=self.bare,
             check=self.check,
             limit=self.limit,
         )
         # `closing` ends the workers here, not only when the last reference to the generator goes.
-        with closing(results), self._shown_progress() as show:
+        with closing(results):
             for result in results:
                 self.report.add(result)
                 show(result)
-                if self.stop_after and self.report.failed >= self.stop_after:
+                if self._has_failed_enough:
                     self._progress.print(
                         f"stopped after {self.report.failed} failures (--stop-after)"
                     )
                     break
+
+    @property
+    def _has_failed_enough(self) -> bool:
+        return 0 < self.stop_after <= self.report.failed
 
     def _examine_failures(self) -> None:
         self.findings += look_at(
@@ -138,9 +158,10 @@ class Sweeping:
     def _print(self) -> None:
         self._out.print()
         self._out.print(_summary(self.report, took=self._took, jobs=self.jobs))
-        _print_inert(self._out, self.report)
+        print_inert(self._out, self.report)
+        print_divergences(self._out, self.report)
         for finding in self.findings:
-            _print_finding(self._out, self.report, finding, self.params)
+            print_finding(self._out, self.report, finding, self.params)
         if self.json_file is not None:
             self._write(self.json_file)
 
@@ -236,6 +257,8 @@ def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
         "seeds",
         f"{report.runs:,}, {report.runs - report.failed:,} passed, {report.failed:,} failed",
     )
+    if report.forked:
+        table.add_row("", f"{report.forked:,} of them forked at rare states")
     for alike in report.failures.values():
         seeds = ", ".join(map(str, alike.seeds[:8])) + (", ..." if alike.count > 8 else "")
         table.add_row("", Text(f"{alike.count:,} x {alike.failure} (seeds {seeds})"))
@@ -250,19 +273,23 @@ def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
         faults = sorted(report.faults.items())
         counts = (f"{count:,} {status.replace('_', ' ')}" for status, count in faults)
         table.add_row("faults", ", ".join(counts))
+    if report.bare:
+        table.add_row("bare runs", f"{report.bare:,} without instruments")
     if report.inert_runs:
         table.add_row("", f"none was applied in {report.inert_runs:,} of {report.runs:,} runs")
     for name, count in report.sometimes.items():
-        table.add_row("sometimes", Text(f"{name}: {_seen(count, report.runs)}"))
+        table.add_row("sometimes", Text(f"{name}: {_seen(report, name, count)}"))
     differ = f"{len(report.diverged)} differed" if report.diverged else "all the same"
     if report.checked:
         table.add_row("self-check", f"{report.checked:,} repeated in a fresh process, {differ}")
     return table
 
 
-def _seen(count: int, runs: int) -> str:
-    if count:
-        return f"in {count:,} of {runs:,} runs"
+def _seen(report: SweepReport, name: str, count: int) -> str:
+    runs, by_forks = report.runs - report.forked, report.forked_sometimes.get(name, 0)
+    forks = f", and in {by_forks:,} forks" if by_forks else ""
+    if count or forks:
+        return f"in {count:,} of {runs:,} runs{forks}"
     if runs < ENOUGH_SEEDS:
         return f"never, but there were only {runs} runs"
     return "never; change the scenario so that it reaches this condition"
@@ -278,17 +305,33 @@ def _print_replayed(console: Console, again: Replayed) -> None:
     console.print(f"{again.path} {how[again.status]}")
 
 
-def _print_inert(console: Console, report: SweepReport) -> None:
+def print_inert(console: Console, report: SweepReport) -> None:
+    """Print the reasons, if no fault of a plan was applied in any run."""
     if report.is_inert and report.inert is not None:
         console.print("\nno fault of the plan was applied in any run", style="bold")
         console.print(textwrap.indent(report.inert.problem or "", "  "))
 
 
-def _print_finding(
+def print_divergences(console: Console, report: SweepReport) -> None:
+    """Print the first event that differs, for the first few seeds whose runs differ in a fresh process."""
+    for result in report.diverged[:_DIVERGED]:
+        console.print(f"\nseed {result.seed} gives another run in a fresh process", style="bold")
+        console.print(textwrap.indent(result.diverged or "", "  "))
+    if len(report.diverged) > _DIVERGED:
+        seeds = ", ".join(str(each.seed) for each in report.diverged[_DIVERGED:])
+        console.print(f"\nso do the runs of the seeds {seeds}")
+
+
+def print_finding(
     console: Console, report: SweepReport, finding: Finding, params: Mapping[str, Any]
 ) -> None:
+    """Print a kind of failure: its seed, its text, its story, and the command that repeats it."""
     first = finding.failures.first
     console.print(f"\n{finding.failures.failure}, first with seed {first.seed}", style="bold")
+    if first.forks:
+        console.print(f"  the run has {described(first.forks)}")
+    if finding.failures.bare == finding.failures.count:
+        console.print("  only runs without instruments fail in this way")
     lines = (first.problem or "").splitlines()
     shown = [*lines[:_LONG], *(["..."] if len(lines) > _LONG else [])]
     console.print(textwrap.indent("\n".join(shown), "  "))
@@ -297,9 +340,6 @@ def _print_finding(
         console.print(textwrap.indent(finding.story, "    "))
     if finding.note is not None:
         console.print(f"  {finding.note}")
-    if first.diverged is not None:
-        console.print("  the run differs in a fresh process:")
-        console.print(textwrap.indent(first.diverged, "    "))
     console.print(f"  repeat it with: {_command(report, finding, params)}")
 
 

@@ -55,26 +55,25 @@ def rounder(value: float) -> Iterator[float]:
             yield near
 
 
-def aimed(fault: Any, where: str | None) -> Iterator[Any]:
+def aimed(fault: Any, target: str | None, incarnation: int | None) -> Iterator[Any]:
     """Yield simpler versions of a fault, whose target is the process or connection that the fault affected.
 
     Args:
         fault: a fault of any kind.
-        where: its actual target, from its report: `/top/room:lobby#2`.
+        target: its actual target, from its report, such as `/top/room:lobby`; None if there was none.
+        incarnation: the incarnation of that process, from the same report.
     """
     names = fault.__struct_fields__
-    if where is None or "target" not in names:
+    if target is None or "target" not in names:
         return
-    # In `target`, the number of a connection is part of its name. The incarnation of a process belongs in `when`.
-    path, _, incarnation = where.rpartition("#") if where.startswith("/") else ("", "", "")
-    changes: dict[str, Any] = {"target": path or where}
+    changes: dict[str, Any] = {"target": target}
     if "pick" in names:
         changes["pick"] = None
     changed = msgspec.structs.replace(fault, **changes)
     nearby = [changed]
     if hasattr(fault.when, "nth"):
         # Wait for the first callback of this process, instead of the nth callback of all matching processes.
-        for which in (None, int(incarnation) if incarnation.isdecimal() else None):
+        for which in (None, incarnation):
             when = msgspec.structs.replace(fault.when, nth=1, incarnation=which)
             nearby.insert(0, msgspec.structs.replace(changed, when=when))
     for near in sorted(nearby, key=_intricacy):

@@ -29,6 +29,8 @@ from supervision.simulation.errors import SimulationError
 from supervision.simulation.replaying.command import replay_file
 from supervision.simulation.scenario import Scenario
 from supervision.simulation.search.corpus import DEFAULT_CORPUS, Corpus
+from supervision.simulation.search.forking import FORKS
+from supervision.simulation.search.sweep import BARE
 from supervision.simulation.search.terminal import Sweeping
 from supervision.simulation.search.workers import cores
 
@@ -84,6 +86,12 @@ def simulate(
     stop_after: Annotated[
         int, typer.Option(min=0, metavar="N", help="Stop after this many failures; 0 never stops.")
     ] = 20,
+    forks: Annotated[
+        int, typer.Option(min=0, metavar="N", help="The number of runs from each rare state.")
+    ] = FORKS,
+    bare: Annotated[
+        float, typer.Option(min=0, max=1, help="The share of runs without instruments.")
+    ] = BARE,
     check: Annotated[
         float,
         typer.Option(min=0, max=1, help="The share of passing runs to repeat in a fresh process."),
@@ -109,6 +117,8 @@ def simulate(
         corpus=Corpus(corpus),
         params=given,
         stop_after=stop_after,
+        forks=forks,
+        bare=bare,
         check=check,
         limit=limit,
         json_file=json_file,

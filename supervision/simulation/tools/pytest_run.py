@@ -125,6 +125,8 @@ class _Test:
             swarm=options.get("swarm", True),
             params=options.get("params"),
             faults=options.get("faults"),
+            # A test may read the trace, so every run has one.
+            bare=0.0,
             check=options.get("check", 0.0),
             limit=options.get("limit", 60.0),
         )

@@ -55,6 +55,9 @@ class VirtualClock(trio.abc.Clock):
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Advance to `deadline`. Trio calls this only when no task can run."""
+        if deadline <= self.now:
+            # A task becomes ready without the passing of time, so the world is not at rest yet.
+            return 0.0
         if self._settled is not None and self._settled():
             return 0.0
         if deadline < math.inf:

@@ -158,8 +158,12 @@ class Pipe:
             if data is not None:
                 return data
             due = self._pieces[0][0] if self._pieces and not self.blocked else math.inf
-            with trio.CancelScope(deadline=due):
+            if due == math.inf:
+                # A scope takes longer than the wait.
                 await self._readers.park()
+            else:
+                with trio.CancelScope(deadline=due):
+                    await self._readers.park()
 
     def _take(self, max_bytes: int | None) -> bytes | None:
         if self.blocked:

@@ -63,6 +63,7 @@ class World(ScenarioWorld):
         clock: VirtualClock,
         trace: Trace,
         invariants: Chosen = "all",
+        reached: Callable[[str], None] | None = None,
     ) -> None:
         self.network = Network(knobs, streams, trace)
         self.network.on_fault = self.disturbed
@@ -77,7 +78,10 @@ class World(ScenarioWorld):
             streams=streams,
             trace=trace,
             expectations=Expectations(
-                now=clock.current_time, heal=self.faults.heal, failed=self._failed
+                now=clock.current_time,
+                heal=self.faults.heal,
+                reached=reached,
+                failed=self._failed,
             ),
             now=clock.current_time,
         )
@@ -142,9 +146,14 @@ class World(ScenarioWorld):
 
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
         name = "" if isinstance(node, int) else self.nodes.name_of(node)
-        recorder = Recorder(runtime, self.trace, node, messages=self.knobs.messages, host=name)
+        bare = self.knobs.bare
+        recorder = Recorder(
+            runtime, self.trace, node, messages=self.knobs.messages, host=name, observe=not bare
+        )
         self.recorders.append(recorder)
-        self.faults.add(runtime, recorder.places, node=name, recorder=recorder)
+        self.faults.add(runtime, recorder.places, node=name, recorder=recorder, observe=not bare)
+        if bare:
+            return recorder
         # The watch is the last instrument, so that it gets no event that another instrument delays or refuses.
         self._watches.add(runtime, recorder.places)
         return recorder

@@ -220,14 +220,19 @@ function drawLabel(row) {
     pen.fillText(short(`${row.crowd.peak} at a time in ${deepPlaces(row.place)} places`, LABELS - indent - 8), indent, middle)
     return
   }
-  if (!row.first) return
+  const title = row.crowd ? "" : row.processes[0].title
+  if (!row.first) {
+    pen.fillStyle = colors.ink
+    if (title) pen.fillText(short(title, LABELS - indent - 8), indent, middle)
+    return
+  }
   const sign = row.place.below.length ? (row.place.folded ? "▸" : "▾") : row.place.crowded ? (row.place.open ? "▾" : "▸") : ""
   pen.fillStyle = colors.soft
   pen.fillText(sign, indent - 11, middle)
   pen.fillStyle = colors.ink
-  if (view.search && row.place.path.toLowerCase().includes(view.search.toLowerCase())) pen.fillStyle = colors.scrub
+  if (view.search && (title || row.place.path).toLowerCase().includes(view.search.toLowerCase())) pen.fillStyle = colors.scrub
   const number = row.crowd ? ` × ${row.crowd.peak}` : ""
-  pen.fillText(short(row.place.name, LABELS - indent - 8 - number.length * 7) + number, indent, middle)
+  pen.fillText(short(title || row.place.name, LABELS - indent - 8 - number.length * 7) + number, indent, middle)
 }
 
 function deepPlaces(place) {

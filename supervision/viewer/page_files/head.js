@@ -50,11 +50,12 @@ function drawAxis(y) {
   const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough)
   const digits = Math.max(0, -Math.floor(Math.log10(step / 1000) + 1e-9))
   pen.fillStyle = colors.soft
-  for (let time = Math.ceil(view.from / step) * step; time <= view.to; time += step) {
-    if (time < 0) continue
+  const ahead = LIVE ? (RUN.began * 1000) % step : 0 // so that the marks are at whole seconds of the clock
+  for (let time = Math.ceil((view.from + ahead) / step) * step - ahead; time <= view.to; time += step) {
+    if (time < START) continue
     const x = xOf(time)
     pen.fillRect(x, y + AXIS - 4, 1, 4)
-    pen.fillText(`${(time / 1000).toFixed(digits)} s`, x + 4, y + AXIS / 2)
+    pen.fillText(LIVE ? at(time, Math.min(3, digits)) : `${(time / 1000).toFixed(digits)} s`, x + 4, y + AXIS / 2)
   }
 }
 

@@ -5,14 +5,15 @@ const timeline = byId("timeline")
 function pick(what) {
   view.picked = what
   if (what?.fault !== undefined) setMoment(faults[what.fault].time, true)
-  else if (what?.process !== undefined) bringIntoView(processes[what.process].born)
+  else if (what?.process !== undefined && !following) bringIntoView(processes[what.process].born)
   showDetail()
   showFaults()
   redraw()
 }
 
 function setMoment(time, bring = false) {
-  view.moment = Math.max(0, Math.min(time, END))
+  stopFollowing()
+  view.moment = Math.max(START, Math.min(time, END))
   if (bring) bringIntoView(view.moment)
   showTree()
   redraw()
@@ -37,7 +38,10 @@ function nextFault(direction) {
   if (fault) pick({ fault: fault.index })
 }
 
+let touched = false // the user has folded places, so new places do not fold others
+
 function toggle(row) {
+  touched = true
   const place = row.place
   if (row.deeper || place.below.length) place.folded = !place.folded
   else if (place.crowded) place.open = !place.open
@@ -46,6 +50,7 @@ function toggle(row) {
 }
 
 function foldAll(folded) {
+  touched = true
   for (const place of places.values()) {
     if (place.below.length && place.depth > 0) place.folded = folded
     if (folded) place.open = false
@@ -71,6 +76,7 @@ canvas.addEventListener("pointermove", (event) => {
   if (dragging.scrub) setMoment(timeAt(x))
   else if (dragging.moved && dragging.x >= LABELS) {
     const shift = ((x - dragging.x) / (view.width - LABELS)) * (dragging.to - dragging.from)
+    stopFollowing()
     look(dragging.from - shift, dragging.to - shift)
     redraw()
   }
@@ -114,12 +120,12 @@ function hover(event, x, y) {
 
 function faultWords(fault) {
   const took = fault.ended.length ? `; ended ${plural(fault.ended.length, "process", "processes")}` : ""
-  return `${seconds(fault.time)}: ${fault.words} (${fault.status}${took})`
+  return `${at(fault.time)}: ${fault.words} (${fault.status}${took})`
 }
 
 function processWords(process) {
-  const end = process.ended === null ? "" : `\nended at ${seconds(process.ended)}: ${process.reason}`
-  return `${process.path} #${process.incarnation}\nfrom ${seconds(process.born)}${end}`
+  const end = process.ended === null ? "" : `\nended at ${at(process.ended)}: ${process.reason}`
+  return `${nameOf(process)} #${process.incarnation}\nfrom ${at(process.born)}${end}`
 }
 
 function elseWords(x, y) {
@@ -127,11 +133,11 @@ function elseWords(x, y) {
   if (row && x < LABELS) return row.place.path + (row.deeper ? " and below" : "")
   if (row?.crowd) {
     const time = timeAt(x)
-    return `${row.processes.filter((process) => aliveAt(process, time)).length} at ${seconds(time)}`
+    return `${row.processes.filter((process) => aliveAt(process, time)).length} at ${at(time)}`
   }
   if (x < LABELS) return ""
   const note = noteAt(x, y)
-  if (note) return `${seconds(note.time)}: ${note.words}`
+  if (note) return `${at(note.time)}: ${note.words}`
   return spanAt(x, y)?.words ?? ""
 }
 
@@ -143,6 +149,7 @@ timeline.addEventListener("wheel", (event) => {
   if (event.ctrlKey || event.metaKey) zoom(Math.exp(event.deltaY * 0.003), timeAt(Math.max(event.offsetX, LABELS)))
   else {
     const shift = ((event.deltaX || event.deltaY) / view.width) * span
+    stopFollowing()
     look(view.from + shift, view.to + shift)
   }
   redraw()
@@ -159,7 +166,7 @@ const middle = () => (view.moment >= view.from && view.moment <= view.to ? view.
 const actions = {
   in: () => zoom(0.5, middle()),
   out: () => zoom(2, middle()),
-  whole: () => look(-END * 0.01, END * 1.01),
+  whole: lookAtAll,
   previous: () => nextFault(-1),
   next: () => nextFault(1),
   fold: () => foldAll(true),
@@ -169,7 +176,7 @@ const actions = {
 for (const [id, action] of Object.entries(actions)) byId(id).onclick = () => { action(); redraw() }
 
 byId("messages").onchange = (event) => { view.messages = event.target.value; redraw() }
-byId("scrubber").oninput = (event) => setMoment((event.target.value / 1000) * END, true)
+byId("scrubber").oninput = (event) => setMoment(START + (event.target.value / 1000) * (END - START), true)
 byId("search").oninput = (event) => {
   lookFor(event.target.value.trim())
   const shown = new Set(view.rows.map((row) => row.place)).size
@@ -206,7 +213,7 @@ dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"))
 setTheme(dark.matches ? "dark" : "light")
 new ResizeObserver(measureRoom).observe(timeline)
 
-look(-END * 0.01, END * 1.01)
+lookAtAll()
 view.moment = happened.length ? happened[0].time : END / 2
 showVerdict()
 showFigures()

@@ -1,33 +1,50 @@
 // The run as objects: its processes, their places in the tree, and the rows to draw them in.
 
 const RUN = JSON.parse(document.getElementById("run").textContent)
-const text = (number) => (number === null || number < 0 ? "" : RUN.texts[number])
-const END = Math.max(RUN.seconds * 1000, 1)
+const LIVE = RUN.live === true // the run goes on, and parts of it arrive
 const MANY = 6 // more processes in one place are drawn as a crowd
 const ROOM = 48 // with more rows, places are folded at first
 
-const processes = RUN.processes.map(
-  ([path, incarnation, parent, born, ended, ending, reason, fault, back, restarted, pid, node], index) => ({
-    index, path: (node ? `/node ${node}` : "") + text(path), incarnation, parent, born, ended, ending,
-    reason: text(reason), fault, back, restarted, pid, replaces: -1,
-  }),
-)
-for (const process of processes) if (process.back >= 0) processes[process.back].replaces = process.index
+const text = (number) => (number === null || number < 0 ? "" : RUN.texts[number])
 
-const faults = RUN.faults.map(([time, words, status, why, target, ended, path, type], index) => ({
-  index, time, words: text(words), status, why: text(why), target, ended, path: text(path), type,
-}))
-const happened = faults.filter((fault) => fault.status !== "not_applicable")
+let START = 0 // the first recorded moment
+let END = 1
+let processes = []
+let faults = []
+let happened = []
+let messages = []
+let marks = []
+let notes = []
+let checks = []
+let places = new Map()
+let roots = []
 
-const messages = RUN.messages.map(([sent, from, to, received, words, lost], index) => ({
-  index, sent, from, to, received, words: text(words), lost: lost === 1,
-}))
+// Make the objects from RUN. The parts of a live run change RUN; places stay folded or open.
+function readRun() {
+  START = RUN.start ?? 0
+  END = Math.max(RUN.seconds * 1000, START + 1)
+  processes = RUN.processes.map(
+    ([path, incarnation, parent, born, ended, ending, reason, fault, back, restarted, pid, node, title], index) => ({
+      index, path: (node ? `/node ${node}` : "") + text(path), incarnation, parent, born, ended, ending,
+      reason: text(reason), fault, back, restarted, pid, replaces: -1, title: text(title),
+    }),
+  )
+  for (const process of processes) if (process.back >= 0) processes[process.back].replaces = process.index
+  faults = RUN.faults.map(([time, words, status, why, target, ended, path, type], index) => ({
+    index, time, words: text(words), status, why: text(why), target, ended, path: text(path), type,
+  }))
+  happened = faults.filter((fault) => fault.status !== "not_applicable")
+  messages = RUN.messages.map(([sent, from, to, received, words, lost], index) => ({
+    index, sent, from, to, received, words: text(words), lost: lost === 1,
+  }))
+  marks = RUN.marks.map(([time, kind, words]) => ({ time, kind, words: text(words) }))
+  notes = marks.filter((mark) => mark.kind !== "steady" && mark.kind !== "unsteady")
+  checks = RUN.measures.steady.map(readCheck)
+  makePlaces()
+}
 
-const marks = RUN.marks.map(([time, kind, words]) => ({ time, kind, words: text(words) }))
-const notes = marks.filter((mark) => mark.kind !== "steady" && mark.kind !== "unsteady")
-
-// The spans of each steady-state check in which it held and did not hold.
-const checks = RUN.measures.steady.map(({ name }) => {
+// The spans of a steady-state check in which it held and did not hold.
+function readCheck({ name }) {
   const own = marks.filter((mark) => mark.kind.endsWith("steady") && mark.words.startsWith(`${name}: `))
   const until = RUN.closing ?? END
   return {
@@ -36,32 +53,41 @@ const checks = RUN.measures.steady.map(({ name }) => {
       from: mark.time, to: own[number + 1]?.time ?? until, holds: mark.kind === "steady", words: mark.words,
     })),
   }
-})
+}
 
 const endOf = (process) => process.ended ?? END
 const aliveAt = (process, time) => process.born <= time && (process.ended === null || process.ended > time)
 
+// The path of a process, and its class and topic if it is a channel.
+const nameOf = (process) => (process.title ? `${process.path.slice(0, process.path.lastIndexOf("/"))}/${process.title}` : process.path)
+
 // Places: one for each path, below the place of its parent.
 
 function makePlaces() {
-  const byPath = new Map()
-  const roots = []
+  const before = places
+  places = new Map()
+  roots = []
   for (const process of processes) {
-    let place = byPath.get(process.path)
+    let place = places.get(process.path)
     if (place === undefined) {
-      const above = process.parent >= 0 ? byPath.get(processes[process.parent].path) : undefined
-      const start = above === undefined ? 0 : above.path.length
+      const above = process.parent >= 0 ? places.get(processes[process.parent].path) : undefined
+      // A channel gets its name after it has joined, so a process below it may have another path.
+      const isBelow = above !== undefined && process.path.startsWith(`${above.path}/`)
+      const start = isBelow ? above.path.length : above === undefined ? 0 : process.path.lastIndexOf("/")
       const name = process.path.slice(start).replace(/^\//, "")
-      place = { path: process.path, name, above, depth: above ? above.depth + 1 : 0, processes: [], below: [], folded: false, open: false }
-      byPath.set(process.path, place)
+      const { folded, open } = before.get(process.path) ?? { folded: false, open: false }
+      place = { path: process.path, name, above, depth: above ? above.depth + 1 : 0, processes: [], below: [], titles: new Set(), folded, open }
+      places.set(process.path, place)
       ;(above ? above.below : roots).push(place)
     }
     place.processes.push(process)
+    if (process.title) place.titles.add(process.title)
   }
-  return { byPath, roots }
+  for (const place of places.values()) {
+    place.crowd = crowdOf(place.processes)
+    place.crowded = place.crowd.peak > MANY || place.titles.size > MANY
+  }
 }
-
-const { byPath: places, roots } = makePlaces()
 
 function below(place) {
   return place.below.flatMap((each) => [...each.processes, ...below(each)])
@@ -87,8 +113,18 @@ function crowdOf(group) {
   return { steps, peak }
 }
 
-// Arrange processes in as few lines as possible. A replacement takes the line that was free the longest.
+// Arrange processes in as few lines as possible. A replacement takes the line that was free the longest. Channels of
+// different topics have lines of their own.
 function linesOf(group) {
+  const byTitle = new Map()
+  for (const process of group) {
+    if (!byTitle.has(process.title)) byTitle.set(process.title, [])
+    byTitle.get(process.title).push(process)
+  }
+  return [...byTitle.values()].flatMap(linesOfOne)
+}
+
+function linesOfOne(group) {
   const lines = []
   for (const process of group) {
     let best = null
@@ -106,14 +142,9 @@ function linesOf(group) {
   return lines.map((line) => line.processes)
 }
 
-for (const place of places.values()) {
-  place.crowd = crowdOf(place.processes)
-  place.crowded = place.crowd.peak > MANY
-}
-
 function linesIn(place) {
   if (place.crowded && !place.open) return 1
-  return place.crowd.peak
+  return Math.max(place.crowd.peak, place.titles.size)
 }
 
 function countRows(place) {
@@ -137,14 +168,17 @@ function foldAtFirst() {
   }
 }
 
-// The rows to draw, from the top. `wanted` has the places of a search, or is null.
+// The rows to draw, from the top. `wanted` has the places of a search, each with its found processes or null for all of
+// them; without a search it is null.
 function makeRows(wanted) {
   const rows = []
   const visit = (place) => {
     const shown = wanted === null || wanted.has(place)
     if (!shown) return
-    const crowd = place.crowded && !place.open
-    const lines = crowd ? [place.processes] : linesOf(place.processes)
+    const found = wanted?.get(place)
+    const group = found ? place.processes.filter((process) => found.has(process)) : place.processes
+    const crowd = place.crowded && !place.open && !found
+    const lines = crowd ? [group] : linesOf(group)
     lines.forEach((line, number) => {
       rows.push({ place, first: number === 0, crowd: crowd ? place.crowd : null, processes: line, height: crowd ? 42 : 20, deeper: false })
     })
@@ -161,3 +195,5 @@ function makeRows(wanted) {
   }
   return { rows, height: y }
 }
+
+readRun()

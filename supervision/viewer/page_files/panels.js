@@ -79,8 +79,8 @@ function recoveryFigure(recovery) {
 const FRESH = 1000
 
 function showTree() {
-  byId("moment").textContent = seconds(view.moment)
-  byId("scrubber").value = `${Math.round((view.moment / END) * 1000)}`
+  byId("moment").textContent = at(view.moment)
+  byId("scrubber").value = `${Math.round(((view.moment - START) / (END - START)) * 1000)}`
   const lines = []
   for (const place of roots) treeLines(place, 0, lines)
   byId("tree").replaceChildren(...lines)
@@ -91,10 +91,10 @@ function treeLines(place, depth, lines) {
   const alive = place.processes.filter((process) => aliveAt(process, time))
   const gone = place.processes.filter((process) => isMissing(process, time))
   if (!alive.length && !gone.length && !processesBelow(place, time)) return
-  if (alive.length > 1) lines.push(crowdLine(place, depth, alive, gone))
+  if (alive.length > (place.titles.size ? MANY : 1)) lines.push(crowdLine(place, depth, alive, gone))
   else {
-    for (const process of alive) lines.push(processLine(process, place.name, depth, time))
-    for (const process of gone.slice(0, 3)) lines.push(goneLine(process, place.name, depth, time))
+    for (const process of alive) lines.push(processLine(process, process.title || place.name, depth, time))
+    for (const process of gone.slice(0, 3)) lines.push(goneLine(process, process.title || place.name, depth, time))
   }
   const below = place.below.filter((each) => processesBelow(each, time))
   below.slice(0, 14).forEach((each) => treeLines(each, depth + 1, lines))
@@ -149,7 +149,7 @@ function goneLine(process, name, depth, time) {
 function showDetail() {
   const picked = view.picked
   if (picked === null) byId("detail").replaceChildren()
-  else if (picked.process !== undefined) byId("detail").replaceChildren(element("h2", "", processes[picked.process].path), facts(processFacts(processes[picked.process])))
+  else if (picked.process !== undefined) byId("detail").replaceChildren(element("h2", "", nameOf(processes[picked.process])), facts(processFacts(processes[picked.process])))
   else byId("detail").replaceChildren(element("h2", "", faults[picked.fault].words), facts(faultFacts(faults[picked.fault])))
 }
 
@@ -166,8 +166,8 @@ function processFacts(process) {
   const got = messages.filter((message) => message.to === process.index)
   return [
     ["process", `${process.pid}, incarnation ${process.incarnation}`],
-    ["started", seconds(process.born) + (before ? `, ${length((process.born - before.ended) / 1000)} after the one before it had ended` : "")],
-    ["ended", process.ended === null ? "" : seconds(process.ended)],
+    ["started", at(process.born) + (before ? `, ${length((process.born - before.ended) / 1000)} after the one before it had ended` : "")],
+    ["ended", process.ended === null ? "" : at(process.ended)],
     ["reason", process.reason],
     ["because of", process.fault >= 0 ? faults[process.fault].words : ""],
     ["replaced", back ? `after ${length((back.born - process.ended) / 1000)}${back.restarted ? ", by its supervisor" : ""}` : process.fault >= 0 ? "never" : ""],
@@ -184,11 +184,11 @@ function counted(words) {
 
 function faultFacts(fault) {
   const figures = RUN.measures.faults[fault.index]
-  const along = figures.took_along
+  const along = fault.ended.slice(1).map((index) => nameOf(processes[index]))
   return [
-    ["at", seconds(fault.time)],
+    ["at", at(fault.time)],
     ["status", fault.status.replace("_", " ") + (fault.why ? `: ${fault.why}` : "")],
-    ["where", fault.target >= 0 ? processes[fault.target].path : fault.path],
+    ["where", fault.target >= 0 ? nameOf(processes[fault.target]) : fault.path],
     ["ended", fault.ended.length ? plural(fault.ended.length, "process", "processes") : "nothing"],
     ["blast radius", counted(along).slice(0, 12).join(", ")],
     ["target back", fault.ended.length ? (figures.target_back === null ? "never" : `after ${length(figures.target_back)}`) : ""],
@@ -204,13 +204,13 @@ function showFaults() {
     const inert = fault.status !== "applied"
     const back = inert ? fault.status.replace("_", " ") : figures.target_back === null ? (fault.ended.length ? "never" : "") : length(figures.target_back)
     const row = element("tr", inert ? "inert" : "", undefined,
-      element("td", "", fault.status === "not_applicable" ? "" : seconds(fault.time, 2)), faultCell(fault), element("td", "", back))
+      element("td", "", fault.status === "not_applicable" ? "" : at(fault.time, 2)), faultCell(fault), element("td", "", back))
     row.dataset.fault = fault.index
     row.classList.toggle("picked", view.picked?.fault === fault.index)
     row.onclick = () => pick({ fault: fault.index })
     table.append(row)
   }
-  byId("faults").replaceChildren(faults.length ? table : element("p", "", "The run had no planned faults."))
+  byId("faults").replaceChildren(faults.length ? table : element("p", "", LIVE ? "Nobody has caused a fault on purpose." : "The run had no planned faults."))
 }
 
 // A fault in words, with only the end of its path.
@@ -225,7 +225,7 @@ function faultCell(fault) {
   const cell = element("td", "", shortWords(fault))
   cell.title = fault.words
   const along = RUN.measures.faults[fault.index].took_along.length
-  const where = fault.target >= 0 ? `${processes[fault.target].path} #${processes[fault.target].incarnation}` : fault.path
+  const where = fault.target >= 0 ? `${nameOf(processes[fault.target])} #${processes[fault.target].incarnation}` : fault.path
   const more = [
     where && fault.status === "applied" ? `→ ${where.split("/").slice(-2).join("/")}` : "", fault.why, along ? `blast radius ${along}` : ""]
   cell.append(element("div", "where", more.filter(Boolean).join(", ")))
@@ -246,7 +246,7 @@ function showPlaces() {
   const own = notes.filter((note) => note.kind === "note" || WORST.has(note.kind))
   byId("notes").replaceChildren(...own.slice(0, 100).map((note) => {
     const line = element("p", "", note.words)
-    line.prepend(element("b", "", `${seconds(note.time, 2)} `))
+    line.prepend(element("b", "", `${at(note.time, 2)} `))
     line.onclick = () => setMoment(note.time, true)
     return line
   }))

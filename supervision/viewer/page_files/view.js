@@ -5,8 +5,14 @@ const PHASES = 18
 const AXIS = 20
 const FAULTS = 24
 const STRIP = 15
-const HEAD = PHASES + AXIS + FAULTS + checks.length * STRIP + (notes.length ? STRIP : 0) + 6
+const FOUND = 100 // processes of one place that a search shows
+let HEAD = 0
 
+function measureHead() {
+  HEAD = PHASES + AXIS + FAULTS + checks.length * STRIP + (notes.length ? STRIP : 0) + 6
+}
+
+measureHead()
 foldAtFirst()
 
 const view = {
@@ -31,15 +37,21 @@ function layOut() {
   let wanted = null
   if (view.search) {
     const small = view.search.toLowerCase()
-    wanted = new Set()
+    wanted = new Map()
+    const want = (place, found) => {
+      wanted.set(place, found)
+      for (let each = place.above; each; each = each.above) if (!wanted.has(each)) wanted.set(each, null)
+    }
     for (const place of places.values()) {
-      if (!place.path.toLowerCase().includes(small)) continue
-      for (let each = place; each; each = each.above) wanted.add(each)
+      if (place.path.toLowerCase().includes(small)) want(place, null)
+      else {
+        const found = place.processes.filter((process) => process.title.toLowerCase().includes(small)).slice(0, FOUND)
+        if (found.length) want(place, new Set(found))
+      }
     }
     for (const index of view.found) {
       for (const process of [messages[index].from, messages[index].to]) {
-        if (process < 0) continue
-        for (let each = places.get(processes[process].path); each; each = each.above) wanted.add(each)
+        if (process >= 0) want(places.get(processes[process].path), null)
       }
     }
   }
@@ -51,16 +63,19 @@ function layOut() {
 }
 
 function zoom(factor, around) {
-  const span = Math.min(END * 1.02, Math.max(2, (view.to - view.from) * factor))
+  const span = Math.min((END - START) * 1.02, Math.max(2, (view.to - view.from) * factor))
   const share = (around - view.from) / (view.to - view.from)
   look(around - share * span, around - share * span + span)
 }
 
 function look(from, to) {
   const span = to - from
-  view.from = Math.max(-END * 0.01, Math.min(from, END * 1.01 - span))
+  const slack = (END - START) * 0.01
+  view.from = Math.max(START - slack, Math.min(from, END + slack - span))
   view.to = view.from + span
 }
+
+const lookAtAll = () => look(START - (END - START) * 0.01, END + (END - START) * 0.01)
 
 function bringIntoView(time) {
   const span = view.to - view.from
@@ -93,6 +108,14 @@ function faultAt(x, y) {
 
 function seconds(milliseconds, digits = 3) {
   return `${(milliseconds / 1000).toFixed(digits)} s`
+}
+
+// A moment: seconds since the start, or the time of day of a live run.
+function at(time, digits = 3) {
+  if (!LIVE) return seconds(time, digits)
+  const day = new Date(RUN.began * 1000 + time)
+  const clock = day.toLocaleTimeString("en-GB", { hour12: false })
+  return digits === 0 ? clock : `${clock}.${String(day.getMilliseconds()).padStart(3, "0").slice(0, digits)}`
 }
 
 // A duration as short text.

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import trio
+
 from actors import (
     KILL,
     KILLED,
@@ -13,12 +15,17 @@ from actors import (
     Runtime,
     Sender,
     call,
+    cancel_timer,
     cast,
     kill,
+    link,
     receive,
     send,
+    send_after,
+    send_every,
     spawn,
     spawn_link,
+    unlink,
     wait_exit,
 )
 from tests.actors.helpers import idle, listen, settle
@@ -143,3 +150,49 @@ async def test_every_method_of_the_base_class_does_nothing(runtime: Runtime) -> 
     runtime.signal(runtime.pid, pid, SHUTDOWN, linked=False)
     await settle()
     assert runtime.processes() == []
+
+
+async def test_links_timers_and_answers_are_shown(runtime: Runtime) -> None:
+    seen: list[str] = []
+
+    class Sees(Instrument):
+        def linked(self, pid: Pid, other: Pid) -> None:
+            seen.append(f"{pid.number} and {other.number} linked")
+
+        def unlinked(self, pid: Pid, other: Pid, flushed: bool) -> None:
+            seen.append(f"{pid.number} and {other.number} unlinked {flushed}")
+
+        def call_answered(self, call: object, value: Any) -> None:
+            seen.append(f"answer {value}")
+
+        def timer_started(self, timer: object, address: object, interval: float | None) -> None:
+            seen.append(f"timer for {address} every {interval}")
+
+        def timer_fired(self, timer: object) -> None:
+            seen.append("timer fired")
+
+        def timer_cancelled(self, timer: object) -> None:
+            seen.append("timer cancelled")
+
+    async def all_verbs() -> None:
+        child = spawn_link(trio.sleep_forever)
+        unlink(child, flush=True)
+        link(child)
+        await call(echo, 3)
+        cancel_timer(send_every(child, "tick", 9))
+        send_after(child, "tick", 0)
+        await settle()
+
+    runtime.add_instrument(Sees())
+    echo = await Echo.start()
+    await wait_exit(spawn(all_verbs))
+    assert seen == [
+        "3 and 2 linked",
+        "2 and 3 unlinked True",
+        "2 and 3 linked",
+        "answer 3",
+        "timer for <pid 3> every 9",
+        "timer cancelled",
+        "timer for <pid 3> every None",
+        "timer fired",
+    ]

@@ -265,6 +265,7 @@ async def test_a_runtime_lists_and_describes_its_processes() -> None:
         "spawned": 2,
         "crashed": 0,
         "dead_letters": 0,
+        "late_answers": 0,
         "zombies": 0,
         "zombies_ever": 0,
         "thread_calls_waiting": 0,

@@ -39,6 +39,30 @@ async def test_a_cancelled_wait_leaves_the_queue() -> None:
     assert len(locks) == 0
 
 
+async def test_a_lock_that_reaches_a_cancelled_task_goes_to_the_next() -> None:
+    locks = KeyLocks()
+    first = await locks.acquire("key")
+    scope = trio.CancelScope()
+
+    async def is_cancelled() -> None:
+        with scope:
+            await locks.acquire("key")
+
+    async def waits() -> None:
+        locks.release(await locks.acquire("key"))
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(is_cancelled)
+            await settle()
+            nursery.start_soon(waits)
+            await settle()
+            # The task still has its place in the queue when the lock becomes free.
+            scope.cancel()
+            locks.release(first)
+    assert len(locks) == 0
+
+
 async def test_a_free_lock_is_a_checkpoint_too() -> None:
     locks = KeyLocks()
     with trio.CancelScope() as scope:

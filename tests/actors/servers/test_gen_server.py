@@ -2,6 +2,7 @@
 
 import functools
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -542,6 +543,65 @@ async def test_an_answer_from_another_process_after_the_server_ended_is_dropped(
         await call(pid, keep)
     assert reply(waiting[0], "late") is False
     await nothing_arrives(1)
+
+
+@pytest.mark.parametrize("gives_up", ["timeout", "cancelled"])
+async def test_an_answer_after_its_caller_has_given_up_is_counted_once_and_emits_an_event(
+    runtime: Runtime, gives_up: str
+) -> None:
+    events: list[tuple[Any, Any]] = []
+    runtime.telemetry.attach(
+        ("actors", "call", "late_answer"),
+        lambda _, measured, about: events.append((measured, about)),
+    )
+    waiting: list[Sender] = []
+
+    async def hold(server: Any, sender: Sender) -> NoReply:
+        waiting.append(sender)
+        return NoReply()
+
+    server = await Doing.start()
+    with trio.move_on_after(1.0 if gives_up == "cancelled" else 60.0):
+        try:
+            await call(server, hold, timeout=1.0 if gives_up == "timeout" else 60.0)
+        except CallTimeout:
+            pass
+    assert runtime.statistics()["late_answers"] == 0
+    await trio.sleep(2)
+    assert reply(waiting[0], "late") is False
+    assert reply(waiting[0], "again") is False
+    assert runtime.statistics()["late_answers"] == 1
+    ((measured, about),) = events
+    assert measured == {"seconds": pytest.approx(2.0)}
+    assert (about["server"], about["caller"], about["how"]) == (server, None, gives_up)
+
+
+async def test_a_second_answer_in_time_is_not_a_late_answer(runtime: Runtime) -> None:
+    async def twice(server: Any, sender: Sender) -> NoReply:
+        assert reply(sender, 1) is True
+        assert reply(sender, 2) is False
+        return NoReply()
+
+    assert await call(await Doing.start(), twice) == 1
+    assert runtime.statistics()["late_answers"] == 0
+
+
+async def test_a_late_answer_from_a_thread_counts_too(runtime: Runtime) -> None:
+    waiting: list[Sender] = []
+
+    async def hold(server: Any, sender: Sender) -> NoReply:
+        waiting.append(sender)
+        return NoReply()
+
+    with pytest.raises(CallTimeout):
+        await call(await Doing.start(), hold, timeout=0.01)
+    answered: list[bool] = []
+    thread = threading.Thread(target=lambda: answered.append(reply(waiting[0], "late")))
+    thread.start()
+    thread.join()
+    await settle()
+    assert answered == [False]
+    assert runtime.statistics()["late_answers"] == 1
 
 
 @in_process()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -19,6 +20,8 @@ from actors import (
     spawn,
     wait_exit,
 )
+from channels import Channel, Endpoint, Socket, handle_in
+from channels.client import open_socket
 from supervision import Supervisor, child_spec
 from supervision.chaos.faults.plan import Storm
 from supervision.simulation.scenario import scenario
@@ -132,3 +135,50 @@ async def stormy(world: World) -> None:
     for _ in range(200):
         await trio.sleep(0.1)
         cast(stream.choice(names), {"amount": 1})
+
+
+class Room(Channel):
+    """A channel that broadcasts every message."""
+
+    async def join(self, topic: str, payload: Any) -> None:
+        return None
+
+    @handle_in("say")
+    async def say(self, payload: Any) -> None:
+        cast(payload["counter"], {"amount": 1})
+        self.broadcast("said", payload)
+
+
+class RoomSocket(Socket):
+    """A socket that allows every room."""
+
+    channels = {"room:*": Room}
+
+
+async def talk(world: World, number: int) -> None:
+    """Join, and say something about once a second."""
+    stream = world.random("client", number)
+    connect = partial(world.network.connect, source=f"client {number}")
+    async with (
+        open_socket("ws://server:4000/socket", connect=connect, wait=False) as socket,
+        socket.channel("room:lobby", wait=False) as channel,
+    ):
+        while True:
+            await trio.sleep(stream.random() * 2)
+            channel.push_nowait("say", {"counter": f"counter {stream.randrange(20)}"})
+
+
+@scenario(
+    faults=Storm(
+        ["/top/counter *", "/endpoint/*"], kinds=("kill", "crash"), count=30, after=0.5, within=18.0
+    )
+)
+async def attended(world: World) -> None:
+    """The stormy program, and an endpoint with five clients."""
+    endpoint = Endpoint(sockets={"/socket": RoomSocket}, listen=world.network.open)
+    await endpoint.start_link(host="server", port=4000)
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(talk, world, number)
+        await stormy(world)
+        nursery.cancel_scope.cancel()

@@ -835,6 +835,29 @@ def test_the_buffer_of_a_channel_is_bounded() -> None:
     client.push(channel)
 
 
+def test_pushes_that_a_rejoin_has_sent_leave_room_for_others() -> None:
+    client = connected(max_buffered=2)
+    channel = client.joined()
+    for _ in range(3):
+        client.lose()
+        client.push(channel)
+        client.push(channel)
+        client.wait(0.01)
+        client.opened()
+        client.answer(client.frames()[-1])
+        assert channel.state == "joined"
+        assert channel.buffered == 0
+
+
+def test_a_push_that_waits_for_a_join_fails_at_once_when_its_channel_closes() -> None:
+    client = connected()
+    channel = client.joined()
+    client.lose()
+    push = client.push(channel)
+    client.leave(channel)
+    assert client.settled() == [(push, "closed", "the program left it")]
+
+
 def test_a_cancelled_push_is_forgotten_wherever_it_is() -> None:
     client = connected()
     channel = client.joined()

@@ -264,6 +264,28 @@ async def test_a_repeat_that_waits_is_handled_if_the_first_channel_is_killed(des
         assert history.statistics()["handling"] == 0
 
 
+async def test_of_several_repeats_that_wait_one_is_handled_and_the_others_get_its_answer(
+    desk: Desk,
+) -> None:
+    desk.gate = trio.Event()
+    history = History()
+    async with joined(desk, history) as (case, channel):
+        channel.push("edit", edit())
+        await trio.testing.wait_all_tasks_blocked()
+        (pid,) = case.endpoint.pubsub.subscribers(TOPIC)
+        others = [await join(case) for _ in range(2)]
+        refs = [other.push("edit", edit()) for other in others]
+        await trio.testing.wait_all_tasks_blocked()
+        kill(pid)
+        desk.gate.set()
+        answers = [
+            await other.assert_reply(ref, "ok") for other, ref in zip(others, refs, strict=True)
+        ]
+        assert [answer["run"] for answer in answers] == [2, 2]
+        assert len(desk.runs) == 2
+        assert history.statistics()["handling"] == 0
+
+
 class Failing(MemoryStorage):
     """A storage that fails on demand."""
 

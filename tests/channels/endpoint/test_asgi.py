@@ -408,3 +408,40 @@ async def test_no_frames_are_sent_after_the_client_has_gone() -> None:
     await stream.send_all(frame(b"after") + close_frame(1000))
     assert await stream.receive_some() == b"", "the end, as often as it is asked for"
     assert sent == [{"type": "websocket.send", "text": "before"}]
+
+
+async def test_a_read_after_the_server_has_ended_the_stream_fails_as_a_lost_client_does() -> None:
+    async def never() -> dict[str, Any]:
+        raise AssertionError("nothing was to be read")
+
+    async def send(message: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    stream = AsgiStream({"type": "websocket", "path": "/", "headers": []}, never, send, path="/")
+    stream.end()
+    with pytest.raises(trio.BrokenResourceError):
+        await stream.receive_some()
+
+
+async def test_a_connection_ends_if_its_server_cancels_it_right_after_the_accept(
+    runtime: Runtime, nursery: trio.Nursery
+) -> None:
+    endpoint = Endpoint(sockets={"/socket": UserSocket})
+    await endpoint.start_link(port=None)
+    cut = trio.CancelScope()
+    sent: list[str] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+        cut.cancel()
+
+    async def receive() -> dict[str, Any]:
+        await trio.lowlevel.checkpoint()
+        return {"type": "websocket.connect"}
+
+    with cut:
+        await endpoint(Call(endpoint).scope, receive, send)
+    await settle()
+    labels = [(runtime.process_info(each) or {}).get("label") for each in runtime.processes()]
+    connections = [label for label in labels if label == "Connection"]
+    assert (sent, connections) == (["websocket.accept"], [])

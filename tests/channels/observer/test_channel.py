@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from actors import Pid, Runtime, current_pid, kill, receive, whereis
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.observer import Observer
+from channels.observer.access import Access
 from channels.pubsub.pubsub import PubSub
 from channels.testing import (
     ChannelTest,
@@ -83,6 +86,13 @@ class Page:
                 if event["kind"] == kind:
                     return event
             await self.tick()
+
+    async def show(self, node: str) -> dict[str, Any]:
+        """Show another node, and return the first tick with its rows."""
+        await self.ask("node", {"node": node})
+        while not {"all", "elsewhere"} <= (tick := await self.tick()).keys():
+            pass
+        return tick
 
     async def ask(self, event: str, payload: Any) -> Any:
         return await self.channel.receive_reply(self.channel.push(event, payload), timeout=5)
@@ -300,18 +310,22 @@ async def test_many_channels_are_one_group_that_can_be_opened_and_searched(
         members = [row for row in page.rows.values() if row["parent"] == group["key"]]
 
 
-async def test_a_page_shows_the_other_nodes_and_their_events(
-    runtime: Runtime, phoenix_js: Path
-) -> None:
+@asynccontextmanager
+async def two_nodes(
+    phoenix_js: Path, *, control: tuple[bool, bool] = (True, True)
+) -> AsyncIterator[tuple[JoinedNodes, Page, ChannelTest]]:
+    """A page on node one, and node two."""
     network = JoinedNodes()
-    secret = "s" * 64
-    observers = [Observer(phoenix_js=phoenix_js, announce=lambda line: None) for _ in range(2)]
+    observers = [
+        Observer(phoenix_js=phoenix_js, announce=lambda line: None, control=allowed)
+        for allowed in control
+    ]
     endpoints = [
         Endpoint(
             sockets={"/socket": UserSocket},
             pubsub=PubSub(network.adapter(name)),
             observer=observer,
-            secret_key_base=secret,
+            secret_key_base="s" * 64,
         )
         for name, observer in zip(("one", "two"), observers, strict=True)
     ]
@@ -319,7 +333,13 @@ async def test_a_page_shows_the_other_nodes_and_their_events(
         open_channel_test(endpoints[0], timeout=5) as here,
         open_channel_test(endpoints[1], timeout=5) as there,
     ):
-        page = await open_page(here, observers[0])
+        yield network, await open_page(here, observers[0]), there
+
+
+async def test_a_page_shows_the_other_nodes_and_their_events(
+    runtime: Runtime, phoenix_js: Path
+) -> None:
+    async with two_nodes(phoenix_js) as (network, page, there):
         rows: list[dict[str, Any]] = []
         while len(rows) < 2:
             rows = (await page.tick()).get("nodes", [])
@@ -334,6 +354,112 @@ async def test_a_page_shows_the_other_nodes_and_their_events(
         network.isolate("two")
         while max(row["silent"] for row in rows) < 3:
             rows = (await page.tick()).get("nodes", rows)
+
+
+async def test_a_page_shows_the_processes_of_another_node_and_only_their_changes(
+    runtime: Runtime, phoenix_js: Path
+) -> None:
+    async with two_nodes(phoenix_js) as (_, page, there):
+        client, _, number = await enter(there)
+        tick = await page.show("two")
+        assert tick["elsewhere"] == {"node": "two", "silent": 0.0, "answered": True}
+        row = await page.until_row("RoomChannel 'room:lobby'")
+        assert row["pid"] == number
+        later = [await page.tick() for _ in range(8)]
+        assert not any("all" in tick for tick in later)
+        # Both nodes are in one runtime here, so the mailbox of the page's own channel may change.
+        changed = {row["title"] for tick in later for row in tick.get("set", ())}
+        assert changed <= {"ObserverChannel 'observer'"}
+        kill(whereis_number(runtime, number))
+        await page.until_gone(row["key"])
+        await client.join("room:lobby")
+        await page.until_row("RoomChannel 'room:lobby'")
+        await page.ask("node", {"node": None})
+        while "all" not in (tick := await page.tick()):
+            pass
+        assert "elsewhere" not in tick
+
+
+def whereis_number(runtime: Runtime, number: int) -> Pid:
+    return next(pid for pid in runtime.processes() if pid.number == number)
+
+
+async def test_a_page_says_when_another_node_has_not_answered(
+    runtime: Runtime, phoenix_js: Path
+) -> None:
+    async with two_nodes(phoenix_js) as (network, page, _):
+        await page.ask("node", {"node": "nobody"})
+        while "elsewhere" not in (tick := await page.tick()):
+            pass
+        assert tick["elsewhere"]["answered"] is False
+        await page.show("two")
+        network.isolate("two")
+        while (state := (await page.tick())["elsewhere"])["silent"] < 3:
+            assert state["node"] == "two"
+        assert state["answered"] is True
+        network.heal()
+        while (state := (await page.tick())["elsewhere"])["silent"] > 1:
+            pass
+
+
+async def test_the_facts_and_the_crash_of_a_process_of_another_node_are_shown(
+    runtime: Runtime, phoenix_js: Path
+) -> None:
+    async with two_nodes(phoenix_js) as (_, page, there):
+        _, room, number = await enter(there)
+        await page.show("two")
+        await page.until_row("RoomChannel 'room:lobby'")
+        await page.ask("process", {"pid": number})
+        facts = await page.channel.assert_push("process", timeout=5)
+        assert (facts["number"], facts["mailbox"]) == (number, 0)
+        assert facts["about"]["title"] == "RoomChannel 'room:lobby'"
+        assert "state" not in facts
+        room.push("crash")
+        while "ended" not in facts:
+            facts = await page.channel.assert_push("process", timeout=5)
+        assert "the crash button" in facts["about"]["crash"]["traceback"]
+
+
+@pytest.mark.parametrize("control", [(True, True), (True, False), (False, True)])
+async def test_an_action_on_another_node_needs_control_on_both_nodes(
+    runtime: Runtime, phoenix_js: Path, control: tuple[bool, bool]
+) -> None:
+    async with two_nodes(phoenix_js, control=control) as (_, page, there):
+        _, _, number = await enter(there)
+        await page.show("two")
+        row = await page.until_row("RoomChannel 'room:lobby'")
+        wrong = await page.ask("act", {"pid": number, "action": "kill", "node": "one"})
+        assert wrong.status == "error"
+        answer = await page.ask("act", {"pid": number, "action": "kill", "node": "two"})
+        if not control[0]:
+            assert "read-only" in answer.response["reason"]
+            return
+        done = await page.channel.assert_push("acted", timeout=5)
+        assert done["job"] == answer.response["job"]
+        if control[1]:
+            assert done["problem"] is None
+            await page.until_gone(row["key"])
+            words = "two: An observer page on one asked for the kill of RoomChannel 'room:lobby'"
+            while not any(event["text"].startswith(words) for event in page.events):
+                await page.tick()
+        else:
+            assert done["problem"] == "the observer of two is read-only"
+            await page.tick()
+            assert row["key"] in page.rows
+
+
+def test_a_request_of_another_node_is_taken_once_and_only_with_the_secret() -> None:
+    one, two, stranger = (Access(None, None) for _ in range(3))
+    for access in (one, two):
+        access.derive_from(b"s" * 64)
+    sealed = one.seal({"to": "two"})
+    assert stranger.unseal(sealed, 0.0) is None
+    taken = two.unseal(sealed, 0.0)
+    assert taken is not None
+    assert taken["to"] == "two"
+    assert two.unseal(sealed, 1.0) is None
+    assert two.unseal(one.ticket(), 0.0) is None
+    assert two.unseal({"to": "two"}, 0.0) is None
 
 
 async def test_without_a_common_secret_nodes_do_not_hear_of_each_other(phoenix_js: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import trio
 from actors import spawn
 from channels import Draining, Endpoint, InvalidOption
 from channels.operations.health import Health
+from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
 from tests.channels.support import Server, head, settle
@@ -51,6 +53,62 @@ async def test_a_serving_endpoint_is_live_and_ready_and_not_draining(serve: Serv
     assert await probe(server, "/health/live") == (200, {"status": "live"})
     assert await probe(server, "/health/ready") == (200, {"status": "ready"})
     assert await probe(server, "/health/draining") == (200, {"draining": False})
+
+
+async def test_a_probe_of_a_worker_says_for_which_worker_it_speaks(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(WORKER, "3")
+    server = await serve(Endpoint(sockets=SOCKETS, plugs=[Health()]))
+    assert await probe(server, "/health/live") == (200, {"status": "live", "worker": "3"})
+    assert await probe(server, "/health/ready") == (200, {"status": "ready", "worker": "3"})
+
+
+async def test_one_worker_answers_for_all(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(WORKERS_FOLDER, str(tmp_path))
+    monkeypatch.setenv(WORKERS_COUNT, "2")
+    failing: list[str] = []
+
+    async def database() -> bool:
+        return not failing
+
+    async def start(worker: str, **options: Any) -> Server:
+        monkeypatch.setenv(WORKER, worker)
+        health = Health(check_interval=0.001, **options)
+        return await serve(Endpoint(sockets=SOCKETS, plugs=[health]))
+
+    one = await start("1")
+    status, body = await probe(one, "/health/workers")
+    assert (status, body["ready"], body["wanted"], body["workers"]) == (503, 1, 2, {"1": "ready"})
+    two = await start("2", checks={"database": database})
+    assert await probe(two, "/health/workers") == (
+        200,
+        {
+            "status": "ready",
+            "ready": 2,
+            "wanted": 2,
+            "workers": {"1": "ready", "2": "ready"},
+            "worker": "2",
+        },
+    )
+    failing.append("database")
+    await trio.sleep(0.01)
+    status, body = await probe(one, "/health/workers")
+    assert (status, body["workers"]) == (503, {"1": "ready", "2": "not ready"})
+    await two.stop()
+    (tmp_path / "health-2.sock").touch()
+    await trio.sleep(0.01)
+    status, body = await probe(one, "/health/workers")
+    assert (status, body["workers"]) == (503, {"1": "ready", "2": "no answer"})
+
+
+async def test_without_workers_the_probe_of_all_workers_is_the_readiness_probe(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets=SOCKETS, plugs=[Health()]))
+    assert await probe(server, "/health/workers") == (200, {"status": "ready"})
 
 
 async def test_an_endpoint_without_the_plug_has_no_probes(serve: Serve) -> None:

@@ -11,17 +11,20 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from actors import Crash, send, send_exit, spawn
+from actors import Crash, Pid, kill, send, send_exit, spawn
 from actors.instrumentation.watchdog import BLOCKED
+from actors.runtime import current_runtime
 from channels import Channel, Draining, Endpoint, InvalidOption, Mount, PushReply, Socket, handle_in
 from channels.durable.history import History
 from channels.errors import ChannelsError
 from channels.operations.metric_table import METRICS, BoundedLabels, Figure
 from channels.operations.metrics import Metrics
+from channels.operations.recorded_recovery import SETTLED_SECONDS
 from channels.presence.presence import Presence
 from channels.pubsub.adapter import WORKER, WORKERS_FOLDER
 from supervision import Backoff, Supervisor, process_spec
 from supervision.events import CHILD_RESTARTED
+from supervision.recording.flight import FlightRecorder
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
 from tests.channels.support import Server, head, settle
@@ -280,6 +283,35 @@ async def test_figures_of_recovery_appear_as_what_they_are(serve: Serve) -> None
     assert status == 200
 
 
+async def test_the_recovery_figures_of_a_recorder_appear_without_a_setting(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=SOCKETS, plugs=[Metrics(token=None)]))
+    assert not any(name.startswith("ashtree_recovery") for name in await scrape(server))
+    FlightRecorder(current_runtime())
+    shop = await Supervisor.start([process_spec(trio.sleep_forever, id="till")], label="shop")
+    assert (await scrape(server))["ashtree_recovery_incidents_total"] == 0
+    (till,) = await Supervisor.which_children(shop)
+    assert isinstance(till.pid, Pid)
+    kill(till.pid)
+    await trio.sleep(SETTLED_SECONDS + 1)
+    # An incident counts once, however often a scrape comes.
+    for _ in range(2):
+        found = await scrape(server)
+        assert found["ashtree_recovery_incidents_total"] == 1
+        assert found["ashtree_recovery_restarts_total{child=/shop/till}"] == 1
+        assert found["ashtree_recovery_restarted_seconds_count"] == 1
+
+
+async def test_recovery_figures_of_the_user_replace_those_of_the_recorder(serve: Serve) -> None:
+    def figures() -> list[Figure]:
+        return [("ashtree_recovery_incidents_total", {}, 7.0)]
+
+    server = await serve(Endpoint(sockets=SOCKETS, plugs=[Metrics(token=None, figures=figures)]))
+    FlightRecorder(current_runtime())
+    found = await scrape(server)
+    assert found["ashtree_recovery_incidents_total"] == 7
+    assert "ashtree_recovery_messages_lost_total" not in found
+
+
 async def test_counters_go_on_when_the_endpoint_starts_again(serve: Serve) -> None:
     endpoint = Endpoint(sockets=SOCKETS, plugs=[Metrics(token=None)])
     server = await serve(endpoint)
@@ -347,7 +379,7 @@ def test_an_invalid_option_is_refused(options: dict[str, Any]) -> None:
 
 
 def test_the_reference_page_lists_every_metric_as_the_code_does() -> None:
-    page = (ROOT / "docs/reference/metrics.md").read_text()
+    page = (ROOT / "docs/reference/metrics.md").read_text().partition("## Recovery")[0]
     rows = re.findall(r"^\| `(ashtree_\w+)` \| (\w+) \| (.*?) \| (.*) \|$", page, re.MULTILINE)
     assert rows == [
         (each.name, each.kind, ", ".join(f"`{label}`" for label in each.labels), each.help)

@@ -61,6 +61,16 @@ def test_a_reader_that_saw_an_entry_join_sees_it_leave() -> None:
     assert buffer.take() == {"room:1": Diff([], [ANN])}
 
 
+def test_a_reader_that_came_later_sees_the_leave_of_an_entry_that_joined_in_between() -> None:
+    buffer = DiffBuffer()
+    buffer.add(Diff(joins=[ANN]))
+    buffer.note_read("room:1")
+    buffer.add(Diff(joins=[BOB]))
+    buffer.note_read("room:1")
+    buffer.add(Diff(leaves=[BOB]))
+    assert buffer.take() == {"room:1": Diff([ANN], [BOB])}
+
+
 ACTIONS = st.lists(st.sampled_from(["change", "read", "take"]), max_size=20)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from actors import Runtime, send
 from channels import Broadcast, Channel, EncodeError, Endpoint, Mount, PubSub, handle_in, handle_out
 from channels.pubsub.local import Fastlane, dispatch
 from channels.serializers.serializer import Codec, Requirement
+from channels.serializers.v1 import V1
 from channels.serializers.v2 import V2
 from channels.transports.out_buffer import OutBuffer
 from tests.channels.conftest import Serve
@@ -204,6 +206,35 @@ async def test_a_channel_that_subscribes_to_another_topic_gets_its_broadcasts_as
     assert client.frames() == [["1", None, "room:a", "news", {"from": "news", "n": 1}]]
 
 
+async def test_a_channel_that_crashes_leaves_its_second_topic_and_nobody_else_does(
+    serve: Serve,
+) -> None:
+    class Curious(Channel):
+        async def join(self, topic: str, payload: Any) -> None:
+            self.endpoint.pubsub.subscribe("news")
+
+        async def handle_info(self, message: Any) -> None:
+            self.push("news", message.payload)
+
+    class CuriousSocket(UserSocket):
+        channels = {"room:*": Curious}
+
+    server = await serve(Endpoint(sockets={"/socket": CuriousSocket}))
+    pubsub = server.endpoint.pubsub
+    crashing, staying = await clients_of(server, ["/socket", "/socket"])
+    first, second = pubsub.subscribers("news")
+    # No handler takes it, so the channel crashes.
+    answers = await crashing.exchange(("1", "2", "room:a", "unknown", {}))
+    assert answers == [["1", "1", "room:a", "phx_error", {"reason": "channel_crash"}]]
+    assert pubsub.subscribers("news") == pubsub.subscribers("room:a") == (second,)
+    assert pubsub.statistics()["subscriptions"] == 2
+    server.endpoint.broadcast("news", "shouted", {"n": 1})
+    await settle()
+    assert crashing.frames() == []
+    assert staying.frames() == [["1", None, "room:a", "news", {"n": 1}]]
+    assert first is not second
+
+
 async def test_two_endpoints_may_share_one_pubsub(serve: Serve) -> None:
     pubsub = PubSub()
     one = await serve(Endpoint(sockets={"/socket": UserSocket}, pubsub=pubsub))
@@ -229,6 +260,20 @@ async def test_the_sender_is_left_out_with_and_without_a_fastlane(runtime: Runti
     assert plain.messages == nosy.messages == [message, message]
     assert out.take() == b'[null,null,"a","e",{}]' * 2
     assert fast.messages == []
+
+
+async def test_every_client_gets_its_wire_format_if_clients_of_two_formats_joined_in_turn(
+    runtime: Runtime,
+) -> None:
+    pubsub = PubSub()
+    codecs: list[Codec] = [Codec(V1(), bytes), Codec(V2(), bytes)]
+    outs = [buffer() for _ in range(4)]
+    for number, out in enumerate(outs):
+        lane = Fastlane(out, codecs[number % 2], NOTHING)
+        await Mailbox().start(partial(pubsub.subscribe, "a", metadata=lane))
+    pubsub.broadcast("a", Broadcast("a", "e", {}), dispatcher=dispatch)
+    old, new = codecs[0].broadcast("a", "e", {}), codecs[1].broadcast("a", "e", {})
+    assert [out.take() for out in outs] == [old, new, old, new]
 
 
 async def test_a_message_that_is_not_a_broadcast_goes_to_every_subscriber(runtime: Runtime) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
 import trio
 
-from actors import current_runtime, kill
+from actors import Runtime, current_runtime, kill
 from actors.runtime import open_runtime
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.recording import record_channels
+from channels.recording.clients import trace_clients
 from channels.testing import open_channel_test
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.masking import FILTERED
+from supervision.recording.recorder import Recorder
+from supervision.recording.trace import Trace
+from supervision.story import tell_story
+from tests.channels.conftest import Serve
 from tests.supervision.recording.test_schema import check
 
 
@@ -117,4 +123,88 @@ async def test_a_killed_channel_and_its_client_are_connected_in_the_recording(
         (told,) = events(recorder, "client_told")
         assert told["channel"] == pid.number
         assert "client" not in events(recorder, "joined")[0]
+        recorder.close()
+
+
+async def test_the_trace_of_an_experiment_tells_what_each_client_saw(
+    endpoint: Endpoint, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_runtime(log=False), open_channel_test(endpoint) as case:
+        trace = Trace(lambda: (trio.current_time(), 0, 0))
+        trace_clients(Recorder(current_runtime(), trace, 0, messages=True))
+        client = await case.connect("/socket", {"name": "ann"})
+        _, room = await client.subscribe_and_join("room:lobby")
+        room.push("boom")
+        await trio.sleep(2)
+        await client.subscribe_and_join("room:lobby")
+        await client.disconnect()
+        await trio.sleep(1)
+    for line in trace.lines:
+        check(msgspec.json.decode(line))
+    (incident,) = tell_story(trace.lines).incidents
+    (ann,) = incident.clients
+    assert (ann.client, ann.topic) == ("ann", "room:lobby")
+    assert ann.away == pytest.approx(2.0, abs=0.01)
+    kinds = [msgspec.json.decode(line)["kind"] for line in trace.lines]
+    assert "client_closed" in kinds
+    assert "frame" not in kinds
+
+
+async def test_the_frames_of_a_stream_are_recorded_until_the_recorder_closes(
+    endpoint: Endpoint, runtime: Runtime, serve: Serve
+) -> None:
+    recorder = FlightRecorder(runtime)
+    record_channels(recorder)
+    server = await serve(endpoint)
+    client = await server.connect()
+    await client.join("room:a")
+    push = ("1", "2", "room:a", "echo", {"body": "hello"})
+    await client.exchange(push)
+    (sent,) = (each for each in events(recorder, "sent") if each["message_kind"] == "echo")
+    assert sent["size"] == len(json.dumps(push))
+    frames = events(recorder, "frame")
+    # The answer to the upgrade, the join and the push.
+    assert [each["direction"] for each in frames].count("out") == 3
+    assert [each["direction"] for each in frames].count("in") == 2
+    assert client.process is not None
+    assert {each["pid"] for each in frames} == {client.process.number}
+    recorder.close()
+    before = recorder.statistics()
+    assert len(await client.exchange(("1", "3", "room:a", "echo", {"body": "hello"}))) == 1
+    assert recorder.statistics() == before
+
+
+async def test_without_frames_only_the_messages_of_clients_are_recorded(
+    endpoint: Endpoint, runtime: Runtime, serve: Serve
+) -> None:
+    recorder = FlightRecorder(runtime, frames=False)
+    record_channels(recorder)
+    server = await serve(endpoint)
+    client = await server.connect()
+    await client.join("room:a")
+    await client.exchange(("1", "2", "room:a", "echo", {"body": "hello"}))
+    assert events(recorder, "frame") == []
+    assert "echo" in {each["message_kind"] for each in events(recorder, "sent")}
+    recorder.close()
+
+
+async def test_two_recorders_see_the_same_frames_and_messages(
+    endpoint: Endpoint, runtime: Runtime, serve: Serve
+) -> None:
+    recorders = [FlightRecorder(runtime) for _ in range(2)]
+    for recorder in recorders:
+        record_channels(recorder)
+    server = await serve(endpoint)
+    client = await server.connect()
+    await client.join("room:a")
+    await client.exchange(("1", "2", "room:a", "echo", {"body": "hello"}))
+    first, second = (
+        [(each["direction"], each["size"]) for each in events(recorder, "frame")]
+        for recorder in recorders
+    )
+    assert first == second
+    assert len(first) == 5
+    for recorder in recorders:
+        kinds = [each["message_kind"] for each in events(recorder, "sent")]
+        assert kinds.count("echo") == 1
         recorder.close()

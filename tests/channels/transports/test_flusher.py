@@ -318,3 +318,27 @@ async def test_a_mark_in_another_thread_raises_and_the_flusher_still_works(bench
     await wait_all_tasks_blocked()
     assert theirs.recv(100) == b"found"
     assert theirs_last.recv(100) == b"the end"
+
+
+async def test_the_writes_of_a_turn_are_reported_for_each_client(bench: Bench) -> None:
+    turns: list[list[int]] = []
+    bench.flusher.on_written = turns.append
+    outs = [bench.connect()[0] for _ in range(3)]
+    # The second buffer has no client.
+    outs[0].client, outs[2].client = 7, 9
+    outs[0].put(b"one")
+    outs[0].put(b"two")
+    outs[1].put(b"three")
+    outs[2].put(b"four")
+    await wait_all_tasks_blocked()
+    assert turns == [[7, 6, 2, 9, 4, 1]]
+
+
+async def test_a_turn_without_clients_reports_no_writes(bench: Bench) -> None:
+    turns: list[list[int]] = []
+    bench.flusher.on_written = turns.append
+    out, _, theirs, _ = bench.connect()
+    out.put(b"one")
+    assert await read_exactly(theirs, 3) == b"one"
+    await wait_all_tasks_blocked()
+    assert turns == []

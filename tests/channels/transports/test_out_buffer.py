@@ -349,3 +349,21 @@ def test_a_prefix_of_the_frames_leaves_and_the_bounds_hold(
             out.progress(len(out.rest))
             left += out.rest
         assert left + out.take() == put, "without an overflow nothing is lost"
+
+
+def test_a_buffer_reports_the_writes_that_are_not_the_flushers() -> None:
+    owner = Owner(max_bytes=1_000_000)
+    written: list[tuple[int, int]] = []
+    owner.out.on_write = lambda size, count: written.append((size, count))
+    for frame in (b"aaaa", b"bbb", b"cc"):
+        owner.out.put(frame)
+    owner.out.drop(2)
+    assert written == [(7, 2)]
+    owner.out.hold(owner.out.take())
+    owner.out.put(b"d")
+    owner.out.put(b"ee")
+    owner.out.progress(2)
+    assert written == [(7, 2), (3, 2)]
+    owner.out.progress(3)
+    owner.out.drop()
+    assert written == [(7, 2), (3, 2)]

@@ -1,4 +1,4 @@
-"""Bugs in channels: joins that are answered twice, or never."""
+"""Bugs in channels: joins that are answered twice or never, silent ends, and subscriptions that stay."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Any
 
 import trio
 
-from actors import StartError
+from actors import Pid, StartError
 from channels import Channel, Endpoint, JoinRefused, Socket
 from channels.connection.session import Effect, Membership, Session
+from channels.pubsub.local import SubscriptionTable
 from channels.testing.case import open_channel_test
 from channels.testing.client import ConnectionRefused
-from channels.testing.invariants import JoinsAnswered
+from channels.testing.invariants import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
 from supervision.chaos.faults.plan import Storm
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
@@ -26,6 +27,7 @@ class Room(Channel):
     """A channel that allows joins slowly, except to the room that is full."""
 
     async def join(self, topic: str, payload: Any) -> None:
+        self.endpoint.pubsub.subscribe("news")
         await trio.sleep(payload["pause"])
         if topic == "room:full":
             raise JoinRefused({"reason": "full"})
@@ -101,7 +103,49 @@ async def a_join_that_is_answered_twice(world: World) -> None:
         await rooms(world)
 
 
+CHECKED = ("all", JoinsAnswered, MembershipsEnd, SubscriptionsEnd)
+
+
+def _says_nothing(self: Session, membership: Membership) -> list[Effect]:
+    was_joined = membership.status in ("joined", "leaving")
+    effects = _exited(self, membership)
+    return [] if was_joined else effects
+
+
+@scenario(faults=STORM, invariants=CHECKED)
+async def a_crash_that_the_client_does_not_learn_of(world: World) -> None:
+    with planted((Session, "exited", _says_nothing)):
+        await rooms(world)
+
+
+def _drop_the_first(self: SubscriptionTable, pid: Pid) -> None:
+    topics = {
+        each.topic: None
+        for topic in self.topics()
+        for each in self.subscribers(topic)
+        if each.pid is pid
+    }
+    for topic in list(topics)[:1]:
+        self.remove(pid, topic)
+
+
+@scenario(faults=STORM, invariants=CHECKED)
+async def a_second_topic_that_stays(world: World) -> None:
+    with planted((SubscriptionTable, "remove_process", _drop_the_first)):
+        await rooms(world)
+
+
 BUGS = (
+    Planted(
+        name="a client does not learn that its joined channel has crashed",
+        scenario=a_crash_that_the_client_does_not_learn_of,
+        failure="invariant memberships_end",
+    ),
+    Planted(
+        name="a crashed process stays subscribed to its second topic",
+        scenario=a_second_topic_that_stays,
+        failure="invariant subscriptions_end",
+    ),
     Planted(
         name="a join that crashes is not answered",
         scenario=a_join_that_is_not_answered,

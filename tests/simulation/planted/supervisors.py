@@ -26,7 +26,6 @@ from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
 from supervision.strategy import RestartIntensity, RestartPlan
 from supervision.supervisor import Supervisor, Tree
-from tests.simulation.invariants.supervision_order import CHECKED
 from tests.simulation.planted.ground import busy, grow, worker
 from tests.simulation.planted.planting import Planted, planted
 
@@ -46,7 +45,7 @@ def _backwards(children: Any, pivot: int, strategy: Any) -> RestartPlan[Any]:
     return plan
 
 
-@scenario(faults=Storm(WORKERS, count=8, within=8.0), invariants=CHECKED)
+@scenario(faults=Storm(WORKERS, count=8, within=8.0))
 async def rest_for_one_in_the_wrong_order(world: World) -> None:
     with planted((supervisors, "plan_restart", _backwards)):
         await grow(*map(worker, THREE), strategy="rest_for_one")
@@ -62,7 +61,7 @@ def _everybody(children: Any, pivot: int, strategy: Any) -> RestartPlan[Any]:
     )
 
 
-@scenario(faults=Storm(WORKERS, count=8, within=8.0), invariants=CHECKED)
+@scenario(faults=Storm(WORKERS, count=8, within=8.0))
 async def rest_for_one_takes_everybody(world: World) -> None:
     with planted((supervisors, "plan_restart", _everybody)):
         await grow(*map(worker, THREE), strategy="rest_for_one")
@@ -77,7 +76,7 @@ def _never_pruned(self: RestartIntensity, now: float) -> bool:
     return len(self._attempts) <= self.max_restarts
 
 
-@scenario(faults=Storm(WORKERS, count=8, within=30.0), invariants=CHECKED)
+@scenario(faults=Storm(WORKERS, count=8, within=30.0))
 async def a_window_that_is_never_pruned(world: World) -> None:
     with planted((RestartIntensity, "admit", _never_pruned)):
         await grow(*map(worker, THREE), max_restarts=2, max_seconds=2.0)
@@ -91,7 +90,7 @@ def _one_too_many(self: RestartIntensity, now: float) -> bool:
     return len(self._attempts) <= self.max_restarts + 1
 
 
-@scenario(faults=Storm(WORKERS, count=8, within=20.0), invariants=CHECKED)
+@scenario(faults=Storm(WORKERS, count=8, within=20.0))
 async def an_intensity_that_is_off_by_one(world: World) -> None:
     with planted((RestartIntensity, "admit", _one_too_many)):
         await grow(*map(worker, THREE), max_restarts=2, max_seconds=4.0)
@@ -106,7 +105,7 @@ async def _in_start_order(self: Tree) -> None:
         await self._stop(child)
 
 
-@scenario(faults=Storm(WORKERS, count=8, within=20.0), invariants=CHECKED)
+@scenario(faults=Storm(WORKERS, count=8, within=20.0))
 async def shutdown_in_start_order(world: World) -> None:
     with planted((Tree, "stop_all", _in_start_order)):
         await grow(*map(worker, THREE), max_restarts=1, max_seconds=4.0)
@@ -114,11 +113,11 @@ async def shutdown_in_start_order(world: World) -> None:
 
 
 async def _terminate_unless_it_gave_up(self: Supervisor, reason: ExitReason) -> None:
-    if self.state._intensity.recent(trio.current_time()) <= self.state._intensity.max_restarts:
+    if self.state._intensity.counted <= self.state._intensity.max_restarts:
         await self.state.stop_all()
 
 
-@scenario(faults=Storm(WORKERS, count=8, within=20.0), invariants=CHECKED)
+@scenario(faults=Storm(WORKERS, count=8, within=20.0))
 async def a_terminate_that_is_skipped(world: World) -> None:
     with planted((SupervisorBase, "terminate", _terminate_unless_it_gave_up)):
         await grow(*map(worker, THREE), max_restarts=1, max_seconds=4.0)
@@ -155,7 +154,7 @@ def _kills_and_slow_starts(random: Random) -> list[Fault]:
     ]
 
 
-@scenario(faults=_kills_and_slow_starts, invariants=CHECKED)
+@scenario(faults=_kills_and_slow_starts)
 async def a_child_that_is_started_twice(world: World) -> None:
     with planted((_children, "start", _impatient)):
         await grow(*(worker(name, named=False) for name in THREE))
@@ -168,9 +167,7 @@ def _clean_ends_are_crashes(restart: Any, reason: ExitReason) -> strategies.Fate
     return strategies.fate(restart, reason)
 
 
-@scenario(
-    faults=Storm(["/top/visitor"], count=4, within=8.0, kinds=("fill_mailbox",)), invariants=CHECKED
-)
+@scenario(faults=Storm(["/top/visitor"], count=4, within=8.0, kinds=("fill_mailbox",)))
 async def a_clean_end_that_counts_as_a_crash(world: World) -> None:
     with planted((supervisors, "fate", _clean_ends_are_crashes)):
         visitor = process_spec(_leave_when_full, id="visitor", restart="transient")
@@ -199,7 +196,7 @@ def _kills_and_failed_starts(random: Random) -> list[Fault]:
     ]
 
 
-@scenario(faults=_kills_and_failed_starts, invariants=CHECKED)
+@scenario(faults=_kills_and_failed_starts)
 async def a_retry_of_a_child_that_was_stopped(world: World) -> None:
     """A request stops a child between two attempts to restart it."""
     chance = world.random("managers")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -11,7 +12,11 @@ import trio
 
 from actors import (
     CallTimeout,
+    GenServer,
+    Pid,
+    Reply,
     Runtime,
+    Sender,
     call,
     kill,
     link,
@@ -19,10 +24,12 @@ from actors import (
     spawn,
     wait_exit,
 )
+from actors.instrumentation.instrument import Instrument
 from supervision import Supervisor
 from supervision.recording import flight as module
 from supervision.recording.flight import FlightRecorder, Trouble, recorder_of
 from supervision.recording.masking import FILTERED
+from supervision.recording.ring import MESSAGE_BYTES
 from supervision.recording.trace import read_lines
 from supervision.viewer.history import read_history
 from tests.supervision.recording.test_schema import check
@@ -115,6 +122,44 @@ async def test_processes_that_lived_before_are_in_the_recording(runtime: Runtime
     # The recorder cannot know the child id of a process that it did not see start.
     assert second.crashed
     assert third.path == "/top/a"
+
+
+async def test_a_reader_gets_only_the_records_since_its_last_one(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime, max_events=4)
+    assert recorder.oldest_event == -1
+    idle = spawn(trio.sleep_forever)
+    send(idle, "one")
+    first = recorder.since(-1)
+    assert [record[2] for record in first] == ["spawned", "sent"]
+    assert recorder.since(first[-1][0]) == []
+    send(idle, "two")
+    recorder.note("three")
+    newer = recorder.since(first[-1][0])
+    assert [record[2] for record in newer] == ["sent", "note"]
+    for number in range(4):
+        recorder.note(str(number))
+    # Two events have fallen out: the start, and the first note.
+    assert recorder.oldest_event == recorder.since(newer[-1][0])[0][0] > newer[-1][0]
+
+
+async def test_a_late_answer_names_the_end_of_its_call(
+    runtime: Runtime, autojump_clock: trio.testing.MockClock
+) -> None:
+    class Slow(GenServer[None]):
+        async def handle_call(self, request: float, sender: Sender) -> Reply:
+            await trio.sleep(request)
+            return Reply(None)
+
+    recorder = FlightRecorder(runtime)
+    server = await Slow.start()
+    with pytest.raises(CallTimeout):
+        await call(server, 3.0, timeout=1.0)
+    await trio.sleep(5)
+    by_kind = {event["kind"]: event for event in events(recorder)}
+    late = by_kind["late_answer"]
+    assert (late["pid"], late["to"], late["how"]) == (server.number, None, "timeout")
+    assert late["seconds"] == pytest.approx(2.0)
+    assert late["ended"] == by_kind["call_ended"]["n"]
 
 
 async def test_a_message_has_a_kind_and_a_size_and_no_contents(runtime: Runtime) -> None:
@@ -286,3 +331,161 @@ async def test_the_recorder_forgets_old_paths(
         spawn(trio.sleep_forever, label=name)
     spawn(trio.sleep_forever, label="a")
     assert [event["inc"] for event in events(recorder, "spawned")] == [1, 1, 1, 1]
+
+
+class Push(NamedTuple):
+    """A message of a client."""
+
+    event: Any
+    payload: Any = None
+
+
+class Refusing(Instrument):
+    """An instrument that drops all messages."""
+
+    def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> bool:
+        return False
+
+
+async def test_a_delivered_message_is_sent_and_recorded_once(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime)
+    connection, channel = spawn(trio.sleep_forever), spawn(trio.sleep_forever)
+    push = Push("echo")
+    recorder.tap().deliver(connection, channel, push, 80)
+    assert channel.process is not None
+    assert list(channel.process.mailbox.queue) == [push]
+    (sent,) = events(recorder, "sent")
+    check(sent)
+    assert (sent["pid"], sent["to"]) == (connection.number, channel.number)
+    assert (sent["via"], sent["message_kind"], sent["size"]) == ("info", "echo", 80)
+    kill(channel)
+    await wait_exit(channel)
+    (exited,) = (each for each in events(recorder, "exited") if each["pid"] == channel.number)
+    assert exited["unread"] == [{"message_kind": "echo", "sent": sent["n"]}]
+
+
+@pytest.mark.parametrize("event", ["x" * 1000, ["a", "list"], 5, None])
+async def test_the_kind_of_a_delivered_message_is_short_whatever_the_client_sent(
+    runtime: Runtime, event: Any
+) -> None:
+    recorder = FlightRecorder(runtime)
+    pid = spawn(trio.sleep_forever)
+    tap = recorder.tap()
+    tap.deliver(pid, pid, Push(event), 80)
+    tap.deliver(pid, pid, Push(event), 80)
+    kinds = {each["message_kind"] for each in events(recorder, "sent")}
+    assert len(kinds) == 1
+    assert len(kinds.pop()) <= 40
+
+
+async def test_a_tap_asks_other_instruments_too(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime)
+    pid = spawn(trio.sleep_forever)
+    remove = runtime.add_instrument(Refusing())
+    tap = recorder.tap()
+    tap.deliver(pid, pid, Push("echo"), 80)
+    tap.read(pid, b"data")
+    assert pid.process is not None
+    assert not pid.process.mailbox.queue
+    assert len(events(recorder, "sent")) == 2
+    remove()
+    tap.deliver(pid, pid, Push("echo"), 80)
+    assert len(pid.process.mailbox.queue) == 1
+    assert len(events(recorder, "sent")) == 3
+
+
+async def test_a_tap_has_dead_letters_for_processes_that_ended(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime)
+    pid, tap = spawn(trio.sleep_forever), recorder.tap()
+    kill(pid)
+    await wait_exit(pid)
+    tap.deliver(pid, pid, Push("echo"), 80)
+    tap.read(pid, b"data")
+    assert len(events(recorder, "dead_letter")) == 2
+
+
+async def test_a_tap_records_the_contents_that_were_asked_for(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime, contents=True)
+    pid = spawn(trio.sleep_forever)
+    recorder.tap().deliver(pid, pid, Push("echo", {"body": "shown", "password": "x1"}), 80)
+    (sent,) = events(recorder, "sent")
+    assert "shown" in sent["message"]
+    assert "x1" not in sent["message"]
+
+
+@pytest.mark.parametrize(("messages", "frames"), [(True, False), (False, True), (False, False)])
+async def test_messages_and_frames_can_be_left_out(
+    runtime: Runtime, messages: bool, frames: bool
+) -> None:
+    recorder = FlightRecorder(runtime, messages=messages, frames=frames)
+    pid, tap = spawn(trio.sleep_forever), recorder.tap()
+    tap.read(pid, b"data")
+    tap.deliver(pid, pid, Push("echo"), 80)
+    assert pid.process is not None
+    assert len(pid.process.mailbox.queue) == 2
+    assert len(events(recorder, "sent")) == messages
+    assert len(events(recorder, "frame")) == frames
+
+
+async def test_many_writes_are_few_records_and_one_event_each(runtime: Runtime, log: Log) -> None:
+    recorder = FlightRecorder(runtime)
+    supervisor = await Supervisor.start([worker("a", log)])
+    writes = [number for pid in range(100, 110) for number in (pid, 300 + pid, 1 + pid % 2)]
+    recorder.tap().wrote_all(writes)
+    await crash(supervisor, "a")
+    assert 4 <= recorder.statistics()["messages"] < 10
+    found = events(recorder)
+    for event in found:
+        check(event)
+    frames = [event for event in found if event["kind"] == "frame"]
+    assert [(each["pid"], each["size"], each.get("frames", 1)) for each in frames] == [
+        (pid, 300 + pid, 1 + pid % 2) for pid in range(100, 110)
+    ]
+    numbers = [event["n"] for event in found]
+    assert numbers == sorted(set(numbers))
+    # A capsule names its crash by the number of the event.
+    (crashed,) = (record for record in recorder.snapshot().records if record[2] == "crash")
+    lines = recorder.snapshot(crash=crashed[0]).lines()
+    (event,) = (event for event in found if event["kind"] == "crash")
+    assert msgspec.json.decode(lines[0])["crash"] == event["n"]
+
+
+async def test_times_never_fall(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime)
+    pid, tap = spawn(trio.sleep_forever), recorder.tap()
+    for _ in range(20):
+        tap.read(pid, b"data")
+        send(pid, "hello")
+        tap.deliver(pid, pid, Push("echo"), 80)
+        tap.wrote_all([pid.number, 80, 1])
+        recorder.note("event")
+        tap.deliver(pid, pid, Push("echo"), 80)
+    times = [event["t"] for event in events(recorder)]
+    assert times == sorted(times)
+
+
+async def test_a_tap_of_a_closed_recorder_only_sends(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime)
+    pid, tap = spawn(trio.sleep_forever), recorder.tap()
+    recorder.close()
+    tap.read(pid, b"data")
+    tap.deliver(pid, pid, Push("echo"), 80)
+    tap.wrote_all([pid.number, 80, 1])
+    assert pid.process is not None
+    assert len(pid.process.mailbox.queue) == 2
+    assert recorder.statistics()["messages"] == 0
+
+
+def test_the_record_of_a_message_has_at_most_the_estimated_bytes() -> None:
+    number, size = 10**9, 10**6
+    writes = tuple(int(each) for _ in range(3) for each in (number, size, 2))
+    for record in (
+        (number, 1.5, "sent", 3, 4, "info", "echo", size, number, None),
+        (number, 1.5, "delivered", 3, 4, "echo", size, number),
+        (number, 1.5, "wrote", writes),
+    ):
+        # The kinds and the numbers of the processes are shared.
+        own = [each for each in record if type(each) in (int, float, tuple) and each not in (3, 4)]
+        nested = [size] * 3 if writes in own else []
+        held = sum(sys.getsizeof(each) for each in (record, *own, *nested))
+        assert held <= MESSAGE_BYTES

@@ -1,4 +1,4 @@
-"""Twelve staged faults, each in virtual time, so that each has the same story every time."""
+"""Thirteen staged faults, each in virtual time, so that each has the same story every time."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ from actors import (
     trap_exits,
 )
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
+from channels.pubsub.pubsub import PubSub
 from channels.recording import record_channels
-from channels.testing import open_channel_test
+from channels.testing import ChannelTest, open_channel_test
+from channels.testing.hearing import Subscriber
+from channels.testing.transport import NoListener
 from supervision import Supervisor, child_spec
 from supervision.recording.flight import FlightRecorder, recorder_of
 from supervision.simulation import World, simulate
@@ -242,6 +245,31 @@ async def channel_crash() -> None:
         await trio.sleep(1)
 
 
+async def pubsub_killed() -> None:
+    """Somebody kills the pubsub; rest_for_one restarts the endpoint too, and the client comes back."""
+    pubsub = PubSub()
+    endpoint = Endpoint(sockets={"/socket": User}, pubsub=pubsub, listen=NoListener.open)
+    await Supervisor.start(
+        [pubsub.child_spec(), AUDIT, endpoint.child_spec(port=0)],
+        strategy="rest_for_one",
+        label="shop",
+    )
+    pid = current_runtime().processes()[0]
+    case = ChannelTest(endpoint, pid, await Subscriber.start(), 0.1)
+    ann = await case.connect("/socket", {"name": "ann"})
+    await ann.join("room:lobby")
+    await trio.sleep(1)
+    recorder = current_recorder()
+    killed = recorder.places.find("/shop/pubsub")
+    assert killed is not None
+    recorder.fault("kill", killed)
+    kill(killed)
+    await trio.sleep(1)
+    again = await case.connect("/socket", {"name": "ann"})
+    await again.join("room:lobby")
+    await trio.sleep(1)
+
+
 async def connection_killed() -> None:
     """The process of a connection is killed, so its client reconnects, and joins both its rooms again."""
     endpoint = Endpoint(sockets={"/socket": User})
@@ -274,6 +302,7 @@ STAGED: dict[str, Callable[[], Awaitable[None]]] = {
         mailbox_full,
         start_fails_again,
         channel_crash,
+        pubsub_killed,
         connection_killed,
     )
 }

@@ -1,4 +1,4 @@
-"""The stories of twelve staged faults are as they were written down.
+"""The stories of thirteen staged faults are as they were written down.
 
 After a change of the words, write them again with `python -m tests.supervision.story.test_stories`, and read the
 difference.

@@ -429,6 +429,16 @@ async def test_a_stream_without_a_consumer_starts_nothing() -> None:
 
 
 @in_process()
+async def test_an_outcome_that_comes_after_a_cancelled_wait_is_kept_for_the_next() -> None:
+    async with async_stream(sleep_for, [1.0, 2.0], max_concurrency=2) as results:
+        with trio.move_on_after(0.5):
+            await anext(results)
+        await trio.sleep(1)
+        with trio.fail_after(5):
+            assert [outcome async for outcome in results] == [Ok(1.0), Ok(2.0)]
+
+
+@in_process()
 async def test_a_wait_for_an_outcome_may_be_cancelled_and_repeated_at_any_moment() -> None:
     for limit in (0, 0.5, 1, 1.5, 2):
         async with async_stream(sleep_for, [1.0, 1.0, 2.0], max_concurrency=2) as results:
@@ -619,3 +629,18 @@ def test_an_invalid_option_is_refused_when_the_stream_is_made(option: str, value
     with pytest.raises(BadTaskOption, match="write") as caught:
         async_stream(double, [1], **options)
     assert caught.value.option == option
+
+
+@any_stream
+@in_process()
+async def test_a_late_task_ends_the_loop_even_if_it_finishes_before_the_next_request(
+    opener: Opener,
+) -> None:
+    outcomes: list[Any] = []
+    with pytest.raises(TaskTimeout):
+        async with opener(sleep_for, [1, 4], max_concurrency=2, timeout=2) as stream:
+            async for outcome in stream:
+                outcomes.append(outcome)
+                # The second task is late after 2 seconds, and has finished after 4.
+                await trio.sleep(5)
+    assert outcomes == [Ok(1)]

@@ -728,3 +728,11 @@ async def test_a_crash_is_logged_with_the_label_that_the_task_gave_itself(
     async with open_runtime():
         await wait_exit(Task.start(work))
     assert "Process page 7 <pid 1> crashed" in caplog.text
+
+
+@in_process()
+async def test_a_shutdown_after_forget_gives_no_result_that_came_before() -> None:
+    task = Task.async_(double, 4)
+    await settle()
+    assert not task.forget()
+    assert await task.shutdown() == Exited(NOPROC)

@@ -9,7 +9,8 @@ import pytest
 
 from supervision.viewer.history import read_history
 from supervision.viewer.measures import measure
-from supervision.viewer.page import MESSAGES_SHOWN, page_data, render_page, write_page
+from supervision.viewer.page import page_data, render_page, write_page
+from supervision.viewer.rows import MESSAGES_SHOWN
 from tests.supervision.chaos.traces import CRASH, HandMade
 
 HOSTILE = "</script><script>alert(1)</script><!--&\u2028"

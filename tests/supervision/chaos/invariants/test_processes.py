@@ -6,8 +6,9 @@ import math
 
 import pytest
 import trio
+import trio.testing
 
-from actors import KILL, NORMAL, Down, Pid, Ref, Registry
+from actors import KILL, NORMAL, Down, Pid, Ref, Registry, current_pid, spawn
 from actors.runtime import Runtime
 from supervision.chaos.invariants.base import Invariant, Violation
 from supervision.chaos.invariants.names import Names
@@ -192,3 +193,28 @@ async def test_a_callback_after_a_kill_is_found(runtime: Runtime) -> None:
     dead.signal_sent(other, one, KILL, False)
     dead.callback_started(one, "handle_info", "hello")
     assert "began handle_info with 'hello' after the fatal exit signal KILL" in told.found()
+
+
+@pytest.mark.parametrize(
+    "keys", [(1, 1.0, True), (("a", 1), ("a", 1.0)), (frozenset({1}), frozenset({True}))]
+)
+async def test_keys_that_only_a_dict_takes_for_equal_are_different_keys(
+    runtime: Runtime, keys: tuple[object, ...]
+) -> None:
+    names = Names()
+    told = Told(names, runtime)
+    registry: Registry[object, None] = Registry("unique")
+
+    async def holder() -> None:
+        for key in keys:
+            registry.register(key)
+            names.registered(current_pid(), key, registry)
+        registry.unregister(keys[0])
+        names.unregistered(current_pid(), keys[0], registry)
+        await trio.sleep_forever()
+
+    pid = spawn(holder)
+    names.process_spawned(pid, runtime.pid, "holder")
+    await trio.testing.wait_all_tasks_blocked()
+    assert told.findings == []
+    assert names.at_rest() is None

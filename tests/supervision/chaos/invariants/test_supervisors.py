@@ -18,10 +18,9 @@ from supervision.simulation.scenario import scenario
 from supervision.simulation.simulate import simulate
 from supervision.simulation.world.world import World
 from supervision.supervisor import Tree
-from tests.simulation.invariants.supervision_order import CHECKED
 from tests.simulation.planted.planting import planted
 
-checked = scenario(invariants=CHECKED)
+checked = scenario()
 
 
 class Worker(GenServer[None]):

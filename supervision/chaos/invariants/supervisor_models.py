@@ -21,6 +21,7 @@ from actors.runtime import Runtime
 from supervision.chaos.invariants.base import Feed, Invariant
 from supervision.child_spec import ChildSpec, RestartType
 from supervision.events import (
+    CHILD_REFUSED,
     CHILD_RESTARTED,
     CHILD_START_FAILED,
     CHILD_STARTED,
@@ -31,6 +32,7 @@ from supervision.events import (
 from supervision.messages import (
     DeleteChild,
     PoolSetup,
+    ResizePartitions,
     Setup,
     StartChild,
     StartDynamicChild,
@@ -53,15 +55,26 @@ class ChildModel:
     """One child, as its supervisor should know it."""
 
     id: Any
-    restart: RestartType
+    spec: ChildSpec | None
     # The process while it runs. `last` also keeps it during a restart.
     pid: Pid | None = None
     last: Pid | None = None
     alive: bool = False
     # The exit reason of its last process.
     reason: ExitReason = None
-    # True if its restart will be retried.
+    # True if its restart will be retried, and the time since which that is so.
     again: bool = False
+    again_since: float = 0.0
+
+    @property
+    def restart(self) -> RestartType:
+        """Its restart type. A child with an unknown spec counts as permanent."""
+        return "permanent" if self.spec is None else self.spec.restart
+
+    @property
+    def significant(self) -> bool:
+        """True if it is significant."""
+        return self.spec is not None and self.spec.significant
 
     @property
     def comes_back(self) -> bool:
@@ -82,6 +95,9 @@ class SupervisorModel:
         starts: the ids whose start has begun during this activity.
         failed: True if one of them did not start.
         gave_up: True if the supervisor gave up.
+        ends_with: the id of the significant child whose end must end the supervisor; None without one.
+        received: the last message that it took out of its mailbox.
+        stopping: the processes that it waits for, because it has told them to stop.
     """
 
     pid: Pid
@@ -97,7 +113,10 @@ class SupervisorModel:
     starts: list[Any] = field(factory=list)
     failed: bool = False
     gave_up: bool = False
+    ends_with: ChildModel | None = None
     request: Any = None
+    received: Any = None
+    stopping: dict[Pid, None] = field(factory=dict)
     # The child whose start has begun and has no result yet.
     starting: ChildModel | None = None
     # Processes that it spawned and that ended before they were reported as a child.
@@ -151,6 +170,7 @@ class SupervisorModels(Feed):
             attach(CHILD_RESTARTED, self._started),
             attach(CHILD_START_FAILED, self._start_failed),
             attach(CHILD_TERMINATED, self._terminated),
+            attach(CHILD_REFUSED, self._refused),
             attach(GAVE_UP, self._gave_up),
         ]
 
@@ -168,6 +188,9 @@ class SupervisorModels(Feed):
     def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
         model = self.models.get(pid)
         if model is not None:
+            if callback == "terminate":
+                for each in self.listeners:
+                    each.terminates(model, message)
             self._is_done(model, crashed=callback == "terminate" and type(message) is Crash)
             self._begins(model, callback, message)
         elif callback == "init":
@@ -195,12 +218,19 @@ class SupervisorModels(Feed):
             for each in self.listeners:
                 each.ends(model, reason)
 
+    def message_received(self, pid: Pid, message: Any) -> None:
+        model = self.models.get(pid)
+        if model is not None:
+            model.received = message
+
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
         model = None if linked else self.models.get(sender)
         child = None if model is None else model.by_pid.get(receiver)
         if model is not None and child is not None:
+            if child.alive:
+                model.stopping[receiver] = None
             for each in self.listeners:
-                each.stops(model, child)
+                each.stops(model, child, reason)
 
     # Activities of supervisors
 
@@ -220,7 +250,7 @@ class SupervisorModels(Feed):
             known: Mapping[Any, ChildModel] = model.by_pid if model.dynamic else model.children
             pivot = known.get(message.child)
             if pivot is not None and pivot.again:
-                doing = "again"
+                doing, pivot.again = "again", False
         model.doing, model.since, model.request = doing, trio.current_time(), message
         model.pivot = pivot if doing in ("ended", "again") else None
         model.group = () if model.pivot is None else model.group_of(model.pivot)
@@ -228,7 +258,7 @@ class SupervisorModels(Feed):
             model.reason, model.wanted = pivot.reason, pivot.comes_back
             for id in model.group:
                 # The restart of the group replaces their own retries.
-                if id in model.children and id != pivot.id and model.wanted:
+                if id in model.children and id != pivot.id and (model.wanted or doing == "again"):
                     model.children[id].again = False
         model.starts, model.failed = [], False
 
@@ -238,13 +268,22 @@ class SupervisorModels(Feed):
         for each in self.listeners:
             each.is_done(model, crashed)
         pivot = model.pivot
-        if model.doing == "ended" and pivot is not None and model.wanted:
-            # With a backoff, it starts later.
-            pivot.again = pivot.again or model.setup.backoff is not None
+        idle = model.doing == "again" and not model.starts and not model.gave_up
+        if pivot is not None and idle and not model.dynamic:
+            # The message belonged to an earlier attempt, so another one will follow.
+            pivot.again = True
+        if model.dynamic and pivot is not None and model.restarts() and not model.failed:
+            self._forget_ignored(model, pivot)
         if model.doing == "request" and type(model.request) is DeleteChild:
             child = model.children.get(model.request.id)
             if child is not None and child.pid is None and not child.again:
                 del model.children[child.id]
+
+    def _forget_ignored(self, model: SupervisorModel, pivot: ChildModel) -> None:
+        """Forget a child of a dynamic supervisor whose restart produced neither a process nor a failure."""
+        if pivot.pid is None and pivot.last is not None:
+            model.by_pid.pop(pivot.last, None)
+            pivot.again = False
 
     def _starts(self, model: SupervisorModel, id: Any) -> None:
         model.starts.append(id)
@@ -260,7 +299,7 @@ class SupervisorModels(Feed):
         _resolve(model)
         id = metadata["id"]
         child = model.children.get(id)
-        model.starting = child = ChildModel(id, _restart_of(model, id)) if child is None else child
+        model.starting = child = ChildModel(id, _spec_of(model, id)) if child is None else child
         child.again = False
         self._starts(model, id)
 
@@ -276,7 +315,7 @@ class SupervisorModels(Feed):
             if known is None or known.id != id:
                 known = model.children.get(id)
             model.starting = None
-        child = ChildModel(id, _restart_of(model, id)) if known is None else known
+        child = ChildModel(id, _spec_of(model, id)) if known is None else known
         if not model.dynamic:
             model.children.setdefault(id, child)
         before = child.last if child.alive else None
@@ -302,7 +341,7 @@ class SupervisorModels(Feed):
                 self._starts(model, None)
             model.failed = True
             if child is not None:
-                child.again = True
+                child.again, child.again_since = True, trio.current_time()
 
     def _terminated(self, event: Event, measurements: Measures, metadata: Measures) -> None:
         model = self.models.get(metadata["supervisor"])
@@ -310,11 +349,26 @@ class SupervisorModels(Feed):
         if model is None or child is None:
             return
         child.pid = None
+        model.stopping.pop(metadata["pid"], None)
+        if not metadata["stopped"]:
+            _note_end(model, child)
+            # With a backoff, it starts later.
+            child.again = child.comes_back and model.setup.backoff is not None
+        pivot = model.pivot
+        if pivot is not None and pivot.again:
+            # The wait begins when the whole group has stopped.
+            pivot.again_since = trio.current_time()
         if child.restart == "temporary":
             model.children.pop(child.id, None)
         if metadata["stopped"] or not (model.dynamic and child.comes_back):
             del model.by_pid[metadata["pid"]]
             child.last = None
+
+    def _refused(self, event: Event, measurements: Measures, metadata: Measures) -> None:
+        model = self.models.get(metadata["supervisor"])
+        if model is not None:
+            for each in self.listeners:
+                each.refuses(model)
 
     def _gave_up(self, event: Event, measurements: Measures, metadata: Measures) -> None:
         model = self.models.get(metadata["supervisor"])
@@ -331,6 +385,19 @@ def _resolve(model: SupervisorModel) -> None:
         model.children.setdefault(child.id, child)
 
 
+def _note_end(model: SupervisorModel, child: ChildModel) -> None:
+    """Note if the end of a significant child must end its supervisor."""
+    setup = model.setup
+    if isinstance(setup, PoolSetup) or not child.significant or child.comes_back:
+        return
+    others = [each for each in model.children.values() if each is not child and each.significant]
+    if setup.auto_shutdown == "any_significant" or (
+        setup.auto_shutdown == "all_significant"
+        and not any(each.pid is not None or each.again for each in others)
+    ):
+        model.ends_with = child
+
+
 def _note_request(model: SupervisorModel, request: Any) -> None:
     """Cancel the retry of a child that a request stops."""
     child = None
@@ -338,17 +405,24 @@ def _note_request(model: SupervisorModel, request: Any) -> None:
         child = model.children.get(request.id)
     elif type(request) is TerminateDynamicChild:
         child = model.by_pid.get(request.pid)
+        if child is not None and child.again:
+            # It has no process, so there is no event about its end.
+            del model.by_pid[request.pid]
+    elif type(request) is ResizePartitions:
+        for id, partition in model.children.items():
+            if id >= request.partitions:
+                partition.again = False
     if child is not None:
         child.again = False
 
 
-def _restart_of(model: SupervisorModel, id: Any) -> RestartType:
-    """Return the restart type of a new child, from the request or the setup."""
+def _spec_of(model: SupervisorModel, id: Any) -> ChildSpec | None:
+    """Return the spec of a new child, from the request or the setup."""
     request = model.request
     if isinstance(request, StartChild | StartDynamicChild):
-        return request.spec.restart
+        return request.spec
     specs: tuple[ChildSpec, ...] = () if isinstance(model.setup, PoolSetup) else model.setup.specs
-    return next((spec.restart for spec in specs if spec.id == id), "permanent")
+    return next((spec for spec in specs if spec.id == id), None)
 
 
 class Supervised(Invariant):
@@ -365,8 +439,14 @@ class Supervised(Invariant):
     def runs(self, model: SupervisorModel, child: ChildModel, before: Pid | None) -> None:
         """Handle a child that runs. `before` is its earlier process, if that still lives."""
 
-    def stops(self, model: SupervisorModel, child: ChildModel) -> None:
+    def stops(self, model: SupervisorModel, child: ChildModel, reason: ExitReason) -> None:
         """Handle a stop signal or a kill to a child."""
+
+    def refuses(self, model: SupervisorModel) -> None:
+        """Handle a dynamic supervisor that refuses a child, because it has `max_children`."""
+
+    def terminates(self, model: SupervisorModel, reason: ExitReason) -> None:
+        """Handle the beginning of `terminate`, before `is_done`."""
 
     def gives_up(self, model: SupervisorModel) -> None:
         """Handle a supervisor that gives up."""

@@ -1,0 +1,117 @@
+"""The processes of another node on a page.
+
+*pure*. The channel of a page asks the observer of the other node about once a second, and says which part of the tree
+the page shows. That observer answers with the changes of the rows since its last answer. A message may be lost. So each
+answer has a number, each request names the last answer that arrived, and without it the other node sends all rows.
+
+Requests are sealed, see `Access.seal`: only an observer with the same secret can make one.
+
+| field of a request | meaning |
+|---|---|
+| `from`, `to` | the names of the nodes |
+| `page` | the number of the page's process |
+| `view`, `last` | the wanted part of the tree, and the number of the last answer |
+| `pid` | the process whose facts the page shows, or None |
+| `action`, `job` | an action on the process, and the number of the action on this page |
+
+| field of an answer | meaning |
+|---|---|
+| `from`, `page` | as above |
+| `number`, `follows` | the number of this answer, and of the answer that it changes; 0 is none |
+| `set`, `gone`, `now` | the rows, as in a `tick` of the page |
+| `process`, `about` | the facts about the process, and its path, title and last crash |
+| `job`, `problem` | the number of an action, and its problem, or None |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import define, field
+
+from channels.observer.memory import Record
+from channels.observer.model import Row, changes
+
+__all__ = ["ASK_SECONDS", "Elsewhere", "Served"]
+
+ASK_SECONDS: Final = 1.0
+"""Seconds between two requests of a page to the node that it shows."""
+
+MAX_SERVED: Final = 32
+"""The pages on other nodes whose rows an observer remembers. It sends all rows to further pages."""
+
+
+@define
+class Elsewhere:
+    """The node that a page shows, if it is not the page's own.
+
+    Attributes:
+        node: its name.
+        last: the number of its last answer.
+        asked: the time of the last request.
+        heard: the time of the last answer; None before the first.
+        chosen: the time at which the page chose the node.
+        pid: the process whose facts the page shows.
+        jobs: the number of actions so far.
+    """
+
+    node: str
+    chosen: float
+    last: int = 0
+    asked: float = float("-inf")
+    heard: float | None = None
+    pid: int | None = None
+    jobs: int = 0
+
+    def is_due(self, now: float) -> bool:
+        """Return True if it is time for the next request."""
+        return now - self.asked >= ASK_SECONDS
+
+    def hear(self, answer: Mapping[str, Any], now: float) -> Record | None:
+        """Take an answer, and return the tick for the page; None if an answer before this one is missing."""
+        self.heard = now
+        follows, number = answer.get("follows"), answer.get("number")
+        if not isinstance(number, int) or follows not in {0, self.last}:
+            return None
+        self.last = number
+        tick = {name: answer[name] for name in ("set", "gone", "now") if name in answer}
+        return {**tick, "all": True} if follows == 0 else tick
+
+    def state(self, now: float) -> Record:
+        """Return the name of the node, and the seconds since its last answer, for the page."""
+        since = self.chosen if self.heard is None else self.heard
+        silent = round(max(0.0, now - since), 1)
+        return {"node": self.node, "silent": silent, "answered": self.heard is not None}
+
+
+@define
+class Served:
+    """The rows that an observer has sent to pages on other nodes."""
+
+    _pages: dict[tuple[str, int], tuple[int, dict[str, Row]]] = field(factory=dict)
+    _numbers: int = 0
+
+    def answer(self, node: str, page: int, last: object, rows: dict[str, Row]) -> Record:
+        """Return the fields of the answer with the rows of a page.
+
+        Args:
+            node: the node of the page.
+            page: the number of the page's process.
+            last: the number of the last answer that the page got.
+            rows: the present rows.
+        """
+        number, before = self._pages.pop((node, page), (0, {}))
+        if number == 0 or last != number:
+            number, before = 0, {}
+        self._numbers += 1
+        self._pages[node, page] = self._numbers, rows
+        if len(self._pages) > MAX_SERVED:
+            del self._pages[next(iter(self._pages))]
+        difference = changes(before, rows)
+        return {
+            "number": self._numbers,
+            "follows": number,
+            "set": difference.set,
+            "gone": difference.gone,
+        }

@@ -1,0 +1,110 @@
+"""A process that follows the recorder of the runtime for the timeline of one page.
+
+The page asks for each part. So a page that is stopped, hidden or slow costs nothing, and a part never waits in a
+buffer. The process reads only the records since the last part. It reads all events about processes and supervisors,
+but at most `MESSAGES` messages for each part, so that a busy program does not make the timeline expensive.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import trio
+
+from actors.process import receive, send
+from actors.refs import Pid
+from channels.observer.settings import Drawn, Settings, TimelinePart
+from supervision.recording.conversion import Conversion, Record
+from supervision.recording.flight import FlightRecorder, recorder_of
+from supervision.viewer.live import LiveRun
+
+__all__ = ["follow_timeline"]
+
+MESSAGES: Final = 60
+"""The most messages in each part, while the page follows."""
+FIRST_MESSAGES: Final = 5000
+"""The most messages of the ring that a page gets at first."""
+SLICE: Final = 50
+"""The records that the process reads between two checkpoints."""
+_MESSAGES: Final = frozenset(("sent", "delivered"))
+_OMITTED: Final = frozenset(("read", "wrote", "call", "call_ended"))
+
+_NOTHING: Final = "The program records nothing. Write Observer(record=True), or open a recorder."
+
+
+async def follow_timeline(page: Pid, settings: Settings) -> None:
+    """Send parts of the timeline to the channel of a page, one for each `Drawn`. This runs until that process ends."""
+    recorder = recorder_of(settings.runtime)
+    if recorder is None:
+        send(page, TimelinePart({"problem": _NOTHING}))
+        return
+    while True:
+        timeline = await _Timeline.begin(recorder, contents=settings.payloads)
+        while not timeline.is_over:
+            part = timeline.part()
+            send(page, TimelinePart(part))
+            await receive(lambda message: type(message) is Drawn)
+            if "more" not in part:
+                await trio.sleep(settings.interval)
+                await timeline.read_new()
+
+
+class _Timeline:
+    """The timeline from the oldest record of the ring on."""
+
+    def __init__(self, recorder: FlightRecorder, run: LiveRun, conversion: Conversion) -> None:
+        self._recorder = recorder
+        self._run = run
+        self._conversion = conversion
+        self._last = -1
+        self._has_gap = False
+
+    @classmethod
+    async def begin(cls, recorder: FlightRecorder, *, contents: bool) -> _Timeline:
+        taken = recorder.snapshot()
+        # Run this in a thread, because a program may have many processes. The thread reads a copy.
+        conversion, lines = await trio.to_thread.run_sync(taken.begin)
+        run = LiveRun(began=taken.about["began"], contents=contents)
+        timeline = cls(recorder, run, conversion)
+        timeline._last = taken.following - 1
+        for start in range(0, len(lines), SLICE):
+            run.take(lines[start : start + SLICE])
+            await trio.lowlevel.checkpoint()
+        await timeline._read(taken.records, FIRST_MESSAGES)
+        return timeline
+
+    @property
+    def is_over(self) -> bool:
+        """True if the timeline has grown too large, or misses records. The page then gets a new one."""
+        return self._run.is_full or self._has_gap
+
+    def part(self) -> dict[str, Any]:
+        return self._run.part(seconds=self._recorder.elapsed)
+
+    async def read_new(self) -> None:
+        if self._recorder.oldest_event > self._last + 1:
+            # The page was stopped for so long that events fell out of the ring.
+            self._has_gap = True
+            return
+        records = self._recorder.since(self._last)
+        if records:
+            self._last = records[-1][0]
+            await self._read(records, MESSAGES)
+
+    async def _read(self, records: list[Record], messages: int) -> None:
+        chosen = _choose(records, messages)
+        for start in range(0, len(chosen), SLICE):
+            lines = self._conversion.convert(chosen[start : start + SLICE])
+            self._run.take(lines)
+            await trio.lowlevel.checkpoint()
+
+
+def _choose(records: list[Record], most: int) -> list[Record]:
+    """Return all records except calls, frames, and the messages beyond the newest `most`."""
+    sent = [record[0] for record in records if record[2] in _MESSAGES]
+    first = sent[-most] if len(sent) > most else -1
+    return [
+        record
+        for record in records
+        if record[2] not in _OMITTED and (record[2] not in _MESSAGES or record[0] >= first)
+    ]

@@ -1,0 +1,161 @@
+"""The recovery figures of a program with a recorder, as metrics.
+
+Each scrape tells the story of the recorder's newest records in a thread, but only if there was a crash, a kill or a
+fault since the last scrape. An incident counts once, when everything is back, or a minute after its fault. So the
+counters only rise, although the recorder forgets old records.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
+from typing import Any, Final
+
+import trio
+
+from channels.operations.metric_table import Figure
+from supervision.recording.flight import FlightRecorder
+from supervision.recording.schema import CLEAN_EXITS
+from supervision.recording.snapshots import Snapshot
+from supervision.story.figures import BOUNDS
+from supervision.story.incidents import tell_story
+from supervision.story.model import Incident
+
+__all__ = ["PREFIX", "RecordedRecovery", "Totals"]
+
+PREFIX: Final = "ashtree_recovery_"
+
+SETTLED_SECONDS: Final = 5.0
+"""Seconds after which an incident counts if everything is back."""
+
+GIVEN_UP_SECONDS: Final = 60.0
+"""Seconds after which an incident counts in any case."""
+
+MAX_CHILDREN: Final = 100
+"""The most children with a counter of their own. Further children count as "other"."""
+
+# Among the records without messages, `call_ended` is a call without an answer.
+_TROUBLE: Final = frozenset(
+    ("crash", "zombie", "gave_up", "fault", "child_start_failed", "call_ended", "mailbox_alarm")
+)
+_NORMAL_CLOSES: Final = (None, 1000, 1001)
+_number = itemgetter(0)
+
+
+class Totals:
+    """The figures of all incidents so far. *pure*."""
+
+    def __init__(self) -> None:
+        self._counted_until = float("-inf")
+        self._incidents = self._messages = self._answers = 0
+        self._restarts: Counter[str] = Counter()
+        self._restarted = _Histogram()
+        self._rejoined = _Histogram()
+
+    def begin_recorder(self) -> None:
+        """Note that the next incidents are of another recorder, whose times begin at 0 again."""
+        self._counted_until = float("-inf")
+
+    def take(self, incidents: Iterable[Incident], now: float) -> bool:
+        """Count the incidents that are settled. Return True if others still wait.
+
+        Args:
+            incidents: the incidents of the recorder, in the order of their faults.
+            now: the present time of the recorder, in seconds.
+        """
+        for incident in incidents:
+            began, found = incident.fault.t, incident.recovery
+            if began <= self._counted_until:
+                continue
+            is_back = not found.not_back and not found.not_rejoined
+            if now - began < (SETTLED_SECONDS if is_back else GIVEN_UP_SECONDS):
+                # Count in order, so that one time is enough to know which incidents have counted.
+                return True
+            self._counted_until = began
+            self._count(incident)
+        return False
+
+    def _count(self, incident: Incident) -> None:
+        found = incident.recovery
+        self._incidents += 1
+        self._messages += found.messages_lost
+        self._answers += found.answers_lost
+        for child, count in found.restarts.items():
+            known = child in self._restarts or len(self._restarts) < MAX_CHILDREN
+            self._restarts[child if known else "other"] += count
+        if found.restarted_after is not None:
+            self._restarted.add(found.restarted_after)
+        for client in incident.clients:
+            if client.away is not None:
+                self._rejoined.add(client.away)
+
+    def figures(self) -> Iterator[Figure]:
+        """Yield name, labels and value of each figure, as `RecoveryFigures.metrics` does."""
+        yield f"{PREFIX}incidents_total", {}, float(self._incidents)
+        yield f"{PREFIX}messages_lost_total", {}, float(self._messages)
+        yield f"{PREFIX}answers_lost_total", {}, float(self._answers)
+        for child, count in self._restarts.items():
+            yield f"{PREFIX}restarts_total", {"child": child}, float(count)
+        yield from self._restarted.figures(f"{PREFIX}restarted_seconds")
+        yield from self._rejoined.figures(f"{PREFIX}rejoined_seconds")
+
+
+class _Histogram:
+    def __init__(self) -> None:
+        self._counts = [0] * (len(BOUNDS) + 1)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        self._counts[sum(value > bound for bound in BOUNDS)] += 1
+        self._sum += value
+
+    def figures(self, name: str) -> Iterator[Figure]:
+        total = 0
+        for bound, count in zip((*BOUNDS, None), self._counts, strict=True):
+            total += count
+            label = "+Inf" if bound is None else f"{bound:g}"
+            yield f"{name}_bucket", {"le": label}, float(total)
+        yield f"{name}_sum", {}, self._sum
+        yield f"{name}_count", {}, float(total)
+
+
+class RecordedRecovery:
+    """The recovery figures of the recorder of one runtime."""
+
+    def __init__(self) -> None:
+        self._totals = Totals()
+        self._recorder: FlightRecorder | None = None
+        self._read_until = -1
+        self._waits = False
+        # Two scrapes at the same time must not count an incident twice.
+        self._lock = trio.Lock()
+
+    async def figures(self, recorder: FlightRecorder) -> list[Figure]:
+        """Return the figures, with those of the newest records."""
+        async with self._lock:
+            if recorder is not self._recorder:
+                self._recorder, self._read_until = recorder, -1
+                self._totals.begin_recorder()
+            taken = recorder.snapshot(messages=False)
+            first = bisect_right(taken.records, self._read_until, key=_number)
+            if self._waits or any(map(_is_trouble, taken.records[first:])):
+                # Run this in a thread, because many records take a second. The thread reads a copy.
+                incidents = await trio.to_thread.run_sync(_incidents_of, taken)
+                self._waits = self._totals.take(incidents, recorder.elapsed)
+            self._read_until = taken.following - 1
+            return list(self._totals.figures())
+
+
+def _incidents_of(taken: Snapshot) -> list[Incident]:
+    return tell_story(taken.lines()).incidents
+
+
+def _is_trouble(record: Any) -> bool:
+    kind = record[2]
+    if kind == "exited":
+        return record[4]["exit"] not in CLEAN_EXITS
+    if kind == "client_closed":
+        return record[4]["code"] not in _NORMAL_CLOSES
+    return kind in _TROUBLE

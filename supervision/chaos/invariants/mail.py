@@ -1,0 +1,192 @@
+"""Invariants of mailboxes, answers and timers: nothing that has arrived is left lying, and nothing arrives twice."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from typing import Any, ClassVar
+
+from actors.exits import ExitReason
+from actors.introspection import sleeping_before_a_message
+from actors.refs import Pid, TimerRef
+from supervision.chaos.invariants.base import Invariant
+
+__all__ = ["AnsweredOnce", "MailIsTaken", "NothingLeft", "Timers"]
+
+# Less than any interval between two moments, more than the rounding of times.
+_EPSILON = 1e-9
+
+
+class MailIsTaken(Invariant):
+    """No process sleeps while its mailbox has a message that its receive has not looked at."""
+
+    name: ClassVar[str] = "mail_is_taken"
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The processes that slept before a message at the last rest. On a live system their wake may be on its way.
+        self._seen: dict[Pid, Any] = {}
+
+    def at_rest(self) -> str | None:
+        found = sleeping_before_a_message(self.runtime.processes())
+        if not found:
+            self._seen = {}
+            return None
+        for pid, message in found:
+            if self._seen.get(pid) is message:
+                return f"{self.who(pid)} sleeps, although {message!r} is in its mailbox"
+        self._seen = dict(found)
+        return None
+
+
+class AnsweredOnce(Invariant):
+    """A call gets one answer at most, and its caller gets that answer."""
+
+    name: ClassVar[str] = "answered_once"
+
+    def __init__(self) -> None:
+        super().__init__()
+        # For each open call, the caller and the server, and for each answered call, the answer.
+        self._open: dict[object, tuple[Pid | None, Pid]] = {}
+        self._answers: dict[object, Any] = {}
+
+    def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
+        self._open[call] = (caller, server)
+
+    def call_answered(self, call: object, value: Any) -> None:
+        if call in self._answers:
+            self.violated(
+                f"{self._what(call)} got a second answer, {value!r}, after {self._answers[call]!r}"
+            )
+        elif call in self._open:
+            self._answers[call] = value
+
+    def call_ended(self, call: object, how: str) -> None:
+        answered = call in self._answers
+        if answered and how != "answered":
+            self.violated(f"{self._what(call)} was answered, but it ended as {how!r}")
+        elif call in self._open and not answered and how == "answered":
+            self.violated(f"{self._what(call)} ended as if it had an answer")
+        elif answered and getattr(call, "value", None) is not self._answers[call]:
+            self.violated(f"{self._what(call)} lost its first answer, {self._answers[call]!r}")
+        self._open.pop(call, None)
+        self._answers.pop(call, None)
+
+    def _what(self, call: object) -> str:
+        caller, server = self._open.get(call, (None, self.runtime.pid))
+        return f"the call of {self.who(caller)} to {self.who(server)}"
+
+
+class Timers(Invariant):
+    """A timer fires once, or once for each interval, in the order of the deadlines, and never after a cancellation."""
+
+    name: ClassVar[str] = "timers"
+
+    def __init__(self) -> None:
+        super().__init__()
+        # For each running timer, its deadline and its interval.
+        self._running: dict[TimerRef, tuple[float, float | None]] = {}
+        self._of: dict[Pid, dict[TimerRef, None]] = {}
+        self._owner: dict[TimerRef, Pid] = {}
+        self._heap: list[tuple[float, int, TimerRef]] = []
+        self._number = 0
+        self._last = -math.inf
+        self._late: TimerRef | None = None
+
+    def timer_started(self, timer: TimerRef, address: object, interval: float | None) -> None:
+        self._run(timer, interval)
+        if isinstance(address, Pid):
+            self._of.setdefault(address, {})[timer] = None
+            self._owner[timer] = address
+
+    def _run(self, timer: TimerRef, interval: float | None) -> None:
+        self._number += 1
+        self._running[timer] = (timer.deadline, interval)
+        heapq.heappush(self._heap, (timer.deadline, self._number, timer))
+
+    def timer_cancelled(self, timer: TimerRef) -> None:
+        self._forget(timer)
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        for timer in tuple(self._of.get(pid, ())):
+            self._forget(timer)
+        self._of.pop(pid, None)
+
+    def _forget(self, timer: TimerRef) -> None:
+        self._running.pop(timer, None)
+        owner = self._owner.pop(timer, None)
+        if owner is not None:
+            self._of.get(owner, {}).pop(timer, None)
+
+    def timer_fired(self, timer: TimerRef) -> None:
+        known = self._running.get(timer)
+        if known is None:
+            self.violated(
+                f"the timer {timer!r} fires, but it has fired, was cancelled, or its process has ended"
+            )
+            return
+        deadline, interval = known
+        if self.now() < deadline - _EPSILON:
+            self.violated(f"the timer {timer!r} fires {deadline - self.now():g} s too early")
+        elif deadline < self._last - _EPSILON:
+            self.violated(
+                f"the timer {timer!r} of {deadline:g} s fires after a timer of {self._last:g} s"
+            )
+        self._last = max(self._last, deadline)
+        if interval is None:
+            self._forget(timer)
+        elif timer.deadline <= deadline:
+            self.violated(
+                f"the timer {timer!r} of {deadline:g} s fires again at {timer.deadline:g} s"
+            )
+        else:
+            self._run(timer, interval)
+
+    def at_rest(self) -> str | None:
+        heap, running = self._heap, self._running
+        while heap and running.get(heap[0][2], (None,))[0] != heap[0][0]:
+            heapq.heappop(heap)
+        if not heap or heap[0][0] > self.now():
+            self._late = None
+            return None
+        # A timer that becomes due now fires in a later round. So it has time until the next rest.
+        timer = heap[0][2]
+        if self._late is timer and heap[0][0] < self.now():
+            return f"the timer {timer!r} was due at {heap[0][0]:g} s, and has not fired at {self.now():g} s"
+        self._late = timer
+        return None
+
+
+class NothingLeft(Invariant):
+    """The links and monitors of a process end with it, in the tables of the runtime too."""
+
+    name: ClassVar[str] = "nothing_left"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ended: list[Pid] = []
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        self._ended.append(pid)
+
+    def at_rest(self) -> str | None:
+        if not self._ended:
+            return None
+        graph, self._ended, ended = self.runtime.graph, [], self._ended
+        for pid in ended:
+            if graph.links_of(pid) or graph.watchers_of(pid):
+                return f"{self.who(pid)} has ended, and is still linked or watched"
+        gone = dict.fromkeys(ended)
+        for pid in self.runtime.processes():
+            info = self.runtime.process_info(pid)
+            if info is None:
+                continue
+            for watcher in graph.watchers_of(pid):
+                owner = getattr(getattr(watcher, "watcher", None), "pid", None)
+                if owner in gone:
+                    return f"{self.who(owner)} has ended, and still monitors {self.who(pid)}"
+            for what in ("links", "monitors"):
+                for other in info[what]:
+                    if other in gone:
+                        return f"{self.who(other)} has ended, and is still among the {what} of {self.who(pid)}"
+        return None

@@ -1,0 +1,265 @@
+"""Invariants of exit signals, and of what a process may do after one."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, ClassVar
+
+import trio
+
+from actors.exits import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
+from actors.introspection import status_of, waiting_messages
+from actors.messages import Exit
+from actors.refs import Pid, Ref
+from actors.registry.registry import Registry
+from actors.runtime import Runtime
+from supervision.chaos.invariants.base import Invariant, Located
+
+__all__ = ["DeadSendNothing", "ExitSignals"]
+
+_NONE = object()
+
+
+class ExitSignals(Invariant):
+    """Every linked process gets one exit signal with the right reason, and each signal has its documented effect.
+
+    The effect is one of three: the process ends with the reason of the first fatal signal, it gets an `Exit` message,
+    or nothing happens. The invariant has a table of its own for that.
+    """
+
+    name: ClassVar[str] = "exit_signals"
+
+    # The seconds after the kill grace in which a doomed process must be gone.
+    grace: ClassVar[float] = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._links: dict[Pid, dict[Pid, None]] = {}
+        # The signals that the end of a process must send in the same step: sender and receiver, and the reason.
+        self._due: dict[tuple[Pid, Pid], ExitReason] = {}
+        # The processes that a closing registry may signal, without a link.
+        self._keepers: dict[Pid, None] = {}
+        self._closing: ExitReason = _NONE
+        # For each doomed process, the reason and the time of the first fatal signal.
+        self._fates: dict[Pid, tuple[ExitReason, float]] = {}
+        # The processes that got a signal in this round which must not end them.
+        self._spared: dict[Pid, ExitReason] = {}
+        # The Exit messages that each process must find in its mailbox.
+        self._exits: dict[Pid, list[Exit]] = {}
+        # The processes to which the program itself has sent an `Exit` as a message.
+        self._forged: dict[Pid, None] = {}
+
+    def attach(self, runtime: Runtime, places: Located | None = None) -> None:
+        super().attach(runtime, places)
+        for pid in runtime.processes():
+            info = runtime.process_info(pid)
+            if info is not None:
+                self._links[pid] = dict.fromkeys(info["links"])
+
+    # Links
+
+    def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
+        self._links.setdefault(pid, {})
+
+    def linked(self, pid: Pid, other: Pid) -> None:
+        if pid is not other:
+            self._links.setdefault(pid, {})[other] = None
+            self._links.setdefault(other, {})[pid] = None
+
+    def unlinked(self, pid: Pid, other: Pid, flushed: bool) -> None:
+        self._links.get(pid, {}).pop(other, None)
+        self._links.get(other, {}).pop(pid, None)
+        if flushed:
+            self._forget_exit(pid, other)
+
+    def _forget_exit(self, pid: Pid, sender: Pid) -> None:
+        expected = self._exits.get(pid, [])
+        for index, message in enumerate(expected):
+            if message.pid is sender:
+                del expected[index]
+                return
+
+    def registered(self, pid: Pid, key: object, registry: object) -> None:
+        if isinstance(registry, Registry):
+            self._keepers[pid] = None
+
+    def registry_closed(self, registry: object) -> None:
+        self._closing = registry
+
+    # Signals
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        for peer in self._links.pop(pid, ()):
+            others = self._links.get(peer)
+            if others is not None:
+                others.pop(pid, None)
+                self._due[pid, peer] = reason
+        fate = self._fates.pop(pid, None)
+        if fate is not None and reason is not fate[0] and reason != fate[0]:
+            self.violated(
+                f"{self.who(pid)} ended with {reason!r}, but its first fatal signal was {fate[0]!r}"
+            )
+        self._exits.pop(pid, None)
+        self._forged.pop(pid, None)
+        self._keepers.pop(pid, None)
+        self._spared.pop(pid, None)
+
+    def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
+        info = self.runtime.process_info(receiver)
+        if info is None:
+            return
+        if linked:
+            self._check_link(sender, receiver, reason)
+        if reason is KILL and not linked:
+            self._fates.setdefault(receiver, (KILLED, self.now()))
+        elif info["trap_exits"]:
+            self._exits.setdefault(receiver, []).append(Exit(sender, reason))
+            self._spared[receiver] = reason
+        elif reason is NORMAL and sender is not receiver:
+            self._spared[receiver] = reason
+        else:
+            self._fates.setdefault(receiver, (reason, self.now()))
+
+    def _check_link(self, sender: Pid, receiver: Pid, reason: ExitReason) -> None:
+        expected = self._due.pop((sender, receiver), _NONE)
+        if expected is _NONE:
+            if self._closing is not _NONE and receiver in self._keepers:
+                if reason is NORMAL:
+                    self.violated(
+                        f"{self.who(receiver)} got NORMAL from a registry that closed; write {SHUTDOWN!r}"
+                    )
+                return
+            self.violated(
+                f"{self.who(receiver)} got the exit signal {reason!r} of {self.who(sender)} over a link, "
+                "but they are not linked, or it got one before"
+            )
+        elif reason is not expected and reason != expected:
+            self.violated(
+                f"{self.who(receiver)} got the exit signal {reason!r} of {self.who(sender)}, which ended with "
+                f"{expected!r}"
+            )
+
+    # Messages
+
+    def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
+        if type(message) is Exit:
+            self._forged[receiver] = None
+
+    def message_received(self, pid: Pid, message: Any) -> None:
+        if type(message) is not Exit or message.reason is NOPROC or pid in self._forged:
+            return
+        expected = self._exits.get(pid, [])
+        for index, known in enumerate(expected):
+            if known.pid is message.pid:
+                del expected[index]
+                if known.reason is not message.reason and known.reason != message.reason:
+                    self.violated(
+                        f"{self.who(pid)} received {message!r}, but the signal was {known.reason!r}"
+                    )
+                return
+        self.violated(f"{self.who(pid)} received {message!r}, but it trapped no such signal")
+
+    # Checks
+
+    def check(self) -> str | None:
+        self._closing = _NONE
+        if self._due:
+            (sender, receiver), reason = next(iter(self._due.items()))
+            return (
+                f"{self.who(receiver)} is linked to {self.who(sender)}, which ended with {reason!r}, "
+                "and got no exit signal"
+            )
+        if self._spared:
+            spared, self._spared = self._spared, {}
+            for pid, reason in spared.items():
+                if pid not in self._fates and status_of(pid) == "exiting":
+                    return f"{self.who(pid)} ends because of the signal {reason!r}, which must not end it"
+        return None
+
+    def at_rest(self) -> str | None:
+        now, limit = self.now(), self.runtime.kill_grace + self.grace
+        for pid, (reason, since) in self._fates.items():
+            if now > since + limit:
+                return f"{self.who(pid)} lives {now - since:g} s after the fatal signal {reason!r}"
+        for pid, expected in self._exits.items():
+            if expected and pid not in self._fates and not waiting_messages([pid]):
+                return f"{self.who(pid)} trapped {expected[0]!r}, and its mailbox is empty"
+        return None
+
+
+class DeadSendNothing(Invariant):
+    """A process sends nothing after its end, and nothing after a fatal signal unless it unwinds.
+
+    Code that unwinds, such as a `finally` block, and code in a shielded scope may send: a process has its kill grace
+    for that. But `call` does not return to a process that has accepted a fatal signal.
+    """
+
+    name: ClassVar[str] = "dead_send_nothing"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ended: dict[Pid, ExitReason] = {}
+        # The round of the fatal signal of each doomed process. A task that was ready then takes one more step.
+        self._doomed: dict[Pid, int] = {}
+        self._rounds = 0
+        self._callers: dict[object, Pid] = {}
+        # The doomed processes whose call has ended since their fatal signal, and the task of that call.
+        self._called: dict[Pid, trio.lowlevel.Task] = {}
+
+    def check(self) -> str | None:
+        self._rounds += 1
+        return None
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        self._doomed.pop(pid, None)
+        self._called.pop(pid, None)
+        self._ended[pid] = reason
+        if len(self._ended) > _REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+
+    def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
+        if not linked and sender in self._ended:
+            self._report(sender, f"sent the exit signal {reason!r} to {self.who(receiver)}")
+        info = self.runtime.process_info(receiver)
+        if info is None or receiver in self._doomed:
+            return
+        kills = reason is KILL and not linked
+        if kills or (not info["trap_exits"] and (reason is not NORMAL or sender is receiver)):
+            self._doomed[receiver] = self._rounds
+
+    def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
+        if sender is None:
+            return
+        if sender in self._ended or (sender in self._doomed and self._goes_on(sender)):
+            self._report(sender, f"sent {message!r} to {self.who(receiver)}")
+
+    def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
+        if caller is not None:
+            self._callers[call] = caller
+
+    def call_ended(self, call: object, how: str) -> None:
+        caller = self._callers.pop(call, None)
+        if caller in self._doomed and how != "cancelled":
+            self._called[caller] = trio.lowlevel.current_task()
+
+    def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
+        if pid in self._ended:
+            self._report(pid, f"monitors {self.who(target)}")
+
+    def _goes_on(self, pid: Pid) -> bool:
+        """Return whether the running code of a doomed process neither unwinds nor shields itself."""
+        if sys.exc_info()[1] is not None or self.is_held(pid):
+            return False
+        if self._called.get(pid) is trio.lowlevel.current_task():
+            return True
+        late = self._rounds > self._doomed[pid] + 1
+        return late and trio.current_effective_deadline() < 0
+
+    def _report(self, pid: Pid, what: str) -> None:
+        reason = self._ended.get(pid, _NONE)
+        since = "a fatal exit signal" if reason is _NONE else f"its end with {reason!r}"
+        self.violated(f"{self.who(pid)} {what} after {since}")
+
+
+# The number of ended processes that the invariant remembers.
+_REMEMBERED = 1000

@@ -1,0 +1,143 @@
+"""The page of a run that goes on: the data in parts, of which each holds only what has changed.
+
+*pure*: the input is the trace of the run so far.
+
+    run = LiveRun(began=1_700_000_000.0)
+    run.take(lines)
+    run.part(seconds=12.5)            # {"processes": [[0, [...]], ...], "messages": [...], ...}
+    run.part(seconds=13.0)            # {"seconds": 13.0, ...}: nothing has changed
+
+The parts together give the same rows as `supervision.viewer.page.page_data` gives for the whole trace.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from supervision.viewer.history import Event, HistoryReader
+from supervision.viewer.measures import measure_fault
+from supervision.viewer.rows import Texts, fault_row, mark_row, message_rows, process_row
+
+__all__ = ["LiveRun"]
+
+PART: Final = 400
+"""The most rows of one sort in a part."""
+
+MAX_MORE: Final = 20_000
+"""The processes, marks and texts that a run may get after its beginning. Beyond it, the run is full."""
+
+
+class LiveRun:
+    """The data of a run for one page.
+
+    Args:
+        began: the time of day of second 0, in seconds since the epoch.
+        contents: show the contents of messages, if the trace has them.
+
+    Messages have no second part. A message that is read after its part went out is shown without the time of its
+    receipt.
+    """
+
+    def __init__(self, *, began: float, contents: bool = True) -> None:
+        self._began = began
+        self._reader = HistoryReader(contents=contents)
+        self._texts = Texts()
+        self._sent_texts = 0
+        self._targets: dict[int, int] = {}
+        self._messages: deque[list[Any]] = deque()
+        self._marks: deque[list[Any]] = deque()
+        self._taken_marks = 0
+        self._start: float | None = None
+        self._is_first = True
+        self._limit: int | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """True if the run has become too large. The owner then begins a new run with the newest records."""
+        return self._limit is not None and self._size > self._limit
+
+    @property
+    def _size(self) -> int:
+        return len(self._reader.history.processes) + self._taken_marks + len(self._texts.texts)
+
+    def take(self, lines: Iterable[bytes], *, messages: int = PART) -> None:
+        """Take the next lines of the trace.
+
+        Args:
+            lines: the lines.
+            messages: the most messages to show of these lines.
+        """
+        reader, decode = self._reader, msgspec.json.Decoder().decode
+        history = reader.history
+        for line in lines:
+            event: Event = decode(line)
+            if self._start is None:
+                self._start = event["t"]
+            reader.take(event)
+            mark = mark_row(event, self._texts)
+            if mark is not None:
+                self._marks.append(mark)
+                self._taken_marks += 1
+        for index, fault in reader.changed_faults.items():
+            if index not in self._targets:
+                target = None if fault.target is None else reader.known.get(fault.target)
+                self._targets[index] = -1 if target is None else target.index
+        self._messages.extend(message_rows(history, messages, self._texts))
+        # The run keeps no events and no messages, because it would grow without a bound.
+        history.events.clear()
+        history.messages.clear()
+        reader.sent.clear()
+
+    def part(self, *, seconds: float) -> dict[str, Any]:
+        """Return the next part, in JSON types.
+
+        Args:
+            seconds: the present time of the run.
+
+        Returns:
+            The changed `processes` and `faults` with their positions, new `messages` and `marks`, and the `texts` to
+            append to the table. `more` is True if further changes wait. The first part has `first`, `began`, and
+            `start`, the time of the first event.
+        """
+        reader, texts = self._reader, self._texts
+        processes = []
+        for index in sorted(reader.changed)[:PART]:
+            process = reader.changed.pop(index)
+            above = reader.known.get(process.parent)
+            parent = -1 if above is None else above.index
+            processes.append([index, process_row(process, parent, texts)])
+        faults = []
+        if not reader.changed:
+            # The processes come first, because faults refer to them.
+            for index in sorted(reader.changed_faults)[:PART]:
+                fault = reader.changed_faults.pop(index)
+                row = fault_row(fault, self._targets[index], texts)
+                faults.append([index, row, msgspec.to_builtins(measure_fault(fault))])
+        messages = [] if reader.changed else _pop(self._messages)
+        part: dict[str, Any] = {
+            "seconds": round(seconds, 3),
+            "processes": processes,
+            "faults": faults,
+            "messages": messages,
+            "marks": _pop(self._marks),
+            "texts": texts.texts[self._sent_texts :],
+        }
+        self._sent_texts = len(texts.texts)
+        if reader.changed or reader.changed_faults or self._messages or self._marks:
+            part["more"] = True
+        elif self._limit is None:
+            self._limit = self._size + MAX_MORE
+        if self._is_first:
+            part["first"] = True
+            part["began"] = self._began
+            part["start"] = seconds if self._start is None else self._start
+            self._is_first = False
+        return part
+
+
+def _pop(rows: deque[list[Any]]) -> list[list[Any]]:
+    return [rows.popleft() for _ in range(min(PART, len(rows)))]

@@ -1,0 +1,61 @@
+"""The recovery figures of a recorder: each incident counts once, in order, and the counters only rise."""
+
+from __future__ import annotations
+
+from channels.operations.recorded_recovery import (
+    GIVEN_UP_SECONDS,
+    MAX_CHILDREN,
+    SETTLED_SECONDS,
+    Totals,
+)
+from supervision.story.model import FaultStory, Incident, Recovery
+
+
+def incident(t: float, **recovery: object) -> Incident:
+    fault = FaultStory(t=t, event=0, kind="crash", process=None, text="it crashed")
+    return Incident(number=1, fault=fault, recovery=Recovery(**recovery))  # type: ignore[arg-type]
+
+
+def counted(totals: Totals) -> dict[str, float]:
+    return {name: value for name, labels, value in totals.figures() if not labels}
+
+
+def test_an_incident_counts_once_when_everything_is_back() -> None:
+    totals = Totals()
+    back = incident(10.0, restarted_after=0.5, messages_lost=2)
+    assert totals.take([back], 10.0 + SETTLED_SECONDS / 2)
+    assert counted(totals)["ashtree_recovery_incidents_total"] == 0
+    for _ in range(2):
+        assert not totals.take([back], 10.0 + SETTLED_SECONDS)
+        found = counted(totals)
+        assert found["ashtree_recovery_incidents_total"] == 1
+        assert found["ashtree_recovery_messages_lost_total"] == 2
+        assert found["ashtree_recovery_restarted_seconds_sum"] == 0.5
+
+
+def test_an_incident_without_an_end_counts_after_a_minute_and_the_next_ones_wait_for_it() -> None:
+    totals = Totals()
+    incidents = [incident(1.0, not_rejoined=1), incident(2.0)]
+    assert totals.take(incidents, GIVEN_UP_SECONDS)
+    assert counted(totals)["ashtree_recovery_incidents_total"] == 0
+    assert not totals.take(incidents, 1.0 + GIVEN_UP_SECONDS)
+    assert counted(totals)["ashtree_recovery_incidents_total"] == 2
+
+
+def test_the_counters_stay_when_the_recorder_has_forgotten_the_incidents() -> None:
+    totals = Totals()
+    totals.take([incident(1.0)], 100.0)
+    assert not totals.take([], 200.0)
+    totals.begin_recorder()
+    totals.take([incident(0.5)], 100.0)
+    assert counted(totals)["ashtree_recovery_incidents_total"] == 2
+
+
+def test_the_number_of_children_with_a_counter_is_bounded() -> None:
+    totals = Totals()
+    totals.take([incident(1.0, restarts={f"/{n}": 1 for n in range(MAX_CHILDREN + 5)})], 100.0)
+    children = {
+        labels["child"]: value for _, labels, value in totals.figures() if "child" in labels
+    }
+    assert len(children) == MAX_CHILDREN + 1
+    assert children["other"] == 5

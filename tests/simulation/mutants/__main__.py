@@ -1,0 +1,119 @@
+"""Measure how many realistic bugs in Ashtree the sweeps find.
+
+    python -m tests.simulation.mutants --minutes-each 1 --jobs 2
+
+For each bug, the program plants the bug in a copy of the repository, and runs the sweeps of the bug's layer and of the
+layers above until the first failure. A bug whose old text no longer applies is reported and not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from attrs import asdict
+
+from tests.simulation.mutants.everything import MUTANTS
+from tests.simulation.mutants.measuring import Measured, measure
+from tests.simulation.mutants.mutant import Mutant
+
+ROOT = Path(__file__).parents[3]
+
+_TREES = (
+    "tests.simulation.runtime_sweep:runtime_sweep",
+    "examples.scenarios.shop:opening_day",
+    "examples.scenarios.bank:a_day_of_transfers",
+    "examples.scenarios.theatre:evening",
+)
+_CHANNELS = (
+    "examples.scenarios.chat_rooms:an_evening",
+    "tests.simulation.chat_scenario:chat",
+    "tests.simulation.client_scenario:clients_come_back",
+    "tests.simulation.longpoll_scenario:polls_under_faults",
+    "tests.simulation.redis_scenario:nodes_under_faults",
+    "tests.simulation.cluster_scenarios:cluster",
+    "tests.simulation.durable_scenario:in_memory",
+    "tests.simulation.durable_scenario:on_disk",
+    "tests.simulation.durable_scenario:in_redis",
+)
+
+# A search may take this many times as long on a busy machine as the processor time that it has.
+_PATIENCE = 15.0
+
+
+def scenarios_for(mutant: Mutant) -> tuple[str, ...]:
+    """Return the scenarios that run the layer of a mutant."""
+    return _CHANNELS if mutant.layer == "channels" else (*_TREES, *_CHANNELS)
+
+
+def command_for(mutant: Mutant, *, seconds: float) -> list[str]:
+    """Return the command that searches for a mutant."""
+    options = ["--seconds", f"{seconds:g}", "--healthy", str(ROOT)]
+    module = "tests.simulation.mutants.search"
+    return [sys.executable, "-m", module, *options, *scenarios_for(mutant)]
+
+
+def line(measured: Measured) -> str:
+    """Return the row of the table for one mutant."""
+    mutant, find = measured.mutant, measured.find
+    if measured.outdated:
+        result = "outdated: its old text does not occur once"
+    elif find is None:
+        result = "not found"
+    else:
+        where = str(find.get("scenario", "?")).rpartition(":")[2]
+        seconds = f", {find['seconds']:.1f} s" if "seconds" in find else ""
+        result = f"{where}, seed {find.get('seed', '?')}{seconds}: {find['failure']}"
+    tests = {None: "", True: "; the unit tests find it", False: "; no unit test finds it"}
+    return f"{mutant.layer:<12} {mutant.name}: {result}{tests[measured.tests_find]}"
+
+
+def figure(results: Sequence[Measured]) -> str:
+    """Return the figure of a measurement, in one sentence."""
+    counted = [each for each in results if not each.outdated]
+    found = sum(each.find is not None for each in counted)
+    return f"The sweeps found {found} of {len(counted)} bugs."
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, and print a line for each mutant and the figure."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=__doc__)
+    parser.add_argument("--only", action="append", metavar="NAME", help="names, or parts of names")
+    parser.add_argument(
+        "--minutes-each", type=float, default=1.0, help="processor time for each mutant"
+    )
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants at a time")
+    parser.add_argument("--tests", action="store_true", help="also run the area's unit tests")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
+    options = parser.parse_args(arguments)
+    seconds = options.minutes_each * 60
+    chosen = [
+        each
+        for each in MUTANTS
+        if options.only is None or any(part in each.name for part in options.only)
+    ]
+    work = partial(
+        measure,
+        root=ROOT,
+        search=partial(command_for, seconds=seconds) if seconds > 0 else None,
+        limit=seconds * _PATIENCE + 60,
+        with_tests=options.tests,
+    )
+    results: list[Measured] = []
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for measured in pool.map(work, chosen):
+            results.append(measured)
+            print(line(measured), flush=True)
+            if options.json is not None:
+                data = [asdict(each) for each in results]
+                options.json.write_text(json.dumps(data, indent=2))
+    print(figure(results))
+
+
+if __name__ == "__main__":
+    main()

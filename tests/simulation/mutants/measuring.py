@@ -1,0 +1,137 @@
+"""Plant a mutant in a copy of the repository, and search for it there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from tests.simulation.mutants.mutant import Mutant, OutdatedMutant, apply
+
+__all__ = ["Measured", "copied", "finding", "measure"]
+
+_FOLDERS = ("actors", "supervision", "channels", "examples", "tests")
+_FILES = ("pyproject.toml", "Makefile")
+_LINKS = ("docs", ".venv")
+
+Search = Callable[[Mutant], Sequence[str]]
+"""A function that returns the command that searches for a mutant. The command runs in the copy."""
+
+
+@frozen(kw_only=True)
+class Measured:
+    """The result for one mutant.
+
+    Attributes:
+        mutant: The mutant.
+        find: The find of the search, as `tests.simulation.mutants.search.Find` describes it; None if it found nothing.
+        outdated: True if the mutant could not be applied.
+        tests_find: True if the unit tests of the area fail; None if they did not run.
+    """
+
+    mutant: Mutant
+    find: dict[str, Any] | None = None
+    outdated: bool = False
+    tests_find: bool | None = None
+
+
+@contextmanager
+def copied(root: Path) -> Iterator[Path]:
+    """Copy the repository into a temporary folder for the length of a block. Return the folder."""
+    with tempfile.TemporaryDirectory(prefix="ashtree-mutant-") as name:
+        tree = Path(name)
+        for folder in _FOLDERS:
+            if (root / folder).is_dir():
+                # Compiled modules are valid in the copy, because the times of the sources stay the same.
+                shutil.copytree(
+                    root / folder, tree / folder, ignore=shutil.ignore_patterns("node_modules")
+                )
+        for file in _FILES:
+            if (root / file).is_file():
+                shutil.copy2(root / file, tree / file)
+        for link in _LINKS:
+            if (root / link).exists():
+                (tree / link).symlink_to((root / link).resolve())
+        yield tree
+
+
+def measure(
+    mutant: Mutant, root: Path, search: Search | None, *, limit: float, with_tests: bool = False
+) -> Measured:
+    """Measure if a search, and if the unit tests, find a mutant.
+
+    Args:
+        mutant: The mutant.
+        root: The healthy repository.
+        search: The command of the search; None to search for nothing.
+        limit: The real seconds for the search. A search that takes longer has found a run that does not end.
+        with_tests: Also run the unit tests of the area.
+    """
+    with copied(root) as tree:
+        try:
+            apply(mutant, tree)
+        except OutdatedMutant:
+            return Measured(mutant=mutant, outdated=True)
+        tests_find = _tests_fail(mutant, tree) if with_tests else None
+        find = None if search is None else _found(search(mutant), tree, limit)
+        return Measured(mutant=mutant, find=find, tests_find=tests_find)
+
+
+def _found(command: Sequence[str], tree: Path, limit: float) -> dict[str, Any] | None:
+    try:
+        done = subprocess.run(
+            command,
+            cwd=tree,
+            env=_environment(tree),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        said = late.stdout or b""
+        return finding(said.decode() if isinstance(said, bytes) else said, f"none in {limit:g} s")
+    return finding(done.stdout, f"exit code {done.returncode}")
+
+
+def finding(said: str, otherwise: str) -> dict[str, Any] | None:
+    """Return the find in the output of a search; None if the search ended without one.
+
+    Args:
+        said: The output.
+        otherwise: The result in words, if the output has no result. The last run then ended the search.
+    """
+    last: dict[str, Any] = {}
+    for line in said.splitlines():
+        if not line.startswith("{"):
+            continue
+        try:
+            last = json.loads(line)
+        except ValueError:
+            continue
+        if "find" in last:
+            find: dict[str, Any] | None = last["find"]
+            return find
+    return {"failure": "the search did not end", "problem": otherwise, **last}
+
+
+def _tests_fail(mutant: Mutant, tree: Path) -> bool:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests]
+    done = subprocess.run(
+        command, cwd=tree, env=_environment(tree), capture_output=True, check=False
+    )
+    return done.returncode != 0
+
+
+def _environment(tree: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,0 +1,423 @@
+"""One presence, its owners and its readers, next to a model of who is present.
+
+    ashtree simulate tests.simulation.sweeps.channels.presence:presence --seeds 1-1000
+
+Watchers fold the diffs as phoenix.js does. They must always arrive at what the model says. The cluster scenario does
+the same for several nodes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+from attrs import define, field
+
+from actors import GenServer, Pid, Reply, call, kill, spawn
+from channels import Broadcast, PubSub
+from channels.errors import EncodeError
+from channels.presence import AlreadyTracked, NotTracked, Presence
+from channels.presence.roster import TooManyCalls
+from channels.testing import PresenceDiffsFit
+from supervision import Supervisor
+from supervision.simulation import World, scenario
+
+TOPICS = ("room:1", "room:2")
+KEYS = ("ann", "bob", "7")
+# A fetch that fails loses a diff, and the next one is complete.
+FAILING = "fetch fails"
+
+
+class Online(Presence):
+    """A presence that adds data in `fetch`, and counts what `handle_metas` gets."""
+
+    sweep: Any = None
+
+    async def fetch(self, topic: str, presences: Any) -> Any:
+        await trio.sleep(self.sweep.fetch_takes)
+        if self.sweep.is_failing:
+            raise RuntimeError(FAILING)
+        return {key: {**entry, "name": key.upper()} for key, entry in presences.items()}
+
+    async def init(self) -> Any:
+        return {}
+
+    async def handle_metas(self, topic: str, diff: Any, presences: Any, state: Any) -> Any:
+        fold(state.setdefault(topic, {}), diff)
+        self.sweep.handled = state
+        self.sweep.check_handled(topic, diff, presences)
+        return state
+
+
+class Plain(Presence):
+    """A presence without callbacks."""
+
+    sweep: Any = None
+
+
+def fold(state: dict[str, list[Any]], diff: Any) -> None:
+    """Apply a diff as phoenix.js does: joins first, and metas by their refs."""
+    for key, entry in diff["joins"].items():
+        refs = {meta["phx_ref"] for meta in entry["metas"]}
+        old = [meta for meta in state.get(key, []) if meta["phx_ref"] not in refs]
+        state[key] = [*old, *entry["metas"]]
+    for key, entry in diff["leaves"].items():
+        refs = {meta["phx_ref"] for meta in entry["metas"]}
+        left = [meta for meta in state.get(key, []) if meta["phx_ref"] not in refs]
+        if left:
+            state[key] = left
+        else:
+            state.pop(key, None)
+
+
+class Watcher(GenServer[None]):
+    """A reader of one topic: it subscribes, asks for the list, and folds the diffs that follow."""
+
+    async def init(self, sweep: Sweep, topic: str) -> None:
+        self.sweep, self.topic = sweep, topic
+        self.shown: dict[str, list[Any]] = {}
+        self.diffs: list[Any] = []
+        self.count: int | None = None
+        sweep.pubsub.subscribe(topic)
+        await self.sync()
+
+    async def sync(self) -> None:
+        try:
+            presences = await self.sweep.presence.list(self.topic)
+        except RuntimeError:
+            presences = {}
+        self.shown = {key: list(entry["metas"]) for key, entry in presences.items()}
+
+    async def handle_call(self, request: Any, sender: Any) -> Reply:
+        if request == "sync":
+            await self.sync()
+        diffs, self.diffs = self.diffs, []
+        return Reply((self.shown, diffs, self.count))
+
+    async def handle_info(self, message: Any) -> None:
+        assert isinstance(message, Broadcast)
+        if message.event == "presence_state":
+            self.shown = {key: list(entry["metas"]) for key, entry in message.payload.items()}
+            return
+        self.diffs.append(message.payload)
+        self.count = message.payload.get("count", self.count)
+        fold(self.shown, message.payload)
+
+
+@define(eq=False)
+class Owned:
+    """A presence in the model.
+
+    Attributes:
+        until: the end of its grace; None while its owner is alive.
+    """
+
+    topic: str
+    key: str
+    owner: Pid
+    data: dict[str, Any]
+    ref: str
+    before: str | None = None
+    until: float | None = None
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        refs = {"phx_ref": self.ref}
+        if self.before is not None:
+            refs["phx_ref_prev"] = self.before
+        return {**self.data, **refs}
+
+
+@define(eq=False)
+class Sweep:
+    """The state of one run."""
+
+    world: World
+    random: Any = None
+    pubsub: PubSub = field(factory=PubSub)
+    presence: Any = None
+    owners: list[Pid] = field(factory=list)
+    watchers: list[tuple[str, Pid]] = field(factory=list)
+    entries: list[Owned] = field(factory=list)
+    refs: set[str] = field(factory=set)
+    grace: float = 0.0
+    fetch_takes: float = 0.0
+    is_failing: bool = False
+    handled: dict[str, Any] = field(factory=dict)
+    what: str = ""
+
+    async def start(self) -> None:
+        self.random = self.world.random("operations")
+        kind = self.random.choice((Online, Plain))
+        self.grace = self.random.choice((0.0, 0.0, 3.0))
+        self.fetch_takes = self.random.choice((0.0, 0.02, 0.3))
+        kind.sweep = self
+        self.presence = kind(leave_grace=self.grace, interval=self.random.choice((0.05, 0.5)))
+        await Supervisor.start_link([self.presence.child_spec(self.pubsub)], label="top")
+        for _ in range(3):
+            self.owners.append(spawn(trio.sleep_forever))
+
+    def check(self, holds: object, problem: str) -> None:
+        self.world.check(holds, f"{problem}, after {self.what}")
+
+    def check_handled(self, topic: str, diff: Any, presences: Any) -> None:
+        shown = {key: len(metas) for key, metas in presences.items()}
+        folded = {key: len(metas) for key, metas in self.handled[topic].items()}
+        if not self.is_failing and not self.world.expectations.seen.get(FAILING):
+            self.check(
+                shown == folded, f"handle_metas got {shown} on {topic}, and its diffs give {folded}"
+            )
+
+    # Operations
+
+    def find(self, topic: str, key: str, owner: Pid) -> Owned | None:
+        for each in self.entries:
+            if (each.topic, each.key, each.owner) == (topic, key, owner) and each.until is None:
+                return each
+        return None
+
+    def new_ref(self, ref: str) -> str:
+        self.check(ref not in self.refs and len(ref) == 16, f"the ref {ref!r} is not new")
+        self.refs.add(ref)
+        return ref
+
+    async def step(self) -> None:
+        """Do one operation."""
+        random = self.random
+        owner, topic, key = random.choice(self.owners), random.choice(TOPICS), random.choice(KEYS)
+        operation = random.choices(
+            (
+                self.track,
+                self.update,
+                self.untrack,
+                self.untrack_all,
+                self.end,
+                self.watch,
+                self.flood,
+            ),
+            (8, 6, 3, 1, 3, 2, 0.3),
+        )[0]
+        self.what = f"{operation.__name__} of {key!r} in {topic!r} by {owner!r}"
+        self.world.note("operation", what=self.what)
+        await operation(owner, topic, key)
+
+    async def track(self, owner: Pid, topic: str, key: str) -> None:
+        data: dict[str, Any] = {"n": self.random.randrange(3)}
+        meta = {**data, "phx_ref": "forged", "phx_ref_prev": "forged"}
+        name: Any = int(key) if key == "7" else key
+        known = self.find(topic, key, owner)
+        try:
+            ref = self.presence.track(topic, name, meta, pid=owner)
+        except AlreadyTracked:
+            self.check(known is not None and known.data != data, "track raised AlreadyTracked")
+            return
+        if known is not None:
+            self.check(
+                known.data == data and ref == known.ref,
+                f"track again with {data} gave {ref!r}; {known.meta} was tracked",
+            )
+            return
+        self.returned(topic, key)
+        self.entries.append(Owned(topic, key, owner, data, self.new_ref(ref)))
+
+    async def update(self, owner: Pid, topic: str, key: str) -> None:
+        data: dict[str, Any] = {"n": self.random.randrange(3)}
+        known = self.find(topic, key, owner)
+        given: list[Any] = []
+
+        def change(meta: Any) -> Any:
+            given.append(dict(meta))
+            meta["n"] = data["n"]
+            return meta
+
+        how: Any = change if self.random.random() < 0.5 else data
+        try:
+            ref = self.presence.update(topic, key, how, pid=owner)
+        except NotTracked:
+            self.check(known is None, "update raised NotTracked")
+            return
+        self.check(known is not None, "update did not raise NotTracked")
+        assert known is not None
+        if given:
+            self.check(
+                given == [known.meta], f"update gave {given} to the function, not {known.meta}"
+            )
+        if data == known.data:
+            self.check(ref == known.ref, "an update with the same metadata changed the ref")
+        else:
+            known.data, known.before, known.ref = data, known.ref, self.new_ref(ref)
+            self.returned(topic, key)
+
+    def returned(self, topic: str, key: str) -> None:
+        """Remove the presences of a key that stay only for their grace, because the key has joined again."""
+        self.entries = [
+            each
+            for each in self.entries
+            if (each.topic, each.key) != (topic, key) or each.until is None
+        ]
+
+    async def untrack(self, owner: Pid, topic: str, key: str) -> None:
+        self.presence.untrack(topic, key, pid=owner)
+        known = self.find(topic, key, owner)
+        if known is not None:
+            self.entries.remove(known)
+
+    async def untrack_all(self, owner: Pid, topic: str, key: str) -> None:
+        self.presence.untrack_all(pid=owner)
+        self.entries = [
+            each for each in self.entries if each.owner is not owner or each.until is not None
+        ]
+
+    async def end(self, owner: Pid, topic: str, key: str) -> None:
+        """End an owner. Its presences leave, after the grace."""
+        kill(owner)
+        await self.world.settle()
+        self.owners.remove(owner)
+        self.owners.append(spawn(trio.sleep_forever))
+        for each in [each for each in self.entries if each.owner is owner]:
+            if each.until is None and self.grace:
+                each.until = self.world.seconds + self.grace
+                self.world.sometimes("a presence lingers")
+            elif each.until is None:
+                self.entries.remove(each)
+
+    async def watch(self, owner: Pid, topic: str, key: str) -> None:
+        """Start or end a watcher."""
+        if len(self.watchers) > 2:
+            _, pid = self.watchers.pop(0)
+            kill(pid)
+        else:
+            self.watchers.append((topic, await Watcher.start(self, topic)))
+
+    async def flood(self, owner: Pid, topic: str, key: str) -> None:
+        """Make more calls than a process may make in a second."""
+        flooder = spawn(trio.sleep_forever)
+        made = self.track_often(flooder)
+        self.check(made == 100, f"{made} calls at once were allowed, not 100")
+        self.presence.untrack_all(pid=flooder)
+        await trio.sleep(0.5)
+        made = self.track_often(flooder)
+        self.check(50 <= made <= 60, f"{made} calls were allowed after half a second, not 50")
+        self.presence.untrack_all(pid=flooder)
+        kill(flooder)
+
+    def track_often(self, flooder: Pid) -> int:
+        """Return how many calls the presence allows now."""
+        for made in range(150):
+            try:
+                self.presence.track("room:flood", "f", {}, pid=flooder)
+            except TooManyCalls:
+                return made
+        return 150
+
+    # Checks
+
+    def is_clear(self) -> bool:
+        """Return True if no grace ends about now."""
+        now = self.world.seconds
+        self.entries = [
+            each for each in self.entries if each.until is None or each.until > now - 0.3
+        ]
+        return all(each.until is None or abs(each.until - now) > 0.3 for each in self.entries)
+
+    def wanted(self, topic: str) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = {}
+        for each in self.entries:
+            if each.topic == topic:
+                found.setdefault(each.key, []).append(each.meta)
+        return found
+
+    def check_snapshot(self) -> None:
+        """Compare the snapshots with the model. They are exact at once."""
+        if not self.is_clear():
+            return
+        for topic in TOPICS:
+            snapshot = self.presence.snapshot(topic)
+            shown = {key: _sorted(metas) for key, metas in snapshot.items()}
+            wanted = {key: _sorted(metas) for key, metas in self.wanted(topic).items()}
+            self.check(shown == wanted, f"{topic} shows {shown}, not {wanted}")
+            self.check(
+                snapshot.presences == sum(map(len, wanted.values()))
+                and len(snapshot) == len(wanted),
+                f"{topic} counts {snapshot.presences} presences of {len(snapshot)} keys",
+            )
+        figures = self.presence.statistics()
+        present = len(self.entries)
+        self.check(
+            figures["presences"] == figures["own_presences"] == present,
+            f"the figures are {figures}, with {present} presences",
+        )
+
+    async def check_all(self) -> None:
+        """Wait until all diffs have gone out, and compare what everybody sees."""
+        await trio.sleep(2.0)
+        if not self.is_clear():
+            return
+        self.check_snapshot()
+        if any(each.until is not None for each in self.entries):
+            # A grace may end while fetch runs.
+            return
+        for topic in TOPICS:
+            wanted = {key: _sorted(metas) for key, metas in self.wanted(topic).items()}
+            if not self.is_failing:
+                listed = await self.presence.list(topic)
+                shown = {key: _sorted(entry["metas"]) for key, entry in listed.items()}
+                self.check(shown == wanted, f"the list of {topic} is {shown}, not {wanted}")
+                is_named = isinstance(self.presence, Plain) or all(
+                    entry["name"] == key.upper() for key, entry in listed.items()
+                )
+                self.check(is_named, f"fetch did not see the list of {topic}: {listed}")
+                for key in KEYS:
+                    entry = await self.presence.get_by_key(topic, key)
+                    metas = None if entry is None else _sorted(entry["metas"])
+                    self.check(metas == wanted.get(key), f"{key} in {topic} is {metas}")
+        await self.check_watchers()
+        self.check(self.presence.statistics()["waiting_diffs"] == 0, "diffs wait for ever")
+
+    async def check_watchers(self) -> None:
+        for topic, pid in self.watchers:
+            shown, diffs, _ = await call(pid, "show")
+            wanted = {key: _sorted(metas) for key, metas in self.wanted(topic).items()}
+            folded = {key: _sorted(metas) for key, metas in shown.items()}
+            self.check(
+                folded == wanted,
+                f"a watcher of {topic} shows {folded}, not {wanted}; it got {diffs}",
+            )
+            self.check(
+                all(diff["joins"] or diff["leaves"] for diff in diffs),
+                f"a diff of {topic} is empty",
+            )
+
+
+def _sorted(metas: Any) -> list[Any]:
+    return sorted((dict(meta) for meta in metas), key=lambda meta: str(meta["phx_ref"]))
+
+
+@scenario(params={"operations": 40}, invariants=("all", PresenceDiffsFit))
+async def presence(world: World) -> None:
+    """Random operations of one node on its presences, each with an exact check."""
+    sweep = Sweep(world)
+    await sweep.start()
+    for _ in range(world.params["operations"]):
+        await sweep.step()
+        sweep.check_snapshot()
+        chance = sweep.random.random()
+        if chance < 0.3:
+            await sweep.check_all()
+        elif chance < 0.6:
+            await trio.sleep(sweep.random.random())
+    for _, pid in sweep.watchers:
+        kill(pid)
+    for owner in sweep.owners:
+        kill(owner)
+    await trio.sleep(sweep.grace + 3)
+    figures = sweep.presence.statistics()
+    world.check(
+        figures["presences"] == figures["topics"] == figures["waiting_diffs"] == 0,
+        f"all owners have ended, and {figures} is left",
+    )
+    try:
+        sweep.presence.track("room:1", "big", {"x": "x" * 20_000}, pid=spawn(trio.sleep_forever))
+    except EncodeError:
+        return
+    world.check(False, "metadata of 20,000 bytes was accepted")

@@ -1,0 +1,440 @@
+"""Registries with unique and duplicate keys, their listeners, locks and owners, beside a model of their entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import trio
+from attrs import define
+
+from actors import (
+    KILL,
+    NORMAL,
+    SHUTDOWN,
+    AlreadyStarted,
+    KeyTaken,
+    LockReentered,
+    NameTaken,
+    NoSuchName,
+    NotRegistered,
+    Registered,
+    Registry,
+    RegistryClosed,
+    Unregistered,
+    receive,
+    register,
+    send,
+    send_exit,
+    spawn,
+    trap_exits,
+    unregister,
+    whereis,
+)
+from actors.exits import ExitReason
+from supervision.simulation.scenario import scenario
+from supervision.simulation.world.world import World
+from tests.simulation.sweeps.model import Life, Model
+
+__all__ = ["registries"]
+
+# Equal for a dict, but different for a registry: 1, 1.0 and True.
+KEYS: tuple[Any, ...] = ("a", "b", 1, 1.0, True, ("a", 1), ("a", 1.0))
+
+
+@define(eq=False)
+class Row:
+    """One entry in the model."""
+
+    key: Any
+    life: Life
+    value: Any
+
+    @property
+    def seen(self) -> tuple[Any, Any, Any]:
+        return (_strict(self.key), self.life.pid, self.value)
+
+
+def _strict(key: Any) -> Any:
+    if isinstance(key, tuple):
+        return tuple(map(_strict, key))
+    return type(key).__name__, key
+
+
+class Book:
+    """The model of one registry."""
+
+    def __init__(self, library: Library, kind: Any, stream: Random) -> None:
+        self.library = library
+        self.model = library.model
+        self.unique = kind == "unique"
+        self.notifies = stream.random() < 0.5
+        self.registry: Registry[Any, Any] = Registry(
+            kind,
+            name=f"{kind} book",
+            partitions=stream.choice([1, 1, 3]),
+            listeners=["listener", "nobody"],
+            notify_on_exit=self.notifies,
+        )
+        self.rows: list[Row] = []
+        self.meta: dict[Any, Any] = {}
+        self.owner: Life | None = None
+        self.closed = False
+        self.locks: dict[Any, list[object]] = {}
+
+    def of(self, key: Any) -> list[Row]:
+        return [row for row in self.rows if _strict(row.key) == _strict(key)]
+
+    def tell(self, kind: type, row: Row) -> None:
+        listener = self.model.names.get("listener")
+        if listener is not None:
+            listener.mailbox.append(kind(self.registry, row.key, row.life.pid, row.value))
+
+    def add(self, key: Any, life: Life, value: Any) -> None:
+        row = Row(key, life, value)
+        self.rows.append(row)
+        self.tell(Registered, row)
+
+    def drop(self, rows: list[Row]) -> None:
+        for row in rows:
+            self.rows.remove(row)
+            self.tell(Unregistered, row)
+
+    def ends(self, life: Life) -> None:
+        """Remove the entries of a process that has ended. Close the book with its owner."""
+        for row in [each for each in self.rows if each.life is life]:
+            self.rows.remove(row)
+            if self.notifies:
+                self.tell(Unregistered, row)
+        if life is self.owner:
+            self.owner, self.closed = None, True
+            self.meta = {}
+            registrants = list(dict.fromkeys(row.life for row in self.rows))
+            self.rows = []
+            reason = SHUTDOWN if life.reason is NORMAL else life.reason
+            for each in registrants:
+                self.model.signal(life.pid, each, reason, linked=True)
+            self.library.world.sometimes("a registry was closed")
+
+    # Comparison
+
+    def compare(self, stream: Random) -> None:
+        """Compare the results of one reading function with the model."""
+        registry, key, model = self.registry, stream.choice(KEYS), self.model
+        rows, who = self.of(key), repr(self.registry)
+        someone = (
+            stream.choice(list(model.lives)) if model.lives else self.library.world.runtime.pid
+        )
+
+        def odd(value: Any) -> bool:
+            return bool(value % 2)
+
+        read: dict[str, Callable[[], Any]] = {
+            "lookup": lambda: seen(registry.lookup(key)),
+            "match": lambda: seen(registry.match(key, odd)),
+            "count_match": lambda: registry.count_match(key, odd),
+            "select": lambda: sorted(map(repr, seen(registry.select(lambda e: odd(e.value))))),
+            "count_select": lambda: registry.count_select(lambda entry: odd(entry.value)),
+            "keys": lambda: list(map(_strict, registry.keys(someone))),
+            "values": lambda: registry.values(key, someone),
+            "count": registry.count,
+            "dispatch": lambda: dispatched(registry, key),
+            "meta": lambda: dict(registry.meta),
+        }
+        groups: dict[int, list[Any]] = {}
+        for row in rows:
+            parts = 1 if self.unique else registry.partitions
+            groups.setdefault(row.life.pid.number % parts, []).append(row.seen)
+        expected: dict[str, Any] = {
+            "lookup": [row.seen for row in rows],
+            "match": [row.seen for row in rows if odd(row.value)],
+            "count_match": sum(odd(row.value) for row in rows),
+            "select": sorted(repr(row.seen) for row in self.rows if odd(row.value)),
+            "count_select": sum(odd(row.value) for row in self.rows),
+            "keys": [_strict(row.key) for row in self.rows if row.life.pid is someone],
+            "values": [row.value for row in rows if row.life.pid is someone],
+            "count": len(self.rows),
+            "dispatch": [groups[number] for number in sorted(groups)],
+            "meta": self.meta,
+        }
+        if self.unique:
+            holder = rows[0].life.pid if rows else None
+            read["whereis"] = lambda: registry.whereis(key)
+            expected["whereis"] = holder
+            model.same(who, f"whereis(via({key!r}))", whereis(registry.via(key)), holder)
+        what = stream.choice(list(read))
+        try:
+            got = read[what]()
+        except RegistryClosed:
+            model.expect(self.closed, f"{who}: {what} says that it is closed")
+            return
+        model.expect(not self.closed, f"{who}: {what} works, although its owner has ended")
+        model.same(who, f"{what} for {key!r} or {model.who(someone)}", got, expected[what])
+
+
+def seen(entries: list[Any]) -> list[tuple[Any, Any, Any]]:
+    return [(_strict(entry.key), entry.pid, entry.value) for entry in entries]
+
+
+def dispatched(registry: Registry[Any, Any], key: Any) -> list[Any]:
+    groups: list[Any] = []
+    registry.dispatch(key, lambda entries: groups.append(seen(entries)))
+    return groups
+
+
+class Library:
+    """The registries and processes of one world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.model = Model(world)
+        self.count = 0
+        self.until = world.params.get("seconds", 6.0)
+        stream = world.random("books")
+        self.books = [Book(self, "unique", stream), Book(self, "duplicate", stream)]
+        self.model.at_end.append(self.ends)
+
+    def ends(self, life: Life) -> None:
+        for book in self.books:
+            book.ends(life)
+            for waiting in book.locks.values():
+                if life in waiting:
+                    waiting.remove(life)
+
+
+class Reader:
+    """A process that registers itself, and uses locks."""
+
+    def __init__(self, library: Library, label: str) -> None:
+        self.library = library
+        self.model = library.model
+        self.label = label
+        self.stream = library.world.random(label)
+        self.life: Life
+
+    async def run(self) -> None:
+        stream, life, library = self.stream, self.life, self.library
+        if stream.random() < 0.5:
+            trap_exits()
+            life.trapping = True
+        while trio.current_time() < library.until and stream.random() < 0.97:
+            await trio.sleep(stream.choice([0, 0.01, 0.1]))
+            if life.doomed:
+                await trio.lowlevel.checkpoint()
+            await self.reads()
+            book, chance = stream.choice(library.books), stream.random()
+            if chance < 0.1:
+                await self.locks(book)
+            elif chance < 0.25:
+                book.compare(stream)
+            else:
+                try:
+                    self.act(book)
+                except RegistryClosed:
+                    self.model.expect(book.closed, f"{book.registry!r} says that it is closed")
+        life.ending = NORMAL
+
+    async def reads(self) -> None:
+        life = self.life
+        while life.mailbox:
+            message = await receive(timeout=0)
+            known = life.mailbox.pop(0) if life.mailbox else None
+            self.model.same(life, "its message", message, known)
+
+    def act(self, book: Book) -> None:
+        stream, life, registry, model = self.stream, self.life, book.registry, self.model
+        key, chance = stream.choice(KEYS), stream.random()
+        mine = [row for row in book.of(key) if row.life is life]
+        if mine or chance < 0.45:
+            if chance < 0.45:
+                self.registers(book, key)
+            elif chance < 0.65:
+                registry.unregister(key)
+                book.drop(mine)
+                if any(row.life is life for row in book.rows):
+                    self.library.world.sometimes("a process kept its other keys")
+            elif chance < 0.8:
+                limit = stream.randrange(100)
+                registry.unregister_match(key, lambda value: value < limit)
+                book.drop([row for row in mine if row.value < limit])
+            elif book.unique:
+                self.updates(book, key, mine[0])
+            return
+        if chance < 0.55 and book.unique:
+            # Any process may free an address.
+            unregister(registry.via(key))
+            book.drop(book.of(key))
+        elif chance < 0.7:
+            word = stream.choice("xy")
+            registry.meta[word] = book.meta[word] = stream.randrange(9)
+        elif chance < 0.8 and book.unique:
+            self.sends(book, key)
+        else:
+            try:
+                book.unique and registry.update_value(key, lambda value: value)
+            except NotRegistered:
+                return
+            model.expect(not book.unique, f"{model.who(life)} updated {key!r}, which it has not")
+
+    def registers(self, book: Book, key: Any) -> None:
+        stream, life, registry = self.stream, self.life, book.registry
+        value, taken = stream.randrange(100), book.of(key) if book.unique else []
+        what = f"{self.model.who(life)}: the key {key!r} of {registry!r}"
+        try:
+            if book.unique and stream.random() < 0.3:
+                register(registry.via(key, value))
+            else:
+                registry.register(key, value)
+        except (KeyTaken, NameTaken) as error:
+            holder = taken[0].life.pid if taken else None
+            self.model.same(what, "the holder", error.pid, holder)
+        else:
+            self.model.expect(not taken, f"{what} was given twice")
+            book.add(key, life, value)
+
+    def updates(self, book: Book, key: Any, row: Row) -> None:
+        value = self.stream.randrange(100)
+        got = book.registry.update_value(key, lambda old: value)
+        self.model.same(self.life, f"update_value({key!r})", got, (value, row.value))
+        row.value = value
+
+    def sends(self, book: Book, key: Any) -> None:
+        rows = book.of(key)
+        self.library.count += 1
+        message = ("note", self.library.count)
+        try:
+            send(book.registry.via(key), message)
+        except NoSuchName:
+            self.model.expect(not rows, f"send to {key!r} raised NoSuchName, but it has a process")
+        else:
+            self.model.expect(rows, f"send to the free key {key!r} passed")
+            for row in rows:
+                row.life.mailbox.append(message)
+
+    async def locks(self, book: Book) -> None:
+        """Hold a lock. Its waiting tasks get it in the order of their requests."""
+        stream, life, model = self.stream, self.life, self.model
+        key = stream.choice(KEYS)
+        waiting = book.locks.setdefault(_strict(key), [])
+        waiting.append(life)
+        if len(waiting) > 1:
+            self.library.world.sometimes("a task waited for a lock")
+        try:
+            async with book.registry.lock(key):
+                first = waiting[0]
+                model.expect(
+                    first is life, f"{model.who(life)} got the lock of {key!r} out of turn"
+                )
+                model.expect(not life.doomed, f"{model.who(life)} got a lock after {life.doom!r}")
+                await trio.sleep(stream.choice([0, 0.05, 0.2]))
+                if life.doomed:
+                    await trio.lowlevel.checkpoint()
+                try:
+                    async with book.registry.lock(key):
+                        model.fail(f"{model.who(life)} got the lock of {key!r} twice")
+                except LockReentered:
+                    pass
+        except RegistryClosed:
+            model.expect(book.closed, f"{book.registry!r}: lock says that it is closed")
+        finally:
+            if life in waiting:
+                waiting.remove(life)
+
+
+def start(library: Library, stream: Random) -> None:
+    """Start a process, often with a key as its name."""
+    model, book = library.model, library.books[0]
+    library.count += 1
+    reader = Reader(library, f"reader{library.count}")
+    key, value = stream.choice(KEYS), stream.randrange(100)
+    named = stream.random() < 0.4 and not book.closed
+    name = book.registry.via(key, value) if named else None
+    taken = book.of(key)
+    try:
+        pid = spawn(reader.run, name=name, label=reader.label)
+    except AlreadyStarted as error:
+        model.same(
+            f"spawn at {key!r}", "the holder", error.pid, taken[0].life.pid if taken else None
+        )
+        return
+    model.expect(not (named and taken), f"{model.who(pid)} started at the taken key {key!r}")
+    reader.life = model.born(pid, reader.label)
+    if named:
+        book.add(key, reader.life, value)
+
+
+async def listener(library: Library, me: Callable[[], Life]) -> None:
+    """Receive the messages of the registries, in order."""
+    model = library.model
+    while True:
+        message = await receive()
+        # Only the messages of one registry have an order.
+        waiting = me().mailbox
+        of_it = [each for each in waiting if each.registry is message.registry]
+        model.same(me(), "the message to a listener", message, of_it[0] if of_it else None)
+        if of_it:
+            index = next(i for i, each in enumerate(waiting) if each is of_it[0])
+            del waiting[index]
+
+
+async def own(library: Library, book: Book) -> None:
+    """Give a registry an owner, and wait until somebody ends it."""
+    if book.owner is not None:
+        return
+    pid = await book.registry.start_link()
+    book.owner = library.model.born(pid, f"the owner of {book.registry!r}")
+    book.closed = False
+
+
+async def outside(library: Library) -> None:
+    stream, model = library.world.random("outside"), library.model
+    while trio.current_time() < library.until:
+        await trio.sleep(stream.choice([0, 0.03, 0.1]))
+        readers = [life for life in model.lives.values() if life.label.startswith("reader")]
+        if len(readers) < 5:
+            start(library, stream)
+            continue
+        chance, book = stream.random(), stream.choice(library.books)
+        if chance < 0.15:
+            life = stream.choice(readers)
+            reason: ExitReason = stream.choice([KILL, NORMAL, "odd", SHUTDOWN])
+            model.signal(library.world.runtime.pid, life, reason, linked=False)
+            send_exit(life.pid, reason)
+        elif chance < 0.18:
+            await own(library, book)
+        elif chance < 0.2 and book.owner is not None:
+            model.signal(library.world.runtime.pid, book.owner, KILL, linked=False)
+            send_exit(book.owner.pid, KILL)
+        elif chance < 0.3:
+            await library.world.settle()
+            for each in library.books:
+                got = [] if each.closed else seen(each.registry.select())
+                expected = [row.seen for row in each.rows]
+                model.same(
+                    each.registry,
+                    "its entries",
+                    sorted(map(repr, got)),
+                    sorted(map(repr, expected)),
+                )
+        else:
+            book.compare(stream)
+
+
+@scenario()
+async def registries(world: World) -> None:
+    """Use registries at random, and compare them with the model."""
+    library = Library(world)
+    model = library.model
+    with model:
+        lives: list[Life] = []
+        pid = spawn(listener, library, lambda: lives[0], name="listener", label="listener")
+        lives.append(model.born(pid, "listener"))
+        model.give_name(lives[0], "listener")
+        await outside(library)
+        await trio.sleep(1)
+        await world.settle()
+        model.expect(not lives[0].mailbox, f"the listener did not get {lives[0].mailbox[:1]}")
+        left = [row for book in library.books for row in book.rows if not row.life.alive]
+        model.expect(not left, f"{left} are entries of processes that have ended")
+    world.check(model.problem is None, str(model.problem))

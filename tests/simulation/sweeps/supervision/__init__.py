@@ -1,0 +1,1 @@
+"""Sweeps of supervision: supervisors, tasks and applications, each beside a model."""

@@ -1,0 +1,423 @@
+"""Random programs of applications, compared with a model.
+
+Each run starts applications with random dependencies, types and callbacks. Then it starts, stops and crashes some, one
+after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any
+
+import trio
+from attrs import define, field
+
+from actors import (
+    NORMAL,
+    GenServer,
+    Pid,
+    StartError,
+    Stop,
+    cast,
+    current_pid,
+    is_alive,
+    kill,
+    spawn,
+    stop,
+    trap_exits,
+    wait_exit,
+)
+from actors.exits import ExitReason
+from supervision import (
+    ApplicationNotStarted,
+    Applications,
+    ApplicationSpec,
+    ApplicationStartFailed,
+    DependencyNotStarted,
+    Supervisor,
+    child_spec,
+)
+from supervision.applications.applications import ApplicationEnded
+from supervision.events import (
+    APPLICATION_CALLBACK_FAILED,
+    APPLICATION_ENDED,
+    APPLICATION_STARTED,
+)
+from supervision.simulation.scenario import scenario
+from supervision.simulation.world.world import World
+from tests.simulation.sweeps.supervision.diary import short
+
+__all__ = ["applications"]
+
+
+@define(eq=False)
+class Plan:
+    """One application: its type, its dependencies, and what happens in its callbacks and starts."""
+
+    name: str
+    type: Any
+    depends_on: list[Plan]
+    bare: bool
+    """True if its top is a server, and not a supervisor."""
+    callbacks: dict[str, str]
+    fails: list[bool]
+    slow: bool
+    starts: int = 0
+    pids: list[Pid] = field(factory=list)
+    strays: list[Pid] = field(factory=list)
+
+    def closure(self) -> list[Plan]:
+        """Return it and its dependencies, which come first."""
+        found: dict[str, Plan] = {}
+        for other in self.depends_on:
+            found.update((each.name, each) for each in other.closure())
+        found[self.name] = self
+        return list(found.values())
+
+
+class Worker(GenServer[None]):
+    """The only child of an application. It also starts a process outside of the tree."""
+
+    async def init(self, plan: Plan, lines: list[Any]) -> None:
+        trap_exits()
+        self.plan, self.lines = plan, lines
+        plan.starts += 1
+        if plan.starts <= len(plan.fails) and plan.fails[plan.starts - 1]:
+            raise OSError("did not start")
+        plan.strays.append(spawn(trio.sleep_forever))
+        plan.pids.append(current_pid())
+
+    async def handle_cast(self, message: str) -> Stop:
+        if message == "crash":
+            raise ValueError("told to crash")
+        return Stop(NORMAL)
+
+    async def terminate(self, reason: ExitReason) -> None:
+        self.lines.append(("terminate", self.plan.name, short(reason)))
+        if self.plan.slow:
+            await trio.sleep(1)
+
+
+class Program:
+    """The real applications, and what they must do."""
+
+    def __init__(self, world: World, stream: Random) -> None:
+        self.world, self.stream = world, stream
+        self.lines: list[Any] = []
+        self.expected: list[Any] = []
+        self.plans: list[Plan] = []
+        self.specs: dict[str, ApplicationSpec] = {}
+        self.running: dict[str, Plan] = {}
+        self.starts: dict[str, int] = {}
+        # The exit reason of the program: what it must be, and what it is.
+        self.ended: str | None = None
+        self.reason: str | None = None
+        self.top: Pid | None = None
+        self.history: list[str] = []
+        attach = world.runtime.telemetry.attach
+        self.detach = [
+            attach(APPLICATION_STARTED, lambda e, m, a: self.lines.append(("started", a["name"]))),
+            attach(
+                APPLICATION_ENDED,
+                lambda e, m, a: self.lines.append(
+                    ("ended", a["name"], short(a["reason"]), a["stopped"], a["type"])
+                ),
+            ),
+            attach(
+                APPLICATION_CALLBACK_FAILED,
+                lambda e, m, a: self.lines.append(("failed", a["name"], a["callback"])),
+            ),
+        ]
+        for name in "abcde"[: stream.randint(1, 5)]:
+            self.add(name)
+
+    def add(self, name: str) -> None:
+        stream = self.stream
+        others = stream.sample(self.plans, stream.randint(0, min(2, len(self.plans))))
+        plan = Plan(
+            name,
+            stream.choice(("permanent", "transient", "temporary", "temporary")),
+            others,
+            stream.random() < 0.3,
+            {
+                each: stream.choice(("fine", "fine", "raises"))
+                for each in ("prep_stop", "stop")
+                if stream.random() < 0.7
+            },
+            [stream.random() < 0.08, stream.random() < 0.3, stream.random() < 0.3],
+            stream.random() < 0.2,
+        )
+        self.plans.append(plan)
+        worker = child_spec(Worker, plan, self.lines)
+        top: Any = [worker]
+        if plan.bare:
+            top = worker_starter(plan, self.lines)
+        elif stream.random() < 0.7:
+            top = supervisor_starter(worker)
+        else:
+            # Under the default options, the supervisor restarts the worker.
+            plan.callbacks["restarts"] = "yes"
+        self.specs[name] = ApplicationSpec(
+            name=name,
+            top=top,
+            type=plan.type,
+            depends_on=[self.specs[each.name] for each in others],
+            prep_stop=self.callback(plan, "prep_stop"),
+            stop=self.callback(plan, "stop"),
+        )
+
+    def callback(self, plan: Plan, which: str) -> Callable[[], Awaitable[None]] | None:
+        how = plan.callbacks.get(which)
+        if how is None:
+            return None
+
+        async def run() -> None:
+            alive = [pid for pid in plan.pids + plan.strays if is_alive(pid)]
+            self.world.check(
+                bool(alive) == (which == "prep_stop"),
+                f"in {which} of the application {plan.name}, {len(alive)} of its processes live",
+            )
+            self.lines.append((which, plan.name))
+            if how == "raises":
+                raise OSError(which)
+
+        return run
+
+    # What must happen
+
+    def starts_of(self, plans: list[Plan]) -> str | None:
+        """Expect starts in order. Return the reason if one fails; those before it are then stopped."""
+        begun: list[Plan] = []
+        for plan in plans:
+            number = self.starts[plan.name] = self.starts.get(plan.name, 0) + 1
+            if number <= len(plan.fails) and plan.fails[number - 1]:
+                for other in reversed(begun):
+                    self.stops(other)
+                below = "crash:OSError" if plan.bare else "shutdown:Worker:crash:OSError"
+                return f"shutdown:{plan.name}:{below}"
+            self.expected.append(("started", plan.name))
+            self.running[plan.name] = plan
+            begun.append(plan)
+        return None
+
+    def calls_back(self, plan: Plan, which: str) -> None:
+        how = plan.callbacks.get(which)
+        if how is not None:
+            self.expected.append((which, plan.name))
+        if how == "raises":
+            self.expected.append(("failed", plan.name, which))
+
+    def stops(self, plan: Plan) -> None:
+        """Expect the stop of an application."""
+        self.calls_back(plan, "prep_stop")
+        self.expected.append(("terminate", plan.name, "shutdown"))
+        self.calls_back(plan, "stop")
+        self.expected.append(("ended", plan.name, "shutdown", True, plan.type))
+        del self.running[plan.name]
+
+    def ends(self, plan: Plan, how: str) -> None:
+        """Expect what follows the end of the worker of an application."""
+        reason = {"crash": "crash:ValueError", "normal": "normal", "kill": "killed"}[how]
+        if how != "kill":
+            self.expected.append(("terminate", plan.name, reason))
+        if "restarts" in plan.callbacks:
+            return
+        if not plan.bare:
+            reason = "shutdown"
+        self.calls_back(plan, "stop")
+        self.expected.append(("ended", plan.name, reason, False, plan.type))
+        del self.running[plan.name]
+        if plan.type == "permanent" or (plan.type == "transient" and reason != "normal"):
+            for other in reversed(list(self.running.values())):
+                self.stops(other)
+            self.ended = f"ended:{plan.name}:{reason}"
+
+    # What is done
+
+    async def boot(self) -> None:
+        chosen = self.stream.sample(self.plans, self.stream.randint(0, len(self.plans)))
+        wanted: dict[str, Plan] = {}
+        for plan in chosen:
+            wanted.update((each.name, each) for each in plan.closure())
+        refused = self.starts_of(list(wanted.values()))
+        self.history.append(f"start of {[each.name for each in chosen]}")
+        got = None
+        try:
+            self.top = await Applications.start([self.specs[each.name] for each in chosen])
+        except StartError as error:
+            got = short(error.reason)
+        self.world.check(
+            got == refused, f"{self.told()} ended with {got or 'success'}; expected {refused}"
+        )
+
+    async def step(self, top: Pid) -> None:
+        """Do one random thing, and compare its answer."""
+        stream = self.stream
+        plan = stream.choice(self.plans)
+        verb = stream.choice(
+            (
+                "start",
+                "start",
+                "ensure",
+                "stop",
+                "stop",
+                "which",
+                "crash",
+                "crash",
+                "normal",
+                "kill",
+            )
+        )
+        self.history.append(f"{verb} {plan.name}")
+        if verb in ("crash", "normal", "kill"):
+            if plan.name not in self.running or not is_alive(plan.pids[-1]):
+                return
+            self.ends(plan, verb)
+            if verb == "kill":
+                kill(plan.pids[-1])
+            else:
+                cast(plan.pids[-1], verb)
+            if "restarts" in plan.callbacks:
+                self.starts_again(plan)
+            return
+        expected = self.answer_of(verb, plan)
+        got = await self.ask(verb, plan, top)
+        self.world.check(got == expected, f"{self.told()}: returned {got}; expected {expected}")
+
+    def starts_again(self, plan: Plan) -> None:
+        """Expect the restart of a worker, or failed restarts until one succeeds or the supervisor gives up."""
+        self.history.append("(restarts)")
+        self.starts[plan.name] += 1
+        number = self.starts[plan.name]
+        if number <= len(plan.fails) and plan.fails[number - 1]:
+            # It is tried again, and there are fewer failures than restarts.
+            self.starts_again(plan)
+
+    def answer_of(self, verb: str, plan: Plan) -> Any:
+        running, name = plan.name in self.running, plan.name
+        match verb:
+            case "which":
+                return list(reversed(self.running))
+            case "stop":
+                if not running:
+                    return f"ApplicationNotStarted:{name}"
+                self.stops(plan)
+                return None
+            case "ensure":
+                missing = [each for each in plan.closure() if each.name not in self.running]
+                refused = self.starts_of(missing)
+                return [each.name for each in missing] if refused is None else refused
+        if running:
+            return False
+        for other in plan.depends_on:
+            if other.name not in self.running:
+                return f"DependencyNotStarted:{name}:{other.name}"
+        return self.starts_of([plan]) or True
+
+    async def ask(self, verb: str, plan: Plan, top: Pid) -> Any:
+        spec = self.specs[plan.name]
+        try:
+            match verb:
+                case "which":
+                    return await Applications.which_applications(top)
+                case "stop":
+                    return await Applications.stop_application(top, plan.name)
+                case "ensure":
+                    return await Applications.ensure_all_started(top, spec)
+            return await Applications.start_application(top, spec)
+        except ApplicationNotStarted as error:
+            return f"ApplicationNotStarted:{error.name}"
+        except DependencyNotStarted as error:
+            return f"DependencyNotStarted:{error.name}:{error.dependency}"
+        except ApplicationStartFailed as error:
+            return short(error.reason)
+
+    # What must hold
+
+    def told(self) -> str:
+        return "; ".join(
+            [
+                ", ".join(
+                    f"{each.name} ({each.type}, needs {[other.name for other in each.depends_on]})"
+                    for each in self.plans
+                ),
+                *self.history,
+            ]
+        )
+
+    async def compare(self) -> None:
+        await trio.sleep(20)
+        for number in range(max(len(self.lines), len(self.expected))):
+            got, wanted = (
+                each[number] if number < len(each) else None for each in (self.lines, self.expected)
+            )
+            self.world.check(got == wanted, f"{self.told()}: got {got}; expected {wanted}")
+        self.world.check(
+            self.reason == self.ended,
+            f"{self.told()}: the program ended with {self.reason}; expected {self.ended}",
+        )
+        for plan in self.plans:
+            alive = sum(map(is_alive, (*plan.pids, *plan.strays)))
+            self.world.check(
+                (alive > 0) == (plan.name in self.running),
+                f"{self.told()}: {alive} processes of {plan.name} live",
+            )
+
+
+def worker_starter(plan: Plan, lines: list[Any]) -> Callable[[], Awaitable[Pid]]:
+    async def start() -> Pid:
+        return await Worker.start_link(plan, lines)
+
+    return start
+
+
+def supervisor_starter(worker: Any) -> Callable[[], Awaitable[Pid]]:
+    async def start() -> Pid:
+        # Any end of its worker ends the supervisor.
+        return await Supervisor.start_link([worker], max_restarts=0)
+
+    return start
+
+
+@scenario()
+async def applications(world: World) -> None:
+    """Run two random programs of applications."""
+    stream = world.random("applications")
+    for _ in range(2):
+        program = Program(world, stream)
+        await program.boot()
+        await program.compare()
+        top = program.top
+        if top is not None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch, program, top)
+                for _ in range(stream.randint(3, 9)):
+                    if program.ended is None:
+                        await program.step(top)
+                        await program.compare()
+                await end(world, program, top)
+        for detach in program.detach:
+            detach()
+
+
+async def end(world: World, program: Program, top: Pid) -> None:
+    """Stop the program, unless it has ended."""
+    if program.ended is None:
+        world.sometimes("a program was stopped with several applications", len(program.running) > 1)
+        program.history.append("stop")
+        for plan in reversed(list(program.running.values())):
+            program.stops(plan)
+        program.ended = "normal"
+        await stop(top)
+        await program.compare()
+    else:
+        world.sometimes("the end of an application ended the program")
+
+
+async def watch(program: Program, top: Pid) -> None:
+    reason = await wait_exit(top)
+    if isinstance(reason, ApplicationEnded):
+        program.reason = f"ended:{reason.name}:{short(reason.reason)}"
+    else:
+        program.reason = short(reason)

@@ -1,0 +1,298 @@
+"""Models of tasks and of streams of tasks, written from their documentation. Times are in ticks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field, frozen
+
+from tests.simulation.sweeps.supervision.supervisor_model import Ambiguous
+
+__all__ = ["Job", "StreamModel", "StreamPlan", "TaskModel", "run_stream"]
+
+
+@frozen
+class Job:
+    """What one task does: it takes `ticks`, and then returns `value`, crashes, or exits with "oops".
+
+    With `stubborn` it traps exits, and goes on after a stop signal.
+    """
+
+    value: Any
+    ticks: int
+    how: str = "ok"
+    stubborn: bool = False
+
+    @property
+    def outcome(self) -> tuple[str, Any]:
+        """The outcome of the task, if nothing stops it."""
+        if self.how == "ok":
+            return "ok", self.value
+        return "exited", {"crash": "crash:ValueError", "exit": "oops"}[self.how]
+
+
+@define(eq=False)
+class TaskModel:
+    """One task, as its owner sees it. `ends` is the tick of its end, and `outcome` what it then is."""
+
+    job: Job
+    ends: int
+    outcome: tuple[str, Any]
+    linked: bool
+    completed: bool = False
+    taken: bool = False
+    stays: bool = False
+
+    def over(self, now: int) -> bool:
+        return self.ends <= now
+
+    def _ends_by(self, now: int, timeout: int) -> bool:
+        if now < self.ends == now + timeout:
+            raise Ambiguous
+        return self.ends <= now + timeout
+
+    def result(self, now: int, timeout: int) -> tuple[int, Any]:
+        """Return the tick at which `result` ends, and its answer."""
+        if self.taken:
+            return now, ("exited", "noproc")
+        self.taken = True
+        if self._ends_by(now, timeout):
+            return max(now, self.ends), self.outcome
+        return now + timeout, "timeout"
+
+    def yield_(self, now: int, timeout: int) -> tuple[int, Any]:
+        """Return the tick at which `yield_` ends, and its answer."""
+        if self.taken:
+            return now, ("exited", "noproc")
+        if self._ends_by(now, timeout):
+            self.taken = True
+            return max(now, self.ends), self.outcome
+        return now + timeout, None
+
+    def ignore(self, now: int) -> tuple[int, Any]:
+        """Return the tick at which `ignore` ends, and its answer."""
+        if self.over(now):
+            return self.yield_(now, 0)
+        self.taken, self.linked = True, False
+        return now, None
+
+    def forget(self, now: int) -> tuple[int, Any]:
+        """Return the tick at which `forget` ends, and its answer."""
+        there = not self.taken and not self.over(now)
+        # A result that has come before stays in the mailbox.
+        self.stays = self.stays or (not self.taken and not there)
+        self.taken = True
+        return now, there
+
+    def shutdown(self, now: int, limit: int | str) -> tuple[int, Any]:
+        """Return the tick at which `shutdown` ends, and its answer."""
+        if self.completed:
+            return self.ignore(now)
+        self.linked = False
+        if self.over(now):
+            return self.yield_(now, 0)
+        taken, self.taken = self.taken, True
+        if isinstance(limit, str):
+            self.ends, self.outcome = now, ("exited", "killed")
+            return now, None
+        if not self.job.stubborn:
+            self.ends, self.outcome = now, ("exited", "shutdown")
+            return now, None
+        if self._ends_by(now, limit):
+            kind, value = self.outcome
+            if taken and kind == "ok":
+                return self.ends, ("exited", "normal")
+            return self.ends, (kind, value)
+        self.ends, self.outcome = now + limit, ("exited", "killed")
+        return self.ends, self.outcome
+
+
+def await_many(tasks: list[TaskModel], now: int, timeout: int) -> tuple[int, Any]:
+    """Return the tick at which `await_many` ends, and its answer."""
+    if any(task.taken for task in tasks):
+        return now, ("exited", "noproc")
+    answer: tuple[int, Any] = (now, [task.job.value for task in tasks])
+    # Sort is stable, but the order of messages of one tick is open.
+    for task in sorted(tasks, key=lambda each: each.ends):
+        if not task._ends_by(now, timeout):
+            answer = now + timeout, "timeout"
+            break
+        if task.outcome[0] != "ok":
+            answer = max(now, task.ends), task.outcome
+            break
+        answer = max(now, task.ends), answer[1]
+    for task in tasks:
+        task.taken = True
+    return answer
+
+
+def yield_many(
+    tasks: list[TaskModel], now: int, limit: int | None, timeout: int, on_timeout: str
+) -> tuple[int, Any]:
+    """Return the tick at which `yield_many` ends, and its answer."""
+    outcomes: dict[int, Any] = {}
+    for number, task in enumerate(tasks):
+        if task.taken:
+            outcomes[number] = ("exited", "noproc")
+    lost = set(outcomes)
+    wanted = len(tasks) if limit is None else limit
+    at = now
+    for number in sorted(range(len(tasks)), key=lambda each: tasks[each].ends):
+        task = tasks[number]
+        if number in lost:
+            continue
+        if len(outcomes) >= wanted:
+            break
+        if not task._ends_by(now, timeout):
+            at = now + timeout
+            break
+        at = max(at, task.ends)
+        outcomes[number] = task.outcome
+        task.taken = True
+    for number, task in enumerate(tasks):
+        if on_timeout == "nothing" or (number in outcomes and task.over(at)):
+            continue
+        left = task.ignore(at) if on_timeout == "ignore" else task.shutdown(at, "brutal_kill")
+        outcomes.setdefault(number, left[1])
+    return at, [outcomes.get(number) for number in range(len(tasks))]
+
+
+# Streams
+
+
+@frozen(kw_only=True)
+class StreamPlan:
+    """A stream, and its consumer, which pauses after each outcome."""
+
+    jobs: tuple[Job, ...]
+    max_concurrency: int
+    ordered: bool
+    timeout: int
+    on_timeout: str
+    zips: bool
+    pauses: tuple[int, ...]
+    # The consumer leaves the block after this number of outcomes.
+    leaves_after: int | None
+    dies: bool
+    """True if the crash of a task ends the consumer."""
+
+
+@define
+class StreamModel:
+    """What a stream does: the outcomes with their ticks, the starts of tasks, and the end of the loop."""
+
+    outcomes: list[tuple[int, Any]] = field(factory=list)
+    starts: list[tuple[int, Any]] = field(factory=list)
+    end: str = "done"
+    at: int = 0
+
+
+@define(eq=False)
+class _Run:
+    position: int
+    ends: int
+    outcome: Any
+    # True if it runs longer than the timeout of the stream.
+    late: bool
+    # The end of its job.
+    over: int
+
+
+class _Ended(Exception):
+    """The loop over the outcomes ends."""
+
+
+class _Stream:
+    """A stream that runs."""
+
+    def __init__(self, plan: StreamPlan, now: int) -> None:
+        self.plan = plan
+        self.now = now
+        self.model = StreamModel()
+        self.jobs = list(enumerate(plan.jobs))
+        self.running: list[_Run] = []
+        self.early: dict[int, Any] = {}
+        self.ready: list[Any] = []
+        self.position = 0
+        # The tasks that were too slow and go on, because the consumer gets an error.
+        self.held: list[int] = []
+
+    def end(self, how: str) -> None:
+        self.model.end, self.model.at = how, self.now
+        raise _Ended
+
+    def start_more(self) -> None:
+        plan = self.plan
+        if self.now in self.held:
+            raise Ambiguous
+        held = sum(end > self.now for end in self.held)
+        while self.jobs and len(self.running) + held < plan.max_concurrency:
+            number, job = self.jobs.pop(0)
+            if job.ticks == plan.timeout:
+                raise Ambiguous
+            self.model.starts.append((self.now, job.value))
+            late = job.ticks > plan.timeout
+            outcome: Any = ("exited", "timeout") if late else job.outcome
+            if outcome[0] == "exited" and plan.zips:
+                outcome = (*outcome, job.value)
+            ends = self.now + min(job.ticks, plan.timeout)
+            self.running.append(_Run(number, ends, outcome, late, self.now + job.ticks))
+
+    def settle(self) -> None:
+        """Take the tasks that end now."""
+        due = [run for run in self.running if run.ends == self.now]
+        if len(due) > 1:
+            raise Ambiguous
+        for run in due:
+            self.running.remove(run)
+            if run.late and self.plan.on_timeout == "exit":
+                self.held.append(run.over)
+            elif self.plan.dies and run.outcome[0] == "exited" and not run.late:
+                self.end(f"died:{run.outcome[1]}")
+            elif self.held:
+                # The loop ends with the error, after the outcomes from before it.
+                continue
+            elif self.plan.ordered:
+                self.early[run.position] = run.outcome
+                while self.position in self.early:
+                    self.ready.append(self.early.pop(self.position))
+                    self.position += 1
+            else:
+                self.ready.append(run.outcome)
+
+    def next(self) -> Any:
+        """Return the next outcome. New tasks start only while the consumer waits for it."""
+        self.start_more()
+        while not self.ready:
+            if self.held:
+                self.end("timeout")
+            if self.jobs and len(self.running) < self.plan.max_concurrency:
+                self.start_more()
+            if not self.running:
+                self.end("done")
+            self.now = min(run.ends for run in self.running)
+            self.settle()
+        return self.ready.pop(0)
+
+    def pause(self, ticks: int) -> None:
+        """Let the consumer do something else."""
+        for left in range(ticks, 0, -1):
+            self.now += 1
+            if left == 1 and any(run.ends == self.now for run in self.running):
+                raise Ambiguous
+            self.settle()
+
+
+def run_stream(plan: StreamPlan, now: int) -> StreamModel:
+    """Return what a stream does that begins at a tick."""
+    stream = _Stream(plan, now)
+    model = stream.model
+    try:
+        while True:
+            outcome = stream.next()
+            model.outcomes.append((stream.now, outcome))
+            if len(model.outcomes) == plan.leaves_after:
+                stream.end("left")
+            stream.pause(plan.pauses[len(model.outcomes) % len(plan.pauses)])
+    except _Ended:
+        return model

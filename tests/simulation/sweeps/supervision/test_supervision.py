@@ -1,0 +1,31 @@
+"""A few seeds of each sweep of supervision. `make sweep` runs many more."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.scenario import Scenario
+from supervision.simulation.simulate import simulate
+from tests.simulation.sweeps.supervision.applications import applications
+from tests.simulation.sweeps.supervision.dynamic import dynamic_supervisors
+from tests.simulation.sweeps.supervision.nested import nested_supervisors
+from tests.simulation.sweeps.supervision.partitions import partition_supervisors
+from tests.simulation.sweeps.supervision.supervisors import supervisors
+from tests.simulation.sweeps.supervision.tasks import streams, tasks
+
+SWEEPS = [
+    supervisors,
+    dynamic_supervisors,
+    partition_supervisors,
+    tasks,
+    streams,
+    applications,
+    nested_supervisors,
+]
+
+
+@pytest.mark.parametrize("scenario", SWEEPS, ids=lambda sweep: sweep.__name__)
+def test_the_sweep_finds_nothing_in_a_few_worlds(scenario: Scenario) -> None:
+    for seed in range(15):
+        simulate(scenario, seed, knobs=Knobs().drawn(seed), keep_trace=False).check()

@@ -1,0 +1,82 @@
+"""The sweeps of channels pass on a healthy tree, reach their rare states, and their invariants raise no false alarm."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import trio
+
+from channels import Endpoint
+from channels.testing import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
+from supervision.simulation import World, scenario
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.simulate import simulate
+from tests.simulation.sweeps.channels.clients import Client
+from tests.simulation.sweeps.channels.crowd import crowd
+from tests.simulation.sweeps.channels.endpoint import connections
+from tests.simulation.sweeps.channels.lockstep import lockstep
+from tests.simulation.sweeps.channels.longpoll import polling
+from tests.simulation.sweeps.channels.nodes import two_nodes
+from tests.simulation.sweeps.channels.presence import presence
+from tests.simulation.sweeps.channels.pubsub import pubsub
+from tests.simulation.sweeps.channels.room import Ledger, UserSocket
+from tests.simulation.sweeps.channels.tokens import tokens
+
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+# The seeds of each sweep in an ordinary test run.
+SEEDS: dict[Any, int] = {
+    lockstep: 4,
+    crowd: 1,
+    connections: 6,
+    polling: 3,
+    pubsub: 3,
+    presence: 3,
+    two_nodes: 1,
+    tokens: 3,
+}
+
+
+@pytest.mark.parametrize("sweep", SEEDS, ids=lambda sweep: sweep.__name__)
+def test_a_sweep_passes_on_a_healthy_tree(sweep: Any) -> None:
+    for seed in range(SEEDS[sweep] * (100 if DEEP else 1)):
+        simulate(sweep, seed, knobs=Knobs().drawn(seed), keep_trace=False).check()
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(
+    "sweep", [lockstep, connections, polling, pubsub, presence], ids=lambda sweep: sweep.__name__
+)
+def test_a_sweep_reaches_each_of_its_rare_states(sweep: Any) -> None:
+    seen: dict[str, bool] = {}
+    for seed in range(300):
+        outcome = simulate(sweep, seed, knobs=Knobs().drawn(seed), keep_trace=False).check()
+        for name, held in outcome.sometimes.items():
+            seen[name] = seen.get(name, False) or held
+    assert all(seen.values()), [name for name, held in seen.items() if not held]
+
+
+def test_a_run_of_a_sweep_repeats_byte_for_byte() -> None:
+    one, other = (simulate(lockstep, 7) for _ in range(2))
+    assert (one.digest, one.steps_digest) == (other.digest, other.steps_digest)
+
+
+@scenario(invariants=("all", JoinsAnswered, MembershipsEnd, SubscriptionsEnd))
+async def the_same_ref_twice(world: World) -> None:
+    """A client sends a push with the ref of its join, before the answer to the join."""
+    endpoint = Endpoint(sockets={"/socket": UserSocket})
+    endpoint.ledger = Ledger()  # type: ignore[attr-defined] # the channels of the sweeps use it
+    await endpoint.start_link(port=None)
+    async with trio.open_nursery() as nursery:
+        client = Client(world, endpoint, "client", carrier="asgi", params={"name": "client"})
+        await client.connect(nursery)
+        await client.send("1", "1", "room:a", "phx_join", {"acts": [["sleep", 1.0]]})
+        await client.send("1", "1", "room:a", "echo", {"n": 1})
+        await trio.sleep(2)
+        world.check(len(client.take()) == 2, "both messages are answered")
+        nursery.cancel_scope.cancel()
+
+
+def test_a_reused_ref_is_no_second_answer_to_a_join() -> None:
+    simulate(the_same_ref_twice, 0).check()

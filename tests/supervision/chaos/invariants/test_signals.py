@@ -1,0 +1,143 @@
+"""The findings of the invariants for exit signals and for the silence of dead processes, event by event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from actors import KILL, KILLED, NORMAL, SHUTDOWN, Exit, Pid, receive, spawn, trap_exits
+from actors.runtime import Runtime
+from supervision.chaos.invariants.base import Violation
+from supervision.chaos.invariants.signals import DeadSendNothing, ExitSignals
+
+
+async def _sleeps() -> None:
+    await trio.sleep_forever()
+
+
+async def _traps() -> None:
+    trap_exits()
+    await trio.sleep_forever()
+
+
+class Told:
+    """One invariant, a process that traps exits, and one that does not."""
+
+    def __init__(self, invariant: Any, runtime: Runtime) -> None:
+        self.invariant = invariant
+        self.findings: list[Violation] = []
+        invariant.share(self.findings)
+        invariant.attach(runtime)
+        self.trapping, self.plain, self.gone = spawn(_traps), spawn(_sleeps), Pid(99, runtime)
+        for pid in (self.trapping, self.plain, self.gone):
+            invariant.process_spawned(pid, runtime.pid, "process")
+
+    def found(self) -> str:
+        (violation,) = self.findings
+        return violation.problem
+
+
+@pytest.fixture
+async def told(runtime: Runtime) -> Told:
+    told = Told(ExitSignals(), runtime)
+    await trio.testing.wait_all_tasks_blocked()
+    return told
+
+
+async def test_a_linked_process_must_get_a_signal_in_the_same_step(told: Told) -> None:
+    told.invariant.linked(told.plain, told.gone)
+    told.invariant.process_exited(told.gone, SHUTDOWN)
+    assert "got no exit signal" in str(told.invariant.check())
+    told.invariant.signal_sent(told.gone, told.plain, SHUTDOWN, True)
+    assert told.invariant.check() is None
+    assert told.findings == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "links", "part"),
+    [
+        (SHUTDOWN, 1, "which ended with 'boom'"),
+        ("boom", 0, "they are not linked"),
+        ("boom", 2, "they are not linked, or it got one before"),
+    ],
+)
+async def test_a_signal_over_a_link_needs_the_link_and_its_reason(
+    told: Told, reason: object, links: int, part: str
+) -> None:
+    if links:
+        told.invariant.linked(told.gone, told.plain)
+    told.invariant.process_exited(told.gone, "boom")
+    for _ in range(max(links, 1)):
+        told.invariant.signal_sent(told.gone, told.plain, reason, True)
+    assert part in told.found()
+
+
+async def test_a_process_ends_with_the_reason_of_its_first_fatal_signal(told: Told) -> None:
+    told.invariant.signal_sent(told.plain, told.trapping, KILL, False)
+    told.invariant.process_exited(told.trapping, KILLED)
+    told.invariant.signal_sent(told.trapping, told.plain, "one", False)
+    told.invariant.signal_sent(told.trapping, told.plain, "two", False)
+    assert told.findings == []
+    told.invariant.process_exited(told.plain, "two")
+    assert "its first fatal signal was 'one'" in told.found()
+
+
+async def test_a_trapped_signal_becomes_one_message(told: Told) -> None:
+    told.invariant.signal_sent(told.plain, told.trapping, NORMAL, False)
+    assert "its mailbox is empty" in str(told.invariant.at_rest())
+    told.invariant.message_received(told.trapping, Exit(told.plain, NORMAL))
+    assert told.invariant.at_rest() is None
+    assert told.findings == []
+    told.invariant.message_received(told.trapping, Exit(told.plain, NORMAL))
+    assert "trapped no such signal" in told.found()
+
+
+async def test_a_flushed_exit_is_not_missed(told: Told) -> None:
+    told.invariant.signal_sent(told.plain, told.trapping, SHUTDOWN, True)
+    told.findings.clear()
+    told.invariant.unlinked(told.trapping, told.plain, True)
+    assert told.invariant.at_rest() is None
+
+
+async def test_a_process_without_a_record_of_its_end_sends_nothing(runtime: Runtime) -> None:
+    told = Told(DeadSendNothing(), runtime)
+    await trio.testing.wait_all_tasks_blocked()
+    told.invariant.message_sent(told.plain, told.trapping, "hello")
+    assert told.findings == []
+    told.invariant.process_exited(told.plain, SHUTDOWN)
+    told.invariant.message_sent(told.plain, told.trapping, "hello")
+    assert "sent 'hello'" in told.found()
+    assert "after its end with SHUTDOWN" in told.found()
+
+
+async def test_a_process_that_unwinds_may_send(runtime: Runtime) -> None:
+    told = Told(DeadSendNothing(), runtime)
+    runtime.add_instrument(told.invariant)
+
+    async def last_words() -> None:
+        try:
+            await receive()
+        finally:
+            runtime.admit(told.trapping, "bye")
+
+    pid = spawn(last_words)
+    await trio.testing.wait_all_tasks_blocked()
+    runtime.signal(runtime.pid, pid, KILL, linked=False)
+    await trio.testing.wait_all_tasks_blocked()
+    assert pid.process is None
+    assert told.findings == []
+
+
+async def test_a_doomed_process_whose_call_returned_must_not_send(runtime: Runtime) -> None:
+    told = Told(DeadSendNothing(), runtime)
+    await trio.testing.wait_all_tasks_blocked()
+    told.invariant.call_started(told.plain, told.trapping, "the call", 5.0)
+    told.invariant.signal_sent(told.trapping, told.plain, "boom", False)
+    told.invariant.message_sent(told.plain, told.trapping, "in time")
+    assert told.findings == []
+    told.invariant.call_ended("the call", "answered")
+    told.invariant.message_sent(told.plain, told.trapping, "too late")
+    assert "sent 'too late'" in told.found()
