@@ -22,7 +22,7 @@ import trio
 from supervision.chaos.errors import InvariantViolated, NotReached
 from supervision.recording.describe import describe
 
-__all__ = ["CHECK", "Expectations"]
+__all__ = ["CHECK", "Expectations", "failures_in", "problem_of"]
 
 CHECK = "check"
 """The name of the invariant that a failed `check` violates."""
@@ -208,3 +208,19 @@ class Expectations:
             if waiting.event.is_set():
                 self._waiting.remove(waiting)
         return None
+
+
+def failures_in(error: BaseException) -> list[BaseException]:
+    """Return the failures in a group of exceptions, at any depth. Any other exception is the only failure.
+
+    Cancellations are not failures, unless there is nothing else.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    inner = [failure for each in error.exceptions for failure in failures_in(each)]
+    return [each for each in inner if not isinstance(each, trio.Cancelled)] or inner
+
+
+def problem_of(error: BaseException) -> str:
+    """Return a failure as text, with its type. A group has one text for each failure in it."""
+    return "; and ".join(f"{type(each).__name__}: {each}" for each in failures_in(error))

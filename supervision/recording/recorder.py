@@ -62,6 +62,7 @@ class Recorder(Instrument):
         places: the places of the processes.
         ended: the numbers of the `exited` events of the last `REMEMBERED` ended processes.
         because: the number of the event, such as a fault, that causes the current actions outside of processes.
+        has_clients: True if another part of the program records the clients of this runtime without their frames.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Recorder(Instrument):
         self._calls: dict[object, tuple[int | None, Pid]] = {}
         # The call whose request is the next message.
         self._calling: object = None
+        self.has_clients = False
         self._extensions: list[Callable[[Recorder], object]] = []
         # The field `node` as text, for every line; empty for the first runtime.
         self._tail = f',"node":{quoted(node) if isinstance(node, str) else node}' if node else ""
@@ -102,10 +104,10 @@ class Recorder(Instrument):
         for event in PROCESS_EVENTS:
             runtime.telemetry.attach(event, self._process_event)
         runtime.telemetry.attach(DEAD_LETTER, self._dead_letter)
-        runtime.telemetry.attach(LATE_ANSWER, self._late_answer)
         runtime.telemetry.attach(CALL_REFUSED, self._call_refused)
         runtime.telemetry.attach(LABELLED, self._labelled)
         runtime.telemetry.attach(RECORDER_WANTED, self._wanted)
+        runtime.telemetry.attach(LATE_ANSWER, self._late_answer)
 
     def place_of(self, pid: Pid) -> Place | None:
         """Return the place of a living process; None if it has ended or belongs to another runtime."""
@@ -284,7 +286,7 @@ class Recorder(Instrument):
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
         extend: Callable[[Recorder], object] = metadata["extend"]
-        if self.messages and extend not in self._extensions:
+        if self.messages and not self.has_clients and extend not in self._extensions:
             self._extensions.append(extend)
             extend(self)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import trio
 from attrs import field, frozen
 
-from supervision.chaos.expectations import CHECK
+from supervision.chaos.expectations import CHECK, failures_in, problem_of
 from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.report import FaultReport
 from supervision.simulation.errors import (
@@ -97,22 +96,6 @@ class Outcome:
             problem = problem_of(self.error)
             raise SimulationFailed(self.scenario, self.seed, problem) from self.error
         return self
-
-
-def failures_in(error: BaseException) -> list[BaseException]:
-    """Return the failures in a group of exceptions, at any depth. Any other exception is the only failure.
-
-    Cancellations are not failures, unless there is nothing else.
-    """
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    inner = [failure for each in error.exceptions for failure in failures_in(each)]
-    return [each for each in inner if not isinstance(each, trio.Cancelled)] or inner
-
-
-def problem_of(error: BaseException) -> str:
-    """Return a failure as text, with its type. A group has one text for each failure in it."""
-    return "; and ".join(f"{type(each).__name__}: {each}" for each in failures_in(error))
 
 
 def identify(error: BaseException | None) -> str | None:
