@@ -524,7 +524,7 @@ class Clerk(GenServer[int]):
             spawn(kill_later, self.office, desk, chance.choice([pause, pause * chance.random()]))
         if pause:
             await self.wait(pause)
-        if desk.init.number % 7 == 0:
+        if desk.init.number % 4 == 0:
             error = OSError(f"terminate of {desk.label}")
             desk.life.ending = Crash(error)
             raise error
