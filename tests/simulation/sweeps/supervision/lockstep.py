@@ -70,6 +70,9 @@ def a_manner(stream: Random, id: Any, auto_shutdown: str) -> Manner:
     manner.breaks = stream.random() < 0.1
     manner.asks = stream.random() < 0.1
     manner.slow = stream.choice((0, 0, 0, 1, 2, 5, 12))
+    if manner.supervisor and manner.traps and stream.random() < 0.5:
+        # Longer than the default of a worker. A supervisor has no limit by default.
+        manner.shutdown, manner.slow = None, 12
     if manner.shutdown is not None and stream.random() < 0.2:
         manner.slow = None
     if stream.random() < 0.2:
