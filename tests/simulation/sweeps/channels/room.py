@@ -357,6 +357,9 @@ class UserSocket(Socket):
         "rooms": Strict,
         "any:*": Route("any:*", Strict, {"route": "rest"}),
         "any:room": Room,
+        # They match topics for messages between nodes, which no client may join.
+        "phx_*": Strict,
+        "ash*": Strict,
     }
 
     async def connect(self, params: dict[str, Any], connect_info: Any) -> None:
