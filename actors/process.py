@@ -53,6 +53,8 @@ __all__ = [
     "spawn_monitor",
 ]
 
+_LABELLED = ("actors", "process", "labelled")
+
 
 def spawn(
     function: Callable[..., Awaitable[Any]],
@@ -155,8 +157,16 @@ def process_dictionary() -> dict[Any, Any]:
 
 
 def set_label(label: str) -> None:
-    """Describe the current process for logs and observers. Unlike a name, a label is not an address."""
-    require_process("set_label", any_thread=True).label = label
+    """Describe the current process for logs and observers. Unlike a name, a label is not an address.
+
+    In the runtime's thread, this also emits the event `("actors", "process", "labelled")`.
+    """
+    process = require_process("set_label", any_thread=True)
+    process.label = label
+    telemetry = process.runtime.telemetry
+    # Handlers run in the runtime's thread only.
+    if telemetry.handlers(_LABELLED) and get_ident() == process.runtime.thread:
+        telemetry.execute(_LABELLED, {}, {"pid": process.pid, "label": label})
 
 
 def send(address: object, message: Any) -> None:

@@ -54,7 +54,9 @@ __all__ = [
     "PUBSUB_NODE_UP",
     "PUBSUB_SHARDS_DIFFER",
     "PUBSUB_STARTED",
+    "PUBSUB_SUBSCRIBED",
     "PUBSUB_UNDELIVERABLE",
+    "PUBSUB_UNSUBSCRIBED",
     "SESSION_STARTED",
     "SOCKET_CONNECTED",
     "SOCKET_CONNECT_FAILED",
@@ -166,6 +168,13 @@ PUBSUB_STARTED: Event = ("phoenix", "pubsub_started")
 """An adapter begins an incarnation. It has not sent or received anything yet. Metadata: `exchange`, its `Exchange`. A
 tool that checks messages may replace the `receiver` of the exchange, and its functions `message`, `message_to` and
 `receive`."""
+
+PUBSUB_SUBSCRIBED: Event = ("phoenix", "pubsub_subscribed")
+"""A process subscribed to a topic. The join of a channel to its own topic is not such an event. Measurements: `count`,
+the number of times that the process has subscribed to the topic. Metadata: `pid` and `topic`."""
+
+PUBSUB_UNSUBSCRIBED: Event = ("phoenix", "pubsub_unsubscribed")
+"""A process removed all its subscriptions to a topic. Metadata: `pid` and `topic`."""
 
 PUBSUB_CONNECTED: Event = ("phoenix", "pubsub_connected")
 """An adapter has connected to its server, for the first time or again. Measurements: `attempts`. Metadata:

@@ -23,6 +23,7 @@ __all__ = [
     "CHILD_STOP_FAILED",
     "CHILD_TERMINATED",
     "GAVE_UP",
+    "RECORDER_WANTED",
 ]
 
 CHILD_STARTING: Event = ("supervision", "child", "starting")
@@ -79,3 +80,9 @@ request.
 APPLICATION_CALLBACK_FAILED: Event = ("supervision", "application", "callback_failed")
 """A callback of an application raised during the stop. Metadata: its `name`; `callback`, "prep_stop" or "stop";
 `exception`."""
+
+RECORDER_WANTED: Event = ("supervision", "recorder", "wanted")
+"""A part of the program has events of its own for a simulated run, such as the frames of an endpoint's clients.
+
+Metadata: `extend`, a function that takes the `Recorder` of the runtime. The recorder calls each such function once.
+"""

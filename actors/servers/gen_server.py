@@ -58,6 +58,8 @@ from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop,
 
 __all__ = ["GenServer", "Sender", "call", "cast", "reply", "stop", "system_call"]
 
+_CALL_REFUSED = ("actors", "call", "refused")
+
 S = TypeVar("S")
 
 
@@ -340,6 +342,11 @@ def _refusal(
         return CallingSelf(server, request, timeout)
     if type(server) is not Pid:
         check_address(_verb(envelope, request), server, require_runtime().classes_named)
+    runtime: RuntimeLike = server.runtime if type(server) is Pid else require_runtime()
+    if envelope is CallRequest and runtime.telemetry.handlers(_CALL_REFUSED):
+        caller = current_process.get()
+        about = {"pid": None if caller is None else caller.pid, "address": server}
+        runtime.telemetry.execute(_CALL_REFUSED, {}, {**about, "request": request})
     return NoProcess(server, request, timeout)
 
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final
 import msgspec
 import trio
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from channels.cli.console import fail
@@ -26,6 +25,7 @@ from channels.pubsub.workers.health import (
 )
 from channels.pubsub.workers.parent import Settings, run_parent
 from channels.pubsub.workers.places import MAX_WORKERS, check_platform
+from supervision.command_line.console import plain_console
 
 __all__ = ["HealthSocket", "Workers", "add_workers_command", "count_workers", "serve_with_workers"]
 
@@ -109,7 +109,7 @@ def _show(
             for each in report:
                 typer.echo(msgspec.json.encode(each).decode())
         return
-    console = Console(file=sys.stdout, highlight=False)
+    console = plain_console(file=sys.stdout)
     for report in servers:
         console.print(table_of(report))
 

@@ -70,6 +70,7 @@ from channels.transports.transports import Transports
 from channels.upgrade.urls import InvalidPath
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
+from supervision.events import RECORDER_WANTED
 from supervision.supervisor import Supervisor
 
 __all__ = ["Endpoint", "EndpointError", "services_of"]
@@ -218,6 +219,9 @@ class Endpoint:
                 "this endpoint is already running; stop it first, or make another Endpoint"
             )
         self.pubsub.attach(current_runtime())
+        telemetry = current_runtime().telemetry
+        if telemetry.handlers(RECORDER_WANTED):
+            telemetry.execute(RECORDER_WANTED, {}, {"extend": _record_frames})
         transports = Transports(
             spawn=spawn,
             max_messages=self.max_buffered_messages,
@@ -590,6 +594,14 @@ async def _hold(services: Services) -> Pid:
         on_exit(plug.attach(services))
     services.report_empty_sockets()
     raise StartIgnored
+
+
+def _record_frames(recorder: Any) -> None:
+    """Record the frames of clients in the trace of a simulated run."""
+    # Imported here, because a production server must not load the recording.
+    from channels.recording.frames import record_frames  # noqa: PLC0415
+
+    record_frames(recorder)
 
 
 def _find(services: Services, polling: LongPolling, scope: Any) -> ASGIApplication | None:

@@ -36,7 +36,12 @@ from channels.pubsub.local import (
     dispatch_encoded,
     frames_of,
 )
-from channels.telemetry import PUBSUB_LOST, PUBSUB_UNDELIVERABLE
+from channels.telemetry import (
+    PUBSUB_LOST,
+    PUBSUB_SUBSCRIBED,
+    PUBSUB_UNDELIVERABLE,
+    PUBSUB_UNSUBSCRIBED,
+)
 from supervision.child_spec import ChildSpec
 from supervision.supervisor import Supervisor
 
@@ -214,18 +219,25 @@ class PubSub:
             NotAProcess: the caller is not a process.
             WrongThread: the caller or the present subscribers run in another thread than this runtime.
         """
-        pid = current_pid()
-        self.attach(current_runtime())
+        pid, runtime = current_pid(), current_runtime()
+        self.attach(runtime)
         subscription, first = self._table.add(pid, topic, metadata)
         if first:
             table = self._table
             on_exit(lambda: table.remove_process(pid))
+        if metadata is None and runtime.telemetry.handlers(PUBSUB_SUBSCRIBED):
+            count = self.subscribers(topic).count(pid)
+            about = {"pid": pid, "topic": topic}
+            runtime.telemetry.execute(PUBSUB_SUBSCRIBED, {"count": count}, about)
         return subscription
 
     def unsubscribe(self, topic: str) -> None:
         """Remove all subscriptions of the current process to a topic, if there are any."""
-        current_runtime().require_thread("PubSub.unsubscribe")
-        self._table.remove(current_pid(), topic)
+        runtime, pid = current_runtime(), current_pid()
+        runtime.require_thread("PubSub.unsubscribe")
+        self._table.remove(pid, topic)
+        if runtime.telemetry.handlers(PUBSUB_UNSUBSCRIBED):
+            runtime.telemetry.execute(PUBSUB_UNSUBSCRIBED, {}, {"pid": pid, "topic": topic})
 
     def subscriptions(self, topic: str) -> tuple[Subscription, ...]:
         """Return the present subscriptions of a topic, oldest first. Works in any thread."""

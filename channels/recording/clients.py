@@ -24,7 +24,14 @@ from supervision.recording.files import RecorderFiles
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.recorder import Recorder
 
-__all__ = ["open_recorder", "record_channels", "recorder_spec", "trace_clients"]
+__all__ = [
+    "Clients",
+    "Session",
+    "open_recorder",
+    "record_channels",
+    "recorder_spec",
+    "trace_clients",
+]
 
 _LONG = 80
 
@@ -80,10 +87,11 @@ def trace_clients(recorder: Recorder) -> None:
     def add(kind: str, pid: Pid, fields: dict[str, Any]) -> None:
         recorder.add(kind, pid, fields, causes=False)
 
-    _Clients(add).attach(recorder.runtime)
+    recorder.has_clients = True
+    Clients(add).attach(recorder.runtime)
 
 
-class _Clients:
+class Clients:
     """The clients of one runtime.
 
     Args:
@@ -110,7 +118,11 @@ class _Clients:
         if id is not None:
             fields["client"] = self._ids[pid] = id[:_LONG]
         self._add("client_connected", pid, fields)
-        server.session = _Session(server.session, pid, self._add)
+        server.session = self.session(server.session, pid)
+
+    def session(self, session: Any, pid: Pid) -> Any:
+        """Return the session that stands in for the session of a client."""
+        return Session(session, pid, self._add)
 
     def joined(self, _event: object, measured: _Data, about: _Data) -> None:
         channel = about["channel"]
@@ -135,7 +147,7 @@ class _Clients:
         self._add("client_closed", pid, fields)
 
 
-class _FlightClients(_Clients):
+class _FlightClients(Clients):
     """The clients of one runtime, with their messages and frames, for a flight recorder."""
 
     def __init__(self, recorder: FlightRecorder) -> None:
@@ -196,7 +208,7 @@ class _FlightClients(_Clients):
         return detach
 
 
-class _Session:
+class Session:
     """A session that records its final frames about a topic."""
 
     def __init__(self, session: Any, pid: Pid, add: _Add) -> None:

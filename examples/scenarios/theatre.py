@@ -101,7 +101,7 @@ async def visit(world: World, name: str, tickets: Tickets) -> None:
         open_socket("ws://theatre:4000/socket", connect=line) as socket,
         socket.channel("box_office:tonight", {"name": name}) as phone,
     ):
-        for _ in range(4):
+        for _ in range(world.params["bookings"]):
             await trio.sleep(stream.random())
             seat = stream.randrange(SEATS)
             status = await book(phone, seat)
@@ -114,7 +114,7 @@ async def visit(world: World, name: str, tickets: Tickets) -> None:
 @scenario(
     faults=Storm(["/theatre/seats"], count=2, after=0.2, within=1.2, kinds=["kill"]),
     invariants=("all", JoinsAnswered),
-    params={"office": "careful", "visitors": 4},
+    params={"office": "careful", "visitors": 4, "bookings": 4},
 )
 async def evening(world: World) -> None:
     """Visitors book at the same time, while faults kill the seats' process. No two visitors share a seat."""

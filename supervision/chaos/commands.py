@@ -11,7 +11,6 @@ from random import Random
 from typing import Annotated, TypeAlias
 
 import typer
-from rich.console import Console
 
 from supervision.chaos.errors import BadFault
 from supervision.chaos.experiment import Phases
@@ -25,6 +24,7 @@ from supervision.chaos.live.world import Network
 from supervision.chaos.reports.table import print_report
 from supervision.chaos.settings import settings_of
 from supervision.command_line.arguments import check_folders, load_function, parse_params
+from supervision.command_line.console import plain_console
 from supervision.recording.trace import write_lines
 
 __all__ = ["add_chaos_command"]
@@ -150,7 +150,7 @@ def chaos(
 def _write(
     outcome: LiveOutcome, *, html: Path | None, json_file: Path | None, trace: Path | None
 ) -> None:
-    print_report(outcome, Console())
+    print_report(outcome, plain_console())
     if html is not None:
         outcome.write_page(html)
         _say(f"The page is in {html}")

@@ -22,7 +22,7 @@ import trio
 from supervision.chaos.errors import InvariantViolated, NotReached
 from supervision.recording.describe import describe
 
-__all__ = ["CHECK", "Expectations"]
+__all__ = ["CHECK", "Expectations", "failures_in", "problem_of"]
 
 CHECK = "check"
 """The name of the invariant that a failed `check` violates."""
@@ -62,6 +62,7 @@ class Expectations:
         heal: stops the faults and undoes them, for `recovered`.
         reached: called with the name of each `sometimes` condition when it is true for the first time.
         every: the seconds between two checks of a condition; None if the scheduler calls `look` between any two rounds.
+        failed: called with the error of a failed check or condition, before the error is raised.
 
     Attributes:
         always: the invariants with their names, in order.
@@ -75,6 +76,7 @@ class Expectations:
         heal: Callable[[], Any] | None = None,
         reached: Callable[[str], None] | None = None,
         every: float | None = None,
+        failed: Callable[[BaseException], object] = lambda error: None,
     ) -> None:
         self.always: list[tuple[str, Callable[[], str | None]]] = []
         self.seen: dict[str, bool] = {}
@@ -82,6 +84,7 @@ class Expectations:
         self._heal = heal
         self._reached = reached
         self._every = every
+        self._failed = failed
         self._waiting: list[_Waiting] = []
 
     # For scenarios
@@ -106,7 +109,9 @@ class Expectations:
             InvariantViolated: the condition does not hold. The error's `invariant` is "check".
         """
         if not holds:
-            raise InvariantViolated(CHECK, self._now(), problem)
+            error = InvariantViolated(CHECK, self._now(), problem)
+            self._failed(error)
+            raise error
 
     def sometimes(self, name: str, condition: object = True) -> None:
         """Name a condition that at least one run of a sweep must reach, and record its value.
@@ -148,7 +153,9 @@ class Expectations:
             if value:
                 return value
             if left <= 0:
-                raise NotReached(name, within, self._now(), describe(value))
+                error = NotReached(name, within, self._now(), describe(value))
+                self._failed(error)
+                raise error
             if asked or self._every is not None:
                 await trio.sleep(min(left, self._every or _PAUSE))
             elif seen := await self._until(holds, left):
@@ -201,3 +208,19 @@ class Expectations:
             if waiting.event.is_set():
                 self._waiting.remove(waiting)
         return None
+
+
+def failures_in(error: BaseException) -> list[BaseException]:
+    """Return the failures in a group of exceptions, at any depth. Any other exception is the only failure.
+
+    Cancellations are not failures, unless there is nothing else.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    inner = [failure for each in error.exceptions for failure in failures_in(each)]
+    return [each for each in inner if not isinstance(each, trio.Cancelled)] or inner
+
+
+def problem_of(error: BaseException) -> str:
+    """Return a failure as text, with its type. A group has one text for each failure in it."""
+    return "; and ".join(f"{type(each).__name__}: {each}" for each in failures_in(error))

@@ -1,7 +1,8 @@
 """Values as text that is the same in every run of a seed: no memory addresses, no order of sets.
 
 `describe` never calls the `__repr__` of an application's class, which may return anything. If a class does not declare
-its fields, the text shows only the class.
+its fields, the text shows only the class. The text has `[FILTERED]` in place of a value whose key or field is a secret,
+such as `password` (`supervision.recording.masking`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import attrs
 import msgspec
 
 from actors.refs import Pid, Ref, TimerRef
+from supervision.recording.masking import FILTERED, is_secret
 
 __all__ = ["describe", "without_addresses"]
 
@@ -99,7 +101,10 @@ def _mapping(value: Mapping[Any, Any], depth: int) -> str:
     for key, each in islice(value.items(), _MANY):
         # Text and numbers first: they are the most common, and this runs for every message.
         name = repr(key) if type(key) is str and len(key) <= _LONG else _short(key, depth - 1)
-        content = repr(each) if type(each) is int else _short(each, depth - 1)
+        if type(key) is str and is_secret(key):
+            content = FILTERED
+        else:
+            content = repr(each) if type(each) is int else _short(each, depth - 1)
         shown.append(f"{name}: {content}")
     more = [f"... ({len(value)})"] if len(value) > _MANY else []
     return "{" + ", ".join([*shown, *more]) + "}"
@@ -132,12 +137,17 @@ def _exception(value: BaseException, depth: int) -> str:
 
 
 def _named_fields(names: tuple[str, ...]) -> Writer:
+    secrets = frozenset(filter(is_secret, names))
+
     def write(value: Any, depth: int) -> str:
         name = type(value).__qualname__
         if depth <= 0:
             return f"{name}(...)" if names else f"{name}()"
         parts = []
         for field in names:
+            if field in secrets:
+                parts.append(f"{field}={FILTERED}")
+                continue
             try:
                 parts.append(f"{field}={_short(getattr(value, field), depth - 1)}")
             except AttributeError:

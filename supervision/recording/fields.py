@@ -24,9 +24,11 @@ from supervision.recording.places import component_of
 from supervision.recording.schema import exit_class, kind_of, transport_of
 
 __all__ = [
+    "CALL_REFUSED",
     "CHILD_EVENTS",
     "DEAD_LETTER",
     "KIND_LENGTH",
+    "LABELLED",
     "LATE_ANSWER",
     "PROCESS_EVENTS",
     "TEXT_LENGTH",
@@ -37,6 +39,7 @@ __all__ = [
     "late_answer_fields",
     "problem_fields",
     "reason_fields",
+    "refused_fields",
 ]
 
 KIND_LENGTH: Final = 40
@@ -49,6 +52,10 @@ _MACHINERY: Final = frozenset(("actors", "supervision", "channels", "trio"))
 _FRAMES: Final = 40
 
 DEAD_LETTER: Final[Event] = ("actors", "message", "dead_letter")
+
+CALL_REFUSED: Final[Event] = ("actors", "call", "refused")
+
+LABELLED: Final[Event] = ("actors", "process", "labelled")
 
 LATE_ANSWER: Final[Event] = ("actors", "call", "late_answer")
 
@@ -120,6 +127,17 @@ def dead_letter_fields(metadata: Mapping[str, Any], *, contents: bool = True) ->
     if contents:
         fields["message"] = describe(payload_of(message))
     return fields
+
+
+def refused_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a call that found no process."""
+    address, request = metadata["address"], metadata["request"]
+    return {
+        "to": describe(address),
+        "to_pid": address.number if isinstance(address, Pid) else None,
+        "message_kind": kind_of(request)[:KIND_LENGTH],
+        "message": describe(request),
+    }
 
 
 def late_answer_fields(

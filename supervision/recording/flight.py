@@ -41,6 +41,7 @@ from supervision.recording.fields import (
     CHILD_EVENTS,
     DEAD_LETTER,
     KIND_LENGTH,
+    LABELLED,
     LATE_ANSWER,
     PROCESS_EVENTS,
     TEXT_LENGTH,
@@ -71,6 +72,7 @@ MAX_PATHS: Final = 50_000
 
 _MAILBOX_ALARM: Final[Event] = ("actors", "mailbox", "alarm")
 _UNREAD = 50
+_LABEL = 120
 _number = itemgetter(0)
 
 _Data: TypeAlias = Mapping[str, Any]
@@ -192,6 +194,7 @@ class FlightRecorder(Instrument):
             *((event, self._child_event) for event in CHILD_EVENTS),
             *((event, self._process_event) for event in PROCESS_EVENTS),
             (DEAD_LETTER, self._dead_letter),
+            (LABELLED, self._labelled),
             (LATE_ANSWER, self._late_answer),
             (_MAILBOX_ALARM, self._mailbox_alarm),
             (BLOCKED, self._blocked),
@@ -534,6 +537,14 @@ class FlightRecorder(Instrument):
         if self.contents:
             fields["message"] = self._content(metadata["message"])
         self.add("dead_letter", None, fields)
+
+    def _labelled(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+        pid, label = metadata["pid"], metadata["label"][:_LABEL]
+        birth = self._births.get(pid)
+        if birth is not None:
+            # For a recording that begins after this event.
+            birth.fields["label"] = label
+        self.add("labelled", pid, {"label": label})
 
     def _late_answer(self, event: Event, measurements: _Data, metadata: _Data) -> None:
         # The identity connects the answer with the end of its call.

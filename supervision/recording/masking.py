@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import attrs
@@ -15,7 +16,7 @@ import msgspec
 
 from actors.refs import Pid, Ref
 
-__all__ = ["FILTERED", "SECRETS", "mask"]
+__all__ = ["FILTERED", "SECRETS", "is_secret", "mask"]
 
 FILTERED: Final = "[FILTERED]"
 
@@ -80,6 +81,12 @@ def _fields(cls: type) -> tuple[str, ...]:
     return tuple(getattr(cls, "__dataclass_fields__", ()))
 
 
+@lru_cache(maxsize=4096)
+def is_secret(name: str) -> bool:
+    """Return True if a name contains one of the default terms."""
+    return _is_secret(name, _FOLDED)
+
+
 def _is_secret(name: object, terms: tuple[str, ...]) -> bool:
     if not isinstance(name, str):
         return False
@@ -89,3 +96,6 @@ def _is_secret(name: object, terms: tuple[str, ...]) -> bool:
 
 def _folded(text: str) -> str:
     return text.lower().translate(_SEPARATORS)
+
+
+_FOLDED = tuple(map(_folded, SECRETS))

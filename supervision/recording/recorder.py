@@ -7,16 +7,22 @@ from collections.abc import Callable, Iterable, Mapping
 from json.encoder import encode_basestring
 from typing import Any
 
+from actors.errors import ActorsError, ProcessKilled
 from actors.exits import ExitReason
 from actors.instrumentation.instrument import Instrument, payload_of
 from actors.messages import Down, Exit
+from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import Runtime
-from supervision.recording.describe import describe
+from actors.servers.gen_server import Sender
+from supervision.events import RECORDER_WANTED
+from supervision.recording.describe import describe, without_addresses
 from supervision.recording.fields import (
+    CALL_REFUSED,
     CHILD_EVENTS,
     DEAD_LETTER,
     KIND_LENGTH,
+    LABELLED,
     LATE_ANSWER,
     PROCESS_EVENTS,
     child_fields,
@@ -24,16 +30,21 @@ from supervision.recording.fields import (
     late_answer_fields,
     problem_fields,
     reason_fields,
+    refused_fields,
 )
 from supervision.recording.places import REMEMBERED, Place, Places, UnobservedPlaces
 from supervision.recording.schema import kind_of, transport_of
 from supervision.recording.trace import Trace
 
-__all__ = ["Recorder", "find_process", "place_among"]
+__all__ = ["Recorder", "find_process", "place_among", "sender_now"]
 
 # The C function has no annotations.
 quoted: Callable[[str], str] = encode_basestring
 _NOTHING: deque[tuple[Any, int]] = deque()
+
+_MACHINERY = frozenset(("actors", "supervision", "channels", "trio"))
+# For each class of messages, the field that marks the messages of Ashtree's own processes in a trace.
+_MARKS: dict[type, str] = {}
 
 
 class Recorder(Instrument):
@@ -51,6 +62,7 @@ class Recorder(Instrument):
         places: the places of the processes.
         ended: the numbers of the `exited` events of the last `REMEMBERED` ended processes.
         because: the number of the event, such as a fault, that causes the current actions outside of processes.
+        has_clients: True if another part of the program records the clients of this runtime without their frames.
     """
 
     def __init__(
@@ -76,6 +88,12 @@ class Recorder(Instrument):
         self._living = self.places.living
         # For each receiver, the messages in its mailbox, oldest first, with their `sent` events.
         self._unread: dict[Pid, deque[tuple[Any, int]]] = {}
+        # For each open call, its `sent` event and its server.
+        self._calls: dict[object, tuple[int | None, Pid]] = {}
+        # The call whose request is the next message.
+        self._calling: object = None
+        self.has_clients = False
+        self._extensions: list[Callable[[Recorder], object]] = []
         # The field `node` as text, for every line; empty for the first runtime.
         self._tail = f',"node":{quoted(node) if isinstance(node, str) else node}' if node else ""
         if not observe:
@@ -86,6 +104,9 @@ class Recorder(Instrument):
         for event in PROCESS_EVENTS:
             runtime.telemetry.attach(event, self._process_event)
         runtime.telemetry.attach(DEAD_LETTER, self._dead_letter)
+        runtime.telemetry.attach(CALL_REFUSED, self._call_refused)
+        runtime.telemetry.attach(LABELLED, self._labelled)
+        runtime.telemetry.attach(RECORDER_WANTED, self._wanted)
         runtime.telemetry.attach(LATE_ANSWER, self._late_answer)
 
     def place_of(self, pid: Pid) -> Place | None:
@@ -161,7 +182,33 @@ class Recorder(Instrument):
         if waiting is None:
             waiting = self._unread[receiver] = deque()
         waiting.append((message, number))
+        if self._calling is not None:
+            self._calls[self._calling] = number, receiver
+            self._calling = None
         return None
+
+    def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
+        if self.messages:
+            self._calls[call] = None, server
+            # The request comes next, without a checkpoint.
+            self._calling = call
+
+    def call_ended(self, call: object, how: str) -> None:
+        sent, server = self._calls.pop(call, (None, None))
+        if server is None or sent is None or not isinstance(call, Sender):
+            return
+        pid = "null" if call.pid is None else call.pid.number
+        answer = f',"answer":{quoted(describe(call.value))}' if how == "answered" else ""
+        cause = None if call.pid is None else self._cause_of(call.pid)
+        caused = "" if cause is None else f',"cause":{cause}'
+        self.trace.add_text(
+            "call_ended",
+            f'"pid":{pid},"to":{server.number},"call":null,"sent":{sent},"how":"{how}"{answer}{self._tail}{caused}',
+        )
+
+    def _cause_of(self, pid: Pid) -> int | None:
+        place = self._living.get(pid)
+        return None if place is None else place.cause
 
     def message_received(self, pid: Pid, message: Any) -> None:
         if not self.messages:
@@ -217,7 +264,31 @@ class Recorder(Instrument):
     def _dead_letter(
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
-        self._add("dead_letter", None, dead_letter_fields(metadata), None)
+        sender = sender_now()
+        cause = self.because if sender is None else self._cause_of(sender)
+        self._add("dead_letter", sender, dead_letter_fields(metadata), cause)
+
+    def _call_refused(
+        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        caller = metadata["pid"]
+        cause = self.because if caller is None else self._cause_of(caller)
+        self._add("call_refused", caller, refused_fields(metadata), cause)
+
+    def _labelled(
+        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        pid = metadata["pid"]
+        fields = {"label": without_addresses(metadata["label"])}
+        self._add("labelled", pid, fields, self._cause_of(pid))
+
+    def _wanted(
+        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        extend: Callable[[Recorder], object] = metadata["extend"]
+        if self.messages and not self.has_clients and extend not in self._extensions:
+            self._extensions.append(extend)
+            extend(self)
 
     def _late_answer(
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
@@ -238,8 +309,27 @@ class Recorder(Instrument):
 
 def _message_text(message: Any) -> str:
     """Return the fields of a message for `Trace.add_text`."""
-    via, kind = transport_of(message), quoted(kind_of(message)[:KIND_LENGTH])
-    return f'"via":"{via}","message_kind":{kind},"message":{quoted(describe(payload_of(message)))}'
+    via, kind, content = (
+        transport_of(message),
+        quoted(kind_of(message)[:KIND_LENGTH]),
+        payload_of(message),
+    )
+    cls = type(content)
+    try:
+        mark = _MARKS[cls]
+    except KeyError:
+        # An object with an `event`, such as a push or a broadcast, carries a message of the application.
+        own = cls.__module__.partition(".")[0] in _MACHINERY and not hasattr(cls, "event")
+        mark = _MARKS[cls] = ',"internal":true' if own else ""
+    return f'"via":"{via}","message_kind":{kind},"message":{quoted(describe(content))}{mark}'
+
+
+def sender_now() -> Pid | None:
+    """Return the process for which the current task acts; None outside of processes."""
+    try:
+        return current_pid()
+    except (ActorsError, ProcessKilled):
+        return None
 
 
 def place_among(recorders: Iterable[Recorder], pid: Pid) -> tuple[Recorder, Place] | None:

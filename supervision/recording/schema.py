@@ -100,7 +100,10 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "role": str,
             "host?": str,
             "before?": bool,
+            "label?": str,
         },
+        # The label that a process gave to itself with `set_label`. A channel's label is its class and its topic.
+        "labelled": {"pid": int, "label": str},
         "exited": {
             "pid": int,
             "path": str,
@@ -118,14 +121,42 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "cleanup_failed": {**_PROBLEM, "exception": str | None},
         # Messages. `via` comes from `transport_of`, `message_kind` from `kind_of`. `message` is the content of a call
         # or a cast, if contents are recorded. `size` is an estimate in bytes. A `received` event describes its message
-        # only if no `sent` event is its cause.
-        "sent": {"pid": int | None, "to": int, "size?": int, **_MESSAGE},
-        "received": {"pid": int, "via?": str, "message_kind?": str, "message?": str},
-        "dead_letter": {"pid": None, "to": str, "to_pid": int | None, **_MESSAGE},
-        # Calls. `call` is the number of the `call` event. `how` is "answered", "server_ended", "timeout" or
-        # "cancelled".
+        # only if no `sent` event is its cause. `internal` is True for a message that Ashtree's own code sent, such as
+        # the request to start a child.
+        "sent": {"pid": int | None, "to": int, "size?": int, "internal?": bool, **_MESSAGE},
+        "received": {
+            "pid": int,
+            "via?": str,
+            "message_kind?": str,
+            "message?": str,
+            "internal?": bool,
+        },
+        "dead_letter": {
+            "pid": int | None,
+            "to": str,
+            "to_pid": int | None,
+            "internal?": bool,
+            **_MESSAGE,
+        },
+        # Calls. `call` is the number of the `call` event, and `sent` the number of the request's `sent` event. A trace
+        # has one of the two. `how` is "answered", "server_ended", "timeout" or "cancelled". `answer` is the answer.
         "call": {"pid": int | None, "to": int, "timeout": float | None},
-        "call_ended": {"pid": int | None, "to": int, "call": int | None, "how": str},
+        "call_ended": {
+            "pid": int | None,
+            "to": int,
+            "call": int | None,
+            "how": str,
+            "sent?": int,
+            "answer?": str,
+        },
+        # A call that found no process at its address.
+        "call_refused": {
+            "pid": int | None,
+            "to": str,
+            "to_pid": int | None,
+            "message_kind": str,
+            "message": str,
+        },
         # An answer that came `seconds` after its caller had given up. `pid` is the server, and `to` the caller.
         # `ended` is the number of the `call_ended` event.
         "late_answer": {
@@ -191,7 +222,23 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "seconds": float,
             "client?": str,
         },
-        "frame": {"pid": int, "direction": str, "size": int, "frames?": int},
+        # The contents of frames are recorded in simulated runs only. `by` is the process that wrote the frame. A reply
+        # has a `status`, and the `ref` of its push.
+        "frame": {
+            "pid": int,
+            "direction": str,
+            "size": int,
+            "topic?": str,
+            "event?": str,
+            "payload?": str,
+            "ref?": str,
+            "status?": str,
+            "by?": int,
+            "frames?": int,
+        },
+        # Subscriptions of processes to topics of PubSub. `count` is the number of the process's subscriptions to it.
+        "subscribed": {"pid": int, "topic": str, "count": int},
+        "unsubscribed": {"pid": int, "topic": str},
         # The server's final frame about a topic: `event` is "phx_error" or "join crashed". `channel` is the process
         # that ended.
         "client_told": {"pid": int, "topic": str, "event": str, "channel?": int},

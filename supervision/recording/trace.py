@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _encode = msgspec.json.Encoder().encode
-_MESSAGES = frozenset(("sent", "received"))
+_MESSAGES = frozenset(("sent", "received", "call_ended", "frame"))
 
 
 class BadTraceFile(SupervisionError, ValueError):

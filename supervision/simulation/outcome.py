@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from supervision.chaos.expectations import CHECK
+from supervision.chaos.expectations import CHECK, failures_in, problem_of
 from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.report import FaultReport
 from supervision.simulation.errors import (
@@ -20,7 +20,9 @@ from supervision.simulation.knobs import Knobs
 from supervision.simulation.pins.places import raised_in
 from supervision.simulation.scheduling.deviations import Deviation, Deviations
 
-__all__ = ["Outcome", "identify"]
+__all__ = ["Outcome", "failures_in", "identify", "problem_of"]
+
+_NAMED = 3  # the most failures of a group that its kind names
 
 
 @frozen(kw_only=True)
@@ -49,6 +51,7 @@ class Outcome:
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
         failed_at: the number of events and the virtual seconds when the run failed; None if it passed. Later events
             come from the clean-up of the run.
+        tasks: the names of the tasks in the trace, by number.
     """
 
     scenario: str
@@ -71,6 +74,7 @@ class Outcome:
     fault_reports: tuple[FaultReport, ...] = field(default=(), repr=False)
     sometimes: dict[str, bool] = field(factory=dict)
     failed_at: tuple[int, float] | None = None
+    tasks: dict[int, str] = field(factory=dict, repr=False)
 
     @property
     def bare(self) -> bool:
@@ -89,7 +93,7 @@ class Outcome:
             SimulationFailed: the run failed. The error has the seed, and has the failure as its cause.
         """
         if self.error is not None:
-            problem = f"{type(self.error).__name__}: {self.error}"
+            problem = problem_of(self.error)
             raise SimulationFailed(self.scenario, self.seed, problem) from self.error
         return self
 
@@ -99,18 +103,30 @@ def identify(error: BaseException | None) -> str | None:
 
     The kind of a named condition is `invariant NAME` or `eventually NAME`. For any other
     exception, the kind is its type and the line of the program that raised it: `KeyError in line 3 of
-    Room.handle_call`. This includes the failures of `World.check`, because its conditions have no names.
+    Room.handle_call`. This includes the failures of `World.check`, because its conditions have no names. If a function
+    of the program calls `check` for others, the kind also has the line that called this function:
+    `invariant check in line 2 of must_answer, called in line 9 of evening`.
+
+    The kind of a group of exceptions is the kinds of its failures, in alphabetical order: `KeyError in ... and ...`.
     """
     if error is None:
         return None
+    kinds = sorted({_kind(each) for each in failures_in(error)})
+    more = [f"{len(kinds) - _NAMED} more"] if len(kinds) > _NAMED else []
+    return " and ".join([*kinds[:_NAMED], *more])
+
+
+def _kind(error: BaseException) -> str:
     if isinstance(error, NotReached):
         return f"eventually {error.name}"
     kind = type(error).__qualname__
     if isinstance(error, BudgetSpent):
         return f"{kind} of {error.what}"
+    callers = 0
     if isinstance(error, InvariantViolated):
         kind = f"invariant {error.invariant}"
         if error.invariant != CHECK:
             return kind
-    where = raised_in(error.__traceback__)
+        callers = 1
+    where = raised_in(error.__traceback__, callers=callers)
     return kind if where is None else f"{kind} in {where}"

@@ -32,7 +32,7 @@ from supervision.simulation.errors import (
 )
 from supervision.simulation.forks import Fork
 from supervision.simulation.knobs import Knobs
-from supervision.simulation.outcome import Outcome
+from supervision.simulation.outcome import Outcome, failures_in
 from supervision.simulation.pins.fence import fence
 from supervision.simulation.pins.pins import pinned, seed_modules
 from supervision.simulation.scenario import Scenario, scenario_name, settings_of
@@ -179,6 +179,7 @@ class _Run:
         self._checked = False
         self._failed_at: tuple[int, float] | None = None
         self._over = False
+        self._tasks: dict[int, str] = {}
         self._raised: BaseException | None = None
 
     def _draw(self, plan: FaultPlan) -> tuple[Fault, ...]:
@@ -253,8 +254,8 @@ class _Run:
                 faults.start(self.plan)
                 try:
                     await self.scenario(self.world)
-                except BaseException:
-                    self._failing()
+                except BaseException as error:
+                    self._failing(error)
                     raise
         finally:
             faults.close()
@@ -262,15 +263,17 @@ class _Run:
     def fail(self, error: BaseException) -> None:
         """End the run with `error`, unless the run has already failed."""
         if self.error is None:
-            self._failing()
+            self._failing(error)
             self.error = unwrapped(error)
             self._rounds_in_moment = 0
             self._root.cancel()
 
-    def _failing(self) -> None:
+    def _failing(self, error: BaseException) -> None:
         """Remember the moment of the failure. Later events of the trace come from the clean-up of the run."""
         if self._failed_at is None:
-            self._failed_at = (self.trace.count, self.clock.now)
+            failures = failures_in(error)
+            moments = (at for each, at in self.world.noticed if any(each is f for f in failures))
+            self._failed_at = next(moments, (self.trace.count, self.clock.now))
 
     def _reached(self, name: str) -> None:
         """Fork at the first true value of a `sometimes` condition, if the run has a fork there."""
@@ -340,10 +343,13 @@ class _Run:
     def _moment(self) -> tuple[float, int, int]:
         scheduler = self.scheduler
         try:
-            task = scheduler.numbers.get(trio.lowlevel.current_task(), 0)
+            running = trio.lowlevel.current_task()
         except RuntimeError:
             # No task runs: this is a timer of the world, or a check between two steps.
-            task = 0
+            return self.clock.now, scheduler.round, 0
+        task = scheduler.numbers.get(running, 0)
+        if task not in self._tasks:
+            self._tasks[task] = running.name
         return self.clock.now, scheduler.round, task
 
     def _event(self) -> tuple[float, int, int]:
@@ -376,4 +382,5 @@ class _Run:
             fault_reports=reports,
             sometimes=dict(self.world.expectations.seen),
             failed_at=self._failed_at if self.error is not None else None,
+            tasks=self._tasks,
         )

@@ -36,6 +36,7 @@ from supervision.story.model import (
     ProcessName,
     StoryModel,
 )
+from supervision.story.names import Names
 from supervision.story.sentences import with_steps
 from supervision.story.states import Event, IncidentState, Key, ProcessState
 
@@ -68,6 +69,7 @@ class _Reader:
 
     def __init__(self, events: list[Event]) -> None:
         self.events = events
+        self.names = Names(events)
         self.by_number = {event["n"]: event for event in events}
         self.incidents: list[IncidentState] = []
         self.processes: dict[Key, ProcessState] = {}
@@ -131,7 +133,13 @@ class _Reader:
 
     def take_spawned(self, event: Event) -> None:
         key, parent = self.key(event), self.key(event, "parent")
-        name = ProcessName(node=key[0], pid=key[1], path=event["path"], incarnation=event["inc"])
+        name = ProcessName(
+            node=key[0],
+            pid=key[1],
+            path=event["path"],
+            incarnation=event["inc"],
+            label=self.names.label(key),
+        )
         process = ProcessState(key, name, event["role"], parent, event["t"])
         self.processes[key] = process
         process.starting_in = self.busy_with(parent, event["t"])

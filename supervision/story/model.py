@@ -61,14 +61,19 @@ class ProcessName(msgspec.Struct, frozen=True, kw_only=True):
         pid: its number in its runtime.
         path: its path in the tree, such as `/top/store`.
         incarnation: the number of processes that have had this path, including this one.
+        label: a name in the words of the application, such as "Room 'room:lobby' of ann" for a channel or "the
+            connection of ann"; None if the path is the best name. See `supervision.story.names`.
     """
 
     node: int | str
     pid: int
     path: str
     incarnation: int
+    label: str | None = None
 
     def __str__(self) -> str:
+        if self.label is not None:
+            return self.label
         return self.path if self.incarnation == 1 else f"{self.path}#{self.incarnation}"
 
 

@@ -71,7 +71,7 @@ def _event_of(incident: Incident, process: ProcessName) -> int:
 
 def _fault(fault: FaultStory) -> str:
     who = "" if fault.process is None else str(fault.process)
-    if fault.label is not None:
+    if fault.label is not None and fault.process is not None and fault.process.label is None:
         who = f"{who} ({fault.label})"
     reason = short(fault.reason or "")
     match fault.kind:

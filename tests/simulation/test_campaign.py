@@ -7,12 +7,13 @@ import msgspec
 import pytest
 import trio
 
+from supervision.command_line.console import plain_console
 from supervision.simulation.errors import RunFileError
 from supervision.simulation.search.campaign import Campaign, Part, Sweep
 from supervision.simulation.search.corpus import Corpus
 from supervision.simulation.search.report import SweepReport
 from supervision.simulation.search.sweep import SeedResult
-from supervision.simulation.search.terminal import new_console, print_divergences
+from supervision.simulation.search.terminal import print_divergences
 from supervision.simulation.world.world import World
 from tests.simulation.sweep_scenarios import FAILURES
 from tests.simulation.sweeps import SWEEPS
@@ -173,7 +174,7 @@ def test_a_divergence_is_printed_with_its_seed_although_no_run_failed(
         report.add(SeedResult(seed=seed, checked=True, diverged=differs))
     assert not report.failures
     assert not report.passed
-    print_divergences(new_console(stderr=False), report)
+    print_divergences(plain_console(), report)
     shown = capsys.readouterr().out
     assert "seed 3 gives another run in a fresh process\n  the first difference is event 3" in shown
     assert "so do the runs of the seeds 6, 7" in shown

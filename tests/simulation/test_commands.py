@@ -239,7 +239,7 @@ def test_an_undeclared_parameter_is_a_warning(run: Run) -> None:
     theatre = ["simulate", "examples.scenarios.theatre:evening", "--seeds", "1", *QUICK]
     code, _, err = run(*theatre, "--params", "ofice=hasty")
     assert code == 0
-    assert "does not declare the parameter 'ofice'; it declares office, visitors\n" in err
+    assert "does not declare the parameter 'ofice'; it declares office, visitors, bookings\n" in err
     assert "declares no" not in run(*theatre, "--params", "office=careful")[2]
 
 

@@ -21,6 +21,7 @@ import trio
 
 from actors.runtime import DEFAULT_KILL_GRACE, Runtime, current_environment, open_runtime
 from supervision.chaos.errors import unwrapped
+from supervision.chaos.expectations import problem_of
 from supervision.chaos.experiment import Experiment, Phases
 from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.plan import FaultPlan, draw_plan
@@ -304,8 +305,7 @@ class _Run:
                     self.result = await self.scenario(self.world)
             except Exception as error:  # the outcome reports any exception of the scenario
                 self.error = unwrapped(error)
-                name = type(self.error).__name__
-                experiment.problem(f"the scenario raised {name}: {self.error}")
+                experiment.problem(f"the scenario raised {problem_of(error)}")
             else:
                 experiment.scenario_returned()
             both.cancel_scope.cancel()

@@ -277,12 +277,12 @@ class Comparison:
         return [interval, _signed(found.median), f"{found.less}/{found.same}/{found.more}"]
 
     def __str__(self) -> str:
-        from rich.console import Console  # noqa: PLC0415 # see above
+        from supervision.command_line.console import plain_console  # noqa: PLC0415 # see above
 
         text = io.StringIO()
+        console = plain_console(file=text)
         # Wide enough for every row, because only the caller knows the width of the window.
-        width = 100 * len(self.policies)
-        console = Console(file=text, width=width, highlight=False, markup=False, emoji=False)
+        console.width = 100 * len(self.policies)
         console.print(self.table())
         return text.getvalue().rstrip()
 

@@ -83,19 +83,29 @@ def describe_frame(frame: FrameType) -> str:
     return f"{shown}:{frame.f_lineno} in {code.co_qualname}"
 
 
-def raised_in(trace: TracebackType | None) -> str | None:
+def raised_in(trace: TracebackType | None, *, callers: int = 0) -> str | None:
     """Return the innermost line of the program in a traceback, as `line 3 of Room.handle_call`; None without one.
 
     Lines count from the beginning of the function, so changes above the function do not change the result.
+
+    Args:
+        trace: the traceback.
+        callers: the number of calling functions to add, as `line 2 of helper, called in line 9 of evening`.
     """
-    found = None
+    found: list[str] = []
+    before = None
     while trace is not None:
         code = trace.tb_frame.f_code
         if is_program(code.co_filename):
             line = trace.tb_lineno - code.co_firstlineno + 1
-            found = f"line {line} of {code.co_qualname.replace('<locals>.', '')}"
+            if code is before:
+                # A recursive call: its depth may differ between two runs that fail alike.
+                found.pop()
+            found.append(f"line {line} of {code.co_qualname.replace('<locals>.', '')}")
+            before = code
         trace = trace.tb_next
-    return found
+    inner = found[::-1][: callers + 1]
+    return ", called in ".join(inner) or None
 
 
 # Loops over sets. Hashes and memory addresses decide the order of a set. When two runs of a seed differ, this order is

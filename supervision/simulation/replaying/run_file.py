@@ -26,7 +26,7 @@ from supervision.command_line.program_frames import program_traceback
 from supervision.simulation.errors import RunFileError
 from supervision.simulation.forks import Fork
 from supervision.simulation.knobs import Knobs
-from supervision.simulation.outcome import Outcome, identify
+from supervision.simulation.outcome import Outcome, identify, problem_of
 from supervision.simulation.replaying.debugger import debugger_at
 from supervision.simulation.scheduling.deviations import Deviation
 from supervision.simulation.simulate import Scenario, simulate
@@ -106,7 +106,7 @@ def describe_run(outcome: Outcome) -> RunFile:
         named=outcome.named if given else (),
         forks=outcome.forks,
         failure=identify(error),
-        problem=None if error is None else f"{type(error).__name__}: {error}",
+        problem=None if error is None else problem_of(error),
         digest=outcome.digest,
         steps_digest=outcome.steps_digest,
         events=outcome.events,

@@ -122,7 +122,7 @@ def _said(lines: list[bytes], step: int) -> str | None:
     if "steps_digest" in event:
         return "the events are the same, but other tasks ran, or ran in another order"
     story = Story(lines[: step + 1], None)
-    return story.sentence(story.events[step], whole=True)
+    return story.sentence(story.events[step])
 
 
 def _unfit(run: RunFile) -> RunFileError | None:

@@ -19,7 +19,7 @@ import msgspec
 from attrs import frozen
 
 from supervision.simulation.errors import RunFileError
-from supervision.simulation.outcome import identify
+from supervision.simulation.outcome import identify, problem_of
 from supervision.simulation.replaying.run_file import (
     RunFile,
     find_scenario,
@@ -154,7 +154,7 @@ def _again(run: RunFile) -> bytes:
     error = outcome.error
     now = _Now(
         failure=identify(error),
-        problem=None if error is None else f"{type(error).__name__}: {error}",
+        problem=None if error is None else problem_of(error),
         exact=(outcome.digest, outcome.steps_digest) == (run.digest, run.steps_digest),
     )
     return msgspec.json.encode(now)

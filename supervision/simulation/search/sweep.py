@@ -24,7 +24,7 @@ from supervision.recording.entropy import derive
 from supervision.simulation.errors import Diverged, RunFileError
 from supervision.simulation.forks import Fork, ForkedSeed
 from supervision.simulation.knobs import Knobs
-from supervision.simulation.outcome import Outcome, identify
+from supervision.simulation.outcome import Outcome, identify, problem_of
 from supervision.simulation.replaying.run_file import RunFile, describe_run, find_scenario
 from supervision.simulation.replaying.self_check import check_determinism
 from supervision.simulation.scenario import Scenario, scenario_name, settings_of
@@ -288,7 +288,7 @@ def _result_of(outcome: Outcome) -> SeedResult:
         forks=outcome.forks,
         bare=outcome.bare,
         failure=identify(error) if failed else None,
-        problem=None if error is None else f"{type(error).__name__}: {error}",
+        problem=None if error is None else problem_of(error),
         inert=isinstance(error, InertPlan),
         run=describe_run(outcome) if failed else None,
         seconds=outcome.seconds,

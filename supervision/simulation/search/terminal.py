@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from supervision.command_line.arguments import params_as_options
+from supervision.command_line.console import plain_console
 from supervision.simulation.forks import ForkedSeed, described
 from supervision.simulation.scenario import Scenario, scenario_name
 from supervision.simulation.search.corpus import Corpus, Replayed
@@ -29,10 +30,9 @@ from supervision.simulation.search.forking import Forking
 from supervision.simulation.search.report import ENOUGH_SEEDS, SweepReport
 from supervision.simulation.search.sweep import SeedResult, sweep
 
-__all__ = ["Sweeping", "new_console", "print_divergences", "print_finding", "print_inert"]
+__all__ = ["Sweeping", "print_divergences", "print_finding", "print_inert"]
 
 _LINES = 10  # progress lines, if the output is not a terminal
-_FILE_WIDTH = 120
 _REDRAW = 0.1  # seconds
 _DIVERGED = 3  # the most divergences to print in full
 _LONG = 40  # the most lines to print of a problem
@@ -74,8 +74,8 @@ class Sweeping:
     report: SweepReport = field(init=False)
     replayed: list[Replayed] = field(factory=list, init=False)
     findings: list[Finding] = field(factory=list, init=False)
-    _out: Console = field(factory=lambda: new_console(stderr=False), init=False)
-    _progress: Console = field(factory=lambda: new_console(stderr=True), init=False)
+    _out: Console = field(factory=plain_console, init=False)
+    _progress: Console = field(factory=lambda: plain_console(stderr=True), init=False)
     _began: float = field(factory=time.perf_counter, init=False)
     _took: float = field(default=0.0, init=False)
 
@@ -203,15 +203,6 @@ class Sweeping:
         with bar:
             task = bar.add_task("all pass so far", total=len(self.seeds), speed="")
             yield _Bar(bar, task, self.report)
-
-
-def new_console(*, stderr: bool) -> Console:
-    """Return a console that interprets no text as markup."""
-    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    if not console.is_terminal:
-        # Rich's default for a file is 80 columns.
-        console.width = _FILE_WIDTH
-    return console
 
 
 @define(eq=False)

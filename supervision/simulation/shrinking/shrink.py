@@ -25,7 +25,7 @@ from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.report import FaultReport
 from supervision.simulation.errors import BudgetSpent, RunFileError
 from supervision.simulation.forks import Fork
-from supervision.simulation.outcome import Outcome, identify
+from supervision.simulation.outcome import Outcome, failures_in, identify
 from supervision.simulation.replaying.run_file import RunFile, describe_run, find_scenario
 from supervision.simulation.replaying.story import tell
 from supervision.simulation.scheduling.deviations import Deviation
@@ -418,7 +418,8 @@ class Trials:
                 f"{'passes' if failure is None else f'fails with {failure}'} now, and failed with {self.failure} "
                 "before; shrink an outcome of simulate(), with the same program"
             )
-        if not isinstance(outcome.error, BudgetSpent):
+        assert outcome.error is not None  # its failure has a kind
+        if not any(isinstance(each, BudgetSpent) for each in failures_in(outcome.error)):
             # Give up candidates that run much longer than the failure.
             self._max_steps = min(self._max_steps, 10 * outcome.steps + 10_000)
         self._accept(self.best, outcome)

@@ -47,11 +47,13 @@ class Network:
     Attributes:
         connections: the open connections, the oldest first. A connection is open until both sides have closed it.
         on_fault: called after the start and after the end of each network fault, with the kind of the trace event.
+        on_served: called with the number of a connection and the process that begins to serve it.
     """
 
     def __init__(self, knobs: Knobs, streams: Streams, trace: Trace) -> None:
         self.connections: list[Connection] = []
         self.on_fault: Callable[[str], None] = lambda what: None
+        self.on_served: Callable[[int, Pid], None] = lambda connection, pid: None
         self._knobs = knobs
         self._streams = streams
         self._trace = trace
@@ -262,7 +264,8 @@ class Connection:
                 self.pid = current_pid()
             except NotAProcess:
                 # A plain task serves the connection.
-                pass
+                return
+            self.network.on_served(self.number, self.pid)
 
     @property
     def is_held(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import trio
 
+from actors.refs import Pid
 from actors.runtime import Runtime
 from supervision.chaos.errors import NotReached
 from supervision.chaos.expectations import Expectations
@@ -49,6 +50,7 @@ class World(ScenarioWorld):
         knobs: the settings of this run.
         network: listeners and connections.
         nodes: programs that a scenario can kill and boot again.
+        noticed: the failed checks and conditions, each with the number of events and the time when it failed.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class World(ScenarioWorld):
     ) -> None:
         self.network = Network(knobs, streams, trace)
         self.network.on_fault = self.disturbed
+        self.network.on_served = self._served
         self.nodes = Nodes(self)
         self.faults = Injector(
             trace=trace, connections=self.network, nodes=self.nodes, stall=clock.stall
@@ -75,11 +78,15 @@ class World(ScenarioWorld):
             streams=streams,
             trace=trace,
             expectations=Expectations(
-                now=clock.current_time, heal=self.faults.heal, reached=reached
+                now=clock.current_time,
+                heal=self.faults.heal,
+                reached=reached,
+                failed=self._failed,
             ),
             now=clock.current_time,
         )
         self.knobs = knobs
+        self.noticed: list[tuple[BaseException, tuple[int, float]]] = []
         self._watches = _Watches(invariants if knobs.invariants == "all" else knobs.invariants)
         self._clock = clock
         self.environment = self.new_environment("", lambda: knobs.epoch + clock.now)
@@ -150,6 +157,15 @@ class World(ScenarioWorld):
         # The watch is the last instrument, so that it gets no event that another instrument delays or refuses.
         self._watches.add(runtime, recorder.places)
         return recorder
+
+    def _failed(self, error: BaseException) -> None:
+        # The scenario may do more before the error ends the run, such as to close its clients.
+        self.noticed.append((error, (self.trace.count, self.seconds)))
+
+    def _served(self, connection: int, pid: Pid) -> None:
+        for recorder in self.recorders:
+            if recorder.runtime is pid.runtime:
+                recorder.add("serves", pid, {"connection": connection}, causes=False)
 
     def forget(self, environment: SimulatedEnvironment) -> None:
         """Forget the runtimes of a node that is down. `find` no longer returns their processes."""

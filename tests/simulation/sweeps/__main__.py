@@ -9,10 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from supervision.command_line.console import plain_console
 from supervision.simulation.search.campaign import Campaign
 from supervision.simulation.search.campaign_output import print_result, print_visit, write_json
 from supervision.simulation.search.corpus import Corpus
-from supervision.simulation.search.terminal import new_console
 from tests.simulation.sweeps import SWEEPS
 
 
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> bool:
     if unknown:
         names = ", ".join(repr(each.name) for each in SWEEPS)
         parser.error(f"there is no sweep {unknown[0]!r}; the sweeps are {names}")
-    console = new_console(stderr=False)
+    console = plain_console()
     campaign = Campaign(
         [each for each in SWEEPS if not options.only or each.name in options.only],
         seconds=options.minutes * 60,

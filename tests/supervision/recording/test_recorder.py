@@ -1,10 +1,13 @@
 """The state of a recorder besides the lines that it writes."""
 
+from typing import Any
+
 import pytest
 import trio
 from msgspec.json import decode
 
-from actors import Runtime, send, spawn
+from actors import GenServer, NoProcess, Reply, Runtime, call, send, set_label, spawn
+from supervision import Supervisor
 from supervision.recording import recorder as module
 from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
@@ -34,3 +37,77 @@ async def test_the_kind_of_a_message_is_shortened(runtime: Runtime) -> None:
     assert [
         event["message_kind"] for event in map(decode, trace.lines) if event["kind"] == "sent"
     ] == ["x" * 40]
+
+
+class Echo(GenServer[None]):
+    """A server that answers with the request."""
+
+    async def handle_call(self, request: Any, sender: Any) -> Reply:
+        return Reply(request)
+
+
+def recorded(trace: Trace, kind: str) -> list[dict[str, Any]]:
+    return [event for event in map(decode, trace.lines) if event["kind"] == kind]
+
+
+async def test_the_end_of_a_call_has_its_request_and_its_answer(runtime: Runtime) -> None:
+    trace = Trace(lambda: (0.0, 0, 0))
+    Recorder(runtime, trace, 0, messages=True)
+    echo = await Echo.start()
+    await call(echo, {"password": "x", "name": "ann"})
+    (sent,), (ended,) = recorded(trace, "sent"), recorded(trace, "call_ended")
+    assert ended["sent"] == sent["n"]
+    assert (ended["how"], ended["answer"]) == (
+        "answered",
+        "{'password': [FILTERED], 'name': 'ann'}",
+    )
+
+
+async def test_a_call_without_a_process_is_recorded(runtime: Runtime) -> None:
+    trace = Trace(lambda: (0.0, 0, 0))
+    Recorder(runtime, trace, 0, messages=True)
+    gone = spawn(nothing)
+    await settle()
+    with pytest.raises(NoProcess):
+        await call(gone, "anybody?")
+    (refused,) = recorded(trace, "call_refused")
+    assert (refused["to_pid"], refused["message"]) == (gone.number, "'anybody?'")
+
+
+async def test_a_dead_letter_has_its_sender(runtime: Runtime) -> None:
+    trace = Trace(lambda: (0.0, 0, 0))
+    Recorder(runtime, trace, 0, messages=True)
+    gone = spawn(nothing)
+    await settle()
+
+    async def writes() -> None:
+        send(gone, "hello")
+        await trio.lowlevel.checkpoint()
+
+    sender = spawn(writes)
+    await settle()
+    assert [each["pid"] for each in recorded(trace, "dead_letter")] == [sender.number]
+
+
+async def test_a_message_of_ashtree_itself_is_marked(runtime: Runtime) -> None:
+    trace = Trace(lambda: (0.0, 0, 0))
+    top = await Supervisor.start([])
+    Recorder(runtime, trace, 0, messages=True)
+    await Supervisor.count_children(top)
+    send(spawn(trio.sleep_forever), "hello")
+    assert [each.get("internal", False) for each in recorded(trace, "sent")] == [True, False]
+
+
+async def test_a_new_label_is_recorded(runtime: Runtime) -> None:
+    trace = Trace(lambda: (0.0, 0, 0))
+    Recorder(runtime, trace, 0, messages=True)
+
+    async def labels() -> None:
+        set_label("order 17")
+        await trio.lowlevel.checkpoint()
+
+    pid = spawn(labels)
+    await settle()
+    assert [(each["pid"], each["label"]) for each in recorded(trace, "labelled")] == [
+        (pid.number, "order 17")
+    ]

@@ -582,6 +582,7 @@ HANDSHAKES: list[tuple[dict[str, Any], tuple[tuple[str, str], ...], int]] = [
     ({}, (("origin", "https://ok.example"),), 101),
     ({}, (("origin", "http://ok.example"),), 403),
     ({}, (("origin", "https://ok.example:8443"),), 403),
+    ({}, (("origin", "http://ok.example:443"),), 403),
     ({}, (("origin", "https://a.b.wild.example"),), 101),
     ({}, (("origin", "https://wild.example"),), 101),
     ({}, (("origin", "https://evilwild.example"),), 403),

@@ -166,7 +166,9 @@ async def test_a_call_that_has_ended_and_still_watches_its_server_is_found(
     left = NothingLeft()
     observed(left, runtime)
     server = await GenServer.start()
-    sender: Any = Sender(None, record_of(server), trio.lowlevel.current_task())
+    process = record_of(server)
+    assert process is not None
+    sender: Any = Sender(None, process, trio.lowlevel.current_task())
     left.call_ended(sender, "timeout")
     assert left.at_rest() is None
     runtime.graph.watch(server, sender)
