@@ -44,7 +44,7 @@ help:
 	@echo "make bench-client  the CPU of a push of the client, next to plain trio-websocket, and the memory of a client"
 	@echo "make bench-durable  a durable broadcast next to a plain one, per storage, and 10,000 clients that come back (takes minutes)"
 	@echo "make bench-nodes  what broadcasts and presences cost between several nodes (takes minutes)"
-	@echo "make bench-recorder  the CPU of an echo without a recorder, and with one that is off or on"
+	@echo "make bench-recorder  the CPU of echoes and broadcasts without a recorder, and with one that is off or on"
 	@echo "make lint       ruff, without changing anything"
 	@echo "make format     let ruff lay out the code and repair what it can"
 	@echo "make types      mypy --strict"

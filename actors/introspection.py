@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from actors._kernel.runtime import record_of
+from actors._kernel.runtime import Runtime, record_of
 from actors.refs import Pid
 
 __all__ = [
     "current_function",
-    "ended",
     "is_server",
+    "scan",
     "sleeping_before_a_message",
     "status_of",
-    "waiting_messages",
 ]
 
 
@@ -36,32 +35,32 @@ def current_function(pid: Pid) -> str | None:
     return None if process is None else process.current_function()
 
 
-def waiting_messages(pids: Iterable[Pid]) -> dict[Pid, int]:
-    """Return the lengths of the mailboxes that are not empty."""
-    found = {}
+def scan(pids: Iterable[Pid]) -> tuple[dict[Pid, int], list[Pid]]:
+    """Return the lengths of the mailboxes that are not empty, and the processes that have ended.
+
+    One loop without a call for each process: a watched program may have many thousands of processes.
+    """
+    waiting, ended = {}, []
     for pid in pids:
-        process = record_of(pid)
-        if process is not None and (length := len(process.mailbox)):
-            found[pid] = length
-    return found
+        process = pid.process
+        if process is None:
+            ended.append(pid)
+        elif process.mailbox.queue:
+            waiting[pid] = len(process.mailbox.queue)
+    return waiting, ended
 
 
-def sleeping_before_a_message(pids: Iterable[Pid]) -> list[tuple[Pid, Any]]:
+def sleeping_before_a_message(runtime: Runtime) -> list[tuple[Pid, Any]]:
     """Return the processes that wait for a message although their receive has one to look at, and their oldest message.
 
     A process is in this list for a moment, between the arrival of a message and the process's next step.
     """
-    found = []
-    for pid in pids:
-        process = record_of(pid)
-        if process is not None and process.sleeps_before_a_message:
-            found.append((pid, next(iter(process.mailbox.queue))))
-    return found
-
-
-def ended(pids: Iterable[Pid]) -> list[Pid]:
-    """Return the processes that have ended."""
-    return [pid for pid in pids if pid.process is None]
+    # Nearly all mailboxes are empty, so this looks at the queues first.
+    return [
+        (process.pid, next(iter(process.mailbox.queue)))
+        for process in runtime.table.values()
+        if process.mailbox.queue and process.sleeps_before_a_message
+    ]
 
 
 def status_of(pid: Pid) -> str | None:

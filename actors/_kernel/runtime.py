@@ -155,10 +155,8 @@ class Runtime:
         self.counts_run_time = False
         self.closed = False
         self.spawned = self.crashed = 0
-        self.dead_letters = self.late_answers = 0
-        self.zombies_ever = 0
-        self._numbers = 0
-        self._refs = 0
+        self.dead_letters = self.late_answers = self.zombies_ever = 0
+        self._numbers = self._refs = 0
         self.pid = Pid(0, self)
         self.nursery: trio.Nursery | None = None
         self.empty: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()

@@ -238,10 +238,14 @@ class Connection(SessionServer):
             self._finish(event.frame)
 
     def _check_idle(self) -> None:
-        silence = trio.current_time() - self.last_heard
-        if silence < self.mount.timeout:
-            send_after(self.pid, _IdleCheck(), self.mount.timeout - silence)
-        elif self.paused:
+        now = trio.current_time()
+        due = self.last_heard + self.mount.timeout
+        if now < due:
+            # Computed from `due`, so that the timer fires at `due` and not a rounding error before it, again and again.
+            send_after(self.pid, _IdleCheck(), due - now)
+            return
+        silence = now - self.last_heard
+        if self.paused:
             # The server does not read from this client, so it has seen no heartbeats. The client may be alive.
             self._close(
                 TRY_AGAIN_LATER,

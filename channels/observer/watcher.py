@@ -17,7 +17,7 @@ from typing import Any, Final
 import trio
 
 from actors.instrumentation.telemetry import Event
-from actors.introspection import ended, waiting_messages
+from actors.introspection import scan
 from actors.links import monitor
 from actors.messages import Down
 from actors.process import current_pid, on_exit, send, spawn
@@ -275,9 +275,10 @@ class Watcher(GenServer[None]):
         for start in range(0, len(pids), 10 * SLICE):
             await trio.lowlevel.checkpoint()
             part = pids[start : start + 10 * SLICE]
-            for pid, length in waiting_messages(part).items():
+            waiting, ended = scan(part)
+            for pid, length in waiting.items():
                 lengths[pid.number] = length
-            for pid in ended(part):
+            for pid in ended:
                 del self._pids[pid.number]
                 self._supervisors.pop(pid.number, None)
                 self.model.remove(pid.number)

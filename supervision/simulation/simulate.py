@@ -155,6 +155,7 @@ class _Run:
             label=self.names.path,
             naming=label_tasks,
         )
+        self.clock.dead = self.scheduler.dead
         self.on_event = on_event
         self.trace = Trace(self._moment if on_event is None else self._event, keep=keep_trace)
         self.world = World(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from actors import GenServer, Pid, Runtime, kill, receive, send, spawn, sys
-from actors.introspection import current_function, ended, is_server, status_of, waiting_messages
+from actors.introspection import current_function, is_server, scan, status_of
 from tests.actors.helpers import settle
 
 
@@ -25,11 +25,10 @@ async def test_only_mailboxes_with_messages_are_returned(runtime: Runtime) -> No
     full, empty = (spawn(trio.sleep_forever) for _ in range(2))
     send(full, 1)
     send(full, 2)
-    assert waiting_messages([full, empty]) == {full: 2}
+    assert scan([full, empty]) == ({full: 2}, [])
     kill(full)
     await settle()
-    assert waiting_messages([full, empty]) == {}
-    assert ended([full, empty]) == [full]
+    assert scan([full, empty]) == ({}, [full])
 
 
 async def test_the_status_and_the_kind_of_a_process(runtime: Runtime) -> None:

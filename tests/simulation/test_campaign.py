@@ -72,6 +72,21 @@ def test_a_sweep_ends_at_its_failures_and_leaves_its_time_to_the_others() -> Non
     assert not both.passed
 
 
+def test_a_sweep_ends_at_a_run_whose_process_died() -> None:
+    dies = Sweep("dies", "tests.simulation.sweep_scenarios:ends_its_process")
+    one = Campaign([dies], seconds=1000.0, seeds=100, jobs=1, check=0)
+    one.run()
+    assert list(one.parts[0].report.failures) == ["SIGSEGV"]
+    assert one.parts[0].report.runs == 3
+
+
+def test_a_sweep_is_not_visited_again_when_the_time_is_over() -> None:
+    told: list[Part] = []
+    late = campaign(*(Sweep(str(number), f"{HERE}:passes") for number in range(9)), seconds=10.0)
+    late.run(told.append)
+    assert [part.sweep.name for part in told] == list(map(str, range(9)))
+
+
 def test_every_visit_is_told() -> None:
     told: list[Part] = []
     both = campaign(PASSES, RARELY, seeds=2)

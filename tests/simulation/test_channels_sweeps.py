@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import trio
 
-from channels import Endpoint
+from channels import Endpoint, Mount
 from channels.testing import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
 from supervision.simulation import World, scenario
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.simulate import simulate
+from tests.simulation.sweeps.channels.client import client
 from tests.simulation.sweeps.channels.clients import Client
 from tests.simulation.sweeps.channels.crowd import crowd
 from tests.simulation.sweeps.channels.endpoint import connections
@@ -34,6 +35,7 @@ SEEDS: dict[Any, int] = {
     pubsub: 3,
     presence: 3,
     two_nodes: 1,
+    client: 2,
     tokens: 3,
 }
 
@@ -69,14 +71,35 @@ async def the_same_ref_twice(world: World) -> None:
     endpoint.ledger = Ledger()  # type: ignore[attr-defined] # the channels of the sweeps use it
     await endpoint.start_link(port=None)
     async with trio.open_nursery() as nursery:
-        client = Client(world, endpoint, "client", carrier="asgi", params={"name": "client"})
-        await client.connect(nursery)
-        await client.send("1", "1", "room:a", "phx_join", {"acts": [["sleep", 1.0]]})
-        await client.send("1", "1", "room:a", "echo", {"n": 1})
+        one = Client(world, endpoint, "client", carrier="asgi", params={"name": "client"})
+        await one.connect(nursery)
+        await one.send("1", "1", "room:a", "phx_join", {"acts": [["sleep", 1.0]]})
+        await one.send("1", "1", "room:a", "echo", {"n": 1})
         await trio.sleep(2)
-        world.check(len(client.take()) == 2, "both messages are answered")
+        world.check(len(one.take()) == 2, "both messages are answered")
         nursery.cancel_scope.cancel()
 
 
 def test_a_reused_ref_is_no_second_answer_to_a_join() -> None:
     simulate(the_same_ref_twice, 0).check()
+
+
+@scenario()
+async def silence_that_rounds_down(world: World) -> None:
+    """A client is silent from a moment for which the sum and the difference of floats do not agree."""
+    heard, timeout = 15.275, 5.0
+    assert (heard + timeout) - heard < timeout
+    endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, timeout=timeout)})
+    endpoint.ledger = Ledger()  # type: ignore[attr-defined] # the channels of the sweeps use it
+    await endpoint.start_link(port=None)
+    async with trio.open_nursery() as nursery:
+        await trio.sleep(heard)
+        one = Client(world, endpoint, "client", carrier="asgi", params={"name": "client"})
+        await one.connect(nursery)
+        await trio.sleep(timeout + 1)
+        world.check(one.code == 1002, f"a silent client was closed with {one.code}")
+
+
+def test_the_check_for_silence_does_not_spin_at_a_rounding_error() -> None:
+    knobs = Knobs(quantum=0.0, livelock_rounds=2000)
+    simulate(silence_that_rounds_down, 0, knobs=knobs).check()

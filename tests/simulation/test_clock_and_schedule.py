@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -10,7 +11,7 @@ from supervision.recording.entropy import Streams, derive
 from supervision.simulation.scheduling.deviations import Deviations
 from supervision.simulation.scheduling.schedule import Policy, Scheduler
 from supervision.simulation.scheduling.trio_internals import scheduling
-from supervision.simulation.world.clock import VirtualClock
+from supervision.simulation.world.clock import Alarm, VirtualClock
 from tests.patience import PATIENCE
 
 
@@ -136,3 +137,103 @@ def test_a_world_with_a_due_deadline_is_not_at_rest() -> None:
     clock.deadline_to_sleep_time(3.0)
     assert asked == [2.0]
     assert clock.now == 3.0
+
+
+async def wait_for(clock: VirtualClock, time: float, ended: list[float]) -> None:
+    await clock.alarm(time).wait()
+    ended.append(trio.current_time())
+
+
+def in_a_clock(main: Callable[[VirtualClock], Awaitable[None]]) -> None:
+    clock = VirtualClock(stuck=lambda: pytest.fail("no task can run"))
+    trio.run(main, clock, clock=clock)
+
+
+def test_an_alarm_wakes_its_task_at_its_time() -> None:
+    async def main(clock: VirtualClock) -> None:
+        ended: list[float] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_for, clock, 3.0, ended)
+            nursery.start_soon(wait_for, clock, 1.0, ended)
+            await trio.sleep(2)
+            ended.append(trio.current_time())
+        assert ended == [1.0, 2.0, 3.0]
+
+    in_a_clock(main)
+
+
+def test_an_alarm_rings_when_the_loop_was_stalled_beyond_its_time() -> None:
+    async def main(clock: VirtualClock) -> None:
+        ended: list[float] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_for, clock, 1.0, ended)
+            await trio.sleep(0.5)
+            clock.stall(5)
+        assert ended == [5.5]
+
+    in_a_clock(main)
+
+
+def test_an_alarm_that_something_else_answers_does_not_ring_again() -> None:
+    async def main(clock: VirtualClock) -> None:
+        alarms: list[Alarm] = []
+
+        async def sleeper() -> None:
+            alarms.append(clock.alarm(9.0))
+            await alarms[0].wait()
+            await trio.sleep_forever()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sleeper)
+            await trio.sleep(1)
+            alarms[0].wake()
+            alarms[0].wake()
+            await trio.sleep(20)
+            nursery.cancel_scope.cancel()
+
+    in_a_clock(main)
+
+
+def test_a_time_limit_at_the_same_moment_comes_before_an_alarm() -> None:
+    async def main(clock: VirtualClock) -> None:
+        ended: list[float] = []
+        with trio.move_on_after(2) as scope:
+            await wait_for(clock, 2.0, ended)
+        assert scope.cancelled_caught
+        assert not ended
+        assert trio.current_time() == 2.0
+        await trio.sleep(1)
+
+    in_a_clock(main)
+
+
+def test_an_alarm_rings_on_time_if_the_limit_around_it_was_put_off() -> None:
+    async def main(clock: VirtualClock) -> None:
+        ended: list[float] = []
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(2) as scope:
+
+                async def put_off() -> None:
+                    await trio.sleep(1)
+                    scope.deadline = 100.0
+
+                nursery.start_soon(put_off)
+                await wait_for(clock, 2.0, ended)
+        assert ended == [2.0]
+
+    in_a_clock(main)
+
+
+def test_no_alarm_of_a_dead_task_holds_the_time() -> None:
+    async def main(clock: VirtualClock) -> None:
+        dead: set[trio.lowlevel.Task] = set()
+        clock.dead = dead
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_for, clock, 3.0, [])
+            await trio.sleep(1)
+            dead.update(nursery.child_tasks)
+            await trio.sleep(4)
+            assert clock.jumps == 2
+            nursery.cancel_scope.cancel()
+
+    in_a_clock(main)

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.mutants.__main__ import ROOT, figure, line
+from tests.simulation.mutants.__main__ import (
+    LAYERS,
+    ROOT,
+    figure,
+    layer_of,
+    line,
+    scenarios_for,
+)
 from tests.simulation.mutants.everything import MUTANTS
 from tests.simulation.mutants.measuring import Measured, copied, finding, measure
 from tests.simulation.mutants.mutant import Mutant, OutdatedMutant, apply, times_found
@@ -86,6 +93,15 @@ def test_a_mutant_that_is_no_valid_python_is_refused(tree: Path) -> None:
 
 
 # Measuring
+
+
+@pytest.mark.parametrize("mutant", [MUTANTS[0], MUTANTS[-1]], ids=lambda each: each.layer)
+def test_a_search_runs_the_sweeps_of_the_layer_of_a_mutant_and_of_the_layers_above(
+    mutant: Mutant,
+) -> None:
+    layers = [layer_of(path) for path in scenarios_for(mutant)]
+    assert set(layers) == set(LAYERS[LAYERS.index(mutant.layer) :])
+    assert layers == sorted(layers, key=LAYERS.index)
 
 
 def test_a_mutant_that_breaks_a_promise_is_found(tree: Path) -> None:

@@ -14,7 +14,7 @@ from tests.simulation.sweeps.state_machines import state_machines
 from tests.simulation.sweeps.timers import timers
 
 # `make sweep` runs thousands of seeds.
-SEEDS = 6
+SEEDS = 5
 ALL = (processes, servers, timers, state_machines, registries, crowds, agents)
 
 

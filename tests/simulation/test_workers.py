@@ -49,6 +49,21 @@ def test_any_number_of_workers_answers_every_item_once(jobs: int) -> None:
     ]
 
 
+def test_an_endless_loop_ends_at_the_limit_of_cpu_time() -> None:
+    def work(item: int) -> bytes:
+        while item == 1:
+            pass
+        return b"done"
+
+    answers = list(in_workers(work, range(3), jobs=1, limit=600.0, renew=100, cpu_limit=0.1))
+    assert [answers[0], answers[2]] == [b"done", b"done"]
+    lost = answers[1]
+    assert isinstance(lost, Lost)
+    assert lost.kind == "time limit"
+    assert lost.why == "it took more than 0.1 CPU seconds"
+    assert " in work" in lost.said
+
+
 def test_without_items_no_worker_starts() -> None:
     assert run(lambda item: b"", 0) == []
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from actors.exits import ExitReason
 from actors.introspection import sleeping_before_a_message
-from actors.refs import Pid, TimerRef
+from actors.refs import Pid, Ref, TimerRef
 from supervision.chaos.invariants.base import Invariant
 
 __all__ = ["AnsweredOnce", "MailIsTaken", "NothingLeft", "Timers"]
@@ -28,7 +28,7 @@ class MailIsTaken(Invariant):
         self._seen: dict[Pid, Any] = {}
 
     def at_rest(self) -> str | None:
-        found = sleeping_before_a_message(self.runtime.processes())
+        found = sleeping_before_a_message(self.runtime)
         if not found:
             self._seen = {}
             return None
@@ -158,35 +158,64 @@ class Timers(Invariant):
 
 
 class NothingLeft(Invariant):
-    """The links and monitors of a process end with it, in the tables of the runtime too."""
+    """The links and monitors of a process, and the watch of a call, leave the runtime's tables when they end."""
 
     name: ClassVar[str] = "nothing_left"
 
     def __init__(self) -> None:
         super().__init__()
-        self._ended: list[Pid] = []
+        # The processes that were ever linked to a living process, or that monitored it or were monitored by it.
+        self._near: dict[Pid, dict[Pid, None]] = {}
+        # The processes that have ended since the last rest, and those that were near them.
+        self._ended: dict[Pid, dict[Pid, None]] = {}
+        # The calls that have ended without an answer since the last rest.
+        self._given_up: list[Any] = []
+
+    def call_ended(self, call: object, how: str) -> None:
+        if how in {"timeout", "cancelled"}:
+            self._given_up.append(call)
+
+    def linked(self, pid: Pid, other: Pid) -> None:
+        self._near.setdefault(pid, {})[other] = None
+        self._near.setdefault(other, {})[pid] = None
+
+    def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
+        if target is not None:
+            self.linked(pid, target)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
-        self._ended.append(pid)
+        near = self._ended[pid] = self._near.pop(pid, {})
+        for other in near:
+            self._near.get(other, {}).pop(pid, None)
 
     def at_rest(self) -> str | None:
-        if not self._ended:
+        if not self._ended and not self._given_up:
             return None
-        graph, self._ended, ended = self.runtime.graph, [], self._ended
-        for pid in ended:
+        graph, ended, given_up = self.runtime.graph, self._ended, self._given_up
+        self._ended, self._given_up = {}, []
+        for call in given_up:
+            server = call.server.pid
+            if call in graph.watchers_of(server):
+                return f"a call of {self.who(call.pid)} to {self.who(server)} has ended, and still watches the server"
+        for pid, near in ended.items():
             if graph.links_of(pid) or graph.watchers_of(pid):
                 return f"{self.who(pid)} has ended, and is still linked or watched"
-        gone = dict.fromkeys(ended)
-        for pid in self.runtime.processes():
-            info = self.runtime.process_info(pid)
-            if info is None:
-                continue
-            for watcher in graph.watchers_of(pid):
-                owner = getattr(getattr(watcher, "watcher", None), "pid", None)
-                if owner in gone:
-                    return f"{self.who(owner)} has ended, and still monitors {self.who(pid)}"
-            for what in ("links", "monitors"):
-                for other in info[what]:
-                    if other in gone:
-                        return f"{self.who(other)} has ended, and is still among the {what} of {self.who(pid)}"
+            for other in near:
+                found = self._left(pid, other)
+                if found is not None:
+                    return f"{self.who(pid)} has ended, and {found} {self.who(other)}"
+        return None
+
+    def _left(self, pid: Pid, other: Pid) -> str | None:
+        """Return what is left of `pid` at a living process."""
+        info = self.runtime.process_info(other)
+        if info is None:
+            return None
+        if pid in info["links"]:
+            return "is still among the links of"
+        if pid in info["monitors"]:
+            return "is still monitored by"
+        for watcher in self.runtime.graph.watchers_of(other):
+            if getattr(getattr(watcher, "watcher", None), "pid", None) is pid:
+                return "still monitors"
         return None

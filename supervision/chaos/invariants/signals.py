@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import trio
 
 from actors.exits import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
-from actors.introspection import status_of, waiting_messages
+from actors.introspection import scan, status_of
 from actors.messages import Exit
 from actors.refs import Pid, Ref
 from actors.registry.registry import Registry
@@ -182,16 +182,17 @@ class ExitSignals(Invariant):
             if now > since + limit:
                 return f"{self.who(pid)} lives {now - since:g} s after the fatal signal {reason!r}"
         for pid, expected in self._exits.items():
-            if expected and pid not in self._fates and not waiting_messages([pid]):
+            if expected and pid not in self._fates and not scan([pid])[0]:
                 return f"{self.who(pid)} trapped {expected[0]!r}, and its mailbox is empty"
         return None
 
 
 class DeadSendNothing(Invariant):
-    """A process sends nothing after its end, and nothing after a fatal signal unless it unwinds.
+    """A process sends nothing after its end, and nothing after a call that ended after a fatal signal.
 
-    Code that unwinds, such as a `finally` block, and code in a shielded scope may send: a process has its kill grace
-    for that. But `call` does not return to a process that has accepted a fatal signal.
+    `call` does not return to a process that has accepted a fatal signal. Other code of the process may send until its
+    end: code that unwinds, such as a `finally` block, and code in a shielded scope. A process has its kill grace for
+    that.
     """
 
     name: ClassVar[str] = "dead_send_nothing"
@@ -199,16 +200,11 @@ class DeadSendNothing(Invariant):
     def __init__(self) -> None:
         super().__init__()
         self._ended: dict[Pid, ExitReason] = {}
-        # The round of the fatal signal of each doomed process. A task that was ready then takes one more step.
-        self._doomed: dict[Pid, int] = {}
-        self._rounds = 0
+        # The processes that have accepted a fatal signal. A task that was ready then takes one more step.
+        self._doomed: dict[Pid, None] = {}
         self._callers: dict[object, Pid] = {}
         # The doomed processes whose call has ended since their fatal signal, and the task of that call.
         self._called: dict[Pid, trio.lowlevel.Task] = {}
-
-    def check(self) -> str | None:
-        self._rounds += 1
-        return None
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
         self._doomed.pop(pid, None)
@@ -225,7 +221,7 @@ class DeadSendNothing(Invariant):
             return
         kills = reason is KILL and not linked
         if kills or (not info["trap_exits"] and (reason is not NORMAL or sender is receiver)):
-            self._doomed[receiver] = self._rounds
+            self._doomed[receiver] = None
 
     def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
         if sender is None:
@@ -247,13 +243,9 @@ class DeadSendNothing(Invariant):
             self._report(pid, f"monitors {self.who(target)}")
 
     def _goes_on(self, pid: Pid) -> bool:
-        """Return whether the running code of a doomed process neither unwinds nor shields itself."""
-        if sys.exc_info()[1] is not None or self.is_held(pid):
-            return False
-        if self._called.get(pid) is trio.lowlevel.current_task():
-            return True
-        late = self._rounds > self._doomed[pid] + 1
-        return late and trio.current_effective_deadline() < 0
+        """Return whether a call has returned to the running code of a doomed process, which does not unwind."""
+        returned = self._called.get(pid) is trio.lowlevel.current_task()
+        return returned and sys.exc_info()[1] is None and not self.is_held(pid)
 
     def _report(self, pid: Pid, what: str) -> None:
         reason = self._ended.get(pid, _NONE)

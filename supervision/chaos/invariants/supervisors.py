@@ -171,12 +171,13 @@ class RestartRetried(Supervised):
 
     def at_rest(self) -> str | None:
         for model in self.models.values():
-            for child in (*model.children.values(), *model.by_pid.values()):
-                if child.again and self._is_overdue(model, child):
-                    return (
-                        f"{self.who(model.pid)} does not retry the restart of its child {_called(child)}, which failed "
-                        f"or has waited since {child.again_since:g} s"
-                    )
+            for children in (model.children, model.by_pid):
+                for child in children.values():
+                    if child.again and self._is_overdue(model, child):
+                        return (
+                            f"{self.who(model.pid)} does not retry the restart of its child {_called(child)}, which "
+                            f"failed or has waited since {child.again_since:g} s"
+                        )
         return None
 
     def _is_overdue(self, model: SupervisorModel, child: ChildModel) -> bool:

@@ -37,7 +37,8 @@ _VISITS = (0.1, 0.3, 0.6)  # the share of each visit in the time for seeds
 _SHRINKING = 0.15  # the share of the time that is kept for shrinking
 _LONGEST_SHRINK = 30.0  # real seconds for one failure
 _FORKS = 0.2  # the share of a visit that is kept for forks
-_LIMIT = 30.0  # real seconds for one run
+_LIMIT = 120.0  # real seconds for one run, which are many because the machine may be busy
+_CPU_LIMIT = 20.0  # CPU seconds for one run
 _CHECKED = (
     0.002  # the share of passing runs to repeat in a fresh process, which takes a second each
 )
@@ -98,7 +99,9 @@ class Part:
     def has_found_enough(self) -> bool:
         """True if the sweep ended at its failures."""
         report = self.report
-        return len(report.failures) >= _MOST_KINDS or report.failed >= _MOST_FAILED
+        lost = any(each.first.lost for each in report.failures.values())
+        # After a run that did not end, others would hardly end either, and each takes its whole limit.
+        return lost or len(report.failures) >= _MOST_KINDS or report.failed >= _MOST_FAILED
 
     @property
     def is_over(self) -> bool:
@@ -184,10 +187,12 @@ class Campaign:
             end = begun + self.seconds * (1 - _SHRINKING) * share
             waiting = [part for part in self.parts if not part.is_over]
             while waiting:
-                part, weights = waiting[0], sum(each.sweep.weight for each in waiting)
-                waiting.pop(0)
-                now = self._clock()
-                self._visit(part, now + max(0.0, end - now) * part.sweep.weight / weights)
+                weights = sum(each.sweep.weight for each in waiting)
+                part, left = waiting.pop(0), max(0.0, end - self._clock())
+                if part.report.runs and not left:
+                    # The sweeps before took longer than their shares, for example with long runs.
+                    continue
+                self._visit(part, self._clock() + left * part.sweep.weight / weights)
                 if visited is not None:
                     visited(part)
 
@@ -247,6 +252,7 @@ class Campaign:
             # A failure takes longer to repeat in a fresh process than in this one. `examine` repeats one of each kind.
             check_failures=False,
             limit=_LIMIT,
+            cpu_limit=_CPU_LIMIT,
         )
         with closing(results):
             for result in results:

@@ -108,6 +108,7 @@ def sweep(
     check: float = 0.01,
     check_failures: bool = True,
     limit: float = 60.0,
+    cpu_limit: float | None = None,
     renew: int = 200,
     measure: Measure | None = None,
 ) -> Generator[SeedResult, None, None]:
@@ -133,6 +134,7 @@ def sweep(
         check: the share of passing runs that a fresh process repeats. Unless this is 0, it also repeats all failures.
         check_failures: False leaves the failures out.
         limit: the real seconds that a run may take, including its check.
+        cpu_limit: the CPU seconds that a run may take; None is no limit.
         renew: replace a worker after this many runs, so that memory stays bounded in long sweeps.
         measure: called with each outcome, for `SeedResult.measures`.
 
@@ -166,13 +168,20 @@ def sweep(
     plan.try_to_write()
     if jobs == 0:
         return (plan.run(seed) for seed in seeds)
-    return _forked(plan, seeds, cores() if jobs is None else jobs, limit, renew)
+    answers = in_workers(
+        plan.encoded,
+        seeds,
+        jobs=cores() if jobs is None else jobs,
+        limit=limit,
+        cpu_limit=cpu_limit,
+        renew=renew,
+    )
+    return _results(seeds, answers)
 
 
-def _forked(
-    plan: _Plan, seeds: Sequence[int | ForkedSeed], jobs: int, limit: float, renew: int
+def _results(
+    seeds: Sequence[int | ForkedSeed], answers: Generator[bytes | Lost, None, None]
 ) -> Generator[SeedResult, None, None]:
-    answers = in_workers(plan.encoded, seeds, jobs=jobs, limit=limit, renew=renew)
     for item, answer in zip(seeds, answers, strict=True):
         if isinstance(answer, Lost):
             problem = f"{answer.why}\n{answer.said}".rstrip()

@@ -65,6 +65,7 @@ def in_workers(
     jobs: int,
     limit: float,
     renew: int,
+    cpu_limit: float | None = None,
 ) -> Generator[bytes | Lost, None, None]:
     """Run `work` for each item in forked processes, and yield the answers in the order of the items.
 
@@ -79,8 +80,16 @@ def in_workers(
         jobs: the number of workers.
         limit: the real seconds that an item may take.
         renew: replace a worker after this many items, so that leaked memory stays bounded.
+        cpu_limit: the CPU seconds that an item may take. This limit finds an endless loop earlier than `limit` can,
+            which must allow for a busy machine.
     """
-    pool = _Pool(lambda index: work(items[index]), len(items), limit, renew)
+    pool = _Pool(
+        lambda index: work(items[index]),
+        len(items),
+        limit=limit,
+        renew=renew,
+        cpu_limit=cpu_limit,
+    )
     try:
         yield from pool.run(jobs)
     finally:
@@ -102,10 +111,19 @@ class _Worker:
 class _Pool:
     """The workers of one call of `in_workers`."""
 
-    def __init__(self, work: Callable[[int], bytes], count: int, limit: float, renew: int) -> None:
+    def __init__(
+        self,
+        work: Callable[[int], bytes],
+        count: int,
+        *,
+        limit: float,
+        renew: int,
+        cpu_limit: float | None,
+    ) -> None:
         self._work = work
         self._count = count
         self._limit = limit
+        self._cpu_limit = cpu_limit
         self._renew = renew
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
@@ -182,8 +200,11 @@ class _Pool:
         if code >= 0:
             return Lost(kind="exit", why=f"its process ended with the exit code {code}", said=said)
         name = _name_of(-code)
-        if -code == signal.SIGALRM:
-            why = f"it took more than {self._limit:g} seconds of real time"
+        if -code in (signal.SIGALRM, signal.SIGPROF):
+            limit = f"{self._limit:g} seconds of real time"
+            if -code == signal.SIGPROF:
+                limit = f"{self._cpu_limit or 0:g} CPU seconds"
+            why = f"it took more than {limit}"
             return Lost(kind="time limit", why=why, said=said)
         hint = ", perhaps because memory was short" if -code == signal.SIGKILL else ""
         return Lost(kind=name, why=f"{name} ended its process{hint}", said=said)
@@ -204,6 +225,7 @@ class _Pool:
                 errors.fileno(),
                 close=[*others, commands, answers],
                 limit=self._limit,
+                cpu_limit=self._cpu_limit,
             )
         try:
             # Parent and worker both make this call, because either may be the first to need the group.
@@ -263,6 +285,7 @@ def _be_a_worker(
     *,
     close: list[int],
     limit: float,
+    cpu_limit: float | None,
 ) -> NoReturn:
     code = _BROKEN
     try:
@@ -274,7 +297,7 @@ def _be_a_worker(
         # The collector ignores frozen objects, so their memory stays shared with the parent process.
         gc.freeze()
         gc.disable()
-        _serve(work, commands, answers, limit)
+        _serve(work, commands, answers, limit, cpu_limit)
         code = 0
     except BaseException as error:  # any error ends this process
         trace = error.__traceback__
@@ -297,16 +320,25 @@ def _redirect(errors: int) -> None:
     faulthandler.enable(2)
 
 
-def _serve(work: Callable[[int], bytes], commands: int, answers: int, limit: float) -> None:
-    # SIGALRM prints the stack. Then its default action ends the process, even if the process hangs in C.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+def _serve(
+    work: Callable[[int], bytes],
+    commands: int,
+    answers: int,
+    limit: float,
+    cpu_limit: float | None,
+) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    faulthandler.register(signal.SIGALRM, 2, chain=True)
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        # The signal prints the stack. Then its default action ends the process, even if the process hangs in C.
+        signal.signal(number, signal.SIG_DFL)
+        faulthandler.register(number, 2, chain=True)
     while index := os.read(commands, _INDEX.size):
         os.ftruncate(2, 0)
         signal.setitimer(signal.ITIMER_REAL, limit)
+        signal.setitimer(signal.ITIMER_PROF, cpu_limit or 0)
         answer = work(*_INDEX.unpack(index))
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         _write_all(answers, _LENGTH.pack(len(answer)) + answer)
         # Collect only between runs, because the collector would disturb the order within a run.
         gc.collect()

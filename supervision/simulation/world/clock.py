@@ -7,12 +7,57 @@ ready together, and races stay hidden.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import trio
 
-__all__ = ["VirtualClock"]
+__all__ = ["Alarm", "VirtualClock"]
+
+
+class Alarm:
+    """A wake-up of a task at a time. It takes less time than a cancel scope with a deadline.
+
+        alarm = clock.alarm(time)
+        await alarm.wait()
+
+    If the time limit of a scope around the task is due at the same moment, the task is cancelled instead.
+    """
+
+    __slots__ = ("_clock", "_deadline", "_is_late", "is_over", "task")
+
+    def __init__(self, clock: VirtualClock, task: trio.lowlevel.Task, deadline: float) -> None:
+        self.task = task
+        self.is_over = False
+        self._clock = clock
+        self._deadline = deadline
+        self._is_late = False
+
+    async def wait(self) -> None:
+        """Wait until the alarm rings, or until `wake`."""
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self.is_over = True
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def wake(self) -> None:
+        """Wake the task now, if it still waits."""
+        if not self.is_over:
+            self.is_over = True
+            trio.lowlevel.reschedule(self.task)
+
+    def ring(self) -> bool:
+        """Wake the task, because the time has come. Return False if Trio may be about to cancel the task instead."""
+        if self._deadline <= self._clock.now and not self._is_late:
+            # Trio cancels the task right after this. If the scope got more time in between, the alarm rings again.
+            self._is_late = True
+            return False
+        self.wake()
+        return True
 
 
 class VirtualClock(trio.abc.Clock):
@@ -28,6 +73,7 @@ class VirtualClock(trio.abc.Clock):
     Attributes:
         now: the seconds since the beginning.
         jumps: the number of jumps.
+        dead: tasks that never run again. Their alarms do not ring.
     """
 
     def __init__(
@@ -45,6 +91,9 @@ class VirtualClock(trio.abc.Clock):
         self._settled = settled
         self._stuck = stuck
         self._looked_again = False
+        self.dead: Container[trio.lowlevel.Task] = ()
+        self._alarms: list[tuple[float, int, Alarm]] = []
+        self._numbers = itertools.count()
 
     def start_clock(self) -> None:
         """Do nothing. Trio's interface requires this method."""
@@ -60,9 +109,11 @@ class VirtualClock(trio.abc.Clock):
             return 0.0
         if self._settled is not None and self._settled():
             return 0.0
+        deadline = min(deadline, self._next_alarm())
         if deadline < math.inf:
             self._looked_again = False
             self._advance(deadline)
+            self._ring()
         elif not self._looked_again:
             # Trio first checks once for input from outside, such as Ctrl-C or a call from another thread.
             self._looked_again = True
@@ -75,6 +126,32 @@ class VirtualClock(trio.abc.Clock):
     def stall(self, seconds: float) -> None:
         """Advance the time while no task runs, as if something blocked the event loop."""
         self.now += seconds
+        self._ring()
+
+    def alarm(self, time: float) -> Alarm:
+        """Wake the current task at `time`, unless something else wakes it first: see `Alarm`."""
+        alarm = Alarm(self, trio.lowlevel.current_task(), trio.current_effective_deadline())
+        self.set(alarm, time)
+        return alarm
+
+    def set(self, alarm: Alarm, time: float) -> None:
+        """Let an alarm ring at `time`."""
+        heapq.heappush(self._alarms, (time, next(self._numbers), alarm))
+
+    def _next_alarm(self) -> float:
+        alarms = self._alarms
+        while alarms and (alarms[0][2].is_over or alarms[0][2].task in self.dead):
+            heapq.heappop(alarms)
+        return alarms[0][0] if alarms else math.inf
+
+    def _ring(self) -> None:
+        late = []
+        while self._next_alarm() <= self.now:
+            _, _, alarm = heapq.heappop(self._alarms)
+            if not alarm.ring():
+                late.append(alarm)
+        for alarm in late:
+            self.set(alarm, self.now)
 
     def _advance(self, deadline: float) -> None:
         if deadline <= self.now:

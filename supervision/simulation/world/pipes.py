@@ -15,6 +15,8 @@ from typing import Any
 import trio
 from attrs import define
 
+from supervision.simulation.world.clock import Alarm, VirtualClock
+
 __all__ = ["Pipe", "Shape"]
 
 
@@ -60,6 +62,7 @@ class Pipe:
         self._line_free_at = 0.0
         self._ended = False
         self._readers: Any = trio.lowlevel.ParkingLot()
+        self._alarm: Alarm | None = None
         self._writers: Any = trio.lowlevel.ParkingLot()
 
     @property
@@ -101,7 +104,7 @@ class Pipe:
         if not self._ended and self.broken is None:
             self._ended = True
             self._pieces.append((self._due(0, trio.current_time()), b""))
-            self._readers.unpark_all()
+            self._wake_readers()
 
     def _check_writable(self) -> None:
         if self.broken is not None:
@@ -131,7 +134,7 @@ class Pipe:
             piece = data[start : start + self._stream.randint(least, most)]
             start += len(piece)
             self._pieces.append((self._due(len(piece), now), piece))
-        self._readers.unpark_all()
+        self._wake_readers()
 
     def _due(self, size: int, now: float) -> float:
         self._line_free_at = max(now, self._line_free_at) + size / self.shape.rate
@@ -158,12 +161,28 @@ class Pipe:
             if data is not None:
                 return data
             due = self._pieces[0][0] if self._pieces and not self.blocked else math.inf
-            if due == math.inf:
-                # A scope takes longer than the wait.
+            await self._park_reader(due)
+
+    async def _park_reader(self, due: float) -> None:
+        """Wait until `due` or until `_wake_readers`."""
+        clock = trio.lowlevel.current_clock()
+        if due == math.inf:
+            await self._readers.park()
+            return
+        if not isinstance(clock, VirtualClock):
+            with trio.CancelScope(deadline=due):
                 await self._readers.park()
-            else:
-                with trio.CancelScope(deadline=due):
-                    await self._readers.park()
+            return
+        self._alarm = clock.alarm(due)
+        try:
+            await self._alarm.wait()
+        finally:
+            self._alarm = None
+
+    def _wake_readers(self) -> None:
+        self._readers.unpark_all()
+        if self._alarm is not None:
+            self._alarm.wake()
 
     def _take(self, max_bytes: int | None) -> bytes | None:
         if self.blocked:
@@ -193,7 +212,7 @@ class Pipe:
 
     def wake(self) -> None:
         """Wake the waiting readers and writers after a change."""
-        self._readers.unpark_all()
+        self._wake_readers()
         self._writers.unpark_all()
 
     def go_on(self) -> None:

@@ -127,6 +127,7 @@ def runs(rounds: int) -> None:
                 programs.beat_for_a_day, DAY
             ),
             "20 actors, 20 s, 30 faults": lambda: simulated(programs.stormy),
+            "the same, and five clients": lambda: simulated(programs.attended),
         },
     )
     print("a run")
@@ -135,17 +136,18 @@ def runs(rounds: int) -> None:
 
 
 def sweeps(seeds: int) -> None:
-    """The last one again, for many seeds, on one core and on two. A machine that is busy shows in the cores used."""
-    print(f"a sweep of {seeds} seeds of it")
-    for jobs in (1, 2):
-        begin, used = time.perf_counter(), _used_by_workers()
-        results = sweep(programs.stormy, range(seeds), jobs=jobs, check=0)
-        failed = sum(not each.passed for each in results)
-        seconds, used = time.perf_counter() - begin, _used_by_workers() - used
-        print(
-            f"  {jobs} jobs {seeds / seconds:8.1f} seeds/s, {used / seeds * 1000:6.1f} ms each, "
-            f"{used / seconds:4.2f} cores used, {failed} failed"
-        )
+    """The last two again, for many seeds, on one core and on two. A machine that is busy shows in the cores used."""
+    for program in (programs.stormy, programs.attended):
+        print(f"a sweep of {seeds} seeds of {program.__name__}")
+        for jobs in (1, 2):
+            begin, used = time.perf_counter(), _used_by_workers()
+            results = sweep(program, range(seeds), jobs=jobs, check=0)
+            failed = sum(not each.passed for each in results)
+            seconds, used = time.perf_counter() - begin, _used_by_workers() - used
+            print(
+                f"  {jobs} jobs {seeds / seconds:8.1f} seeds/s, {used / seeds * 1000:6.1f} ms each, "
+                f"{seeds / used:6.1f} seeds per CPU second, {used / seconds:4.2f} cores used, {failed} failed"
+            )
 
 
 def _used_by_workers() -> float:

@@ -21,34 +21,32 @@ from attrs import asdict
 from tests.simulation.mutants.everything import MUTANTS
 from tests.simulation.mutants.measuring import Measured, measure
 from tests.simulation.mutants.mutant import Mutant
+from tests.simulation.sweeps import SWEEPS
 
 ROOT = Path(__file__).parents[3]
 
-_TREES = (
-    "tests.simulation.runtime_sweep:runtime_sweep",
-    "examples.scenarios.shop:opening_day",
-    "examples.scenarios.bank:a_day_of_transfers",
-    "examples.scenarios.theatre:evening",
-)
-_CHANNELS = (
-    "examples.scenarios.chat_rooms:an_evening",
-    "tests.simulation.chat_scenario:chat",
-    "tests.simulation.client_scenario:clients_come_back",
-    "tests.simulation.longpoll_scenario:polls_under_faults",
-    "tests.simulation.redis_scenario:nodes_under_faults",
-    "tests.simulation.cluster_scenarios:cluster",
-    "tests.simulation.durable_scenario:in_memory",
-    "tests.simulation.durable_scenario:on_disk",
-    "tests.simulation.durable_scenario:in_redis",
-)
+LAYERS = ("actors", "supervision", "channels")
+
+# Parts of the paths of sweeps, for the layers above actors.
+_OF_SUPERVISION = (".supervision.", "runtime_sweep")
+_OF_CHANNELS = (".channels.", "chat", "client", "longpoll", "cluster", "durable", "redis")
 
 # A search may take this many times as long on a busy machine as the processor time that it has.
 _PATIENCE = 15.0
 
 
-def scenarios_for(mutant: Mutant) -> tuple[str, ...]:
-    """Return the scenarios that run the layer of a mutant."""
-    return _CHANNELS if mutant.layer == "channels" else (*_TREES, *_CHANNELS)
+def layer_of(path: str) -> str:
+    """Return the layer of a sweep, from the path of its scenario."""
+    if any(part in path for part in _OF_CHANNELS):
+        return "channels"
+    return "supervision" if any(part in path for part in _OF_SUPERVISION) else "actors"
+
+
+def scenarios_for(mutant: Mutant) -> list[str]:
+    """Return the sweeps of the layer of a mutant and of the layers above, lowest first."""
+    paths = [each.path for each in SWEEPS]
+    layers = LAYERS[LAYERS.index(mutant.layer) :]
+    return [path for layer in layers for path in paths if layer_of(path) == layer]
 
 
 def command_for(mutant: Mutant, *, seconds: float) -> list[str]:

@@ -1,6 +1,6 @@
 """Run scenarios in turn until one fails, in the tree in which this module is.
 
-    python -m tests.simulation.mutants.search --seconds 60 --healthy /home/ann/ashtree MODULE:SCENARIO ...
+    python -m tests.simulation.mutants.search --seconds 60 --healthy ../ashtree MODULE:SCENARIO ...
 
 Prints a line of JSON before each run and at the end, so that a reader of the output knows which run did not end. With
 `--healthy`, a failure counts only if the same run passes in that tree.
@@ -23,7 +23,7 @@ from attrs import asdict, define, field, frozen
 from supervision.simulation.replaying.run_file import find_scenario
 from supervision.simulation.search.sweep import SeedResult, sweep
 
-__all__ = ["Find", "search"]
+__all__ = ["Find", "fails", "run_once", "search"]
 
 
 @frozen(kw_only=True)
@@ -75,7 +75,7 @@ def search(
         source = min(sources, key=lambda each: each.used)
         seed = next(source.seeds)
         print(json.dumps({"scenario": source.scenario, "seed": seed}), flush=True)
-        result = _run(source.scenario, seed)
+        result = run_once(source.scenario, seed)
         runs += 1
         total = time.process_time() - began
         source.used += total - spent
@@ -91,7 +91,8 @@ def search(
     return None
 
 
-def _run(scenario: str, seed: int) -> SeedResult:
+def run_once(scenario: str, seed: int) -> SeedResult:
+    """Run a scenario with one seed."""
     # In this process: a worker for each run would cost more than most runs.
     (result,) = sweep(find_scenario(scenario), [seed], jobs=0, check=0)
     return result
@@ -100,8 +101,8 @@ def _run(scenario: str, seed: int) -> SeedResult:
 def fails(scenario: str, seed: int, tree: Path) -> bool:
     """Return True if a run fails in another tree."""
     script = (
-        f"from tests.simulation.mutants.search import _run; import sys; "
-        f"sys.exit(_run({scenario!r}, {seed}).failure is not None)"
+        f"from tests.simulation.mutants.search import run_once; import sys; "
+        f"sys.exit(run_once({scenario!r}, {seed}).failure is not None)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

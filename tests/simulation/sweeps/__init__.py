@@ -27,6 +27,7 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep("PubSub", "tests.simulation.sweeps.channels.pubsub:pubsub", weight=0.5),
     Sweep("presence of one node", "tests.simulation.sweeps.channels.presence:presence"),
     Sweep("two nodes", "tests.simulation.sweeps.channels.nodes:two_nodes"),
+    Sweep("the client in lockstep", "tests.simulation.sweeps.channels.client:client"),
     Sweep("tokens", "tests.simulation.sweeps.channels.tokens:tokens", weight=0.3),
     Sweep("nodes over Redis", "tests.simulation.redis_scenario:nodes_under_faults", weight=0.5),
     Sweep("supervisors", f"{_SUPERVISION}.supervisors:supervisors", weight=2),

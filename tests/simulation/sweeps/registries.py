@@ -28,6 +28,7 @@ from actors import (
     send,
     send_exit,
     spawn,
+    stop,
     trap_exits,
     unregister,
     whereis,
@@ -385,6 +386,21 @@ async def own(library: Library, book: Book) -> None:
     pid = await book.registry.start_link()
     book.owner = library.model.born(pid, f"the owner of {book.registry!r}")
     book.closed = False
+    library.model.same(book.registry, "its meta after a new start", book.registry.meta, book.meta)
+
+
+async def disown(library: Library, book: Book, stream: Random) -> None:
+    """End the owner of a registry."""
+    life, model = book.owner, library.model
+    if life is None:
+        return
+    reason: ExitReason = stream.choice([KILL, NORMAL, SHUTDOWN, "odd"])
+    if reason is KILL:
+        model.signal(library.world.runtime.pid, life, reason, linked=False)
+        send_exit(life.pid, reason)
+        return
+    life.ending = reason
+    await stop(life.pid, reason)
 
 
 async def outside(library: Library) -> None:
@@ -401,11 +417,10 @@ async def outside(library: Library) -> None:
             reason: ExitReason = stream.choice([KILL, NORMAL, "odd", SHUTDOWN])
             model.signal(library.world.runtime.pid, life, reason, linked=False)
             send_exit(life.pid, reason)
-        elif chance < 0.18:
+        elif chance < 0.18 or book.closed:
             await own(library, book)
-        elif chance < 0.2 and book.owner is not None:
-            model.signal(library.world.runtime.pid, book.owner, KILL, linked=False)
-            send_exit(book.owner.pid, KILL)
+        elif chance < 0.21:
+            await disown(library, book, stream)
         elif chance < 0.3:
             await library.world.settle()
             for each in library.books:

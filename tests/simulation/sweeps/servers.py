@@ -518,6 +518,10 @@ class Clerk(GenServer[int]):
         model.same(desk.life, "its state in terminate", self.state, desk.state)
         desk.terminated = reason
         pause = desk.init.seconds
+        chance = self.office.world.random("killer", desk.label)
+        if pause and chance.random() < 0.4:
+            # It may be killed while it terminates.
+            spawn(kill_later, self.office, desk, chance.choice([pause, pause * chance.random()]))
         if pause:
             await self.wait(pause)
         if desk.init.number % 7 == 0:
@@ -642,6 +646,13 @@ async def harm(office: Office, stream: Random) -> None:
     life = desk.life
     model.signal(runtime.pid, life, reason, linked=False)
     send_exit(life.pid, reason)
+
+
+async def kill_later(office: Office, desk: Desk, seconds: float) -> None:
+    await trio.sleep(seconds)
+    if desk.life.alive:
+        office.model.signal(current_pid(), desk.life, KILL, linked=False)
+        send_exit(desk.life.pid, KILL)
 
 
 async def end(office: Office, stream: Random) -> None:

@@ -122,6 +122,8 @@ class Client:
     code: int | None = None
     gone: trio.Event = field(factory=trio.Event)
     token: str = ""
+    # The payloads of the pings that it sent, and of the pongs that it got.
+    pings: list[bytes] = field(factory=list)
     pongs: list[bytes] = field(factory=list)
     is_reading: bool = True
     random: Random = field(init=False)
@@ -456,8 +458,13 @@ class Client:
         middle = self.random.randrange(1, len(data))
         parts = [self.frame(opcode, data[:middle], fin=False)]
         if self.random.random() < 0.5:
-            parts.append(self.frame(PING, b"between"))
+            parts.append(self.ping())
         return b"".join((*parts, self.frame(0, data[middle:])))
+
+    def ping(self) -> bytes:
+        """Return a ping, and expect its pong."""
+        self.pings.append(b"ping %d" % self.random.randrange(1000))
+        return self.frame(PING, self.pings[-1])
 
     def frame(self, opcode: int, data: bytes, *, fin: bool = True) -> bytes:
         """Return one masked frame."""

@@ -18,6 +18,7 @@ from actors import (
     cast,
     current_pid,
     exit,
+    is_alive,
     kill,
     receive,
     send,
@@ -58,6 +59,8 @@ class Diary:
         self.names: dict[Pid, str] = {}
         self.ready: dict[Any, Pid] = {}
         self.plain: set[Pid] = set()
+        # Every process of an `Actor` that has begun its init.
+        self.begun: list[Pid] = []
         # The last and the first process of each child.
         self.last: dict[Any, Pid] = {}
         self.first: dict[Any, Pid] = {}
@@ -150,8 +153,9 @@ class Actor(GenServer[None]):
         diary.starts[manner.id] = number + 1
         diary.say("init", manner.id, number, *extra)
         await self.ask("start")
+        diary.begun.append(current_pid())
         start = manner.start(number)
-        if start.ticks:
+        if start.ticks and not manner.early:
             await trio.sleep(start.ticks * TICK)
         match start.kind:
             case "raise":
@@ -162,7 +166,8 @@ class Actor(GenServer[None]):
                 return Ignore()
             case "stop":
                 return Stop(Shutdown("early"))
-        diary.ready[manner.id] = current_pid()
+        if not manner.early:
+            diary.ready[manner.id] = current_pid()
         return None
 
     async def ask(self, phase: str) -> None:
@@ -172,6 +177,14 @@ class Actor(GenServer[None]):
                 await Supervisor.count_children(ancestors()[0])
             except SupervisorDeadlock as error:
                 self.diary.say("deadlock", error.id, error.phase)
+
+    def push(self) -> None:
+        """End a sibling, which the supervisor has not stopped yet."""
+        if self.manner.pushes is not None:
+            id, how = self.manner.pushes
+            pid = self.diary.ready.get(id)
+            if pid is not None and is_alive(pid):
+                end_child(self.diary, how, pid)
 
     async def handle_cast(self, message: Any) -> Stop:
         self.own = True
@@ -189,11 +202,22 @@ class Actor(GenServer[None]):
             return
         if reason is SHUTDOWN:
             await self.ask("stop")
+            self.push()
         slow = self.manner.slow
         if slow is None or slow:
             await trio.sleep(math.inf if slow is None else slow * TICK)
         if self.manner.breaks:
             raise OSError("did not stop well")
+
+
+async def start_early(manner: Manner, diary: Diary, *extra: Any, **options: Any) -> Pid:
+    """Start an `Actor`, and return later. If the supervisor does not wait so long, it must not leave the actor."""
+    pid = await Actor.start_link(manner, diary, *extra, **options)
+    ticks = manner.start(diary.starts[manner.id] - 1).ticks
+    if ticks:
+        await trio.sleep(ticks * TICK)
+    diary.ready[manner.id] = pid
+    return pid
 
 
 async def plain(*_: Any) -> None:
@@ -219,8 +243,11 @@ def spec_of(manner: Manner, diary: Diary) -> ChildSpec:
         return process_spec(plain, **fields)
     if manner.start_timeout is not None:
         fields["start_timeout"] = manner.start_timeout * TICK
-    named = {"kwargs": {"name": manner.id}} if manner.named else {}
-    return child_spec(Actor, manner, diary, **fields, **named)
+    if manner.named:
+        fields["kwargs"] = {"name": manner.id}
+    if manner.early:
+        return ChildSpec(start=start_early, args=(manner, diary), **fields)
+    return child_spec(Actor, manner, diary, **fields)
 
 
 def seconds(ticks: int | None) -> float:

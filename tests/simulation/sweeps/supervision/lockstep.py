@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import trio
+from attrs import evolve
 
 from actors import (
     CallExit,
@@ -78,6 +79,11 @@ def a_manner(stream: Random, id: Any, auto_shutdown: str) -> Manner:
         manner.starts = [Start(ticks=some_ticks(stream)), *(a_start(stream) for _ in range(4))]
     elif stream.random() < 0.1:
         manner.starts = [a_start(stream)]
+    if all(each.kind == "ok" for each in (*manner.starts, manner.later)):
+        manner.early = stream.random() < 0.4
+    elif stream.random() < 0.2:
+        manner.starts = [evolve(each, kind="ok") for each in manner.starts]
+        manner.early = True
     return manner
 
 
@@ -93,7 +99,7 @@ def a_start(stream: Random) -> Start:
 def some_options(stream: Random) -> Options:
     backoff: dict[str, Any] = {}
     if stream.random() < 0.3:
-        initial = stream.choice((1, 2, 4))
+        initial = stream.choice((1, 2, 4, 10, 20))
         backoff = {
             "initial": initial,
             "maximum": initial * stream.choice((1, 3, 4, 8)),
@@ -191,21 +197,39 @@ class Lockstep(ABC):
         """Return a few operations at different ticks."""
         stream = self.stream
         ids = [each.id for each in self.model.known()]
+        waiting = [each.id for each in self.model.known() if each.retry is not None]
         ops = []
         at = base
+        reset = self._reset(base)
+        if reset is not None and stream.random() < 0.3:
+            self.number += 1
+            ops.append((self.number, reset))
+            at = reset.tick + 1
         for _ in range(stream.choice((1, 1, 2, 2, 3, 4))):
             self.number += 1
             id = stream.choice(ids) if ids and stream.random() < 0.97 else "nobody"
+            if waiting and stream.random() < 0.4:
+                id = stream.choice(waiting)
             op = Op(at, stream.choice(ENDS), id)
             if stream.random() < 0.015:
                 op = Op(at, stream.choice(("stop", "stop", "kill_top")))
             elif stream.random() < 0.45:
-                op = self.draw(at, ids)
+                # Requests about a child that waits for its restart are rare otherwise.
+                op = self.draw(at, waiting if waiting and stream.random() < 0.6 else ids)
             ops.append((self.number, op))
             # Often exactly at the end of the window, or one tick before or after it.
             edge = self.options.max_seconds + stream.choice((-1, 0, 0, 1))
             at += stream.choice((1, 1, 2, 3, 5, edge))
         return ops
+
+    def _reset(self, base: int) -> Op | None:
+        """Return the crash of a child exactly when it has run long enough to reset its delays."""
+        options = self.options
+        after = options.maximum if options.reset_after is None else options.reset_after
+        for child in self.model.known():
+            if child.due is not None and child.retry is None and child.due + after >= base:
+                return Op(child.due + after - self.stream.choice((0, 0, 1)), "crash", child.id)
+        return None
 
     async def _batch(self) -> None:
         """Carry out some operations, and compare everything that follows with the model."""
@@ -326,6 +350,10 @@ class Lockstep(ABC):
 
     def _compare_processes(self, after: str) -> None:
         model, names, top = self.model, self.diary.names, self.top
+        strays = [pid for pid in self.diary.begun if is_alive(pid) and pid not in names]
+        self.world.check(
+            not strays, f"{after}: the processes {strays} of children that did not start live"
+        )
         alive = sorted(names[pid] for pid in names if is_alive(pid))
         living = sorted(model.living() if model.ended is None else [])
         self.world.check(alive == living, f"{after}: the children {alive} live; expected {living}")
@@ -337,6 +365,12 @@ class Lockstep(ABC):
         )
         if model.ended is None:
             self.check_rest(top)
+            timers = self.world.runtime.statistics()["timers"]
+            waiting = sum(each.retry is not None for each in model.known())
+            self.world.check(
+                timers == (0 if self.options.initial is None else waiting),
+                f"{after}: there are {timers} timers, and {waiting} children that wait for a restart",
+            )
 
     async def _finish(self) -> None:
         """End the supervisor, and check that it leaves no child."""

@@ -131,5 +131,5 @@ def a_copy(stream: Random, number: int) -> Manner:
     manner = a_manner(stream, number, "never")
     while manner.plain:
         manner = a_manner(stream, number, "never")
-    manner.named = manner.significant = False
+    manner.named = manner.significant = manner.early = False
     return manner

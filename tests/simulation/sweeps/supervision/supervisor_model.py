@@ -59,6 +59,10 @@ class Manner:
     slow: int | None = 0
     breaks: bool = False
     asks: bool = False
+    # A sibling that it ends, and how, while it stops.
+    pushes: tuple[Any, str] | None = None
+    # Its process runs while its start function still waits. Otherwise the wait is in its init.
+    early: bool = False
     starts: list[Start] = field(factory=list)
     later: Start = field(factory=Start)
 
@@ -462,6 +466,11 @@ class Model:
         self._say("terminate", manner.id, "shutdown")
         if manner.asks:
             self._say("deadlock", waits_for, "stop")
+        if manner.pushes is not None:
+            id, how = manner.pushes
+            sibling = self._children.get(id)
+            if sibling is not None and sibling.alive and sibling.ready:
+                self._end_itself(sibling, how)
         limit = manner.shutdown
         if isinstance(limit, int) and manner.slow == limit:
             raise Ambiguous

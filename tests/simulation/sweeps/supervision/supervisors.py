@@ -11,13 +11,14 @@ from random import Random
 from typing import Any
 
 import trio
+from attrs import evolve
 
 from actors import Pid
 from supervision import Supervisor, tree_of
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
 from tests.simulation.sweeps.supervision.diary import TICK, spec_of
-from tests.simulation.sweeps.supervision.lockstep import Lockstep, a_manner, some_options
+from tests.simulation.sweeps.supervision.lockstep import ENDS, Lockstep, a_manner, some_options
 from tests.simulation.sweeps.supervision.supervisor_model import Manner, Model, Op, Options
 
 __all__ = ["supervisors"]
@@ -94,4 +95,20 @@ async def supervisors(world: World) -> None:
         options = some_options(stream)
         ids = "abcde"[: stream.randint(1, 5)]
         manners = [a_manner(stream, id, options.auto_shutdown) for id in ids]
+        if stream.random() < 0.15:
+            options = all_significant(options, manners)
+        for manner in manners:
+            if manner.traps and manner.slow != 0 and stream.random() < 0.4:
+                # Only while it takes its time, because the order of the ends is open otherwise.
+                sibling = stream.choice([id for id in "abcde" if id != manner.id])
+                manner.pushes = sibling, stream.choice(ENDS)
         await Fixed(world, stream, options, manners).live(stream.randint(2, 6))
+
+
+def all_significant(options: Options, manners: list[Manner]) -> Options:
+    """Let all children be significant, so that some wait for a restart when others end."""
+    for manner in manners:
+        manner.restart, manner.significant = "transient", True
+    return evolve(
+        options, strategy="one_for_one", auto_shutdown="all_significant", initial=10, maximum=20
+    )

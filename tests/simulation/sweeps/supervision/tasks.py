@@ -79,6 +79,11 @@ class Bench:
                 callers()[:1] == (owner,),
                 f"the task {job.value} of {owner!r} has the callers {callers()!r}",
             )
+            me, inner = current_pid(), await Task.async_(callers_here)
+            self.world.check(
+                inner == (me, owner),
+                f"a task of the task {me!r} of {owner!r} has the callers {inner!r}",
+            )
         self.running[job.value] = current_pid()
         self.starts.append((now(self.world), job.value))
         self.most = max(self.most, len(self.alive()))
@@ -92,6 +97,10 @@ class Bench:
 
     def alive(self) -> list[Any]:
         return sorted(value for value, pid in self.running.items() if is_alive(pid))
+
+
+async def callers_here() -> tuple[Pid, ...]:
+    return callers()
 
 
 def shown(outcome: Any) -> Any:

@@ -8,7 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from actors import NORMAL, Pid, TimerRef, monitor, receive, send, spawn
+from actors import NORMAL, GenServer, Pid, Ref, Sender, TimerRef, monitor, receive, send, spawn
+from actors._kernel.runtime import record_of
 from actors.introspection import sleeping_before_a_message
 from actors.runtime import Runtime
 from supervision.chaos.invariants.base import Violation
@@ -40,7 +41,7 @@ async def test_a_process_that_sleeps_before_a_message_is_found_at_the_second_res
     # A wake that is lost: the message is in the mailbox, and its process sleeps.
     process: Any = pid.process
     process.mailbox.queue.append("wanted")
-    assert sleeping_before_a_message([pid]) == [(pid, "unwanted")]
+    assert sleeping_before_a_message(runtime) == [(pid, "unwanted")]
     assert mail.at_rest() is None
     assert "sleeps, although" in str(mail.at_rest())
 
@@ -54,9 +55,9 @@ async def test_a_process_without_a_match_must_take_every_message(runtime: Runtim
     await trio.testing.wait_all_tasks_blocked()
     process: Any = pid.process
     process.mailbox.queue = ["lost"]
-    assert sleeping_before_a_message([pid]) == [(pid, "lost")]
+    assert sleeping_before_a_message(runtime) == [(pid, "lost")]
     process.mailbox.queue = ()
-    assert sleeping_before_a_message([pid]) == []
+    assert sleeping_before_a_message(runtime) == []
 
 
 class Call:
@@ -151,8 +152,26 @@ async def test_a_left_over_link_or_monitor_is_found(runtime: Runtime) -> None:
     target = spawn(trio.sleep_forever)
     guard = spawn(watches, target)
     await trio.testing.wait_all_tasks_blocked()
+    left.monitored(guard, Ref(1), target)
     left.process_exited(guard, NORMAL)
     assert "still monitors" in str(left.at_rest())
     left.process_exited(target, NORMAL)
     assert "still linked or watched" in str(left.at_rest())
     assert left.at_rest() is None
+
+
+async def test_a_call_that_has_ended_and_still_watches_its_server_is_found(
+    runtime: Runtime,
+) -> None:
+    left = NothingLeft()
+    observed(left, runtime)
+    server = await GenServer.start()
+    process = record_of(server)
+    assert process is not None
+    sender: Any = Sender(None, process, trio.lowlevel.current_task())
+    left.call_ended(sender, "timeout")
+    assert left.at_rest() is None
+    runtime.graph.watch(server, sender)
+    left.call_ended(sender, "timeout")
+    assert "still watches the server" in str(left.at_rest())
+    runtime.graph.unwatch(server, sender)
