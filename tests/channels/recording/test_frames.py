@@ -11,6 +11,7 @@ import pytest
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.client import open_socket
 from channels.messages import Message
+from channels.recording.clients import trace_clients
 from channels.recording.frames import message_of
 from channels.wire.websocket import frame
 from supervision.simulation import World, simulate
@@ -70,6 +71,17 @@ def test_a_trace_has_the_label_of_a_channel_and_the_host_of_its_client() -> None
     assert [each["label"] for each in events("labelled")] == ["Room 'room:b:'"]
     assert len(events("serves")) == len(events("client_connected")) == 1
     assert [each["result"] for each in events("joined")] == ["ok"]
+
+
+def test_the_clients_of_a_live_run_are_recorded_once() -> None:
+    async def live(world: World) -> None:
+        trace_clients(world.recorders[0])
+        await one_push(world)
+
+    decoded = [msgspec.json.decode(line) for line in simulate(live, 1).check().trace]
+    kinds = [event["kind"] for event in decoded]
+    assert kinds.count("client_connected") == 1
+    assert "frame" not in kinds
 
 
 @pytest.mark.parametrize(
