@@ -102,7 +102,6 @@ class Clients:
         self._add = add
         # By connection: the id of the client's socket, if it has one.
         self._ids: dict[Pid, str] = {}
-        self._rules: list[FilterRule] = []
 
     def attach(self, runtime: Runtime) -> list[Callable[[], None]]:
         """Record the events of a runtime. Return the functions that end this."""
@@ -115,9 +114,6 @@ class Clients:
 
     def session_started(self, _event: object, _measured: _Data, about: _Data) -> None:
         pid, server, id = about["pid"], about["server"], about["id"]
-        rule = about["endpoint"].filter_parameters
-        if rule not in self._rules:
-            self._rules.append(rule)
         fields = {"socket": type(server.socket).__name__, "transport": type(server).__name__}
         if id is not None:
             fields["client"] = self._ids[pid] = id[:_LONG]
@@ -128,12 +124,6 @@ class Clients:
         """Return the session that stands in for the session of a client."""
         return Session(session, pid, self._add)
 
-    def filtered_payload(self, payload: Any) -> Any:
-        """Apply the filter rules of the endpoints to a payload."""
-        for rule in self._rules:
-            payload = filter_parameters(payload, rule)
-        return payload
-
     def joined(self, _event: object, measured: _Data, about: _Data) -> None:
         channel = about["channel"]
         connection = connection_of(channel)
@@ -142,8 +132,7 @@ class Clients:
             "topic": channel.topic[:_LONG],
             "channel": type(channel).__name__,
             "result": about["result"],
-            # In a simulated run, the last digits of a difference are an error of floating-point arithmetic.
-            "seconds": round(measured["duration"], 6),
+            "seconds": measured["duration"],
         }
         id = self._ids.get(connection)
         if id is not None:
@@ -167,15 +156,21 @@ class _FlightClients(Clients):
         self._tap = recorder.tap()
         # Flushers that another recorder watches too.
         self._shared: set[Flusher] = set()
+        self._rules: list[FilterRule] = []
 
     def filtered(self, content: Any) -> Any:
         """Apply the filter rules of the endpoints to the content of a message."""
         if not isinstance(content, Message | Broadcast):
             return content
-        payload = self.filtered_payload(content.payload)
+        payload = content.payload
+        for rule in self._rules:
+            payload = filter_parameters(payload, rule)
         return {"topic": content.topic, "event": content.event, "payload": payload}
 
     def session_started(self, event: object, measured: _Data, about: _Data) -> None:
+        rule = about["endpoint"].filter_parameters
+        if rule not in self._rules:
+            self._rules.append(rule)
         pid = about["pid"]
         self._recorder.connections[pid] = self._attach(about["server"], pid)
         super().session_started(event, measured, about)

@@ -53,10 +53,11 @@ _FRAMES: Final = 40
 
 DEAD_LETTER: Final[Event] = ("actors", "message", "dead_letter")
 
-LATE_ANSWER: Final[Event] = ("actors", "call", "late_answer")
 CALL_REFUSED: Final[Event] = ("actors", "call", "refused")
 
 LABELLED: Final[Event] = ("actors", "process", "labelled")
+
+LATE_ANSWER: Final[Event] = ("actors", "call", "late_answer")
 
 PROCESS_EVENTS: Final[tuple[Event, ...]] = tuple(
     ("actors", "process", kind) for kind in ("crash", "zombie", "cleanup_failed")
@@ -128,6 +129,17 @@ def dead_letter_fields(metadata: Mapping[str, Any], *, contents: bool = True) ->
     return fields
 
 
+def refused_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a call that found no process."""
+    address, request = metadata["address"], metadata["request"]
+    return {
+        "to": describe(address),
+        "to_pid": address.number if isinstance(address, Pid) else None,
+        "message_kind": kind_of(request)[:KIND_LENGTH],
+        "message": describe(request),
+    }
+
+
 def late_answer_fields(
     measurements: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -163,14 +175,3 @@ def cut_texts(fields: dict[str, Any]) -> dict[str, Any]:
         if type(value) is str and len(value) > TEXT_LENGTH:
             fields[name] = f"{value[:TEXT_LENGTH]}... ({len(value)} characters)"
     return fields
-
-
-def refused_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a call that found no process."""
-    address, request = metadata["address"], metadata["request"]
-    return {
-        "to": describe(address),
-        "to_pid": address.number if isinstance(address, Pid) else None,
-        "message_kind": kind_of(request)[:KIND_LENGTH],
-        "message": describe(request),
-    }

@@ -194,8 +194,8 @@ class FlightRecorder(Instrument):
             *((event, self._child_event) for event in CHILD_EVENTS),
             *((event, self._process_event) for event in PROCESS_EVENTS),
             (DEAD_LETTER, self._dead_letter),
-            (LATE_ANSWER, self._late_answer),
             (LABELLED, self._labelled),
+            (LATE_ANSWER, self._late_answer),
             (_MAILBOX_ALARM, self._mailbox_alarm),
             (BLOCKED, self._blocked),
         ]
@@ -538,11 +538,6 @@ class FlightRecorder(Instrument):
             fields["message"] = self._content(metadata["message"])
         self.add("dead_letter", None, fields)
 
-    def _late_answer(self, event: Event, measurements: _Data, metadata: _Data) -> None:
-        # The identity connects the answer with the end of its call.
-        fields, identity = late_answer_fields(measurements, metadata), id(metadata["call"])
-        self._add("late_answer", metadata["server"].number, fields, identity)
-
     def _labelled(self, event: Event, measurements: _Data, metadata: _Data) -> None:
         pid, label = metadata["pid"], metadata["label"][:_LABEL]
         birth = self._births.get(pid)
@@ -550,6 +545,11 @@ class FlightRecorder(Instrument):
             # For a recording that begins after this event.
             birth.fields["label"] = label
         self.add("labelled", pid, {"label": label})
+
+    def _late_answer(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+        # The identity connects the answer with the end of its call.
+        fields, identity = late_answer_fields(measurements, metadata), id(metadata["call"])
+        self._add("late_answer", metadata["server"].number, fields, identity)
 
     def _mailbox_alarm(self, event: Event, measurements: _Data, metadata: _Data) -> None:
         self.add("mailbox_alarm", metadata["pid"], {"length": measurements["queue_length"]})

@@ -104,10 +104,10 @@ class Recorder(Instrument):
         for event in PROCESS_EVENTS:
             runtime.telemetry.attach(event, self._process_event)
         runtime.telemetry.attach(DEAD_LETTER, self._dead_letter)
-        runtime.telemetry.attach(LATE_ANSWER, self._late_answer)
         runtime.telemetry.attach(CALL_REFUSED, self._call_refused)
         runtime.telemetry.attach(LABELLED, self._labelled)
         runtime.telemetry.attach(RECORDER_WANTED, self._wanted)
+        runtime.telemetry.attach(LATE_ANSWER, self._late_answer)
 
     def place_of(self, pid: Pid) -> Place | None:
         """Return the place of a living process; None if it has ended or belongs to another runtime."""

@@ -149,6 +149,14 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "sent?": int,
             "answer?": str,
         },
+        # A call that found no process at its address.
+        "call_refused": {
+            "pid": int | None,
+            "to": str,
+            "to_pid": int | None,
+            "message_kind": str,
+            "message": str,
+        },
         # An answer that came `seconds` after its caller had given up. `pid` is the server, and `to` the caller.
         # `ended` is the number of the `call_ended` event.
         "late_answer": {
@@ -157,14 +165,6 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "ended?": int | None,
             "how": str,
             "seconds": float,
-        },
-        # A call that found no process at its address.
-        "call_refused": {
-            "pid": int | None,
-            "to": str,
-            "to_pid": int | None,
-            "message_kind": str,
-            "message": str,
         },
         # `length` is the number of waiting messages when a mailbox reached its alarm.
         "mailbox_alarm": {"pid": int, "length": int},

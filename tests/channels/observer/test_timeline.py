@@ -120,7 +120,7 @@ def settings_of(runtime: Runtime, *, payloads: bool = False) -> Settings:
 
 async def next_of(viewer: Viewer, timeline: Any) -> dict[str, Any]:
     send(timeline, Drawn())
-    part: TimelinePart = await receive(timeout=5)
+    part: TimelinePart = await receive()
     viewer.take(part.fields)
     return dict(part.fields)
 
@@ -139,8 +139,11 @@ async def in_a_process(work: Any) -> Any:
     async with open_runtime(log=False) as runtime:
 
         async def page() -> None:
-            results.append(await work(runtime))
-            done.set()
+            # Without time limits, because a virtual clock does not wait for the thread of the timeline.
+            try:
+                results.append(await work(runtime))
+            finally:
+                done.set()
 
         spawn(page, label="page")
         await done.wait()
@@ -153,7 +156,7 @@ async def contents_seen(runtime: Runtime, payloads: bool) -> list[str]:
     send(idle, "secret")
     viewer = Viewer()
     spawn(follow_timeline, current_pid(), settings_of(runtime, payloads=payloads))
-    viewer.take((await receive(timeout=5)).fields)
+    viewer.take((await receive()).fields)
     return viewer.texts
 
 
@@ -170,7 +173,7 @@ async def test_a_busy_program_sends_a_bounded_number_of_messages_to_the_timeline
         idle = spawn(receive_all)
         timeline = spawn(follow_timeline, current_pid(), settings_of(runtime))
         viewer = Viewer()
-        viewer.take((await receive(timeout=5)).fields)
+        viewer.take((await receive()).fields)
         for _ in range(10 * MESSAGES):
             send(idle, "again")
         return len((await next_of(viewer, timeline))["messages"])
@@ -185,7 +188,7 @@ async def test_a_timeline_that_misses_events_begins_anew(
         FlightRecorder(runtime, max_events=10)
         spawn(receive_all, name="idle")
         timeline = spawn(follow_timeline, current_pid(), settings_of(runtime))
-        await receive(timeout=5)
+        await receive()
         for _ in range(30):
             spawn(trio.sleep, 0)
         await trio.sleep(1)
