@@ -26,6 +26,7 @@ from channels.client import (
     RetryTable,
     open_socket,
 )
+from supervision.chaos.requests import OpenRequest
 
 __all__ = ["ChatClient", "Tally"]
 
@@ -36,6 +37,7 @@ RECONNECT = RetryTable(steps=(), then=0.3, jitter=0.67)
 REJOIN = RetryTable(steps=(), then=0.15, jitter=0.67)
 
 Connect = Callable[..., Awaitable[trio.abc.Stream]]
+Begin = Callable[..., OpenRequest]
 
 
 @define
@@ -107,6 +109,7 @@ class ChatClient:
         connect: Opens a stream, such as `world.connect`.
         host: The host of the chat.
         port: The port of the chat.
+        request: Begins a request for the report: `world.request`.
 
     Attributes:
         tally: The counts so far.
@@ -115,7 +118,16 @@ class ChatClient:
         answered: Set after `stop`, once each message of the client was answered or lost.
     """
 
-    def __init__(self, number: int, random: Random, connect: Connect, host: str, port: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        random: Random,
+        connect: Connect,
+        host: str,
+        port: int,
+        *,
+        request: Begin,
+    ) -> None:
         self.number = number
         self.tally = Tally()
         self.joined = False
@@ -124,7 +136,8 @@ class ChatClient:
         self._random = random
         self._connect = connect
         self._url = f"ws://{host}:{port}/socket"
-        self._waiting: set[ClientPush] = set()
+        self._request = request
+        self._waiting: dict[ClientPush, OpenRequest] = {}
         self._lost_to_errors: set[ClientPush] = set()
         self._has_stream = False
         self._is_joining = False
@@ -176,7 +189,7 @@ class ChatClient:
                 # The tally decides which messages are lost. So the timeout is long.
                 push = channel.push_nowait("new_msg", {"body": "hello"}, timeout=3600)
                 self.tally.said += 1
-                self._waiting.add(push)
+                self._waiting[push] = self._request("new_msg", client=self.number)
                 nursery.start_soon(self._await_answer, push)
 
     # Counting
@@ -188,6 +201,7 @@ class ChatClient:
         except Refused:
             if push in self._waiting:
                 self.tally.refused += 1
+                self._waiting[push].unanswered()
             elif push in self._lost_to_errors:
                 # The message arrived after the channel had ended.
                 self.tally.lost_to_errors -= 1
@@ -195,8 +209,9 @@ class ChatClient:
         else:
             if push in self._waiting:
                 self.tally.answered += 1
+                self._waiting[push].answered()
                 self.tally.slowest = max(self.tally.slowest, trio.current_time() - start)
-        self._waiting.discard(push)
+        self._waiting.pop(push, None)
         self._lost_to_errors.discard(push)
         self._look_whether_answered()
 
@@ -214,7 +229,7 @@ class ChatClient:
             case ChannelLost(is_crash=True) if self.joined:
                 self.tally.errors += 1
                 self.tally.lost_to_errors += len(self._waiting)
-                self._lost_to_errors |= self._waiting
+                self._lost_to_errors |= self._waiting.keys()
                 self._thrown_out()
             case ChannelLost(is_crash=True):
                 self.tally.failed_joins += 1
@@ -239,6 +254,8 @@ class ChatClient:
         self._thrown_out()
 
     def _thrown_out(self) -> None:
+        for request in self._waiting.values():
+            request.unanswered()
         self._waiting.clear()
         self.joined = False
         self._look_whether_answered()

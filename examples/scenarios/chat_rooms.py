@@ -41,7 +41,14 @@ async def an_evening(world: World) -> None:
     endpoint = Endpoint(sockets={"/socket": UserSocket}, listen=world.network.open)
     await Supervisor.start_link([endpoint.child_spec(host="server", port=4000)], label="top")
     clients = [
-        ChatClient(number, world.random("client", number), world.network.connect, "server", 4000)
+        ChatClient(
+            number,
+            world.random("client", number),
+            world.network.connect,
+            "server",
+            4000,
+            request=world.request,
+        )
         for number in range(world.params["clients"])
     ]
 

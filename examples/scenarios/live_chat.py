@@ -84,7 +84,9 @@ async def live_chat(world: Any) -> Tally:
     )
     host, port = endpoint.address
     clients = [
-        ChatClient(number, world.random("client", number), world.connect, host, port)
+        ChatClient(
+            number, world.random("client", number), world.connect, host, port, request=world.request
+        )
         for number in range(params.get("clients", 50))
     ]
     world.steady("everybody is in the room", lambda: _everybody(clients))

@@ -46,6 +46,7 @@ from supervision.chaos.invariants.base import Invariant, Violation, Watch
 from supervision.chaos.invariants.built_in import BUILT_IN
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import live, run_live
+from supervision.chaos.live.service import ServiceLimits
 from supervision.chaos.live.world import LiveWorld
 from supervision.recording.schema import kind_of
 from supervision.viewer.history import read_history
@@ -91,6 +92,7 @@ __all__ = [
     "Raise",
     "ReorderMessage",
     "ResetConnection",
+    "ServiceLimits",
     "SkewClock",
     "Slow",
     "SlowConnection",

@@ -20,6 +20,7 @@ from supervision.chaos.faults.plan import FaultPlan, draw_plan
 from supervision.chaos.invariants.built_in import choose
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import LiveScenario, run_live
+from supervision.chaos.live.service import ServiceLimits
 from supervision.chaos.live.world import Network
 from supervision.chaos.reports.table import print_report
 from supervision.chaos.settings import settings_of
@@ -35,6 +36,7 @@ _PHASES = {
     "after": "Faults are over. Waiting for the steady state ...",
 }
 
+_EXIT_CODES = {"held": 0, "failed": 1, "overloaded": 3}
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
 Target: TypeAlias = Annotated[
@@ -76,6 +78,31 @@ RecoverWithin: TypeAlias = Annotated[
     float,
     typer.Option(metavar="SECONDS", help="The time limit for the return to the steady state."),
 ]
+LateAfter: TypeAlias = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", help="The lag above which the event loop counts as late."),
+]
+MaxLateShare: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="SHARE",
+        help="The share of time for which the event loop may be late. Above it, the run is overloaded.",
+    ),
+]
+AnswerWithin: TypeAlias = Annotated[
+    float, typer.Option(metavar="SECONDS", help="The time limit for an answer to a client.")
+]
+MinInTime: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="SHARE",
+        help="The share of requests and of clients that must be answered in time.",
+    ),
+]
 LogLevel: TypeAlias = Annotated[
     str, typer.Option(help="Log this level and above. Crashes are errors.")
 ]
@@ -109,12 +136,19 @@ def chaos(
     params: Params = None,
     steady_for: SteadyFor = 5.0,
     recover_within: RecoverWithin = 15.0,
+    late_after: LateAfter = 0.1,
+    max_late_share: MaxLateShare = 0.1,
+    answer_within: AnswerWithin = 1.0,
+    min_in_time: MinInTime = 0.5,
     log_level: LogLevel = "critical",
 ) -> None:
-    """Run `ashtree chaos`. The exit code is 0 if the run went well, 1 if it failed, 2 for wrong input."""
-    if not min(seconds, steady_for, recover_within) > 0:
+    """Run `ashtree chaos`.
+
+    The exit code is 0 if the run went well, 1 if it failed, 2 for wrong input, 3 if the machine was overloaded.
+    """
+    if not min(seconds, steady_for, recover_within, late_after, answer_within) > 0:
         raise typer.BadParameter(
-            "--for, --steady-for and --recover-within must be more than 0 seconds"
+            "--for, --steady-for, --recover-within, --late-after and --answer-within must be more than 0 seconds"
         )
     check_folders(html, json_file, trace)
     scenario = load_function(
@@ -135,6 +169,12 @@ def chaos(
             params=given,
             phases=Phases(before=steady_for, after=steady_for, recover_within=recover_within),
             network=context.obj(),
+            limits=ServiceLimits(
+                late_after=late_after,
+                max_late_share=max_late_share,
+                answer_within=answer_within,
+                min_in_time=min_in_time,
+            ),
             log=True,
             on_phase=lambda name: _say(_PHASES[name].format(seconds=seconds)),
         )
@@ -144,7 +184,7 @@ def chaos(
     _write(outcome, html=html, json_file=json_file, trace=trace)
     if outcome.fault_reports and not outcome.interrupted:
         _mention_late_faults(outcome.faults, seconds)
-    raise SystemExit(1 if outcome.failed else 0)
+    raise SystemExit(_EXIT_CODES[outcome.verdict])
 
 
 def _write(

@@ -10,9 +10,16 @@ from attrs import frozen
 from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.report import is_inert
 from supervision.chaos.invariants.base import Violation, Watch
+from supervision.chaos.live.service import (
+    LoopProbe,
+    ServiceLimits,
+    loop_problem,
+    request_problem,
+)
 from supervision.chaos.live.world import LiveWorld
 from supervision.recording.describe import describe
 from supervision.recording.trace import Trace
+from supervision.viewer.service import measure_loop, measure_requests
 
 __all__ = ["Experiment", "Phases"]
 
@@ -65,6 +72,8 @@ class Experiment:
         self._phases = phases
         self._on_phase = on_phase
         self._begun = False
+        # The time from which the service of the run counts.
+        self._faults_began = 0.0
         self._watch_broke = False
         # True once the faults are undone.
         self._undone = False
@@ -114,6 +123,27 @@ class Experiment:
             first = f"{reports[0].text}: {reports[0].why}"
             self.problem(f"none of the {len(reports)} planned faults was applied; {first}")
 
+    def judge_service(self, probe: LoopProbe, limits: ServiceLimits) -> bool:
+        """Note a problem if the event loop was overloaded, or if too few requests were answered in time.
+
+        Returns:
+            True if the event loop was overloaded.
+        """
+        probe.report()
+        began = self._faults_began
+        loop = measure_loop(
+            probe.lags_since(began),
+            late_after=limits.late_after,
+            max_late_share=limits.max_late_share,
+        )
+        overload = None if loop is None else loop_problem(loop)
+        ended = [request for request in self._world.requests.ended if request.began >= began]
+        slow = [request_problem(each, limits) for each in measure_requests(ended)]
+        for problem in (overload, *slow):
+            if problem is not None:
+                self.problem(problem)
+        return overload is not None
+
     def problem(self, text: str) -> None:
         """Note a problem."""
         self.problems.append(text)
@@ -127,6 +157,7 @@ class Experiment:
             with self._waits:
                 await self._go()
         finally:
+            self._world.requests.close()
             self._world.over.set()
 
     async def _go(self) -> None:
@@ -139,6 +170,7 @@ class Experiment:
             )
             return
         self._begun = True
+        self._faults_began = self._world.seconds
         self._phase("during")
         self._world.faults.start(self._plan)
         if not self.healed.is_set():

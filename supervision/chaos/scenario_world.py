@@ -10,6 +10,7 @@ from actors.refs import Pid
 from actors.runtime import Runtime
 from supervision.chaos.expectations import Expectations
 from supervision.chaos.injection.injector import Injector
+from supervision.chaos.requests import OpenRequest, RequestLog
 from supervision.chaos.steady_state import SteadyCheck, SteadyState
 from supervision.recording.describe import describe
 from supervision.recording.entropy import Streams
@@ -30,6 +31,7 @@ class ScenarioWorld:
         trace: the events so far.
         expectations: the conditions that the scenario has named.
         steadiness: the checks of the steady state.
+        requests: the requests of the clients.
         recorders: the recorders of the runtimes.
     """
 
@@ -51,6 +53,7 @@ class ScenarioWorld:
         self.trace = trace
         self.expectations = expectations
         self.steadiness = SteadyState(trace)
+        self.requests = RequestLog(trace, now)
         self.recorders: list[Recorder] = []
         self._streams = streams
         self._now = now
@@ -100,6 +103,24 @@ class ScenarioWorld:
                 within five seconds.
         """
         self.steadiness.add(name, check)
+
+    def request(
+        self, name: str, *, client: object = None, within: float | None = None
+    ) -> OpenRequest:
+        """Begin a request of a client, for the report.
+
+            with world.request("say hello", client=7):
+                await channel.push("new_msg", {"body": "hello"})
+
+        The request is answered if the block ends without an exception. Without a `with` block, call `answered` or
+        `unanswered` of the returned object.
+
+        Args:
+            name: the name for the report, which has one line for each name.
+            client: the name or the number of the client. The report counts the clients that are answered in time.
+            within: the seconds within which the client wants its answer; by default `ServiceLimits.answer_within`.
+        """
+        return self.requests.begin(name, client, within)
 
     def check(self, holds: object, problem: str) -> None:
         """Fail the run unless a condition holds; see `Expectations.check`."""

@@ -193,6 +193,18 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "problem": {"pid?": None, "problem": str},
         "note": {"pid?": int | None, "text": str, "*": str},
         "measure": {"name": str, "value": float},
+        # A request of a client, at its end. `status` is "answered", "unanswered" or "open". A `loop_lag` has the due
+        # times of the probe since the last event, each with its lag in seconds.
+        "request": {
+            "pid": None,
+            "name": str,
+            "client": str,
+            "began": float,
+            "seconds": float,
+            "within": float,
+            "status": str,
+        },
+        "loop_lag": {"pid": None, "late_after": float, "max_late_share": float, "lags": list},
         "omitted": {"pid": None, "omitted": int},
         # Connections. `connection` is a number in a simulated world and a name on a live system. `pid` is the process
         # that serves the connection.

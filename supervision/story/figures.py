@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from supervision.story.model import Incident, StoryModel
-from supervision.viewer.measures import percentile
+from supervision.viewer.service import percentile
 
 __all__ = ["BOUNDS", "Durations", "IncidentRow", "RecoveryFigures", "figures_of"]
 

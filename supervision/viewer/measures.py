@@ -10,12 +10,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 import msgspec
 from attrs import define
 
 from supervision.viewer.history import FaultRecord, History, ProcessRecord
+from supervision.viewer.service import (
+    LoopMeasures,
+    RequestMeasures,
+    loop_of,
+    percentile,
+    requests_of,
+)
 
 __all__ = [
     "Broken",
@@ -30,7 +36,6 @@ __all__ = [
     "SteadyMeasure",
     "measure",
     "measure_fault",
-    "percentile",
 ]
 
 _BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -168,7 +173,10 @@ class Broken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measures(msgspec.Struct, frozen=True, kw_only=True):
-    """All figures of one run. `problems` has one sentence for each problem, and is empty if the run went well."""
+    """All figures of one run. `problems` has one sentence for each problem, and is empty if the run went well.
+
+    `loop` is None if no probe of the event loop ran, as in a simulated run.
+    """
 
     format: int
     seconds: float
@@ -183,6 +191,8 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     blast_median: float | None
     blast_largest: int
     steady: list[SteadyMeasure]
+    loop: LoopMeasures | None
+    requests: list[RequestMeasures]
     invariants: list[Broken]
     paths: list[PathMeasure]
     problems: list[str]
@@ -223,26 +233,12 @@ def measure(history: History) -> Measures:
         blast_median=percentile(blasts, 0.5),
         blast_largest=int(max(blasts, default=0)),
         steady=steady,
+        loop=loop_of(history),
+        requests=requests_of(history),
         invariants=broken,
         paths=_paths(ends),
         problems=_problems(history, steady, broken),
     )
-
-
-def percentile(values: Iterable[float], share: float) -> float | None:
-    """Return a percentile by the nearest-rank method; None without values.
-
-        percentile([1, 2, 3, 4], 0.5)      # 2
-
-    Args:
-        values: the values, in any order.
-        share: the share, such as 0.5 for the median.
-    """
-    ordered = sorted(values)
-    if not ordered:
-        return None
-    position = -int(-share * len(ordered) // 1)
-    return ordered[max(position, 1) - 1]
 
 
 def measure_fault(mark: FaultRecord) -> FaultMeasure:

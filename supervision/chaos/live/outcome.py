@@ -35,6 +35,7 @@ class LiveOutcome:
         sometimes: for each name that the scenario passed to `sometimes`, True if the condition was ever true.
         problems: one sentence for each problem; empty if the run went well.
         error: the exception that the scenario raised, or None.
+        overloaded: True if the event loop lagged so much that the figures do not speak about recovery.
         interrupted: True if Ctrl-C or `stop` ended the run early.
         result: the value that the scenario returned, or None.
         trace: the events, one JSON object per line.
@@ -49,14 +50,22 @@ class LiveOutcome:
     sometimes: dict[str, bool]
     problems: tuple[str, ...]
     error: BaseException | None
+    overloaded: bool
     interrupted: bool
     result: object
     trace: list[bytes] = field(repr=False)
 
     @property
     def failed(self) -> bool:
-        """True if the steady state, an invariant or the scenario failed."""
+        """True if there are problems, such as a steady state that did not come back, or an overloaded event loop."""
         return bool(self.problems)
+
+    @property
+    def verdict(self) -> str:
+        """The result of the run: "held", "failed", or "overloaded" if the run says nothing about recovery."""
+        if self.overloaded:
+            return "overloaded"
+        return "failed" if self.failed else "held"
 
     @cached_property
     def measures(self) -> Measures:
@@ -80,7 +89,7 @@ class LiveOutcome:
             "scenario": self.scenario,
             "seed": self.seed,
             "params": self.params,
-            "verdict": "failed" if self.failed else "held",
+            "verdict": self.verdict,
             "interrupted": self.interrupted,
             "problems": list(self.problems),
             "sometimes": self.sometimes,

@@ -12,6 +12,7 @@ must return in time. The seed decides the faults, as in a simulation, but not th
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -29,6 +30,7 @@ from supervision.chaos.injection.injector import Injector
 from supervision.chaos.invariants.base import Invariant, Watch
 from supervision.chaos.invariants.built_in import Chosen, choose
 from supervision.chaos.live.outcome import LiveOutcome
+from supervision.chaos.live.service import LoopProbe, ServiceLimits
 from supervision.chaos.live.world import LiveEnvironment, LiveWorld, Network
 from supervision.chaos.settings import scenario_name, settings_of
 from supervision.recording.entropy import Streams
@@ -111,6 +113,7 @@ async def live(
     shutdown_deadline: float = 30.0,
     log: bool = False,
     stop: trio.Event | None = None,
+    limits: ServiceLimits | None = None,
     on_phase: Callable[[str], object] = lambda name: None,
 ) -> LiveOutcome:
     """Run a scenario on the real clock, apply a fault plan, and return the outcome.
@@ -135,6 +138,7 @@ async def live(
         shutdown_deadline: as for `open_runtime`.
         log: log crashes.
         stop: an event that ends the experiment early, with a clean shutdown.
+        limits: the limits for the lag of the event loop and for the answers to clients.
         on_phase: called with the name of each phase that begins.
 
     Returns:
@@ -157,6 +161,7 @@ async def live(
         network=network,
         trace_bounds={"max_messages": max_messages, "max_events": max_events},
         messages=messages,
+        limits=limits or ServiceLimits(),
     )
     return await run.execute(
         seconds=seconds,
@@ -181,6 +186,7 @@ class _Run:
         network: Network | None,
         trace_bounds: dict[str, int],
         messages: bool,
+        limits: ServiceLimits,
     ) -> None:
         self.scenario = scenario
         self.seed = seed
@@ -189,6 +195,8 @@ class _Run:
         self.trace = BoundedTrace(self.now, **trace_bounds)
         self.plan: tuple[Fault, ...] = draw_plan(plan, self.streams.fresh("faults"))
         self.network = network
+        self.limits = limits
+        self.overloaded = False
         self.error: BaseException | None = None
         self.result: object = None
         self.experiment: Experiment
@@ -201,6 +209,8 @@ class _Run:
             now=self.now,
             heal=self._heal,
         )
+        self.world.requests.within = limits.answer_within
+        self.probe = LoopProbe(self.trace, self.now, limits)
         self.environment = LiveEnvironment(self.world, self.streams, messages=messages)
         self.trace.add(
             "recording",
@@ -263,6 +273,11 @@ class _Run:
         around.start_soon(network.main, attached.set)
         await attached.wait()
 
+    def _stall(self, seconds: float) -> None:
+        began = self.now()
+        time.sleep(seconds)
+        self.probe.excuse(began, self.now())
+
     async def _within(
         self,
         opened: Runtime,
@@ -279,6 +294,7 @@ class _Run:
             trace=self.trace,
             recorder=recorder,
             connections=self.network,
+            stall=self._stall,
         )
         if self.network is not None:
             self.network.watch(opened, self.trace)
@@ -288,10 +304,12 @@ class _Run:
                 beside.start_soon(experiment.watch_invariants, watch, 0.05)
                 beside.start_soon(_interrupt_when, stop, experiment)
                 beside.start_soon(self.world.steadiness.watch)
+                beside.start_soon(self.probe.watch)
                 await self._scenario_and_experiment(experiment, phases)
                 beside.cancel_scope.cancel()
         finally:
             self.world.faults.close()
+            self.overloaded = experiment.judge_service(self.probe, self.limits)
             # Processes that end after this event end because the run closes.
             self.trace.add("phase", {"pid": None, "phase": "closing"})
         return watch
@@ -329,6 +347,7 @@ class _Run:
             sometimes=self.world.expectations.seen,
             problems=tuple(dict.fromkeys(experiment.problems)),
             error=self.error,
+            overloaded=self.overloaded,
             interrupted=experiment.interrupted,
             result=self.result,
             trace=self.trace.lines,

@@ -8,10 +8,14 @@ from rich.text import Text
 
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.viewer.measures import FaultMeasure, Measures, RecoveryMeasures
+from supervision.viewer.service import LoopMeasures, RequestMeasures
 
 __all__ = ["print_report"]
 
 _UNASKED = "no problem was found, but the scenario has no steady state to check; add checks with world.steady"
+_OVERLOADED = (
+    "overloaded, so this run says nothing about recovery; free the machine, or run fewer clients"
+)
 _BAR = 24
 _ROWS = 40
 _NAMED = 5
@@ -28,7 +32,7 @@ def print_report(outcome: LiveOutcome, console: Console) -> None:
     for problem in outcome.problems:
         console.print(Text(f"✗ {problem}", style="bold red"), soft_wrap=True)
     held = "the steady state came back" if measures.steady else _UNASKED
-    what = "failed" if outcome.failed else held
+    what = {"held": held, "failed": "failed", "overloaded": _OVERLOADED}[outcome.verdict]
     early = " The run ended early." if outcome.interrupted else ""
     console.print(
         Text(
@@ -104,10 +108,30 @@ def _figures(measures: Measures) -> Table:
         rows[f"steady: {steady.name}"] = (
             f"{share:.2%} during the faults; {steady.outages} outages, longest {_length(steady.longest_outage)}"
         )
+    for requests in measures.requests:
+        rows[f"requests: {requests.name}"] = _answers(requests)
+    if measures.loop is not None:
+        rows["event-loop lag"] = _lag(measures.loop)
     rows["invariants broken"] = str(len(measures.invariants))
     for name, words in rows.items():
         table.add_row(Text(name), Text(words))
     return table
+
+
+def _answers(requests: RequestMeasures) -> str:
+    clients = f"{requests.clients_in_time} of {requests.clients} clients in time"
+    return (
+        f"{requests.share_in_time:.2%} of {requests.count} in time, {requests.late} late, "
+        f"{requests.unanswered} not answered; median {_length(requests.median)}, "
+        f"p99 {_length(requests.p99)}, longest {_length(requests.longest)}; {clients}"
+    )
+
+
+def _lag(loop: LoopMeasures) -> str:
+    return (
+        f"median {_length(loop.median)}, p99 {_length(loop.p99)}, longest {_length(loop.longest)}; "
+        f"{loop.late_share:.1%} of the time over {_length(loop.late_after)}"
+    )
 
 
 def _histogram(recovery: RecoveryMeasures) -> Table:

@@ -14,16 +14,16 @@ const percent = (share) => (share === null ? "–" : `${(share * 100).toFixed(sh
 const plural = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`
 
 function showVerdict() {
-  const { problems, steady } = RUN.measures
+  const { problems, steady, loop } = RUN.measures
   const badge = byId("verdict")
   badge.className = problems.length ? "bad" : "good"
-  badge.textContent = problems.length ? plural(problems.length, "problem") : steady.length ? "steady state came back" : "no problems"
+  badge.textContent = loop?.overloaded ? "overloaded" : problems.length ? plural(problems.length, "problem") : steady.length ? "steady state came back" : "no problems"
   byId("problems").hidden = problems.length === 0
   byId("problems").replaceChildren(...problems.map((problem) => element("li", "", problem)))
 }
 
 function showFigures() {
-  const { applied, masked, not_applicable: inert, processes, recovery, messages: mail, steady } = RUN.measures
+  const { applied, masked, not_applicable: inert, processes, recovery, messages: mail, steady, loop, requests } = RUN.measures
   const blast = RUN.measures.blast_largest
   const own = processes.troubled
   const worst = steady.length ? steady.reduce((one, other) => (share(other) < share(one) ? other : one)) : null
@@ -45,7 +45,23 @@ function showFigures() {
       : figure(RUN.phases.length ? "Steady during faults" : "Steady, of the checked time", percent(share(worst)), "", [
         outages ? `${plural(outages, "outage")}, longest ${length(Math.max(...steady.map((each) => each.longest_outage)))}` : "no outage"],
       steady.some((each) => !each.holds_at_end)),
+    ...requests.map(answersFigure),
+    ...(loop ? [lagFigure(loop)] : []),
   )
+}
+
+function answersFigure(requests) {
+  const inTime = requests.in_time / requests.count
+  return figure(`Answered in time: ${requests.name}`, percent(inTime), ` of ${requests.count}`, [
+    requests.late && `${requests.late} late`, requests.unanswered && `${requests.unanswered} not answered`,
+    requests.median === null ? "" : `median ${length(requests.median)}, p99 ${length(requests.p99)}`,
+    `${requests.clients_in_time} of ${plural(requests.clients, "client")} in time`], inTime < 0.5)
+}
+
+function lagFigure(loop) {
+  return figure("Event-loop lag", length(loop.p99), " p99", [
+    `median ${length(loop.median)}, longest ${length(loop.longest)}`,
+    `${percent(loop.late_share)} of the time over ${length(loop.late_after)}`], loop.overloaded)
 }
 
 const share = (each) => each.availability_during ?? each.availability

@@ -2,7 +2,8 @@ import msgspec
 import pytest
 
 from supervision.viewer.history import read_history
-from supervision.viewer.measures import Measures, measure, percentile
+from supervision.viewer.measures import Measures, measure
+from supervision.viewer.service import percentile
 from tests.supervision.chaos.traces import CRASH, KILLED, NORMAL, HandMade
 
 

@@ -37,6 +37,7 @@ from supervision.chaos.faults.plan import Storm
 from supervision.chaos.invariants.base import Invariant
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import live, run_live
+from supervision.chaos.live.service import ServiceLimits
 from supervision.chaos.live.world import LiveWorld
 from supervision.recording import places
 from supervision.simulation import simulate
@@ -206,7 +207,8 @@ async def test_a_stall_of_the_whole_program_breaks_no_invariant() -> None:
             await world.until_over()
             nursery.cancel_scope.cancel()
 
-    (await live(dragging, 7, seconds=30)).check()
+    limits = ServiceLimits(max_late_share=1.0)
+    (await live(dragging, 7, seconds=30, limits=limits)).check()
 
 
 async def test_an_exception_of_the_scenario_is_in_the_outcome() -> None:

@@ -19,6 +19,7 @@ def outcome(trace: HandMade, **fields: Any) -> LiveOutcome:
         "sometimes": {},
         "problems": (),
         "error": None,
+        "overloaded": False,
         "interrupted": False,
         "result": None,
         "trace": trace.lines,
@@ -75,3 +76,19 @@ def test_the_report_shows_the_faults_with_the_largest_blast_radius() -> None:
     text = printed(outcome(trace))
     assert "/wide" in text
     assert "... 21 more" in text
+
+
+def test_the_report_has_the_lag_of_the_loop_and_the_answers_to_clients() -> None:
+    trace = HandMade()
+    lags = [[0.05 * tick, 0.5 if tick < 5 else 0.001] for tick in range(20)]
+    trace.add(1.0, "loop_lag", pid=None, late_after=0.1, max_late_share=0.1, lags=lags)
+    for seconds, status in ((0.25, "answered"), (1.5, "answered"), (2.0, "unanswered")):
+        fields = {"client": "7", "began": 0.0, "seconds": seconds, "within": 1.0, "status": status}
+        trace.add(2.0, "request", pid=None, name="new_msg", **fields)
+    text = printed(outcome(trace, overloaded=True, problems=("overloaded: too busy",)))
+    assert "median 1 ms, p99 500 ms, longest 500 ms; 25.0% of the time over 100 ms" in text
+    assert "requests: new_msg" in text
+    assert "33.33% of 3 in time, 1 late, 1 not answered; median 250 ms" in text
+    assert "0 of 1" in text
+    assert "shop:day, seed 7: overloaded, so this run says nothing about recovery" in text
+    assert "came back" not in text

@@ -1,0 +1,147 @@
+"""The service of a live run while it lasts: a probe of the event loop, the limits, and the problems.
+
+The limits decide whether the figures of a run may count. On an overloaded machine they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+from attrs import Attribute, field, frozen
+
+from supervision.recording.trace import Trace
+from supervision.viewer.service import LoopMeasures, RequestMeasures
+
+__all__ = ["LoopProbe", "ServiceLimits", "loop_problem", "request_problem"]
+
+
+_TOLERANCE = 1e-6
+
+
+def _check_seconds(limits: ServiceLimits, attribute: Attribute[float], value: float) -> None:
+    if not value > 0:
+        raise ValueError(
+            f"ServiceLimits({attribute.name}={value!r}) is invalid; write seconds, more than 0"
+        )
+
+
+def _check_share(limits: ServiceLimits, attribute: Attribute[float], value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(
+            f"ServiceLimits({attribute.name}={value!r}) is invalid; write a share from 0.0 to 1.0"
+        )
+
+
+@frozen(kw_only=True)
+class ServiceLimits:
+    """The limits for the event loop and for the answers to clients.
+
+        await live(scenario, 7, seconds=60, limits=ServiceLimits(answer_within=0.25))
+
+    Args:
+        late_after: the lag of the event loop in seconds above which it counts as late.
+        max_late_share: the share of time for which the loop may be late. Above it, the run is overloaded. 1.0 allows
+            any lag.
+        answer_within: the seconds within which a client wants its answer, unless the request has its own limit.
+        min_in_time: the share of requests, and of clients, that must be answered in time. 0.0 demands nothing.
+
+    Raises:
+        ValueError: a time is not more than 0, or a share is not between 0 and 1.
+    """
+
+    late_after: float = field(default=0.1, validator=_check_seconds)
+    max_late_share: float = field(default=0.1, validator=_check_share)
+    answer_within: float = field(default=1.0, validator=_check_seconds)
+    min_in_time: float = field(default=0.5, validator=_check_share)
+
+
+class LoopProbe:
+    """A probe that is due at regular times, and measures how late it runs.
+
+    Args:
+        trace: the trace, which gets about one event of the kind `loop_lag` a second.
+        now: returns the seconds since the start of the run.
+        limits: the limits, which the events repeat.
+        every: the seconds between two due times.
+
+    After a stall, every due time of the stall counts. Without this rule, a stall of ten seconds would count as one late
+    wake-up among hundreds.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        now: Callable[[], float],
+        limits: ServiceLimits,
+        *,
+        every: float = 0.05,
+    ) -> None:
+        self.lags: list[tuple[float, float]] = []
+        self._trace = trace
+        self._now = now
+        self._limits = limits
+        self._every = every
+        self._reported = 0
+        self._due = now() + every
+        self._planned: list[tuple[float, float]] = []
+
+    async def watch(self) -> None:
+        """Run until cancelled."""
+        while True:
+            await trio.sleep(max(0.0, self._due - self._now()))
+            self.woken()
+
+    def woken(self) -> None:
+        """Record the lag at each due time that has passed."""
+        now = self._now()
+        # Floating-point sums differ in the last digits. Without the tolerance, the probe would wake too early forever.
+        while self._due <= now + _TOLERANCE:
+            if not any(begin <= self._due <= end for begin, end in self._planned):
+                self.lags.append((round(self._due, 6), round(max(0.0, now - self._due), 6)))
+            self._due += self._every
+        self._planned.clear()
+        if (len(self.lags) - self._reported) * self._every >= 1.0:
+            self.report()
+
+    def excuse(self, begin: float, end: float) -> None:
+        """Leave out the due times from `begin` to `end`, because a planned fault stalled the loop."""
+        self._planned.append((begin, end))
+
+    def report(self) -> None:
+        """Add the lags since the last report to the trace."""
+        lags = self.lags[self._reported :]
+        self._reported = len(self.lags)
+        if lags:
+            limits = {
+                "late_after": self._limits.late_after,
+                "max_late_share": self._limits.max_late_share,
+            }
+            self._trace.add("loop_lag", {"pid": None, **limits, "lags": lags})
+
+    def lags_since(self, seconds: float) -> list[float]:
+        """Return the lags at the due times from that time on."""
+        return [lag for due, lag in self.lags if due >= seconds]
+
+
+def loop_problem(loop: LoopMeasures) -> str | None:
+    """Return the problem of an overloaded run; None if the event loop kept its limit."""
+    if not loop.overloaded:
+        return None
+    return (
+        f"overloaded: for {loop.late_share:.0%} of the time the event loop was more than {loop.late_after:g} s late, "
+        f"and at most {loop.max_late_share:.0%} is allowed (p99 {loop.p99:.3g} s, longest {loop.longest:.3g} s). "
+        "The machine or the program was too busy, so the figures do not speak about recovery; free the machine, or "
+        "run fewer clients"
+    )
+
+
+def request_problem(requests: RequestMeasures, limits: ServiceLimits) -> str | None:
+    """Return the problem if too few requests or clients of one name were answered in time."""
+    if min(requests.share_in_time, requests.share_of_clients) >= limits.min_in_time:
+        return None
+    return (
+        f"too few answers in time to {requests.name!r}: {requests.in_time} of {requests.count} requests, and "
+        f"{requests.clients_in_time} of {requests.clients} clients for at least half of their requests; at least "
+        f"{limits.min_in_time:.0%} is required ({requests.late} late, {requests.unanswered} not answered)"
+    )

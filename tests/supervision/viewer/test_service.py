@@ -1,0 +1,81 @@
+"""The figures of the event loop and of the requests."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervision.viewer.history import read_history
+from supervision.viewer.measures import measure
+from supervision.viewer.service import (
+    ANSWERED,
+    OPEN,
+    UNANSWERED,
+    LoopMeasures,
+    Request,
+    measure_loop,
+    measure_requests,
+)
+from tests.supervision.chaos.traces import HandMade
+
+
+def loop(*lags: float, max_late_share: float = 0.1) -> LoopMeasures:
+    measured = measure_loop(lags, late_after=0.1, max_late_share=max_late_share)
+    assert measured is not None
+    return measured
+
+
+def request(client: str, seconds: float, status: str = ANSWERED) -> Request:
+    return Request("say", client, 0.0, seconds, 1.0, status)
+
+
+def test_the_loop_is_overloaded_above_the_allowed_share_of_late_times() -> None:
+    assert not loop(*[0.0] * 9, 0.2).overloaded
+    assert loop(*[0.0] * 8, 0.2, 0.2).overloaded
+    assert not loop(0.2, max_late_share=1.0).overloaded
+
+
+def test_the_lag_has_percentiles_and_the_share_above_the_limit() -> None:
+    measured = loop(*[0.01] * 97, 0.1, 0.5, 2.0)
+    assert (measured.median, measured.p99, measured.longest) == (0.01, 0.5, 2.0)
+    assert measured.late_share == pytest.approx(0.02)
+
+
+def test_without_a_due_time_there_is_no_lag() -> None:
+    assert measure_loop([], late_after=0.1, max_late_share=0.1) is None
+
+
+def test_each_request_is_in_time_late_or_unanswered() -> None:
+    (say,) = measure_requests(
+        [request("a", 0.1), request("a", 1.0), request("b", 1.1), request("b", 9, UNANSWERED)]
+    )
+    assert (say.count, say.in_time, say.late, say.unanswered) == (4, 2, 1, 1)
+    assert (say.median, say.p99, say.longest) == (1.0, 1.1, 1.1)
+    assert (say.share_in_time, say.share_of_clients) == (0.5, 0.5)
+
+
+def test_a_request_that_the_end_cut_off_counts_only_after_its_time_limit() -> None:
+    assert measure_requests([request("a", 0.9, OPEN)]) == []
+    (say,) = measure_requests([request("a", 1.0, OPEN)])
+    assert say.unanswered == 1
+
+
+def test_a_client_with_many_good_requests_does_not_hide_the_others() -> None:
+    good = [request("a", 0.1)] * 99
+    (say,) = measure_requests([*good, request("b", 5, UNANSWERED), request("c", 5, UNANSWERED)])
+    assert say.share_in_time > 0.9
+    assert (say.clients_in_time, say.clients) == (1, 3)
+
+
+def test_the_figures_of_a_trace_count_from_the_start_of_the_faults() -> None:
+    trace = HandMade()
+    limits = {"late_after": 0.1, "max_late_share": 0.1}
+    trace.add(1.0, "loop_lag", pid=None, **limits, lags=[[0.5, 3.0]])
+    trace.add(6.0, "loop_lag", pid=None, **limits, lags=[[5.5, 0.0], [5.6, 0.2]])
+    for began in (1.0, 5.5):
+        fields = {"client": "", "began": began, "seconds": 0.3, "within": 1.0, "status": ANSWERED}
+        trace.add(began + 0.3, "request", pid=None, name="say", **fields)
+    trace.phases(0, 5, 8, 10)
+    measures = measure(read_history(trace.lines))
+    assert measures.loop is not None
+    assert (measures.loop.ticks, measures.loop.longest, measures.loop.overloaded) == (2, 0.2, True)
+    assert [each.count for each in measures.requests] == [1]
