@@ -144,7 +144,7 @@ def chaos(
     steady_for: SteadyFor = 5.0,
     recover_within: RecoverWithin = 15.0,
     exact_times: ExactTimes = False,
-    late_after: LateAfter = 0.1,
+    late_after: LateAfter = 0.05,
     max_late_share: MaxLateShare = 0.1,
     answer_within: AnswerWithin = 1.0,
     min_in_time: MinInTime = 0.5,
