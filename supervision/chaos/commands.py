@@ -78,6 +78,13 @@ RecoverWithin: TypeAlias = Annotated[
     float,
     typer.Option(metavar="SECONDS", help="The time limit for the return to the steady state."),
 ]
+ExactTimes: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--exact-times",
+        help="Apply each fault at the time in the plan. By default, the plan is spread over --for.",
+    ),
+]
 LateAfter: TypeAlias = Annotated[
     float,
     typer.Option(metavar="SECONDS", help="The lag above which the event loop counts as late."),
@@ -136,7 +143,8 @@ def chaos(
     params: Params = None,
     steady_for: SteadyFor = 5.0,
     recover_within: RecoverWithin = 15.0,
-    late_after: LateAfter = 0.1,
+    exact_times: ExactTimes = False,
+    late_after: LateAfter = 0.05,
     max_late_share: MaxLateShare = 0.1,
     answer_within: AnswerWithin = 1.0,
     min_in_time: MinInTime = 0.5,
@@ -175,6 +183,7 @@ def chaos(
                 answer_within=answer_within,
                 min_in_time=min_in_time,
             ),
+            spread_plan=not exact_times,
             log=True,
             on_phase=lambda name: _say(_PHASES[name].format(seconds=seconds)),
         )

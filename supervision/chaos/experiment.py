@@ -8,6 +8,7 @@ import trio
 from attrs import frozen
 
 from supervision.chaos.faults.kinds import Fault
+from supervision.chaos.faults.plan import delayed
 from supervision.chaos.faults.report import is_inert
 from supervision.chaos.invariants.base import Violation, Watch
 from supervision.chaos.live.service import (
@@ -172,7 +173,10 @@ class Experiment:
         self._begun = True
         self._faults_began = self._world.seconds
         self._phase("during")
-        self._world.faults.start(self._plan)
+        # The times of the faults, of the reports and of the trace all count from the start of the run.
+        elapsed = self._world.seconds
+        plan = delayed(self._plan, elapsed)
+        self._world.faults.start(plan, since=trio.current_time() - elapsed)
         if not self.healed.is_set():
             with trio.move_on_after(self._seconds):
                 await self.healed.wait()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -57,6 +58,7 @@ class ProcessRecord:
         path: its path in the tree. Several processes may have the same path, one after another or at the same time.
         role: the path that a replacement has too: `/pool/*/Room` if it may start in another partition.
         title: the class and the topic of a channel, such as `RoomChannel room:lobby`; empty for other processes.
+        client: the named client of a connection or a channel; empty for other processes.
         shown_path: its path for people. It has the class of each channel in the place of `ChannelServer`.
         incarnation: the number of processes that have had this path, including this one.
         parent: the key of the process that started it; number 0 if no process did.
@@ -75,6 +77,7 @@ class ProcessRecord:
     path: str
     role: str
     title: str = ""
+    client: str = ""
     shown_path: str
     incarnation: int
     parent: Key
@@ -111,7 +114,10 @@ class ProcessRecord:
     @property
     def recovered_after(self) -> float | None:
         """Seconds from the end of the process to the start of its replacement; None without a replacement."""
-        return None if self.back is None or self.ended is None else self.back.born - self.ended
+        if self.back is None or self.ended is None:
+            return None
+        # A client may have joined again before the server noticed that its old connection was lost.
+        return max(0.0, self.back.born - self.ended)
 
 
 @define(eq=False, kw_only=True)
@@ -303,7 +309,27 @@ class HistoryReader:
         if phases:
             closing = self.history.closing
             phases[-1].end = self.history.seconds if closing is None else closing
+        self._find_rejoined()
         return self.history
+
+    def _find_rejoined(self) -> None:
+        """Find a replacement for each connection and channel whose client came back.
+
+        Replacements are matched in order. That fails if a client came back before the server noticed the lost
+        connection, or if it came back once for two ended processes.
+        """
+        of_client: dict[tuple[str, str, str], list[ProcessRecord]] = {}
+        for process in self.history.processes:
+            if process.client:
+                key = process.role, process.title, process.client
+                of_client.setdefault(key, []).append(process)
+        for own in of_client.values():
+            for position, process in enumerate(own):
+                later = own[position + 1 :]
+                if process.in_trouble and process.back is None and process.ended and later:
+                    after = (each for each in later if each.born >= (process.ended or 0.0))
+                    process.back = next(after, later[-1])
+                    self._note_change(process)
 
     # Causes
 
@@ -369,6 +395,8 @@ class HistoryReader:
             return
         name = event["channel"]
         process.title = f"{name} {event['topic']}"
+        connection = self.known.get(self._key(event, "connection_pid"))
+        process.client = "" if connection is None else connection.client
         process.shown_path = f"{process.shown_path.rpartition('/')[0]}/{name}"
         self.changed[process.index] = process
         self._replace_missing(process)
@@ -448,7 +476,10 @@ class HistoryReader:
         self.history.has_receives = event["receives"]
 
     def serves(self, event: Event) -> None:
-        self.servers[event["connection"]] = self._key(event)
+        self.servers[event["connection"]] = key = self._key(event)
+        process, source = self.known.get(key), str(event["connection"]).partition("->")[0]
+        if process is not None and not _is_address(source):
+            process.client = source
 
     def fault(self, event: Event) -> None:
         target = self.servers.get(event["path"]) if event.get("pid") is None else self._key(event)
@@ -487,3 +518,12 @@ class HistoryReader:
             return
         begin = event["t"]
         self.history.phases.append(Phase(name=event["phase"], begin=begin, end=begin))
+
+
+def _is_address(source: str) -> bool:
+    """Return True if a connection has no named client, only an address that several clients may share."""
+    try:
+        ip_address(source)
+    except ValueError:
+        return source.isdigit()
+    return True

@@ -244,11 +244,7 @@ def measure(history: History) -> Measures:
 def measure_fault(mark: FaultRecord) -> FaultMeasure:
     """Compute the figures of one fault."""
     first = mark.ended[0] if mark.ended else None
-    times = [
-        process.back.born - process.ended
-        for process in mark.ended
-        if process.back is not None and process.ended is not None
-    ]
+    times = _times(mark.ended)
     others = [process.path for process in mark.ended if process is not first]
     return FaultMeasure(
         seconds=mark.seconds,

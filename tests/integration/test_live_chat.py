@@ -165,7 +165,7 @@ def test_the_command_writes_its_reports(ashtree: Command, tmp_path: Path) -> Non
     poller = "/top/endpoint/poller"
     plan = plan_to_json([Kill(target=poller, when=At(time)) for time in (0.2, 5.5)])
     (tmp_path / "plan.json").write_bytes(plan)
-    more = ("--for", "1", "--seed", "3", "--faults", str(tmp_path / "plan.json"))
+    more = ("--for", "1", "--seed", "3", "--exact-times", "--faults", str(tmp_path / "plan.json"))
     code, out, err = ashtree(*options(tmp_path, *more, "--trace", str(tmp_path / "trace.ndjson")))
     assert code == 0, err
     assert "1 applied" in out

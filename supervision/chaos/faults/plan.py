@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
+import msgspec
 from attrs import Attribute, field, frozen
 
 from supervision.chaos.errors import BadFault
@@ -19,7 +20,7 @@ from supervision.chaos.faults.kinds import FAULTS, Fault, MessageFault, ProcessF
 from supervision.chaos.faults.moments import At, Moment, On, check_at_least
 from supervision.recording.entropy import Chance
 
-__all__ = ["EVERYWHERE", "FaultPlan", "Storm", "checked", "draw_plan"]
+__all__ = ["EVERYWHERE", "FaultPlan", "Storm", "checked", "delayed", "draw_plan", "spread"]
 
 FaultPlan: TypeAlias = "Storm | Sequence[Fault] | Callable[[Chance], Sequence[Fault]] | None"
 """The faults of a scenario: a sequence, a `Storm`, a function that draws a sequence, or None for no faults."""
@@ -191,6 +192,36 @@ def checked(plan: Sequence[Fault]) -> tuple[Fault, ...]:
         if not isinstance(fault, Fault):
             raise BadFault("plan", "faults", fault, _ADVICE)
     return faults
+
+
+def spread(plan: Sequence[Fault], seconds: float) -> tuple[Fault, ...]:
+    """Return a plan whose times fill a phase of some seconds. Only `At` times change, and no duration does.
+
+        spread([Kill(target="/a", when=At(3)), Kill(target="/b", when=At(27))], 60)       # at 6 s and at 54 s
+
+    The last fault comes at nine tenths of the phase, so that the phase shows its effects. If the last fault already
+    comes in the last quarter of the phase, no time changes.
+
+    Args:
+        plan: the faults.
+        seconds: the length of the phase in seconds.
+    """
+    last = max((fault.when.seconds for fault in plan if isinstance(fault.when, At)), default=0.0)
+    if last <= 0.0 or 0.75 * seconds <= last < seconds:
+        return tuple(plan)
+    factor = 0.9 * seconds / last
+    return tuple(_moved(fault, lambda time: time * factor) for fault in plan)
+
+
+def delayed(plan: Sequence[Fault], seconds: float) -> tuple[Fault, ...]:
+    """Return a plan whose `At` times are later by some seconds."""
+    return tuple(_moved(fault, lambda time: time + seconds) for fault in plan)
+
+
+def _moved(fault: Fault, move: Callable[[float], float]) -> Fault:
+    if not isinstance(fault.when, At):
+        return fault
+    return msgspec.structs.replace(fault, when=At(round(move(fault.when.seconds), 3)))
 
 
 _ADVICE: Final = (

@@ -21,8 +21,8 @@ class FaultReport(msgspec.Struct, frozen=True, kw_only=True):
         fault: the fault.
         status: "applied"; "not_applicable" if the moment never came or the target did not exist; "masked" if something
             else already caused or prevented the effect.
-        seconds: the time at which the fault was applied or masked, in seconds after the start of the plan; None
-            otherwise.
+        seconds: the time at which the fault was applied or masked, in seconds after the start of the plan, or of
+            a live run; None otherwise.
         where: the process, connection or node, such as `/top/room:lobby#2`.
         incarnation: for a process with a known place, the number of its incarnation; None for anything else.
         why: the reason for any status but "applied".

@@ -135,10 +135,14 @@ class Injector:
         """The faults of the plan, in order."""
         return tuple(planned.fault for planned in self._ledger.planned)
 
-    def start(self, plan: Sequence[Fault]) -> None:
+    def start(self, plan: Sequence[Fault], *, since: float | None = None) -> None:
         """Start to apply a plan. The times of its faults count from now.
 
             injector.start([Kill(target="/top/store", when=At(0.5))])
+
+        Args:
+            plan: the faults.
+            since: the time of `trio.current_time` from which the times count instead. The reports use it too.
 
         Raises:
             BadFault: the injector already has a plan, the injector is closed, or `plan` is not a plan.
@@ -146,7 +150,7 @@ class Injector:
         if self._began is not None or self._closed:
             raise BadFault("Injector", "plan", tuple(plan), "make an Injector for each plan")
         self._ledger.planned = [Planned(fault) for fault in checked(plan)]
-        self._began = trio.current_time()
+        self._began = trio.current_time() if since is None else since
         trio.lowlevel.spawn_system_task(self._timers.run, name="faults")
         for planned in self._ledger.planned:
             when = planned.fault.when

@@ -30,8 +30,8 @@ class LiveOutcome:
         seed: the seed of the run.
         params: the parameters of the scenario.
         seconds: the duration of the run in seconds.
-        faults: the plan.
-        fault_reports: the report of each fault.
+        faults: the plan. Its times count from the start of the phase with the faults.
+        fault_reports: the report of each fault. Their times count from the start of the run.
         sometimes: for each name that the scenario passed to `sometimes`, True if the condition was ever true.
         problems: one sentence for each problem; empty if the run went well.
         error: the exception that the scenario raised, or None.

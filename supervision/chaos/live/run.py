@@ -24,8 +24,7 @@ from actors.runtime import DEFAULT_KILL_GRACE, Runtime, current_environment, ope
 from supervision.chaos.errors import unwrapped
 from supervision.chaos.expectations import problem_of
 from supervision.chaos.experiment import Experiment, Phases
-from supervision.chaos.faults.kinds import Fault
-from supervision.chaos.faults.plan import FaultPlan, draw_plan
+from supervision.chaos.faults.plan import FaultPlan, draw_plan, spread
 from supervision.chaos.injection.injector import Injector
 from supervision.chaos.invariants.base import Invariant, Watch
 from supervision.chaos.invariants.built_in import Chosen, choose
@@ -114,6 +113,7 @@ async def live(
     log: bool = False,
     stop: trio.Event | None = None,
     limits: ServiceLimits | None = None,
+    spread_plan: bool = False,
     on_phase: Callable[[str], object] = lambda name: None,
 ) -> LiveOutcome:
     """Run a scenario on the real clock, apply a fault plan, and return the outcome.
@@ -139,6 +139,8 @@ async def live(
         log: log crashes.
         stop: an event that ends the experiment early, with a clean shutdown.
         limits: the limits for the lag of the event loop and for the answers to clients.
+        spread_plan: change the times of the plan so that it fills `seconds`, as `ashtree chaos` does; see
+            `supervision.chaos.faults.plan.spread`.
         on_phase: called with the name of each phase that begins.
 
     Returns:
@@ -162,6 +164,7 @@ async def live(
         trace_bounds={"max_messages": max_messages, "max_events": max_events},
         messages=messages,
         limits=limits or ServiceLimits(),
+        spread_over=seconds if spread_plan else None,
     )
     return await run.execute(
         seconds=seconds,
@@ -187,13 +190,15 @@ class _Run:
         trace_bounds: dict[str, int],
         messages: bool,
         limits: ServiceLimits,
+        spread_over: float | None,
     ) -> None:
         self.scenario = scenario
         self.seed = seed
         self.began = trio.current_time()
         self.streams = Streams(seed)
         self.trace = BoundedTrace(self.now, **trace_bounds)
-        self.plan: tuple[Fault, ...] = draw_plan(plan, self.streams.fresh("faults"))
+        drawn = draw_plan(plan, self.streams.fresh("faults"))
+        self.plan = drawn if spread_over is None else spread(drawn, spread_over)
         self.network = network
         self.limits = limits
         self.overloaded = False

@@ -50,7 +50,7 @@ class ServiceLimits:
         ValueError: a time is not more than 0, or a share is not between 0 and 1.
     """
 
-    late_after: float = field(default=0.1, validator=_check_seconds)
+    late_after: float = field(default=0.05, validator=_check_seconds)
     max_late_share: float = field(default=0.1, validator=_check_share)
     answer_within: float = field(default=1.0, validator=_check_seconds)
     min_in_time: float = field(default=0.5, validator=_check_share)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,8 +27,8 @@ def print_report(outcome: LiveOutcome, console: Console) -> None:
     """Print the faults, the figures and the problems of a run."""
     measures = outcome.measures
     console.print(_faults(measures))
-    for line in _not_done(measures):
-        console.print(Text(line, style="dim"), soft_wrap=True)
+    if measures.not_applicable:
+        console.print(Text(_not_reached(measures), style="dim"), soft_wrap=True)
     console.print(_figures(measures))
     console.print(_histogram(measures.recovery))
     for problem in outcome.problems:
@@ -60,18 +62,16 @@ def _faults(measures: Measures) -> Table:
     return table
 
 
-def _not_done(measures: Measures) -> list[str]:
-    """Return one line for each reason why faults were not applied."""
-    by_reason: dict[str, list[str]] = {}
-    for fault in measures.faults:
-        if fault.status == "not_applicable":
-            by_reason.setdefault(fault.why or "", []).append(fault.fault)
-    lines = []
-    for why, faults in sorted(by_reason.items(), key=lambda entry: -len(entry[1])):
-        more = len(faults) - _NAMED
-        named = "; ".join(faults[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
-        lines.append(f"{len(faults)} not applied ({why}): {named}")
-    return lines
+def _not_reached(measures: Measures) -> str:
+    """Return one line about all faults that were not applied, with the number for each reason."""
+    reasons = Counter(
+        fault.why or "no reason" for fault in measures.faults if fault.status == "not_applicable"
+    )
+    why = "; ".join(f"{number} because {reason}" for reason, number in reasons.most_common(_NAMED))
+    more = f"; and {len(reasons) - _NAMED} more reasons" if len(reasons) > _NAMED else ""
+    return (
+        f"{measures.not_applicable} of {len(measures.faults)} faults were not applied: {why}{more}"
+    )
 
 
 def _row(fault: FaultMeasure) -> tuple[Text, ...]:

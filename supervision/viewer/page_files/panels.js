@@ -215,16 +215,25 @@ function faultFacts(fault) {
 function showFaults() {
   const table = element("table", "", undefined,
     element("tr", "", undefined, element("th", "", "at"), element("th", "", "fault"), element("th", "", "back")))
-  for (const fault of faults) {
+  const reached = faults.filter((fault) => fault.status !== "not_applicable")
+  for (const fault of reached) {
     const figures = RUN.measures.faults[fault.index]
     const inert = fault.status !== "applied"
     const back = inert ? fault.status.replace("_", " ") : figures.target_back === null ? (fault.ended.length ? "never" : "") : length(figures.target_back)
     const row = element("tr", inert ? "inert" : "", undefined,
-      element("td", "", fault.status === "not_applicable" ? "" : at(fault.time, 2)), faultCell(fault), element("td", "", back))
+      element("td", "", at(fault.time, 2)), faultCell(fault), element("td", "", back))
     row.dataset.fault = fault.index
     row.classList.toggle("picked", view.picked?.fault === fault.index)
     row.onclick = () => pick({ fault: fault.index })
     table.append(row)
+  }
+  // One line for all faults that were not reached.
+  if (reached.length < faults.length) {
+    const why = counted(faults.filter((fault) => !reached.includes(fault)).map((fault) => fault.why || "no reason"))
+    const words = `${faults.length - reached.length} of ${faults.length} not applicable: ${why.join("; ")}`
+    const cell = element("td", "", words)
+    cell.colSpan = 3
+    table.append(element("tr", "inert", undefined, cell))
   }
   byId("faults").replaceChildren(faults.length ? table : element("p", "", LIVE ? "Nobody has caused a fault on purpose." : "The run had no planned faults."))
 }

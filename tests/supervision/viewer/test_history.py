@@ -201,3 +201,33 @@ def test_a_fault_that_turns_out_to_have_no_effect_is_masked() -> None:
     slow = trace.fault(1, "slow /a", pid=1, type="slow")
     trace.add(2, "fault_over", pid=1, fault_event=slow, status="masked", why="it ended")
     assert read_history(trace.lines).faults[0].status == "masked"
+
+
+def _a_client_comes_back(source: str, *, rejoined: float) -> HandMade:
+    """A client whose connection and channel end at 5 s, by a fault. The client has joined again at another time."""
+    trace = HandMade()
+    for pid, born in ((1, 0.0), (3, rejoined)):
+        name = f"{source}->server#{pid}"
+        trace.spawned(born, pid, "/connections/Connection", inc=pid)
+        trace.add(born, "serves", pid=pid, connection=name)
+        trace.spawned(born, pid + 1, "/channels/ChannelServer", inc=pid)
+        about = {"topic": "room:a", "channel": "Room", "result": "ok", "seconds": 0.0}
+        trace.add(born, "joined", pid=pid + 1, connection_pid=pid, **about)
+    for pid in (1, 2):
+        kill = trace.fault(5, pid=pid)
+        trace.exited(5, pid, KILLED, cause=kill)
+    trace.phases()
+    return trace
+
+
+def test_a_client_that_rejoined_before_its_old_channel_ended_is_back() -> None:
+    history = read_history(_a_client_comes_back("client 7", rejoined=3.0).lines)
+    connection, channel = (each for each in history.processes if each.ended is not None)
+    assert connection.back is history.processes[2]
+    assert channel.back is history.processes[3]
+    assert (connection.recovered_after, channel.recovered_after) == (0.0, 0.0)
+
+
+def test_clients_with_only_an_address_are_not_taken_for_one_client() -> None:
+    history = read_history(_a_client_comes_back("127.0.0.1", rejoined=3.0).lines)
+    assert [each.back for each in history.processes if each.ended is not None] == [None, None]

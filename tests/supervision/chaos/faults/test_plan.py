@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervision.chaos.errors import BadFault
-from supervision.chaos.faults.kinds import FAULTS, Kill, plan_from_json, plan_to_json
-from supervision.chaos.faults.moments import At
-from supervision.chaos.faults.plan import EVERYWHERE, Storm, draw_plan
+from supervision.chaos.faults.kinds import FAULTS, Kill, Slow, plan_from_json, plan_to_json
+from supervision.chaos.faults.moments import At, On
+from supervision.chaos.faults.plan import EVERYWHERE, Storm, delayed, draw_plan, spread
 
 
 def everything(count: int = 40, **options: Any) -> Storm:
@@ -92,3 +92,31 @@ def test_a_plan_may_have_any_documented_form() -> None:
     assert draw_plan(list(faults), Random(1)) == faults
     assert draw_plan(storm, Random(1)) == storm.draw(Random(1))
     assert draw_plan(lambda random: [faults[0]] * random.randint(2, 2), Random(1)) == faults * 2
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds", "expected"),
+    [
+        ((3, 15, 27), 60, (6, 30, 54)),
+        ((10, 80), 20, (2.25, 18)),
+        ((5, 8), 10, (5, 8)),
+        ((0,), 10, (0,)),
+        ((10,), 10, (9,)),
+    ],
+)
+def test_a_spread_plan_fills_its_phase(
+    times: tuple[float, ...], seconds: float, expected: tuple[float, ...]
+) -> None:
+    plan = spread([Kill(target="/a", when=At(time)) for time in times], seconds)
+    assert [fault.when for fault in plan] == [At(time) for time in expected]
+
+
+def test_spreading_changes_no_callback_and_no_duration() -> None:
+    waits = Kill(target="/a", when=On("init"))
+    slow = Slow(target="/a", seconds=2.0, when=At(1))
+    assert spread([waits, slow], 100) == (waits, Slow(target="/a", seconds=2.0, when=At(90)))
+
+
+def test_a_delayed_plan_has_later_times() -> None:
+    plan = delayed([Kill(target="/a", when=At(1)), Kill(target="/a", when=On("init"))], 5.25)
+    assert [fault.when for fault in plan] == [At(6.25), On("init")]
