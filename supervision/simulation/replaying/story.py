@@ -281,8 +281,7 @@ class Story:
         return f"{self._who(event)} sent {self.exchanges.text(event)} to {to}"
 
     def _message(self, event: Event) -> str:
-        """Describe a message that a process received, and its sender. The text is empty if the trace lacks the message.
-        """
+        """Describe a message that a process received, and its sender; empty if the trace lacks the message."""
         cause = self._cause(event)
         if cause is None:
             return self.exchanges.text(event) if "message" in event else ""
