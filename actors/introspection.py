@@ -36,9 +36,9 @@ def current_function(pid: Pid) -> str | None:
 
 
 def scan(pids: Iterable[Pid]) -> tuple[dict[Pid, int], list[Pid]]:
-    """Return the lengths of the mailboxes that are not empty, and the processes that have ended.
+    """Return the lengths of the non-empty mailboxes by pid, and the processes that have ended.
 
-    One loop without a call for each process: a watched program may have many thousands of processes.
+    This is one loop without function calls, because a watched program may have many thousands of processes.
     """
     waiting, ended = {}, []
     for pid in pids:
@@ -51,11 +51,11 @@ def scan(pids: Iterable[Pid]) -> tuple[dict[Pid, int], list[Pid]]:
 
 
 def sleeping_before_a_message(runtime: Runtime) -> list[tuple[Pid, Any]]:
-    """Return the processes that wait for a message although their receive has one to look at, and their oldest message.
+    """Return the sleeping processes with a message that their `receive` has not looked at, and their oldest messages.
 
-    A process is in this list for a moment, between the arrival of a message and the process's next step.
+    Between the arrival of a message and the next step of its process, the process is in this list for a moment.
     """
-    # Nearly all mailboxes are empty, so this looks at the queues first.
+    # The check of the queue comes first, because it is cheap and nearly all mailboxes are empty.
     return [
         (process.pid, next(iter(process.mailbox.queue)))
         for process in runtime.table.values()

@@ -157,14 +157,14 @@ def process_dictionary() -> dict[Any, Any]:
 
 
 def set_label(label: str) -> None:
-    """Describe the current process for logs and observers. Unlike a name, a label is not an address.
+    """Set a label that describes the current process in logs and observers. A label is not an address.
 
-    In the runtime's thread, this also emits the event `("actors", "process", "labelled")`.
+    In the runtime's thread, `set_label` also emits the event `("actors", "process", "labelled")`.
     """
     process = require_process("set_label", any_thread=True)
     process.label = label
     telemetry = process.runtime.telemetry
-    # Handlers run in the runtime's thread only.
+    # Event handlers may run only in the runtime's thread.
     if telemetry.handlers(_LABELLED) and get_ident() == process.runtime.thread:
         telemetry.execute(_LABELLED, {}, {"pid": process.pid, "label": label})
 

@@ -155,7 +155,7 @@ class ThreadQueueLike(Protocol):
 
 
 class Observer(Protocol):
-    """The part of an instrument that code reaches through a pid."""
+    """The methods of an instrument that calls and timers use. They reach the instruments through a pid."""
 
     def call_started(
         self, caller: Pid | None, server: Pid, call: object, timeout: float
@@ -181,7 +181,7 @@ class ProcessLike(Protocol):
 
 
 class TelemetryLike(Protocol):
-    """The event handlers, for code that reaches a runtime through a pid."""
+    """The methods of `Telemetry` for code that reaches a runtime through a pid."""
 
     def execute(
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]

@@ -95,7 +95,7 @@ class Mailbox:
 
     @property
     def unread(self) -> int:
-        """The number of messages that the current receive has not looked at."""
+        """The number of messages that the current `receive` has not looked at yet."""
         return len(self.queue) - self._seen
 
     def wake(self) -> None:

@@ -169,10 +169,11 @@ class ProcessRecord(Generic[R]):
 
     @property
     def sleeps_before_a_message(self) -> bool:
-        """True if the task waits in its mailbox, and there is a message that its receive has not looked at.
+        """True if the task waits in its mailbox although its `receive` has not looked at one of the messages.
 
-        This is normal for a moment, until a batch of wakes has reached the process. `Mailbox.parked` does not tell,
-        because it changes when the message arrives. So this reads where Trio's task sleeps, as no public function does.
+        This is normal for a moment, until the batched wake-up reaches the process. `Mailbox.parked` does not show this
+        state, because it becomes False as soon as a message arrives. Trio has no public function for the place where a
+        task sleeps, so this property reads a private attribute of the task.
         """
         task, mailbox = self.task, self.mailbox
         if task is None or not mailbox.queue or mailbox.unread <= 0:

@@ -46,9 +46,10 @@ class Instrument:
         """Handle a new link between two living processes. Linking twice causes two calls."""
 
     def unlinked(self, pid: Pid, other: Pid, flushed: bool) -> None:
-        """Handle `unlink` by `pid`. With `flushed`, an `Exit` from `other` is removed from the mailbox too.
+        """Handle `unlink` by `pid`. If `flushed` is True, `unlink` also removed an `Exit` of `other` from the mailbox.
 
-        There may have been no link. The end of a process removes its links without a call of `unlinked`.
+        The runtime calls this even if there was no link. The end of a process removes its links without a call of
+        `unlinked`.
         """
 
     def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
@@ -74,19 +75,19 @@ class Instrument:
         """Handle the end of a call. `how` is `"answered"`, `"server_ended"`, `"timeout"` or `"cancelled"`."""
 
     def call_answered(self, call: object, value: Any) -> None:
-        """Handle the answer to a call. The caller has not run yet. Later answers to the call are dropped."""
+        """Handle the first answer to a call, before the caller runs. The runtime drops later answers to this call."""
 
     def timer_started(self, timer: TimerRef, address: object, interval: float | None) -> None:
-        """Handle a new timer of `send_after` or `send_every`. `interval` is None for a single timer.
+        """Handle a new timer of `send_after` or `send_every`. For `send_after`, `interval` is None.
 
-        The end of the process cancels a timer whose address is a pid, without a call of `timer_cancelled`.
+        If `address` is a pid, the end of that process cancels the timer without a call of `timer_cancelled`.
         """
 
     def timer_fired(self, timer: TimerRef) -> None:
-        """Handle a timer that is about to send its message. A repeated timer has its next deadline already."""
+        """Handle a timer that is about to send its message. A timer of `send_every` already has its next deadline."""
 
     def timer_cancelled(self, timer: TimerRef) -> None:
-        """Handle `cancel_timer`. The timer may have fired before."""
+        """Handle `cancel_timer`. The timer may already have fired."""
 
     def registered(self, pid: Pid, key: object, registry: object) -> None:
         """Handle a new name or a new key in a registry. `registry` is None for plain names.

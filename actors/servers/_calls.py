@@ -32,7 +32,7 @@ _CANCELLED = object()
 
 
 class _GaveUp:
-    """In the place of an answer: the time at which the caller gave up."""
+    """A stand-in for the answer after the caller has given up. It holds the time and the cause."""
 
     __slots__ = ("how", "since")
 
@@ -82,7 +82,7 @@ class Sender:
 
     @property
     def awaits_late_answer(self) -> bool:
-        """True if the caller has given up, and no answer has come."""
+        """True if the caller has given up and the server has not answered yet."""
         return type(self._value) is _GaveUp
 
     @property
@@ -124,7 +124,7 @@ class Sender:
         return True
 
     def _count_late_answer(self, gave_up: _GaveUp) -> None:
-        """Count an answer that the runtime drops because the caller has given up. Erlang does not count it."""
+        """Count an answer that the runtime drops because the caller has given up. Erlang has no such counter."""
         server, runtime = self._server, self._server.runtime
         runtime.late_answers += 1
         if runtime.telemetry.handlers(LATE_ANSWER):

@@ -260,7 +260,7 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
         NotAnAddress: `server` is a class, a coroutine or another value that is neither a pid nor a name.
         NoProcess: There is no such process.
         CallTimeout: The server did not answer in time. The server may still carry out the request. A late answer never
-            reaches the mailbox. It counts in `statistics()["late_answers"]`.
+            reaches the mailbox; `statistics()["late_answers"]` counts it.
         ServerExit: The server ended before it answered. `reason` is its exit reason.
         CallingSelf: The server is the calling process.
         WrongThread: The caller does not run in the runtime's thread.
@@ -394,9 +394,9 @@ def reply(sender: Sender, value: Any) -> bool:
     """Answer a call for which `handle_call` returned `NoReply()`. Works in any process and in any thread.
 
     Returns:
-        False if the call has been answered before or has ended; the runtime then drops the value. An answer that comes
-        after its caller has given up emits the event `("actors", "call", "late_answer")`. In a thread other
-        than the runtime's, True only means that the answer is on its way.
+        False if the call already had an answer or has ended; the runtime then drops the value. If the caller has given
+        up, the runtime also emits the event `("actors", "call", "late_answer")`. In a thread other than the runtime's,
+        True only means that the answer is on its way.
     """
     runtime = sender.server.runtime
     if get_ident() == runtime.thread:

@@ -60,9 +60,9 @@ class Expectations:
     Args:
         now: returns the seconds of the run.
         heal: stops the faults and undoes them, for `recovered`.
-        reached: called with the name of each `sometimes` condition when it is true for the first time.
+        reached: called with the name of a `sometimes` condition when the condition is true for the first time.
         every: the seconds between two checks of a condition; None if the scheduler calls `look` between any two rounds.
-        failed: called with the error of a failed check or condition, before the error is raised.
+        failed: called with the error of a failed `check` or `eventually`, just before the method raises the error.
 
     Attributes:
         always: the invariants with their names, in order.
@@ -211,9 +211,9 @@ class Expectations:
 
 
 def failures_in(error: BaseException) -> list[BaseException]:
-    """Return the failures in a group of exceptions, at any depth. Any other exception is the only failure.
+    """Return the failures in a group of exceptions, at any depth. An exception that is no group is one failure.
 
-    Cancellations are not failures, unless there is nothing else.
+    A cancellation counts as a failure only if the group has nothing else.
     """
     if not isinstance(error, BaseExceptionGroup):
         return [error]

@@ -73,7 +73,7 @@ class Experiment:
         self._phases = phases
         self._on_phase = on_phase
         self._begun = False
-        # The time from which the service of the run counts.
+        # Lags of the event loop and requests count from this time on.
         self._faults_began = 0.0
         self._watch_broke = False
         # True once the faults are undone.

@@ -1,4 +1,4 @@
-"""The requests of the clients of a run, for the report: how many were answered in time, late, or not at all.
+"""The requests of a run's clients. The report counts the requests that were answered in time, late, or not at all.
 
 with world.request("say hello", client=7):
     await channel.push("new_msg", {"body": "hello"})
@@ -17,9 +17,10 @@ __all__ = ["OpenRequest", "RequestLog"]
 
 
 class OpenRequest:
-    """A request that waits for its answer. `ScenarioWorld.request` makes it.
+    """A request that waits for its answer. `ScenarioWorld.request` returns it.
 
-    As a context manager, it is answered if its block ends without an exception, and unanswered otherwise.
+    You can use it as a context manager. If the block ends without an exception, the request counts as answered.
+    Otherwise it counts as unanswered.
     """
 
     def __init__(self, log: RequestLog, name: str, client: str, within: float) -> None:
@@ -56,12 +57,12 @@ class RequestLog:
     """The requests of one run.
 
     Args:
-        trace: the trace, which gets an event of the kind `request` at the end of each request.
+        trace: the trace of the run. Each request adds an event of the kind `request` when it ends.
         now: returns the seconds since the start of the run.
-        within: the time limit in seconds for an answer, unless a request has its own.
+        within: the time limit in seconds for an answer, unless the request has its own limit.
 
     Attributes:
-        ended: the requests that have ended, in the order of their ends.
+        ended: the requests that have ended, first ended first.
     """
 
     def __init__(self, trace: Trace, now: Callable[[], float], within: float = 1.0) -> None:
@@ -69,12 +70,12 @@ class RequestLog:
         self.within = within
         self.ended: list[Request] = []
         self._trace = trace
-        # A dictionary without values, because its order is the order of the requests.
+        # A dictionary and not a set, because a dictionary keeps the order of the requests.
         self._open: dict[OpenRequest, None] = {}
         self._closed = False
 
     def begin(self, name: str, client: object, within: float | None) -> OpenRequest:
-        """Begin a request."""
+        """Begin a request. `client` is shown as text; None stands for no client."""
         limit = self.within if within is None else within
         request = OpenRequest(self, name, "" if client is None else str(client), limit)
         if not self._closed:
@@ -82,7 +83,7 @@ class RequestLog:
         return request
 
     def end(self, request: OpenRequest, status: str) -> None:
-        """End a request, unless it has ended."""
+        """End a request with its status. Do nothing if the request has already ended."""
         if request not in self._open:
             return
         del self._open[request]
@@ -101,7 +102,7 @@ class RequestLog:
         self._trace.add("request", {"pid": None, **fields})
 
     def close(self) -> None:
-        """End the open requests, because the experiment is over. Later requests do not count."""
+        """End the open requests at the end of the experiment. Requests that begin later do not count."""
         for request in list(self._open):
             self.end(request, OPEN)
         self._closed = True

@@ -107,18 +107,18 @@ class ScenarioWorld:
     def request(
         self, name: str, *, client: object = None, within: float | None = None
     ) -> OpenRequest:
-        """Begin a request of a client, for the report.
+        """Begin a request of a client. The report shows how many requests were answered in time.
 
             with world.request("say hello", client=7):
                 await channel.push("new_msg", {"body": "hello"})
 
-        The request is answered if the block ends without an exception. Without a `with` block, call `answered` or
-        `unanswered` of the returned object.
+        If the block ends without an exception, the request counts as answered; otherwise as unanswered. Without a
+        `with` block, call `answered` or `unanswered` of the returned object.
 
         Args:
-            name: the name for the report, which has one line for each name.
-            client: the name or the number of the client. The report counts the clients that are answered in time.
-            within: the seconds within which the client wants its answer; by default `ServiceLimits.answer_within`.
+            name: the name of this kind of request. The report has one line for each name.
+            client: the name or the number of the client. The report also counts the clients with answers in time.
+            within: the time limit in seconds for the answer; None takes `ServiceLimits.answer_within`.
         """
         return self.requests.begin(name, client, within)
 

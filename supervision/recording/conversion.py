@@ -41,7 +41,7 @@ class Birth(NamedTuple):
 
 
 def further_events(record: Record) -> int:
-    """Return the number of events that a record becomes, without the first one. It is not 0 only for writes."""
+    """Return the number of events after the first one that a record becomes. It is 0 except for a record of writes."""
     return len(record[3]) // 3 - 1 if record[2] == "wrote" else 0
 
 
@@ -67,7 +67,7 @@ class Conversion:
     ) -> None:
         self._began = began
         self._offset = offset
-        # A record of several writes becomes several events. This is the number of all such events but the first ones.
+        # A record of several writes becomes several events. This counts the events after the first one of each record.
         self._further = 0
         self._source = source
         # For each process, the last event that reached it, and the event of its end.
@@ -79,7 +79,7 @@ class Conversion:
         self._unread: dict[tuple[int, int], list[int]] = {}
         # For each open call, its `call` event.
         self._calls: dict[int, int] = {}
-        # For each call whose caller gave up, its `call_ended` event.
+        # The `call_ended` event of each call whose caller gave up.
         self._given_up: dict[int, int] = {}
         # The last fault and its time. The fault causes everything that tasks outside of processes do at that time.
         self._outside: tuple[float, int] | None = None

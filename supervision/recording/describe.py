@@ -1,8 +1,8 @@
 """Values as text that is the same in every run of a seed: no memory addresses, no order of sets.
 
 `describe` never calls the `__repr__` of an application's class, which may return anything. If a class does not declare
-its fields, the text shows only the class. The text has `[FILTERED]` in place of a value whose key or field is a secret,
-such as `password` (`supervision.recording.masking`).
+its fields, the text shows only the class. `[FILTERED]` replaces the value of a key or field with a secret name, such as
+`password`. `supervision.recording.masking` has the list of these names.
 """
 
 from __future__ import annotations

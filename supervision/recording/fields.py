@@ -153,9 +153,9 @@ def late_answer_fields(
 
 
 def frames_of(exception: BaseException) -> list[tuple[str, int, str]]:
-    """Return file, line and function of each frame, beginning with the first frame of the program's own code.
+    """Return the file, the line number and the function of each frame, from the first frame of the program's own code.
 
-    The result has no lines of source, because reading files here would block the program.
+    The result contains no source text, because reading files would block the program.
     """
     frames = list(walk_tb(exception.__traceback__))
     own = (
@@ -170,7 +170,7 @@ def frames_of(exception: BaseException) -> list[tuple[str, int, str]]:
 
 
 def cut_texts(fields: dict[str, Any]) -> dict[str, Any]:
-    """Cut long texts. Applications choose the texts of reasons and errors, so these may have any length."""
+    """Shorten long texts in place. An application chooses the texts of its errors, so they can have any length."""
     for name, value in fields.items():
         if type(value) is str and len(value) > TEXT_LENGTH:
             fields[name] = f"{value[:TEXT_LENGTH]}... ({len(value)} characters)"

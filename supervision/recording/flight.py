@@ -101,8 +101,8 @@ class FlightRecorder(Instrument):
 
     Args:
         runtime: the runtime.
-        messages: record messages and calls too.
-        frames: record the frames of clients too. Only `channels.recording` uses this.
+        messages: also record messages and calls.
+        frames: also record the frames of clients. Only `channels.recording` uses this.
         receives: also record each time a process takes a message out of its mailbox. This doubles the cost.
         contents: record the contents of messages, as text of at most 2000 characters.
         hide: terms. The recorder masks the contents of every key and field whose name contains one of these terms.
@@ -118,15 +118,16 @@ class FlightRecorder(Instrument):
         records_frames: True if the frames of clients are recorded.
         hide: the terms.
         listeners: functions that the recorder calls with each `Trouble`, in the affected process. They must be fast.
-        connections: the processes that serve a client, each with a function that the recorder calls when it closes. The
-            recorder takes bytes sent to these processes for frames of the client.
+        connections: the processes that serve a client. Each has a function that the recorder calls in `close`. The
+            recorder treats bytes sent to these processes as frames of the client.
         filters: functions that get the content of each message, and return the content to record. `hide` applies to
             the result.
 
-    The recorder reads a message only when it is sent, and keeps no reference to it. So a program may change it later.
+    The recorder reads a message only when a process sends it, and keeps no reference. So a program may change the
+    message later.
 
-    The message of a client to its channel has the time of the latest read, write or event of the recorder, because a
-    reading of the clock would cost half as much as the record.
+    For a message of a client to its channel, the recorder does not read the clock, because this would take half as
+    long as the record itself. Such a message gets the time of the latest read, write or event.
 
     A record may be missing: the rings drop the oldest records, and `statistics` counts the dropped records.
     """
@@ -228,7 +229,7 @@ class FlightRecorder(Instrument):
                 except KeyError:
                     via, look = looks.learn(message)
                 kind, size = look(message)
-            # Times never fall, so a message of a client after this one gets this time.
+            # Times in a trace never go backwards, so the next message of a client must not get an earlier time.
             tape.time = time = now()
             tape.keep(
                 (
@@ -301,7 +302,7 @@ class FlightRecorder(Instrument):
             seconds: copy only the records of the last seconds; None copies all.
             why: the reason, for the `recording` event.
             crash: the number of the record of the selected crash.
-            messages: copy the records about messages, calls and frames too.
+            messages: also copy the records about messages, calls and frames.
         """
         records = self._events.copy()
         if messages:
@@ -333,10 +334,10 @@ class FlightRecorder(Instrument):
         )
 
     def since(self, number: int) -> list[Record]:
-        """Return the records with a greater number, oldest first. Older ones may have fallen out of the rings.
+        """Return the records after a given one, oldest first, without those that the rings have already dropped.
 
         Args:
-            number: the number of the last record that the caller has.
+            number: the number of the last record that the caller already has.
         """
         newer: list[Record] = []
         for ring in (self._messages, self._events):
@@ -346,7 +347,7 @@ class FlightRecorder(Instrument):
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the recorder began, which is second 0 of its trace."""
+        """The seconds since the recorder began. Its trace begins at second 0."""
         return self._now() - self._began
 
     @property
@@ -542,12 +543,12 @@ class FlightRecorder(Instrument):
         pid, label = metadata["pid"], metadata["label"][:_LABEL]
         birth = self._births.get(pid)
         if birth is not None:
-            # For a recording that begins after this event.
+            # A snapshot without this event takes the label from the record of the process's start.
             birth.fields["label"] = label
         self.add("labelled", pid, {"label": label})
 
     def _late_answer(self, event: Event, measurements: _Data, metadata: _Data) -> None:
-        # The identity connects the answer with the end of its call.
+        # The identity of the call connects this event with the `call_ended` event.
         fields, identity = late_answer_fields(measurements, metadata), id(metadata["call"])
         self._add("late_answer", metadata["server"].number, fields, identity)
 

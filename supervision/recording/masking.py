@@ -83,7 +83,7 @@ def _fields(cls: type) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def is_secret(name: str) -> bool:
-    """Return True if a name contains one of the default terms."""
+    """Return True if a name contains one of the default terms, such as `password`."""
     return _is_secret(name, _FOLDED)
 
 

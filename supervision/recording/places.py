@@ -171,8 +171,9 @@ class Places(Instrument):
 class UnobservedPlaces(Places):
     """The places of processes in a runtime without instruments.
 
-    No event announces a process here. So each look-up first asks the runtime for its processes, which takes longer.
-    Telemetry still announces child ids. A process that starts and ends between two look-ups gets no place.
+    Without instruments, no event announces a new process. So each look-up first asks the runtime for its processes,
+    which takes longer. Telemetry still announces the ids of children. A process that starts and ends between two
+    look-ups gets no place.
 
     Args:
         runtime: the runtime.
@@ -204,7 +205,7 @@ class UnobservedPlaces(Places):
     def _child_starting(
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
-        # The supervisor may have started another child, whose id it announced last.
+        # This event replaces the id that the supervisor announced before. So first give the earlier child its place.
         self._refresh()
         super()._child_starting(event, measurements, metadata)
 

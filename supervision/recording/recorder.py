@@ -43,7 +43,7 @@ quoted: Callable[[str], str] = encode_basestring
 _NOTHING: deque[tuple[Any, int]] = deque()
 
 _MACHINERY = frozenset(("actors", "supervision", "channels", "trio"))
-# For each class of messages, the field that marks the messages of Ashtree's own processes in a trace.
+# Maps each class of messages to the field that marks it in a trace as internal to Ashtree. Empty for other classes.
 _MARKS: dict[type, str] = {}
 
 
@@ -56,13 +56,13 @@ class Recorder(Instrument):
         node: the number of the runtime in its world, from 0, or the label of its node, such as `a#2`.
         messages: record messages too. Most events are messages.
         host: the name of the node of the runtime; empty outside of nodes.
-        observe: False records no events of the runtime, and adds no instrument to it. The places are still known.
+        observe: False records no events of the runtime, and adds no instrument to it. `places` works even so.
 
     Attributes:
         places: the places of the processes.
         ended: the numbers of the `exited` events of the last `REMEMBERED` ended processes.
         because: the number of the event, such as a fault, that causes the current actions outside of processes.
-        has_clients: True if another part of the program records the clients of this runtime without their frames.
+        has_clients: True if another part of the program records the clients of this runtime, without their frames.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Recorder(Instrument):
         self._living = self.places.living
         # For each receiver, the messages in its mailbox, oldest first, with their `sent` events.
         self._unread: dict[Pid, deque[tuple[Any, int]]] = {}
-        # For each open call, its `sent` event and its server.
+        # The `sent` event and the server of each open call.
         self._calls: dict[object, tuple[int | None, Pid]] = {}
         # The call whose request is the next message.
         self._calling: object = None
@@ -190,7 +190,7 @@ class Recorder(Instrument):
     def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
         if self.messages:
             self._calls[call] = None, server
-            # The request comes next, without a checkpoint.
+            # The next message is the request of this call, because there is no checkpoint in between.
             self._calling = call
 
     def call_ended(self, call: object, how: str) -> None:
@@ -318,14 +318,14 @@ def _message_text(message: Any) -> str:
     try:
         mark = _MARKS[cls]
     except KeyError:
-        # An object with an `event`, such as a push or a broadcast, carries a message of the application.
+        # An object with an attribute `event`, such as a push or a broadcast, carries a message of the application.
         own = cls.__module__.partition(".")[0] in _MACHINERY and not hasattr(cls, "event")
         mark = _MARKS[cls] = ',"internal":true' if own else ""
     return f'"via":"{via}","message_kind":{kind},"message":{quoted(describe(content))}{mark}'
 
 
 def sender_now() -> Pid | None:
-    """Return the process for which the current task acts; None outside of processes."""
+    """Return the process of the current task; None outside of processes."""
     try:
         return current_pid()
     except (ActorsError, ProcessKilled):

@@ -1,6 +1,6 @@
-"""Bounded rings, which keep the newest records up to a number of records and a number of bytes.
+"""Bounded rings. A ring keeps the newest records within a limit of records and a limit of bytes.
 
-*pure*: a record is any object, and the caller estimates its size. Only `ContentRing` knows the records of messages.
+*pure*: a record is any object, and the caller estimates its size. Only `ContentRing` reads records.
 
     ring = Ring(max_records=1000, max_bytes=1_000_000)
     ring.append(("exited", 4), 200)
@@ -9,7 +9,7 @@
 To make room for a new record, the ring drops the oldest records. A record larger than the whole ring empties the ring,
 and the ring drops that record too.
 
-The records of messages are frequent and about equally large, so their rings only count them:
+Records of messages are frequent and have about the same size. So a `MessageRing` only counts its records:
 
     ring = MessageRing(max_records=1000, max_bytes=1_000_000)
     ring.append((0, 1.5, "sent", 3, 4))
@@ -27,7 +27,8 @@ __all__ = ["MESSAGE_BYTES", "ContentRing", "MessageRing", "Ring"]
 R = TypeVar("R")
 
 MESSAGE_BYTES: Final = 328
-"""The size of the largest record about a message, without its content: three writes. Most have about 200 bytes."""
+"""The size in bytes of the largest record about messages, without contents. It holds three writes. Most records have
+about 200 bytes."""
 
 
 class Ring(Generic[R]):
@@ -81,10 +82,10 @@ class Ring(Generic[R]):
 
 
 class MessageRing:
-    """The ring of records about messages. All records have about the same size, so their number bounds the bytes.
+    """The ring of records about messages. These have about the same size, so a limit of records also limits the bytes.
 
     Attributes:
-        append: the function that appends a record. It is C code, because a program may send many messages.
+        append: the function that appends a record. It is the C function of a deque, for speed.
     """
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
@@ -112,7 +113,7 @@ class MessageRing:
 
 
 class ContentRing(MessageRing):
-    """The ring of records about messages with their contents, which is the last item of a `sent` record."""
+    """The ring of records about messages with contents. The content is the last item of a `sent` record."""
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
         self._ring: Ring[tuple[Any, ...]] = Ring(max_records=max_records, max_bytes=max_bytes)

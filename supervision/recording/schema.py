@@ -102,7 +102,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "before?": bool,
             "label?": str,
         },
-        # The label that a process gave to itself with `set_label`. A channel's label is its class and its topic.
+        # A process changed its label with `set_label`. The label of a channel is its class and its topic.
         "labelled": {"pid": int, "label": str},
         "exited": {
             "pid": int,
@@ -138,8 +138,9 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "internal?": bool,
             **_MESSAGE,
         },
-        # Calls. `call` is the number of the `call` event, and `sent` the number of the request's `sent` event. A trace
-        # has one of the two. `how` is "answered", "server_ended", "timeout" or "cancelled". `answer` is the answer.
+        # Calls. `call` is the number of the `call` event, and `sent` the number of the request's `sent` event. A
+        # `call_ended` event has one of these fields. `how` is "answered", "server_ended", "timeout" or "cancelled".
+        # `answer` is the answer as text.
         "call": {"pid": int | None, "to": int, "timeout": float | None},
         "call_ended": {
             "pid": int | None,
@@ -157,7 +158,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "message_kind": str,
             "message": str,
         },
-        # An answer that came `seconds` after its caller had given up. `pid` is the server, and `to` the caller.
+        # The answer to a call came `seconds` after the caller had given up. `pid` is the server, and `to` the caller.
         # `ended` is the number of the `call_ended` event.
         "late_answer": {
             "pid": int,
@@ -193,8 +194,8 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "problem": {"pid?": None, "problem": str},
         "note": {"pid?": int | None, "text": str, "*": str},
         "measure": {"name": str, "value": float},
-        # A request of a client, at its end. `status` is "answered", "unanswered" or "open". A `loop_lag` has the due
-        # times of the probe since the last event, each with its lag in seconds.
+        # `request`: a request of a client ended. `status` is "answered", "unanswered" or "open". `loop_lag`: the due
+        # times of the probe since the previous event of this kind, each with its lag in seconds.
         "request": {
             "pid": None,
             "name": str,
@@ -220,7 +221,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "data": {**_CONNECTION, "*": object},
         "partition": {"from": str, "to": str},
         "healed": {"ways": list},
-        # Clients of channels. `pid` is the process of the connection, except in `joined`, where it is the channel.
+        # Clients of channels. `pid` is the process of the connection. In `joined`, it is the process of the channel.
         # `client` is the id of the client's socket; without an id, events do not tell clients apart. `result` is
         # "ok" or "error". `direction` is "in" or "out", and `size` is in bytes. A `frame` is one read or one write.
         # `frames` is the number of frames of one write, if it is more than 1; `size` is then their sum.
@@ -234,8 +235,8 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "seconds": float,
             "client?": str,
         },
-        # The contents of frames are recorded in simulated runs only. `by` is the process that wrote the frame. A reply
-        # has a `status`, and the `ref` of its push.
+        # Only simulated runs record the contents of frames. `by` is the process that wrote the frame. A reply has a
+        # `status`, and the `ref` of its push.
         "frame": {
             "pid": int,
             "direction": str,
@@ -248,7 +249,8 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "by?": int,
             "frames?": int,
         },
-        # Subscriptions of processes to topics of PubSub. `count` is the number of the process's subscriptions to it.
+        # Subscriptions of processes to topics of PubSub. `count` is the number of subscriptions of the process to this
+        # topic.
         "subscribed": {"pid": int, "topic": str, "count": int},
         "unsubscribed": {"pid": int, "topic": str},
         # The server's final frame about a topic: `event` is "phx_error" or "join crashed". `channel` is the process

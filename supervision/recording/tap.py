@@ -1,4 +1,4 @@
-"""The functions that record what the clients of a server send and get, and the tape that they write to."""
+"""Functions that record the messages between a server and its clients, and the tape that keeps these records."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ _WRITES = 3 * 3
 
 
 class Tap:
-    """The functions that record what the clients of a server send and get. `FlightRecorder.tap` makes one.
+    """The functions that record the messages between a server and its clients. `FlightRecorder.tap` returns a `Tap`.
 
-    `read` and `deliver` also send the message. If the recorder is the only one that looks at messages, they put the
-    message into the mailbox themselves. So a recorded message costs little more than a call of `send`.
+    `read` and `deliver` also send the message. If the recorder is the only instrument that observes messages, they put
+    the message into the mailbox themselves. So a recorded message costs little more than a call of `send`.
 
     Attributes:
-        read: takes the process of a connection and the bytes of its client, and sends the bytes to the process.
-        deliver: takes the process of a connection, the process of a channel, a message and its size in bytes, and sends
-            the message to the channel.
-        wrote: takes the number of a connection's process, and the bytes and the number of the frames of one write.
-        wrote_all: takes a list of any number of writes, with these three items for each.
+        read: `read(connection, data)` records that a client sent bytes, and sends them to the process of its
+            connection.
+        deliver: `deliver(connection, channel, message, size)` records a message from the process of a connection to the
+            process of a channel, and sends it. `size` is in bytes.
+        wrote: `wrote(connection, size, count)` records one write to a client. `connection` is the number of the
+            connection's process, `size` the bytes, and `count` the number of frames.
+        wrote_all: `wrote_all(written)` records several writes. The list has these three items for each write, one after
+            the other.
     """
 
     __slots__ = ("deliver", "read", "wrote", "wrote_all")
@@ -80,19 +83,21 @@ class Tap:
 
         def wrote_all(written: list[int]) -> None:
             time = tape.look()
-            # Short tuples, so that all records have about the same size. The collector ignores a tuple of numbers.
+            # Each record holds at most three writes, so that all records have about the same size. The garbage
+            # collector does not track a tuple of numbers.
             for start in range(0, len(written), _WRITES):
                 few = tuple(written[start : start + _WRITES])
                 tape.keep((number(), time, "wrote", few))
 
         self.read = read
-        # `send` asks the recorder, which records the content too, or no message at all.
+        # With `contents`, `send` calls `message_sent` of the recorder, which records the content. Without `messages`,
+        # there is nothing to record.
         self.deliver = _send_only if contents or not messages else deliver
         self.wrote, self.wrote_all = wrote, wrote_all
 
 
 class Tape:
-    """The function that keeps a record of a message, and the time of the latest reading of the clock."""
+    """The function that stores records of messages, and the latest time that a reading of the clock returned."""
 
     __slots__ = ("keep", "now", "time")
 
@@ -102,12 +107,12 @@ class Tape:
         self.time = now()
 
     def look(self) -> float:
-        """Return the time."""
+        """Read the clock, store the time in `time`, and return it."""
         self.time = time = self.now()
         return time
 
     def end(self) -> None:
-        """Keep no more records."""
+        """Ignore all further records."""
         self.keep = _ignore
 
 
@@ -120,10 +125,10 @@ def _send_only(connection: Pid, channel: Pid, message: Any, size: int) -> None:
 
 
 def _learn(kinds: dict[str, str], message: Any) -> str:
-    """Return the kind of a message, and remember it. All records of a kind share one text, which saves memory."""
+    """Return the kind of a message. Remember an event's kind, so that all its records share one string."""
     kind = kind_of(message)[:KIND_LENGTH]
     if kind == message.event:
-        # Clients choose the events, so there can be any number of them.
+        # Clients choose the names of events, so the number of names has no limit of its own.
         if len(kinds) >= _KINDS:
             kinds.clear()
         kinds[kind] = kind

@@ -141,8 +141,8 @@ class Diverged(SimulationError):
         said: both events as sentences.
         source_lines: for each run, the line of the program that caused the event, as a `SourceLine`; None if no line of
             the program was running.
-        left_behind: the names of the program's data that an earlier run in the same process changes, if the order of
-            the runs changes the result; None if it does not.
+        left_behind: the names of the globals and class attributes that a run changed, if a second run in the same
+            process then differed from the first; None otherwise.
     """
 
     def __init__(

@@ -1,10 +1,10 @@
-"""Forks: runs that are equal up to a rare state, and make other choices from there.
+"""Forks of a run: runs that are the same up to a rare state, and make other choices after it.
 
     simulate(scenario, seed=7, forks=[Fork(at="a join found the room closing", seed=1)])
 
-This run is the run of seed 7 up to the moment when the scenario first passes a true condition of that name to
-`world.sometimes`. At that moment, all random streams begin anew from the seed of the fork. The plan of faults stays the
-same. So a sweep that has found a rare state once can start many runs there.
+The fork comes when the scenario first passes a true condition with this name to `world.sometimes`. Up to that moment,
+the run is the same as the run of seed 7. Then all random streams begin anew from the seed of the fork. The plan of
+faults stays the same. So a sweep that has found a rare state once can start many runs there.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["Fork", "ForkedSeed", "described"]
 
 @frozen
 class Fork:
-    """A moment at which a run gets other random numbers.
+    """A moment at which a run begins to use other random numbers.
 
     Args:
-        at: the name of the `world.sometimes` condition. Its first true value is the moment.
-        seed: a whole number. Each number gives another continuation.
+        at: the name of a `world.sometimes` condition. The run forks when the condition is true for the first time.
+        seed: a whole number. Each number gives another continuation of the run.
     """
 
     at: str
@@ -34,7 +34,7 @@ class Fork:
 
 @frozen
 class ForkedSeed:
-    """A run that forks, as an item of `sweep`.
+    """A run that forks. `sweep` accepts it in place of a seed.
 
         sweep(scenario, [ForkedSeed(7, [Fork("a join found the room closing", n)]) for n in range(10)])
 
@@ -52,5 +52,5 @@ class ForkedSeed:
 
 
 def described(forks: Iterable[Fork]) -> str:
-    """Describe the forks of a run for a report; empty without forks."""
+    """Describe the forks of a run for a report. The text is empty without forks."""
     return ", then ".join(map(str, forks))

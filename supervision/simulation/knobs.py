@@ -48,9 +48,9 @@ class Knobs:
         kill_grace: as for `open_runtime`.
         shutdown_deadline: as for `open_runtime`.
         checked: True makes the runtimes check the invariants of `open_runtime(debug=True)`.
-        bare: True runs the program without instruments. There are no invariants, and the trace has no events of
-            processes. A fault that waits for a callback or a message, or that changes one, is left out of the plan. Use
-            it to find a failure that the instruments hide.
+        bare: True runs the program without instruments, to find failures that the instruments hide. The run checks no
+            invariants, and its trace has no events of processes. The run omits each fault of the plan that waits for a
+            callback or a message, or that changes one.
         invariants: the names of the built-in invariants to check in this run; `()` for none. "all" takes the invariants
             of the scenario. The default of a scenario is all built-in invariants.
     """

@@ -22,7 +22,7 @@ from supervision.simulation.scheduling.deviations import Deviation, Deviations
 
 __all__ = ["Outcome", "failures_in", "identify", "problem_of"]
 
-_NAMED = 3  # the most failures of a group that its kind names
+_NAMED = 3  # the most failures of a group to name in its kind
 
 
 @frozen(kw_only=True)
@@ -45,7 +45,7 @@ class Outcome:
         steps_digest: the SHA-256 of the numbers of the tasks that ran, in order.
         deviations: the deviations from the canonical schedule.
         named: the deviations with the names of tasks, for a run with `label_tasks`.
-        forks: the moments from which on the run had other random numbers.
+        forks: the moments at which the run began to use other random numbers.
         faults: the fault plan of the run.
         fault_reports: the report of each fault.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
@@ -103,11 +103,11 @@ def identify(error: BaseException | None) -> str | None:
 
     The kind of a named condition is `invariant NAME` or `eventually NAME`. For any other
     exception, the kind is its type and the line of the program that raised it: `KeyError in line 3 of
-    Room.handle_call`. This includes the failures of `World.check`, because its conditions have no names. If a function
-    of the program calls `check` for others, the kind also has the line that called this function:
+    Room.handle_call`. A failure of `World.check` has no name either, so its kind also contains a line. If a helper of
+    the program calls `check`, the kind also contains the line that called the helper:
     `invariant check in line 2 of must_answer, called in line 9 of evening`.
 
-    The kind of a group of exceptions is the kinds of its failures, in alphabetical order: `KeyError in ... and ...`.
+    The kind of a group of exceptions joins the kinds of its failures, in alphabetical order: `KeyError in ... and ...`.
     """
     if error is None:
         return None

@@ -72,7 +72,7 @@ def simulate(
         faults: a plan that replaces the scenario's own; `()` for no faults. If the scenario passes but no fault of the
             plan was applied, the run ends with `InertPlan`.
         deviations: orders for rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
-        forks: moments from which on the run gets other random numbers.
+        forks: moments at which the run begins to use other random numbers; see `Fork`.
         keep_trace: False keeps only the digest of the trace. This saves memory in long runs.
         label_tasks: fill `Outcome.named`. This takes some time and changes nothing else.
         on_event: for debuggers. The run calls it with the number of each event of the trace, when the event happens.

@@ -407,9 +407,9 @@ _ENVELOPES: Final = {"handle_call": "call", "handle_cast": "cast", "handle_info"
 
 
 def branch_of(fault: Fault) -> str:
-    """Return the kind of a fault, and the callback that it waits for: `kill`, `crash on init`.
+    """Return the kind of a fault. If the fault waits for a callback, add its name: `kill`, `crash on init`.
 
-    A sweep counts the faults of each branch, and so shows which parts of a plan never had an effect.
+    A sweep counts the faults of each branch. The counts show the branches of a plan that never had an effect.
     """
     kind = str(fault.__struct_config__.tag)
     return f"{kind} on {fault.when.callback}" if isinstance(fault.when, On) else kind

@@ -24,7 +24,7 @@ class FaultReport(msgspec.Struct, frozen=True, kw_only=True):
         seconds: the time at which the fault was applied or masked, in seconds after the start of the plan, or of
             a live run; None otherwise.
         where: the process, connection or node, such as `/top/room:lobby#2`.
-        incarnation: for a process with a known place, the number of its incarnation; None for anything else.
+        incarnation: the number of the process's incarnation; None for other targets, or if the place is unknown.
         why: the reason for any status but "applied".
         event: the number of the trace event that records the fault; None without a trace.
     """
@@ -39,7 +39,7 @@ class FaultReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def target(self) -> str | None:
-        """The target as a fault names it: the path without the incarnation, or the connection or node."""
+        """The target in the form in which plans name it: a path without the incarnation, a connection or a node."""
         if self.where is None or self.incarnation is None:
             return self.where
         return self.where.removesuffix(f"#{self.incarnation}")

@@ -113,7 +113,8 @@ class Injector:
             places: the places of its processes.
             node: the name of its node. The paths of its processes begin with that name: `b/top/store`.
             recorder: its recorder, if it has one.
-            observe: False adds no instrument to the runtime. A plan must then have no fault that `needs_instrument`.
+            observe: False adds no instrument to the runtime. The plan must then have no fault for which
+                `needs_instrument` returns True.
         """
         target = TargetRuntime(runtime, places, recorder, node)
         self._targets.append(target)

@@ -1,4 +1,4 @@
-"""An invariant of servers: callbacks run in their promised order."""
+"""The invariant `callback_order`: the callbacks of a process run in the documented order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from supervision.chaos.invariants.base import Invariant, Located
 
 __all__ = ["CallbackOrder"]
 
-# `run` and `receive` are the callbacks of plain processes.
+# The first callback of a server is `init`. The first callback of a plain process is `run`.
 _FIRST = ("init", "run")
 
 
@@ -22,7 +22,7 @@ class CallbackOrder(Invariant):
 
     def __init__(self) -> None:
         super().__init__()
-        # The last callback of each process that was spawned under observation. None before the first.
+        # The latest callback of each process that started after `attach`. None if no callback has run yet.
         self._last: dict[Pid, str | None] = {}
 
     def attach(self, runtime: Runtime, places: Located | None = None) -> None:
@@ -30,7 +30,7 @@ class CallbackOrder(Invariant):
         self._earlier = set(runtime.processes())
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
-        # The callbacks of earlier processes are not known.
+        # A process from before `attach` has run callbacks that this invariant did not see.
         if pid not in self._earlier:
             self._last[pid] = None
 
@@ -43,7 +43,7 @@ class CallbackOrder(Invariant):
             return
         last = self._last[pid]
         if last is None and callback == "receive":
-            # A task that was adopted. It takes messages, and has no other callbacks.
+            # The process is an adopted task. Such a process only takes messages.
             del self._last[pid]
             return
         self._last[pid] = callback

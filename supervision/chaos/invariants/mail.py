@@ -1,4 +1,4 @@
-"""Invariants of mailboxes, answers and timers: nothing that has arrived is left lying, and nothing arrives twice."""
+"""Invariants of mailboxes, answers, timers, and the runtime's tables of links and monitors."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _EPSILON = 1e-9
 
 
 class MailIsTaken(Invariant):
-    """No process sleeps while its mailbox has a message that its receive has not looked at."""
+    """No process sleeps while its mailbox has a message that its `receive` has not looked at."""
 
     name: ClassVar[str] = "mail_is_taken"
 
     def __init__(self) -> None:
         super().__init__()
-        # The processes that slept before a message at the last rest. On a live system their wake may be on its way.
+        # The processes that slept at the last rest although they had a message. On a live system, such a process may
+        # be about to wake, so the invariant waits for the next rest.
         self._seen: dict[Pid, Any] = {}
 
     def at_rest(self) -> str | None:
@@ -40,14 +41,15 @@ class MailIsTaken(Invariant):
 
 
 class AnsweredOnce(Invariant):
-    """A call gets one answer at most, and its caller gets that answer."""
+    """A call gets at most one answer, and its caller gets that answer."""
 
     name: ClassVar[str] = "answered_once"
 
     def __init__(self) -> None:
         super().__init__()
-        # For each open call, the caller and the server, and for each answered call, the answer.
+        # The caller and the server of each open call.
         self._open: dict[object, tuple[Pid | None, Pid]] = {}
+        # The answer to each open call that has one.
         self._answers: dict[object, Any] = {}
 
     def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
@@ -78,13 +80,16 @@ class AnsweredOnce(Invariant):
 
 
 class Timers(Invariant):
-    """A timer fires once, or once for each interval, in the order of the deadlines, and never after a cancellation."""
+    """A timer fires once, or once for each interval. Timers fire in the order of their deadlines.
+
+    A timer never fires after `cancel_timer` or after the end of its process.
+    """
 
     name: ClassVar[str] = "timers"
 
     def __init__(self) -> None:
         super().__init__()
-        # For each running timer, its deadline and its interval.
+        # The deadline and the interval of each running timer.
         self._running: dict[TimerRef, tuple[float, float | None]] = {}
         self._of: dict[Pid, dict[TimerRef, None]] = {}
         self._owner: dict[TimerRef, Pid] = {}
@@ -149,7 +154,7 @@ class Timers(Invariant):
         if not heap or heap[0][0] > self.now():
             self._late = None
             return None
-        # A timer that becomes due now fires in a later round. So it has time until the next rest.
+        # A timer that becomes due now fires in a later round, so the invariant reports it only at the next rest.
         timer = heap[0][2]
         if self._late is timer and heap[0][0] < self.now():
             return f"the timer {timer!r} was due at {heap[0][0]:g} s, and has not fired at {self.now():g} s"
@@ -158,15 +163,15 @@ class Timers(Invariant):
 
 
 class NothingLeft(Invariant):
-    """The links and monitors of a process, and the watch of a call, leave the runtime's tables when they end."""
+    """The runtime's tables keep no links and monitors of an ended process, and no watch of an ended call."""
 
     name: ClassVar[str] = "nothing_left"
 
     def __init__(self) -> None:
         super().__init__()
-        # The processes that were ever linked to a living process, or that monitored it or were monitored by it.
+        # For each living process, the living processes that a link or a monitor has ever connected it with.
         self._near: dict[Pid, dict[Pid, None]] = {}
-        # The processes that have ended since the last rest, and those that were near them.
+        # The processes that have ended since the last rest, each with its entry of `_near`.
         self._ended: dict[Pid, dict[Pid, None]] = {}
         # The calls that have ended without an answer since the last rest.
         self._given_up: list[Any] = []
@@ -207,7 +212,7 @@ class NothingLeft(Invariant):
         return None
 
     def _left(self, pid: Pid, other: Pid) -> str | None:
-        """Return what is left of `pid` at a living process."""
+        """Return a part of a sentence about an entry of `pid` at the living process `other`; None without an entry."""
         info = self.runtime.process_info(other)
         if info is None:
             return None

@@ -15,7 +15,10 @@ AnyRegistry: TypeAlias = Registry[Any, Any]
 
 
 def _tag(key: object) -> object:
-    """Return a stand-in for a key. As in a registry, 1, 1.0 and True are three keys, also within tuples and sets."""
+    """Return a stand-in for a key that also tells 1, 1.0 and True apart, even within tuples and sets.
+
+    A registry treats them as three keys.
+    """
     if isinstance(key, tuple):
         return type(key), tuple(map(_tag, key))
     if isinstance(key, frozenset):
@@ -34,7 +37,7 @@ class Names(Invariant):
     def __init__(self) -> None:
         super().__init__()
         self._names: dict[object, Pid] = {}
-        # For each entry of a process, the tag of its key and the key.
+        # The keys of each process in each registry, with their tags.
         self._keys: dict[AnyRegistry, dict[Pid, list[tuple[object, object]]]] = {}
         # The holders of unique keys, by tag.
         self._holders: dict[AnyRegistry, dict[object, Pid]] = {}

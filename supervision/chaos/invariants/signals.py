@@ -1,4 +1,4 @@
-"""Invariants of exit signals, and of what a process may do after one."""
+"""Invariants of exit signals, and of the actions of a process after a fatal signal."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ _NONE = object()
 class ExitSignals(Invariant):
     """Every linked process gets one exit signal with the right reason, and each signal has its documented effect.
 
-    The effect is one of three: the process ends with the reason of the first fatal signal, it gets an `Exit` message,
-    or nothing happens. The invariant has a table of its own for that.
+    A signal has one of three effects: the process ends with the reason of the first fatal signal, the process gets an
+    `Exit` message, or nothing happens. The invariant computes the expected effect itself.
     """
 
     name: ClassVar[str] = "exit_signals"
 
-    # The seconds after the kill grace in which a doomed process must be gone.
+    # A process must end within its kill grace plus these seconds after a fatal signal.
     grace: ClassVar[float] = 1.0
 
     def __init__(self) -> None:
         super().__init__()
         self._links: dict[Pid, dict[Pid, None]] = {}
-        # The signals that the end of a process must send in the same step: sender and receiver, and the reason.
+        # The signals that the runtime must send in the step in which a process ends. Maps sender and receiver to the
+        # reason.
         self._due: dict[tuple[Pid, Pid], ExitReason] = {}
-        # The processes that a closing registry may signal, without a link.
+        # The processes with a name in a registry. A registry that closes may signal them without a link.
         self._keepers: dict[Pid, None] = {}
         self._closing: ExitReason = _NONE
-        # For each doomed process, the reason and the time of the first fatal signal.
+        # The reason and the time of the first fatal signal of each process that has got one.
         self._fates: dict[Pid, tuple[ExitReason, float]] = {}
-        # The processes that got a signal in this round which must not end them.
+        # The processes that got a non-fatal signal in this round.
         self._spared: dict[Pid, ExitReason] = {}
-        # The Exit messages that each process must find in its mailbox.
+        # The `Exit` messages that must arrive in the mailbox of each process.
         self._exits: dict[Pid, list[Exit]] = {}
         # The processes to which the program itself has sent an `Exit` as a message.
         self._forged: dict[Pid, None] = {}
@@ -188,11 +189,10 @@ class ExitSignals(Invariant):
 
 
 class DeadSendNothing(Invariant):
-    """A process sends nothing after its end, and nothing after a call that ended after a fatal signal.
+    """A process sends nothing after its end. After a fatal signal, no `call` returns to the process and lets it send.
 
-    `call` does not return to a process that has accepted a fatal signal. Other code of the process may send until its
-    end: code that unwinds, such as a `finally` block, and code in a shielded scope. A process has its kill grace for
-    that.
+    Other code of the process may send until the process ends: a `finally` block, or code in a shielded scope. The kill
+    grace limits the time for this.
     """
 
     name: ClassVar[str] = "dead_send_nothing"
@@ -200,10 +200,10 @@ class DeadSendNothing(Invariant):
     def __init__(self) -> None:
         super().__init__()
         self._ended: dict[Pid, ExitReason] = {}
-        # The processes that have accepted a fatal signal. A task that was ready then takes one more step.
+        # The processes that have got a fatal signal. If the task of such a process was ready, it takes one more step.
         self._doomed: dict[Pid, None] = {}
         self._callers: dict[object, Pid] = {}
-        # The doomed processes whose call has ended since their fatal signal, and the task of that call.
+        # For each doomed process with a call that ended after the fatal signal, the task that made this call.
         self._called: dict[Pid, trio.lowlevel.Task] = {}
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
@@ -243,7 +243,7 @@ class DeadSendNothing(Invariant):
             self._report(pid, f"monitors {self.who(target)}")
 
     def _goes_on(self, pid: Pid) -> bool:
-        """Return whether a call has returned to the running code of a doomed process, which does not unwind."""
+        """Return True if a call has returned to a doomed process, and the running code is not unwinding."""
         returned = self._called.get(pid) is trio.lowlevel.current_task()
         return returned and sys.exc_info()[1] is None and not self.is_held(pid)
 

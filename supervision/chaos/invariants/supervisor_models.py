@@ -1,8 +1,8 @@
-"""A model of each supervisor, which does the same as a correct supervisor.
+"""Models of supervisors. A model computes the children and the restarts of a correct supervisor.
 
-A model knows the setup of its supervisor, the children in order, and the callback that the supervisor runs now. It
-takes the starts of children from the events of the supervisor. It observes everything else (ends, reasons, stop
-signals) in the runtime.
+A model has the setup of its supervisor, its children in order, and the callback that the supervisor is running. The
+supervisor's events announce the starts of children. The runtime's instruments show the ends of children, their exit
+reasons and the stop signals.
 """
 
 from __future__ import annotations
@@ -52,33 +52,33 @@ or anything else."""
 
 @define(eq=False)
 class ChildModel:
-    """One child, as its supervisor should know it."""
+    """The expected state of one child."""
 
     id: Any
     spec: ChildSpec | None
-    # The process while it runs. `last` also keeps it during a restart.
+    # `pid` is the process while it runs. `last` also keeps the process during a restart.
     pid: Pid | None = None
     last: Pid | None = None
     alive: bool = False
-    # The exit reason of its last process.
+    # The exit reason of the last process.
     reason: ExitReason = None
-    # True if its restart will be retried, and the time since which that is so.
+    # True while the supervisor has to retry the restart, and the time at which that began.
     again: bool = False
     again_since: float = 0.0
 
     @property
     def restart(self) -> RestartType:
-        """Its restart type. A child with an unknown spec counts as permanent."""
+        """The restart type. A child with an unknown spec counts as permanent."""
         return "permanent" if self.spec is None else self.spec.restart
 
     @property
     def significant(self) -> bool:
-        """True if it is significant."""
+        """True for a significant child. Its end can end the supervisor."""
         return self.spec is not None and self.spec.significant
 
     @property
     def comes_back(self) -> bool:
-        """True if its restart type and exit reason call for a restart."""
+        """True if the restart type requires a restart after this exit reason."""
         if self.restart == "transient":
             return not is_normal_exit(self.reason)
         return self.restart == "permanent"
@@ -86,18 +86,22 @@ class ChildModel:
 
 @define(eq=False)
 class SupervisorModel:
-    """One supervisor.
+    """The expected state of one supervisor.
 
     Attributes:
-        doing, since, pivot: its activity, when that began, and the child concerned.
-        reason, wanted: the exit reason of that child, and True if it should restart.
-        group: the ids that a restart should start, in order.
-        starts: the ids whose start has begun during this activity.
-        failed: True if one of them did not start.
+        doing: the current activity.
+        since: the time at which this activity began.
+        pivot: the child whose end or retry the supervisor handles; None during other activities.
+        reason: the exit reason of `pivot`.
+        wanted: True if the supervisor should restart `pivot`.
+        group: the ids of the children that a restart should start, in order.
+        starts: the ids of the children that the supervisor has begun to start during this activity.
+        failed: True if one of these starts failed.
         gave_up: True if the supervisor gave up.
-        ends_with: the id of the significant child whose end must end the supervisor; None without one.
-        received: the last message that it took out of its mailbox.
-        stopping: the processes that it waits for, because it has told them to stop.
+        ends_with: the significant child whose end must end the supervisor; None without such a child.
+        request: the message of the current callback.
+        received: the last message that the supervisor took out of its mailbox.
+        stopping: the processes that the supervisor has told to stop and that have not ended yet.
     """
 
     pid: Pid
@@ -117,9 +121,9 @@ class SupervisorModel:
     request: Any = None
     received: Any = None
     stopping: dict[Pid, None] = field(factory=dict)
-    # The child whose start has begun and has no result yet.
+    # The child that the supervisor is starting.
     starting: ChildModel | None = None
-    # Processes that it spawned and that ended before they were reported as a child.
+    # Processes that the supervisor spawned and that ended before the event CHILD_STARTED.
     unclaimed: dict[Pid, ExitReason] = field(factory=dict)
 
     @property
@@ -143,14 +147,14 @@ class SupervisorModel:
         )
 
     def restarts(self) -> bool:
-        """Return True if the current activity is or should be a restart."""
+        """Return True if the supervisor should restart a child during the current activity."""
         if self.doing == "again":
             return True
         return self.doing == "ended" and self.wanted and self.setup.backoff is None
 
 
 class SupervisorModels(Feed):
-    """The models of the supervisors that started under observation.
+    """The models of the supervisors that started after this feed.
 
     Attributes:
         models: the models of the living supervisors.
@@ -161,7 +165,7 @@ class SupervisorModels(Feed):
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime)
         self.models: dict[Pid, SupervisorModel] = {}
-        # For each process that a supervisor has spawned: the model of that supervisor.
+        # Maps each process to the model of the supervisor that spawned it.
         self._above: dict[Pid, SupervisorModel] = {}
         attach = runtime.telemetry.attach
         self._detach = [
@@ -257,7 +261,7 @@ class SupervisorModels(Feed):
         if pivot is not None:
             model.reason, model.wanted = pivot.reason, pivot.comes_back
             for id in model.group:
-                # The restart of the group replaces their own retries.
+                # The supervisor now restarts the whole group, so this child needs no retry.
                 if id in model.children and id != pivot.id and (model.wanted or doing == "again"):
                     model.children[id].again = False
         model.starts, model.failed = [], False
@@ -270,7 +274,7 @@ class SupervisorModels(Feed):
         pivot = model.pivot
         idle = model.doing == "again" and not model.starts and not model.gave_up
         if pivot is not None and idle and not model.dynamic:
-            # The message belonged to an earlier attempt, so another one will follow.
+            # This TryAgain was left over from an earlier retry. The TryAgain of the current retry will follow.
             pivot.again = True
         if model.dynamic and pivot is not None and model.restarts() and not model.failed:
             self._forget_ignored(model, pivot)
@@ -280,7 +284,7 @@ class SupervisorModels(Feed):
                 del model.children[child.id]
 
     def _forget_ignored(self, model: SupervisorModel, pivot: ChildModel) -> None:
-        """Forget a child of a dynamic supervisor whose restart produced neither a process nor a failure."""
+        """Forget a child of a dynamic supervisor if `init` ignored its restart."""
         if pivot.pid is None and pivot.last is not None:
             model.by_pid.pop(pivot.last, None)
             pivot.again = False
@@ -337,7 +341,7 @@ class SupervisorModels(Feed):
         model.starting = None
         if metadata["restart"]:
             if model.dynamic and not model.starts:
-                # It failed before there was a process.
+                # The start failed before it spawned a process.
                 self._starts(model, None)
             model.failed = True
             if child is not None:
@@ -352,11 +356,11 @@ class SupervisorModels(Feed):
         model.stopping.pop(metadata["pid"], None)
         if not metadata["stopped"]:
             _note_end(model, child)
-            # With a backoff, it starts later.
+            # With a backoff, the supervisor restarts the child later.
             child.again = child.comes_back and model.setup.backoff is not None
         pivot = model.pivot
         if pivot is not None and pivot.again:
-            # The wait begins when the whole group has stopped.
+            # The backoff begins when the whole group has stopped.
             pivot.again_since = trio.current_time()
         if child.restart == "temporary":
             model.children.pop(child.id, None)
@@ -379,14 +383,14 @@ class SupervisorModels(Feed):
 
 
 def _resolve(model: SupervisorModel) -> None:
-    """Keep a child whose start was ignored."""
+    """Keep the child that the supervisor was starting, although its `init` ignored the start."""
     child, model.starting = model.starting, None
     if child is not None and child.restart != "temporary":
         model.children.setdefault(child.id, child)
 
 
 def _note_end(model: SupervisorModel, child: ChildModel) -> None:
-    """Note if the end of a significant child must end its supervisor."""
+    """Set `ends_with` if the end of this child must end its supervisor."""
     setup = model.setup
     if isinstance(setup, PoolSetup) or not child.significant or child.comes_back:
         return
@@ -406,7 +410,7 @@ def _note_request(model: SupervisorModel, request: Any) -> None:
     elif type(request) is TerminateDynamicChild:
         child = model.by_pid.get(request.pid)
         if child is not None and child.again:
-            # It has no process, so there is no event about its end.
+            # The child has no process, so no CHILD_TERMINATED follows.
             del model.by_pid[request.pid]
     elif type(request) is ResizePartitions:
         for id, partition in model.children.items():
@@ -426,7 +430,10 @@ def _spec_of(model: SupervisorModel, id: Any) -> ChildSpec | None:
 
 
 class Supervised(Invariant):
-    """An invariant of supervisors that start under observation. Override the methods that you need."""
+    """The base class of invariants of supervisors. Override the methods that you need.
+
+    It sees only supervisors that start after the checks began.
+    """
 
     feed: ClassVar[type[Feed] | None] = SupervisorModels
 
@@ -434,25 +441,25 @@ class Supervised(Invariant):
     """The models of the living supervisors."""
 
     def starts(self, model: SupervisorModel, id: Any) -> None:
-        """Handle the start of a child. For a dynamic supervisor, the id is None."""
+        """Handle the beginning of a child's start. For a dynamic supervisor, `id` is None."""
 
     def runs(self, model: SupervisorModel, child: ChildModel, before: Pid | None) -> None:
-        """Handle a child that runs. `before` is its earlier process, if that still lives."""
+        """Handle a child that has started. `before` is its earlier process if that process still lives, else None."""
 
     def stops(self, model: SupervisorModel, child: ChildModel, reason: ExitReason) -> None:
-        """Handle a stop signal or a kill to a child."""
+        """Handle a stop signal or a kill signal to a child."""
 
     def refuses(self, model: SupervisorModel) -> None:
         """Handle a dynamic supervisor that refuses a child, because it has `max_children`."""
 
     def terminates(self, model: SupervisorModel, reason: ExitReason) -> None:
-        """Handle the beginning of `terminate`, before `is_done`."""
+        """Handle the beginning of the supervisor's `terminate`. The call of `is_done` follows."""
 
     def gives_up(self, model: SupervisorModel) -> None:
         """Handle a supervisor that gives up."""
 
     def is_done(self, model: SupervisorModel, crashed: bool) -> None:
-        """Handle the end of an activity. `crashed` if it raised."""
+        """Handle the end of an activity. `crashed` is True if the activity raised."""
 
     def ends(self, model: SupervisorModel, reason: ExitReason) -> None:
         """Handle the end of a supervisor."""

@@ -1,6 +1,6 @@
-"""Invariants of supervisors: order, restarts, time limits, auto_shutdown, and the number of children.
+"""Invariants of supervisors: order, restarts, time limits, `auto_shutdown`, and the number of children.
 
-They compare each supervisor with a model of it (`supervisor_models.py`).
+Each invariant compares a supervisor with its model in `supervisor_models.py`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = [
     "StopLimits",
 ]
 
-# Clocks and sums of floats are not exact.
+# Seconds. Clocks and sums of floats are not exact.
 _TOLERANCE = 1e-6
 
 
 class RestartOrder(Supervised):
-    """Children start in order. A restart starts the children that restart type and strategy select, in order."""
+    """Children start in order. Restart types and strategy select the children of a restart, which start in order."""
 
     name: ClassVar[str] = "restart_order"
 
@@ -69,7 +69,7 @@ class RestartOrder(Supervised):
             )
 
     def is_done(self, model: SupervisorModel, crashed: bool) -> None:
-        # A dynamic supervisor announces no starts, so an ignored start looks like a missing one.
+        # A dynamic supervisor has no CHILD_STARTING event, so the model cannot see a start that `init` ignored.
         if crashed or model.doing != "ended" or model.dynamic or not model.restarts():
             return
         missing = model.group[len(model.starts) :]
@@ -81,10 +81,10 @@ class RestartOrder(Supervised):
 
 
 class ShutdownOrder(Supervised):
-    """Children stop in reverse order, each after the later ones have ended.
+    """Children stop in reverse order. A child stops after all children that started later have ended.
 
     A restart stops only the children that the strategy selects. A supervisor stops all children before it ends, unless
-    it is killed or crashes.
+    the supervisor was killed or crashed.
     """
 
     name: ClassVar[str] = "shutdown_order"
@@ -125,7 +125,7 @@ class Intensity(Supervised):
 
     def __init__(self) -> None:
         super().__init__()
-        # For each supervisor, the times of its restarts.
+        # The times of the restarts of each supervisor.
         self._attempts: dict[Pid, list[float]] = {}
 
     def starts(self, model: SupervisorModel, id: Any) -> None:
@@ -136,7 +136,7 @@ class Intensity(Supervised):
         if crashed or not model.dynamic or model.starts or model.gave_up:
             return
         if model.restarts():
-            # `init` ignored the start of the child, so there was no process.
+            # The child's `init` ignored the start, so the supervisor spawned no process. The restart still counts.
             self._count(model)
 
     def gives_up(self, model: SupervisorModel) -> None:
@@ -165,7 +165,7 @@ class Intensity(Supervised):
 
 
 class RestartRetried(Supervised):
-    """A supervisor retries a restart that failed or has to wait: immediately, or within its backoff."""
+    """A supervisor retries a failed restart immediately. With a backoff, it restarts the child within this backoff."""
 
     name: ClassVar[str] = "restart_retried"
 
@@ -200,12 +200,12 @@ class _Stopping:
     since: float
     limit: float
     killed: bool = False
-    # True if it was overdue at the last rest.
+    # True if the child was overdue at the last rest.
     late: bool = False
 
 
 class StopLimits(Supervised):
-    """A supervisor gives each child its `shutdown` seconds to stop, and kills it then, but not before."""
+    """A supervisor gives each child its `shutdown` seconds to stop. It kills the child after this time, not before."""
 
     name: ClassVar[str] = "stop_limits"
 
@@ -259,18 +259,18 @@ class StopLimits(Supervised):
                     f"{self.who(pid)} lives {now - stopping.since:g} s after {self.who(stopping.supervisor)} asked it "
                     f"to stop, and was not killed; its shutdown is {stopping.limit:g} s"
                 )
-            # The supervisor may be about to run. So it has time until the next rest.
+            # The supervisor may be about to kill the child, so the invariant reports it only at the next rest.
             stopping.late = True
         return None
 
 
 class AutoShutdown(Supervised):
-    """The end of significant children ends their supervisor as its `auto_shutdown` says, and not otherwise."""
+    """A supervisor ends after the end of significant children if its `auto_shutdown` requires this, and only then."""
 
     name: ClassVar[str] = "auto_shutdown"
 
     def is_done(self, model: SupervisorModel, crashed: bool) -> None:
-        # This begins another callback. `terminate` is reported by `terminates`.
+        # The supervisor goes on: it begins a callback other than `terminate`, because `terminates` resets `ends_with`.
         child, model.ends_with = model.ends_with, None
         if child is not None:
             self.violated(self._missing(model, child))
@@ -304,7 +304,7 @@ class AutoShutdown(Supervised):
 
 
 class MaxChildren(Supervised):
-    """A dynamic supervisor never has more than `max_children` children, and refuses none below that."""
+    """A dynamic supervisor has at most `max_children` children. It refuses no child while it has fewer."""
 
     name: ClassVar[str] = "max_children"
 
@@ -324,7 +324,7 @@ class MaxChildren(Supervised):
 
 
 def _is_stopped_with(model: SupervisorModel, child: ChildModel, pivot: ChildModel) -> bool:
-    """Return True if the restart of a child stops this sibling."""
+    """Return True if a restart of `pivot` also stops `child`."""
     if model.strategy == "one_for_one":
         return False
     ids = list(model.children)

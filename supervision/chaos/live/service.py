@@ -1,6 +1,6 @@
-"""The service of a live run while it lasts: a probe of the event loop, the limits, and the problems.
+"""The lag of the event loop during a live run, and the limits for this lag and for the answers to clients.
 
-The limits decide whether the figures of a run may count. On an overloaded machine they do not.
+If the event loop exceeds its limits, the run is overloaded. The figures of such a run say nothing about recovery.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class ServiceLimits:
         await live(scenario, 7, seconds=60, limits=ServiceLimits(answer_within=0.25))
 
     Args:
-        late_after: the lag of the event loop in seconds above which it counts as late.
-        max_late_share: the share of time for which the loop may be late. Above it, the run is overloaded. 1.0 allows
-            any lag.
-        answer_within: the seconds within which a client wants its answer, unless the request has its own limit.
-        min_in_time: the share of requests, and of clients, that must be answered in time. 0.0 demands nothing.
+        late_after: seconds. The event loop is late while its lag is longer.
+        max_late_share: the share of the time during which the loop may be late. Above this share, the run is
+            overloaded. 1.0 allows any lag.
+        answer_within: the time limit in seconds for an answer to a client, unless the request has its own limit.
+        min_in_time: the share of requests, and of clients, that must get their answers in time. 0.0 demands nothing.
 
     Raises:
         ValueError: a time is not more than 0, or a share is not between 0 and 1.
@@ -57,16 +57,16 @@ class ServiceLimits:
 
 
 class LoopProbe:
-    """A probe that is due at regular times, and measures how late it runs.
+    """A task that plans to wake at regular due times, and records how late it wakes.
 
     Args:
-        trace: the trace, which gets about one event of the kind `loop_lag` a second.
+        trace: the trace of the run. The probe adds about one event of the kind `loop_lag` each second.
         now: returns the seconds since the start of the run.
-        limits: the limits, which the events repeat.
+        limits: the limits. Each `loop_lag` event contains them.
         every: the seconds between two due times.
 
-    After a stall, every due time of the stall counts. Without this rule, a stall of ten seconds would count as one late
-    wake-up among hundreds.
+    After a stall, the probe records a lag for every due time during the stall. Otherwise a stall of ten seconds would
+    count as one late wake-up among hundreds.
     """
 
     def __init__(
@@ -95,7 +95,8 @@ class LoopProbe:
     def woken(self) -> None:
         """Record the lag at each due time that has passed."""
         now = self._now()
-        # Floating-point sums differ in the last digits. Without the tolerance, the probe would wake too early forever.
+        # Sums of floats are not exact. Without the tolerance, the probe could wake slightly before a due time, again
+        # and again.
         while self._due <= now + _TOLERANCE:
             if not any(begin <= self._due <= end for begin, end in self._planned):
                 self.lags.append((round(self._due, 6), round(max(0.0, now - self._due), 6)))
@@ -120,7 +121,7 @@ class LoopProbe:
             self._trace.add("loop_lag", {"pid": None, **limits, "lags": lags})
 
     def lags_since(self, seconds: float) -> list[float]:
-        """Return the lags at the due times from that time on."""
+        """Return the lags of the due times at or after `seconds`."""
         return [lag for due, lag in self.lags if due >= seconds]
 
 
@@ -137,7 +138,10 @@ def loop_problem(loop: LoopMeasures) -> str | None:
 
 
 def request_problem(requests: RequestMeasures, limits: ServiceLimits) -> str | None:
-    """Return the problem if too few requests or clients of one name were answered in time."""
+    """Return the problem if too few requests of one name, or too few of its clients, got their answers in time.
+
+    Return None if enough of them did.
+    """
     if min(requests.share_in_time, requests.share_of_clients) >= limits.min_in_time:
         return None
     return (

@@ -281,7 +281,7 @@ class Comparison:
 
         text = io.StringIO()
         console = plain_console(file=text)
-        # Wide enough for every row, because only the caller knows the width of the window.
+        # The text is wide enough for every row, because only the caller knows the width of its window.
         console.width = 100 * len(self.policies)
         console.print(self.table())
         return text.getvalue().rstrip()

@@ -1,7 +1,8 @@
 """Pins for the clocks: `time`, and the current time of `datetime`.
 
-Libraries get the virtual time. The program gets an `Escape`, because it should ask its runtime. Conversions of a given
-time are unchanged. They depend on the time zone of the machine, so use UTC.
+Libraries get the virtual time. In the program, these functions raise an `Escape`, because the program should use the
+clock of its runtime. A conversion of a given time, such as `time.localtime(seconds)`, is unchanged. Its result depends
+on the time zone of the machine, so use UTC.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _DURATION = "for a duration write `trio.current_time()`"
 _MOMENT = "for the time of day write `current_runtime().now()`"
 _CPU = "leave it out, because CPU time differs from run to run"
 
-# Each function that reads a clock, and the advice to a program.
+# The functions that read a clock, with the advice in the `Escape`.
 _READS = {
     "time": _MOMENT,
     "time_ns": _MOMENT,
@@ -52,7 +53,7 @@ CLOCKS: tuple[object, ...] = (
 def pinned_clocks(
     now: Callable[[], float], on_escape: OnEscape
 ) -> dict[int, tuple[object, object]]:
-    """Map the `id` of each clock of `time` to the function and its replacement."""
+    """Map the `id` of each function of `time` that reads a clock to the function and its replacement."""
     thread = threading.get_ident()
 
     def stand_in(real: Callable[..., Any], name: str, instead: str) -> Callable[..., Any]:
@@ -77,7 +78,7 @@ def pinned_clocks(
 def _pinned_calendar(
     now: Callable[[], float], on_escape: OnEscape
 ) -> dict[int, tuple[object, object]]:
-    """Map the functions that take the current time if the caller gives none."""
+    """Return a mapping of the same form for the functions that use the current time if the caller passes no time."""
     thread = threading.get_ident()
 
     def stand_in(
@@ -99,7 +100,7 @@ def _pinned_calendar(
         return gmtime(now())
 
     functions = (
-        # The world is in UTC, because its runs are the same on every machine.
+        # The time zone of the world is UTC, so that a run is the same on every machine.
         (time.localtime, "localtime", 0, present),
         (gmtime, "gmtime", 0, present),
         (time.ctime, "ctime", 0, lambda: asctime(present())),
@@ -110,11 +111,14 @@ def _pinned_calendar(
 
 
 def pinned_dates(now: Callable[[], float], on_escape: OnEscape) -> dict[int, tuple[object, object]]:
-    """Map the `id` of each date class to the class and its replacement, which differs only in reading the clock."""
+    """Map the `id` of each date class to the class and its replacement. Only the methods that read the clock differ."""
     thread = threading.get_ident()
 
     def read(what: str) -> bool:
-        """Return True if the caller gets the virtual time. Raise an `Escape` if the caller is the program."""
+        """Return True if the caller gets the virtual time, and False in other threads.
+
+        Raise an `Escape` if the caller is the program.
+        """
         if threading.get_ident() != thread:
             return False
         if is_program(sys._getframe(2).f_code.co_filename):

@@ -1,12 +1,13 @@
 """Pins for generators of random numbers that modules hold as globals.
 
-A generator in a global belongs to no run. Its numbers depend on the runs before, or on the operating system. So a
-simulation gives each of them a seed that depends on the run and on the name of the global, and restores it afterwards:
+All runs of a process share a generator in a global. So its numbers would depend on earlier runs, or on the operating
+system. A simulation therefore seeds these generators from the seed of the run and the name of the global. After the
+run, it restores their states:
 
 - each `random.Random` in a global of a module, of the program or of a library;
 - if numpy is imported, the functions of `numpy.random`, and each `Generator` and `RandomState` in a global.
 
-A generator in an attribute of a class or an object keeps its state. Generators of other libraries do too.
+The simulation does not change a generator in an attribute of a class or an object, or a generator of another library.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def _all_generators() -> dict[str, Any]:
             continue
         for name, value in list(space.items()):
             if _is_generator(value):
-                # Several modules may hold one generator. The order of imports must not decide its name.
+                # Several modules may hold the same generator. Its name must not depend on the order of imports.
                 full = f"{module_name}.{name}"
                 names[id(value)] = min(
                     names.get(id(value), (full, value)), (full, value), key=_name
@@ -81,7 +82,7 @@ def _name(named: tuple[str, Any]) -> str:
 
 def _is_generator(value: object) -> bool:
     kind = type(value)
-    # `issubclass` and not `isinstance`, which asks a proxy for the class of an object that may not exist now.
+    # `isinstance` would ask a proxy for its object, which may not exist now. So this uses `issubclass`.
     if issubclass(kind, random.Random):
         # The generator of the functions of `random` has its own pin. A SystemRandom has no state.
         return value is not _OF_FUNCTIONS and not issubclass(kind, random.SystemRandom)

@@ -4,10 +4,11 @@ During a simulation, the seed and the virtual clock replace these sources:
 
 - `os.urandom`, and with it `secrets`, `random.SystemRandom` and `uuid.uuid4`;
 - `uuid.uuid1`; the functions of `random`; `random.Random()` without a seed;
-- the functions of `time` and `datetime` that read a clock (see `clocks`). Libraries get the virtual time. The program
-  gets an `Escape`, because it should ask its runtime.
+- the functions of `time` and `datetime` that read a clock (see `clocks`). Libraries get the virtual time. In the
+  program, these functions raise an `Escape`, because the program should use the clock of its runtime.
 - the generators that modules hold as globals, and the global generator of numpy (see `generators`).
-- the functions that wait in real time, such as `queue.Queue.get` (see `waits`). Within the fence they are an `Escape`.
+- the functions that wait in real time, such as `queue.Queue.get` (see `waits`). Within the fence, they raise an
+  `Escape`.
 - the garbage collector. It is off, because it runs finalizers at moments that depend on the whole process.
 
 The pins also replace a function in the modules that have imported it by name. At the end they restore everything. Other
@@ -107,7 +108,7 @@ def _waiting_for_all(settle: Callable[[], Awaitable[None]]) -> dict[int, tuple[o
 
 
 def seed_modules(streams: Streams) -> None:
-    """Seed the generators that belong to modules, from a run's streams."""
+    """Seed the functions of `random` and the generators in globals from the streams of a run."""
     random.seed(streams.fresh("random").getrandbits(128))
     seed_generators(streams)
 
@@ -162,7 +163,8 @@ _ORIGINALS = (
 )
 
 
-# The pins need the originals, and so does the import of modules, which takes locks.
+# The pins keep the originals in these modules, because the replacements call the originals. The import of a module
+# takes locks, so the modules of the import system keep the originals too.
 _UNCHANGED = frozenset(
     (
         *(__name__, "_thread", "_frozen_importlib", "importlib._bootstrap"),

@@ -37,7 +37,7 @@ def _roots() -> tuple[str, ...]:
 
 
 def imports() -> tuple[int, object]:
-    """Return a value that changes with each import, for caches of what all modules hold."""
+    """Return a value that changes with each import. Caches about the globals of all modules compare it."""
     return len(sys.modules), next(reversed(sys.modules.values()))
 
 
@@ -90,7 +90,7 @@ def raised_in(trace: TracebackType | None, *, callers: int = 0) -> str | None:
 
     Args:
         trace: the traceback.
-        callers: the number of calling functions to add, as `line 2 of helper, called in line 9 of evening`.
+        callers: the number of callers to add. With 1: `line 2 of helper, called in line 9 of evening`.
     """
     found: list[str] = []
     before = None
@@ -99,7 +99,7 @@ def raised_in(trace: TracebackType | None, *, callers: int = 0) -> str | None:
         if is_program(code.co_filename):
             line = trace.tb_lineno - code.co_firstlineno + 1
             if code is before:
-                # A recursive call: its depth may differ between two runs that fail alike.
+                # The result omits recursive calls, because their depth may differ between two runs that fail alike.
                 found.pop()
             found.append(f"line {line} of {code.co_qualname.replace('<locals>.', '')}")
             before = code

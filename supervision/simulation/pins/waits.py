@@ -1,17 +1,17 @@
 """Guards against waits in real time, which stop the whole simulation.
 
-Nothing else runs while a thread waits for a lock, a condition or a file descriptor. In a simulation there is no other
-thread that could end the wait. Within the fence, such a wait is an `Escape` that names the function:
+Nothing else runs while the thread of a simulation waits for a lock, a condition or a file descriptor. No other thread
+can end the wait. So within the fence, these functions raise an `Escape` that names the function:
 
 - `threading.Condition.wait`, and so `Event.wait`, `Semaphore.acquire`, `Barrier.wait`, `queue.Queue.get` and `put`, and
   `concurrent.futures.Future.result`;
-- `threading.Lock.acquire` of a lock that is held, if a module of the program holds the lock in a global, or if the
-  simulation created it by `threading.Lock()`;
+- `threading.Lock.acquire`, if the lock is taken. This works for locks in globals of the program, and for locks that the
+  simulation created with `threading.Lock()`;
 - `queue.SimpleQueue.get` of a queue that the simulation created;
 - `select.select`, `select.poll` and the selectors of `selectors`;
 - `time.sleep`.
 
-A wait with a time limit of 0 does not wait, so it is allowed.
+A call with a time limit of 0 does not wait, so it is allowed.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ WAITS: tuple[object, ...] = (
 
 
 class GuardedLock:
-    """A `threading.Lock` that does not wait within the fence."""
+    """A `threading.Lock` that raises an `Escape` within the fence where a real lock would wait."""
 
     def __init__(self, lock: Any = None) -> None:
         self._lock: Any = _thread.allocate_lock() if lock is None else lock
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take the lock. Raise an `Escape` if another task or thread holds it and the caller would wait."""
+        """Take the lock. Within the fence, raise an `Escape` if the lock is taken and the caller would wait."""
         if self._lock.acquire(False):
             return True
         if not blocking or timeout == 0:
@@ -73,7 +73,7 @@ class GuardedLock:
         self._lock.release()
 
     def locked(self) -> bool:
-        """Return True if the lock is held."""
+        """Return True if the lock is taken."""
         return bool(self._lock.locked())
 
     def _at_fork_reinit(self) -> None:
@@ -127,7 +127,7 @@ def pinned_waits() -> dict[int, tuple[object, object]]:
 
 @contextmanager
 def guarded_waits() -> Iterator[None]:
-    """Guard the methods of classes that wait, and the locks in the globals of the program."""
+    """Guard the methods that wait, and the locks in the globals of the program, until the block ends."""
     with ExitStack() as stack:
         _guard(stack, threading.Condition, "wait", _waits_for_condition)
         for name in _SELECTORS:
@@ -159,7 +159,7 @@ def _waits_for_condition(timeout: float | None) -> bool:
     return timeout is None or timeout > 0
 
 
-# A selector with a negative limit does not wait either.
+# A selector does not wait with a negative time limit either.
 _waits_for_files = _waits_for_condition
 
 
@@ -169,7 +169,7 @@ def _called_by_the_program(frame: FrameType) -> str:
     while frame.f_back is not None and not is_program(frame.f_back.f_code.co_filename):
         frame = frame.f_back
         if frame.f_code.co_name == "unrolled_run":
-            # No line of the program is below the loop of Trio. A library waits.
+            # The search has reached Trio's loop, and found no line of the program. So a library waits.
             frame = inner
             break
     if frame is inner:

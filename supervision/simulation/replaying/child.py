@@ -27,8 +27,8 @@ class RepeatedRun:
         same: True if the digests are the same as in the run file. Otherwise the trace is in a file beside the run file.
         problem: the reason why the process could not repeat the run; None if it repeated the run.
         line: the line of the program that caused the requested event.
-        left_behind: the data of the program that a first run changes, if a second run in the same process is another
-            run; None if the second run is the same, or if no event was requested.
+        left_behind: the names of the globals and class attributes that the first run in the process changed, if a
+            second run there differed; None if it did not differ, or if no event was requested.
     """
 
     same: bool = True
@@ -60,7 +60,7 @@ def repeat(run: RunFile, event: int | None) -> tuple[RepeatedRun, list[bytes]]:
     if event is None:
         outcome, line = run_again(run), None
     else:
-        # Import the program first, so that its data counts as data before the run.
+        # Import the program before the call of `program_data`, so that `before` contains its data.
         find_scenario(run.scenario)
         before = program_data()
         outcome, line = source_line_in(run, event)

@@ -17,12 +17,12 @@ _MOST = 5
 
 
 def program_data() -> dict[str, str]:
-    """Return the data of the program as text, by the name of the global or of the class attribute."""
+    """Return the values of the program's globals and class attributes, as text by name."""
     return {name: _text(value) for name, value in _values()}
 
 
 def changed_between(before: dict[str, str], after: dict[str, str]) -> tuple[str, ...]:
-    """Return the names whose data has changed, at most a few. Names of new modules do not count."""
+    """Return the first few names with changed values. A name that `before` does not contain counts as unchanged."""
     changed = [name for name, text in after.items() if before.get(name, text) != text]
     return tuple(changed[:_MOST])
 

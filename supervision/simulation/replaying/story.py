@@ -7,10 +7,10 @@
       0.5 s     /stock got ('set', 9) from /clerk 2, and answered 'done'
       1 s       the check failed: 2 apples were sold, but 9 of 10 are left
 
-A story depends only on the trace, so the same run has the same story. It shows the messages in the order of their
-handling, each with its answer; the frames of clients; and the ends and restarts of processes. If there are too many
-sentences, it shows those that the failure is about (`supervision.story.relevance`). `supervision.story.names` explains
-the names of processes.
+A story depends only on the trace, so the same run has the same story. It shows the messages and their answers in the
+order in which processes handled the messages. It also shows the frames of clients, and the ends and restarts of
+processes. A long story keeps only the sentences that have most to do with the failure (`supervision.story.relevance`).
+`supervision.story.names` describes the names of processes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _FORGOTTEN = 3
 _HINTS = 2
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
-# Failures in which something did not happen, so the story shows the processes that wait.
+# In these failures, something did not happen. So the story shows the processes that wait.
 _STUCK: Final = (BudgetSpent, Deadlock, Livelock, NotReached)
 
 
@@ -111,13 +111,13 @@ class Story:
         self.events = everything if failed_at is None else everything[: failed_at[0]]
         self.names = Names(self.events, tasks)
         self.exchanges = Exchanges(self.events, self.names)
-        # For each label of a task, such as `/top/store#1`, its process.
+        # Maps the label of a task, such as `/top/store#1`, to its process.
         self._by_label: dict[str, Key] = {}
         self._labels: dict[Key, str] = {}
         self._parents: dict[Key, Key] = {}
         self._supervisors: set[Key] = set()
         self._crashed: set[Key] = set()
-        # For each process, the event that it handles, while `lines` reads the events.
+        # The event that each process is handling, while `lines` reads the events.
         self._handled: dict[Key, Event] = {}
         for event in everything:
             kind, key = event["kind"], key_of(event)
@@ -139,7 +139,7 @@ class Story:
         return label if key is None else self.names.process(key)
 
     def is_path(self, label: str | None, path: str | None) -> bool:
-        """Return True if `path` is the path of the first process there, and the process has the label of a task."""
+        """Return True if the label of a task names the first process at `path`."""
         return label is not None and path is not None and label in (path, f"{path}#1")
 
     def subject(self, label: str) -> str:
@@ -159,7 +159,8 @@ class Story:
         """Return all sentences in the order of their events.
 
         Args:
-            reordered: for each reordered round, the labels of its tasks. The sentences also tell what these tasks sent.
+            reordered: for each reordered round, the labels of its tasks. The result also has a sentence for each
+                message that these tasks sent.
         """
         found = [*self.exchanges.lines(), *self._happenings()]
         for event in self.events:
@@ -261,7 +262,7 @@ class Story:
         return f"noted: {event['text']}{f' ({fields})' if fields else ''}"
 
     def _learned(self, event: Event) -> str | None:
-        """Describe the news of the end of a process, for a process that monitors it."""
+        """Describe the message that told a process about the end of another process; None for internal processes."""
         cause = self._cause(event)
         key = key_of(event)
         if cause is None or cause["kind"] != "exited" or key in self._supervisors:
@@ -280,7 +281,7 @@ class Story:
         return f"{self._who(event)} sent {self.exchanges.text(event)} to {to}"
 
     def _message(self, event: Event) -> str:
-        """Describe the message that a process received, and its sender; empty if the trace does not show it."""
+        """Describe a message that a process received, and its sender; empty if the trace lacks the message."""
         cause = self._cause(event)
         if cause is None:
             return self.exchanges.text(event) if "message" in event else ""
@@ -396,7 +397,7 @@ def _about(error: BaseException | None) -> str:
 
 
 def _repeated(lines: Sequence[Line]) -> list[Line]:
-    """Put consecutive equal sentences into one, with their number."""
+    """Merge consecutive equal sentences into one sentence that states their number."""
     found: list[tuple[Line, int]] = []
     for line in lines:
         if found and (found[-1][0].t, found[-1][0].text) == (line.t, line.text):
@@ -437,7 +438,7 @@ def _failure(error: BaseException) -> str:
 
 
 def _hints(outcome: Outcome, story: Story) -> Iterator[str]:
-    """Yield the processes that wait, and the messages that a restarted process did not get again."""
+    """Yield hints about lost messages after a restart, about equal answers, and about processes that wait."""
     if outcome.error is None:
         return
     for text in list(story.exchanges.not_told_again())[:_FORGOTTEN]:

@@ -1,13 +1,13 @@
-"""Several sweeps in one, within a limit of real time.
+"""A campaign: several sweeps that share a limit of real time.
 
     campaign = Campaign([Sweep("shop", "shop:opening_day", weight=2), Sweep("bank", "bank:a_day")], seconds=600)
     campaign.run()
     for part in campaign.parts:
         print(part.sweep.name, part.report.runs, part.report.failures)
 
-Each sweep gets a share of the time. The campaign visits all sweeps several times: first for a short time each, so that
-a shallow bug of the last sweep is found as early as one of the first. A sweep that has found enough ends, and the
-others share its time.
+Each sweep gets a share of the time. The campaign visits each sweep several times. The first visit is short, so that an
+easy bug in the last sweep is found early too. A sweep ends early when it has found enough failures. The other sweeps
+then share its time.
 """
 
 from __future__ import annotations
@@ -34,16 +34,15 @@ from supervision.simulation.search.workers import cores
 __all__ = ["Campaign", "Part", "Sweep"]
 
 _VISITS = (0.1, 0.3, 0.6)  # the share of each visit in the time for seeds
-_SHRINKING = 0.15  # the share of the time that is kept for shrinking
-_LONGEST_SHRINK = 30.0  # real seconds for one failure
-_FORKS = 0.2  # the share of a visit that is kept for forks
-_LIMIT = 120.0  # real seconds for one run, which are many because the machine may be busy
-_CPU_LIMIT = 20.0  # CPU seconds for one run
-_CHECKED = (
-    0.002  # the share of passing runs to repeat in a fresh process, which takes a second each
-)
-_MOST_KINDS = 3  # kinds of failures at which a sweep ends
-_MOST_FAILED = 20  # failures at which a sweep ends
+_SHRINKING = 0.15  # the share of the time for shrinking
+_LONGEST_SHRINK = 30.0  # the most real seconds for shrinking one failure
+_FORKS = 0.2  # the share of a visit for forks
+_LIMIT = 120.0  # the most real seconds for one run; long enough for a busy machine
+_CPU_LIMIT = 20.0  # the most CPU seconds for one run
+# The share of passing runs to repeat in a fresh process. A repetition takes about a second.
+_CHECKED = 0.002
+_MOST_KINDS = 3  # a sweep ends at this number of kinds of failures
+_MOST_FAILED = 20  # a sweep ends at this number of failed runs
 _ENDLESS = 1_000_000_000  # more seeds than any campaign runs
 
 
@@ -77,10 +76,10 @@ class Part:
         sweep: the sweep.
         scenario: its scenario.
         next_seed: the first seed that has not run.
-        end_seed: the seed before which the sweep ends.
+        end_seed: the sweep ends before this seed.
         report: the totals.
         forking: chooses the rare states from which further runs start.
-        forks: the chosen runs that wait.
+        forks: the chosen runs that have not run yet.
         seconds: the real seconds so far.
         cpu_seconds: the CPU seconds of its processes so far.
     """
@@ -97,20 +96,20 @@ class Part:
 
     @property
     def has_found_enough(self) -> bool:
-        """True if the sweep ended at its failures."""
+        """True if the sweep has ended because of its failures."""
         report = self.report
         lost = any(each.first.lost for each in report.failures.values())
-        # After a run that did not end, others would hardly end either, and each takes its whole limit.
+        # If one run did not end, other runs may not end either, and each would take its whole time limit.
         return lost or len(report.failures) >= _MOST_KINDS or report.failed >= _MOST_FAILED
 
     @property
     def is_over(self) -> bool:
-        """True if the sweep runs no further seed."""
+        """True if the sweep runs no further seeds and forks."""
         return self.has_found_enough or (self.next_seed >= self.end_seed and not self.forks)
 
     @property
     def passed(self) -> bool:
-        """True if no run failed or diverged, and each `sometimes` was reached in enough runs."""
+        """True if the sweep passed; see `SweepReport.passed`."""
         return self.report.passed
 
 
@@ -190,7 +189,7 @@ class Campaign:
                 weights = sum(each.sweep.weight for each in waiting)
                 part, left = waiting.pop(0), max(0.0, end - self._clock())
                 if part.report.runs and not left:
-                    # The sweeps before took longer than their shares, for example with long runs.
+                    # The earlier sweeps have used the time of this sweep too, for example with long runs.
                     continue
                 self._visit(part, self._clock() + left * part.sweep.weight / weights)
                 if visited is not None:
@@ -205,7 +204,7 @@ class Campaign:
         findings = look_at(
             [kind for _, kind in found],
             corpus=corpus,
-            # Files of earlier campaigns may be of another program.
+            # The files of earlier campaigns may belong to another version of the program.
             stale=[path for path, _ in corpus.entries()],
             small=True,
             jobs=self.jobs,
@@ -215,9 +214,9 @@ class Campaign:
             yield part, finding
 
     def _visit(self, part: Part, end: float) -> None:
-        """Run seeds of a sweep until `end`, at least one, and in the last part of the time its forks."""
+        """Run seeds of a sweep until `end`, at least one. The last part of this time is for its forks."""
         begun, used = self._clock(), _cpu_seconds()
-        # `closing` ends the workers at once, so that their CPU time counts and no run goes on.
+        # `closing` ends the workers immediately. So no run goes on, and `_cpu_seconds` includes their CPU time.
         with closing(self._results(part, range(part.next_seed, part.end_seed))) as results:
             for result in results:
                 part.next_seed = result.seed + 1
@@ -249,7 +248,7 @@ class Campaign:
             seeds,
             jobs=self.jobs,
             check=self._check,
-            # A failure takes longer to repeat in a fresh process than in this one. `examine` repeats one of each kind.
+            # It would take too long to repeat every failure in a fresh process. `examine` repeats one of each kind.
             check_failures=False,
             limit=_LIMIT,
             cpu_limit=_CPU_LIMIT,
@@ -263,7 +262,7 @@ class Campaign:
 
 
 def _repeat_elsewhere(found: Sequence[tuple[Part, Failures]]) -> None:
-    """Repeat the first run of each kind in a fresh process, and add those that differ to the reports."""
+    """Repeat the first run of each kind in a fresh process. If a run differs, add it to the report of its sweep."""
     runs = {index: kind.first.run for index, (_, kind) in enumerate(found)}
     known = {index: run for index, run in runs.items() if run is not None}
     problems = check_many(known.values(), limit=_LIMIT * max(len(known), 1))

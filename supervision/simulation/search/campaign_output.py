@@ -83,7 +83,7 @@ def _sweeps(campaign: Campaign) -> Table:
 
 
 def _reached(campaign: Campaign) -> Table:
-    """Return the table of the `sometimes` conditions, and of the runs that reached each."""
+    """Return the table with the number of runs that reached each `sometimes` condition."""
     table = _counting("sometimes", "reached in", "of", "and in forks")
     for part in campaign.parts:
         report = part.report
@@ -94,7 +94,7 @@ def _reached(campaign: Campaign) -> Table:
 
 
 def _branches(campaign: Campaign) -> Table:
-    """Return the table of the branches of the fault plans, and of the outcomes of their faults."""
+    """Return the table with the outcomes of the faults in each branch of the fault plans."""
     table = _counting("branch of the fault plan", "applied", "masked", "not applicable")
     for part in campaign.parts:
         for branch, counts in sorted(part.report.branches.items()):

@@ -57,7 +57,7 @@ def look_at(
         stale: files of the corpus to ignore, because their runs no longer fail in the same way.
         small: shrink failures first.
         jobs: the number of processes for shrinking; 0 shrinks in this process.
-        seconds: the real seconds to shrink one failure.
+        seconds: the most real seconds for shrinking one failure.
     """
     kinds = list(kinds)
     runs = [kind.first.run for kind in kinds]

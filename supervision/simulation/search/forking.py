@@ -1,4 +1,4 @@
-"""The choice of forks: which rare states of a sweep to start further runs from. *pure*."""
+"""The choice of the rare states from which a sweep starts further runs. *pure*."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["FORKS", "Forking"]
 FORKS = 10
 """The number of runs from each rare state."""
 
-_RARE = 0.25  # the share of runs below which a condition counts as rare
+_RARE = 0.25  # a condition is rare if a smaller share of the runs reaches it
 _DEPTH = 3  # the most forks in one run
 
 
@@ -31,9 +31,9 @@ class Forking:
     _done: set[str] = field(factory=set, init=False)
 
     def of(self, report: SweepReport) -> list[ForkedSeed]:
-        """Return forks at the `sometimes` conditions that are rare and new since the last call.
+        """Return forks at the rare `sometimes` conditions that the sweep has first reached since the last call.
 
-        Each fork starts from the first passing run that reached the condition. That run may be a fork itself.
+        Each fork starts from the first passing run that reached the condition. This run may have forks itself.
         """
         seeds = report.runs - report.forked
         found = []

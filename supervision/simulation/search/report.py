@@ -27,7 +27,7 @@ class Failures:
         first: the result of the first failed seed.
         count: the number of these runs.
         seeds: the seeds of the first few of these runs.
-        bare: the number of these runs without instruments.
+        bare: the number of these runs that had no instruments.
     """
 
     failure: str
@@ -59,11 +59,11 @@ class SweepReport:
         virtual_seconds: the total virtual time of all worlds.
         steps: the total number of steps of tasks in all worlds.
         faults: the number of planned faults with each status.
-        branches: the same for each branch of the fault plan, such as `kill` or `crash on init`.
+        branches: these numbers for each branch of the fault plan, such as `kill` or `crash on init`.
         sometimes: for each name passed to `world.sometimes`, the number of runs without forks in which the condition
             was true.
-        forked_sometimes: the number of runs with forks in which the condition was true. It leaves out the forks at this
-            condition.
+        forked_sometimes: for each of these names, the number of runs with forks in which the condition was true. Runs
+            that fork at this condition do not count.
         reached: for each of these names, the first passing run in which the condition was true.
     """
 

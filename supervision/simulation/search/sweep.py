@@ -48,8 +48,8 @@ class SeedResult:
     Attributes:
         seed: the seed.
         forks: the forks of the run.
-        bare: True if the run had no instruments; see `Knobs.bare`. A bare run that fails is repeated with instruments.
-            If the repetition fails alike, it takes the place of the bare run.
+        bare: True if the run had no instruments; see `Knobs.bare`. The sweep repeats a failed bare run with
+            instruments. If the repetition fails alike, this result describes the repetition.
         failure: the kind of failure, equal for runs that fail alike; None if the run passed.
         problem: the whole text of the failure.
         inert: True if no fault of the plan was applied. `simulate` reports such runs as failures. A sweep does not,
@@ -64,7 +64,7 @@ class SeedResult:
         events: the number of events in the trace.
         digest: the digest of the trace.
         faults: the number of planned faults with each status: "applied", "not_applicable", "masked".
-        branches: the same for each branch of the fault plan, such as `kill` or `crash on init`.
+        branches: these numbers for each branch of the fault plan, such as `kill` or `crash on init`.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
         measures: the result of the `measure` argument of `sweep`.
     """
@@ -129,10 +129,10 @@ def sweep(
         swarm: draw the knobs anew for each seed, from `knobs` (see `Knobs.drawn`).
         params: parameters of the scenario, of types that JSON has.
         faults: a plan that replaces the scenario's own in each run; `()` for no faults.
-        bare: the share of seeds that run without instruments, such as every eighth. It shows failures that the
-            instruments hide. With `measure` it is 0, because a measure may read the trace.
+        bare: the share of seeds that run without instruments; 0.125 is every eighth seed. Bare runs show failures that
+            the instruments hide. With `measure`, no run is bare, because `measure` may read the trace.
         check: the share of passing runs that a fresh process repeats. Unless this is 0, it also repeats all failures.
-        check_failures: False leaves the failures out.
+        check_failures: False repeats no failures in a fresh process.
         limit: the real seconds that a run may take, including its check.
         cpu_limit: the CPU seconds that a run may take; None is no limit.
         renew: replace a worker after this many runs, so that memory stays bounded in long sweeps.
@@ -235,7 +235,10 @@ class _Plan:
         return evolve(result, took=time.perf_counter() - began)
 
     def _bare(self, seed: int, forks: tuple[Fork, ...], knobs: Knobs) -> Outcome:
-        """Run a seed without instruments. If it fails, prefer the same failure with instruments, for its story."""
+        """Run a seed without instruments. If the run fails, repeat it with instruments.
+
+        If the repetition fails alike, return the repetition, because its story is better.
+        """
         outcome = self._simulate(seed, forks, evolve(knobs, bare=True))
         if outcome.passed:
             return outcome

@@ -306,14 +306,14 @@ def _print_replayed(console: Console, again: Replayed) -> None:
 
 
 def print_inert(console: Console, report: SweepReport) -> None:
-    """Print the reasons, if no fault of a plan was applied in any run."""
+    """If no run applied a fault of its plan, print the reasons."""
     if report.is_inert and report.inert is not None:
         console.print("\nno fault of the plan was applied in any run", style="bold")
         console.print(textwrap.indent(report.inert.problem or "", "  "))
 
 
 def print_divergences(console: Console, report: SweepReport) -> None:
-    """Print the first event that differs, for the first few seeds whose runs differ in a fresh process."""
+    """Print the seeds whose runs differ in a fresh process. For the first few, print the first event that differs."""
     for result in report.diverged[:_DIVERGED]:
         console.print(f"\nseed {result.seed} gives another run in a fresh process", style="bold")
         console.print(textwrap.indent(result.diverged or "", "  "))

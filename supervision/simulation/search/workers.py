@@ -80,8 +80,8 @@ def in_workers(
         jobs: the number of workers.
         limit: the real seconds that an item may take.
         renew: replace a worker after this many items, so that leaked memory stays bounded.
-        cpu_limit: the CPU seconds that an item may take. This limit finds an endless loop earlier than `limit` can,
-            which must allow for a busy machine.
+        cpu_limit: the CPU seconds that an item may take. `limit` must be long enough for a busy machine, so `cpu_limit`
+            ends an endless loop earlier.
     """
     pool = _Pool(
         lambda index: work(items[index]),

@@ -347,7 +347,7 @@ class Candidate:
         faults: the plan; None lets the scenario draw its own.
         params: the parameters of the scenario.
         deviations: the deviations from the canonical schedule; None for the schedule of the seed.
-        forks: the moments from which on the run has other random numbers.
+        forks: the moments at which the run begins to use other random numbers.
     """
 
     faults: tuple[Fault, ...] | None
@@ -418,7 +418,7 @@ class Trials:
                 f"{'passes' if failure is None else f'fails with {failure}'} now, and failed with {self.failure} "
                 "before; shrink an outcome of simulate(), with the same program"
             )
-        assert outcome.error is not None  # its failure has a kind
+        assert outcome.error is not None  # only an error has a kind of failure
         if not any(isinstance(each, BudgetSpent) for each in failures_in(outcome.error)):
             # Give up candidates that run much longer than the failure.
             self._max_steps = min(self._max_steps, 10 * outcome.steps + 10_000)

@@ -56,12 +56,12 @@ def rounder(value: float) -> Iterator[float]:
 
 
 def aimed(fault: Any, target: str | None, incarnation: int | None) -> Iterator[Any]:
-    """Yield simpler versions of a fault, whose target is the process or connection that the fault affected.
+    """Yield simpler versions of a fault. Each has the process or connection that the fault affected as its target.
 
     Args:
         fault: a fault of any kind.
-        target: its actual target, from its report, such as `/top/room:lobby`; None if there was none.
-        incarnation: the incarnation of that process, from the same report.
+        target: the `target` of the fault's report, such as `/top/room:lobby`; None if the fault had no target.
+        incarnation: the `incarnation` of the same report.
     """
     names = fault.__struct_fields__
     if target is None or "target" not in names:

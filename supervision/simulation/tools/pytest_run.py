@@ -125,7 +125,7 @@ class _Test:
             swarm=options.get("swarm", True),
             params=options.get("params"),
             faults=options.get("faults"),
-            # A test may read the trace, so every run has one.
+            # A test may read the trace, and the trace of a bare run lacks the events of processes.
             bare=0.0,
             check=options.get("check", 0.0),
             limit=options.get("limit", 60.0),

@@ -18,12 +18,12 @@ __all__ = ["Alarm", "VirtualClock"]
 
 
 class Alarm:
-    """A wake-up of a task at a time. It takes less time than a cancel scope with a deadline.
+    """A timer that wakes a task at a given time. It is faster than a cancel scope with a deadline.
 
         alarm = clock.alarm(time)
         await alarm.wait()
 
-    If the time limit of a scope around the task is due at the same moment, the task is cancelled instead.
+    If the deadline of a cancel scope around the task comes at the same moment, Trio cancels the task instead.
     """
 
     __slots__ = ("_clock", "_deadline", "_is_late", "is_over", "task")
@@ -36,7 +36,7 @@ class Alarm:
         self._is_late = False
 
     async def wait(self) -> None:
-        """Wait until the alarm rings, or until `wake`."""
+        """Wait until the alarm rings, or until a call of `wake`."""
 
         def abort(_: object) -> trio.lowlevel.Abort:
             self.is_over = True
@@ -45,15 +45,16 @@ class Alarm:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def wake(self) -> None:
-        """Wake the task now, if it still waits."""
+        """Wake the task now, if the task still waits."""
         if not self.is_over:
             self.is_over = True
             trio.lowlevel.reschedule(self.task)
 
     def ring(self) -> bool:
-        """Wake the task, because the time has come. Return False if Trio may be about to cancel the task instead."""
+        """Wake the task at the time of the alarm. Return False if Trio is about to cancel the task instead."""
         if self._deadline <= self._clock.now and not self._is_late:
-            # Trio cancels the task right after this. If the scope got more time in between, the alarm rings again.
+            # The deadline of a scope has come, so Trio cancels the task next. If the program has moved this deadline,
+            # the task still waits, and the alarm rings again.
             self._is_late = True
             return False
         self.wake()
@@ -105,7 +106,7 @@ class VirtualClock(trio.abc.Clock):
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Advance to `deadline`. Trio calls this only when no task can run."""
         if deadline <= self.now:
-            # A task becomes ready without the passing of time, so the world is not at rest yet.
+            # The deadline has come, so a task becomes ready now, and the world is not at rest yet.
             return 0.0
         if self._settled is not None and self._settled():
             return 0.0
@@ -129,13 +130,13 @@ class VirtualClock(trio.abc.Clock):
         self._ring()
 
     def alarm(self, time: float) -> Alarm:
-        """Wake the current task at `time`, unless something else wakes it first: see `Alarm`."""
+        """Return an `Alarm` that wakes the current task at `time`."""
         alarm = Alarm(self, trio.lowlevel.current_task(), trio.current_effective_deadline())
         self.set(alarm, time)
         return alarm
 
     def set(self, alarm: Alarm, time: float) -> None:
-        """Let an alarm ring at `time`."""
+        """Schedule an alarm for `time`."""
         heapq.heappush(self._alarms, (time, next(self._numbers), alarm))
 
     def _next_alarm(self) -> float:

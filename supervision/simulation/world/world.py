@@ -159,7 +159,7 @@ class World(ScenarioWorld):
         return recorder
 
     def _failed(self, error: BaseException) -> None:
-        # The scenario may do more before the error ends the run, such as to close its clients.
+        # Note the time now, because the scenario may go on before the error ends the run. It may close its clients.
         self.noticed.append((error, (self.trace.count, self.seconds)))
 
     def _served(self, connection: int, pid: Pid) -> None:
