@@ -1,4 +1,4 @@
-"""The messages of a run as sentences: what each process was asked, in the order of handling, and what it answered.
+"""The messages of a run as sentences: each request to a process and its answer, in the order of handling.
 
 *pure*: the only input is the events of a trace.
 
@@ -6,8 +6,8 @@
     1.4 s   /stock got 'get' from /clerk/2, and answered 3
 
 A request and its answer are one sentence, unless the server did something else in between. The messages of Ashtree's
-own code, such as the requests to start a child, have no sentences. The frames of clients have: a push counts as a
-request of the client to its channel.
+own code, such as the requests to start a child, have no sentences. The frames of clients have sentences: a push counts
+as a request of the client to its channel.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Line:
         n: the number of its event.
         t: its time.
         text: the sentence.
-        weight: its importance; 0 for a sentence that a story shows only if it has few others.
+        weight: its importance. A story shows a sentence with the weight 0 only if the story has few other sentences.
         thread: the number of the event that began the handling to which the sentence belongs.
     """
 
@@ -48,12 +48,12 @@ class Line:
 
 @frozen(kw_only=True)
 class Wait:
-    """A process that waits for another.
+    """A process or a task that waits for a process.
 
     Attributes:
         waiting: the waiting process; None for a task.
-        target: the process that it waits for.
-        since: the time of the beginning.
+        target: the other process, which has to answer or to end.
+        since: the time at which the wait began.
         text: the sentence.
     """
 
@@ -65,11 +65,11 @@ class Wait:
 
 @frozen(kw_only=True)
 class Hint:
-    """A sentence about several sentences.
+    """A remark about several other sentences.
 
     Attributes:
-        text: the sentence.
-        events: the numbers of the events of the other sentences.
+        text: the remark.
+        events: the numbers of the events that the other sentences describe.
     """
 
     text: str
@@ -105,14 +105,15 @@ class _Read:
     """The facts that a first reading of the events collects."""
 
     sent: dict[int, Event] = field(factory=dict)
-    # For each `sent` event: the `received` event, and the `call_ended` event.
+    # The `received` event and the `call_ended` event of each `sent` event, by the number of the `sent` event.
     taken: dict[int, Event] = field(factory=dict)
     ended: dict[int, Event] = field(factory=dict)
-    # For each `sent` event, the handling in which its process sent it.
+    # A handling has the number of its `received` event.
+    # For each `sent` event, the handling during which the sender sent the message.
     within: dict[int, int] = field(factory=dict)
-    # For each handling, the application's messages that the process sent during it.
+    # For each handling, the events of the process during it: messages of the application, pushes and subscriptions.
     acts: dict[int, list[int]] = field(factory=dict)
-    # For each such message, its handling.
+    # For each event in `acts`, its handling.
     act_of: dict[int, int] = field(factory=dict)
     received: dict[int, Event] = field(factory=dict)
     # For each reply, its push.
@@ -220,7 +221,7 @@ class Exchanges:
                 yield from write(event)
 
     def text(self, event: Event) -> str:
-        """Return the message of an event, cut, with names in place of pids."""
+        """Return the message of an event with names in place of pids. Shorten a long message."""
         text = event["message"] if "message" in event else event["message_kind"]
         return short(self._names.text(text, event.get("node", 0)))
 
@@ -281,7 +282,7 @@ class Exchanges:
         return sent["via"] == "system" or bool(sent.get("internal") and how == "answered")
 
     def _why(self, event: Event, sent: Event) -> str:
-        """Tell what a server waited for when a call to it timed out."""
+        """Return why a call timed out: the processes for which the server waited, or a request not yet read."""
         chain = self._chain(key_of(event, "to"), event["n"])
         if chain:
             around = ", so they wait for each other" if circle(chain) else ""
@@ -291,7 +292,7 @@ class Exchanges:
         return ""
 
     def _chain(self, server: Key, before: int) -> list[Wait]:
-        """Return the wait of a server, the wait of the process that it waits for, and so on."""
+        """Return the wait of a server, then the wait of the process for which the server waits, and so on."""
         of = {wait.waiting: wait for wait in self.waits(before)}
         chain: list[Wait] = []
         while server in of and of[server] not in chain:
@@ -390,7 +391,7 @@ class Exchanges:
         return text
 
     def _write_sent(self, event: Event) -> Iterator[Line]:
-        """Describe a message that its receiver never read. A call has a sentence of its own when it ends."""
+        """Describe a message that its receiver never read. Skip calls: `_write_call_ended` describes them."""
         number, key = event["n"], key_of(event, "to")
         if number in self._read.taken or event["via"] not in ("cast", "info"):
             return
@@ -401,7 +402,10 @@ class Exchanges:
         yield self._line(event, text, weight=1.5, thread=self._thread(event))
 
     def _thread(self, sent: Event) -> int:
-        """Return the handling that led to a message, following the callers up to a client or a task."""
+        """Return the first handling in the chain of requests that caused a message.
+
+        The chain begins with a request from a client or a task. Without a handling, return the number of the message.
+        """
         handling = self._read.within.get(sent["n"])
         while handling is not None:
             cause = self._read.sent.get(self._read.received[handling].get("cause", -1))
@@ -422,7 +426,7 @@ class Exchanges:
     # Waits
 
     def waits(self, before: int) -> list[Wait]:
-        """Return the calls and the stops that had not ended before an event, the oldest first."""
+        """Return the calls and the stops of children that had not ended before an event, the oldest first."""
         found = [*self._open_calls(before), *self._open_stops(before)]
         return sorted(found, key=lambda wait: wait.since)
 
@@ -463,9 +467,9 @@ class Exchanges:
     # Hints
 
     def same_answers(self) -> Iterator[Hint]:
-        """Yield pairs of requests that got the same answer, before either of the askers made use of it.
+        """Yield a hint for two requests that got the same answer before either sender sent its next request.
 
-        This is the order of a lost update and of a check whose result is out of date: two reads, then two writes.
+        A lost update has this order: two reads, then two writes. So does a decision that relies on an old read.
         """
         read = self._read
         by_server: dict[Key, list[_Asked]] = {}
@@ -500,9 +504,9 @@ class Exchanges:
         )
 
     def not_told_again(self) -> Iterator[str]:
-        """Name the messages that a process got before its restart, and its replacement did not.
+        """Yield a sentence for each kind of message that a process got before its restart, but not after it.
 
-        A replacement begins without the state of its predecessor. So this often shows a missing subscription.
+        The new process begins without the state of the old process. Often it did not repeat a subscription.
         """
         names, read = self._names, self._read
         got: dict[Key, dict[str, Event]] = {}
@@ -530,7 +534,7 @@ class Exchanges:
 
 
 def circle(waits: Iterable[Wait]) -> list[Wait]:
-    """Return waits that form a circle, in its order; empty if there is none."""
+    """Return the waits that form a circle, in the order of the circle. Return an empty list if there is no circle."""
     of = {wait.waiting: wait for wait in waits if wait.waiting is not None}
     for begin in of:
         path: list[Wait] = []

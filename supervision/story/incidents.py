@@ -78,7 +78,7 @@ class _Reader:
         self.omitted = 0
         # For each supervisor, the incident that it is busy with, and the time of its last action.
         self.busy: dict[Key, tuple[IncidentState, float]] = {}
-        # For each process that its supervisor stops because of an incident, the incident.
+        # If an incident makes a supervisor stop a process: the incident, by the key of that process.
         self.stopping: dict[Key, IncidentState] = {}
         self.faults: dict[int, IncidentState] = {}
         self.faulty: dict[Key, tuple[IncidentState, str]] = {}
@@ -86,7 +86,7 @@ class _Reader:
         self.missing: dict[str, deque[ProcessState]] = {}
         # For each process, the time when its last unanswered call ended, and the incident of the call.
         self.failed_calls: dict[Key, tuple[float, IncidentState]] = {}
-        # For each call without an answer, by the number of the event of its end, the incident.
+        # For each call without an answer: its incident, by the number of the event that ended the call.
         self.lost_answers: dict[int, IncidentState] = {}
         self.clients = Clients()
         # For each receiver, the messages that it has not received yet.
@@ -471,7 +471,10 @@ class _Reader:
         self.lost_answers[event["n"]] = incident
 
     def take_late_answer(self, event: Event) -> None:
-        """Note that a lost answer came after all. Without the end of its call, the answer counts as lost here."""
+        """Record that the answer to a call came after the call had ended.
+
+        If the trace has no end of this call, add the lost answer to an incident first.
+        """
         ended, server = event.get("ended"), self.process(event)
         incident = self.lost_answers.pop(ended, None) if ended is not None else None
         if incident is not None:
@@ -529,7 +532,7 @@ class _Reader:
         key, process = self.key(event), self.process(event)
         above = None if process is None else self.stopped_above(process)
         if process is not None and above is not None:
-            # The server closed the connection, because a supervisor stops the endpoint.
+            # The connection closed because a supervisor stops a process above it, such as the endpoint.
             self.clients.lost(process, event, above)
         elif process is not None and event["code"] in _SERVER_CLOSES:
             incident = self.begin("client_closed", event, process, event["why"])
@@ -537,7 +540,7 @@ class _Reader:
         self.clients.topics.pop(key, None)
 
     def stopped_above(self, process: ProcessState) -> IncidentState | None:
-        """Return the incident because of which a supervisor stops a process above this one, if any."""
+        """Return the incident that makes a supervisor stop this process or one of its ancestors, if any."""
         above: ProcessState | None = process
         while above is not None:
             if above.key in self.stopping:

@@ -62,7 +62,7 @@ class ProcessName(msgspec.Struct, frozen=True, kw_only=True):
         path: its path in the tree, such as `/top/store`.
         incarnation: the number of processes that have had this path, including this one.
         label: a name in the words of the application, such as "Room 'room:lobby' of ann" for a channel or "the
-            connection of ann"; None if the path is the best name. See `supervision.story.names`.
+            connection of ann". None if the path is the best name. See `supervision.story.names`.
     """
 
     node: int | str
@@ -213,8 +213,7 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
         size: the estimated size in bytes; None if the trace does not say.
         text: the content, if contents were recorded.
         how: for an answer: "server_ended", "timeout" or "cancelled".
-        late: for an answer that came too late: the seconds between the end of the call and the answer; None for an
-            answer that never came.
+        late: the seconds between the end of the call and its late answer. None if no answer came.
     """
 
     t: float

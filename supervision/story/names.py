@@ -1,4 +1,4 @@
-"""The names of processes, clients and tasks in a story: the application's classes and topics, not Ashtree's.
+"""The names of processes, clients and tasks in a story. They use the classes and topics of the application.
 
 *pure*: the only input is the events of a trace.
 
@@ -24,7 +24,7 @@ Event: TypeAlias = dict[str, Any]
 """A decoded line of a trace."""
 
 Key: TypeAlias = tuple[int | str, int]
-"""A process: the label of its runtime, and its number there."""
+"""A process: the label of its runtime, and the number of the process in that runtime."""
 
 SCENARIO = "the scenario"
 """The name of the task that runs the scenario."""
@@ -33,7 +33,7 @@ _PID = re.compile(r"<pid (\d+)>")
 
 
 def key_of(event: Event, field: str = "pid") -> Key:
-    """Return the process in a field of an event. Its number is 0 if there is none."""
+    """Return the process in a field of an event. Without a process in the field, the number of the key is 0."""
     return event.get("node", 0), event.get(field) or 0
 
 
@@ -42,7 +42,7 @@ class Names:
 
     Args:
         events: the events.
-        tasks: the names of the tasks by their numbers, for tasks outside of processes.
+        tasks: the names of the tasks outside of processes, by the numbers of the tasks.
 
     Attributes:
         connections: for each channel, the process of its connection, as far as the trace shows it.
@@ -54,7 +54,7 @@ class Names:
         self._roles: dict[Key, str] = {}
         self._labels: dict[Key, str] = {}
         self.connections: dict[Key, Key] = {}
-        # For each process of a connection, the id of its client or the host at the other end.
+        # For the process of each connection, the id of the client or the host at the other end.
         self._clients: dict[Key, str] = {}
         self._connected: dict[Key, None] = {}
         self._task_names: dict[int, str] = {}
@@ -155,12 +155,12 @@ class Names:
         return key in self._paths
 
     def label(self, key: Key) -> str | None:
-        """Return the name of a process that has a label or a client; None for a name that is a path."""
+        """Return the name of a process. Return None if the name is only the path."""
         made = self._made.get(key)
         return None if made == self._paths.get(key) else made
 
     def role(self, key: Key) -> str | None:
-        """Return the path that a replacement of a process has too."""
+        """Return the path of a process without its incarnation. A restarted process has the same role as before."""
         return self._roles.get(key)
 
     def who(self, event: Event, field: str = "pid") -> str:
@@ -178,7 +178,7 @@ class Names:
         return key in self._connected
 
     def text(self, text: str, node: int | str = 0) -> str:
-        """Return a text of the program, with the names of processes in place of their pids."""
+        """Return a text with the names of processes in place of their pids."""
 
         def name(found: re.Match[str]) -> str:
             key = node, int(found[1])
@@ -188,7 +188,7 @@ class Names:
 
 
 class _Callers:
-    """The process that asked a supervisor for the start of a child."""
+    """The requests to start children, and the processes that sent these requests to supervisors."""
 
     def __init__(self) -> None:
         self._sent: dict[int, Event] = {}
@@ -201,7 +201,7 @@ class _Callers:
             self._received[event["n"]] = self._sent[event["cause"]]
 
     def behind(self, event: Event) -> Key | None:
-        """Return the process whose request led to the start of a process."""
+        """Return the process that requested a start, for the `spawned` event of that start."""
         sent = self._received.get(event.get("cause", -1))
         return None if sent is None or sent["pid"] is None else key_of(sent)
 

@@ -1,8 +1,8 @@
-"""The choice of sentences for a story: the ones that a failure is about.
+"""The choice of sentences for a story: the sentences closest to the failure.
 
-*pure*. A run has many messages, and a failure needs few of them. The words of the failure name processes, keys and
-values. A sentence with rare words of the failure is close to its cause. So is a sentence of the same handling, such as
-the push of a client that led to a request.
+*pure*. A run has many messages, but only a few explain a failure. The words of the failure name processes, keys and
+values. A sentence that contains rare words of the failure is probably close to its cause. Other sentences of the same
+handling are close to the cause too, such as the push of a client that caused a request.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ __all__ = ["chosen", "gaps"]
 
 _WORD = re.compile(r"[^\W_]+")
 _EVERYWHERE = 0.6
-"""The share of sentences in which a word must be to say nothing about any of them."""
+"""A word that occurs in more than this share of the sentences does not count."""
 _NEAR = 0.6
-"""The share of a sentence's score that the other sentences of the same handling get."""
+"""Each sentence of a handling gets at least this share of the best score in the handling."""
 _FAR = 0.5
-"""The share of the best score below which a sentence says too little about the failure."""
+"""A story leaves out sentences with less than this share of the best score."""
 _POINTED = 3.0
-"""The weight that a sentence gets in addition if a hint points to it."""
+"""The additional score of a sentence to which a hint points."""
 _FEWEST = 8
-"""The number of sentences that a story keeps, even if they say little about the failure."""
+"""A story keeps at least this number of sentences, even if their scores are low."""
 _PLAIN = frozenset((
     "a", "after", "again", "and", "answered", "at", "by", "client", "did", "does", "for", "from", "got", "had", "has",
     "he", "in", "is", "it", "its", "not", "noted", "of", "on", "or", "replied", "s", "sent", "she", "still", "that",
     "the", "their", "they", "to", "was", "were", "which", "who", "with",
 ))  # fmt: skip
-"""Words of the sentences themselves, which say nothing about a failure."""
+"""Common words, which do not count as words of the failure."""
 _EVENTFUL = 4.0
-"""The weight of the sentences that a story keeps if there is room: ends, restarts, and calls without an answer."""
+"""A story keeps sentences from this weight on if there is room: ends, restarts, and calls without an answer."""
 
 
 def chosen(
@@ -45,15 +45,15 @@ def chosen(
     Args:
         lines: the sentences in order.
         about: the text of the failure.
-        most: the most sentences.
-        pointed: the events to which a hint points.
+        most: the largest number of sentences to return.
+        pointed: the numbers of the events to which a hint points.
     """
     if len(lines) > most:
         lines = [line for line in lines if line.weight > 0]
     if len(lines) <= most:
         return list(lines)
     scores = _scores(lines, about, pointed)
-    # Of equal scores, the later sentence is closer to the failure.
+    # For equal scores, prefer the later sentence, which is closer to the failure.
     best = sorted(range(len(lines)), key=lambda index: (scores[index], index), reverse=True)[:most]
     limit = _FAR * scores[best[0]] if best else 0.0
     kept = [
@@ -67,7 +67,7 @@ def chosen(
 
 
 def gaps(shown: Sequence[Line], lines: Sequence[Line]) -> Iterable[tuple[int, Line]]:
-    """Yield each shown sentence with the number of sentences that are left out before it."""
+    """Yield each shown sentence, with the number of hidden sentences directly before it."""
     position = {id(line): index for index, line in enumerate(lines)}
     before = -1
     for line in shown:

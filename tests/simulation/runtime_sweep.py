@@ -1,6 +1,6 @@
 """Random trees of supervisors, servers and plain processes, with random actions on them.
 
-The built-in invariants and those of supervisors check the run. The scenario only acts.
+The scenario only acts. The built-in invariants and the invariants of supervisors check the run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The stories of nine typical bugs of applications name the causes.
 
-After a change of the words, write the stories again with `python -m tests.simulation.test_golden_stories`, and read the
-difference. Ask of each story whether a reader who has not seen the program would find the cause.
+After a change of the wording, write the stories again with `python -m tests.simulation.test_golden_stories`, and read
+the difference. A reader who has not seen the program must find the cause in each story.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def told(name: str) -> str:
     results = sweep(STORIES[name], range(1, SEEDS + 1), check=0, jobs=0)
     run = next(result.run for result in results if result.failure is not None)
     assert run is not None
-    # Without a limit of real time, because the result must not depend on the load of the machine.
+    # Stop the clock, so that shrinking has no time limit. The result must not depend on the load of the machine.
     return shrink(run, max_runs=40, clock=lambda: 0.0).story + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The mutants still apply to Ashtree, and their runner tells a find from none."""
+"""The mutants still apply to the code of Ashtree, and the runner of the mutants reports correct results."""
 
 import json
 import sys

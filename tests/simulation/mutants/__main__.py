@@ -2,8 +2,8 @@
 
     python -m tests.simulation.mutants --minutes-each 1 --jobs 2
 
-For each bug, the program plants the bug in a copy of the repository, and runs the sweeps of the bug's layer and of the
-layers above until the first failure. A bug whose old text no longer applies is reported and not counted.
+For each bug, the program plants the bug in a copy of the repository. There it runs the sweeps of the bug's layer and of
+the layers above until the first failure. It reports a bug that no longer applies to the code, but does not count it.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ ROOT = Path(__file__).parents[3]
 
 LAYERS = ("actors", "supervision", "channels")
 
-# Parts of the paths of sweeps, for the layers above actors.
+# A sweep belongs to a layer above actors if its path contains one of these parts.
 _OF_SUPERVISION = (".supervision.", "runtime_sweep")
 _OF_CHANNELS = (".channels.", "chat", "client", "longpoll", "cluster", "durable", "redis")
 
-# A search may take this many times as long on a busy machine as the processor time that it has.
+# On a busy machine, a search may take this many times its processor time in real time.
 _PATIENCE = 15.0
 
 
 def layer_of(path: str) -> str:
-    """Return the layer of a sweep, from the path of its scenario."""
+    """Return the layer of a sweep. The path of its scenario decides."""
     if any(part in path for part in _OF_CHANNELS):
         return "channels"
     return "supervision" if any(part in path for part in _OF_SUPERVISION) else "actors"
 
 
 def scenarios_for(mutant: Mutant) -> list[str]:
-    """Return the sweeps of the layer of a mutant and of the layers above, lowest first."""
+    """Return the sweeps of a mutant's layer and of the layers above, the lowest layer first."""
     paths = [each.path for each in SWEEPS]
     layers = LAYERS[LAYERS.index(mutant.layer) :]
     return [path for layer in layers for path in paths if layer_of(path) == layer]
@@ -57,7 +57,7 @@ def command_for(mutant: Mutant, *, seconds: float) -> list[str]:
 
 
 def line(measured: Measured) -> str:
-    """Return the row of the table for one mutant."""
+    """Return the result for one mutant as a line of text."""
     mutant, find = measured.mutant, measured.find
     if measured.outdated:
         result = "outdated: its old text does not occur once"
@@ -72,14 +72,14 @@ def line(measured: Measured) -> str:
 
 
 def figure(results: Sequence[Measured]) -> str:
-    """Return the figure of a measurement, in one sentence."""
+    """Return a sentence with the number of bugs that the sweeps found."""
     counted = [each for each in results if not each.outdated]
     found = sum(each.find is not None for each in counted)
     return f"The sweeps found {found} of {len(counted)} bugs."
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, and print a line for each mutant and the figure."""
+    """Measure all mutants. Print a line for each mutant, and the number of found bugs."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=__doc__)
     parser.add_argument("--only", action="append", metavar="NAME", help="names, or parts of names")
     parser.add_argument(

@@ -143,7 +143,7 @@ IN_ACTORS = (
         return exits[0]
 """,
         promise="reason_of: several exits are one exit only if no other exception remains",
-        seen="A process with a nursery crashes, and neither the log nor its supervisor learns of it.",
+        seen="A process with a nursery crashes, but the log and the supervisor show a clean exit.",
         tests=_KERNEL,
     ),
     # Monitors and calls
@@ -209,7 +209,7 @@ IN_ACTORS = (
             runtime.timers.at(timer.deadline + (missed + 1) * self.interval, self.fire, timer)
 """,
         promise="send_after, send_every: the end of the process cancels a timer for its pid",
-        seen="Timers of ended processes fire for ever; `statistics()['timers']` grows.",
+        seen="Timers of ended processes fire forever, and `statistics()['timers']` grows.",
         tests=_KERNEL,
         found_by_tests=False,
     ),
@@ -241,7 +241,7 @@ IN_ACTORS = (
             self.runtime.signal(pid, registrant, reason, linked=True)
 """,
         promise="Registry.start_link: the registered processes get SHUTDOWN in place of NORMAL",
-        seen="Processes go on that nobody can find, beside their successors.",
+        seen="Old processes without a name go on running beside their successors.",
         tests=_KERNEL,
     ),
     Mutant(
@@ -261,7 +261,7 @@ IN_ACTORS = (
         return ticket
 """,
         promise="Registry.lock: other tasks get the lock in the order of their requests",
-        seen="After a timeout, every task that wants the lock waits for ever.",
+        seen="After a timeout, every task that wants the lock waits forever.",
         tests=_KERNEL,
         found_by_tests=False,
     ),
@@ -294,7 +294,7 @@ IN_ACTORS = (
         self._answer(message)
 """,
         promise="GenServer: as in OTP, a system request restarts the timeout of the server",
-        seen="A server whose state somebody looks at never gets its Timeout.",
+        seen="A server never gets its Timeout after a system request such as `sys.get_state`.",
         tests=_KERNEL,
     ),
     Mutant(
@@ -339,7 +339,7 @@ IN_ACTORS = (
                 await trio.lowlevel.cancel_shielded_checkpoint()
 """,
         promise="Continue: a start returns before `handle_continue` runs",
-        seen="The starter of a server finds traces of work that should come after the start.",
+        seen="When the start of a server returns, the server may already have run `handle_continue`.",
         tests=_KERNEL,
     ),
     Mutant(
@@ -363,7 +363,7 @@ IN_ACTORS = (
         old="        self._waiting.extendleft(reversed(self._postponed))\n",
         new="        self._waiting.extendleft(self._postponed)\n",
         promise="docs/reference/state-machine.md: postponed events keep their order",
-        seen="Requests that arrived while a machine was connecting are handled last first.",
+        seen="A machine handles the requests that arrived while it was connecting in reverse order.",
         tests=_KERNEL,
     ),
     Mutant(
@@ -396,7 +396,7 @@ IN_ACTORS = (
             self._scheduled = False
             self._room.notify(len(calls))
 """,
-        promise="send: in another thread, when it returns the message is on its way",
+        promise="send: when it returns in another thread, the runtime has accepted the message",
         seen="Messages of a busy thread arrive only when another thread sends.",
         tests=_KERNEL,
     ),

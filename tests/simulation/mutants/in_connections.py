@@ -86,7 +86,7 @@ IN_CONNECTIONS = (
             membership = self.members.pop(message.ref, None)
             if membership is not None""",
         promise="docs/topics/limits.md: the server reads again when few messages wait",
-        seen="A client whose flooded channel crashed hears nothing more, until the server closes it.",
+        seen="A client whose flooded channel crashed gets no more answers, until the server closes the connection.",
         tests=_CONNECTION,
     ),
     Mutant(
@@ -112,7 +112,7 @@ IN_CONNECTIONS = (
         old="        if membership.unload(message) > READ_ON_AT >= membership.waiting:\n",
         new="        if membership.unload(message) == READ_ON_AT + 1:\n",
         promise="docs/topics/limits.md: the server reads again when few messages wait",
-        seen="A client that sends long messages hears nothing more, until the server closes it.",
+        seen="A client that sends long messages gets no more answers, until the server closes the connection.",
         tests=_CONNECTION,
     ),
     Mutant(
@@ -128,7 +128,7 @@ IN_CONNECTIONS = (
         if type(result) not in (Reply, NoReply, Stop):
             raise""",
         promise="docs/reference/channel.md: a clean stop sends phx_close",
-        seen="The client takes a clean stop for a crash, and joins again.",
+        seen="The client treats a clean stop as a crash, and joins again.",
         tests=_CONNECTION,
     ),
     Mutant(
@@ -183,7 +183,7 @@ IN_CONNECTIONS = (
         self._rest = self._rest[count:]
 """,
         promise="OutBuffer: max_bytes limits the bytes that wait",
-        seen="The server closes a client that reads steadily, after max_buffered_bytes in all.",
+        seen="The server closes a client that reads steadily after a total of max_buffered_bytes.",
         tests=("tests/channels/transports", "tests/contracts"),
     ),
     # Long polling

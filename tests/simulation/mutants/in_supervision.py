@@ -16,7 +16,7 @@ IN_SUPERVISION = (
         old="        while attempts and now - attempts[0] > self.max_seconds:\n",
         new="        while attempts and now - attempts[0] >= self.max_seconds:\n",
         promise="RestartIntensity: an attempt counts while now - t <= max_seconds",
-        seen="A child that crashes at a steady pace is restarted for ever.",
+        seen="The supervisor restarts a child that crashes at a steady pace forever.",
         tests=_SUPERVISORS,
     ),
     Mutant(
@@ -24,7 +24,7 @@ IN_SUPERVISION = (
         file="supervision/supervisor.py",
         old="            if other.pid is not None or other.retry is not None\n",
         new="            if other.pid is not None\n",
-        promise='Supervisor: "all_significant" ends it when the last significant child has ended',
+        promise='Supervisor: with "all_significant", it stops when the last significant child has ended',
         seen="A supervisor ends although one of its significant children is about to restart.",
         tests=_SUPERVISORS,
         found_by_tests=False,
@@ -34,7 +34,7 @@ IN_SUPERVISION = (
         file="supervision/supervisor.py",
         old="                self._try_later(child, spec.id, started.reason)\n",
         new="                self._try_later(pivot, pivot.spec.id, started.reason)\n",
-        promise="Supervisor: a failed restart is tried again; a child runs once",
+        promise="Supervisor: it repeats a failed restart, and each child runs only once",
         seen="A child runs twice after a sibling failed to start, and one copy is an orphan.",
         tests=_SUPERVISORS,
     ),
@@ -68,7 +68,7 @@ IN_SUPERVISION = (
                 return spec, failed
 """,
         promise="Supervisor.start_link: stops the children before a failed one in reverse order",
-        seen="The earlier children end together, and after the error has reached the caller.",
+        seen="The earlier children end at the same time, and only after the caller has got the error.",
         tests=_SUPERVISORS,
     ),
     Mutant(
@@ -121,7 +121,7 @@ IN_SUPERVISION = (
         old="    deadlines = sorted(limits, reverse=True)\n",
         new="    deadlines = sorted(limits)\n",
         promise="stop_together: each child stops within its own `shutdown`",
-        seen="A child with a short limit lives as long as the child with the longest.",
+        seen="A child with a short limit lives as long as the child with the longest limit.",
         tests=_SUPERVISORS,
     ),
     Mutant(
@@ -129,7 +129,7 @@ IN_SUPERVISION = (
         file="supervision/_core/children.py",
         old='    return restart != "permanent" and (reason is NORMAL or type(reason) is Shutdown)\n',
         new='    return restart != "permanent" and reason is NORMAL\n',
-        promise="stopped_as_asked: a child that is not permanent may finish cleanly by itself",
+        promise="stopped_as_asked: a transient or temporary child may finish cleanly by itself",
         seen="The log reports a failed stop for a child that ended cleanly.",
         tests=_SUPERVISORS,
     ),
@@ -139,7 +139,7 @@ IN_SUPERVISION = (
         old="        self._due = now + self._delay\n",
         new="        self._due = now\n",
         promise="Backoff: the waits grow up to `maximum` until the child has run for reset_after",
-        seen="A child that fails at once is restarted at `initial` again after the longest wait.",
+        seen="A child fails at once after the longest wait, and the supervisor restarts it after the shortest wait.",
         tests=_SUPERVISORS,
     ),
     Mutant(
@@ -191,7 +191,7 @@ IN_SUPERVISION = (
         send(self.owner, TaskReply(ref, value))
 """,
         promise="Task.forget, Task.ignore: a later result never reaches the mailbox",
-        seen="A server gets TaskReply messages for tasks that it gave up long ago.",
+        seen="A server gets TaskReply messages for tasks whose results it has discarded.",
         tests=_TASKS,
     ),
     Mutant(
@@ -221,7 +221,7 @@ IN_SUPERVISION = (
             reply(sender, self.ready.popleft())
 """,
         promise="async_stream: the consumer gets the outcome of every item",
-        seen="A consumer that uses a time limit for each outcome misses some, and waits for ever at the end.",
+        seen="A consumer with a time limit for each outcome misses some outcomes, and waits forever at the end.",
         tests=_TASKS,
         found_by_tests=False,
     ),
@@ -232,7 +232,7 @@ IN_SUPERVISION = (
         old="                for running in reversed(started):\n",
         new="                for running in started:\n",
         promise="Applications: an application stops before its dependencies",
-        seen="An application works without its database while it stops.",
+        seen="While an application stops, its database has already stopped.",
         tests=("tests/supervision/applications",),
     ),
 )

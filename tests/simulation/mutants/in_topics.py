@@ -105,7 +105,7 @@ IN_TOPICS = (
         old="            self._floor = max(self._floor, stream.last)\n",
         new="            self._floor = stream.last\n",
         promise="docs/reference/durable.md: a position names one place in the history of a topic",
-        seen="A client of a forgotten topic comes back, and misses new messages without a reason.",
+        seen="A client of a forgotten topic reconnects, and misses new messages without an error.",
         tests=_DURABLE,
     ),
     Mutant(
@@ -178,7 +178,7 @@ IN_TOPICS = (
         self._drop_connection(events.Lost(cause), "heartbeat_timeout")
 """,
         promise="docs/reference/client.md: the client keeps the connection open",
-        seen="A client whose network went silent stays away for ever.",
+        seen="A client whose network went silent never connects again.",
         tests=_CLIENT,
     ),
 )

@@ -33,9 +33,10 @@ class Measured:
 
     Attributes:
         mutant: The mutant.
-        find: The find of the search, as `tests.simulation.mutants.search.Find` describes it; None if it found nothing.
-        outdated: True if the mutant could not be applied.
-        tests_find: True if the unit tests of the area fail; None if they did not run.
+        find: The result of the search, with the fields of `tests.simulation.mutants.search.Find`. None if the search
+            found nothing.
+        outdated: True if the mutant no longer applies to the code.
+        tests_find: True if the unit tests of the area fail. None if they did not run.
     """
 
     mutant: Mutant
@@ -46,12 +47,12 @@ class Measured:
 
 @contextmanager
 def copied(root: Path) -> Iterator[Path]:
-    """Copy the repository into a temporary folder for the length of a block. Return the folder."""
+    """Copy the repository into a temporary folder, and yield the folder. Remove the folder after the block."""
     with tempfile.TemporaryDirectory(prefix="ashtree-mutant-") as name:
         tree = Path(name)
         for folder in _FOLDERS:
             if (root / folder).is_dir():
-                # Compiled modules are valid in the copy, because the times of the sources stay the same.
+                # This also copies compiled modules. They stay valid, because the copies keep the times of the sources.
                 shutil.copytree(
                     root / folder, tree / folder, ignore=shutil.ignore_patterns("node_modules")
                 )
@@ -67,13 +68,13 @@ def copied(root: Path) -> Iterator[Path]:
 def measure(
     mutant: Mutant, root: Path, search: Search | None, *, limit: float, with_tests: bool = False
 ) -> Measured:
-    """Measure if a search, and if the unit tests, find a mutant.
+    """Plant a mutant in a copy, run a search and the unit tests there, and return which of them find the mutant.
 
     Args:
         mutant: The mutant.
         root: The healthy repository.
-        search: The command of the search; None to search for nothing.
-        limit: The real seconds for the search. A search that takes longer has found a run that does not end.
+        search: Returns the command of the search. None to run no search.
+        limit: The real seconds for the search. A search that takes longer counts as a find: a run that does not end.
         with_tests: Also run the unit tests of the area.
     """
     with copied(root) as tree:
@@ -105,11 +106,12 @@ def _found(command: Sequence[str], tree: Path, limit: float) -> dict[str, Any] |
 
 
 def finding(said: str, otherwise: str) -> dict[str, Any] | None:
-    """Return the find in the output of a search; None if the search ended without one.
+    """Return the find in the output of a search. Return None if the search ended without a find.
 
     Args:
         said: The output.
-        otherwise: The result in words, if the output has no result. The last run then ended the search.
+        otherwise: The description of the problem if the output has no result. In this case the last run in the output
+            counts as the find.
     """
     last: dict[str, Any] = {}
     for line in said.splitlines():

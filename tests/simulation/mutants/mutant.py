@@ -1,4 +1,4 @@
-"""A mutant: one realistic bug in Ashtree, as a change of a few lines of one module."""
+"""A mutant: one realistic bug in Ashtree, which changes a few lines of one module."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Mutant:
     Attributes:
         name: The bug in words.
         file: The module, as a path in the repository.
-        old: The lines of the healthy module. They occur once in the module.
+        old: The lines of the healthy module. They occur exactly once in the module.
         new: The lines with the bug.
-        promise: The documented promise that the bug breaks, and where it is documented.
-        seen: What a user of Ashtree sees.
+        promise: The documented promise that the bug breaks, after the place of its documentation.
+        seen: The effect of the bug on a user of Ashtree.
         tests: The folders or files of the area's unit tests.
-        found_by_tests: True if these unit tests found the bug when it was planted. If they did not, the area has got a
-            test for it since.
+        found_by_tests: True if the unit tests found the bug in the first measurement. If it is False, the area has got
+            a test for the bug since then.
     """
 
     name: str
@@ -55,7 +55,7 @@ class OutdatedMutant(Exception):
 
 
 def times_found(mutant: Mutant, tree: Path) -> int:
-    """Return how often the old text of a mutant occurs in its module; 0 if there is no such module."""
+    """Return the number of times that the old text of a mutant occurs in its module. Return 0 without this module."""
     module = tree / mutant.file
     return module.read_text().count(mutant.old) if module.is_file() else 0
 
@@ -72,6 +72,6 @@ def apply(mutant: Mutant, tree: Path) -> None:
         raise OutdatedMutant(mutant, times)
     module = tree / mutant.file
     text = module.read_text().replace(mutant.old, mutant.new)
-    # A search would report a syntax error as a find.
+    # Refuse a syntax error here. A search would report it as a find.
     compile(text, mutant.file, "exec", dont_inherit=True)
     module.write_text(text)

@@ -1,9 +1,9 @@
-"""Run scenarios in turn until one fails, in the tree in which this module is.
+"""Run scenarios in turn until one fails, with the code of the tree that contains this module.
 
     python -m tests.simulation.mutants.search --seconds 60 --healthy ../ashtree MODULE:SCENARIO ...
 
-Prints a line of JSON before each run and at the end, so that a reader of the output knows which run did not end. With
-`--healthy`, a failure counts only if the same run passes in that tree.
+The program prints a line of JSON before each run, so that the output also names a run that never ends. The last line
+has the result. With `--healthy`, a failure counts only if the same run passes in that other tree.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["Find", "fails", "run_once", "search"]
 
 @frozen(kw_only=True)
 class Find:
-    """The first failure.
+    """The first failure of a search.
 
     Attributes:
         scenario: The scenario that failed.
-        seed: Its seed.
+        seed: The seed of the failed run.
         failure: The identity of the failure.
         problem: The first line of the error.
         seconds: The processor time of all runs until the failure.
@@ -62,7 +62,9 @@ def search(
     *,
     is_false: Callable[[str, int], bool] = lambda scenario, seed: False,
 ) -> Find | None:
-    """Run each scenario with seed after seed, for the same time each. Return the first failure, or None.
+    """Run the scenarios with the seeds 1, 2, 3 and so on until the first failure. Return the failure, or None.
+
+    All scenarios get about the same processor time.
 
     Args:
         scenarios: Names of scenarios, `module:name`.
@@ -93,13 +95,13 @@ def search(
 
 def run_once(scenario: str, seed: int) -> SeedResult:
     """Run a scenario with one seed."""
-    # In this process: a worker for each run would cost more than most runs.
+    # Run in this process, because the start of a worker would take longer than most runs.
     (result,) = sweep(find_scenario(scenario), [seed], jobs=0, check=0)
     return result
 
 
 def fails(scenario: str, seed: int, tree: Path) -> bool:
-    """Return True if a run fails in another tree."""
+    """Return True if a run fails with the code of another tree."""
     script = (
         f"from tests.simulation.mutants.search import run_once; import sys; "
         f"sys.exit(run_once({scenario!r}, {seed}).failure is not None)"
@@ -115,7 +117,7 @@ def fails(scenario: str, seed: int, tree: Path) -> bool:
 
 
 def main() -> None:
-    """Search, and print the find as the last line; `null` without one."""
+    """Search, and print the find as the last line. It is `null` if no run failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--healthy", type=Path, metavar="FOLDER")

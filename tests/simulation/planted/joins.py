@@ -24,7 +24,7 @@ TOPICS = ("room:a", "room:b", "room:full")
 
 
 class Room(Channel):
-    """A channel that allows joins slowly, except to the room that is full."""
+    """A channel that accepts joins slowly. It refuses joins to the full room."""
 
     async def join(self, topic: str, payload: Any) -> None:
         self.endpoint.pubsub.subscribe("news")
@@ -37,7 +37,7 @@ class Room(Channel):
 
 
 class Members(Socket):
-    """A socket that allows everything."""
+    """A socket that accepts every client."""
 
     channels = {"room:*": Room}
 
@@ -63,7 +63,7 @@ async def rooms(world: World) -> None:
                 payload = {"pause": chance.choice([0, 0, 0.1, 1])}
                 client.send_message(topic, event, payload, join_ref=ref, ref=ref)
                 await trio.sleep(chance.choice([0, 0.05, 0.5]))
-            # A fault may keep it from ending.
+            # A fault may keep the client's task from ending.
             with trio.move_on_after(2):
                 await client.disconnect()
 
@@ -72,7 +72,7 @@ async def rooms(world: World) -> None:
         async with trio.open_nursery() as nursery:
             for number in range(3):
                 nursery.start_soon(come_and_go, number)
-        # Nothing can stop a hanging process.
+        # Heal all faults before the case ends, because nothing can stop a hanging process.
         world.faults.heal()
 
 

@@ -1,4 +1,4 @@
-"""Bugs in supervisors and servers that only one invariant finds: limits, retries, auto_shutdown, callbacks."""
+"""Bugs in limits, retries, auto_shutdown and callbacks. Only one invariant finds each of them."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _any_is_enough(auto_shutdown: Any, ended: ChildSpec, remaining: Iterable[Chi
 
 
 class Finishing(Worker):
-    """A worker that finishes when it is told to."""
+    """A worker that stops cleanly when it gets a cast."""
 
     async def handle_cast(self, message: Any) -> Stop:  # type: ignore[override] # it stops
         return Stop(SHUTDOWN)

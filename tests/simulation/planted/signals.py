@@ -1,4 +1,4 @@
-"""Bugs in the runtime: exit signals, wakes, second answers, timers, and tables that forget nothing."""
+"""Bugs in the runtime: exit signals, wake-ups, second answers, timers, and tables that keep ended processes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def fragile() -> None:
 
 
 async def friend(other: Pid) -> None:
-    """Link to another process, and survive it."""
+    """Link to another process, and outlive that process."""
     trap_exits()
     link(other)
     while True:
@@ -79,7 +79,7 @@ _signal = Runtime.signal
 def _a_crash_as_a_shutdown(
     self: Runtime, sender: Pid, receiver: Pid, reason: ExitReason, *, linked: bool
 ) -> None:
-    # The bug: the author did not want the exception of a stranger in the process's reason.
+    # The bug: the author did not want a process to end with the exception of another process as its reason.
     _signal(self, sender, receiver, SHUTDOWN if type(reason) is Crash else reason, linked=linked)
 
 
@@ -96,7 +96,7 @@ async def guard(target: Pid, seconds: float) -> None:
 
 
 def _keep_the_monitors(self: Runtime, process: Process, reason: ExitReason) -> None:
-    # The bug: the monitors of an ended process stay in the table of their targets.
+    # The bug: when a process ends, its monitors stay in the tables of the monitored processes.
     watching, process.watching = process.watching, None
     _release(self, process, reason)
     process.watching = watching
@@ -119,7 +119,7 @@ async def a_monitor_that_is_left_over(world: World) -> None:
 
 
 async def stubborn(reader: Pid) -> None:
-    """Refuse to end for longer than the kill grace, and then send."""
+    """After a kill, go on for longer than the kill grace, and then send a message."""
     try:
         await trio.sleep_forever()
     finally:
@@ -144,11 +144,11 @@ async def a_zombie_that_sends(world: World) -> None:
 
 @scenario()
 async def a_wake_that_is_lost(world: World) -> None:
-    """Send more messages than one turn of the scheduler wakes processes."""
+    """Send to more processes than one turn of the scheduler wakes."""
     chance = world.random("letters")
 
     def nothing(self: WakeBatches) -> None:
-        # The bug: nobody begins a new count when the count of this turn is used up.
+        # The bug: when a turn has used up its wake-ups, the runtime does not begin a new count for the next turn.
         return
 
     with planted((WakeBatches, "used_up", nothing)):
@@ -178,7 +178,7 @@ def _the_last_answer_wins(self: SenderRecord, value: Any) -> bool:
     if _answer(self, value):
         return True
     if self.answered:
-        # The bug: a later answer replaces the first one, if the caller has not run yet.
+        # The bug: if the caller has not run yet, a second answer replaces the first answer.
         self._value = value
         for instrument in self.server.runtime.instruments:
             instrument.call_answered(self, value)
@@ -207,7 +207,7 @@ _forget = TimerQueue.forget
 def _not_the_next_one(self: TimerQueue, timer: TimerRef) -> None:
     soon = 0 < timer.deadline - trio.current_time() < 0.05
     if not (timer.owner is not None and soon):
-        # The bug: the author thought that it is too late to stop a timer that is almost due.
+        # The bug: the author thought that a timer that is almost due cannot be stopped any more.
         _forget(self, timer)
 
 

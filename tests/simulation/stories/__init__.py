@@ -1,4 +1,4 @@
-"""Nine small applications, each with a bug that applications typically have, and the story of the bug.
+"""Nine small applications. Each has a typical bug and the story of that bug.
 
-A story is in the file of the same name with the ending `.txt`. A reader must find the cause from the story alone.
+The story of `NAME.py` is in `NAME.txt`. A reader must find the cause from the story alone.
 """

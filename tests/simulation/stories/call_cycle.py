@@ -1,4 +1,4 @@
-"""Two servers call each other within a request, so neither can answer."""
+"""Each of two servers calls the other during a request, so neither can answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Orders(GenServer[list[str]]):
 
 
 class Warehouse(GenServer[dict[str, int]]):
-    """The warehouse. The bug: it asks the orders a question while they wait for it."""
+    """The warehouse. The bug: it calls the orders server, which waits for the answer of the warehouse."""
 
     async def init(self) -> None:
         self.state = {"tea": 2, "salt": 9}

@@ -1,4 +1,4 @@
-"""A shop keeps the pid of its till, and sends money to the ended till after a restart."""
+"""A shop keeps the pid of its till. After a restart of the till, the shop sends money to the ended process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Till(GenServer[list[int]]):
 
 
 class Shop(GenServer[Any]):
-    """The shop. The bug: it looks the till up only once."""
+    """The shop. The bug: it looks up the pid of the till only once."""
 
     async def init(self) -> None:
         self.state = whereis("till")
@@ -42,7 +42,7 @@ class Shop(GenServer[Any]):
     params={"sales": 4},
 )
 async def a_day_in_the_shop(world: World) -> None:
-    """The shop sells something each second. In the end, the till takes the money of the last sale."""
+    """The shop sells something each second. At the end, the till must take the money of the last sale."""
     money: list[int] = []
     till = child_spec(Till, money, id="till", kwargs={"name": "till"})
     desk = child_spec(Shop, id="desk", kwargs={"name": "desk"})

@@ -15,7 +15,7 @@ __all__ = ["a_clean_stop"]
 
 
 class Spooler(GenServer[list[str]]):
-    """The spooler, which knows the printers. The bug: it asks their supervisor for them, even while that one stops."""
+    """The spooler, which lists the printers. The bug: it calls their supervisor even while the supervisor stops."""
 
     async def init(self) -> None:
         self.state = []

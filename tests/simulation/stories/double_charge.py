@@ -18,7 +18,7 @@ __all__ = ["an_evening_of_orders"]
 
 
 class Bank(GenServer[list[int]]):
-    """The bank. The list represents its books. The bug: it charges an order again."""
+    """The bank. The list represents its books. The bug: it charges an order again if the request is repeated."""
 
     async def init(self, charged: list[int]) -> None:
         self.state = charged
@@ -60,7 +60,7 @@ class Customers(Socket):
     params={"orders": 4},
 )
 async def an_evening_of_orders(world: World) -> None:
-    """A customer pays orders, and pays again if there is no answer. The bank charges each order once."""
+    """A customer pays orders, and pays again without an answer. The bank must charge each order once."""
     charged: list[int] = []
     endpoint = Endpoint(sockets={"/socket": Customers}, listen=world.network.open)
     bank = child_spec(Bank, charged, id="bank", kwargs={"name": "bank"})

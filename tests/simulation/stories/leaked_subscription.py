@@ -55,7 +55,7 @@ endpoint: Endpoint
 
 @scenario(params={"pages": 5})
 async def a_day_of_prices(world: World) -> None:
-    """A client opens and closes pages. Each price arrives once."""
+    """A client opens and closes pages. Each price must arrive once."""
     global endpoint  # noqa: PLW0603 # a new one for each run
     endpoint = Endpoint(sockets={"/socket": Clients}, listen=world.network.open)
     market = child_spec(Market, id="market", kwargs={"name": "market"})

@@ -32,7 +32,7 @@ class Stock(GenServer[int]):
 
 
 class Clerk(GenServer[None]):
-    """A clerk who sells apples. The bug: reading and writing the stock are two requests."""
+    """A clerk who sells apples. The bug: the clerk reads and writes the stock with two separate requests."""
 
     async def handle_call(self, request: Any, sender: Sender) -> Reply:
         left = await call("stock", "count")

@@ -51,7 +51,7 @@ class Paper(GenServer[list[Any]]):
     params={"headlines": 4},
 )
 async def a_day_of_news(world: World) -> None:
-    """The agency reports a headline each second, also after its restart. The last news reaches the paper."""
+    """The agency reports a headline each second, also after its restart. The last news must reach the paper."""
     agency = child_spec(Agency, id="agency", kwargs={"name": "agency"})
     paper = child_spec(Paper, id="paper", kwargs={"name": "paper"})
     await Supervisor.start_link([agency, paper], label="press")

@@ -1,4 +1,4 @@
-"""A cache is cleared before the new price is written, so a reader fills it with the old price again."""
+"""A program clears a cache before it writes a new price. So a reader fills the cache with the old price again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Cache(GenServer[dict[str, int]]):
 
 
 async def change(world: World) -> None:
-    """Change prices. The bug: the cache forgets the old price before the new price is written."""
+    """Change prices. The bug: this function clears the cache before it writes the new price."""
     stream = world.random("changes")
     for price in range(2, world.params["changes"] + 2):
         await trio.sleep(stream.random())
@@ -66,7 +66,7 @@ async def read(world: World) -> None:
 
 @scenario(params={"changes": 4, "reads": 16})
 async def prices_change(world: World) -> None:
-    """Prices change while customers read them. In the end, the cache has the right prices."""
+    """Prices change while customers read them. At the end, the cache must have the right prices."""
     prices = child_spec(Prices, id="prices", kwargs={"name": "prices"})
     cache = child_spec(Cache, id="cache", kwargs={"name": "cache"})
     await Supervisor.start_link([prices, cache], label="shop")

@@ -1,4 +1,4 @@
-"""The sweeps of `make sweep`: for each, its scenario and its share of the time."""
+"""The sweeps of `make sweep`, each with its scenario and its share of the time."""
 
 from supervision.simulation.search.campaign import Sweep
 

@@ -1,6 +1,6 @@
 """Run all sweeps: `make sweep`, or `python -m tests.simulation.sweeps`.
 
-The exit code is 0 if all runs pass and each `sometimes` was reached, otherwise 1.
+The exit code is 0 if all runs pass and each `sometimes` is reached at least once. Otherwise it is 1.
 """
 
 from __future__ import annotations

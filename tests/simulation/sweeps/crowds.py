@@ -1,4 +1,4 @@
-"""Crowds: more processes than one scheduler turn wakes, agents, and calls from other tasks."""
+"""Two scenarios: crowds of more processes than one scheduler turn can wake, and agents that several tasks use."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from tests.simulation.sweeps.model import Life, Model
 
 __all__ = ["agents", "crowds"]
 
-# The runtime wakes at most 128 processes in one turn, and half of those that have waited.
+# The runtime wakes at most 128 processes in one turn. At most 64 of them have waited for an earlier turn to end.
 ONE_TURN = 128
 
 
 class Member:
-    """One process of a crowd, and the messages that it must get."""
+    """One process of a crowd, and the messages that the process must get."""
 
     def __init__(self, crowd: Crowd, number: int) -> None:
         self.crowd = crowd
@@ -80,7 +80,7 @@ class Seat(GenServer[None]):
 
 
 class Crowd:
-    """Many processes, to which a scenario sends at once."""
+    """Many processes that get the same message at once."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -102,7 +102,7 @@ class Crowd:
             self.members.append(member)
 
     def broadcast(self, stream: Random) -> None:
-        """Send one message to all, or to some."""
+        """Send one message to all members, or to a random half of them."""
         self.sent += 1
         share = stream.choice([1.0, 1.0, 0.5])
         for member in stream.sample(self.members, int(len(self.members) * share)):
@@ -120,18 +120,18 @@ class Crowd:
             send_exit(member.life.pid, reason)
 
     async def watch_turns(self) -> None:
-        """Check for some turns of the scheduler that one turn wakes only a part of a crowd."""
+        """Check during 30 turns of the scheduler that each turn wakes only a part of the crowd."""
         for _ in range(30):
             self.woken.clear()
             await trio.lowlevel.checkpoint()
-            # The batches of two turns may run between two steps of this task.
+            # The runtime may wake the batches of two turns between two steps of this task.
             self.model.expect(
                 len(self.woken) <= 4 * ONE_TURN,
                 f"{len(self.woken)} processes took a message in one turn of the scheduler",
             )
 
     def rest(self) -> None:
-        """Check at rest that every living process has all of its messages."""
+        """Check that every living process has taken all of its messages. Call this only while no task can run."""
         for member in self.members:
             if member.life.alive and not member.life.doomed:
                 late = member.expected[len(member.got) :]
@@ -142,7 +142,7 @@ class Crowd:
 
 @scenario()
 async def crowds(world: World) -> None:
-    """Send to many processes at once, in several forms."""
+    """Send messages to many processes at once."""
     crowd, stream = Crowd(world), world.random("crowd")
     with crowd.model:
         await crowd.fill(stream.choice([60, 140, 300, 700]))
@@ -164,7 +164,7 @@ async def crowds(world: World) -> None:
 
 
 class Stock:
-    """The value of an agent, and what the model knows about it."""
+    """The model of one agent and of its value."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -229,7 +229,7 @@ async def shopper(stock: Stock, number: int) -> None:
 
 @scenario()
 async def agents(world: World) -> None:
-    """Use agents from several tasks, and messages that come as from other threads."""
+    """Use agents from several tasks. Also send messages as other threads would."""
     stock = Stock(world)
     model = stock.model
     notes: list[int] = []
@@ -247,7 +247,7 @@ async def agents(world: World) -> None:
             for number in range(3):
                 nursery.start_soon(shopper, stock, number)
             for number in range(40):
-                # The queue of other threads, which a simulation does not have.
+                # This is the queue for other threads. A simulation has none, so the scenario uses the queue itself.
                 if number % 3:
                     world.runtime.from_threads.put(send, pid, number)
                 else:

@@ -1,7 +1,7 @@
-"""A model of processes: what links, monitors, names and exit signals must do.
+"""A model of processes: the documented effects of links, monitors, names and exit signals.
 
-The model is written from the documentation. A sweep changes the model in the same step as it uses the real function, so
-both see the same order of events. The model never asks the runtime for a state that it computes itself.
+A sweep changes the model in the same step in which it calls the real function. So the model and the runtime see the
+same order of events. The model computes its state itself, and never reads this state from the runtime.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ UNDECIDED = object()
 
 @define(eq=False)
 class Life:
-    """What the model knows about one process.
+    """The model's data about one process.
 
-    `ending` is the reason that the process has chosen itself. `doom` is the reason of the first fatal signal.
+    `ending` is the exit reason that the process itself has chosen. `doom` is the reason of the first fatal signal.
     """
 
     pid: Pid
@@ -46,20 +46,20 @@ class Life:
     trapping: bool = False
     name: object = None
     links: dict[Pid, None] = field(factory=dict)
-    # The monitors that watch this process, and the monitors of this process.
+    # `watchers` are the monitors on this process. `watching` are the monitors that this process has set.
     watchers: dict[Ref, tuple[Life, object]] = field(factory=dict)
     watching: dict[Ref, Life] = field(factory=dict)
     mailbox: list[Any] = field(factory=list)
     ending: Any = UNDECIDED
     doom: Any = UNDECIDED
     doomed_at: float = math.inf
-    # The seconds that the process shields itself after a fatal signal.
+    # The seconds for which the process shields itself from cancellation after a fatal signal.
     stubborn: float = 0.0
-    # The time at which some function of the runtime kills it, unless it ends before.
+    # The time at which the runtime kills the process if the process still lives, such as at a shutdown limit.
     killed_at: float = math.inf
     alive: bool = True
     reason: Any = UNDECIDED
-    # The clean-ups that must run at its end, and those that ran.
+    # `cleanups` must run when the process ends. `cleaned` have run.
     cleanups: list[int] = field(factory=list)
     cleaned: list[int] = field(factory=list)
 
@@ -89,16 +89,16 @@ class Model(Instrument):
         world.runtime.add_instrument(self)
 
     def __enter__(self) -> None:
-        """Begin the comparison."""
+        """Begin to compare the processes with the model."""
 
     def __exit__(self, *_: object) -> None:
-        """Stop the comparison, before the world ends the remaining processes."""
+        """Stop the comparison. The world then ends the remaining processes, for which the model has no rules."""
         self.closed = True
 
     # Differences
 
     def fail(self, problem: str) -> None:
-        """Report a difference. A process must not raise it, because that would only crash the process."""
+        """Report a difference. Do not raise here: an exception in a process would only crash that process."""
         if self.problem is None and not self.closed:
             self.problem = problem
 
@@ -121,7 +121,7 @@ class Model(Instrument):
 
     @property
     def slack(self) -> float:
-        """The largest time by which a deadline may be late in this world."""
+        """The most seconds by which the runtime may miss a deadline in this world."""
         return self.world.knobs.quantum + self.patience + 1e-6
 
     # Births and names
@@ -163,7 +163,7 @@ class Model(Instrument):
             other.links[one.pid] = None
 
     def unlink(self, one: Life, pid: Pid, *, flush: bool) -> None:
-        """Remove a link, and with `flush` an `Exit` that has arrived."""
+        """Remove a link. With `flush`, also remove the `Exit` of the link from the mailbox."""
         one.links.pop(pid, None)
         other = self.lives.get(pid)
         if other is not None:
@@ -172,7 +172,7 @@ class Model(Instrument):
             _remove(one.mailbox, lambda m: type(m) is Exit and m.pid is pid)
 
     def monitor(self, one: Life, ref: Ref, target: object, found: Life | None) -> None:
-        """Add a monitor. Without a process, its `Down` arrives immediately."""
+        """Add a monitor. If the target does not exist, the `Down` message arrives immediately."""
         if found is None:
             pid = target if isinstance(target, Pid) else None
             one.mailbox.append(Down(ref, pid, NOPROC, None if pid else target))
@@ -181,7 +181,7 @@ class Model(Instrument):
             one.watching[ref] = found
 
     def demonitor(self, one: Life, ref: Ref, *, flush: bool) -> bool:
-        """Remove a monitor. Return whether it was active."""
+        """Remove a monitor. Return True if it was active."""
         target = one.watching.pop(ref, None)
         if target is not None:
             target.watchers.pop(ref, None)
@@ -192,7 +192,7 @@ class Model(Instrument):
     def signal(
         self, sender: Pid, receiver: Life | None, reason: ExitReason, *, linked: bool
     ) -> None:
-        """Apply the table of exit signals."""
+        """Apply the documented table of exit signals to one signal."""
         if receiver is None or not receiver.alive:
             return
         if not linked and reason is KILL:
@@ -267,7 +267,7 @@ class Model(Instrument):
     # At rest
 
     def rest(self) -> None:
-        """Compare everything while no task can run."""
+        """Compare the whole model with the runtime. Call this only while no task can run."""
         runtime, now = self.world.runtime, trio.current_time()
         for life in self.lives.values():
             info = runtime.process_info(life.pid)

@@ -1,4 +1,4 @@
-"""Registries with unique and duplicate keys, their listeners, locks and owners, beside a model of their entries."""
+"""Registries with unique and duplicate keys, listeners, locks and owners. A model predicts their entries."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.simulation.sweeps.model import Life, Model
 
 __all__ = ["registries"]
 
-# Equal for a dict, but different for a registry: 1, 1.0 and True.
+# The keys 1, 1.0 and True are equal in a dict, but they are different keys of a registry.
 KEYS: tuple[Any, ...] = ("a", "b", 1, 1.0, True, ("a", 1), ("a", 1.0))
 
 
@@ -105,7 +105,7 @@ class Book:
             self.tell(Unregistered, row)
 
     def ends(self, life: Life) -> None:
-        """Remove the entries of a process that has ended. Close the book with its owner."""
+        """Remove the entries of a process that has ended. Close the registry if the process was its owner."""
         for row in [each for each in self.rows if each.life is life]:
             self.rows.remove(row)
             if self.notifies:
@@ -123,7 +123,7 @@ class Book:
     # Comparison
 
     def compare(self, stream: Random) -> None:
-        """Compare the results of one reading function with the model."""
+        """Call a random function that reads the registry, and compare its result with the model."""
         registry, key, model = self.registry, stream.choice(KEYS), self.model
         rows, who = self.of(key), repr(self.registry)
         someone = (
@@ -208,7 +208,7 @@ class Library:
 
 
 class Reader:
-    """A process that registers itself, and uses locks."""
+    """A process that registers itself under keys and takes locks."""
 
     def __init__(self, library: Library, label: str) -> None:
         self.library = library
@@ -266,7 +266,7 @@ class Reader:
                 self.updates(book, key, mine[0])
             return
         if chance < 0.55 and book.unique:
-            # Any process may free an address.
+            # Any process may unregister an address, not only the holder.
             unregister(registry.via(key))
             book.drop(book.of(key))
         elif chance < 0.7:
@@ -317,7 +317,7 @@ class Reader:
                 row.life.mailbox.append(message)
 
     async def locks(self, book: Book) -> None:
-        """Hold a lock. Its waiting tasks get it in the order of their requests."""
+        """Take a lock, and check that the waiting tasks get it in the order of their requests."""
         stream, life, model = self.stream, self.life, self.model
         key = stream.choice(KEYS)
         waiting = book.locks.setdefault(_strict(key), [])
@@ -347,7 +347,7 @@ class Reader:
 
 
 def start(library: Library, stream: Random) -> None:
-    """Start a process, often with a key as its name."""
+    """Start a process. Often use a key of a registry as its name."""
     model, book = library.model, library.books[0]
     library.count += 1
     reader = Reader(library, f"reader{library.count}")
@@ -373,7 +373,7 @@ async def listener(library: Library, me: Callable[[], Life]) -> None:
     model = library.model
     while True:
         message = await receive()
-        # Only the messages of one registry have an order.
+        # Messages of different registries may arrive in any order.
         waiting = me().mailbox
         of_it = [each for each in waiting if each.registry is message.registry]
         model.same(me(), "the message to a listener", message, of_it[0] if of_it else None)
@@ -383,7 +383,7 @@ async def listener(library: Library, me: Callable[[], Life]) -> None:
 
 
 async def own(library: Library, book: Book) -> None:
-    """Give a registry an owner, and wait until somebody ends it."""
+    """Start the owner of a registry that has none."""
     if book.owner is not None:
         return
     book.opening = True

@@ -1,6 +1,7 @@
-"""Processes that use every verb of `actors.process`, `links` and `addresses` at random, beside a model.
+"""Processes that use every function of `actors.process`, `links` and `addresses` at random, compared with a model.
 
-Each process acts on its own and updates the model in the same step. So the model is exact in every interleaving.
+Each process acts on its own. It updates the model in the same step as it acts, so the model is exact for every order
+of the steps.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ MOST = 9
 
 @define(eq=False)
 class Post:
-    """An alias, with its owner while it is valid."""
+    """An alias, with its owner while the alias is valid."""
 
     address: Alias
     owner: Life | None
@@ -116,13 +117,13 @@ class Play:
                 post.owner = None
 
     def someone(self, stream: Random) -> Pid | None:
-        """Return a living process, or sometimes one that has ended."""
+        """Return a living process, or sometimes a process that has ended."""
         if self.dead and stream.random() < 0.12:
             return stream.choice(self.dead[-6:])
         return stream.choice(list(self.model.lives)) if self.model.lives else None
 
     def resolve(self, address: object) -> Life | None:
-        """Return the process of an address, as the documentation of addresses says."""
+        """Return the process that the documented rules for addresses give for an address."""
         if isinstance(address, Alias):
             post = next(each for each in self.posts if each.address is address)
             owner = post.owner
@@ -219,7 +220,7 @@ class Puppet:
         self.stream = play.world.random(label)
         self.life: Life
         self.words: dict[str, Any] = {}
-        # The messages that a receive overlooked, if its helper task delayed the check.
+        # If a helper task delays the check after a receive: the matching messages at the end of the receive.
         self.missed: list[Any] | None = None
         self.forgets: list[tuple[int, Callable[[], None]]] = []
 
@@ -232,7 +233,7 @@ class Puppet:
             while trio.current_time() < self.play.until:
                 await self.pause()
                 if life.doomed:
-                    # A task that was ready when the signal arrived takes one more step.
+                    # If the task was ready when the signal arrived, Trio still runs its next step.
                     await trio.lowlevel.checkpoint()
                     if life.doomed_at < trio.current_time():
                         model.fail(
@@ -314,7 +315,7 @@ class Puppet:
         return [message for message in self.life.mailbox if match is None or match(message)]
 
     async def receiving(self, match: Callable[[Any], bool] | None, timeout: float) -> Any:
-        """Receive, sometimes in a shielded scope, and sometimes while a helper task changes the mailbox."""
+        """Receive a message. Sometimes do so in a shielded scope, or while a helper task changes the mailbox."""
         chance = self.stream.random()
         if chance < 0.2:
             with trio.CancelScope(shield=True):
@@ -328,10 +329,10 @@ class Puppet:
             try:
                 message = await receive(match, timeout=timeout)
             except trio.TooSlowError as error:
-                # Other messages may arrive before the nursery has ended.
+                # Look now, because other messages may arrive before the nursery ends.
                 late, self.missed = error, self.matching(match)
             except ProcessKilled:
-                # The nursery would put it into a group.
+                # Do not let it leave the nursery, which would put it into an exception group.
                 nursery.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
         if self.life.doomed:
@@ -341,7 +342,7 @@ class Puppet:
         return message
 
     async def flushes(self) -> None:
-        """Remove links and monitors in a helper task, with their messages."""
+        """Remove links and monitors, and sometimes their messages. Runs in a helper task."""
         for _ in range(2):
             await trio.sleep(0.02)
             if not self.life.doomed:
@@ -429,7 +430,7 @@ class Puppet:
         pid = self.play.someone(self.stream)
         if pid is None:
             return
-        # Most signals must not be fatal, so that links and monitors live for some time.
+        # Most signals must not be fatal, because links and monitors end with their processes.
         reason = self.stream.choice(REASONS) if self.stream.random() < 0.4 else NORMAL
         life = self.life
         self.model.signal(life.pid, self.model.lives.get(pid), reason, linked=False)
@@ -543,7 +544,7 @@ MATCHES: tuple[tuple[Callable[[Any], bool] | None, str], ...] = (
 
 
 def start(play: Play, stream: Random, parent: Life | None) -> None:
-    """Start a process in one of the possible ways, from a process or from a plain task."""
+    """Start a process with a random start function. The caller is a process, or a task if `parent` is None."""
     model = play.model
     play.count += 1
     puppet = Puppet(play, f"puppet{play.count}")
@@ -596,7 +597,7 @@ async def adopted(play: Play, stream: Random) -> None:
 
 
 async def scoped(play: Play, stream: Random) -> None:
-    """Run a process that ends with a block."""
+    """Run a process that the runtime stops at the end of a block."""
     model = play.model
     play.count += 1
     label, kind = f"scoped{play.count}", stream.choice(["obeys", "ignores", "ends", "crashes"])
@@ -625,7 +626,7 @@ async def scoped(play: Play, stream: Random) -> None:
                 left_at = trio.current_time()
                 model.signal(play.world.runtime.pid, life, SHUTDOWN, linked=False)
                 if not life.doomed:
-                    # It traps SHUTDOWN, so the block kills it.
+                    # The process traps SHUTDOWN, so the block kills it after the time limit.
                     life.killed_at = left_at + shutdown
                     play.world.sometimes("a block killed its process")
     except ProcessFailed as error:
@@ -641,7 +642,7 @@ async def scoped(play: Play, stream: Random) -> None:
 
 
 async def outside(play: Play, stream: Random) -> None:
-    """Use the verbs that every task may use, and compare everything at rest."""
+    """Use the functions that every task may call. Compare the whole model while no process can run."""
     actions = (play.send, play.send, play.look_up, play.free_name, play.name_another, play.signal)
     while trio.current_time() < play.until + 1:
         await trio.sleep(stream.choice([0, 0.02, 0.1, 0.2]))
@@ -654,7 +655,7 @@ async def outside(play: Play, stream: Random) -> None:
 
 
 async def helper_cannot_receive(play: Play) -> None:
-    """A helper task of a process may not read its mailbox."""
+    """Check that a helper task cannot read the mailbox of its process."""
 
     async def helper() -> None:
         try:

@@ -1,7 +1,7 @@
-"""Servers with every callback and every result, called at random, beside a model.
+"""Servers whose callbacks give every possible result, called at random and compared with a model.
 
-Every message carries an order, which says what its callback must do. A server has one queue, so it must handle the
-orders in the order in which they were sent.
+Every message carries an `Order`, which tells the callback what to do. A server has one queue, so it must handle the
+messages in the order in which they arrived.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ NOTHING = object()
 
 
 class _Invalid:
-    """A crash with InvalidReturn, whose fields the model does not know."""
+    """A crash with InvalidReturn. It is equal to any other, because the model does not know the fields."""
 
     def __eq__(self, other: object) -> bool:
         return type(other) is Crash and type(other.exception) is InvalidReturn
@@ -86,7 +86,7 @@ EPSILON = 1e-6
 
 @define(eq=False)
 class Order:
-    """A message, what its callback must do with it, and what has become of it."""
+    """A message, the action that its callback must take, and the result."""
 
     number: int
     kind: str
@@ -117,7 +117,7 @@ class Desk:
     traps: bool = False
     link: bool = False
     life: Life = field(init=False)
-    # The requests of `stop`, which the loop handles without a callback.
+    # Stop requests from `stop`. The loop of the server handles them without a callback.
     stops: list[Order] = field(factory=list)
     started: bool = False
     start_limit: float = math.inf
@@ -131,13 +131,14 @@ class Desk:
     within_seconds: float = 0.0
     suspended: bool = False
     resumed_at: float = 0.0
-    # The system requests that wait while the server is busy. They may restart its timeout at any time.
+    # The number of unanswered system requests. Each may restart the server's timeout at any time.
     asked: int = 0
-    # The reason with which the server has decided to stop, and with which terminate ran.
+    # `stopping` is the reason with which the server has decided to stop. `terminated` is the reason that terminate got.
     stopping: Any = NOTHING
     terminated: Any = NOTHING
     owed: list[Order] = field(factory=list)
-    # The messages that it took, the answers of its loop, and both at the start of the statistics.
+    # `taken` counts the messages that the server took, and `answers` the answers that its loop sent. `counted` has both
+    # numbers at the start of the statistics.
     taken: int = 0
     answers: int = 0
     counted: tuple[int, int] | None = None
@@ -145,7 +146,7 @@ class Desk:
 
     @property
     def shown(self) -> str:
-        """The description of its process for instruments."""
+        """The label of the server's process, as instruments get it."""
         return self.label if self.name is None else repr(self.name)
 
     @property
@@ -155,7 +156,7 @@ class Desk:
 
     @property
     def idle(self) -> bool:
-        """True if the server only waits for a message."""
+        """True if the server waits for a message and has nothing else to do."""
         life = self.life
         return (
             self.started
@@ -202,12 +203,12 @@ class Office:
     # The model's part of a server
 
     def sent(self, desk: Desk, order: Order) -> None:
-        """Record a message in the mailbox of a living server."""
+        """Add a message to the modelled mailbox of a server. A server that has ended gets nothing."""
         if desk.life.alive:
             desk.queue.append(order)
 
     def begins(self, desk: Desk, order: Order, callback: str) -> None:
-        """Check that the server may begin a callback for this order now."""
+        """Check that the server may begin this callback for this order now. Record the beginning."""
         model, who = self.model, self.who(desk)
         what = f"{callback} with {order!r}"
         model.expect(not desk.life.doomed, f"{who} began {what} after {desk.life.doom!r}")
@@ -229,7 +230,7 @@ class Office:
         desk.busy = None
 
     def stops_for(self, desk: Desk, reason: Any) -> bool:
-        """Find the cause of a terminate that no callback has decided: an Exit of the parent, or `stop`."""
+        """Record a stop that no callback decided. Return False if neither the parent nor `stop` asked for it."""
         exits = [m for m in desk.queue if type(m) is Exit and self.is_parent(desk, m.pid)]
         if not desk.suspended and not desk.asked and exits and desk.queue[0] is not exits[0]:
             exits = []
@@ -247,14 +248,14 @@ class Office:
         for desk in self.desks:
             waits = desk.life.parent is life.pid and not desk.started
             if waits and self.now < desk.start_limit - EPSILON:
-                # A starter that has ended kills nobody at the time limit of the start.
+                # The starting process enforces the time limit of a start. It has ended, so the limit is gone.
                 desk.start_limit = desk.life.killed_at = math.inf
         desk_of = self.by_life.get(life)
         if desk_of is None:
             return
         desk = desk_of
         if self.now >= desk.start_limit and not desk.started:
-            # The starter removes the link before it kills the server.
+            # The starting process removes its link to the server before it kills the server.
             for peer in tuple(life.links):
                 self.model.unlink(life, peer, flush=False)
         if not life.doomed:
@@ -266,7 +267,7 @@ class Office:
         self.desks = [each for each in self.desks if each is not desk]
 
     def rest(self) -> None:
-        """Check at rest that no server has anything to do."""
+        """Check that no server has anything to do. Call this only while no task can run."""
         for desk in self.desks:
             if desk.life.doomed or not desk.started or desk.busy or desk.terminated is not NOTHING:
                 continue
@@ -290,7 +291,7 @@ _FAILED_INIT = ("ignore", "fail", "stop", "raise", "slow", "bad")
 
 
 class _Births(Instrument):
-    """An instrument that gives the model each new server before its first step."""
+    """An instrument that adds each new server to the model before the server's first step."""
 
     def __init__(self, office: Office) -> None:
         self.office = office
@@ -344,7 +345,7 @@ class Clerk(GenServer[int]):
         return self.then(order)
 
     async def wait(self, seconds: float) -> None:
-        """Sleep, and do not go on after a fatal signal."""
+        """Sleep. After a fatal signal, end here."""
         await trio.sleep(seconds)
         if self.desk.life.doomed:
             await trio.lowlevel.checkpoint()
@@ -354,7 +355,7 @@ class Clerk(GenServer[int]):
         return "junk"
 
     def then(self, order: Order) -> Any:
-        """Return the `then` of an order: the handle_continue or the timeout that follows."""
+        """Return the `then` of a result: the handle_continue or the timeout that an order asks for."""
         desk = self.desk
         if order.then is None:
             return None
@@ -380,7 +381,7 @@ class Clerk(GenServer[int]):
                 self.model.expect(
                     not reply(sender, "again"), f"{self.desk.label}: a second answer to {order!r}"
                 )
-                # A Reply after an answer is dropped.
+                # The caller has its answer already, so the loop drops this Reply.
                 return Reply("once more", then=self.then(order))
             case "later":
                 self.desk.owed.append(order)
@@ -419,7 +420,7 @@ class Clerk(GenServer[int]):
             desk.within = None
             return None
         if type(message) is Exit:
-            # From a linked process that is not its parent, or from a sender of a signal.
+            # The Exit comes from a linked process that is not the parent, or from the sender of a signal.
             known = desk.queue.pop(0) if desk.queue else None
             model.same(desk.life, "the Exit in handle_info", message, known)
             model.expect(
@@ -438,7 +439,7 @@ class Clerk(GenServer[int]):
         return await self.obey(order, "handle_continue")
 
     async def obey(self, order: Order, callback: str) -> Any:
-        """Carry out an order, except the answer to a call."""
+        """Carry out an order. The caller of this method answers calls."""
         desk, before = self.desk, self.state
         desk.state = self.state = before + 1
         desk.states.append(self.state)
@@ -520,7 +521,7 @@ class Clerk(GenServer[int]):
         pause = desk.init.seconds
         chance = self.office.world.random("killer", desk.label)
         if pause and chance.random() < 0.4:
-            # It may be killed while it terminates.
+            # Sometimes kill the server while it terminates.
             spawn(kill_later, self.office, desk, chance.choice([pause, pause * chance.random()]))
         if pause:
             await self.wait(pause)
@@ -561,7 +562,7 @@ def a_desk(office: Office, stream: Random, *, link: bool) -> Desk:
         act = stream.choice(_FAILED_INIT)
     init = Order(office.number(), "init", act, reason=stream.choice(REASONS))
     init.pause = stream.choice([0, 0, 0.05])
-    # The time that terminate takes.
+    # The seconds that terminate takes.
     init.seconds = stream.choice([0, 0, 0.05, 0.3])
     if act == "run" and stream.random() < 0.4:
         init.then = an_order(office, stream, "continue")
@@ -697,7 +698,7 @@ async def inspect(office: Office, stream: Random) -> None:
     except NoProcess:
         model.expect(not desk.life.alive, f"sys: {pid!r} does not exist, but it lives")
     except (CallTimeout, ServerExit):
-        # The server is busy, or ended meanwhile.
+        # This may happen only if the server was busy, or ended before it answered.
         model.expect(not idle or not desk.idle, f"sys: the idle {office.who(desk)} does not answer")
     finally:
         desk.asked -= 1
@@ -705,12 +706,12 @@ async def inspect(office: Office, stream: Random) -> None:
 
 
 def touched(office: Office, desk: Desk) -> None:
-    """Note that a system request restarts the timeout of an idle server."""
+    """Record the effect of a system request: it restarts the timeout of an idle server."""
     if desk.idle and desk.within is not None:
         if desk.within > office.now + office.model.slack:
             desk.within = office.now + desk.within_seconds
         else:
-            # The timeout may come first.
+            # The timeout may fire before the server handles the request.
             desk.resumed_at = office.now + desk.within_seconds
 
 
@@ -778,7 +779,7 @@ async def counts(office: Office, desk: Desk, stream: Random, idle: bool) -> None
 
 
 async def logs(office: Office, desk: Desk, stream: Random, idle: bool) -> None:
-    """Keep a log for a while, and see each event with a hook."""
+    """Switch on the log and a hook of a server for a while, and compare what they record."""
     if not idle or desk.logging:
         return
     desk.logging = True
@@ -866,7 +867,7 @@ def failed(office: Office, desk: Desk, reason: Any, what: str) -> None:
     model, act = office.model, desk.init.act
     model.expect(not desk.started, f"{what} failed with {reason!r} after its init")
     if office.now >= desk.start_limit - EPSILON:
-        # Another signal may have been faster.
+        # Another signal may have killed the server before the time limit.
         right = reason is TIMEOUT or reason == desk.life.reason
         model.expect(right, f"{what} took too long, and failed with {reason!r}")
     elif act == "fail" and desk.life.reason is NORMAL:
@@ -876,7 +877,7 @@ def failed(office: Office, desk: Desk, reason: Any, what: str) -> None:
 
 
 class Boss:
-    """A process that starts servers and uses them."""
+    """A process that starts servers and sends them messages."""
 
     def __init__(self, office: Office, number: int) -> None:
         self.office = office
@@ -908,7 +909,7 @@ class Boss:
         model.expect(not life.doomed, f"{model.who(life)} ends normally after {life.doom!r}")
 
     async def orders_a_child(self) -> None:
-        """Send an exit signal to a linked server, as its parent."""
+        """Send an exit signal to a linked server that this process has started."""
         links = list(self.life.links)
         if links and self.stream.random() < 0.5:
             pid, reason = self.stream.choice(links), self.stream.choice(REASONS)
@@ -917,7 +918,7 @@ class Boss:
             send_exit(pid, reason)
 
     async def reads(self) -> None:
-        """Read the whole mailbox, in which there may only be Exits of servers."""
+        """Read the whole mailbox. Only Exits of servers may be in it."""
         life, model = self.life, self.office.model
         while True:
             try:
@@ -937,7 +938,7 @@ async def boss(office: Office, number: int) -> None:
 
 
 async def client(office: Office, number: int) -> None:
-    """A task that is not a process."""
+    """Start and use servers from a task that is not a process."""
     stream = office.world.random("client", number)
     while office.now < office.until:
         await trio.sleep(stream.choice([0, 0.02, 0.1, 0.5]))

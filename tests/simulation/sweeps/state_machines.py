@@ -1,6 +1,6 @@
-"""State machines with postponed events and both kinds of timeouts, beside a model of their event queue.
+"""State machines with postponed events and both kinds of timeouts. A model predicts the order of their events.
 
-Every event gets a random result. The model says which event must come next, in which state, and when.
+The state methods return random results. The model predicts the next event, its time, and the state that handles it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Queue:
         self.label = label
         self.life: Life
         self.state = ""
-        # Events that come before all messages: enter events, and events that were postponed.
+        # Enter events and postponed events. The machine handles them before the messages in its mailbox.
         self.waiting: deque[Any] = deque()
         self.postponed: list[Any] = []
         self.mailbox: list[Any] = []
@@ -92,7 +92,7 @@ class Queue:
         return self.model.who(self.life)
 
     def arrived(self, message: Any) -> None:
-        """Record a message in its mailbox. Every other message than an order is a state timeout."""
+        """Record a message in the machine's mailbox. A message that is no `Order` is a state timeout."""
         payload = payload_of(message)
         if isinstance(payload, Order):
             self.mailbox.append(payload)
@@ -182,7 +182,7 @@ class Queue:
 
 
 class Light(StateMachine):
-    """A machine with three equal states, which handle events at random."""
+    """A machine with three states that all behave alike and return random results."""
 
     async def begin(self, plant: Plant, queue: Queue) -> Any:
         self.plant, self.queue, self.model = plant, queue, plant.model
@@ -352,7 +352,7 @@ async def look(plant: Plant, queue: Queue) -> None:
     """Read the state of a machine."""
     calm = not queue.busy and not queue.mailbox and not queue.waiting
     if queue.event_due is not None:
-        # A system request restarts the event timeout, in the manner of every server.
+        # Do not disturb the event timeout: a system request restarts it, as in every server.
         return
     expected = queue.state
     try:

@@ -1,4 +1,4 @@
-"""Timers, single and repeated, with cancellations, beside a model that knows when each message must arrive."""
+"""Single and repeated timers, and their cancellation. A model predicts the time of each message."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Alarm:
     number: int
     address: object
     due: float
-    # The place among the timers with the same deadline.
+    # The position among timers with the same deadline. 0 if the model does not know it.
     order: int
     interval: float | None
     ref: TimerRef | None = None
@@ -63,7 +63,7 @@ class Clockwork(Instrument):
         self.world = world
         self.model = Model(world)
         self.model.watch_all = True
-        # A stall delays the end of a process.
+        # A stall of the loop delays the end of a process.
         self.model.patience = 1.0
         self.alarms: dict[int, Alarm] = {}
         self.dead: list[Pid] = []
@@ -71,7 +71,7 @@ class Clockwork(Instrument):
         self.orders = 0
         self.count = 0
         self.until = world.params.get("seconds", 8.0)
-        # Timers are never early, and late only by the quantum, unless the loop was stalled.
+        # A timer may be late by the quantum of the clock, and later only until the loop has recovered from a stall.
         self.stalled_until = 0.0
         self.stalls = world.random("stalls").random() < 0.5
         world.runtime.add_instrument(self)
@@ -111,7 +111,7 @@ class Clockwork(Instrument):
         roughly = now < self.stalled_until + 0.5
         for other in self.alarms.values():
             if roughly and not (alarm.order and other.order):
-                # A stall may have skipped a firing that no process has seen.
+                # A repeated timer may have skipped firings in a stall, so the model cannot compare the two deadlines.
                 continue
             if other.pending and other is not alarm and self.owner(other.address) is not None:
                 first = other.due < alarm.due - EPSILON or (
@@ -129,7 +129,7 @@ class Clockwork(Instrument):
         self.model.expect(self.now <= due, f"{alarm!r} is late, at {self.now:g} s")
 
     def fired(self, alarm: Alarm) -> None:
-        """Account for one firing. A repeated timer has a new due time now."""
+        """Record one firing. Read the new due time of a repeated timer."""
         if alarm.interval is None:
             alarm.pending = False
             return
@@ -140,7 +140,7 @@ class Clockwork(Instrument):
             return
         due = self.now + left
         if left <= EPSILON:
-            # It is due now, or a stall has made it late.
+            # The next firing is due now, or a stall has made it late. Compute its due time from the interval.
             due = alarm.due + (self.now - alarm.due + EPSILON) // alarm.interval * alarm.interval
         times = (due - alarm.due) / alarm.interval
         self.model.expect(
@@ -151,7 +151,7 @@ class Clockwork(Instrument):
             left <= alarm.interval + EPSILON,
             f"{alarm!r} is due only in {left:g} s after it has fired",
         )
-        # The model knows the new time only roughly, and so not its place among equal deadlines.
+        # The new due time is only approximate, so the position among equal deadlines is unknown.
         alarm.due, alarm.order = due, 0
 
     # What the processes and tasks do
@@ -171,7 +171,7 @@ class Clockwork(Instrument):
         address, seconds = self.an_address(stream), stream.choice(DELAYS)
         repeats = stream.random() < 0.3 and 0 < seconds < math.inf
         if self.stalls and not isinstance(address, Pid):
-            # A stall may skip a firing that no process would see, and the model could not know.
+            # The model could not notice a firing that a stall skips, because the address may have no process.
             repeats = False
         if repeats:
             seconds = max(seconds, 0.05)
@@ -188,7 +188,7 @@ class Clockwork(Instrument):
         alarm.ref = begin(address, ("alarm", alarm.number), seconds)
 
     def begin_many(self, stream: Random) -> None:
-        """Start more timers than the runtime keeps after their cancellation, and cancel most of them."""
+        """Start many timers and cancel most of them, so that the runtime removes cancelled timers from its queue."""
         for _ in range(600):
             self.count += 1
             seconds = stream.choice([0.3, 1.0, 2.0])
@@ -225,7 +225,7 @@ class Clockwork(Instrument):
             alarm.pending = False
 
     def settle(self, alarm: Alarm) -> None:
-        """Account for a timer without a receiver. Its firing shows nowhere else."""
+        """Record the firing of a timer whose address has no process. Only `read_timer` shows this firing."""
         due = alarm.pending and alarm.due <= self.now + EPSILON
         if not due or self.owner(alarm.address) is not None or alarm.ref is None:
             return
@@ -235,7 +235,7 @@ class Clockwork(Instrument):
             self.fired(alarm)
 
     def settle_all(self, address: object) -> None:
-        """Account for the timers of an address that is about to get a process."""
+        """Call `settle` for the timers of an address. Use this before the address gets a process."""
         for alarm in self.alarms.values():
             if alarm.address == address:
                 self.settle(alarm)
@@ -306,7 +306,7 @@ class Sleeper:
 
 
 async def controller(clockwork: Clockwork) -> None:
-    """Start and kill processes, use timers outside of processes, and stall the loop."""
+    """Start and kill processes, use timers from a plain task, and stall the loop."""
     stream, model = clockwork.world.random("controller"), clockwork.model
     crowded = stream.random() < 0.25
     while clockwork.now < clockwork.until:

@@ -1,4 +1,4 @@
-"""The product's client against a real endpoint, one operation after the other, with exact results.
+"""Ashtree's own client against a real endpoint: one operation after the other, each with an exact result.
 
 ashtree simulate tests.simulation.sweeps.channels.client:client --seeds 1-1000
 """
@@ -33,7 +33,7 @@ TIMEOUT = 4.0
 
 @define(eq=False)
 class Joined:
-    """A channel of the client, and what it must have got."""
+    """A channel of the client, and the messages that the client must get there."""
 
     channel: ClientChannel
     stack: AsyncExitStack
@@ -151,7 +151,7 @@ class ClientSweep:
             self.check(not joined.got, f"the client left {topic}, and got {joined.got}")
 
     async def push(self) -> None:
-        """Push, and get the right answer, a refusal, or none."""
+        """Push one message. The room answers it, refuses it, or never answers. Check the result."""
         found = self.somebody()
         if found is None:
             return
@@ -175,7 +175,7 @@ class ClientSweep:
             self.check((status, found_answer) == ("ok", answer), f"the push got {found_answer}")
 
     async def burst(self) -> None:
-        """Push several times without waiting. The answers belong to their pushes."""
+        """Push several messages without waiting, and check that each push gets its own answer."""
         found = self.somebody()
         if found is None:
             return
@@ -193,7 +193,7 @@ class ClientSweep:
                 self.channels[topic].wanted.append(payload)
 
     async def crash(self) -> None:
-        """Crash a channel. The client joins again after about a second, and sends what it pushed meanwhile."""
+        """Crash a channel. After about a second the client joins again, and then sends the pushes that waited."""
         found = self.somebody()
         if found is None:
             return
@@ -216,11 +216,11 @@ class ClientSweep:
         for connection in list(self.world.network.connections):
             connection.reset()
         await trio.sleep(8)
-        # A polling session may live on, or begin again.
+        # A polling client needs this time, because it may keep its session or start a new one.
         await trio.sleep(14)
 
     async def stop(self) -> None:
-        """Let the server close a channel. The client does not join again."""
+        """Make the server close a channel, and check that the client does not join again."""
         found = self.somebody()
         if found is None:
             return
@@ -244,7 +244,7 @@ class ClientSweep:
         self.check(0 <= seconds < 1.5, f"a ping took {seconds:g} s")
 
     async def wait(self) -> None:
-        """Do nothing for longer than the server's timeout. The heartbeats keep the connection."""
+        """Send nothing but heartbeats for longer than the server's timeout. They keep the connection open."""
         before = self.socket.statistics().connections
         await trio.sleep(70)
         after = self.socket.statistics().connections

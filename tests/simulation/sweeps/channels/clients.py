@@ -1,7 +1,7 @@
-"""Clients of a channels server for the sweeps, written from the protocol and not from the product's client.
+"""Test clients for the sweeps of channels. They follow the protocol and use no code of Ashtree's own client.
 
-A `Client` speaks V1 or V2 over one of three carriers: a WebSocket in the network of the world, a WebSocket of an ASGI
-server, or long polling as ASGI requests. It collects the frames of the server, and checks the form of each frame.
+A `Client` speaks V1 or V2 over one of three transports: a WebSocket in the network of the world, a WebSocket of an ASGI
+server, or long polling as ASGI requests. It collects the frames of the server, and checks the format of each frame.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Absent:
 
 
 ABSENT: Any = _Absent()
-"""The join_ref of a V1 frame, which has none."""
+"""The placeholder for the join_ref of a V1 frame. The V1 format has no such field."""
 
 
 @frozen
@@ -81,7 +81,7 @@ def _unpack(data: bytes) -> Frame:
 
 
 def _read(text: str, vsn: str) -> Frame:
-    """Read a text frame of the server. Raises ValueError if it has another form."""
+    """Parse a text frame of the server. Raise ValueError if the frame has another format."""
     value = json.loads(text)
     if vsn == "1":
         if not isinstance(value, dict) or set(value) != {"topic", "event", "payload", "ref"}:
@@ -100,9 +100,9 @@ class Client:
         name: the name, which is also its host in the network.
         vsn: "1" or "2".
         carrier: the transport.
-        frames: the frames that have arrived, the oldest first. `take` empties it.
-        status: the HTTP status of the answer to the first request; None before it.
-        code: the close code of the server; None before its close frame.
+        frames: the frames that have arrived since the last `take`, the oldest first.
+        status: the HTTP status of the answer to the first request. None before this answer.
+        code: the close code of the server. None before its close frame.
         gone: set when nothing more can arrive.
     """
 
@@ -122,7 +122,7 @@ class Client:
     code: int | None = None
     gone: trio.Event = field(factory=trio.Event)
     token: str = ""
-    # The payloads of the pings that it sent, and of the pongs that it got.
+    # The payloads of the pings that the client sent, and of the pongs that it got.
     pings: list[bytes] = field(factory=list)
     pongs: list[bytes] = field(factory=list)
     is_reading: bool = True
@@ -153,7 +153,7 @@ class Client:
         return "&".join(f"{key}={value}" for key, value in pairs.items() if value is not None)
 
     async def connect(self, nursery: trio.Nursery) -> bool:
-        """Connect. Return True if the server accepts. Frames then arrive in the background."""
+        """Connect, and read frames in the background from then on. Return True if the server accepts."""
         if self.carrier == "socket":
             await self._open_socket(nursery)
             return self.status == 101
@@ -274,7 +274,7 @@ class Client:
         kind: str = "application/x-ndjson",
         token: str | None = None,
     ) -> dict[str, Any]:
-        """Send one request of a polling client, and return the JSON of the answer; {} if there is none."""
+        """Send one request of a polling client. Return the JSON of the answer, or {} without an answer."""
         token = self.token if token is None else token
         headers = [*self._raw_headers(), (b"content-type", kind.encode())]
         if token:
@@ -409,7 +409,7 @@ class Client:
     async def send(
         self, join_ref: Any, ref: Any, topic: Any, event: Any, payload: Any, *, joined: bool = True
     ) -> None:
-        """Send one message. V1 sends a join_ref only if `joined`. Bytes become a binary message."""
+        """Send one message. With V1, send the join_ref only if `joined`. Send bytes as a binary message."""
         if isinstance(payload, bytes):
             await self.send_raw(
                 pack_push(join_ref or "", ref or "", topic, event, payload), binary=True
@@ -462,7 +462,7 @@ class Client:
         return b"".join((*parts, self.frame(0, data[middle:])))
 
     def ping(self) -> bytes:
-        """Return a ping, and expect its pong."""
+        """Return a ping frame, and record its payload for the comparison with the pongs."""
         self.pings.append(b"ping %d" % self.random.randrange(1000))
         return self.frame(PING, self.pings[-1])
 
@@ -490,7 +490,7 @@ class Client:
     # The end
 
     async def close(self, code: int = 1000) -> None:
-        """Close as a client does."""
+        """Close the connection with a close frame."""
         if self.carrier == "socket":
             await self.write(self.frame(CLOSE, code.to_bytes(2, "big")))
         elif self.carrier == "asgi":
@@ -501,7 +501,7 @@ class Client:
             await trio.lowlevel.checkpoint()
 
     def vanish(self) -> None:
-        """End the connection without a word."""
+        """End the connection without a close frame."""
         if self.carrier == "socket":
             self.stream.connection.reset()
         else:

@@ -2,15 +2,15 @@
 
     ashtree simulate tests.simulation.sweeps.channels.crowd:crowd --seeds 1-1000
 
-The channels note each frame that they cause, in a ledger. So the sweep knows for each connection which frames must
-arrive, in which order. A client gets them all, or a beginning if its connection ended. Each client also checks the
-rules of the protocol on its own:
+The channels record each frame that they cause. So the sweep knows the frames of each connection and their order. A
+client must get all of these frames, or the first ones if its connection ended early. Each client also checks these
+rules of the protocol:
 
-- every join gets one reply, and every push at most one; a push without a reply has lost its channel;
-- no frame of a membership comes before the reply to its join, or after its phx_close or phx_error;
-- a client gets broadcasts only of topics that it has joined, and never its own if it asked for that.
+- Every join gets one reply, and every push at most one. A push gets no reply only if its channel has ended.
+- No frame of a membership comes before the reply to its join, or after its phx_close or phx_error.
+- A client gets broadcasts only for topics that it has joined. It never gets its own `broadcast_from`.
 
-In the end all clients go in some way, and nothing may be left.
+At the end all clients disconnect, and the server may have no connection, channel or subscription left.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Writes:
 
 
 class Busy(Room):
-    """A room that notes what it writes, in the same step."""
+    """A room that records each frame in the same step in which it writes the frame."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class Asked:
 
 @define(eq=False)
 class Person:
-    """One client, and what it knows of its present connection."""
+    """One client, and its knowledge about its current connection."""
 
     crowd: Crowd
     number: int
@@ -126,7 +126,7 @@ class Person:
     client: Client = field(init=False)
     made: int = 0
     asked: dict[str, Asked] = field(factory=dict)
-    # The join_refs of accepted memberships, with True while they last.
+    # The topics and join_refs of accepted memberships, with True until the membership ends.
     members: dict[tuple[str, str], bool] = field(factory=dict)
     joined: dict[str, str] = field(factory=dict)
     known: set[str] = field(factory=set)
@@ -201,7 +201,7 @@ class Person:
                 await self.send(what, self.random.choice(TOPICS))
 
     async def go(self) -> None:
-        """End the connection in some way."""
+        """End the connection, with a close frame or without."""
         if self.random.random() < 0.5:
             self.client.vanish()
         else:
@@ -279,14 +279,14 @@ class Person:
     # The end
 
     async def check_end(self, *, whole: bool = False) -> None:
-        """Check what has arrived, when the connection has ended or, if `whole`, when nothing more comes."""
+        """Check the frames that have arrived. If `whole`, no frame and no reply may be missing."""
         await trio.lowlevel.checkpoint()
         wrote = self.crowd.writes.of[self.client.name]
         for index, (got, written) in enumerate(zip(self.got, wrote, strict=False)):
             self.check(
                 got == written, f"frame {index + 1} of the application is {got!r}, not {written!r}"
             )
-        self.check(len(self.got) <= len(wrote), f"it got {self.got[len(wrote) :]} too much")
+        self.check(len(self.got) <= len(wrote), f"it also got {self.got[len(wrote) :]}")
         if not whole:
             return
         self.check(len(self.got) == len(wrote), f"it misses {wrote[len(self.got) :]}")
@@ -302,7 +302,7 @@ class Person:
 
 
 class Incoming:
-    """The list of a client's frames, which reads each frame at once."""
+    """A replacement for a client's list of frames. It checks each frame as soon as the frame arrives."""
 
     def __init__(self, person: Person) -> None:
         self.person = person
@@ -370,7 +370,7 @@ class Crowd:
         return acts
 
     async def disturb(self) -> None:
-        """Kill channels, broadcast from outside, and disturb the network."""
+        """Kill channels, broadcast from outside of channels, and inject network faults."""
         random, network = self.world.random("disturb"), self.world.network
         while True:
             await trio.sleep(random.random() / 2)
@@ -400,7 +400,7 @@ class Crowd:
 
 @scenario(params={"seconds": 5.0}, invariants=("all", *CHECKED))
 async def crowd(world: World) -> None:
-    """Four clients at once, with faults, for some seconds."""
+    """Run four clients at once, with faults, for some seconds."""
     state = Crowd(world)
     await state.endpoint.start_link(host="server", port=4000)
     async with trio.open_nursery() as nursery:
@@ -427,7 +427,7 @@ async def crowd(world: World) -> None:
 
 
 async def part(state: Crowd) -> None:
-    """End all connections. Nothing may be left."""
+    """End all connections. Check that the server has no connection, channel or subscription left."""
     world, endpoint = state.world, state.endpoint
     how = world.random("end").choice(("drain", "vanish", "close"))
     for person in state.people:

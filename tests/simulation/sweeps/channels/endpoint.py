@@ -1,4 +1,4 @@
-"""The life of connections: admission, handshakes, timeouts, limits, slow clients, violations, draining and crashes.
+"""Connections from start to end: admission, handshakes, timeouts, limits, slow clients, violations, draining, crashes.
 
     ashtree simulate tests.simulation.sweeps.channels.endpoint:connections --seeds 1-1000
 
@@ -35,7 +35,7 @@ from tests.simulation.sweeps.channels.clients import CLOSE, PING, PORT, TEXT, Cl
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, Life, UserSocket
 
 SLACK = 0.9
-"""Seconds that the network and the clock may take, at most."""
+"""The most seconds that the network and the clock add to an exact time."""
 
 
 class Case:
@@ -55,7 +55,7 @@ class Case:
         self.world.check(holds, f"{self.name}: {problem}")
 
     async def start(self, socket: type[Socket] = UserSocket, **options: Any) -> None:
-        """Start an endpoint. Options that an `Endpoint` has are for it, others for its `Mount`."""
+        """Start an endpoint. The `Endpoint` gets the options that it knows, and its `Mount` gets the others."""
         known = ("draining", "head_timeout", "http")
         for_endpoint = {
             key: value
@@ -97,7 +97,7 @@ class Case:
         return found
 
     async def closed(self, client: Client, code: int, reason: Any, within: float = 10.0) -> None:
-        """Wait for the close of a connection, and check its code and the end of its channel."""
+        """Wait until a connection is closed. Check the close code and the end of the connection's channel."""
         await self.until(f"{client} is closed with {code}", lambda: client.ended, within)
         self.check(client.code == code, f"{client} was closed with {client.code}, not {code}")
         await trio.sleep(SLACK)
@@ -129,7 +129,7 @@ _OF_ENDPOINT = (
 
 
 async def silence(case: Case) -> None:
-    """A silent client is closed after the timeout. A client that sends anything is not."""
+    """The endpoint closes a silent client after the timeout, but not a client that sends anything."""
     timeout = case.random.choice((5.0, 20.0))
     await case.start(timeout=timeout)
     silent, talker = await case.client(), await case.client()
@@ -153,7 +153,7 @@ async def silence(case: Case) -> None:
 
 
 async def heads(case: Case) -> None:
-    """A connection without a whole head is answered 408 after the timeout."""
+    """A connection that sends no complete request head gets 408 after the timeout."""
     timeout = case.random.choice((2.0, 6.0))
     await case.start(head_timeout=timeout)
     part = case.random.choice((b"", b"GET / HT", b"GET /socket/websocket HTTP/1.1\r\nhost: x\r\n"))
@@ -171,7 +171,7 @@ async def heads(case: Case) -> None:
 
 
 async def admission(case: Case) -> None:
-    """The endpoint accepts so many connections and no more, until one ends."""
+    """The endpoint refuses connections beyond its limit until another connection ends."""
     most = case.random.randint(1, 3)
     await case.start(max_connections=most)
     clients = [await case.client() for _ in range(most)]
@@ -189,7 +189,7 @@ async def admission(case: Case) -> None:
 
 
 async def drains(case: Case) -> None:
-    """Draining closes the clients with 1012, batch by batch, and refuses new ones."""
+    """Draining closes the clients with 1012, batch by batch. The endpoint refuses new clients meanwhile."""
     random = case.random
     count, size = random.randint(1, 5), random.randint(1, 3)
     interval, notice = random.choice((1.5, 4.0)), random.choice((0.0, 3.0))
@@ -256,10 +256,10 @@ async def refused(case: Case) -> None:
 
 
 async def slow_reader(case: Case) -> None:
-    """A client that reads too slowly gets all frames up to the bound, or a beginning of them and 1013."""
+    """The endpoint closes a slow client with 1013 if its unread frames exceed the limit. Otherwise no frame is lost."""
     random, knobs = case.random, case.world.knobs
     most = random.choice((20, 50))
-    # The network takes some of the frames, so only far more than the bound must overflow.
+    # The network buffers some frames too, so only a number far beyond the limit certainly causes an overflow.
     wide = max(50, min(4000, knobs.window // 16))
     overflows = random.random() < 0.6
     count = 2 * most + 3 * (knobs.window // wide) if overflows else most
@@ -272,7 +272,7 @@ async def slow_reader(case: Case) -> None:
         case.endpoint.broadcast("room:a", "said", {"n": number, "x": "x" * wide})
         await case.until("the quick client keeps up", lambda n=number: len(quick.frames) > n)  # type: ignore[misc]
         if case.count("phoenix", "socket_overflow"):
-            # From now on, it has five seconds to read the rest.
+            # From now on, the slow client has five seconds to read the rest.
             break
     case.check(
         case.count("phoenix", "socket_overflow") == overflows,
@@ -293,7 +293,7 @@ async def slow_reader(case: Case) -> None:
 
 
 class BusyChannel(Channel):
-    """A channel whose pushes take as long as the client says."""
+    """A channel that handles a push for as long as the client asks."""
 
     log_join = None
 
@@ -341,7 +341,7 @@ async def busy_channel(case: Case) -> None:
         lasted = case.world.seconds - began
         case.check(client.code == 1013, f"a client far ahead was closed with {client.code}")
         case.check(29 < lasted < 36, f"it was closed after {lasted:g} s, not 30")
-        # The handler does not notice the end.
+        # The end of the connection does not interrupt the handler.
         await trio.sleep(seconds)
         await case.nothing_is_left()
         return
@@ -367,7 +367,7 @@ async def busy_channel(case: Case) -> None:
 
 
 async def busy_polling(case: Case) -> None:
-    """Posts for a busy channel are held until it has caught up, or for the window."""
+    """The endpoint holds posts for a busy channel until the channel has caught up, at most for the window."""
     seconds = case.random.choice((2.0, 30.0))
     await case.start(BusySocket, longpoll=LongPoll(window=10.0))
     client = await case.client(joins=False, carrier="poll")
@@ -398,7 +398,7 @@ async def busy_polling(case: Case) -> None:
 
 
 async def big_json(case: Case) -> None:
-    """A long message may have so many values, and no more."""
+    """The endpoint refuses a long message with more values than the limit."""
     most = case.random.choice((1000, 20_000))
     await case.start(max_json_values=most)
     client = await case.client()
@@ -438,14 +438,14 @@ VIOLATIONS: list[tuple[str, bytes, int]] = [
 
 
 async def violations(case: Case) -> None:
-    """A client that violates the WebSocket protocol is closed with the right code, and nobody else."""
+    """The endpoint closes only the client that violates the WebSocket protocol, with the right code."""
     await case.start(max_frame_size=5000)
     other = await case.client()
     for what, data, code in case.random.sample(VIOLATIONS, 5):
         client = await case.client()
         before = case.count("phoenix", "socket_malformed")
         await client.write(data)
-        # What it sends after that does not count.
+        # The server must ignore messages after the violation.
         await client.write(client.frame(TEXT, client.text("1", "9", "room:a", "echo", {})))
         await case.until(f"{what} closes", lambda client=client: client.ended)  # type: ignore[misc]
         await case.closed(client, code, Shutdown("closed"))
@@ -459,7 +459,7 @@ async def violations(case: Case) -> None:
 
 
 async def goodbyes(case: Case) -> None:
-    """A client closes, or its stream just ends, in every phase of its connection."""
+    """A client closes its connection, or its stream ends without a close, in every phase of the connection."""
     await case.start()
     for _ in range(4):
         how = case.random.choice(("close", "eof", "reset", "close without a code", "half"))
@@ -491,7 +491,7 @@ async def goodbyes(case: Case) -> None:
 
 
 class GuardedSocket(Socket):
-    """A socket that notes how each client connected."""
+    """A socket that records the facts that `connect` gets for each client."""
 
     log = None
     channels = {"room:*": BusyChannel}
@@ -610,7 +610,7 @@ REQUESTS: list[tuple[str, tuple[str, ...], int]] = [
 
 
 async def requests(case: Case) -> None:
-    """Requests that are no upgrades get the right status, and the connection ends."""
+    """A request that is no upgrade gets the right status, and its connection ends."""
     await case.start()
     for first, lines, status in case.random.sample(REQUESTS, 3):
         stream = await case.world.network.connect("server", PORT, source="browser")
@@ -627,7 +627,7 @@ async def requests(case: Case) -> None:
 
 
 async def crashes(case: Case) -> None:
-    """A process of the endpoint dies. Its supervisor replaces it, and clients can come back."""
+    """A process of the endpoint dies. Its supervisor restarts it, and clients can connect again."""
     await case.start(timeout=1000)
     clients = [await case.client() for _ in range(2)]
     children = {child.id: child.pid for child in await Supervisor.which_children(case.pid)}
@@ -660,7 +660,7 @@ async def crashes(case: Case) -> None:
 
 
 async def polling_overflow(case: Case) -> None:
-    """A polling client that does not poll keeps so many messages, and no more."""
+    """The session of a client that does not poll ends when more messages wait than the limit allows."""
     most = case.random.choice((5, 20))
     await case.start(max_buffered_messages=most, longpoll=LongPoll(window=20.0))
     client = await case.client(joins=False, carrier="poll")
@@ -688,7 +688,7 @@ async def polling_overflow(case: Case) -> None:
 
 
 async def stopping(case: Case) -> None:
-    """An endpoint that stops closes its clients and terminates its channels. It can start again."""
+    """A stopping endpoint closes its clients and terminates its channels. It can start again."""
     await case.start(draining=Draining(batch_interval=1.0))
     clients = [await case.client() for _ in range(case.random.randint(1, 3))]
     await case.endpoint.stop_accepting()
@@ -737,7 +737,7 @@ CASES: list[Callable[[Case], Awaitable[None]]] = [
 
 @scenario(params={"cases": 2}, invariants=("all", *CHECKED))
 async def connections(world: World) -> None:
-    """Some cases, one after the other."""
+    """Run some cases, one after the other."""
     random = world.random("cases")
     for case in random.sample(CASES, world.params["cases"]):
         async with trio.open_nursery() as nursery:

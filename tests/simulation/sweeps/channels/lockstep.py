@@ -1,9 +1,10 @@
-"""Clients of one endpoint, one random operation after the other, and after each one an exact check.
+"""Clients of one endpoint: one random operation after the other, with an exact check after each operation.
 
     ashtree simulate tests.simulation.sweeps.channels.lockstep:lockstep --seeds 1-1000
 
-`Model` says which frames each client must get, in order, and which callbacks each channel must run. The sweep also
-checks the subscriptions, the processes and the counters of the server. Nothing may be left when all clients are gone.
+`Model` predicts the frames of each client, in order, and the callbacks of each channel. The sweep also checks the
+subscriptions, the processes and the counters of the server. When all clients are gone, the server may have no process
+and no subscription left for them.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from tests.simulation.sweeps.channels.model import CRASHED, Member, Model, Seat
 from tests.simulation.sweeps.channels.room import CHECKED, Acts, Ledger, Life, UserSocket
 
 PAUSE = 2.5
-"""Seconds after each operation, in which everything happens that the operation causes."""
+"""Seconds to wait after each operation, so that all its effects happen before the check."""
 
 TOPICS = ("room:a", "room:b", "room:c", "room:fixed", "any:room", "any:x", "rooms")
 ROOMS = ("room:a", "room:b", "room:c")
@@ -48,12 +49,12 @@ COLORS = {"room:fixed": ("fixed", "red"), "rooms": (None, "blue")}
 
 
 def is_room(topic: str) -> bool:
-    """Return True if a `Room` serves a topic: the routes match in order."""
+    """Return True if a `Room` serves a topic. The first route that matches decides."""
     return topic.startswith("room:") and topic != "room:fixed"
 
 
 def route_of(topic: str) -> tuple[str | None, str]:
-    """Return the assigns that a topic's route sets: `route` and `color`."""
+    """Return the assigns `route` and `color` that the route of a topic sets."""
     if topic in COLORS:
         return COLORS[topic]
     return ("room" if topic.startswith("room:") else "rest", "blue")
@@ -150,7 +151,7 @@ class Lockstep:
         return [self.act() for _ in range(self.random.randrange(most + 1))]
 
     def later(self, most: int = 2) -> list[list[Any]]:
-        """Return actions of a later callback. It first sleeps, so that all other processes act before it."""
+        """Return the actions of a later callback. They begin with a sleep, so that all other processes act first."""
         acts = self.acts(most)
         return [["sleep", 0.3], *acts] if acts else []
 
@@ -173,7 +174,7 @@ class Lockstep:
         await self.end()
 
     async def step(self, operation: Callable[[Lockstep], Awaitable[None]]) -> None:
-        """Do one operation, and check what followed."""
+        """Do one operation, and check all its effects."""
         self.what = operation.__name__
         await operation(self)
         await trio.sleep(PAUSE)
@@ -183,7 +184,7 @@ class Lockstep:
         await self.check_server()
 
     def tell(self, text: str) -> None:
-        """Say what the operation does, for failures."""
+        """Record the details of the operation, for the text of a failure."""
         self.what = f"{self.what}: {text}"
         self.world.note("operation", what=self.what)
 
@@ -200,7 +201,7 @@ class Lockstep:
                 pongs.clear()
             got, wanted = seat.client.take(), self.model.expected.pop(seat, [])
             if "join_slowly" in self.what:
-                # The connection reports a crashed join, while the channel of the next join starts.
+                # The connection reports a crashed join while the next channel starts. The order of the frames is open.
                 got, wanted = _crashed_last(got), _crashed_last(wanted)
             for topic in {repr(frame.topic): None for frame in (*got, *wanted)}:
                 self._compare(
@@ -219,7 +220,7 @@ class Lockstep:
             )
 
     def check_lives(self) -> None:
-        """Compare what the channels' processes did with what they should have done."""
+        """Compare the callbacks of the channels' processes with the model."""
         for seat in self.model.seats:
             for topic, members in seat.history.items():
                 lives = self.ledger.of(seat.client.name, topic)
@@ -286,7 +287,7 @@ class Lockstep:
         )
 
     async def end(self) -> None:
-        """End all connections in some way. Then nothing may be left."""
+        """End all connections in some way. Check that the server has nothing left."""
         how = self.random.choice(("drain", "leave", "stop"))
         self.what = f"the end by {how}"
         open_seats = [seat for seat in self.model.seats if seat.open]
@@ -361,10 +362,10 @@ class Lockstep:
         self.model.seats.append(Seat(client, user))
 
     async def join(self) -> None:
-        """Join a topic, which the client has joined already or not."""
+        """Join a topic. The client may have joined it already."""
         seat, topic = self.a_seat(), self.random.choice((*ROOMS, *TOPICS))
         if self.random.random() < 0.4:
-            # Often the same client, so that it reaches its limit.
+            # Often choose the client with the most channels, so that it reaches its limit.
             seat = max(self.model.seats, key=lambda each: (each.open, len(each.members)))
         await self.join_with(seat, topic, self.join_acts())
 
@@ -407,7 +408,7 @@ class Lockstep:
         old = seat.members.get(topic)
         await seat.client.send(join_ref, ref, topic, "phx_join", {"acts": acts})
         if old is not None and old.trap:
-            # The old channel gets the exit as a message, and is killed after five seconds.
+            # The old channel traps the exit signal, so the server kills the channel after five seconds.
             await trio.sleep(6)
         if old is None and len(seat.members) >= UserSocket.max_channels:
             self.world.sometimes("a client has joined too many topics")
@@ -442,7 +443,7 @@ class Lockstep:
         self.model.emit_reply(seat, None, ref, topic, "error", unmatched)
 
     async def join_slowly(self) -> None:
-        """Join a topic several times while its first join is not answered."""
+        """Join a topic several times before the server answers the first join."""
         seat = self.a_seat()
         topic = self.random.choice(ROOMS)
         old = seat.members.get(topic)
@@ -456,7 +457,7 @@ class Lockstep:
             acts = self.random.choice(
                 ([], [], [["refuse", {"k": index}]], [["crash"]], [["answer", {"k": index}]])
             )
-            # With three joins and 8 seconds, the second one may or may not still get its turn.
+            # With three joins and 8 seconds, the model could not know if the server still handles the second join.
             longest = 8.0 if count < 3 else 1.0
             seconds = self.random.choice((0.5, 1.0, longest)) if index == 0 else 0.0
             join_ref = str(self.number())
@@ -484,7 +485,7 @@ class Lockstep:
             member = self.new_member(seat, topic, join_ref, join_ref)
             is_last = index == len(joins) - 1
             if seconds > 5 and not is_last:
-                # A join that waits for its answer gets five more seconds.
+                # After the next join arrives, the server waits at most five more seconds for this one.
                 self.world.sometimes("a join was given up")
                 seat.history[topic].append(member)
                 member.did.append("join")
@@ -500,7 +501,7 @@ class Lockstep:
                 self.model.push(member, last, event, {})
 
     async def join_too_often(self) -> None:
-        """Join a topic many times while its first join is not answered. Eight joins may wait."""
+        """Join a topic many times before the server answers the first join. At most eight joins may wait."""
         seat, topic = self.a_seat(), self.random.choice(ROOMS)
         if topic in seat.members or len(seat.members) >= UserSocket.max_channels:
             return
@@ -531,7 +532,7 @@ class Lockstep:
         return found
 
     async def leave(self) -> None:
-        """Leave a topic, joined or not, with the right join_ref or another."""
+        """Leave a topic. The client may not have joined it, and the join_ref may be wrong."""
         member = self.a_member()
         ref = self.random.choice((str(self.number()), None))
         if member is None or self.random.random() < 0.15:
@@ -556,10 +557,10 @@ class Lockstep:
             return None, True
         other: Any = self.random.choice(("0", 0, True, "stale", member.channel_ref, [1]))
         if isinstance(member.join_ref, str) and chance > 0.95:
-            # 1 and "1" are different.
+            # As a join_ref, 1 is not equal to "1".
             other = int(member.join_ref) if member.join_ref.isdigit() else 5
         elif isinstance(member.join_ref, int):
-            # In JSON, 1 and 1.0 are different.
+            # As a join_ref, 1 is not equal to 1.0.
             other = float(member.join_ref)
         return other, repr(other) == repr(member.join_ref)
 
@@ -574,7 +575,7 @@ class Lockstep:
             acts.insert(random.randrange(len(acts) + 1), ["sleep", 0.1])
         if random.random() < 0.15:
             late = [["late", 0.1, "ok", {}, 1]] if random.random() < 0.2 else []
-            # Outside of the handler of a push, there is nothing to reply to, so `late` crashes.
+            # `late` crashes outside of the handler of a push, because it has no push to reply to.
             acts.append(["info", [*self.later(), *late]])
         chance = random.random()
         if chance < 0.45:
@@ -651,12 +652,12 @@ class Lockstep:
         self.tell(f"{member.seat.client} pushes {len(data)} bytes as {join_ref!r}/{ref!r}")
         packed = pack_push(join_ref, ref, member.topic, "echo", data)
         await member.seat.client.send_raw(packed, binary=True)
-        # A binary message has no null: an empty join_ref is the empty string.
+        # In a binary message, an empty join_ref is the empty string and not null. So it must be equal here too.
         if join_ref == member.join_ref:
             self.model.push(member, ref, "echo", data)
 
     async def push_bytes(self) -> None:
-        """Let a channel push and broadcast bytes, which V1 cannot express."""
+        """Make a channel push or broadcast bytes, which V1 cannot express."""
         member = self.a_member(room=True)
         if member is None or any(
             seat.client.carrier == "poll" and seat.members for seat in self.model.seats
@@ -667,7 +668,7 @@ class Lockstep:
         await self.push_to(member, "do", {"acts": acts})
 
     async def push_unknown(self) -> None:
-        """Push an event that no handler takes."""
+        """Push an event without a handler."""
         member = self.a_member()
         if member is not None:
             event: Any = self.random.choice(
@@ -699,7 +700,7 @@ class Lockstep:
             await seat.client.write(seat.client.ping())
 
     async def from_outside(self) -> None:
-        """Broadcast from outside the channels."""
+        """Broadcast through the endpoint, from outside of all channels."""
         topic, event = self.random.choice((*TOPICS, "news")), self.random.choice(("said", "seen"))
         payload: Any = self.payload()
         how = self.random.choice(("broadcast", "from", "local", "plain", "boom", "bytes"))
@@ -807,14 +808,14 @@ class Lockstep:
             )
             binary, code = True, 1011
         if client.carrier == "poll" and not text.startswith(b"[") and v2:
-            # Any other line of a batch is base64.
+            # The server reads a line of a batch that does not begin with "[" as base64.
             text, code = b'["short"]', 1011
         if client.carrier == "asgi" and code == 1007:
             text, code = b"nonsense", 1011
         self.tell(f"{client} sends {text[:50]!r}")
         self.malformed += 1
         if client.carrier == "socket":
-            # What follows in the same bytes does not count.
+            # The server must ignore a message that follows in the same bytes.
             beat = client.text(None, "late", "phoenix", "heartbeat", {})
             first = client.frame(BINARY if binary else TEXT, text)
             await client.write(first + client.frame(TEXT, beat))
@@ -860,7 +861,7 @@ class Lockstep:
                 await self.ended(seat, 1001, Shutdown("disconnected"))
 
     async def not_disconnect(self) -> None:
-        """Broadcast something else to a user, which nobody gets."""
+        """Broadcast another event to the id of a user. No client gets it."""
         self.endpoint.broadcast("user:ann", self.random.choice(("connect", "phx_close")), {})
 
     async def hang_up(self) -> None:
@@ -871,7 +872,7 @@ class Lockstep:
         self.tell(f"{client} goes by {how}")
         reason = Shutdown("closed")
         if client.carrier == "poll":
-            # The session waits for polls. It checks every one and a half windows of four seconds.
+            # The session ends for lack of polls. It looks for them every 6 seconds, which is one and a half windows.
             reason = Shutdown("inactive")
             client.vanish()
             await trio.sleep(13)
@@ -916,7 +917,7 @@ OPERATIONS: list[tuple[Any, int]] = [
 
 @scenario(params={"operations": 30}, invariants=("all", *CHECKED))
 async def lockstep(world: World) -> None:
-    """Random operations of clients, each with an exact check."""
+    """Run random operations of clients, each with an exact check."""
     async with trio.open_nursery() as nursery:
         await Lockstep(world, nursery).run()
         nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""Polling clients, one request after the other, with every kind of request and exact answers.
+"""Polling clients: requests of every kind, one after the other, with exact answers.
 
 ashtree simulate tests.simulation.sweeps.channels.longpoll:polling --seeds 1-1000
 """
@@ -22,7 +22,7 @@ from tests.simulation.sweeps.channels.clients import pack_push
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, UserSocket
 
 WINDOW = 4.0
-# A session ends at its first check, every 6 seconds, that finds no poll for 6 seconds.
+# A session looks every 6 seconds for polls. It ends if it finds no poll in the last 6 seconds.
 PATIENCE = 1.5 * WINDOW
 MAX_AGE = 60.0
 MAX_BODY = 6000
@@ -49,8 +49,8 @@ class Client:
     """One session in the model.
 
     Attributes:
-        waiting: the messages that its next poll must return.
-        polled: the moment of its last poll.
+        waiting: the messages that the next poll must return.
+        polled: the time of the last poll.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Polling:
         headers: tuple[tuple[str, str], ...] = (),
         leave_after: float | None = None,
     ) -> Answered | None:
-        """Send one request. The client can leave before the answer; then return None."""
+        """Send one request. With `leave_after`, disconnect after so many seconds. Return None without an answer."""
         pairs = [("host", "server"), *headers]
         if kind is not None:
             pairs.append(("content-type", kind))
@@ -193,7 +193,7 @@ class Polling:
         self.check(is_json, f"a poll got the headers {answer.headers}")
 
     async def keep_alive(self) -> None:
-        """Poll for everybody whose session would end soon."""
+        """Poll for each client whose session would end soon."""
         for client in list(self.clients):
             if self.world.seconds - client.polled > 1.0:
                 if not client.waiting:
@@ -201,14 +201,14 @@ class Polling:
                 await self.poll(client)
 
     async def tell(self, client: Client) -> None:
-        """Cause a message for a client: a heartbeat."""
+        """Post a heartbeat for a client, so that its reply waits for the next poll."""
         ref = client.ref()
         answer = await self.ask("POST", client.token, line(None, ref, "phoenix", "heartbeat", {}))
         await self.expect(answer, {"status": 200})
         client.waiting.append(reply(None, ref, "phoenix", {}))
 
     def ended(self, client: Client, reason: Any) -> None:
-        """Note the end of a session. Its channel gets the reason."""
+        """Record the end of a session. Check that `terminate` of its channel got the reason."""
         self.clients.remove(client)
         lives = self.ledger.of(client.name, "room:a")
         self.check(
@@ -260,7 +260,7 @@ class Polling:
             await self.poll(client)
 
     async def wait_for_news(self) -> None:
-        """Poll, and get a message that comes later."""
+        """Poll, and get a message that comes during the poll."""
         client = self.somebody()
         if client is None or client.waiting or not client.joined:
             return
@@ -276,7 +276,7 @@ class Polling:
             nursery.start_soon(later)
             wanted = self.world.seconds + seconds
             await self.poll(client, within=seconds + 0.15)
-        self.check(self.world.seconds >= wanted - 0.01, f"{client.name} heard from the future")
+        self.check(self.world.seconds >= wanted - 0.01, f"{client.name} got a message too early")
 
     def broadcast(self, payload: Any) -> None:
         self.endpoint.broadcast("room:a", "said", payload)
@@ -285,7 +285,7 @@ class Polling:
                 client.waiting.append([None, None, "room:a", "said", payload])
 
     async def collect(self) -> None:
-        """Let messages wait, and poll for all of them."""
+        """Collect waiting messages, and get all of them with one poll."""
         client = self.somebody()
         if client is None or not client.joined:
             return
@@ -322,7 +322,7 @@ class Polling:
         await self.poll(client)
 
     async def one_message(self) -> None:
-        """Post one message as another content type, or without one."""
+        """Post one message with another content type, or without a content type."""
         client = self.somebody()
         if client is None or not client.joined:
             return
@@ -377,7 +377,7 @@ class Polling:
         client.waiting = []
 
     async def leave_a_poll(self) -> None:
-        """Leave during a poll. The messages wait for the next poll."""
+        """Disconnect during a poll. The messages must wait for the next poll."""
         client = self.somebody()
         if client is None or client.waiting or not client.joined:
             return
@@ -433,7 +433,7 @@ class Polling:
         await self.poll(client)
 
     async def other_requests(self) -> None:
-        """Send requests that are no polls and no posts."""
+        """Send an OPTIONS request, and requests that the server must refuse."""
         self.what = "other requests"
         asked = (("access-control-request-headers", "x-one"),)
         answer = await self.ask("OPTIONS", None, headers=asked)
@@ -488,7 +488,7 @@ class Polling:
                 await self.tell(other)
                 await self.poll(other)
         if self.world.seconds < client.polled + PATIENCE - 0.1:
-            # A post does not count as a poll, but it finds the session.
+            # The session still exists, so it accepts a post. A post does not count as a poll.
             await self.tell(client)
             client.waiting.pop()
         while self.world.seconds < client.polled + 2 * PATIENCE + 0.5:
@@ -500,7 +500,7 @@ class Polling:
         self.ended(client, Shutdown("inactive"))
 
     async def disconnect(self) -> None:
-        """Disconnect a user. A held poll is answered at once, and the session is gone."""
+        """Disconnect a user. The server answers a waiting poll at once, and the session ends."""
         self.what = "disconnect of ann"
         users = [
             client
@@ -588,7 +588,7 @@ OPERATIONS: list[tuple[Callable[[Polling], Awaitable[None]], int]] = [
 
 @scenario(params={"operations": 25}, invariants=("all", *CHECKED))
 async def polling(world: World) -> None:
-    """Random requests, each with an exact answer."""
+    """Send random requests, each with an exact answer."""
     state = Polling(world)
     await state.endpoint.start_link(port=None)
     await state.begin()

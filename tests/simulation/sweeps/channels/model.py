@@ -1,7 +1,7 @@
-"""A model of the channels protocol: what every client must get, and what every channel must do, after each message.
+"""A model of the channels protocol: the frames for each client and the callbacks of each channel, after each message.
 
-The model is written from the documentation: the rules of Phoenix, and docs/topics/differences.md. It handles one
-message after the other, as the lockstep sweep sends them.
+The model follows the rules of Phoenix and docs/topics/differences.md. It handles one message after the other, because
+the lockstep sweep waits for all effects of each message.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.simulation.sweeps.channels.room import REASONS, Acts
 __all__ = ["CRASHED", "Member", "Model", "Seat"]
 
 CRASHED = "crashed"
-"""The reason of a channel that raised."""
+"""The exit reason of a channel whose callback raised."""
 
 INTERCEPTED = ("seen", "hidden")
 
@@ -30,9 +30,9 @@ class Member:
     """One membership of a client in a topic.
 
     Attributes:
-        joined: True after the join was accepted.
-        did: the callbacks that its process must have run.
-        terminated: the reason that `terminate` must have got; empty if it did not run.
+        joined: True after the server accepted the join.
+        did: the callbacks that the channel's process must have run.
+        terminated: the reason that `terminate` must have got. Empty if `terminate` did not run.
     """
 
     seat: Seat
@@ -69,11 +69,11 @@ class Seat:
 
 
 class Model:
-    """The state of the server, as its clients can know it."""
+    """The part of the server's state that its clients can observe."""
 
     def __init__(self) -> None:
         self.seats: list[Seat] = []
-        # Each subscription is a member, and whether it has a fastlane.
+        # The subscriptions of each topic: a member, and True if the subscription has a fastlane.
         self.subscriptions: dict[str, list[tuple[Member, bool]]] = defaultdict(list)
         self.expected: dict[Seat, list[Frame]] = defaultdict(list)
         self.mail: deque[tuple[Member, str, Any]] = deque()
@@ -84,7 +84,7 @@ class Model:
     def emit(  # noqa: PLR0917 - a frame has five fields
         self, seat: Seat, join_ref: Any, ref: Any, topic: Any, event: str, payload: Any
     ) -> None:
-        """Expect a frame."""
+        """Record that a client must get a frame."""
         if seat.open:
             join_ref = ABSENT if seat.client.vsn == "1" else join_ref
             self.expected[seat].append(Frame(join_ref, ref, topic, event, payload))
@@ -109,7 +109,7 @@ class Model:
     def broadcast(
         self, topic: str, event: str, payload: Any, *, sender: Member | None = None
     ) -> bool:
-        """Deliver a broadcast. Return False if a wire format cannot express it."""
+        """Deliver a broadcast. Return False if the serializer of a client cannot express the payload."""
         is_fine = True
         for member, fastlane in list(self.subscriptions[topic]):
             if member is sender:
@@ -123,14 +123,14 @@ class Model:
         return is_fine
 
     def plain(self, topic: str, text: str) -> None:
-        """Deliver a plain message, which only processes get."""
+        """Deliver a message that is no `Broadcast`. Processes get it, but clients do not."""
         for member, _ in list(self.subscriptions[topic]):
             self.mail.append((member, "plain", text))
 
     # Actions of a room
 
     def act(self, member: Member, acts: Acts, ref: Any = None) -> Outcome:
-        """Do actions. Return the result of the callback: its kind, and its arguments."""
+        """Do the actions of a callback. Return the kind and the arguments of the callback's result."""
         result: Outcome = ("none",)
         for name, *arguments in acts:
             if name in ("crash", "exit", "refuse", "continue", "wrong", "within"):
@@ -148,7 +148,7 @@ class Model:
         return result
 
     def _sleep(self, member: Member, ref: Any, seconds: float) -> bool:
-        # All other processes go on.
+        # While this process sleeps, all other processes handle their messages.
         own = [each for each in self.mail if each[0] is member]
         self.mail = deque(each for each in self.mail if each[0] is not member)
         self.deliver()
@@ -219,7 +219,7 @@ class Model:
     # The mailboxes
 
     def settle(self) -> None:
-        """Deliver everything, and let the time pass in which late replies and timeouts come."""
+        """Handle all messages, then send the late replies, and then run the timeouts."""
         self.deliver()
         for member, ref, status, response, times in self.late:
             for _ in range(times):
@@ -236,7 +236,7 @@ class Model:
                     self.deliver()
 
     def deliver(self) -> None:
-        """Let every process handle its messages."""
+        """Handle the messages of all processes, in the order of arrival."""
         while self.mail:
             member, kind, content = self.mail.popleft()
             if member.alive:
@@ -245,7 +245,7 @@ class Model:
 
     def _handle(self, member: Member, kind: str, content: Any) -> None:
         if not member.is_room:
-            # The default handle_info drops everything.
+            # The default handle_info drops every message.
             return
         outcome: Outcome = ("none",)
         if kind == "broadcast":
@@ -282,7 +282,7 @@ class Model:
         return ("none",)
 
     def result(self, member: Member, outcome: Outcome, push: tuple[Any, ...] | None = None) -> None:
-        """Do what the result of a callback demands. `push` is the ref of the push that it handled, if any."""
+        """Apply the result of a callback. `push` is the ref of the push that the callback handled, if any."""
         kind = outcome[0]
         if kind == "none":
             return
@@ -332,7 +332,7 @@ class Model:
         how: Literal["close", "error", "silent"] = "error",
         terminates: bool = True,
     ) -> None:
-        """End a joined channel. `how` is its last frame."""
+        """End a joined channel. `how` is the kind of its last frame."""
         if not member.alive:
             return
         if how == "close":
@@ -355,7 +355,7 @@ class Model:
     # Messages of clients
 
     def join(self, seat: Seat, member: Member, acts: Acts, closes: list[Member]) -> str:
-        """Let a channel decide about its join. Return "ok", "error" or "crash"."""
+        """Run the `join` callback of a channel. Return "ok", "error" or "crash"."""
         member.has_life = True
         seat.history[member.topic].append(member)
         if not member.is_room:
@@ -388,7 +388,7 @@ class Model:
         return "ok"
 
     def crashed_join(self, member: Member) -> None:
-        """Answer a join whose channel crashed. Its terminate does not run."""
+        """Answer a join whose channel crashed. The channel's terminate does not run."""
         crashed = {"reason": "join crashed"}
         self.emit_reply(member.seat, member.join_ref, member.ref, member.topic, "error", crashed)
         self.gone(member)
@@ -398,7 +398,7 @@ class Model:
             self.emit_close(each)
 
     def push(self, member: Member, ref: Any, event: Any, payload: Any) -> None:
-        """Let a channel handle a push."""
+        """Run the callback of a channel for a push."""
         if not member.alive:
             return
         member.within = None
@@ -440,5 +440,5 @@ class Model:
 
 
 def _in_binary(ref: Any) -> str:
-    """Return a ref as a binary frame has it, which has strings only."""
+    """Return a ref as a string, because a binary frame has no other refs."""
     return "" if ref is None else str(ref)

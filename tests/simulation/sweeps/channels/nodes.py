@@ -1,9 +1,9 @@
-"""Two endpoints that are joined, with clients on both, and polling clients whose requests come to either.
+"""Two connected endpoints, with clients on both. The requests of a polling client go to a random one of the two.
 
     ashtree simulate tests.simulation.sweeps.channels.nodes:two_nodes --seeds 1-1000
 
-The network between the nodes loses nothing. So each message arrives once and in the order of its sender, on every
-node. A polling client must not notice which node gets its requests.
+The network between the nodes loses nothing. So each message arrives exactly once on every node, and the messages of one
+sender stay in order. A polling client must get the same results from both nodes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Ear(GenServer[list[Any]]):
 
 
 class Roamer(Client):
-    """A polling client whose requests come to the nodes at random."""
+    """A polling client that sends each request to a random node."""
 
     nodes: list[Endpoint]
 
@@ -94,7 +94,7 @@ class Nodes:
         for endpoint in self.endpoints:
             await endpoint.start_link(port=None)
             self.ears.append(await Ear.start(endpoint.pubsub))
-        # Until each node knows the other.
+        # Wait until each node knows the other.
         await trio.sleep(2.5)
         for index in range(4):
             name = f"c{index}"
@@ -119,7 +119,7 @@ class Nodes:
                 await trio.sleep(0.5)
 
     async def step(self) -> None:
-        """Do one operation, and check what everybody got."""
+        """Do one operation, and check the messages of all clients and subscribers."""
         operation = self.random.choice(
             (self.broadcast, self.broadcast, self.push, self.direct, self.big)
         )
@@ -129,7 +129,7 @@ class Nodes:
         await self.compare()
 
     async def broadcast(self) -> None:
-        """Broadcast on one node. The clients of both nodes get it."""
+        """Broadcast on one node. The clients of both nodes must get it, except a local broadcast."""
         topic, node = self.random.choice(TOPICS), self.random.choice(self.endpoints)
         for _ in range(self.random.randint(1, 3)):
             payload = {"n": self.number()}
@@ -157,12 +157,12 @@ class Nodes:
                 self.heard[ear].append(payload["n"])
 
     def home(self, client: Client) -> Endpoint:
-        """Return the node of a client's channels."""
+        """Return the endpoint on whose node the channels of a client run."""
         pid = self.ledger.of(client.name, "room:a")[0].pid
         return next(each for each in self.endpoints if pid in each.pubsub.subscribers("room:a"))
 
     async def push(self) -> None:
-        """Let a channel broadcast to all others, on both nodes."""
+        """Make a channel broadcast to the clients of both nodes."""
         client = self.random.choice(self.clients)
         topic = self.random.choice(sorted(self.joined[client]))
         name = self.random.choice(("broadcast", "broadcast_from"))
@@ -182,7 +182,7 @@ class Nodes:
         self.expect(topic, payload, nodes=[] if target is None else [target])
 
     async def big(self) -> None:
-        """Send large messages, which travel between the nodes in pieces, or are refused."""
+        """Broadcast large messages. The nodes exchange some in pieces, and refuse others."""
         client = self.random.choice(self.clients[:2])
         size = self.random.choice((90_000, 200_000))
         text, ref = "x" * size, str(self.number())
@@ -196,7 +196,7 @@ class Nodes:
         self.check(False, "a broadcast of 400,000 bytes was accepted")
 
     async def compare(self) -> None:
-        """Compare what each client and each ear got with the model."""
+        """Compare the messages of each client and each `Ear` with the model."""
         for client in self.clients:
             self.check(not client.ended, f"{client} has ended")
             frames = client.take()
@@ -220,12 +220,12 @@ class Nodes:
             self.check(figures["lost"] == 0, f"{endpoint.pubsub} has lost messages: {figures}")
 
     async def end(self) -> None:
-        """Disconnect everybody by id, from one node. Nothing is left on both."""
+        """Disconnect all clients by id, from one node. Check that neither node has a process of them left."""
         self.what = "disconnect of everybody"
         node = self.random.choice(self.endpoints)
         for index in range(4):
             node.broadcast(f"user:u{index}", "disconnect", {})
-        # A polling client begins another session at once, which then ends too.
+        # A polling client starts another session at once. Wait until this session has ended too.
         await trio.sleep(25)
         for client in self.clients:
             self.check(client.ended, f"{client} was not disconnected")
@@ -239,7 +239,7 @@ class Nodes:
 
 @scenario(params={"operations": 12}, invariants=("all", *CHECKED, BroadcastsArrive))
 async def two_nodes(world: World) -> None:
-    """Random operations on two nodes, each with an exact check."""
+    """Run random operations on two nodes, each with an exact check."""
     async with trio.open_nursery() as nursery:
         state = Nodes(world, nursery)
         await state.start()

@@ -1,9 +1,9 @@
-"""One presence, its owners and its readers, next to a model of who is present.
+"""One presence with its owners and its readers. A model knows the keys that are present.
 
     ashtree simulate tests.simulation.sweeps.channels.presence:presence --seeds 1-1000
 
-Watchers fold the diffs as phoenix.js does. They must always arrive at what the model says. The cluster scenario does
-the same for several nodes.
+Watchers apply the diffs as phoenix.js does, and must arrive at the state of the model. The cluster scenario does the
+same for several nodes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from supervision.simulation import World, scenario
 
 TOPICS = ("room:1", "room:2")
 KEYS = ("ann", "bob", "7")
-# A fetch that fails loses a diff, and the next one is complete.
+# If fetch fails, the diff is lost. The next diff also contains the lost changes.
 FAILING = "fetch fails"
 
 
 class Online(Presence):
-    """A presence that adds data in `fetch`, and counts what `handle_metas` gets."""
+    """A presence that adds data in `fetch`, and records the calls of `handle_metas`."""
 
     sweep: Any = None
 
@@ -122,7 +122,7 @@ class Owned:
     """A presence in the model.
 
     Attributes:
-        until: the end of its grace; None while its owner is alive.
+        until: the end of the grace period. None while the owner is alive.
     """
 
     topic: str
@@ -158,9 +158,9 @@ class Sweep:
     is_failing: bool = False
     has_failed: bool = False
     counted_from: int | None = None
-    # True if nobody reads the list while changes wait. Then a diff has no presence that came and went.
+    # True if no process reads the list while changes wait. Then no diff contains a presence that came and went.
     is_strict: bool = False
-    # What watchers found, who must not raise themselves.
+    # The differences that watchers found. A watcher does not raise, because that would only crash its own process.
     problems: list[str] = field(factory=list)
     handled: dict[str, Any] = field(factory=dict)
     what: str = ""
@@ -279,7 +279,7 @@ class Sweep:
             self.returned(topic, key)
 
     def returned(self, topic: str, key: str) -> None:
-        """Remove the presences of a key that stay only for their grace, because the key has joined again."""
+        """Remove the presences of a key that are in their grace period, because the key has joined again."""
         self.entries = [
             each
             for each in self.entries
@@ -299,7 +299,7 @@ class Sweep:
         ]
 
     async def end(self, owner: Pid, topic: str, key: str) -> None:
-        """End an owner. Its presences leave, after the grace."""
+        """End an owner. Its presences leave after the grace period."""
         kill(owner)
         await self.world.settle()
         self.owners.remove(owner)
@@ -312,7 +312,7 @@ class Sweep:
                 self.entries.remove(each)
 
     async def fail(self, owner: Pid, topic: str, key: str) -> None:
-        """Let `fetch` fail for some time. The next change repairs what the clients have missed."""
+        """Make `fetch` fail for some time. The next change then also sends the changes that the clients have missed."""
         if isinstance(self.presence, Plain):
             return
         self.is_failing = self.has_failed = True
@@ -337,7 +337,7 @@ class Sweep:
             self.watchers.append((topic, await Watcher.start(self, topic)))
 
     async def flood(self, owner: Pid, topic: str, key: str) -> None:
-        """Make more calls than a process may make in a second."""
+        """Call `track` more often than the rate limit of a process allows."""
         flooder = spawn(trio.sleep_forever)
         made = self.track_often(flooder)
         self.check(made == 100, f"{made} calls at once were allowed, not 100")
@@ -346,7 +346,7 @@ class Sweep:
         made = self.track_often(flooder)
         self.check(49 <= made <= 60, f"{made} calls were allowed after half a second, not 50")
         self.presence.untrack_all(pid=flooder)
-        # The calls of more than a second do not add up.
+        # Unused calls do not add up beyond the limit of one second.
         await trio.sleep(3)
         made = self.track_often(flooder)
         self.check(99 <= made <= 101, f"{made} calls were allowed after three seconds, not 100")
@@ -354,7 +354,7 @@ class Sweep:
         kill(flooder)
 
     def track_often(self, flooder: Pid) -> int:
-        """Return how many calls the presence allows now."""
+        """Return the number of calls that the presence allows now."""
         for made in range(150):
             try:
                 self.presence.track("room:flood", "f", {}, pid=flooder)
@@ -365,7 +365,7 @@ class Sweep:
     # Checks
 
     def is_clear(self) -> bool:
-        """Return True if no grace ends about now."""
+        """Return True if no grace period ends within 0.3 seconds of now."""
         now = self.world.seconds
         self.entries = [
             each for each in self.entries if each.until is None or each.until > now - 0.3
@@ -380,7 +380,7 @@ class Sweep:
         return found
 
     def check_snapshot(self) -> None:
-        """Compare the snapshots with the model. They are exact at once."""
+        """Compare the snapshots with the model. Unlike diffs, a snapshot has every change immediately."""
         if not self.is_clear():
             return
         for topic in TOPICS:
@@ -401,13 +401,13 @@ class Sweep:
         )
 
     async def check_all(self) -> None:
-        """Wait until all diffs have gone out, and compare what everybody sees."""
+        """Wait until the presence has sent all diffs. Compare lists, diffs and watchers with the model."""
         await trio.sleep(2.0)
         if not self.is_clear():
             return
         self.check_snapshot()
         if any(each.until is not None for each in self.entries):
-            # A grace may end while fetch runs.
+            # A grace period may end while fetch runs.
             return
         for topic in TOPICS:
             wanted = {key: _sorted(metas) for key, metas in self.wanted(topic).items()}
@@ -455,7 +455,7 @@ def _sorted(metas: Any) -> list[Any]:
 
 @scenario(params={"operations": 40}, invariants=("all", PresenceDiffsFit))
 async def presence(world: World) -> None:
-    """Random operations of one node on its presences, each with an exact check."""
+    """Run random operations on the presences of one node, each with an exact check."""
     sweep = Sweep(world)
     await sweep.start()
     for _ in range(world.params["operations"]):

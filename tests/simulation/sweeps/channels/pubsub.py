@@ -1,4 +1,4 @@
-"""Processes that subscribe, unsubscribe, broadcast and die, next to a model of the table of subscriptions.
+"""Processes that subscribe, unsubscribe, broadcast and die, compared with a model of the table of subscriptions.
 
 ashtree simulate tests.simulation.sweeps.channels.pubsub:pubsub --seeds 1-1000
 """
@@ -20,7 +20,7 @@ TOPICS = ("a", "b", "c", "")
 
 
 class Ear(GenServer[list[Any]]):
-    """A process that subscribes and broadcasts as it is told, and keeps what it gets."""
+    """A process that subscribes and broadcasts on request, and keeps the messages that it gets."""
 
     async def init(self, pubsub: PubSub) -> None:
         self.pubsub = pubsub
@@ -52,7 +52,7 @@ class Ear(GenServer[list[Any]]):
 
 @define(eq=False)
 class Subscriber:
-    """The model of one process: its topics, the oldest subscription first, and what it must have heard."""
+    """The model of one process: its topics, the oldest subscription first, and the messages that it must have got."""
 
     name: str
     pid: Pid
@@ -90,7 +90,7 @@ class PubSubSweep:
         return Broadcast(topic, "said", content) if self.random.random() < 0.6 else content
 
     async def step(self) -> str:
-        """Do one operation. Return what it was."""
+        """Do one operation. Return its description."""
         random, who, topic = self.random, self.somebody(), self.random.choice(TOPICS)
         what = random.choices(
             ("subscribe", "unsubscribe", "broadcast", "outside", "end", "start", "dispatcher"),
@@ -137,7 +137,7 @@ class PubSubSweep:
         return f"{how} of {message!r} to {topic!r}, not to {sender!r}"
 
     async def end(self, who: Subscriber) -> str:
-        """End a process in some way. Its subscriptions end, and nobody else's."""
+        """End a process in some way. Only the subscriptions of this process end."""
         how = self.random.choice(("stop", "crash", "kill", "exit"))
         if how == "stop":
             await call(who.pid, ("stop",))
@@ -160,7 +160,7 @@ class PubSubSweep:
         return f"{who.name} ended by {how}"
 
     def dispatch(self, topic: str) -> None:
-        """Broadcast with a dispatcher of one's own, which gets all subscriptions in their order."""
+        """Broadcast with a custom dispatcher. Check that it gets all subscriptions in order."""
 
         def note(subscriptions: Iterable[Subscription], sender: Pid | None, message: Any) -> None:
             found = [(each.pid, each.topic, each.metadata) for each in subscriptions]
@@ -175,7 +175,7 @@ class PubSubSweep:
         self.deliver(topic, "by hand", None)
 
     async def check(self, what: str) -> None:
-        """Compare the table and what each process heard with the model."""
+        """Compare the table and the messages of each process with the model."""
         for subscriber in self.subscribers:
             heard = await call(subscriber.pid, ("heard",))
             self.world.check(
@@ -200,7 +200,7 @@ class PubSubSweep:
 
 @scenario(params={"operations": 60})
 async def pubsub(world: World) -> None:
-    """Random operations on the table of subscriptions, each with an exact check."""
+    """Run random operations on the table of subscriptions, each with an exact check."""
     sweep = PubSubSweep(world)
     sweep.pubsub.attach(world.runtime)
     for _ in range(4):

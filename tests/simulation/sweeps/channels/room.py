@@ -1,7 +1,7 @@
-"""The application of the sweeps: channels that do what their clients tell them, and a ledger of what they did.
+"""The application of the sweeps: channels that carry out the actions of their clients, and a ledger of the results.
 
 A client sends a list of actions as the payload of a join or of the event `do`. Each action is a list: its name and its
-arguments. `Acts` documents them. The model of a sweep reads the same actions, and knows what must follow.
+arguments. `Acts` documents the actions. The model of a sweep reads the same actions, and predicts their effects.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 CHECKED = (JoinsAnswered, MembershipsEnd, SubscriptionsEnd)
-"""The invariants of channels that the sweeps check, beside the built-in ones."""
+"""The invariants of channels that the sweeps check in addition to the built-in invariants."""
 
 Acts: TypeAlias = Sequence[Sequence[Any]]
 """Actions of a channel:
@@ -104,7 +104,7 @@ class Planned(Exception):
 
 @define(eq=False)
 class Life:
-    """What one channel process did."""
+    """The record of one channel process."""
 
     client: str
     topic: str
@@ -120,7 +120,7 @@ class Life:
 
 @define(eq=False)
 class Ledger:
-    """What all channels of one world did. A channel finds it in the assigns of its socket."""
+    """The records of all channel processes of one world. A channel finds the ledger in the assigns of its socket."""
 
     lives: list[Life] = field(factory=list)
     connects: list[dict[str, Any]] = field(factory=list)
@@ -140,7 +140,7 @@ def text(payload: Any) -> Any:
 
 
 class Room(Channel):
-    """A channel that does what its client tells it."""
+    """A channel that carries out the actions of its client."""
 
     log_join = None
     log_handle_in = None
@@ -156,7 +156,7 @@ class Room(Channel):
 
     async def join(self, topic: str, payload: Any) -> Any:
         self.life.did.append("join")
-        # The assigns belong to this channel alone, so this must always be 1.
+        # No other channel shares these assigns, so the value must always be 1.
         self.assigns["mine"] = self.assigns.get("mine", 0) + 1
         self.life.assigns["mine"] = self.assigns["mine"]
         if isinstance(payload, Binary):
@@ -347,7 +347,7 @@ class Strict(Channel):
 
 
 class UserSocket(Socket):
-    """A socket whose clients name themselves. Its routes overlap, and the first one counts."""
+    """A socket whose clients choose their names. Its routes overlap, and the first route that matches counts."""
 
     log = None
     max_channels = 3
@@ -357,7 +357,7 @@ class UserSocket(Socket):
         "rooms": Strict,
         "any:*": Route("any:*", Strict, {"route": "rest"}),
         "any:room": Room,
-        # They match topics for messages between nodes, which no client may join.
+        # These routes match topics for messages between nodes. No client may join these topics.
         "phx_*": Strict,
         "ash*": Strict,
     }

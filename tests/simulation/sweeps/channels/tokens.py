@@ -1,4 +1,4 @@
-"""Tokens of all kinds, used at all times, next to the rule that says which one is valid.
+"""Tokens of all kinds, checked at many times. The documented rules decide if a token is valid.
 
 ashtree simulate tests.simulation.sweeps.channels.tokens:tokens --seeds 1-1000
 """
@@ -30,7 +30,7 @@ SKEW = 60.0
 
 @frozen
 class Made:
-    """A token, and what it was made from."""
+    """A token, and the data and options from which the sweep made it."""
 
     token: str
     is_secret: bool
@@ -84,7 +84,7 @@ def make(world: World, random: Random) -> Made:
 
 
 def outcome(made: Made, secrets: Any, salt: str, max_age: float | None, now: float) -> str:
-    """Return what the rules say: "ok", or the name of the error."""
+    """Return the result that the rules require: "ok", or the name of the error."""
     known = secrets if isinstance(secrets, list) else [secrets]
     if made.secret not in known or made.salt != salt:
         return "TokenInvalid"
@@ -99,7 +99,7 @@ def outcome(made: Made, secrets: Any, salt: str, max_age: float | None, now: flo
 
 
 def changed(random: Random, token: str) -> str:
-    """Return another token of nearly the same text."""
+    """Return a token with a small random change."""
     place = random.randrange(len(token) - 2)
     letter = "A" if token[place] != "A" else "B"
     return random.choice(
@@ -147,7 +147,7 @@ def use(world: World, random: Random, made: Made) -> None:
     )
     salt = random.choice((made.salt, made.salt, random.choice(SALTS)))
     max_age = random.choice((None, None, 0, 30.0, 86_400, math.inf))
-    # Also the very moment at which it expires.
+    # Often check the token exactly when it expires.
     edge = made.signed_at + (made.max_age if made.max_age < math.inf else 30.0)
     now = random.choice((None, None, edge, edge + 0.002, edge - 0.002, made.signed_at - SKEW - 1))
     token, wanted = (

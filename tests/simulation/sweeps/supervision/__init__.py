@@ -1,1 +1,1 @@
-"""Sweeps of supervision: supervisors, tasks and applications, each beside a model."""
+"""Sweeps of supervision: supervisors, tasks and applications, each compared with a model."""

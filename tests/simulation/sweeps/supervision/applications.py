@@ -1,7 +1,7 @@
 """Random programs of applications, compared with a model.
 
-Each run starts applications with random dependencies, types and callbacks. Then it starts, stops and crashes some, one
-after another.
+Each run starts applications with random dependencies, types and callbacks. Then it starts, stops and crashes some of
+them, one after another.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ __all__ = ["applications"]
 
 @define(eq=False)
 class Plan:
-    """One application: its type, its dependencies, and what happens in its callbacks and starts."""
+    """One application: its type, its dependencies, and the behaviour of its callbacks and starts."""
 
     name: str
     type: Any
     depends_on: list[Plan]
     bare: bool
-    """True if its top is a server, and not a supervisor."""
+    """True if the top process is a server and not a supervisor."""
     callbacks: dict[str, str]
     fails: list[bool]
     slow: bool
@@ -68,7 +68,7 @@ class Plan:
     strays: list[Pid] = field(factory=list)
 
     def closure(self) -> list[Plan]:
-        """Return it and its dependencies, which come first."""
+        """Return all dependencies in the order of their start, and then this application."""
         found: dict[str, Plan] = {}
         for other in self.depends_on:
             found.update((each.name, each) for each in other.closure())
@@ -77,7 +77,7 @@ class Plan:
 
 
 class Worker(GenServer[None]):
-    """The only child of an application. It also starts a process outside of the tree."""
+    """The only worker of an application. It also starts a process outside of the supervision tree."""
 
     async def init(self, plan: Plan, lines: list[Any]) -> None:
         trap_exits()
@@ -100,7 +100,7 @@ class Worker(GenServer[None]):
 
 
 class Program:
-    """The real applications, and what they must do."""
+    """The real applications, and the model of their events."""
 
     def __init__(self, world: World, stream: Random) -> None:
         self.world, self.stream = world, stream
@@ -110,7 +110,7 @@ class Program:
         self.specs: dict[str, ApplicationSpec] = {}
         self.running: dict[str, Plan] = {}
         self.starts: dict[str, int] = {}
-        # The exit reason of the program: what it must be, and what it is.
+        # The expected and the real exit reason of the program.
         self.ended: str | None = None
         self.reason: str | None = None
         self.top: Pid | None = None
@@ -156,7 +156,7 @@ class Program:
         elif stream.random() < 0.7:
             top = supervisor_starter(worker)
         else:
-            # Under the default options, the supervisor restarts the worker.
+            # With its default options, the supervisor restarts the worker.
             plan.callbacks["restarts"] = "yes"
         self.specs[name] = ApplicationSpec(
             name=name,
@@ -187,7 +187,7 @@ class Program:
     # What must happen
 
     def starts_of(self, plans: list[Plan]) -> str | None:
-        """Expect starts in order. Return the reason if one fails; those before it are then stopped."""
+        """Expect starts in order. If a start fails, expect the stop of the started applications. Return the reason."""
         begun: list[Plan] = []
         for plan in plans:
             number = self.starts[plan.name] = self.starts.get(plan.name, 0) + 1
@@ -217,7 +217,7 @@ class Program:
         del self.running[plan.name]
 
     def ends(self, plan: Plan, how: str) -> None:
-        """Expect what follows the end of the worker of an application."""
+        """Expect the effects of the end of an application's worker."""
         reason = {"crash": "crash:ValueError", "normal": "normal", "kill": "killed"}[how]
         if how != "kill":
             self.expected.append(("terminate", plan.name, reason))
@@ -252,7 +252,7 @@ class Program:
         )
 
     async def step(self, top: Pid) -> None:
-        """Do one random thing, and compare its answer."""
+        """Take one random action, and compare its answer with the model."""
         stream = self.stream
         plan = stream.choice(self.plans)
         verb = stream.choice(
@@ -286,12 +286,12 @@ class Program:
         self.world.check(got == expected, f"{self.told()}: returned {got}; expected {expected}")
 
     def starts_again(self, plan: Plan) -> None:
-        """Expect the restart of a worker, or failed restarts until one succeeds or the supervisor gives up."""
+        """Expect the restart of a worker. Restarts may fail before one succeeds."""
         self.history.append("(restarts)")
         self.starts[plan.name] += 1
         number = self.starts[plan.name]
         if number <= len(plan.fails) and plan.fails[number - 1]:
-            # It is tried again, and there are fewer failures than restarts.
+            # The supervisor tries again. It does not give up, because it allows more restarts than can fail.
             self.starts_again(plan)
 
     def answer_of(self, verb: str, plan: Plan) -> Any:
@@ -374,7 +374,7 @@ def worker_starter(plan: Plan, lines: list[Any]) -> Callable[[], Awaitable[Pid]]
 
 def supervisor_starter(worker: Any) -> Callable[[], Awaitable[Pid]]:
     async def start() -> Pid:
-        # Any end of its worker ends the supervisor.
+        # Any end of the worker ends the supervisor.
         return await Supervisor.start_link([worker], max_restarts=0)
 
     return start
@@ -402,7 +402,7 @@ async def applications(world: World) -> None:
 
 
 async def end(world: World, program: Program, top: Pid) -> None:
-    """Stop the program, unless it has ended."""
+    """Stop the program if it still runs."""
     if program.ended is None:
         world.sometimes("a program was stopped with several applications", len(program.running) > 1)
         program.history.append("stop")

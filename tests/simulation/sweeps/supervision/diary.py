@@ -1,4 +1,4 @@
-"""The children of the sweeps of supervision, and the diary of everything that happens to them."""
+"""The children in the sweeps of supervision, and the diary, which records the events of these children."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ from tests.simulation.sweeps.supervision.supervisor_model import Manner
 __all__ = ["TICK", "Actor", "Diary", "end_child", "now", "seconds", "short", "spec_of", "written"]
 
 TICK = 0.5
-"""The seconds of a tick. All clocks of a sweep show multiples of it exactly."""
+"""The seconds of a tick. In a sweep, everything happens at exact multiples of a tick."""
 
-# What happens
+# Events
 
 
 class Diary:
@@ -59,9 +59,9 @@ class Diary:
         self.names: dict[Pid, str] = {}
         self.ready: dict[Any, Pid] = {}
         self.plain: set[Pid] = set()
-        # Every process of an `Actor` that has begun its init.
+        # The processes of every `Actor` whose init has begun.
         self.begun: list[Pid] = []
-        # The last and the first process of each child.
+        # `last` has the newest process of each child, and `first` the oldest.
         self.last: dict[Any, Pid] = {}
         self.first: dict[Any, Pid] = {}
         self.starts: dict[Any, int] = {}
@@ -98,7 +98,7 @@ class Diary:
             self.last[id] = about["pid"]
             self.first.setdefault(id, about["pid"])
             if self.ready.get(id) is not about["pid"]:
-                # A plain process has no init in which it says that it is ready.
+                # A plain process has no init that could add it to `ready`.
                 self.ready[id] = about["pid"]
                 self.plain.add(about["pid"])
         process = self.name(about["pid"])
@@ -143,7 +143,7 @@ def short(reason: ExitReason) -> str:
 
 
 class Actor(GenServer[None]):
-    """A child that behaves as its manner says."""
+    """A child that behaves as its `Manner` specifies."""
 
     async def init(self, manner: Manner, diary: Diary, *extra: Any) -> Any:
         self.manner, self.diary, self.own = manner, diary, False
@@ -171,7 +171,7 @@ class Actor(GenServer[None]):
         return None
 
     async def ask(self, phase: str) -> None:
-        """Call the supervisor, which waits for this callback."""
+        """Call the supervisor while it waits for this callback. The call must raise SupervisorDeadlock."""
         if self.manner.asks:
             try:
                 await Supervisor.count_children(ancestors()[0])
@@ -179,7 +179,7 @@ class Actor(GenServer[None]):
                 self.diary.say("deadlock", error.id, error.phase)
 
     def push(self) -> None:
-        """End a sibling, which the supervisor has not stopped yet."""
+        """End a sibling that still lives, while the supervisor waits for this child to stop."""
         if self.manner.pushes is not None:
             id, how = self.manner.pushes
             pid = self.diary.ready.get(id)
@@ -211,7 +211,7 @@ class Actor(GenServer[None]):
 
 
 async def start_early(manner: Manner, diary: Diary, *extra: Any, **options: Any) -> Pid:
-    """Start an `Actor`, and return later. If the supervisor does not wait so long, it must not leave the actor."""
+    """Start an `Actor`, and wait before the return. If the start times out, the supervisor must stop the actor."""
     pid = await Actor.start_link(manner, diary, *extra, **options)
     ticks = manner.start(diary.starts[manner.id] - 1).ticks
     if ticks:
@@ -229,10 +229,10 @@ async def plain(*_: Any) -> None:
 
 
 def spec_of(manner: Manner, diary: Diary) -> ChildSpec:
-    """Return the child spec of a manner."""
+    """Return the child spec for a `Manner`."""
     limit = manner.shutdown
     fields: dict[str, Any] = {"id": manner.id, "restart": manner.restart}
-    # Leave out what is the default, so that the defaults are tested too.
+    # Leave out fields with default values, so that the sweep tests the defaults too.
     if limit != (None if manner.supervisor else 10):
         fields["shutdown"] = limit if isinstance(limit, str) else seconds(limit)
     if manner.significant:

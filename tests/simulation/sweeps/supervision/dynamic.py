@@ -1,4 +1,4 @@
-"""Random dynamic supervisors, whose every event is compared with a model."""
+"""Random dynamic supervisors. The sweep compares each of their events with a model."""
 
 from __future__ import annotations
 

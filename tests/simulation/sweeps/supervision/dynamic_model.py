@@ -12,15 +12,15 @@ __all__ = ["DynamicModel"]
 
 
 class DynamicModel(Model):
-    """A dynamic supervisor, whose children have no ids. The model knows them by the ids of their specs."""
+    """A dynamic supervisor. Its children have no ids, so the model uses the ids of their specs."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options, [])
-        # The tick at which it begins to stop all children at the same time.
+        # The tick at which the supervisor begins to stop all children at the same time.
         self._stops_at: int | None = None
 
     def _announce(self, id: Any) -> None:
-        """Say nothing, because the children have no ids."""
+        """Record no event: a dynamic supervisor emits none before a start, because its children have no ids."""
 
     def in_order(self, lines: list[Line]) -> list[Line]:
         # Children that stop at the same time may end in any order.
@@ -38,7 +38,7 @@ class DynamicModel(Model):
             self.answers[number] = (self.now, f"BadChildSpec:{op.manner.id}")
         else:
             if op.verb in ("terminate", "stale") and op.id in self._runs:
-                # The pid at this moment. A restart may replace it before the supervisor handles the request.
+                # The request has the current pid. A restart may replace this process before the supervisor handles it.
                 run = 1 if op.verb == "stale" else self._runs[op.id]
                 op = Op(op.tick, op.verb, op.id, extra=(f"{op.id}#{run}",))
             super()._act(number, op)
@@ -69,7 +69,7 @@ class DynamicModel(Model):
         if failed is None:
             pivot.retry = None
             pivot.restarts += 1
-            # It is a new process, so it is the newest child.
+            # A restart makes the child the newest child.
             del self._children[pivot.id]
             self._children[pivot.id] = pivot
             self._say("restarted", pivot.process, reason, counted)
@@ -99,7 +99,7 @@ class DynamicModel(Model):
                 ticks, reason = 0, str(child.ends)
                 self.edges.add("a supervisor stopped a child that had ended")
             ends.append((began + ticks, child, reason))
-        # It reports the ends when all children have ended.
+        # The supervisor reports the ends only when all children have ended.
         last = max((at for at, _, _ in ends), default=began)
         if last > began:
             yield last - began

@@ -1,7 +1,7 @@
 """The comparison of one supervisor with its model, for the sweeps of supervision.
 
-A batch of operations is drawn until the model knows all that must follow. Then the operations are carried out, and the
-events, the answers and the processes are compared.
+The sweep draws a random batch of operations. If the model cannot predict all effects of the batch, it draws another
+batch. Then it carries out the operations, and compares the events, the answers and the processes with the model.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ def a_manner(stream: Random, id: Any, auto_shutdown: str) -> Manner:
     manner.asks = stream.random() < 0.1
     manner.slow = stream.choice((0, 0, 0, 1, 2, 5, 12))
     if manner.supervisor and manner.traps and stream.random() < 0.5:
-        # Longer than the default of a worker. A supervisor has no limit by default.
+        # This child stops more slowly than the default limit of a worker allows. A supervisor has no limit by default.
         manner.shutdown, manner.slow = None, 12
     if manner.shutdown is not None and stream.random() < 0.2:
         manner.slow = None
     if stream.random() < 0.2:
         manner.start_timeout = stream.choice((3, 5))
     if stream.random() < 0.5:
-        # The first start succeeds, because otherwise most supervisors would not start at all.
+        # The first start must succeed. Otherwise most supervisors would not start at all.
         manner.starts = [Start(ticks=some_ticks(stream)), *(a_start(stream) for _ in range(4))]
     elif stream.random() < 0.1:
         manner.starts = [a_start(stream)]
@@ -149,7 +149,7 @@ class Lockstep(ABC):
 
     @abstractmethod
     async def ask(self, op: Op, top: Pid) -> Any:
-        """Send a request that only this kind of supervisor answers."""
+        """Send a request that only this kind of supervisor understands."""
 
     @abstractmethod
     def told(self) -> str:
@@ -157,7 +157,7 @@ class Lockstep(ABC):
 
     @abstractmethod
     def check_rest(self, top: Pid) -> None:
-        """Check what else can be seen of a supervisor that waits."""
+        """Check properties of this kind of supervisor while the supervisor is idle."""
 
     async def live(self, batches: int) -> None:
         """Start the supervisor, carry out some batches of operations, and end it."""
@@ -217,16 +217,16 @@ class Lockstep(ABC):
             if stream.random() < 0.015:
                 op = Op(at, stream.choice(("stop", "stop", "kill_top")))
             elif stream.random() < 0.45:
-                # Requests about a child that waits for its restart are rare otherwise.
+                # Otherwise there would be few requests about a child that waits for its restart.
                 op = self.draw(at, waiting if waiting and stream.random() < 0.6 else ids)
             ops.append((self.number, op))
-            # Often exactly at the end of the window, or one tick before or after it.
+            # Often choose the end of the restart window, or one tick before or after it.
             edge = self.options.max_seconds + stream.choice((-1, 0, 0, 1))
             at += stream.choice((1, 1, 2, 3, 5, edge))
         return ops
 
     def _reset(self, base: int) -> Op | None:
-        """Return the crash of a child exactly when it has run long enough to reset its delays."""
+        """Return a crash of a child at the tick at which its run resets its delays, or one tick earlier."""
         options = self.options
         after = options.maximum if options.reset_after is None else options.reset_after
         for child in self.model.known():
@@ -235,7 +235,7 @@ class Lockstep(ABC):
         return None
 
     async def _batch(self) -> None:
-        """Carry out some operations, and compare everything that follows with the model."""
+        """Carry out some operations, and compare all their effects with the model."""
         for _ in range(20):
             ahead = copy.deepcopy(self.model)
             base = now(self.world) + self.stream.choice((1, 2, 3, 4, 6))
@@ -281,7 +281,7 @@ class Lockstep(ABC):
             self._answers[number] = (now(self.world), answer)
 
     async def _answer(self, op: Op, top: Pid) -> Any:
-        """Send a request to the supervisor, and return its answer as the model writes it."""
+        """Send a request to the supervisor, and return its answer in the notation of the model."""
         try:
             return await self._request(op, top)
         except NoProcess:
@@ -316,7 +316,7 @@ class Lockstep(ABC):
                 return "stopped"
         return name(await self.ask(op, top))
 
-    # What must hold after a batch
+    # Checks after a batch
 
     def _compare(self) -> None:
         """Compare the events, the answers and the processes with the model."""
@@ -376,7 +376,7 @@ class Lockstep(ABC):
             )
 
     async def _finish(self) -> None:
-        """End the supervisor, and check that it leaves no child."""
+        """End the supervisor, and check that no child outlives it."""
         top, diary, world = self.top, self.diary, self.world
         if top is not None and is_alive(top):
             await trio.sleep_until((now(world) + 1) * TICK)

@@ -1,4 +1,4 @@
-"""Supervisors below supervisors, in which crashes of one worker escalate. A model counts all restarts."""
+"""Chains of supervisors. The crashes of one worker escalate in the chain, and a model counts all restarts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Counted(GenServer[None]):
 
 @define(eq=False)
 class Level:
-    """One supervisor. It has a sibling of its child below as another child."""
+    """One supervisor. It has two children: the level below or the worker, and a sibling."""
 
     number: int
     max_restarts: int
@@ -75,7 +75,7 @@ class Chain:
         self.boots(len(self.levels) - 1)
 
     def boots(self, number: int) -> None:
-        """Expect the start of a level and of all that is below it."""
+        """Expect the start of a level, of all levels below it, and of the worker."""
         for level in self.levels[: number + 1]:
             level.attempts = []
             self.starts_one(f"sibling {level.number}")
@@ -85,12 +85,12 @@ class Chain:
         self.expected[id] = self.expected.get(id, 0) + 1
 
     def crashes(self, now: int) -> None:
-        """Expect all that follows a crash of the worker."""
+        """Expect all effects of a crash of the worker."""
         clean = False
         for level in self.levels:
             below = self.levels[level.number - 1] if level.number else None
             if clean and below is not None and below.restart == "transient":
-                # A supervisor that gives up has ended cleanly, so it does not come back.
+                # The supervisor below has given up, which is a clean end. So its transient spec does not restart it.
                 if level.auto_shutdown == "never":
                     self.runs = False
                     return
@@ -138,7 +138,7 @@ class Chain:
 
 @scenario()
 async def nested_supervisors(world: World) -> None:
-    """Let the worker of four random chains crash at random times, often exactly at the end of a window."""
+    """Crash the worker of four random chains at random times, often exactly at the end of a restart window."""
     stream = world.random("nested")
     for _ in range(4):
         await trio.sleep_until(math.ceil(trio.current_time() / TICK + 1) * TICK)

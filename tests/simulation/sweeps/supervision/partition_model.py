@@ -14,14 +14,14 @@ class PartitionModel(Model):
     """A partition supervisor. Its children are the numbers from 0.
 
     Attributes:
-        size: the number of partitions that have keys.
+        size: the number of partitions to which keys map.
     """
 
     def __init__(self, options: Options, manners: list[Manner]) -> None:
         super().__init__(options, manners)
         self.size = len(manners)
         self._manners = manners
-        # The partitions that may run: more than `size` while a resize starts some.
+        # The number of partitions that may run. It is larger than `size` while a resize starts partitions.
         self._wanted = len(manners)
         self._processes: dict[int, str] = {}
 
@@ -35,7 +35,7 @@ class PartitionModel(Model):
             super()._act(number, op)
 
     def routes(self) -> Any:
-        """Return the process for each key from 0; None where it does not run."""
+        """Return the process for each key from 0. It is None for a process that does not run."""
         if self.ended is not None:
             return "no process"
         if self.size == 0:
@@ -46,7 +46,7 @@ class PartitionModel(Model):
 
     def _launch(self, child: Child) -> Generator[int, None, Any]:
         if child.id >= self._wanted:
-            # A restart of the group does not start what a resize has stopped.
+            # A restart of the whole group does not start a partition that a resize has stopped.
             self._announce(child.id)
             self.edges.add("a restart left a partition out that a resize had stopped")
             return "ignore"

@@ -1,4 +1,4 @@
-"""Random partition supervisors that grow and shrink, whose every event and route is compared with a model."""
+"""Random partition supervisors that grow and shrink. The sweep compares each event and each route with a model."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Partitioned(Lockstep):
         return (await PartitionSupervisor.get_childspec(top, op.id)).id
 
     def _routes(self) -> Any:
-        """Return the process for each key from 0; None where it does not run."""
+        """Return the process for each key from 0. It is None for a process that does not run."""
         try:
             found = []
             for key in range(PartitionSupervisor.partitions("parts") + 2):
@@ -102,7 +102,7 @@ class Partitioned(Lockstep):
         routes, expected = self._routes(), model.routes()
         self.world.check(
             routes == expected,
-            f"after {'; '.join(self.history)}, the keys of {self.told()} lead to {routes}; expected {expected}",
+            f"after {'; '.join(self.history)}, the keys of {self.told()} map to {routes}; expected {expected}",
         )
 
 
@@ -114,7 +114,7 @@ async def partition_supervisors(world: World) -> None:
         await trio.sleep_until(math.ceil(trio.current_time() / TICK + 1) * TICK)
         options = evolve(some_options(stream), auto_shutdown="never")
         first = a_copy(stream, 0)
-        # All copies have the fields of one spec.
+        # All copies have the same child spec.
         manners = [first]
         for number in range(1, stream.randint(1, 5)):
             manner = a_copy(stream, number)

@@ -2,11 +2,11 @@
 
     model = Model(options, manners)
     model.run([Op(tick=4, verb="crash", id="a")], until=40)
-    model.log           # what the supervisor, its children and its callers must do, and when
+    model.log           # the events of the supervisor and its children, each with its tick
 
-The model knows what each child does at each start and at each stop. So it tells every event of the supervisor, in order
-and with its time. Times are whole ticks. A model raises `Ambiguous` if two things happen at the same tick and neither
-causes the other, because their order is then open.
+The model knows the behaviour of each child at each start and at each stop. So it predicts every event of the
+supervisor, in order and with its time. Times are whole ticks. A model raises `Ambiguous` if two independent events
+happen at the same tick, because they may happen in any order.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ CLEAN = ("normal", "shutdown", "shutdown:detail")
 
 
 class Ambiguous(Exception):
-    """Two independent things happen at the same tick."""
+    """Two independent events happen at the same tick."""
 
 
 @frozen
 class Start:
-    """What a child does at one of its starts.
+    """The behaviour of a child at one of its starts.
 
-    `kind` is "ok", "raise", "fail", "ignore" or "stop". `ticks` is the time that its init takes.
+    `kind` is "ok", "raise", "fail", "ignore" or "stop". `ticks` is the time that the child's init takes.
     """
 
     kind: str = "ok"
@@ -43,8 +43,8 @@ class Start:
 class Manner:
     """The behaviour and the spec of one child.
 
-    `slow` is the time that `terminate` takes after the stop signal of the supervisor; None if it never ends.
-    `shutdown` is "brutal_kill", a number of ticks, or None for no limit.
+    `slow` is the time that `terminate` takes after the stop signal of the supervisor. It is None if `terminate` never
+    ends. `shutdown` is "brutal_kill", a number of ticks, or None for no limit.
     """
 
     id: Any
@@ -59,15 +59,15 @@ class Manner:
     slow: int | None = 0
     breaks: bool = False
     asks: bool = False
-    # A sibling that it ends, and how, while it stops.
+    # The id of a sibling that the child ends while it stops, and the way in which it does so.
     pushes: tuple[Any, str] | None = None
-    # Its process runs while its start function still waits. Otherwise the wait is in its init.
+    # True if the start function waits after it has started the process. Otherwise the wait is in init.
     early: bool = False
     starts: list[Start] = field(factory=list)
     later: Start = field(factory=Start)
 
     def start(self, number: int) -> Start:
-        """Return what the child does at its start `number`, from 0."""
+        """Return the behaviour of the child at its start `number`, counted from 0."""
         return self.starts[number] if number < len(self.starts) else self.later
 
 
@@ -99,12 +99,12 @@ class Op:
 
 @define(eq=False)
 class Child:
-    """One child, as its supervisor knows it."""
+    """The state of one child in its supervisor."""
 
     manner: Manner
     extra: tuple[Any, ...] = ()
-    # The running process, as id#n; None while it does not run. `ends` is the reason of a process that has ended, while
-    # its supervisor has not read that.
+    # The process as id#n. None if the supervisor knows no process. `ends` is the exit reason of a process whose end the
+    # supervisor has not read yet.
     process: str | None = None
     last: str | None = None
     ready: bool = False
@@ -119,7 +119,7 @@ class Child:
         return self.manner.id
 
     def comes_back(self, reason: str) -> bool:
-        """Return True if the supervisor restarts it after an end with this reason."""
+        """Return True if the supervisor restarts the child after an end with this reason."""
         restart = self.manner.restart
         return restart == "permanent" or (restart == "transient" and reason not in CLEAN)
 
@@ -133,9 +133,9 @@ class Model:
 
     Attributes:
         log: each event so far, with its tick.
-        answers: the answer to each request, by its number, with the tick of the answer.
-        ended: the exit reason of the supervisor; None while it runs.
-        refused: the reason why its start failed.
+        answers: the answer to each request and the tick of the answer, by the number of the request.
+        ended: the exit reason of the supervisor. None while it runs.
+        refused: the reason of a failed start of the supervisor. None if the start succeeded.
     """
 
     def __init__(self, options: Options, manners: list[Manner]) -> None:
@@ -160,11 +160,11 @@ class Model:
     # Time
 
     def begin(self, now: int) -> None:
-        """Let the start of the supervisor begin at a tick."""
+        """Set the tick at which the start of the supervisor begins."""
         self.now = self._wake = now
 
     def run(self, ops: list[tuple[int, Op]], until: int) -> None:
-        """Carry out numbered operations and everything that follows, up to a tick."""
+        """Carry out numbered operations and all their effects, up to a tick."""
         left = sorted(ops, key=lambda each: each[1].tick)
         while True:
             times = [each[1].tick for each in left[:1]]
@@ -183,7 +183,7 @@ class Model:
         self.now = until
 
     def _refuse_ties(self, now: int, op: int | None) -> None:
-        """Raise `Ambiguous` if an operation, the current activity and delayed restarts meet at one tick."""
+        """Raise `Ambiguous` if two of these happen at one tick: an operation, a step of the supervisor, a restart."""
         causes = [op == now, self._wake == now]
         if self.options.initial is not None:
             causes += [at == now for at, _, kind, _ in self._mail if kind == "again"]
@@ -431,7 +431,7 @@ class Model:
         return None
 
     def _announce(self, id: Any) -> None:
-        """Note that the supervisor is about to start a child with an id."""
+        """Record the event before the start of a child."""
         self._say("starting", id)
 
     def _stop(self, child: Child) -> Generator[int, None, None]:
@@ -442,7 +442,7 @@ class Model:
         manner = child.manner
         reason = child.ends
         if reason is not None:
-            # It has ended by itself, and the supervisor takes the reason from its mail.
+            # The child has ended by itself. The supervisor reads the exit reason from its mailbox.
             self._mail = [each for each in self._mail if each[2] != "exit" or each[3] is not child]
             heapq.heapify(self._mail)
             self.edges.add("a supervisor stopped a child that had ended")
@@ -541,14 +541,14 @@ class Model:
         error = "ChildStartTimeout" if failed == "timeout" else "ChildStartFailed"
         return f"{error}:{child.id}:{failed}"
 
-    # What can be seen
+    # Observable state
 
     def in_order(self, lines: list[Line]) -> list[Line]:
-        """Return events in an order that can be compared."""
+        """Return events in a canonical order. Use this for real and for expected events."""
         return lines
 
     def shown(self) -> list[tuple[Any, ...]]:
-        """Return what `which_children` must return: id, process or status, type and restarts."""
+        """Return the expected result of `which_children`: id, process or status, type and restarts of each child."""
         return [
             (
                 child.id,
@@ -560,14 +560,14 @@ class Model:
         ]
 
     def counted(self) -> tuple[int, int, int, int]:
-        """Return what `count_children` must return: specs, active, supervisors, workers."""
+        """Return the expected result of `count_children`: specs, active, supervisors, workers."""
         children = list(self._children.values())
         supervisors = sum(child.manner.supervisor for child in children)
         active = sum(child.alive and child.retry is None for child in children)
         return len(children), active, supervisors, len(children) - supervisors
 
     def living(self) -> list[str]:
-        """Return the processes of the children that live, in the order of their start."""
+        """Return the processes of the living children, in the order of their start."""
         return [str(each.process) for each in self._children.values() if each.alive]
 
     def known(self) -> list[Child]:

@@ -1,7 +1,7 @@
-"""Random supervisors with random children, whose every event is compared with a model.
+"""Random supervisors with random children. The sweep compares each event with a model.
 
-Each run starts some supervisors, one after another. It lets children end in all ways, and sends all requests, also
-while the supervisor restarts or stops children. `supervisor_model.py` says what must happen, and when.
+Each run starts some supervisors, one after another. It ends children in all ways and sends all kinds of requests, also
+while the supervisor restarts or stops children. `supervisor_model.py` predicts the events and their times.
 """
 
 from __future__ import annotations
@@ -99,14 +99,14 @@ async def supervisors(world: World) -> None:
             options = all_significant(options, manners)
         for manner in manners:
             if manner.traps and manner.slow != 0 and stream.random() < 0.4:
-                # Only while it takes its time, because the order of the ends is open otherwise.
+                # Only a slow child may end a sibling. Otherwise the model would not know which child ends first.
                 sibling = stream.choice([id for id in "abcde" if id != manner.id])
                 manner.pushes = sibling, stream.choice(ENDS)
         await Fixed(world, stream, options, manners).live(stream.randint(2, 6))
 
 
 def all_significant(options: Options, manners: list[Manner]) -> Options:
-    """Let all children be significant, so that some wait for a restart when others end."""
+    """Make all children significant, so that some wait for a restart when others end."""
     for manner in manners:
         manner.restart, manner.significant = "transient", True
     return evolve(

@@ -1,4 +1,4 @@
-"""Models of tasks and of streams of tasks, written from their documentation. Times are in ticks."""
+"""Models of tasks and of streams of tasks. They follow the documentation. Times are in ticks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["Job", "StreamModel", "StreamPlan", "TaskModel", "run_stream"]
 
 @frozen
 class Job:
-    """What one task does: it takes `ticks`, and then returns `value`, crashes, or exits with "oops".
+    """The behaviour of one task: it takes `ticks`, and then returns `value`, crashes, or exits with "oops".
 
-    With `stubborn` it traps exits, and goes on after a stop signal.
+    A task with `stubborn` traps exits, and goes on after a stop signal.
     """
 
     value: Any
@@ -25,7 +25,7 @@ class Job:
 
     @property
     def outcome(self) -> tuple[str, Any]:
-        """The outcome of the task, if nothing stops it."""
+        """The outcome of the task if nothing stops the task."""
         if self.how == "ok":
             return "ok", self.value
         return "exited", {"crash": "crash:ValueError", "exit": "oops"}[self.how]
@@ -33,7 +33,7 @@ class Job:
 
 @define(eq=False)
 class TaskModel:
-    """One task, as its owner sees it. `ends` is the tick of its end, and `outcome` what it then is."""
+    """One task from the view of its owner. The task ends at the tick `ends` with `outcome`."""
 
     job: Job
     ends: int
@@ -52,7 +52,7 @@ class TaskModel:
         return self.ends <= now + timeout
 
     def result(self, now: int, timeout: int) -> tuple[int, Any]:
-        """Return the tick at which `result` ends, and its answer."""
+        """Return the tick at which `result` returns, and its answer."""
         if self.taken:
             return now, ("exited", "noproc")
         self.taken = True
@@ -61,7 +61,7 @@ class TaskModel:
         return now + timeout, "timeout"
 
     def yield_(self, now: int, timeout: int) -> tuple[int, Any]:
-        """Return the tick at which `yield_` ends, and its answer."""
+        """Return the tick at which `yield_` returns, and its answer."""
         if self.taken:
             return now, ("exited", "noproc")
         if self._ends_by(now, timeout):
@@ -70,22 +70,22 @@ class TaskModel:
         return now + timeout, None
 
     def ignore(self, now: int) -> tuple[int, Any]:
-        """Return the tick at which `ignore` ends, and its answer."""
+        """Return the tick at which `ignore` returns, and its answer."""
         if self.over(now):
             return self.yield_(now, 0)
         self.taken, self.linked = True, False
         return now, None
 
     def forget(self, now: int) -> tuple[int, Any]:
-        """Return the tick at which `forget` ends, and its answer."""
+        """Return the tick at which `forget` returns, and its answer."""
         there = not self.taken and not self.over(now)
-        # A result that has come before stays in the mailbox.
+        # A result that arrived before `forget` stays in the mailbox.
         self.stays = self.stays or (not self.taken and not there)
         self.taken = True
         return now, there
 
     def shutdown(self, now: int, limit: int | str) -> tuple[int, Any]:
-        """Return the tick at which `shutdown` ends, and its answer."""
+        """Return the tick at which `shutdown` returns, and its answer."""
         if self.completed:
             return self.ignore(now)
         self.linked = False
@@ -108,11 +108,11 @@ class TaskModel:
 
 
 def await_many(tasks: list[TaskModel], now: int, timeout: int) -> tuple[int, Any]:
-    """Return the tick at which `await_many` ends, and its answer."""
+    """Return the tick at which `await_many` returns, and its answer."""
     if any(task.taken for task in tasks):
         return now, ("exited", "noproc")
     answer: tuple[int, Any] = (now, [task.job.value for task in tasks])
-    # Sort is stable, but the order of messages of one tick is open.
+    # The caller has refused tasks that end at the same tick, because the order of their messages is open.
     for task in sorted(tasks, key=lambda each: each.ends):
         if not task._ends_by(now, timeout):
             answer = now + timeout, "timeout"
@@ -129,7 +129,7 @@ def await_many(tasks: list[TaskModel], now: int, timeout: int) -> tuple[int, Any
 def yield_many(
     tasks: list[TaskModel], now: int, limit: int | None, timeout: int, on_timeout: str
 ) -> tuple[int, Any]:
-    """Return the tick at which `yield_many` ends, and its answer."""
+    """Return the tick at which `yield_many` returns, and its answer."""
     outcomes: dict[int, Any] = {}
     for number, task in enumerate(tasks):
         if task.taken:
@@ -162,7 +162,7 @@ def yield_many(
 
 @frozen(kw_only=True)
 class StreamPlan:
-    """A stream, and its consumer, which pauses after each outcome."""
+    """A stream of tasks and its consumer. The consumer pauses after each outcome."""
 
     jobs: tuple[Job, ...]
     max_concurrency: int
@@ -179,7 +179,7 @@ class StreamPlan:
 
 @define
 class StreamModel:
-    """What a stream does: the outcomes with their ticks, the starts of tasks, and the end of the loop."""
+    """The expected run of a stream: outcomes and starts of tasks with their ticks, and the end of the loop."""
 
     outcomes: list[tuple[int, Any]] = field(factory=list)
     starts: list[tuple[int, Any]] = field(factory=list)
@@ -192,18 +192,18 @@ class _Run:
     position: int
     ends: int
     outcome: Any
-    # True if it runs longer than the timeout of the stream.
+    # True if the task runs longer than the timeout of the stream.
     late: bool
-    # The end of its job.
+    # The tick at which the job of the task ends.
     over: int
 
 
 class _Ended(Exception):
-    """The loop over the outcomes ends."""
+    """The consumer's loop over the outcomes has ended."""
 
 
 class _Stream:
-    """A stream that runs."""
+    """The state of a running stream."""
 
     def __init__(self, plan: StreamPlan, now: int) -> None:
         self.plan = plan
@@ -214,7 +214,7 @@ class _Stream:
         self.early: dict[int, Any] = {}
         self.ready: list[Any] = []
         self.position = 0
-        # The tasks that were too slow and go on, because the consumer gets an error.
+        # The ends of tasks that were too slow. With on_timeout="exit", these tasks go on.
         self.held: list[int] = []
 
     def end(self, how: str) -> None:
@@ -239,7 +239,7 @@ class _Stream:
             self.running.append(_Run(number, ends, outcome, late, self.now + job.ticks))
 
     def settle(self) -> None:
-        """Take the tasks that end now."""
+        """Record the outcomes of the tasks that end now."""
         due = [run for run in self.running if run.ends == self.now]
         if len(due) > 1:
             raise Ambiguous
@@ -250,7 +250,7 @@ class _Stream:
             elif self.plan.dies and run.outcome[0] == "exited" and not run.late:
                 self.end(f"died:{run.outcome[1]}")
             elif self.held:
-                # The loop ends with the error, after the outcomes from before it.
+                # The consumer gets only the outcomes from before the timeout, and then the error.
                 continue
             elif self.plan.ordered:
                 self.early[run.position] = run.outcome
@@ -261,7 +261,7 @@ class _Stream:
                 self.ready.append(run.outcome)
 
     def next(self) -> Any:
-        """Return the next outcome. New tasks start only while the consumer waits for it."""
+        """Return the next outcome. New tasks start only while the consumer waits for an outcome."""
         self.start_more()
         while not self.ready:
             if self.held:
@@ -275,7 +275,7 @@ class _Stream:
         return self.ready.pop(0)
 
     def pause(self, ticks: int) -> None:
-        """Let the consumer do something else."""
+        """Let time pass in which the consumer does not wait for an outcome."""
         for left in range(ticks, 0, -1):
             self.now += 1
             if left == 1 and any(run.ends == self.now for run in self.running):
@@ -284,7 +284,7 @@ class _Stream:
 
 
 def run_stream(plan: StreamPlan, now: int) -> StreamModel:
-    """Return what a stream does that begins at a tick."""
+    """Return the expected run of a stream that begins at a tick."""
     stream = _Stream(plan, now)
     model = stream.model
     try:

@@ -62,7 +62,7 @@ def a_job(stream: Random, value: Any) -> Job:
 
 
 class Bench:
-    """The common data of the tasks of one run: who runs, and who called."""
+    """The common data of the tasks of one owner: their processes and their starts."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -71,7 +71,7 @@ class Bench:
         self.starts: list[tuple[int, Any]] = []
 
     async def work(self, job: Job, owner: Pid | None = None) -> Any:
-        """Do a job in a task."""
+        """Run a job as the function of a task. Also check `callers`."""
         if job.stubborn:
             trap_exits()
         if owner is not None:
@@ -104,7 +104,7 @@ async def callers_here() -> tuple[Pid, ...]:
 
 
 def shown(outcome: Any) -> Any:
-    """Return an outcome as the models write it."""
+    """Return an outcome in the notation of the models."""
     match outcome:
         case Ok(value):
             return "ok", value
@@ -120,7 +120,7 @@ def shown(outcome: Any) -> Any:
 
 @frozen(kw_only=True)
 class Step:
-    """One thing that an owner does with some of its tasks. Times are in ticks."""
+    """One action of an owner on some of its tasks. Times are in ticks."""
 
     verb: str
     some: list[int]
@@ -130,7 +130,7 @@ class Step:
     on_timeout: Any
 
     def expected(self, tasks: list[TaskModel], at: int) -> tuple[int, Any]:
-        """Return the tick at which it ends, and its answer."""
+        """Return the expected tick at which the action ends, and its expected answer."""
         if self.verb in ("await_many", "yield_many") and len({t.ends for t in tasks}) < len(tasks):
             raise Ambiguous
         match self.verb:
@@ -149,7 +149,7 @@ class Step:
         return task_model.yield_many(tasks, at, self.most, self.timeout, self.on_timeout)
 
     async def carry_out(self, task: Task[Any]) -> Any:
-        """Do it with one task, and return the answer as the models write it."""
+        """Carry out the action on one task. Return the answer in the notation of the models."""
         match self.verb:
             case "result":
                 return "ok", await task.result(timeout=self.timeout * TICK)
@@ -219,7 +219,7 @@ class Owner:
         )
 
     async def step(self) -> None:
-        """Do one random thing at a tick of its own, and compare its answer."""
+        """Carry out one random step at a later tick, and compare its answer with the model."""
         await trio.sleep_until((now(self.world) + self.stream.choice((1, 1, 2, 4, 9))) * TICK)
         at, step = now(self.world), self.draw()
         ahead = copy.deepcopy(self.models)
@@ -231,7 +231,7 @@ class Owner:
             return
         self.models = ahead
         if not self.traps and self.dies_by(until):
-            # The owner must not return from this.
+            # The owner must end during this step, so the step must not return.
             expected = "the end of its owner"
         self.done.append(f"{at * TICK:g} s: {step.verb} of {step.some}")
         got = await self.answer(step)
@@ -264,7 +264,7 @@ class Owner:
             return "exited", short(error.reason)
 
     def dies_by(self, until: int) -> tuple[int, list[str]] | None:
-        """Return when and why the owner ends, if linked tasks crash up to a tick."""
+        """Return the tick and the possible reasons of the owner's end if linked tasks crash up to a tick. Else None."""
         crashes = [
             (each.ends, each.outcome[1])
             for each in self.models
@@ -274,7 +274,7 @@ class Owner:
         return None if first is None else (first[0], [why for at, why in crashes if at == first[0]])
 
     async def look_into_the_mailbox(self) -> None:
-        """Check that no message came about a task whose result was taken or discarded."""
+        """Check that no message arrived for a task whose result the owner has taken or discarded."""
         await trio.sleep_until((now(self.world) + 50) * TICK)
         taken = {
             task.ref: model.job.value
@@ -300,7 +300,7 @@ class Owner:
         )
 
     def check_end(self, reason: str, at: int) -> None:
-        """Check the end of the owner, and that the tasks live that should."""
+        """Check the end of the owner. Check that exactly the expected tasks outlive the owner."""
         death = None if self.traps else self.dies_by(at)
         expected = [short(self.leaves)] if death is None else death[1]
         self.world.check(
@@ -451,7 +451,7 @@ async def streams(world: World) -> None:
 
 
 async def end_of(pid: Pid) -> str:
-    """Wait for the end of a process, and return its reason. A check that failed in the process fails the run."""
+    """Wait for the end of a process, and return the exit reason. If a check failed in the process, fail the run."""
     reason = await wait_exit(pid)
     if isinstance(reason, Crash) and isinstance(reason.exception, InvariantViolated):
         raise reason.exception

@@ -1,4 +1,4 @@
-"""A few seeds of each sweep of supervision. `make sweep` runs many more."""
+"""Run each sweep of supervision with a few seeds. `make sweep` runs many more seeds."""
 
 from __future__ import annotations
 
