@@ -195,7 +195,7 @@ class Observer:
         if self.record and recorder_of(runtime) is None:
             hide = _terms(endpoint.filter_parameters)
             recorder = FlightRecorder(runtime, frames=False, contents=self.payloads, hide=hide)
-            # The timeline names channels by their class and topic, which the joins tell.
+            # The recorded joins give the timeline the class and the topic of each channel.
             record_channels(recorder)
         self._settings = settings = Settings(
             endpoint=endpoint,

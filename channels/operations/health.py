@@ -112,7 +112,7 @@ class Health(Plug):
         return None if kind is None else partial(self._serve, kind, services)
 
     def children(self, services: Services) -> Sequence[ChildSpec]:
-        """Return the child spec of the process that answers other workers; empty without other workers."""
+        """Return the child spec of a process that answers other workers. The list is empty without other workers."""
         folder = os.environ.get(WORKERS_FOLDER)
         if self._worker is None or not folder or "workers" not in self._paths.values():
             return []
@@ -147,20 +147,19 @@ class Health(Plug):
         data = msgspec.json.encode(body)
         headers = [*_HEADERS, ("content-length", str(len(data)))]
         if leaving and scope.get("http_version", "1.1").startswith("1"):
-            # The next probe then opens a new connection. If another worker replaces this one, the probe reaches it.
-            # HTTP/2 forbids
-            # this header.
+            # With this header, the next probe opens a new connection, which reaches the worker that replaces this one.
+            # HTTP/2 forbids the header.
             headers.append(("connection", "close"))
         encoded = [(name.encode(), value.encode()) for name, value in headers]
         await send({"type": "http.response.start", "status": status, "headers": encoded})
         await send({"type": "http.response.body", "body": data})
 
     def _name(self) -> dict[str, Any]:
-        """Return the field with the id of this worker; empty without other workers."""
+        """Return the field `worker` with the id of this worker. The dict is empty without other workers."""
         return {} if self._worker is None else {"worker": self._worker}
 
     async def _report(self, services: Services) -> bytes:
-        """Return the state of this worker, for another one."""
+        """Return the state of this worker, for another worker."""
         leaving = services.admission.leaving
         failed = [] if leaving else await self._checks.failed()
         return str(_answer("ready", leaving=leaving, failed=failed)[1]["status"]).encode()
@@ -168,7 +167,7 @@ class Health(Plug):
     async def _all_workers(self, own: str, others: WorkerFigures) -> tuple[int, dict[str, Any]]:
         states = {str(self._worker): own, **await self._states_of(others)}
         ready = sum(state == "ready" for state in states.values())
-        # While the parent replaces a worker, there are more workers than places.
+        # While the parent replaces a worker, there may be more ready workers than wanted.
         wanted = int(os.environ.get(WORKERS_COUNT, "1"))
         status, word = (200, "ready") if ready >= wanted else (503, "not ready")
         return status, {"status": word, "ready": ready, "wanted": wanted, "workers": states}
@@ -179,7 +178,7 @@ class Health(Plug):
         async with lock:
             if not 0 <= trio.current_time() - self._states[0] < self._interval:
                 answers = await others.ask_all()
-                # The texts come from sockets in a folder that only this user can write to.
+                # Trust the answers, because only this user can write to the folder of the sockets.
                 states = {
                     worker: answer.decode() if answer else "no answer"
                     for worker, answer in answers.items()

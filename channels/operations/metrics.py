@@ -104,7 +104,7 @@ class Metrics(Plug):
     Figures about processes and supervisors cover the whole runtime. Other figures cover the endpoint. Counters
     begin at 0 when the program starts. A scrape costs about a microsecond for each process and label.
 
-    If the runtime has a flight recorder, each scrape also has its recovery figures.
+    If the runtime has a flight recorder, each scrape also contains the recovery figures of the recorder.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class Metrics(Plug):
         return [*gauges, folded, *map(_plain, self.registry.collect()), *families_of(own)]
 
     async def _recovery_figures(self, services: Services, own: list[Figure]) -> list[Figure]:
-        """Return the recovery figures of the recorder; empty without a recorder, or if the user adds such figures."""
+        """Return the recovery figures of the recorder. The list is empty without a recorder, or if `own` has some."""
         if not services.runtime.instruments:
             return []
         # A server without a recorder does not need this code, so it does not load it.

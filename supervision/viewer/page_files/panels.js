@@ -226,7 +226,7 @@ function showFaults() {
     row.onclick = () => pick({ fault: fault.index })
     table.append(row)
   }
-  byId("faults").replaceChildren(faults.length ? table : element("p", "", LIVE ? "Nobody has caused a fault on purpose." : "The run had no planned faults."))
+  byId("faults").replaceChildren(faults.length ? table : element("p", "", LIVE ? "So far, nobody has caused a fault on purpose." : "The run had no planned faults."))
 }
 
 // A fault in words, with only the end of its path.
