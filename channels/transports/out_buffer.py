@@ -437,7 +437,7 @@ class Flusher:
             if written is None or out.client is None:
                 data = out.take()
             else:
-                frames = len(out._frames)  # faster than `waiting`, because this runs for every write
+                frames = len(out._frames)  # `waiting` is slower, and this runs for every write
                 data = out.take()
                 written += (out.client, len(data), frames)
             if data:

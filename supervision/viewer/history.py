@@ -55,8 +55,8 @@ class ProcessRecord:
         key: the label of its runtime, and its number there.
         host: the name of its node; None outside of nodes.
         path: its path in the tree. Several processes may have the same path, one after another or at the same time.
-        role: the path that the process shares with its replacement. It is `/pool/*/Room` if the replacement may start in
-            another partition.
+        role: the path that the process shares with its replacement, such as `/pool/*/Room` if the replacement may start
+            in another partition.
         title: the class and the topic of a channel, such as `RoomChannel room:lobby`; empty for other processes.
         shown_path: its path for people, with the class of each channel instead of `ChannelServer`.
         incarnation: the number of processes that have had this path, including this one.

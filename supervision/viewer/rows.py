@@ -25,7 +25,8 @@ __all__ = [
 ]
 
 MESSAGES_SHOWN = 20_000
-"""About the largest number of messages on a page. Above it, the page has all lost messages and a sample of the others."""
+"""The largest number of messages that a page always shows. Of more messages, it shows all lost ones and a regular sample
+of the others."""
 
 _TEXT = 200
 _WORDS = 1000

@@ -37,8 +37,8 @@ ANSWERED, UNANSWERED, OPEN = "answered", "unanswered", "open"
 class LoopMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """The lag of the event loop, from the start of the faults to the end of the experiment.
 
-    A probe is due at regular times. The lag is the time from a due time until the probe ran. Each due time within a long
-    stall counts. Stalls by a planned `StallLoop` do not count.
+    A probe is due at regular times. The lag is the time from a due time until the probe ran. Each due time within a
+    long stall counts. Stalls by a planned `StallLoop` do not count.
 
     `ticks` counts the due times. `median`, `p99` and `longest` are seconds. `late_share` is the share of due times with
     a lag above `late_after` seconds. The run is `overloaded` if this share is above `max_late_share`.
@@ -58,10 +58,10 @@ class RequestMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """The requests with one name, from the start of the faults to the end of the experiment.
 
     `in_time` counts requests with an answer within their time limit, `late` requests with a later answer, and
-    `unanswered` requests without an answer. A request that was still open at the end is unanswered if its time limit had
-    passed, and is not counted otherwise. `median`, `p99` and `longest` are the seconds until the answers; None without
-    answers. `clients` counts the clients that made requests. `clients_in_time` counts the clients that got an answer in
-    time for at least half of their requests.
+    `unanswered` requests without an answer. A request that was still open at the end is unanswered if its time limit
+    had passed, and is not counted otherwise. `median`, `p99` and `longest` are the seconds until the answers; None
+    without answers. `clients` counts the clients that made requests. `clients_in_time` counts the clients that got an
+    answer in time for at least half of their requests.
     """
 
     name: str
