@@ -12,7 +12,7 @@ The probes are on the port of the endpoint. Load balancers and Kubernetes ask th
     GET /health/workers     200 if all workers are ready, else 503; the answer has the state of each
 
 The answers show no names or versions, except the names of failed `checks`. With several workers, a probe reaches one of
-them. The first three probes speak for this worker alone, and the field `worker` of the answer has its id.
+them. The first three probes report only the state of this worker. The field `worker` of the answer has its id.
 """
 
 from __future__ import annotations

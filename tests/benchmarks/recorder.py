@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.recorder [--rounds 40] [--seconds 0.15] [--modes echo1 echo8 fanout]
 
-Each kind of server runs in a separate process on the first core. This program contains the clients, and runs on the last
+Each kind of server runs in a separate process on the first core. This program has the clients, and runs on the last
 core. The clients use plain sockets and ready-made frames, because slow clients would hide the cost of the server. The
 servers take turns in short rounds, and the program prints ratios of their costs. A ratio depends less on the machine
 than a rate. Two servers have no recorder, so their ratio shows the noise.
