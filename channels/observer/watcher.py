@@ -212,7 +212,7 @@ class Watcher(GenServer[None]):
         send_after(current_pid(), Look(), max(0.01, self._due - trio.current_time()))
 
     def _tell(self, point: Record) -> None:
-        """Send a summary to the other nodes, once a second."""
+        """Send a summary to the other nodes, at most once a second."""
         pubsub, (before, last) = self.settings.endpoint.pubsub, self._told
         now = trio.current_time()
         if pubsub.is_local or now - before < SUMMARY_SECONDS:

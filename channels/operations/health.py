@@ -60,14 +60,14 @@ class Health(Plug):
         workers: the path of the probe of all workers; None turns it off. Without `ashtree serve --workers`, it is a
             second readiness probe.
         checks: async functions by name. The server is ready if none of them raises or returns False.
-        check_timeout: seconds for a check. After that, it has failed.
+        check_timeout: seconds for a check. After that, the check has failed.
         check_interval: seconds for which `Health` keeps the result of the checks, so that many probes cause few checks.
 
     Raises:
         InvalidOption: a path has no slash, two paths are equal, or a number is not above 0.
 
     Readiness ends before the drain begins: see `Draining(notice=)`. If the server loses its connection to other nodes,
-    it stays ready, because it still serves its own clients. If your server cannot, add a check.
+    it stays ready, because it still serves its own clients. If your clients need the other nodes, add a check.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Health(Plug):
         self._checks = _Checks(checks or {}, check_timeout, check_interval)
         self._worker = os.environ.get(WORKER)
         self._others: WorkerFigures | None = None
-        # The checks of another worker may take `check_timeout`.
+        # Wait longer than `check_timeout`, because another worker may need this time for its checks.
         self._timeout = check_timeout + 1.0
         self._interval = check_interval
         self._states: tuple[float, dict[str, str]] = (float("-inf"), {})

@@ -90,8 +90,8 @@ class Metrics(Plug):
             read the metrics. Choose None only if a proxy hides the path from the public.
         path: the path on the port of the endpoint.
         buckets: the upper bounds of the histograms, in seconds.
-        max_label_values: the most different values of one label. Further values become "other", and a metric counts
-            them.
+        max_label_values: the largest number of different values of one label. Further values become "other", and a
+            metric counts them.
         registry: the registry of prometheus-client; None makes one, with the figures of the operating system's process.
         figures: a function that yields further figures, as (name, labels, value), in each scrape; None yields none.
 
@@ -164,7 +164,7 @@ class Metrics(Plug):
         return detach
 
     def children(self, services: Services) -> Sequence[ChildSpec]:
-        """Return the child spec of the process that answers other workers; empty without other workers."""
+        """Return the child spec of a process that answers other workers. The list is empty without other workers."""
         others = self._others
         return (
             []

@@ -29,7 +29,7 @@ class WorkerFigures:
     Args:
         folder: the folder of the sockets of all workers of this server.
         worker: the id of this worker.
-        figures: returns the figures of this worker.
+        figures: a function that returns the figures, or the health, of this worker.
         kind: "figures" or "health". Each kind has separate sockets.
         timeout: seconds for another worker to answer.
     """

@@ -25,8 +25,8 @@ __all__ = [
 ]
 
 MESSAGES_SHOWN = 20_000
-"""The largest number of messages of a run that a page shows completely. Of more messages, it shows all lost messages and
-a regular sample of the others."""
+"""The largest number of messages of a run that a page shows completely. If there are more, the page shows all lost
+messages and a regular sample of the others."""
 
 _TEXT = 200
 _WORDS = 1000
