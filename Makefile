@@ -62,7 +62,7 @@ test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
 test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
 	@HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -o faulthandler_timeout=3600 $(ARGS)
 
-# Prints each failure with the command that repeats it. The exit code is 1 if there is one.
+# Prints each failure with the command that repeats it. The exit code is 1 if there is a failure.
 sweep: $(DEV_STAMP)
 	@$(BIN)/python -m tests.simulation.sweeps $(ARGS)
 

@@ -170,8 +170,8 @@ tool that checks messages may replace the `receiver` of the exchange, and its fu
 `receive`."""
 
 PUBSUB_SUBSCRIBED: Event = ("phoenix", "pubsub_subscribed")
-"""A process subscribed to a topic. The join of a channel to its own topic is not such an event. Measurements: `count`,
-the number of times that the process has subscribed to the topic. Metadata: `pid` and `topic`."""
+"""A process subscribed to a topic. The join of a channel to its own topic does not emit this event. Measurements:
+`count`, the number of subscriptions that the process now has to the topic. Metadata: `pid` and `topic`."""
 
 PUBSUB_UNSUBSCRIBED: Event = ("phoenix", "pubsub_unsubscribed")
 """A process removed all its subscriptions to a topic. Metadata: `pid` and `topic`."""

@@ -241,7 +241,7 @@ class Connection(SessionServer):
         now = trio.current_time()
         due = self.last_heard + self.mount.timeout
         if now < due:
-            # Computed from `due`, so that the timer fires at `due` and not a rounding error before it, again and again.
+            # Subtract from `due`. A delay computed from the silence can be rounded down, so the timer would fire early.
             send_after(self.pid, _IdleCheck(), due - now)
             return
         silence = now - self.last_heard

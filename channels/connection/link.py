@@ -63,13 +63,13 @@ class Trace(Protocol):
 
 
 class Tap(Protocol):
-    """A recorder of what clients send. It sends the messages itself, because a second call would cost more."""
+    """A recorder of the messages of clients. It also sends them on, because two calls would cost more than one."""
 
     def read(self, connection: Pid, data: bytes) -> None:
-        """Send the bytes of a client to the process of its connection."""
+        """Record the bytes of a client, and send them to the process of its connection."""
 
     def deliver(self, connection: Pid, channel: Pid, message: Any, size: int) -> None:
-        """Send a message of `size` bytes from the process of a connection to the process of a channel."""
+        """Record a message of `size` bytes, and send it from a connection's process to a channel's process."""
 
 
 class Link:

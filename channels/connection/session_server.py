@@ -115,7 +115,7 @@ class SessionServer(GenServer[None]):
         # Turns of the scheduler that the client's latest message has waited.
         self.turns = 0
         self.members: dict[Ref, Membership] = {}
-        # A recorder may set this. It then sends the messages of the client, and records them at the same time.
+        # A recorder may set this. Then the recorder records the messages of the client, and also sends them on.
         self.tap: Tap | None = None
         # For each topic: channels that have not ended yet, although the client has joined the topic again.
         self.replaced: dict[str, list[Pid]] = {}

@@ -598,7 +598,7 @@ async def _hold(services: Services) -> Pid:
 
 def _record_frames(recorder: Any) -> None:
     """Record the frames of clients in the trace of a simulated run."""
-    # Imported here, because a production server must not load the recording.
+    # Imported here, so that a production server does not load the modules for recordings.
     from channels.recording.frames import record_frames  # noqa: PLC0415
 
     record_frames(recorder)

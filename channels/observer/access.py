@@ -33,7 +33,8 @@ REQUEST_SECONDS: Final = 30.0
 """Seconds for which a request to another node is valid. The clocks of two nodes may differ by less than this."""
 
 MAX_REQUESTS: Final = 10_000
-"""The most requests whose ids an observer remembers. Until it forgets some, it refuses further requests."""
+"""The largest number of request ids that an observer remembers. At this limit, it refuses requests until it forgets
+some ids."""
 
 _SALT = "ashtree observer"
 _REQUEST_SALT = "ashtree observer request"
@@ -64,7 +65,7 @@ class Access:
     def __init__(self, token: str | None, check: Check | None) -> None:
         self._check = check
         self._secret = secrets.token_bytes(32)
-        # The ids of the requests of other nodes, with the times at which they came.
+        # The ids of the requests of other nodes, with their times of arrival.
         self._requests: dict[str, float] = {}
         self.is_generated = token is None and check is None
         self.token = secrets.token_urlsafe(24) if self.is_generated else token
@@ -115,13 +116,13 @@ class Access:
             return False
 
     def seal(self, request: Mapping[str, Any]) -> str:
-        """Return a request to the observer of another node as a signed text. Only that node should get it."""
+        """Return a request to the observer of another node as a signed text. Send the text only to that node."""
         content = {**request, "id": secrets.token_hex(16)}
         text = msgspec.json.encode(content).decode()
         return sign(self._secret, _REQUEST_SALT, text, max_age=REQUEST_SECONDS)
 
     def unseal(self, sealed: object, now: float) -> dict[str, Any] | None:
-        """Return the request in a sealed text; None if it is not genuine, too old, or was taken before.
+        """Return the request in a sealed text. Return None if the text is not genuine, is too old, or came before.
 
         Args:
             sealed: the text.
@@ -133,7 +134,7 @@ class Access:
             return None
         request: dict[str, Any] = msgspec.json.decode(text)
         for id, since in list(self._requests.items()):
-            # A token may be signed a minute ahead, so an id must stay known for longer than the token is valid.
+            # The time of a token may be up to a minute in the future, so remember its id for longer than it is valid.
             if now - since < REQUEST_SECONDS + 120:
                 break
             del self._requests[id]

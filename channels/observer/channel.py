@@ -6,7 +6,7 @@ The page asks for a view (`view`, `node`, `process`, `timeline`) and for actions
 |---|---|
 | `tick` | the changes since the last tick |
 | `process` | the details of the process that the page shows |
-| `timeline` | the next part of the timeline. The page answers each part, and so asks for the next |
+| `timeline` | the next part of the timeline. The page must ask for each part |
 | `acted` | the result of an action on another node |
 """
 
@@ -180,7 +180,7 @@ class ObserverChannel(Channel):
         pubsub.direct_broadcast(elsewhere.node, self.settings.topic, {"request": sealed})
 
     def _hear(self, answer: dict[str, Any]) -> None:
-        """Take an answer of the other node."""
+        """Pass an answer of the other node to the page."""
         elsewhere = self.elsewhere
         if elsewhere is None or answer.get("from") != elsewhere.node:
             return
@@ -210,13 +210,13 @@ class ObserverChannel(Channel):
 
     @handle_in("node")
     async def choose_node(self, payload: Any) -> PushReply:
-        """Show the processes of another node. Without a name, show those of this node."""
+        """Show the processes of another node. Without a name, show the processes of this node."""
         name = payload.get("node") if isinstance(payload, dict) else None
         self._stop_inspector()
         self.rows = {}
         self.elsewhere = None
         if isinstance(name, str) and name != self.settings.endpoint.pubsub.node_name:
-            # If there is no such node, no answer comes, and the page says so.
+            # If no node has this name, no answer comes, and the page reports that.
             self.elsewhere = Elsewhere(name, trio.current_time())
         self._tick(None)
         return PushReply()
@@ -253,7 +253,7 @@ class ObserverChannel(Channel):
 
     @handle_in("timeline")
     async def show_timeline(self, payload: Any) -> PushReply:
-        """Begin or end the timeline with `on`. With `drawn`, the page asks for the next part."""
+        """Start, stop or continue the timeline. `on` starts or stops it, and `drawn` asks for the next part."""
         wanted = payload if isinstance(payload, dict) else {}
         if wanted.get("drawn") is True:
             if self.timeline is not None:
@@ -277,7 +277,7 @@ class ObserverChannel(Channel):
         number, action = payload.get("pid"), payload.get("action")
         shown = None if self.elsewhere is None else self.elsewhere.node
         if payload.get("node") != shown:
-            # The page has changed to another node, and the number may belong to another process there.
+            # The page shows another node now, where the number may belong to another process.
             return _refused(f"the page shows {shown or 'its own node'} now")
         if action not in ACTIONS:
             return _refused(f"choose one of {', '.join(ACTIONS)}")

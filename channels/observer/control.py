@@ -32,7 +32,7 @@ class CrashAsked(Exception):
 
 
 class _CrashOnNext(Instrument):
-    """Makes the next callback of one process raise, and then removes itself."""
+    """An instrument that makes the next callback of one process raise. It then removes itself."""
 
     def __init__(self, runtime: Runtime, target: Pid, title: str) -> None:
         self._runtime = runtime
@@ -52,7 +52,7 @@ class _CrashOnNext(Instrument):
 
 
 def _record(runtime: Runtime, type: str, target: Pid, text: str) -> None:
-    """Record a fault, so that timelines and stories name it as the cause of what follows."""
+    """Record a fault, so that timelines and stories name this fault as the cause of its consequences."""
     recorder = recorder_of(runtime)
     if recorder is not None:
         recorder.fault(type, target, text=f"{text}, asked for on the observer page")

@@ -1,10 +1,11 @@
 """The processes of another node on a page.
 
-*pure*. The channel of a page asks the observer of the other node about once a second, and says which part of the tree
-the page shows. That observer answers with the changes of the rows since its last answer. A message may be lost. So each
-answer has a number, each request names the last answer that arrived, and without it the other node sends all rows.
+*pure*. About once a second, the channel of a page sends a request to the observer of the other node. The request names
+the part of the tree that the page shows. The other observer answers with the rows that have changed since its last
+answer. A message may be lost. So each answer has a number, and each request names the last answer that arrived. If an
+answer was lost, the other observer sends all rows again.
 
-Requests are sealed, see `Access.seal`: only an observer with the same secret can make one.
+`Access.seal` signs each request, so only an observer with the same secret can make one.
 
 | field of a request | meaning |
 |---|---|
@@ -17,7 +18,8 @@ Requests are sealed, see `Access.seal`: only an observer with the same secret ca
 | field of an answer | meaning |
 |---|---|
 | `from`, `page` | as above |
-| `number`, `follows` | the number of this answer, and of the answer that it changes; 0 is none |
+| `number` | the number of this answer |
+| `follows` | the number of the answer to which the changes apply; 0 if this answer has all rows |
 | `set`, `gone`, `now` | the rows, as in a `tick` of the page |
 | `process`, `about` | the facts about the process, and its path, title and last crash |
 | `job`, `problem` | the number of an action, and its problem, or None |
@@ -39,15 +41,15 @@ ASK_SECONDS: Final = 1.0
 """Seconds between two requests of a page to the node that it shows."""
 
 MAX_SERVED: Final = 32
-"""The pages on other nodes whose rows an observer remembers. It sends all rows to further pages."""
+"""The number of pages on other nodes whose rows an observer remembers. Further pages get all rows in each answer."""
 
 
 @define
 class Elsewhere:
-    """The node that a page shows, if it is not the page's own.
+    """The other node whose processes a page shows.
 
     Attributes:
-        node: its name.
+        node: the name of the node.
         last: the number of its last answer.
         asked: the time of the last request.
         heard: the time of the last answer; None before the first.
@@ -69,7 +71,7 @@ class Elsewhere:
         return now - self.asked >= ASK_SECONDS
 
     def hear(self, answer: Mapping[str, Any], now: float) -> Record | None:
-        """Take an answer, and return the tick for the page; None if an answer before this one is missing."""
+        """Return the tick for the page from an answer. Return None if the answer changes rows that the page lacks."""
         self.heard = now
         follows, number = answer.get("follows"), answer.get("number")
         if not isinstance(number, int) or follows not in {0, self.last}:
@@ -93,7 +95,7 @@ class Served:
     _numbers: int = 0
 
     def answer(self, node: str, page: int, last: object, rows: dict[str, Row]) -> Record:
-        """Return the fields of the answer with the rows of a page.
+        """Return the fields of the next answer to a page.
 
         Args:
             node: the node of the page.

@@ -82,7 +82,7 @@ async def _state(target: Pid, settings: Settings) -> Any:
 
 
 def status_shown(pid: Pid | None) -> str:
-    """Return the status of a process if a page shows it. Other statuses change too often for readers."""
+    """Return "suspended", "exiting" or an empty text. Other statuses change too often to read on a page."""
     status = None if pid is None else status_of(pid)
     return status if status in ("suspended", "exiting") else ""
 

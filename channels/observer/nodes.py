@@ -1,6 +1,6 @@
 """Summaries of other nodes. Observers exchange summaries while a page watches on one of the nodes.
 
-*pure*. The name of their topic depends on their common secret, so that no one else can guess it.
+*pure*. The name of the observers' topic depends on their common secret, so that nobody else can guess the name.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _FORGET = 60.0
 
 
 def summary(node: str, point: Record, events: list[Record], *, asks: bool) -> dict[str, Any]:
-    """Return the message of one node to the others.
+    """Return the message of one node to the other nodes.
 
     Args:
-        node: its name.
+        node: the name of the node.
         point: its figures.
         events: its events since the last message.
         asks: True if a page watches on this node.

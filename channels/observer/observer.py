@@ -91,14 +91,14 @@ class Observer:
             folder and of the folder of the main program.
         record: keep the newest events in a `supervision.recording.flight.FlightRecorder`, for the timeline of the page.
             The recorder takes a few percent of the time of a busy program. If the runtime has a recorder, the page uses
-            that one.
+            that recorder.
         interval: seconds between two updates of a page.
         max_pages: the largest number of pages that may watch at the same time. The observer refuses further pages.
         announce: a function that gets one line, the address of the page, at the first start. None writes it to stderr.
 
     One `Observer` belongs to one endpoint. It keeps its last events and crashes when its process restarts.
 
-    A page may miss a process that lives shorter than `interval`. The page keeps the last 500 events.
+    A page may miss a process that lives for less than `interval`. The page keeps the last 500 events.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class Observer:
         if self.record and recorder_of(runtime) is None:
             hide = _terms(endpoint.filter_parameters)
             recorder = FlightRecorder(runtime, frames=False, contents=self.payloads, hide=hide)
-            # The timeline names channels by their class and topic, which the joins tell.
+            # The recorded joins give the timeline the class and the topic of each channel.
             record_channels(recorder)
         self._settings = settings = Settings(
             endpoint=endpoint,

@@ -131,7 +131,7 @@ class ObserverPages:
         )
 
     async def _send_timeline(self, send: Any, rest: str) -> None:
-        """Send a timeline page: one with a copy of the newest records, or one without data that the page fills."""
+        """Send a timeline page. `/timeline` has a copy of the newest records. The observer page fills `/live`."""
         text = render_live_page(title="Timeline") if rest == "/live" else await self._timeline()
         if text is None:
             await _answer(send, 404, _NOTHING_RECORDED)

@@ -44,7 +44,7 @@ class Settings:
 class Wanted:
     """A request from the channel of a page.
 
-    The channel then gets `News` until it ends. The answer is a problem, or None.
+    The channel gets `News` from then until the channel ends. The answer is a problem, or None.
     """
 
     page: Pid
@@ -87,9 +87,9 @@ class TimelinePart:
 
 @frozen
 class Drawn:
-    """The answer of a page to a `TimelinePart`: the page has drawn it, and wants the next."""
+    """A request of a page for the next `TimelinePart`, because it has drawn the last one."""
 
 
 @frozen
 class Look:
-    """The message that a process sends to itself when it must look again."""
+    """A message of a process to itself. It tells the process to look again."""

@@ -21,11 +21,11 @@ from supervision.viewer.live import LiveRun
 __all__ = ["follow_timeline"]
 
 MESSAGES: Final = 60
-"""The most messages in each part, while the page follows."""
+"""The largest number of messages in each part with new records."""
 FIRST_MESSAGES: Final = 5000
-"""The most messages of the ring that a page gets at first."""
+"""The largest number of earlier messages that a page gets when its timeline begins."""
 SLICE: Final = 50
-"""The records that the process reads between two checkpoints."""
+"""The number of records that the process reads between two checkpoints."""
 _MESSAGES: Final = frozenset(("sent", "delivered"))
 _OMITTED: Final = frozenset(("read", "wrote", "call", "call_ended"))
 
@@ -33,7 +33,7 @@ _NOTHING: Final = "The program records nothing. Write Observer(record=True), or 
 
 
 async def follow_timeline(page: Pid, settings: Settings) -> None:
-    """Send parts of the timeline to the channel of a page, one for each `Drawn`. This runs until that process ends."""
+    """Send the timeline to the channel of a page in parts, one for each `Drawn`, until the channel ends."""
     recorder = recorder_of(settings.runtime)
     if recorder is None:
         send(page, TimelinePart({"problem": _NOTHING}))
@@ -50,7 +50,7 @@ async def follow_timeline(page: Pid, settings: Settings) -> None:
 
 
 class _Timeline:
-    """The timeline from the oldest record of the ring on."""
+    """The timeline. It begins with the oldest record of the ring."""
 
     def __init__(self, recorder: FlightRecorder, run: LiveRun, conversion: Conversion) -> None:
         self._recorder = recorder
@@ -62,7 +62,7 @@ class _Timeline:
     @classmethod
     async def begin(cls, recorder: FlightRecorder, *, contents: bool) -> _Timeline:
         taken = recorder.snapshot()
-        # Run this in a thread, because a program may have many processes. The thread reads a copy.
+        # A program may have many processes, so run this in a thread. The thread reads a copy.
         conversion, lines = await trio.to_thread.run_sync(taken.begin)
         run = LiveRun(began=taken.about["began"], contents=contents)
         timeline = cls(recorder, run, conversion)
@@ -75,7 +75,7 @@ class _Timeline:
 
     @property
     def is_over(self) -> bool:
-        """True if the timeline has grown too large, or misses records. The page then gets a new one."""
+        """True if the timeline has grown too large, or misses records. The page then gets a new timeline."""
         return self._run.is_full or self._has_gap
 
     def part(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class _Timeline:
 
 
 def _choose(records: list[Record], most: int) -> list[Record]:
-    """Return all records except calls, frames, and the messages beyond the newest `most`."""
+    """Return the records without calls and frames, and with only the newest `most` messages."""
     sent = [record[0] for record in records if record[2] in _MESSAGES]
     first = sent[-most] if len(sent) > most else -1
     return [

@@ -93,7 +93,7 @@ class Watcher(GenServer[None]):
             await self._hear(message)
 
     async def _hear(self, message: dict[str, Any]) -> None:
-        """Take the summary, a request or an answer of another node. While a page watches there, keep updating."""
+        """Handle a summary, a request or an answer of another node. While a page of that node watches, keep looking."""
         if "request" in message:
             await self._serve(message["request"])
             return
@@ -108,14 +108,14 @@ class Watcher(GenServer[None]):
             await self._start_looking()
 
     async def _serve(self, sealed: object) -> None:
-        """Answer the page of another node with the rows that have changed, or carry out an action."""
+        """Handle a request of a page on another node: answer with the changed rows, or carry out an action."""
         request = self.settings.access.unseal(sealed, trio.current_time())
         if request is None or request.get("to") != self._nodes.name:
             return
         self._nodes.wanted_until = trio.current_time() + WANTED_SECONDS
         await self._start_looking()
         if "action" in request:
-            # The action may wait for the process, or end this one, so it has a process of its own.
+            # The action may wait for its target, or end this watcher, so it runs in a separate process.
             number = request["pid"]
             entry = self.model.entries.get(number)
             title = "process" if entry is None else entry.title
@@ -212,7 +212,7 @@ class Watcher(GenServer[None]):
         send_after(current_pid(), Look(), max(0.01, self._due - trio.current_time()))
 
     def _tell(self, point: Record) -> None:
-        """Send a summary to the other nodes, once a second."""
+        """Send a summary to the other nodes, at most once a second."""
         pubsub, (before, last) = self.settings.endpoint.pubsub, self._told
         now = trio.current_time()
         if pubsub.is_local or now - before < SUMMARY_SECONDS:
@@ -239,7 +239,7 @@ class Watcher(GenServer[None]):
             new.append(pid)
         again, self._fresh = self._fresh, []
         for entry in again:
-            # Most processes get their label in their first step.
+            # Describe the processes of the last round again, because most processes get a label in their first step.
             self._describe(entry)
         for number, pid in enumerate(reversed(new)):
             if number % SLICE == SLICE - 1:
@@ -337,7 +337,7 @@ class Watcher(GenServer[None]):
 
 
 async def _act(settings: Settings, request: Record, target: Pid | None, title: str) -> None:
-    """Carry out the action of a page on another node, and send the result to that node."""
+    """Carry out an action that a page on another node asked for. Send the result to that node."""
     action, problem = request["action"], None
     if not settings.control:
         problem = f"the observer of {settings.endpoint.pubsub.node_name} is read-only"

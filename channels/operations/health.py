@@ -12,7 +12,7 @@ The probes are on the port of the endpoint. Load balancers and Kubernetes ask th
     GET /health/workers     200 if all workers are ready, else 503; the answer has the state of each
 
 The answers show no names or versions, except the names of failed `checks`. With several workers, a probe reaches one of
-them. The first three probes speak for this worker alone, and the field `worker` of the answer has its id.
+them. The first three probes report only the state of this worker. The field `worker` of the answer has its id.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ class Health(Plug):
         workers: the path of the probe of all workers; None turns it off. Without `ashtree serve --workers`, it is a
             second readiness probe.
         checks: async functions by name. The server is ready if none of them raises or returns False.
-        check_timeout: seconds for a check. After that, it has failed.
+        check_timeout: seconds for a check. After that, the check has failed.
         check_interval: seconds for which `Health` keeps the result of the checks, so that many probes cause few checks.
 
     Raises:
         InvalidOption: a path has no slash, two paths are equal, or a number is not above 0.
 
     Readiness ends before the drain begins: see `Draining(notice=)`. If the server loses its connection to other nodes,
-    it stays ready, because it still serves its own clients. If your server cannot, add a check.
+    it stays ready, because it still serves its own clients. If your clients need the other nodes, add a check.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Health(Plug):
         self._checks = _Checks(checks or {}, check_timeout, check_interval)
         self._worker = os.environ.get(WORKER)
         self._others: WorkerFigures | None = None
-        # The checks of another worker may take `check_timeout`.
+        # Wait longer than `check_timeout`, because another worker may need this time for its checks.
         self._timeout = check_timeout + 1.0
         self._interval = check_interval
         self._states: tuple[float, dict[str, str]] = (float("-inf"), {})
@@ -112,7 +112,7 @@ class Health(Plug):
         return None if kind is None else partial(self._serve, kind, services)
 
     def children(self, services: Services) -> Sequence[ChildSpec]:
-        """Return the child spec of the process that answers other workers; empty without other workers."""
+        """Return the child spec of a process that answers other workers. The list is empty without other workers."""
         folder = os.environ.get(WORKERS_FOLDER)
         if self._worker is None or not folder or "workers" not in self._paths.values():
             return []
@@ -147,20 +147,19 @@ class Health(Plug):
         data = msgspec.json.encode(body)
         headers = [*_HEADERS, ("content-length", str(len(data)))]
         if leaving and scope.get("http_version", "1.1").startswith("1"):
-            # The next probe then opens a new connection. If another worker replaces this one, the probe reaches it.
-            # HTTP/2 forbids
-            # this header.
+            # With this header, the next probe opens a new connection, which reaches the worker that replaces this one.
+            # HTTP/2 forbids the header.
             headers.append(("connection", "close"))
         encoded = [(name.encode(), value.encode()) for name, value in headers]
         await send({"type": "http.response.start", "status": status, "headers": encoded})
         await send({"type": "http.response.body", "body": data})
 
     def _name(self) -> dict[str, Any]:
-        """Return the field with the id of this worker; empty without other workers."""
+        """Return the field `worker` with the id of this worker. The dict is empty without other workers."""
         return {} if self._worker is None else {"worker": self._worker}
 
     async def _report(self, services: Services) -> bytes:
-        """Return the state of this worker, for another one."""
+        """Return the state of this worker, for another worker."""
         leaving = services.admission.leaving
         failed = [] if leaving else await self._checks.failed()
         return str(_answer("ready", leaving=leaving, failed=failed)[1]["status"]).encode()
@@ -168,7 +167,7 @@ class Health(Plug):
     async def _all_workers(self, own: str, others: WorkerFigures) -> tuple[int, dict[str, Any]]:
         states = {str(self._worker): own, **await self._states_of(others)}
         ready = sum(state == "ready" for state in states.values())
-        # While the parent replaces a worker, there are more workers than places.
+        # While the parent replaces a worker, there may be more ready workers than wanted.
         wanted = int(os.environ.get(WORKERS_COUNT, "1"))
         status, word = (200, "ready") if ready >= wanted else (503, "not ready")
         return status, {"status": word, "ready": ready, "wanted": wanted, "workers": states}
@@ -179,7 +178,7 @@ class Health(Plug):
         async with lock:
             if not 0 <= trio.current_time() - self._states[0] < self._interval:
                 answers = await others.ask_all()
-                # The texts come from sockets in a folder that only this user can write to.
+                # Trust the answers, because only this user can write to the folder of the sockets.
                 states = {
                     worker: answer.decode() if answer else "no answer"
                     for worker, answer in answers.items()

@@ -90,8 +90,8 @@ class Metrics(Plug):
             read the metrics. Choose None only if a proxy hides the path from the public.
         path: the path on the port of the endpoint.
         buckets: the upper bounds of the histograms, in seconds.
-        max_label_values: the most different values of one label. Further values become "other", and a metric counts
-            them.
+        max_label_values: the largest number of different values of one label. Further values become "other", and a
+            metric counts them.
         registry: the registry of prometheus-client; None makes one, with the figures of the operating system's process.
         figures: a function that yields further figures, as (name, labels, value), in each scrape; None yields none.
 
@@ -104,7 +104,7 @@ class Metrics(Plug):
     Figures about processes and supervisors cover the whole runtime. Other figures cover the endpoint. Counters
     begin at 0 when the program starts. A scrape costs about a microsecond for each process and label.
 
-    If the runtime has a flight recorder, each scrape also has its recovery figures.
+    If the runtime has a flight recorder, each scrape also contains the recovery figures of the recorder.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Metrics(Plug):
         return detach
 
     def children(self, services: Services) -> Sequence[ChildSpec]:
-        """Return the child spec of the process that answers other workers; empty without other workers."""
+        """Return the child spec of a process that answers other workers. The list is empty without other workers."""
         others = self._others
         return (
             []
@@ -232,7 +232,7 @@ class Metrics(Plug):
         return [*gauges, folded, *map(_plain, self.registry.collect()), *families_of(own)]
 
     async def _recovery_figures(self, services: Services, own: list[Figure]) -> list[Figure]:
-        """Return the recovery figures of the recorder; empty without a recorder, or if the user adds such figures."""
+        """Return the recovery figures of the recorder. The list is empty without a recorder, or if `own` has some."""
         if not services.runtime.instruments:
             return []
         # A server without a recorder does not need this code, so it does not load it.

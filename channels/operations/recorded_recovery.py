@@ -1,8 +1,8 @@
 """The recovery figures of a program with a recorder, as metrics.
 
-Each scrape tells the story of the recorder's newest records in a thread, but only if there was a crash, a kill or a
-fault since the last scrape. An incident counts once, when everything is back, or a minute after its fault. So the
-counters only rise, although the recorder forgets old records.
+If there was a crash, a kill or a fault since the last scrape, a scrape analyses the newest records of the recorder in a
+thread. Each incident counts once: 5 s after its fault if everything is back, else 60 s after its fault. So the counters
+only rise, although the recorder forgets old records.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ __all__ = ["PREFIX", "RecordedRecovery", "Totals"]
 PREFIX: Final = "ashtree_recovery_"
 
 SETTLED_SECONDS: Final = 5.0
-"""Seconds after which an incident counts if everything is back."""
+"""Seconds from a fault until its incident counts, if everything is back."""
 
 GIVEN_UP_SECONDS: Final = 60.0
-"""Seconds after which an incident counts in any case."""
+"""Seconds from a fault until its incident counts in any case."""
 
 MAX_CHILDREN: Final = 100
-"""The most children with a counter of their own. Further children count as "other"."""
+"""The largest number of children with separate counters. Further children count as "other"."""
 
-# Among the records without messages, `call_ended` is a call without an answer.
+# The snapshot omits messages. Of the calls, it has only those without an answer, as `call_ended`.
 _TROUBLE: Final = frozenset(
     ("crash", "zombie", "gave_up", "fault", "child_start_failed", "call_ended", "mailbox_alarm")
 )
@@ -55,11 +55,11 @@ class Totals:
         self._rejoined = _Histogram()
 
     def begin_recorder(self) -> None:
-        """Note that the next incidents are of another recorder, whose times begin at 0 again."""
+        """Prepare for the incidents of another recorder, whose times begin at 0 again."""
         self._counted_until = float("-inf")
 
     def take(self, incidents: Iterable[Incident], now: float) -> bool:
-        """Count the incidents that are settled. Return True if others still wait.
+        """Count the settled incidents. Return True if an incident is not settled yet.
 
         Args:
             incidents: the incidents of the recorder, in the order of their faults.
@@ -71,7 +71,7 @@ class Totals:
                 continue
             is_back = not found.not_back and not found.not_rejoined
             if now - began < (SETTLED_SECONDS if is_back else GIVEN_UP_SECONDS):
-                # Count in order, so that one time is enough to know which incidents have counted.
+                # Count incidents in order, so that `_counted_until` tells which ones have counted.
                 return True
             self._counted_until = began
             self._count(incident)
@@ -133,7 +133,7 @@ class RecordedRecovery:
         self._lock = trio.Lock()
 
     async def figures(self, recorder: FlightRecorder) -> list[Figure]:
-        """Return the figures, with those of the newest records."""
+        """Update the figures with the newest records, and return them."""
         async with self._lock:
             if recorder is not self._recorder:
                 self._recorder, self._read_until = recorder, -1
@@ -141,7 +141,7 @@ class RecordedRecovery:
             taken = recorder.snapshot(messages=False)
             first = bisect_right(taken.records, self._read_until, key=_number)
             if self._waits or any(map(_is_trouble, taken.records[first:])):
-                # Run this in a thread, because many records take a second. The thread reads a copy.
+                # A full recorder takes about a second, so a thread reads a copy of the records.
                 incidents = await trio.to_thread.run_sync(_incidents_of, taken)
                 self._waits = self._totals.take(incidents, recorder.elapsed)
             self._read_until = taken.following - 1

@@ -29,8 +29,8 @@ class WorkerFigures:
     Args:
         folder: the folder of the sockets of all workers of this server.
         worker: the id of this worker.
-        figures: returns the figures of this worker.
-        kind: "figures" or "health"; each kind has sockets of its own.
+        figures: a function that returns the figures, or the health, of this worker.
+        kind: "figures" or "health". Each kind has separate sockets.
         timeout: seconds for another worker to answer.
     """
 

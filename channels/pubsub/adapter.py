@@ -1,6 +1,6 @@
 """Adapters: the transport of PubSub between nodes, and the adapter of a single node.
 
-An adapter carries envelopes from this node to the others. It does not deliver on this node: PubSub does that itself.
+An adapter carries envelopes from this node to other nodes. It does not deliver on this node: PubSub does that itself.
 Ashtree has three adapters: `LocalAdapter`, `WorkersAdapter` for the processes of one machine, and `RedisAdapter`. To
 write your own adapter, see the how-to "Write an adapter"; the class `channels.pubsub.exchange.Exchange` does most of
 the work.
@@ -251,7 +251,7 @@ class Adapter(Protocol):
 
 
 class LocalAdapter:
-    """The adapter of a single node: there are no others."""
+    """The adapter of a single node without other nodes."""
 
     name = "local"
     node = Node("local", "")

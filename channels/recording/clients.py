@@ -104,7 +104,7 @@ class Clients:
         self._ids: dict[Pid, str] = {}
 
     def attach(self, runtime: Runtime) -> list[Callable[[], None]]:
-        """Record the events of a runtime. Return the functions that end this."""
+        """Record the events of a runtime. Return functions that stop the recording."""
         handlers: dict[Event, Handler] = {
             SESSION_STARTED: self.session_started,
             CHANNEL_JOINED: self.joined,
@@ -121,7 +121,7 @@ class Clients:
         server.session = self.session(server.session, pid)
 
     def session(self, session: Any, pid: Pid) -> Any:
-        """Return the session that stands in for the session of a client."""
+        """Wrap the session of a client, so that the wrapper records events."""
         return Session(session, pid, self._add)
 
     def joined(self, _event: object, measured: _Data, about: _Data) -> None:
@@ -148,13 +148,13 @@ class Clients:
 
 
 class _FlightClients(Clients):
-    """The clients of one runtime, with their messages and frames, for a flight recorder."""
+    """Recording of the clients of one runtime, with their messages and frames, by a flight recorder."""
 
     def __init__(self, recorder: FlightRecorder) -> None:
         super().__init__(recorder.add)
         self._recorder = recorder
         self._tap = recorder.tap()
-        # Flushers that another recorder watches too.
+        # Flushers whose `on_written` also calls another recorder.
         self._shared: set[Flusher] = set()
         self._rules: list[FilterRule] = []
 
@@ -176,17 +176,17 @@ class _FlightClients(Clients):
         super().session_started(event, measured, about)
 
     def _attach(self, server: SessionServer, pid: Pid) -> Callable[[], None]:
-        """Record what a connection reads and writes, and return a function that ends this."""
+        """Record the reads and writes of a connection. Return a function that stops this."""
         tap, out, flusher = self._tap, server.out, server.services.transports.flusher
         recorder = self._recorder
         if server.tap is None and (recorder.records_messages or recorder.records_frames):
-            # With two recorders, the second one sees the messages as any other instrument does.
+            # A server has one tap. A second recorder sees the messages only through the hooks of an instrument.
             server.tap = tap
         wrote = partial(tap.wrote, pid.number)
         if not recorder.records_frames:
             pass
         elif not isinstance(out, OutBuffer):
-            # A buffer of a test, which delivers each frame immediately.
+            # The buffer of a test. It delivers each frame immediately.
             server.out = server.link.out = _Out(out, wrote)
         else:
             out.client = pid.number
@@ -209,11 +209,11 @@ class _FlightClients(Clients):
 
 
 class Session:
-    """A session that records its final frames about a topic."""
+    """A session that records when the client learns that a channel has crashed."""
 
     def __init__(self, session: Any, pid: Pid, add: _Add) -> None:
         self._session = session
-        # Avoid `__getattr__` for this method, because it is called most often.
+        # The server calls `receive` most often, so this attribute avoids `__getattr__`.
         self.receive = session.receive
         self._pid = pid
         self._add = add

@@ -74,7 +74,7 @@ class _Trace:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._rules: list[FilterRule] = []
-        # The fields of the last frame: a broadcast writes the same frame to many clients.
+        # The last frame and its fields. A broadcast writes the same frame to many clients.
         self._last: tuple[bytes, dict[str, Any]] = (b"", {})
 
     def add_rule(self, rule: FilterRule) -> None:
@@ -85,7 +85,7 @@ class _Trace:
     def add(self, kind: str, pid: Pid, fields: dict[str, Any]) -> None:
         """Add an event about a process."""
         if kind == "joined":
-            # The duration of a join is a difference of virtual times, with an error of the last digit.
+            # The duration is a difference of virtual times, so its last digits may be wrong.
             fields = {**fields, "seconds": round(fields["seconds"], 6)}
         self._recorder.add(kind, pid, fields, causes=False)
 

@@ -55,7 +55,7 @@ class _Listener(Protocol):
 
 @define(eq=False)
 class Client:
-    """A connected client, as the server's process for it knows it."""
+    """A connected client and the server process of its connection."""
 
     pid: Pid
     server: SessionServer
@@ -63,7 +63,7 @@ class Client:
     runtime: Runtime
 
     def is_busy_or_gone(self) -> bool:
-        """Return True if the client closes or its process is busy, so that a frame may come later or never."""
+        """Return True if the connection is closing or its process is busy. A frame may then come later or never."""
         info = self.runtime.process_info(self.pid)
         if self.server.closing is not None or info is None:
             return True
@@ -95,13 +95,13 @@ class _Frames(Feed):
             listener.started(client)
 
     def asked(self, client: Client, message: Message, effects: list[Effect]) -> None:
-        """Pass on a message of a client."""
+        """Tell the listeners about a message of a client."""
         start = next((each for each in effects if isinstance(each, Start)), None)
         for listener in self.listeners:
             listener.asked(client, message, start)
 
     def written(self, client: Client, frame: bytes) -> None:
-        """Pass on the meaning of a frame for a client."""
+        """Tell the listeners the meaning of a frame for a client."""
         meaning = client.codec.meanings.get(frame)
         if meaning is not None:
             for listener in self.listeners:
@@ -156,9 +156,9 @@ class JoinsAnswered(Invariant):
 class MembershipsEnd(Invariant):
     """Every accepted membership ends with exactly one `phx_close` or `phx_error`.
 
-    If the process of a joined channel ends, its client must get one of them before the clock advances. If the client
-    has joined the topic again, the `phx_close` follows the answer to the latest join. A client that has disconnected
-    needs neither.
+    If the process of a joined channel ends, its client must get one of these frames before the clock advances. If the
+    client has joined the topic again, the `phx_close` follows the answer to the latest join. A client that has
+    disconnected needs neither frame.
     """
 
     name: ClassVar[str] = "memberships_end"
@@ -199,9 +199,10 @@ class MembershipsEnd(Invariant):
 
 
 class SubscriptionsEnd(Invariant):
-    """The subscriptions of a process end with it, on every PubSub that has had a client.
+    """When a process ends, its subscriptions end too, on every PubSub that has had a client.
 
-    The invariant compares the subscribers with the living processes, at rest after the end of any process.
+    After a process has ended, the invariant waits until the system is at rest. It then looks for subscribers that have
+    ended.
     """
 
     name: ClassVar[str] = "subscriptions_end"
@@ -269,7 +270,7 @@ class _Joins:
             self.pending.append(_Join(message.topic, message.ref, membership))
 
     def written(self, meaning: Meaning) -> str | None:
-        """Note a frame for the client. If it answers a join that was answered before, return the first answer."""
+        """Note a frame for the client. If the frame is a second answer to a join, return the kind of the first."""
         join = next((join for join in self.pending if _answers(meaning, join)), None)
         if join is not None:
             self.pending.remove(join)
@@ -286,14 +287,14 @@ class _Joins:
 
 @define(eq=False)
 class _Memberships:
-    """The memberships of one client: those whose join has no reply yet, and the accepted ones, the oldest first."""
+    """The memberships of one client, oldest first: `joining` without a reply to the join, and `accepted`."""
 
     client: Client
     joining: list[Membership] = field(factory=list)
     accepted: list[Membership] = field(factory=list)
 
     def written(self, meaning: Meaning) -> bool:
-        """Note a frame for the client. Return False if it ends a membership that it cannot end."""
+        """Note a frame for the client. Return False if it ends a membership that was not accepted or has ended."""
         if meaning.kind == "reply":
             for membership in self.joining:
                 if (membership.topic, membership.ref) == (meaning.topic, meaning.ref):
@@ -309,7 +310,7 @@ class _Memberships:
         return False
 
     def silently_ended(self) -> Membership | None:
-        """Return a membership whose process has ended without a word to the client."""
+        """Return an accepted membership whose process has ended, although the client got no frame about the end."""
         for membership in self.accepted:
             waits = any(each.topic == membership.topic for each in self.joining)
             process = membership.process
@@ -328,7 +329,7 @@ def _key(topic: Any, ref: Any) -> tuple[str, str]:
 
 
 class _Codec(Codec):
-    """A codec that remembers the meaning of the frames that end a join."""
+    """A codec that remembers the meaning of the frames that begin or end a membership."""
 
     def __init__(self, codec: Codec) -> None:
         super().__init__(codec.serializer, codec.frame)
@@ -347,8 +348,8 @@ class _Codec(Codec):
         return self._means(frame, Meaning("phx_error", topic, join_ref, None))
 
     def _means(self, frame: bytes, meaning: Meaning) -> bytes:
-        # Remember only a few meanings, because the server writes most frames at once. Only a close waits, for the
-        # answer to the next join.
+        # A few meanings are enough, because the server writes most frames immediately. Only a `phx_close` may wait: it
+        # follows the answer to the next join.
         self.meanings[frame] = meaning
         if len(self.meanings) > _REMEMBERED:
             del self.meanings[next(iter(self.meanings))]
@@ -356,7 +357,7 @@ class _Codec(Codec):
 
 
 class _Session:
-    """A session that reports its messages."""
+    """A session that reports the messages of its client."""
 
     def __init__(self, session: Any, client: Client, frames: _Frames) -> None:
         self._session = session

@@ -115,7 +115,7 @@ class LiveNetwork(Instrument):
                 connection.close()
 
     def watch(self, runtime: Runtime, trace: Trace) -> None:
-        """Record in the trace when connections open and close, which process serves each, and what the clients see."""
+        """Record in the trace the start, the end and the process of each connection, and what the clients see."""
         self._trace = trace
         runtime.add_instrument(self)
         for each in runtime.instruments:

@@ -66,9 +66,10 @@ class OutBuffer:
         max_bytes: bytes that may wait.
 
     Attributes:
-        client: a number that `Flusher.on_written` gets for this buffer; None without one.
-        on_write: a function that gets the bytes and the number of the frames of each write that the flusher does not
-            do; None without one. It must not block and must not raise.
+        client: the number that stands for this buffer in the calls of `Flusher.on_written`. With None, these calls omit
+            the buffer.
+        on_write: a function that gets the size in bytes and the number of frames of each write, or None. The turns of
+            the flusher do not call it. It must not block and must not raise.
 
     If a frame does not fit, the buffer drops this frame and all later frames, because clients cannot handle a gap. It
     counts the dropped frames. An empty buffer accepts one frame of any size. Call all methods in Trio's thread.
@@ -207,8 +208,8 @@ class OutBuffer:
 
         The result may be empty. If the writer cannot write the whole result, it must pass the rest to `hold`. After it
         has written everything, it must call `written` if the attribute `finished` is not None. A writer other than the
-        flusher must call `on_write`, if it is not None, with the size of the result and the number of its frames, which
-        is `waiting` before this call.
+        flusher must also call `on_write` if this attribute is not None. The arguments are the size of the result and
+        the number of frames, which `waiting` states before this call.
         """
         frames = self._frames
         if len(frames) == 1:
@@ -350,8 +351,9 @@ class Flusher:
         spawn: a function that starts the task for a full socket.
 
     Attributes:
-        on_written: a function that gets the writes of each turn; None without one. For each buffer with a `client`, the
-            list has three items: the client, the bytes, and the number of frames. It must not block and must not raise.
+        on_written: a function that gets a list of the writes of each turn, or None. The list has three items for each
+            written buffer with a `client`: the client, the size in bytes, and the number of frames. The function must
+            not block and must not raise.
     """
 
     __slots__ = (
@@ -435,7 +437,7 @@ class Flusher:
             if written is None or out.client is None:
                 data = out.take()
             else:
-                frames = len(out._frames)  # not `waiting`, because this runs for every write
+                frames = len(out._frames)  # `waiting` is slower, and this runs for every write
                 data = out.take()
                 written += (out.client, len(data), frames)
             if data:

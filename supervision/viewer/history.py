@@ -8,8 +8,8 @@
 
 The reader attributes the end of a process to a fault if a chain of causes in the trace leads from the end back to the
 fault. The chain stops at the start of another process, because a restarted process acts on its own. There is one
-exception: if the restarted process ended before it received a message, the chain continues. An end without a chain
-counts for an earlier fault of the same process, unless the process ended cleanly.
+exception: if the restarted process ended before it received a message, the chain continues. The reader attributes an
+end without a chain to an earlier fault of the same process, unless the process ended cleanly.
 """
 
 from __future__ import annotations
@@ -51,24 +51,30 @@ _CLEAN_FAULTS = frozenset(("reset_connection", "half_open", "exit_with", "partit
 class ProcessRecord:
     """One process, from its start to its end.
 
-    Attributes:
-        index: its position in `History.processes`.
-        key: the label of its runtime, and its number there.
-        host: the name of its node; None outside of nodes.
-        path: its path in the tree. Several processes may have the same path, one after another or at the same time.
-        role: the path that a replacement has too: `/pool/*/Room` if it may start in another partition.
-        title: the class and the topic of a channel, such as `RoomChannel room:lobby`; empty for other processes.
-        client: the named client of a connection or a channel; empty for other processes.
-        shown_path: its path for people. It has the class of each channel in the place of `ChannelServer`.
-        incarnation: the number of processes that have had this path, including this one.
-        parent: the key of the process that started it; number 0 if no process did.
-        born, ended: the times of its start and its end in seconds; `ended` is None if the trace has no end.
-        born_event, ended_event: the numbers of these events.
-        reason: its exit reason, as text.
-        exit: its exit class, see `supervision.recording.schema.exit_class`; "node_killed" if its node was killed.
-        fault: the fault that ended it.
-        back: its replacement, which is a later process with the same role.
-        restarted: True if a supervisor started it in the place of another process.
+        Attributes:
+            index: its position in `History.processes`.
+            key: the label of its runtime, and its number there.
+            host: the name of its node; None outside of nodes.
+            path: its path in the tree. Several processes may have the same path, one after another or at the same time.
+            role: the path that the process shares with its replacement, such as `/pool/*/Room` if the replacement may start
+                in another partition.
+            title: the class and the topic of a channel, such as `RoomChannel room:lobby`; empty for other processes.
+    <<<<<<< ours
+            client: the named client of a connection or a channel; empty for other processes.
+            shown_path: its path for people. It has the class of each channel in the place of `ChannelServer`.
+    =======
+            client: the named client of a connection or a channel; empty for other processes.
+            shown_path: its path for people, with the class of each channel instead of `ChannelServer`.
+    >>>>>>> theirs
+            incarnation: the number of processes that have had this path, including this one.
+            parent: the key of the process that started it; number 0 if no process did.
+            born, ended: the times of its start and its end in seconds; `ended` is None if the end is not in the trace.
+            born_event, ended_event: the numbers of these events.
+            reason: its exit reason, as text.
+            exit: its exit class, see `supervision.recording.schema.exit_class`; "node_killed" if its node was killed.
+            fault: the fault that ended it.
+            back: its replacement, which is a later process with the same role.
+            restarted: True if a supervisor started it in the place of another process.
     """
 
     index: int
@@ -254,7 +260,7 @@ class HistoryReader:
     Attributes:
         history: the history so far.
         changed: the processes that have changed since the owner emptied this dictionary, by their index.
-        changed_faults: the same for faults.
+        changed_faults: the changed faults, in the same way.
     """
 
     def __init__(self, *, contents: bool = True) -> None:

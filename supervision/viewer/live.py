@@ -1,4 +1,4 @@
-"""The page of a run that goes on: the data in parts, of which each holds only what has changed.
+"""The data for the page of a running program, in parts. Each part has only what has changed.
 
 *pure*: the input is the trace of the run so far.
 
@@ -25,10 +25,10 @@ from supervision.viewer.rows import Texts, fault_row, mark_row, message_rows, pr
 __all__ = ["LiveRun"]
 
 PART: Final = 400
-"""The most rows of one sort in a part."""
+"""The largest number of rows of one kind in a part."""
 
 MAX_MORE: Final = 20_000
-"""The processes, marks and texts that a run may get after its beginning. Beyond it, the run is full."""
+"""The number of processes, marks and texts that a run may add after its first parts. Above it, the run is full."""
 
 
 class LiveRun:
@@ -38,8 +38,8 @@ class LiveRun:
         began: the time of day of second 0, in seconds since the epoch.
         contents: show the contents of messages, if the trace has them.
 
-    Messages have no second part. A message that is read after its part went out is shown without the time of its
-    receipt.
+    The parts never change a message. If a process receives a message only after `take` has read that it was sent, the
+    page shows no time of receipt.
     """
 
     def __init__(self, *, began: float, contents: bool = True) -> None:
@@ -69,7 +69,7 @@ class LiveRun:
 
         Args:
             lines: the lines.
-            messages: the most messages to show of these lines.
+            messages: the largest number of messages in these lines that the page shows.
         """
         reader, decode = self._reader, msgspec.json.Decoder().decode
         history = reader.history
@@ -87,7 +87,7 @@ class LiveRun:
                 target = None if fault.target is None else reader.known.get(fault.target)
                 self._targets[index] = -1 if target is None else target.index
         self._messages.extend(message_rows(history, messages, self._texts))
-        # The run keeps no events and no messages, because it would grow without a bound.
+        # Keep no events and no messages, because their number has no bound.
         history.events.clear()
         history.messages.clear()
         reader.sent.clear()

@@ -55,8 +55,9 @@ class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
     """One planned fault and its effects.
 
     `took_along` lists the paths of the other processes that ended because of the fault: its blast radius. `target_back`
-    is the time until the first ended process had a replacement. `all_back` is the time until every ended process had
-    one. Each time is None if no process ended, or if a replacement that it needs is missing.
+    is the time until the first ended process had a replacement. `all_back` is the time until every ended process had a
+    replacement. `target_back` is None if the first ended process has no replacement, and `all_back` is None if any
+    ended process has none. If no process ended, both times are None.
     """
 
     seconds: float
@@ -75,9 +76,9 @@ class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
 class ProcessMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """Processes that started or ended before the run closed.
 
-    `ended_by_faults` counts the ends that a fault caused. `crashed` counts ends by an exception, `killed` ends by a
-    kill, with or without a fault. `troubled` counts crashes and kills without a fault. `restarted` counts restarts by
-    supervisors, and `gave_up` the supervisors that reached their limit.
+    `ended_by_faults` counts the ends that a fault caused. With or without a fault, `crashed` counts the ends by an
+    exception, and `killed` counts the ends by a kill. `troubled` counts crashes and kills without a fault. `restarted`
+    counts restarts by supervisors, and `gave_up` counts the supervisors that reached their limit.
     """
 
     started: int
@@ -93,7 +94,7 @@ class ProcessMeasures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """One bar of a histogram: the durations of at most `up_to` seconds, without the lower bars. None is no limit."""
+    """One bar of a histogram. It counts the durations up to `up_to` seconds that no lower bar counts. None is no limit."""
 
     up_to: float | None
     count: int
@@ -148,10 +149,10 @@ class PathMeasure(msgspec.Struct, frozen=True, kw_only=True):
 class SteadyMeasure(msgspec.Struct, frozen=True, kw_only=True):
     """One steady-state check, and the share of the time for which it held.
 
-    `availability` is the share since the check first held, `availability_during` the share in the phase with the
-    faults. `outages` counts how often it stopped holding, `outage_seconds` is their total duration, and
-    `longest_outage` the longest. `problem` is the last problem. `holds_at_end` is True if the check held when the run
-    closed.
+    `availability` is the share since the check first held. `availability_during` is the share in the phase with the
+    faults. `outages` is the number of times that the check stopped holding. `outage_seconds` is the total duration of
+    the outages, and `longest_outage` is the longest duration. `problem` is the last problem. `holds_at_end` is True if
+    the check held when the run closed.
     """
 
     name: str

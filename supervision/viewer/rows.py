@@ -1,7 +1,7 @@
 """The rows of the data of a run's page: processes, faults, messages and marks, in JSON types.
 
-*pure*. A page may have tens of thousands of messages, so a row is a short list, times are milliseconds, and paths and
-texts are positions in one table of texts.
+*pure*. A page may have tens of thousands of messages, so rows are short. A row is a list. Times are in milliseconds.
+Each path or text is a position in one table of texts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ __all__ = [
 ]
 
 MESSAGES_SHOWN = 20_000
-"""The most messages on a page. If there are more, the page has all lost messages and a regular sample of the others."""
+"""The largest number of messages of a run that a page shows completely. If there are more, the page shows all lost
+messages and a regular sample of the others."""
 
 _TEXT = 200
 _WORDS = 1000
@@ -45,7 +46,7 @@ class Texts:
     _numbers: dict[str, int] = field(factory=dict)
 
     def number(self, text: str) -> int:
-        """Return the position of a text, which is now in the table."""
+        """Return the position of a text in the table. Add the text if it is new."""
         number = self._numbers.get(text)
         if number is None:
             number = self._numbers[text] = len(self.texts)
@@ -59,7 +60,7 @@ def milliseconds(seconds: float) -> float:
 
 
 def process_row(process: ProcessRecord, parent: int, texts: Texts) -> list[Any]:
-    """Return a process. `parent` is the position of its parent, or -1."""
+    """Return the row of a process. `parent` is the position of its parent, or -1."""
     return [
         texts.number(process.shown_path),
         process.incarnation,
@@ -88,7 +89,7 @@ def _ending(process: ProcessRecord) -> int:
 
 
 def fault_row(mark: FaultRecord, target: int, texts: Texts) -> list[Any]:
-    """Return a fault. `target` is the position of the affected process, or -1."""
+    """Return the row of a fault. `target` is the position of the affected process, or -1."""
     return [
         milliseconds(mark.seconds),
         texts.number(mark.text),
@@ -102,7 +103,7 @@ def fault_row(mark: FaultRecord, target: int, texts: Texts) -> list[Any]:
 
 
 def message_rows(history: History, most: int, texts: Texts) -> list[list[Any]]:
-    """Return at most about `most` messages: all lost messages, and a regular sample of the others."""
+    """Return the rows of about `most` messages: all lost messages, and a regular sample of the others."""
     messages = history.messages
     every = max(1, -(-len(messages) // most))
     rows = []
@@ -125,7 +126,7 @@ def message_rows(history: History, most: int, texts: Texts) -> list[list[Any]]:
 
 
 def mark_row(event: Event, texts: Texts) -> list[Any] | None:
-    """Return an event as time, kind and words if it concerns the whole run; otherwise None."""
+    """Return the time, kind and text of an event that concerns the whole run. Return None for other events."""
     kind = event["kind"]
     if kind == "note":
         more = ", ".join(

@@ -1,4 +1,4 @@
-"""The service of a run: the lag of its event loop, and the requests of its clients.
+"""The quality of service of a run: the lag of its event loop, and the requests of its clients.
 
     loop = measure_loop(ticks, late_after=0.1, max_late_share=0.1)
     loop.overloaded                        # True: the figures of the run say nothing about recovery
@@ -37,8 +37,8 @@ ANSWERED, UNANSWERED, OPEN = "answered", "unanswered", "open"
 class LoopMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """The lag of the event loop, from the start of the faults to the end of the experiment.
 
-    A probe is due at regular times. Its lag is the time from a due time to the moment when it ran. After a long stall,
-    each due time of the stall counts. Stalls by a planned `StallLoop` do not count.
+    A probe is due at regular times. The lag is the time from a due time until the probe ran. Each due time within a
+    long stall counts. Stalls by a planned `StallLoop` do not count.
 
     `ticks` counts the due times. `median`, `p99` and `longest` are seconds. `late_share` is the share of due times with
     a lag above `late_after` seconds. The run is `overloaded` if this share is above `max_late_share`.
@@ -55,13 +55,13 @@ class LoopMeasures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestMeasures(msgspec.Struct, frozen=True, kw_only=True):
-    """The requests of one name that clients made from the start of the faults to the end of the experiment.
+    """The requests with one name, from the start of the faults to the end of the experiment.
 
-    `in_time` counts the requests with an answer within the time limit of the request, `late` those with a later answer,
-    `unanswered` those without an answer. A request that was still open at the end counts as unanswered after its time
-    limit, and does not count before. `median`, `p99` and `longest` are the seconds until the answers; None without
-    answers. `clients` counts the clients that made requests, and `clients_in_time` those with an answer in time for at
-    least half of their requests.
+    `in_time` counts requests with an answer within their time limit, `late` requests with a later answer, and
+    `unanswered` requests without an answer. A request that was still open at the end is unanswered if its time limit
+    had passed, and is not counted otherwise. `median`, `p99` and `longest` are the seconds until the answers; None
+    without answers. `clients` counts the clients that made requests. `clients_in_time` counts the clients that got an
+    answer in time for at least half of their requests.
     """
 
     name: str
@@ -82,7 +82,7 @@ class RequestMeasures(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def share_of_clients(self) -> float:
-        """The share of clients with an answer in time for at least half of their requests."""
+        """The share of clients that got an answer in time for at least half of their requests."""
         return self.clients_in_time / self.clients
 
 

@@ -1,8 +1,8 @@
 """The costs of observing 10,000 channels: `python -m tests.benchmarks.observer`.
 
-It prints the longest slice of a snapshot, and the share of a core that a watching page costs: without load, and while
-the rooms get 1,000 messages a second and 20 of them end and start again. Everything is measured in processor time of
-this thread, with the garbage collector as `ashtree serve` sets it.
+It prints the longest slice of a snapshot, and the share of a core that a watching page costs. It measures the page with
+idle rooms and with busy rooms. The busy rooms get 1,000 messages a second, and 20 of them restart each second. All
+figures are processor time of this thread, with the settings of the garbage collector from `ashtree serve`.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ async def watch(rooms: str) -> None:
 
 
 async def draw(page: TestChannel) -> None:
-    """Ask for each part of the timeline, as the program of the page does."""
+    """Ask for each part of the timeline, as the script of the page does."""
     while True:
         await page.assert_push("timeline", timeout=60)
         page.push("timeline", {"drawn": True})

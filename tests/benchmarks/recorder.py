@@ -1,11 +1,11 @@
-"""The cost of the recorder: the CPU of a server without a recorder, beside one that is off, and several that are on.
+"""The cost of the recorder: the CPU time of servers without a recorder, with a closed one, and with running ones.
 
     python -m tests.benchmarks.recorder [--rounds 40] [--seconds 0.15] [--modes echo1 echo8 fanout]
 
-Each kind of server is a process of its own, on the first core. This program is the client, on the last core: plain
-sockets and ready-made frames, because a slow client would hide what the server costs. The servers take turns in short
-rounds of one run, because a rate depends on the machine and a ratio does not. Two servers have no recorder, so their
-ratio shows the noise.
+Each kind of server runs in a separate process on the first core. This program has the clients, and runs on the last
+core. The clients use plain sockets and ready-made frames, because slow clients would hide the cost of the server. The
+servers take turns in short rounds, and the program prints ratios of their costs. A ratio depends less on the machine
+than a rate. Two servers have no recorder, so their ratio shows the noise.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from tests.integration.servers import Server
 CLIENTS: Final = 100
 BODY: Final = "x" * 32
 WARM_UP: Final = 5
-"""The first rounds, which do not count."""
+"""The number of rounds at the beginning that do not count."""
 
 
 class Kind(NamedTuple):
-    """A kind of server: with or without a recorder, with its options."""
+    """A kind of server: the state of its recorder, and the options of the recorder."""
 
     recorder: str
     options: Mapping[str, Any] = MappingProxyType({})
@@ -97,7 +97,7 @@ async def serve(name: str, port: int) -> None:
 
 
 def cpu_of(pid: int) -> float:
-    """Return the seconds of CPU that all threads of a process have used, with nanoseconds."""
+    """Return the CPU seconds that all threads of a process have used. The resolution is a nanosecond."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
@@ -109,7 +109,7 @@ def pin(pid: int, core: int) -> None:
 
 
 def frame(text: str) -> bytes:
-    """Return a text frame of a client. The mask is zero, so the payload is as it is."""
+    """Return a text frame of a client. The mask is zero, so masking does not change the payload."""
     data = text.encode()
     head = bytes((0x81, 0x80 | len(data))) if len(data) < 126 else bytes((0x81, 0xFE))
     size = b"" if len(data) < 126 else len(data).to_bytes(2, "big")
@@ -131,7 +131,7 @@ class Client:
         self._expect(b"\r\n\r\n")
         self.socket.sendall(frame(f'["1","1","{topic}","phx_join",{{}}]'))
         self._expect(b"phx_reply", b"}]")
-        # All answers have this size, so a count of bytes is a count of answers.
+        # All answers have the same size, so the number of bytes gives the number of answers.
         self.socket.sendall(push)
         self.size = len(self._expect(BODY.encode(), b"]"))
         self.got = 0
@@ -148,14 +148,14 @@ class Client:
 
 
 class Load:
-    """The clients of one server in one mode, who stay for all rounds."""
+    """The clients of one server in one mode. They stay connected for all rounds."""
 
     def __init__(self, server: Server, mode: Mode, name: str) -> None:
         self._server, self._mode = server, mode
         self._selector = selectors.DefaultSelector()
         self.clients = [self._connect(name, number) for number in range(CLIENTS)]
+        # Early clients have also got the first messages of later clients.
         self._drain()
-        # A client that joined early has also got the first messages of the later ones.
         for client in self.clients:
             client.socket.setblocking(False)
             self._selector.register(client.socket, selectors.EVENT_READ, client)
@@ -176,7 +176,7 @@ class Load:
                 pass
 
     def round(self, seconds: float) -> float:
-        """Return the seconds of CPU of the server for one answer, in a closed loop."""
+        """Return the CPU seconds of the server for one answer. The clients push in a closed loop."""
         mode, clients = self._mode, self.clients
         pushing = clients[: mode.pushing]
         before = cpu_of(self._server.pid)
@@ -204,7 +204,7 @@ class Load:
         return answers
 
     def _fan_out(self, seconds: float, pushing: Client) -> int:
-        """Push the next message when all clients have got the oldest one of those in flight."""
+        """Push the next message when all clients have got the oldest message in flight. Return the number of frames."""
         size, waiting = pushing.size, CLIENTS * self._mode.in_flight
         got = done = 0
         sent = self._mode.in_flight
@@ -230,12 +230,12 @@ class Load:
 def compare(
     servers: Mapping[str, Server], mode: str, rounds: int, seconds: float
 ) -> dict[str, list[float]]:
-    """Let the servers take turns, in short rounds, and return the seconds of each round."""
+    """Measure the servers in turn, in short rounds. Return the cost of an answer, by server and round."""
     taken: dict[str, list[float]] = {name: [] for name in servers}
     loads = {name: Load(server, MODES[mode], mode) for name, server in servers.items()}
     names = list(loads)
     for number in range(rounds + WARM_UP):
-        # Another order in each round, because a server pays for what the one before it left in the caches.
+        # Change the order in each round, because a server starts with the caches that the previous server left.
         for name in (*names[number % len(names) :], *names[: number % len(names)]):
             cost = loads[name].round(seconds)
             if number >= WARM_UP:
@@ -250,8 +250,8 @@ def tell(taken: Mapping[str, list[float]], write: Callable[[str], object] = prin
     """Write the costs, and their ratios to the first server.
 
     `median` is the median of the ratios within each round, because the machine changes between rounds. `quiet` is the
-    ratio of the cheapest tenths of the rounds. Other programs on the machine can only add to a cost, so this is what
-    the code itself costs.
+    cost in a cheap round, at the tenth percentile, and the ratio of these costs. Other programs on the machine can only
+    add to a cost, so `quiet` is close to the cost of the code itself.
     """
     base = next(iter(taken.values()))
     for name, seconds in taken.items():

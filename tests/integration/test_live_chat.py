@@ -37,7 +37,7 @@ CONNECTIONS = "/top/endpoint/connections/Connection"
 PROGRAM = [sys.executable, "-c", "from channels.cli.command import main; main()"]
 
 ANY_SERVICE = ServiceLimits(max_late_share=1.0, min_in_time=0.0)
-"""The limits of tests that do not measure speed, because they run on busy machines."""
+"""Limits that every run meets. These tests run on busy machines, so they must not depend on speed."""
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -147,7 +147,7 @@ def test_a_killed_channel_vanishes_and_its_client_returns(observer: Observer, ta
 def test_a_killed_pubsub_takes_along_what_was_started_after_it(
     observer: Observer, talker: Page
 ) -> None:
-    """The endpoint and its observer are among those. The page says that it is interrupted, and all clients rejoin."""
+    """The endpoint and its observer end too. The page reports the interruption, and all clients join again."""
     expect(observer.row("pubsub")).to_have_count(1)
     expect(observer.row("RoomChannel 'room:lobby'")).to_have_count(1)
     before = {title: observer.pid_of(title) for title in ("pubsub", "endpoint", "till")}
@@ -163,7 +163,7 @@ def test_a_killed_pubsub_takes_along_what_was_started_after_it(
     assert after["endpoint"] != before["endpoint"]
     assert after["till"] == before["till"]
     expect(observer.row("endpoint").locator(".again")).to_have_text(re.compile(r"restarted \d×"))
-    # The client has joined again, and talks over the new pubsub.
+    # The client joins again, and its messages go through the new pubsub.
     talker.wait_for_function("window.joins.length === 2")
     expect(observer.row("RoomChannel 'room:lobby'")).to_have_count(1)
     expect(observer.page.locator(".figure").nth(1)).to_contain_text(re.compile(r"[1-9]\d* pushes"))

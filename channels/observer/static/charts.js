@@ -105,8 +105,8 @@ const COLUMNS = [
   ["last news", (row) => (row.silent < 3 ? "now" : `${Math.round(row.silent)} s ago`)],
 ]
 
-// One line for each node, this one included. Without other nodes there is none. `shown` is the node whose processes the
-// page shows, or null for its own; `choose` takes another.
+// One line for each node, also for the node of the page. If there are no other nodes, there are no lines. `shown` is the
+// node whose processes the page shows, or null for the node of the page. `choose` shows another node.
 export class Nodes {
   constructor(place, choose) {
     this.place = place
@@ -119,7 +119,7 @@ export class Nodes {
     this.place.hidden = rows === undefined
     if (rows === undefined) return
     const names = JSON.stringify([shown, ...rows.map((row) => row.node)])
-    // New lines only if they have changed, because a button that is replaced loses a click.
+    // Replace the lines only if the names have changed, because a replaced button loses a click.
     if (names !== this.names) this.arrange(rows, shown)
     this.names = names
     for (const row of rows) {

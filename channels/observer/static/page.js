@@ -63,7 +63,7 @@ const panel = new ProcessPanel(byId("process"), {
   open: (number) => openProcess(number, `<pid ${number}>`),
   ended: () => {},
   act: (action, number) => {
-    panel.answer(shown === null ? "" : `${shown} has been asked`, true)
+    panel.answer(shown === null ? "" : `Waiting for ${shown}`, true)
     channel.push("act", { action, pid: number, node: shown })
       .receive("ok", ({ job }) => job && awaitJob(job))
       .receive("error", ({ reason }) => panel.answer(reason))
@@ -71,7 +71,7 @@ const panel = new ProcessPanel(byId("process"), {
   },
 })
 const events = new Events(byId("events"), byId("paused"), (number) => {
-  // The events with a process are of this node.
+  // Only the events of this node name a process.
   if (shown !== null) showNode(null)
   const row = tree.rows.get(`p${number}`)
   tree.mark(row ? row.key : null)
@@ -109,7 +109,7 @@ function showNode(node) {
 }
 byId("home").onclick = () => showNode(null)
 
-// The page says which node the processes belong to, and when that node last answered.
+// Show which node the processes belong to, and when that node last answered.
 function sayElsewhere(state) {
   byId("where").textContent = state === null ? "" : ` of ${state.node}`
   byId("home").hidden = state === null
@@ -121,7 +121,7 @@ function sayElsewhere(state) {
   if (state === null) return
   const age = duration(state.silent)
   if (!state.answered) place.textContent = isSilent ? `${state.node} has not answered for ${age}.` : `Asking ${state.node}`
-  else place.textContent = isSilent ? `${state.node} has not answered for ${age}. What you see is ${age} old.` : `${state.node} answers. You see the processes of ${state.node}, not of the node of this page.`
+  else place.textContent = isSilent ? `${state.node} has not answered for ${age}. What you see is ${age} old.` : `${state.node} answers. You see its processes, not the processes of the node that serves this page.`
 }
 
 let job = 0
@@ -130,7 +130,7 @@ function awaitJob(number) {
   job = number
   const node = shown
   setTimeout(() => {
-    if (job === number) panel.answer(`${node} has not answered. It may still carry this out.`)
+    if (job === number) panel.answer(`${node} has not answered. It may still carry out the action.`)
   }, JOB)
 }
 
@@ -183,7 +183,7 @@ function start() {
   channel.on("acted", (done) => {
     if (done.job !== job) return
     job = 0
-    panel.answer(done.problem ?? `${shown} has done this`, done.problem === null)
+    panel.answer(done.problem ?? `${shown} has carried out the action`, done.problem === null)
   })
   channel.join()
     .receive("ok", (first) => {

@@ -1,9 +1,9 @@
-// The timeline: a frame with the viewer of recorded runs, which the server fills part by part. The page answers each part
-// when the viewer has drawn it. While the user has stopped the timeline, the page does not answer.
+// The timeline: a frame with the viewer of recorded runs. The server sends the data in parts. The page asks for the next
+// part when the viewer has drawn one. While the user has stopped the timeline, the page asks for nothing.
 
 import { clock, duration } from "./story.js"
 
-const PATIENCE = 4000 // milliseconds without a part until the timeline says so
+const PATIENCE = 4000 // milliseconds without a part until the timeline counts as stale
 
 export class Past {
   // `byId` finds the elements, `ask` sends a payload to the server, `theme` returns light or dark, `leave` shows the tree.
@@ -15,9 +15,9 @@ export class Past {
     this.shown = false
     this.viewer = null
     this.isStopped = false
-    this.isOwed = false // a part came while the timeline was stopped
-    this.heard = null // the time of the last part, in milliseconds of the page
-    this.moment = null // the same in milliseconds of the clock
+    this.isOwed = false // or "next" or "anew": what to ask for when the user goes on
+    this.heard = null // the time of the last part, in milliseconds since the page was loaded
+    this.moment = null // the time of the last part, in milliseconds since the epoch
     this.problem = null
     byId("frame").onload = () => this.loaded()
     byId("follow").onclick = () => this.stop(!this.isStopped)
@@ -42,7 +42,7 @@ export class Past {
     this.ask({ on: true })
   }
 
-  // The channel is joined again, perhaps to another program. Its timeline begins anew.
+  // The channel has joined again, perhaps to a restarted program, so the timeline begins anew.
   rejoined() {
     if (this.viewer !== null && !this.isStopped) this.ask({ on: true })
     else if (this.viewer !== null) this.isOwed = "anew"
@@ -93,7 +93,7 @@ export class Past {
       return ["stopped", `Stopped at ${clock(this.moment / 1000)}, ${duration(behind)} ago. What happened after that is not shown.`]
     }
     const silent = performance.now() - this.heard
-    if (silent > PATIENCE) return ["lost", `Stale: no records for ${duration(silent / 1000)}. The end of the timeline is ${clock(this.moment / 1000)}.`]
-    return ["live", "Live: follows the program. Drag the timeline to stop it and look back."]
+    if (silent > PATIENCE) return ["lost", `Stale: no records for ${duration(silent / 1000)}. The timeline ends at ${clock(this.moment / 1000)}.`]
+    return ["live", "Live: the timeline follows the program. Drag the timeline to stop it and look back."]
   }
 }

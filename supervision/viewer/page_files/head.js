@@ -50,7 +50,7 @@ function drawAxis(y) {
   const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough)
   const digits = Math.max(0, -Math.floor(Math.log10(step / 1000) + 1e-9))
   pen.fillStyle = colors.soft
-  const ahead = LIVE ? (RUN.began * 1000) % step : 0 // so that the marks are at whole seconds of the clock
+  const ahead = LIVE ? (RUN.began * 1000) % step : 0 // puts the marks at whole seconds of the clock
   for (let time = Math.ceil((view.from + ahead) / step) * step - ahead; time <= view.to; time += step) {
     if (time < START) continue
     const x = xOf(time)

@@ -1,4 +1,4 @@
-// A run that goes on. The page around this frame gives it the parts, and the view follows the newest moment.
+// The page of a running program. The outer page passes the parts to this frame, and the view follows the newest moment.
 
 const SPAN = 60000 // milliseconds that the view shows at first
 const KEPT = 20000 // messages
@@ -11,7 +11,7 @@ const timeline_of_page = {
   follow,
   theme: setTheme,
   isFollowing: () => following,
-  onStop: null, // the page around this frame gets the stops and the keys of the user
+  onStop: null, // the outer page sets these: functions for a stop by the user, and for a key
   onKey: null,
 }
 
@@ -54,7 +54,7 @@ function goToEnd() {
   const span = begun ? view.to - view.from : SPAN
   begun = true
   view.moment = END
-  // A view that is longer than the run keeps its length, so that it does not stretch with every part.
+  // Keep the length of the view even if it is longer than the run. Otherwise it would stretch with every part.
   view.to = END + span * 0.02
   view.from = view.to - span
 }

@@ -38,7 +38,7 @@ function nextFault(direction) {
   if (fault) pick({ fault: fault.index })
 }
 
-let touched = false // the user has folded places, so new places do not fold others
+let touched = false // true after the user has folded or unfolded a place; new parts then fold nothing
 
 function toggle(row) {
   touched = true

@@ -1,7 +1,7 @@
 // The run as objects: its processes, their places in the tree, and the rows to draw them in.
 
 const RUN = JSON.parse(document.getElementById("run").textContent)
-const LIVE = RUN.live === true // the run goes on, and parts of it arrive
+const LIVE = RUN.live === true // the program still runs, and its data arrives in parts
 const MANY = 6 // more processes in one place are drawn as a crowd
 const ROOM = 48 // with more rows, places are folded at first
 
@@ -19,7 +19,8 @@ let checks = []
 let places = new Map()
 let roots = []
 
-// Make the objects from RUN. The parts of a live run change RUN; places stay folded or open.
+// Make the objects from RUN. A live run does this again after each part that changes RUN. Folded places stay folded, and
+// open places stay open.
 function readRun() {
   START = RUN.start ?? 0
   END = Math.max(RUN.seconds * 1000, START + 1)
@@ -43,7 +44,7 @@ function readRun() {
   makePlaces()
 }
 
-// The spans of a steady-state check in which it held and did not hold.
+// The spans of time in which a steady-state check held or did not hold.
 function readCheck({ name }) {
   const own = marks.filter((mark) => mark.kind.endsWith("steady") && mark.words.startsWith(`${name}: `))
   const until = RUN.closing ?? END
@@ -58,7 +59,7 @@ function readCheck({ name }) {
 const endOf = (process) => process.ended ?? END
 const aliveAt = (process, time) => process.born <= time && (process.ended === null || process.ended > time)
 
-// The path of a process, and its class and topic if it is a channel.
+// The path of a process. For a channel, it ends with the class and the topic.
 const nameOf = (process) => (process.title ? `${process.path.slice(0, process.path.lastIndexOf("/"))}/${process.title}` : process.path)
 
 // Places: one for each path, below the place of its parent.
@@ -71,7 +72,7 @@ function makePlaces() {
     let place = places.get(process.path)
     if (place === undefined) {
       const above = process.parent >= 0 ? places.get(processes[process.parent].path) : undefined
-      // A channel gets its name after it has joined, so a process below it may have another path.
+      // A channel gets its name when it has joined. The path of a process below it may have the earlier name.
       const isBelow = above !== undefined && process.path.startsWith(`${above.path}/`)
       const start = isBelow ? above.path.length : above === undefined ? 0 : process.path.lastIndexOf("/")
       const name = process.path.slice(start).replace(/^\//, "")
@@ -114,7 +115,7 @@ function crowdOf(group) {
 }
 
 // Arrange processes in as few lines as possible. A replacement takes the line that was free the longest. Channels of
-// different topics have lines of their own.
+// different topics never share a line.
 function linesOf(group) {
   const byTitle = new Map()
   for (const process of group) {
@@ -168,8 +169,8 @@ function foldAtFirst() {
   }
 }
 
-// The rows to draw, from the top. `wanted` has the places of a search, each with its found processes or null for all of
-// them; without a search it is null.
+// The rows to draw, from the top. `wanted` maps each place that a search shows to its found processes. null in place of
+// the processes means all of them. Without a search, `wanted` is null.
 function makeRows(wanted) {
   const rows = []
   const visit = (place) => {

@@ -235,7 +235,7 @@ function showFaults() {
     cell.colSpan = 3
     table.append(element("tr", "inert", undefined, cell))
   }
-  byId("faults").replaceChildren(faults.length ? table : element("p", "", LIVE ? "Nobody has caused a fault on purpose." : "The run had no planned faults."))
+  byId("faults").replaceChildren(faults.length ? table : element("p", "", LIVE ? "So far, nobody has caused a fault on purpose." : "The run had no planned faults."))
 }
 
 // A fault in words, with only the end of its path.

@@ -5,7 +5,7 @@ const PHASES = 18
 const AXIS = 20
 const FAULTS = 24
 const STRIP = 15
-const FOUND = 100 // processes of one place that a search shows
+const FOUND = 100 // the largest number of processes of one place that a search shows
 let HEAD = 0
 
 function measureHead() {
@@ -110,7 +110,7 @@ function seconds(milliseconds, digits = 3) {
   return `${(milliseconds / 1000).toFixed(digits)} s`
 }
 
-// A moment: seconds since the start, or the time of day of a live run.
+// A moment as text: seconds since the start of a recorded run, or the time of day in a live run.
 function at(time, digits = 3) {
   if (!LIVE) return seconds(time, digits)
   const day = new Date(RUN.began * 1000 + time)

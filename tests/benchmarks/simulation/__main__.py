@@ -136,7 +136,7 @@ def runs(rounds: int) -> None:
 
 
 def sweeps(seeds: int) -> None:
-    """The last two again, for many seeds, on one core and on two. A machine that is busy shows in the cores used."""
+    """Run the last two programs for many seeds, on one core and on two. A busy machine lowers the cores used."""
     for program in (programs.stormy, programs.attended):
         print(f"a sweep of {seeds} seeds of {program.__name__}")
         for jobs in (1, 2):

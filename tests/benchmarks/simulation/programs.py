@@ -156,7 +156,7 @@ class RoomSocket(Socket):
 
 
 async def talk(world: World, number: int) -> None:
-    """Join, and say something about once a second."""
+    """Join a room, and send a message once a second on average."""
     stream = world.random("client", number)
     connect = partial(world.network.connect, source=f"client {number}")
     async with (

@@ -314,7 +314,7 @@ async def test_many_channels_are_one_group_that_can_be_opened_and_searched(
 async def two_nodes(
     phoenix_js: Path, *, control: tuple[bool, bool] = (True, True)
 ) -> AsyncIterator[tuple[JoinedNodes, Page, ChannelTest]]:
-    """A page on node one, and node two."""
+    """Start the nodes one and two. Yield their network, a page on node one, and the channel test of node two."""
     network = JoinedNodes()
     observers = [
         Observer(phoenix_js=phoenix_js, announce=lambda line: None, control=allowed)

@@ -1,4 +1,4 @@
-"""The rows of another node: changes, and all rows after a message was lost."""
+"""A page of another node gets the changes of the rows. After a lost message, it gets all rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The timeline of an observer page: a page gets the ring first, and then only what has changed, when it asks."""
+"""The timeline of an observer page: the page first gets the records of the ring, and then asks for the changes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["phoenix_js"]
 
 
 class Timeline:
-    """The timeline of a page, as the program in the browser keeps it."""
+    """The timeline of a page. It takes the parts in the same way as the script in a browser."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -139,7 +139,7 @@ async def in_a_process(work: Any) -> Any:
     async with open_runtime(log=False) as runtime:
 
         async def page() -> None:
-            # Without time limits, because a virtual clock does not wait for the thread of the timeline.
+            # Use no time limits, because a virtual clock does not wait for the thread of the timeline.
             try:
                 results.append(await work(runtime))
             finally:
@@ -198,5 +198,5 @@ async def test_a_timeline_that_misses_events_begins_anew(
 
     part, texts = await in_a_process(fall_behind)
     assert part["first"]
-    # A process that lives since before the ring is there.
+    # The new timeline also has a process that started before the oldest record.
     assert "/page/idle" in texts

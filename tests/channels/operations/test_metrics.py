@@ -293,7 +293,7 @@ async def test_the_recovery_figures_of_a_recorder_appear_without_a_setting(serve
     assert isinstance(till.pid, Pid)
     kill(till.pid)
     await trio.sleep(SETTLED_SECONDS + 1)
-    # An incident counts once, however often a scrape comes.
+    # The incident counts only once, although there are two scrapes.
     for _ in range(2):
         found = await scrape(server)
         assert found["ashtree_recovery_incidents_total"] == 1

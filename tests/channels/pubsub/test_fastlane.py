@@ -223,7 +223,7 @@ async def test_a_channel_that_crashes_leaves_its_second_topic_and_nobody_else_do
     pubsub = server.endpoint.pubsub
     crashing, staying = await clients_of(server, ["/socket", "/socket"])
     first, second = pubsub.subscribers("news")
-    # No handler takes it, so the channel crashes.
+    # The channel has no handler for this event, so it crashes.
     answers = await crashing.exchange(("1", "2", "room:a", "unknown", {}))
     assert answers == [["1", "1", "room:a", "phx_error", {"reason": "channel_crash"}]]
     assert pubsub.subscribers("news") == pubsub.subscribers("room:a") == (second,)

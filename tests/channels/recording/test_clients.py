@@ -163,7 +163,7 @@ async def test_the_frames_of_a_stream_are_recorded_until_the_recorder_closes(
     (sent,) = (each for each in events(recorder, "sent") if each["message_kind"] == "echo")
     assert sent["size"] == len(json.dumps(push))
     frames = events(recorder, "frame")
-    # The answer to the upgrade, the join and the push.
+    # The answers to the upgrade, the join and the push.
     assert [each["direction"] for each in frames].count("out") == 3
     assert [each["direction"] for each in frames].count("in") == 2
     assert client.process is not None

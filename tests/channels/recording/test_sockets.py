@@ -1,4 +1,4 @@
-"""A recording has the frames of clients on plain sockets, which the flusher writes."""
+"""A recording has the frames that the flusher writes to clients on plain sockets."""
 
 from __future__ import annotations
 
