@@ -51,30 +51,25 @@ _CLEAN_FAULTS = frozenset(("reset_connection", "half_open", "exit_with", "partit
 class ProcessRecord:
     """One process, from its start to its end.
 
-        Attributes:
-            index: its position in `History.processes`.
-            key: the label of its runtime, and its number there.
-            host: the name of its node; None outside of nodes.
-            path: its path in the tree. Several processes may have the same path, one after another or at the same time.
-            role: the path that the process shares with its replacement, such as `/pool/*/Room` if the replacement may start
-                in another partition.
-            title: the class and the topic of a channel, such as `RoomChannel room:lobby`; empty for other processes.
-    <<<<<<< ours
-            client: the named client of a connection or a channel; empty for other processes.
-            shown_path: its path for people. It has the class of each channel in the place of `ChannelServer`.
-    =======
-            client: the named client of a connection or a channel; empty for other processes.
-            shown_path: its path for people, with the class of each channel instead of `ChannelServer`.
-    >>>>>>> theirs
-            incarnation: the number of processes that have had this path, including this one.
-            parent: the key of the process that started it; number 0 if no process did.
-            born, ended: the times of its start and its end in seconds; `ended` is None if the end is not in the trace.
-            born_event, ended_event: the numbers of these events.
-            reason: its exit reason, as text.
-            exit: its exit class, see `supervision.recording.schema.exit_class`; "node_killed" if its node was killed.
-            fault: the fault that ended it.
-            back: its replacement, which is a later process with the same role.
-            restarted: True if a supervisor started it in the place of another process.
+    Attributes:
+        index: its position in `History.processes`.
+        key: the label of its runtime, and its number there.
+        host: the name of its node; None outside of nodes.
+        path: its path in the tree. Several processes may have the same path, one after another or at the same time.
+        role: the path that the process shares with its replacement, such as `/pool/*/Room` if the replacement may start
+            in another partition.
+        title: the class and the topic of a channel, such as `RoomChannel room:lobby`; empty for other processes.
+        client: the named client of a connection or a channel; empty for other processes.
+        shown_path: its path for people, with the class of each channel instead of `ChannelServer`.
+        incarnation: the number of processes that have had this path, including this one.
+        parent: the key of the process that started it; number 0 if no process did.
+        born, ended: the times of its start and its end in seconds; `ended` is None if the end is not in the trace.
+        born_event, ended_event: the numbers of these events.
+        reason: its exit reason, as text.
+        exit: its exit class, see `supervision.recording.schema.exit_class`; "node_killed" if its node was killed.
+        fault: the fault that ended it.
+        back: its replacement, which is a later process with the same role.
+        restarted: True if a supervisor started it in the place of another process.
     """
 
     index: int
