@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Birth(NamedTuple):
-    """The start of a process. The recorder keeps it at least until the record of the process's end has fallen out.
+    """The start of a process. The recorder keeps it while the process lives. Then the record of the end contains it.
 
     Attributes:
         pid: the number of the process.
