@@ -70,6 +70,6 @@ def status_of(pid: Pid) -> str | None:
 
 
 def is_server(pid: Pid) -> bool:
-    """Return whether a living process is a server, which answers the requests of `actors.sys`."""
+    """Return True if a living process is a server. A server answers the requests of `actors.sys`."""
     process = record_of(pid)
     return process is not None and process.is_server

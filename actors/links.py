@@ -1,4 +1,4 @@
-"""Links, monitors and exit signals, with which a process notices or causes the end of another process.
+"""Links, monitors and exit signals. With them, a process notices or causes the end of another process.
 
 A *link* joins two processes. When one of them ends, the other gets an exit signal, and also ends unless it traps exits.
 A *monitor* is one-way: the monitoring process gets a `Down` message. `actors.exits.judge` decides the effect of a
@@ -82,7 +82,7 @@ def monitor(target: object) -> Ref:
 
 
 def demonitor(ref: Ref, *, flush: bool = False) -> bool:
-    """Remove a monitor. Returns True if it was still there.
+    """Remove a monitor. Return True if the monitor still existed.
 
     Args:
         ref: The reference that `monitor` returned. The monitor may have fired or may have been removed.

@@ -119,7 +119,7 @@ def spawn_monitor(
     name: object = None,
     label: str | None = None,
 ) -> tuple[Pid, Ref]:
-    """Spawn a process and monitor it. Returns its pid and the monitor's reference. Otherwise like `spawn`."""
+    """Spawn a process and monitor it. Return its pid and the reference of the monitor. Otherwise like `spawn`."""
     check_async("spawn_monitor", function)
     process = require_process("spawn_monitor")
     _refuse_unlinked("spawn_monitor", function)
@@ -229,7 +229,7 @@ def send(address: object, message: Any) -> None:
 
 
 def deliver_from_thread(runtime: Runtime, address: object, message: Any) -> None:
-    """Deliver a message from another thread. Without a receiver it is a dead letter: its sender no longer waits."""
+    """Deliver a message from another thread. A message without a receiver counts as a dead letter."""
     # This runs outside any task, so there is no current runtime.
     target = runtime.resolve(address)
     if target is not None:
@@ -299,7 +299,7 @@ def is_alive(pid: Pid) -> bool:
 
 
 def on_exit(cleanup: Callable[[], None]) -> Callable[[], None]:
-    """Run `cleanup` at the end of the current process, for any exit reason. Returns a function that cancels this.
+    """Run `cleanup` at the end of the current process, for any exit reason. Return a function that cancels this.
 
     The runtime calls `cleanup` before it notifies links and monitors. So the clean-up is complete when other processes
     get their `Down`. `cleanup` must be synchronous and quick. If `cleanup` raises, the runtime reports the exception

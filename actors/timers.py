@@ -24,8 +24,8 @@ def send_after(address: object, message: Any, seconds: float) -> TimerRef:
         timer = send_after(current_pid(), "tick", 1.5)
 
     Args:
-        address: A pid, or a name. The timer looks a name up when it fires; if no process has the name, nothing happens.
-            If the address is a pid, the end of its process cancels the timer.
+        address: A pid or a name. The timer looks a name up when it fires. If no process has the name, nothing happens.
+            If the address is a pid, the end of the process cancels the timer.
         message: The message.
         seconds: The delay on Trio's clock, at least 0.
     """
@@ -75,7 +75,7 @@ class _Sending:
         timer = self.timer = self.runtime.timers.at(trio.current_time() + seconds, self.fire)
         self.own()
         if self.owner is None and type(self.address) is Pid:
-            # The address is a pid whose process has ended.
+            # The address is the pid of an ended process.
             self.runtime.timers.forget(timer)
             return timer
         interval = self.interval if self.interval < math.inf else None

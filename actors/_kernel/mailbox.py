@@ -147,7 +147,7 @@ class Mailbox:
         self.queue = ()
 
     async def park(self) -> None:
-        """Wait until a message arrives or `wake` is called. Takes no message."""
+        """Wait until a message arrives or until a call of `wake`. Take no message."""
         await wait_task_rescheduled(self.parking())
 
     def parking(self) -> Callable[[object], Abort]:
@@ -197,7 +197,7 @@ class WakeBatches:
     Attributes:
         left: The number of wakes that this turn still allows. `Mailbox.put` lowers it at each wake, and calls `used_up`
             at 0.
-        late: The mailboxes that have a message and whose task waits for a later turn, each with this task.
+        late: The mailboxes that have a message but whose tasks wait for a later turn, each with its task.
     """
 
     __slots__ = ("_stopped", "_task", "late", "left")

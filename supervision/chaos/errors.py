@@ -112,7 +112,7 @@ class ChaosFailed(SupervisionError):
 
 
 def unwrapped(error: BaseException) -> BaseException:
-    """Replace an exception group of one by its member, at any depth. Return any other exception unchanged."""
+    """Return the member of an exception group with one member, at any depth. Return any other exception unchanged."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

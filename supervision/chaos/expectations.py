@@ -1,4 +1,4 @@
-"""The expectations of a scenario: always, eventually, after the faults, and at least once.
+"""The expectations of a scenario: conditions that hold always, eventually, after the faults, or at least once.
 
     world.invariant("one leader", lambda: None if leaders <= 1 else f"{leaders} leaders")
     await world.eventually("everybody is in", lambda: len(present) == 50, within=10)
@@ -222,5 +222,5 @@ def failures_in(error: BaseException) -> list[BaseException]:
 
 
 def problem_of(error: BaseException) -> str:
-    """Return a failure as text, with its type. A group has one text for each failure in it."""
+    """Return the type and the text of a failure. For a group, join the texts of its failures."""
     return "; and ".join(f"{type(each).__name__}: {each}" for each in failures_in(error))

@@ -85,7 +85,7 @@ class Experiment:
     # From outside
 
     def heal(self) -> None:
-        """End the fault phase. The run calls this when the scenario calls `world.recovered`."""
+        """End the phase with the faults. The run calls this when the scenario calls `world.recovered`."""
         if not self._begun and not self.interrupted and not self._asked:
             self.problem(
                 "the scenario called world.recovered before the faults began, so no fault was applied; call it "

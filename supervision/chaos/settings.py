@@ -34,10 +34,10 @@ class Settings:
     """The settings of one scenario. The arguments of a run override them.
 
     Attributes:
-        faults: its fault plan.
-        params: its parameters.
-        knobs: the `supervision.simulation.Knobs` of its simulated worlds; None for the defaults.
-        invariants: the invariants to check: "all" built-in ones, or a sequence of names and classes.
+        faults: the fault plan.
+        params: the parameters.
+        knobs: the `supervision.simulation.Knobs` of simulated worlds; None for the defaults.
+        invariants: "all" for all built-in invariants, or a sequence of names and classes.
 
     Raises:
         BadFault: the plan is invalid.

@@ -25,13 +25,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Birth(NamedTuple):
-    """The start of a process that lives, or whose end is recorded.
+    """The start of a process. The recorder keeps it while the process lives. Then the record of the end contains it.
 
     Attributes:
-        pid: its number.
-        n: the number of its `spawned` record; -1 if the process lived before the recorder began.
-        t: the time of its start on the recorder's clock.
-        fields: the fields of its `spawned` event.
+        pid: the number of the process.
+        n: the number of the `spawned` record; -1 if the process lived before the recorder began.
+        t: the time of the start on the recorder's clock.
+        fields: the fields of the `spawned` event.
     """
 
     pid: int
@@ -49,7 +49,7 @@ class Conversion:
     """A conversion of consecutive records to lines of a trace.
 
     Args:
-        began: the time of the recorder's clock at `t` 0.
+        began: the reading of the recorder's clock at second 0 of the trace.
         offset: the number to add to a record's number to get the number of its event.
         receives: True if the records include the receipt of messages.
         connections: the numbers of the processes that serve a client when the records begin.
@@ -70,14 +70,14 @@ class Conversion:
         # A record of several writes becomes several events. This counts the events after the first one of each record.
         self._further = 0
         self._source = source
-        # For each process, the last event that reached it, and the event of its end.
+        # The last event that reached each process, and the event of its end.
         self._causes: dict[int, int] = {}
         self._ended: dict[int, int] = {}
         self._receives = receives
         self._connections = set(connections)
         # The `sent` events of the newest unread messages, by receiver and identity of the message.
         self._unread: dict[tuple[int, int], list[int]] = {}
-        # For each open call, its `call` event.
+        # The `call` event of each open call.
         self._calls: dict[int, int] = {}
         # The `call_ended` event of each call whose caller gave up.
         self._given_up: dict[int, int] = {}
@@ -289,7 +289,7 @@ class Conversion:
         return self._caused({"pid": pid, **fields}, cause)
 
     def _cause_of(self, pid: int | None, t: float) -> int | None:
-        """Return the cause of an action. Outside of processes, the cause is a fault at the same time, if any."""
+        """Return the cause of an action. Outside of processes, this is a fault at the same time; None without one."""
         if pid is not None:
             return self._causes.get(pid)
         return self._outside[1] if self._outside is not None and self._outside[0] == t else None

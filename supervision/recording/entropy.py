@@ -42,7 +42,7 @@ class Streams:
         self._streams: dict[tuple[object, ...], Chance] = {}
 
     def stream(self, *name: object) -> Chance:
-        """Return the stream of a name, which is the same object every time."""
+        """Return the stream of a name. The same name always returns the same object."""
         stream = self._streams.get(name)
         if stream is None:
             stream = self._streams[name] = self.fresh(*name)

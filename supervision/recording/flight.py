@@ -1,4 +1,4 @@
-"""The flight recorder, which keeps the newest events of a running program in memory. It is cheap enough to stay on.
+"""The flight recorder. It keeps the newest events of a running program in memory, and is cheap enough to stay on.
 
     async with open_runtime() as runtime:
         recorder = FlightRecorder(runtime)
@@ -9,8 +9,8 @@ It records spawns, messages, calls, exits, crashes with their tracebacks, and th
 format of simulated runs (`supervision.recording.schema`). While the program runs, a record is a small tuple.
 Reading the records converts them to trace events (`supervision.recording.conversion`).
 
-There are two rings, because messages are frequent: one for messages, calls and frames, and one for everything else. So
-the messages of a busy minute do not push out the record of an earlier crash.
+The recorder has two rings, because messages are frequent. One ring holds messages, calls and frames. The other holds
+all other records. So the messages of a busy minute do not push out the record of an earlier crash.
 
 `supervision.recording.files.open_recorder` also writes to files.
 """
@@ -120,8 +120,8 @@ class FlightRecorder(Instrument):
         listeners: functions that the recorder calls with each `Trouble`, in the affected process. They must be fast.
         connections: the processes that serve a client. Each has a function that the recorder calls in `close`. The
             recorder treats bytes sent to these processes as frames of the client.
-        filters: functions that get the content of each message, and return the content to record. `hide` applies to
-            the result.
+        filters: functions that get the content of each message, and return the content to record. The recorder then
+            applies `hide` to the result.
 
     The recorder reads a message only when a process sends it, and keeps no reference. So a program may change the
     message later.
@@ -202,7 +202,7 @@ class FlightRecorder(Instrument):
         ]
         for event, handler in handlers:
             attached.callback(telemetry.attach(event, handler))
-        # These run for every message of the program, so they are functions and not methods, which are slower.
+        # These functions run for every message of the program. They are not methods, because methods are slower.
         if self.records_messages:
             self.message_sent = self._sent_function()  # type: ignore[method-assign, assignment]
         if self._records_receives:
@@ -361,7 +361,7 @@ class FlightRecorder(Instrument):
         return self.snapshot(seconds=seconds).lines()
 
     def dump(self, path: Path | str, *, seconds: float | None = None) -> None:
-        """Write the records to a file, for `ashtree story`. This blocks; in a server, use `open_recorder`.
+        """Write the records to a file, for `ashtree story`. This blocks. In a server, use `open_recorder` instead.
 
         Args:
             path: the file. This replaces an existing file.

@@ -40,8 +40,8 @@ def mask(value: Any, terms: Sequence[str] = SECRETS) -> Any:
         terms: parts of names. A term also masks a text that contains it together with `=` or `:`, such as the body of a
             form, or JSON.
 
-    The result has at most 50 items of each container, and eight levels. It shows only the length of bytes, and only the
-    class of any other object, because no filter can look inside.
+    The result has at most 50 items of each container, and eight levels. Of bytes it shows only the length, and of any
+    other object only the class, because no filter can look inside.
     """
     return _masked(value, tuple(map(_folded, terms)), _DEEP)
 

@@ -5,8 +5,8 @@
 
 The *path* of a process is the path of its parent and one more part. If a supervisor started the process under a child
 id, the part is that id. Otherwise it is the name or the label of the process. The *incarnation* is the number of
-processes that have had this path, including this one. Paths and incarnations are the same in every run of a seed. A pid
-is not, because it depends on the number of processes that started before.
+processes that have had this path, including this one. Paths and incarnations are the same in every run of a seed. Pids
+may differ, because a pid depends on the number of processes that started before.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class Places(Instrument):
 
     Args:
         runtime: the runtime.
-        watch: False if the owner calls the methods of this instrument, in an order that it chooses.
-        max_paths: the number of paths whose incarnations to count; None is no limit. Beyond it, the object forgets the
-            least recently used path. Its incarnations then begin at 1 again.
+        watch: False does not attach this instrument to the runtime. Its owner then calls the methods itself.
+        max_paths: the number of paths whose incarnations to count; None is no limit. Beyond this number, the object
+            forgets the least recently used path. The incarnations of that path then begin at 1 again.
 
     Without `max_paths` the memory grows with the number of paths, so a long-lived server needs it.
     """
@@ -82,7 +82,7 @@ class Places(Instrument):
         self.living: dict[Pid, Place] = {}
         self._ended: dict[Pid, Place] = {}
         self._incarnations: dict[str, int] = {}
-        # For each supervisor that is starting a child, the child id, until the process spawns.
+        # The id of the child that each supervisor is starting. The entry stays until the process spawns.
         self._starting: dict[Pid, Any] = {}
         for pid in runtime.processes():
             info = runtime.process_info(pid)

@@ -80,13 +80,13 @@ class Recorder(Instrument):
         self.node = node
         self._host = {"host": host} if host else {}
         self.messages = messages
-        # `places` is no instrument of its own: the recorder needs the place of a process before it records the start,
-        # and until it has recorded the end.
+        # `places` is not attached to the runtime. The recorder calls its methods, because it needs the place of a
+        # process before it records the start and until it has recorded the end.
         self.places = Places(runtime, watch=False) if observe else UnobservedPlaces(runtime)
         self.ended: dict[Pid, int] = {}
         self.because: int | None = None
         self._living = self.places.living
-        # For each receiver, the messages in its mailbox, oldest first, with their `sent` events.
+        # The messages in the mailbox of each receiver, oldest first, with their `sent` events.
         self._unread: dict[Pid, deque[tuple[Any, int]]] = {}
         # The `sent` event and the server of each open call.
         self._calls: dict[object, tuple[int | None, Pid]] = {}

@@ -40,7 +40,7 @@ class Ring(Generic[R]):
 
     Attributes:
         bytes: the estimated bytes of the records.
-        dropped: the number of records that fell out.
+        dropped: the number of records that the ring has dropped.
     """
 
     __slots__ = ("_max_bytes", "_max_records", "_records", "_sizes", "bytes", "dropped")
@@ -57,7 +57,7 @@ class Ring(Generic[R]):
         return len(self._records)
 
     def append(self, record: R, size: int) -> None:
-        """Append a record, and drop the oldest ones that no longer fit."""
+        """Append a record, and drop the oldest records that no longer fit."""
         self._records.append(record)
         self._sizes.append(size)
         self.bytes += size

@@ -19,10 +19,10 @@ class Snapshot(NamedTuple):
     Attributes:
         records: the records, oldest first.
         births: the processes that live now.
-        omitted: the number of records that fell out of the rings.
+        omitted: the number of records that the rings have dropped.
         following: the number of the next record.
         now: the time of the copy on the recorder's clock.
-        began: the time of the recorder's clock at `t` 0.
+        began: the reading of the recorder's clock at second 0 of the trace.
         about: the fields of the `recording` event.
         connections: the numbers of the processes that serve a client.
         crash: the number of the record of the selected crash; None without one.
@@ -79,7 +79,7 @@ class Snapshot(NamedTuple):
 
 
 def _born_before(first: int, births: list[Birth], records: Sequence[Record]) -> list[Birth]:
-    """Return the starts, before record `first`, of processes that live or whose exit is among the records."""
+    """Return the processes that started before record `first`, and that live or whose exit is among the records."""
     ended = [record[5] for record in records if record[2] == "exited"]
     found = [birth for birth in (*births, *ended) if birth.n < first]
     return sorted(found, key=lambda birth: (birth.n, birth.pid))

@@ -60,7 +60,7 @@ class Trace:
 
     Args:
         moment: returns the time, the round and the number of the running task.
-        keep: keep the lines. Without them, the digest is still available.
+        keep: False discards the lines. The digest is still available.
 
     Attributes:
         lines: the events, each a JSON object without a line end.

@@ -135,9 +135,9 @@ class Diverged(SimulationError):
 
     Attributes:
         step: the number of the first different event, from 0.
-        first: that event in one run; None if the run was over.
-        second: that event in the other run; None if the run was over.
-        before: the last events before the difference, the same in both runs.
+        first: this event in the first run; None if the run was over.
+        second: this event in the second run; None if the run was over.
+        before: the last events before the difference. They are the same in both runs.
         said: both events as sentences.
         source_lines: for each run, the line of the program that caused the event, as a `SourceLine`; None if no line of
             the program was running.

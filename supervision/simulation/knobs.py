@@ -35,7 +35,7 @@ class Knobs:
     Args:
         quantum: virtual time advances in multiples of this, in seconds. Tasks with deadlines close to each other then
             run in the same round, in any order. With 0, time is exact, and a simulation finds hardly any races.
-        policy: "seeded" orders the tasks of each round at random, "canonical" by age.
+        policy: "seeded" orders the tasks of each round at random. "canonical" orders them by age.
         latency: the least and the greatest time that a piece of data travels, in seconds.
         segment: the maximal size of a piece in bytes.
         window: the number of bytes in transit or unread at which a sender must wait.

@@ -90,7 +90,7 @@ class Outcome:
         """Return this outcome if the run passed.
 
         Raises:
-            SimulationFailed: the run failed. The error has the seed, and has the failure as its cause.
+            SimulationFailed: the run failed. The error has the seed, and its `__cause__` is the failure.
         """
         if self.error is not None:
             problem = problem_of(self.error)
@@ -101,10 +101,10 @@ class Outcome:
 def identify(error: BaseException | None) -> str | None:
     """Return the kind of a failure; None for no error. Two runs fail alike if their failures have the same kind.
 
-    The kind of a named condition is `invariant NAME` or `eventually NAME`. For any other
-    exception, the kind is its type and the line of the program that raised it: `KeyError in line 3 of
-    Room.handle_call`. A failure of `World.check` has no name either, so its kind also contains a line. If a helper of
-    the program calls `check`, the kind also contains the line that called the helper:
+    The kind of a named condition is `invariant NAME` or `eventually NAME`. For any other exception, the kind is its
+    type and the line of the program that raised it: `KeyError in line 3 of Room.handle_call`. A failure of
+    `World.check` has no name either, so its kind also contains a line. If a helper of the program calls `check`, the
+    kind also contains the line that called the helper:
     `invariant check in line 2 of must_answer, called in line 9 of evening`.
 
     The kind of a group of exceptions joins the kinds of its failures, in alphabetical order: `KeyError in ... and ...`.

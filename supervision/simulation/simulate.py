@@ -202,7 +202,8 @@ class _Run:
                 left = self.scheduler.tasks()
                 if left:
                     _keep_for_ever(left)
-                    # These tasks keep this run in memory for ever. Drop its trace, which the outcome still has.
+                    # These tasks keep this run in memory until the process ends. So drop the trace of the run here. The
+                    # outcome still has the trace.
                     self.trace.lines = []
         return outcome
 

@@ -1,4 +1,4 @@
-"""Faults as data: what to break, where, and when. *pure*: a fault only describes; an `Injector` applies it.
+"""Faults as data: each fault has a kind, a target and a moment. *pure*: only an `Injector` applies a fault.
 
     plan = (
         Kill(target="/top/room:lobby", when=At(0.5)),
@@ -206,7 +206,7 @@ class Raise(ProcessFault, frozen=True, kw_only=True, tag="crash"):
 
 
 class Hang(ProcessFault, frozen=True, kw_only=True):
-    """Make a callback hang before it begins, until `heal` or the end of its process."""
+    """Make a callback hang before it begins. It hangs until `heal` or until the end of its process."""
 
 
 class Slow(ProcessFault, frozen=True, kw_only=True):

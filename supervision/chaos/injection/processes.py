@@ -39,7 +39,7 @@ class CallbackFaults:
     """The faults of a plan that wait for a callback. The class calls `changed` when a delayed callback continues."""
 
     def __init__(self, ledger: Ledger, changed: Callable[[], None]) -> None:
-        # For each runtime, the number of callbacks that faults delay for a limited time.
+        # The number of callbacks in each runtime that faults delay for a limited time.
         self._held: dict[TargetRuntime, int] = {}
         self._ledger = ledger
         self._changed = changed

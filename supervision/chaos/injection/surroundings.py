@@ -85,7 +85,7 @@ class NodeControl(Protocol):
 
 
 class Surroundings:
-    """The faults of everything outside of processes.
+    """The faults of connections, hosts, nodes, clocks and the event loop.
 
     Args:
         ledger: the ledger of the plan.
@@ -112,8 +112,8 @@ class Surroundings:
         self._nodes = nodes
         self._stall = stall
         self._targets = targets
-        # For each lasting fault, a key for its effect and the function that undoes the effect. Two faults with one key
-        # share an effect, which lasts until both faults are over.
+        # Maps each lasting fault to a key for its effect and to the function that undoes the effect. If several faults
+        # have the same key, the effect lasts until all these faults are over.
         self._undo: dict[Planned, tuple[object, Callable[[], None]]] = {}
 
     def heal(self, *, boot: bool) -> None:

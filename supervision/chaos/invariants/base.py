@@ -56,8 +56,8 @@ class Invariant(Instrument):
                     self.violated(f"{self.who(pid)} crashed; no process here may crash")
 
     Attributes:
-        name: its name in settings and reports.
-        runtime: the runtime that it watches.
+        name: the name in settings and reports.
+        runtime: the runtime that the invariant watches.
     """
 
     name: ClassVar[str] = ""
@@ -83,18 +83,18 @@ class Invariant(Instrument):
         self._places = places
 
     def check(self) -> str | None:
-        """Return a problem, or None. It must be very cheap: the watch calls it between any two rounds of the scheduler.
+        """Return a problem, or None. This must be very cheap, because the watch calls it between any two rounds.
 
-        Use it for problems that only exist between rounds. Report all other problems with `violated`.
+        Use it for problems that only exist between rounds of the scheduler. Report other problems with `violated`.
         """
         return None
 
     def at_rest(self) -> str | None:
-        """Return a problem, or None. It may be expensive: the watch calls it only when no task can run."""
+        """Return a problem, or None. This may be expensive, because the watch calls it only when no task can run."""
         return None
 
     def disturbed(self, what: str, *, ongoing: bool) -> None:
-        """Note that something outside of this runtime changed. Only simulated worlds report this.
+        """Handle a change outside of this runtime. Only simulated worlds report these changes.
 
         Args:
             what: the name of the trace event, which is the start or the end of a network fault or a node fault:
@@ -103,7 +103,7 @@ class Invariant(Instrument):
         """
 
     def detach(self) -> None:
-        """Note that the runtime has ended, or that its node was killed: no more events come from it."""
+        """Handle the end of the runtime or the kill of its node. No more events follow."""
 
     def share(self, findings: list[Violation]) -> None:
         """Use `findings` as the list to which this invariant adds violations."""
@@ -133,8 +133,8 @@ class Feed(Instrument):
     """An observer that several invariants share.
 
     Attributes:
-        runtime: the runtime that it observes.
-        listeners: the invariants that it informs.
+        runtime: the runtime that the feed observes.
+        listeners: the invariants that the feed informs.
     """
 
     def __init__(self, runtime: Runtime) -> None:

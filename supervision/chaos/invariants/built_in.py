@@ -37,7 +37,7 @@ BUILT_IN: Final = MappingProxyType(_made)
 """The class of each built-in invariant by its name. An instance watches one runtime."""
 
 Chosen: TypeAlias = Literal["all"] | Iterable["str | Callable[[], Invariant]"]
-"""A choice of invariants: "all" built-in ones, or a sequence of names, "all" and factories of your own."""
+"""A choice of invariants: "all" for all built-in invariants, or a sequence of names, "all" and your own factories."""
 
 
 def choose(chosen: Chosen) -> list[Invariant]:

@@ -1,4 +1,4 @@
-"""The invariant of names and registries: every entry refers to the living process that made it."""
+"""The invariant `names`: every entry of names and registries refers to the living process that registered it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _tag(key: object) -> object:
 class Names(Invariant):
     """Every name and registry key refers to the living process that registered it.
 
-    The invariant keeps its own table of entries, and compares it with the runtime's tables at rest.
+    The invariant keeps its own table of entries. It compares this table with the runtime's tables when no task can run.
     """
 
     name: ClassVar[str] = "names"

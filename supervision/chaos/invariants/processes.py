@@ -25,7 +25,7 @@ class _Watching:
 
 
 class Monitors(Invariant):
-    """A monitor fires once: when its target ends, or immediately if it has none. It never fires after demonitor."""
+    """A monitor fires once: when its target ends, or immediately without a target. It never fires after `demonitor`."""
 
     name: ClassVar[str] = "monitors"
 
@@ -34,7 +34,7 @@ class Monitors(Invariant):
         self._monitors: dict[Ref, _Watching] = {}
         self._of: dict[Pid, dict[Ref, None]] = {}
         self._on: dict[Pid, dict[Ref, None]] = {}
-        # The monitors whose target has ended. They must fire in the same step.
+        # The monitors whose targets have ended. These monitors must fire in the same step.
         self._due: dict[Ref, None] = {}
 
     def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
@@ -163,7 +163,7 @@ class Calls(Invariant):
                     f"the call of {self.who(call.caller)} to {self.who(call.server)} does not end, "
                     f"although {call.late}"
                 )
-            # A call that becomes due now ends in a later round. So it has time until the next rest.
+            # A call that becomes due now ends in a later round, so the invariant reports it only at the next rest.
             if call.server not in self._living:
                 call.late = "its server has ended"
             elif call.deadline <= self.now():
@@ -179,7 +179,7 @@ class DeadHandleNothing(Invariant):
     def __init__(self) -> None:
         super().__init__()
         self._living: dict[Pid, None] = {}
-        # For each process that got a fatal signal and has not ended yet, the reason of that signal.
+        # The reason of the fatal signal of each process that has got one and has not ended yet.
         self._doomed: dict[Pid, ExitReason] = {}
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:

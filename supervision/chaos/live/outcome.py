@@ -76,7 +76,7 @@ class LiveOutcome:
         """Return this outcome if the run went well.
 
         Raises:
-            ChaosFailed: there are problems. If the scenario raised an exception, ChaosFailed has it as its cause.
+            ChaosFailed: there are problems. If the scenario raised an exception, this is the `__cause__` of the error.
         """
         if self.failed:
             raise ChaosFailed(self.scenario, self.seed, self.problems) from self.error

@@ -1,4 +1,4 @@
-"""Experiments on a live system, with real time and real sockets. They can reuse a simulation's scenario and faults.
+"""Experiments on a live system, with real time and real sockets. They can reuse scenarios and faults of simulations.
 
     outcome = run_live(scenario, seed=7, seconds=60)
     outcome.write_page("report.html")
@@ -44,7 +44,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_live(scenario: LiveScenario, seed: int, **options: Any) -> LiveOutcome:
-    """Run an experiment as a program: call `live`, and shut it down cleanly on Ctrl-C. This function blocks.
+    """Run `live` from synchronous code. On Ctrl-C, end the experiment cleanly. This function blocks.
 
         run_live(scenario, seed=7, seconds=60, network=LiveNetwork()).check()
 
@@ -132,7 +132,7 @@ async def live(
         invariants: "all" for all built-in invariants, or a sequence of their names and of your own factories; None
             takes the invariants of the scenario.
         messages: record messages.
-        max_messages: the most message events to keep. The run only counts the message events beyond this number.
+        max_messages: the most message events to keep. The run counts further message events, and does not keep them.
         max_events: the most events to keep.
         kill_grace: as for `open_runtime`.
         shutdown_deadline: as for `open_runtime`.

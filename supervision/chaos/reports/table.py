@@ -75,13 +75,13 @@ def _not_reached(measures: Measures) -> str:
 
 
 def _row(fault: FaultMeasure) -> tuple[Text, ...]:
-    # The end of a path matters most. The other reports have the whole path.
+    # The end of a path matters most, so the table shows only this part. The other reports have the whole path.
     where = "/".join((fault.path or "").split("/")[-2:])
     if fault.status != "applied":
         where += f" ({fault.status}: {fault.why})"
     back = "" if not fault.ended else _length(fault.all_back)
     along = str(len(fault.took_along)) if fault.took_along else ""
-    # As Text, because Rich takes brackets in a plain string for markup.
+    # The words are a `Text`, because Rich treats brackets in a plain string as markup.
     words = (f"{fault.seconds:.2f} s", fault.type.replace("_", " "), where, along, back)
     return tuple(map(Text, words))
 

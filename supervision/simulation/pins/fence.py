@@ -24,7 +24,7 @@ from supervision.simulation.scheduling.trio_internals import thread_starts
 __all__ = ["SLEEP", "OnEscape", "escape", "escaping", "fence"]
 
 OnEscape = Callable[[Escape], None]
-"""A callback that gets an escape before the fence raises it, so that a process cannot hide the escape."""
+"""A callback that gets an escape before the fence raises it. So a process cannot hide the escape by catching it."""
 
 _NETWORK = (
     "use the world's network: world.network.listen(...) and world.network.connect(...); an Endpoint "
@@ -89,7 +89,7 @@ def escape(what: str, instead: str, on_escape: OnEscape) -> NoReturn:
     raise error
 
 
-# For each module of Trio that starts threads, the operation that needs a thread, and the advice.
+# The modules of Trio that start threads, each with the operation that needs a thread and with the advice.
 _MEANT = {
     "_subprocess.py": ("another program", _PROCESS),
     "_file_io.py": ("a file, for which Trio takes a thread", _FILE),

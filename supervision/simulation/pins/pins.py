@@ -148,7 +148,7 @@ def _without_collector() -> Iterator[None]:
 
 @contextmanager
 def _without_last_resort() -> Iterator[None]:
-    """Keep `logging` from writing warnings to stderr by default: the trace has them, and a sweep prints too many."""
+    """Turn off the default handler of `logging`, which writes warnings to stderr. The trace contains them anyway."""
     before = logging.lastResort
     logging.lastResort = logging.NullHandler()
     try:
@@ -187,7 +187,7 @@ class _Cache:
 def _uses(
     replacements: dict[int, tuple[object, object]],
 ) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the module globals that hold an original, under any name."""
+    """Yield the module globals that hold an original function or type, under any name."""
     if _Cache.imports != imports():
         originals = {id(original) for original in _ORIGINALS}
         _Cache.imports = imports()

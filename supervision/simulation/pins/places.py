@@ -1,4 +1,4 @@
-"""The frames of the program, which are all frames except the frames of Python, libraries and Ashtree."""
+"""Stack frames of the program under test. Frames of Python, libraries and Ashtree do not belong to the program."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _known: dict[str, bool] = {}
 
 
 def is_program(filename: str) -> bool:
-    """Return True for a file of the program, which is not part of Python, a library or Ashtree."""
+    """Return True for a file that is not part of Python, of a library or of Ashtree."""
     known = _known.get(filename)
     if known is None:
         known = _known[filename] = not filename.startswith((*_ROOTS, "<frozen"))
@@ -108,8 +108,8 @@ def raised_in(trace: TracebackType | None, *, callers: int = 0) -> str | None:
     return ", called in ".join(inner) or None
 
 
-# Loops over sets. Hashes and memory addresses decide the order of a set. When two runs of a seed differ, this order is
-# nearly always the reason.
+# Loops over sets. Hashes and memory addresses decide the order of a set. This order is nearly always the reason if two
+# runs of a seed differ.
 
 
 @frozen(kw_only=True)

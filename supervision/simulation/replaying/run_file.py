@@ -1,4 +1,4 @@
-"""Run files, which store a run as data. Another process can repeat the run byte for byte on another day.
+"""Run files. A run file stores a run as data, so that another process can repeat the run later, byte for byte.
 
     save_run(outcome, Path("failure.json"))
     replay(Path("failure.json")).check()
@@ -143,7 +143,7 @@ def encode_run(run: RunFile) -> bytes:
     again = msgspec.json.decode(data)["params"]
     changed = [name for name, value in run.params.items() if again.get(name) != value]
     if changed:
-        # A tuple or bytes would have another type after loading, and the replay would be another run.
+        # A tuple or bytes would have another type after loading, so the replay would be another run.
         raise RunFileError(
             f"the run of {run.scenario} cannot be saved: its parameter {changed[0]!r} would be read as "
             f"{again.get(changed[0])!r}; use params of types that JSON has"
@@ -224,7 +224,7 @@ def run_again(
     keep_trace: bool = True,
     on_event: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Repeat a run, and do not compare the outcome with the run file."""
+    """Repeat a run without comparing the outcome with the run file."""
     return simulate(
         scenario or find_scenario(run.scenario),
         run.seed,

@@ -97,7 +97,7 @@ class Story:
     Attributes:
         events: the events before the failure.
         names: the names of processes and tasks.
-        exchanges: the messages.
+        exchanges: the messages between processes, with their answers.
     """
 
     def __init__(
@@ -197,14 +197,14 @@ class Story:
         return _WEIGHTS.get(event["kind"], 5.0)
 
     def sentence(self, event: Event) -> str | None:
-        """Return an event as a sentence; None if there is no sentence for it."""
+        """Describe an event in a sentence; None if the story omits this event."""
         write = _SENTENCES.get(event["kind"]) or _MESSAGES.get(event["kind"])
         return None if write is None else write(self, event)
 
     def _exited(self, event: Event) -> str | None:
         key = key_of(event)
         if key in self._crashed or self._is_machinery(event):
-            # The sentence of the `crash` event has the error.
+            # For a crash, the `crash` event already has a sentence.
             return None
         return f"{self._who(event)} {_ended(event)}{self._because(event)}"
 
@@ -384,7 +384,7 @@ def _consequences(outcome: Outcome, story: Story, most: int) -> Iterator[tuple[s
 
 
 def _about(error: BaseException | None) -> str:
-    """Return the words of a failure that name processes, keys and values."""
+    """Return the text of a failure. The story prefers sentences that share words with this text."""
     told = []
     for each in [] if error is None else failures_in(error):
         if isinstance(each, InvariantViolated):

@@ -5,7 +5,7 @@
     for again in corpus.replayed("shop:opening_day", jobs=0):
         print(again.path, again.status)                  # fails, fixed or changed
 
-Runs that fail alike share one file. Its name has the scenario, the failure and the seed.
+Runs that fail alike share one file. The name of the file contains the scenario, the failure and the seed.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ class Corpus:
         return [(path, run) for path, run in found if scenario in (None, run.scenario)]
 
     def find(self, scenario: str, failure: str, *, stale: Collection[Path] = ()) -> Path | None:
-        """Return the first file with this kind of failure that is not stale; None if there is none."""
+        """Return the first file that has this kind of failure and is not in `stale`; None without such a file."""
         for path, run in self.entries(scenario):
             if run.failure == failure and path not in stale:
                 return path
         return None
 
     def keep(self, run: RunFile, *, stale: Collection[Path] = ()) -> Path:
-        """Write a file for this kind of failure unless the corpus has one. Return its path.
+        """Return the path of the file for this kind of failure. Write the file if the corpus has none.
 
         Args:
             run: the failed run.

@@ -26,7 +26,7 @@ class Failures:
         failure: the kind of failure.
         first: the result of the first failed seed.
         count: the number of these runs.
-        seeds: the seeds of the first few of these runs.
+        seeds: the seeds of the first runs of this kind, at most 20.
         bare: the number of these runs that had no instruments.
     """
 
@@ -54,7 +54,7 @@ class SweepReport:
         failures: the failures by kind, in the order of their first seeds.
         inert: the first run in which no fault of the plan was applied.
         inert_runs: the number of runs in which no fault of the plan was applied.
-        diverged: the runs that differed in a fresh process.
+        diverged: the first runs that differed in a fresh process, at most 20.
         checked: the number of runs that a fresh process repeated.
         virtual_seconds: the total virtual time of all worlds.
         steps: the total number of steps of tasks in all worlds.

@@ -131,7 +131,7 @@ class Sweeping:
             check=self.check,
             limit=self.limit,
         )
-        # `closing` ends the workers here, not only when the last reference to the generator goes.
+        # `closing` ends the workers here. Otherwise they would end only when Python deletes the generator.
         with closing(results):
             for result in results:
                 self.report.add(result)
@@ -189,7 +189,7 @@ class Sweeping:
         if not self._progress.is_terminal:
             yield _Lines(self._progress, len(self.seeds), self.report)
             return
-        # Without auto_refresh, because its thread would run while the sweep forks workers.
+        # auto_refresh is off, because its thread would run while the sweep forks workers.
         bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),

@@ -1,10 +1,10 @@
 """Forked worker processes. Each works on one item at a time, and the answers come in the order of the items.
 
-A worker may die of a segmentation fault or for lack of memory, or its run may never end. The answer for its item is
-then a `Lost` with the reason, and another worker takes its place.
+A worker may die of a segmentation fault or for lack of memory, or its work may never end. The answer for its item is
+then a `Lost` with the reason, and another worker takes the place of the dead worker.
 
-A library such as Pebble is not enough. The work is a closure that cannot be pickled. A time limit must also end a
-worker that hangs in C. The answer for a lost item contains the last output of its worker.
+A library such as Pebble is not enough, for three reasons. The work is a closure, which cannot be pickled. A time limit
+must also end a worker that hangs in C. The answer for a lost item must contain the last output of its worker.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class _Pool:
         for _ in range(min(jobs, self._count)):
             self._give(self._start())
         for index in range(self._count):
-            # No time limit here: each worker enforces its own limit, and the end of a worker wakes `select`.
+            # This loop needs no time limit, because each worker enforces its own. The end of a worker wakes `select`.
             while index not in self._answered:
                 for key, _ in self._selector.select():
                     self._hear(key.data)
@@ -168,7 +168,7 @@ class _Pool:
         try:
             os.write(worker.commands, _INDEX.pack(worker.item))
         except BrokenPipeError:
-            # The worker died between two items. `_hear` notices.
+            # The worker died between two items. `_hear` notices this.
             pass
 
     def _hear(self, worker: _Worker) -> None:

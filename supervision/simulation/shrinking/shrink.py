@@ -5,9 +5,9 @@
     print(shrunk.story)
     save_run(shrunk.outcome, Path("failure.json"))
 
-A failed random run has many faults and a shuffled schedule, but the failure needs few of them. So shrinking repeats the
-run with fewer faults, then with more rounds in the canonical order, then with smaller parameters, and then with rounder
-numbers. Two runs fail alike if `identify` returns the same kind for both failures.
+A failed random run has many faults and a shuffled schedule, but the failure needs few faults and few reordered rounds.
+So shrinking repeats the run with fewer faults. Then it tries more rounds in the canonical order, smaller parameters,
+and rounder numbers. Two runs fail alike if `identify` returns the same kind for both failures.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Shrunk:
     """The smallest failure that shrinking found.
 
     Attributes:
-        run: its run file.
-        story: its story, in a few lines.
+        run: the run file.
+        story: the story, in a few lines.
         runs: the number of runs that shrinking made.
         seconds: the real seconds that shrinking took.
         complete: False if shrinking ran out of its budget.
@@ -139,7 +139,7 @@ class _Shrinking:
     def all(self) -> None:
         """Take all steps, and repeat them as long as they help."""
         trials = self.trials
-        # Most failures happen in the canonical order, too.
+        # Most failures also happen in the canonical order.
         if self.best.forks:
             trials.fails(attrs.evolve(self.best, forks=()))
         trials.fails(self.best.with_schedule(()))
@@ -178,7 +178,7 @@ class _Shrinking:
     # Faults
 
     def faults(self, faults: Sequence[Fault]) -> None:
-        """Remove faults, preferably from the end of `faults`."""
+        """Remove faults. Try the faults at the end of `faults` first."""
         order = {id(fault): number for number, fault in enumerate(self.best.faults or ())}
 
         def fails(some: list[Fault]) -> bool:
@@ -260,7 +260,7 @@ class _Shrinking:
     # The rest of the faults
 
     def targets(self) -> None:
-        """Replace the pattern or the count in a fault by the process that the fault affected."""
+        """Replace the pattern or the count in each fault with the process that the fault affected."""
         for index, fault in enumerate(self.best.faults or ()):
             report = next((each for each in self.trials.reports if each.fault == fault), None)
             if report is not None:
@@ -286,7 +286,10 @@ class _Shrinking:
         return self._fails(faults=tuple(faults))
 
     def numbers(self) -> None:
-        """Round the times of faults and lower their counts. Change equal numbers together first, then each alone."""
+        """Round the times of faults, and lower their counts.
+
+        First change all equal numbers together, and then each number alone.
+        """
         alike: dict[tuple[Field, float], list[int]] = {}
         for index, fault in enumerate(self.best.faults or ()):
             for where in fields_of(fault):

@@ -1,6 +1,6 @@
 """Simpler versions of a fault: rounder times, smaller counts, one target instead of a pattern.
 
-Faults of all kinds are records with numbers. The moment inside a fault is also a record with numbers.
+Each fault is a record with numbers. It contains its moment, which is also a record with numbers.
 """
 
 from __future__ import annotations

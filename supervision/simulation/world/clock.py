@@ -68,8 +68,10 @@ class VirtualClock(trio.abc.Clock):
 
     Args:
         quantum: every moment is a multiple of this, in seconds. With 0, the clock jumps exactly to deadlines.
-        settled: called when no task can run. It returns True if it has woken a task; the time then stays the same.
-        stuck: called when no task can run and none waits for a time. It should wake a task, because nothing else can.
+        settled: called when no task can run. If the function wakes a task, it returns True, and the time stays the
+            same.
+        stuck: called when no task can run and no task waits for a time. The function should wake a task, because
+            nothing else can.
 
     Attributes:
         now: the seconds since the beginning.

@@ -224,8 +224,8 @@ class Connection:
     """One connection, and the faults that it may have.
 
     Attributes:
-        number: its number in the world, from 1.
-        name: its hosts and a number: `phone->server#2` is the second connection from `phone` to `server`.
+        number: the number of the connection in the world, from 1.
+        name: the hosts and a number: `phone->server#2` is the second connection from `phone` to `server`.
         source: the connecting host.
         target: the host of the listener.
         source_end: the stream of the source.

@@ -141,7 +141,7 @@ class World(ScenarioWorld):
         return [recorder.runtime for recorder in self.recorders]
 
     def new_environment(self, name: str, now: Callable[[], float]) -> SimulatedEnvironment:
-        """Create the environment of a node, or with an empty name, the environment outside of nodes."""
+        """Create the environment of a node. If `name` is empty, create the environment outside of nodes."""
         return SimulatedEnvironment(name, self._streams, now, self._record)
 
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
@@ -154,7 +154,7 @@ class World(ScenarioWorld):
         self.faults.add(runtime, recorder.places, node=name, recorder=recorder, observe=not bare)
         if bare:
             return recorder
-        # The watch is the last instrument, so that it gets no event that another instrument delays or refuses.
+        # The watch is the last instrument, so that it does not see events that another instrument delays or refuses.
         self._watches.add(runtime, recorder.places)
         return recorder
 
