@@ -1,4 +1,4 @@
-"""The watch of a set of invariants over a runtime, and the list of invariants."""
+"""The checks of a set of invariants in a runtime, and the list of the built-in invariants."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Counts(Feed):
 
 
 class Few(Invariant):
-    """Not more than so many processes live."""
+    """An invariant that limits the number of living processes."""
 
     name: ClassVar[str] = "few"
     feed: ClassVar[type[Feed] | None] = Counts
@@ -164,7 +164,7 @@ def test_a_violation_is_in_the_trace() -> None:
 
 
 class Outside(Invariant):
-    """The facts that it gets about the world around its runtime."""
+    """An invariant that records the facts that it gets about its surroundings."""
 
     name: ClassVar[str] = "outside"
 
