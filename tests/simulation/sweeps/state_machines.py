@@ -174,7 +174,7 @@ class Queue:
         if self.busy or self.life.doomed or self.stopping is not NOTHING or not self.life.alive:
             return
         now = trio.current_time()
-        self.model.expect(not self.waiting, f"{self.who} sleeps before {self.waiting}")
+        self.model.expect(not self.waiting, f"{self.who} sleeps although {self.waiting} wait")
         self.model.expect(not self.mailbox, f"{self.who} sleeps although {self.mailbox[:1]} waits")
         for what, due in (("StateTimeout", self.state_due), ("EventTimeout", self.event_due)):
             late = due is not None and now > due + self.model.slack

@@ -181,7 +181,7 @@ async def slow_terminate() -> None:
 
 
 async def mailbox_full() -> None:
-    """Messages arrive faster than a server handles them, until a fault kills the server."""
+    """Messages arrive faster than a server handles them. Then the server is killed, and they are lost."""
     await Supervisor.start([STORE], label="shop")
     cast("store", ("rest", 60))
     await trio.sleep(1)

@@ -602,7 +602,9 @@ async def polling(world: World) -> None:
         await state.grow_old()
     await trio.sleep(2 * PATIENCE + 3)
     figures = state.endpoint.statistics()
-    world.check(figures["subscriptions"] == 0, f"after all sessions ended there is {figures}")
+    world.check(
+        figures["subscriptions"] == 0, f"all sessions have ended, but the figures are {figures}"
+    )
     left = await DynamicSupervisor.which_children((state.endpoint, "sessions"))
     world.check(not left, f"{len(left)} sessions are left")
     world.check(not state.ledger.alive(), f"channels are left: {state.ledger.alive()}")

@@ -57,7 +57,7 @@ class Few(Invariant):
 
 
 class Quiet(Invariant):
-    """Asked, and at rest."""
+    """An invariant whose results a test sets, for a check between two steps and for a check at rest."""
 
     name: ClassVar[str] = "quiet"
     between: str | None = None
@@ -164,7 +164,7 @@ def test_a_violation_is_in_the_trace() -> None:
 
 
 class Outside(Invariant):
-    """An invariant that records the facts that it gets about its surroundings."""
+    """An invariant that records the faults outside of its runtime, and its own end."""
 
     name: ClassVar[str] = "outside"
 
