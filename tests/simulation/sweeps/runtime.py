@@ -332,7 +332,7 @@ class Puppet:
                 # Look now, because other messages may arrive before the nursery ends.
                 late, self.missed = error, self.matching(match)
             except ProcessKilled:
-                # Do not let it leave the nursery, which would put it into an exception group.
+                # Catch ProcessKilled here. Otherwise the nursery would put it into an exception group.
                 nursery.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
         if self.life.doomed:

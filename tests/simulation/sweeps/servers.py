@@ -248,7 +248,7 @@ class Office:
         for desk in self.desks:
             waits = desk.life.parent is life.pid and not desk.started
             if waits and self.now < desk.start_limit - EPSILON:
-                # The starting process enforces the time limit of a start. It has ended, so the limit is gone.
+                # The starting process has ended, so it no longer enforces the time limit of the start.
                 desk.start_limit = desk.life.killed_at = math.inf
         desk_of = self.by_life.get(life)
         if desk_of is None:
@@ -698,7 +698,7 @@ async def inspect(office: Office, stream: Random) -> None:
     except NoProcess:
         model.expect(not desk.life.alive, f"sys: {pid!r} does not exist, but it lives")
     except (CallTimeout, ServerExit):
-        # This may happen only if the server was busy, or ended before it answered.
+        # The request may fail only if the server was busy, or ended before it answered.
         model.expect(not idle or not desk.idle, f"sys: the idle {office.who(desk)} does not answer")
     finally:
         desk.asked -= 1

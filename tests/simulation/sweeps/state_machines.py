@@ -352,7 +352,7 @@ async def look(plant: Plant, queue: Queue) -> None:
     """Read the state of a machine."""
     calm = not queue.busy and not queue.mailbox and not queue.waiting
     if queue.event_due is not None:
-        # Do not disturb the event timeout: a system request restarts it, as in every server.
+        # Send no system request now, because it would restart the event timeout.
         return
     expected = queue.state
     try:

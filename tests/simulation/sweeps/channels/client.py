@@ -153,7 +153,7 @@ class ClientSweep:
             self.check(not joined.got, f"the client left {topic}, and got {joined.got}")
 
     async def push(self) -> None:
-        """Push one message. The room answers it, refuses it, or never answers. Check the result."""
+        """Push one message that the room answers, refuses, or never answers. Check the result."""
         found = self.somebody()
         if found is None:
             return

@@ -22,7 +22,7 @@ from tests.simulation.sweeps.channels.clients import pack_push
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, UserSocket
 
 WINDOW = 4.0
-# A session looks every 6 seconds for polls. It ends if it finds no poll in the last 6 seconds.
+# A session checks for polls every 6 seconds. It ends if no poll came in the last 6 seconds.
 PATIENCE = 1.5 * WINDOW
 MAX_AGE = 60.0
 MAX_BODY = 6000
@@ -423,7 +423,7 @@ class Polling:
             return
         self.what = f"{client.name} posts a binary push"
         data = pack_push("1", client.ref(), "room:a", "do", b"bytes")
-        # A room cannot read bytes as actions, so it crashes.
+        # The room crashes, because it cannot read bytes as actions.
         answer = await self.ask("POST", client.token, base64.b64encode(data))
         await self.expect(answer, {"status": 200})
         await trio.sleep(0.1)

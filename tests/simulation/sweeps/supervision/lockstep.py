@@ -226,7 +226,7 @@ class Lockstep(ABC):
         return ops
 
     def _reset(self, base: int) -> Op | None:
-        """Return a crash of a child at the tick at which its run resets its delays, or one tick earlier."""
+        """Return a crash of a child when its run has just become long enough to reset the delays, or one tick earlier."""
         options = self.options
         after = options.maximum if options.reset_after is None else options.reset_after
         for child in self.model.known():
