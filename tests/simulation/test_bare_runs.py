@@ -1,4 +1,4 @@
-"""Bare runs have no instruments, and still give each process a path and its random numbers."""
+"""Bare runs have no instruments. Each process still has a path and the same random numbers as with instruments."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ class Counter(GenServer[int]):
 
 
 async def counts(world: World) -> None:
-    """Count, and note the instruments, a path and a random number."""
+    """Count with two servers. Record the instruments, the path of a process, and a random number."""
     specs = [child_spec(Counter, id="one", kwargs={"name": "one"}), child_spec(Counter, id="two")]
     await Supervisor.start_link(specs, label="top")
     await trio.sleep(1)
@@ -116,7 +116,7 @@ def test_the_share_of_bare_seeds_is_exact(share: float, seeds: list[int]) -> Non
 
 
 async def hidden(world: World) -> None:
-    """Fail only if no instrument is there."""
+    """Fail only in a run without instruments."""
     world.check(world.runtime.instruments, "an instrument hides the bug")
 
 

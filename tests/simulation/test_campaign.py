@@ -34,7 +34,7 @@ PASSES = Sweep("passes", f"{HERE}:passes")
 
 
 def ticking() -> Callable[[], float]:
-    """A clock that advances one second at each reading."""
+    """Return a clock that advances by one second at each reading."""
     readings = iter(range(1_000_000))
     return lambda: float(next(readings))
 

@@ -26,7 +26,7 @@ from tests.simulation.sweeps.channels.room import Ledger, UserSocket
 from tests.simulation.sweeps.channels.tokens import tokens
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
-# The seeds of each sweep in an ordinary test run.
+# The number of seeds of each sweep in an ordinary test run.
 SEEDS: dict[Any, int] = {
     lockstep: 4,
     crowd: 1,
@@ -66,7 +66,7 @@ def test_a_run_of_a_sweep_repeats_byte_for_byte() -> None:
 
 @scenario(invariants=("all", JoinsAnswered, MembershipsEnd, SubscriptionsEnd))
 async def the_same_ref_twice(world: World) -> None:
-    """A client sends a push with the ref of its join, before the answer to the join."""
+    """A client sends a push with the same ref as its join, before the server answers the join."""
     endpoint = Endpoint(sockets={"/socket": UserSocket})
     endpoint.ledger = Ledger()  # type: ignore[attr-defined] # the channels of the sweeps use it
     await endpoint.start_link(port=None)
@@ -86,7 +86,7 @@ def test_a_reused_ref_is_no_second_answer_to_a_join() -> None:
 
 @scenario()
 async def silence_that_rounds_down(world: World) -> None:
-    """A client is silent from a moment for which the sum and the difference of floats do not agree."""
+    """A client is silent from a time at which float arithmetic rounds: (heard + timeout) - heard < timeout."""
     heard, timeout = 15.275, 5.0
     assert (heard + timeout) - heard < timeout
     endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, timeout=timeout)})

@@ -1,4 +1,4 @@
-"""Forks: runs that are equal up to a rare state, and make other choices from there."""
+"""Forks: runs that repeat another run up to a rare state, and then make other random choices."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ DEEP = "the second door is open"
 
 
 async def doors(world: World) -> None:
-    """Open a rare door, and behind it another. Fail behind the second with about one seed in 500."""
+    """Reach a rare state, and from there a second rare state. Fail in the second state with about 1 seed in 230."""
     chance = world.random("doors")
     for number in range(3):
         await trio.sleep(chance.random())
@@ -46,7 +46,7 @@ FIRST = "the first door is open"
 
 
 def opened() -> int:
-    """A seed with which the first door opens, and the second does not."""
+    """Return a seed with which only the first door opens."""
     for seed in range(1, 100):
         outcome = simulate(doors, seed)
         if outcome.sometimes == {FIRST: True, DEEP: False}:
@@ -115,7 +115,7 @@ def test_a_sweep_forks_at_rare_states_and_reaches_deeper_ones() -> None:
     assert report.forked > 0
     assert report.sometimes == {FIRST: 3, DEEP: 0}
     assert report.forked_sometimes[DEEP] > 0
-    # A fork of a fork: from the first door, and again from the second.
+    # A run that forked at the first door forks again at the second door.
     assert any([fork.at for fork in each.forks] == [FIRST, DEEP] for each in results)
     assert report.failures, "the trap behind the second door"
 

@@ -165,7 +165,7 @@ def read():
 
 
 def library(monkeypatch: pytest.MonkeyPatch, text: str) -> Any:
-    """A module whose file counts as a library."""
+    """Return a module that counts as a library, because its file is in site-packages."""
     module = ModuleType("a_library")
     file = f"{sysconfig.get_path('purelib')}/a_library.py"
     module.__file__ = file
@@ -203,7 +203,7 @@ def test_a_generator_in_a_global_follows_the_seed_and_is_restored(
 
 
 class RandomState:
-    """The part of numpy's class that the pins use."""
+    """A stand-in for numpy's class, with only the methods that the pins use."""
 
     def __init__(self) -> None:
         self.state: object = "before"

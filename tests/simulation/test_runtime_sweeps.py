@@ -1,4 +1,4 @@
-"""The public functions of `actors` do what their models say, in random worlds."""
+"""In random worlds, the public functions of `actors` agree with their models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.simulation.sweeps.servers import servers
 from tests.simulation.sweeps.state_machines import state_machines
 from tests.simulation.sweeps.timers import timers
 
-# `make sweep` runs thousands of seeds.
+# Ordinary test runs use few seeds. `make sweep` runs thousands.
 SEEDS = 5
 ALL = (processes, servers, timers, state_machines, registries, crowds, agents)
 
@@ -22,5 +22,5 @@ ALL = (processes, servers, timers, state_machines, registries, crowds, agents)
 def test_the_runtime_agrees_with_its_model(scenario: Scenario) -> None:
     for result in sweep(scenario, range(SEEDS), jobs=0, check=0):
         assert result.passed, f"seed {result.seed}: {result.problem}"
-        # A sweep in which nothing happens would pass too.
+        # Check the number of steps, because a sweep in which nothing happens would pass too.
         assert result.steps > 50

@@ -161,7 +161,7 @@ def test_a_passing_run_has_a_story_too() -> None:
 
 
 async def wanted(world: World) -> None:
-    """Leave one check to a helper, for two callers."""
+    """Run the same check through a helper, from one of two lines."""
     if world.params["first"]:
         must_hold(world)
     else:
@@ -223,7 +223,7 @@ def test_nested_groups_are_flattened() -> None:
 
 
 class Diary(GenServer[dict[str, str]]):
-    """A server whose messages have a secret."""
+    """A server whose requests and answers contain a secret."""
 
     async def init(self) -> None:
         self.state = {}

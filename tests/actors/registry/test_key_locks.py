@@ -57,7 +57,7 @@ async def test_a_lock_that_reaches_a_cancelled_task_goes_to_the_next() -> None:
             await settle()
             nursery.start_soon(waits)
             await settle()
-            # The task still has its place in the queue when the lock becomes free.
+            # When the lock becomes free, the cancelled task is still in the queue.
             scope.cancel()
             locks.release(first)
     assert len(locks) == 0

@@ -1,4 +1,4 @@
-"""The healthy programs in which bugs are planted: servers, and a tree of them."""
+"""The healthy programs into which the tests plant bugs: servers, and a supervision tree of these servers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Worker(GenServer[list[Sender]]):
 def worker(
     id: str, *, restart: RestartType = "permanent", pause: float = 0.0, named: bool = True
 ) -> ChildSpec:
-    """Return the child spec of a worker, whose id is its name."""
+    """Return the child spec of a worker. The name is also the id."""
     return child_spec(Worker, pause, id=id, restart=restart, kwargs={"name": id} if named else {})
 
 
@@ -77,7 +77,7 @@ async def grow(
 
 
 async def busy(world: World, names: tuple[str, ...], seconds: float) -> None:
-    """Send requests to workers for some time. Then stop the tree, if it still runs."""
+    """Send requests to workers for some time. Then stop the tree if it still runs."""
     chance = world.random("questions")
 
     async def ask() -> None:

@@ -1,4 +1,4 @@
-"""Bugs of nodes: in what adapters count, and in what presences exchange."""
+"""Bugs of nodes: in the message numbers of adapters, and in the exchange of presences."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _no_gaps(
 
 
 def _no_tail(self: Arrivals, lane: str, node: str, incarnation: str, number: int) -> None:
-    """Take the last number of a sender, and report nothing."""
+    """Accept the last number of a sender without a report of missing messages."""
     key = lane, node, incarnation
     self._last[key] = max(self._last.pop(key, number), number)
 
@@ -75,7 +75,7 @@ def _take_and_keep(self: Publisher, session: Any) -> bytes:
 
 
 def _send_again(self: Publisher, session: Any) -> None:
-    """Send what was not confirmed once more on the next connection, behind the messages that wait there."""
+    """Send unconfirmed messages again on the next connection, behind the messages that wait there."""
     kept = [
         data for last, data in vars(self).pop("kept", []) if last > session.protocol.acknowledged
     ]
@@ -98,7 +98,7 @@ def _everything_is_new(
 
 
 def _part_in_silence(self: Tracker) -> None:
-    """Say no goodbye."""
+    """Stop without a goodbye to the other nodes."""
 
 
 def _continued_by_all(self: Part, segment: Segment) -> bool:
@@ -109,7 +109,7 @@ _heard = Replicas.heard
 
 
 def _same_run(self: Replicas, name: str, incarnation: int, now: float) -> Any:
-    """Take every run of a node for the known one."""
+    """Treat every run of a node as the known run."""
     known = self.incarnation_of(name)
     return _heard(self, name, incarnation if known is None else known, now)
 
@@ -149,12 +149,12 @@ _changes = announcer._changes
 
 def _no_leaves(diff: Diff) -> dict[str, announcer.Presences]:
     changes = _changes(diff)
-    # Of an update, the old metadata stays.
+    # The bug: after an update, clients keep the old metadata.
     return {**changes, "leaves": {}} if changes["joins"] else changes
 
 
 def _not_noted(self: DiffBuffer, topic: str) -> None:
-    """Note no read."""
+    """Do not record that a client has read the topic."""
 
 
 BUGS = (

@@ -18,7 +18,8 @@ class Planted:
     """One bug.
 
     - `name`: the bug in words;
-    - `scenario`: plants the bug, may run into it, and removes it. Its settings have the faults;
+    - `scenario`: plants the bug, runs a program that may fail because of it, and removes it. Its settings contain the
+      faults;
     - `failure`: the result of `identify` for a run that finds the bug.
     """
 
@@ -33,9 +34,10 @@ _healthy = [False]
 
 @contextmanager
 def planted(*bugs: tuple[Any, str, Any]) -> Iterator[None]:
-    """Plant bugs in a block: each is an owner, the name of an attribute, and its replacement.
+    """Plant bugs for the length of a block. Each bug is an owner, the name of its attribute, and the replacement.
 
-    An abandoned run never leaves its block. So the next run first restores the attributes that it left behind.
+    An abandoned run never leaves its block. So the next run first restores the attributes that the abandoned run had
+    replaced.
     """
     _dig_up()
     for owner, name, value in () if _healthy[0] else bugs:

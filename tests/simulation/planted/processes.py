@@ -49,7 +49,7 @@ def _for_each_of_its_monitors(self: Monitor, pid: Pid, reason: ExitReason) -> No
     _down(self, pid, reason)
     others = self.watcher.watching or {}
     if not self.watcher.dead and pid in others.values():
-        # An owner of a second monitor on the same process gets the first `Down` twice.
+        # The bug: an owner with two monitors on the same process gets the first `Down` twice.
         self.watcher.mailbox.put(Down(self, pid, reason, self.name))
 
 
@@ -164,7 +164,7 @@ def _add_and_remember(
 
 
 class Mover(GenServer[Any]):
-    """A server that has a key of a registry, changes it, and keeps another one."""
+    """A server with two keys of a registry. It changes the first key and keeps the second."""
 
     async def init(self, rooms: Registry[str, None], own: str) -> None:
         self.state = rooms

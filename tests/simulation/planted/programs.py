@@ -1,6 +1,6 @@
-"""Bugs in programs: registries, caches, queues and protocols with a mistake of their author.
+"""Bugs in programs: registries, queues, locks and protocols with typical mistakes.
 
-These scenarios replace nothing. Each of them is a program with a bug.
+These scenarios replace nothing in Ashtree. Each scenario is a program with a bug.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ THREE = ("a", "b", "c")
 
 
 class Names(GenServer[dict[str, Pid]]):
-    """The owner of a table of names. Processes write into it, and it removes ended processes. It has the bug."""
+    """The owner of a table of names. Processes write into the table. The owner removes ended processes, with a bug."""
 
     async def init(self, table: dict[str, Pid]) -> None:
         self.state = table
@@ -58,7 +58,7 @@ class Names(GenServer[dict[str, Pid]]):
     async def handle_info(self, message: Any) -> None:
         if isinstance(message, Down):
             await trio.lowlevel.checkpoint()
-            # The bug: by now, the successor of the ended process may have the name.
+            # The bug: the name may already belong to the successor of the ended process.
             self.state.pop(self.watching.pop(message.ref), None)
 
 
@@ -89,7 +89,7 @@ async def a_registry_that_forgets_by_name(world: World) -> None:
 
 
 class Room(GenServer[None]):
-    """A room. Each topic must have at most one."""
+    """A room. Each topic must have at most one room."""
 
     async def init(self, topic: str, open_rooms: dict[str, int]) -> None:
         open_rooms[topic] = open_rooms.get(topic, 0) + 1
@@ -97,7 +97,7 @@ class Room(GenServer[None]):
 
 @scenario()
 async def a_lookup_or_start_race(world: World) -> None:
-    """Two callers look for a room at the same time, find none, and start one each."""
+    """Two callers look for a room at the same time. Neither finds a room, so each of them starts one."""
     known: dict[str, Pid] = {}
     open_rooms: dict[str, int] = {}
     world.invariant(
@@ -122,7 +122,7 @@ async def a_lookup_or_start_race(world: World) -> None:
 
 
 class Queue:
-    """Jobs for one worker, which sleeps while there are none. It has the bug."""
+    """Jobs for one worker, which sleeps while there are no jobs. The queue has the bug."""
 
     def __init__(self) -> None:
         self.jobs: deque[int] = deque()
@@ -164,7 +164,7 @@ async def a_lost_wake_up(world: World) -> None:
 
 
 class Oracle(GenServer[None]):
-    """A server that doubles numbers, with answers that do not name their question."""
+    """A server that doubles numbers. Its answers do not contain the question."""
 
     async def handle_info(self, message: Any) -> None:
         asker, number = message
@@ -175,7 +175,7 @@ class Oracle(GenServer[None]):
     faults=Storm(["/top/oracle"], count=6, within=8.0, kinds=("slow", "delay_message"), longest=2.0)
 )
 async def a_stale_answer(world: World) -> None:
-    """A caller that stopped waiting gets the old answer to its next question."""
+    """A caller stops waiting for an answer. Then it takes this late answer as the answer to its next question."""
     wrong: list[str] = []
     world.invariant("answers fit their questions", lambda: wrong[0] if wrong else None)
 

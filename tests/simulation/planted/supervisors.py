@@ -131,7 +131,7 @@ async def _impatient(spec: ChildSpec, extra: tuple[Any, ...] = ()) -> Pid | Fail
     began = trio.current_time()
     started = await start_child(spec, extra)
     if trio.current_time() - began > 1.0:
-        # The bug: the start took too long, but the child did start.
+        # The bug: after a timeout of the start it starts the child again, but the first child is running.
         started = await start_child(spec, extra)
     return started
 

@@ -1,4 +1,4 @@
-"""A client pays again after a crash of its channel, and the bank charges it twice."""
+"""A client repeats a payment after a crash of its channel, and the bank charges the order twice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["an_evening_of_orders"]
 
 
 class Bank(GenServer[list[int]]):
-    """The bank. The list represents its books. The bug: it charges an order again if the request is repeated."""
+    """The bank. The list represents its books. The bug: the bank charges a repeated order again."""
 
     async def init(self, charged: list[int]) -> None:
         self.state = charged

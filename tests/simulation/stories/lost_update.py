@@ -1,4 +1,4 @@
-"""Two clerks read the stock before either of them writes it, so one sale is lost."""
+"""Two clerks read the stock before either writes the new number, so one sale is lost."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Agency(GenServer[list[Pid]]):
 
 
 class Paper(GenServer[list[Any]]):
-    """A newspaper. The bug: it subscribes when it starts, and does not notice the end of the agency."""
+    """A newspaper. The bug: it subscribes only at its start, and does not notice the end of the agency."""
 
     async def init(self) -> None:
         self.state = []

@@ -1,4 +1,4 @@
-"""A queue gives the same job to each new worker, and the job crashes each of them."""
+"""A queue gives the same job to each new worker, and the job crashes every worker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Jobs(GenServer[list[str]]):
 
 
 class Worker(GenServer[float]):
-    """A worker that adds up invoices. The bug: it neither rejects nor puts aside an invoice that it cannot read."""
+    """A worker that adds up invoices. The bug: the worker does not remove an unreadable invoice from the queue."""
 
     async def init(self) -> Continue:
         self.state = 0.0

@@ -30,7 +30,7 @@ from tests.simulation.sweeps.model import Life, Model
 
 __all__ = ["agents", "crowds"]
 
-# The runtime wakes at most 128 processes in one turn. At most 64 of them have waited for an earlier turn to end.
+# The size of one batch of wake-ups: BURST in actors/_kernel/mailbox.py.
 ONE_TURN = 128
 
 

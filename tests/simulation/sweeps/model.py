@@ -70,7 +70,7 @@ class Life:
 
 
 class Model(Instrument):
-    """The processes of one world, and the first difference between them and the model."""
+    """The modelled processes of one world, and the first difference from the real processes."""
 
     def __init__(self, world: World) -> None:
         self.world = world

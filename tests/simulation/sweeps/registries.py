@@ -170,10 +170,10 @@ class Book:
         try:
             got = read[what]()
         except RegistryClosed:
-            model.expect(self.closed, f"{who}: {what} says that it is closed")
+            model.expect(self.closed, f"{who}: {what} raised RegistryClosed, but it is open")
             return
         opened = self.opening or not self.closed
-        model.expect(opened, f"{who}: {what} works, although its owner has ended")
+        model.expect(opened, f"{who}: {what} returned, although the owner has ended")
         model.same(who, f"{what} for {key!r} or {model.who(someone)}", got, expected[what])
 
 
@@ -236,7 +236,7 @@ class Reader:
                 try:
                     self.act(book)
                 except RegistryClosed:
-                    self.model.expect(book.closed, f"{book.registry!r} says that it is closed")
+                    self.model.expect(book.closed, f"{book.registry!r} raised RegistryClosed")
         life.ending = NORMAL
 
     async def reads(self) -> None:
@@ -279,7 +279,7 @@ class Reader:
                 book.unique and registry.update_value(key, lambda value: value)
             except NotRegistered:
                 return
-            model.expect(not book.unique, f"{model.who(life)} updated {key!r}, which it has not")
+            model.expect(not book.unique, f"{model.who(life)} updated {key!r} without having it")
 
     def registers(self, book: Book, key: Any) -> None:
         stream, life, registry = self.stream, self.life, book.registry
@@ -312,7 +312,7 @@ class Reader:
         except NoSuchName:
             self.model.expect(not rows, f"send to {key!r} raised NoSuchName, but it has a process")
         else:
-            self.model.expect(rows, f"send to the free key {key!r} passed")
+            self.model.expect(rows, f"send to the free key {key!r} did not raise")
             for row in rows:
                 row.life.mailbox.append(message)
 
@@ -340,7 +340,7 @@ class Reader:
                 except LockReentered:
                     pass
         except RegistryClosed:
-            model.expect(book.closed, f"{book.registry!r}: lock says that it is closed")
+            model.expect(book.closed, f"{book.registry!r}: lock raised RegistryClosed")
         finally:
             if life in waiting:
                 waiting.remove(life)

@@ -156,7 +156,7 @@ class Play:
             )
             return
         self.model.expect(
-            owner is not None or not named, f"send to the free name {address!r} passed"
+            owner is not None or not named, f"send to the free name {address!r} did not raise"
         )
         if owner is None:
             self.model.dead_letters += 1
@@ -193,7 +193,7 @@ class Play:
             )
         else:
             free = life is not None and life.name is None and name not in self.model.names
-            self.model.expect(free, f"register({name!r}) for {self.model.who(pid)} must not pass")
+            self.model.expect(free, f"register({name!r}) for {self.model.who(pid)} did not raise")
             if life is not None:
                 self.model.give_name(life, name)
 
@@ -293,7 +293,7 @@ class Puppet:
             )
             model.expect(
                 now >= began + timeout - 1e-9,
-                f"{model.who(life)}: receive({words}, timeout={timeout}) gave up after {now - began:g} s",
+                f"{model.who(life)}: receive({words}, timeout={timeout}) timed out after {now - began:g} s",
             )
             model.expect(
                 now <= began + timeout + model.slack,
@@ -332,7 +332,7 @@ class Puppet:
                 # Look now, because other messages may arrive before the nursery ends.
                 late, self.missed = error, self.matching(match)
             except ProcessKilled:
-                # Do not let it leave the nursery, which would put it into an exception group.
+                # Catch ProcessKilled here. Otherwise the nursery would put it into an exception group.
                 nursery.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
         if self.life.doomed:
@@ -359,7 +359,8 @@ class Puppet:
                 pid, "the result of wait_exit", reason, NOPROC if life is None else life.reason
             )
             self.model.expect(
-                not self.life.doomed, f"{self.model.who(self.life)} goes on after wait_exit"
+                not self.life.doomed,
+                f"{self.model.who(self.life)} returned from wait_exit after a kill",
             )
 
     # Acting
@@ -637,7 +638,7 @@ async def scoped(play: Play, stream: Random) -> None:
         model.expect(not is_normal_exit(life.reason), f"{model.who(life)} ended cleanly and failed")
     else:
         clean = left_at is not None or is_normal_exit(life.reason)
-        model.expect(clean, f"{model.who(life)} failed in its block, and the block passed")
+        model.expect(clean, f"{model.who(life)} failed, and its block did not raise")
     model.expect(not life.alive, f"{model.who(life)} outlived its block")
 
 

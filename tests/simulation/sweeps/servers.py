@@ -213,13 +213,13 @@ class Office:
         what = f"{callback} with {order!r}"
         model.expect(not desk.life.doomed, f"{who} began {what} after {desk.life.doom!r}")
         model.expect(desk.stopping is NOTHING, f"{who} began {what} after it decided to stop")
-        model.expect(desk.busy is None, f"{who} began {what} within {desk.busy!r}")
+        model.expect(desk.busy is None, f"{who} began {what} during {desk.busy!r}")
         model.expect(not desk.suspended, f"{who} began {what} while it was suspended")
         if callback == "handle_continue":
             model.expect(desk.next is order, f"{who} began {what}, but {desk.next!r} comes next")
             desk.next = None
         else:
-            model.expect(desk.next is None, f"{who} began {what} before {desk.next!r}")
+            model.expect(desk.next is None, f"{who} began {what}, but {desk.next!r} comes next")
             first = desk.queue.pop(0) if desk.queue else None
             model.expect(first is order, f"{who} began {what}, but {first!r} came first")
             desk.taken += 1
@@ -248,7 +248,7 @@ class Office:
         for desk in self.desks:
             waits = desk.life.parent is life.pid and not desk.started
             if waits and self.now < desk.start_limit - EPSILON:
-                # The starting process enforces the time limit of a start. It has ended, so the limit is gone.
+                # The starting process has ended, so it no longer enforces the time limit of the start.
                 desk.start_limit = desk.life.killed_at = math.inf
         desk_of = self.by_life.get(life)
         if desk_of is None:
@@ -275,7 +275,7 @@ class Office:
             self.model.expect(
                 desk.stopping is NOTHING, f"{who} does not stop with {desk.stopping!r}"
             )
-            self.model.expect(desk.next is None, f"{who} sleeps before {desk.next!r}")
+            self.model.expect(desk.next is None, f"{who} sleeps although {desk.next!r} is next")
             self.model.expect(not desk.stops, f"{who} sleeps although {desk.stops[:1]} arrived")
             if not desk.suspended:
                 self.model.expect(not desk.queue, f"{who} sleeps although {desk.queue[:1]} waits")
@@ -283,7 +283,7 @@ class Office:
                 due = max(desk.within, desk.resumed_at)
                 self.model.expect(
                     self.now <= due + self.model.slack,
-                    f"{who} waits for a message since {due:g} s and got no Timeout",
+                    f"{who} got no Timeout, which was due at {due:g} s",
                 )
 
 
@@ -367,7 +367,7 @@ class Clerk(GenServer[int]):
         return Continue(order.then)
 
     async def handle_call(self, order: Order, sender: Sender) -> Any:
-        self.model.expect(order.kind == "call", f"{self.desk.label}: handle_call with {order!r}")
+        self.model.expect(order.kind == "call", f"{self.desk.label}: handle_call got {order!r}")
         order.sender = sender
         self.office.begins(self.desk, order, "handle_call")
         result = await self.obey(order, "handle_call")
@@ -379,7 +379,7 @@ class Clerk(GenServer[int]):
                 self.reply(order, order.number)
                 self.desk.answers += 1
                 self.model.expect(
-                    not reply(sender, "again"), f"{self.desk.label}: a second answer to {order!r}"
+                    not reply(sender, "again"), f"{self.desk.label} answered {order!r} twice"
                 )
                 # The caller has its answer already, so the loop drops this Reply.
                 return Reply("once more", then=self.then(order))
@@ -394,7 +394,7 @@ class Clerk(GenServer[int]):
         return result
 
     async def handle_cast(self, order: Order) -> Any:
-        self.model.expect(order.kind == "cast", f"{self.desk.label}: handle_cast with {order!r}")
+        self.model.expect(order.kind == "cast", f"{self.desk.label}: handle_cast got {order!r}")
         self.office.begins(self.desk, order, "handle_cast")
         return await self.obey(order, "handle_cast")
 
@@ -430,7 +430,7 @@ class Clerk(GenServer[int]):
             desk.taken += 1
             desk.within = None
             return None
-        model.expect(message.kind == "info", f"{desk.label}: handle_info with {message!r}")
+        model.expect(message.kind == "info", f"{desk.label}: handle_info got {message!r}")
         self.office.begins(desk, message, "handle_info")
         return await self.obey(message, "handle_info")
 
@@ -612,9 +612,9 @@ async def ask(office: Office, stream: Random, life: Life | None, name: str) -> N
         raise
     else:
         if scope.cancelled_caught:
-            model.expect(office.now >= began + patience - EPSILON, f"{what} was cancelled")
+            model.expect(office.now >= began + patience - EPSILON, f"{what} was cancelled early")
         else:
-            model.expect(life is None or not life.doomed, f"{what} returned in a doomed process")
+            model.expect(life is None or not life.doomed, f"{what} returned in a killed process")
             if order.act == "stop_reply":
                 model.expect(
                     desk.terminated is not NOTHING and not desk.life.doomed,
@@ -679,7 +679,7 @@ async def end(office: Office, stream: Random) -> None:
         )
     except ServerExit as error:
         model.same(what, "the reason of ServerExit", error.reason, life.reason)
-        model.expect(life.reason != reason, f"{what} failed, but the server ended so")
+        model.expect(life.reason != reason, f"{what} failed, but the server ended with {reason!r}")
     else:
         model.same(what, "the exit reason of the server", life.reason, reason)
 
@@ -698,7 +698,7 @@ async def inspect(office: Office, stream: Random) -> None:
     except NoProcess:
         model.expect(not desk.life.alive, f"sys: {pid!r} does not exist, but it lives")
     except (CallTimeout, ServerExit):
-        # This may happen only if the server was busy, or ended before it answered.
+        # The request may fail only if the server was busy, or ended before it answered.
         model.expect(not idle or not desk.idle, f"sys: the idle {office.who(desk)} does not answer")
     finally:
         desk.asked -= 1
@@ -726,7 +726,7 @@ async def replaces(office: Office, desk: Desk, stream: Random, idle: bool) -> No
     def change(state: int) -> int:
         office.model.same(desk.life, "the state in replace_state", state, desk.state)
         office.model.expect(
-            desk.busy is None, f"{office.who(desk)}: replace_state within {desk.busy!r}"
+            desk.busy is None, f"{office.who(desk)}: replace_state during {desk.busy!r}"
         )
         if fails:
             raise LookupError("replace_state")

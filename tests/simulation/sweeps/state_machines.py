@@ -174,7 +174,7 @@ class Queue:
         if self.busy or self.life.doomed or self.stopping is not NOTHING or not self.life.alive:
             return
         now = trio.current_time()
-        self.model.expect(not self.waiting, f"{self.who} sleeps before {self.waiting}")
+        self.model.expect(not self.waiting, f"{self.who} sleeps although {self.waiting} wait")
         self.model.expect(not self.mailbox, f"{self.who} sleeps although {self.mailbox[:1]} waits")
         for what, due in (("StateTimeout", self.state_due), ("EventTimeout", self.event_due)):
             late = due is not None and now > due + self.model.slack
@@ -352,7 +352,7 @@ async def look(plant: Plant, queue: Queue) -> None:
     """Read the state of a machine."""
     calm = not queue.busy and not queue.mailbox and not queue.waiting
     if queue.event_due is not None:
-        # Do not disturb the event timeout: a system request restarts it, as in every server.
+        # Send no system request now, because it would restart the event timeout.
         return
     expected = queue.state
     try:

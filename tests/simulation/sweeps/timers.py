@@ -149,7 +149,7 @@ class Clockwork(Instrument):
         )
         self.model.expect(
             left <= alarm.interval + EPSILON,
-            f"{alarm!r} is due only in {left:g} s after it has fired",
+            f"{alarm!r} has fired, and is due again only after {left:g} s",
         )
         # The new due time is only approximate, so the position among equal deadlines is unknown.
         alarm.due, alarm.order = due, 0

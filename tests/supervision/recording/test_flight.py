@@ -138,7 +138,7 @@ async def test_a_reader_gets_only_the_records_since_its_last_one(runtime: Runtim
     assert [record[2] for record in newer] == ["sent", "note"]
     for number in range(4):
         recorder.note(str(number))
-    # Two events have fallen out: the start, and the first note.
+    # The recorder has dropped its two oldest events: the start and the first note.
     assert recorder.oldest_event == recorder.since(newer[-1][0])[0][0] > newer[-1][0]
 
 
@@ -334,7 +334,7 @@ async def test_the_recorder_forgets_old_paths(
 
 
 class Push(NamedTuple):
-    """A message of a client."""
+    """A message with the fields of a client's push."""
 
     event: Any
     payload: Any = None
@@ -443,7 +443,7 @@ async def test_many_writes_are_few_records_and_one_event_each(runtime: Runtime, 
     ]
     numbers = [event["n"] for event in found]
     assert numbers == sorted(set(numbers))
-    # A capsule names its crash by the number of the event.
+    # A capsule refers to its crash by the number of the crash event.
     (crashed,) = (record for record in recorder.snapshot().records if record[2] == "crash")
     lines = recorder.snapshot(crash=crashed[0]).lines()
     (event,) = (event for event in found if event["kind"] == "crash")
@@ -484,7 +484,7 @@ def test_the_record_of_a_message_has_at_most_the_estimated_bytes() -> None:
         (number, 1.5, "delivered", 3, 4, "echo", size, number),
         (number, 1.5, "wrote", writes),
     ):
-        # The kinds and the numbers of the processes are shared.
+        # `getsizeof` must not count the kinds and the numbers of the processes, because all records share them.
         own = [each for each in record if type(each) in (int, float, tuple) and each not in (3, 4)]
         nested = [size] * 3 if writes in own else []
         held = sum(sys.getsizeof(each) for each in (record, *own, *nested))

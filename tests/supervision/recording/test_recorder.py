@@ -40,7 +40,7 @@ async def test_the_kind_of_a_message_is_shortened(runtime: Runtime) -> None:
 
 
 class Echo(GenServer[None]):
-    """A server that answers with the request."""
+    """A server that returns each request as its answer."""
 
     async def handle_call(self, request: Any, sender: Any) -> Reply:
         return Reply(request)

@@ -1,4 +1,4 @@
-"""Thirteen staged faults, each in virtual time, so that each has the same story every time."""
+"""Thirteen staged faults. They run in virtual time, so each fault has the same story in every run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = ["STAGED", "play"]
 
 
 class Store(GenServer[dict[str, int]]):
-    """A server that sells what it has, slowly if it is asked to."""
+    """A server that sells its goods, and takes its time for a slow request."""
 
     async def init(self, stop_takes: float = 0.0, fails: list[str] | None = None) -> None:
         if fails:
@@ -79,7 +79,7 @@ AUDIT = child_spec(Store, id="audit")
 
 
 async def handler_raises() -> None:
-    """A handler raises while a message waits; its supervisor restarts it."""
+    """A handler of a server raises while a message waits. The supervisor restarts the server."""
     await Supervisor.start([STORE, AUDIT], label="shop")
     await trio.sleep(1)
     cast("store", ("drop", "apple"))
@@ -88,7 +88,7 @@ async def handler_raises() -> None:
 
 
 async def link_kills() -> None:
-    """A process crashes, and takes two linked ones along; a third one traps exits."""
+    """A process crashes, and two linked processes end with it. A third linked process traps exits and survives."""
 
     async def waits(*, traps: bool = False) -> None:
         if traps:
@@ -115,7 +115,7 @@ async def link_kills() -> None:
 
 
 async def brutal_kill() -> None:
-    """Somebody kills a busy server: its waiting messages are lost, and a caller gets no answer."""
+    """A fault kills a busy server. Its waiting messages are lost, and a caller gets no answer."""
     await Supervisor.start([STORE], label="shop")
 
     async def asks() -> None:
@@ -136,7 +136,7 @@ async def brutal_kill() -> None:
 
 
 async def intensity_exceeded() -> None:
-    """A child crashes more often than its supervisor allows; the supervisor above restarts the whole branch."""
+    """A child crashes more often than its supervisor allows. The supervisor above restarts the whole branch."""
     branch = Supervisor.child_spec(
         [STORE, AUDIT], id="branch", max_restarts=3, max_seconds=5.0, label="branch"
     )
@@ -148,7 +148,7 @@ async def intensity_exceeded() -> None:
 
 
 async def rest_for_one() -> None:
-    """The middle one of three children crashes under rest_for_one."""
+    """The second of three children crashes under rest_for_one."""
     await Supervisor.start([AUDIT, STORE, ASKER], strategy="rest_for_one", label="shop")
     await trio.sleep(1)
     cast("store", ("drop", "apple"))
@@ -156,7 +156,7 @@ async def rest_for_one() -> None:
 
 
 async def one_for_all() -> None:
-    """The middle one of three children crashes under one_for_all."""
+    """The second of three children crashes under one_for_all."""
     await Supervisor.start([AUDIT, STORE, ASKER], strategy="one_for_all", label="shop")
     await trio.sleep(1)
     cast("store", ("drop", "apple"))
@@ -164,7 +164,7 @@ async def one_for_all() -> None:
 
 
 async def call_timeout() -> None:
-    """A server answers a call too late, and the caller crashes before."""
+    """A call times out, and its caller crashes. The server answers later."""
     await Supervisor.start([STORE, ASKER], label="shop")
     await trio.sleep(1)
     cast("asker", ("count", 3.0))
@@ -181,7 +181,7 @@ async def slow_terminate() -> None:
 
 
 async def mailbox_full() -> None:
-    """Messages arrive faster than a server handles them, until it is killed."""
+    """Messages arrive faster than a server handles them. Then the server is killed, and they are lost."""
     await Supervisor.start([STORE], label="shop")
     cast("store", ("rest", 60))
     await trio.sleep(1)
@@ -193,7 +193,7 @@ async def mailbox_full() -> None:
 
 
 async def start_fails_again() -> None:
-    """A crashed child cannot start at once, because its database is away; the supervisor tries again."""
+    """A crashed child cannot start at first, because its database is unreachable. The supervisor tries again."""
     fails: list[str] = []
     store = child_spec(Store, id="store", kwargs={"fails": fails, "name": "store"})
     await Supervisor.start([store], max_restarts=5, max_seconds=10.0, label="shop")
@@ -230,7 +230,7 @@ class User(Socket):
 
 
 async def channel_crash() -> None:
-    """A channel crashes while it handles a push; its client joins again after a second."""
+    """A channel crashes while it handles a push. Its client joins again after a second."""
     endpoint = Endpoint(sockets={"/socket": User})
     async with open_channel_test(endpoint) as case:
         ann = await case.connect("/socket", {"name": "ann"})
@@ -246,7 +246,7 @@ async def channel_crash() -> None:
 
 
 async def pubsub_killed() -> None:
-    """Somebody kills the pubsub; rest_for_one restarts the endpoint too, and the client comes back."""
+    """A fault kills the PubSub process. rest_for_one restarts the endpoint too, and the client connects again."""
     pubsub = PubSub()
     endpoint = Endpoint(sockets={"/socket": User}, pubsub=pubsub, listen=NoListener.open)
     await Supervisor.start(
@@ -271,7 +271,7 @@ async def pubsub_killed() -> None:
 
 
 async def connection_killed() -> None:
-    """The process of a connection is killed, so its client reconnects, and joins both its rooms again."""
+    """A fault kills the process of a connection. Its client connects again, and joins its two rooms again."""
     endpoint = Endpoint(sockets={"/socket": User})
     async with open_channel_test(endpoint) as case:
         ann = await case.connect("/socket", {"name": "ann"})

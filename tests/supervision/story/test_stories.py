@@ -1,6 +1,6 @@
-"""The stories of thirteen staged faults are as they were written down.
+"""The stories of thirteen staged faults equal the files in `stories`.
 
-After a change of the words, write them again with `python -m tests.supervision.story.test_stories`, and read the
+After a change of the wording, write the files again with `python -m tests.supervision.story.test_stories`, and read the
 difference.
 """
 

@@ -641,6 +641,6 @@ async def test_a_late_task_ends_the_loop_even_if_it_finishes_before_the_next_req
         async with opener(sleep_for, [1, 4], max_concurrency=2, timeout=2) as stream:
             async for outcome in stream:
                 outcomes.append(outcome)
-                # The second task is late after 2 seconds, and has finished after 4.
+                # The second task exceeds its timeout after 2 seconds, and ends after 4 seconds.
                 await trio.sleep(5)
     assert outcomes == [Ok(1)]

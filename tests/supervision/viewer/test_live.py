@@ -1,4 +1,4 @@
-"""The parts of a run that goes on: together they are the whole run, and none repeats another."""
+"""The parts of a live run. Together they contain the whole run, and no part repeats another."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ CHANNEL = "/endpoint/channels/1/ChannelServer"
 
 
 class Viewer:
-    """A page that follows a run, as its program in the browser does."""
+    """A page that follows a live run, as the program in the browser does."""
 
     def __init__(self) -> None:
         self.processes: dict[int, list[Any]] = {}
@@ -43,7 +43,7 @@ class Viewer:
                 return
 
     def readable(self, rows: Any) -> Any:
-        """Rows with their texts, because two tables may have different orders."""
+        """Return rows with texts in place of their indices, because two runs may order their texts differently."""
         return [self._process(row) for row in rows]
 
     def _process(self, row: list[Any]) -> list[Any]:

@@ -93,7 +93,9 @@ class ClientSweep:
             nursery.cancel_scope.cancel()
         await trio.sleep(16)
         figures = self.endpoint.statistics()
-        self.check(figures["subscriptions"] == 0, f"the client has gone, and there is {figures}")
+        self.check(
+            figures["subscriptions"] == 0, f"the client has gone, but the figures are {figures}"
+        )
         self.check(not self.ledger.alive(), f"channels are left: {self.ledger.alive()}")
 
     async def listen(self, events: Feed[Lifecycle]) -> None:
@@ -151,7 +153,7 @@ class ClientSweep:
             self.check(not joined.got, f"the client left {topic}, and got {joined.got}")
 
     async def push(self) -> None:
-        """Push one message. The room answers it, refuses it, or never answers. Check the result."""
+        """Push one message that the room answers, refuses, or never answers. Check the result."""
         found = self.somebody()
         if found is None:
             return

@@ -163,7 +163,7 @@ async def heads(case: Case) -> None:
         await stream.send_all(part)
     data = b"".join([data async for data in stream])
     lasted = case.world.seconds - began
-    case.check(data.startswith(b"HTTP/1.1 408 "), f"a part of a head got {data!r}")
+    case.check(data.startswith(b"HTTP/1.1 408 "), f"an incomplete head got {data!r}")
     case.check(timeout - 0.1 <= lasted <= timeout + SLACK, f"408 came after {lasted:g} s")
     case.check(case.count("http", "head_timeout") == 1, "the timeout was not counted")
     await stream.aclose()
@@ -178,7 +178,7 @@ async def admission(case: Case) -> None:
     stream = await case.world.network.connect("server", PORT, source="one too many")
     data = b"".join([data async for data in stream])
     await stream.aclose()
-    case.check(data == b"", f"a connection too many got {data!r}")
+    case.check(data == b"", f"a connection beyond the limit got {data!r}")
     case.check(case.count("connection", "not_started") == 1, "it was not counted")
     clients[0].vanish()
     await trio.sleep(7)
@@ -680,7 +680,7 @@ async def polling_overflow(case: Case) -> None:
     numbers = [frame.payload["n"] for frame in client.take()]
     case.check(
         client.ended == overflows and case.count("phoenix", "socket_overflow") == overflows,
-        f"{count} messages with a bound of {most}: ended is {client.ended}",
+        f"{count} messages with a limit of {most}: the client's `ended` is {client.ended}",
     )
     if not overflows:
         case.check(numbers == list(range(count)), f"{client} got {numbers} of {count}")

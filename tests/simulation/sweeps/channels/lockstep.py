@@ -652,7 +652,7 @@ class Lockstep:
         self.tell(f"{member.seat.client} pushes {len(data)} bytes as {join_ref!r}/{ref!r}")
         packed = pack_push(join_ref, ref, member.topic, "echo", data)
         await member.seat.client.send_raw(packed, binary=True)
-        # In a binary message, an empty join_ref is the empty string and not null. So it must be equal here too.
+        # A binary message has no null, so an empty join_ref must be equal to the member's join_ref too.
         if join_ref == member.join_ref:
             self.model.push(member, ref, "echo", data)
 
@@ -872,7 +872,7 @@ class Lockstep:
         self.tell(f"{client} goes by {how}")
         reason = Shutdown("closed")
         if client.carrier == "poll":
-            # The session ends for lack of polls. It looks for them every 6 seconds, which is one and a half windows.
+            # The session ends because no polls come. It checks for polls every 6 seconds, which is 1.5 windows.
             reason = Shutdown("inactive")
             client.vanish()
             await trio.sleep(13)

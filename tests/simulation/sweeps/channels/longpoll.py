@@ -22,7 +22,7 @@ from tests.simulation.sweeps.channels.clients import pack_push
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, UserSocket
 
 WINDOW = 4.0
-# A session looks every 6 seconds for polls. It ends if it finds no poll in the last 6 seconds.
+# A session checks for polls every 6 seconds. It ends if no poll came in the last 6 seconds.
 PATIENCE = 1.5 * WINDOW
 MAX_AGE = 60.0
 MAX_BODY = 6000
@@ -423,7 +423,7 @@ class Polling:
             return
         self.what = f"{client.name} posts a binary push"
         data = pack_push("1", client.ref(), "room:a", "do", b"bytes")
-        # A room cannot read bytes as actions, so it crashes.
+        # The room crashes, because it cannot read bytes as actions.
         answer = await self.ask("POST", client.token, base64.b64encode(data))
         await self.expect(answer, {"status": 200})
         await trio.sleep(0.1)
@@ -602,7 +602,9 @@ async def polling(world: World) -> None:
         await state.grow_old()
     await trio.sleep(2 * PATIENCE + 3)
     figures = state.endpoint.statistics()
-    world.check(figures["subscriptions"] == 0, f"after all sessions ended there is {figures}")
+    world.check(
+        figures["subscriptions"] == 0, f"all sessions have ended, but the figures are {figures}"
+    )
     left = await DynamicSupervisor.which_children((state.endpoint, "sessions"))
     world.check(not left, f"{len(left)} sessions are left")
     world.check(not state.ledger.alive(), f"channels are left: {state.ledger.alive()}")

@@ -129,7 +129,7 @@ class Nodes:
         await self.compare()
 
     async def broadcast(self) -> None:
-        """Broadcast on one node. The clients of both nodes must get it, except a local broadcast."""
+        """Broadcast on one node. The clients of both nodes must get the message, unless the broadcast is local."""
         topic, node = self.random.choice(TOPICS), self.random.choice(self.endpoints)
         for _ in range(self.random.randint(1, 3)):
             payload = {"n": self.number()}
@@ -220,7 +220,7 @@ class Nodes:
             self.check(figures["lost"] == 0, f"{endpoint.pubsub} has lost messages: {figures}")
 
     async def end(self) -> None:
-        """Disconnect all clients by id, from one node. Check that neither node has a process of them left."""
+        """Disconnect all clients by id, from one node. Check that both nodes have no process left for any client."""
         self.what = "disconnect of everybody"
         node = self.random.choice(self.endpoints)
         for index in range(4):

@@ -424,7 +424,7 @@ class Sweep:
                     metas = None if entry is None else _sorted(entry["metas"])
                     self.check(metas == wanted.get(key), f"{key} in {topic} is {metas}")
         await self.check_watchers()
-        self.check(self.presence.statistics()["waiting_diffs"] == 0, "diffs wait for ever")
+        self.check(self.presence.statistics()["waiting_diffs"] == 0, "diffs still wait")
 
     async def check_watchers(self) -> None:
         self.check(not self.problems, f"{self.problems[:1]}")
@@ -474,7 +474,7 @@ async def presence(world: World) -> None:
     figures = sweep.presence.statistics()
     world.check(
         figures["presences"] == figures["topics"] == figures["waiting_diffs"] == 0,
-        f"all owners have ended, and {figures} is left",
+        f"all owners have ended, but the figures are {figures}",
     )
     try:
         sweep.presence.track("room:1", "big", {"x": "x" * 20_000}, pid=spawn(trio.sleep_forever))

@@ -214,7 +214,8 @@ async def pubsub(world: World) -> None:
     await world.settle()
     figures = sweep.pubsub.statistics()
     world.check(
-        figures == {"topics": 0, "subscriptions": 0}, f"all processes ended, and {figures} is left"
+        figures == {"topics": 0, "subscriptions": 0},
+        f"all processes have ended, but the figures are {figures}",
     )
 
 

@@ -20,7 +20,7 @@ class DynamicModel(Model):
         self._stops_at: int | None = None
 
     def _announce(self, id: Any) -> None:
-        """Record no event: a dynamic supervisor emits none before a start, because its children have no ids."""
+        """Record nothing, because a dynamic supervisor emits no event before a start."""
 
     def in_order(self, lines: list[Line]) -> list[Line]:
         # Children that stop at the same time may end in any order.

@@ -226,7 +226,7 @@ class Lockstep(ABC):
         return ops
 
     def _reset(self, base: int) -> Op | None:
-        """Return a crash of a child at the tick at which its run resets its delays, or one tick earlier."""
+        """Return a crash of a child that has run just long enough to reset its delays, or one tick less."""
         options = self.options
         after = options.maximum if options.reset_after is None else options.reset_after
         for child in self.model.known():

@@ -90,7 +90,7 @@ class Chain:
         for level in self.levels:
             below = self.levels[level.number - 1] if level.number else None
             if clean and below is not None and below.restart == "transient":
-                # The supervisor below has given up, which is a clean end. So its transient spec does not restart it.
+                # The supervisor below has given up, which is a clean end. So this level does not restart it.
                 if level.auto_shutdown == "never":
                     self.runs = False
                     return

@@ -544,7 +544,7 @@ class Model:
     # Observable state
 
     def in_order(self, lines: list[Line]) -> list[Line]:
-        """Return events in a canonical order. Use this for real and for expected events."""
+        """Return events in a canonical order. Apply this to the real and to the expected events."""
         return lines
 
     def shown(self) -> list[tuple[Any, ...]]:

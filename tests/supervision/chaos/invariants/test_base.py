@@ -1,4 +1,4 @@
-"""The watch of a set of invariants over a runtime, and the list of invariants."""
+"""The checks of a set of invariants in a runtime, and the list of the built-in invariants."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Counts(Feed):
 
 
 class Few(Invariant):
-    """Not more than so many processes live."""
+    """An invariant that limits the number of living processes."""
 
     name: ClassVar[str] = "few"
     feed: ClassVar[type[Feed] | None] = Counts
@@ -57,7 +57,7 @@ class Few(Invariant):
 
 
 class Quiet(Invariant):
-    """Asked, and at rest."""
+    """An invariant whose results a test sets, for a check between two steps and for a check at rest."""
 
     name: ClassVar[str] = "quiet"
     between: str | None = None
@@ -164,7 +164,7 @@ def test_a_violation_is_in_the_trace() -> None:
 
 
 class Outside(Invariant):
-    """The facts that it gets about the world around its runtime."""
+    """An invariant that records the faults outside of its runtime, and its own end."""
 
     name: ClassVar[str] = "outside"
 

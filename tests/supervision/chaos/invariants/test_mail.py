@@ -1,4 +1,4 @@
-"""The findings of the invariants for mailboxes, answers, timers and left-over entries, event by event."""
+"""The invariants for mailboxes, answers, timers and leftover entries report the right findings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_process_that_sleeps_before_a_message_is_found_at_the_second_res
     await trio.testing.wait_all_tasks_blocked()
     assert mail.at_rest() is None
     assert mail.at_rest() is None
-    # A wake that is lost: the message is in the mailbox, and its process sleeps.
+    # Simulate a lost wake-up: put a matching message into the mailbox without a wake-up of the process.
     process: Any = pid.process
     process.mailbox.queue.append("wanted")
     assert sleeping_before_a_message(runtime) == [(pid, "unwanted")]

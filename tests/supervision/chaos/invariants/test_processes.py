@@ -1,4 +1,4 @@
-"""The findings of the invariants for monitors, calls and names, event by event."""
+"""The invariants for monitors, calls and names report the right findings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from supervision.chaos.invariants.processes import Calls, DeadHandleNothing, Mon
 
 
 class Told:
-    """One invariant, and three processes of its runtime that exist for it alone."""
+    """One invariant with three processes that only the invariant knows."""
 
     def __init__(self, invariant: Invariant, runtime: Runtime) -> None:
         self.findings: list[Violation] = []

@@ -1,4 +1,4 @@
-"""The findings of the invariants for exit signals and for the silence of dead processes, event by event."""
+"""The invariants for exit signals and for messages of dead processes report the right findings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def _traps() -> None:
 
 
 class Told:
-    """One invariant, a process that traps exits, and one that does not."""
+    """One invariant with three processes: one traps exits, one does not, and one has no task."""
 
     def __init__(self, invariant: Any, runtime: Runtime) -> None:
         self.invariant = invariant

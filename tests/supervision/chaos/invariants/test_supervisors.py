@@ -1,4 +1,4 @@
-"""The invariants find supervisors that break the rules, and accept those that do not."""
+"""The invariants find supervisors that break the rules, and accept correct supervisors."""
 
 from __future__ import annotations
 

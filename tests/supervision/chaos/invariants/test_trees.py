@@ -1,4 +1,4 @@
-"""Orphans and children that run twice are found, and clean-up that takes its time is not."""
+"""The invariants find orphans and children that run twice. They accept slow clean-up."""
 
 from __future__ import annotations
 

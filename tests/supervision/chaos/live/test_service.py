@@ -1,4 +1,4 @@
-"""The probe of the event loop, the limits, and the verdicts of a run that had too little service."""
+"""The probe of the event loop, the service limits, and the result of a run whose event loop was too slow."""
 
 from __future__ import annotations
 
