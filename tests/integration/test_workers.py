@@ -37,7 +37,7 @@ UPGRADE = (
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 ROLLING_CLIENTS = int(os.environ.get("ASHTREE_ROLLING_CLIENTS", "40" if DEEP else "20"))
-"""Clients that talk while the workers are replaced. By hand: 500."""
+"""The number of clients that talk while the server replaces its workers. For a run by hand, use 500."""
 
 WORKERS_ONLY = [2] if hasattr(socket, "SO_REUSEPORT") and os.uname().sysname == "Linux" else []
 
