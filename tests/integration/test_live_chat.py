@@ -234,7 +234,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
         )
     try:
         wait_for(process, "Applying faults", log)
-        # Send two different signals, because the system may merge two equal signals. Each of them counts as Ctrl-C.
+        # Send two different signals, because the system may merge two equal signals. Each signal counts as Ctrl-C.
         for signum in (signal.SIGINT, signal.SIGTERM):
             os.kill(process.pid, signum)
         assert process.wait(PATIENCE) == 130, log.read_text()

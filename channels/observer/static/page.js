@@ -63,7 +63,7 @@ const panel = new ProcessPanel(byId("process"), {
   open: (number) => openProcess(number, `<pid ${number}>`),
   ended: () => {},
   act: (action, number) => {
-    panel.answer(shown === null ? "" : `Waiting for ${shown}`, true)
+    panel.answer(shown === null ? "" : `Waiting for the answer of ${shown}`, true)
     channel.push("act", { action, pid: number, node: shown })
       .receive("ok", ({ job }) => job && awaitJob(job))
       .receive("error", ({ reason }) => panel.answer(reason))

@@ -136,7 +136,7 @@ async def test_a_killed_listener_closes_accepted_connections_without_a_process(
     kill(await child(server.pid, "listener"))
     await settle()
     await sys.resume(connections)
-    # A process had already taken over the first client, so the endpoint serves it.
+    # The listener had already handed over the first client, so the endpoint serves this client.
     first, *others = clients
     for client in others:
         assert await client.ended() == []
