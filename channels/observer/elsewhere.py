@@ -41,7 +41,7 @@ ASK_SECONDS: Final = 1.0
 """Seconds between two requests of a page to the node that it shows."""
 
 MAX_SERVED: Final = 32
-"""The number of pages on other nodes whose rows an observer remembers. Further pages get all rows in each answer."""
+"""The number of pages on other nodes whose rows an observer remembers. A page that it has forgotten gets all rows."""
 
 
 @define

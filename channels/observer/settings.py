@@ -44,7 +44,7 @@ class Settings:
 class Wanted:
     """A request from the channel of a page.
 
-    The channel gets `News` from then until the channel ends. The answer is a problem, or None.
+    The watcher answers with a problem, or None. It then sends `News` to the channel until the channel ends.
     """
 
     page: Pid
@@ -87,7 +87,7 @@ class TimelinePart:
 
 @frozen
 class Drawn:
-    """A request of a page for the next `TimelinePart`, because it has drawn the last one."""
+    """A request of a page for the next `TimelinePart`. The page has drawn the last part."""
 
 
 @frozen

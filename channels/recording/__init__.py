@@ -2,7 +2,7 @@
 
     Supervisor.start_link([recorder_spec(file="run.jsonl"), endpoint.child_spec()])
 
-`ashtree serve --record FILE` and `--capsules FOLDER` do the same. `ashtree story FILE` tells what happened.
+`ashtree serve --record FILE` and `--capsules FOLDER` do the same. `ashtree story FILE` prints the story of a recording.
 """
 
 from channels.recording.clients import open_recorder, record_channels, recorder_spec

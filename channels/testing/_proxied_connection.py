@@ -1,6 +1,6 @@
 """A proxied connection of a live experiment. Faults act on the proxy.
 
-Two tasks carry data between the sockets of the client and of the endpoint:
+Two tasks carry data between the socket of the client and the socket of the endpoint:
 
     client ── outside ──▶ LiveConnection ◀── inside ── endpoint
 

@@ -160,10 +160,10 @@ _book: trio.lowlevel.RunVar[_Book] = trio.lowlevel.RunVar("presences of all node
 
 
 class PresencesAgree(Invariant):
-    """All nodes show the same presences: those of living processes, and no others.
+    """All nodes show the same presences: the presences of living processes, and no others.
 
     This must hold whenever the nodes were undisturbed for `within` seconds. Faults of a simulated world, and lost
-    connections of adapters, disturb the nodes. After a crash, nodes need `down_period` longer to notice it. The
+    connections of adapters, disturb the nodes. Nodes need `down_period` longer to notice the crash of a node. The
     invariant compares only presences that have not changed for `within` and `leave_grace` seconds.
 
         @scenario(invariants=("all", partial(PresencesAgree, within=20.0)))

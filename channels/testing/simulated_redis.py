@@ -9,7 +9,7 @@
 
 It has the commands that `RedisAdapter` and `RedisStorage` send, with their answers and errors. It treats slow clients
 as a real server does. One suite tests it and a real Valkey server: tests/contracts/test_redis_servers.py. It has no ACL
-rules and no TLS. The only script that it has is that of `RedisStorage`, in Python.
+rules and no TLS. Its only script is the script of `RedisStorage`, in Python.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class ProcessMeasures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """One bar of a histogram: the durations up to `up_to` seconds that no lower bar counts. None is no limit."""
+    """One bar of a histogram. It counts durations up to `up_to` seconds that no lower bar counts. None is no limit."""
 
     up_to: float | None
     count: int

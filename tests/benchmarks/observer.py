@@ -32,7 +32,7 @@ class Nobody(Socket):
 
 
 class Room(GenServer[None]):
-    """A process for each channel."""
+    """A process that stands for one channel."""
 
     async def handle_cast(self, message: Any) -> None:
         """Handle a message."""

@@ -1,4 +1,4 @@
-"""The cost of the recorder: the CPU time of servers without a recorder, with a closed one, and with running ones.
+"""The cost of the recorder: the CPU time of servers with no recorder, with a closed recorder, and with running ones.
 
     python -m tests.benchmarks.recorder [--rounds 40] [--seconds 0.15] [--modes echo1 echo8 fanout]
 
@@ -57,7 +57,7 @@ KINDS: Final = {
 
 
 class Mode(NamedTuple):
-    """A load: the event of a push, the pushes in flight at each client that pushes, and the clients that push."""
+    """A load: the event of a push, the number of pushing clients, and the pushes in flight at each of these clients."""
 
     event: str
     in_flight: int
@@ -117,7 +117,7 @@ def frame(text: str) -> bytes:
 
 
 class Client:
-    """One client of a server, which counts the bytes that it gets."""
+    """One client of a server. It counts the bytes that it gets."""
 
     def __init__(self, port: int, topic: str, push: bytes) -> None:
         self.push = push

@@ -1,6 +1,6 @@
-"""Pages that wait for their clients, and a socket, for clients that are there when a server stops.
+"""A server that stops while it has clients. It has a socket, and pages that wait for their clients.
 
-`python -m tests.integration.stopping_server`, with the seconds of the drain in `DRAIN_SECONDS`.
+Start it with `python -m tests.integration.stopping_server`. `DRAIN_SECONDS` is the duration of the drain.
 """
 
 import os
@@ -21,7 +21,7 @@ class UserSocket(Socket):
 
 
 async def page(request: Request) -> Response:
-    """Answer when the whole body has come."""
+    """Answer when the whole body has arrived."""
     return PlainTextResponse(f"{len(await request.body())} bytes")
 
 
@@ -34,7 +34,7 @@ async def streamed(request: Request) -> Response:
 
 
 class Echo:
-    """Sends back each piece of the body as it comes: an answer that lasts as long as its client wants."""
+    """Send each piece of the body back immediately. So the client decides how long the answer takes."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

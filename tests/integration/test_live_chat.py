@@ -62,12 +62,13 @@ def test_the_report_agrees_with_the_counts_of_the_clients(tmp_path: Path) -> Non
     assert isinstance(tally, Tally)
     measures = outcome.measures
 
-    # Ended processes. A client sees the end of a channel as a phx_error, as a join that fails, or with its connection.
-    # On a busy machine a connection can end before the answer to a join, so the client never knows of the channel.
+    # Ended processes. A client learns of the end of a channel from a phx_error, a failed join, or the end of its
+    # connection. On a busy machine a connection can end before the answer to a join. Then the client never knows of the
+    # channel.
     channels, connections = place(outcome, CHANNELS), place(outcome, CONNECTIONS)
     seen_to_end = tally.errors + tally.failed_joins + tally.left_with_connection
     assert seen_to_end <= channels.ended <= seen_to_end + tally.unanswered_joins
-    # On a busy machine the listener can end before it has started processes for all that have connected.
+    # On a busy machine the listener can end before it has started processes for all connected clients.
     assert connections.ended <= tally.disconnects <= connections.ended + tally.failed_handshakes
     assert channels.ended_by_faults == channels.ended
     assert connections.ended_by_faults == connections.ended
@@ -192,7 +193,7 @@ def test_a_run_that_fails_has_another_exit_code(ashtree: Command, tmp_path: Path
 
 
 def wait_for(process: subprocess.Popen[bytes], words: str, log: Path, *, times: int = 1) -> None:
-    """Wait until a program has logged a text this many times. The program must not end before."""
+    """Wait until a program has logged a text this many times. The program must not end before that."""
 
     def is_logged() -> bool:
         return log.read_text().count(words) >= times
@@ -211,7 +212,7 @@ def test_ctrl_c_ends_a_run_in_order_and_it_has_a_report(tmp_path: Path) -> None:
             [*PROGRAM, *options(tmp_path, *more)], cwd=ROOT, stdout=file, stderr=file
         )
     try:
-        # A client that joins again says that the fault was applied. A run without any fault fails.
+        # Wait until a client joins again, which shows that the fault was applied. A run without any fault fails.
         wait_for(process, "JOINED room:lobby", log, times=4 + 1)
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(PATIENCE) == 0, log.read_text()
@@ -233,7 +234,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
         )
     try:
         wait_for(process, "Applying faults", log)
-        # The system makes one of two that are the same if the program is slow to take the first; each counts as Ctrl-C.
+        # Send two different signals, because the system may merge two equal signals. Each signal counts as Ctrl-C.
         for signum in (signal.SIGINT, signal.SIGTERM):
             os.kill(process.pid, signum)
         assert process.wait(PATIENCE) == 130, log.read_text()

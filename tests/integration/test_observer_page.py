@@ -1,4 +1,4 @@
-"""The observer page in a real browser, beside a chat under load: everything that breaks is seen, and grows back.
+"""The observer page in a real browser, beside a chat under load. The page shows each failure and each recovery.
 
 The screenshots go to the folder of the environment variable ASHTREE_SCREENSHOTS, or else to the folder of the test.
 """
@@ -32,7 +32,7 @@ MODULE = "tests.integration.observed_chat"
 PATH = "/_ashtree/observer"
 TOKEN = "observer-token"
 
-# A chat client that talks all the time, in a page of the same server.
+# A chat client in a page of the same server. It sends messages all the time.
 _TALK = """async () => {
     const { Socket } = await import("/phoenix/phoenix.mjs")
     const socket = new Socket("/socket")
@@ -58,7 +58,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Observer:
-    """An observer page, as a person reads it."""
+    """An observer page, with the elements that a person reads."""
 
     def __init__(self, page: Page, folder: Path) -> None:
         self.page = page
@@ -68,7 +68,7 @@ class Observer:
         self.events = page.locator("#events .words")
 
     def row(self, title: str) -> Locator:
-        """The living processes with this title."""
+        """Return the rows of the living processes with this title."""
         found = self.page.locator(".node[data-key]")
         return found.filter(has=self.page.locator(f'.title:text-is("{title}")'))
 
@@ -76,7 +76,7 @@ class Observer:
         return self.row(title).first.locator(".pid").text_content() or ""
 
     def act(self, title: str, action: str) -> str:
-        """Do something to a process, and return its pid."""
+        """Press the button of an action on a process. Return the pid of the process."""
         pid = self.pid_of(title)
         self.row(title).first.locator(".title").click()
         self.page.locator("#process").get_by_role("button", name=action, exact=True).click()
@@ -217,7 +217,7 @@ def test_the_page_says_that_the_server_is_gone_and_comes_back_with_it(
 def test_a_late_server_is_said_to_be_late(
     context: BrowserContext, observer: Observer, server: Server
 ) -> None:
-    """A program that is stopped keeps its connections, and sends nothing."""
+    """A suspended program keeps its connections, and sends nothing."""
     expect(observer.state).to_have_text("Live")
     os.kill(server.pid, signal.SIGSTOP)
     try:
@@ -253,7 +253,7 @@ def test_a_page_of_another_origin_gets_no_ticket_and_no_socket(
 ) -> None:
     expect(observer.state).to_have_text("Live")
     stranger = context.new_page()
-    # The same server under another name is another origin, to which the cookie does not belong.
+    # The same server under another name is another origin, so the browser does not send the cookie there.
     stranger.goto(f"http://localhost:{server.port}/phoenix/phoenix.mjs")
     assert stranger.evaluate(
         """async (url) => {
@@ -382,7 +382,7 @@ async def watch_in_a_terminal(server: Server) -> str:
 def test_the_terminal_shows_a_kill_and_comes_back_with_the_server(
     server: Server, pictures: Path
 ) -> None:
-    # Textual runs on asyncio. The browser has a loop in this thread.
+    # Textual runs on asyncio, and the browser already has an event loop in this thread.
     with ThreadPoolExecutor(1) as other:
         picture = other.submit(lambda: asyncio.run(watch_in_a_terminal(server))).result()
     (pictures / "terminal.svg").write_text(picture)

@@ -37,7 +37,7 @@ UPGRADE = (
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 ROLLING_CLIENTS = int(os.environ.get("ASHTREE_ROLLING_CLIENTS", "40" if DEEP else "20"))
-"""Clients that talk while the workers are replaced. By hand: 500."""
+"""The number of clients that talk while the server replaces its workers. For a run by hand, use 500."""
 
 WORKERS_ONLY = [2] if hasattr(socket, "SO_REUSEPORT") and os.uname().sysname == "Linux" else []
 
@@ -53,7 +53,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WorkersSe
 def quiet(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkersServer]:
-    """A server for tests that only talk to it."""
+    """A server for tests that change nothing in it."""
     folder = tmp_path_factory.mktemp("workers")
     with serving_with(folder, request.param, environment={"MONITORED": "yes"}) as server:
         yield server
@@ -78,7 +78,7 @@ def of_worker(everybody: list[Member], pid: int) -> list[Member]:
 
 
 async def all_hear(everybody: list[Member], speaker: Member, what: str) -> None:
-    """Let one member say something, and wait until all have heard it."""
+    """Make one member send a message, and wait until all members have received it."""
     await until(lambda: all(each.is_in for each in everybody))
     await speaker.say(what)
     await until(lambda: all(what in each.heard for each in everybody))
@@ -173,7 +173,7 @@ async def test_no_client_is_refused_or_stays_away_while_all_workers_are_replaced
             ]
             for each in everybody:
                 nursery.start_soon(each.main)
-            # New clients come all the time, too.
+            # New clients also connect all the time.
             visits: list[bool] = []
             nursery.start_soon(visit, server, visits)
             await until(lambda: all(each.answered for each in everybody))
@@ -185,7 +185,7 @@ async def test_no_client_is_refused_or_stays_away_while_all_workers_are_replaced
                 each.is_quiet = True
             await until(lambda: all(each.is_in for each in everybody))
             await until(lambda: all(each.where["pid"] not in before for each in everybody))
-            # Everybody is on a new worker, and hears the others of the room again.
+            # All clients are on new workers, and get the messages of the other clients again.
             for each in everybody:
                 await each.say("after")
             await until(lambda: all(each.heard.count("after") >= 5 for each in everybody))
@@ -201,13 +201,13 @@ async def test_no_client_is_refused_or_stays_away_while_all_workers_are_replaced
     assert all(visits)
     assert [each.refused for each in everybody] == [[]] * ROLLING_CLIENTS
     assert {code for each in everybody for code in each.codes} == {1012}
-    # It came back at its first attempt every time. No server made it wait for a second one.
+    # Each client reconnected at its first attempt every time.
     assert {attempts for each in everybody for attempts, _ in each.absences} == {1}
     assert all(each.absences for each in everybody)
 
 
 async def visit(server: WorkersServer, visits: list[bool]) -> None:
-    """Ask for a page again and again, each time over a new connection."""
+    """Request a page again and again, each time over a new connection."""
     while True:
         with trio.fail_after(PATIENCE):
             stream = await trio.open_tcp_stream("127.0.0.1", server.port)
@@ -287,7 +287,7 @@ async def test_a_signal_drains_all_workers(server: WorkersServer, signum: int) -
 async def test_a_signal_to_all_processes_at_once_drains_the_workers_too(
     server: WorkersServer,
 ) -> None:
-    # systemd does this, unless its unit has KillMode=mixed.
+    # systemd signals all processes of a unit, unless the unit has KillMode=mixed.
     async with members(server, 6) as everybody:
         for pid in server.pids():
             os.kill(pid, signal.SIGTERM)
@@ -299,7 +299,7 @@ async def test_a_signal_to_all_processes_at_once_drains_the_workers_too(
 
 async def test_new_clients_are_turned_away_while_all_workers_drain(server: WorkersServer) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
-        # It never answers the closing frame, so its worker waits for it.
+        # This client never answers the closing frame, so its worker waits for the answer.
         slow.sendall(UPGRADE)
         assert slow.recv(12) == b"HTTP/1.1 101"
         server.send(signal.SIGTERM)
@@ -311,7 +311,7 @@ async def test_new_clients_are_turned_away_while_all_workers_drain(server: Worke
                 try:
                     statuses.add((await stream.receive_some())[9:12])
                 except trio.BrokenResourceError:
-                    # The other worker has ended since, and its place is closed.
+                    # The other worker has ended in the meantime, so its socket is closed.
                     statuses.add(b"cut")
             if b"503" in statuses:
                 break
@@ -321,7 +321,7 @@ async def test_new_clients_are_turned_away_while_all_workers_drain(server: Worke
 async def test_a_second_signal_ends_workers_that_do_not_stop(server: WorkersServer) -> None:
     async with members(server, 1, talks=False) as (member,):
         await member.push("busy")
-        # Its worker runs nothing else any more.
+        # The handler of this push blocks the worker, so the worker gives no answers.
         await until(lambda: sorted(each.answers for each in server.workers()) == [False, True])
         server.send(signal.SIGTERM)
         await until(lambda: sum(map(is_worker, server.pids())) == 1)

@@ -1,4 +1,4 @@
-// The figures above the tree: a number now, and a small chart of the last minutes.
+// The figures above the tree: the present number, and a small chart of the last minutes.
 
 import { bytes, element, milliseconds, number } from "./story.js"
 
@@ -61,7 +61,7 @@ export class Charts {
   }
 }
 
-// The paths of one chart. Time without points stays empty.
+// The paths of one chart. The chart is empty where there are no points.
 function shape(points, of, from, until) {
   const values = points.map(of).filter((value) => value !== null && value !== undefined)
   const high = Math.max(...values, 1e-9) * 1.08

@@ -11,12 +11,12 @@ const facts = { interval: 0.5, control: false, payloads: false }
 let ticket = ""
 let actions = {}
 let channel = null
-let heard = null // the time of the last news, in milliseconds of the page
+let heard = null // the time of the last news, in milliseconds since the page was loaded
 let lost = null // why there is no news, in words
 let last = 0 // the number of the last event
 let program = 0 // the run of the server's program that the number belongs to
 
-// What is not news any more says so.
+// Show the age of the page when the news stops.
 
 function showState() {
   const silent = heard === null ? null : (performance.now() - heard) / 1000
@@ -63,7 +63,7 @@ const panel = new ProcessPanel(byId("process"), {
   open: (number) => openProcess(number, `<pid ${number}>`),
   ended: () => {},
   act: (action, number) => {
-    panel.answer(shown === null ? "" : `Waiting for ${shown}`, true)
+    panel.answer(shown === null ? "" : `Waiting for the answer of ${shown}`, true)
     channel.push("act", { action, pid: number, node: shown })
       .receive("ok", ({ job }) => job && awaitJob(job))
       .receive("error", ({ reason }) => panel.answer(reason))
@@ -146,7 +146,7 @@ async function fetchTicket() {
     Object.assign(facts, given)
     if (lost === LOST.refused) lost = LOST.server
   } catch {
-    // No server yet. phoenix.js tries to connect again, and so does this.
+    // The server does not answer yet. phoenix.js tries to connect again, and the page then asks for a new ticket.
   }
 }
 

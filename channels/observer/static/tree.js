@@ -1,12 +1,12 @@
-// The tree of processes. The server sends rows; this keeps one element for each, and changes only what has changed.
+// The tree of processes. The server sends rows. The tree has one element for each row, and updates only changed rows.
 
 import { duration, element } from "./story.js"
 
 const FRESH = 10 // seconds in which a process counts as new
-const FAREWELL = 1500 // milliseconds for which a row that is gone stays, struck out
+const FAREWELL = 1500 // milliseconds for which the struck-out row of an ended process stays
 
 export class Tree {
-  // `place` is the element. `on` has the functions pick(row) and view(view), which tell of choices of the user.
+  // `place` is the element. `on` has the functions pick(row) and view(view), which it calls when the user chooses a row or a view.
   constructor(place, on) {
     this.place = place
     this.on = on

@@ -1,4 +1,4 @@
-// The timeline on one canvas of the size of its visible part.
+// The timeline on one canvas. The canvas has the size of the visible part.
 
 const canvas = document.getElementById("canvas")
 const pen = canvas.getContext("2d")
@@ -186,7 +186,7 @@ function drawCrowd(row) {
   for (const process of row.processes) drawInCrowd(process, yOf(row) + 2)
 }
 
-// Ends and replacements in a crowd, as ticks above it.
+// Ends and replacements in a crowd, as ticks above the crowd.
 function drawInCrowd(process, y) {
   const came = xOf(process.born)
   if (process.replaces >= 0 && came >= LABELS && came <= view.width) {
@@ -239,7 +239,7 @@ function deepPlaces(place) {
   return place.below.reduce((sum, each) => sum + 1 + deepPlaces(each), 0)
 }
 
-// A text that fits, shortened in its middle if necessary.
+// A text that fits the width, shortened in the middle if necessary.
 function short(words, room) {
   const width = pen.measureText(words).width
   if (width <= room) return words

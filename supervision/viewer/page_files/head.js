@@ -59,11 +59,11 @@ function drawAxis(y) {
   }
 }
 
-const WIDE = 5 // blast radius from which a fault is marked as large
+const WIDE = 5 // the smallest blast radius of a fault that the page marks as large
 const tookAlong = (fault) => RUN.measures.faults[fault.index].took_along.length
 
 function drawFaultMarks(y) {
-  // Large faults last, on top of the others.
+  // Draw large faults last, on top of the other faults.
   for (const fault of [...happened].sort((one, other) => tookAlong(one) - tookAlong(other))) {
     const x = xOf(fault.time)
     if (x < LABELS - 8 || x > view.width + 8) continue

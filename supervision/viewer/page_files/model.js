@@ -2,8 +2,8 @@
 
 const RUN = JSON.parse(document.getElementById("run").textContent)
 const LIVE = RUN.live === true // the program still runs, and its data arrives in parts
-const MANY = 6 // more processes in one place are drawn as a crowd
-const ROOM = 48 // with more rows, places are folded at first
+const MANY = 6 // if one place has more processes, the page draws them as a crowd
+const ROOM = 48 // if there are more rows, the page folds places at first
 
 const text = (number) => (number === null || number < 0 ? "" : RUN.texts[number])
 
@@ -62,7 +62,7 @@ const aliveAt = (process, time) => process.born <= time && (process.ended === nu
 // The path of a process. For a channel, it ends with the class and the topic.
 const nameOf = (process) => (process.title ? `${process.path.slice(0, process.path.lastIndexOf("/"))}/${process.title}` : process.path)
 
-// Places: one for each path, below the place of its parent.
+// Each path has one place. It is below the place of the parent process.
 
 function makePlaces() {
   const before = places
@@ -161,7 +161,7 @@ function foldAtFirst() {
     if (rows <= ROOM) return
     const open = deep.filter((place) => !place.folded && countRows(place) > 3)
     if (open.length === 0) return
-    // The deepest first, because higher places say more.
+    // Fold the deepest places first, because higher places show more of the run.
     const deepest = Math.max(...open.map((place) => place.depth))
     const here = open.filter((place) => place.depth === deepest)
     here.sort((one, other) => countRows(other) - countRows(one))

@@ -117,7 +117,7 @@ function treeLines(place, depth, lines) {
   if (below.length > 14) lines.push(treeLine("more", depth + 1, `… ${below.length - 14} more`))
 }
 
-// Ended a short time ago, or not replaced yet.
+// True if a process ended a short time ago, or has no replacement yet.
 function isMissing(process, time) {
   if (process.ended === null || process.ended > time) return false
   if (process.fault < 0 && process.ending < 2) return false
@@ -191,7 +191,7 @@ function processFacts(process) {
   ]
 }
 
-// Each item once, with its number of occurrences.
+// Each text once, with the number of its occurrences.
 function counted(words) {
   const numbers = new Map()
   for (const each of words) numbers.set(each, (numbers.get(each) ?? 0) + 1)

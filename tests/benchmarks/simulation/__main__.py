@@ -1,7 +1,7 @@
 """The cost of simulation, beside plain Trio: `make bench-simulation`.
 
-Everything is measured in one run, in rounds in which the subjects take turns, because rates drift by more than the
-differences that matter; medians are shown. See docs/topics/simulation.md for what the figures mean.
+One run measures everything. The subjects take turns in each round, because the speed of the machine drifts by more than
+the differences that matter. The output shows medians. docs/topics/simulation.md explains the figures.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Steps(trio.abc.Instrument):
 
 
 def plain(program: Program, *instruments: trio.abc.Instrument) -> None:
-    """The program under Trio as it is, with Trio's own virtual clock."""
+    """Run the program under plain Trio, with Trio's own virtual clock."""
 
     async def main() -> None:
         async with open_runtime(log=False, debug=False, seed=1):
@@ -59,7 +59,7 @@ def plain(program: Program, *instruments: trio.abc.Instrument) -> None:
 
 
 def in_world(program: Program, *, invariants: Iterable[str]) -> Scenario:
-    """The same program as a scenario."""
+    """Return the same program as a scenario."""
 
     @scenario(invariants=invariants)
     async def run(world: World) -> None:
@@ -69,12 +69,12 @@ def in_world(program: Program, *, invariants: Iterable[str]) -> Scenario:
 
 
 def simulated(scenario: Scenario, knobs: Knobs | None = None, seed: int = 1) -> int:
-    """A run in a world; answers the number of steps."""
+    """Run a scenario in a world. Return the number of steps."""
     return simulate(scenario, seed, knobs=knobs).check().steps
 
 
 def timed(function: Callable[[], object]) -> float:
-    """Seconds of this process that a call takes, without the collector's leftovers of the one before."""
+    """Return the processor seconds of a call. Collect the garbage of earlier calls first."""
     gc.collect()
     begin = time.process_time()
     function()
@@ -84,7 +84,7 @@ def timed(function: Callable[[], object]) -> float:
 def in_turns(
     rounds: int, subjects: dict[str, Callable[[], object]]
 ) -> dict[str, tuple[float, ...]]:
-    """Times of each subject, round by round."""
+    """Return the times of each subject, round by round."""
     for function in subjects.values():
         function()
     taken = [[timed(function) for function in subjects.values()] for _ in range(rounds)]
@@ -92,7 +92,7 @@ def in_turns(
 
 
 def steps(rounds: int) -> None:
-    """Time per step, beside plain Trio."""
+    """Print the time per step, beside plain Trio."""
     for program, title in PROGRAMS.items():
         counter = Steps()
         plain(program, counter)

@@ -33,7 +33,7 @@ SECONDS = 10
 
 
 class Worker(GenServer[int]):
-    """Counts, takes its time for it, and crashes by chance."""
+    """A server that counts slowly, and crashes by chance."""
 
     async def init(self) -> None:
         self.state = 0
@@ -50,7 +50,7 @@ class Worker(GenServer[int]):
 
 
 async def work(stream: Random) -> None:
-    """Two hundred servers under ten supervisors that crash by chance, and work for them."""
+    """Give work to two hundred servers under ten supervisors. The servers crash by chance."""
     for group in range(GROUPS):
         specs = [child_spec(Worker, id=number) for number in range(SERVERS)]
         await Supervisor.start_link(specs, label=f"group {group}", max_restarts=1000, name=group)
@@ -63,7 +63,7 @@ async def work(stream: Random) -> None:
 
 
 async def ring(stream: Random) -> None:
-    """A token that goes round among a hundred processes: a message and a step at a time."""
+    """Pass a token round among a hundred processes. Each pass is one message and one step."""
 
     async def member(following: Any) -> None:
         while True:
@@ -76,12 +76,12 @@ async def ring(stream: Random) -> None:
         following = current_pid()
         for _ in range(99):
             following = spawn(member, following)
-        # So many that it ends here.
+        # With this number of passes, the token ends in this process.
         send(following, 19_999)
         await member(following)
 
     await wait_exit(spawn(first))
-    # The others end one after the other.
+    # The other processes end one after the other.
     await trio.sleep(1)
 
 
@@ -96,13 +96,13 @@ class Counter(GenServer[int]):
 
 
 async def sleep_for_a_day(world: World) -> None:
-    """A task that wakes once a second."""
+    """Wake once a second, for a day."""
     for _ in range(86_400):
         await trio.sleep(1)
 
 
 class Heart(GenServer[int]):
-    """Beats once a second."""
+    """A server that beats once a second."""
 
     async def init(self) -> None:
         self.state = 0

@@ -1,4 +1,4 @@
-"""Pushes with a key: the first answer, one run of the handler, and what a crash leaves behind."""
+"""Pushes with a key: the first answer, one run of the handler, and the state after a crash."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOPIC = "document:1"
 
 
 class Desk:
-    """A record of the runs of the handlers, and their orders for the next run."""
+    """A record of the runs of the handlers, and the instructions for their next run."""
 
     def __init__(self) -> None:
         self.runs: list[Any] = []

@@ -1,6 +1,6 @@
-"""An endpoint as an ASGI application: the calls of servers, and its mounts in other applications.
+"""An endpoint as an ASGI application: the calls of servers, and the mounts of the endpoint in other applications.
 
-The test is the server: it passes its own `receive` and `send`, which may misbehave.
+The test plays the server: it passes its own `receive` and `send`, which may misbehave.
 `tests/contracts/test_channels_over_transports.py` uses a real server.
 """
 
@@ -25,7 +25,7 @@ PATH = "/socket/websocket"
 
 
 class Call:
-    """One call of an application by a server."""
+    """One call of an ASGI application. The test plays the server."""
 
     def __init__(self, app: Any, **scope: Any) -> None:
         self.scope = {
@@ -66,12 +66,12 @@ class Call:
         self.sent.append(message)
 
     async def say(self, kind: str, **message: Any) -> list[dict[str, Any]]:
-        """Send the application an event, and return its answer."""
+        """Send an event to the application, and return its answer."""
         self._put.send_nowait({"type": kind, **message})
         return await self.answers()
 
     async def message(self, *message: Any) -> list[Any]:
-        """Send a message of the client's, and take the answers."""
+        """Send a message of the client, and take the answers."""
         sent = await self.say("websocket.receive", text=json.dumps(message))
         return [json.loads(each["text"]) for each in sent]
 
@@ -81,7 +81,7 @@ class Call:
         return sent
 
     def cancel(self) -> None:
-        """Act as a server that has no more time."""
+        """Cancel the call, as a server does at its time limit."""
         self._scope.cancel()
 
 

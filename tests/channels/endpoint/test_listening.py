@@ -57,7 +57,7 @@ async def test_clients_that_connect_without_a_supervisor_are_closed_and_counted(
             except trio.BrokenResourceError:
                 closed += 1
         await client.close()
-    # The one whose start was under way is closed; the others may be in time for the next supervisor.
+    # The endpoint closes the client whose process was starting. The next supervisor may serve the other clients.
     counts = server.endpoint.statistics()["counts"]
     assert closed == counts["connection", "not_started"] >= 1
 
@@ -136,7 +136,7 @@ async def test_a_killed_listener_closes_accepted_connections_without_a_process(
     kill(await child(server.pid, "listener"))
     await settle()
     await sys.resume(connections)
-    # The first had been handed over, so it is served.
+    # The listener had already handed over the first client, so the endpoint serves this client.
     first, *others = clients
     for client in others:
         assert await client.ended() == []

@@ -1,4 +1,4 @@
-"""The channel of an observer page: what it sends, and what it allows."""
+"""The channel of an observer page: its messages to the page, and the actions that it allows."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class UserSocket(Socket):
 
 
 class Page:
-    """An observer page, as the program in the browser keeps it."""
+    """An observer page. It takes the messages of its channel in the same way as the script in a browser."""
 
     def __init__(self, channel: TestChannel, first: dict[str, Any]) -> None:
         self.channel = channel
@@ -153,7 +153,7 @@ async def test_only_changes_are_sent(channel_test: Any, phoenix_js: Path) -> Non
     while "set" not in tick:
         tick = await page.tick()
     assert f"p{number}" in {row["key"] for row in tick["set"]}
-    # The channel and its pool; a page gets nothing about the rest.
+    # The tick has the channel and its pool. A page gets nothing about unchanged processes.
     assert len(tick["set"]) <= 3
 
 

@@ -1,4 +1,4 @@
-"""Probes: what they answer while an endpoint serves, gets ready to leave, and drains."""
+"""Probes: their answers while an endpoint serves, announces its drain, and drains."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def probe(server: Server, path: str, method: str = "GET") -> tuple[int, An
 async def ask(
     endpoint: Endpoint, path: str, method: str = "GET", root: str = "", version: str = "1.1"
 ) -> tuple[int, Any, dict[bytes, bytes]]:
-    """Probe as another ASGI server does."""
+    """Probe the endpoint as another ASGI server would."""
     sent: list[Any] = []
 
     async def receive() -> Any:

@@ -1,4 +1,4 @@
-"""Metrics: each figure moves with what it counts, and only a scrape with the token may read them."""
+"""Metrics: events change the right figures, and only a scrape with the token may read the figures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[3]
 
 
 class Echo(Channel):
-    """A channel that answers, and crashes when it is asked to."""
+    """A channel that answers pushes, and crashes on request."""
 
     @handle_in("echo")
     async def echo(self, payload: Any) -> PushReply:

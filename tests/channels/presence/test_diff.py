@@ -1,4 +1,4 @@
-"""Diffs of an interval become one for each topic."""
+"""The diffs of an interval become one diff for each topic."""
 
 from __future__ import annotations
 

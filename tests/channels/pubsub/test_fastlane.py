@@ -296,7 +296,7 @@ async def test_a_client_with_a_full_buffer_does_not_affect_others(
     server = await serve(Endpoint(sockets={"/socket": UserSocket}, max_buffered_messages=2))
     clients = await clients_of(server, ["/socket"] * 3)
     slow = server.channels("room:a")[1]
-    # More in one step than any buffer takes, so that all overflow, each for itself.
+    # One step sends more than any buffer accepts, so every buffer overflows.
     for n in range(4):
         server.endpoint.broadcast_from(slow, "room:a", "shouted", {"n": n})
     await settle()

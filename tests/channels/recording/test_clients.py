@@ -1,4 +1,4 @@
-"""A recording of a server has its clients: connections, joins, frames, final frames and closes."""
+"""A recording of a server has the events of its clients: connections, joins, frames, final frames and closes."""
 
 from __future__ import annotations
 

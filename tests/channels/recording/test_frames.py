@@ -18,7 +18,7 @@ from supervision.simulation import World, simulate
 
 
 class Room(Channel):
-    """A room that repeats what it hears."""
+    """A room that broadcasts each message to all its clients."""
 
     async def join(self, topic: str, payload: Any) -> None:
         self.endpoint_topic = topic

@@ -1,4 +1,4 @@
-"""The flusher on real sockets: one write a turn, one task for a full socket, errors kept apart."""
+"""The flusher on real sockets: one write in each turn, one task for each full socket, and separate errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.channels.transports.sockets import fill, local_pair, read_exactly, so
 
 
 class CountingSocket:
-    """A socket that keeps its writes, one by one."""
+    """A socket that records each write."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -105,7 +105,7 @@ async def test_other_tasks_run_between_the_turns_of_the_flusher(bench: Bench) ->
     for _ in range(10):
         await trio.lowlevel.checkpoint()
         now = bench.flusher.statistics().turns
-        # Last in one round of the scheduler and first in the next is as often as it may run.
+        # At most, the flusher runs last in one round of the scheduler and first in the next round.
         assert now <= turns + 2
         turns = now
     assert 8 <= turns <= 11

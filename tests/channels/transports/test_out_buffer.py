@@ -12,7 +12,7 @@ from channels.transports.out_buffer import OutBuffer
 
 
 class Owner:
-    """A connection and its writer in one: keeps the reports, and the marked buffer."""
+    """A connection and its writer. It keeps the reports, and the marked buffer."""
 
     def __init__(self, *, max_messages: int = 100, max_bytes: int = 1000) -> None:
         self.told: list[Event] = []
@@ -32,7 +32,7 @@ class Owner:
         self.finished += 1
 
     def write(self, data: bytes) -> None:
-        """Act as a writer that has written everything it took."""
+        """Take all frames, and report that they were written."""
         assert data == self.out.take()
         if self.out.finished is not None:
             self.out.written()
