@@ -663,6 +663,9 @@ async def end(office: Office, stream: Random) -> None:
         return
     model, life = office.model, desk.life
     reason, timeout = stream.choice(REASONS), stream.choice([0.05, 1.0, math.inf])
+    if not desk.started:
+        # A server that hangs in `init` never stops, if the starter that would have killed it has ended.
+        timeout = min(timeout, 1.0)
     began, alive = office.now, life.alive
     order = Order(office.number(), "system", "stop", reason=reason)
     what = f"stop({office.who(desk)}, {reason!r})"
