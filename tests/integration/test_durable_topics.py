@@ -163,7 +163,12 @@ def test_a_client_that_missed_more_than_the_history_keeps_gets_the_reason(tmp_pa
 
 @pytest.mark.parametrize(
     ("package", "messages", "is_redis"),
-    [("phoenix", 10_000, False), ("phoenix-1.7", 20, False), ("phoenix", 10_000, True)],
+    [
+        ("phoenix", 10_000, False),
+        ("phoenix-1.7", 20, False),
+        # test_redis_history.py kills a node too.
+        pytest.param("phoenix", 10_000, True, marks=pytest.mark.deep),
+    ],
     ids=["SQLite", "SQLite that keeps few, and an earlier phoenix.js", "Valkey"],
 )
 def test_every_acknowledged_edit_reaches_every_client_once_and_in_order_over_kills(
