@@ -174,6 +174,7 @@ class ObserverChannel(Channel):
             "view": {**view, "search": self.view.search},
             "last": elsewhere.last,
             "pid": elsewhere.pid,
+            "incarnation": elsewhere.incarnation,
             **fields,
         }
         sealed = self.settings.access.seal(request)
@@ -279,6 +280,10 @@ class ObserverChannel(Channel):
         if payload.get("node") != shown:
             # The page shows another node now, where the number may belong to another process.
             return _refused(f"the page shows {shown or 'its own node'} now")
+        incarnation = "" if self.elsewhere is None else self.elsewhere.incarnation
+        if self.elsewhere is not None and payload.get("incarnation") != incarnation:
+            # The page sent the request before it got the rows of the restarted node.
+            return _refused(f"{shown} has restarted; choose the process again")
         if action not in ACTIONS:
             return _refused(f"choose one of {', '.join(ACTIONS)}")
         if self.elsewhere is not None and isinstance(number, int):

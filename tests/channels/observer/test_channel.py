@@ -15,6 +15,7 @@ from actors import Pid, Runtime, current_pid, kill, receive, whereis
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.observer import Observer
 from channels.observer.access import Access
+from channels.pubsub.adapter import Node
 from channels.pubsub.pubsub import PubSub
 from channels.testing import (
     ChannelTest,
@@ -362,7 +363,13 @@ async def test_a_page_shows_the_processes_of_another_node_and_only_their_changes
     async with two_nodes(phoenix_js) as (_, page, there):
         client, _, number = await enter(there)
         tick = await page.show("two")
-        assert tick["elsewhere"] == {"node": "two", "silent": 0.0, "answered": True}
+        incarnation = there.endpoint.pubsub.node.incarnation
+        assert tick["elsewhere"] == {
+            "node": "two",
+            "incarnation": incarnation,
+            "silent": 0.0,
+            "answered": True,
+        }
         row = await page.until_row("RoomChannel 'room:lobby'")
         assert row["pid"] == number
         later = [await page.tick() for _ in range(8)]
@@ -426,11 +433,12 @@ async def test_an_action_on_another_node_needs_control_on_both_nodes(
 ) -> None:
     async with two_nodes(phoenix_js, control=control) as (_, page, there):
         _, _, number = await enter(there)
-        await page.show("two")
+        incarnation = (await page.show("two"))["elsewhere"]["incarnation"]
         row = await page.until_row("RoomChannel 'room:lobby'")
-        wrong = await page.ask("act", {"pid": number, "action": "kill", "node": "one"})
+        action = {"pid": number, "action": "kill", "node": "two", "incarnation": incarnation}
+        wrong = await page.ask("act", {**action, "node": "one"})
         assert wrong.status == "error"
-        answer = await page.ask("act", {"pid": number, "action": "kill", "node": "two"})
+        answer = await page.ask("act", action)
         if not control[0]:
             assert "read-only" in answer.response["reason"]
             return
@@ -446,6 +454,27 @@ async def test_an_action_on_another_node_needs_control_on_both_nodes(
             assert done["problem"] == "the observer of two is read-only"
             await page.tick()
             assert row["key"] in page.rows
+
+
+async def test_an_action_for_another_start_of_a_node_is_refused(
+    runtime: Runtime, phoenix_js: Path
+) -> None:
+    async with two_nodes(phoenix_js) as (_, page, there):
+        _, room, number = await enter(there)
+        before = (await page.show("two"))["elsewhere"]["incarnation"]
+        await page.until_row("RoomChannel 'room:lobby'")
+        action = {"pid": number, "action": "kill", "node": "two", "incarnation": before}
+        # Node two starts again, and gives the number to another process.
+        adapter: Any = there.endpoint.pubsub.adapter
+        adapter._exchange.node = Node("two", "later")
+        await page.ask("act", action)
+        done = await page.channel.assert_push("acted", timeout=5)
+        assert done["problem"] == "two has restarted; choose the process again"
+        while (await page.tick())["elsewhere"]["incarnation"] != "later":
+            pass
+        late = await page.ask("act", action)
+        assert late.response["reason"] == "two has restarted; choose the process again"
+        await room.assert_reply(room.push("say"), "ok")
 
 
 def test_a_request_of_another_node_is_taken_once_and_only_with_the_secret() -> None:
