@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 import trio
 
 from actors.errors import CallExit
-from actors.exits import SHUTDOWN
+from actors.exits import SHUTDOWN, is_normal_exit
 from actors.links import monitor, send_exit, trap_exits
-from actors.messages import Down
+from actors.messages import Down, Exit
 from actors.process import current_pid, send, spawn_link
 from actors.refs import Pid
 from actors.servers.gen_server import call
@@ -54,6 +54,7 @@ RETRY = 0.2
 """Seconds between two attempts to reach the watcher while its supervisor restarts it."""
 
 _READ_ONLY = "this observer is read-only; write Observer(control=True) to allow actions"
+_FAILED = "The timeline has failed; the log of the program has the error. Open the timeline again."
 
 
 class ObserverChannel(Channel):
@@ -120,9 +121,21 @@ class ObserverChannel(Channel):
             self._hear(message.fields)
         elif kind is TimelinePart:
             self.push("timeline", message.fields)
+        elif kind is Exit:
+            self._note_exit(message)
         elif kind in (Down, Look) and await self._watch() is not None:
             # The watcher has ended. Its supervisor starts it again, unless the supervisor has ended too.
             send_after(current_pid(), Look(), RETRY)
+
+    def _note_exit(self, message: Exit) -> None:
+        """Forget a linked process that has ended. If the timeline has failed, tell the page."""
+        if message.pid == self.inspector:
+            self.inspector = None
+        if message.pid == self.timeline:
+            self.timeline = None
+            # A timeline ends normally after it has sent its problem to the page.
+            if not is_normal_exit(message.reason):
+                self.push("timeline", {"problem": _FAILED})
 
     def _tick(self, point: Record | None) -> None:
         news = self.news
