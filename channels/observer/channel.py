@@ -217,8 +217,7 @@ class ObserverChannel(Channel):
     async def change_view(self, payload: Any) -> PushReply:
         if isinstance(payload, dict):
             self.view.update(payload)
-        if self.elsewhere is not None:
-            self._ask(self.elsewhere)
+        # A page may change its view with each key of a search, so the other node gets the view when it is due.
         self._tick(None)
         return PushReply()
 

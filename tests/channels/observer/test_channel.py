@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from actors import Pid, Runtime, current_pid, kill, receive, whereis
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.observer import Observer
 from channels.observer.access import Access
+from channels.observer.elsewhere import ASK_SECONDS
 from channels.pubsub.adapter import Node
 from channels.pubsub.pubsub import PubSub
 from channels.testing import (
@@ -477,11 +479,11 @@ async def test_an_action_for_another_start_of_a_node_is_refused(
         await room.assert_reply(room.push("say"), "ok")
 
 
-def test_a_request_of_another_node_is_taken_once_and_only_with_the_secret() -> None:
+def test_an_action_of_another_node_is_taken_once_and_only_with_the_secret() -> None:
     one, two, stranger = (Access(None, None) for _ in range(3))
     for access in (one, two):
         access.derive_from(b"s" * 64)
-    sealed = one.seal({"to": "two"})
+    sealed = one.seal({"to": "two", "action": "kill"})
     assert stranger.unseal(sealed, 0.0) is None
     taken = two.unseal(sealed, 0.0)
     assert taken is not None
@@ -489,6 +491,43 @@ def test_a_request_of_another_node_is_taken_once_and_only_with_the_secret() -> N
     assert two.unseal(sealed, 1.0) is None
     assert two.unseal(one.ticket(), 0.0) is None
     assert two.unseal({"to": "two"}, 0.0) is None
+
+
+def test_only_the_latest_actions_of_other_nodes_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("channels.observer.access.MAX_ACTIONS", 2)
+    access = Access(None, None)
+    for _ in range(5):
+        assert access.unseal(access.seal({"to": "two"}), 0.0) is not None
+    for _ in range(2):
+        assert access.unseal(access.seal({"action": "kill"}), 10.0) is not None
+    assert access.unseal(access.seal({"action": "kill"}), 100.0) is None
+    assert access.unseal(access.seal({"to": "two"}), 100.0) is not None
+    assert access.unseal(access.seal({"action": "kill"}), 200.0) is not None
+
+
+async def test_a_page_asks_another_node_for_a_changed_view_only_when_it_is_due(
+    runtime: Runtime, phoenix_js: Path
+) -> None:
+    async with two_nodes(phoenix_js) as (network, page, _):
+        await page.show("two")
+        requests: list[float] = []
+
+        def count(sender: str, receiver: str, lane: str, data: bytes) -> bool:
+            if lane == "@two" and b'"request"' in data:
+                requests.append(trio.current_time())
+            return False
+
+        network.loses = count
+        began = trio.current_time()
+        for number in range(20):
+            await page.ask("view", {"search": f"room:{number}"})
+        await page.ask("view", {"search": "no such process"})
+        while page.rows:
+            await page.tick()
+        seconds = trio.current_time() - began
+        assert 1 <= len(requests) <= 1 + seconds / ASK_SECONDS
 
 
 async def test_without_a_common_secret_nodes_do_not_hear_of_each_other(phoenix_js: Path) -> None:
