@@ -292,6 +292,10 @@ class ObserverChannel(Channel):
         if payload.get("node") != shown:
             # The page shows another node now, where the number may belong to another process.
             return _refused(f"the page shows {shown or 'its own node'} now")
+        program = self.settings.memory.program
+        if payload.get("program", program) != program:
+            # The client kept the request while it was disconnected, and the program has restarted since.
+            return _refused("the program has restarted; choose the process again")
         incarnation = "" if self.elsewhere is None else self.elsewhere.incarnation
         if self.elsewhere is not None and payload.get("incarnation") != incarnation:
             # The page sent the request before it got the rows of the restarted node.

@@ -64,7 +64,7 @@ const panel = new ProcessPanel(byId("process"), {
   ended: () => {},
   act: (action, number) => {
     panel.answer(shown === null ? "" : `Waiting for the answer of ${shown}`, true)
-    channel.push("act", { action, pid: number, node: shown, incarnation })
+    channel.push("act", { action, pid: number, node: shown, incarnation, program })
       .receive("ok", ({ job }) => job && awaitJob(job))
       .receive("error", ({ reason }) => panel.answer(reason))
       .receive("timeout", () => panel.answer("the server did not answer"))
@@ -197,7 +197,11 @@ function start() {
   channel.join()
     .receive("ok", (first) => {
       actions = first.actions
-      if (program !== 0 && program !== first.program) events.gap("The program was started again. Earlier events are of the run before")
+      if (program !== 0 && program !== first.program) {
+        events.gap("The program was started again. Earlier events are of the run before")
+        // The number of the open process may belong to another process now.
+        if (panel.number !== null) closeProcess()
+      }
       program = first.program
       byId("rights").textContent = facts.control ? "with control" : "read-only"
       charts.reset(first.points)

@@ -585,6 +585,23 @@ async def test_an_exit_ends_a_channel_in_order(channel_test: Any, phoenix_js: Pa
     assert answer.response["reason"] == "this process has ended"
 
 
+async def test_an_action_for_an_earlier_run_of_the_program_is_refused(
+    channel_test: Any, phoenix_js: Path
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js, control=True)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    _, room, number = await enter(case)
+    row = await page.until_row("RoomChannel 'room:lobby'")
+    program = page.first["program"]
+    action = {"pid": number, "action": "kill", "node": None, "incarnation": None}
+    late = await page.ask("act", {**action, "program": program - 1})
+    assert late.response["reason"] == "the program has restarted; choose the process again"
+    await room.assert_reply(room.push("say"), "ok")
+    assert (await page.ask("act", {**action, "program": program})).status == "ok"
+    await page.until_gone(row["key"])
+
+
 @pytest.mark.parametrize(
     "payload",
     [
