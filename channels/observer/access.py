@@ -13,6 +13,7 @@ import hmac
 import inspect
 import logging
 import secrets
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final, TypeAlias
@@ -32,9 +33,9 @@ TICKET_SECONDS: Final = 300.0
 REQUEST_SECONDS: Final = 30.0
 """Seconds for which a request to another node is valid. The clocks of two nodes may differ by less than this."""
 
-MAX_REQUESTS: Final = 10_000
-"""The largest number of request ids that an observer remembers. At this limit, it refuses requests until it forgets
-some ids."""
+MAX_ACTIONS: Final = 10_000
+"""The largest number of actions of other nodes whose ids an observer remembers. At this limit, it refuses further
+actions until it forgets some ids."""
 
 _SALT = "ashtree observer"
 _REQUEST_SALT = "ashtree observer request"
@@ -65,8 +66,8 @@ class Access:
     def __init__(self, token: str | None, check: Check | None) -> None:
         self._check = check
         self._secret = secrets.token_bytes(32)
-        # The ids of the requests of other nodes, with their times of arrival.
-        self._requests: dict[str, float] = {}
+        # The ids of the actions that other nodes asked for, with their times of arrival, the oldest first.
+        self._actions: OrderedDict[str, float] = OrderedDict()
         self.is_generated = token is None and check is None
         self.token = secrets.token_urlsafe(24) if self.is_generated else token
 
@@ -122,7 +123,9 @@ class Access:
         return sign(self._secret, _REQUEST_SALT, text, max_age=REQUEST_SECONDS)
 
     def unseal(self, sealed: object, now: float) -> dict[str, Any] | None:
-        """Return the request in a sealed text. Return None if the text is false, too old or repeated.
+        """Return the request in a sealed text. Return None if the text is false or too old, or if it repeats an action.
+
+        A repeated request without an action does no harm: the same node gets another answer.
 
         Args:
             sealed: the text.
@@ -133,14 +136,15 @@ class Access:
         except TokenError:
             return None
         request: dict[str, Any] = msgspec.json.decode(text)
-        for id, since in list(self._requests.items()):
-            # The time of a token may be up to a minute in the future, so remember its id for longer than it is valid.
-            if now - since < REQUEST_SECONDS + 120:
-                break
-            del self._requests[id]
-        if request["id"] in self._requests or len(self._requests) >= MAX_REQUESTS:
+        if "action" not in request:
+            return request
+        actions = self._actions
+        # The time of a token may be up to a minute in the future, so remember its id for longer than it is valid.
+        while actions and now - next(iter(actions.values())) >= REQUEST_SECONDS + 120:
+            actions.popitem(last=False)
+        if request["id"] in actions or len(actions) >= MAX_ACTIONS:
             return None
-        self._requests[request["id"]] = now
+        actions[request["id"]] = now
         return request
 
 

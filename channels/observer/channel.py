@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 import trio
 
 from actors.errors import CallExit
-from actors.exits import SHUTDOWN
+from actors.exits import SHUTDOWN, is_normal_exit
 from actors.links import monitor, send_exit, trap_exits
-from actors.messages import Down
+from actors.messages import Down, Exit
 from actors.process import current_pid, send, spawn_link
 from actors.refs import Pid
 from actors.servers.gen_server import call
@@ -54,6 +54,7 @@ RETRY = 0.2
 """Seconds between two attempts to reach the watcher while its supervisor restarts it."""
 
 _READ_ONLY = "this observer is read-only; write Observer(control=True) to allow actions"
+_FAILED = "The timeline has failed; the log of the program has the error. Open the timeline again."
 
 
 class ObserverChannel(Channel):
@@ -120,9 +121,21 @@ class ObserverChannel(Channel):
             self._hear(message.fields)
         elif kind is TimelinePart:
             self.push("timeline", message.fields)
+        elif kind is Exit:
+            self._note_exit(message)
         elif kind in (Down, Look) and await self._watch() is not None:
             # The watcher has ended. Its supervisor starts it again, unless the supervisor has ended too.
             send_after(current_pid(), Look(), RETRY)
+
+    def _note_exit(self, message: Exit) -> None:
+        """Forget a linked process that has ended. If the timeline has failed, tell the page."""
+        if message.pid == self.inspector:
+            self.inspector = None
+        if message.pid == self.timeline:
+            self.timeline = None
+            # A timeline ends normally after it has sent its problem to the page.
+            if not is_normal_exit(message.reason):
+                self.push("timeline", {"problem": _FAILED})
 
     def _tick(self, point: Record | None) -> None:
         news = self.news
@@ -174,6 +187,7 @@ class ObserverChannel(Channel):
             "view": {**view, "search": self.view.search},
             "last": elsewhere.last,
             "pid": elsewhere.pid,
+            "incarnation": elsewhere.incarnation,
             **fields,
         }
         sealed = self.settings.access.seal(request)
@@ -203,8 +217,7 @@ class ObserverChannel(Channel):
     async def change_view(self, payload: Any) -> PushReply:
         if isinstance(payload, dict):
             self.view.update(payload)
-        if self.elsewhere is not None:
-            self._ask(self.elsewhere)
+        # A page may change its view with each key of a search, so the other node gets the view when it is due.
         self._tick(None)
         return PushReply()
 
@@ -279,6 +292,14 @@ class ObserverChannel(Channel):
         if payload.get("node") != shown:
             # The page shows another node now, where the number may belong to another process.
             return _refused(f"the page shows {shown or 'its own node'} now")
+        program = self.settings.memory.program
+        if payload.get("program", program) != program:
+            # The client kept the request while it was disconnected, and the program has restarted since.
+            return _refused("the program has restarted; choose the process again")
+        incarnation = "" if self.elsewhere is None else self.elsewhere.incarnation
+        if self.elsewhere is not None and payload.get("incarnation") != incarnation:
+            # The page sent the request before it got the rows of the restarted node.
+            return _refused(f"{shown} has restarted; choose the process again")
         if action not in ACTIONS:
             return _refused(f"choose one of {', '.join(ACTIONS)}")
         if self.elsewhere is not None and isinstance(number, int):

@@ -7,17 +7,22 @@ answer was lost, the other observer sends all rows again.
 
 `Access.seal` signs each request, so only an observer with the same secret can make one.
 
+The processes of a node have the same numbers again after a restart. So each answer has the incarnation of its node, and
+each request names the incarnation of the rows on the page. A node refuses an action for another incarnation.
+
 | field of a request | meaning |
 |---|---|
 | `from`, `to` | the names of the nodes |
 | `page` | the number of the page's process |
 | `view`, `last` | the wanted part of the tree, and the number of the last answer |
 | `pid` | the process whose facts the page shows, or None |
+| `incarnation` | the incarnation of the node that the rows on the page belong to; "" before the first answer |
 | `action`, `job` | an action on the process, and the number of the action on this page |
 
 | field of an answer | meaning |
 |---|---|
 | `from`, `page` | as above |
+| `incarnation` | the incarnation of the node that answers |
 | `number` | the number of this answer |
 | `follows` | the number of the answer to which the changes apply; 0 if this answer has all rows |
 | `set`, `gone`, `now` | the rows, as in a `tick` of the page |
@@ -56,6 +61,7 @@ class Elsewhere:
         chosen: the time at which the page chose the node.
         pid: the process whose facts the page shows.
         jobs: the number of actions so far.
+        incarnation: the incarnation of the node that sent the rows on the page; "" before the first answer.
     """
 
     node: str
@@ -65,26 +71,41 @@ class Elsewhere:
     heard: float | None = None
     pid: int | None = None
     jobs: int = 0
+    incarnation: str = ""
 
     def is_due(self, now: float) -> bool:
         """Return True if it is time for the next request."""
         return now - self.asked >= ASK_SECONDS
 
     def hear(self, answer: Mapping[str, Any], now: float) -> Record | None:
-        """Return the tick for the page from an answer. Return None if the answer changes rows that the page lacks."""
+        """Return the tick for the page from an answer. Return None if the answer changes rows that the page lacks.
+
+        If the node has restarted, forget the process that the page shows, because its number may belong to another one.
+        """
         self.heard = now
         follows, number = answer.get("follows"), answer.get("number")
+        incarnation = str(answer.get("incarnation", ""))
+        if incarnation != self.incarnation:
+            # The page keeps the old incarnation as long as it has the old rows.
+            self.last = 0
         if not isinstance(number, int) or follows not in {0, self.last}:
             return None
+        if incarnation != self.incarnation:
+            self.incarnation, self.pid = incarnation, None
         self.last = number
         tick = {name: answer[name] for name in ("set", "gone", "now") if name in answer}
         return {**tick, "all": True} if follows == 0 else tick
 
     def state(self, now: float) -> Record:
-        """Return the name of the node, and the seconds since its last answer, for the page."""
+        """Return the name and the incarnation of the node, and the seconds since its last answer, for the page."""
         since = self.chosen if self.heard is None else self.heard
         silent = round(max(0.0, now - since), 1)
-        return {"node": self.node, "silent": silent, "answered": self.heard is not None}
+        return {
+            "node": self.node,
+            "incarnation": self.incarnation,
+            "silent": silent,
+            "answered": self.heard is not None,
+        }
 
 
 @define

@@ -30,23 +30,27 @@ _MESSAGES: Final = frozenset(("sent", "delivered"))
 _OMITTED: Final = frozenset(("read", "wrote", "call", "call_ended"))
 
 _NOTHING: Final = "The program records nothing. Write Observer(record=True), or open a recorder."
+_CLOSED: Final = "The recorder of the program has closed. The timeline ends here."
 
 
 async def follow_timeline(page: Pid, settings: Settings) -> None:
-    """Send the timeline to the channel of a page in parts, one for each `Drawn`, until the channel ends."""
-    recorder = recorder_of(settings.runtime)
-    if recorder is None:
-        send(page, TimelinePart({"problem": _NOTHING}))
-        return
-    while True:
+    """Send the timeline to the channel of a page in parts, one for each `Drawn`, until the channel ends.
+
+    If the recorder closes, begin again with another recorder. Without another one, send the problem and end.
+    """
+    problem = _NOTHING
+    while (recorder := recorder_of(settings.runtime)) is not None:
+        problem = _CLOSED
         timeline = await _Timeline.begin(recorder, contents=settings.payloads)
-        while not timeline.is_over:
+        # A closed recorder gets no new records, so look for another one.
+        while not timeline.is_over and recorder_of(settings.runtime) is recorder:
             part = timeline.part()
             send(page, TimelinePart(part))
             await receive(lambda message: type(message) is Drawn)
             if "more" not in part:
                 await trio.sleep(settings.interval)
                 await timeline.read_new()
+    send(page, TimelinePart({"problem": problem}))
 
 
 class _Timeline:

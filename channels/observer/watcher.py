@@ -114,6 +114,12 @@ class Watcher(GenServer[None]):
             return
         self._nodes.wanted_until = trio.current_time() + WANTED_SECONDS
         await self._start_looking()
+        # After a restart, the number of a process may belong to another process.
+        is_current = request.get("incarnation") == self.settings.endpoint.pubsub.node.incarnation
+        if "action" in request and not is_current:
+            problem = f"{self._nodes.name} has restarted; choose the process again"
+            _reply(self.settings, request, {"job": request["job"], "problem": problem})
+            return
         if "action" in request:
             # The action may wait for its target, or end this watcher, so it runs in a separate process.
             number = request["pid"]
@@ -127,7 +133,7 @@ class Watcher(GenServer[None]):
         rows = self.model.rows(view, lambda number: status_shown(self._pids.get(number)))
         answer = self._served.answer(request["from"], request["page"], request["last"], rows)
         answer["now"] = round(self.runtime.now(), 3)
-        if request["pid"] is not None:
+        if request["pid"] is not None and is_current:
             answer["process"] = self._facts(request["pid"])
             answer["about"] = self._about(request["pid"])
         _reply(self.settings, request, answer)
@@ -355,7 +361,13 @@ async def _act(settings: Settings, request: Record, target: Pid | None, title: s
 def _reply(settings: Settings, request: Record, answer: Record) -> None:
     """Send an answer to the node that asked."""
     pubsub = settings.endpoint.pubsub
-    fields = {"from": pubsub.node_name, "page": request["page"], **answer}
+    node = pubsub.node
+    fields = {
+        "from": node.name,
+        "incarnation": node.incarnation,
+        "page": request["page"],
+        **answer,
+    }
     pubsub.direct_broadcast(request["from"], settings.topic, {"answer": fields})
 
 

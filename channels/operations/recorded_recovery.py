@@ -48,32 +48,34 @@ class Totals:
     """The figures of all incidents so far. *pure*."""
 
     def __init__(self) -> None:
-        self._counted_until = float("-inf")
+        self._counted_until = -1
         self._incidents = self._messages = self._answers = 0
         self._restarts: Counter[str] = Counter()
         self._restarted = _Histogram()
         self._rejoined = _Histogram()
 
     def begin_recorder(self) -> None:
-        """Prepare for the incidents of another recorder, whose times begin at 0 again."""
-        self._counted_until = float("-inf")
+        """Prepare for the incidents of another recorder, which numbers its records from 0 again."""
+        self._counted_until = -1
 
-    def take(self, incidents: Iterable[Incident], now: float) -> bool:
+    def take(self, incidents: Iterable[tuple[int, Incident]], now: float) -> bool:
         """Count the settled incidents. Return True if an incident is not settled yet.
 
         Args:
-            incidents: the incidents of the recorder, in the order of their faults.
+            incidents: the incidents of the recorder, each after the number of its first record, in the order of these
+                numbers.
             now: the present time of the recorder, in seconds.
         """
-        for incident in incidents:
-            began, found = incident.fault.t, incident.recovery
-            if began <= self._counted_until:
+        for number, incident in incidents:
+            # Two incidents may begin at the same time, so the number of the record identifies an incident.
+            if number <= self._counted_until:
                 continue
+            began, found = incident.fault.t, incident.recovery
             is_back = not found.not_back and not found.not_rejoined
             if now - began < (SETTLED_SECONDS if is_back else GIVEN_UP_SECONDS):
                 # Count incidents in order, so that `_counted_until` tells which ones have counted.
                 return True
-            self._counted_until = began
+            self._counted_until = number
             self._count(incident)
         return False
 
@@ -148,8 +150,13 @@ class RecordedRecovery:
             return list(self._totals.figures())
 
 
-def _incidents_of(taken: Snapshot) -> list[Incident]:
-    return tell_story(taken.lines()).incidents
+def _incidents_of(taken: Snapshot) -> list[tuple[int, Incident]]:
+    """Return the incidents of a snapshot without messages, each after the number of its first record."""
+    conversion, lines = taken.begin()
+    # Each of these records becomes one event. The first one becomes the event after the lines so far.
+    offset = len(lines) - taken.records[0][0] if taken.records else 0
+    lines += conversion.convert(taken.records)
+    return [(each.fault.event - offset, each) for each in tell_story(lines).incidents]
 
 
 def _is_trouble(record: Any) -> bool:

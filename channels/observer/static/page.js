@@ -64,7 +64,7 @@ const panel = new ProcessPanel(byId("process"), {
   ended: () => {},
   act: (action, number) => {
     panel.answer(shown === null ? "" : `Waiting for the answer of ${shown}`, true)
-    channel.push("act", { action, pid: number, node: shown })
+    channel.push("act", { action, pid: number, node: shown, incarnation, program })
       .receive("ok", ({ job }) => job && awaitJob(job))
       .receive("error", ({ reason }) => panel.answer(reason))
       .receive("timeout", () => panel.answer("the server did not answer"))
@@ -99,11 +99,13 @@ function closeProcess() {
 // Another node
 
 let shown = null // the node whose processes the page shows; null is the node of the page
+let incarnation = null // the start of that node that the rows belong to
 const JOB = 5000 // milliseconds for another node to carry out an action
 
 function showNode(node) {
   if (panel.number !== null) closeProcess()
   shown = node
+  incarnation = null
   channel.push("node", { node })
   sayElsewhere(node === null ? null : { node, silent: 0, answered: false })
 }
@@ -122,6 +124,12 @@ function sayElsewhere(state) {
   const age = duration(state.silent)
   if (!state.answered) place.textContent = isSilent ? `${state.node} has not answered for ${age}.` : `Asking ${state.node}`
   else place.textContent = isSilent ? `${state.node} has not answered for ${age}. What you see is ${age} old.` : `${state.node} answers. You see its processes, not the processes of the node that serves this page.`
+}
+
+// After a restart of the node, its process numbers belong to other processes, so close the panel.
+function noteIncarnation(now) {
+  if (incarnation && incarnation !== now && panel.number !== null) closeProcess()
+  incarnation = now
 }
 
 let job = 0
@@ -164,6 +172,7 @@ function start() {
     heard = performance.now()
     lost = null
     if (tick.elsewhere === undefined ? shown === null : tick.elsewhere.node === shown) {
+      if (tick.elsewhere) noteIncarnation(tick.elsewhere.incarnation)
       if (tick.now !== undefined) tree.apply(tick)
       if (tick.elsewhere) sayElsewhere(tick.elsewhere)
     }
@@ -188,7 +197,11 @@ function start() {
   channel.join()
     .receive("ok", (first) => {
       actions = first.actions
-      if (program !== 0 && program !== first.program) events.gap("The program was started again. Earlier events are of the run before")
+      if (program !== 0 && program !== first.program) {
+        events.gap("The program was started again. Earlier events are of the run before")
+        // The number of the open process may belong to another process now.
+        if (panel.number !== null) closeProcess()
+      }
       program = first.program
       byId("rights").textContent = facts.control ? "with control" : "read-only"
       charts.reset(first.points)

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from actors import Pid, Runtime, current_pid, kill, receive, whereis
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.observer import Observer
 from channels.observer.access import Access
+from channels.observer.elsewhere import ASK_SECONDS
+from channels.pubsub.adapter import Node
 from channels.pubsub.pubsub import PubSub
 from channels.testing import (
     ChannelTest,
@@ -362,7 +365,13 @@ async def test_a_page_shows_the_processes_of_another_node_and_only_their_changes
     async with two_nodes(phoenix_js) as (_, page, there):
         client, _, number = await enter(there)
         tick = await page.show("two")
-        assert tick["elsewhere"] == {"node": "two", "silent": 0.0, "answered": True}
+        incarnation = there.endpoint.pubsub.node.incarnation
+        assert tick["elsewhere"] == {
+            "node": "two",
+            "incarnation": incarnation,
+            "silent": 0.0,
+            "answered": True,
+        }
         row = await page.until_row("RoomChannel 'room:lobby'")
         assert row["pid"] == number
         later = [await page.tick() for _ in range(8)]
@@ -426,11 +435,12 @@ async def test_an_action_on_another_node_needs_control_on_both_nodes(
 ) -> None:
     async with two_nodes(phoenix_js, control=control) as (_, page, there):
         _, _, number = await enter(there)
-        await page.show("two")
+        incarnation = (await page.show("two"))["elsewhere"]["incarnation"]
         row = await page.until_row("RoomChannel 'room:lobby'")
-        wrong = await page.ask("act", {"pid": number, "action": "kill", "node": "one"})
+        action = {"pid": number, "action": "kill", "node": "two", "incarnation": incarnation}
+        wrong = await page.ask("act", {**action, "node": "one"})
         assert wrong.status == "error"
-        answer = await page.ask("act", {"pid": number, "action": "kill", "node": "two"})
+        answer = await page.ask("act", action)
         if not control[0]:
             assert "read-only" in answer.response["reason"]
             return
@@ -448,11 +458,32 @@ async def test_an_action_on_another_node_needs_control_on_both_nodes(
             assert row["key"] in page.rows
 
 
-def test_a_request_of_another_node_is_taken_once_and_only_with_the_secret() -> None:
+async def test_an_action_for_another_start_of_a_node_is_refused(
+    runtime: Runtime, phoenix_js: Path
+) -> None:
+    async with two_nodes(phoenix_js) as (_, page, there):
+        _, room, number = await enter(there)
+        before = (await page.show("two"))["elsewhere"]["incarnation"]
+        await page.until_row("RoomChannel 'room:lobby'")
+        action = {"pid": number, "action": "kill", "node": "two", "incarnation": before}
+        # Node two starts again, and gives the number to another process.
+        adapter: Any = there.endpoint.pubsub.adapter
+        adapter._exchange.node = Node("two", "later")
+        await page.ask("act", action)
+        done = await page.channel.assert_push("acted", timeout=5)
+        assert done["problem"] == "two has restarted; choose the process again"
+        while (await page.tick())["elsewhere"]["incarnation"] != "later":
+            pass
+        late = await page.ask("act", action)
+        assert late.response["reason"] == "two has restarted; choose the process again"
+        await room.assert_reply(room.push("say"), "ok")
+
+
+def test_an_action_of_another_node_is_taken_once_and_only_with_the_secret() -> None:
     one, two, stranger = (Access(None, None) for _ in range(3))
     for access in (one, two):
         access.derive_from(b"s" * 64)
-    sealed = one.seal({"to": "two"})
+    sealed = one.seal({"to": "two", "action": "kill"})
     assert stranger.unseal(sealed, 0.0) is None
     taken = two.unseal(sealed, 0.0)
     assert taken is not None
@@ -460,6 +491,43 @@ def test_a_request_of_another_node_is_taken_once_and_only_with_the_secret() -> N
     assert two.unseal(sealed, 1.0) is None
     assert two.unseal(one.ticket(), 0.0) is None
     assert two.unseal({"to": "two"}, 0.0) is None
+
+
+def test_only_the_latest_actions_of_other_nodes_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("channels.observer.access.MAX_ACTIONS", 2)
+    access = Access(None, None)
+    for _ in range(5):
+        assert access.unseal(access.seal({"to": "two"}), 0.0) is not None
+    for _ in range(2):
+        assert access.unseal(access.seal({"action": "kill"}), 10.0) is not None
+    assert access.unseal(access.seal({"action": "kill"}), 100.0) is None
+    assert access.unseal(access.seal({"to": "two"}), 100.0) is not None
+    assert access.unseal(access.seal({"action": "kill"}), 200.0) is not None
+
+
+async def test_a_page_asks_another_node_for_a_changed_view_only_when_it_is_due(
+    runtime: Runtime, phoenix_js: Path
+) -> None:
+    async with two_nodes(phoenix_js) as (network, page, _):
+        await page.show("two")
+        requests: list[float] = []
+
+        def count(sender: str, receiver: str, lane: str, data: bytes) -> bool:
+            if lane == "@two" and b'"request"' in data:
+                requests.append(trio.current_time())
+            return False
+
+        network.loses = count
+        began = trio.current_time()
+        for number in range(20):
+            await page.ask("view", {"search": f"room:{number}"})
+        await page.ask("view", {"search": "no such process"})
+        while page.rows:
+            await page.tick()
+        seconds = trio.current_time() - began
+        assert 1 <= len(requests) <= 1 + seconds / ASK_SECONDS
 
 
 async def test_without_a_common_secret_nodes_do_not_hear_of_each_other(phoenix_js: Path) -> None:
@@ -515,6 +583,23 @@ async def test_an_exit_ends_a_channel_in_order(channel_test: Any, phoenix_js: Pa
     assert (await page.until_event("control"))["action"] == "an orderly exit"
     answer = await page.ask("act", {"pid": number, "action": "exit"})
     assert answer.response["reason"] == "this process has ended"
+
+
+async def test_an_action_for_an_earlier_run_of_the_program_is_refused(
+    channel_test: Any, phoenix_js: Path
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js, control=True)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    _, room, number = await enter(case)
+    row = await page.until_row("RoomChannel 'room:lobby'")
+    program = page.first["program"]
+    action = {"pid": number, "action": "kill", "node": None, "incarnation": None}
+    late = await page.ask("act", {**action, "program": program - 1})
+    assert late.response["reason"] == "the program has restarted; choose the process again"
+    await room.assert_reply(room.push("say"), "ok")
+    assert (await page.ask("act", {**action, "program": program})).status == "ok"
+    await page.until_gone(row["key"])
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,29 @@ def test_an_observer_remembers_the_rows_of_a_bounded_number_of_pages() -> None:
 def test_the_silence_of_a_node_counts_from_its_last_answer() -> None:
     page = Elsewhere("two", 10.0)
     assert page.is_due(10.0)
-    assert page.state(14.0) == {"node": "two", "silent": 4.0, "answered": False}
+    assert page.state(14.0) == {
+        "node": "two",
+        "incarnation": "",
+        "silent": 4.0,
+        "answered": False,
+    }
     page.hear({"number": 1, "follows": 0}, 15.0)
-    assert page.state(15.5) == {"node": "two", "silent": 0.5, "answered": True}
+    assert (page.state(15.5)["silent"], page.state(15.5)["answered"]) == (0.5, True)
     page.asked = 15.0
     assert not page.is_due(15.0 + ASK_SECONDS / 2)
+
+
+def test_a_page_keeps_the_old_incarnation_until_it_gets_all_rows_of_the_new_one() -> None:
+    served, page = Served(), Elsewhere("two", 0.0)
+    first = served.answer("one", 7, page.last, rows("a"))
+    page.hear({**first, "incarnation": "first"}, 1.0)
+    page.pid = 5
+    changed = served.answer("one", 7, page.last, rows("b"))
+    assert page.hear({**changed, "incarnation": "second"}, 2.0) is None
+    assert (page.incarnation, page.last) == ("first", 0)
+    whole = served.answer("one", 7, page.last, rows("b"))
+    tick = page.hear({**whole, "incarnation": "second"}, 3.0)
+    assert tick == {"set": [*rows("b").values()], "gone": [], "all": True}
+    assert page.state(3.0)["incarnation"] == "second"
+    # The number may belong to another process now.
+    assert page.pid is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Runtime, current_pid, open_runtime, receive, send, spawn
+from actors import Runtime, current_pid, current_runtime, kill, open_runtime, receive, send, spawn
 from channels.observer import Observer
 from channels.observer.access import Access
 from channels.observer.chronicle import Chronicle
@@ -200,3 +200,51 @@ async def test_a_timeline_that_misses_events_begins_anew(
     assert part["first"]
     # The new timeline also has a process that started before the oldest record.
     assert "/page/idle" in texts
+
+
+async def test_the_page_gets_a_problem_and_can_begin_again_after_its_timeline_was_killed(
+    channel_test: Any, phoenix_js: Path
+) -> None:
+    observer = Observer(phoenix_js=phoenix_js)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    row = await page.until_row("ObserverChannel 'observer'")
+    page.channel.push("timeline", {"on": True})
+    await page.channel.assert_push("timeline", timeout=5)
+    timeline = (await page.until_row("observer timeline"))["pid"]
+    kill(next(pid for pid in current_runtime().processes() if pid.number == timeline))
+    part = await page.channel.assert_push("timeline", timeout=5)
+    assert "Open the timeline again" in part["problem"]
+    page.channel.push("timeline", {"on": True})
+    assert (await Timeline(page).next_part())["first"]
+    # The page itself goes on.
+    assert row["key"] in page.rows
+
+
+async def test_a_timeline_reports_that_its_recorder_has_closed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def close(runtime: Runtime) -> str:
+        recorder = FlightRecorder(runtime)
+        timeline = spawn(follow_timeline, current_pid(), settings_of(runtime))
+        await receive()
+        recorder.close()
+        send(timeline, Drawn())
+        part: TimelinePart = await receive()
+        return str(part.fields.get("problem"))
+
+    assert "has closed" in await in_a_process(close)
+
+
+async def test_a_timeline_begins_anew_with_the_next_recorder(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def replace(runtime: Runtime) -> dict[str, Any]:
+        recorder = FlightRecorder(runtime)
+        timeline = spawn(follow_timeline, current_pid(), settings_of(runtime))
+        await receive()
+        recorder.close()
+        FlightRecorder(runtime)
+        return await next_of(Viewer(), timeline)
+
+    assert (await in_a_process(replace))["first"]

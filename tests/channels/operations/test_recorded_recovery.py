@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import trio
+
+from actors import open_runtime, spawn
 from channels.operations.recorded_recovery import (
     GIVEN_UP_SECONDS,
     MAX_CHILDREN,
     SETTLED_SECONDS,
+    RecordedRecovery,
     Totals,
 )
+from supervision.recording.flight import FlightRecorder
 from supervision.story.model import FaultStory, Incident, Recovery
 
 
-def incident(t: float, **recovery: object) -> Incident:
+def incident(t: float, *, number: int | None = None, **recovery: object) -> tuple[int, Incident]:
     fault = FaultStory(t=t, event=0, kind="crash", process=None, text="it crashed")
-    return Incident(number=1, fault=fault, recovery=Recovery(**recovery))  # type: ignore[arg-type]
+    found = Incident(number=1, fault=fault, recovery=Recovery(**recovery))  # type: ignore[arg-type]
+    return int(t) if number is None else number, found
 
 
 def counted(totals: Totals) -> dict[str, float]:
@@ -49,6 +55,42 @@ def test_the_counters_stay_when_the_recorder_has_forgotten_the_incidents() -> No
     totals.begin_recorder()
     totals.take([incident(0.5)], 100.0)
     assert counted(totals)["ashtree_recovery_incidents_total"] == 2
+
+
+def test_two_incidents_at_the_same_time_count_twice() -> None:
+    totals = Totals()
+    both = [incident(1.0, number=7), incident(1.0, number=8)]
+    for _ in range(2):
+        totals.take(both, 100.0)
+        assert counted(totals)["ashtree_recovery_incidents_total"] == 2
+
+
+async def test_crashes_at_the_same_time_count_once_each_while_a_full_recorder_forgets_records(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    recovery = RecordedRecovery()
+    async with open_runtime(log=False) as runtime:
+        recorder = FlightRecorder(runtime, max_events=60)
+
+        async def count() -> float:
+            found = await recovery.figures(recorder)
+            return next(
+                value for name, _, value in found if name == "ashtree_recovery_incidents_total"
+            )
+
+        for begun in (2, 4, 6, 8, 10):
+            spawn(trio.sleep_forever)
+            for _ in range(10):
+                spawn(trio.sleep, 0)
+            for _ in range(2):
+                spawn(crash)
+            await trio.sleep(2 * GIVEN_UP_SECONDS)
+            assert await count() == begun
+        assert recorder.statistics()["events_dropped"] > 0
+
+
+async def crash() -> None:
+    raise RuntimeError("crash")
 
 
 def test_the_number_of_children_with_a_counter_is_bounded() -> None:
