@@ -119,7 +119,8 @@ class FlightRecorder(Instrument):
         hide: the terms.
         listeners: functions that the recorder calls with each `Trouble`, in the affected process. They must be fast.
         connections: the processes that serve a client. Each has a function that the recorder calls in `close`. The
-            recorder treats bytes sent to these processes as frames of the client.
+            recorder treats bytes sent to these processes as frames of the client. If the process ends first, the
+            recorder calls the function then.
         filters: functions that get the content of each message, and return the content to record. The recorder then
             applies `hide` to the result.
 
@@ -212,8 +213,10 @@ class FlightRecorder(Instrument):
         attached.callback(self.runtime.add_instrument(self))
 
     def _leave_connections(self) -> None:
-        for detach in self.connections.values():
+        for pid, detach in self.connections.items():
             detach()
+            # The records stay readable, and need the pids. The servers must not stay in memory for that.
+            self.connections[pid] = _do_nothing
 
     def _sent_function(self) -> Callable[[Pid | None, Pid, Any], bool | None]:
         number, now, tape, looks = self._numbers.__next__, self._now, self._tape, self._looks
@@ -467,7 +470,7 @@ class FlightRecorder(Instrument):
         birth = self._births.pop(pid, None)
         if birth is None:
             return
-        self.connections.pop(pid, None)
+        self.connections.pop(pid, _do_nothing)()
         fields = {
             "path": birth.fields["path"],
             "inc": birth.fields["inc"],
@@ -585,6 +588,10 @@ class FlightRecorder(Instrument):
 def recorder_of(runtime: Runtime) -> FlightRecorder | None:
     """Return the flight recorder that was attached to a runtime first; None if the runtime has none."""
     return next((each for each in runtime.instruments if isinstance(each, FlightRecorder)), None)
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _place_fields(parent: int, place: Place) -> dict[str, Any]:
