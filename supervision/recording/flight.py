@@ -57,15 +57,12 @@ from supervision.recording.masking import SECRETS, mask
 from supervision.recording.places import Place, Places
 from supervision.recording.ring import ContentRing, MessageRing, Ring
 from supervision.recording.schema import kind_of
-from supervision.recording.sizes import Looks
+from supervision.recording.sizes import EVENT_BYTES, Looks, size_of_event, size_of_exit
 from supervision.recording.snapshots import Snapshot
 from supervision.recording.tap import Tap, Tape
 from supervision.recording.trace import write_lines
 
 __all__ = ["FlightRecorder", "Trouble", "recorder_of"]
-
-EVENT_BYTES: Final = 600
-"""The estimated size of any other record, without its texts."""
 
 MAX_PATHS: Final = 50_000
 """The most paths whose incarnations the recorder counts. Beyond this number, it forgets the least recent path."""
@@ -451,7 +448,9 @@ class FlightRecorder(Instrument):
     def _add(self, kind: str, pid: int | None, fields: Mapping[str, Any], *more: Any) -> int:
         number = next(self._numbers)
         record = (number, self._tape.look(), kind, pid, fields, *more)
-        size = EVENT_BYTES + sum(len(each) for each in fields.values() if type(each) is str)
+        size = size_of_event(fields)
+        if kind == "exited":
+            size += size_of_exit(*more)
         self._events.append(record, size)
         if self._pass_on is not None:
             self._pass_on(record)
