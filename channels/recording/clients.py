@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 from actors.instrumentation.telemetry import Event, Handler
 from actors.process import current_pid
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 _LONG = 80
+
+_L = TypeVar("_L", bound=Callable[..., object])
 
 _Data = Mapping[str, Any]
 _Wrote = Callable[[int, int], object]
@@ -76,6 +79,7 @@ def record_channels(recorder: FlightRecorder) -> None:
     recorder.filters = (*recorder.filters, clients.filtered)
     for detach in clients.attach(recorder.runtime):
         recorder.on_close(detach)
+    recorder.on_close(clients.leave_flushers)
 
 
 def trace_clients(recorder: Recorder) -> None:
@@ -154,8 +158,8 @@ class _FlightClients(Clients):
         super().__init__(recorder.add)
         self._recorder = recorder
         self._tap = recorder.tap()
-        # Flushers whose `on_written` also calls another recorder.
-        self._shared: set[Flusher] = set()
+        # The flushers that call the recorder. An endpoint that ends leaves the set with its flusher.
+        self._flushers: WeakSet[Flusher] = WeakSet()
         self._rules: list[FilterRule] = []
 
     def filtered(self, content: Any) -> Any:
@@ -171,13 +175,13 @@ class _FlightClients(Clients):
         rule = about["endpoint"].filter_parameters
         if rule not in self._rules:
             self._rules.append(rule)
+        super().session_started(event, measured, about)
         pid = about["pid"]
         self._recorder.connections[pid] = self._attach(about["server"], pid)
-        super().session_started(event, measured, about)
 
     def _attach(self, server: SessionServer, pid: Pid) -> Callable[[], None]:
         """Record the reads and writes of a connection. Return a function that stops this."""
-        tap, out, flusher = self._tap, server.out, server.services.transports.flusher
+        tap, out, session = self._tap, server.out, server.session
         recorder = self._recorder
         if server.tap is None and (recorder.records_messages or recorder.records_frames):
             # A server has one tap. A second recorder sees the messages only through the hooks of an instrument.
@@ -190,22 +194,31 @@ class _FlightClients(Clients):
             server.out = server.link.out = _Out(out, wrote)
         else:
             out.client = pid.number
-            out.on_write = wrote if out.on_write is None else _both(out.on_write, wrote)
-            if flusher.on_written is None:
-                flusher.on_written = tap.wrote_all
-            elif flusher.on_written is not tap.wrote_all and flusher not in self._shared:
-                self._shared.add(flusher)
-                flusher.on_written = _both_all(flusher.on_written, tap.wrote_all)
+            out.on_write = (*out.on_write, wrote)
+            self._listen(server.services.transports.flusher)
 
         def detach() -> None:
             if server.tap is tap:
                 server.tap = None
-            if isinstance(out, OutBuffer) and out.on_write is wrote:
-                out.on_write = None
-            if flusher.on_written is tap.wrote_all:
-                flusher.on_written = None
+            if isinstance(out, OutBuffer):
+                out.on_write = _without(out.on_write, wrote)
+            if isinstance(session, Session):
+                session.end()
 
         return detach
+
+    def _listen(self, flusher: Flusher) -> None:
+        """Record the writes of a flusher until the recorder closes."""
+        # `Tap.wrote_all` is one function for all connections, so the flusher calls a recorder once a turn.
+        if flusher not in self._flushers:
+            self._flushers.add(flusher)
+            flusher.on_written = (*flusher.on_written, self._tap.wrote_all)
+
+    def leave_flushers(self) -> None:
+        """Stop the recording of the writes of all flushers."""
+        for flusher in self._flushers:
+            flusher.on_written = _without(flusher.on_written, self._tap.wrote_all)
+        self._flushers.clear()
 
 
 class Session:
@@ -230,6 +243,10 @@ class Session:
             self._add("client_told", self._pid, fields)
         return effects
 
+    def end(self) -> None:
+        """Record nothing more. A connection can live longer than a recorder, so drop the recorder here."""
+        self._add = _ignore
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
 
@@ -249,19 +266,9 @@ class _Out:
         return getattr(self._out, name)
 
 
-def _both(first: _Wrote, second: _Wrote) -> _Wrote:
-    def wrote(size: int, count: int) -> None:
-        first(size, count)
-        second(size, count)
-
-    return wrote
+def _ignore(kind: str, pid: Pid, fields: dict[str, Any]) -> None:
+    pass
 
 
-def _both_all(
-    first: Callable[[list[int]], object], second: Callable[[list[int]], object]
-) -> Callable[[list[int]], object]:
-    def wrote_all(written: list[int]) -> None:
-        first(written)
-        second(written)
-
-    return wrote_all
+def _without(listeners: tuple[_L, ...], listener: _L) -> tuple[_L, ...]:
+    return tuple(each for each in listeners if each is not listener)

@@ -68,8 +68,8 @@ class OutBuffer:
     Attributes:
         client: the number that stands for this buffer in the calls of `Flusher.on_written`. With None, these calls omit
             the buffer.
-        on_write: a function that gets the size in bytes and the number of frames of each write, or None. The turns of
-            the flusher do not call it. It must not block and must not raise.
+        on_write: functions that get the size in bytes and the number of frames of each write. The turns of the flusher
+            do not call them. They must not block and must not raise.
 
     If a frame does not fit, the buffer drops this frame and all later frames, because clients cannot handle a gap. It
     counts the dropped frames. An empty buffer accepts one frame of any size. Call all methods in Trio's thread.
@@ -118,7 +118,7 @@ class OutBuffer:
         self._closed = False
         self.finished: Callable[[], object] | None = None
         self.client: int | None = None
-        self.on_write: Callable[[int, int], object] | None = None
+        self.on_write: tuple[Callable[[int, int], object], ...] = ()
 
     def put(self, frame: bytes) -> None:
         """Append an encoded frame. Never blocks, never raises.
@@ -184,7 +184,8 @@ class OutBuffer:
         """
         self._closed = True
         self._shut()
-        self._tell = self.finished = self.on_write = None
+        self._tell = self.finished = None
+        self.on_write = ()
         self._frames.clear()
         self._rest = _NOTHING
         if self._catching_up and self.target is not None:
@@ -208,8 +209,8 @@ class OutBuffer:
 
         The result may be empty. If the writer cannot write the whole result, it must pass the rest to `hold`. After it
         has written everything, it must call `written` if the attribute `finished` is not None. A writer other than the
-        flusher must also call `on_write` if this attribute is not None. The arguments are the size of the result and
-        the number of frames, which `waiting` states before this call.
+        flusher must also call the functions of `on_write`. The arguments are the size of the result and the number of
+        frames, which `waiting` states before this call.
         """
         frames = self._frames
         if len(frames) == 1:
@@ -233,10 +234,12 @@ class OutBuffer:
     def drop(self, count: int | None = None) -> None:
         """Remove the oldest `count` frames, and count them as written. None removes all waiting frames."""
         frames = self._frames
-        if self.on_write is not None:
+        if self.on_write:
             written = frames[:count]
             if written:
-                self.on_write(sum(map(len, written)), len(written))
+                size = sum(map(len, written))
+                for listener in self.on_write:
+                    listener(size, len(written))
         del frames[:count]
         self._room = self._max_bytes
         if frames and self._max_bytes >= 0:
@@ -282,8 +285,9 @@ class OutBuffer:
             size += len(frames[taken])
             taken += 1
         self._rest = memoryview(b"".join(frames[:taken]))
-        if self.on_write is not None and taken:
-            self.on_write(size, taken)
+        if taken:
+            for listener in self.on_write:
+                listener(size, taken)
         del frames[:taken]
         if not self._rest:
             self._rest = _NOTHING
@@ -351,12 +355,13 @@ class Flusher:
         spawn: a function that starts the task for a full socket.
 
     Attributes:
-        on_written: a function that gets a list of the writes of each turn, or None. The list has three items for each
-            written buffer with a `client`: the client, the size in bytes, and the number of frames. The function must
-            not block and must not raise.
+        on_written: functions that get a list of the writes of each turn. The list has three items for each written
+            buffer with a `client`: the client, the size in bytes, and the number of frames. The functions must not
+            change the list, must not block and must not raise.
     """
 
     __slots__ = (
+        "__weakref__",
         "_catching_up",
         "_full",
         "_marked",
@@ -374,7 +379,7 @@ class Flusher:
         self._parked: trio.lowlevel.Task | None = None
         self._running = False
         self._turns = self._writes = self._full = self._catching_up = 0
-        self.on_written: Callable[[list[int]], object] | None = None
+        self.on_written: tuple[Callable[[list[int]], object], ...] = ()
 
     def mark(self, out: OutBuffer) -> None:
         """Write `out` in the next turn. Its `target` must be a non-blocking socket.
@@ -431,7 +436,7 @@ class Flusher:
         marked = self._marked
         self._turns += 1
         self._writes += count
-        written: list[int] | None = None if self.on_written is None else []
+        written: list[int] | None = [] if self.on_written else None
         for _ in range(count):
             out = marked.popleft()
             if written is None or out.client is None:
@@ -454,8 +459,9 @@ class Flusher:
                     continue
             if out.finished is not None:
                 out.written()
-        if written and self.on_written is not None:
-            self.on_written(written)
+        if written:
+            for listener in self.on_written:
+                listener(written)
 
     def _start_catching_up(self, out: OutBuffer) -> None:
         self._full += 1

@@ -185,8 +185,8 @@ class StreamWriter:
                 frames = out.waiting
                 data = out.take()
                 if data:
-                    if out.on_write is not None:
-                        out.on_write(len(data), frames)
+                    for listener in out.on_write:
+                        listener(len(data), frames)
                     out.hold(data)
                     await self._write(out)
                 if out.finished is not None:

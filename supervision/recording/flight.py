@@ -57,15 +57,12 @@ from supervision.recording.masking import SECRETS, mask
 from supervision.recording.places import Place, Places
 from supervision.recording.ring import ContentRing, MessageRing, Ring
 from supervision.recording.schema import kind_of
-from supervision.recording.sizes import Looks
+from supervision.recording.sizes import EVENT_BYTES, Looks, size_of_event, size_of_exit
 from supervision.recording.snapshots import Snapshot
 from supervision.recording.tap import Tap, Tape
 from supervision.recording.trace import write_lines
 
 __all__ = ["FlightRecorder", "Trouble", "recorder_of"]
-
-EVENT_BYTES: Final = 600
-"""The estimated size of any other record, without its texts."""
 
 MAX_PATHS: Final = 50_000
 """The most paths whose incarnations the recorder counts. Beyond this number, it forgets the least recent path."""
@@ -119,7 +116,8 @@ class FlightRecorder(Instrument):
         hide: the terms.
         listeners: functions that the recorder calls with each `Trouble`, in the affected process. They must be fast.
         connections: the processes that serve a client. Each has a function that the recorder calls in `close`. The
-            recorder treats bytes sent to these processes as frames of the client.
+            recorder treats bytes sent to these processes as frames of the client. If the process ends first, the
+            recorder calls the function then.
         filters: functions that get the content of each message, and return the content to record. The recorder then
             applies `hide` to the result.
 
@@ -212,8 +210,10 @@ class FlightRecorder(Instrument):
         attached.callback(self.runtime.add_instrument(self))
 
     def _leave_connections(self) -> None:
-        for detach in self.connections.values():
+        for pid, detach in self.connections.items():
             detach()
+            # The records stay readable, and need the pids. The servers must not stay in memory for that.
+            self.connections[pid] = _do_nothing
 
     def _sent_function(self) -> Callable[[Pid | None, Pid, Any], bool | None]:
         number, now, tape, looks = self._numbers.__next__, self._now, self._tape, self._looks
@@ -448,7 +448,9 @@ class FlightRecorder(Instrument):
     def _add(self, kind: str, pid: int | None, fields: Mapping[str, Any], *more: Any) -> int:
         number = next(self._numbers)
         record = (number, self._tape.look(), kind, pid, fields, *more)
-        size = EVENT_BYTES + sum(len(each) for each in fields.values() if type(each) is str)
+        size = size_of_event(fields)
+        if kind == "exited":
+            size += size_of_exit(*more)
         self._events.append(record, size)
         if self._pass_on is not None:
             self._pass_on(record)
@@ -467,7 +469,7 @@ class FlightRecorder(Instrument):
         birth = self._births.pop(pid, None)
         if birth is None:
             return
-        self.connections.pop(pid, None)
+        self.connections.pop(pid, _do_nothing)()
         fields = {
             "path": birth.fields["path"],
             "inc": birth.fields["inc"],
@@ -585,6 +587,10 @@ class FlightRecorder(Instrument):
 def recorder_of(runtime: Runtime) -> FlightRecorder | None:
     """Return the flight recorder that was attached to a runtime first; None if the runtime has none."""
     return next((each for each in runtime.instruments if isinstance(each, FlightRecorder)), None)
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _place_fields(parent: int, place: Place) -> dict[str, Any]:

@@ -27,6 +27,8 @@ _SEPARATORS = str.maketrans("", "", "_-")
 _PLAIN = (bool, int, float, enum.Enum, Pid, Ref)
 _DEEP = 8
 _MANY = 50
+# The length of the longest name whose result `is_secret` keeps.
+_SHORT = 80
 
 
 def mask(value: Any, terms: Sequence[str] = SECRETS) -> Any:
@@ -81,9 +83,14 @@ def _fields(cls: type) -> tuple[str, ...]:
     return tuple(getattr(cls, "__dataclass_fields__", ()))
 
 
-@lru_cache(maxsize=4096)
 def is_secret(name: str) -> bool:
     """Return True if a name contains one of the default terms, such as `password`."""
+    return _is_short_secret(name) if len(name) <= _SHORT else _is_secret(name, _FOLDED)
+
+
+# Clients choose the keys of payloads, so the cache must not keep long names.
+@lru_cache(maxsize=4096)
+def _is_short_secret(name: str) -> bool:
     return _is_secret(name, _FOLDED)
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from sys import getsizeof
 from typing import Any, Final, Generic, TypeVar
 
 __all__ = ["MESSAGE_BYTES", "ContentRing", "MessageRing", "Ring"]
@@ -121,7 +122,8 @@ class ContentRing(MessageRing):
 
     def _append(self, record: tuple[Any, ...]) -> None:
         content = record[-1] if record[2] == "sent" else None
-        self._ring.append(record, MESSAGE_BYTES + (0 if content is None else len(content)))
+        # Outside ASCII, a character takes up to four bytes, so the length is not enough.
+        self._ring.append(record, MESSAGE_BYTES + (0 if content is None else getsizeof(content)))
 
     def __len__(self) -> int:
         return len(self._ring)

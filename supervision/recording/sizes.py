@@ -1,20 +1,30 @@
-"""The kind and the size of a message, fast enough for every message of a server.
+"""The kind and the size of a message, fast enough for every message of a server, and the memory of other records.
 
-The size is an estimate in bytes. Text and bytes count their length, and any other value counts 16. A container counts
-the sum of its items, where an inner container counts 16. With more than 16 items, every item counts 16. An application
-object with a `payload` counts the size of the payload.
+The size of a message is an estimate in bytes. Text and bytes count their length, and any other value counts 16. A
+container counts the sum of its items, where an inner container counts 16. With more than 16 items, every item counts
+16. An application object with a `payload` counts the size of the payload.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from sys import getsizeof
 from typing import Any, Final, TypeAlias
 
 from actors.instrumentation.instrument import payload_of
+from supervision.recording.conversion import Birth
 from supervision.recording.fields import KIND_LENGTH
 from supervision.recording.schema import kind_of, transport_of
 
-__all__ = ["Look", "Looks", "size_of"]
+__all__ = ["EVENT_BYTES", "Look", "Looks", "size_of", "size_of_event", "size_of_exit"]
+
+EVENT_BYTES: Final = 600
+"""The estimated memory of a record with fields, in bytes, without the contents of its texts and lists."""
+
+# A tuple of two or three items in a list, with one number of its own.
+_TUPLE_BYTES: Final = 104
+# A `Birth` with its mapping of fields, without the contents of the texts.
+_BIRTH_BYTES: Final = 500
 
 _MANY: Final = 16
 _ITEM: Final = 16
@@ -57,6 +67,42 @@ def size_of(value: Any) -> int:
             return _ITEM * len(value)
         return sum(len(each) if isinstance(each, str | bytes) else _ITEM for each in value)
     return _ITEM
+
+
+def size_of_event(fields: Mapping[str, Any]) -> int:
+    """Return the estimated memory of a record with these fields, in bytes.
+
+    A list in a field may have texts, such as topics, and tuples, such as the frames of a traceback. The texts in these
+    tuples count nothing, because the code of the program holds them.
+    """
+    size = EVENT_BYTES
+    for value in fields.values():
+        cls = type(value)
+        if cls is str:
+            size += _text_bytes(value)
+        elif cls is list:
+            for each in value:
+                size += getsizeof(each) if type(each) is str else _TUPLE_BYTES
+    return size
+
+
+def size_of_exit(birth: Birth, unread: Sequence[tuple[int, str]]) -> int:
+    """Return the estimated memory of the further items in the record of an exit, in bytes.
+
+    Args:
+        birth: the start of the process.
+        unread: the identity and the kind of each message that the process had not read.
+    """
+    texts = (each for each in birth.fields.values() if type(each) is str)
+    size = _BIRTH_BYTES + sum(map(_text_bytes, texts))
+    for _, kind in unread:
+        size += _TUPLE_BYTES + getsizeof(kind)
+    return size
+
+
+def _text_bytes(text: str) -> int:
+    # Outside ASCII, a character takes up to four bytes.
+    return len(text) if text.isascii() else getsizeof(text)
 
 
 def _look_for(message: Any) -> Look:

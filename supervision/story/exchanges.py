@@ -12,8 +12,11 @@ as a request of the client to its channel.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from math import inf
+from operator import itemgetter
 from typing import Any
 
 from attrs import define, field, frozen
@@ -127,7 +130,7 @@ class Exchanges:
     """The messages of a run.
 
     Args:
-        events: the events before the failure.
+        events: the events before the failure, in the order of their numbers. The numbers may have gaps.
         names: the names of processes and tasks.
     """
 
@@ -425,12 +428,16 @@ class Exchanges:
 
     # Waits
 
-    def waits(self, before: int) -> list[Wait]:
-        """Return the calls and the stops of children that had not ended before an event, the oldest first."""
+    def waits(self, before: float = inf) -> list[Wait]:
+        """Return the calls and the stops of children that had not ended before an event, the oldest first.
+
+        Args:
+            before: the number of the event; the default is the end of the trace.
+        """
         found = [*self._open_calls(before), *self._open_stops(before)]
         return sorted(found, key=lambda wait: wait.since)
 
-    def _open_calls(self, before: int) -> Iterator[Wait]:
+    def _open_calls(self, before: float) -> Iterator[Wait]:
         names, read = self._names, self._read
         for number, sent in read.sent.items():
             if number >= before or sent["via"] != "call":
@@ -446,10 +453,11 @@ class Exchanges:
             )
             yield Wait(waiting=waiting, target=target, since=sent["t"], text=text)
 
-    def _open_stops(self, before: int) -> Iterator[Wait]:
+    def _open_stops(self, before: float) -> Iterator[Wait]:
         """Yield the supervisors that wait for the end of a child."""
         names, read = self._names, self._read
-        for event in self._events[:before]:
+        events = self._events
+        for event in events[: bisect_left(events, before, key=itemgetter("n"))]:
             if event["kind"] != "signal" or event["linked"] or event["exit"] != "shutdown":
                 continue
             waiting, target = key_of(event), key_of(event, "to")
@@ -460,7 +468,7 @@ class Exchanges:
                 text = f"{names.process(waiting)} waits for {names.process(target)} to stop"
                 yield Wait(waiting=waiting, target=target, since=event["t"], text=text)
 
-    def _has_ended(self, key: Key, before: int) -> bool:
+    def _has_ended(self, key: Key, before: float) -> bool:
         end = self._read.exits.get(key)
         return end is not None and end["n"] < before
 

@@ -446,7 +446,7 @@ def _hints(outcome: Outcome, story: Story) -> Iterator[str]:
     for hint in list(story.exchanges.same_answers())[-_HINTS:]:
         yield hint.text
     if any(isinstance(error, _STUCK) for error in failures_in(outcome.error)):
-        yield from _waits(story.exchanges.waits(len(story.events)))
+        yield from _waits(story.exchanges.waits())
 
 
 def _waits(waits: list[Wait]) -> Iterator[str]:

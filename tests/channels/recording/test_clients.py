@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import msgspec
 import pytest
 import trio
 
-from actors import Runtime, current_runtime, kill
+from actors import Pid, Runtime, current_runtime, kill, wait_exit
 from actors.runtime import open_runtime
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.recording import record_channels
-from channels.recording.clients import trace_clients
+from channels.recording.clients import Session, trace_clients
+from channels.telemetry import SESSION_STARTED
 from channels.testing import open_channel_test
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.masking import FILTERED
@@ -208,3 +213,79 @@ async def test_two_recorders_see_the_same_frames_and_messages(
         kinds = [each["message_kind"] for each in events(recorder, "sent")]
         assert kinds.count("echo") == 1
         recorder.close()
+
+
+class Servers(list[Any]):
+    """The servers of the connections that have started."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        runtime.telemetry.attach(SESSION_STARTED, self._started)
+
+    def _started(self, event: object, measured: object, about: Mapping[str, Any]) -> None:
+        self.append(about["server"])
+
+
+async def test_a_recorder_that_closes_without_clients_leaves_the_flusher(
+    endpoint: Endpoint, runtime: Runtime, serve: Serve
+) -> None:
+    servers = Servers(runtime)
+    server = await serve(endpoint)
+    for _ in range(3):
+        recorders = [FlightRecorder(runtime) for _ in range(2)]
+        for recorder in recorders:
+            record_channels(recorder)
+        for _ in range(2):
+            client = await server.connect()
+            await client.join("room:a")
+            pid = client.process
+            assert pid is not None
+            client.close()
+            await wait_exit(pid)
+        flusher = servers[-1].services.transports.flusher
+        assert len(flusher.on_written) == 2
+        for recorder in recorders:
+            assert recorder.connections == {}
+            recorder.close()
+        assert flusher.on_written == ()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_a_closed_recorder_leaves_a_living_connection(
+    endpoint: Endpoint, runtime: Runtime, serve: Serve, first: int
+) -> None:
+    servers = Servers(runtime)
+    recorders = [FlightRecorder(runtime) for _ in range(2)]
+    for recorder in recorders:
+        record_channels(recorder)
+    server = await serve(endpoint)
+    client = await server.connect()
+    await client.join("room:a")
+    out = servers[0].out
+    flusher = servers[0].services.transports.flusher
+    one, other = recorders.pop(first), recorders.pop()
+    one.close()
+    assert (len(out.on_write), len(flusher.on_written)) == (1, 1)
+    assert set(one.connections) == set(other.connections) != set()
+    before = len(events(other, "frame"))
+    await client.exchange(("1", "2", "room:a", "echo", {"body": "hello"}))
+    directions = [each["direction"] for each in events(other, "frame")[before:]]
+    assert "out" in directions
+    other.close()
+    assert (out.on_write, flusher.on_written) == ((), ())
+    assert servers[0].tap is None
+
+
+async def test_a_session_drops_a_recorder_that_has_closed(runtime: Runtime) -> None:
+    class Recording:
+        def add(self, kind: str, pid: Pid, fields: dict[str, Any]) -> None:
+            pass
+
+    recording = Recording()
+    living = ref(recording)
+    session = Session(SimpleNamespace(receive=None), Pid(1, runtime), recording.add)
+    del recording
+    gc.collect()
+    assert living() is not None
+    session.end()
+    gc.collect()
+    assert living() is None

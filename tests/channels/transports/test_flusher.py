@@ -322,7 +322,7 @@ async def test_a_mark_in_another_thread_raises_and_the_flusher_still_works(bench
 
 async def test_the_writes_of_a_turn_are_reported_for_each_client(bench: Bench) -> None:
     turns: list[list[int]] = []
-    bench.flusher.on_written = turns.append
+    bench.flusher.on_written = (turns.append,)
     outs = [bench.connect()[0] for _ in range(3)]
     # The second buffer has no client.
     outs[0].client, outs[2].client = 7, 9
@@ -336,7 +336,7 @@ async def test_the_writes_of_a_turn_are_reported_for_each_client(bench: Bench) -
 
 async def test_a_turn_without_clients_reports_no_writes(bench: Bench) -> None:
     turns: list[list[int]] = []
-    bench.flusher.on_written = turns.append
+    bench.flusher.on_written = (turns.append,)
     out, _, theirs, _ = bench.connect()
     out.put(b"one")
     assert await read_exactly(theirs, 3) == b"one"

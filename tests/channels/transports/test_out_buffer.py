@@ -354,7 +354,7 @@ def test_a_prefix_of_the_frames_leaves_and_the_bounds_hold(
 def test_a_buffer_reports_the_writes_that_are_not_the_flushers() -> None:
     owner = Owner(max_bytes=1_000_000)
     written: list[tuple[int, int]] = []
-    owner.out.on_write = lambda size, count: written.append((size, count))
+    owner.out.on_write = (lambda size, count: written.append((size, count)),)
     for frame in (b"aaaa", b"bbb", b"cc"):
         owner.out.put(frame)
     owner.out.drop(2)

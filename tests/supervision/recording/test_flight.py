@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -241,6 +242,56 @@ async def test_the_bytes_of_the_rings_are_bounded(runtime: Runtime, contents: bo
     assert 10_000 < statistics["bytes"] <= 20_000
     assert statistics["messages_dropped"] > 400
     assert statistics["events_dropped"] > 400
+
+
+async def ends_unread(number: int) -> None:
+    pid = spawn(trio.sleep_forever)
+    for each in range(60):
+        send(pid, f"message {number} {each}")
+    kill(pid)
+    await wait_exit(pid)
+
+
+async def ends_soon(number: int) -> None:
+    await wait_exit(spawn(trio.lowlevel.checkpoint, label=f"process {number}"))
+
+
+async def crashes_deep(number: int) -> None:
+    async def crashes(depth: int) -> None:
+        if depth > 0:
+            await crashes(depth - 1)
+        raise ValueError(f"no {number}")
+
+    await wait_exit(spawn(crashes, 50))
+
+
+async def crashes_with_a_long_text(number: int) -> None:
+    async def crashes() -> None:
+        raise ValueError("\N{WHITE HEAVY CHECK MARK}" * 60, "\N{SNAKE}" * 60, number)
+
+    await wait_exit(spawn(crashes))
+
+
+@pytest.mark.parametrize("end", [ends_unread, ends_soon, crashes_deep, crashes_with_a_long_text])
+async def test_the_estimated_bytes_of_events_are_close_to_their_memory(
+    runtime: Runtime, end: Callable[[int], Awaitable[None]]
+) -> None:
+    recorder = FlightRecorder(runtime, messages=False)
+    for number in range(20):
+        await end(number)
+    seen: set[int] = set()
+    memory = sum(memory_of(record, seen) for record in recorder.snapshot().records)
+    assert memory <= recorder.statistics()["bytes"] <= 2.5 * memory
+
+
+def memory_of(value: Any, seen: set[int]) -> int:
+    """Return the bytes of a value and of its items, without those that were seen before."""
+    if id(value) in seen or value is None or type(value) is bool:
+        return 0
+    seen.add(id(value))
+    inner = value.values() if isinstance(value, dict) else value
+    items = inner if isinstance(value, dict | list | tuple) else ()
+    return sys.getsizeof(value) + sum(memory_of(each, seen) for each in items)
 
 
 async def test_long_texts_are_cut(runtime: Runtime) -> None:

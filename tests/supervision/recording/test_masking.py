@@ -1,6 +1,8 @@
 """The contents of secret names never appear in a recording."""
 
+import gc
 from typing import Any
+from weakref import ref
 
 import msgspec
 import pytest
@@ -8,7 +10,7 @@ from attrs import frozen
 
 from channels.filters import FILTERED as OF_CHANNELS
 from channels.filters import SECRETS as TERMS_OF_CHANNELS
-from supervision.recording.masking import FILTERED, SECRETS, mask
+from supervision.recording.masking import FILTERED, SECRETS, is_secret, mask
 
 
 @frozen
@@ -20,6 +22,12 @@ class Login:
 class Signed(msgspec.Struct):
     id: int
     access_token: str
+
+
+class Key(str):
+    """A text that can have a weak reference."""
+
+    __slots__ = ("__weakref__",)
 
 
 class Opaque:
@@ -55,3 +63,18 @@ def test_a_value_is_cut_at_fifty_items_and_eight_levels() -> None:
 
 def test_recordings_and_logs_mask_the_same_names() -> None:
     assert (FILTERED, SECRETS) == (OF_CHANNELS, TERMS_OF_CHANNELS)
+
+
+@pytest.mark.parametrize("name", ["password", "x" * 1000 + "Api-Key"])
+def test_a_name_of_any_length_can_be_secret(name: str) -> None:
+    assert is_secret(name)
+    assert not is_secret("x" * len(name))
+
+
+def test_a_long_name_does_not_stay_in_memory() -> None:
+    name = Key("x" * 81)
+    living = ref(name)
+    assert not is_secret(name)
+    del name
+    gc.collect()
+    assert living() is None

@@ -1,9 +1,11 @@
 """A ring keeps the newest records within a count and a size, and counts the others."""
 
+from sys import getsizeof
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervision.recording.ring import Ring
+from supervision.recording.ring import ContentRing, Ring
 
 
 @given(
@@ -30,3 +32,10 @@ def test_a_record_larger_than_the_ring_is_dropped_itself() -> None:
     ring.append("small", 5)
     ring.append("huge", 11)
     assert (ring.copy(), ring.bytes, ring.dropped, ring.last) == ([], 0, 2, None)
+
+
+def test_the_content_of_a_message_counts_the_bytes_that_it_takes_in_memory() -> None:
+    ring = ContentRing(max_records=10, max_bytes=100_000)
+    text = "\N{SNAKE}" * 2000
+    ring.append((0, 1.5, "sent", text))
+    assert ring.bytes >= getsizeof(text) > 8000
