@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
 from actors.exits import NORMAL, ExitReason
@@ -136,6 +136,7 @@ class NoOrphan(_OfSupervisors):
             self._left.update((child, (pid, now)) for child in left)
 
     def at_rest(self) -> str | None:
+        late: dict[Hashable, str] = {}
         for pid, (supervisor, since) in self._left.items():
             if pid not in self._signalled:
                 return (
@@ -148,11 +149,11 @@ class NoOrphan(_OfSupervisors):
             elif since is None:
                 self._left[pid] = (supervisor, self.now())
             elif self.now() - since > self.grace:
-                return (
+                late[pid] = (
                     f"{self.who(pid)} lives {self.now() - since:g} s after the end of its supervisor "
                     f"{self.who(supervisor)}, which sent it an exit signal"
                 )
-        return None
+        return self.late_twice(late)
 
     def _is_held_up(self, pid: Pid) -> bool:
         return self.is_held(pid) or any(map(self._is_held_up, self._spawned.get(pid, ())))

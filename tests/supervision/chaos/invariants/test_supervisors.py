@@ -8,10 +8,14 @@ import pytest
 import trio
 
 from actors import GenServer, Ignore, Pid, cast, kill, receive, spawn_link, stop
-from actors.exits import ExitReason
+from actors.exits import SHUTDOWN, ExitReason
+from actors.runtime import Runtime
 from supervision import ChildSpec, DynamicSupervisor, Supervisor, child_spec
 from supervision.backoff import Backoff
 from supervision.chaos.errors import InvariantViolated
+from supervision.chaos.invariants.base import Watch
+from supervision.chaos.invariants.supervisor_models import Supervised
+from supervision.chaos.invariants.supervisors import AutoShutdown, RestartRetried, StopLimits
 from supervision.dynamic_supervisor import Pool
 from supervision.events import CHILD_START_FAILED
 from supervision.simulation.scenario import scenario
@@ -210,6 +214,28 @@ def test_a_start_function_may_have_helpers() -> None:
         await stop("top")
 
     passes(program)
+
+
+@pytest.mark.parametrize("invariant", [RestartRetried, AutoShutdown, StopLimits])
+async def test_overdue_work_of_a_supervisor_is_found_at_the_second_rest(
+    runtime: Runtime, autojump_clock: object, invariant: type[Supervised]
+) -> None:
+    late = invariant()
+    watch = Watch(runtime, [late])
+    top = await Supervisor.start(workers("a"), backoff=Backoff(0.5, 2.0), name="top")
+    model = late.models[top]
+    child = model.children["a"]
+    if invariant is StopLimits:
+        late.stops(model, child, SHUTDOWN)
+    elif invariant is AutoShutdown:
+        model.ends_with = child
+    else:
+        child.again, child.again_since = True, trio.current_time()
+    # The event loop stalls until each time limit is over.
+    await trio.sleep(100)
+    assert watch.at_rest() is None
+    assert watch.at_rest() is not None
+    watch.close()
 
 
 def test_a_start_that_takes_too_long_is_tried_again() -> None:
