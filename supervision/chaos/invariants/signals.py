@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from actors.exits import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
-from actors.introspection import scan, status_of
+from actors.introspection import messages_of, scan, status_of
 from actors.messages import Exit
 from actors.refs import Pid, Ref
 from actors.registry.registry import Registry
@@ -53,6 +53,7 @@ class ExitSignals(Invariant):
             info = runtime.process_info(pid)
             if info is not None:
                 self._links[pid] = dict.fromkeys(info["links"])
+                self._exits[pid] = [each for each in messages_of(pid) if _is_counted(each)]
 
     # Links
 
@@ -111,7 +112,9 @@ class ExitSignals(Invariant):
         if reason is KILL and not linked:
             self._fates.setdefault(receiver, (KILLED, self.now()))
         elif info["trap_exits"]:
-            self._exits.setdefault(receiver, []).append(Exit(sender, reason))
+            message = Exit(sender, reason)
+            if _is_counted(message):
+                self._exits.setdefault(receiver, []).append(message)
             self._spared[receiver] = reason
         elif reason is NORMAL and sender is not receiver:
             self._spared[receiver] = reason
@@ -144,18 +147,22 @@ class ExitSignals(Invariant):
             self._forged[receiver] = None
 
     def message_received(self, pid: Pid, message: Any) -> None:
-        if type(message) is not Exit or message.reason is NOPROC or pid in self._forged:
+        if not _is_counted(message) or pid in self._forged:
             return
         expected = self._exits.get(pid, [])
-        for index, known in enumerate(expected):
-            if known.pid is message.pid:
-                del expected[index]
-                if known.reason is not message.reason and known.reason != message.reason:
-                    self.violated(
-                        f"{self.who(pid)} received {message!r}, but the signal was {known.reason!r}"
-                    )
+        same = [each for each in expected if each.pid is message.pid]
+        # A selective receive may take the second of two signals first.
+        for known in same:
+            if known.reason is message.reason or known.reason == message.reason:
+                expected[:] = [each for each in expected if each is not known]
                 return
-        self.violated(f"{self.who(pid)} received {message!r}, but it trapped no such signal")
+        if same:
+            expected.remove(same[0])
+            self.violated(
+                f"{self.who(pid)} received {message!r}, but the signal was {same[0].reason!r}"
+            )
+        else:
+            self.violated(f"{self.who(pid)} received {message!r}, but it trapped no such signal")
 
     # Checks
 
@@ -176,13 +183,24 @@ class ExitSignals(Invariant):
 
     def at_rest(self) -> str | None:
         now, limit = self.now(), self.runtime.kill_grace + self.grace
-        for pid, (reason, since) in self._fates.items():
-            if now > since + limit:
-                return f"{self.who(pid)} lives {now - since:g} s after the fatal signal {reason!r}"
+        problem = self.late_twice(
+            {
+                pid: f"{self.who(pid)} lives {now - since:g} s after the fatal signal {reason!r}"
+                for pid, (reason, since) in self._fates.items()
+                if now > since + limit
+            }
+        )
+        if problem is not None:
+            return problem
         for pid, expected in self._exits.items():
             if expected and pid not in self._fates and not scan([pid])[0]:
                 return f"{self.who(pid)} trapped {expected[0]!r}, and its mailbox is empty"
         return None
+
+
+def _is_counted(message: Any) -> bool:
+    """Return True for an `Exit` that needs a signal. `link` sends one with NOPROC without a signal."""
+    return type(message) is Exit and message.reason is not NOPROC
 
 
 class DeadSendNothing(Invariant):

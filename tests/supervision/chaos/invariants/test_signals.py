@@ -13,6 +13,7 @@ import trio.testing
 from actors import (
     KILL,
     KILLED,
+    NOPROC,
     NORMAL,
     SHUTDOWN,
     Exit,
@@ -114,6 +115,51 @@ async def test_a_trapped_signal_becomes_one_message(told: Told) -> None:
     assert told.findings == []
     told.invariant.message_received(told.trapping, Exit(told.plain, NORMAL))
     assert "trapped no such signal" in told.found()
+
+
+async def test_signals_of_one_sender_may_be_received_in_any_order(told: Told) -> None:
+    for reason in ("one", "two"):
+        told.invariant.signal_sent(told.plain, told.trapping, reason, False)
+    for reason in ("two", "one"):
+        told.invariant.message_received(told.trapping, Exit(told.plain, reason))
+    assert told.findings == []
+    assert told.invariant.at_rest() is None
+    told.invariant.signal_sent(told.plain, told.trapping, "three", False)
+    told.invariant.message_received(told.trapping, Exit(told.plain, "four"))
+    assert "the signal was 'three'" in told.found()
+
+
+async def test_a_signal_with_noproc_is_not_missed(told: Told) -> None:
+    told.invariant.signal_sent(told.plain, told.trapping, NOPROC, False)
+    told.invariant.message_received(told.trapping, Exit(told.plain, NOPROC))
+    assert told.invariant.at_rest() is None
+    assert told.findings == []
+
+
+async def test_exits_from_before_the_watch_are_expected(runtime: Runtime) -> None:
+    pid = spawn(_traps)
+    await trio.testing.wait_all_tasks_blocked()
+    exits = [Exit(runtime.pid, "early"), Exit(runtime.pid, NOPROC)]
+    runtime.signal(runtime.pid, pid, "early", linked=False)
+    runtime.signal(runtime.pid, pid, NOPROC, linked=False)
+    told = Told(ExitSignals(), runtime)
+    for message in exits:
+        told.invariant.message_received(pid, message)
+    assert told.findings == []
+    process: Any = pid.process
+    process.mailbox.clear()
+    assert told.invariant.at_rest() is None
+    told.invariant.message_received(pid, exits[0])
+    assert "trapped no such signal" in told.found()
+
+
+async def test_a_process_that_outlives_a_fatal_signal_is_found_at_the_second_rest(
+    told: Told, autojump_clock: object
+) -> None:
+    told.invariant.signal_sent(told.trapping, told.plain, "boom", False)
+    await trio.sleep(100)
+    assert told.invariant.at_rest() is None
+    assert "lives 100 s after the fatal signal 'boom'" in str(told.invariant.at_rest())
 
 
 async def test_a_flushed_exit_is_not_missed(told: Told) -> None:
