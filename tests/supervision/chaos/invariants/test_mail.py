@@ -15,6 +15,7 @@ from actors import (
     Ref,
     Sender,
     TimerRef,
+    cast,
     monitor,
     receive,
     send,
@@ -70,6 +71,21 @@ async def test_a_process_without_a_match_must_take_every_message(runtime: Runtim
     process.mailbox.queue = ["lost"]
     assert sleeping_before_a_message(runtime) == [(pid, "lost")]
     process.mailbox.queue = ()
+    assert sleeping_before_a_message(runtime) == []
+
+
+async def test_a_server_that_waits_elsewhere_does_not_sleep_before_a_message(
+    runtime: Runtime,
+) -> None:
+    class Busy(GenServer[None]):
+        async def handle_cast(self, message: Any) -> None:
+            await trio.sleep_forever()
+
+    server = await Busy.start()
+    await trio.testing.wait_all_tasks_blocked()
+    for message in ("first", "second"):
+        cast(server, message)
+    await trio.testing.wait_all_tasks_blocked()
     assert sleeping_before_a_message(runtime) == []
 
 
