@@ -16,6 +16,7 @@ from actors.refs import Pid
 __all__ = [
     "current_function",
     "is_server",
+    "messages_of",
     "scan",
     "sleeping_before_a_message",
     "status_of",
@@ -48,6 +49,12 @@ def scan(pids: Iterable[Pid]) -> tuple[dict[Pid, int], list[Pid]]:
         elif process.mailbox.queue:
             waiting[pid] = len(process.mailbox.queue)
     return waiting, ended
+
+
+def messages_of(pid: Pid) -> list[Any]:
+    """Return the messages in the mailbox of a process, the oldest first. The list is empty if the process has ended."""
+    process = record_of(pid)
+    return [] if process is None else list(process.mailbox.queue)
 
 
 def sleeping_before_a_message(runtime: Runtime) -> list[tuple[Pid, Any]]:

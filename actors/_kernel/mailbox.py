@@ -44,7 +44,7 @@ __all__ = ["BURST", "Mailbox", "WakeBatches"]
 class Mailbox:
     """The messages that wait for one process, oldest first."""
 
-    __slots__ = ("_seen", "_task", "alarm_at", "on_alarm", "queue", "wake_batches")
+    __slots__ = ("_seen", "_task", "alarm_at", "on_alarm", "queue", "sleeping", "wake_batches")
 
     def __init__(self, wake_batches: WakeBatches | None = None) -> None:
         # An empty tuple while the process waits for a message, otherwise a deque. An empty deque would
@@ -57,6 +57,8 @@ class Mailbox:
         # The number of oldest messages that the current receive has refused.
         self._seen = 0
         self._task: trio.lowlevel.Task | None = None
+        # True from `parking` until the task has run again. A lost wake-up leaves it True, while `parked` is False.
+        self.sleeping = False
 
     def __len__(self) -> int:
         return len(self.queue)
@@ -149,13 +151,17 @@ class Mailbox:
     async def park(self) -> None:
         """Wait until a message arrives or until a call of `wake`. Take no message."""
         await wait_task_rescheduled(self.parking())
+        self.sleeping = False
 
     def parking(self) -> Callable[[object], Abort]:
         """Begin to park. The caller must pass the result to `wait_task_rescheduled` and await that immediately.
 
+        After the wait, the caller must set `sleeping` to False.
+
         The server loop uses this in place of `park`, because a `park` coroutine for each waiting server takes memory.
         """
         self._task = current_task()
+        self.sleeping = True
         if not self.queue:
             self.queue = ()
             self._seen = 0
@@ -182,6 +188,7 @@ class Mailbox:
 
     def _abort(self, _raise_cancel: object) -> Abort:
         self._task = None
+        self.sleeping = False
         self.wake_batches.late.pop(self, None)
         return Abort.SUCCEEDED
 

@@ -172,13 +172,9 @@ class ProcessRecord(Generic[R]):
         """True if the task waits in its mailbox although its `receive` has not looked at one of the messages.
 
         This is normal for a moment, until the batched wake-up reaches the process. `Mailbox.parked` does not show this
-        state, because it becomes False as soon as a message arrives. Trio has no public function for the place where a
-        task sleeps, so this property reads a private attribute of the task.
+        state, because it becomes False as soon as a message arrives.
         """
-        task, mailbox = self.task, self.mailbox
-        if task is None or not mailbox.queue or mailbox.unread <= 0:
-            return False
-        return getattr(task._abort_func, "__self__", None) is mailbox
+        return self.mailbox.sleeping and self.mailbox.unread > 0
 
     def current_function(self) -> str | None:
         """Return the innermost function of the task outside Trio, preferably one outside this package."""

@@ -356,8 +356,7 @@ class Loop:
                 raise ProcessKilled(process.reason)
             queue = mailbox.queue
             if queue and budget:
-                budget -= 1
-                message = queue.popleft()
+                budget, message = budget - 1, queue.popleft()
                 deadline, self.deadline = self.deadline, math.inf
             else:
                 budget = FAIRNESS
@@ -366,6 +365,7 @@ class Loop:
                 if not queue and self.deadline == math.inf:
                     queue = ()  # `parking` frees the empty queue, so keep no reference to it
                     await wait_task_rescheduled(mailbox.parking())
+                    mailbox.sleeping = False
                     continue
                 if not await self._pause():
                     continue

@@ -7,9 +7,6 @@ REASONS: dict[str, str] = {
     "actors/_kernel/process.py task._child_nurseries": (
         "Trio has no public way to drop a nursery that a generator has left open in a task"
     ),
-    "actors/_kernel/process.py task._abort_func": (
-        "Trio has no public way to tell where a task sleeps"
-    ),
     "supervision/simulation/plugin.py item._fixtureinfo": "pytest has no public way to a fixture's function",
     "channels/http/hypercorn_server.py protocol._flush": (
         "Hypercorn has no public way to send the GOAWAY of an HTTP/2 connection that it cannot read"

@@ -12,7 +12,7 @@ checks. It only notes a violation, because an exception inside the observed oper
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import trio
@@ -71,6 +71,8 @@ class Invariant(Instrument):
         self._places: Located | None = None
         # All invariants of a watch share one list, so the watch does not need to ask each invariant.
         self._findings: list[Violation] = []
+        # The duties that were late at the last rest.
+        self._late: dict[Hashable, None] = {}
 
     def attach(self, runtime: Runtime, places: Located | None = None) -> None:
         """Start to observe a runtime. A `Watch` calls this.
@@ -90,8 +92,29 @@ class Invariant(Instrument):
         return None
 
     def at_rest(self) -> str | None:
-        """Return a problem, or None. This may be expensive, because the watch calls it only when no task can run."""
+        """Return a problem, or None. This may be expensive, because the watch calls it only when no task can run.
+
+        Pass work that is late to `late_twice`.
+        """
         return None
+
+    def late_twice(self, late: Mapping[Hashable, str]) -> str | None:
+        """Return a problem that was there at the last rest too, or None. Call this once in every `at_rest`.
+
+            def at_rest(self):
+                return self.late_twice(
+                    {job: f"{job} is late" for job, limit in self.open.items() if limit < self.now()}
+                )
+
+        Work that becomes due now is done in a later round. On a live system, the event loop may also have stalled for
+        longer than the time limit, and then all timers are late at once. So one late rest is no violation.
+
+        Args:
+            late: the problem of each duty that is late now. Use a new key for each new duty.
+        """
+        before = self._late
+        self._late = dict.fromkeys(late)
+        return next((problem for duty, problem in late.items() if duty in before), None)
 
     def disturbed(self, what: str, *, ongoing: bool) -> None:
         """Handle a change outside of this runtime. Only simulated worlds report these changes.

@@ -33,6 +33,7 @@ class MailIsTaken(Invariant):
         if not found:
             self._seen = {}
             return None
+        # Unlike `late_twice`, this compares the messages, and a message may be unhashable.
         for pid, message in found:
             if self._seen.get(pid) is message:
                 return f"{self.who(pid)} sleeps, although {message!r} is in its mailbox"
@@ -82,7 +83,8 @@ class AnsweredOnce(Invariant):
 class Timers(Invariant):
     """A timer fires once, or once for each interval. Timers fire in the order of their deadlines.
 
-    A timer never fires after `cancel_timer` or after the end of its process.
+    A timer never fires after `cancel_timer` or after the end of its process. Timers that started before the watch are
+    not checked.
     """
 
     name: ClassVar[str] = "timers"
@@ -96,9 +98,11 @@ class Timers(Invariant):
         self._heap: list[tuple[float, int, TimerRef]] = []
         self._number = 0
         self._last = -math.inf
-        self._late: TimerRef | None = None
+        # The number of the first timer that started after this invariant. Timers have increasing numbers.
+        self._first = math.inf
 
     def timer_started(self, timer: TimerRef, address: object, interval: float | None) -> None:
+        self._first = min(self._first, timer.number)
         self._run(timer, interval)
         if isinstance(address, Pid):
             self._of.setdefault(address, {})[timer] = None
@@ -126,6 +130,8 @@ class Timers(Invariant):
     def timer_fired(self, timer: TimerRef) -> None:
         known = self._running.get(timer)
         if known is None:
+            if timer.number < self._first:
+                return
             self.violated(
                 f"the timer {timer!r} fires, but it has fired, was cancelled, or its process has ended"
             )
@@ -151,15 +157,14 @@ class Timers(Invariant):
         heap, running = self._heap, self._running
         while heap and running.get(heap[0][2], (None,))[0] != heap[0][0]:
             heapq.heappop(heap)
-        if not heap or heap[0][0] > self.now():
-            self._late = None
-            return None
-        # A timer that becomes due now fires in a later round, so the invariant reports it only at the next rest.
-        timer = heap[0][2]
-        if self._late is timer and heap[0][0] < self.now():
-            return f"the timer {timer!r} was due at {heap[0][0]:g} s, and has not fired at {self.now():g} s"
-        self._late = timer
-        return None
+        if not heap or heap[0][0] >= self.now():
+            return self.late_twice({})
+        deadline, number, timer = heap[0]
+        return self.late_twice(
+            {
+                number: f"the timer {timer!r} was due at {deadline:g} s, and has not fired at {self.now():g} s"
+            }
+        )
 
 
 class NothingLeft(Invariant):

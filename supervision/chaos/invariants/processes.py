@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 from attrs import define
@@ -117,8 +118,6 @@ class _Call:
     caller: Pid | None
     server: Pid
     deadline: float
-    # The reason why this call should already have ended at the last rest; None if it could still run.
-    late: str | None = None
 
 
 class Calls(Invariant):
@@ -157,18 +156,15 @@ class Calls(Invariant):
         self._living.pop(pid, None)
 
     def at_rest(self) -> str | None:
+        late: dict[Hashable, str] = {}
         for call in self._calls.values():
-            if call.late is not None:
-                return (
-                    f"the call of {self.who(call.caller)} to {self.who(call.server)} does not end, "
-                    f"although {call.late}"
+            has_ended = call.server not in self._living
+            if has_ended or call.deadline <= self.now():
+                late[call] = (
+                    f"the call of {self.who(call.caller)} to {self.who(call.server)} does not end, although "
+                    f"{'its server has ended' if has_ended else 'its timeout is over'}"
                 )
-            # A call that becomes due now ends in a later round, so the invariant reports it only at the next rest.
-            if call.server not in self._living:
-                call.late = "its server has ended"
-            elif call.deadline <= self.now():
-                call.late = "its timeout is over"
-        return None
+        return self.late_twice(late)
 
 
 class DeadHandleNothing(Invariant):

@@ -327,7 +327,10 @@ class SupervisorModels(Feed):
             model.by_pid.pop(child.last, None)
         child.pid = child.last = pid
         child.again = False
-        child.alive = pid not in model.unclaimed
+        child.alive = pid.process is not None and pid not in model.unclaimed
+        if child.alive:
+            # A start function may return a process that the supervisor did not spawn.
+            self._above.setdefault(pid, model)
         child.reason = model.unclaimed.pop(pid, None)
         model.by_pid[pid] = child
         for each in self.listeners:

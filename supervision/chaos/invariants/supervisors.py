@@ -5,6 +5,7 @@ Each invariant compares a supervisor with its model in `supervisor_models.py`.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 from attrs import define
@@ -170,15 +171,16 @@ class RestartRetried(Supervised):
     name: ClassVar[str] = "restart_retried"
 
     def at_rest(self) -> str | None:
+        late: dict[Hashable, str] = {}
         for model in self.models.values():
             for children in (model.children, model.by_pid):
                 for child in children.values():
                     if child.again and self._is_overdue(model, child):
-                        return (
+                        late[child, child.again_since] = (
                             f"{self.who(model.pid)} does not retry the restart of its child {_called(child)}, which "
                             f"failed or has waited since {child.again_since:g} s"
                         )
-        return None
+        return self.late_twice(late)
 
     def _is_overdue(self, model: SupervisorModel, child: ChildModel) -> bool:
         backoff = model.setup.backoff
@@ -192,7 +194,7 @@ class RestartRetried(Supervised):
         return info is not None and info["queue_length"] == 0 and not self.is_held(model.pid)
 
 
-@define
+@define(eq=False)
 class _Stopping:
     """A child that a supervisor has asked to stop."""
 
@@ -200,8 +202,6 @@ class _Stopping:
     since: float
     limit: float
     killed: bool = False
-    # True if the child was overdue at the last rest.
-    late: bool = False
 
 
 class StopLimits(Supervised):
@@ -251,17 +251,13 @@ class StopLimits(Supervised):
 
     def at_rest(self) -> str | None:
         now = self.now()
-        for pid, stopping in self._stopping.items():
-            if stopping.killed or now <= stopping.since + stopping.limit + _TOLERANCE:
-                continue
-            if stopping.late:
-                return (
-                    f"{self.who(pid)} lives {now - stopping.since:g} s after {self.who(stopping.supervisor)} asked it "
-                    f"to stop, and was not killed; its shutdown is {stopping.limit:g} s"
-                )
-            # The supervisor may be about to kill the child, so the invariant reports it only at the next rest.
-            stopping.late = True
-        return None
+        late: dict[Hashable, str] = {
+            stopping: f"{self.who(pid)} lives {now - stopping.since:g} s after {self.who(stopping.supervisor)} asked "
+            f"it to stop, and was not killed; its shutdown is {stopping.limit:g} s"
+            for pid, stopping in self._stopping.items()
+            if not stopping.killed and now > stopping.since + stopping.limit + _TOLERANCE
+        }
+        return self.late_twice(late)
 
 
 class AutoShutdown(Supervised):
@@ -285,11 +281,12 @@ class AutoShutdown(Supervised):
             )
 
     def at_rest(self) -> str | None:
+        late: dict[Hashable, str] = {}
         for model in self.models.values():
             child = model.ends_with
             if child is not None and not self.is_held(model.pid):
-                return self._missing(model, child)
-        return None
+                late[model] = self._missing(model, child)
+        return self.late_twice(late)
 
     def _missing(self, model: SupervisorModel, child: ChildModel) -> str:
         return (

@@ -2,98 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 from actors.exits import NORMAL, ExitReason
-from actors.instrumentation.telemetry import Event
 from actors.refs import Pid
-from actors.runtime import Runtime
-from supervision.chaos.invariants.base import Feed, Invariant
-from supervision.events import (
-    CHILD_RESTARTED,
-    CHILD_START_FAILED,
-    CHILD_STARTED,
-    CHILD_STARTING,
-)
-from supervision.messages import PoolSetup, Setup
+from supervision.chaos.invariants.supervisor_models import ChildModel, Supervised, SupervisorModel
+from supervision.child_spec import ChildSpec
 
-__all__ = ["NoOrphan", "OneIncarnation", "Supervisors"]
+__all__ = ["NoOrphan", "OneIncarnation"]
 
 
-class Supervisors(Feed):
-    """The living supervisors, and the children that they are starting.
-
-    Attributes:
-        living: the supervisors that started after this observer.
-        starting: the id of the child that each supervisor is starting. Children of dynamic supervisors have no id.
-    """
-
-    def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime)
-        self.living: dict[Pid, None] = {}
-        self.starting: dict[Pid, Any] = {}
-        attach = runtime.telemetry.attach
-        self._detach = [
-            attach(CHILD_STARTING, self._child_starting),
-            attach(CHILD_STARTED, self._child_started),
-            attach(CHILD_RESTARTED, self._child_started),
-            attach(CHILD_START_FAILED, self._child_failed),
-        ]
-
-    def add(self, invariant: Invariant) -> None:
-        super().add(invariant)
-        if isinstance(invariant, _OfSupervisors):
-            invariant.supervisors = self
-
-    def close(self) -> None:
-        for detach in self._detach:
-            detach()
-
-    def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
-        # A supervisor that begins another callback has finished the start of its child, with or without a process.
-        self.starting.pop(pid, None)
-        if callback == "init" and any(type(each) in (Setup, PoolSetup) for each in message):
-            self.living[pid] = None
-
-    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
-        self.living.pop(pid, None)
-        self.starting.pop(pid, None)
-
-    def _child_starting(
-        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
-        if metadata["supervisor"] in self.living:
-            self.starting[metadata["supervisor"]] = metadata["id"]
-
-    def _child_started(
-        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
-        supervisor, id = metadata["supervisor"], metadata["id"]
-        # A dynamic supervisor emits no CHILD_STARTING, because its children have no ids.
-        if self.starting.pop(supervisor, _NOTHING) is not _NOTHING:
-            for each in self.listeners:
-                each.child_started(supervisor, id, metadata["pid"])
-
-    def _child_failed(
-        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
-        self.starting.pop(metadata["supervisor"], None)
-
-
-_NOTHING = object()
-
-
-class _OfSupervisors(Invariant):
-    feed: ClassVar[type[Feed] | None] = Supervisors
-
-    supervisors: Supervisors
-
-    def child_started(self, supervisor: Pid, id: Any, pid: Pid) -> None:
-        """React to the start of a child that has an id."""
-
-
-class NoOrphan(_OfSupervisors):
+class NoOrphan(Supervised):
     """No process outlives the supervisor that spawned it.
 
     A process that traps exits and got an exit signal has `grace` seconds to clean up after the end of its supervisor.
@@ -116,7 +36,7 @@ class NoOrphan(_OfSupervisors):
         self._left: dict[Pid, tuple[Pid, float | None]] = {}
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
-        if parent in self.supervisors.living:
+        if parent in self.models:
             self._spawned.setdefault(parent, {})[pid] = None
             self._parents[pid] = parent
 
@@ -136,6 +56,7 @@ class NoOrphan(_OfSupervisors):
             self._left.update((child, (pid, now)) for child in left)
 
     def at_rest(self) -> str | None:
+        late: dict[Hashable, str] = {}
         for pid, (supervisor, since) in self._left.items():
             if pid not in self._signalled:
                 return (
@@ -148,64 +69,59 @@ class NoOrphan(_OfSupervisors):
             elif since is None:
                 self._left[pid] = (supervisor, self.now())
             elif self.now() - since > self.grace:
-                return (
+                late[pid] = (
                     f"{self.who(pid)} lives {self.now() - since:g} s after the end of its supervisor "
                     f"{self.who(supervisor)}, which sent it an exit signal"
                 )
-        return None
+        return self.late_twice(late)
 
     def _is_held_up(self, pid: Pid) -> bool:
         return self.is_held(pid) or any(map(self._is_held_up, self._spawned.get(pid, ())))
 
 
-class OneIncarnation(_OfSupervisors):
-    """A child of a supervisor has at most one living process."""
+class OneIncarnation(Supervised):
+    """A child of a supervisor has at most one living process.
+
+    If the start function is one of this package, each process that the supervisor spawns for the child counts. Any
+    other start function may spawn helpers, so only the process that it returns counts.
+    """
 
     name: ClassVar[str] = "one_incarnation"
 
     def __init__(self) -> None:
         super().__init__()
-        # The key is the supervisor, the id of the starting child, and the label. A start function may spawn helpers,
-        # but not two with the same label.
-        self._living: dict[tuple[Pid, Any, str], Pid] = {}
-        self._keys: dict[Pid, tuple[Pid, Any, str]] = {}
-        self._alive: dict[Pid, None] = {}
-        # The living process of each child. A start function may return a process that it did not spawn.
-        self._children: dict[tuple[Pid, Any], Pid] = {}
-        self._children_of: dict[Pid, tuple[Pid, Any]] = {}
+        # The last process of each child with a start function of this package.
+        self._last: dict[tuple[Pid, Any], Pid] = {}
+        self._keys: dict[Pid, tuple[Pid, Any]] = {}
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
-        self._alive[pid] = None
-        starting = self.supervisors.starting
-        if parent not in starting:
+        model = self.models.get(parent)
+        child = None if model is None else model.starting
+        if model is None or child is None or not _spawns_only_the_child(child.spec):
             return
-        key = (parent, starting[parent], label)
-        other = self._living.get(key)
+        key = (parent, child.id)
+        other = self._last.get(key)
         if other is not None:
-            self._twice(parent, starting[parent], pid, other)
-        self._living[key] = pid
+            self._twice(model, child, pid, other)
+        self._last[key] = pid
         self._keys[pid] = key
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
-        self._alive.pop(pid, None)
         key = self._keys.pop(pid, None)
-        if key is not None and self._living.get(key) is pid:
-            del self._living[key]
-        child = self._children_of.pop(pid, None)
-        if child is not None and self._children.get(child) is pid:
-            del self._children[child]
+        if key is not None and self._last.get(key) is pid:
+            del self._last[key]
 
-    def child_started(self, supervisor: Pid, id: Any, pid: Pid) -> None:
-        before = self._children.get((supervisor, id))
-        if before is not None and before is not pid:
-            self._twice(supervisor, id, pid, before)
-        # A start function may return a process that has ended already.
-        if pid in self._alive:
-            self._children[supervisor, id] = pid
-            self._children_of[pid] = (supervisor, id)
+    def runs(self, model: SupervisorModel, child: ChildModel, before: Pid | None) -> None:
+        if before is not None and child.last is not None and before is not child.last:
+            self._twice(model, child, child.last, before)
 
-    def _twice(self, supervisor: Pid, id: Any, pid: Pid, other: Pid) -> None:
+    def _twice(self, model: SupervisorModel, child: ChildModel, pid: Pid, other: Pid) -> None:
         self.violated(
-            f"{self.who(supervisor)} started its child {id!r} as {self.who(pid)}, but {self.who(other)}, "
+            f"{self.who(model.pid)} started its child {child.id!r} as {self.who(pid)}, but {self.who(other)}, "
             "which is the same child, lives"
         )
+
+
+def _spawns_only_the_child(spec: ChildSpec | None) -> bool:
+    module = None if spec is None else getattr(spec.start, "__module__", None)
+    return isinstance(module, str) and module.startswith(("actors.", "supervision."))

@@ -108,3 +108,38 @@ async def test_park_until_returns_false_after_the_deadline() -> None:
         assert trio.current_time() == pytest.approx(began + 2)
         assert len(timers) == 0
         timers.stop()
+
+
+async def test_a_task_sleeps_in_its_mailbox_until_it_runs_again(autojump_clock: object) -> None:
+    mailbox = Mailbox()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mailbox.park)
+        await settle()
+        assert mailbox.sleeping
+        mailbox.put("a message")
+        # The mailbox has woken the task, but the task has not run yet.
+        assert (mailbox.parked, mailbox.sleeping) == (False, True)
+        await settle()
+        assert not mailbox.sleeping
+
+
+async def test_a_cancelled_task_does_not_sleep_in_its_mailbox(autojump_clock: object) -> None:
+    mailbox = Mailbox()
+    with trio.move_on_after(1):
+        await mailbox.park()
+    assert not mailbox.sleeping
+
+
+async def test_a_woken_task_that_never_runs_still_sleeps(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mailbox = Mailbox()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mailbox.park)
+        await settle()
+        monkeypatch.setattr("actors._kernel.mailbox.reschedule", lambda task: None)
+        mailbox.put("a message")
+        await settle()
+        assert (mailbox.parked, mailbox.sleeping) == (False, True)
+        nursery.cancel_scope.cancel()
+    assert not mailbox.sleeping

@@ -92,6 +92,15 @@ async def test_checks_run_between_rounds_and_at_rest(runtime: Runtime) -> None:
     assert watch.at_rest() == Violation("quiet", "not at rest")
 
 
+def test_only_the_second_late_rest_in_a_row_is_a_problem() -> None:
+    quiet = Quiet()
+    assert quiet.late_twice({"a": "a is late"}) is None
+    assert quiet.late_twice({"b": "b is late"}) is None
+    assert quiet.late_twice({"c": "c is late", "b": "b is still late"}) == "b is still late"
+    assert quiet.late_twice({}) is None
+    assert quiet.late_twice({"b": "b is late"}) is None
+
+
 async def test_processes_that_live_already_are_announced(runtime: Runtime) -> None:
     pid = spawn(receive)
     few = Few()

@@ -8,7 +8,21 @@ import pytest
 import trio
 import trio.testing
 
-from actors import NORMAL, GenServer, Pid, Ref, Sender, TimerRef, monitor, receive, send, spawn
+from actors import (
+    NORMAL,
+    GenServer,
+    Pid,
+    Ref,
+    Sender,
+    TimerRef,
+    cast,
+    monitor,
+    receive,
+    send,
+    send_after,
+    send_every,
+    spawn,
+)
 from actors._kernel.runtime import record_of
 from actors.introspection import sleeping_before_a_message
 from actors.runtime import Runtime
@@ -57,6 +71,21 @@ async def test_a_process_without_a_match_must_take_every_message(runtime: Runtim
     process.mailbox.queue = ["lost"]
     assert sleeping_before_a_message(runtime) == [(pid, "lost")]
     process.mailbox.queue = ()
+    assert sleeping_before_a_message(runtime) == []
+
+
+async def test_a_server_that_waits_elsewhere_does_not_sleep_before_a_message(
+    runtime: Runtime,
+) -> None:
+    class Busy(GenServer[None]):
+        async def handle_cast(self, message: Any) -> None:
+            await trio.sleep_forever()
+
+    server = await Busy.start()
+    await trio.testing.wait_all_tasks_blocked()
+    for message in ("first", "second"):
+        cast(server, message)
+    await trio.testing.wait_all_tasks_blocked()
     assert sleeping_before_a_message(runtime) == []
 
 
@@ -127,6 +156,24 @@ async def test_a_timer_fires_once_and_in_order(
         assert findings == []
     else:
         assert part in findings[-1].problem
+
+
+async def test_a_timer_from_before_the_watch_is_not_checked(
+    runtime: Runtime, autojump_clock: object
+) -> None:
+    send_after(spawn(receive), "tick", 1)
+    repeated = send_every("nobody", "tock", 1)
+    timers = Timers()
+    findings = observed(timers, runtime)
+    runtime.add_instrument(timers)
+    await trio.sleep(1.5)
+    late = send_after(spawn(receive), "tick", 1)
+    await trio.sleep(2)
+    assert findings == []
+    timers.timer_fired(repeated)
+    assert findings == []
+    timers.timer_fired(late)
+    assert "has fired" in findings[0].problem
 
 
 async def test_a_timer_that_never_fires_is_found_at_the_second_rest(

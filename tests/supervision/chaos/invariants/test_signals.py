@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+import outcome
 import pytest
 import trio
 import trio.testing
 
-from actors import KILL, KILLED, NORMAL, SHUTDOWN, Exit, Pid, receive, spawn, trap_exits
+from actors import (
+    KILL,
+    KILLED,
+    NOPROC,
+    NORMAL,
+    SHUTDOWN,
+    Exit,
+    GenServer,
+    Pid,
+    ProcessKilled,
+    Reply,
+    Sender,
+    call,
+    receive,
+    send,
+    send_exit,
+    spawn,
+    trap_exits,
+)
 from actors.runtime import Runtime
 from supervision.chaos.invariants.base import Violation
 from supervision.chaos.invariants.signals import DeadSendNothing, ExitSignals
+from supervision.simulation.simulate import simulate
+from supervision.simulation.world.world import World
 
 
 async def _sleeps() -> None:
@@ -95,6 +117,51 @@ async def test_a_trapped_signal_becomes_one_message(told: Told) -> None:
     assert "trapped no such signal" in told.found()
 
 
+async def test_signals_of_one_sender_may_be_received_in_any_order(told: Told) -> None:
+    for reason in ("one", "two"):
+        told.invariant.signal_sent(told.plain, told.trapping, reason, False)
+    for reason in ("two", "one"):
+        told.invariant.message_received(told.trapping, Exit(told.plain, reason))
+    assert told.findings == []
+    assert told.invariant.at_rest() is None
+    told.invariant.signal_sent(told.plain, told.trapping, "three", False)
+    told.invariant.message_received(told.trapping, Exit(told.plain, "four"))
+    assert "the signal was 'three'" in told.found()
+
+
+async def test_a_signal_with_noproc_is_not_missed(told: Told) -> None:
+    told.invariant.signal_sent(told.plain, told.trapping, NOPROC, False)
+    told.invariant.message_received(told.trapping, Exit(told.plain, NOPROC))
+    assert told.invariant.at_rest() is None
+    assert told.findings == []
+
+
+async def test_exits_from_before_the_watch_are_expected(runtime: Runtime) -> None:
+    pid = spawn(_traps)
+    await trio.testing.wait_all_tasks_blocked()
+    exits = [Exit(runtime.pid, "early"), Exit(runtime.pid, NOPROC)]
+    runtime.signal(runtime.pid, pid, "early", linked=False)
+    runtime.signal(runtime.pid, pid, NOPROC, linked=False)
+    told = Told(ExitSignals(), runtime)
+    for message in exits:
+        told.invariant.message_received(pid, message)
+    assert told.findings == []
+    process: Any = pid.process
+    process.mailbox.clear()
+    assert told.invariant.at_rest() is None
+    told.invariant.message_received(pid, exits[0])
+    assert "trapped no such signal" in told.found()
+
+
+async def test_a_process_that_outlives_a_fatal_signal_is_found_at_the_second_rest(
+    told: Told, autojump_clock: object
+) -> None:
+    told.invariant.signal_sent(told.trapping, told.plain, "boom", False)
+    await trio.sleep(100)
+    assert told.invariant.at_rest() is None
+    assert "lives 100 s after the fatal signal 'boom'" in str(told.invariant.at_rest())
+
+
 async def test_a_flushed_exit_is_not_missed(told: Told) -> None:
     told.invariant.signal_sent(told.plain, told.trapping, SHUTDOWN, True)
     told.findings.clear()
@@ -131,13 +198,61 @@ async def test_a_process_that_unwinds_may_send(runtime: Runtime) -> None:
     assert told.findings == []
 
 
-async def test_a_doomed_process_whose_call_returned_must_not_send(runtime: Runtime) -> None:
+async def test_a_doomed_process_whose_call_returned_must_not_go_on(runtime: Runtime) -> None:
     told = Told(DeadSendNothing(), runtime)
     await trio.testing.wait_all_tasks_blocked()
     told.invariant.call_started(told.plain, told.trapping, "the call", 5.0)
     told.invariant.signal_sent(told.trapping, told.plain, "boom", False)
-    told.invariant.message_sent(told.plain, told.trapping, "in time")
-    assert told.findings == []
     told.invariant.call_ended("the call", "answered")
-    told.invariant.message_sent(told.plain, told.trapping, "too late")
-    assert "sent 'too late'" in told.found()
+    # A clean-up may send.
+    told.invariant.message_sent(told.plain, told.trapping, "bye")
+    assert told.findings == []
+    told.invariant.callback_started(told.plain, "handle_cast", "next")
+    assert "began handle_cast with 'next', but it got a fatal exit signal" in told.found()
+    told.findings.clear()
+    told.invariant.call_started(told.plain, told.trapping, "another call", 5.0)
+    assert "calls <pid 1>, but it got a fatal exit signal" in told.found()
+
+
+class Slow(GenServer[None]):
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        await trio.sleep(1)
+        return Reply(request)
+
+
+async def _keeps_the_outcome(server: Pid, reader: Pid) -> None:
+    answer = await outcome.acapture(call, server, "work")
+    send(reader, "the call is over")
+    answer.unwrap()
+
+
+async def _raises_later(server: Pid, reader: Pid) -> None:
+    error: BaseException | None = None
+    try:
+        await call(server, "work")
+    except BaseException as raised:
+        error = raised
+    with contextlib.suppress(ProcessKilled):
+        await call(server, "more work")
+    send(reader, "the call is over")
+    assert error is not None
+    raise error
+
+
+@pytest.mark.parametrize("caller", [_keeps_the_outcome, _raises_later])
+def test_a_process_that_keeps_the_error_of_its_call_may_send(caller: Any) -> None:
+    read = []
+
+    async def reads() -> None:
+        read.append(await receive())
+
+    async def program(world: World) -> None:
+        pid = spawn(caller, await Slow.start(), spawn(reads))
+        # The signal and the answer arrive in the same turn.
+        await trio.sleep(1)
+        send_exit(pid, "enough")
+        await trio.sleep(1)
+
+    for seed in range(5):
+        simulate(program, seed).check()
+    assert "the call is over" in read

@@ -7,11 +7,28 @@ from typing import Any
 import pytest
 import trio
 
-from actors import GenServer, Ignore, Pid, cast, kill, receive, spawn_link, stop
-from actors.exits import ExitReason
+from actors import (
+    GenServer,
+    Ignore,
+    Pid,
+    Reply,
+    Sender,
+    call,
+    cast,
+    kill,
+    link,
+    receive,
+    spawn_link,
+    stop,
+)
+from actors.exits import SHUTDOWN, ExitReason
+from actors.runtime import Runtime
 from supervision import ChildSpec, DynamicSupervisor, Supervisor, child_spec
 from supervision.backoff import Backoff
 from supervision.chaos.errors import InvariantViolated
+from supervision.chaos.invariants.base import Watch
+from supervision.chaos.invariants.supervisor_models import Supervised
+from supervision.chaos.invariants.supervisors import AutoShutdown, RestartRetried, StopLimits
 from supervision.dynamic_supervisor import Pool
 from supervision.events import CHILD_START_FAILED
 from supervision.simulation.scenario import scenario
@@ -35,6 +52,11 @@ class Worker(GenServer[None]):
 
     async def handle_cast(self, message: Any) -> None:
         raise ValueError(message)
+
+
+class Starter(GenServer[None]):
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        return Reply(await Worker.start([]))
 
 
 def workers(*ids: str, ends: list[Any] | None = None, **fields: Any) -> list[ChildSpec]:
@@ -202,11 +224,58 @@ def test_a_killed_supervisor_does_not_violate_the_order() -> None:
 
 def test_a_start_function_may_have_helpers() -> None:
     async def start() -> Pid:
-        spawn_link(receive, label="helper")
+        for _ in range(2):
+            spawn_link(receive, label="helper")
         return await Worker.start_link([])
 
     async def program(world: World) -> None:
-        await Supervisor.start([ChildSpec("a", start)], name="top")
+        top = await Supervisor.start([ChildSpec("a", start)], name="top")
+        for _ in range(2):
+            (child,) = await Supervisor.which_children(top)
+            cast(child.pid, "crash")
+            await trio.sleep(1)
+        await stop("top")
+
+    passes(program)
+
+
+@pytest.mark.parametrize("invariant", [RestartRetried, AutoShutdown, StopLimits])
+async def test_overdue_work_of_a_supervisor_is_found_at_the_second_rest(
+    runtime: Runtime, autojump_clock: object, invariant: type[Supervised]
+) -> None:
+    late = invariant()
+    watch = Watch(runtime, [late])
+    top = await Supervisor.start(workers("a"), backoff=Backoff(0.5, 2.0), name="top")
+    model = late.models[top]
+    child = model.children["a"]
+    if invariant is StopLimits:
+        late.stops(model, child, SHUTDOWN)
+    elif invariant is AutoShutdown:
+        model.ends_with = child
+    else:
+        child.again, child.again_since = True, trio.current_time()
+    # The event loop stalls until each time limit is over.
+    await trio.sleep(100)
+    assert watch.at_rest() is None
+    assert watch.at_rest() is not None
+    watch.close()
+
+
+def test_a_start_function_may_return_a_process_of_another_starter() -> None:
+    async def program(world: World) -> None:
+        async def start() -> Pid:
+            pid = await call("starter", "start")
+            link(pid)
+            assert isinstance(pid, Pid)
+            return pid
+
+        await Starter.start(name="starter")
+        specs = [*workers("first"), ChildSpec("a", start, restart="transient")]
+        top = await Supervisor.start(specs, strategy="rest_for_one", name="top")
+        for id in ("a", "first"):
+            children = {each.id: each.pid for each in await Supervisor.which_children(top)}
+            cast(children[id], "crash")
+            await trio.sleep(1)
         await stop("top")
 
     passes(program)

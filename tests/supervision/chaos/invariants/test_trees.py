@@ -65,7 +65,7 @@ def test_a_child_that_cleans_up_is_no_orphan_until_it_takes_too_long(
             for _ in range(30):
                 await trio.sleep(1)
 
-    assert "no_orphan: /top/slow#1 <pid 2> lives 11 s after the end" in found(ticking)
+    assert "no_orphan: /top/slow#1 <pid 2> lives 12 s after the end" in found(ticking)
 
 
 def test_the_grace_of_an_orphan_starts_when_no_fault_delays_it(
