@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import trio
@@ -75,6 +76,7 @@ class Experiment:
         self._begun = False
         # Lags of the event loop and requests count from this time on.
         self._faults_began = 0.0
+        self._faults_ended = math.inf
         self._watch_broke = False
         # True once the faults are undone.
         self._undone = False
@@ -138,8 +140,9 @@ class Experiment:
             max_late_share=limits.max_late_share,
         )
         overload = None if loop is None else loop_problem(loop)
-        ended = [request for request in self._world.requests.ended if request.began >= began]
-        slow = [request_problem(each, limits) for each in measure_requests(ended)]
+        until = min(self._faults_ended, self._world.seconds)
+        measured = measure_requests(self._world.requests.ended, since=began, until=until)
+        slow = [request_problem(each, limits) for each in measured]
         for problem in (overload, *slow):
             if problem is not None:
                 self.problem(problem)
@@ -180,6 +183,7 @@ class Experiment:
         if not self.healed.is_set():
             with trio.move_on_after(self._seconds):
                 await self.healed.wait()
+        self._faults_ended = self._world.seconds
         self._phase("after")
         self._undo()
         after = min(phases.after, 1.0) if self.interrupted else phases.after

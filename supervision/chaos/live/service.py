@@ -144,8 +144,11 @@ def request_problem(requests: RequestMeasures, limits: ServiceLimits) -> str | N
     """
     if min(requests.share_in_time, requests.share_of_clients) >= limits.min_in_time:
         return None
+    silent = (
+        f"; {requests.silent} clients made no request during the faults" if requests.silent else ""
+    )
     return (
         f"too few answers in time to {requests.name!r}: {requests.in_time} of {requests.count} requests, and "
         f"{requests.clients_in_time} of {requests.clients} clients for at least half of their requests; at least "
-        f"{limits.min_in_time:.0%} is required ({requests.late} late, {requests.unanswered} not answered)"
+        f"{limits.min_in_time:.0%} is required ({requests.late} late, {requests.unanswered} not answered{silent})"
     )

@@ -120,6 +120,8 @@ def _figures(measures: Measures) -> Table:
 
 def _answers(requests: RequestMeasures) -> str:
     clients = f"{requests.clients_in_time} of {requests.clients} clients in time"
+    if requests.silent:
+        clients += f", {requests.silent} without a request during the faults"
     return (
         f"{requests.share_in_time:.2%} of {requests.count} in time, {requests.late} late, "
         f"{requests.unanswered} not answered; median {_length(requests.median)}, "

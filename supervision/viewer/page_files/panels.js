@@ -51,11 +51,13 @@ function showFigures() {
 }
 
 function answersFigure(requests) {
-  const inTime = requests.in_time / requests.count
+  const inTime = requests.count ? requests.in_time / requests.count : 0
   return figure(`Answered in time: ${requests.name}`, percent(inTime), ` of ${requests.count}`, [
     requests.late && `${requests.late} late`, requests.unanswered && `${requests.unanswered} not answered`,
     requests.median === null ? "" : `median ${length(requests.median)}, p99 ${length(requests.p99)}`,
-    `${requests.clients_in_time} of ${plural(requests.clients, "client")} in time`], inTime < 0.5)
+    `${requests.clients_in_time} of ${plural(requests.clients, "client")} in time`,
+    requests.silent && `${plural(requests.silent, "client")} without a request during the faults`],
+  inTime < 0.5 || requests.clients_in_time < 0.5 * requests.clients)
 }
 
 function lagFigure(loop) {

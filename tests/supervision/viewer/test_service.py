@@ -66,6 +66,50 @@ def test_a_client_with_many_good_requests_does_not_hide_the_others() -> None:
     assert (say.clients_in_time, say.clients) == (1, 3)
 
 
+def each_second(client: str, *, until: float, since: float = 0.0) -> list[Request]:
+    """The requests of a client that makes one each second, with an answer after 0.1 s."""
+    count = int(until - since)
+    return [Request("say", client, since + n, 0.1, 1.0, ANSWERED) for n in range(count)]
+
+
+def test_a_client_with_requests_before_the_faults_and_none_during_them_is_not_answered() -> None:
+    hung = each_second("a", until=5) + each_second("a", since=60, until=65)
+    served = each_second("b", until=65)
+    (say,) = measure_requests([*hung, *served], since=5, until=60)
+    assert (say.silent, say.clients, say.clients_in_time) == (1, 2, 1)
+    assert (say.count, say.unanswered) == (65, 0)
+
+
+def test_if_all_clients_are_silent_no_request_is_in_time() -> None:
+    (say,) = measure_requests(each_second("a", until=5), since=5, until=60)
+    assert (say.silent, say.clients, say.count) == (1, 1, 0)
+    assert (say.share_in_time, say.share_of_clients) == (0.0, 0.0)
+
+
+def test_a_request_that_hangs_from_before_the_faults_does_not_hide_a_silent_client() -> None:
+    hung = [*each_second("a", until=5), Request("say", "a", 4.9, 60.0, 1.0, OPEN)]
+    (say,) = measure_requests(hung, since=5, until=60)
+    assert say.silent == 1
+
+
+@pytest.mark.parametrize(
+    ("until", "since", "over"),
+    [(2, 2, 60), (5, 20, 60), (5, 5, 6.5)],
+    ids=["few requests", "the client had finished", "short faults"],
+)
+def test_a_client_that_was_not_due_is_not_silent(until: float, since: float, over: float) -> None:
+    assert measure_requests(each_second("a", until=until), since=since, until=over) == []
+
+
+def test_the_figures_of_a_trace_have_the_silent_clients() -> None:
+    trace = HandMade()
+    for each in each_second("a", until=4):
+        fields = {"client": "a", "began": each.began, "seconds": 0.1, "within": 1.0}
+        trace.add(each.began + 0.1, "request", pid=None, name="say", status=ANSWERED, **fields)
+    trace.phases(0, 4, 20, 25)
+    assert [each.silent for each in measure(read_history(trace.lines)).requests] == [1]
+
+
 def test_the_figures_of_a_trace_count_from_the_start_of_the_faults() -> None:
     trace = HandMade()
     limits = {"late_after": 0.1, "max_late_share": 0.1}

@@ -149,6 +149,32 @@ async def test_a_run_without_answers_in_time_for_most_clients_fails() -> None:
     assert outcome.verdict == "held"
 
 
+async def test_a_run_whose_clients_ask_nothing_during_the_faults_fails() -> None:
+    async def cut_off(world: LiveWorld) -> None:
+        world.steady("all is well", lambda: None)
+
+        async def client(number: int) -> None:
+            while True:
+                # The client hangs where it connects, so it makes no request.
+                if 5 <= world.seconds < 15:
+                    await trio.sleep(10)
+                with world.request("ask", client=number):
+                    await trio.sleep(0.1)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(client, number)
+            await world.until_over()
+            nursery.cancel_scope.cancel()
+
+    outcome = await live(cut_off, 7, seconds=8)
+    assert outcome.verdict == "failed"
+    (problem,) = outcome.problems
+    assert problem.startswith("too few answers in time to 'ask': ")
+    assert "3 clients made no request during the faults" in problem
+    assert [each.silent for each in outcome.measures.requests] == [3]
+
+
 async def test_answers_in_time_are_in_the_figures() -> None:
     async def quick(world: LiveWorld) -> None:
         await asking(world, 0.5)
