@@ -132,6 +132,8 @@ class Experiment:
         Returns:
             True if the event loop was overloaded.
         """
+        # The end of the run may have cancelled the probe before it saw a last stall.
+        probe.woken()
         probe.report()
         began = self._faults_began
         loop = measure_loop(

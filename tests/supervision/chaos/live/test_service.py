@@ -10,11 +10,13 @@ import trio
 import trio.testing
 
 from supervision.chaos.errors import ChaosFailed
+from supervision.chaos.experiment import Experiment, Phases
 from supervision.chaos.faults.kinds import StallLoop
 from supervision.chaos.faults.moments import At
 from supervision.chaos.live.run import live
 from supervision.chaos.live.service import LoopProbe, ServiceLimits
 from supervision.chaos.live.world import LiveWorld
+from supervision.recording.entropy import Streams
 from supervision.recording.trace import BoundedTrace
 
 
@@ -117,6 +119,33 @@ async def test_a_planned_stall_does_not_make_a_run_overloaded(
     outcome = await live(idle, 7, seconds=5, faults=[StallLoop(seconds=3.0, when=At(1))])
     assert [report.status for report in outcome.fault_reports] == ["applied"]
     assert outcome.verdict == "held"
+
+
+def an_experiment(clock: Clock) -> Experiment:
+    trace = BoundedTrace(clock.now)
+    world = LiveWorld(
+        seed=7,
+        params={},
+        trace=trace,
+        streams=Streams(7),
+        network=None,
+        now=clock.now,
+        heal=lambda: None,
+    )
+    return Experiment(
+        world, trace, plan=(), seconds=1.0, phases=Phases(), on_phase=lambda name: None
+    )
+
+
+def test_a_stall_at_the_end_of_the_run_counts() -> None:
+    clock, probe = a_probe()
+    for clock.time in (0.25, 0.5):
+        probe.woken()
+    # The loop stalls, and the run ends before the probe wakes.
+    clock.time = 5.0
+    experiment = an_experiment(clock)
+    assert experiment.judge_service(probe, ServiceLimits())
+    assert experiment.problems[0].startswith("overloaded: ")
 
 
 async def asking(world: LiveWorld, seconds: float) -> None:
