@@ -1,10 +1,11 @@
-"""The quality of service of a run: the lag of its event loop, and the requests of its clients.
+"""The quality of service of a run: the lag of its event loop, the load of its machine, the requests of its clients.
 
     loop = measure_loop(ticks, late_after=0.1, max_late_share=0.1)
     loop.overloaded                        # True: the figures of the run say nothing about recovery
 
 *pure*: the input is a list of ticks or of requests. `supervision.chaos.live.service` and `supervision.chaos.requests`
 collect them during a run, and the trace has them as events of the kinds `loop_lag` and `request`.
+The load of the machine comes from `supervision.chaos.live.machine`, as an event of the kind `machine`.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ __all__ = [
     "OPEN",
     "UNANSWERED",
     "LoopMeasures",
+    "MachineMeasures",
     "Request",
     "RequestMeasures",
     "loop_of",
+    "machine_of",
     "measure_loop",
+    "measure_machine",
     "measure_requests",
     "percentile",
     "requests_of",
@@ -56,6 +60,22 @@ class LoopMeasures(msgspec.Struct, frozen=True, kw_only=True):
     late_after: float
     late_share: float
     max_late_share: float
+    overloaded: bool
+
+
+class MachineMeasures(msgspec.Struct, frozen=True, kw_only=True):
+    """The load of the machine while the run applied its faults.
+
+    `wait_share` is the share of the time for which the thread of the run was ready and waited for a processor, and
+    `load` is the load average of the last minute per core. Each is None if the system does not count it. The machine
+    is `overloaded` if `wait_share` is above `max_wait_share`, or `load` above `max_load`. Without a limit for the load,
+    `max_load` is None.
+    """
+
+    wait_share: float | None
+    max_wait_share: float
+    load: float | None
+    max_load: float | None
     overloaded: bool
 
 
@@ -168,6 +188,34 @@ def measure_loop(
     )
 
 
+def measure_machine(
+    seconds: float,
+    waited: float | None,
+    load: float | None,
+    *,
+    max_wait_share: float,
+    max_load: float | None,
+) -> MachineMeasures:
+    """Compute the figures of the machine.
+
+    Args:
+        seconds: the duration of the faults.
+        waited: the seconds for which the thread of the run waited for a processor; None if unknown.
+        load: the load average per core; None if unknown.
+        max_wait_share: the largest share of the time that the thread may wait.
+        max_load: the largest load average per core; None allows any load.
+    """
+    share = None if waited is None or seconds <= 0 else min(1.0, max(0.0, waited / seconds))
+    return MachineMeasures(
+        wait_share=share,
+        max_wait_share=max_wait_share,
+        load=load,
+        max_load=max_load,
+        overloaded=(share or 0.0) > max_wait_share
+        or (max_load is not None and (load or 0.0) > max_load),
+    )
+
+
 def measure_requests(
     requests: Iterable[Request], *, since: float = 0.0, until: float = math.inf
 ) -> list[RequestMeasures]:
@@ -252,6 +300,20 @@ def loop_of(history: History) -> LoopMeasures | None:
     first = events[0]
     return measure_loop(
         lags, late_after=first["late_after"], max_late_share=first["max_late_share"]
+    )
+
+
+def machine_of(history: History) -> MachineMeasures | None:
+    """Compute the figures of the machine from a history; None if the run did not measure it."""
+    event = next((event for event in history.events if event["kind"] == "machine"), None)
+    if event is None:
+        return None
+    return measure_machine(
+        event["seconds"],
+        event["waited"],
+        event["load"],
+        max_wait_share=event["max_wait_share"],
+        max_load=event["max_load"],
     )
 
 

@@ -11,8 +11,10 @@ from supervision.viewer.service import (
     OPEN,
     UNANSWERED,
     LoopMeasures,
+    MachineMeasures,
     Request,
     measure_loop,
+    measure_machine,
     measure_requests,
 )
 from tests.supervision.chaos.traces import HandMade
@@ -42,6 +44,22 @@ def test_the_lag_has_percentiles_and_the_share_above_the_limit() -> None:
 
 def test_without_a_due_time_there_is_no_lag() -> None:
     assert measure_loop([], late_after=0.1, max_late_share=0.1) is None
+
+
+def machine(seconds: float, waited: float | None, load: float | None) -> MachineMeasures:
+    return measure_machine(seconds, waited, load, max_wait_share=0.1, max_load=2.0)
+
+
+def test_a_machine_is_overloaded_above_the_allowed_wait_or_load() -> None:
+    assert not machine(60, 6.0, 2.0).overloaded
+    assert machine(60, 6.1, 0.0).overloaded
+    assert machine(60, 0.0, 2.1).overloaded
+
+
+def test_a_machine_without_figures_is_not_overloaded() -> None:
+    assert not machine(60, None, None).overloaded
+    measured = machine(0, 1.0, 1.0)
+    assert (measured.wait_share, measured.overloaded) == (None, False)
 
 
 def test_each_request_is_in_time_late_or_unanswered() -> None:

@@ -13,6 +13,7 @@ from supervision.chaos.errors import ChaosFailed
 from supervision.chaos.experiment import Experiment, Phases
 from supervision.chaos.faults.kinds import StallLoop
 from supervision.chaos.faults.moments import At
+from supervision.chaos.live.machine import MachineProbe
 from supervision.chaos.live.run import live
 from supervision.chaos.live.service import LoopProbe, ServiceLimits
 from supervision.chaos.live.world import LiveWorld
@@ -60,7 +61,14 @@ def test_the_due_times_of_a_planned_stall_do_not_count() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"late_after": 0}, {"answer_within": -1}, {"max_late_share": 1.1}, {"min_in_time": -0.1}],
+    [
+        {"late_after": 0},
+        {"answer_within": -1},
+        {"max_late_share": 1.1},
+        {"min_in_time": -0.1},
+        {"max_wait_share": 1.1},
+        {"max_load": 0},
+    ],
 )
 def test_invalid_limits_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"ServiceLimits\({next(iter(wrong))}="):
@@ -133,7 +141,13 @@ def an_experiment(clock: Clock) -> Experiment:
         heal=lambda: None,
     )
     return Experiment(
-        world, trace, plan=(), seconds=1.0, phases=Phases(), on_phase=lambda name: None
+        world,
+        trace,
+        plan=(),
+        seconds=1.0,
+        phases=Phases(),
+        machine=MachineProbe(trace, clock.now, ServiceLimits()),
+        on_phase=lambda name: None,
     )
 
 
