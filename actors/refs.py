@@ -152,6 +152,7 @@ class ThreadQueueLike(Protocol):
     """The queue behind a pid for function calls from other threads."""
 
     def put(self, function: Callable[..., object], *args: Any) -> None: ...
+    def put_nowait(self, function: Callable[..., object], *args: Any) -> bool: ...
 
 
 class Observer(Protocol):

@@ -123,11 +123,30 @@ class ThreadQueue:
                     "the runtime has ended and takes no more messages from other threads; stop your threads "
                     "before you leave `async with open_runtime():`"
                 )
-            if not self._scheduled:
-                self._run_sync_soon(self._run_some)
-                self._scheduled = True
-            self._calls.append((context, function, args))
-            self._taken += 1
+            self._add((context, function, args))
+
+    def put_nowait(self, function: Callable[..., object], *args: Any) -> bool:
+        """Make the runtime's thread call `function(*args)` soon, if the queue takes the call without waiting.
+
+        Unlike `put`, it does not check the caller. Use it only for a call that has no effect on processes.
+
+        Returns:
+            False if the runtime has ended or the queue is full. Nothing has changed then.
+        """
+        context = copy_context()
+        with self._room:
+            if self._closed or len(self._calls) >= self.limit:
+                return False
+            self._add((context, function, args))
+        return True
+
+    def _add(self, call: _Call) -> None:
+        """Add a call, while the caller holds the lock."""
+        if not self._scheduled:
+            self._run_sync_soon(self._run_some)
+            self._scheduled = True
+        self._calls.append(call)
+        self._taken += 1
 
     def _wait_for_room(self) -> None:
         self._waited += 1

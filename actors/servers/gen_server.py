@@ -41,7 +41,9 @@ from actors.errors import (
     NoProcess,
     NotStarted,
     ProcessKilled,
+    RuntimeClosed,
     ServerExit,
+    ThreadQueueFull,
 )
 from actors.exits import NORMAL, ExitReason
 from actors.refs import Pid, ProcessLike, RuntimeLike
@@ -396,16 +398,28 @@ def reply(sender: Sender, value: Any) -> bool:
     Returns:
         False if the call already had an answer or has ended; the runtime then drops the value. If the caller has given
         up, the runtime also emits the event `("actors", "call", "late_answer")`. In a thread other than the runtime's,
-        True only means that the answer is on its way.
+        True only means that the answer is on its way. There, the runtime does not count a late answer if it has ended
+        or if its queue is full.
+
+    Raises:
+        ThreadQueueFull: The caller is in another thread, the call still waits, and the queue was full for 30 seconds.
     """
     runtime = sender.server.runtime
     if get_ident() == runtime.thread:
         return sender.answer(value)
-    if sender.done and not sender.awaits_late_answer:
+    if sender.done:
+        if sender.awaits_late_answer:
+            # The runtime drops the answer, so the thread does not wait. The count alone is not worth an error.
+            runtime.from_threads.put_nowait(sender.answer, value)
         return False
-    is_late = sender.done
-    runtime.from_threads.put(sender.answer, value)
-    return not is_late
+    try:
+        runtime.from_threads.put(sender.answer, value)
+    except (RuntimeClosed, ThreadQueueFull):
+        # The call may have ended meanwhile. The answer is then late, and a late answer is not an error.
+        if not sender.done:
+            raise
+        return False
+    return True
 
 
 async def system_call(

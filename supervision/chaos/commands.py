@@ -16,7 +16,7 @@ from supervision.chaos.errors import BadFault
 from supervision.chaos.experiment import Phases
 from supervision.chaos.faults.kinds import Fault, plan_from_json
 from supervision.chaos.faults.moments import At
-from supervision.chaos.faults.plan import FaultPlan, draw_plan
+from supervision.chaos.faults.plan import draw_plan
 from supervision.chaos.invariants.built_in import choose
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import LiveScenario, run_live
@@ -98,6 +98,22 @@ MaxLateShare: TypeAlias = Annotated[
         help="The share of time for which the event loop may be late. Above it, the run is overloaded.",
     ),
 ]
+MaxWaitShare: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="SHARE",
+        help="The share of time for which the run may wait for a processor. Above it, the run is overloaded.",
+    ),
+]
+MaxLoad: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        metavar="LOAD",
+        help="The load average of the machine per core. Above it, the run is overloaded.",
+    ),
+]
 AnswerWithin: TypeAlias = Annotated[
     float, typer.Option(metavar="SECONDS", help="The time limit for an answer to a client.")
 ]
@@ -146,6 +162,8 @@ def chaos(
     exact_times: ExactTimes = False,
     late_after: LateAfter = 0.05,
     max_late_share: MaxLateShare = 0.1,
+    max_wait_share: MaxWaitShare = 0.2,
+    max_load: MaxLoad = 2.0,
     answer_within: AnswerWithin = 1.0,
     min_in_time: MinInTime = 0.5,
     log_level: LogLevel = "critical",
@@ -154,20 +172,14 @@ def chaos(
 
     The exit code is 0 if the run went well, 1 if it failed, 2 for wrong input, 3 if the machine was overloaded.
     """
-    if not min(seconds, steady_for, recover_within, late_after, answer_within) > 0:
-        raise typer.BadParameter(
-            "--for, --steady-for, --recover-within, --late-after and --answer-within must be more than 0 seconds"
-        )
+    _check_amounts(max_load, seconds, steady_for, recover_within, late_after, answer_within)
     check_folders(html, json_file, trace)
     scenario = load_function(
         target, "scenario, which is an async function of one argument, the world"
     )
-    given = parse_params(params or ())
-    if port is not None:
-        given["port"] = port
+    given = parse_params(params or ()) | ({} if port is None else {"port": port})
     _log(log_level)
-    plan = None if faults is None else _plan(faults)
-    _check(target, scenario, plan, seed)
+    plan = _checked_plan(target, scenario, faults, seed)
     try:
         outcome = run_live(
             scenario,
@@ -180,6 +192,8 @@ def chaos(
             limits=ServiceLimits(
                 late_after=late_after,
                 max_late_share=max_late_share,
+                max_wait_share=max_wait_share,
+                max_load=max_load,
                 answer_within=answer_within,
                 min_in_time=min_in_time,
             ),
@@ -194,6 +208,15 @@ def chaos(
     if outcome.fault_reports and not outcome.interrupted:
         _mention_late_faults(outcome.faults, seconds)
     raise SystemExit(_EXIT_CODES[outcome.verdict])
+
+
+def _check_amounts(max_load: float, *seconds: float) -> None:
+    if not min(seconds) > 0:
+        raise typer.BadParameter(
+            "--for, --steady-for, --recover-within, --late-after and --answer-within must be more than 0 seconds"
+        )
+    if not max_load > 0:
+        raise typer.BadParameter("--max-load must be more than 0")
 
 
 def _write(
@@ -233,13 +256,18 @@ def _plan(file: Path) -> tuple[Fault, ...]:
         ) from None
 
 
-def _check(target: str, scenario: LiveScenario, plan: FaultPlan, seed: int) -> None:
+def _checked_plan(
+    target: str, scenario: LiveScenario, file: Path | None, seed: int
+) -> tuple[Fault, ...] | None:
+    """Return the plan in the file; None without a file. Refuse a plan or invariants that the run cannot use."""
     settings = settings_of(scenario)
+    plan = None if file is None else _plan(file)
     try:
         draw_plan(settings.faults if plan is None else plan, Random(seed))
         choose(settings.invariants)
     except (BadFault, ValueError) as error:
         raise typer.BadParameter(f"{target}: {error}") from None
+    return plan
 
 
 def _log(level: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import trio
@@ -11,10 +12,12 @@ from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.plan import delayed
 from supervision.chaos.faults.report import is_inert
 from supervision.chaos.invariants.base import Violation, Watch
+from supervision.chaos.live.machine import MachineProbe
 from supervision.chaos.live.service import (
     LoopProbe,
     ServiceLimits,
     loop_problem,
+    machine_problem,
     request_problem,
 )
 from supervision.chaos.live.world import LiveWorld
@@ -60,6 +63,7 @@ class Experiment:
         plan: Sequence[Fault],
         seconds: float,
         phases: Phases,
+        machine: MachineProbe,
         on_phase: Callable[[str], object],
     ) -> None:
         self.problems: list[str] = []
@@ -71,10 +75,12 @@ class Experiment:
         self._plan = plan
         self._seconds = seconds
         self._phases = phases
+        self._machine = machine
         self._on_phase = on_phase
         self._begun = False
         # Lags of the event loop and requests count from this time on.
         self._faults_began = 0.0
+        self._faults_ended = math.inf
         self._watch_broke = False
         # True once the faults are undone.
         self._undone = False
@@ -125,11 +131,13 @@ class Experiment:
             self.problem(f"none of the {len(reports)} planned faults was applied; {first}")
 
     def judge_service(self, probe: LoopProbe, limits: ServiceLimits) -> bool:
-        """Note a problem if the event loop was overloaded, or if too few requests were answered in time.
+        """Note a problem if the event loop or the machine was overloaded, or if too few answers came in time.
 
         Returns:
-            True if the event loop was overloaded.
+            True if the event loop or the machine was overloaded.
         """
+        # The end of the run may have cancelled the probe before it saw a last stall.
+        probe.woken()
         probe.report()
         began = self._faults_began
         loop = measure_loop(
@@ -137,13 +145,19 @@ class Experiment:
             late_after=limits.late_after,
             max_late_share=limits.max_late_share,
         )
-        overload = None if loop is None else loop_problem(loop)
-        ended = [request for request in self._world.requests.ended if request.began >= began]
-        slow = [request_problem(each, limits) for each in measure_requests(ended)]
-        for problem in (overload, *slow):
+        self._machine.end()
+        machine = self._machine.measures
+        overloads = [
+            None if loop is None else loop_problem(loop),
+            None if machine is None else machine_problem(machine),
+        ]
+        until = min(self._faults_ended, self._world.seconds)
+        measured = measure_requests(self._world.requests.ended, since=began, until=until)
+        slow = [request_problem(each, limits) for each in measured]
+        for problem in (*overloads, *slow):
             if problem is not None:
                 self.problem(problem)
-        return overload is not None
+        return any(overloads)
 
     def problem(self, text: str) -> None:
         """Note a problem."""
@@ -163,6 +177,8 @@ class Experiment:
 
     async def _go(self) -> None:
         phases = self._phases
+        # If the faults never begin, the figures of the machine count from here.
+        self._machine.begin()
         self._phase("before")
         if not await self._steadiness.holds(phases.before, within=phases.start_within):
             self.problem(
@@ -172,6 +188,7 @@ class Experiment:
             return
         self._begun = True
         self._faults_began = self._world.seconds
+        self._machine.begin()
         self._phase("during")
         # The times of the faults, of the reports and of the trace all count from the start of the run.
         elapsed = self._world.seconds
@@ -180,6 +197,8 @@ class Experiment:
         if not self.healed.is_set():
             with trio.move_on_after(self._seconds):
                 await self.healed.wait()
+        self._faults_ended = self._world.seconds
+        self._machine.end()
         self._phase("after")
         self._undo()
         after = min(phases.after, 1.0) if self.interrupted else phases.after

@@ -1,7 +1,9 @@
 """The requests of a run's clients. The report counts the requests that were answered in time, late, or not at all.
 
-with world.request("say hello", client=7):
-    await channel.push("new_msg", {"body": "hello"})
+    with world.request("say hello", client=7):
+        await channel.push("new_msg", {"body": "hello"})
+
+Each request adds an event of the kind `request` to the trace when it ends.
 """
 
 from __future__ import annotations

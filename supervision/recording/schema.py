@@ -206,6 +206,16 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "status": str,
         },
         "loop_lag": {"pid": None, "late_after": float, "max_late_share": float, "lags": list},
+        # `waited` is the time in seconds for which the thread of the run waited for a processor, and `load` is the load
+        # average per core. Each is None if the system does not count it.
+        "machine": {
+            "pid": None,
+            "seconds": float,
+            "waited": float | None,
+            "load": float | None,
+            "max_wait_share": float,
+            "max_load": float | None,
+        },
         "omitted": {"pid": None, "omitted": int},
         # Connections. `connection` is a number in a simulated world and a name on a live system. `pid` is the process
         # that serves the connection.

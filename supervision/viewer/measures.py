@@ -17,8 +17,10 @@ from attrs import define
 from supervision.viewer.history import FaultRecord, History, ProcessRecord
 from supervision.viewer.service import (
     LoopMeasures,
+    MachineMeasures,
     RequestMeasures,
     loop_of,
+    machine_of,
     percentile,
     requests_of,
 )
@@ -193,6 +195,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     blast_largest: int
     steady: list[SteadyMeasure]
     loop: LoopMeasures | None
+    machine: MachineMeasures | None
     requests: list[RequestMeasures]
     invariants: list[Broken]
     paths: list[PathMeasure]
@@ -235,6 +238,7 @@ def measure(history: History) -> Measures:
         blast_largest=int(max(blasts, default=0)),
         steady=steady,
         loop=loop_of(history),
+        machine=machine_of(history),
         requests=requests_of(history),
         invariants=broken,
         paths=_paths(ends),

@@ -1,15 +1,18 @@
-"""The quality of service of a run: the lag of its event loop, and the requests of its clients.
+"""The quality of service of a run: the lag of its event loop, the load of its machine, the requests of its clients.
 
     loop = measure_loop(ticks, late_after=0.1, max_late_share=0.1)
     loop.overloaded                        # True: the figures of the run say nothing about recovery
 
 *pure*: the input is a list of ticks or of requests. `supervision.chaos.live.service` and `supervision.chaos.requests`
 collect them during a run, and the trace has them as events of the kinds `loop_lag` and `request`.
+The load of the machine comes from `supervision.chaos.live.machine`, as an event of the kind `machine`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -22,16 +25,22 @@ __all__ = [
     "OPEN",
     "UNANSWERED",
     "LoopMeasures",
+    "MachineMeasures",
     "Request",
     "RequestMeasures",
     "loop_of",
+    "machine_of",
     "measure_loop",
+    "measure_machine",
     "measure_requests",
     "percentile",
     "requests_of",
 ]
 
 ANSWERED, UNANSWERED, OPEN = "answered", "unanswered", "open"
+
+_FEWEST = 3
+"""The requests of a client before the faults that show how long its pauses are."""
 
 
 class LoopMeasures(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,14 +63,34 @@ class LoopMeasures(msgspec.Struct, frozen=True, kw_only=True):
     overloaded: bool
 
 
+class MachineMeasures(msgspec.Struct, frozen=True, kw_only=True):
+    """The load of the machine while the run applied its faults.
+
+    `wait_share` is the share of the time for which the thread of the run was ready and waited for a processor, and
+    `load` is the load average of the last minute per core. Each is None if the system does not count it. The machine
+    is `overloaded` if `wait_share` is above `max_wait_share`, or `load` above `max_load`. Without a limit for the load,
+    `max_load` is None.
+    """
+
+    wait_share: float | None
+    max_wait_share: float
+    load: float | None
+    max_load: float | None
+    overloaded: bool
+
+
 class RequestMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """The requests with one name, from the start of the faults to the end of the experiment.
 
     `in_time` counts requests with an answer within their time limit, `late` requests with a later answer, and
     `unanswered` requests without an answer. A request that was still open at the end is unanswered if its time limit
     had passed, and is not counted otherwise. `median`, `p99` and `longest` are the seconds until the answers; None
-    without answers. `clients` counts the clients that made requests. `clients_in_time` counts the clients that got an
-    answer in time for at least half of their requests.
+    without answers. `clients` counts the clients that made requests, and the silent clients. `clients_in_time` counts
+    the clients that got an answer in time for at least half of their requests. A silent client is not among them.
+
+    `silent` counts the clients that made requests until the faults began, and none during the faults. Such a client may
+    wait for a connection. The client must have made at least three requests before, the last one shortly before the
+    faults, and the faults must be much longer than its pauses between requests.
     """
 
     name: str
@@ -74,11 +103,12 @@ class RequestMeasures(msgspec.Struct, frozen=True, kw_only=True):
     longest: float | None
     clients: int
     clients_in_time: int
+    silent: int
 
     @property
     def share_in_time(self) -> float:
-        """The share of requests with an answer in time."""
-        return self.in_time / self.count
+        """The share of requests with an answer in time; 0.0 if all clients are silent."""
+        return self.in_time / self.count if self.count else 0.0
 
     @property
     def share_of_clients(self) -> float:
@@ -158,33 +188,103 @@ def measure_loop(
     )
 
 
-def measure_requests(requests: Iterable[Request]) -> list[RequestMeasures]:
-    """Compute the figures of the requests, one entry for each name, in the order of the first requests."""
-    by_name: dict[str, list[Request]] = {}
-    for request in requests:
-        if request.counts:
-            by_name.setdefault(request.name, []).append(request)
-    return [_of_name(name, named) for name, named in by_name.items()]
+def measure_machine(
+    seconds: float,
+    waited: float | None,
+    load: float | None,
+    *,
+    max_wait_share: float,
+    max_load: float | None,
+) -> MachineMeasures:
+    """Compute the figures of the machine.
+
+    Args:
+        seconds: the duration of the faults.
+        waited: the seconds for which the thread of the run waited for a processor; None if unknown.
+        load: the load average per core; None if unknown.
+        max_wait_share: the largest share of the time that the thread may wait.
+        max_load: the largest load average per core; None allows any load.
+    """
+    share = None if waited is None or seconds <= 0 else min(1.0, max(0.0, waited / seconds))
+    return MachineMeasures(
+        wait_share=share,
+        max_wait_share=max_wait_share,
+        load=load,
+        max_load=max_load,
+        overloaded=(share or 0.0) > max_wait_share
+        or (max_load is not None and (load or 0.0) > max_load),
+    )
 
 
-def _of_name(name: str, requests: list[Request]) -> RequestMeasures:
-    times = [request.seconds for request in requests if request.status == ANSWERED]
-    in_time = sum(request.is_in_time for request in requests)
-    by_client: dict[str, list[bool]] = {}
-    for request in requests:
-        by_client.setdefault(request.client, []).append(request.is_in_time)
+def measure_requests(
+    requests: Iterable[Request], *, since: float = 0.0, until: float = math.inf
+) -> list[RequestMeasures]:
+    """Compute the figures of the requests, one entry for each name, in the order of the first requests.
+
+    Args:
+        requests: the requests of the run. The figures count those that began at `since` or later. The earlier ones
+            show which clients are silent.
+        since: the time at which the faults began, in seconds since the start of the run.
+        until: the time at which the faults ended.
+    """
+    by_name: dict[str, dict[str, list[Request]]] = {}
+    for request in sorted(requests, key=lambda request: request.began):
+        by_name.setdefault(request.name, {}).setdefault(request.client, []).append(request)
+    measured = [_of_name(name, clients, since, until) for name, clients in by_name.items()]
+    return [each for each in measured if each.clients]
+
+
+def _of_name(
+    name: str, clients: dict[str, list[Request]], since: float, until: float
+) -> RequestMeasures:
+    silent = {client for client, made in clients.items() if _is_silent(made, since, until)}
+    counted = {
+        client: [request for request in made if request.began >= since and request.counts]
+        for client, made in clients.items()
+    }
+    active = {client: made for client, made in counted.items() if made}
+    every = [request for made in active.values() for request in made]
+    times = [request.seconds for request in every if request.status == ANSWERED]
+    in_time = sum(request.is_in_time for request in every)
     return RequestMeasures(
         name=name,
-        count=len(requests),
+        count=len(every),
         in_time=in_time,
         late=len(times) - in_time,
-        unanswered=len(requests) - len(times),
+        unanswered=len(every) - len(times),
         median=percentile(times, 0.5),
         p99=percentile(times, 0.99),
         longest=max(times, default=None),
-        clients=len(by_client),
-        clients_in_time=sum(2 * sum(each) >= len(each) for each in by_client.values()),
+        clients=len(active.keys() | silent),
+        clients_in_time=sum(
+            2 * sum(request.is_in_time for request in made) >= len(made)
+            for client, made in active.items()
+            if client not in silent
+        ),
+        silent=len(silent),
     )
+
+
+def _is_silent(made: Sequence[Request], since: float, until: float) -> bool:
+    """Return True if a client made requests until the faults began, and none during the faults.
+
+    The longest pause between its earlier requests decides. The last of them must be at most two such pauses before the
+    faults; otherwise the client had finished. The faults must be longer than two such pauses; otherwise the next
+    request was not due. The time limit of a request that was open when the faults began does not count. A client with
+    fewer than three earlier requests is not silent: it may have no more to ask, as after a join.
+
+    Args:
+        made: the requests of the client with one name, first begun first.
+        since: the time at which the faults began.
+        until: the time at which the faults ended.
+    """
+    before = [request for request in made if request.began < since]
+    if len(before) < _FEWEST or any(since <= request.began < until for request in made):
+        return False
+    allowed = 2 * max(later.began - earlier.began for earlier, later in pairwise(before))
+    last = before[-1]
+    free_from = max(since, last.began + min(last.seconds, last.within))
+    return since - last.began <= allowed < until - free_from
 
 
 # From a trace
@@ -192,7 +292,7 @@ def _of_name(name: str, requests: list[Request]) -> RequestMeasures:
 
 def loop_of(history: History) -> LoopMeasures | None:
     """Compute the figures of the event loop from a history; None if no probe ran."""
-    began = _began(history)
+    began, _ = _faulty(history)
     events = [event for event in history.events if event["kind"] == "loop_lag"]
     if not events:
         return None
@@ -203,11 +303,25 @@ def loop_of(history: History) -> LoopMeasures | None:
     )
 
 
+def machine_of(history: History) -> MachineMeasures | None:
+    """Compute the figures of the machine from a history; None if the run did not measure it."""
+    event = next((event for event in history.events if event["kind"] == "machine"), None)
+    if event is None:
+        return None
+    return measure_machine(
+        event["seconds"],
+        event["waited"],
+        event["load"],
+        max_wait_share=event["max_wait_share"],
+        max_load=event["max_load"],
+    )
+
+
 def requests_of(history: History) -> list[RequestMeasures]:
     """Compute the figures of the requests from a history."""
-    began = _began(history)
+    began, ended = _faulty(history)
     requests = [_request(event) for event in history.events if event["kind"] == "request"]
-    return measure_requests(request for request in requests if request.began >= began)
+    return measure_requests(requests, since=began, until=ended)
 
 
 def _request(event: Any) -> Request:
@@ -221,6 +335,10 @@ def _request(event: Any) -> Request:
     )
 
 
-def _began(history: History) -> float:
-    """Return the time from which the service counts: the start of the faults, if there is one."""
-    return next((phase.begin for phase in history.phases if phase.name == "during"), 0.0)
+def _faulty(history: History) -> tuple[float, float]:
+    """Return the start and the end of the phase with the faults; 0.0 and infinity without this phase.
+
+    The service counts from this start on.
+    """
+    during = next((phase for phase in history.phases if phase.name == "during"), None)
+    return (0.0, math.inf) if during is None else (during.begin, during.end)

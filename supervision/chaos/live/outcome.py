@@ -35,7 +35,8 @@ class LiveOutcome:
         sometimes: for each name that the scenario passed to `sometimes`, True if the condition was ever true.
         problems: one sentence for each problem; empty if the run went well.
         error: the exception that the scenario raised, or None.
-        overloaded: True if the event loop exceeded its limits. The figures then say nothing about recovery.
+        overloaded: True if the event loop or the machine exceeded its limits. The figures then say nothing about
+            recovery.
         interrupted: True if Ctrl-C or `stop` ended the run early.
         result: the value that the scenario returned, or None.
         trace: the events, one JSON object per line.
@@ -57,7 +58,7 @@ class LiveOutcome:
 
     @property
     def failed(self) -> bool:
-        """True if there are problems, such as a steady state that did not come back, or an overloaded event loop."""
+        """True if there are problems, such as a steady state that did not come back, or an overload."""
         return bool(self.problems)
 
     @property

@@ -28,6 +28,7 @@ from supervision.chaos.faults.plan import FaultPlan, draw_plan, spread
 from supervision.chaos.injection.injector import Injector
 from supervision.chaos.invariants.base import Invariant, Watch
 from supervision.chaos.invariants.built_in import Chosen, choose
+from supervision.chaos.live.machine import MachineProbe
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.service import LoopProbe, ServiceLimits
 from supervision.chaos.live.world import LiveEnvironment, LiveWorld, Network
@@ -138,7 +139,7 @@ async def live(
         shutdown_deadline: as for `open_runtime`.
         log: log crashes.
         stop: an event that ends the experiment early, with a clean shutdown.
-        limits: the limits for the lag of the event loop and for the answers to clients.
+        limits: the limits for the lag of the event loop, the load of the machine, and the answers to clients.
         spread_plan: change the times of the plan so that it fills `seconds`, as `ashtree chaos` does; see
             `supervision.chaos.faults.plan.spread`.
         on_phase: called with the name of each phase that begins.
@@ -256,6 +257,7 @@ class _Run:
             plan=self.plan,
             seconds=seconds,
             phases=phases,
+            machine=MachineProbe(self.trace, self.now, self.limits),
             on_phase=on_phase,
         )
         before = current_environment.set(self.environment)

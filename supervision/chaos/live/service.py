@@ -1,6 +1,7 @@
-"""The lag of the event loop during a live run, and the limits for this lag and for the answers to clients.
+"""The lag of the event loop during a live run, and the limits for this lag, for the machine and for answers to clients.
 
-If the event loop exceeds its limits, the run is overloaded. The figures of such a run say nothing about recovery.
+If the event loop or the machine exceeds its limits, the run is overloaded. The figures of such a run say nothing about
+recovery.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import trio
 from attrs import Attribute, field, frozen
 
 from supervision.recording.trace import Trace
-from supervision.viewer.service import LoopMeasures, RequestMeasures
+from supervision.viewer.service import LoopMeasures, MachineMeasures, RequestMeasures
 
-__all__ = ["LoopProbe", "ServiceLimits", "loop_problem", "request_problem"]
+__all__ = ["LoopProbe", "ServiceLimits", "loop_problem", "machine_problem", "request_problem"]
 
 
 _TOLERANCE = 1e-6
@@ -26,6 +27,13 @@ def _check_seconds(limits: ServiceLimits, attribute: Attribute[float], value: fl
         )
 
 
+def _check_load(limits: ServiceLimits, attribute: Attribute[float], value: float) -> None:
+    if not value > 0:
+        raise ValueError(
+            f"ServiceLimits({attribute.name}={value!r}) is invalid; write a load per core, more than 0"
+        )
+
+
 def _check_share(limits: ServiceLimits, attribute: Attribute[float], value: float) -> None:
     if not 0 <= value <= 1:
         raise ValueError(
@@ -35,7 +43,7 @@ def _check_share(limits: ServiceLimits, attribute: Attribute[float], value: floa
 
 @frozen(kw_only=True)
 class ServiceLimits:
-    """The limits for the event loop and for the answers to clients.
+    """The limits for the event loop, for the machine and for the answers to clients.
 
         await live(scenario, 7, seconds=60, limits=ServiceLimits(answer_within=0.25))
 
@@ -43,15 +51,21 @@ class ServiceLimits:
         late_after: seconds. The event loop is late while its lag is longer.
         max_late_share: the share of the time during which the loop may be late. Above this share, the run is
             overloaded. 1.0 allows any lag.
+        max_wait_share: the share of the time with faults for which the thread of the run may wait for a processor.
+            Above this share, the run is overloaded. 1.0 allows any wait.
+        max_load: the load average of the machine per core, at the end of the faults. Above it, the run is overloaded.
+            `math.inf` allows any load.
         answer_within: the time limit in seconds for an answer to a client, unless the request has its own limit.
         min_in_time: the share of requests, and of clients, that must get their answers in time. 0.0 demands nothing.
 
     Raises:
-        ValueError: a time is not more than 0, or a share is not between 0 and 1.
+        ValueError: a time or a load is not more than 0, or a share is not between 0 and 1.
     """
 
     late_after: float = field(default=0.05, validator=_check_seconds)
     max_late_share: float = field(default=0.1, validator=_check_share)
+    max_wait_share: float = field(default=0.2, validator=_check_share)
+    max_load: float = field(default=2.0, validator=_check_load)
     answer_within: float = field(default=1.0, validator=_check_seconds)
     min_in_time: float = field(default=0.5, validator=_check_share)
 
@@ -137,6 +151,25 @@ def loop_problem(loop: LoopMeasures) -> str | None:
     )
 
 
+def machine_problem(machine: MachineMeasures) -> str | None:
+    """Return the problem of a run on an overloaded machine; None if the machine kept its limits."""
+    if not machine.overloaded:
+        return None
+    reasons = []
+    if machine.wait_share is not None and machine.wait_share > machine.max_wait_share:
+        reasons.append(
+            f"for {machine.wait_share:.0%} of the time the run waited for a processor, and at most "
+            f"{machine.max_wait_share:.0%} is allowed"
+        )
+    load, most = machine.load, machine.max_load
+    if load is not None and most is not None and load > most:
+        reasons.append(f"the load average was {load:.3g} per core, and at most {most:g} is allowed")
+    return (
+        f"overloaded: {'; '.join(reasons)}. Other programs kept the machine busy, so the figures do not speak about "
+        "recovery; free the machine, or use a larger one"
+    )
+
+
 def request_problem(requests: RequestMeasures, limits: ServiceLimits) -> str | None:
     """Return the problem if too few requests of one name, or too few of its clients, got their answers in time.
 
@@ -144,8 +177,11 @@ def request_problem(requests: RequestMeasures, limits: ServiceLimits) -> str | N
     """
     if min(requests.share_in_time, requests.share_of_clients) >= limits.min_in_time:
         return None
+    silent = (
+        f"; {requests.silent} clients made no request during the faults" if requests.silent else ""
+    )
     return (
         f"too few answers in time to {requests.name!r}: {requests.in_time} of {requests.count} requests, and "
         f"{requests.clients_in_time} of {requests.clients} clients for at least half of their requests; at least "
-        f"{limits.min_in_time:.0%} is required ({requests.late} late, {requests.unanswered} not answered)"
+        f"{limits.min_in_time:.0%} is required ({requests.late} late, {requests.unanswered} not answered{silent})"
     )

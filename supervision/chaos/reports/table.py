@@ -10,7 +10,7 @@ from rich.text import Text
 
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.viewer.measures import FaultMeasure, Measures, RecoveryMeasures
-from supervision.viewer.service import LoopMeasures, RequestMeasures
+from supervision.viewer.service import LoopMeasures, MachineMeasures, RequestMeasures
 
 __all__ = ["print_report"]
 
@@ -112,6 +112,8 @@ def _figures(measures: Measures) -> Table:
         rows[f"requests: {requests.name}"] = _answers(requests)
     if measures.loop is not None:
         rows["event-loop lag"] = _lag(measures.loop)
+    if measures.machine is not None:
+        rows["machine"] = _machine(measures.machine)
     rows["invariants broken"] = str(len(measures.invariants))
     for name, words in rows.items():
         table.add_row(Text(name), Text(words))
@@ -120,6 +122,8 @@ def _figures(measures: Measures) -> Table:
 
 def _answers(requests: RequestMeasures) -> str:
     clients = f"{requests.clients_in_time} of {requests.clients} clients in time"
+    if requests.silent:
+        clients += f", {requests.silent} without a request during the faults"
     return (
         f"{requests.share_in_time:.2%} of {requests.count} in time, {requests.late} late, "
         f"{requests.unanswered} not answered; median {_length(requests.median)}, "
@@ -132,6 +136,12 @@ def _lag(loop: LoopMeasures) -> str:
         f"median {_length(loop.median)}, p99 {_length(loop.p99)}, longest {_length(loop.longest)}; "
         f"{loop.late_share:.1%} of the time over {_length(loop.late_after)}"
     )
+
+
+def _machine(machine: MachineMeasures) -> str:
+    share, load = machine.wait_share, machine.load
+    waited = "unknown" if share is None else f"{share:.1%} of the time"
+    return f"waited for a processor: {waited}; load average per core: {'unknown' if load is None else f'{load:.3g}'}"
 
 
 def _histogram(recovery: RecoveryMeasures) -> Table:

@@ -14,16 +14,16 @@ const percent = (share) => (share === null ? "–" : `${(share * 100).toFixed(sh
 const plural = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`
 
 function showVerdict() {
-  const { problems, steady, loop } = RUN.measures
+  const { problems, steady, loop, machine } = RUN.measures
   const badge = byId("verdict")
   badge.className = problems.length ? "bad" : "good"
-  badge.textContent = loop?.overloaded ? "overloaded" : problems.length ? plural(problems.length, "problem") : steady.length ? "steady state came back" : "no problems"
+  badge.textContent = loop?.overloaded || machine?.overloaded ? "overloaded" : problems.length ? plural(problems.length, "problem") : steady.length ? "steady state came back" : "no problems"
   byId("problems").hidden = problems.length === 0
   byId("problems").replaceChildren(...problems.map((problem) => element("li", "", problem)))
 }
 
 function showFigures() {
-  const { applied, masked, not_applicable: inert, processes, recovery, messages: mail, steady, loop, requests } = RUN.measures
+  const { applied, masked, not_applicable: inert, processes, recovery, messages: mail, steady, loop, machine, requests } = RUN.measures
   const blast = RUN.measures.blast_largest
   const own = processes.troubled
   const worst = steady.length ? steady.reduce((one, other) => (share(other) < share(one) ? other : one)) : null
@@ -47,21 +47,29 @@ function showFigures() {
       steady.some((each) => !each.holds_at_end)),
     ...requests.map(answersFigure),
     ...(loop ? [lagFigure(loop)] : []),
+    ...(machine ? [machineFigure(machine)] : []),
   )
 }
 
 function answersFigure(requests) {
-  const inTime = requests.in_time / requests.count
+  const inTime = requests.count ? requests.in_time / requests.count : 0
   return figure(`Answered in time: ${requests.name}`, percent(inTime), ` of ${requests.count}`, [
     requests.late && `${requests.late} late`, requests.unanswered && `${requests.unanswered} not answered`,
     requests.median === null ? "" : `median ${length(requests.median)}, p99 ${length(requests.p99)}`,
-    `${requests.clients_in_time} of ${plural(requests.clients, "client")} in time`], inTime < 0.5)
+    `${requests.clients_in_time} of ${plural(requests.clients, "client")} in time`,
+    requests.silent && `${plural(requests.silent, "client")} without a request during the faults`],
+  inTime < 0.5 || requests.clients_in_time < 0.5 * requests.clients)
 }
 
 function lagFigure(loop) {
   return figure("Event-loop lag", length(loop.p99), " p99", [
     `median ${length(loop.median)}, longest ${length(loop.longest)}`,
     `${percent(loop.late_share)} of the time over ${length(loop.late_after)}`], loop.overloaded)
+}
+
+function machineFigure(machine) {
+  return figure("Waited for a processor", percent(machine.wait_share), " of the time", [
+    machine.load !== null && `load average ${machine.load.toFixed(2)} per core`], machine.overloaded)
 }
 
 const share = (each) => each.availability_during ?? each.availability

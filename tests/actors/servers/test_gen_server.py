@@ -3,7 +3,9 @@
 import functools
 import math
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from actors import (
     ProcessKilled,
     Reply,
     Runtime,
+    RuntimeClosed,
     Sender,
     ServerExit,
     Stop,
@@ -40,6 +43,7 @@ from actors import (
     kill,
     link,
     monitor,
+    open_runtime,
     receive,
     reply,
     send,
@@ -51,6 +55,8 @@ from actors import (
     trap_exits,
     wait_exit,
 )
+from actors._kernel import thread_queue
+from actors.threads import run_threadsafe
 from tests.actors.helpers import (
     dead_process,
     down,
@@ -602,6 +608,93 @@ async def test_a_late_answer_from_a_thread_counts_too(runtime: Runtime) -> None:
     await settle()
     assert answered == [False]
     assert runtime.statistics()["late_answers"] == 1
+
+
+async def hold_back(waiting: list[Sender], server: Any, sender: Sender) -> NoReply:
+    waiting.append(sender)
+    return NoReply()
+
+
+async def a_call_that_timed_out() -> Sender:
+    waiting: list[Sender] = []
+    with pytest.raises(CallTimeout):
+        await call(await Doing.start(), functools.partial(hold_back, waiting), timeout=0.01)
+    return waiting[0]
+
+
+def reply_in_a_thread(sender: Sender) -> tuple[threading.Thread, list[object]]:
+    """Answer in another thread. The list gets the result or the error of `reply`."""
+    results: list[object] = []
+
+    def work() -> None:
+        try:
+            results.append(reply(sender, "late"))
+        except Exception as error:
+            results.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread, results
+
+
+def fill_thread_queue(runtime: Runtime) -> None:
+    """Fill a queue with room for one call. It stays full until the caller lets Trio run."""
+    thread = threading.Thread(target=run_threadsafe, args=(runtime, str))
+    thread.start()
+    thread.join()
+
+
+async def test_a_late_answer_from_a_thread_does_not_raise_after_the_runtime_has_ended() -> None:
+    async with open_runtime():
+        sender = await a_call_that_timed_out()
+    thread, results = reply_in_a_thread(sender)
+    thread.join()
+    assert results == [False]
+
+
+async def test_a_late_answer_from_a_thread_does_not_wait_for_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # If `reply` does wait, the test fails sooner.
+    monkeypatch.setattr(thread_queue, "MAX_WAIT", 0.01)
+    async with open_runtime(max_thread_calls=1) as runtime:
+        sender = await a_call_that_timed_out()
+        fill_thread_queue(runtime)
+        thread, results = reply_in_a_thread(sender)
+        thread.join()
+        assert results == [False]
+        statistics = runtime.statistics()
+        assert (statistics["thread_calls_delayed"], statistics["late_answers"]) == (0, 0)
+
+
+def hold_up_trio_until_a_thread_waits(runtime: Runtime) -> None:
+    while runtime.statistics()["thread_calls_delayed"] == 0:
+        time.sleep(0)  # lets the other thread run
+
+
+@pytest.mark.parametrize("given_up", [True, False])
+async def test_an_answer_that_waits_in_vain_raises_only_if_its_call_has_not_ended(
+    given_up: bool,
+) -> None:
+    waiting: list[Sender] = []
+
+    async def ask(server: Pid) -> None:
+        with suppress(CallTimeout):
+            await call(server, functools.partial(hold_back, waiting), timeout=math.inf)
+
+    async with open_runtime(max_thread_calls=1) as runtime, trio.open_nursery() as nursery:
+        nursery.start_soon(ask, await Doing.start())
+        await settle()
+        fill_thread_queue(runtime)
+        thread, results = reply_in_a_thread(waiting[0])
+        hold_up_trio_until_a_thread_waits(runtime)
+        if given_up:
+            waiting[0].expire()
+        runtime.from_threads.close()
+        thread.join()
+        (result,) = results
+        assert result is False if given_up else isinstance(result, RuntimeClosed)
+        nursery.cancel_scope.cancel()
 
 
 @in_process()

@@ -10,11 +10,14 @@ import trio
 import trio.testing
 
 from supervision.chaos.errors import ChaosFailed
+from supervision.chaos.experiment import Experiment, Phases
 from supervision.chaos.faults.kinds import StallLoop
 from supervision.chaos.faults.moments import At
+from supervision.chaos.live.machine import MachineProbe
 from supervision.chaos.live.run import live
 from supervision.chaos.live.service import LoopProbe, ServiceLimits
 from supervision.chaos.live.world import LiveWorld
+from supervision.recording.entropy import Streams
 from supervision.recording.trace import BoundedTrace
 
 
@@ -58,7 +61,14 @@ def test_the_due_times_of_a_planned_stall_do_not_count() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"late_after": 0}, {"answer_within": -1}, {"max_late_share": 1.1}, {"min_in_time": -0.1}],
+    [
+        {"late_after": 0},
+        {"answer_within": -1},
+        {"max_late_share": 1.1},
+        {"min_in_time": -0.1},
+        {"max_wait_share": 1.1},
+        {"max_load": 0},
+    ],
 )
 def test_invalid_limits_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"ServiceLimits\({next(iter(wrong))}="):
@@ -119,6 +129,39 @@ async def test_a_planned_stall_does_not_make_a_run_overloaded(
     assert outcome.verdict == "held"
 
 
+def an_experiment(clock: Clock) -> Experiment:
+    trace = BoundedTrace(clock.now)
+    world = LiveWorld(
+        seed=7,
+        params={},
+        trace=trace,
+        streams=Streams(7),
+        network=None,
+        now=clock.now,
+        heal=lambda: None,
+    )
+    return Experiment(
+        world,
+        trace,
+        plan=(),
+        seconds=1.0,
+        phases=Phases(),
+        machine=MachineProbe(trace, clock.now, ServiceLimits()),
+        on_phase=lambda name: None,
+    )
+
+
+def test_a_stall_at_the_end_of_the_run_counts() -> None:
+    clock, probe = a_probe()
+    for clock.time in (0.25, 0.5):
+        probe.woken()
+    # The loop stalls, and the run ends before the probe wakes.
+    clock.time = 5.0
+    experiment = an_experiment(clock)
+    assert experiment.judge_service(probe, ServiceLimits())
+    assert experiment.problems[0].startswith("overloaded: ")
+
+
 async def asking(world: LiveWorld, seconds: float) -> None:
     world.steady("all is well", lambda: None)
 
@@ -147,6 +190,32 @@ async def test_a_run_without_answers_in_time_for_most_clients_fails() -> None:
     assert outcome.verdict == "held"
     outcome = await live(slow, 7, seconds=5, limits=ServiceLimits(min_in_time=0.0))
     assert outcome.verdict == "held"
+
+
+async def test_a_run_whose_clients_ask_nothing_during_the_faults_fails() -> None:
+    async def cut_off(world: LiveWorld) -> None:
+        world.steady("all is well", lambda: None)
+
+        async def client(number: int) -> None:
+            while True:
+                # The client hangs where it connects, so it makes no request.
+                if 5 <= world.seconds < 15:
+                    await trio.sleep(10)
+                with world.request("ask", client=number):
+                    await trio.sleep(0.1)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(client, number)
+            await world.until_over()
+            nursery.cancel_scope.cancel()
+
+    outcome = await live(cut_off, 7, seconds=8)
+    assert outcome.verdict == "failed"
+    (problem,) = outcome.problems
+    assert problem.startswith("too few answers in time to 'ask': ")
+    assert "3 clients made no request during the faults" in problem
+    assert [each.silent for each in outcome.measures.requests] == [3]
 
 
 async def test_answers_in_time_are_in_the_figures() -> None:

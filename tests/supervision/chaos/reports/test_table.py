@@ -85,8 +85,11 @@ def test_the_report_has_the_lag_of_the_loop_and_the_answers_to_clients() -> None
     for seconds, status in ((0.25, "answered"), (1.5, "answered"), (2.0, "unanswered")):
         fields = {"client": "7", "began": 0.0, "seconds": seconds, "within": 1.0, "status": status}
         trace.add(2.0, "request", pid=None, name="new_msg", **fields)
+    limits = {"max_wait_share": 0.1, "max_load": 2.0}
+    trace.add(2.0, "machine", pid=None, seconds=8.0, waited=2.0, load=None, **limits)
     text = printed(outcome(trace, overloaded=True, problems=("overloaded: too busy",)))
     assert "median 1 ms, p99 500 ms, longest 500 ms; 25.0% of the time over 100 ms" in text
+    assert "waited for a processor: 25.0% of the time; load average per core: unknown" in text
     assert "requests: new_msg" in text
     assert "33.33% of 3 in time, 1 late, 1 not answered; median 250 ms" in text
     assert "0 of 1" in text
