@@ -6,7 +6,7 @@ shared observer wraps the session, the codec and the out-buffer of each client.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Protocol
 
 from attrs import define, field, frozen
@@ -143,14 +143,15 @@ class JoinsAnswered(Invariant):
             )
 
     def at_rest(self) -> str | None:
-        for pid, joins in self._clients.items():
-            for join in joins.pending:
-                if join.is_over() and not joins.client.is_busy_or_gone():
-                    return (
-                        f"{self.who(pid)}: the join of {join.topic!r} (ref {join.ref!r}) got no reply, and its "
-                        "channel has ended"
-                    )
-        return None
+        return self.late_twice(
+            {
+                join: f"{self.who(pid)}: the join of {join.topic!r} (ref {join.ref!r}) got no reply, and its channel "
+                "has ended"
+                for pid, joins in self._clients.items()
+                for join in joins.pending
+                if join.is_over() and not joins.client.is_busy_or_gone()
+            }
+        )
 
 
 class MembershipsEnd(Invariant):
@@ -188,14 +189,15 @@ class MembershipsEnd(Invariant):
             )
 
     def at_rest(self) -> str | None:
+        late: dict[Hashable, str] = {}
         for pid, memberships in self._clients.items():
             ended = memberships.silently_ended()
             if ended is not None and not memberships.client.is_busy_or_gone():
-                return (
+                late[ended] = (
                     f"{self.who(pid)}: the channel of {ended.topic!r} (join_ref {ended.join_ref!r}) has ended, and "
                     "its client got neither phx_close nor phx_error"
                 )
-        return None
+        return self.late_twice(late)
 
 
 class SubscriptionsEnd(Invariant):
