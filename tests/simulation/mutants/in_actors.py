@@ -31,12 +31,12 @@ IN_ACTORS = (
         name="a cancelled receive stays in the next batch of wake-ups",
         file="actors/_kernel/mailbox.py",
         old="""\
-        self._task = None
+        self.sleeping = False
         self.wake_batches.late.pop(self, None)
         return Abort.SUCCEEDED
 """,
         new="""\
-        self._task = None
+        self.sleeping = False
         return Abort.SUCCEEDED
 """,
         promise="receive: a cancelled receive loses no message, and the process goes on",
