@@ -17,6 +17,7 @@ from channels.connection.session import Effect, Membership, Send
 from channels.connection.session_server import SessionServer
 from channels.filters import FilterRule, filter_parameters
 from channels.messages import Broadcast, Message
+from channels.recording.watched_out import WatchedOut
 from channels.telemetry import CHANNEL_JOINED, CONNECTION_CLOSED, SESSION_STARTED
 from channels.transports.out_buffer import Flusher, OutBuffer
 from supervision.child_spec import ChildSpec
@@ -106,6 +107,7 @@ class Clients:
         self._add = add
         # By connection: the id of the client's socket, if it has one.
         self._ids: dict[Pid, str] = {}
+        self._rules: list[FilterRule] = []
 
     def attach(self, runtime: Runtime) -> list[Callable[[], None]]:
         """Record the events of a runtime. Return functions that stop the recording."""
@@ -118,6 +120,9 @@ class Clients:
 
     def session_started(self, _event: object, _measured: _Data, about: _Data) -> None:
         pid, server, id = about["pid"], about["server"], about["id"]
+        rule = about["endpoint"].filter_parameters
+        if rule not in self._rules:
+            self._rules.append(rule)
         fields = {"socket": type(server.socket).__name__, "transport": type(server).__name__}
         if id is not None:
             fields["client"] = self._ids[pid] = id[:_LONG]
@@ -127,6 +132,12 @@ class Clients:
     def session(self, session: Any, pid: Pid) -> Any:
         """Wrap the session of a client, so that the wrapper records events."""
         return Session(session, pid, self._add)
+
+    def filtered_payload(self, payload: Any) -> Any:
+        """Apply the filter rules of the endpoints to a payload."""
+        for rule in self._rules:
+            payload = filter_parameters(payload, rule)
+        return payload
 
     def joined(self, _event: object, measured: _Data, about: _Data) -> None:
         channel = about["channel"]
@@ -160,21 +171,15 @@ class _FlightClients(Clients):
         self._tap = recorder.tap()
         # The flushers that call the recorder. An endpoint that ends leaves the set with its flusher.
         self._flushers: WeakSet[Flusher] = WeakSet()
-        self._rules: list[FilterRule] = []
 
     def filtered(self, content: Any) -> Any:
         """Apply the filter rules of the endpoints to the content of a message."""
         if not isinstance(content, Message | Broadcast):
             return content
-        payload = content.payload
-        for rule in self._rules:
-            payload = filter_parameters(payload, rule)
+        payload = self.filtered_payload(content.payload)
         return {"topic": content.topic, "event": content.event, "payload": payload}
 
     def session_started(self, event: object, measured: _Data, about: _Data) -> None:
-        rule = about["endpoint"].filter_parameters
-        if rule not in self._rules:
-            self._rules.append(rule)
         super().session_started(event, measured, about)
         pid = about["pid"]
         self._recorder.connections[pid] = self._attach(about["server"], pid)
@@ -191,7 +196,7 @@ class _FlightClients(Clients):
             pass
         elif not isinstance(out, OutBuffer):
             # The buffer of a test. It delivers each frame immediately.
-            server.out = server.link.out = _Out(out, wrote)
+            server.out = server.link.out = WatchedOut(out, lambda frame: wrote(len(frame), 1))
         else:
             out.client = pid.number
             out.on_write = (*out.on_write, wrote)
@@ -249,21 +254,6 @@ class Session:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
-
-
-class _Out:
-    """An out-buffer that records its frames."""
-
-    def __init__(self, out: Any, wrote: _Wrote) -> None:
-        self._out = out
-        self._wrote = wrote
-
-    def put(self, frame: bytes) -> None:
-        self._out.put(frame)
-        self._wrote(len(frame), 1)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._out, name)
 
 
 def _ignore(kind: str, pid: Pid, fields: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ shared observer wraps the session, the codec and the out-buffer of each client.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from attrs import define, field, frozen
@@ -20,6 +21,7 @@ from channels.connection.session_server import SessionServer
 from channels.errors import DecodeError
 from channels.messages import Message
 from channels.pubsub.pubsub import PubSub
+from channels.recording.watched_out import WatchedOut
 from channels.serializers.serializer import Codec
 from channels.telemetry import SESSION_STARTED
 from supervision.chaos.invariants.base import Feed, Invariant, Located
@@ -90,7 +92,7 @@ class _Frames(Feed):
         client = Client(about["pid"], server, codec, self.runtime)
         server.link.codec = server.session.codec = codec
         server.session = _Session(server.session, client, self)  # type: ignore[assignment] # stands in for it
-        server.out = server.link.out = _Out(server.out, client, self)
+        server.out = server.link.out = WatchedOut(server.out, partial(self.written, client))
         for listener in self.listeners:
             listener.started(client)
 
@@ -377,19 +379,3 @@ class _Session:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
-
-
-class _Out:
-    """An out-buffer that reports its frames."""
-
-    def __init__(self, out: Any, client: Client, frames: _Frames) -> None:
-        self._out = out
-        self._client = client
-        self._frames = frames
-
-    def put(self, frame: bytes) -> None:
-        self._frames.written(self._client, frame)
-        self._out.put(frame)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._out, name)

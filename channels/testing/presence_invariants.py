@@ -19,9 +19,9 @@ from actors.process import is_alive
 from actors.refs import Pid
 from actors.runtime import Runtime
 from channels.connection.session_server import SessionServer
-from channels.messages import BinaryFrame
 from channels.presence.presence import Presence
 from channels.presence.tracker import Tracking
+from channels.recording.watched_out import WatchedOut, text_of
 from channels.telemetry import (
     PRESENCE_STARTED,
     PUBSUB_CONNECTED,
@@ -332,7 +332,7 @@ class PresenceDiffsFit(Invariant):
     def _session_started(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
         server: SessionServer = about["server"]
         client = self._clients[about["pid"]] = _Client(server)
-        server.out = server.link.out = _Out(server.out, client)
+        server.out = server.link.out = WatchedOut(server.out, client.written)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
         self._clients.pop(pid, None)
@@ -429,7 +429,7 @@ class _Client:
 
     def written(self, frame: bytes) -> None:
         """Note a frame for the client."""
-        text = _text_of(frame)
+        text = text_of(frame)
         if not text.startswith(b"[") or not any(event in text for event in _EVENTS):
             return
         try:
@@ -448,28 +448,3 @@ class _Client:
 
 
 _EVENTS = (b'"phx_reply"', b'"phx_close"', b'"phx_error"', b'"presence_')
-# The first byte of a WebSocket frame with a whole text, and the header sizes for the two special length values.
-_WHOLE_TEXT = 0x81
-_HEADERS = {126: 4, 127: 10}
-
-
-def _text_of(frame: bytes) -> bytes:
-    """Return the text of a frame of a server, or empty bytes if it has no text. Without a network, it has no header."""
-    if type(frame) is BinaryFrame or len(frame) < 2:
-        return b""
-    return frame[_HEADERS.get(frame[1], 2) :] if frame[0] == _WHOLE_TEXT else frame
-
-
-class _Out:
-    """An out-buffer that reports its frames to the invariant."""
-
-    def __init__(self, out: Any, client: _Client) -> None:
-        self._out = out
-        self._client = client
-
-    def put(self, frame: bytes) -> None:
-        self._client.written(frame)
-        self._out.put(frame)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._out, name)
