@@ -19,13 +19,11 @@ from channels.operations.metric_table import Figure
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.schema import CLEAN_EXITS
 from supervision.recording.snapshots import Snapshot
-from supervision.story.figures import BOUNDS
+from supervision.story.figures import PREFIX, Histogram, recovery_metrics
 from supervision.story.incidents import tell_story
 from supervision.story.model import Incident
 
 __all__ = ["PREFIX", "RecordedRecovery", "Totals"]
-
-PREFIX: Final = "ashtree_recovery_"
 
 SETTLED_SECONDS: Final = 5.0
 """Seconds from a fault until its incident counts, if everything is back."""
@@ -51,8 +49,8 @@ class Totals:
         self._counted_until = -1
         self._incidents = self._messages = self._answers = 0
         self._restarts: Counter[str] = Counter()
-        self._restarted = _Histogram()
-        self._rejoined = _Histogram()
+        self._restarted = Histogram()
+        self._rejoined = Histogram()
 
     def begin_recorder(self) -> None:
         """Prepare for the incidents of another recorder, which numbers its records from 0 again."""
@@ -94,33 +92,15 @@ class Totals:
                 self._rejoined.add(client.away)
 
     def figures(self) -> Iterator[Figure]:
-        """Yield name, labels and value of each figure, as `RecoveryFigures.metrics` does."""
-        yield f"{PREFIX}incidents_total", {}, float(self._incidents)
-        yield f"{PREFIX}messages_lost_total", {}, float(self._messages)
-        yield f"{PREFIX}answers_lost_total", {}, float(self._answers)
-        for child, count in self._restarts.items():
-            yield f"{PREFIX}restarts_total", {"child": child}, float(count)
-        yield from self._restarted.figures(f"{PREFIX}restarted_seconds")
-        yield from self._rejoined.figures(f"{PREFIX}rejoined_seconds")
-
-
-class _Histogram:
-    def __init__(self) -> None:
-        self._counts = [0] * (len(BOUNDS) + 1)
-        self._sum = 0.0
-
-    def add(self, value: float) -> None:
-        self._counts[sum(value > bound for bound in BOUNDS)] += 1
-        self._sum += value
-
-    def figures(self, name: str) -> Iterator[Figure]:
-        total = 0
-        for bound, count in zip((*BOUNDS, None), self._counts, strict=True):
-            total += count
-            label = "+Inf" if bound is None else f"{bound:g}"
-            yield f"{name}_bucket", {"le": label}, float(total)
-        yield f"{name}_sum", {}, self._sum
-        yield f"{name}_count", {}, float(total)
+        """Yield name, labels and value of each figure, as `recovery_metrics` does."""
+        return recovery_metrics(
+            incidents=self._incidents,
+            messages_lost=self._messages,
+            answers_lost=self._answers,
+            restarts=self._restarts,
+            restarted=self._restarted,
+            rejoined=self._rejoined,
+        )
 
 
 class RecordedRecovery:

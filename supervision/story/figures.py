@@ -12,19 +12,87 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from supervision.story.model import Incident, StoryModel
 from supervision.viewer.service import percentile
 
-__all__ = ["BOUNDS", "Durations", "IncidentRow", "RecoveryFigures", "figures_of"]
+__all__ = [
+    "BOUNDS",
+    "PREFIX",
+    "Durations",
+    "Histogram",
+    "IncidentRow",
+    "RecoveryFigures",
+    "figures_of",
+    "recovery_metrics",
+]
 
 BOUNDS = (0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """The upper bounds of the bars of a histogram, in seconds. The last bar has no bound."""
 
+PREFIX = "ashtree_recovery_"
+"""The start of the names of all metrics of recovery."""
+
 Metric = tuple[str, dict[str, str], float]
+
+
+class Histogram:
+    """The number of durations in each bar, and the sum of all durations.
+
+    Args:
+        values: the first durations, in seconds.
+    """
+
+    def __init__(self, values: Iterable[float] = ()) -> None:
+        self._counts = [0] * (len(BOUNDS) + 1)
+        self._sum = 0.0
+        for value in values:
+            self.add(value)
+
+    def add(self, value: float) -> None:
+        """Count a duration."""
+        self._counts[sum(value > bound for bound in BOUNDS)] += 1
+        self._sum += value
+
+    def bars(self) -> list[tuple[float | None, int]]:
+        """Return the upper bound and the count of each bar. The last bound is None."""
+        return list(zip((*BOUNDS, None), self._counts, strict=True))
+
+    def metrics(self, name: str) -> Iterator[Metric]:
+        """Yield the cumulative buckets, the sum and the count, in the conventions of Prometheus."""
+        total = 0
+        for bound, count in self.bars():
+            total += count
+            yield f"{name}_bucket", {"le": "+Inf" if bound is None else f"{bound:g}"}, float(total)
+        yield f"{name}_sum", {}, self._sum
+        yield f"{name}_count", {}, float(total)
+
+
+def recovery_metrics(
+    *,
+    incidents: int,
+    messages_lost: int,
+    answers_lost: int,
+    restarts: Mapping[str, int],
+    restarted: Histogram,
+    rejoined: Histogram,
+) -> Iterator[Metric]:
+    """Yield name, labels and value of each figure, in the conventions of Prometheus.
+
+        ("ashtree_recovery_restarts_total", {"child": "/shop/store"}, 3.0)
+
+    A histogram yields its cumulative buckets, its sum and its count.
+    """
+    yield f"{PREFIX}incidents_total", {}, float(incidents)
+    yield f"{PREFIX}messages_lost_total", {}, float(messages_lost)
+    yield f"{PREFIX}answers_lost_total", {}, float(answers_lost)
+    for child, count in restarts.items():
+        yield f"{PREFIX}restarts_total", {"child": child}, float(count)
+    yield from restarted.metrics(f"{PREFIX}restarted_seconds")
+    yield from rejoined.metrics(f"{PREFIX}rejoined_seconds")
 
 
 class Durations(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,10 +112,7 @@ class Durations(msgspec.Struct, frozen=True, kw_only=True):
 
     def histogram(self) -> list[tuple[float | None, int]]:
         """Return the upper bound and the count of each bar. The last bound is None."""
-        counts = [0] * (len(BOUNDS) + 1)
-        for value in self.values:
-            counts[sum(value > bound for bound in BOUNDS)] += 1
-        return list(zip((*BOUNDS, None), counts, strict=True))
+        return Histogram(self.values).bars()
 
 
 class IncidentRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,19 +200,15 @@ class RecoveryFigures(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join(lines)
 
     def metrics(self) -> Iterator[Metric]:
-        """Yield name, labels and value of each figure, in the conventions of Prometheus.
-
-        ("ashtree_recovery_restarts_total", {"child": "/shop/store"}, 3.0)
-
-        A histogram yields its cumulative buckets, its sum and its count.
-        """
-        yield "ashtree_recovery_incidents_total", {}, float(len(self.rows))
-        yield "ashtree_recovery_messages_lost_total", {}, float(self.messages_lost)
-        yield "ashtree_recovery_answers_lost_total", {}, float(self.answers_lost)
-        for path, count in self.restarts.items():
-            yield "ashtree_recovery_restarts_total", {"child": path}, float(count)
-        yield from _histogram("ashtree_recovery_restarted_seconds", self.restarted)
-        yield from _histogram("ashtree_recovery_rejoined_seconds", self.rejoined)
+        """Yield name, labels and value of each figure, as `recovery_metrics` does."""
+        return recovery_metrics(
+            incidents=len(self.rows),
+            messages_lost=self.messages_lost,
+            answers_lost=self.answers_lost,
+            restarts=self.restarts,
+            restarted=Histogram(self.restarted.values),
+            rejoined=Histogram(self.rejoined.values),
+        )
 
 
 def figures_of(story: StoryModel) -> RecoveryFigures:
@@ -201,12 +262,3 @@ def _durations(durations: Durations) -> list[str]:
         str(len(durations.values)),
         *("-" if each is None else f"{each:.3f} s" for each in times),
     ]
-
-
-def _histogram(name: str, durations: Durations) -> Iterator[Metric]:
-    total = 0
-    for bound, count in durations.histogram():
-        total += count
-        yield f"{name}_bucket", {"le": "+Inf" if bound is None else f"{bound:g}"}, float(total)
-    yield f"{name}_sum", {}, sum(durations.values)
-    yield f"{name}_count", {}, float(total)
