@@ -296,4 +296,3 @@ class Crowd:
         for client in list(self._clients.values()):
             client.close()
         self.poll.close()
-

@@ -41,7 +41,9 @@ def main() -> None:
     """Read the options, run the workload and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("workload", choices=list(WORKLOADS))
-    parser.add_argument("--url", required=True, help="such as ws://127.0.0.1:4000/socket/websocket?vsn=2.0.0")
+    parser.add_argument(
+        "--url", required=True, help="such as ws://127.0.0.1:4000/socket/websocket?vsn=2.0.0"
+    )
     parser.add_argument("--dialect", choices=list(DIALECTS), default="phoenix")
     parser.add_argument("--core", type=int, help="the core on which the generator runs")
     parser.add_argument("--pids", type=int, nargs="*", default=[], help="the server's processes")

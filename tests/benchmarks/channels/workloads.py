@@ -308,7 +308,7 @@ def crash(crowd: Crowd, load: Load) -> dict[str, Any]:
     work = _Crash(crowd, load, deque(clients), array("d"), load.operations)
     _collect_no_more()
     window = Window(load.pids)
-    for _ in range(min(load.concurrency, load.operations)):
+    for _ in range(min(load.concurrency, load.connections, load.operations)):
         work.next()
     crowd.run_until(lambda: work.done == load.operations, load.timeout, "crashing all channels")
     return {**window.end(work.done), **_times(work.taken), "lost": crowd.lost, "wrong": work.wrong}

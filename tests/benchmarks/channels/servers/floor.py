@@ -94,7 +94,9 @@ class Member:
 
     __slots__ = ("inbox", "join_ref", "joined", "topic", "writer")
 
-    def __init__(self, join_ref: str, topic: str, writer: Writer, joined: dict[str, Member]) -> None:
+    def __init__(
+        self, join_ref: str, topic: str, writer: Writer, joined: dict[str, Member]
+    ) -> None:
         self.join_ref, self.topic, self.writer, self.joined = join_ref, topic, writer, joined
         self.inbox = Queue[list[Any] | None]()
 

@@ -50,7 +50,7 @@ async def chat(connection: ServerConnection) -> None:
 
 
 async def main(port: int) -> None:
-    await serve(chat, "127.0.0.1", port, compression=None, backlog=4096)
+    await serve(chat, port, host="127.0.0.1", compression=None, backlog=4096)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,9 @@ def main() -> None:
     else:
         import uvicorn  # type: ignore[import-not-found,unused-ignore]
 
-        uvicorn.run(application, port=int(PORT), log_level="critical", access_log=False, backlog=4096)
+        uvicorn.run(
+            application, port=int(PORT), log_level="critical", access_log=False, backlog=4096
+        )
 
 
 if __name__ == "__main__":
