@@ -87,7 +87,8 @@ def _python(module: str) -> tuple[str, ...]:
 def _django(server: str, *, redis: bool) -> Subject:
     name = f"django-{server}-{'redis' if redis else 'memory'}"
     layer = "Redis layer" if redis else "in-memory layer"
-    command = [str(DJANGO_PYTHON), "chat.py", server, "{port}", *(["{redis}"] if redis else [])]
+    # Isolated, because a PYTHONPATH may lead to Ashtree.
+    command = [str(DJANGO_PYTHON), "-I", "chat.py", server, "{port}", *(["{redis}"] if redis else [])]
     return Subject(
         name,
         f"Django Channels, {server.capitalize() if server == 'daphne' else server}, {layer}",
