@@ -1,7 +1,7 @@
 """Costs of channels, beside the floor and other servers: `make bench`.
 
-Each figure is measured on a new server on core 0, by a load generator on core 1. The servers take turns in each row, for
-several rounds. docs/topics/performance.md explains the figures.
+Each figure is measured on a new server on core 0, by a load generator on core 1. The servers take turns in each row,
+for several rounds. docs/topics/performance.md explains the figures.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from attrs import Factory, asdict, define
 from rich.console import Console
 
+from tests.benchmarks.channels.generator import arguments_of
 from tests.benchmarks.channels.machine import describe
 from tests.benchmarks.channels.report import goal_table, machine_lines, markdown, tables
 from tests.benchmarks.channels.results import Results, goals
@@ -110,15 +111,13 @@ def measure(plan: Plan, row: Row, subject: Subject) -> dict[str, Any]:
     try:
         with serving(subject, row, 0 if pinned else None) as server:
             command = [sys.executable, "-m", "tests.benchmarks.channels.generator", row.workload]
-            command += ["--url", server.url, "--dialect", subject.dialect]
+            command += ["--url", server.url, "--dialect", subject.dialect, *arguments_of(load)]
             command += ["--core", "1"] if pinned else []
-            command += ["--connections", str(load.connections), "--in-flight", str(load.in_flight)]
-            command += ["--concurrency", str(load.concurrency)]
-            command += ["--operations", str(load.operations)]
-            command += ["--seconds", str(load.seconds), "--warm-up", str(load.warm_up)]
             command += ["--reconnects"] if subject.crashes == "connection" else []
             command += ["--pids", *map(str, server.pids)]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+            done = subprocess.run(
+                command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=300
+            )
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return {"error": str(error)}
     if done.returncode:

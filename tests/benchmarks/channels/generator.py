@@ -18,7 +18,7 @@ from tests.benchmarks.channels.dialects import DIALECTS, Refused
 from tests.benchmarks.channels.wire import WireError
 from tests.benchmarks.channels.workloads import WORKLOADS, Load
 
-__all__ = ["generate", "main"]
+__all__ = ["arguments_of", "generate", "main"]
 
 
 def generate(workload: str, url: str, dialect: str, load: Load) -> dict[str, object]:
@@ -35,6 +35,18 @@ def generate(workload: str, url: str, dialect: str, load: Load) -> dict[str, obj
         return WORKLOADS[workload](crowd, load)
     finally:
         crowd.close()
+
+
+def arguments_of(load: Load) -> list[str]:
+    """Return the size of a workload as options of this program."""
+    return [
+        *("--connections", str(load.connections)),
+        *("--in-flight", str(load.in_flight)),
+        *("--concurrency", str(load.concurrency)),
+        *("--operations", str(load.operations)),
+        *("--seconds", str(load.seconds)),
+        *("--warm-up", str(load.warm_up)),
+    ]
 
 
 def main() -> None:

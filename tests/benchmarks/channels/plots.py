@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib  # type: ignore[import-not-found] # in the environment of the benchmark
+import matplotlib as mpl  # type: ignore[import-not-found] # in the environment of the benchmark
 
 from tests.benchmarks.channels.results import Results
 from tests.benchmarks.channels.rows import ROWS
 
-matplotlib.use("svg")
+mpl.use("svg")
 
-from matplotlib import pyplot as plt  # type: ignore[import-not-found]  # noqa: E402
+from matplotlib import pyplot as plt
 
 __all__ = ["draw"]
 

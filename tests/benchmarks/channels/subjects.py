@@ -88,7 +88,14 @@ def _django(server: str, *, redis: bool) -> Subject:
     name = f"django-{server}-{'redis' if redis else 'memory'}"
     layer = "Redis layer" if redis else "in-memory layer"
     # Isolated, because a PYTHONPATH may lead to Ashtree.
-    command = [str(DJANGO_PYTHON), "-I", "chat.py", server, "{port}", *(["{redis}"] if redis else [])]
+    command = [
+        str(DJANGO_PYTHON),
+        "-I",
+        "chat.py",
+        server,
+        "{port}",
+        *(["{redis}"] if redis else []),
+    ]
     return Subject(
         name,
         f"Django Channels, {server.capitalize() if server == 'daphne' else server}, {layer}",
@@ -178,15 +185,12 @@ def _valkey(folder: Path, core: int | None) -> Iterator[tuple[int, int]]:
 def _process(
     command: Sequence[str], folder: Path, log: Path, core: int | None, port: int
 ) -> Iterator[int]:
-    def pin() -> None:
-        if core is not None:
-            os.sched_setaffinity(0, {core})
-
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=output, stderr=output, preexec_fn=pin
-        )
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
     try:
+        if core is not None:
+            # It has only one thread yet. Later threads and processes inherit the core.
+            os.sched_setaffinity(process.pid, {core})
         _wait_until_it_accepts(process, port, log)
         yield process.pid
     finally:

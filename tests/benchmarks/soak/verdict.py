@@ -22,6 +22,7 @@ IDLE = ("ashtree_processes", "soak_tasks", "process_open_fds")
 
 _LINE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$")
 _WORKER = re.compile(r'worker="(\d+)"')
+_MEDIAN_OF = 15
 _SPARE_FILES = 2  # a scrape's own connection, and one that has just ended
 
 
@@ -54,10 +55,10 @@ def parse_metrics(text: str) -> dict[str, dict[str, float]]:
     return {worker: dict(figures) for worker, figures in found.items() if worker}
 
 
-def rss_near(samples: Sequence[Sample], seconds: float, window: float) -> float:
-    """Return the median of the memory in the window that ends at this time."""
-    found = [each.rss for each in samples if seconds - window <= each.seconds <= seconds]
-    return statistics.median(found) if found else 0.0
+def rss_near(samples: Sequence[Sample], seconds: float) -> float:
+    """Return the median of the memory in the last samples up to this time."""
+    found = [each.rss for each in samples if each.seconds <= seconds]
+    return statistics.median(found[-_MEDIAN_OF:]) if found else 0.0
 
 
 def checks(

@@ -135,7 +135,7 @@ class Floor:
                 for event in protocol.events_received():
                     if isinstance(event, Request):
                         protocol.send_response(protocol.accept(event))
-                    elif event.opcode is Opcode.TEXT:
+                    elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
                         self.route(decode(event.data), writer, joined)
                 for piece in protocol.data_to_send():
                     if piece:

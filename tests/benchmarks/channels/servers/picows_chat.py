@@ -11,7 +11,7 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-import orjson
+import orjson  # type: ignore[import-not-found,unused-ignore] # in the environment of the benchmark
 import uvloop  # type: ignore[import-not-found] # in the environment of the benchmark
 from picows import (  # type: ignore[import-not-found] # likewise
     WSCloseCode,

@@ -9,7 +9,7 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-import orjson
+import orjson  # type: ignore[import-not-found,unused-ignore] # in the environment of the benchmark
 import uvicorn  # type: ignore[import-not-found,unused-ignore] # in the environment of the benchmark
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -19,7 +19,7 @@ rooms: defaultdict[str, set[WebSocket]] = defaultdict(set)
 
 
 def text(*message: Any) -> str:
-    return orjson.dumps(message).decode()
+    return str(orjson.dumps(message), "utf-8")
 
 
 async def chat(websocket: WebSocket) -> None:

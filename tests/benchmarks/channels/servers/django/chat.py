@@ -25,11 +25,12 @@ SERVER, PORT, *REDIS = sys.argv[1:]
 settings.configure(CHANNEL_LAYERS={"default": layer(REDIS[0] if REDIS else None)})
 django.setup()
 
+from django.urls import path  # type: ignore[import-not-found]  # noqa: E402
+
 from channels.generic.websocket import (  # type: ignore[import-not-found]  # noqa: E402
     AsyncJsonWebsocketConsumer,
 )
 from channels.routing import ProtocolTypeRouter, URLRouter  # type: ignore[import-not-found]  # noqa: E402
-from django.urls import path  # type: ignore[import-not-found]  # noqa: E402
 
 
 def group_of(topic: str) -> str:
