@@ -46,6 +46,7 @@ def arguments_of(load: Load) -> list[str]:
         *("--operations", str(load.operations)),
         *("--seconds", str(load.seconds)),
         *("--warm-up", str(load.warm_up)),
+        *("--drain", str(load.drain)),
     ]
 
 
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=Load().seconds)
     parser.add_argument("--warm-up", type=float, default=Load().warm_up)
     parser.add_argument("--timeout", type=float, default=Load().timeout)
+    parser.add_argument("--drain", type=float, default=Load().drain)
     parser.add_argument("--reconnects", action="store_true", help="a crash ends the connection")
     options = vars(parser.parse_args())
     workload, url, dialect, core = (
