@@ -108,6 +108,13 @@ class Order:
 
 
 @define(eq=False)
+class _Starter:
+    """A task that waits for the start of a server, and the process of this task."""
+
+    life: Life | None
+
+
+@define(eq=False)
 class Desk:
     """The model of one server."""
 
@@ -136,6 +143,10 @@ class Desk:
     # `stopping` is the reason with which the server has decided to stop. `terminated` is the reason that terminate got.
     stopping: Any = NOTHING
     terminated: Any = NOTHING
+    # True once `terminate` has returned or raised.
+    closed: bool = False
+    # The caller that waits in `start`. None before and after the start.
+    starter: _Starter | None = None
     owed: list[Order] = field(factory=list)
     # `taken` counts the messages that the server took, and `answers` the answers that its loop sent. `counted` has both
     # numbers at the start of the statistics.
@@ -217,6 +228,9 @@ class Office:
         model.expect(not desk.suspended, f"{who} began {what} while it was suspended")
         if callback == "handle_continue":
             model.expect(desk.next is order, f"{who} began {what}, but {desk.next!r} comes next")
+            starter = desk.starter
+            waits = starter is not None and (starter.life is None or not starter.life.doomed)
+            model.expect(not waits, f"{who} began {what} before its start returned")
             desk.next = None
         else:
             model.expect(desk.next is None, f"{who} began {what}, but {desk.next!r} comes next")
@@ -254,7 +268,7 @@ class Office:
         if desk_of is None:
             return
         desk = desk_of
-        if self.now >= desk.start_limit and not desk.started:
+        if self.now >= desk.start_limit and (not desk.started or desk.starter is not None):
             # The starting process removes its link to the server before it kills the server.
             for peer in tuple(life.links):
                 self.model.unlink(life, peer, flush=False)
@@ -277,6 +291,8 @@ class Office:
             )
             self.model.expect(desk.next is None, f"{who} sleeps although {desk.next!r} is next")
             self.model.expect(not desk.stops, f"{who} sleeps although {desk.stops[:1]} arrived")
+            ends = [m for m in desk.queue if type(m) is Exit and self.is_parent(desk, m.pid)]
+            self.model.expect(not ends, f"{who} sleeps although its parent sent {ends[:1]}")
             if not desk.suspended:
                 self.model.expect(not desk.queue, f"{who} sleeps although {desk.queue[:1]} waits")
             if desk.within is not None and not desk.suspended and not desk.asked:
@@ -525,6 +541,7 @@ class Clerk(GenServer[int]):
             spawn(kill_later, self.office, desk, chance.choice([pause, pause * chance.random()]))
         if pause:
             await self.wait(pause)
+        desk.closed = True
         if desk.init.number % 4 == 0:
             error = OSError(f"terminate of {desk.label}")
             desk.life.ending = Crash(error)
@@ -543,7 +560,9 @@ def an_order(office: Office, stream: Random, kind: str, *, depth: int = 0) -> Or
     }[kind]
     act = stream.choice(acts)
     if stream.random() < 0.1:
-        act = stream.choice(("stop", "raise", "bad", "stop_reply" if kind == "call" else "stop"))
+        act = stream.choice(("stop", "raise", "bad", "stop"))
+        if kind == "call" and stream.random() < 0.5:
+            act = "stop_reply"
     order = Order(office.number(), kind, act, reason=stream.choice(REASONS))
     if stream.random() < 0.35:
         order.pause = stream.choice([0.01, 0.1, 0.1, 0.4])
@@ -617,8 +636,8 @@ async def ask(office: Office, stream: Random, life: Life | None, name: str) -> N
             model.expect(life is None or not life.doomed, f"{what} returned in a killed process")
             if order.act == "stop_reply":
                 model.expect(
-                    desk.terminated is not NOTHING and not desk.life.doomed,
-                    f"{what} was answered before terminate, or by a killed server",
+                    desk.closed and not desk.life.doomed,
+                    f"{what} was answered before the end of terminate, or by a killed server",
                 )
                 order.answer = order.number
             model.same(what, "the answer", answer, order.answer)
