@@ -15,6 +15,7 @@ from attrs import define, field
 
 from actors import (
     KILL,
+    KILLED,
     NORMAL,
     SHUTDOWN,
     TIMEOUT,
@@ -128,6 +129,8 @@ class Desk:
     stops: list[Order] = field(factory=list)
     started: bool = False
     start_limit: float = math.inf
+    # True if the caller of the start is cancelled at `start_limit`.
+    killed_early: bool = False
     obeys: Pid | None = None
     busy: Order | None = None
     state: int = 0
@@ -229,8 +232,11 @@ class Office:
         if callback == "handle_continue":
             model.expect(desk.next is order, f"{who} began {what}, but {desk.next!r} comes next")
             starter = desk.starter
-            waits = starter is not None and (starter.life is None or not starter.life.doomed)
-            model.expect(not waits, f"{who} began {what} before its start returned")
+            # The server may handle an earlier message, and the continue of this message, before the starter goes on.
+            if order is desk.init.then and starter is not None:
+                dying = starter.life is not None and starter.life.doomed
+                early = self.now < desk.start_limit - EPSILON
+                model.expect(dying or not early, f"{who} began {what} before its start returned")
             desk.next = None
         else:
             model.expect(desk.next is None, f"{who} began {what}, but {desk.next!r} comes next")
@@ -260,7 +266,7 @@ class Office:
 
     def ends(self, life: Life) -> None:
         for desk in self.desks:
-            waits = desk.life.parent is life.pid and not desk.started
+            waits = desk.life.parent is life.pid and (not desk.started or desk.starter is not None)
             if waits and self.now < desk.start_limit - EPSILON:
                 # The starting process has ended, so it no longer enforces the time limit of the start.
                 desk.start_limit = desk.life.killed_at = math.inf
@@ -268,7 +274,8 @@ class Office:
         if desk_of is None:
             return
         desk = desk_of
-        if self.now >= desk.start_limit and (not desk.started or desk.starter is not None):
+        waits = not desk.started or desk.starter is not None
+        if self.now >= desk.start_limit and waits and life.reason is KILLED:
             # The starting process removes its link to the server before it kills the server.
             for peer in tuple(life.links):
                 self.model.unlink(life, peer, flush=False)
@@ -322,7 +329,7 @@ class _Births(Instrument):
             model.same(label, "its parent", parent, runtime if starter is None else starter.pid)
             desk.life = model.born(pid, desk.label, parent=starter, link=desk.link)
             desk.obeys = runtime if starter is None else starter.pid if desk.link else pid
-            if desk.start_limit < math.inf and desk.init.act == "slow":
+            if desk.start_limit < math.inf and (desk.init.act == "slow" or desk.killed_early):
                 desk.life.killed_at = desk.start_limit
             if desk.name is not None:
                 model.give_name(desk.life, desk.name)
@@ -598,7 +605,9 @@ async def ask(office: Office, stream: Random, life: Life | None, name: str) -> N
     if desk is None:
         return
     order = an_order(office, stream, "call")
-    timeout = stream.choice([0, 0.05, 0.2, 1, math.inf if order.act == "reply" else 2])
+    # A server that hangs in `init` never answers, if the starter that would have killed it has ended.
+    answers = order.act == "reply" and desk.started
+    timeout = stream.choice([0, 0.05, 0.2, 1, math.inf if answers else 2])
     order.caller = life
     began, alive = office.now, desk.life.alive
     patience = stream.choice([math.inf, math.inf, math.inf, 0.1])
@@ -780,6 +789,17 @@ async def suspends(office: Office, desk: Desk, stream: Random, idle: bool) -> No
     if info is not None and not desk.life.doomed and desk.terminated is NOTHING:
         model.same(desk.life, "its status", info["status"], "suspended")
     await trio.sleep(stream.choice([0.05, 0.5]))
+    parent = model.lives.get(desk.obeys) if desk.obeys is not None else None
+    if stream.random() < 0.3:
+        reason = stream.choice(REASONS)
+        if desk.obeys is office.world.runtime.pid:
+            # This is a signal of the parent itself. A server that traps exits must stop, even while it is suspended.
+            model.signal(desk.obeys, desk.life, reason, linked=False)
+            send_exit(pid, reason)
+        elif parent is not None and parent is not desk.life:
+            model.signal(office.world.runtime.pid, parent, KILL, linked=False)
+            send_exit(parent.pid, KILL)
+        await trio.sleep(0.5)
     desk.suspended, desk.resumed_at = False, office.now
     await sys.resume(pid, timeout=60)
 
@@ -847,7 +867,10 @@ async def hire(office: Office, stream: Random, life: Life | None) -> None:
     desk, model = a_desk(office, stream, link=link), office.model
     timeout = stream.choice([0.1, 0.3]) if desk.init.act == "slow" else math.inf
     began = office.now
-    desk.start_limit = began + timeout
+    # Sometimes cancel the caller of the start.
+    patience = stream.choice([0, 0.05, 0.1]) if stream.random() < 0.15 else math.inf
+    desk.start_limit = began + min(timeout, patience)
+    desk.killed_early = patience < timeout
     office.births.expected[desk.shown] = (desk, life)
     what = f"the start of {desk.label} ({desk.init!r})"
     if life is not None and link and desk.init.act not in _FAILED_INIT and stream.random() < 0.2:
@@ -858,8 +881,13 @@ async def hire(office: Office, stream: Random, life: Life | None) -> None:
         return
     start = Clerk.start_link if link or (life is None and stream.random() < 0.5) else Clerk.start
     holder = model.names.get(desk.name) if desk.name is not None else None
+    desk.starter = _Starter(life)
+    pid = None
     try:
-        pid = await start(office, desk, name=desk.name, label=desk.label, timeout=timeout)
+        with trio.move_on_after(patience) as scope:
+            pid = await start(office, desk, name=desk.name, label=desk.label, timeout=timeout)
+        if pid is not None:
+            desk.starter, desk.life.killed_at = None, math.inf
     except AlreadyStarted as error:
         model.same(what, "the holder of its name", error.pid, holder and holder.pid)
         model.expect(
@@ -872,6 +900,9 @@ async def hire(office: Office, stream: Random, life: Life | None) -> None:
     except StartError as error:
         failed(office, desk, error.reason, what)
     else:
+        if scope.cancelled_caught:
+            cancelled(office, desk, life, what)
+            return
         model.same(what, "the process", pid, desk.life.pid)
         model.expect(desk.started, f"{what} returned before the end of init")
         took = office.now - began
@@ -881,6 +912,20 @@ async def hire(office: Office, stream: Random, life: Life | None) -> None:
     model.expect(not desk.life.alive, f"{what} failed, but {office.who(desk)} lives")
     if life is not None:
         model.expect(not life.doomed, f"{model.who(life)} goes on after {what}")
+        model.unlink(life, desk.life.pid, flush=True)
+
+
+def cancelled(office: Office, desk: Desk, life: Life | None, what: str) -> None:
+    """Check that no process is left of a start whose caller was cancelled."""
+    model = office.model
+    if getattr(desk, "life", None) is None:
+        # The caller was cancelled before the start made a process.
+        if office.births.expected.get(desk.shown, (None, None))[0] is desk:
+            office.births.expected.pop(desk.shown)
+        return
+    office.world.sometimes("the caller of a start was cancelled")
+    model.expect(not desk.life.alive, f"{what} was cancelled, but {office.who(desk)} lives")
+    if life is not None:
         model.unlink(life, desk.life.pid, flush=True)
 
 
