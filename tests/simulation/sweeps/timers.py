@@ -67,6 +67,7 @@ class Clockwork(Instrument):
         self.model.patience = 1.0
         self.alarms: dict[int, Alarm] = {}
         self.dead: list[Pid] = []
+        self.hoarders: list[Life] = []
         self.aliases: dict[Any, Life | None] = {}
         self.orders = 0
         self.count = 0
@@ -203,6 +204,49 @@ class Clockwork(Instrument):
                 self.alarms[alarm.number] = alarm
         self.world.sometimes("many timers were cancelled")
 
+    def hoard(self, stream: Random) -> None:
+        """Start a process with many timers that ends late, together with other timers.
+
+        The runtime declares the process dead when its kill grace is over. It does so in a timer of its own, and cancels
+        all timers of the process at that moment.
+        """
+        self.count += 1
+        label = f"hoarder{self.count}"
+        grace = self.world.knobs.kill_grace
+
+        async def run() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(3 * grace)
+
+        pid = spawn(run, label=label)
+        life = self.model.born(pid, label)
+        life.stubborn = 3 * grace
+        for _ in range(300):
+            self.start_one(pid, grace + stream.choice([0.0, 0.5, 1.0]), stream.random() < 0.1)
+        self.hoarders.append(life)
+
+    def end_a_hoarder(self, stream: Random) -> None:
+        """Kill a hoarder, and start other timers that are due at its end or soon after."""
+        life = self.hoarders.pop()
+        self.model.signal(self.world.runtime.pid, life, KILL, linked=False)
+        send_exit(life.pid, KILL)
+        others = [pid for pid, each in self.model.lives.items() if not each.doomed]
+        for _ in range(8 if others else 0):
+            seconds = self.world.knobs.kill_grace + stream.choice([0.0, 0.0, 0.05])
+            self.start_one(stream.choice(others), seconds, stream.random() < 0.4)
+        self.world.sometimes("a process with many timers became a zombie")
+
+    def start_one(self, pid: Pid, seconds: float, repeats: bool) -> None:
+        self.count += 1
+        interval = seconds if repeats else None
+        alarm = Alarm(self.count, pid, self.now + seconds, self.order(), interval)
+        self.alarms[alarm.number] = alarm
+        begin = send_every if repeats else send_after
+        alarm.ref = begin(pid, ("alarm", alarm.number), seconds)
+
     def look(self, stream: Random) -> None:
         """Read or cancel a timer."""
         if not self.alarms:
@@ -309,11 +353,17 @@ async def controller(clockwork: Clockwork) -> None:
     """Start and kill processes, use timers from a plain task, and stall the loop."""
     stream, model = clockwork.world.random("controller"), clockwork.model
     crowded = stream.random() < 0.25
+    hoards = stream.random() < 0.12
     while clockwork.now < clockwork.until:
         await trio.sleep(stream.choice([0, 0.05, 0.1, 0.3]))
         if crowded and clockwork.now > 1:
             crowded = False
             clockwork.begin_many(stream)
+        if hoards and clockwork.now > 0.5:
+            hoards = False
+            clockwork.hoard(stream)
+        elif clockwork.hoarders:
+            clockwork.end_a_hoarder(stream)
         if len(model.lives) < 3:
             clockwork.count += 1
             sleeper = Sleeper(clockwork, clockwork.count)
