@@ -102,6 +102,9 @@ class Order:
     answer: Any = NOTHING
     answered_at: float = math.inf
     given_up: bool = False
+    # The way in which the caller gave up: "timeout" or "cancelled". `late` counts the reported late answers.
+    gave_up: str | None = None
+    late: int = 0
     caller: Life | None = None
 
     def __repr__(self) -> str:
@@ -199,6 +202,10 @@ class Office:
         self.by_life: dict[Life, Desk] = {}
         self.until = world.params.get("seconds", 8.0)
         self.births = _Births(self)
+        self.calls: dict[Sender, Order] = {}
+        # The orders that a server has answered after their callers had given up.
+        self.too_late: list[Order] = []
+        world.runtime.telemetry.attach(("actors", "call", "late_answer"), self.was_late)
 
     @property
     def now(self) -> float:
@@ -210,6 +217,26 @@ class Office:
 
     def who(self, desk: Desk) -> str:
         return self.model.who(desk.life)
+
+    def was_late(self, event: Any, measurements: Any, metadata: Any) -> None:
+        """Check one report of a late answer."""
+        order = self.calls.get(metadata["call"])
+        if order is None:
+            # The requests of `actors.sys` have no order.
+            return
+        order.late += 1
+        what = f"the late answer to {order!r}"
+        self.model.expect(order.late == 1, f"{what} was reported {order.late} times")
+        dying = order.caller is not None and order.caller.doomed
+        over = order.gave_up is not None or dying or self.now >= order.deadline - EPSILON
+        self.model.expect(over, f"{what} was reported, but the caller waits")
+        if order.gave_up is not None:
+            self.model.same(what, "the way in which the caller gave up", metadata["how"], order.gave_up)
+
+    def late(self, order: Order) -> None:
+        """Record an answer after the caller has given up."""
+        if order.gave_up is not None and order not in self.too_late:
+            self.too_late.append(order)
 
     def pick(self, stream: Random) -> Desk | None:
         return stream.choice(self.desks[-5:]) if self.desks else None
@@ -392,6 +419,7 @@ class Clerk(GenServer[int]):
     async def handle_call(self, order: Order, sender: Sender) -> Any:
         self.model.expect(order.kind == "call", f"{self.desk.label}: handle_call got {order!r}")
         order.sender = sender
+        self.office.calls[sender] = order
         self.office.begins(self.desk, order, "handle_call")
         result = await self.obey(order, "handle_call")
         match order.act:
@@ -508,6 +536,7 @@ class Clerk(GenServer[int]):
 
     def answering(self, order: Order, value: Any) -> None:
         """Record the answer that the loop sends when the callback returns."""
+        self.office.late(order)
         if order.answer is NOTHING:
             order.answer, order.answered_at = value, self.office.now
         self.desk.answers += 1
@@ -515,6 +544,7 @@ class Clerk(GenServer[int]):
     def reply(self, order: Order, value: Any) -> None:
         assert order.sender is not None
         first = reply(order.sender, value)
+        self.office.late(order)
         if first:
             self.model.expect(
                 order.answer is NOTHING and not order.given_up,
@@ -624,6 +654,7 @@ async def ask(office: Office, stream: Random, life: Life | None, name: str) -> N
     except NoProcess:
         model.expect(not alive, f"{what} says that the server does not exist")
     except CallTimeout:
+        order.gave_up = "timeout"
         late = office.now - began
         model.expect(late >= timeout - EPSILON, f"{what} timed out after {late:g} s")
         model.expect(late <= timeout + model.slack, f"{what} timed out only after {late:g} s")
@@ -640,6 +671,7 @@ async def ask(office: Office, stream: Random, life: Life | None, name: str) -> N
         raise
     else:
         if scope.cancelled_caught:
+            order.gave_up = "cancelled"
             model.expect(office.now >= began + patience - EPSILON, f"{what} was cancelled early")
         else:
             model.expect(life is None or not life.doomed, f"{what} returned in a killed process")
@@ -1032,6 +1064,18 @@ async def auditor(office: Office) -> None:
         office.rest()
 
 
+def nothing_is_left(office: Office) -> None:
+    """Check that the calls of the run have left no timer, no monitor and no unreported late answer."""
+    model, runtime = office.model, office.world.runtime
+    for order in office.too_late:
+        model.expect(order.late == 1, f"the late answer to {order!r} was not reported")
+    model.same("the runtime", "timers", runtime.statistics()["timers"], 0)
+    for desk in office.desks:
+        left = runtime.graph.watchers_of(desk.life.pid)
+        model.expect(not left, f"{office.who(desk)} is still watched for {left}")
+    office.world.sometimes("an answer was late", office.too_late)
+
+
 @scenario()
 async def servers(world: World) -> None:
     """Run servers with random orders, and compare them with the model."""
@@ -1057,5 +1101,6 @@ async def servers(world: World) -> None:
         await trio.sleep(6)
         await world.settle()
         office.rest()
+        nothing_is_left(office)
         world.sometimes("a server crashed", crashes)
     world.check(office.model.problem is None, str(office.model.problem))
