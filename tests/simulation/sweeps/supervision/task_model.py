@@ -84,6 +84,17 @@ class TaskModel:
         self.taken = True
         return now, there
 
+    def cancel(self, verb: str, now: int) -> None:
+        """Apply the effect of a cancelled wait. A cancelled `yield_` changes nothing."""
+        if verb == "yield":
+            return
+        if verb == "shutdown":
+            # The task gets no more time to stop.
+            self.linked = False
+            if not self.over(now):
+                self.ends, self.outcome = now, ("exited", "killed")
+        self.taken = True
+
     def shutdown(self, now: int, limit: int | str) -> tuple[int, Any]:
         """Return the tick at which `shutdown` returns, and its answer."""
         if self.completed:

@@ -128,9 +128,25 @@ class Step:
     limit: Any
     most: int | None
     on_timeout: Any
+    # The ticks after which a cancel scope around the action ends. None for no scope.
+    patience: int | None
 
     def expected(self, tasks: list[TaskModel], at: int) -> tuple[int, Any]:
-        """Return the expected tick at which the action ends, and its expected answer."""
+        """Return the expected tick at which the action ends, and its expected answer. Change the tasks accordingly."""
+        if self.patience is None:
+            return self.uncancelled(tasks, at)
+        until, answer = self.uncancelled(copy.deepcopy(tasks), at)
+        over = at + self.patience
+        if until < over:
+            return self.uncancelled(tasks, at)
+        if until == over or any(each.ends == over for each in tasks):
+            raise Ambiguous
+        for task in tasks:
+            task.cancel(self.verb, over)
+        return over, "cancelled"
+
+    def uncancelled(self, tasks: list[TaskModel], at: int) -> tuple[int, Any]:
+        """Return the expected end and answer of an action without a cancel scope."""
         if self.verb in ("await_many", "yield_many") and len({t.ends for t in tasks}) < len(tasks):
             raise Ambiguous
         match self.verb:
@@ -174,6 +190,7 @@ class Owner:
         self.models: list[TaskModel] = []
         self.done: list[str] = []
         self.leaves = stream.choice((NORMAL, "bye"))
+        self.cancelled = False
 
     async def run(self) -> None:
         if self.traps:
@@ -209,13 +226,16 @@ class Owner:
         stream = self.stream
         some = stream.sample(range(len(self.tasks)), stream.randint(1, len(self.tasks)))
         several = stream.random() < 0.25
+        verb = stream.choice(("await_many", "yield_many") if several else ONE)
+        cancels = stream.random() < 0.25 and verb in ("result", "yield", "shutdown", "await_many")
         return Step(
-            verb=stream.choice(("await_many", "yield_many") if several else ONE),
+            verb=verb,
             some=some if several else some[:1],
             timeout=stream.choice((0, 1, 3, 6, 12)),
             limit=stream.choice((1, 4, "brutal_kill")),
             most=stream.choice((None, 1, 2)),
             on_timeout=stream.choice(("nothing", "ignore", "kill_task")),
+            patience=stream.choice((1, 2, 3, 5)) if cancels else None,
         )
 
     async def step(self) -> None:
@@ -233,7 +253,9 @@ class Owner:
         if not self.traps and self.dies_by(until):
             # The owner must end during this step, so the step must not return.
             expected = "the end of its owner"
-        self.done.append(f"{at * TICK:g} s: {step.verb} of {step.some}")
+        scope = "" if step.patience is None else f", cancelled after {step.patience * TICK:g} s"
+        self.done.append(f"{at * TICK:g} s: {step.verb} of {step.some}{scope}")
+        self.cancelled = self.cancelled or expected == "cancelled"
         got = await self.answer(step)
         self.world.check(
             (now(self.world), got) == (until, expected),
@@ -242,6 +264,14 @@ class Owner:
         )
 
     async def answer(self, step: Step) -> Any:
+        """Carry out a step, possibly in a cancel scope."""
+        if step.patience is None:
+            return await self.uncancelled(step)
+        with trio.move_on_after(step.patience * TICK):
+            return await self.uncancelled(step)
+        return "cancelled"
+
+    async def uncancelled(self, step: Step) -> Any:
         chosen = [self.tasks[each] for each in step.some]
         try:
             if step.verb == "await_many":
@@ -334,6 +364,7 @@ async def tasks(world: World) -> None:
         reason = await end_of(pid)
         owner.check_end(reason, now(world))
         world.sometimes("the crash of a task ended its owner", reason == "crash:ValueError")
+        world.sometimes("a wait for a task was cancelled", owner.cancelled)
         world.sometimes("an owner ended with tasks that go on", bool(owner.bench.alive()))
         await trio.sleep_until((now(world) + 60) * TICK)
         world.check(owner.bench.alive() == [], f"the tasks {owner.bench.alive()} never end")
