@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from random import Random
 from typing import Any
 
@@ -388,6 +388,9 @@ def a_plan(stream: Random) -> StreamPlan:
         zips=stream.random() < 0.5,
         pauses=stream.choice(((0,), (0,), (1, 4), (7,))),
         leaves_after=stream.choice((None, None, None, 1, 3)),
+        patience=stream.choice((None, None, 1, 2, 3)),
+        rest=stream.choice((0, 1, 2, 4)),
+        limit=stream.choice((None, None, None, 5, 9)),
         dies=stream.random() < 0.3,
     )
 
@@ -401,6 +404,7 @@ class Consumer:
         self.outcomes: list[tuple[int, Any]] = []
         self.end, self.at = "died", 0
         self.closed = False
+        self.cancelled = False
 
     def items(self) -> Iterator[Job]:
         try:
@@ -430,15 +434,11 @@ class Consumer:
                 "tasks", self.bench.work, self.items(), **options
             )
         try:
-            async with opened as found:
-                async for outcome in found:
-                    self.outcomes.append((now(self.world), shown(outcome)))
-                    if len(self.outcomes) == plan.leaves_after:
-                        self.end, self.at = "left", now(self.world)
-                        break
-                    await trio.sleep(plan.pauses[len(self.outcomes) % len(plan.pauses)] * TICK)
-                else:
-                    self.end, self.at = "done", now(self.world)
+            with trio.move_on_after(math.inf if plan.limit is None else plan.limit * TICK) as scope:
+                async with opened as found:
+                    await self.consume(found)
+            if scope.cancelled_caught:
+                self.end, self.at = "cancelled", now(self.world)
         except TaskTimeout:
             self.end, self.at = "timeout", now(self.world)
         self.world.check(
@@ -446,6 +446,31 @@ class Consumer:
             f"after the block of {plan}, the tasks {self.bench.alive()} live, and the items are "
             f"{'closed' if self.closed else 'open'}",
         )
+
+
+    async def consume(self, found: AsyncIterator[Any]) -> None:
+        plan = self.plan
+        while True:
+            try:
+                outcome = await self.next(found)
+            except StopAsyncIteration:
+                self.end, self.at = "done", now(self.world)
+                return
+            self.outcomes.append((now(self.world), shown(outcome)))
+            if len(self.outcomes) == plan.leaves_after:
+                self.end, self.at = "left", now(self.world)
+                return
+            await trio.sleep(plan.pauses[len(self.outcomes) % len(plan.pauses)] * TICK)
+
+    async def next(self, found: AsyncIterator[Any]) -> Any:
+        """Wait for the next outcome. With `patience`, cancel the wait after this time, rest, and wait again."""
+        if self.plan.patience is None:
+            return await anext(found)
+        while True:
+            with trio.move_on_after(self.plan.patience * TICK):
+                return await anext(found)
+            self.cancelled = True
+            await trio.sleep(self.plan.rest * TICK)
 
 
 @scenario()
@@ -479,6 +504,7 @@ async def streams(world: World) -> None:
             f"{consumer.bench.most} tasks of {plan} ran at the same time",
         )
         world.sometimes(f"a stream ended: {model.end}")
+        world.sometimes("a wait for an outcome was cancelled", consumer.cancelled)
 
 
 async def end_of(pid: Pid) -> str:
