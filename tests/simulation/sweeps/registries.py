@@ -85,7 +85,9 @@ class Book:
         self.closed = False
         # True while a new owner starts. The registry opens during the start.
         self.opening = False
-        self.locks: dict[Any, list[object]] = {}
+        # The processes that wait for each lock, and its holder first. `held` has the holders that have their lock.
+        self.locks: dict[Any, list[Life]] = {}
+        self.held: dict[Any, Life] = {}
 
     def of(self, key: Any) -> list[Row]:
         return [row for row in self.rows if _strict(row.key) == _strict(key)]
@@ -120,6 +122,15 @@ class Book:
             for each in registrants:
                 self.model.signal(life.pid, each, reason, linked=True)
             self.library.world.sometimes("a registry was closed")
+
+    def rest(self) -> None:
+        """Check that no task waits for a free lock. Call this only while no task can run."""
+        for tag, waiting in self.locks.items():
+            first = waiting[0] if waiting else None
+            self.model.expect(
+                first is None or first.doomed or self.held.get(tag) is first or self.closed,
+                f"{first and self.model.who(first)} waits for the lock of {tag!r} in {self.registry!r}, which is free",
+            )
 
     # Comparison
 
@@ -336,6 +347,7 @@ class Reader:
                     model.expect(
                         not life.doomed, f"{model.who(life)} got a lock after {life.doom!r}"
                     )
+                    book.held[_strict(key)] = life
                     await trio.sleep(stream.choice([0, 0.05, 0.2]))
                     if life.doomed:
                         await self.unwind()
@@ -349,6 +361,8 @@ class Reader:
         finally:
             if life in waiting:
                 waiting.remove(life)
+            if book.held.get(_strict(key)) is life:
+                del book.held[_strict(key)]
 
     async def unwind(self) -> None:
         """End after a fatal signal. Sometimes hold the lock for longer than the kill grace."""
@@ -444,6 +458,7 @@ async def outside(library: Library) -> None:
         elif chance < 0.3:
             await library.world.settle()
             for each in library.books:
+                each.rest()
                 got = [] if each.closed else seen(each.registry.select())
                 expected = [row.seen for row in each.rows]
                 model.same(
