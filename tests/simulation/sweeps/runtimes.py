@@ -42,7 +42,17 @@ __all__ = ["runtimes"]
 
 TICK = 0.5
 
-KINDS = ("obeys", "obeys", "slow", "slow", "refuses", "resists", "server", "trapping server", "ends")
+KINDS = (
+    "obeys",
+    "obeys",
+    "slow",
+    "slow",
+    "refuses",
+    "resists",
+    "server",
+    "trapping server",
+    "ends",
+)
 
 
 @define(eq=False)
@@ -133,7 +143,9 @@ class Plan:
         self.deadline = stream.choice((6, 20, 60))
         self.ticks = stream.randint(1, 9)
         self.parts = [self._part(stream, number) for number in range(stream.randint(0, 6))]
-        self.ends = stream.choice(("returns", "returns", "raises", "is cancelled", "is interrupted"))
+        self.ends = stream.choice(
+            ("returns", "returns", "raises", "is cancelled", "is interrupted")
+        )
         self.calls = stream.choice((0, 3, 70, 200))
 
     def _part(self, stream: Random, number: int) -> Part:
@@ -159,8 +171,8 @@ class Plan:
             for each in self.parts
         )
         return (
-            f"the runtime with kill_grace={self.grace * TICK:g} and shutdown_deadline={self.deadline * TICK:g}, whose body "
-            f"{self.ends} after {self.ticks * TICK:g} s, of {parts or 'no process'}"
+            f"the runtime with kill_grace={self.grace * TICK:g} and shutdown_deadline={self.deadline * TICK:g}, whose "
+            f"body {self.ends} after {self.ticks * TICK:g} s, of {parts or 'no process'}"
         )
 
 
@@ -201,7 +213,7 @@ class Model:
             self.ends += [(at, name, repr(reason)) for name in self.kids.pop(part.name)]
 
     def _stop_in_order(self) -> float:
-        """Expect the stop of one process after another, newest first. Return the time at which the others are killed."""
+        """Expect the stop of one process after another, newest first. Return the time of the kill of the others."""
         plan, now = self.plan, float(self.plan.ticks)
         limit = plan.ticks + plan.deadline
         for part in reversed(self.left.copy()):
@@ -224,7 +236,9 @@ class Model:
                 self._unwinds(part, now - takes)
             interrupts = part.kind == "slow" and part.reason is SystemExit
             self.ordered.append(part.name)
-            self._end(part, now, part.reason if part.kind == "slow" and not interrupts else SHUTDOWN)
+            self._end(
+                part, now, part.reason if part.kind == "slow" and not interrupts else SHUTDOWN
+            )
             if interrupts:
                 self.raises = self.raises if self.raises is KeyboardInterrupt else SystemExit
                 self._one_more(now)
@@ -354,7 +368,9 @@ class Run:
         counted = runtime.statistics()
         left = {key: counted[key] for key in ("processes", "names", "timers", "zombies")}
         self.world.check(not any(left.values()), f"{who} has closed, but it has {left}")
-        pids = [pid for part in self.plan.parts for pid in (part.pid, *part.kids) if pid is not None]
+        pids = [
+            pid for part in self.plan.parts for pid in (part.pid, *part.kids) if pid is not None
+        ]
         self.world.check(not any(map(is_alive, pids)), f"{who} has closed, but {pids} live")
         for pid in pids:
             send(pid, "a message after the end")

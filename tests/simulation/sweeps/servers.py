@@ -231,7 +231,9 @@ class Office:
         over = order.gave_up is not None or dying or self.now >= order.deadline - EPSILON
         self.model.expect(over, f"{what} was reported, but the caller waits")
         if order.gave_up is not None:
-            self.model.same(what, "the way in which the caller gave up", metadata["how"], order.gave_up)
+            self.model.same(
+                what, "the way in which the caller gave up", metadata["how"], order.gave_up
+            )
 
     def late(self, order: Order) -> None:
         """Record an answer after the caller has given up."""

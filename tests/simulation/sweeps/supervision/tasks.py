@@ -135,7 +135,7 @@ class Step:
         """Return the expected tick at which the action ends, and its expected answer. Change the tasks accordingly."""
         if self.patience is None:
             return self.uncancelled(tasks, at)
-        until, answer = self.uncancelled(copy.deepcopy(tasks), at)
+        until, _ = self.uncancelled(copy.deepcopy(tasks), at)
         over = at + self.patience
         if until < over:
             return self.uncancelled(tasks, at)
@@ -446,7 +446,6 @@ class Consumer:
             f"after the block of {plan}, the tasks {self.bench.alive()} live, and the items are "
             f"{'closed' if self.closed else 'open'}",
         )
-
 
     async def consume(self, found: AsyncIterator[Any]) -> None:
         plan = self.plan
