@@ -102,6 +102,14 @@ async def send_together(client: Client, messages: list[bytes]) -> None:
         await client.write(b"".join(client.frame(TEXT, message) for message in messages))
 
 
+async def look(case: Case, what: str, holds: Callable[[], Any], within: float = 60.0) -> None:
+    """Wait until a condition holds, and look twice a second. `Case.until` looks after each step of a task."""
+    until = case.world.seconds + within
+    while not holds():
+        case.check(case.world.seconds < until, f"{what} did not happen within {within:g} s")
+        await trio.sleep(0.5)
+
+
 async def channel_of(case: Case, topic: str) -> Any:
     """Return the process of the only channel of a topic."""
     (pid,) = case.endpoint.pubsub.subscribers(topic)
@@ -134,8 +142,8 @@ async def flooded_channel(case: Case) -> None:
         early == (not is_full),
         f"{count} messages of weight {weight} wait, and a heartbeat got {early} replies",
     )
-    await case.until("all pushes are answered", lambda: len(_replies(client)) == count + 1, 600)
-    await case.until("the heartbeat is answered", lambda: _beats(client))
+    await look(case, "all pushes are answered", lambda: len(_replies(client)) == count + 1, 600)
+    await look(case, "the heartbeat is answered", lambda: _beats(client))
     if is_full:
         case.world.sometimes("a connection reads again when its channel has caught up")
         # The first reply is for `wait`. The channel begins a push just before it replies to it.
@@ -175,7 +183,9 @@ async def flooded_channel_ends(case: Case) -> None:
     refs = [f"p{n}" for n in range(count)]
     events = ["crash" if how == "crash" and n == 3 else "quick" for n in range(count)]
     pushes = zip(refs, events, strict=True)
-    await send_together(client, [client.text("1", *each[:1], "room:a", each[1], {}) for each in pushes])
+    await send_together(
+        client, [client.text("1", *each[:1], "room:a", each[1], {}) for each in pushes]
+    )
     await trio.sleep(2.0)
     await client.send("2", "other", "room:b", "quick", {})
     await client.send(None, "beat", "phoenix", "heartbeat", {})
@@ -190,8 +200,12 @@ async def flooded_channel_ends(case: Case) -> None:
     await trio.sleep(SLACK)
     case.world.sometimes("a flooded channel ends")
     last = [frame.event for frame in client.frames if frame.event == "phx_error"]
-    case.check(last == ["phx_error"], f"the flooded channel ended by {how}, and {client} got {last}")
-    case.check(_beats(client) == 1, f"{client} is not read after its flooded channel ended by {how}")
+    case.check(
+        last == ["phx_error"], f"the flooded channel ended by {how}, and {client} got {last}"
+    )
+    case.check(
+        _beats(client) == 1, f"{client} is not read after its flooded channel ended by {how}"
+    )
     others = [frame.payload["status"] for frame in _replies(client, "room:b")]
     wanted = ["ok" if has_other else "error"]
     case.check(others == wanted, f"the push to room:b after {how} got {others}, not {wanted}")
@@ -226,7 +240,7 @@ async def two_flooded_channels(case: Case) -> None:
     for number in range(5):
         # The server keeps up to 128 KiB that it has received while it does not read.
         await client.send(None, f"beat {number}", "phoenix", "heartbeat", "x" * 60_000)
-    await case.until("the heartbeats are answered", lambda: _beats(client) == 5, 120)
+    await look(case, "the heartbeats are answered", lambda: _beats(client) == 5, 120)
     lasted = case.world.seconds - began
     # The second channel may get its pushes only after the first has caught up.
     case.check(
@@ -235,7 +249,7 @@ async def two_flooded_channels(case: Case) -> None:
     )
     for topic in seconds:
         wanted = [f"{topic} w", *(f"{topic} {n}" for n in range(LIMIT + 5))]
-        await case.until(f"{topic} answers", lambda t=topic: len(_replies(client, t)) > LIMIT + 5)  # type: ignore[misc]
+        await look(case, f"{topic} answers", lambda t=topic: len(_replies(client, t)) > LIMIT + 5)  # type: ignore[misc]
         refs = [frame.ref for frame in _replies(client, topic)]
         case.check(refs == wanted, f"{client} got {len(refs)} replies of {topic} in another order")
     await client.close()
@@ -324,8 +338,9 @@ async def bytes_for_a_reader(case: Case) -> None:
             client.pause()
             await trio.sleep(0.5)
             client.resume()
-        await case.until(
-            f"{client} has read {number} frames of {wide} bytes, with a limit of {most}",
+        await look(
+            case,
+            f"the reading of {number} frames of {wide} bytes by {client}, with a limit of {most}",
             lambda n=number: client.ended or len(client.frames) >= n,  # type: ignore[misc]
             6000,
         )
@@ -345,7 +360,10 @@ async def bytes_for_a_poll(case: Case) -> None:
     random = case.random
     most = random.choice((1000, 5000))
     await case.start(
-        SlowSocket, max_buffered_bytes=most, longpoll=LongPoll(window=20.0), max_buffered_messages=50
+        SlowSocket,
+        max_buffered_bytes=most,
+        longpoll=LongPoll(window=20.0),
+        max_buffered_messages=50,
     )
     client = await joined(case, carrier="poll")
     client.pause()
@@ -441,9 +459,11 @@ async def held_posts(case: Case) -> None:
             nursery.start_soon(post, refs[-1], line)
             await trio.sleep(random.choice((PACE / 2, PACE, 0.4, 0.7, 1.1)))
             if number == 1:
-                case.check(not statuses, f"the channel is full, and posts were answered: {statuses}")
+                case.check(
+                    not statuses, f"the channel is full, and posts were answered: {statuses}"
+                )
     case.world.sometimes("posts wait for a busy channel")
-    await case.until("all is answered", lambda: len(_replies(client)) >= len(refs), 300)
+    await look(case, "all is answered", lambda: len(_replies(client)) >= len(refs), 300)
     case.check(set(statuses.values()) == {200}, f"the posts were answered {statuses}")
     got = [frame.ref for frame in _replies(client)]
     wrong = next(((a, b) for a, b in zip(got, refs, strict=False) if a != b), None)
