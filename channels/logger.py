@@ -38,6 +38,7 @@ from channels.telemetry import (
     SOCKET_MALFORMED,
     SOCKET_ORIGIN_REFUSED,
     SOCKET_OVERFLOW,
+    SOCKET_RATE_LIMITED,
     SOCKET_SESSION_REFUSED,
     SOCKET_UNSUPPORTED,
     SOCKET_WITHOUT_CHANNELS,
@@ -96,6 +97,7 @@ def attach(
         (SOCKET_MALFORMED, (logging.WARNING,), _malformed),
         (SOCKET_OVERFLOW, (logging.WARNING,), _overflow),
         (SOCKET_HELD_BACK, (logging.INFO,), _held_back),
+        (SOCKET_RATE_LIMITED, (logging.INFO,), _rate_limited),
         (ENDPOINT_DRAIN, (logging.INFO,), _drain),
         (LONGPOLL_LEFT_OUT, (logging.WARNING,), _left_out),
         (LONGPOLL_UNSENDABLE, (logging.WARNING,), _unsendable),
@@ -350,6 +352,14 @@ def _held_back(event: Event, measurements: _Data, metadata: _Data) -> None:
         "The client of %r sent a large batch; the server handles it in more than %d turns of the scheduler",
         metadata["pid"],
         measurements["turns"],
+    )
+
+
+def _rate_limited(event: Event, measurements: _Data, metadata: _Data) -> None:
+    _log.info(
+        "The client of %r sends more than %s allows; the server refuses some of its messages",
+        metadata["pid"],
+        metadata["limit"],
     )
 
 

@@ -64,6 +64,7 @@ __all__ = [
     "SOCKET_MALFORMED",
     "SOCKET_ORIGIN_REFUSED",
     "SOCKET_OVERFLOW",
+    "SOCKET_RATE_LIMITED",
     "SOCKET_SESSION_REFUSED",
     "SOCKET_UNSUPPORTED",
     "SOCKET_WITHOUT_CHANNELS",
@@ -126,6 +127,11 @@ Metadata: `pid`, `cause`, `code`."""
 SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
 """A client reads too slowly, so the server closes the connection with 1013. Measurements: `dropped` frames. Metadata:
 `pid`, `cause`, `code`."""
+
+SOCKET_RATE_LIMITED: Event = ("phoenix", "socket_rate_limited")
+"""A client sent more messages or joins than a limit of its socket allows, so the server refuses some of them. Emitted
+at most once for each connection and limit. The counters count every refused message. Metadata: `pid`, and `limit`, the
+name of the option: `max_messages_per_second`, `max_joins_per_second` or `max_joining`."""
 
 SOCKET_HELD_BACK: Event = ("phoenix", "socket_held_back")
 """A client sent so much data that its messages waited for a hundred turns of the scheduler. No message is lost. Emitted

@@ -98,6 +98,12 @@ class ChannelPool:
 _CHANNEL = ChildSpec("channel", ChannelServer.spawn_link, restart="temporary")
 
 
+def _option(mount: Mount, name: str) -> Any:
+    """Return the value of an option that both a mount and its socket class have."""
+    value = getattr(mount, name)
+    return getattr(mount.socket, name) if value is None else value
+
+
 class MountedSocket:
     """A socket at a path, with checked options and with codecs that all its connections share."""
 
@@ -110,9 +116,10 @@ class MountedSocket:
         self.serializers = tuple(mount.serializers)
         self.origin = parse_rule(mount.check_origin)
         self.router = router_of(mount.socket)
-        self.max_channels = (
-            mount.socket.max_channels if mount.max_channels is None else mount.max_channels
-        )
+        self.max_channels: int = _option(mount, "max_channels")
+        self.max_joining: int = _option(mount, "max_joining") or max(100, self.max_channels)
+        self.max_messages_per_second: float = _option(mount, "max_messages_per_second")
+        self.max_joins_per_second: float = _option(mount, "max_joins_per_second")
         self.subprotocols = None if mount.subprotocols is None else tuple(mount.subprotocols)
         self.auth_token = mount.auth_token
         self.session = mount.session

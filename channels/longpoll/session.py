@@ -230,6 +230,8 @@ class LongPollSession(SessionServer):
 
     async def _deal_with(self, line: Line) -> None:
         self._begin_work()
+        if self.has_rates:
+            self.session.refill(trio.current_time())
         await self._hear(line.data, binary=line.binary)
 
     async def _read_held(self) -> None:

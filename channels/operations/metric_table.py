@@ -90,6 +90,12 @@ METRICS: Final = _table(
         "Connections that sent so much that they had to wait.",
     ),
     (
+        "rate_limited_connections_total",
+        "counter",
+        "limit",
+        "Connections that reached a limit on messages or joins, by the option.",
+    ),
+    (
         "out_buffer_overflows_total",
         "counter",
         "",

@@ -367,6 +367,7 @@ class _Recorded:
             events.CHANNEL_JOINED: self._joined,
             events.CHANNEL_CRASHED: self._channel_crashed,
             events.CHANNEL_JOIN_SLOW: self._slow_join,
+            events.SOCKET_RATE_LIMITED: self._rate_limited,
             events.CHANNEL_HANDLED_IN: self._handled_in,
             events.PAYLOAD_REFUSED: self._payload_refused,
             **dict.fromkeys(_REFUSALS, self._refused),
@@ -408,6 +409,9 @@ class _Recorded:
 
     def _refused(self, event: Event, measured: _Data, about: _Data) -> None:
         self._of("refusals_total", about["socket"].__name__, _REFUSALS[event]).inc()
+
+    def _rate_limited(self, event: Event, measured: _Data, about: _Data) -> None:
+        self._of("rate_limited_connections_total", about["limit"]).inc()
 
     def _closed(self, event: Event, measured: _Data, about: _Data) -> None:
         self._channels.forget(about["pid"])

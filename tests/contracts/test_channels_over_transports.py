@@ -10,6 +10,7 @@ import trio
 
 from actors import kill, open_runtime
 from channels import Binary, Draining, Endpoint, LongPoll, Mount, PubSub
+from channels.connection.session_server import BURST
 from channels.testing import JoinedNodes
 from tests.channels.rooms import UserSocket
 from tests.channels.support import EOF, UPGRADE, Gate, Server, settle
@@ -19,6 +20,12 @@ VIRTUAL_CLOCK = True
 
 MAX_FRAME = 20_000
 MAX_MESSAGES = 20
+RATE = 2.0
+RATES: dict[str, Any] = {
+    "max_messages_per_second": RATE,
+    "max_joins_per_second": RATE,
+    "max_joining": 3,
+}
 
 Open = Callable[..., Awaitable[Peer]]
 
@@ -37,8 +44,9 @@ def endpoint(pubsub: PubSub | None = None) -> Endpoint:
                 UserSocket,
                 max_frame_size=MAX_FRAME,
                 longpoll=LongPoll(max_body_bytes=MAX_FRAME),
+                **RATES,
             ),
-            "/packed": Mount(UserSocket, max_frame_size=MAX_FRAME, compress=True),
+            "/packed": Mount(UserSocket, max_frame_size=MAX_FRAME, compress=True, **RATES),
         },
         max_buffered_messages=MAX_MESSAGES,
         draining=Draining(timeout=20.0),
@@ -192,6 +200,38 @@ async def test_a_stop_with_a_reply_sends_the_reply_and_then_phx_close(connect: O
         peer.reply("1", "2", "room:a", {"bye": 1}),
         peer.message("1", "1", "room:a", "phx_close", {}),
     ]
+
+
+async def test_a_push_beyond_the_rate_limit_gets_an_error_and_a_later_one_its_reply(
+    connect: Open,
+) -> None:
+    peer = await connect()
+    await peer.join()
+    for _ in range(int(RATE * BURST)):
+        await peer.exchange("1", "2", "room:a", "echo")
+    limited = {"reason": "rate limited", "retry_after_ms": 500}
+    assert await peer.exchange("1", "3", "room:a", "echo") == [
+        peer.reply("1", "3", "room:a", limited, "error")
+    ]
+    assert await peer.exchange("1", None, "room:a", "push") == []
+    assert peer.server.endpoint.statistics()["counts"]["socket", "max_messages_per_second"] == 2
+    assert await peer.exchange(None, "4", "phoenix", "heartbeat") == [
+        peer.reply(None, "4", "phoenix")
+    ]
+    await trio.sleep(0.5)
+    assert await peer.exchange("1", "5", "room:a", "echo") == [peer.reply("1", "5", "room:a")]
+
+
+async def test_a_join_beyond_the_joins_in_progress_gets_an_error(connect: Open) -> None:
+    peer = await connect()
+    for topic in "abc":
+        assert await peer.exchange("1", "1", f"room:{topic}", "phx_join", {"sleep": 1}) == []
+    assert await peer.exchange("1", "1", "room:d", "phx_join") == [
+        peer.reply("1", "1", "room:d", {"reason": "too many joins in progress"}, "error")
+    ]
+    await trio.sleep(1)
+    assert len(await peer.received()) == 3
+    await peer.join("room:d")
 
 
 async def test_a_second_join_replaces_the_first(connect: Open) -> None:
