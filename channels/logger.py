@@ -40,6 +40,7 @@ from channels.telemetry import (
     SOCKET_OVERFLOW,
     SOCKET_RATE_LIMITED,
     SOCKET_SESSION_REFUSED,
+    SOCKET_SHED,
     SOCKET_UNSUPPORTED,
     SOCKET_WITHOUT_CHANNELS,
 )
@@ -96,6 +97,7 @@ def attach(
         (PAYLOAD_REFUSED, (logging.DEBUG,), _payload_refused),
         (SOCKET_MALFORMED, (logging.WARNING,), _malformed),
         (SOCKET_OVERFLOW, (logging.WARNING,), _overflow),
+        (SOCKET_SHED, (logging.WARNING,), _overflow),
         (SOCKET_HELD_BACK, (logging.INFO,), _held_back),
         (SOCKET_RATE_LIMITED, (logging.INFO,), _rate_limited),
         (ENDPOINT_DRAIN, (logging.INFO,), _drain),

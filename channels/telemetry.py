@@ -66,6 +66,7 @@ __all__ = [
     "SOCKET_OVERFLOW",
     "SOCKET_RATE_LIMITED",
     "SOCKET_SESSION_REFUSED",
+    "SOCKET_SHED",
     "SOCKET_UNSUPPORTED",
     "SOCKET_WITHOUT_CHANNELS",
 ]
@@ -127,6 +128,10 @@ Metadata: `pid`, `cause`, `code`."""
 SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
 """A client reads too slowly, so the server closes the connection with 1013. Measurements: `dropped` frames. Metadata:
 `pid`, `cause`, `code`."""
+
+SOCKET_SHED: Event = ("phoenix", "socket_shed")
+"""Too many bytes wait for all clients together. The server closes this client with 1013, because more bytes wait for it
+than for the clients that stay. Measurements: `dropped` frames. Metadata: `pid`, `cause`, `code`."""
 
 SOCKET_RATE_LIMITED: Event = ("phoenix", "socket_rate_limited")
 """A client sent more messages or joins than a limit of its socket allows, so the server refuses some of them. Emitted

@@ -62,6 +62,7 @@ from channels.telemetry import (
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
     SOCKET_RATE_LIMITED,
+    SOCKET_SHED,
 )
 from channels.transports.contract import Out, Signal
 from channels.upgrade.connecting import Connected
@@ -230,14 +231,21 @@ class SessionServer(GenServer[None]):
         elif kind is ReadOn:
             if self.paused:
                 self._read_on()
-        elif message is Signal.OVERFLOW:
-            cause = "the client reads too slowly"
-            self._report(SOCKET_OVERFLOW, cause, TRY_AGAIN_LATER)
-            self._close(TRY_AGAIN_LATER, CLOSED, cause)
+        elif kind is Signal:
+            self._close_slow_client(message)
         elif kind is Drain:
             self._close(SERVICE_RESTART, DRAINING, "the server drains")
         elif kind is Broadcast and message.event == "disconnect":
             self._close(GOING_AWAY, DISCONNECTED, "disconnect was broadcast")
+
+    def _close_slow_client(self, signal: Signal) -> None:
+        if signal is Signal.SHED:
+            event = SOCKET_SHED
+            cause = "too many bytes wait for all clients together, and most of them for this client"
+        else:
+            event, cause = SOCKET_OVERFLOW, "the client reads too slowly"
+        self._report(event, cause, TRY_AGAIN_LATER)
+        self._close(TRY_AGAIN_LATER, CLOSED, cause)
 
     def _report_end(self, membership: Membership, reason: ExitReason) -> None:
         """Emit `CHANNEL_CRASHED` for a channel that ended with an error."""

@@ -65,7 +65,11 @@ from channels.pubsub.pubsub import PubSub
 from channels.socket import Socket
 from channels.tokens.token import Secret, check_secret
 from channels.transports.listener import Listen, Listener
-from channels.transports.out_buffer import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES
+from channels.transports.out_buffer import (
+    DEFAULT_MAX_BYTES,
+    DEFAULT_MAX_MESSAGES,
+    DEFAULT_MAX_TOTAL_BYTES,
+)
 from channels.transports.transports import Transports
 from channels.upgrade.urls import InvalidPath
 from supervision.child_spec import ChildSpec, process_spec
@@ -110,6 +114,8 @@ class Endpoint:
         max_buffered_messages: the maximum number of frames that wait for one client. If more frames wait, the endpoint
             closes the client's connection with 1013.
         max_buffered_bytes: the maximum number of bytes that wait for one client. After that, the same happens.
+        max_total_buffered_bytes: the maximum number of bytes that wait for all clients together. If more wait, the
+            endpoint closes the clients with the most waiting bytes.
         draining: the options for closing clients when the endpoint stops.
         filter_parameters: the parameters of clients that the log masks: a list of terms, or a `Keep`. A term masks
             every parameter whose name contains the term.
@@ -137,6 +143,7 @@ class Endpoint:
         max_sessions: int = 20_000,
         max_buffered_messages: int = DEFAULT_MAX_MESSAGES,
         max_buffered_bytes: int = DEFAULT_MAX_BYTES,
+        max_total_buffered_bytes: int = DEFAULT_MAX_TOTAL_BYTES,
         draining: Draining | None = None,
         filter_parameters: FilterRule = SECRETS,
         secret_key_base: Secret | None = None,
@@ -164,6 +171,7 @@ class Endpoint:
         self.max_sessions = max_sessions
         self.max_buffered_messages = max_buffered_messages
         self.max_buffered_bytes = max_buffered_bytes
+        self.max_total_buffered_bytes = max_total_buffered_bytes
         self.draining = Draining() if draining is None else draining
         self.filter_parameters = filter_parameters
         self.secret_key_base = secret_key_base
@@ -226,6 +234,7 @@ class Endpoint:
             spawn=spawn,
             max_messages=self.max_buffered_messages,
             max_bytes=self.max_buffered_bytes,
+            max_total_bytes=self.max_total_buffered_bytes,
         )
         services = Services(
             endpoint=self,
@@ -426,6 +435,7 @@ class Endpoint:
         check_whole("Endpoint", "max_sessions", self.max_sessions)
         check_whole("Endpoint", "max_buffered_messages", self.max_buffered_messages)
         check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
+        check_whole("Endpoint", "max_total_buffered_bytes", self.max_total_buffered_bytes)
         check_rule("Endpoint", self.filter_parameters)
         if self.observer is not None:
             if isinstance(self.observer, type) or not hasattr(self.observer, "check_options"):
@@ -534,13 +544,14 @@ class Endpoint:
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload), sender=sender)
 
     def statistics(self) -> dict[str, Any]:
-        """Return the statistics of the PubSub, the work budget and the flusher, and the counters of events."""
+        """Return the statistics of the PubSub, the work budget and the transports, and the counters of events."""
         services = self._services
         return {
             **self.pubsub.statistics(),
             "counts": dict(services.counters.counts) if services is not None else {},
             "work": services.budget.statistics() if services is not None else None,
             "flusher": services.transports.flusher.statistics() if services is not None else None,
+            "backlog": services.transports.backlog.statistics() if services is not None else None,
         }
 
 

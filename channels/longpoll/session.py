@@ -167,6 +167,7 @@ class LongPollSession(SessionServer):
                 tell=lambda event: send(self.pid, event),
                 max_messages=self.services.endpoint.max_buffered_messages,
                 max_bytes=self.services.endpoint.max_buffered_bytes,
+                backlog=self.services.transports.backlog,
             )
             on_exit(out.close)
             self.waiting = out
@@ -204,6 +205,7 @@ class LongPollSession(SessionServer):
             return Stop(NORMAL) if kind is _IdleCheck or kind is Drain else None
         if kind is _Wake:
             self._hand_out()
+            self.waiting.stall()
         elif kind is _ReadOn:
             await self._read_held()
         elif kind is _IdleCheck:

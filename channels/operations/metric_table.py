@@ -101,6 +101,12 @@ METRICS: Final = _table(
         "",
         "Connections closed because the client reads too slowly.",
     ),
+    (
+        "out_buffer_sheds_total",
+        "counter",
+        "",
+        "Connections closed because too many bytes waited for all clients together.",
+    ),
     ("out_buffer_dropped_frames_total", "counter", "", "Frames dropped with these connections."),
     (
         "longpoll_lost_messages_total",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import trio
 from actors import kill, open_runtime
 from channels import Binary, Draining, Endpoint, LongPoll, Mount, PubSub
 from channels.connection.session_server import BURST
+from channels.telemetry import SOCKET_SHED
 from channels.testing import JoinedNodes
 from tests.channels.rooms import UserSocket
 from tests.channels.support import EOF, UPGRADE, Gate, Server, settle
@@ -20,6 +22,7 @@ VIRTUAL_CLOCK = True
 
 MAX_FRAME = 20_000
 MAX_MESSAGES = 20
+MAX_TOTAL_BYTES = 350_000
 RATE = 2.0
 RATES: dict[str, Any] = {
     "max_messages_per_second": RATE,
@@ -49,6 +52,7 @@ def endpoint(pubsub: PubSub | None = None) -> Endpoint:
             "/packed": Mount(UserSocket, max_frame_size=MAX_FRAME, compress=True, **RATES),
         },
         max_buffered_messages=MAX_MESSAGES,
+        max_total_buffered_bytes=MAX_TOTAL_BYTES,
         draining=Draining(timeout=20.0),
         pubsub=pubsub,
         secret_key_base="the secret of all nodes",
@@ -230,6 +234,7 @@ async def test_a_join_beyond_the_joins_in_progress_gets_an_error(connect: Open) 
         peer.reply("1", "1", "room:d", {"reason": "too many joins in progress"}, "error")
     ]
     await trio.sleep(1)
+    await settle()
     assert len(await peer.received()) == 3
     await peer.join("room:d")
 
@@ -314,6 +319,34 @@ async def test_a_client_that_reads_too_slowly_is_closed_with_1013_without_delay(
     await settle()
     await slow.received()
     assert slow.was_closed(1013)
+    assert len(slow.server.channels("room:a")) == 1
+
+
+async def test_too_many_bytes_for_all_clients_close_only_the_client_with_the_most(
+    connect: Open,
+) -> None:
+    gate = Gate()
+    slow, slower = await connect(gate=gate), await connect(gate=gate)
+    endpoint = slow.server.endpoint
+    await slow.join()
+    await slower.join("room:a")
+    await slower.join("room:b", "2")
+    gate.shut()
+    # Random, because a client may have compression.
+    payload = {"text": random.Random(1).randbytes(30_000).hex()}
+    endpoint.broadcast("room:a", "shouted", payload)
+    for _ in range(MAX_MESSAGES - 1):
+        await settle()
+        if not slow.server.channels("room:b"):
+            break
+        endpoint.broadcast("room:b", "shouted", payload)
+    assert endpoint.statistics()["backlog"].shed == 1
+    assert endpoint.statistics()["counts"][SOCKET_SHED] == 1
+    gate.opened.set()
+    await settle()
+    await slower.received()
+    assert slower.was_closed(1013)
+    assert await slow.received() == [slow.message(None, None, "room:a", "shouted", payload)]
     assert len(slow.server.channels("room:a")) == 1
 
 

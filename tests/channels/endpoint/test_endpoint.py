@@ -450,6 +450,7 @@ async def test_statistics_contain_the_figures_of_a_running_endpoint(serve: Serve
         "counts": {},
         "work": None,
         "flusher": None,
+        "backlog": None,
     }
     server = await serve(endpoint)
     one, other = await server.connect(query="&user=ann"), await server.connect()
@@ -490,6 +491,7 @@ MISTAKES: list[tuple[dict[str, Any], type[ChannelsError], str]] = [
     ({"max_connections": 1.5}, InvalidOption, "max_connections=1.5"),
     ({"max_buffered_messages": True}, InvalidOption, "max_buffered_messages=True"),
     ({"max_buffered_bytes": -1}, InvalidOption, "max_buffered_bytes=-1"),
+    ({"max_total_buffered_bytes": 0}, InvalidOption, "max_total_buffered_bytes=0"),
     ({"presences": [3]}, InvalidOption, "presences=(3,)"),
     ({"presences": [Presence]}, InvalidOption, "write [Presence()]"),
     ({"pubsub": "redis://:secret@db"}, InvalidOption, "pubsub=a URL with a password;"),
