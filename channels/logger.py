@@ -25,6 +25,7 @@ from channels.telemetry import (
     CHANNEL_JOIN_SLOW,
     CHANNEL_JOINED,
     CHANNEL_UNHANDLED_INFO,
+    CONNECTION_REFUSED,
     ENDPOINT_DRAIN,
     LONGPOLL_ANSWER_LOST,
     LONGPOLL_LEFT_OUT,
@@ -95,6 +96,7 @@ def attach(
         (CHANNEL_HANDLED_IN, [_level(each.log_handle_in) for each in classes], lines.handled),
         (CHANNEL_UNHANDLED_INFO, (logging.WARNING,), _unhandled_info),
         (PAYLOAD_REFUSED, (logging.DEBUG,), _payload_refused),
+        (CONNECTION_REFUSED, (logging.INFO,), _connection_refused),
         (SOCKET_MALFORMED, (logging.WARNING,), _malformed),
         (SOCKET_OVERFLOW, (logging.WARNING,), _overflow),
         (SOCKET_SHED, (logging.WARNING,), _overflow),
@@ -354,6 +356,16 @@ def _held_back(event: Event, measurements: _Data, metadata: _Data) -> None:
         "The client of %r sent a large batch; the server handles it in more than %d turns of the scheduler",
         metadata["pid"],
         measurements["turns"],
+    )
+
+
+def _connection_refused(event: Event, measurements: _Data, metadata: _Data) -> None:
+    address = metadata["address"]
+    _log.info(
+        "Refused a client%s with HTTP status %d, because %s allows no more clients",
+        "" if address is None else f" of {_shorten.repr(address)}",
+        metadata["status"],
+        metadata["limit"],
     )
 
 

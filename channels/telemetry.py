@@ -19,6 +19,7 @@ __all__ = [
     "CHANNEL_JOIN_SLOW",
     "CHANNEL_UNHANDLED_INFO",
     "CONNECTION_CLOSED",
+    "CONNECTION_REFUSED",
     "ENDPOINT_DRAIN",
     "HISTORY_ANSWERS_FORGOTTEN",
     "HISTORY_ANSWER_REFUSED",
@@ -149,6 +150,11 @@ the `session` and the `out` of this server, and around the codec of its `link`."
 
 CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
 """A connection has ended. Metadata: `pid`, `code`, `cause`, `topics`."""
+
+CONNECTION_REFUSED: Event = ("phoenix", "connection_refused")
+"""A limit on clients refused a client before `connect`. Metadata: `limit`, which is `max_connections`, `max_sessions`
+or `address_limit`; `status`, the HTTP status, 503 or 429; and `address`, the address or network that has too many
+clients, or None."""
 
 ENDPOINT_DRAIN: Event = ("phoenix", "socket_drain")
 """The drainer closes a batch of connections. Measurements: `count`, `total`, `index`, `rounds`. Metadata: `interval`,

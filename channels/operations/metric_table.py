@@ -76,6 +76,12 @@ METRICS: Final = _table(
         "socket reason",
         "Clients that the server refused before or in `connect`: origin, protocol, session or crash.",
     ),
+    (
+        "limited_clients_total",
+        "counter",
+        "limit",
+        "Clients refused because there were too many: max_connections, max_sessions or address_limit.",
+    ),
     ("connections_closed_total", "counter", "code", "Ended connections, by WebSocket close code."),
     (
         "malformed_messages_total",

@@ -368,6 +368,7 @@ class _Recorded:
             events.CHANNEL_CRASHED: self._channel_crashed,
             events.CHANNEL_JOIN_SLOW: self._slow_join,
             events.SOCKET_RATE_LIMITED: self._rate_limited,
+            events.CONNECTION_REFUSED: self._not_admitted,
             events.CHANNEL_HANDLED_IN: self._handled_in,
             events.PAYLOAD_REFUSED: self._payload_refused,
             **dict.fromkeys(_REFUSALS, self._refused),
@@ -409,6 +410,9 @@ class _Recorded:
 
     def _refused(self, event: Event, measured: _Data, about: _Data) -> None:
         self._of("refusals_total", about["socket"].__name__, _REFUSALS[event]).inc()
+
+    def _not_admitted(self, event: Event, measured: _Data, about: _Data) -> None:
+        self._of("limited_clients_total", about["limit"]).inc()
 
     def _rate_limited(self, event: Event, measured: _Data, about: _Data) -> None:
         self._of("rate_limited_connections_total", about["limit"]).inc()

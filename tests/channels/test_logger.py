@@ -521,6 +521,17 @@ async def test_a_client_beyond_a_rate_limit_is_logged_once(serve: Serve, lines: 
     assert line.startswith(f"INFO The client of {client.process!r} sends more than")
 
 
+async def test_a_client_that_a_limit_refuses_is_logged_with_the_limit(
+    serve: Serve, lines: Any
+) -> None:
+    mount = Mount(UserSocket, longpoll=True)
+    server = await serve(Endpoint(sockets={"/socket": mount}, max_sessions=1))
+    await Poller(server).open()
+    await Poller(server).ask("GET")
+    assert "Refused a client with HTTP status 503" in lines()[-1]
+    assert "because max_sessions allows no more clients" in lines()[-1]
+
+
 async def test_what_is_lost_between_the_nodes_of_a_polling_client_is_logged(
     serve: Serve, lines: Any
 ) -> None:
