@@ -36,7 +36,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import evolve
@@ -52,7 +52,16 @@ from channels.endpoint._listening import (
     serve_websocket,
     start_application,
 )
-from channels.endpoint._wiring import ChannelPool, Mounted, Plug, Service, Services, mount_all
+from channels.endpoint._wiring import (
+    ChannelPool,
+    Mounted,
+    Page,
+    Plug,
+    Service,
+    Services,
+    check_services,
+    mount_all,
+)
 from channels.endpoint.drainer import DrainerServer, Draining
 from channels.endpoint.mount import Mount
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
@@ -64,14 +73,21 @@ from channels.messages import Broadcast
 from channels.pubsub.pubsub import PubSub
 from channels.socket import Socket
 from channels.tokens.token import Secret, check_secret
-from channels.transports.listener import Listen, Listener
-from channels.transports.out_buffer import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES
+from channels.transports.listener import Listen, Listener, connections_that_fit
+from channels.transports.out_buffer import (
+    DEFAULT_MAX_BYTES,
+    DEFAULT_MAX_MESSAGES,
+    DEFAULT_MAX_TOTAL_BYTES,
+)
 from channels.transports.transports import Transports
 from channels.upgrade.urls import InvalidPath
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.events import RECORDER_WANTED
 from supervision.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from channels.endpoint.address_limit import AddressLimit
 
 __all__ = ["Endpoint", "EndpointError", "services_of"]
 
@@ -81,16 +97,6 @@ _POLL = 0.01
 
 class EndpointError(ChannelsError, RuntimeError):
     """A mistake in the use of an endpoint. The message states the correction."""
-
-
-class Page(Protocol):
-    """The part of a `channels.observer.Observer` that an endpoint uses."""
-
-    def check_options(self) -> None: ...
-    def mounts(self) -> Mapping[str, Mount]: ...
-    def pages(self, inner: ASGIApplication | None) -> ASGIApplication: ...
-    def child_spec(self, endpoint: Any, secret: bytes | None) -> ChildSpec: ...
-    def announce(self, address: tuple[str, int] | None, *, tls: bool) -> None: ...
 
 
 class Endpoint:
@@ -104,12 +110,17 @@ class Endpoint:
         presences: all `Presence` objects of the application. The endpoint starts and stops their processes.
         histories: all `History` objects of the application, for its durable topics. The endpoint starts and stops them.
         head_timeout: seconds for a client to send the head of its first request. After that, the client gets 408.
-        max_connections: the maximum number of open connections. The endpoint closes and counts further connections.
+        max_connections: the maximum number of open connections. A further client gets 503. By default, as many as the
+            process has file descriptors for, up to 100,000.
         max_sessions: the maximum number of sessions of polling clients. A request for a further session gets 503, and
             the endpoint counts it.
+        address_limit: an `AddressLimit` of `channels.endpoint.address_limit`, the maximum number of clients of one
+            network address; None for no limit.
         max_buffered_messages: the maximum number of frames that wait for one client. If more frames wait, the endpoint
             closes the client's connection with 1013.
         max_buffered_bytes: the maximum number of bytes that wait for one client. After that, the same happens.
+        max_total_buffered_bytes: the maximum number of bytes that wait for all clients together. If more wait, the
+            endpoint closes the clients with the most waiting bytes.
         draining: the options for closing clients when the endpoint stops.
         filter_parameters: the parameters of clients that the log masks: a list of terms, or a `Keep`. A term masks
             every parameter whose name contains the term.
@@ -133,10 +144,12 @@ class Endpoint:
         presences: Sequence[Service] = (),
         histories: Sequence[Service] = (),
         head_timeout: float = 10.0,
-        max_connections: int = 100_000,
+        max_connections: int | None = None,
         max_sessions: int = 20_000,
+        address_limit: AddressLimit | None = None,
         max_buffered_messages: int = DEFAULT_MAX_MESSAGES,
         max_buffered_bytes: int = DEFAULT_MAX_BYTES,
+        max_total_buffered_bytes: int = DEFAULT_MAX_TOTAL_BYTES,
         draining: Draining | None = None,
         filter_parameters: FilterRule = SECRETS,
         secret_key_base: Secret | None = None,
@@ -162,8 +175,10 @@ class Endpoint:
         self.head_timeout = head_timeout
         self.max_connections = max_connections
         self.max_sessions = max_sessions
+        self.address_limit = address_limit
         self.max_buffered_messages = max_buffered_messages
         self.max_buffered_bytes = max_buffered_bytes
+        self.max_total_buffered_bytes = max_total_buffered_bytes
         self.draining = Draining() if draining is None else draining
         self.filter_parameters = filter_parameters
         self.secret_key_base = secret_key_base
@@ -226,6 +241,7 @@ class Endpoint:
             spawn=spawn,
             max_messages=self.max_buffered_messages,
             max_bytes=self.max_buffered_bytes,
+            max_total_bytes=self.max_total_buffered_bytes,
         )
         services = Services(
             endpoint=self,
@@ -238,6 +254,7 @@ class Endpoint:
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
             plugs=self.plugs,
+            addresses=None if self.address_limit is None else self.address_limit.table(),
         )
         polling = LongPolling(services)
         services.http.find = partial(_find, services, polling)
@@ -422,15 +439,20 @@ class Endpoint:
 
     def _check_options(self) -> None:
         check_positive("Endpoint", "head_timeout", self.head_timeout)
-        check_whole("Endpoint", "max_connections", self.max_connections)
+        if self.max_connections is not None:
+            check_whole("Endpoint", "max_connections", self.max_connections)
         check_whole("Endpoint", "max_sessions", self.max_sessions)
         check_whole("Endpoint", "max_buffered_messages", self.max_buffered_messages)
         check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
+        check_whole("Endpoint", "max_total_buffered_bytes", self.max_total_buffered_bytes)
         check_rule("Endpoint", self.filter_parameters)
         if self.observer is not None:
             if isinstance(self.observer, type) or not hasattr(self.observer, "check_options"):
                 raise InvalidOption("Endpoint", "observer", self.observer, "Observer(...), or None")
             self.observer.check_options()
+        if not hasattr(self.address_limit, "table") and self.address_limit is not None:
+            expected = "AddressLimit(max_clients=...), or None"
+            raise InvalidOption("Endpoint", "address_limit", self.address_limit, expected)
         for plug in self.plugs:
             if not isinstance(plug, Plug):
                 raise InvalidOption(
@@ -441,13 +463,7 @@ class Endpoint:
             if not isinstance(value, kind):
                 raise InvalidOption("Endpoint", option, value, f"{kind.__name__}(...), or None")
         for option, owner in (("presences", "Presence"), ("histories", "History")):
-            services: Sequence[Service] = getattr(self, option)
-            for service in services:
-                if isinstance(service, type) or not hasattr(service, "child_spec"):
-                    raise InvalidOption("Endpoint", option, services, f"[{owner}()]")
-            if len({service.name for service in services}) < len(services):
-                expected = f"{option} with different names: {owner}(name=...)"
-                raise InvalidOption("Endpoint", option, services, expected)
+            check_services(option, owner, getattr(self, option))
 
     def _services_of_channels(self, services: Services, polling: LongPolling) -> list[ChildSpec]:
         """Return the children that start before the channels and stop after them.
@@ -481,7 +497,10 @@ class Endpoint:
             children.append(process_spec(transports.poller.main, id="poller"))
         if services.longpolls:
             children.append(_dynamic(sessions, self.max_sessions))
-        children.append(_of_connections(services, _dynamic(connections, self.max_connections)))
+        # A listener of a simulated network needs no file descriptors.
+        fitting = connections_that_fit() if self.listen == Listener.open else 100_000
+        most = fitting if self.max_connections is None else self.max_connections
+        children.append(_of_connections(services, _dynamic(connections, most)))
         children.append(
             ChildSpec(
                 "drainer",
@@ -534,13 +553,14 @@ class Endpoint:
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload), sender=sender)
 
     def statistics(self) -> dict[str, Any]:
-        """Return the statistics of the PubSub, the work budget and the flusher, and the counters of events."""
+        """Return the statistics of the PubSub, the work budget and the transports, and the counters of events."""
         services = self._services
         return {
             **self.pubsub.statistics(),
             "counts": dict(services.counters.counts) if services is not None else {},
             "work": services.budget.statistics() if services is not None else None,
             "flusher": services.transports.flusher.statistics() if services is not None else None,
+            "backlog": services.transports.backlog.statistics() if services is not None else None,
         }
 
 
