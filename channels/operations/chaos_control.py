@@ -10,6 +10,9 @@ server. Use this plug in staging. It breaks the server on purpose for everyone w
 A request is a POST of a JSON object to `/_ashtree/chaos/VERB`, with the header `Authorization: Bearer TOKEN`. The
 answer is `{"result": ...}`, or `{"problem": "..."}` with an HTTP status of 400 or more. With several workers, a request
 reaches one of them, and the answer is about this worker only.
+
+A fault can end the connection of its own request. So an action may have the header `Idempotency-Key`. If the sender
+repeats the request with the same key, the control repeats the answer, and not the action.
 """
 
 from __future__ import annotations
@@ -75,6 +78,9 @@ MAX_BODY: Final = 64 * 1024
 
 MAX_RESTARTS: Final = 10_000
 """The restarts whose times the control remembers. Beyond this number, it forgets the oldest."""
+
+MAX_ANSWERS: Final = 100
+"""The answers to actions that the control remembers, for repeated requests. It forgets the oldest first."""
 
 LAG_EVERY: Final = 0.05
 """Seconds between two measurements of the lag of the event loop."""
@@ -211,23 +217,43 @@ class ChaosControl(Plug):
                 raise Refusal(401, "send the header Authorization: Bearer TOKEN")
             if scope["method"] != "POST":
                 raise Refusal(405, "send POST")
-            result = await self._answer(verb, _arguments(await _body(receive)))
-            status, answer = 200, {"result": result}
+            arguments = _arguments(await _body(receive))
+            key = headers.get(b"idempotency-key", b"") if verb in _ACTIONS else b""
+            status, answer = await self._answer_once(key, verb, arguments)
         except Refusal as refusal:
             status, answer = refusal.status, {"problem": str(refusal)}
         worker = os.environ.get(WORKER)
         if worker is not None and status != 401:
-            answer["worker"] = worker
+            answer = {**answer, "worker": worker}
         body = msgspec.json.encode(answer)
         length = (b"content-length", b"%d" % len(body))
         every = [_JSON, length, (b"cache-control", b"no-store"), *extra]
         await send({"type": "http.response.start", "status": status, "headers": every})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, verb: str, arguments: dict[str, Any]) -> Any:
+    async def _answer_once(
+        self, key: bytes, verb: str, arguments: dict[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
+        """Return the status and the answer. With the key of an earlier action, return the answer to that action."""
         session = self._session
         if session is None:
             raise Refusal(503, "the endpoint is stopping")
+        if key and key in session.answers:
+            return session.answers[key]
+        status: int
+        try:
+            status, answer = 200, {"result": await self._answer(session, verb, arguments)}
+        except Refusal as refusal:
+            status, answer = refusal.status, {"problem": str(refusal)}
+        if key:
+            # Between the action and this line there is no checkpoint. So the answer is kept, even if the action ended
+            # the connection of this request.
+            session.answers[key] = status, answer
+            if len(session.answers) > MAX_ANSWERS:
+                del session.answers[next(iter(session.answers))]
+        return status, answer
+
+    async def _answer(self, session: _Session, verb: str, arguments: dict[str, Any]) -> Any:
         with in_runtime(session.services.runtime):
             if verb == "check":
                 return await self._check(_text(arguments, "check"))
@@ -270,6 +296,7 @@ class _Session:
         self.places = Places(services.runtime, max_paths=_MAX_PATHS)
         self.restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
         self.lags: deque[tuple[float, float]] = deque(maxlen=int(LAG_SECONDS / LAG_EVERY))
+        self.answers: dict[bytes, tuple[int, dict[str, Any]]] = {}
         self._max_seconds = max_seconds
         self._lasting: list[_Lasting] = []
         # Faults that are waiting for their moment. They count as lasting faults.
@@ -530,6 +557,7 @@ _VERBS: Final[dict[str, Callable[[_Session, dict[str, Any]], Awaitable[Any]]]] =
     "missing": _missing,
 }
 _ALL: Final = (*_VERBS, "check")
+_ACTIONS: Final = frozenset(("inject", "undo", "kill", "suspend", "resume", "drain"))
 
 
 # The content of a request

@@ -12,9 +12,12 @@ this plug over HTTP. They need only the standard library and msgspec, and work w
 | address of the control | `ashtree_url` in `configuration` | `ASHTREE_CHAOS_URL` |
 | token | `token` in the secrets of the provider | `ASHTREE_CHAOS_TOKEN` |
 
-Each function also takes `configuration` and `secrets`, which the toolkit fills in. Each function blocks until the
-server has answered, for at most 30 seconds, and raises `ControlRefused` if the server refuses. The toolkit then counts
-the activity as failed. The `target` of a function is a registered name, or a path or pattern as in a fault.
+Each function also takes `configuration` and `secrets`, which the toolkit fills in. The `target` of a function is a
+registered name, or a path or pattern as in a fault.
+
+Each function blocks until the server has answered, for at most 30 seconds. If a connection ends without an answer, the
+function tries again for 10 seconds, because a fault may end the connection of its own request. If the server refuses,
+or does not answer, the function raises `ControlRefused`, and the toolkit counts the activity as failed.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
+from secrets import token_hex
 from statistics import median
 from typing import Any, Final, TypeAlias
 
@@ -58,6 +63,11 @@ DEFAULT_URL: Final = "http://localhost:4000/_ashtree/chaos"
 
 TIMEOUT: Final = 30.0
 """Seconds for the answer of the server, beyond the time that the request itself asks for."""
+
+RETRY_SECONDS: Final = 10.0
+"""Seconds for which a request without an answer is repeated, because a fault may have ended its connection."""
+
+RETRY_PAUSE: Final = 0.2
 
 
 class ControlRefused(SupervisionError):
@@ -207,7 +217,7 @@ def request_latency(
     for _ in range(count):
         began = time.perf_counter()
         if url is None:
-            _ask("ping", {}, configuration, secrets)
+            _ask("ping", {}, configuration, secrets, retry_within=0.0)
         else:
             _send(urllib.request.Request(_checked(url)), TIMEOUT)  # noqa: S310 # `_checked`
         times.append(time.perf_counter() - began)
@@ -246,6 +256,7 @@ def _ask(
     secrets: Settings,
     *,
     timeout: float = TIMEOUT,
+    retry_within: float = RETRY_SECONDS,
 ) -> Any:
     """Send a request to the control, and return its result."""
     base = (configuration or {}).get("ashtree_url") or os.environ.get(URL) or DEFAULT_URL
@@ -257,14 +268,31 @@ def _ask(
         url,
         data=msgspec.json.encode(content),
         method="POST",
-        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        headers={
+            "Authorization": f"Bearer {token}",
+            "Content-Type": "application/json",
+            # With the same key, the server does not repeat an action whose answer was lost.
+            "Idempotency-Key": token_hex(16),
+        },
     )
-    answer = _send(request, timeout)
+    answer = _send_again(request, timeout, retry_within)
     try:
         return msgspec.json.decode(answer)["result"]
     except (msgspec.MsgspecError, KeyError, TypeError):
         problem = "the answer is not the answer of a ChaosControl; check the address"
         raise ControlRefused(url, 200, problem) from None
+
+
+def _send_again(request: urllib.request.Request, timeout: float, within: float) -> bytes:
+    """Send a request, and repeat it for some seconds while there is no answer."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            return _send(request, timeout)
+        except ControlRefused as refused:
+            if refused.status is not None or time.monotonic() >= deadline:
+                raise
+        time.sleep(RETRY_PAUSE)
 
 
 def _checked(url: str) -> str:
@@ -280,12 +308,12 @@ def _send(request: urllib.request.Request, timeout: float) -> bytes:
             return content
     except urllib.error.HTTPError as error:
         raise ControlRefused(request.full_url, error.code, _problem_in(error)) from None
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise ControlRefused(request.full_url, None, str(error)) from None
 
 
 def _problem_in(error: urllib.error.HTTPError) -> str:
     try:
         return str(msgspec.json.decode(error.read())["problem"])
-    except (OSError, msgspec.MsgspecError, KeyError, TypeError):
+    except (OSError, HTTPException, msgspec.MsgspecError, KeyError, TypeError):
         return str(error.reason)

@@ -21,6 +21,7 @@ from supervision import Supervisor, child_spec
 from supervision.recording.flight import FlightRecorder
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
+from tests.channels.support import head, settle
 
 TOKEN = "a-token-for-the-tests"
 PATH = "/_ashtree/chaos"
@@ -51,6 +52,7 @@ async def request(
     *,
     method: str = "POST",
     token: str | None = TOKEN,
+    key: str | None = None,
     body: bytes | None = None,
 ) -> tuple[int, Any]:
     """Send a request as an ASGI server would. Return the status and the answer."""
@@ -64,6 +66,8 @@ async def request(
         sent.append(message)
 
     headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
+    if key is not None:
+        headers.append((b"idempotency-key", key.encode()))
     scope = {"type": "http", "method": method, "path": f"{PATH}/{verb}", "root_path": ""}
     await endpoint({**scope, "headers": headers, "http_version": "1.1"}, receive, send)
     return sent[0]["status"], json.loads(sent[1]["body"])
@@ -164,6 +168,41 @@ async def test_a_kill_by_name_or_path_ends_the_process_and_its_supervisor_restar
     await trio.testing.wait_all_tasks_blocked()
     assert clerk() is not again
     assert (await request(endpoint, "restarts", {"seconds": 60}))[1] == {"result": 2}
+
+
+async def test_a_repeated_request_gets_the_answer_again_and_does_nothing_else(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chaos_control, "MAX_ANSWERS", 2)
+    await shop()
+    first = await request(endpoint, "kill", {"target": "clerk"}, key="1")
+    await trio.testing.wait_all_tasks_blocked()
+    again = clerk()
+    assert await request(endpoint, "kill", {"target": "clerk"}, key="1") == first
+    await trio.testing.wait_all_tasks_blocked()
+    assert clerk() is again
+    for key in ("2", "3"):
+        assert (await request(endpoint, "kill", {"target": "nobody"}, key=key))[0] == 409
+    # The control has forgotten the first key.
+    await request(endpoint, "kill", {"target": "clerk"}, key="1")
+    await trio.testing.wait_all_tasks_blocked()
+    assert clerk() is not again
+
+
+async def test_an_action_may_end_the_connection_of_its_own_request(serve: Serve) -> None:
+    endpoint = endpoint_with(ChaosControl(token=TOKEN))
+    server = await serve(endpoint)
+    client = await server.accept()
+    body = b'{"fault": {"type": "kill", "target": "*/endpoint/connections"}}'
+    fields = f"host: test\r\nauthorization: Bearer {TOKEN}\r\nidempotency-key: 1\r\n"
+    fields += f"content-length: {len(body)}\r\n"
+    client.write(head(f"{PATH}/inject", fields).replace(b"GET", b"POST") + body)
+    await settle()
+    assert client.answer() is None
+    fault = {"type": "kill", "target": "*/endpoint/connections"}
+    status, answer = await request(endpoint, "inject", {"fault": fault}, key="1")
+    assert (status, answer["result"]["seconds"]) == (200, 0.0)
+    assert (await request(endpoint, "restarts"))[1] == {"result": 1}
 
 
 async def test_a_suspended_server_handles_its_messages_after_the_resumption(
