@@ -173,6 +173,7 @@ class Experiment:
                 await self._go()
         finally:
             self._world.requests.close()
+            self._steadiness.end()
             self._world.over.set()
 
     async def _go(self) -> None:
