@@ -150,7 +150,8 @@ def drain_worker(configuration: Settings = None, secrets: Settings = None) -> st
     Raises:
         ControlRefused: the server has no workers.
     """
-    return str(_ask("drain", {}, configuration, secrets))
+    # Not repeated, because the second request may reach another worker and drain it too.
+    return str(_ask("drain", {}, configuration, secrets, retry_within=0.0))
 
 
 # Probes
