@@ -358,7 +358,9 @@ class _Codec(Codec):
 
     def _means(self, frame: bytes, meaning: Meaning) -> bytes:
         # A few meanings are enough, because the server writes most frames immediately. Only a `phx_close` may wait: it
-        # follows the answer to the next join.
+        # follows the answer to the next join. Clients with equal refs get equal frames, so move a frame to the end when
+        # it is written again. Otherwise the next frame could push it out.
+        self.meanings.pop(frame, None)
         self.meanings[frame] = meaning
         if len(self.meanings) > _REMEMBERED:
             del self.meanings[next(iter(self.meanings))]
