@@ -36,6 +36,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import trio
@@ -100,6 +101,8 @@ class Endpoint:
         sockets: a dict from paths to socket classes, or to `Mount`s with options. The WebSocket of a socket at
             `/socket` has the path `/socket/websocket`, as Phoenix clients expect.
         http: an ASGI application for all other requests. Without an application, these requests get 404.
+        static: a folder whose files the endpoint serves at `/`, or a dict from paths to folders. `http` gets the
+            requests that name no file. The folder must exist when the endpoint starts. See `channels.http.static`.
         pubsub: the PubSub for broadcasts. By default the endpoint has its own PubSub, for this node alone.
         presences: all `Presence` objects of the application. The endpoint starts and stops their processes.
         histories: all `History` objects of the application, for its durable topics. The endpoint starts and stops them.
@@ -129,6 +132,7 @@ class Endpoint:
         *,
         sockets: Mapping[str, type[Socket] | Mount],
         http: ASGIApplication | None = None,
+        static: str | Path | Mapping[str, str | Path] | None = None,
         pubsub: PubSub | None = None,
         presences: Sequence[Service] = (),
         histories: Sequence[Service] = (),
@@ -156,6 +160,7 @@ class Endpoint:
             raise EndpointError(f"Endpoint got plugs={plugs!r}; write a list: [Health()]")
         self.sockets = dict(sockets)
         self.http = http
+        self.static = static
         self.pubsub = PubSub() if pubsub is None else pubsub
         self.presences = tuple(presences)
         self.histories = tuple(histories)
@@ -259,7 +264,13 @@ class Endpoint:
 
     def _pages(self) -> ASGIApplication | None:
         """Return the application for all requests that are not for a socket."""
-        return self.http if self.observer is None else self.observer.pages(self.http)
+        pages = self.http
+        if self.static is not None:
+            # Imported here, because most servers with an application have no folder.
+            from channels.http.static import StaticFiles  # noqa: PLC0415
+
+            pages = StaticFiles(self.static, pages)
+        return pages if self.observer is None else self.observer.pages(pages)
 
     def _announce(self, *, has_port: bool, tls: bool) -> None:
         """Tell the observer the address of the endpoint, so that it can print the address of its page."""
@@ -427,6 +438,10 @@ class Endpoint:
         check_whole("Endpoint", "max_buffered_messages", self.max_buffered_messages)
         check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
         check_rule("Endpoint", self.filter_parameters)
+        if self.static is not None:
+            from channels.http.static import check_folders  # noqa: PLC0415 # as in _pages
+
+            check_folders(self.static)
         if self.observer is not None:
             if isinstance(self.observer, type) or not hasattr(self.observer, "check_options"):
                 raise InvalidOption("Endpoint", "observer", self.observer, "Observer(...), or None")
