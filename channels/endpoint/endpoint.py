@@ -31,6 +31,7 @@ Hypercorn. An endpoint is also an ASGI application, which another server can ser
 
 from __future__ import annotations
 
+import os
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -121,6 +122,9 @@ class Endpoint:
             makes a new secret, which is enough for one server. Give the same secret to all nodes.
         listen: the function that opens the listener; None opens a real listener. A scenario passes `world.listen`.
         observer: a `channels.observer.Observer`, whose page shows the processes of this endpoint; None for no page.
+        development: True serves the development page at `/_ashtree`, to browsers of this machine only; `/` leads to it
+            if the endpoint has no page. None is True if the environment variable `ASHTREE_ENV` is `development`, which
+            `ashtree serve --reload` sets.
         plugs: extensions for the operation of the server: `Health`, `Metrics` and `Tracing` of `channels.operations`.
             By default there are none.
 
@@ -146,6 +150,7 @@ class Endpoint:
         secret_key_base: Secret | None = None,
         listen: Listen | None = None,
         observer: Page | None = None,
+        development: bool | None = None,
         plugs: Sequence[Plug] = (),
     ) -> None:
         if not isinstance(sockets, Mapping):
@@ -174,7 +179,10 @@ class Endpoint:
         self.secret_key_base = secret_key_base
         self.listen = Listener.open if listen is None else listen
         self.observer = observer
+        self.development = development
         self.plugs = tuple(plugs)
+        # For the development page: why the newest version of the application could not be loaded.
+        self.load_problem: str | None = None
         self._services: Services | None = None
         self._supervisor: Pid | None = None
 
@@ -265,11 +273,14 @@ class Endpoint:
     def _pages(self) -> ASGIApplication | None:
         """Return the application for all requests that are not for a socket."""
         pages = self.http
-        if self.static is not None:
-            # Imported here, because most servers with an application have no folder.
-            from channels.http.static import StaticFiles  # noqa: PLC0415
+        develops = self.development
+        if develops is None:
+            develops = os.environ.get("ASHTREE_ENV") == "development"
+        if self.static is not None or develops:
+            # Imported here, because many servers in production need neither files nor the development page.
+            from channels.endpoint._pages import pages_of  # noqa: PLC0415
 
-            pages = StaticFiles(self.static, pages)
+            pages = pages_of(self, develops=develops)
         return pages if self.observer is None else self.observer.pages(pages)
 
     def _announce(self, *, has_port: bool, tls: bool) -> None:
