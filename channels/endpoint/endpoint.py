@@ -31,11 +31,13 @@ Hypercorn. An endpoint is also an ASGI application, which another server can ser
 
 from __future__ import annotations
 
+import os
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -106,6 +108,8 @@ class Endpoint:
         sockets: a dict from paths to socket classes, or to `Mount`s with options. The WebSocket of a socket at
             `/socket` has the path `/socket/websocket`, as Phoenix clients expect.
         http: an ASGI application for all other requests. Without an application, these requests get 404.
+        static: a folder whose files the endpoint serves at `/`, or a dict from paths to folders. `http` gets the
+            requests that name no file. The folder must exist when the endpoint starts. See `channels.http.static`.
         pubsub: the PubSub for broadcasts. By default the endpoint has its own PubSub, for this node alone.
         presences: all `Presence` objects of the application. The endpoint starts and stops their processes.
         histories: all `History` objects of the application, for its durable topics. The endpoint starts and stops them.
@@ -129,6 +133,9 @@ class Endpoint:
             makes a new secret, which is enough for one server. Give the same secret to all nodes.
         listen: the function that opens the listener; None opens a real listener. A scenario passes `world.listen`.
         observer: a `channels.observer.Observer`, whose page shows the processes of this endpoint; None for no page.
+        development: True serves the development page at `/_ashtree`, to browsers of this machine only; `/` leads to it
+            if the endpoint has no page. None is True if the environment variable `ASHTREE_ENV` is `development`, which
+            `ashtree serve --reload` sets.
         plugs: extensions for the operation of the server: `Health`, `Metrics` and `Tracing` of `channels.operations`.
             By default there are none.
 
@@ -140,6 +147,7 @@ class Endpoint:
         *,
         sockets: Mapping[str, type[Socket] | Mount],
         http: ASGIApplication | None = None,
+        static: str | Path | Mapping[str, str | Path] | None = None,
         pubsub: PubSub | None = None,
         presences: Sequence[Service] = (),
         histories: Sequence[Service] = (),
@@ -155,6 +163,7 @@ class Endpoint:
         secret_key_base: Secret | None = None,
         listen: Listen | None = None,
         observer: Page | None = None,
+        development: bool | None = None,
         plugs: Sequence[Plug] = (),
     ) -> None:
         if not isinstance(sockets, Mapping):
@@ -169,6 +178,7 @@ class Endpoint:
             raise EndpointError(f"Endpoint got plugs={plugs!r}; write a list: [Health()]")
         self.sockets = dict(sockets)
         self.http = http
+        self.static = static
         self.pubsub = PubSub() if pubsub is None else pubsub
         self.presences = tuple(presences)
         self.histories = tuple(histories)
@@ -184,7 +194,10 @@ class Endpoint:
         self.secret_key_base = secret_key_base
         self.listen = Listener.open if listen is None else listen
         self.observer = observer
+        self.development = development
         self.plugs = tuple(plugs)
+        # For the development page: why the newest version of the application could not be loaded.
+        self.load_problem: str | None = None
         self._services: Services | None = None
         self._supervisor: Pid | None = None
 
@@ -276,7 +289,16 @@ class Endpoint:
 
     def _pages(self) -> ASGIApplication | None:
         """Return the application for all requests that are not for a socket."""
-        return self.http if self.observer is None else self.observer.pages(self.http)
+        pages = self.http
+        develops = self.development
+        if develops is None:
+            develops = os.environ.get("ASHTREE_ENV") == "development"
+        if self.static is not None or develops:
+            # Imported here, because many servers in production need neither files nor the development page.
+            from channels.endpoint._pages import pages_of  # noqa: PLC0415
+
+            pages = pages_of(self, develops=develops)
+        return pages if self.observer is None else self.observer.pages(pages)
 
     def _announce(self, *, has_port: bool, tls: bool) -> None:
         """Tell the observer the address of the endpoint, so that it can print the address of its page."""
@@ -446,6 +468,10 @@ class Endpoint:
         check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
         check_whole("Endpoint", "max_total_buffered_bytes", self.max_total_buffered_bytes)
         check_rule("Endpoint", self.filter_parameters)
+        if self.static is not None:
+            from channels.http.static import check_folders  # noqa: PLC0415 # as in _pages
+
+            check_folders(self.static)
         if self.observer is not None:
             if isinstance(self.observer, type) or not hasattr(self.observer, "check_options"):
                 raise InvalidOption("Endpoint", "observer", self.observer, "Observer(...), or None")
