@@ -250,8 +250,13 @@ class _Join:
 
     def is_over(self) -> bool:
         """Return True if no process can answer the join any more."""
-        process = None if self.membership is None else self.membership.process
-        return self.membership is None or (process is not None and not is_alive(process))
+        membership = self.membership
+        if membership is None:
+            return True
+        if membership.process is None:
+            # The channel has not started yet, or it could not start.
+            return membership.status == "gone"
+        return not is_alive(membership.process)
 
 
 @define(eq=False)

@@ -12,6 +12,7 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep("timers", "tests.simulation.sweeps.timers:timers"),
     Sweep("registries", "tests.simulation.sweeps.registries:registries"),
     Sweep("crowds", "tests.simulation.sweeps.crowds:crowds", weight=0.5),
+    Sweep("runtimes", "tests.simulation.sweeps.runtimes:runtimes"),
     Sweep("agents", "tests.simulation.sweeps.crowds:agents", weight=0.5),
     Sweep("chat", "tests.simulation.chat_scenario:chat_and_tree", weight=2),
     Sweep("long polling", "tests.simulation.longpoll_scenario:polls_under_faults"),

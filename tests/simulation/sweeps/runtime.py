@@ -27,6 +27,7 @@ from actors import (
     NameTaken,
     NoSuchName,
     Pid,
+    ProcessExit,
     ProcessFailed,
     ProcessKilled,
     Ref,
@@ -71,6 +72,10 @@ REASONS: tuple[Any, ...] = (NORMAL, SHUTDOWN, Shutdown("tired"), "odd", ("a", 1)
 MOST = 9
 
 
+class _CancelledReceiveError(Exception):
+    """The scope around a receive was cancelled before a message arrived."""
+
+
 @define(eq=False)
 class Post:
     """An alias, with its owner while the alias is valid."""
@@ -106,7 +111,7 @@ class Play:
         self.events[event[-1]] += 1
         if event[-1] == "cleanup_failed":
             self.model.expect(
-                isinstance(metadata["exception"], OSError),
+                all(isinstance(each, OSError) for each in leaves(metadata["exception"])),
                 f"{metadata['pid']!r} reports {metadata['exception']!r} as a failed clean-up",
             )
 
@@ -244,11 +249,20 @@ class Puppet:
         except trio.Cancelled:
             model.expect(life.doomed, f"{model.who(life)} was cancelled without a fatal signal")
             await self.be_stubborn()
+            self.fail_in_the_end()
             raise
         except ProcessKilled as error:
             model.expect(life.doomed, f"{model.who(life)} got ProcessKilled without a fatal signal")
             model.same(life, "the reason of ProcessKilled", error.args, (life.doom,))
+            self.fail_in_the_end()
             raise
+
+    def fail_in_the_end(self) -> None:
+        """Sometimes raise an error during the clean-up of a killed process. Its exit reason must stay the same."""
+        if self.stream.random() < 0.15:
+            self.play.failed_cleanups += 1
+            error = OSError("a clean-up that fails")
+            raise error if self.stream.random() < 0.5 else ExceptionGroup("at the end", [error])
 
     async def be_stubborn(self) -> None:
         life = self.life
@@ -285,6 +299,9 @@ class Puppet:
         began, self.missed = trio.current_time(), None
         try:
             message = await self.receiving(match, timeout)
+        except _CancelledReceiveError:
+            # Its message, if one came at the same moment, must still be in the mailbox. Later receives check that.
+            return
         except trio.TooSlowError:
             now = trio.current_time()
             waiting = self.matching(match) if self.missed is None else self.missed
@@ -320,6 +337,8 @@ class Puppet:
         if chance < 0.2:
             with trio.CancelScope(shield=True):
                 return await receive(match, timeout=timeout)
+        if chance < 0.35:
+            return await self.cancelled_receive(match, timeout)
         if chance < 0.75 or not timeout:
             return await receive(match, timeout=timeout)
         late: trio.TooSlowError | None = None
@@ -340,6 +359,14 @@ class Puppet:
         if late is not None:
             raise late
         return message
+
+    async def cancelled_receive(self, match: Callable[[Any], bool] | None, seconds: float) -> Any:
+        """Receive without a time limit, in a scope that ends after some seconds."""
+        with trio.move_on_after(seconds):
+            return await receive(match)
+        if self.life.doomed:
+            await trio.lowlevel.checkpoint()
+        raise _CancelledReceiveError
 
     async def flushes(self) -> None:
         """Remove links and monitors, and sometimes their messages. Runs in a helper task."""
@@ -442,17 +469,19 @@ class Puppet:
         self.model.expect(not life.doomed, f"{self.model.who(life)} goes on after it ended itself")
 
     def exit(self) -> None:
-        life, how = self.life, self.stream.randrange(8)
-        if how > 3:
+        life, how = self.life, self.stream.randrange(9)
+        if how > 4:
             return
         if how == 0:
             life.ending = reason = self.stream.choice(REASONS)
             exit(reason)
-        error = ValueError(f"{self.label} fails")
-        life.ending = Crash(error)
-        if how == 1:
-            raise ExceptionGroup("of one", [error])
-        raise error
+        if how in (1, 2):
+            error = a_group(self.stream, self.label)
+            life.ending = reason_in(error)
+            raise error
+        failure = ValueError(f"{self.label} fails")
+        life.ending = Crash(failure)
+        raise failure
 
     def name(self) -> None:
         name, life = self.stream.choice(NAMES), self.life
@@ -518,6 +547,38 @@ class Puppet:
     def resist(self) -> None:
         grace = self.play.world.knobs.kill_grace
         self.life.stubborn = self.stream.choice([0, 0, 0, grace / 2, grace * 2])
+
+
+def a_group(stream: Random, label: str, depth: int = 0) -> BaseExceptionGroup[BaseException]:
+    """Return an exception group as a nursery of a process raises it: errors, exits, kills, and groups of these."""
+    parts: list[BaseException] = []
+    for number in range(stream.choice((1, 1, 2, 2, 3))):
+        kind = stream.choice(("error", "exit", "exit", "kill", "group"))
+        if kind == "group" and depth < 2:
+            parts.append(a_group(stream, label, depth + 1))
+        elif kind == "exit":
+            # Only two reasons, so that some groups have several exits with the same reason.
+            parts.append(ProcessExit(stream.choice((SHUTDOWN, "odd"))))
+        elif kind == "kill":
+            parts.append(ProcessKilled("another process"))
+        else:
+            parts.append(ValueError(f"{label} fails, {number}"))
+    return BaseExceptionGroup("of a nursery", parts)
+
+
+def reason_in(group: BaseExceptionGroup[BaseException]) -> Any:
+    """Return the documented exit reason for an exception group."""
+    left = [each for each in leaves(group) if not isinstance(each, ProcessKilled)]
+    reasons = [each.reason for each in left if isinstance(each, ProcessExit)]
+    if reasons and len(reasons) == len(left) and len(set(reasons)) == 1:
+        return reasons[0]
+    return Crash(left[0] if len(left) == 1 else group)
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in leaves(part)]
+    return [error]
 
 
 ACTIONS: tuple[Callable[[Puppet], None], ...] = (
@@ -586,7 +647,7 @@ async def adopted(play: Play, stream: Random) -> None:
         life = puppet.life
         model.same(life, "the reason of ProcessFailed", error.reason, life.reason)
         model.expect(not is_normal_exit(life.reason), f"{model.who(life)} failed after a clean end")
-    except (ValueError, ExceptionGroup):
+    except (ValueError, BaseExceptionGroup):
         model.expect(type(puppet.life.reason) is Crash, f"{model.who(puppet.life)} did not crash")
     else:
         life = puppet.life
