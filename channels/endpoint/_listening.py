@@ -6,6 +6,7 @@ import math
 import socket
 import ssl
 from collections.abc import MutableMapping
+from functools import partial
 from typing import Any
 
 import trio
@@ -67,7 +68,7 @@ class ListenerServer(GenServer[None]):
         self.services.admission.queued = lambda: take.statistics().current_buffer_used
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(listener.main, put.send_nowait)
+                nursery.start_soon(listener.main, partial(self._accepted, put))
                 async for sock in take:
                     await self._start(sock)
         finally:
@@ -83,6 +84,29 @@ class ListenerServer(GenServer[None]):
                 for sock in left:
                     sock.close()
 
+    def _accepted(self, queue: trio.MemorySendChannel[Any], accepted: Any) -> None:
+        """Start a process for a connection at once, or queue the connection while the supervisor is busy."""
+        if self.ssl_context is not None or self.services.admission.queued():
+            queue.send_nowait(accepted)
+            return
+        self.services.admission.hand_over(accepted, accepted)
+        try:
+            DynamicSupervisor.start_child_nowait(
+                self.connections, CONNECTION, self.services, accepted
+            )
+        except trio.WouldBlock:
+            self.services.admission.take_over(accepted)
+            queue.send_nowait(accepted)
+        except (StartError, SupervisionError):
+            self._not_started(accepted, accepted)
+
+    def _not_started(self, stream: object, accepted: Any) -> None:
+        # The supervisor is full or restarting, so the client must reconnect later. Counted and not logged, because
+        # this can happen for very many clients.
+        self.services.count(("connection", "not_started"))
+        self.services.admission.take_over(stream)
+        accepted.close()
+
     async def _turn_away(self, accepted: Any) -> None:
         """Answer 503 to a client that connected too late to get a process."""
         self.services.count(("connection", "not_started"))
@@ -96,15 +120,12 @@ class ListenerServer(GenServer[None]):
 
     async def _start(self, accepted: Any) -> None:
         stream = self._stream_of(accepted)
+        stream = self._stream_of(accepted)
         self.services.admission.hand_over(stream, accepted)
         try:
             await DynamicSupervisor.start_child(self.connections, CONNECTION, self.services, stream)
         except (StartError, StartIgnored, SupervisionError, CallExit):
-            # The supervisor is full or restarting, so the client must reconnect later. Counted and not logged, because
-            # this can happen for very many clients.
-            self.services.count(("connection", "not_started"))
-            self.services.admission.take_over(stream)
-            accepted.close()
+            self._not_started(stream, accepted)
 
 
 async def serve_websocket(
