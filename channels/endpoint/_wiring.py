@@ -101,7 +101,15 @@ class ChannelPool:
         """Start the channel server of a membership. The supervisors of the pool take turns."""
         self._next = turn = (self._next + 1) % len(self.names)
         start = server_of(membership.route.channel)
-        spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
+        if start is None:
+            try:
+                return DynamicSupervisor.start_child_nowait(
+                    self.names[turn], _CHANNEL, link, membership, payload, replaced
+                )
+            except trio.WouldBlock:
+                spec = _CHANNEL
+        else:
+            spec = ChildSpec("channel", start, restart="temporary")
         return await DynamicSupervisor.start_child(
             self.names[turn], spec, link, membership, payload, replaced
         )
