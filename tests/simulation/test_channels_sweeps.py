@@ -50,7 +50,7 @@ SEEDS: dict[Any, int] = {
 @pytest.mark.parametrize("sweep", SEEDS, ids=lambda sweep: sweep.__name__)
 def test_a_sweep_passes_on_a_healthy_tree(sweep: Any) -> None:
     for seed in range(SEEDS[sweep] * (100 if DEEP else 1)):
-        simulate(sweep, seed, knobs=Knobs().drawn(seed), keep_trace=False).check()
+        simulate(sweep, seed, knobs=Knobs().drawn(seed)).check()
 
 
 @pytest.mark.deep
@@ -72,7 +72,7 @@ def test_a_sweep_passes_on_a_healthy_tree(sweep: Any) -> None:
 def test_a_sweep_reaches_each_of_its_rare_states(sweep: Any) -> None:
     seen: dict[str, bool] = {}
     for seed in range(300):
-        outcome = simulate(sweep, seed, knobs=Knobs().drawn(seed), keep_trace=False).check()
+        outcome = simulate(sweep, seed, knobs=Knobs().drawn(seed)).check()
         for name, held in outcome.sometimes.items():
             seen[name] = seen.get(name, False) or held
     assert all(seen.values()), [name for name, held in seen.items() if not held]
