@@ -26,6 +26,7 @@ from tests.simulation.sweeps.channels.pressure import pressure
 from tests.simulation.sweeps.channels.pubsub import pubsub
 from tests.simulation.sweeps.channels.room import Ledger, UserSocket
 from tests.simulation.sweeps.channels.scripted import scripted_server
+from tests.simulation.sweeps.channels.sockets import flusher, workers
 from tests.simulation.sweeps.channels.tokens import tokens
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
@@ -44,6 +45,8 @@ SEEDS: dict[Any, int] = {
     scripted_server: 3,
     storages: 3,
     durable_channels: 2,
+    flusher: 3,
+    workers: 3,
 }
 
 
@@ -66,6 +69,8 @@ def test_a_sweep_passes_on_a_healthy_tree(sweep: Any) -> None:
         scripted_server,
         storages,
         durable_channels,
+        flusher,
+        workers,
     ],
     ids=lambda sweep: sweep.__name__,
 )
