@@ -6,6 +6,7 @@ import math
 import socket
 import ssl
 from collections.abc import MutableMapping
+from functools import partial
 from typing import Any
 
 import trio
@@ -72,7 +73,7 @@ class ListenerServer(GenServer[None]):
         self.services.admission.queued = lambda: take.statistics().current_buffer_used
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(listener.main, put.send_nowait)
+                nursery.start_soon(listener.main, partial(self._accepted, put, nursery))
                 async for sock in take:
                     await self._start(sock, nursery)
         finally:
@@ -87,6 +88,24 @@ class ListenerServer(GenServer[None]):
             else:
                 for sock in left:
                     sock.close()
+
+    def _accepted(
+        self, queue: trio.MemorySendChannel[Any], nursery: trio.Nursery, accepted: Any
+    ) -> None:
+        """Start a process for a connection at once, or queue the connection while the supervisor is busy."""
+        if self.ssl_context is not None or self.services.admission.queued():
+            queue.send_nowait(accepted)
+            return
+        self.services.admission.hand_over(accepted, accepted)
+        try:
+            DynamicSupervisor.start_child_nowait(
+                self.connections, CONNECTION, self.services, accepted
+            )
+        except trio.WouldBlock:
+            self.services.admission.take_over(accepted)
+            queue.send_nowait(accepted)
+        except (StartError, SupervisionError) as error:
+            self._not_started(accepted, accepted, nursery, error)
 
     async def _turn_away(self, accepted: Any) -> None:
         """Answer 503 to a client that connected too late to get a process."""
@@ -105,15 +124,21 @@ class ListenerServer(GenServer[None]):
         try:
             await DynamicSupervisor.start_child(self.connections, CONNECTION, self.services, stream)
         except (StartError, StartIgnored, SupervisionError, CallExit) as error:
-            # The supervisor is full or restarting, so the client must reconnect later.
-            self.services.count(("connection", "not_started"))
-            if isinstance(error, MaxChildren):
-                self.services.refused("max_connections", 503)
-            self.services.admission.take_over(stream)
-            if self.refusals < REFUSALS_TOGETHER:
-                nursery.start_soon(self._refuse, stream, accepted)
-            else:
-                accepted.close()
+            self._not_started(stream, accepted, nursery, error)
+
+    def _not_started(
+        self, stream: Any, accepted: Any, nursery: trio.Nursery, error: Exception
+    ) -> None:
+        # The supervisor is full or restarting, so the client must reconnect later. Counted and not logged, because
+        # this can happen for very many clients.
+        self.services.count(("connection", "not_started"))
+        if isinstance(error, MaxChildren):
+            self.services.refused("max_connections", 503)
+        self.services.admission.take_over(stream)
+        if self.refusals < REFUSALS_TOGETHER:
+            nursery.start_soon(self._refuse, stream, accepted)
+        else:
+            accepted.close()
 
     async def _refuse(self, stream: Any, accepted: Any) -> None:
         self.refusals += 1

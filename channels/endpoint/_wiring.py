@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import trio
 from attrs import field, frozen
 
+from actors.errors import StartIgnored
+from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
+from channels import logger
 from channels.channel import server_of
 from channels.connect_info import ConnectInfo
 from channels.connection.channel_server import ChannelServer
@@ -98,7 +101,15 @@ class ChannelPool:
         """Start the channel server of a membership. The supervisors of the pool take turns."""
         self._next = turn = (self._next + 1) % len(self.names)
         start = server_of(membership.route.channel)
-        spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
+        if start is None:
+            try:
+                return DynamicSupervisor.start_child_nowait(
+                    self.names[turn], _CHANNEL, link, membership, payload, replaced
+                )
+            except trio.WouldBlock:
+                spec = _CHANNEL
+        else:
+            spec = ChildSpec("channel", start, restart="temporary")
         return await DynamicSupervisor.start_child(
             self.names[turn], spec, link, membership, payload, replaced
         )
@@ -540,3 +551,27 @@ class Services:
         self.runtime.telemetry.execute(
             POLLER_OUT_OF_MEMORY, {"reads": reads}, {"endpoint": self.endpoint}
         )
+
+
+async def hold_services(services: Services) -> Pid:
+    """Attach the logger, and release shared resources when the endpoint's supervisor ends.
+
+    The supervisor calls this start function in its own process. The function starts no process, so it always raises
+    StartIgnored, and the supervisor keeps no child.
+    """
+    on_exit(services.close)
+    mounts = [*services.mounts.values(), *services.longpolls.values()]
+    on_exit(
+        logger.attach(
+            current_runtime().telemetry,
+            endpoint=services.endpoint,
+            supervisor=current_pid(),
+            filter_parameters=services.endpoint.filter_parameters,
+            sockets=[mount.socket for mount in mounts],
+            channels=[route.channel for mount in mounts for route in mount.router.routes],
+        )
+    )
+    for plug in services.plugs:
+        on_exit(plug.attach(services))
+    services.report_empty_sockets()
+    raise StartIgnored

@@ -43,11 +43,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 from attrs import evolve
 
-from actors.errors import StartIgnored
-from actors.process import current_pid, on_exit, spawn
+from actors.process import spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
-from channels import logger
 from channels.endpoint._listening import (
     ListenerServer,
     SamePort,
@@ -62,6 +60,7 @@ from channels.endpoint._wiring import (
     Service,
     Services,
     check_services,
+    hold_services,
     mount_all,
 )
 from channels.endpoint.drainer import DrainerServer, Draining
@@ -69,7 +68,7 @@ from channels.endpoint.mount import Mount
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
 from channels.filters import SECRETS, FilterRule, check_rule
 from channels.http.handover import HttpHandover
-from channels.http.lifespan import ASGIApplication
+from channels.http.lifespan import ASGIApplication, serve_lifespan
 from channels.longpoll.requests import LongPolling
 from channels.messages import Broadcast
 from channels.pubsub.pubsub import PubSub
@@ -95,6 +94,12 @@ __all__ = ["Endpoint", "EndpointError", "services_of"]
 
 # Seconds between two checks of the connections that have not sent their first request.
 _POLL = 0.01
+_WHOLE_OPTIONS = (
+    "max_sessions",
+    "max_buffered_messages",
+    "max_buffered_bytes",
+    "max_total_buffered_bytes",
+)
 
 
 class EndpointError(ChannelsError, RuntimeError):
@@ -170,12 +175,13 @@ class Endpoint:
             raise EndpointError(
                 f'Endpoint got sockets={sockets!r}; write a dict of paths to sockets: {{"/socket": UserSocket}}'
             )
-        if not isinstance(presences, Sequence):
-            raise EndpointError(f"Endpoint got presences={presences!r}; write a list: [Presence()]")
-        if not isinstance(histories, Sequence):
-            raise EndpointError(f"Endpoint got histories={histories!r}; write a list: [History()]")
-        if not isinstance(plugs, Sequence):
-            raise EndpointError(f"Endpoint got plugs={plugs!r}; write a list: [Health()]")
+        for option, given, example in (
+            ("presences", presences, "Presence()"),
+            ("histories", histories, "History()"),
+            ("plugs", plugs, "Health()"),
+        ):
+            if not isinstance(given, Sequence):
+                raise EndpointError(f"Endpoint got {option}={given!r}; write a list: [{example}]")
         self.sockets = dict(sockets)
         self.http = http
         self.static = static
@@ -411,25 +417,11 @@ class Endpoint:
                 application mounts the endpoint, it must start the endpoint with `lifespan` or `start_link`.
         """
         if scope["type"] == "lifespan":
-            await self._serve_lifespan(receive, send)
+            await serve_lifespan(self.running(), receive, send)
             return
         services = self._running("cannot serve a request")
         with in_runtime(services.runtime):
             await services.http.route(scope, receive, send)
-
-    async def _serve_lifespan(self, receive: Any, send: Any) -> None:
-        """Run the endpoint until the ASGI server stops."""
-        await receive()
-        phase = "startup"
-        try:
-            async with self.running():
-                await send({"type": "lifespan.startup.complete"})
-                phase = "shutdown"
-                await receive()
-        except Exception as error:  # broad, because ASGI demands a report of any failure
-            await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
-            return
-        await send({"type": "lifespan.shutdown.complete"})
 
     def _secret(self, secret: Secret | None, mounted: Mounted) -> Secret:
         """Return the secret for the tokens of polling sessions. It is `secret`, or a new one for this node alone.
@@ -463,10 +455,8 @@ class Endpoint:
         check_positive("Endpoint", "head_timeout", self.head_timeout)
         if self.max_connections is not None:
             check_whole("Endpoint", "max_connections", self.max_connections)
-        check_whole("Endpoint", "max_sessions", self.max_sessions)
-        check_whole("Endpoint", "max_buffered_messages", self.max_buffered_messages)
-        check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
-        check_whole("Endpoint", "max_total_buffered_bytes", self.max_total_buffered_bytes)
+        for name in _WHOLE_OPTIONS:
+            check_whole("Endpoint", name, getattr(self, name))
         check_rule("Endpoint", self.filter_parameters)
         if self.static is not None:
             from channels.http.static import check_folders  # noqa: PLC0415 # as in _pages
@@ -512,7 +502,7 @@ class Endpoint:
         connections, sessions = (self, "connections"), (self, "sessions")
         transports = services.transports
         children = [
-            ChildSpec("services", _hold, (services,), restart="temporary"),
+            ChildSpec("services", hold_services, (services,), restart="temporary"),
             *(pool.child_spec() for pool in pools),
         ]
         children.append(
@@ -616,30 +606,6 @@ def _of_connections(services: Services, spec: ChildSpec) -> ChildSpec:
         return spec.start(*args, **kwargs)
 
     return evolve(spec, start=start)
-
-
-async def _hold(services: Services) -> Pid:
-    """Attach the logger, and release shared resources when the endpoint's supervisor ends.
-
-    The supervisor calls this start function in its own process. The function starts no process, so it always raises
-    StartIgnored, and the supervisor keeps no child.
-    """
-    on_exit(services.close)
-    mounts = [*services.mounts.values(), *services.longpolls.values()]
-    on_exit(
-        logger.attach(
-            current_runtime().telemetry,
-            endpoint=services.endpoint,
-            supervisor=current_pid(),
-            filter_parameters=services.endpoint.filter_parameters,
-            sockets=[mount.socket for mount in mounts],
-            channels=[route.channel for mount in mounts for route in mount.router.routes],
-        )
-    )
-    for plug in services.plugs:
-        on_exit(plug.attach(services))
-    services.report_empty_sockets()
-    raise StartIgnored
 
 
 def _record_frames(recorder: Any) -> None:

@@ -405,7 +405,8 @@ class OutBuffer:
         if self.finished is not None:
             self.written()
         elif tell is not None:
-            tell(error)
+            # The traceback leads to the frame of the flusher, and so back to this buffer and to others.
+            tell(error.with_traceback(None))
 
 
 # The maximum number of writes before other tasks run: about three milliseconds, at five microseconds for each write.

@@ -7,7 +7,6 @@ for a request that is not an upgrade.
 
 from __future__ import annotations
 
-import math
 import socket
 import ssl
 from typing import Any
@@ -19,7 +18,7 @@ from channels.connect_info import ConnectInfo, PeerData
 from channels.endpoint._wiring import LateAnswer, MountedSocket, Services
 from channels.http.asgi_stream import AsgiStream
 from channels.socket import Refusal
-from channels.transports.stream_transport import socket_source, stream_source
+from channels.transports.stream_transport import READ_SIZE, socket_source, stream_source
 from channels.transports.transports import ByteStream
 from channels.upgrade import handshake
 from channels.upgrade.connecting import (
@@ -48,6 +47,9 @@ _GRACE = 5.0
 # Seconds for a client that connects while the endpoint drains: to send its head, and until it has read the answer.
 _LATE_HEAD = 1.0
 _LATE = 3.0
+# The cost of an upgrade, in units of the work budget. It is the same as for a join. Thousands of clients may connect at
+# the same moment.
+_UPGRADE_COST = 24
 _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
 _FULL = Refusal(503, headers=(("retry-after", "5"),))
 
@@ -80,10 +82,12 @@ async def answer_first_request(services: Services, stream: ByteStream) -> Upgrad
     """
     upgraded = None
     try:
-        # Shielded for clients that connect while the endpoint drains, so that they get 503. The endpoint's supervisor
-        # gives this process more time than `_LATE`.
-        late = services.admission.draining and not isinstance(stream, AsgiStream)
-        with trio.move_on_after(_LATE if late else math.inf, shield=late):
+        if services.admission.draining and not isinstance(stream, AsgiStream):
+            # Shielded for clients that connect while the endpoint drains, so that they get 503. The endpoint's
+            # supervisor gives this process more time than `_LATE`.
+            with trio.move_on_after(_LATE, shield=True):
+                upgraded = await _answer(services, stream)
+        else:
             upgraded = await _answer(services, stream)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         # The ASGI server ended this WebSocket before the answer.
@@ -120,22 +124,14 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
         head = stream.head
     else:
         parser = HeadParser()
-        seconds = (
-            min(services.head_timeout, _LATE_HEAD)
-            if services.admission.draining
-            else services.head_timeout
-        )
-        with trio.move_on_after(seconds) as limit:
-            with services.admission.ending_at_drain(limit):
-                head = await read_head(stream, parser)
-        if limit.cancelled_caught:
-            if services.admission.draining:
-                if parser.begun:
-                    await _answer_and_close(stream, _DRAINING)
+        if isinstance(stream, socket.socket):
+            # Most clients have sent the whole head by now. Then there is no need for a time limit.
+            try:
+                head = _read_now(stream, parser)
+            except OSError:
                 return None
-            services.count(("http", "head_timeout"))
-            await _answer_and_close(stream, Refusal(408))
-            return None
+        if head is None:
+            head = await _read_in_time(services, stream, parser)
     if head is None:
         return None
     outcome: Refusal | LateAnswer | Upgraded
@@ -153,6 +149,36 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     if isinstance(outcome, Upgraded):
         return outcome
     await _answer_and_close(stream, outcome)
+    return None
+
+
+def _read_now(sock: socket.socket, parser: HeadParser) -> ParsedHead | None:
+    """Read once without waiting. Return the head, or None if it has not arrived."""
+    try:
+        data = sock.recv(READ_SIZE)
+    except BlockingIOError:
+        return None
+    return parser.feed(data) if data else None
+
+
+async def _read_in_time(
+    services: Services, stream: ByteStream, parser: HeadParser
+) -> ParsedHead | None:
+    """Read the head within its time limit. After the limit, answer the client and return None."""
+    head = None
+    seconds = services.head_timeout
+    if services.admission.draining:
+        seconds = min(seconds, _LATE_HEAD)
+    with trio.move_on_after(seconds) as limit:
+        with services.admission.ending_at_drain(limit):
+            head = await read_head(stream, parser)
+    if not limit.cancelled_caught:
+        return head
+    if not services.admission.draining:
+        services.count(("http", "head_timeout"))
+        await _answer_and_close(stream, Refusal(408))
+    elif parser.begun:
+        await _answer_and_close(stream, _DRAINING)
     return None
 
 
@@ -204,7 +230,7 @@ async def _upgrade(
     )
     # Checked before the call of `connect`, which takes the problem. The client gets the problem after that.
     problem, deflate = (None, None) if is_checked else _upgrade_problem(head, mount)
-    await services.budget.take(cost_of_query(head.query))
+    await services.budget.take(_UPGRADE_COST + cost_of_query(head.query))
     connected = await connect(services, mount, params, info, transport="websocket", problem=problem)
     if isinstance(connected, Refusal):
         return connected

@@ -34,6 +34,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "exit_class",
     "kind_of",
+    "kind_of_content",
     "transport_of",
 ]
 
@@ -306,7 +307,11 @@ def kind_of(message: Any) -> str:
     this text is the kind. Any other object has the name of its class. The kind ignores the envelope of a call or a
     cast.
     """
-    content = payload_of(message)
+    return kind_of_content(payload_of(message))
+
+
+def kind_of_content(content: Any) -> str:
+    """Return the kind of a message from its content, without the envelope of a call or a cast."""
     while type(content) is tuple and content:
         content = content[0]
     if isinstance(content, str):

@@ -95,6 +95,9 @@ def test_the_functions_work_without_an_experiment(control: str) -> None:
     assert toolkit.process_is_alive("till")
     assert not toolkit.process_is_alive("nobody")
     assert toolkit.clients() == 0
+    assert toolkit.undo_faults() == 0
+    with pytest.raises(toolkit.ControlRefused, match="answered 409: this server has no workers"):
+        toolkit.drain_worker()
     assert toolkit.restarts(3600) >= 0
     assert toolkit.event_loop_lag(600, "longest") >= 0.0
     assert toolkit.request_latency(control.replace("/_ashtree/chaos", "/health/live"), 1) > 0.0

@@ -70,6 +70,8 @@ __all__ = ["processes"]
 NAMES = ("anna", "bert", "carl", 7)
 REASONS: tuple[Any, ...] = (NORMAL, SHUTDOWN, Shutdown("tired"), "odd", ("a", 1), KILL)
 MOST = 9
+# The number of waiting messages above which the runtime reports a mailbox.
+ALARM = 5
 
 
 class _CancelledReceiveError(Exception):
@@ -100,12 +102,27 @@ class Play:
         self.until = world.params.get("seconds", 6.0)
         self.events: dict[str, int] = {"crash": 0, "dead_letter": 0, "cleanup_failed": 0}
         self.failed_cleanups = 0
+        # The last reported length of each mailbox.
+        self.alarms: dict[Pid, int] = {}
+        world.runtime.mailbox_alarm = ALARM
+        world.runtime.telemetry.attach(("actors", "mailbox", "alarm"), self.crowded)
         for area, what in (
             ("process", "crash"),
             ("message", "dead_letter"),
             ("process", "cleanup_failed"),
         ):
             world.runtime.telemetry.attach(("actors", area, what), self.told)
+
+    def crowded(self, event: tuple[str, ...], measurements: Any, metadata: Any) -> None:
+        """Check one report of a long mailbox. There must be no other before the length has doubled."""
+        pid, length = metadata["pid"], measurements["queue_length"]
+        least = 2 * self.alarms[pid] if pid in self.alarms else ALARM
+        self.model.expect(
+            length > least,
+            f"the mailbox of {self.model.who(pid)} was reported with {length} messages; the next report is due above {least}",
+        )
+        self.alarms[pid] = length
+        self.world.sometimes("a mailbox was long")
 
     def told(self, event: tuple[str, ...], measurements: Any, metadata: Any) -> None:
         self.events[event[-1]] += 1
@@ -148,6 +165,10 @@ class Play:
     # Verbs that every task may use
 
     def send(self, stream: Random) -> None:
+        for _ in range(9 if stream.random() < 0.03 else 1):
+            self.send_one(stream)
+
+    def send_one(self, stream: Random) -> None:
         self.count += 1
         message, address = ("note", self.count), self.an_address(stream)
         owner = self.resolve(address)

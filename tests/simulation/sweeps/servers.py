@@ -319,6 +319,10 @@ class Office:
     def rest(self) -> None:
         """Check that no server has anything to do. Call this only while no task can run."""
         for desk in self.desks:
+            info = self.world.runtime.process_info(desk.life.pid)
+            if info is not None and (desk.life.doomed or desk.idle):
+                status = "exiting" if desk.life.doomed else "waiting"
+                self.model.same(desk.life, "its status in process_info", info["status"], status)
             if desk.life.doomed or not desk.started or desk.busy or desk.terminated is not NOTHING:
                 continue
             who = self.who(desk)
@@ -397,10 +401,15 @@ class Clerk(GenServer[int]):
         return self.then(order)
 
     async def wait(self, seconds: float) -> None:
-        """Sleep. After a fatal signal, end here."""
-        await trio.sleep(seconds)
-        if self.desk.life.doomed:
-            await trio.lowlevel.checkpoint()
+        """Sleep. After a fatal signal, end here, sometimes with an error in a clean-up."""
+        try:
+            await trio.sleep(seconds)
+            if self.desk.life.doomed:
+                await trio.lowlevel.checkpoint()
+        except trio.Cancelled:
+            if self.office.world.random("clean-up", self.desk.label).random() < 0.2:
+                raise OSError("a clean-up that fails") from None
+            raise
 
     def bad(self) -> Any:
         self.desk.stopping = self.desk.life.ending = INVALID
@@ -752,6 +761,10 @@ async def end(office: Office, stream: Random) -> None:
 async def inspect(office: Office, stream: Random) -> None:
     """Use a function of `actors.sys`, and check the result."""
     desk = office.pick(stream)
+    timed = [each for each in office.desks if each.idle and each.within is not None]
+    if timed and stream.random() < 0.4:
+        # Otherwise there would be few requests to a server that waits for its timeout.
+        desk = stream.choice(timed)
     if desk is None:
         return
     model, pid, idle = office.model, desk.life.pid, desk.idle
@@ -794,14 +807,15 @@ async def replaces(office: Office, desk: Desk, stream: Random, idle: bool) -> No
             desk.busy is None, f"{office.who(desk)}: replace_state during {desk.busy!r}"
         )
         if fails:
-            raise LookupError("replace_state")
+            raise error("replace_state")
         desk.state = state + 1000
         return desk.state
 
     fails = stream.random() < 0.3
+    error = stream.choice((LookupError, ValueError, OSError, trio.TooSlowError))
     try:
         got = await sys.replace_state(desk.life.pid, change, timeout=0.5)
-    except LookupError:
+    except (LookupError, ValueError, OSError, trio.TooSlowError):
         office.model.expect(fails, f"{office.who(desk)}: replace_state failed")
     else:
         office.model.expect(
@@ -865,6 +879,12 @@ async def logs(office: Office, desk: Desk, stream: Random, idle: bool) -> None:
         seen.append(event.kind)
         return left - 1 if left > 1 else sys.DONE
 
+    failed: list[str] = []
+
+    def failing(state: None, event: sys.DebugEvent) -> None:
+        failed.append(event.kind)
+        raise OSError("a hook that fails")
+
     began, size = desk.taken, stream.choice([1, 3, 100])
     key = office.number()
     pid = desk.life.pid
@@ -872,9 +892,13 @@ async def logs(office: Office, desk: Desk, stream: Random, idle: bool) -> None:
     await sys.log(pid, None, timeout=0.5)
     await sys.log(pid, size, timeout=0.5)
     await sys.install(pid, key, hook, 1000, timeout=0.5)
+    await sys.install(pid, (key, "fails"), failing, timeout=0.5)
     installed = desk.taken
     await trio.sleep(0.3)
     desk.logging = False
+    office.model.expect(
+        len(failed) <= 1, f"{office.who(desk)} called a hook again after it had failed: {failed}"
+    )
     if not desk.idle:
         return
     taken = desk.taken

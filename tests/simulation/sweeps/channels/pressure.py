@@ -237,10 +237,10 @@ async def two_flooded_channels(case: Case) -> None:
     began = case.world.seconds
     await send_together(client, data)
     await trio.sleep(2.0)
-    for number in range(5):
-        # The server keeps up to 128 KiB that it has received while it does not read.
+    for number in range(10):
+        # The server keeps up to 512 KiB that it has received before a channel is full.
         await client.send(None, f"beat {number}", "phoenix", "heartbeat", "x" * 60_000)
-    await look(case, "the heartbeats are answered", lambda: _beats(client) == 5, 120)
+    await look(case, "the heartbeats are answered", lambda: _beats(client) == 10, 120)
     lasted = case.world.seconds - began
     # The second channel may get its pushes only after the first has caught up.
     case.check(

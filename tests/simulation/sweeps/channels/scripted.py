@@ -337,8 +337,8 @@ class Scripted:
         view = PresenceView(channel)
         stack = AsyncExitStack()
         room = Room(topic, channel, view, stack)
-        view._on_join = lambda change: self.shows(room, change.key, change.joined, joins=True)  # noqa: SLF001
-        view._on_leave = lambda change: self.shows(room, change.key, change.left, joins=False)  # noqa: SLF001
+        view._on_join = lambda change: self.shows(room, change.key, change.joined, joins=True)
+        view._on_leave = lambda change: self.shows(room, change.key, change.left, joins=False)
         channel.listen("said", lambda payload, join_ref: room.got.append(payload["n"]))
         before, began = self.told.copy(), self.world.seconds
         await stack.enter_async_context(channel)
