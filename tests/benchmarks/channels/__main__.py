@@ -22,7 +22,7 @@ from rich.console import Console
 from tests.benchmarks.channels.generator import arguments_of
 from tests.benchmarks.channels.machine import describe
 from tests.benchmarks.channels.report import goal_table, machine_lines, markdown, tables
-from tests.benchmarks.channels.results import Results, goals
+from tests.benchmarks.channels.results import Results, goals, joined
 from tests.benchmarks.channels.rows import ROWS, Row, load_of
 from tests.benchmarks.channels.subjects import FLOOR, OWN, SUBJECTS, Subject, at_url, serving
 from tests.integration.servers import ROOT
@@ -49,7 +49,13 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--url", help="measure the server at this URL too, such as a real Phoenix")
     parser.add_argument("--pid", type=int, help="its process id, for its CPU and memory")
     parser.add_argument("--output", type=Path, default=ROOT / "build/bench", metavar="FOLDER")
-    parser.add_argument("--load", type=Path, metavar="FILE", help="show an earlier results.json")
+    parser.add_argument(
+        "--load",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="show earlier runs instead; the rows of a later results.json replace those of an earlier one",
+    )
     parser.add_argument("--markdown", action="store_true", help="print the tables of the page")
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (2 if options.quick else 5)
@@ -156,7 +162,7 @@ def main() -> None:
     # Without a terminal, rich would wrap the tables at 80 columns.
     console = Console(stderr=options.markdown, width=None if sys.stdout.isatty() else 120)
     if options.load:
-        results = Results(**json.loads(options.load.read_text()))
+        results = joined([Results(**json.loads(file.read_text())) for file in options.load])
     else:
         plan = plan_of(options)
         results = run(plan, console, options.output)
