@@ -160,7 +160,7 @@ def echo(crowd: Crowd, load: Load) -> dict[str, Any]:
 
 
 def _run_enough(crowd: Crowd, load: Load, taken: Sequence[float]) -> None:
-    """Run for the measured time. A slow server gets up to five times as long, so that its answers are not only a few."""
+    """Run for the measured time. A slow server gets up to five times as long, because a few answers mean little."""
     crowd.run_for(load.seconds)
     end, enough = clock() + 4 * load.seconds, 2 * load.connections * load.in_flight
     while len(taken) < enough and clock() < end:
