@@ -341,6 +341,9 @@ def _join_siblings(crowd: Crowd, clients: Sequence[Client], timeout: float) -> N
 def idle(crowd: Crowd, load: Load) -> dict[str, Any]:
     """Measure the memory of connections that have joined a room, and have pushed once."""
     pids = [each for pid in load.pids for each in processes(pid)]
+    # The first clients make the server load modules and fill its caches.
+    crowd.join_many(_topics("w", 10), 10, timeout=load.timeout)
+    crowd.run_for(0.2)
     before, kernel_before = resident(pids), slab()
     clients = crowd.join_many(
         _topics("i", load.connections), load.concurrency, timeout=load.timeout
