@@ -157,6 +157,7 @@ class _Run:
         )
         self.clock.dead = self.scheduler.dead
         self.on_event = on_event
+        self._keep_trace = keep_trace
         self.trace = Trace(self._moment if on_event is None else self._event, keep=keep_trace)
         self.world = World(
             seed=seed,
@@ -204,7 +205,7 @@ class _Run:
                     _keep_for_ever(left)
                     # These tasks keep this run in memory until the process ends. So drop the trace of the run here. The
                     # outcome still has the trace.
-                    self.trace.lines = []
+                    self.trace.drop()
         return outcome
 
     def _run_trio(self) -> None:
@@ -373,8 +374,8 @@ class _Run:
             choices=scheduler.choices,
             steps=self._steps,
             events=self.trace.count,
-            trace=self.trace.lines,
-            digest=self.trace.digest(),
+            recorded=self.trace.events,
+            digest_without_trace=None if self._keep_trace else self.trace.digest(),
             steps_digest=sha256(scheduler.steps.tobytes()).hexdigest(),
             deviations=scheduler.taken,
             named=tuple(scheduler.named),

@@ -286,6 +286,8 @@ class Model(Instrument):
                 now <= life.killed_at + 2 * self.slack,
                 f"{self.who(life)} was not killed at {life.killed_at:g} s",
             )
+            if life.doomed:
+                self.same(life, "its status", info["status"], "exiting")
             self.same(life, "its links", info["links"], tuple(life.links))
             self.same(
                 life, "its monitors", info["monitors"], tuple(t.pid for t in life.watching.values())
