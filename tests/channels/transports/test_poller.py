@@ -352,3 +352,20 @@ async def test_sockets_left_over_from_a_turn_come_first_in_the_next(
         nursery.cancel_scope.cancel()
     for start in range(0, 20, 5):
         assert sorted(order[start : start + 5]) == [0, 1, 2, 3, 4]
+
+
+async def test_a_turn_reads_fewer_sockets_while_processes_still_have_work(
+    poller: Poller, stack: ExitStack
+) -> None:
+    poller.backlog = lambda: 100_000
+    pairs = [stack.enter_context(socket_pair()) for _ in range(80)]
+    heard = [Heard() for _ in pairs]
+    for (ours, _), each in zip(pairs, heard, strict=True):
+        poller.register(ours, each)
+    for _, theirs in pairs:
+        theirs.send(b"hello")
+    for each in heard:
+        assert await each.bytes(5) == b"hello"
+    statistics = poller.statistics()
+    assert statistics.reads == 80
+    assert statistics.turns >= 5
