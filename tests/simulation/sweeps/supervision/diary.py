@@ -218,6 +218,10 @@ class Actor(GenServer[None]):
 
 async def start_early(manner: Manner, diary: Diary, *extra: Any, **options: Any) -> Pid:
     """Start an `Actor`, and wait before the return. If the start times out, the supervisor must stop the actor."""
+    number = diary.starts.get(manner.id, 0)
+    if manner.start(number).kind == "leave":
+        diary.starts[manner.id] = number + 1
+        exit("gone")
     pid = await Actor.start_link(manner, diary, *extra, **options)
     ticks = manner.start(diary.starts[manner.id] - 1).ticks
     if ticks:

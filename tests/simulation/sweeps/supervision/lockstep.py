@@ -88,6 +88,13 @@ def a_manner(stream: Random, id: Any, auto_shutdown: str) -> Manner:
     elif stream.random() < 0.2:
         manner.starts = [evolve(each, kind="ok") for each in manner.starts]
         manner.early = True
+    if manner.early and stream.random() < 0.3:
+        # The start function fails after or before the start of a process.
+        manner.start_timeout = 3
+        manner.starts = [
+            Start(),
+            *(stream.choice((Start(), Start("leave"), Start(ticks=7))) for _ in range(4)),
+        ]
     return manner
 
 
