@@ -120,7 +120,8 @@ class Play:
         least = 2 * self.alarms[pid] if pid in self.alarms else ALARM
         self.model.expect(
             length > least,
-            f"the mailbox of {self.model.who(pid)} was reported with {length} messages; the next report is due above {least}",
+            f"the mailbox of {self.model.who(pid)} was reported with {length} messages, but the next report is due "
+            f"above {least}",
         )
         self.alarms[pid] = length
         self.world.sometimes("a mailbox was long")

@@ -14,6 +14,8 @@ from actors import (
     GenServer,
     Ignore,
     Pid,
+    Reply,
+    Sender,
     Stop,
     cast,
     current_pid,
@@ -185,6 +187,14 @@ class Actor(GenServer[None]):
             pid = self.diary.ready.get(id)
             if pid is not None and is_alive(pid):
                 end_child(self.diary, how, pid)
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        """Ask the supervisor from an ordinary callback. It must answer, because it does not wait for this child."""
+        try:
+            counts = await Supervisor.count_children(ancestors()[0])
+        except SupervisorDeadlock as error:
+            return Reply(f"deadlock: {error}")
+        return Reply((counts.specs, counts.active, counts.supervisors, counts.workers))
 
     async def handle_cast(self, message: Any) -> Stop:
         self.own = True
