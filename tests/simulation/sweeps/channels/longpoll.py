@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
@@ -16,6 +17,14 @@ from attrs import define, field
 
 from actors import Shutdown
 from channels import Binary, Endpoint, LongPoll, Mount
+from channels.telemetry import (
+    LONGPOLL_LEFT_OUT,
+    LONGPOLL_UNSENDABLE,
+    SOCKET_CONNECT_FAILED,
+    SOCKET_MALFORMED,
+    SOCKET_ORIGIN_REFUSED,
+    SOCKET_UNSUPPORTED,
+)
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
 from tests.simulation.sweeps.channels.clients import pack_push
@@ -79,6 +88,8 @@ class Polling:
         )
         self.endpoint.ledger = self.ledger  # type: ignore[attr-defined]
         self.clients: list[Client] = []
+        # The counts that `Endpoint.statistics` must have.
+        self.counted: Counter[tuple[str, ...]] = Counter()
         self.made = 0
         self.number = 0
         self.what = ""
@@ -173,6 +184,7 @@ class Polling:
         if BYTES in client.waiting:
             # Polling cannot carry bytes, so all messages of this answer are lost.
             self.world.sometimes("a poll returns bytes")
+            self.counted[LONGPOLL_UNSENDABLE] += 1
             self.check((answer.status, answer.body) == (500, b""), f"{client.name} got {answer}")
             client.waiting = []
             return
@@ -233,6 +245,7 @@ class Polling:
         answer = await self.ask("GET", token, query=f"vsn=2.0.0&name={name}{user}")
         if len(self.clients) >= MAX_SESSIONS:
             self.world.sometimes("there are too many sessions")
+            self.counted["session", "not_started"] += 1
             self.check(answer.status == 503 and not answer.body, f"{name} got {answer}")
             return
         said = answer.said
@@ -317,6 +330,7 @@ class Polling:
         self.what = f"a batch of {count} messages by {client.name}"
         await self.expect(await self.ask("POST", client.token, end.join(lines)), {"status": 200})
         self.world.sometimes("a batch is too long", count > 100)
+        self.counted[LONGPOLL_LEFT_OUT] += count > 100
         client.waiting += [reply("1", ref, "room:a", {"r": ref}) for ref in refs[:100]]
         await trio.sleep(0.05)
         await self.poll(client)
@@ -395,6 +409,7 @@ class Polling:
             return
         text = self.random.choice((b"[1]", b'["a"', b"", b"[]\n[]"))
         self.what = f"{client.name} posts {text!r}"
+        self.counted[SOCKET_MALFORMED] += 1
         answer = await self.ask("POST", client.token, text)
         self.check(answer.seconds < 0.5, f"{client.name} waited for {answer.seconds} s")
         await self.expect(answer, {"status": 408})
@@ -450,10 +465,14 @@ class Polling:
         self.check((answer.status, answer.body) == (400, b""), f"another method got {answer}")
         answer = await self.ask("GET", None, headers=(("origin", "http://elsewhere"),))
         await self.expect(answer, {"status": 403})
+        self.counted[SOCKET_ORIGIN_REFUSED] += 1
         if len(self.clients) == MAX_SESSIONS:
             return
         vsn = self.random.choice(("vsn=3.0.0", "vsn=2.0", "vsn=", "vsn=2.0.0&connect=refuse"))
         await self.expect(await self.ask("GET", None, query=vsn), {"status": 403})
+        is_refused = vsn.endswith("refuse")
+        self.counted[("socket", "refused") if is_refused else SOCKET_UNSUPPORTED] += 1
+        self.counted[SOCKET_CONNECT_FAILED] += 1
         answer = await self.ask("GET", None, query="vsn=2.0.0&connect=crash")
         self.check((answer.status, answer.body) == (500, b""), f"a crashed connect got {answer}")
 
@@ -473,6 +492,7 @@ class Polling:
             client.waiting.append(reply(None, ref, "phoenix", {}))
         else:
             self.check((answer.status, answer.body) == (400, b""), f"{client.name} got {answer}")
+            self.counted["http", "body_refused"] += 1
 
     async def be_silent(self) -> None:
         """Stop polling. The session ends, between one and a half and three windows after the last poll."""
@@ -608,6 +628,10 @@ async def polling(world: World) -> None:
     left = await DynamicSupervisor.which_children((state.endpoint, "sessions"))
     world.check(not left, f"{len(left)} sessions are left")
     world.check(not state.ledger.alive(), f"channels are left: {state.ledger.alive()}")
+    world.check(
+        +Counter(figures["counts"]) == +state.counted,
+        f"the endpoint counted {figures['counts']}, not {dict(state.counted)}",
+    )
     await state.endpoint.drain()
     answer = await state.ask("GET", None)
     world.check(answer.status == 503, f"a session began while the endpoint drained: {answer}")
