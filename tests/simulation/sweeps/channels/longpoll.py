@@ -17,6 +17,7 @@ from attrs import define, field
 
 from actors import Shutdown
 from channels import Binary, Endpoint, LongPoll, Mount
+from channels.longpoll.requests import Bodies, Body
 from channels.telemetry import (
     LONGPOLL_LEFT_OUT,
     LONGPOLL_UNSENDABLE,
@@ -635,3 +636,129 @@ async def polling(world: World) -> None:
     await state.endpoint.drain()
     answer = await state.ask("GET", None)
     world.check(answer.status == 503, f"a session began while the endpoint drained: {answer}")
+
+
+# Bodies of requests
+
+TOGETHER, EACH = 3000, 1000
+
+
+@define(eq=False)
+class Upload:
+    """One request with a body, and its state in the model."""
+
+    number: int
+    began: float
+    # The pieces that the request gets next.
+    put: trio.MemorySendChannel[Any]
+    get: trio.MemoryReceiveChannel[Any]
+    size: int = 0
+    held: int = 0
+    problem: int = 0
+    wanted: Any = "open"
+    found: Any = "open"
+    is_done: trio.Event = field(factory=trio.Event)
+
+
+class Uploads:
+    """Requests that send their bodies at the same time. A model knows the bytes of each in memory."""
+
+    def __init__(self, world: World, nursery: trio.Nursery) -> None:
+        self.world = world
+        self.nursery = nursery
+        self.random: Random = world.random("operations")
+        self.bodies = Bodies(max_together=TOGETHER)
+        self.uploads: list[Upload] = []
+        self.made = 0
+
+    def begin(self) -> None:
+        self.made += 1
+        put, get = trio.open_memory_channel[Any](100)
+        upload = Upload(self.made, self.world.seconds, put, get)
+        self.uploads.append(upload)
+        self.nursery.start_soon(self.serve, upload)
+
+    async def serve(self, upload: Upload) -> None:
+        outcome = await self.bodies.read(upload.get.receive, max_bytes=EACH, timeout=10.0)
+        if isinstance(outcome, Body):
+            with outcome:
+                upload.found = len(outcome.data)
+                await upload.is_done.wait()
+        else:
+            upload.found = outcome
+
+    def send(self, upload: Upload, size: int, *, is_last: bool) -> None:
+        """Send a piece of a body. Then decide the outcome by the rules."""
+        message = {"type": "http.request", "body": b"x" * size, "more_body": not is_last}
+        upload.put.send_nowait(message)
+        if not upload.problem:
+            upload.size += size
+            upload.held += size
+            if upload.size > EACH:
+                upload.problem = 400
+            elif size and self.held() > TOGETHER:
+                upload.problem = 503
+                self.world.sometimes("all bodies together are too large")
+            if upload.problem:
+                upload.held = 0
+        if is_last:
+            upload.wanted = upload.problem or upload.size
+
+    def held(self) -> int:
+        return sum(each.held for each in self.uploads)
+
+    def end(self, upload: Upload, wanted: Any) -> None:
+        upload.wanted = wanted
+        if wanted != "done":
+            upload.held = 0
+
+    async def step(self) -> None:
+        what = self.random.choices(("begin", "send", "leave", "done", "wait"), (4, 8, 1, 4, 1))[0]
+        waiting = [each for each in self.uploads if each.wanted == "open"]
+        whole = [each for each in self.uploads if each.held and each.wanted not in ("open", None)]
+        if what == "begin" and len(self.uploads) < 12:
+            self.begin()
+        elif what == "send" and waiting:
+            size = self.random.choice((0, 1, 300, 500, EACH, EACH + 1))
+            upload = self.random.choice(waiting)
+            self.send(upload, size, is_last=self.random.random() < 0.4)
+        elif what == "leave" and waiting:
+            upload = self.random.choice(waiting)
+            upload.put.send_nowait({"type": "http.disconnect"})
+            self.end(upload, None)
+        elif what == "done" and whole:
+            upload = self.random.choice(whole)
+            upload.is_done.set()
+            upload.held = 0
+        elif what == "wait":
+            await trio.sleep(self.random.choice((1.0, 4.0)))
+        await self.world.settle()
+        for upload in [each for each in self.uploads if each.wanted == "open"]:
+            if self.world.seconds >= upload.began + 10.0:
+                self.end(upload, upload.problem or 408)
+        self.compare()
+
+    def compare(self) -> None:
+        for upload in self.uploads:
+            self.world.check(
+                upload.found == upload.wanted,
+                f"the request {upload.number} with {upload.size} bytes got {upload.found}, not {upload.wanted}",
+            )
+        self.world.check(
+            self.bodies.held == self.held(),
+            f"{self.bodies.held} bytes of bodies are held, not {self.held()}",
+        )
+        self.uploads = [each for each in self.uploads if each.held or each.wanted == "open"]
+
+
+@scenario(params={"operations": 80}, invariants=("all",))
+async def bodies(world: World) -> None:
+    """Send bodies at the same time, with exact limits on their sizes, their time and their memory."""
+    async with trio.open_nursery() as nursery:
+        state = Uploads(world, nursery)
+        for _ in range(world.params["operations"]):
+            await state.step()
+        nursery.cancel_scope.cancel()
+    world.check(
+        state.bodies.held == 0, f"all requests have ended, and {state.bodies.held} bytes are held"
+    )
