@@ -294,7 +294,7 @@ async def work_line(case: Case) -> None:
     victims = random.sample(range(count), random.randint(1, count - 1))
     wanted: dict[int, list[str]] = {number: [] for number in range(count)}
     size = random.choice((600, 20_000, 70_000)) if case.world.knobs.window >= 16384 else 600
-    sends = []
+    sends: list[tuple[Client, tuple[Any, ...]]] = []
     for number, client in enumerate(clients):
         for place in range(random.randint(2, 4)):
             ref = f"{number}.{place}"
