@@ -36,15 +36,16 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run test test-deep sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder lint format types node chromium clean
+.PHONY: help run test test-deep pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder lint format types node chromium clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-deep  the same tests, with thousands of examples and seeds for each property"
+	@echo "make pictures   take the pictures of the examples for the documentation"
 	@echo "make sweep      simulate Ashtree at random on all cores for ten minutes (options: ARGS='--minutes 2 --seeds-from 5000')"
 	@echo "make test-portability  the same simulated runs on every Python and Trio (options: ARGS='--seeds 200')"
-	@echo "make bench      what channels cost, next to a floor and other servers (takes an hour; ARGS='--quick': two minutes)"
+	@echo "make bench      what channels cost, next to a floor and other servers (takes most of an hour, and two minutes with ARGS='--quick')"
 	@echo "make soak       two workers under all kinds of clients, and a verdict (MINUTES=30)"
 	@echo "make bench-actors  what actors cost, next to raw Trio and other libraries (takes minutes)"
 	@echo "make bench-simulation  what simulated runs cost, next to plain Trio (takes minutes)"
@@ -69,6 +70,10 @@ test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
 # Properties search for a long time here, so the time limit for a hanging test is an hour.
 test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
 	@HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -o faulthandler_timeout=3600 $(ARGS)
+
+# Takes the pictures of the examples in Chromium. A test fails while a picture is older than its page.
+pictures: $(DEV_STAMP) node chromium $(NPM_STAMPS)
+	@ASHTREE_PICTURES=1 $(BIN)/python -m pytest -q tests/integration/test_example_pages.py
 
 # Prints each failure with the command that repeats it. The exit code is 1 if there is a failure.
 sweep: $(DEV_STAMP)

@@ -119,7 +119,9 @@ def _load_or_explain(target: str, setup: Setup, line: ControlLine) -> Endpoint:
     except (ChannelsError, typer.BadParameter) as error:
         problem = str(error)
         sys.stderr.write(f"{problem}\n")
-    problem = problem[:_LONGEST]
+    if len(problem) > _LONGEST:
+        # The end of a traceback has the error, and its beginning has the file.
+        problem = f"{problem[: _LONGEST // 2]}\n...\n{problem[-_LONGEST // 2 :]}"
     if setup.replaces:
         line.send({"type": "problem", "text": problem})
         raise SystemExit(1)

@@ -501,6 +501,7 @@ class Services:
     def __attrs_post_init__(self) -> None:
         if self.transports.poller is not None:
             self.transports.poller.on_out_of_memory = self._out_of_memory
+            self.transports.poller.backlog = self.runtime.wake_batches.waiting
 
     def report_empty_sockets(self) -> None:
         """Report each socket class without channels. Its clients can connect, but cannot join any topic."""

@@ -69,16 +69,17 @@ class Trace:
 
     Attributes:
         count: the number of events.
+        keep: as given.
         events: the events so far. They become text when somebody reads it.
     """
 
-    __slots__ = ("_hash", "_keep", "_moment", "count", "events")
+    __slots__ = ("_hash", "_moment", "count", "events", "keep")
 
     def __init__(self, moment: Callable[[], Moment], *, keep: bool = True) -> None:
         self.events = Events()
         self.count = 0
         self._moment = moment
-        self._keep = keep
+        self.keep = keep
         self._hash = sha256()
 
     @property
@@ -114,7 +115,7 @@ class Trace:
         number = self.count
         self.count = number + 1
         moment = self._moment()
-        if self._keep:
+        if self.keep:
             self.events.add((number, moment, kind, write, values))
         else:
             self._append(_line(number, moment, kind, write(*values)))
@@ -122,7 +123,7 @@ class Trace:
 
     def digest(self) -> str:
         """Return the SHA-256 of all lines so far."""
-        if self._keep:
+        if self.keep:
             return self.events.digest()
         return self._hash.hexdigest()
 
@@ -131,7 +132,7 @@ class Trace:
         self.events = Events()
 
     def _append(self, line: bytes) -> None:
-        if self._keep:
+        if self.keep:
             self.events.add(line)
         else:
             self._hash.update(line)

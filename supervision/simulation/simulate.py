@@ -157,7 +157,6 @@ class _Run:
         )
         self.clock.dead = self.scheduler.dead
         self.on_event = on_event
-        self._keep_trace = keep_trace
         self.trace = Trace(self._moment if on_event is None else self._event, keep=keep_trace)
         self.world = World(
             seed=seed,
@@ -375,7 +374,7 @@ class _Run:
             steps=self._steps,
             events=self.trace.count,
             recorded=self.trace.events,
-            digest_without_trace=None if self._keep_trace else self.trace.digest(),
+            digest_without_trace=None if self.trace.keep else self.trace.digest(),
             steps_digest=sha256(scheduler.steps.tobytes()).hexdigest(),
             deviations=scheduler.taken,
             named=tuple(scheduler.named),

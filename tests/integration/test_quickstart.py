@@ -111,6 +111,35 @@ def say(page: Page, words: str) -> None:
     page.get_by_role("button", name="Send").click()
 
 
+def use_the_console(developer: Page, tab: Page) -> None:
+    """Join, push and read frames with the keyboard, on a screen of the width of a phone."""
+    frames = developer.get_by_role("log", name="Frames")
+    developer.set_viewport_size({"width": 360, "height": 740})
+    developer.emulate_media(reduced_motion="reduce")
+    developer.get_by_role("button", name="Use the topic room:*").press("Enter")
+    developer.keyboard.type("lobby")
+    expect(developer.get_by_role("combobox", name="Topic")).to_have_value("room:lobby")
+    developer.keyboard.press("Enter")
+    expect(frames.locator(".in")).to_contain_text(["phx_reply"])
+    expect(developer.get_by_role("status")).to_have_text("Connected")
+    developer.get_by_role("button", name="Use the event new_msg of room:*").press("Enter")
+    payload = developer.get_by_role("textbox", name="Payload, as JSON", exact=True)
+    expect(payload).to_be_focused()
+    expect(payload).to_have_value('{"body":""}')
+    developer.keyboard.press("Control+Enter")
+    expect(frames.locator(".bad")).to_contain_text("invalid payload")
+    payload.fill("{")
+    developer.keyboard.press("Control+Enter")
+    expect(developer.locator("#mistake")).to_contain_text("The payload is not JSON")
+    payload.fill('{"body": "from the console"}')
+    developer.keyboard.press("Control+Enter")
+    expect(tab.get_by_role("log")).to_contain_text("from the console")
+    width = developer.evaluate("document.documentElement.scrollWidth")
+    assert width == 360
+    animated = developer.evaluate("document.getAnimations().length")
+    assert animated == 0
+
+
 def follow_the_readme(project: Project, browser: Browser) -> None:
     """Do what the README of the project says: talk, break a file, correct and change it, and crash a channel."""
     errors: list[str] = []
@@ -121,6 +150,8 @@ def follow_the_readme(project: Project, browser: Browser) -> None:
     expect(developer.locator("#sockets")).to_contain_text("RoomChannel")
     say(ann, "hello")
     expect(bob.get_by_role("log")).to_have_text("hello")
+
+    use_the_console(developer, ann)
 
     project.edit("    async def new_msg(self, payload: NewMessage)", "    async def new_msg(self,")
     expect(problem).to_contain_text("SyntaxError")

@@ -26,6 +26,7 @@ from tests.simulation.sweeps.channels.pressure import pressure
 from tests.simulation.sweeps.channels.pubsub import pubsub
 from tests.simulation.sweeps.channels.room import Ledger, UserSocket
 from tests.simulation.sweeps.channels.scripted import scripted_server
+from tests.simulation.sweeps.channels.sockets import flusher, workers
 from tests.simulation.sweeps.channels.tokens import tokens
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
@@ -44,13 +45,15 @@ SEEDS: dict[Any, int] = {
     scripted_server: 3,
     storages: 3,
     durable_channels: 2,
+    flusher: 3,
+    workers: 3,
 }
 
 
 @pytest.mark.parametrize("sweep", SEEDS, ids=lambda sweep: sweep.__name__)
 def test_a_sweep_passes_on_a_healthy_tree(sweep: Any) -> None:
     for seed in range(SEEDS[sweep] * (100 if DEEP else 1)):
-        simulate(sweep, seed, knobs=Knobs().drawn(seed), keep_trace=False).check()
+        simulate(sweep, seed, knobs=Knobs().drawn(seed)).check()
 
 
 @pytest.mark.deep
@@ -66,13 +69,15 @@ def test_a_sweep_passes_on_a_healthy_tree(sweep: Any) -> None:
         scripted_server,
         storages,
         durable_channels,
+        flusher,
+        workers,
     ],
     ids=lambda sweep: sweep.__name__,
 )
 def test_a_sweep_reaches_each_of_its_rare_states(sweep: Any) -> None:
     seen: dict[str, bool] = {}
     for seed in range(300):
-        outcome = simulate(sweep, seed, knobs=Knobs().drawn(seed), keep_trace=False).check()
+        outcome = simulate(sweep, seed, knobs=Knobs().drawn(seed)).check()
         for name, held in outcome.sometimes.items():
             seen[name] = seen.get(name, False) or held
     assert all(seen.values()), [name for name, held in seen.items() if not held]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from rich.console import Console
 from tests.benchmarks.channels.generator import arguments_of
 from tests.benchmarks.channels.machine import describe
 from tests.benchmarks.channels.report import goal_table, machine_lines, markdown, tables
-from tests.benchmarks.channels.results import Results, goals
+from tests.benchmarks.channels.results import Results, goals, joined
 from tests.benchmarks.channels.rows import ROWS, Row, load_of
 from tests.benchmarks.channels.subjects import FLOOR, OWN, SUBJECTS, Subject, at_url, serving
 from tests.integration.servers import ROOT
@@ -43,16 +44,22 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help=f"a row or a server; may be repeated: {', '.join(names)}",
     )
-    parser.add_argument("--rounds", type=int, help="rounds of each row (default: 5, or 2 if quick)")
+    parser.add_argument("--rounds", type=int, help="rounds of each row (default: 5, or 1 if quick)")
     parser.add_argument("--seconds", type=float, help="measured time (default: 3, or 0.7 if quick)")
     parser.add_argument("--quick", action="store_true", help="take at most two minutes")
     parser.add_argument("--url", help="measure the server at this URL too, such as a real Phoenix")
     parser.add_argument("--pid", type=int, help="its process id, for its CPU and memory")
     parser.add_argument("--output", type=Path, default=ROOT / "build/bench", metavar="FOLDER")
-    parser.add_argument("--load", type=Path, metavar="FILE", help="show an earlier results.json")
+    parser.add_argument(
+        "--load",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="show earlier runs instead; the rows of a later results.json replace those of an earlier one",
+    )
     parser.add_argument("--markdown", action="store_true", help="print the tables of the page")
     options = parser.parse_args(arguments)
-    options.rounds = options.rounds or (2 if options.quick else 5)
+    options.rounds = options.rounds or (1 if options.quick else 5)
     options.seconds = options.seconds or (0.7 if options.quick else 3.0)
     return options
 
@@ -72,13 +79,13 @@ class Plan:
     def steps(self) -> Iterator[tuple[Row, int, Subject]]:
         """Yield what to measure. In each round of a row, another server comes first."""
         for row, turn in self._turns():
-            if time.monotonic() > self.deadline:
-                self.skipped.append(f"{row.name}, round {turn + 1}")
-                continue
             takers = [each for each in self.subjects if self._takes_part(row, each)]
             first = turn % max(1, len(takers))
             for subject in takers[first:] + takers[:first]:
-                yield row, turn, subject
+                if time.monotonic() > self.deadline:
+                    self.skipped.append(f"{row.name}, round {turn + 1}, {subject.name}")
+                else:
+                    yield row, turn, subject
 
     def _turns(self) -> list[tuple[Row, int]]:
         turns = [(row, turn) for row in self.rows for turn in range(self.rounds)]
@@ -153,10 +160,12 @@ def plot(results: Results, folder: Path) -> None:
 def main() -> None:
     """Run the benchmark, or show an earlier run."""
     options = options_of()
+    # Without this, SIGTERM would leave servers behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # Without a terminal, rich would wrap the tables at 80 columns.
     console = Console(stderr=options.markdown, width=None if sys.stdout.isatty() else 120)
     if options.load:
-        results = Results(**json.loads(options.load.read_text()))
+        results = joined([Results(**json.loads(file.read_text())) for file in options.load])
     else:
         plan = plan_of(options)
         results = run(plan, console, options.output)

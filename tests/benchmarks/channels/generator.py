@@ -46,6 +46,7 @@ def arguments_of(load: Load) -> list[str]:
         *("--operations", str(load.operations)),
         *("--seconds", str(load.seconds)),
         *("--warm-up", str(load.warm_up)),
+        *("--timeout", str(load.timeout)),
         *("--drain", str(load.drain)),
     ]
 

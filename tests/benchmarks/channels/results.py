@@ -10,7 +10,7 @@ from attrs import Factory, define
 from tests.benchmarks.channels.figures import Spread, ratios, spread
 from tests.benchmarks.channels.rows import ROWS
 
-__all__ = ["Goal", "Results", "goals"]
+__all__ = ["Goal", "Results", "goals", "joined"]
 
 LIMIT = 0.95
 """The generator's share of a core from which on it may have been the limit."""
@@ -81,6 +81,19 @@ class Results:
         for sample in self.samples:
             if (sample["row"], sample["subject"]) == (row, subject):
                 yield sample
+
+
+def joined(runs: Sequence[Results]) -> Results:
+    """Return one run with the rows of all runs. If two runs measured a row, the later run counts.
+
+    The ratios within a row stay ratios within a run, because a row comes from one run only.
+    """
+    latest = {row: run for run in runs for row in run.rows()}
+    found = Results(dict(runs[-1].machine))
+    for run in runs:
+        found.titles.update(run.titles)
+        found.samples += [each for each in run.samples if latest[each["row"]] is run]
+    return found
 
 
 @define

@@ -4,7 +4,7 @@ from typing import Any
 from rich.console import Console
 
 from tests.benchmarks.channels.report import goal_table, markdown, short, tables
-from tests.benchmarks.channels.results import Results, goals
+from tests.benchmarks.channels.results import Results, goals, joined
 from tests.benchmarks.channels.rows import ROWS, load_of
 from tests.benchmarks.channels.subjects import SUBJECTS
 
@@ -103,3 +103,11 @@ def test_only_servers_with_crashes_take_part_in_the_crash_row() -> None:
     assert takers == set(SUBJECTS) - {"socketio"}
     logged = [name for name, each in SUBJECTS.items() if each.takes_part_in(ROWS["crash-logged"])]
     assert logged == ["ashtree"]
+
+
+def test_a_row_of_joined_runs_comes_from_the_latest_run_that_has_it() -> None:
+    later = Results({}, {"floor": "the floor"}, [sample("idle", "floor", 0, kernel_bytes=1.0)])
+    found = joined([results(), later])
+    assert found.rows() == ["echo-1000x1", "idle"]
+    assert found.subjects("idle") == ["floor"]
+    assert found.titles == {"ashtree": "Ashtree", "floor": "the floor"}

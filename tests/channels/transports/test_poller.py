@@ -383,3 +383,20 @@ async def test_a_reset_connection_is_freed_without_the_garbage_collector(poller:
             assert gone() is None
     finally:
         gc.enable()
+
+
+async def test_a_turn_reads_fewer_sockets_while_processes_still_have_work(
+    poller: Poller, stack: ExitStack
+) -> None:
+    poller.backlog = lambda: 100_000
+    pairs = [stack.enter_context(socket_pair()) for _ in range(80)]
+    heard = [Heard() for _ in pairs]
+    for (ours, _), each in zip(pairs, heard, strict=True):
+        poller.register(ours, each)
+    for _, theirs in pairs:
+        theirs.send(b"hello")
+    for each in heard:
+        assert await each.bytes(5) == b"hello"
+    statistics = poller.statistics()
+    assert statistics.reads == 80
+    assert statistics.turns >= 5

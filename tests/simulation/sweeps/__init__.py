@@ -43,6 +43,8 @@ SWEEPS: tuple[Sweep, ...] = (
         "tests.simulation.sweeps.channels.histories:storages",
         weight=0.5,
     ),
+    Sweep("plain sockets", "tests.simulation.sweeps.channels.sockets:flusher", weight=0.5),
+    Sweep("workers", "tests.simulation.sweeps.channels.sockets:workers", weight=0.5),
     Sweep("durable channels", "tests.simulation.sweeps.channels.histories:durable_channels"),
     Sweep("tokens", "tests.simulation.sweeps.channels.tokens:tokens", weight=0.3),
     Sweep("nodes over Redis", "tests.simulation.redis_scenario:nodes_under_faults", weight=0.5),

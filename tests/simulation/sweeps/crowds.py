@@ -149,14 +149,16 @@ async def crowds(world: World) -> None:
         await crowd.fill(stream.choice([60, 140, 300, 700]))
         async with trio.open_nursery() as nursery:
             for _ in range(4):
+                if stream.random() < 0.4:
+                    nursery.start_soon(crowd.watch_turns)
+                    # The watcher must begin before the messages.
+                    await trio.lowlevel.checkpoint()
                 for _ in range(stream.choice([1, 1, 2, 3])):
                     crowd.broadcast(stream)
                     if stream.random() < 0.3:
                         crowd.end_some(stream)
                     if stream.random() < 0.3:
                         await trio.lowlevel.checkpoint()
-                if stream.random() < 0.3:
-                    nursery.start_soon(crowd.watch_turns)
                 await world.settle()
                 crowd.rest()
                 await trio.sleep(stream.choice([0.05, 0.5]))

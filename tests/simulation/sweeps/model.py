@@ -18,6 +18,7 @@ from actors import (
     KILLED,
     NOPROC,
     NORMAL,
+    SHUTDOWN,
     Down,
     Exit,
     ExitReason,
@@ -55,6 +56,8 @@ class Life:
     doomed_at: float = math.inf
     # The seconds for which the process shields itself from cancellation after a fatal signal.
     stubborn: float = 0.0
+    # The time at which the task of an adopted process is cancelled from outside.
+    cancelled_at: float = math.inf
     # The time at which the runtime kills the process if the process still lives, such as at a shutdown limit.
     killed_at: float = math.inf
     alive: bool = True
@@ -245,6 +248,8 @@ class Model(Instrument):
 
     def _check_reason(self, life: Life, reason: ExitReason) -> None:
         if reason is KILLED and trio.current_time() >= life.killed_at - 1e-6:
+            return
+        if reason is SHUTDOWN and trio.current_time() >= life.cancelled_at - 1e-6:
             return
         if life.doomed:
             self.same(life, "its exit reason after a fatal signal", reason, life.doom)

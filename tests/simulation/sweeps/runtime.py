@@ -6,6 +6,7 @@ of the steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -268,7 +269,8 @@ class Puppet:
                 self.act()
             life.ending = NORMAL
         except trio.Cancelled:
-            model.expect(life.doomed, f"{model.who(life)} was cancelled without a fatal signal")
+            right = life.doomed or trio.current_time() >= life.cancelled_at
+            model.expect(right, f"{model.who(life)} was cancelled without a fatal signal")
             await self.be_stubborn()
             self.fail_in_the_end()
             raise
@@ -657,13 +659,18 @@ async def adopted(play: Play, stream: Random) -> None:
     play.count += 1
     puppet = Puppet(play, f"adopted{play.count}")
 
+    seconds = stream.choice([0.5, 1, 3]) if stream.random() < 0.4 else math.inf
+    result = None
+
     async def run() -> str:
         puppet.life = model.born(current_pid(), puppet.label)
+        puppet.life.cancelled_at = trio.current_time() + seconds
         await puppet.run()
         return "its result"
 
     try:
-        result = await adopt(run, label=puppet.label)
+        with trio.move_on_after(seconds) as scope:
+            result = await adopt(run, label=puppet.label)
     except ProcessFailed as error:
         life = puppet.life
         model.same(life, "the reason of ProcessFailed", error.reason, life.reason)
@@ -675,6 +682,7 @@ async def adopted(play: Play, stream: Random) -> None:
         model.expect(
             is_normal_exit(life.reason), f"{model.who(life)} ended with {life.reason!r} silently"
         )
+        play.world.sometimes("an adopted task was cancelled", scope.cancelled_caught)
         returned = life.ending is NORMAL and not life.doomed and result is not None
         model.same(life, "the result of adopt", result, "its result" if returned else None)
 
@@ -683,7 +691,8 @@ async def scoped(play: Play, stream: Random) -> None:
     """Run a process that the runtime stops at the end of a block."""
     model = play.model
     play.count += 1
-    label, kind = f"scoped{play.count}", stream.choice(["obeys", "ignores", "ends", "crashes"])
+    label = f"scoped{play.count}"
+    kind = stream.choice(["obeys", "ignores", "ends", "crashes", "exits"])
     shutdown, early = stream.choice([0.0, 0.1, 5.0]), stream.random() * 2
 
     async def run() -> None:
@@ -696,7 +705,9 @@ async def scoped(play: Play, stream: Random) -> None:
         if life.doomed:
             await trio.lowlevel.checkpoint()
         error = ValueError(f"{label} fails")
-        life.ending = Crash(error) if kind == "crashes" else NORMAL
+        life.ending = {"crashes": Crash(error), "exits": "odd"}.get(kind, NORMAL)
+        if kind == "exits":
+            exit("odd")
         if kind == "crashes":
             raise error
 
@@ -705,6 +716,10 @@ async def scoped(play: Play, stream: Random) -> None:
         async with scoped_spawn(run, label=label, shutdown=shutdown) as pid:
             life = model.born(pid, label)
             await trio.sleep(stream.random() * 2)
+            model.expect(
+                life.alive or is_normal_exit(life.reason),
+                f"{model.who(life)} failed with {life.reason!r}, and the body of its block went on",
+            )
             if life.alive:
                 left_at = trio.current_time()
                 model.signal(play.world.runtime.pid, life, SHUTDOWN, linked=False)

@@ -222,6 +222,27 @@ async def flooded_channel_ends(case: Case) -> None:
     await case.nothing_is_left()
 
 
+async def silence_behind_a_flood(case: Case) -> None:
+    """The time in which the server does not read does not count as silence of the client."""
+    timeout = 20.0
+    busy = case.random.choice((8.0, 15.0))
+    await case.start(SlowSocket, timeout=timeout)
+    client = await joined(case)
+    pushes = [client.text("1", f"p{n}", "room:a", "quick", {}) for n in range(LIMIT + 5)]
+    first = client.text("1", "w", "room:a", "wait", {"seconds": busy})
+    began = case.world.seconds
+    await send_together(client, [first, *pushes])
+    # A silent client may stay for 20 s after the server reads again.
+    await trio.sleep(busy + timeout - 2.0 + began - case.world.seconds)
+    case.check(not client.ended, f"{client} was closed with {client.code}, 18 s after the flood")
+    case.check(len(_replies(client)) == LIMIT + 6, f"{client} got {len(_replies(client))} replies")
+    await client.send(None, "beat", "phoenix", "heartbeat", {})
+    await look(case, "the heartbeat", lambda: _beats(client))
+    await look(case, "the close of a silent client", lambda: client.ended, timeout + 2)
+    case.check(client.code == 1002, f"{client} was silent, and was closed with {client.code}")
+    await case.nothing_is_left()
+
+
 async def two_flooded_channels(case: Case) -> None:
     """The server reads again only when both flooded channels have caught up."""
     random = case.random
@@ -573,15 +594,19 @@ CASES: list[Callable[[Case], Awaitable[None]]] = [
     flooded_channel_ends,
     flooded_channel_ends,
     two_flooded_channels,
+    silence_behind_a_flood,
     work_line,
     work_line,
     bytes_for_a_reader,
     bytes_for_a_poll,
+    bytes_for_a_poll,
     one_huge_frame,
     held_posts,
-    held_posts,
+    pool_dies,
     pool_dies,
     many_rejoins,
+    many_rejoins,
+    deaf_goodbye,
     deaf_goodbye,
 ]
 

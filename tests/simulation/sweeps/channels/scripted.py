@@ -2,8 +2,8 @@
 
     ashtree simulate tests.simulation.sweeps.channels.scripted:scripted_server --seeds 1-1000
 
-The server is part of the sweep, so the sweep decides each answer, and knows each frame that must come. A model knows the
-state of each channel, the pushes that wait, the result of each push with its time, and the present users.
+The server is part of the sweep, so the sweep decides each answer, and knows each frame that must come. A model knows
+the state of each channel, the pushes that wait, the result of each push with its time, and the present users.
 """
 
 from __future__ import annotations

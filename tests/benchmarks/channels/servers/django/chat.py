@@ -18,7 +18,9 @@ from django.conf import settings  # type: ignore[import-not-found] # likewise
 def layer(url: str | None) -> dict[str, Any]:
     if url is None:
         return {"BACKEND": "channels.layers.InMemoryChannelLayer"}
-    return {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [url]}}
+    # All consumers of a process share one queue. With the default of 100, a room of 1,000 gets no message at all.
+    config = {"hosts": [url], "capacity": 100_000}
+    return {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": config}
 
 
 SERVER, PORT, *REDIS = sys.argv[1:]
