@@ -159,7 +159,9 @@ class Reading:
             self._poller.note_out_of_memory()
             return 0
         except OSError as error:
-            data = error
+            # Without its traceback, because the traceback leads back to this frame, and so to the error and the
+            # connection. Only the garbage collector, which runs rarely, could free such a cycle.
+            data = error.with_traceback(None)
         size = 0 if isinstance(data, OSError) else len(data)
         if not size:
             self.stop()

@@ -21,13 +21,26 @@ from channels.socket import Refusal
 from channels.transports.stream_transport import READ_SIZE, socket_source, stream_source
 from channels.transports.transports import ByteStream
 from channels.upgrade import handshake
-from channels.upgrade.connecting import Connected, connect, may_come_from, unsupported
+from channels.upgrade.connecting import (
+    Connected,
+    connect,
+    may_come_from,
+    take_address,
+    unsupported,
+)
 from channels.upgrade.handshake import agree
 from channels.upgrade.request import BadRequest, Head, HeadParser, ParsedHead
 from channels.upgrade.urls import InvalidQuery, cost_of_query, parse_query
 from channels.wire.deflate import Deflate, InvalidOffer, agree_on_deflate
 
-__all__ = ["Upgraded", "answer_first_request", "peer_of", "read_head", "send_final_answer"]
+__all__ = [
+    "Upgraded",
+    "answer_first_request",
+    "peer_of",
+    "read_head",
+    "refuse_connection",
+    "send_final_answer",
+]
 
 
 _GRACE = 5.0
@@ -38,6 +51,7 @@ _LATE = 3.0
 # the same moment.
 _UPGRADE_COST = 24
 _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
+_FULL = Refusal(503, headers=(("retry-after", "5"),))
 
 
 @frozen(kw_only=True)
@@ -82,6 +96,26 @@ async def answer_first_request(services: Services, stream: ByteStream) -> Upgrad
         if upgraded is None and not isinstance(stream, socket.socket):
             await trio.aclose_forcefully(stream)
     return upgraded
+
+
+async def refuse_connection(stream: ByteStream) -> None:
+    """Answer 503 to the first request of a connection, without a process. Then close a Trio stream, but not a socket.
+
+    This takes at most a second for the head, and five seconds until the client has read the answer. A client that does
+    not send its head gets no answer.
+    """
+    head = None
+    try:
+        with trio.move_on_after(_LATE_HEAD):
+            head = await read_head(stream)
+        if head is not None:
+            await _answer_and_close(stream, _FULL)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        # The client left first.
+        pass
+    finally:
+        if not isinstance(stream, socket.socket):
+            await trio.aclose_forcefully(stream)
 
 
 async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
@@ -181,8 +215,13 @@ async def _upgrade(
             mount,
             f"it offered none of the supported subprotocols ({spoken}), or its token is not base64",
         )
+    peer = peer_of(stream)
+    if services.addresses is not None:
+        refusal = take_address(services, peer, headers)
+        if refusal is not None:
+            return refusal
     info = ConnectInfo(
-        peer_data=peer_of(stream),
+        peer_data=peer,
         scheme=scheme,
         path=head.path,
         query=head.query,

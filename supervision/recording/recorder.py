@@ -12,7 +12,7 @@ from actors.exits import ExitReason
 from actors.instrumentation.instrument import Instrument, payload_of
 from actors.messages import Down, Exit
 from actors.process import current_pid
-from actors.refs import Pid
+from actors.refs import Pid, Ref
 from actors.runtime import Runtime
 from actors.servers.gen_server import Sender
 from supervision.events import RECORDER_WANTED
@@ -33,7 +33,7 @@ from supervision.recording.fields import (
     refused_fields,
 )
 from supervision.recording.places import REMEMBERED, Place, Places, UnobservedPlaces
-from supervision.recording.schema import kind_of, transport_of
+from supervision.recording.schema import kind_of_content, transport_of
 from supervision.recording.trace import Trace
 
 __all__ = ["Recorder", "find_process", "place_among", "sender_now"]
@@ -45,6 +45,10 @@ _NOTHING: deque[tuple[Any, int]] = deque()
 _MACHINERY = frozenset(("actors", "supervision", "channels", "trio"))
 # Maps each class of messages to the field that marks it in a trace as internal to Ashtree. Empty for other classes.
 _MARKS: dict[type, str] = {}
+# Values that never change. The trace may describe them later.
+_CONSTANTS = frozenset((int, str, float, bool, bytes, type(None), Pid, Ref))
+_VARIABLE = object()
+_FEW = 8  # items of a tuple or a dict
 
 
 class Recorder(Instrument):
@@ -172,12 +176,15 @@ class Recorder(Instrument):
             return None
         place = None if sender is None else self._living.get(sender)
         cause = self.because if place is None else place.cause
-        pid = "null" if sender is None else sender.number
-        caused = "" if cause is None else f',"cause":{cause}'
-        number = self.trace.add_text(
-            "sent",
-            f'"pid":{pid},"to":{receiver.number},{_message_text(message)}{self._tail}{caused}',
-        )
+        pid = None if sender is None else sender.number
+        content = _constant(message)
+        write: Callable[..., str] = _sent
+        shown: str | tuple[str, Any] = ""
+        if content is _VARIABLE:
+            shown = _message_text(message)
+        else:
+            write, shown = _sent_constant, (transport_of(message), content)
+        number = self.trace.add_later("sent", write, pid, receiver.number, shown, self._tail, cause)
         waiting = self._unread.get(receiver)
         if waiting is None:
             waiting = self._unread[receiver] = deque()
@@ -217,8 +224,7 @@ class Recorder(Instrument):
         cause = self._taken(pid, message)
         # The `sent` event describes the message, if there is one.
         said = f",{_message_text(message)}" if cause is None else ""
-        caused = "" if cause is None else f',"cause":{cause}'
-        number = self.trace.add_text("received", f'"pid":{pid.number}{said}{self._tail}{caused}')
+        number = self.trace.add_later("received", _received, pid.number, said, self._tail, cause)
         if place is not None:
             place.cause = number
 
@@ -235,8 +241,10 @@ class Recorder(Instrument):
         """Return the `sent` event of a received message, and forget the message."""
         waiting = self._unread.get(pid)
         if waiting:
-            if waiting[0][0] is message:
-                return waiting.popleft()[1]
+            first, number = waiting[0]
+            if first is message:
+                del waiting[0]
+                return number
             # A selective receive took the message out of order.
             for position, (sent, number) in enumerate(waiting):
                 if sent is message:
@@ -309,11 +317,11 @@ class Recorder(Instrument):
 
 def _message_text(message: Any) -> str:
     """Return the fields of a message for `Trace.add_text`."""
-    via, kind, content = (
-        transport_of(message),
-        quoted(kind_of(message)[:KIND_LENGTH]),
-        payload_of(message),
-    )
+    return _content_text(transport_of(message), payload_of(message))
+
+
+def _content_text(via: str, content: Any) -> str:
+    kind = quoted(kind_of_content(content)[:KIND_LENGTH])
     cls = type(content)
     try:
         mark = _MARKS[cls]
@@ -322,6 +330,45 @@ def _message_text(message: Any) -> str:
         own = cls.__module__.partition(".")[0] in _MACHINERY and not hasattr(cls, "event")
         mark = _MARKS[cls] = ',"internal":true' if own else ""
     return f'"via":"{via}","message_kind":{kind},"message":{quoted(describe(content))}{mark}'
+
+
+def _sent(pid: int | None, to: int, message: str, tail: str, cause: int | None) -> str:
+    """Return the fields of a `sent` event."""
+    sender = "null" if pid is None else pid
+    caused = "" if cause is None else f',"cause":{cause}'
+    return f'"pid":{sender},"to":{to},{message}{tail}{caused}'
+
+
+def _sent_constant(
+    pid: int | None, to: int, message: tuple[str, Any], tail: str, cause: int | None
+) -> str:
+    """Return the same for a message that nothing can change, given as its transport and its content."""
+    return _sent(pid, to, _content_text(*message), tail, cause)
+
+
+def _received(pid: int, said: str, tail: str, cause: int | None) -> str:
+    """Return the fields of a `received` event."""
+    caused = "" if cause is None else f',"cause":{cause}'
+    return f'"pid":{pid}{said}{tail}{caused}'
+
+
+def _constant(message: Any) -> Any:
+    """Return the content of a message that nothing can change, or a copy of it; `_VARIABLE` for any other content.
+
+    Only such a content may wait for its description.
+    """
+    content = payload_of(message)
+    cls = type(content)
+    if cls in _CONSTANTS:
+        return content
+    if cls is tuple and len(content) <= _FEW:
+        return content if all(type(each) in _CONSTANTS for each in content) else _VARIABLE
+    if cls is dict and len(content) <= _FEW:
+        for key, each in content.items():
+            if type(key) not in _CONSTANTS or type(each) not in _CONSTANTS:
+                return _VARIABLE
+        return content.copy()
+    return _VARIABLE
 
 
 def sender_now() -> Pid | None:

@@ -34,6 +34,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "exit_class",
     "kind_of",
+    "kind_of_content",
     "transport_of",
 ]
 
@@ -190,6 +191,9 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         # fields, all of them text.
         "phase": {"pid": None, "phase": str},
         "steady": {"pid": None, "name": str, "holds": bool, "problem?": str},
+        # The steady state at the end of the phase "before" or "after". `problems` has the problem of each check that
+        # does not hold. If it is empty and `holds` is false, the checks did not hold for long enough.
+        "steady_state": {"pid": None, "phase": str, "holds": bool, "problems": dict},
         "invariant": {"pid": None, "name": str, "problem": str},
         "problem": {"pid?": None, "problem": str},
         "note": {"pid?": int | None, "text": str, "*": str},
@@ -303,7 +307,11 @@ def kind_of(message: Any) -> str:
     this text is the kind. Any other object has the name of its class. The kind ignores the envelope of a call or a
     cast.
     """
-    content = payload_of(message)
+    return kind_of_content(payload_of(message))
+
+
+def kind_of_content(content: Any) -> str:
+    """Return the kind of a message from its content, without the envelope of a call or a cast."""
     while type(content) is tuple and content:
         content = content[0]
     if isinstance(content, str):

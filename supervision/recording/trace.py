@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
 from warnings import warn
 
 import msgspec
@@ -23,6 +23,7 @@ __all__ = [
     "BadTraceFile",
     "BoundedTrace",
     "DamagedTrace",
+    "Events",
     "Trace",
     "file_lines",
     "read_lines",
@@ -31,6 +32,10 @@ __all__ = [
 ]
 
 _encode = msgspec.json.Encoder().encode
+# The time, the round and the number of the running task.
+Moment: TypeAlias = tuple[float, int, int]
+# The number of an event, its moment, its kind, and the function and the arguments for the text of its fields.
+Later: TypeAlias = tuple[int, Moment, str, Callable[..., str], tuple[Any, ...]]
 _MESSAGES = frozenset(("sent", "received", "call_ended", "frame"))
 
 
@@ -63,18 +68,24 @@ class Trace:
         keep: False discards the lines. The digest is still available.
 
     Attributes:
-        lines: the events, each a JSON object without a line end.
         count: the number of events.
+        keep: as given.
+        events: the events so far. They become text when somebody reads it.
     """
 
-    __slots__ = ("_hash", "_keep", "_moment", "count", "lines")
+    __slots__ = ("_hash", "_moment", "count", "events", "keep")
 
-    def __init__(self, moment: Callable[[], tuple[float, int, int]], *, keep: bool = True) -> None:
-        self.lines: list[bytes] = []
+    def __init__(self, moment: Callable[[], Moment], *, keep: bool = True) -> None:
+        self.events = Events()
         self.count = 0
         self._moment = moment
-        self._keep = keep
+        self.keep = keep
         self._hash = sha256()
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The events, each a JSON object without a line end."""
+        return self.events.lines
 
     def add(self, kind: str, fields: dict[str, Any]) -> int:
         """Add an event and return its number, for the `cause` of later events."""
@@ -92,22 +103,79 @@ class Trace:
         """
         number = self.count
         self.count = number + 1
-        time, round_number, task = self._moment()
-        head = f'"n":{number},"t":{time!r},"round":{round_number},"task":{task},"kind":"{kind}"'
-        self._append(f"{{{head},{fields}}}".encode())
+        self._append(_line(number, self._moment(), kind, fields))
+        return number
+
+    def add_later(self, kind: str, write: Callable[..., str], *values: Any) -> int:
+        """Add an event whose fields `write(*values)` returns as text for `add_text`, when somebody reads the trace.
+
+        Most runs of a sweep pass, and then nobody reads their traces. `write` must return the same text at any time, so
+        pass no value that may change.
+        """
+        number = self.count
+        self.count = number + 1
+        moment = self._moment()
+        if self.keep:
+            self.events.add((number, moment, kind, write, values))
+        else:
+            self._append(_line(number, moment, kind, write(*values)))
         return number
 
     def digest(self) -> str:
         """Return the SHA-256 of all lines so far."""
-        whole = self._hash.copy()
-        whole.update(b"".join(self.lines))
-        return whole.hexdigest()
+        if self.keep:
+            return self.events.digest()
+        return self._hash.hexdigest()
+
+    def drop(self) -> None:
+        """Forget the events so far. An object from `events` keeps them."""
+        self.events = Events()
 
     def _append(self, line: bytes) -> None:
-        if self._keep:
-            self.lines.append(line)
+        if self.keep:
+            self.events.add(line)
         else:
             self._hash.update(line)
+
+
+class Events:
+    """Events of a trace, in order. Some of them are not text yet.
+
+    Attributes:
+        add: adds an event: a line, or the arguments for its text.
+    """
+
+    __slots__ = ("_events", "_written", "add")
+
+    def __init__(self) -> None:
+        self._events: list[bytes | Later] = []
+        # The number of events that are text for certain, counted from the first.
+        self._written = 0
+        self.add: Callable[[bytes | Later], None] = self._events.append
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The events, each a JSON object without a line end."""
+        events = self._events
+        for index in range(self._written, len(events)):
+            event = events[index]
+            if type(event) is tuple:
+                number, moment, kind, write, values = event
+                events[index] = _line(number, moment, kind, write(*values))
+        self._written = len(events)
+        return cast(list[bytes], events)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all lines."""
+        return sha256(b"".join(self.lines)).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+
+def _line(number: int, moment: Moment, kind: str, fields: str) -> bytes:
+    time, round_number, task = moment
+    return f'{{"n":{number},"t":{time!r},"round":{round_number},"task":{task},"kind":"{kind}",{fields}}}'.encode()
 
 
 class BoundedTrace(Trace):
@@ -142,12 +210,15 @@ class BoundedTrace(Trace):
     def add_text(self, kind: str, fields: str) -> int:
         return super().add_text(kind, fields) if self._has_room(kind) else self._omit()
 
+    def add_later(self, kind: str, write: Callable[..., str], *values: Any) -> int:
+        return super().add_later(kind, write, *values) if self._has_room(kind) else self._omit()
+
     def _has_room(self, kind: str) -> bool:
         if kind in _MESSAGES:
             self._messages += 1
             if self._messages > self._max_messages:
                 return False
-        return len(self.lines) < self._max_events
+        return len(self.events) < self._max_events
 
     def _omit(self) -> int:
         number = self.count

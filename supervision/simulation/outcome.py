@@ -9,6 +9,7 @@ from attrs import field, frozen
 from supervision.chaos.expectations import CHECK, failures_in, problem_of
 from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.report import FaultReport
+from supervision.recording.trace import Events
 from supervision.simulation.errors import (
     BudgetSpent,
     InvariantViolated,
@@ -40,8 +41,8 @@ class Outcome:
         choices: the number of rounds in which the scheduler had a choice.
         steps: the number of steps of tasks.
         events: the number of events of the trace.
-        trace: the events, one JSON object each.
-        digest: the SHA-256 of the trace.
+        recorded: the events of the trace. `trace` and `digest` turn them into text, because most outcomes need no text.
+        digest_without_trace: the SHA-256 of the trace, if the run did not keep it.
         steps_digest: the SHA-256 of the numbers of the tasks that ran, in order.
         deviations: the deviations from the canonical schedule.
         named: the deviations with the names of tasks, for a run with `label_tasks`.
@@ -64,8 +65,8 @@ class Outcome:
     choices: int
     steps: int
     events: int
-    trace: list[bytes] = field(repr=False)
-    digest: str
+    recorded: Events = field(repr=False, eq=Events.digest)
+    digest_without_trace: str | None = field(default=None, repr=False)
     steps_digest: str
     deviations: Deviations = field(repr=False)
     named: tuple[Deviation, ...] = field(default=(), repr=False)
@@ -75,6 +76,16 @@ class Outcome:
     sometimes: dict[str, bool] = field(factory=dict)
     failed_at: tuple[int, float] | None = None
     tasks: dict[int, str] = field(factory=dict, repr=False)
+
+    @property
+    def trace(self) -> list[bytes]:
+        """The events, one JSON object each."""
+        return self.recorded.lines
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the trace."""
+        return self.digest_without_trace or self.recorded.digest()
 
     @property
     def bare(self) -> bool:

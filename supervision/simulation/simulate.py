@@ -204,7 +204,7 @@ class _Run:
                     _keep_for_ever(left)
                     # These tasks keep this run in memory until the process ends. So drop the trace of the run here. The
                     # outcome still has the trace.
-                    self.trace.lines = []
+                    self.trace.drop()
         return outcome
 
     def _run_trio(self) -> None:
@@ -373,8 +373,8 @@ class _Run:
             choices=scheduler.choices,
             steps=self._steps,
             events=self.trace.count,
-            trace=self.trace.lines,
-            digest=self.trace.digest(),
+            recorded=self.trace.events,
+            digest_without_trace=None if self.trace.keep else self.trace.digest(),
             steps_digest=sha256(scheduler.steps.tobytes()).hexdigest(),
             deviations=scheduler.taken,
             named=tuple(scheduler.named),

@@ -25,11 +25,15 @@ from tests.architecture.sources import ROOT
 
 __all__ = ["Done", "Programs"]
 
-# Only the facades, as the programs import them, and the packages that they load anyway. A module that was loaded here
-# would hide that a program forgets to import it.
+# Only the facades, as the programs import them, and packages of others that they load. A module of ours that was loaded
+# here would hide that a program forgets to import it.
 _PARENT = """
-import json, os, runpy, signal, sys
-import trio, actors, supervision, channels
+import atexit, gc, json, os, runpy, signal, sys, threading
+import pytest, trio, actors, supervision, channels
+
+# A collection in a program would copy all the pages that it shares with this process.
+gc.collect()
+gc.freeze()
 
 def run(job):
     if job is None:
@@ -42,6 +46,12 @@ def run(job):
         os.dup2(os.open(name, flags), number)
     sys.argv = job["argv"]
     runpy.run_path(sys.argv[0], run_name="__main__")
+    # The program has ended well. Taking the interpreter apart would take longer than most programs.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 def next_job():
     for line in sys.stdin:

@@ -17,12 +17,16 @@ from tests.simulation.sweeps.channels.client import client
 from tests.simulation.sweeps.channels.clients import Client
 from tests.simulation.sweeps.channels.crowd import crowd
 from tests.simulation.sweeps.channels.endpoint import connections
+from tests.simulation.sweeps.channels.histories import durable_channels, storages
 from tests.simulation.sweeps.channels.lockstep import lockstep
 from tests.simulation.sweeps.channels.longpoll import polling
 from tests.simulation.sweeps.channels.nodes import two_nodes
 from tests.simulation.sweeps.channels.presence import presence
+from tests.simulation.sweeps.channels.pressure import pressure
 from tests.simulation.sweeps.channels.pubsub import pubsub
 from tests.simulation.sweeps.channels.room import Ledger, UserSocket
+from tests.simulation.sweeps.channels.scripted import scripted_server
+from tests.simulation.sweeps.channels.sockets import flusher, workers
 from tests.simulation.sweeps.channels.tokens import tokens
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
@@ -37,23 +41,43 @@ SEEDS: dict[Any, int] = {
     two_nodes: 1,
     client: 2,
     tokens: 3,
+    pressure: 2,
+    scripted_server: 3,
+    storages: 3,
+    durable_channels: 2,
+    flusher: 3,
+    workers: 3,
 }
 
 
 @pytest.mark.parametrize("sweep", SEEDS, ids=lambda sweep: sweep.__name__)
 def test_a_sweep_passes_on_a_healthy_tree(sweep: Any) -> None:
     for seed in range(SEEDS[sweep] * (100 if DEEP else 1)):
-        simulate(sweep, seed, knobs=Knobs().drawn(seed), keep_trace=False).check()
+        simulate(sweep, seed, knobs=Knobs().drawn(seed)).check()
 
 
 @pytest.mark.deep
 @pytest.mark.parametrize(
-    "sweep", [lockstep, connections, polling, pubsub, presence], ids=lambda sweep: sweep.__name__
+    "sweep",
+    [
+        lockstep,
+        connections,
+        polling,
+        pubsub,
+        presence,
+        pressure,
+        scripted_server,
+        storages,
+        durable_channels,
+        flusher,
+        workers,
+    ],
+    ids=lambda sweep: sweep.__name__,
 )
 def test_a_sweep_reaches_each_of_its_rare_states(sweep: Any) -> None:
     seen: dict[str, bool] = {}
     for seed in range(300):
-        outcome = simulate(sweep, seed, knobs=Knobs().drawn(seed), keep_trace=False).check()
+        outcome = simulate(sweep, seed, knobs=Knobs().drawn(seed)).check()
         for name, held in outcome.sometimes.items():
             seen[name] = seen.get(name, False) or held
     assert all(seen.values()), [name for name, held in seen.items() if not held]

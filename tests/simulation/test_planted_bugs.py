@@ -31,7 +31,7 @@ def failures(bug: Planted) -> Iterator[Outcome]:
     seeds = count(FIRST)
     while True:
         for seed in islice(seeds, LIMIT):
-            outcome = simulate(bug.scenario, seed, knobs=Knobs().drawn(seed), keep_trace=False)
+            outcome = simulate(bug.scenario, seed, knobs=Knobs().drawn(seed))
             if identify(outcome.error) == bug.failure:
                 yield outcome
                 break

@@ -48,7 +48,7 @@ def test_nodes_agree_in_the_end(program: Scenario, seeds: Sequence[int]) -> None
 def test_a_planted_bug_of_nodes_is_found_soon(bug: Planted) -> None:
     found = []
     for seed in range(SOON):
-        outcome = simulate(bug.scenario, seed, knobs=Knobs().drawn(seed), keep_trace=False)
+        outcome = simulate(bug.scenario, seed, knobs=Knobs().drawn(seed))
         found.append(identify(outcome.error))
         if found[-1] is not None:
             break

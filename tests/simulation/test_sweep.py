@@ -32,15 +32,15 @@ def test_a_sweep_gives_the_same_results_in_any_number_of_processes() -> None:
     )
     assert one == two == none
     assert [result.seed for result in one] == list(range(1, 9))
-    assert len({result.digest for result in one}) == 8
+    assert len({result.steps_digest for result in one}) == 8
     assert all(result.passed and result.steps and result.took > 0 for result in one)
 
 
 def test_a_result_of_a_sweep_equals_the_outcome_of_simulate() -> None:
     (result,) = sweep(crashing_tree, [5], jobs=1, params=SMALL, swarm=False, check=0)
     outcome = simulate(crashing_tree, 5, params=SMALL)
-    assert (result.digest, result.steps, result.seconds) == (
-        outcome.digest,
+    assert (result.steps_digest, result.steps, result.seconds) == (
+        outcome.steps_digest,
         outcome.steps,
         outcome.seconds,
     )
@@ -54,7 +54,7 @@ def test_a_failure_comes_with_a_run_file_that_fails_in_the_same_way() -> None:
     for result in failed:
         assert result.run is not None
         again = run_again(result.run)
-        assert again.digest == result.digest
+        assert (again.digest, again.steps_digest) == (result.run.digest, result.steps_digest)
         assert f"{type(again.error).__name__}: {again.error}" == result.problem
 
 

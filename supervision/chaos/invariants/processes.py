@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
 from attrs import define
@@ -29,6 +29,7 @@ class Monitors(Invariant):
     """A monitor fires once: when its target ends, or immediately without a target. It never fires after `demonitor`."""
 
     name: ClassVar[str] = "monitors"
+    only_messages: ClassVar[Mapping[str, type]] = {"message_received": Down}
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,8 +74,6 @@ class Monitors(Invariant):
 
     def message_received(self, pid: Pid, message: Any) -> None:
         # An instrument sees `Down` messages only when they leave the mailbox.
-        if type(message) is not Down:
-            return
         watching = self._monitors.get(message.ref)
         if watching is None or not watching.sent:
             self.violated(

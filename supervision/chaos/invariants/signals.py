@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from actors.exits import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
@@ -25,6 +26,7 @@ class ExitSignals(Invariant):
     """
 
     name: ClassVar[str] = "exit_signals"
+    only_messages: ClassVar[Mapping[str, type]] = {"message_sent": Exit, "message_received": Exit}
 
     # A process must end within its kill grace plus these seconds after a fatal signal.
     grace: ClassVar[float] = 1.0
@@ -143,8 +145,7 @@ class ExitSignals(Invariant):
     # Messages
 
     def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
-        if type(message) is Exit:
-            self._forged[receiver] = None
+        self._forged[receiver] = None
 
     def message_received(self, pid: Pid, message: Any) -> None:
         if not _is_counted(message) or pid in self._forged:
@@ -246,7 +247,8 @@ class DeadSendNothing(Invariant):
     def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
         if caller is not None:
             self._callers[call] = caller
-            self._acts(caller, f"calls {self.who(server)}")
+            if caller in self._called:
+                self._acts(caller, f"calls {self.who(server)}")
 
     def call_ended(self, call: object, how: str) -> None:
         caller = self._callers.pop(call, None)
@@ -254,18 +256,18 @@ class DeadSendNothing(Invariant):
             self._called[caller] = None
 
     def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
-        self._acts(pid, f"began {callback} with {message!r}")
+        if pid in self._called:
+            self._acts(pid, f"began {callback} with {message!r}")
 
     def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
         if pid in self._ended:
             self._report(pid, f"monitors {self.who(target)}")
 
     def _acts(self, pid: Pid, what: str) -> None:
-        if pid in self._called:
-            self.violated(
-                f"{self.who(pid)} {what}, but it got a fatal exit signal before its last call ended; that call must "
-                "raise ProcessKilled"
-            )
+        self.violated(
+            f"{self.who(pid)} {what}, but it got a fatal exit signal before its last call ended; that call must "
+            "raise ProcessKilled"
+        )
 
     def _report(self, pid: Pid, what: str) -> None:
         self.violated(f"{self.who(pid)} {what} after its end with {self._ended[pid]!r}")

@@ -102,6 +102,7 @@ class SupervisorModel:
         request: the message of the current callback.
         received: the last message that the supervisor took out of its mailbox.
         stopping: the processes that the supervisor has told to stop and that have not ended yet.
+        may_retry: False if no child has `again`.
     """
 
     pid: Pid
@@ -121,6 +122,7 @@ class SupervisorModel:
     request: Any = None
     received: Any = None
     stopping: dict[Pid, None] = field(factory=dict)
+    may_retry: bool = False
     # The child that the supervisor is starting.
     starting: ChildModel | None = None
     # Processes that the supervisor spawned and that ended before the event CHILD_STARTED.
@@ -275,7 +277,7 @@ class SupervisorModels(Feed):
         idle = model.doing == "again" and not model.starts and not model.gave_up
         if pivot is not None and idle and not model.dynamic:
             # This TryAgain was left over from an earlier retry. The TryAgain of the current retry will follow.
-            pivot.again = True
+            pivot.again = model.may_retry = True
         if model.dynamic and pivot is not None and model.restarts() and not model.failed:
             self._forget_ignored(model, pivot)
         if model.doing == "request" and type(model.request) is DeleteChild:
@@ -348,7 +350,8 @@ class SupervisorModels(Feed):
                 self._starts(model, None)
             model.failed = True
             if child is not None:
-                child.again, child.again_since = True, trio.current_time()
+                child.again = model.may_retry = True
+                child.again_since = trio.current_time()
 
     def _terminated(self, event: Event, measurements: Measures, metadata: Measures) -> None:
         model = self.models.get(metadata["supervisor"])
@@ -361,6 +364,7 @@ class SupervisorModels(Feed):
             _note_end(model, child)
             # With a backoff, the supervisor restarts the child later.
             child.again = child.comes_back and model.setup.backoff is not None
+            model.may_retry = model.may_retry or child.again
         pivot = model.pivot
         if pivot is not None and pivot.again:
             # The backoff begins when the whole group has stopped.

@@ -173,13 +173,20 @@ class RestartRetried(Supervised):
     def at_rest(self) -> str | None:
         late: dict[Hashable, str] = {}
         for model in self.models.values():
-            for children in (model.children, model.by_pid):
-                for child in children.values():
-                    if child.again and self._is_overdue(model, child):
-                        late[child, child.again_since] = (
-                            f"{self.who(model.pid)} does not retry the restart of its child {_called(child)}, which "
-                            f"failed or has waited since {child.again_since:g} s"
-                        )
+            if not model.may_retry:
+                continue
+            waiting = {
+                child: None
+                for child in (*model.children.values(), *model.by_pid.values())
+                if child.again
+            }
+            model.may_retry = bool(waiting)
+            for child in waiting:
+                if self._is_overdue(model, child):
+                    late[child, child.again_since] = (
+                        f"{self.who(model.pid)} does not retry the restart of its child {_called(child)}, which "
+                        f"failed or has waited since {child.again_since:g} s"
+                    )
         return self.late_twice(late)
 
     def _is_overdue(self, model: SupervisorModel, child: ChildModel) -> bool:

@@ -62,7 +62,7 @@ class SeedResult:
         took: the real seconds of the run. The comparison of two results ignores this field.
         steps: the number of steps of its tasks.
         events: the number of events in the trace.
-        digest: the digest of the trace.
+        steps_digest: the digest of the order in which the tasks ran. The digest of the trace would take much longer.
         faults: the number of planned faults with each status: "applied", "not_applicable", "masked".
         branches: these numbers for each branch of the fault plan, such as `kill` or `crash on init`.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
@@ -83,7 +83,7 @@ class SeedResult:
     took: float = field(default=0.0, eq=False)
     steps: int = 0
     events: int = 0
-    digest: str = ""
+    steps_digest: str = ""
     faults: dict[str, int] = field(factory=dict)
     branches: dict[str, dict[str, int]] = field(factory=dict)
     sometimes: dict[str, bool] = field(factory=dict)
@@ -297,7 +297,7 @@ def _result_of(outcome: Outcome) -> SeedResult:
         seconds=outcome.seconds,
         steps=outcome.steps,
         events=outcome.events,
-        digest=outcome.digest,
+        steps_digest=outcome.steps_digest,
         faults=statuses,
         branches=branches,
         sometimes=dict(outcome.sometimes),

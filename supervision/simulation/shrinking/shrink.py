@@ -428,7 +428,7 @@ class Trials:
         self._accept(self.best, outcome)
 
     def outcome(self, candidate: Candidate, *, whole: bool = False) -> Outcome:
-        """Run a candidate. With `whole`, keep the trace, and allow as many steps as the knobs do."""
+        """Run a candidate. With `whole`, allow as many steps as the knobs do."""
         knobs = attrs.evolve(
             self.knobs,
             policy="seeded" if candidate.deviations is None else "canonical",
@@ -442,7 +442,6 @@ class Trials:
             faults=candidate.faults,
             deviations=candidate.deviations,
             forks=candidate.forks,
-            keep_trace=whole,
             label_tasks=True,
         )
 

@@ -44,6 +44,10 @@ class Alarm:
 
         await trio.lowlevel.wait_task_rescheduled(abort)
 
+    def set(self, time: float) -> None:
+        """Let the alarm ring at `time` too."""
+        self._clock.set(self, time)
+
     def wake(self) -> None:
         """Wake the task now, if the task still waits."""
         if not self.is_over:
@@ -132,14 +136,15 @@ class VirtualClock(trio.abc.Clock):
         self._ring()
 
     def alarm(self, time: float) -> Alarm:
-        """Return an `Alarm` that wakes the current task at `time`."""
+        """Return an `Alarm` that wakes the current task at `time`. With `math.inf`, it does not ring before `set`."""
         alarm = Alarm(self, trio.lowlevel.current_task(), trio.current_effective_deadline())
         self.set(alarm, time)
         return alarm
 
     def set(self, alarm: Alarm, time: float) -> None:
         """Schedule an alarm for `time`."""
-        heapq.heappush(self._alarms, (time, next(self._numbers), alarm))
+        if time < math.inf:
+            heapq.heappush(self._alarms, (time, next(self._numbers), alarm))
 
     def _next_alarm(self) -> float:
         alarms = self._alarms

@@ -104,7 +104,8 @@ class Pipe:
         if not self._ended and self.broken is None:
             self._ended = True
             self._pieces.append((self._due(0, trio.current_time()), b""))
-            self._wake_readers()
+            if len(self._pieces) == 1:
+                self._first_piece_is_here()
 
     def _check_writable(self) -> None:
         if self.broken is not None:
@@ -129,12 +130,14 @@ class Pipe:
         most = self.shape.segment
         least = (most + 1) // 2
         now, start = trio.current_time(), 0
+        was_empty = not self._pieces
         self._size += len(data)
         while start < len(data):
             piece = data[start : start + self._stream.randint(least, most)]
             start += len(piece)
             self._pieces.append((self._due(len(piece), now), piece))
-        self._wake_readers()
+        if was_empty:
+            self._first_piece_is_here()
 
     def _due(self, size: int, now: float) -> float:
         self._line_free_at = max(now, self._line_free_at) + size / self.shape.rate
@@ -151,7 +154,9 @@ class Pipe:
             max_bytes: the most bytes to return; None returns everything that has arrived.
             closed: returns True once the reading end is closed.
         """
-        await trio.lowlevel.checkpoint()
+        # A read that waits takes one step of its task, as a read of a socket does.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        has_waited = False
         while True:
             if closed():
                 raise trio.ClosedResourceError("this stream was closed")
@@ -159,16 +164,16 @@ class Pipe:
                 raise trio.BrokenResourceError(self.broken)
             data = self._take(max_bytes)
             if data is not None:
+                if not has_waited:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                 return data
-            due = self._pieces[0][0] if self._pieces and not self.blocked else math.inf
-            await self._park_reader(due)
+            await self._park_reader()
+            has_waited = True
 
-    async def _park_reader(self, due: float) -> None:
-        """Wait until `due` or until `_wake_readers`."""
+    async def _park_reader(self) -> None:
+        """Wait until the first piece is due, or until `_wake_reader`."""
+        due = self._pieces[0][0] if self._pieces and not self.blocked else math.inf
         clock = trio.lowlevel.current_clock()
-        if due == math.inf:
-            await self._readers.park()
-            return
         if not isinstance(clock, VirtualClock):
             with trio.CancelScope(deadline=due):
                 await self._readers.park()
@@ -179,10 +184,18 @@ class Pipe:
         finally:
             self._alarm = None
 
-    def _wake_readers(self) -> None:
+    def _wake_reader(self) -> None:
+        """Let the reader look at this pipe again now."""
         self._readers.unpark_all()
         if self._alarm is not None:
             self._alarm.wake()
+
+    def _first_piece_is_here(self) -> None:
+        """Let the reader look at this pipe when the piece is due."""
+        if self._alarm is None:
+            self._readers.unpark_all()
+        elif not self.blocked:
+            self._alarm.set(self._pieces[0][0])
 
     def _take(self, max_bytes: int | None) -> bytes | None:
         if self.blocked:
@@ -211,8 +224,8 @@ class Pipe:
     # Faults and the other end
 
     def wake(self) -> None:
-        """Wake the waiting readers and writers after a change."""
-        self._wake_readers()
+        """Wake the waiting reader and the waiting writers after a change."""
+        self._wake_reader()
         self._writers.unpark_all()
 
     def go_on(self) -> None:

@@ -46,7 +46,7 @@ def test_the_summary_of_a_sweep_shows_names_as_they_are() -> None:
         seconds=1.0,
         steps=1,
         events=1,
-        digest="",
+        steps_digest="",
         faults={},
         sometimes={f"sometimes {TEXT}": True},
     )

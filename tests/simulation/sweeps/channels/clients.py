@@ -122,6 +122,8 @@ class Client:
     code: int | None = None
     gone: trio.Event = field(factory=trio.Event)
     token: str = ""
+    # Set when the client leaves its poll.
+    leaves: trio.Event = field(factory=trio.Event)
     # The payloads of the pings that the client sent, and of the pongs that it got.
     pings: list[bytes] = field(factory=list)
     pongs: list[bytes] = field(factory=list)
@@ -297,7 +299,8 @@ class Client:
         async def receive() -> Any:
             nonlocal first
             if not first:
-                await trio.sleep_forever()
+                await self.leaves.wait()
+                return {"type": "http.disconnect"}
             first = False
             await trio.lowlevel.checkpoint()
             return {"type": "http.request", "body": body, "more_body": False}
@@ -311,6 +314,8 @@ class Client:
                 data += message["body"]
 
         await self.endpoint(scope, receive, send)
+        if not answer:
+            return {}
         self.status = int(answer["status"])
         self.answer_headers = {k.decode(): v.decode() for k, v in answer["headers"]}
         return json.loads(data) if data else {}
@@ -321,6 +326,8 @@ class Client:
                 while not self.is_reading:
                     await self._resumed.wait()
                 answer = await self.request("GET")
+                if not answer:
+                    continue
                 if self.status != 200 or answer["status"] in (410, 403):
                     break
                 self.world.check(
@@ -331,6 +338,11 @@ class Client:
                 for text in answer["messages"]:
                     self._frame(_read(text, self.vsn))
         self.gone.set()
+
+    def leave_poll(self) -> None:
+        """Leave the poll that waits for its answer, as a client with a bad connection does, and poll again."""
+        self.leaves.set()
+        self.leaves = trio.Event()
 
     # Frames
 

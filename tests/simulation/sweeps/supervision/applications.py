@@ -15,6 +15,7 @@ from attrs import define, field
 
 from actors import (
     NORMAL,
+    SHUTDOWN,
     GenServer,
     Pid,
     StartError,
@@ -28,7 +29,7 @@ from actors import (
     trap_exits,
     wait_exit,
 )
-from actors.exits import ExitReason
+from actors.exits import ExitReason, Shutdown
 from supervision import (
     ApplicationNotStarted,
     Applications,
@@ -83,15 +84,15 @@ class Worker(GenServer[None]):
         trap_exits()
         self.plan, self.lines = plan, lines
         plan.starts += 1
+        plan.strays.append(spawn(trio.sleep_forever))
         if plan.starts <= len(plan.fails) and plan.fails[plan.starts - 1]:
             raise OSError("did not start")
-        plan.strays.append(spawn(trio.sleep_forever))
         plan.pids.append(current_pid())
 
     async def handle_cast(self, message: str) -> Stop:
         if message == "crash":
             raise ValueError("told to crash")
-        return Stop(NORMAL)
+        return Stop({"normal": NORMAL, "shutdown": SHUTDOWN, "detail": Shutdown("detail")}[message])
 
     async def terminate(self, reason: ExitReason) -> None:
         self.lines.append(("terminate", self.plan.name, short(reason)))
@@ -218,7 +219,13 @@ class Program:
 
     def ends(self, plan: Plan, how: str) -> None:
         """Expect the effects of the end of an application's worker."""
-        reason = {"crash": "crash:ValueError", "normal": "normal", "kill": "killed"}[how]
+        reason = {
+            "crash": "crash:ValueError",
+            "normal": "normal",
+            "shutdown": "shutdown",
+            "detail": "shutdown:detail",
+            "kill": "killed",
+        }[how]
         if how != "kill":
             self.expected.append(("terminate", plan.name, reason))
         if "restarts" in plan.callbacks:
@@ -266,11 +273,13 @@ class Program:
                 "crash",
                 "crash",
                 "normal",
+                "shutdown",
+                "detail",
                 "kill",
             )
         )
         self.history.append(f"{verb} {plan.name}")
-        if verb in ("crash", "normal", "kill"):
+        if verb in ("crash", "normal", "shutdown", "detail", "kill"):
             if plan.name not in self.running or not is_alive(plan.pids[-1]):
                 return
             self.ends(plan, verb)

@@ -206,6 +206,12 @@ class Actor(GenServer[None]):
         slow = self.manner.slow
         if slow is None or slow:
             await trio.sleep(math.inf if slow is None else slow * TICK)
+        if self.manner.leaves is not None:
+            exit(
+                {"normal": NORMAL, "detail": Shutdown("detail"), "other": "oops"}[
+                    self.manner.leaves
+                ]
+            )
         if self.manner.breaks:
             raise OSError("did not stop well")
 

@@ -68,6 +68,7 @@ def a_manner(stream: Random, id: Any, auto_shutdown: str) -> Manner:
     manner.named = stream.random() < 0.3
     manner.traps = stream.random() < 0.6
     manner.breaks = stream.random() < 0.1
+    manner.leaves = stream.choice(("normal", "detail", "other", None, None, None, None, None, None))
     manner.asks = stream.random() < 0.1
     manner.slow = stream.choice((0, 0, 0, 1, 2, 5, 12))
     if manner.supervisor and manner.traps and stream.random() < 0.5:

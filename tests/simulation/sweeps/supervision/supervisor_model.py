@@ -58,6 +58,8 @@ class Manner:
     traps: bool = False
     slow: int | None = 0
     breaks: bool = False
+    # The way in which `terminate` ends after a stop signal: it returns (None), or exits with another reason.
+    leaves: str | None = None
     asks: bool = False
     # The id of a sibling that the child ends while it stops, and the way in which it does so.
     pushes: tuple[Any, str] | None = None
@@ -481,6 +483,8 @@ class Model:
         assert manner.slow is not None
         if manner.slow:
             yield manner.slow
+        if manner.leaves is not None:
+            return {"normal": "normal", "detail": "shutdown:detail", "other": "oops"}[manner.leaves]
         return "crash:OSError" if manner.breaks else "shutdown"
 
     # Requests

@@ -253,7 +253,8 @@ async def test_overdue_work_of_a_supervisor_is_found_at_the_second_rest(
     elif invariant is AutoShutdown:
         model.ends_with = child
     else:
-        child.again, child.again_since = True, trio.current_time()
+        child.again = model.may_retry = True
+        child.again_since = trio.current_time()
     # The event loop stalls until each time limit is over.
     await trio.sleep(100)
     assert watch.at_rest() is None

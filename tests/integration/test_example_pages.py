@@ -1,0 +1,106 @@
+"""The pages of the small examples in a real browser. `make pictures` takes the pictures of the gallery here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, expect
+
+from tests.examples import pictures
+from tests.integration.browsers import chromium
+from tests.integration.servers import Server, serving
+from tests.patience import PATIENCE
+
+DESK = ViewportSize(width=960, height=540)
+PHONE = ViewportSize(width=360, height=740)
+
+Served: TypeAlias = Callable[[str], Server]
+OpenPage: TypeAlias = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Serve an example at its first use, until the end of the module."""
+    servers: dict[str, Server] = {}
+    with contextlib.ExitStack() as stack:
+
+        def serve(module: str) -> Server:
+            if module not in servers:
+                folder = tmp_path_factory.mktemp(module)
+                servers[module] = stack.enter_context(serving(module, folder))
+            return servers[module]
+
+        yield serve
+
+
+@pytest.fixture
+def open_page(browser: Browser, tmp_path: Path) -> Iterator[OpenPage]:
+    """Open a page as another person would. After the test, no page may have had an error."""
+    pages: list[Page] = []
+    errors: list[str] = []
+
+    def open_one(url: str, state: str = "Connected", size: ViewportSize = DESK) -> Page:
+        page = browser.new_context(viewport=size).new_page()
+        pages.append(page)
+        page.set_default_timeout(PATIENCE * 1000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(url)
+        if state:
+            expect(page.locator("#state")).to_have_text(state)
+        return page
+
+    yield open_one
+    for number, page in enumerate(pages):
+        page.screenshot(path=tmp_path / f"page-{number}.png")
+        page.context.close()
+    assert errors == []
+
+
+def fits(page: Page) -> bool:
+    """Return True if the page is no wider than the window."""
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+
+
+def log_in(page: Page, user: str) -> None:
+    page.get_by_label("Your name").fill(user)
+    page.get_by_label("Your name").press("Enter")
+    expect(page.locator("#state")).to_have_text("Connected")
+
+
+def say(page: Page, body: str) -> None:
+    page.get_by_label("Message").fill(body)
+    page.get_by_label("Message").press("Enter")
+
+
+def test_two_users_log_in_and_talk_under_the_names_of_their_tokens(
+    served: Served, open_page: OpenPage
+) -> None:
+    url = served("examples.token_chat").url
+    ann, bob = open_page(url, state=""), open_page(url, state="", size=PHONE)
+    log_in(ann, "Ann")
+    log_in(bob, "Bob")
+    expect(ann.locator("#transcript")).to_contain_text("Bob has joined.")
+    expect(ann.locator("#steps .done")).to_have_count(4)
+    say(ann, "Hello <b>Bob</b>")
+    expect(bob.locator("#transcript .message")).to_have_text("Ann: Hello <b>Bob</b>")
+    say(bob, "Hello Ann, how do you know me?")
+    say(ann, "The server has signed your name.")
+    expect(ann.locator("#transcript .message")).to_have_count(3)
+    assert fits(bob)
+    pictures.take(ann, "token_chat")
+
+    # The log-out in one tab closes the socket, and a reload shows the log-in.
+    bob.get_by_role("button", name="Log out").click()
+    expect(bob.get_by_label("Your name")).to_be_visible()
+    say(ann, "Are you there?")
+    expect(ann.locator("#transcript .message")).to_have_count(4)
