@@ -20,6 +20,7 @@ DIGESTS = FOLDER / "pages.json"
 _STYLE = "examples/style"
 
 PAGES = {
+    "news": ["examples/news", _STYLE],
     "token_chat": ["examples/token_chat", _STYLE],
 }
 """The folders with the files of each page."""

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+import trio
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+from examples.news.publish import publish as news_publish
 from tests.examples import pictures
 from tests.integration.browsers import chromium
 from tests.integration.servers import Server, serving
 from tests.patience import PATIENCE
 
+SECRET = "the secret of the servers of these tests, which is long enough"
 DESK = ViewportSize(width=960, height=540)
 PHONE = ViewportSize(width=360, height=740)
 
@@ -37,7 +40,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         def serve(module: str) -> Server:
             if module not in servers:
                 folder = tmp_path_factory.mktemp(module)
-                servers[module] = stack.enter_context(serving(module, folder))
+                servers[module] = stack.enter_context(
+                    serving(module, folder, {"SECRET_KEY_BASE": SECRET})
+                )
             return servers[module]
 
         yield serve
@@ -104,3 +109,28 @@ def test_two_users_log_in_and_talk_under_the_names_of_their_tokens(
     expect(bob.get_by_label("Your name")).to_be_visible()
     say(ann, "Are you there?")
     expect(ann.locator("#transcript .message")).to_have_count(4)
+
+
+def test_readers_get_the_stories_of_a_program_outside_and_of_their_sections_only(
+    served: Served, open_page: OpenPage
+) -> None:
+    server = served("examples.news")
+    ann, bob = open_page(server.url), open_page(server.url, size=PHONE)
+    bob.get_by_label("Sport").uncheck()
+
+    def publish(section: str, headline: str) -> None:
+        trio.run(news_publish, server.socket_url, SECRET, section, headline)
+
+    publish("science", "Ash trees warn each other of beetles")
+    publish("sport", "Ash wins the cup after extra time")
+    publish("world", "City plants a thousand trees in one night")
+    headlines = ".headline"
+    expect(bob.locator(headlines)).to_have_text(
+        ["City plants a thousand trees in one night", "Ash trees warn each other of beetles"]
+    )
+    expect(ann.locator(headlines)).to_have_count(3)
+    assert fits(bob)
+    pictures.take(ann, "news")
+
+    bob.get_by_label("Sport").check()
+    expect(bob.locator(headlines).nth(1)).to_have_text("Ash wins the cup after extra time")
