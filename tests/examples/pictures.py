@@ -20,6 +20,7 @@ DIGESTS = FOLDER / "pages.json"
 _STYLE = "examples/style"
 
 PAGES = {
+    "game": ["examples/game", _STYLE],
     "news": ["examples/news", _STYLE],
     "token_chat": ["examples/token_chat", _STYLE],
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -134,3 +135,42 @@ def test_readers_get_the_stories_of_a_program_outside_and_of_their_sections_only
 
     bob.get_by_label("Sport").check()
     expect(bob.locator(headlines).nth(1)).to_have_text("Ash wins the cup after extra time")
+
+
+# The place and the coins of the player of this page.
+_MINE = """() => {
+    const me = document.querySelector("#board .me")
+    const coins = document.querySelector("#players li b").textContent
+    return me && [me.style.getPropertyValue("--x"), me.style.getPropertyValue("--y"), coins]
+}"""
+
+
+def test_a_player_who_crashes_comes_back_to_the_same_place_with_the_same_coins(
+    served: Served, open_page: OpenPage
+) -> None:
+    url = served("examples.game").url
+    ann = open_page(f"{url}/?name=Ann", size=ViewportSize(width=960, height=620))
+    # First to the corner, from any place, and then to a place that is known. Nobody is in the way yet.
+    for keys, place in (
+        (["ArrowLeft"] * 9 + ["ArrowUp"] * 5, "--x: 0; --y: 0;"),
+        (["ArrowRight"] * 3 + ["ArrowDown"] * 2, "--x: 3; --y: 2;"),
+    ):
+        for key in keys:
+            ann.keyboard.press(key)
+        expect(ann.locator("#board .me")).to_have_attribute("style", re.compile(place))
+    bob = open_page(f"{url}/?name=Bob", size=PHONE)
+    expect(bob.locator("#players li")).to_have_count(2)
+    expect(ann.locator("#players li")).to_have_count(2)
+    before = ann.evaluate(_MINE)
+    game = ann.locator("#game").text_content() or ""
+    channel = ann.locator("#channel").text_content() or ""
+
+    ann.get_by_role("button", name="Crash my channel").click()
+    expect(bob.locator("#players")).to_contain_text("Ann, away")
+    expect(ann.locator("#lesson")).to_contain_text("You are back in the same game")
+    expect(ann.locator("#channel")).not_to_have_text(channel)
+    expect(ann.locator("#game")).to_have_text(game)
+    assert ann.evaluate(_MINE) == before
+    expect(bob.locator("#players")).not_to_contain_text("away")
+    assert fits(bob)
+    pictures.take(ann, "game")
