@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,6 +14,7 @@ import trio
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from examples.news.publish import publish as news_publish
+from examples.sensors.device import watch_room
 from tests.examples import pictures
 from tests.integration.browsers import chromium
 from tests.integration.servers import Server, serving
@@ -174,3 +176,24 @@ def test_a_player_who_crashes_comes_back_to_the_same_place_with_the_same_coins(
     expect(bob.locator("#players")).not_to_contain_text("away")
     assert fits(bob)
     pictures.take(ann, "game")
+
+
+def test_motion_of_a_polling_sensor_lights_a_lamp_until_the_sensor_reports_too_often(
+    served: Served, open_page: OpenPage
+) -> None:
+    server = served("examples.sensors")
+    ann, bob = open_page(server.url), open_page(server.url, size=PHONE)
+    assert trio.run(partial(watch_room, f"{server.url}/devices", "porch", 1, pause=0)) == 0
+    for page in (ann, bob):
+        expect(page.locator("#lamps")).to_contain_text("porchlit, dark in")
+    bob.get_by_role("button", name="Hold on the lamp in the kitchen").click()
+    expect(ann.locator("#lamps")).to_contain_text("kitchenheld on")
+    motion = ann.get_by_role("button", name="Motion in the hall")
+    for _ in range(8):
+        motion.click()
+    expect(ann.locator("#answer")).to_have_text(
+        re.compile(r"Refused: rate limited\. The next .* s")
+    )
+    expect(ann.locator("#lamps")).to_contain_text("halllit, dark in")
+    assert fits(bob)
+    pictures.take(ann, "sensors")
