@@ -87,12 +87,13 @@ class Watcher(GenServer[None]):
         except RuntimeError:
             presences = {}
         self.shown = {key: list(entry["metas"]) for key, entry in presences.items()}
+        self.size_at_sync = len(presences)
 
     async def handle_call(self, request: Any, sender: Any) -> Reply:
         if request == "sync":
             await self.sync()
         diffs, self.diffs = self.diffs, []
-        return Reply((self.shown, diffs, self.count))
+        return Reply((self.shown, diffs, self.count, self.size_at_sync))
 
     async def handle_info(self, message: Any) -> None:
         assert isinstance(message, Broadcast)
@@ -491,13 +492,18 @@ class Sweep:
     async def check_watchers(self) -> None:
         self.check(not self.problems, f"{self.problems[:1]}")
         for topic, pid in self.watchers:
-            shown, diffs, count = await call(pid, "show")
+            shown, diffs, count, size_at_sync = await call(pid, "show")
             wanted = {key: _sorted(metas) for key, metas in self.wanted(topic).items()}
             if self.counted_from is not None and len(wanted) >= self.counted_from:
                 self.world.sometimes("a topic is counted")
                 self.check(
                     not diffs or count == len(wanted),
                     f"a watcher of {topic} counts {count} of {len(wanted)} keys; it got {diffs}",
+                )
+                # The topic was small when the watcher got the list, so the presence has cleared the list since then.
+                self.check(
+                    size_at_sync >= 0.75 * self.counted_from or not shown,
+                    f"{topic} is counted, and a watcher with a list of {size_at_sync} still shows {shown}",
                 )
                 continue
             folded = {key: _sorted(metas) for key, metas in shown.items()}
