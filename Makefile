@@ -5,6 +5,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
+BENCH_CHANNELS_VENV ?= .venv-bench-channels
+BENCH_DJANGO_VENV ?= .venv-bench-django
 PORTABILITY_PYTHONS ?= python3.11 python3.13
 
 BIN := $(VENV)/bin
@@ -23,21 +25,28 @@ NPM_STAMPS := $(foreach folder,$(NPM_FOLDERS),$(call npm_stamp,$(folder)))
 RUN_STAMP := $(VENV)/.installed-run-$(call key,pyproject.toml)
 DEV_STAMP := $(VENV)/.installed-dev-$(call key,pyproject.toml)
 BENCH_PEERS := tests/benchmarks/actors/requirements.txt
+CHANNELS_PEERS := tests/benchmarks/channels/requirements.txt
+DJANGO_PEERS := tests/benchmarks/channels/requirements-django.txt
 BENCH_STAMP := $(BENCH_VENV)/.installed-$(call key,pyproject.toml $(BENCH_PEERS))
+BENCH_CHANNELS_STAMP := $(BENCH_CHANNELS_VENV)/.installed-$(call key,pyproject.toml $(CHANNELS_PEERS))
+BENCH_DJANGO_STAMP := $(BENCH_DJANGO_VENV)/.installed-$(call key,$(DJANGO_PEERS))
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lock --no-update-notifier \
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run test test-deep sweep test-portability bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder lint format types node chromium clean
+.PHONY: help run test test-deep pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder lint format types node chromium clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-deep  the same tests, with thousands of examples and seeds for each property"
+	@echo "make pictures   take the pictures of the examples for the documentation"
 	@echo "make sweep      simulate Ashtree at random on all cores for ten minutes (options: ARGS='--minutes 2 --seeds-from 5000')"
 	@echo "make test-portability  the same simulated runs on every Python and Trio (options: ARGS='--seeds 200')"
+	@echo "make bench      what channels cost, next to a floor and other servers (takes most of an hour, and two minutes with ARGS='--quick')"
+	@echo "make soak       two workers under all kinds of clients, and a verdict (MINUTES=30)"
 	@echo "make bench-actors  what actors cost, next to raw Trio and other libraries (takes minutes)"
 	@echo "make bench-simulation  what simulated runs cost, next to plain Trio (takes minutes)"
 	@echo "make bench-hostile  what hostile clients cost a server and its other clients (takes minutes)"
@@ -62,6 +71,10 @@ test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
 test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
 	@HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -o faulthandler_timeout=3600 $(ARGS)
 
+# Takes the pictures of the examples in Chromium. A test fails while a picture is older than its page.
+pictures: $(DEV_STAMP) node chromium $(NPM_STAMPS)
+	@ASHTREE_PICTURES=1 $(BIN)/python -m pytest -q tests/integration/test_example_pages.py
+
 # Prints each failure with the command that repeats it. The exit code is 1 if there is a failure.
 sweep: $(DEV_STAMP)
 	@$(BIN)/python -m tests.simulation.sweeps $(ARGS)
@@ -69,6 +82,15 @@ sweep: $(DEV_STAMP)
 # Uses separate environments: each Python with the oldest and with the newest Trio.
 test-portability: $(DEV_STAMP)
 	@$(BIN)/python -m tests.simulation.portability $(ARGS) $(PORTABILITY_PYTHONS)
+
+# Uses two environments of its own: Django Channels and Ashtree have packages with the same name.
+bench: $(BENCH_CHANNELS_STAMP) $(BENCH_DJANGO_STAMP)
+	@BENCH_DJANGO_VENV=$(abspath $(BENCH_DJANGO_VENV)) \
+	    $(BENCH_CHANNELS_VENV)/bin/python -m tests.benchmarks.channels $(ARGS)
+
+# Exits with 0 if nothing was lost and nothing was left over.
+soak: $(DEV_STAMP)
+	@exec $(BIN)/python -m tests.benchmarks.soak --minutes $(or $(MINUTES),30) $(ARGS)
 
 # Uses a separate environment, because nothing else needs the compared libraries.
 bench-actors: $(BENCH_STAMP)
@@ -132,6 +154,20 @@ $(BENCH_STAMP): | $(BIN)/python
 	    --editable . --requirement $(BENCH_PEERS)
 	@touch $@
 
+$(BENCH_CHANNELS_STAMP): | $(BIN)/python
+	@echo "Installing Ashtree and the servers that it is compared with ..."
+	@$(BIN)/python -m venv --clear $(BENCH_CHANNELS_VENV)
+	@$(BENCH_CHANNELS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install \
+	    --editable '.[redis]' --requirement $(CHANNELS_PEERS)
+	@touch $@
+
+$(BENCH_DJANGO_STAMP): | $(BIN)/python
+	@echo "Installing Django Channels, which Ashtree is compared with ..."
+	@$(BIN)/python -m venv --clear $(BENCH_DJANGO_VENV)
+	@$(BENCH_DJANGO_VENV)/bin/python -m pip --disable-pip-version-check --quiet install \
+	    --requirement $(DJANGO_PEERS)
+	@touch $@
+
 # The wheel from PyPI contains Node and npm, but does not put them on the PATH.
 node: | $(BIN)/python
 	@if ! { command -v node && command -v npm; } > /dev/null 2>&1; then \
@@ -163,5 +199,5 @@ chromium:
 	fi > /dev/null
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) .venv-portability build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(BENCH_CHANNELS_VENV) $(BENCH_DJANGO_VENV) .venv-portability build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -rf $(addsuffix /node_modules,$(NPM_FOLDERS))

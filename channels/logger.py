@@ -25,6 +25,7 @@ from channels.telemetry import (
     CHANNEL_JOIN_SLOW,
     CHANNEL_JOINED,
     CHANNEL_UNHANDLED_INFO,
+    CONNECTION_REFUSED,
     ENDPOINT_DRAIN,
     LONGPOLL_ANSWER_LOST,
     LONGPOLL_LEFT_OUT,
@@ -38,7 +39,9 @@ from channels.telemetry import (
     SOCKET_MALFORMED,
     SOCKET_ORIGIN_REFUSED,
     SOCKET_OVERFLOW,
+    SOCKET_RATE_LIMITED,
     SOCKET_SESSION_REFUSED,
+    SOCKET_SHED,
     SOCKET_UNSUPPORTED,
     SOCKET_WITHOUT_CHANNELS,
 )
@@ -93,9 +96,12 @@ def attach(
         (CHANNEL_HANDLED_IN, [_level(each.log_handle_in) for each in classes], lines.handled),
         (CHANNEL_UNHANDLED_INFO, (logging.WARNING,), _unhandled_info),
         (PAYLOAD_REFUSED, (logging.DEBUG,), _payload_refused),
+        (CONNECTION_REFUSED, (logging.INFO,), _connection_refused),
         (SOCKET_MALFORMED, (logging.WARNING,), _malformed),
         (SOCKET_OVERFLOW, (logging.WARNING,), _overflow),
+        (SOCKET_SHED, (logging.WARNING,), _overflow),
         (SOCKET_HELD_BACK, (logging.INFO,), _held_back),
+        (SOCKET_RATE_LIMITED, (logging.INFO,), _rate_limited),
         (ENDPOINT_DRAIN, (logging.INFO,), _drain),
         (LONGPOLL_LEFT_OUT, (logging.WARNING,), _left_out),
         (LONGPOLL_UNSENDABLE, (logging.WARNING,), _unsendable),
@@ -350,6 +356,24 @@ def _held_back(event: Event, measurements: _Data, metadata: _Data) -> None:
         "The client of %r sent a large batch; the server handles it in more than %d turns of the scheduler",
         metadata["pid"],
         measurements["turns"],
+    )
+
+
+def _connection_refused(event: Event, measurements: _Data, metadata: _Data) -> None:
+    address = metadata["address"]
+    _log.info(
+        "Refused a client%s with HTTP status %d, because %s allows no more clients",
+        "" if address is None else f" of {_shorten.repr(address)}",
+        metadata["status"],
+        metadata["limit"],
+    )
+
+
+def _rate_limited(event: Event, measurements: _Data, metadata: _Data) -> None:
+    _log.info(
+        "The client of %r sends more than %s allows; the server refuses some of its messages",
+        metadata["pid"],
+        metadata["limit"],
     )
 
 

@@ -33,7 +33,7 @@ from channels.handlers import Handler, InvalidHandler, names_of
 from channels.messages import Binary, PushReply
 from channels.telemetry import PAYLOAD_REFUSED
 
-__all__ = ["InvalidPayload", "refused", "use_types"]
+__all__ = ["InvalidPayload", "payload_type", "refused", "use_types"]
 
 _PLACE = re.compile(r" - at `\$\.?(?P<path>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`$")
@@ -61,6 +61,26 @@ class InvalidPayload(ChannelsError, ValueError):
         return {"reason": "invalid payload", "field": self.field, "problem": self.problem}
 
 
+def payload_type(channel: type[Channel], name: str, position: int) -> Any | None:
+    """Return the type that a method declares for its payload; None if it accepts any payload.
+
+    Args:
+        channel: the class.
+        name: the name of the method.
+        position: the index of the payload among the parameters; `self` is 0.
+
+    Raises:
+        InvalidHandler: the annotation cannot be resolved.
+    """
+    function = getattr(channel, name)
+    parameters = list(inspect.signature(function).parameters.values())
+    if len(parameters) <= position:
+        # The handler takes *args.
+        return None
+    wanted = _resolve(channel, name, function, parameters[position].annotation)
+    return None if _is_untyped(wanted) else wanted
+
+
 def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[Any], Any] | None:
     """Return the function that converts a method's payload to the annotated type; None if no conversion is needed.
 
@@ -72,13 +92,8 @@ def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[A
     Raises:
         InvalidHandler: the annotation cannot be resolved, or msgspec cannot convert to it.
     """
-    function = getattr(channel, name)
-    parameters = list(inspect.signature(function).parameters.values())
-    if len(parameters) <= position:
-        # The handler takes *args.
-        return None
-    wanted = _resolve(channel, name, function, parameters[position].annotation)
-    if _is_untyped(wanted):
+    wanted = payload_type(channel, name, position)
+    if wanted is None:
         return None
     _check(channel, name, wanted)
 

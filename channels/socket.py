@@ -13,6 +13,7 @@ Ashtree makes one instance for each connection.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar, TypeAlias
@@ -23,7 +24,7 @@ from channels.channel import Channel, LogLevelName
 from channels.checks import check_sources
 from channels.connect_info import ConnectInfo
 from channels.connection.link import Broadcaster
-from channels.errors import ChannelsError, InvalidOption
+from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
 from channels.handlers import LOG_LEVELS, InvalidHandler, check, check_callback, check_constructor
 from channels.payloads import use_types
 from channels.topics import Route, Router
@@ -115,6 +116,16 @@ class Socket:
     channels: ClassVar[Mapping[str, type[Channel] | Route]] = {}
     max_channels: ClassVar[int] = 100
     """The number of topics that one connection may join. Phoenix calls it max_channels_per_transport."""
+    max_joining: ClassVar[int | None] = None
+    """The number of joins of one connection that may wait for their answers. None is `max_channels`, but at least 100.
+    A further join gets the error `too many joins in progress`. Phoenix has no such limit."""
+    max_messages_per_second: ClassVar[float] = math.inf
+    """Messages to channels that one connection may send per second, on average. A further push gets the error
+    `rate limited`. A client may send the messages of ten seconds at once. Joins, leaves and heartbeats do not count.
+    Phoenix has no such limit."""
+    max_joins_per_second: ClassVar[float] = math.inf
+    """Joins that one connection may send per second, on average. A further join gets the error `rate limited`. A client
+    may send the joins of ten seconds, or `max_channels`, at once. Phoenix has no such limit."""
     log: ClassVar[LogLevelName | None] = "info"
     """The level of log lines about connections; None turns them off. Phoenix also calls it `log`."""
 
@@ -150,11 +161,13 @@ def router_of(socket: type[Socket]) -> Router:
         InvalidRoute: a pattern is invalid.
         InvalidHandler: Ashtree cannot call a callback or a handler, the source of a method shows a mistake, or the
             target of a route is not a channel class.
+        InvalidOption: a limit of the class is not a number above 0.
     """
     check_callback(socket, "connect", socket.connect, ("params", "connect_info"))
     check_callback(socket, "id", socket.id, (), is_async=False)
     check_constructor(socket, "connect")
     check_sources(socket, Socket)
+    _check_limits(socket)
     if socket.log not in LOG_LEVELS:
         raise InvalidHandler(
             f"{socket.__name__}.log is {socket.log!r}; write one of {', '.join(map(repr, LOG_LEVELS))}",
@@ -185,6 +198,15 @@ def router_of(socket: type[Socket]) -> Router:
         use_types(channel)
         routes.append(Route(pattern, channel, route.assigns))
     return Router(routes)
+
+
+def _check_limits(socket: type[Socket]) -> None:
+    owner = socket.__name__
+    check_whole(owner, "max_channels", socket.max_channels)
+    if socket.max_joining is not None:
+        check_whole(owner, "max_joining", socket.max_joining)
+    check_positive(owner, "max_messages_per_second", socket.max_messages_per_second)
+    check_positive(owner, "max_joins_per_second", socket.max_joins_per_second)
 
 
 def _durable(route: Route) -> type[Channel]:

@@ -19,6 +19,7 @@ __all__ = [
     "CHANNEL_JOIN_SLOW",
     "CHANNEL_UNHANDLED_INFO",
     "CONNECTION_CLOSED",
+    "CONNECTION_REFUSED",
     "ENDPOINT_DRAIN",
     "HISTORY_ANSWERS_FORGOTTEN",
     "HISTORY_ANSWER_REFUSED",
@@ -64,7 +65,9 @@ __all__ = [
     "SOCKET_MALFORMED",
     "SOCKET_ORIGIN_REFUSED",
     "SOCKET_OVERFLOW",
+    "SOCKET_RATE_LIMITED",
     "SOCKET_SESSION_REFUSED",
+    "SOCKET_SHED",
     "SOCKET_UNSUPPORTED",
     "SOCKET_WITHOUT_CHANNELS",
 ]
@@ -127,6 +130,15 @@ SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
 """A client reads too slowly, so the server closes the connection with 1013. Measurements: `dropped` frames. Metadata:
 `pid`, `cause`, `code`."""
 
+SOCKET_SHED: Event = ("phoenix", "socket_shed")
+"""Too many bytes wait for all clients together. The server closes this client with 1013, because more bytes wait for it
+than for the clients that stay. Measurements: `dropped` frames. Metadata: `pid`, `cause`, `code`."""
+
+SOCKET_RATE_LIMITED: Event = ("phoenix", "socket_rate_limited")
+"""A client sent more messages or joins than a limit of its socket allows, so the server refuses some of them. Emitted
+at most once for each connection and limit. The counters count every refused message. Metadata: `pid`, and `limit`, the
+name of the option: `max_messages_per_second`, `max_joins_per_second` or `max_joining`."""
+
 SOCKET_HELD_BACK: Event = ("phoenix", "socket_held_back")
 """A client sent so much data that its messages waited for a hundred turns of the scheduler. No message is lost. Emitted
 at most once for each connection. Measurements: `turns`. Metadata: `pid`."""
@@ -138,6 +150,11 @@ the `session` and the `out` of this server, and around the codec of its `link`."
 
 CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
 """A connection has ended. Metadata: `pid`, `code`, `cause`, `topics`."""
+
+CONNECTION_REFUSED: Event = ("phoenix", "connection_refused")
+"""A limit on clients refused a client before `connect`. Metadata: `limit`, which is `max_connections`, `max_sessions`
+or `address_limit`; `status`, the HTTP status, 503 or 429; and `address`, the address or network that has too many
+clients, or None."""
 
 ENDPOINT_DRAIN: Event = ("phoenix", "socket_drain")
 """The drainer closes a batch of connections. Measurements: `count`, `total`, `index`, `rounds`. Metadata: `interval`,

@@ -12,17 +12,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import CoroutineType
 from typing import Any, final
 
 import trio
 
 from actors.arguments import is_number
-from actors.exits import ExitReason
+from actors.errors import StartError
+from actors.exits import Crash, ExitReason
 from actors.links import trap_exits
 from actors.refs import Pid
+from actors.runtime import current_runtime
+from actors.servers.gen_server import run_idle
 from actors.servers.results import Stop
 from supervision._core.children import Children, Retried, SupervisorBase, stop_together
-from supervision._core.requests import ask
+from supervision._core.requests import Waiting, ask, published
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
     RESTARTING,
@@ -153,6 +157,32 @@ class Pool(Children):
         if not started.ignored:
             self._report(CHILD_START_FAILED, spec, None, reason=started.reason, restart=False)
         raise started.error
+
+    def start_child_nowait(self, spec: ChildSpec, extra: tuple[Any, ...]) -> Pid:
+        """Start a child whose start function does not wait, and return its pid."""
+        if self._waiting.phase is not None:
+            # The supervisor waits inside a callback, for the end of a child.
+            raise trio.WouldBlock
+        if len(self._children) >= self._max_children:
+            self._report(CHILD_REFUSED, spec, None, max_children=self._max_children)
+            raise MaxChildren(self._max_children)
+        try:
+            started = spec.start(*spec.args, *extra, **spec.kwargs)
+        except Exception as error:
+            # A start function may raise any exception. It becomes the reason of the failed start.
+            reason = Crash(error)
+            self._report(CHILD_START_FAILED, spec, None, reason=reason, restart=False)
+            raise StartError(reason) from None
+        if not isinstance(started, Pid):
+            if isinstance(started, CoroutineType):
+                started.close()  # the error replaces Python's warning about the coroutine
+            raise TypeError(
+                f"the start function of child {spec.id!r} must return a pid at once, got {started!r}; "
+                "use start_child, which waits"
+            )
+        self._children[started] = _Child(spec, extra)
+        self._report(CHILD_STARTED, spec, started)
+        return started
 
     async def terminate_child(self, pid: Pid) -> None:
         """Stop a child and forget it."""
@@ -285,6 +315,35 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             check_significance(spec, "never")
         pid: Pid = await ask(supervisor, StartDynamicChild(spec, extra))
         return pid
+
+    @staticmethod
+    def start_child_nowait(supervisor: object, child: ChildSpec, /, *extra: Any) -> Pid:
+        """Start a child at once, if the supervisor is idle.
+
+            try:
+                pid = DynamicSupervisor.start_child_nowait(pool, session, socket)
+            except trio.WouldBlock:
+                pid = await DynamicSupervisor.start_child(pool, session, socket)
+
+        `start_child` sends a message to the supervisor and waits for the answer. This function needs neither, so it
+        costs a third. The supervisor owns the child as usual. The debug options of `actors.sys` do not see the start.
+
+        Args:
+            supervisor: A pid or a name.
+            child: A spec whose start function does not wait, such as `Session.spawn_link`.
+            extra: Further arguments for this child, after the arguments in the spec.
+
+        Raises:
+            trio.WouldBlock: The supervisor has ended, is busy or has unread messages, or an instrument, such as a
+                recorder, watches the runtime. Nothing was started; use `start_child`.
+            MaxChildren: The supervisor has `max_children` children.
+            StartError: The start function raised an exception.
+            TypeError: The start function returned no pid. It must be a function such as `spawn_link`.
+        """
+        waiting = published(Waiting, supervisor, current_runtime())
+        if waiting is None or type(waiting.tree) is not Pool:
+            raise trio.WouldBlock
+        return run_idle(supervisor, waiting.tree.start_child_nowait, child, extra)
 
     @staticmethod
     async def terminate_child(supervisor: object, pid: Pid) -> None:

@@ -58,11 +58,12 @@ from actors.servers._calls import (
 from actors.servers._loop import Loop, ServerStatus, serve
 from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 
-__all__ = ["GenServer", "Sender", "call", "cast", "reply", "stop", "system_call"]
+__all__ = ["GenServer", "Sender", "call", "cast", "reply", "run_idle", "stop", "system_call"]
 
 _CALL_REFUSED = ("actors", "call", "refused")
 
 S = TypeVar("S")
+T = TypeVar("T")
 
 
 class GenServer(Generic[S]):
@@ -357,6 +358,33 @@ def _call_exit(sender: Sender, server: object, request: Any, timeout: float) -> 
     if isinstance(failure, Ended):
         return ServerExit(failure.reason, server, request, timeout)
     return CallTimeout(server, request, timeout)
+
+
+def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
+    """Call a function inside the process of a server that waits for a message, and return the result.
+
+        pid = run_idle(pool, pool_state.start, spec)
+
+    A `call` takes two turns of the scheduler. This takes none, because the server has nothing else to do. The function
+    acts for the server: `current_pid()` is the server, and links and children belong to the server. The effect is the
+    same as that of a message which the server handles at once. Instruments and `actors.sys` see no message.
+
+    Args:
+        server: A pid or a name.
+        function: A function of the server's own module. It must not wait.
+        *args: Its arguments.
+
+    Raises:
+        trio.WouldBlock: The server has ended, does not wait in its loop, or has unread messages, or an instrument
+            watches the runtime. Use `call` in these cases.
+        WrongThread: The caller does not run in the runtime's thread.
+    """
+    process = require_runtime("run_idle").resolve(server)
+    if process is None or process.task is None or process.dying or process.suspended:
+        raise trio.WouldBlock
+    if not process.mailbox.parked or process.mailbox.queue or process.runtime.instruments:
+        raise trio.WouldBlock
+    return process.task.context.run(function, *args)
 
 
 def cast(server: object, message: Any) -> None:

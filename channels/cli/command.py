@@ -16,6 +16,7 @@ from channels.cli.observe import add_observe_command
 from channels.cli.serve import add_serve_command
 from channels.cli.token import add_token_commands
 from channels.cli.workers import add_workers_command
+from channels.generators.commands import add_generators
 
 __all__ = ["main"]
 
@@ -49,6 +50,7 @@ def main() -> NoReturn:
     add_observe_command(app)
     add_broadcast_command(app)
     add_token_commands(app, new_app())
+    add_generators(app, new_app())
     for name, summary in _TEST_COMMANDS.items():
         app.command(
             name,

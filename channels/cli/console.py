@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from channels.errors import ChannelsError
+from supervision.command_line.arguments import ProgramFailed
 
 __all__ = ["fail", "new_app", "run_app"]
 
@@ -45,7 +46,7 @@ def run_app(app: typer.Typer) -> NoReturn:
 def fail(sentence: str, code: int) -> NoReturn:
     """Write the sentence to standard error, and exit with the code."""
     sys.stderr.write(f"{sentence}\n")
-    raise SystemExit(code)
+    raise ProgramFailed(code, sentence)
 
 
 class _OutputError(ChannelsError):

@@ -36,6 +36,7 @@ Watchdog: TypeAlias = Annotated[
     typer.Option(
         min=0,
         metavar="SECONDS",
+        envvar="ASHTREE_WATCHDOG",
         help="Log a handler that blocks the server for longer than this; 0 turns this off.",
     ),
 ]
@@ -43,13 +44,19 @@ Watchdog: TypeAlias = Annotated[
 
 Record: TypeAlias = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Record everything to this file, for `ashtree story`."),
+    typer.Option(
+        metavar="FILE",
+        envvar="ASHTREE_RECORD",
+        help="Record everything to this file, for `ashtree story`.",
+    ),
 ]
 
 CapsuleFolder: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        metavar="FOLDER", help="Write the seconds around each crash to a file in this folder."
+        metavar="FOLDER",
+        envvar="ASHTREE_CAPSULES",
+        help="Write the seconds around each crash to a file in this folder.",
     ),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import ssl
 import sys
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ from channels.cli.program import (
 from channels.cli.workers import HealthSocket, Workers, count_workers, serve_with_workers
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
-from channels.pubsub.workers.parent import Settings
+from channels.pubsub.workers.parent import Settings, Watch
 from channels.pubsub.workers.plan import Timing
 from supervision.applications import application
 from supervision.child_spec import ChildSpec
@@ -39,14 +40,43 @@ from supervision.errors import FailedToStartChild, SupervisionError
 
 __all__ = ["add_serve_command", "explain", "run_endpoint", "serve_endpoint", "tune_collector"]
 
+_Host: TypeAlias = Annotated[str, typer.Option(envvar="ASHTREE_HOST", help="Address to listen on.")]
+_Port: TypeAlias = Annotated[
+    int,
+    typer.Option(min=0, max=65535, envvar="ASHTREE_PORT", help="Port; 0 takes any free one."),
+]
+_Level: TypeAlias = Annotated[
+    LogLevel, typer.Option(envvar="ASHTREE_LOG_LEVEL", help="Log this and everything worse.")
+]
 _Format: TypeAlias = Annotated[
-    LogFormat, typer.Option(help="Write the log as text, or as lines of JSON.")
+    LogFormat,
+    typer.Option(envvar="ASHTREE_LOG_FORMAT", help="Write the log as text, or as lines of JSON."),
 ]
 _Certfile: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Serve TLS with this certificate and its chain, in PEM.")
+    Path | None,
+    typer.Option(
+        envvar="ASHTREE_CERTFILE", help="Serve TLS with this certificate and its chain, in PEM."
+    ),
 ]
 _Keyfile: TypeAlias = Annotated[
-    Path | None, typer.Option(help="The private key, if it is not in the same file.")
+    Path | None,
+    typer.Option(envvar="ASHTREE_KEYFILE", help="The private key, if it is not in the same file."),
+]
+_Reload: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--reload",
+        envvar="ASHTREE_RELOAD",
+        help="For development: reload the code when a file changes, and serve the development page.",
+    ),
+]
+_Watch: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FOLDER",
+        envvar="ASHTREE_WATCH",
+        help="With --reload, a folder of Python files; may be repeated; default is this folder.",
+    ),
 ]
 
 # A server has many long-lived objects, and CPython's garbage collector traverses them again and again. With Python's
@@ -130,13 +160,9 @@ def run_endpoint(
     log_level_default = LogLevel(default_log_level)
 
     def command(
-        host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-        port: Annotated[
-            int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")
-        ] = default_port,
-        log_level: Annotated[
-            LogLevel, typer.Option(help="Log this and everything worse.")
-        ] = log_level_default,
+        host: _Host = "127.0.0.1",
+        port: _Port = default_port,
+        log_level: _Level = log_level_default,
         log_format: _Format = LogFormat.TEXT,
         *,
         watchdog: Watchdog = DEFAULT_LIMIT,
@@ -158,11 +184,9 @@ def _serve_target(
     target: Annotated[
         str, typer.Argument(metavar="MODULE:ENDPOINT", help="Such as chat.server:endpoint.")
     ],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 4000,
-    log_level: Annotated[
-        LogLevel, typer.Option(help="Log this and everything worse.")
-    ] = LogLevel.INFO,
+    host: _Host = "127.0.0.1",
+    port: _Port = 4000,
+    log_level: _Level = LogLevel.INFO,
     *,
     log_format: _Format = LogFormat.TEXT,
     watchdog: Watchdog = DEFAULT_LIMIT,
@@ -171,39 +195,70 @@ def _serve_target(
     workers: Workers = None,
     start_timeout: Annotated[
         float,
-        typer.Option(min=1, metavar="SECONDS", help="The time for a worker to accept connections."),
+        typer.Option(
+            min=1,
+            metavar="SECONDS",
+            envvar="ASHTREE_START_TIMEOUT",
+            help="The time for a worker to accept connections.",
+        ),
     ] = Timing().start_timeout,
     health_socket: HealthSocket = None,
     record: Record = None,
     capsules: CapsuleFolder = None,
+    reload: _Reload = False,
+    watch: _Watch = None,
 ) -> None:
     context = tls_context(certfile, keyfile)
     open_log(log_level, log_format)
     before = recorders(record, capsules)
-    if workers is not None:
-        options = {
-            "log_level": log_level,
-            "log_format": log_format,
-            "watchdog": watchdog,
-            "certfile": str(certfile) if certfile else None,
-            "keyfile": str(keyfile) if keyfile else None,
-            "record": str(record) if record else None,
-            "capsules": str(capsules) if capsules else None,
-        }
-        serve_with_workers(
-            Settings(
-                command=[sys.executable, "-m", "channels.cli.worker", target],
-                host=host,
-                port=port,
-                workers=count_workers(workers),
-                options=options,
-                timing=Timing(start_timeout=start_timeout),
-                health_socket=health_socket,
-                url=partial(url_of, secure=context is not None),
-            )
-        )
+    watcher = _watcher(watch, reload=reload)
+    if workers is None and watcher is None:
+        endpoint = load_endpoint(target)
+        _serve(endpoint, host, port, watchdog=watchdog, ssl_context=context, before=before)
         return
-    _serve(load_endpoint(target), host, port, watchdog=watchdog, ssl_context=context, before=before)
+    options = {
+        "log_level": log_level,
+        "log_format": log_format,
+        "watchdog": watchdog,
+        "certfile": str(certfile) if certfile else None,
+        "keyfile": str(keyfile) if keyfile else None,
+        "record": str(record) if record else None,
+        "capsules": str(capsules) if capsules else None,
+        "reload": reload,
+    }
+    serve_with_workers(
+        Settings(
+            command=[sys.executable, "-m", "channels.cli.worker", target],
+            host=host,
+            port=port,
+            workers=1 if workers is None else count_workers(workers),
+            options=options,
+            timing=Timing(start_timeout=start_timeout),
+            health_socket=health_socket,
+            url=partial(url_of, secure=context is not None),
+            watch=watcher,
+        )
+    )
+
+
+def _watcher(folders: Sequence[Path] | None, *, reload: bool) -> Watch | None:
+    """Return the watcher of `--reload`, and turn development on for the workers; None without the option.
+
+    Raises:
+        typer.BadParameter: a folder is missing, or there are folders without `--reload`.
+    """
+    if not reload:
+        if folders:
+            raise typer.BadParameter("--watch needs --reload; add it, or leave the folders out")
+        return None
+    # Imported here, because a server in production watches no files.
+    from channels.cli.watch import watch_files  # noqa: PLC0415
+
+    for folder in folders or ():
+        if not folder.is_dir():
+            raise typer.BadParameter(f"--watch {folder}: there is no such folder")
+    os.environ["ASHTREE_ENV"] = "development"
+    return partial(watch_files, [folder.absolute() for folder in folders or [Path.cwd()]])
 
 
 def _serve(

@@ -15,8 +15,9 @@ import os
 import signal
 import socket
 import ssl
+import sys
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
 import typer
@@ -38,16 +39,20 @@ from channels.cli.program import (
 )
 from channels.cli.serve import explain, tune_collector
 from channels.endpoint.endpoint import Endpoint
+from channels.errors import ChannelsError
 from channels.pubsub.workers.adapter import WorkersAdapter
 from channels.pubsub.workers.control import ControlLine, Setup, read_setup
 from channels.transports.listener import inherited
 from supervision.applications import application
 from supervision.child_spec import ChildSpec, process_spec
+from supervision.command_line.arguments import ProgramFailed
 from supervision.dynamic_supervisor import DynamicSupervisor
 
 __all__ = ["Options", "main"]
 
 _log = logging.getLogger("channels.pubsub.workers")
+# The maximum length of a problem, so that its message fits into a line to the parent.
+_LONGEST: Final = 10_000
 
 
 class Options(msgspec.Struct, kw_only=True, frozen=True):
@@ -61,6 +66,7 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
         keyfile: as for `ashtree serve`.
         record: as for `ashtree serve`; each worker has its own file.
         capsules: as for `ashtree serve`.
+        reload: as for `ashtree serve`.
     """
 
     log_level: LogLevel
@@ -70,6 +76,7 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
     keyfile: str | None = None
     record: str | None = None
     capsules: str | None = None
+    reload: bool = False
 
 
 def main() -> NoReturn:
@@ -87,7 +94,40 @@ def _work(
     options = msgspec.convert(setup.options, Options)
     open_log(options.log_level, options.log_format, worker=setup.id)
     context = tls_context(options.certfile, options.keyfile)
-    _serve(load_endpoint(target), setup, options, ControlLine(sock), context)
+    line = ControlLine(sock)
+    load = _load_or_explain if options.reload else _load
+    _serve(load(target, setup, line), setup, options, line, context)
+
+
+def _load(target: str, setup: Setup, line: ControlLine) -> Endpoint:
+    endpoint = load_endpoint(target)
+    endpoint.check()
+    return endpoint
+
+
+def _load_or_explain(target: str, setup: Setup, line: ControlLine) -> Endpoint:
+    """Return the endpoint. If it cannot be loaded, return an endpoint whose development page shows the problem.
+
+    If another worker serves the place, that worker shows the problem, and this worker ends.
+    """
+    # Python checks bytecode by the second of the last change, and a file may change twice in one second.
+    sys.dont_write_bytecode = True
+    try:
+        return _load(target, setup, line)
+    except ProgramFailed as error:
+        problem = error.text
+    except (ChannelsError, typer.BadParameter) as error:
+        problem = str(error)
+        sys.stderr.write(f"{problem}\n")
+    if len(problem) > _LONGEST:
+        # The end of a traceback has the error, and its beginning has the file.
+        problem = f"{problem[: _LONGEST // 2]}\n...\n{problem[-_LONGEST // 2 :]}"
+    if setup.replaces:
+        line.send({"type": "problem", "text": problem})
+        raise SystemExit(1)
+    endpoint = Endpoint(sockets={}, development=True)
+    endpoint.load_problem = problem
+    return endpoint
 
 
 def _inherit(number: int) -> tuple[socket.socket, Setup]:
@@ -114,7 +154,6 @@ def _serve(
     line: ControlLine,
     context: ssl.SSLContext | None,
 ) -> None:
-    endpoint.check()
     sockets = [_own(number) for number in setup.listening]
     hub = _own(setup.hub)
     if endpoint.pubsub.is_local:
@@ -177,6 +216,8 @@ class _Worker:
             match message:
                 case {"type": "report"}:
                     self._line.send({"type": "report", **await self._figures()})
+                case {"type": "problem", "text": str(text)}:
+                    self._endpoint.load_problem = text
                 case {"type": "stop", "signal": int(signum)}:
                     # No next worker follows. So keep accepting, and new clients get 503 while this worker drains.
                     self._stops_together = True

@@ -33,6 +33,7 @@ Workers = Annotated[
     str | None,
     typer.Option(
         metavar="N",
+        envvar="ASHTREE_WORKERS",
         help="Serve with this many processes, which share the port; `auto` takes one for each core.",
     ),
 ]
@@ -40,7 +41,9 @@ Workers = Annotated[
 HealthSocket = Annotated[
     Path | None,
     typer.Option(
-        metavar="PATH", help="The Unix socket of `ashtree workers`, if it is not the default one."
+        metavar="PATH",
+        envvar="ASHTREE_HEALTH_SOCKET",
+        help="The Unix socket of `ashtree workers`, if it is not the default one.",
     ),
 ]
 
@@ -76,6 +79,10 @@ def serve_with_workers(settings: Settings) -> None:
         count = settings.workers
         workers = f"{count} worker{'s' * (count > 1)}"
         print(f"Serving on {url} with {workers} (Ctrl-C stops them)", flush=True)
+        if settings.watch is not None:
+            print(
+                f"A change of a file reloads the code. Development page: {url}/_ashtree", flush=True
+            )
 
     async def run() -> int:
         return await run_parent(settings, on_serving=serving)

@@ -130,17 +130,20 @@ class PresenceFold:
     """The presence of one topic across memberships.
 
     A diff applies only after the state of its membership. Earlier diffs wait for the state, because it may not contain
-    them.
+    them. If the membership ends before its state comes, its diffs are dropped: the state of the next membership is
+    newer.
 
     Attributes:
         state: the present keys.
         join_ref: the join_ref of the membership whose state has arrived; None before the first state.
-        pending: the diffs that wait for the state.
+        pending: the diffs that wait for the state, each with the join_ref of its membership.
     """
 
     state: State = field(factory=dict)
     join_ref: str | None = None
-    pending: deque[Mapping[str, Any]] = field(factory=lambda: deque(maxlen=MAX_PENDING))
+    pending: deque[tuple[str | None, Mapping[str, Any]]] = field(
+        factory=lambda: deque(maxlen=MAX_PENDING)
+    )
 
     def is_pending(self, join_ref: str | None) -> bool:
         """Return True until the state of a membership has come."""
@@ -149,9 +152,10 @@ class PresenceFold:
     def apply_state(self, state: Mapping[str, Any], join_ref: str | None) -> Changes:
         """Apply a `presence_state` of a membership, and the diffs that waited for it."""
         folded, changes = sync_state(self.state, state)
-        for diff in self.pending:
-            folded, more = sync_diff(folded, diff)
-            changes += more
+        for membership, diff in self.pending:
+            if membership == join_ref:
+                folded, more = sync_diff(folded, diff)
+                changes += more
         self.pending.clear()
         self.state, self.join_ref = folded, join_ref
         return changes
@@ -159,7 +163,7 @@ class PresenceFold:
     def apply_diff(self, diff: Mapping[str, Any], join_ref: str | None) -> Changes | None:
         """Apply a `presence_diff`, or return None and keep it for later."""
         if self.is_pending(join_ref):
-            self.pending.append(diff)
+            self.pending.append((join_ref, diff))
             return None
         self.state, changes = sync_diff(self.state, diff)
         return changes

@@ -23,10 +23,15 @@ reports about a replaced membership, except if its join still needs an answer.
 Source: Phoenix.Socket 1.8.12, recorded on the wire. There is one difference: the channel's own process answers the
 join, so other topics and heartbeats do not wait. So a membership already occupies its topic, and counts for
 `max_channels`, when its join message arrives.
+
+Phoenix has no rate limits. A `TokenBucket` limits the joins, and another one the messages to channels. Heartbeats and
+leaves take no token. Without an answer to a heartbeat, a client reconnects. Without an answer to a leave, it stays in
+the topic.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
@@ -42,11 +47,14 @@ __all__ = [
     "Close",
     "Deliver",
     "Effect",
+    "Limit",
+    "Limited",
     "Membership",
     "Send",
     "Session",
     "Start",
     "Status",
+    "TokenBucket",
 ]
 
 # The longest ref, in characters. Every frame of a membership repeats its join_ref, so a long join_ref would cost the
@@ -57,6 +65,10 @@ _INVALID_DATA = 1007
 _INTERNAL_ERROR = 1011
 
 _canonical = msgspec.json.Encoder(order="deterministic").encode
+
+
+Limit: TypeAlias = Literal["max_messages_per_second", "max_joins_per_second", "max_joining"]
+"""The option of `Socket` that refused a message."""
 
 
 Status: TypeAlias = Literal["joining", "superseded", "joined", "leaving", "gone"]
@@ -192,6 +204,57 @@ class Membership:
             self._closes = [*(self._closes or ()), *frames]
 
 
+class TokenBucket:
+    """A limit on the number of messages per second.
+
+        >>> bucket = TokenBucket(rate=2.0, burst=3.0, now=100.0)
+        >>> [bucket.take() for _ in range(4)]
+        [True, True, True, False]
+        >>> bucket.seconds_to_wait()
+        0.5
+        >>> bucket.refill(100.5)
+        >>> bucket.take()
+        True
+
+    Each message takes a token. The bucket gets new tokens at a constant rate, up to `burst` tokens. So a client that
+    was quiet for a while may send some messages at once.
+
+    Args:
+        rate: new tokens per second.
+        burst: the maximum number of tokens, at least 1. A new bucket is full.
+        now: the current time in seconds, on any clock that never goes back.
+
+    Attributes:
+        tokens: the tokens at the time of the last `refill`, less those taken since. `Session.receive` takes tokens here
+            without a call, because it runs for every message.
+    """
+
+    __slots__ = ("_burst", "_rate", "_refilled", "tokens")
+
+    def __init__(self, *, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._refilled = now
+        self.tokens = burst
+
+    def refill(self, now: float) -> None:
+        """Add the tokens for the time since the last call."""
+        tokens = self.tokens + (now - self._refilled) * self._rate
+        self.tokens = min(tokens, self._burst)
+        self._refilled = now
+
+    def take(self) -> bool:
+        """Take a token. Return False if there is none."""
+        if self.tokens < 1.0:
+            return False
+        self.tokens -= 1.0
+        return True
+
+    def seconds_to_wait(self) -> float:
+        """Return the seconds from the last `refill` until there is a token; 0 if there is one now."""
+        return max(0.0, (1.0 - self.tokens) / self._rate)
+
+
 # Effects are structs for speed, because every frame has effects. msgspec builds a struct in a third of the time of a
 # class with slots. Effects are short-lived, so they need no garbage collection.
 
@@ -238,7 +301,17 @@ class Close(msgspec.Struct, gc=False):
     cause: str
 
 
-Effect: TypeAlias = Start | Deliver | Send | Close
+class Limited(msgspec.Struct, gc=False):
+    """Count a refused message. If the client gets an answer, a `Send` follows.
+
+    Attributes:
+        limit: the option that refused the message.
+    """
+
+    limit: Limit
+
+
+Effect: TypeAlias = Start | Deliver | Send | Close | Limited
 """Any effect."""
 
 
@@ -262,9 +335,22 @@ class Session:
         codec: the client's wire format, with the framing of its transport.
         route: a function that returns the route of a topic, or None. It must always return the same route for a topic.
         max_channels: the maximum number of topics that the client may have joined at the same time.
+        max_joining: the maximum number of joins without an answer. A superseded join counts until its answer.
+        messages: the limit on messages to channels; None for no limit.
+        joins: the limit on joins; None for no limit.
     """
 
-    __slots__ = ("_decode", "_memberships", "_route", "codec", "max_channels")
+    __slots__ = (
+        "_decode",
+        "_joins",
+        "_memberships",
+        "_messages",
+        "_route",
+        "_superseded",
+        "codec",
+        "max_channels",
+        "max_joining",
+    )
 
     def __init__(
         self,
@@ -272,9 +358,17 @@ class Session:
         route: Callable[[str], Route | None],
         *,
         max_channels: int = 100,
+        max_joining: int = 100,
+        messages: TokenBucket | None = None,
+        joins: TokenBucket | None = None,
     ) -> None:
         self.codec = codec
         self.max_channels = max_channels
+        self.max_joining = max_joining
+        self._messages = messages
+        self._joins = joins
+        # Replaced memberships, some of which still need an answer to their join. Most clients never have one.
+        self._superseded: tuple[Membership, ...] = ()
         self._route = route
         self._decode = codec.serializer.decode
         self._memberships: dict[str, Membership] = {}
@@ -286,7 +380,20 @@ class Session:
 
     # Bytes from the client
 
-    def receive(self, data: bytes, *, binary: bool) -> list[Effect]:
+    def refill(self, now: float) -> None:
+        """Add the tokens for the time that has passed. Call this before `receive` if the session has a `TokenBucket`.
+
+        Args:
+            now: the current time, on the clock of the buckets.
+        """
+        if self._messages is not None:
+            self._messages.refill(now)
+        if self._joins is not None:
+            self._joins.refill(now)
+
+    def receive(  # noqa: C901, PLR0912 - runs for every message, so it saves calls
+        self, data: bytes, *, binary: bool
+    ) -> list[Effect]:
         """Return the effects of a message from the client. Never raises.
 
         Args:
@@ -323,8 +430,14 @@ class Session:
                 return []
         elif join_ref is not None and not _same_json(join_ref, membership.join_ref):
             return []
-        if event == "phx_leave" and membership.status == "joined":
-            membership.status = "leaving"
+        if event == "phx_leave":
+            if membership.status == "joined":
+                membership.status = "leaving"
+        elif self._messages is not None:
+            tokens = self._messages.tokens
+            if tokens < 1.0:
+                return self._limit_push(membership, message, self._messages)
+            self._messages.tokens = tokens - 1.0
         return [Deliver(membership, message)]
 
     def _receive_unjoined(self, message: Message) -> list[Effect]:
@@ -340,10 +453,16 @@ class Session:
             return self._refuse(message, None, "unmatched topic")
         if len(self._memberships) >= self.max_channels:
             return self._refuse(message, message.join_ref, "too many channels joined")
+        limited = self._limit_join(message)
+        if limited is not None:
+            return limited
         membership = self._memberships[topic] = Membership(message, route)
         return [Start(membership, message)]
 
     def _rejoin(self, old: Membership, message: Message) -> list[Effect]:
+        limited = self._limit_join(message)
+        if limited is not None:
+            return limited
         new = Membership(message, old.route)
         closes = old.take_closes()
         if old.ended:
@@ -356,6 +475,7 @@ class Session:
             if old.status == "joining":
                 # As in Phoenix, every join gets an answer. Only an accepted join also gets a phx_close.
                 old.supersede(new, close)
+                self._superseded = (*self._superseded, old)
             else:
                 old.status = "gone"
                 closes.append(close)
@@ -363,6 +483,36 @@ class Session:
         self._memberships[old.topic] = new
         new.add_closes(closes)
         return [Start(new, message, None if old.ended else old)]
+
+    # Limits
+
+    def _limit_push(
+        self, membership: Membership, message: Message, bucket: TokenBucket
+    ) -> list[Effect]:
+        """Return the effects of a message for which there is no token."""
+        limited: list[Effect] = [Limited("max_messages_per_second")]
+        if message.ref is not None:
+            limited += self._reply(message, membership.channel_ref, "error", _rate_limited(bucket))
+        return limited
+
+    def _limit_join(self, message: Message) -> list[Effect] | None:
+        """Return the effects of a join beyond a limit; None if the client may join."""
+        limit: Limit
+        if self._has_too_many_joins():
+            limit, response = "max_joining", {"reason": "too many joins in progress"}
+        elif self._joins is not None and not self._joins.take():
+            limit, response = "max_joins_per_second", _rate_limited(self._joins)
+        else:
+            return None
+        return [Limited(limit), *self._reply(message, message.join_ref, "error", response)]
+
+    def _has_too_many_joins(self) -> bool:
+        # For most joins, the two lengths show that there are few.
+        if len(self._memberships) + len(self._superseded) < self.max_joining:
+            return False
+        self._superseded = tuple(each for each in self._superseded if each.status == "superseded")
+        joining = sum(each.status == "joining" for each in self._memberships.values())
+        return joining + len(self._superseded) >= self.max_joining
 
     # Reports about channels
 
@@ -421,7 +571,7 @@ class Session:
         return self._reply(message, join_ref, "error", {"reason": reason})
 
     def _reply(
-        self, message: Message, join_ref: Any, status: str, response: dict[str, str]
+        self, message: Message, join_ref: Any, status: str, response: dict[str, Any]
     ) -> list[Effect]:
         try:
             frame = self.codec.reply(join_ref, message.ref, message.topic, status, response)
@@ -437,6 +587,11 @@ def _malformed(data: bytes, binary: bool, error: DecodeError) -> Close:
         except UnicodeDecodeError as fault:
             return Close(_INVALID_DATA, "", f"a client sent text that is not UTF-8: {fault.reason}")
     return Close(_INTERNAL_ERROR, "", str(error))
+
+
+def _rate_limited(bucket: TokenBucket) -> dict[str, Any]:
+    milliseconds = math.ceil(bucket.seconds_to_wait() * 1000)
+    return {"reason": "rate limited", "retry_after_ms": milliseconds}
 
 
 def _is_long(ref: Any) -> bool:

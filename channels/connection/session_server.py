@@ -10,9 +10,12 @@ is linked only to its supervisor. The process and its channels monitor each othe
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
+
+import trio
 
 from actors.errors import CallExit, StartError, StartIgnored
 from actors.exits import ExitReason, Shutdown, is_normal_exit
@@ -34,7 +37,18 @@ from channels.connection.link import (
     Refused,
     Tap,
 )
-from channels.connection.session import Close, Deliver, Effect, Membership, Send, Session, Start
+from channels.connection.session import (
+    Close,
+    Deliver,
+    Effect,
+    Limit,
+    Limited,
+    Membership,
+    Send,
+    Session,
+    Start,
+    TokenBucket,
+)
 from channels.connection.work_budget import COST_SHIFT
 from channels.endpoint._wiring import Services
 from channels.messages import Broadcast
@@ -47,6 +61,8 @@ from channels.telemetry import (
     SOCKET_HELD_BACK,
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
+    SOCKET_RATE_LIMITED,
+    SOCKET_SHED,
 )
 from channels.transports.contract import Out, Signal
 from channels.upgrade.connecting import Connected
@@ -76,6 +92,8 @@ UNDECIDED_LIMIT = 8
 FREE_BYTES = 512
 # The cost of starting a channel, in units of the work budget.
 JOIN_COST = 24
+# The seconds for which a client may save up unused messages and joins of its rate limits.
+BURST = 10.0
 # The server emits `SOCKET_HELD_BACK` when a client's data has waited for this many turns of the scheduler.
 HELD_BACK_AT = 100
 
@@ -95,6 +113,13 @@ class Drain:
     """A request to a connection to close with 1012, so that its client reconnects to another server."""
 
     __slots__ = ()
+
+
+def _bucket(rate: float, least: float) -> TokenBucket | None:
+    """Return the bucket of a rate limit, which holds at least `least` tokens; None without a limit."""
+    if rate == math.inf:
+        return None
+    return TokenBucket(rate=rate, burst=max(least, BURST * rate), now=trio.current_time())
 
 
 def _is_no_json(binary: bool) -> bool:
@@ -127,7 +152,7 @@ class SessionServer(GenServer[None]):
         self.socket = connected.socket
         self.out = out
         self.is_json: Callable[[bool], bool] = getattr(codec.serializer, "is_json", _is_no_json)
-        self.session = Session(codec, mount.router.match, max_channels=mount.max_channels)
+        self._begin_session(codec)
         self.link = Link(
             connection=self.pid,
             out=out,
@@ -151,6 +176,21 @@ class SessionServer(GenServer[None]):
                 "id": connected.id,
             }
             telemetry.execute(SESSION_STARTED, {}, about)
+
+    def _begin_session(self, codec: Codec) -> None:
+        mount = self.mount
+        messages = _bucket(mount.max_messages_per_second, 1.0)
+        joins = _bucket(mount.max_joins_per_second, float(mount.max_channels))
+        self.has_rates = messages is not None or joins is not None
+        self.limited: tuple[Limit, ...] = ()
+        self.session = Session(
+            codec,
+            mount.router.match,
+            max_channels=mount.max_channels,
+            max_joining=mount.max_joining,
+            messages=messages,
+            joins=joins,
+        )
 
     # For subclasses
 
@@ -191,14 +231,21 @@ class SessionServer(GenServer[None]):
         elif kind is ReadOn:
             if self.paused:
                 self._read_on()
-        elif message is Signal.OVERFLOW:
-            cause = "the client reads too slowly"
-            self._report(SOCKET_OVERFLOW, cause, TRY_AGAIN_LATER)
-            self._close(TRY_AGAIN_LATER, CLOSED, cause)
+        elif kind is Signal:
+            self._close_slow_client(message)
         elif kind is Drain:
             self._close(SERVICE_RESTART, DRAINING, "the server drains")
         elif kind is Broadcast and message.event == "disconnect":
             self._close(GOING_AWAY, DISCONNECTED, "disconnect was broadcast")
+
+    def _close_slow_client(self, signal: Signal) -> None:
+        if signal is Signal.SHED:
+            event = SOCKET_SHED
+            cause = "too many bytes wait for all clients together, and most of them for this client"
+        else:
+            event, cause = SOCKET_OVERFLOW, "the client reads too slowly"
+        self._report(event, cause, TRY_AGAIN_LATER)
+        self._close(TRY_AGAIN_LATER, CLOSED, cause)
 
     def _report_end(self, membership: Membership, reason: ExitReason) -> None:
         """Emit `CHANNEL_CRASHED` for a channel that ended with an error."""
@@ -313,6 +360,19 @@ class SessionServer(GenServer[None]):
             elif isinstance(effect, Close):
                 self._report(SOCKET_MALFORMED, effect.cause, effect.code)
                 self._close(effect.code, CLOSED, effect.cause)
+            elif isinstance(effect, Limited):
+                self._report_limited(effect.limit)
+
+    def _report_limited(self, limit: Limit) -> None:
+        """Count a refused message. Emit `SOCKET_RATE_LIMITED` for the first one of each limit."""
+        self.services.count(("socket", limit))
+        if limit not in self.limited:
+            self.limited = (*self.limited, limit)
+            current_runtime().telemetry.execute(
+                SOCKET_RATE_LIMITED,
+                {},
+                {"endpoint": self.services.endpoint, "pid": self.pid, "limit": limit},
+            )
 
     async def _start(self, start: Start) -> None:
         await self._take_turn(JOIN_COST)

@@ -6,6 +6,7 @@ import math
 import socket
 import ssl
 from collections.abc import MutableMapping
+from functools import partial
 from typing import Any
 
 import trio
@@ -23,15 +24,19 @@ from channels.http.asgi_stream import AsgiStream, path_of
 from channels.http.handover import HttpHandover
 from channels.http.lifespan import ApplicationStartError
 from channels.transports.listener import ListenError, Listening
-from channels.upgrade.first_request import answer_first_request
+from channels.upgrade.connecting import address_refusal
+from channels.upgrade.first_request import answer_first_request, refuse_connection
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
-from supervision.errors import SupervisionError
+from supervision.errors import MaxChildren, SupervisionError
 
 __all__ = ["CONNECTION", "ListenerServer", "SamePort", "serve_websocket", "start_application"]
 
 # spawn_link, because the init of a connection cannot fail. The supervisor does not wait for the first request.
 CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
+
+REFUSALS_TOGETHER = 64
+"""Connections beyond `max_connections` that may wait for their 503 at a time. The listener closes further ones."""
 
 
 class ListenerServer(GenServer[None]):
@@ -47,6 +52,7 @@ class ListenerServer(GenServer[None]):
     ) -> Continue | Fail:
         self.services = services
         self.ssl_context = ssl_context
+        self.refusals = 0
         self.connections = connections
         before = services.admission.listener
         if port == 0 and before is not None:
@@ -67,9 +73,9 @@ class ListenerServer(GenServer[None]):
         self.services.admission.queued = lambda: take.statistics().current_buffer_used
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(listener.main, put.send_nowait)
+                nursery.start_soon(listener.main, partial(self._accepted, put, nursery))
                 async for sock in take:
-                    await self._start(sock)
+                    await self._start(sock, nursery)
         finally:
             put.close()
             left = [take.receive_nowait() for _ in range(take.statistics().current_buffer_used)]
@@ -83,6 +89,24 @@ class ListenerServer(GenServer[None]):
                 for sock in left:
                     sock.close()
 
+    def _accepted(
+        self, queue: trio.MemorySendChannel[Any], nursery: trio.Nursery, accepted: Any
+    ) -> None:
+        """Start a process for a connection at once, or queue the connection while the supervisor is busy."""
+        if self.ssl_context is not None or self.services.admission.queued():
+            queue.send_nowait(accepted)
+            return
+        self.services.admission.hand_over(accepted, accepted)
+        try:
+            DynamicSupervisor.start_child_nowait(
+                self.connections, CONNECTION, self.services, accepted
+            )
+        except trio.WouldBlock:
+            self.services.admission.take_over(accepted)
+            queue.send_nowait(accepted)
+        except (StartError, SupervisionError) as error:
+            self._not_started(accepted, accepted, nursery, error)
+
     async def _turn_away(self, accepted: Any) -> None:
         """Answer 503 to a client that connected too late to get a process."""
         self.services.count(("connection", "not_started"))
@@ -94,16 +118,35 @@ class ListenerServer(GenServer[None]):
     def _stream_of(self, accepted: Any) -> Any:
         return accepted if self.ssl_context is None else _secured(accepted, self.ssl_context)
 
-    async def _start(self, accepted: Any) -> None:
+    async def _start(self, accepted: Any, nursery: trio.Nursery) -> None:
         stream = self._stream_of(accepted)
         self.services.admission.hand_over(stream, accepted)
         try:
             await DynamicSupervisor.start_child(self.connections, CONNECTION, self.services, stream)
-        except (StartError, StartIgnored, SupervisionError, CallExit):
-            # The supervisor is full or restarting, so the client must reconnect later. Counted and not logged, because
-            # this can happen for very many clients.
-            self.services.count(("connection", "not_started"))
-            self.services.admission.take_over(stream)
+        except (StartError, StartIgnored, SupervisionError, CallExit) as error:
+            self._not_started(stream, accepted, nursery, error)
+
+    def _not_started(
+        self, stream: Any, accepted: Any, nursery: trio.Nursery, error: Exception
+    ) -> None:
+        # The supervisor is full or restarting, so the client must reconnect later. Counted and not logged, because
+        # this can happen for very many clients.
+        self.services.count(("connection", "not_started"))
+        if isinstance(error, MaxChildren):
+            self.services.refused("max_connections", 503)
+        self.services.admission.take_over(stream)
+        if self.refusals < REFUSALS_TOGETHER:
+            # Counted here, because the listener may refuse many connections before the next task starts.
+            self.refusals += 1
+            nursery.start_soon(self._refuse, stream, accepted)
+        else:
+            accepted.close()
+
+    async def _refuse(self, stream: Any, accepted: Any) -> None:
+        try:
+            await refuse_connection(stream)
+        finally:
+            self.refusals -= 1
             accepted.close()
 
 
@@ -115,14 +158,20 @@ async def serve_websocket(
     try:
         if not await stream.connected():
             return
+        too_many = address_refusal(services, stream.peer, stream.head.headers)
+        if too_many is not None:
+            await stream.refuse(too_many.status, b"", too_many.headers)
+            return
         try:
             pid = await DynamicSupervisor.start_child(
                 (services.endpoint, "connections"), CONNECTION, services, stream
             )
-        except (StartError, StartIgnored, SupervisionError, CallExit):
+        except (StartError, StartIgnored, SupervisionError, CallExit) as error:
             # The supervisor is full or restarting, as in `ListenerServer._start`.
             services.count(("connection", "not_started"))
-            await stream.refuse(503, b"", (("retry-after", "1"),))
+            if isinstance(error, MaxChildren):
+                services.refused("max_connections", 503)
+            await stream.refuse(503, b"", (("retry-after", "5"),))
             return
         # Wait for the process, because a process that is killed before its first step does not close the stream.
         await wait_exit(pid)

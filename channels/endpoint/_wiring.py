@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
 from attrs import field, frozen
 
+from actors.errors import StartIgnored
+from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
+from channels import logger
 from channels.channel import server_of
 from channels.connect_info import ConnectInfo
 from channels.connection.channel_server import ChannelServer
@@ -18,6 +21,7 @@ from channels.connection.link import Broadcaster, Link, Trace
 from channels.connection.session import Membership
 from channels.connection.work_budget import WorkBudget
 from channels.endpoint.mount import Mount
+from channels.errors import InvalidOption
 from channels.excerpts import place_of
 from channels.http.handover import HttpHandover
 from channels.http.lifespan import ASGIApplication
@@ -25,7 +29,11 @@ from channels.longpoll.protocol import LongPoll
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec, Serializer
 from channels.socket import Socket, router_of
-from channels.telemetry import POLLER_OUT_OF_MEMORY, SOCKET_WITHOUT_CHANNELS
+from channels.telemetry import (
+    CONNECTION_REFUSED,
+    POLLER_OUT_OF_MEMORY,
+    SOCKET_WITHOUT_CHANNELS,
+)
 from channels.tokens.token import Secret
 from channels.transports.listener import Listen, Listening
 from channels.transports.transports import Transports
@@ -37,15 +45,20 @@ from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.supervisor import Supervisor
 
+if TYPE_CHECKING:
+    from channels.endpoint.address_limit import Addresses
+
 __all__ = [
     "ChannelPool",
     "LateAnswer",
     "Mounted",
     "MountedSocket",
+    "Page",
     "Plug",
     "Service",
     "Services",
     "Tracer",
+    "check_services",
     "mount_all",
 ]
 
@@ -88,7 +101,15 @@ class ChannelPool:
         """Start the channel server of a membership. The supervisors of the pool take turns."""
         self._next = turn = (self._next + 1) % len(self.names)
         start = server_of(membership.route.channel)
-        spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
+        if start is None:
+            try:
+                return DynamicSupervisor.start_child_nowait(
+                    self.names[turn], _CHANNEL, link, membership, payload, replaced
+                )
+            except trio.WouldBlock:
+                spec = _CHANNEL
+        else:
+            spec = ChildSpec("channel", start, restart="temporary")
         return await DynamicSupervisor.start_child(
             self.names[turn], spec, link, membership, payload, replaced
         )
@@ -96,6 +117,12 @@ class ChannelPool:
 
 # spawn_link, because the init of a channel server cannot fail. The supervisor does not wait for the join.
 _CHANNEL = ChildSpec("channel", ChannelServer.spawn_link, restart="temporary")
+
+
+def _option(mount: Mount, name: str) -> Any:
+    """Return the value of an option that both a mount and its socket class have."""
+    value = getattr(mount, name)
+    return getattr(mount.socket, name) if value is None else value
 
 
 class MountedSocket:
@@ -110,9 +137,10 @@ class MountedSocket:
         self.serializers = tuple(mount.serializers)
         self.origin = parse_rule(mount.check_origin)
         self.router = router_of(mount.socket)
-        self.max_channels = (
-            mount.socket.max_channels if mount.max_channels is None else mount.max_channels
-        )
+        self.max_channels: int = _option(mount, "max_channels")
+        self.max_joining: int = _option(mount, "max_joining") or max(100, self.max_channels)
+        self.max_messages_per_second: float = _option(mount, "max_messages_per_second")
+        self.max_joins_per_second: float = _option(mount, "max_joins_per_second")
         self.subprotocols = None if mount.subprotocols is None else tuple(mount.subprotocols)
         self.auth_token = mount.auth_token
         self.session = mount.session
@@ -225,6 +253,26 @@ class Service(Protocol):
     def child_spec(self, pubsub: PubSub) -> ChildSpec: ...
 
     def statistics(self) -> dict[str, int]: ...
+
+
+def check_services(option: str, owner: str, services: Sequence[Service]) -> None:
+    """Raise InvalidOption unless the services of an endpoint are objects of `owner` with different names."""
+    for service in services:
+        if isinstance(service, type) or not hasattr(service, "child_spec"):
+            raise InvalidOption("Endpoint", option, services, f"[{owner}()]")
+    if len({service.name for service in services}) < len(services):
+        expected = f"{option} with different names: {owner}(name=...)"
+        raise InvalidOption("Endpoint", option, services, expected)
+
+
+class Page(Protocol):
+    """The part of a `channels.observer.Observer` that an endpoint uses."""
+
+    def check_options(self) -> None: ...
+    def mounts(self) -> Mapping[str, Mount]: ...
+    def pages(self, inner: ASGIApplication | None) -> ASGIApplication: ...
+    def child_spec(self, endpoint: Any, secret: bytes | None) -> ChildSpec: ...
+    def announce(self, address: tuple[str, int] | None, *, tls: bool) -> None: ...
 
 
 class Owner(Broadcaster, Protocol):
@@ -425,6 +473,7 @@ class Services:
         counters: the counters.
         admission: the state of admission.
         plugs: the plugs of the endpoint.
+        addresses: the number of clients of each network address; None if there is no limit.
         tracer: makes spans of what clients cause; None makes none.
     """
 
@@ -442,6 +491,7 @@ class Services:
     counters: Counters = field(factory=Counters)
     admission: Admission = field(factory=Admission)
     plugs: tuple[Plug, ...] = ()
+    addresses: Addresses | None = None
     tracer: Tracer | None = field(init=False)
 
     @tracer.default
@@ -451,6 +501,7 @@ class Services:
     def __attrs_post_init__(self) -> None:
         if self.transports.poller is not None:
             self.transports.poller.on_out_of_memory = self._out_of_memory
+            self.transports.poller.backlog = self.runtime.wake_batches.waiting
 
     def report_empty_sockets(self) -> None:
         """Report each socket class without channels. Its clients can connect, but cannot join any topic."""
@@ -488,8 +539,40 @@ class Services:
         """Count an event for `Endpoint.statistics()`."""
         self.counters.count(event)
 
+    def refused(self, limit: str, status: int, address: str | None = None) -> None:
+        """Emit `CONNECTION_REFUSED` for a client that a limit refuses with an HTTP status."""
+        self.runtime.telemetry.execute(
+            CONNECTION_REFUSED,
+            {},
+            {"endpoint": self.endpoint, "limit": limit, "status": status, "address": address},
+        )
+
     def _out_of_memory(self, reads: int) -> None:
         self.count(POLLER_OUT_OF_MEMORY)
         self.runtime.telemetry.execute(
             POLLER_OUT_OF_MEMORY, {"reads": reads}, {"endpoint": self.endpoint}
         )
+
+
+async def hold_services(services: Services) -> Pid:
+    """Attach the logger, and release shared resources when the endpoint's supervisor ends.
+
+    The supervisor calls this start function in its own process. The function starts no process, so it always raises
+    StartIgnored, and the supervisor keeps no child.
+    """
+    on_exit(services.close)
+    mounts = [*services.mounts.values(), *services.longpolls.values()]
+    on_exit(
+        logger.attach(
+            current_runtime().telemetry,
+            endpoint=services.endpoint,
+            supervisor=current_pid(),
+            filter_parameters=services.endpoint.filter_parameters,
+            sockets=[mount.socket for mount in mounts],
+            channels=[route.channel for mount in mounts for route in mount.router.routes],
+        )
+    )
+    for plug in services.plugs:
+        on_exit(plug.attach(services))
+    services.report_empty_sockets()
+    raise StartIgnored

@@ -31,41 +31,55 @@ Hypercorn. An endpoint is also an ASGI application, which another server can ser
 
 from __future__ import annotations
 
+import os
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import evolve
 
-from actors.errors import StartIgnored
-from actors.process import current_pid, on_exit, spawn
+from actors.process import spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
-from channels import logger
 from channels.endpoint._listening import (
     ListenerServer,
     SamePort,
     serve_websocket,
     start_application,
 )
-from channels.endpoint._wiring import ChannelPool, Mounted, Plug, Service, Services, mount_all
+from channels.endpoint._wiring import (
+    ChannelPool,
+    Mounted,
+    Page,
+    Plug,
+    Service,
+    Services,
+    check_services,
+    hold_services,
+    mount_all,
+)
 from channels.endpoint.drainer import DrainerServer, Draining
 from channels.endpoint.mount import Mount
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
 from channels.filters import SECRETS, FilterRule, check_rule
 from channels.http.handover import HttpHandover
-from channels.http.lifespan import ASGIApplication
+from channels.http.lifespan import ASGIApplication, serve_lifespan
 from channels.longpoll.requests import LongPolling
 from channels.messages import Broadcast
 from channels.pubsub.pubsub import PubSub
 from channels.socket import Socket
 from channels.tokens.token import Secret, check_secret
-from channels.transports.listener import Listen, Listener
-from channels.transports.out_buffer import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES
+from channels.transports.listener import Listen, Listener, connections_that_fit
+from channels.transports.out_buffer import (
+    DEFAULT_MAX_BYTES,
+    DEFAULT_MAX_MESSAGES,
+    DEFAULT_MAX_TOTAL_BYTES,
+)
 from channels.transports.transports import Transports
 from channels.upgrade.urls import InvalidPath
 from supervision.child_spec import ChildSpec, process_spec
@@ -73,24 +87,23 @@ from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.events import RECORDER_WANTED
 from supervision.supervisor import Supervisor
 
+if TYPE_CHECKING:
+    from channels.endpoint.address_limit import AddressLimit
+
 __all__ = ["Endpoint", "EndpointError", "services_of"]
 
 # Seconds between two checks of the connections that have not sent their first request.
 _POLL = 0.01
+_WHOLE_OPTIONS = (
+    "max_sessions",
+    "max_buffered_messages",
+    "max_buffered_bytes",
+    "max_total_buffered_bytes",
+)
 
 
 class EndpointError(ChannelsError, RuntimeError):
     """A mistake in the use of an endpoint. The message states the correction."""
-
-
-class Page(Protocol):
-    """The part of a `channels.observer.Observer` that an endpoint uses."""
-
-    def check_options(self) -> None: ...
-    def mounts(self) -> Mapping[str, Mount]: ...
-    def pages(self, inner: ASGIApplication | None) -> ASGIApplication: ...
-    def child_spec(self, endpoint: Any, secret: bytes | None) -> ChildSpec: ...
-    def announce(self, address: tuple[str, int] | None, *, tls: bool) -> None: ...
 
 
 class Endpoint:
@@ -100,16 +113,23 @@ class Endpoint:
         sockets: a dict from paths to socket classes, or to `Mount`s with options. The WebSocket of a socket at
             `/socket` has the path `/socket/websocket`, as Phoenix clients expect.
         http: an ASGI application for all other requests. Without an application, these requests get 404.
+        static: a folder whose files the endpoint serves at `/`, or a dict from paths to folders. `http` gets the
+            requests that name no file. The folder must exist when the endpoint starts. See `channels.http.static`.
         pubsub: the PubSub for broadcasts. By default the endpoint has its own PubSub, for this node alone.
         presences: all `Presence` objects of the application. The endpoint starts and stops their processes.
         histories: all `History` objects of the application, for its durable topics. The endpoint starts and stops them.
         head_timeout: seconds for a client to send the head of its first request. After that, the client gets 408.
-        max_connections: the maximum number of open connections. The endpoint closes and counts further connections.
+        max_connections: the maximum number of open connections. A further client gets 503. By default, as many as the
+            process has file descriptors for, up to 100,000.
         max_sessions: the maximum number of sessions of polling clients. A request for a further session gets 503, and
             the endpoint counts it.
+        address_limit: an `AddressLimit` of `channels.endpoint.address_limit`, the maximum number of clients of one
+            network address; None for no limit.
         max_buffered_messages: the maximum number of frames that wait for one client. If more frames wait, the endpoint
             closes the client's connection with 1013.
         max_buffered_bytes: the maximum number of bytes that wait for one client. After that, the same happens.
+        max_total_buffered_bytes: the maximum number of bytes that wait for all clients together. If more wait, the
+            endpoint closes the clients with the most waiting bytes.
         draining: the options for closing clients when the endpoint stops.
         filter_parameters: the parameters of clients that the log masks: a list of terms, or a `Keep`. A term masks
             every parameter whose name contains the term.
@@ -118,6 +138,9 @@ class Endpoint:
             makes a new secret, which is enough for one server. Give the same secret to all nodes.
         listen: the function that opens the listener; None opens a real listener. A scenario passes `world.listen`.
         observer: a `channels.observer.Observer`, whose page shows the processes of this endpoint; None for no page.
+        development: True serves the development page at `/_ashtree`, to browsers of this machine only; `/` leads to it
+            if the endpoint has no page. None is True if the environment variable `ASHTREE_ENV` is `development`, which
+            `ashtree serve --reload` sets.
         plugs: extensions for the operation of the server: `Health`, `Metrics` and `Tracing` of `channels.operations`.
             By default there are none.
 
@@ -129,47 +152,58 @@ class Endpoint:
         *,
         sockets: Mapping[str, type[Socket] | Mount],
         http: ASGIApplication | None = None,
+        static: str | Path | Mapping[str, str | Path] | None = None,
         pubsub: PubSub | None = None,
         presences: Sequence[Service] = (),
         histories: Sequence[Service] = (),
         head_timeout: float = 10.0,
-        max_connections: int = 100_000,
+        max_connections: int | None = None,
         max_sessions: int = 20_000,
+        address_limit: AddressLimit | None = None,
         max_buffered_messages: int = DEFAULT_MAX_MESSAGES,
         max_buffered_bytes: int = DEFAULT_MAX_BYTES,
+        max_total_buffered_bytes: int = DEFAULT_MAX_TOTAL_BYTES,
         draining: Draining | None = None,
         filter_parameters: FilterRule = SECRETS,
         secret_key_base: Secret | None = None,
         listen: Listen | None = None,
         observer: Page | None = None,
+        development: bool | None = None,
         plugs: Sequence[Plug] = (),
     ) -> None:
         if not isinstance(sockets, Mapping):
             raise EndpointError(
                 f'Endpoint got sockets={sockets!r}; write a dict of paths to sockets: {{"/socket": UserSocket}}'
             )
-        if not isinstance(presences, Sequence):
-            raise EndpointError(f"Endpoint got presences={presences!r}; write a list: [Presence()]")
-        if not isinstance(histories, Sequence):
-            raise EndpointError(f"Endpoint got histories={histories!r}; write a list: [History()]")
-        if not isinstance(plugs, Sequence):
-            raise EndpointError(f"Endpoint got plugs={plugs!r}; write a list: [Health()]")
+        for option, given, example in (
+            ("presences", presences, "Presence()"),
+            ("histories", histories, "History()"),
+            ("plugs", plugs, "Health()"),
+        ):
+            if not isinstance(given, Sequence):
+                raise EndpointError(f"Endpoint got {option}={given!r}; write a list: [{example}]")
         self.sockets = dict(sockets)
         self.http = http
+        self.static = static
         self.pubsub = PubSub() if pubsub is None else pubsub
         self.presences = tuple(presences)
         self.histories = tuple(histories)
         self.head_timeout = head_timeout
         self.max_connections = max_connections
         self.max_sessions = max_sessions
+        self.address_limit = address_limit
         self.max_buffered_messages = max_buffered_messages
         self.max_buffered_bytes = max_buffered_bytes
+        self.max_total_buffered_bytes = max_total_buffered_bytes
         self.draining = Draining() if draining is None else draining
         self.filter_parameters = filter_parameters
         self.secret_key_base = secret_key_base
         self.listen = Listener.open if listen is None else listen
         self.observer = observer
+        self.development = development
         self.plugs = tuple(plugs)
+        # For the development page: why the newest version of the application could not be loaded.
+        self.load_problem: str | None = None
         self._services: Services | None = None
         self._supervisor: Pid | None = None
 
@@ -226,6 +260,7 @@ class Endpoint:
             spawn=spawn,
             max_messages=self.max_buffered_messages,
             max_bytes=self.max_buffered_bytes,
+            max_total_bytes=self.max_total_buffered_bytes,
         )
         services = Services(
             endpoint=self,
@@ -238,6 +273,7 @@ class Endpoint:
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
             plugs=self.plugs,
+            addresses=None if self.address_limit is None else self.address_limit.table(),
         )
         polling = LongPolling(services)
         services.http.find = partial(_find, services, polling)
@@ -259,7 +295,16 @@ class Endpoint:
 
     def _pages(self) -> ASGIApplication | None:
         """Return the application for all requests that are not for a socket."""
-        return self.http if self.observer is None else self.observer.pages(self.http)
+        pages = self.http
+        develops = self.development
+        if develops is None:
+            develops = os.environ.get("ASHTREE_ENV") == "development"
+        if self.static is not None or develops:
+            # Imported here, because many servers in production need neither files nor the development page.
+            from channels.endpoint._pages import pages_of  # noqa: PLC0415
+
+            pages = pages_of(self, develops=develops)
+        return pages if self.observer is None else self.observer.pages(pages)
 
     def _announce(self, *, has_port: bool, tls: bool) -> None:
         """Tell the observer the address of the endpoint, so that it can print the address of its page."""
@@ -372,25 +417,11 @@ class Endpoint:
                 application mounts the endpoint, it must start the endpoint with `lifespan` or `start_link`.
         """
         if scope["type"] == "lifespan":
-            await self._serve_lifespan(receive, send)
+            await serve_lifespan(self.running(), receive, send)
             return
         services = self._running("cannot serve a request")
         with in_runtime(services.runtime):
             await services.http.route(scope, receive, send)
-
-    async def _serve_lifespan(self, receive: Any, send: Any) -> None:
-        """Run the endpoint until the ASGI server stops."""
-        await receive()
-        phase = "startup"
-        try:
-            async with self.running():
-                await send({"type": "lifespan.startup.complete"})
-                phase = "shutdown"
-                await receive()
-        except Exception as error:  # broad, because ASGI demands a report of any failure
-            await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
-            return
-        await send({"type": "lifespan.shutdown.complete"})
 
     def _secret(self, secret: Secret | None, mounted: Mounted) -> Secret:
         """Return the secret for the tokens of polling sessions. It is `secret`, or a new one for this node alone.
@@ -422,15 +453,22 @@ class Endpoint:
 
     def _check_options(self) -> None:
         check_positive("Endpoint", "head_timeout", self.head_timeout)
-        check_whole("Endpoint", "max_connections", self.max_connections)
-        check_whole("Endpoint", "max_sessions", self.max_sessions)
-        check_whole("Endpoint", "max_buffered_messages", self.max_buffered_messages)
-        check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
+        if self.max_connections is not None:
+            check_whole("Endpoint", "max_connections", self.max_connections)
+        for name in _WHOLE_OPTIONS:
+            check_whole("Endpoint", name, getattr(self, name))
         check_rule("Endpoint", self.filter_parameters)
+        if self.static is not None:
+            from channels.http.static import check_folders  # noqa: PLC0415 # as in _pages
+
+            check_folders(self.static)
         if self.observer is not None:
             if isinstance(self.observer, type) or not hasattr(self.observer, "check_options"):
                 raise InvalidOption("Endpoint", "observer", self.observer, "Observer(...), or None")
             self.observer.check_options()
+        if not hasattr(self.address_limit, "table") and self.address_limit is not None:
+            expected = "AddressLimit(max_clients=...), or None"
+            raise InvalidOption("Endpoint", "address_limit", self.address_limit, expected)
         for plug in self.plugs:
             if not isinstance(plug, Plug):
                 raise InvalidOption(
@@ -441,13 +479,7 @@ class Endpoint:
             if not isinstance(value, kind):
                 raise InvalidOption("Endpoint", option, value, f"{kind.__name__}(...), or None")
         for option, owner in (("presences", "Presence"), ("histories", "History")):
-            services: Sequence[Service] = getattr(self, option)
-            for service in services:
-                if isinstance(service, type) or not hasattr(service, "child_spec"):
-                    raise InvalidOption("Endpoint", option, services, f"[{owner}()]")
-            if len({service.name for service in services}) < len(services):
-                expected = f"{option} with different names: {owner}(name=...)"
-                raise InvalidOption("Endpoint", option, services, expected)
+            check_services(option, owner, getattr(self, option))
 
     def _services_of_channels(self, services: Services, polling: LongPolling) -> list[ChildSpec]:
         """Return the children that start before the channels and stop after them.
@@ -470,7 +502,7 @@ class Endpoint:
         connections, sessions = (self, "connections"), (self, "sessions")
         transports = services.transports
         children = [
-            ChildSpec("services", _hold, (services,), restart="temporary"),
+            ChildSpec("services", hold_services, (services,), restart="temporary"),
             *(pool.child_spec() for pool in pools),
         ]
         children.append(
@@ -481,7 +513,10 @@ class Endpoint:
             children.append(process_spec(transports.poller.main, id="poller"))
         if services.longpolls:
             children.append(_dynamic(sessions, self.max_sessions))
-        children.append(_of_connections(services, _dynamic(connections, self.max_connections)))
+        # A listener of a simulated network needs no file descriptors.
+        fitting = connections_that_fit() if self.listen == Listener.open else 100_000
+        most = fitting if self.max_connections is None else self.max_connections
+        children.append(_of_connections(services, _dynamic(connections, most)))
         children.append(
             ChildSpec(
                 "drainer",
@@ -534,13 +569,14 @@ class Endpoint:
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload), sender=sender)
 
     def statistics(self) -> dict[str, Any]:
-        """Return the statistics of the PubSub, the work budget and the flusher, and the counters of events."""
+        """Return the statistics of the PubSub, the work budget and the transports, and the counters of events."""
         services = self._services
         return {
             **self.pubsub.statistics(),
             "counts": dict(services.counters.counts) if services is not None else {},
             "work": services.budget.statistics() if services is not None else None,
             "flusher": services.transports.flusher.statistics() if services is not None else None,
+            "backlog": services.transports.backlog.statistics() if services is not None else None,
         }
 
 
@@ -570,30 +606,6 @@ def _of_connections(services: Services, spec: ChildSpec) -> ChildSpec:
         return spec.start(*args, **kwargs)
 
     return evolve(spec, start=start)
-
-
-async def _hold(services: Services) -> Pid:
-    """Attach the logger, and release shared resources when the endpoint's supervisor ends.
-
-    The supervisor calls this start function in its own process. The function starts no process, so it always raises
-    StartIgnored, and the supervisor keeps no child.
-    """
-    on_exit(services.close)
-    mounts = [*services.mounts.values(), *services.longpolls.values()]
-    on_exit(
-        logger.attach(
-            current_runtime().telemetry,
-            endpoint=services.endpoint,
-            supervisor=current_pid(),
-            filter_parameters=services.endpoint.filter_parameters,
-            sockets=[mount.socket for mount in mounts],
-            channels=[route.channel for mount in mounts for route in mount.router.routes],
-        )
-    )
-    for plug in services.plugs:
-        on_exit(plug.attach(services))
-    services.report_empty_sockets()
-    raise StartIgnored
 
 
 def _record_frames(recorder: Any) -> None:

@@ -152,6 +152,11 @@ class Mount:
         error_handler: a function that builds the response if `connect` refuses a client with a reason.
             `handler(reason, connect_info)` returns a `Refusal`. Without a handler, the client gets 403.
         max_channels: the number of topics that one connection can join. None uses `max_channels` of the socket class.
+        max_joining: the number of joins of one connection that can wait for their answers. None uses the socket class.
+        max_messages_per_second: messages to channels that one connection can send per second, on average. None uses the
+            socket class. `math.inf` is no limit.
+        max_joins_per_second: joins that one connection can send per second, on average. None uses the socket class.
+            `math.inf` is no limit.
         websocket: serve WebSockets.
         longpoll: serve polling clients at the mount's path plus `/longpoll`: `True`, or a `LongPoll` with options.
 
@@ -188,5 +193,12 @@ class Mount:
         default=None, validator=_check_error_handler, kw_only=True
     )
     max_channels: int | None = field(default=None, validator=optional(whole), kw_only=True)
+    max_joining: int | None = field(default=None, validator=optional(whole), kw_only=True)
+    max_messages_per_second: float | None = field(
+        default=None, validator=optional(positive), kw_only=True
+    )
+    max_joins_per_second: float | None = field(
+        default=None, validator=optional(positive), kw_only=True
+    )
     websocket: bool = field(default=True, validator=_check_flag, kw_only=True)
     longpoll: bool | LongPoll = field(default=False, validator=_check_longpoll, kw_only=True)

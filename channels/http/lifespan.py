@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias
 
 import trio
 
 from channels.errors import ChannelsError
 
-__all__ = ["ASGIApplication", "ApplicationStartError", "Lifespan"]
+__all__ = ["ASGIApplication", "ApplicationStartError", "Lifespan", "serve_lifespan"]
 
 ASGIApplication: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI 3 application: `await application(scope, receive, send)`."""
@@ -159,3 +160,26 @@ class Lifespan:
             raise ValueError(
                 f"the mounted application sent {kind!r} in its lifespan; send lifespan.startup.* or lifespan.shutdown.*"
             )
+
+
+async def serve_lifespan(
+    running: AbstractAsyncContextManager[None], receive: Any, send: Any
+) -> None:
+    """Run an application until the ASGI server stops it, and report its start and its shutdown to the server.
+
+    Args:
+        running: the application, which runs while this context is open.
+        receive: the function that returns the server's next event.
+        send: the function that takes the application's reports.
+    """
+    await receive()
+    phase = "startup"
+    try:
+        async with running:
+            await send({"type": "lifespan.startup.complete"})
+            phase = "shutdown"
+            await receive()
+    except Exception as error:  # broad, because ASGI demands a report of any failure
+        await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
+        return
+    await send({"type": "lifespan.shutdown.complete"})

@@ -176,9 +176,9 @@ def messages_answer(status: int, token: str, messages: Iterable[bytes] = ()) -> 
     return PollAnswer(headers=_JSON_HEADERS, body=body)
 
 
-def plain_answer(status: int) -> PollAnswer:
-    """Make an answer with an HTTP status and an empty body, for a request that the server refuses."""
-    return PollAnswer(status=status)
+def plain_answer(status: int, headers: Iterable[tuple[str, str]] = ()) -> PollAnswer:
+    """Make an answer with an HTTP status, more headers and an empty body, for a request that the server refuses."""
+    return PollAnswer(status=status, headers=(_ORIGIN, *headers))
 
 
 def preflight_answer(requested: str) -> PollAnswer:

@@ -36,11 +36,11 @@ from channels.longpoll.protocol import (
 from channels.longpoll.relay import Relay
 from channels.longpoll.session import Enter, LongPollSession, Place, Poll, Sessions
 from channels.socket import Refusal
-from channels.upgrade.connecting import may_come_from
+from channels.upgrade.connecting import address_refusal, may_come_from
 from channels.upgrade.urls import InvalidQuery, cost_of_query, parse_query
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
-from supervision.errors import SupervisionError
+from supervision.errors import MaxChildren, SupervisionError
 
 __all__ = ["MAX_TOGETHER", "Bodies", "Body", "LongPolling"]
 
@@ -287,9 +287,12 @@ class LongPolling:
             headers=request.headers,
             auth_token=request.first(_AUTH_HEADER) if request.mount.auth_token else None,
         )
+        if services.admission.draining:
+            return plain_answer(503)
+        too_many = address_refusal(services, info.peer_data, info.headers)
+        if too_many is not None:
+            return plain_answer(too_many.status, too_many.headers)
         try:
-            if services.admission.draining:
-                return plain_answer(503)
             pid = await DynamicSupervisor.start_child(
                 (services.endpoint, "sessions"),
                 _SESSION,
@@ -300,10 +303,14 @@ class LongPolling:
             )
             # No time limit, because the application's connect may be slow. WebSockets have no limit here either.
             entered = await call(pid, Enter(), timeout=math.inf)
-        except (StartError, StartIgnored, SupervisionError, CallExit):
+        except (StartError, StartIgnored, SupervisionError, CallExit) as error:
             # The supervisor is full or restarting, or the session ended immediately. The client must try again later.
             services.count(("session", "not_started"))
-            return plain_answer(503)
+            if isinstance(error, MaxChildren):
+                services.refused("max_sessions", _UNAVAILABLE)
+            return plain_answer(_UNAVAILABLE, (("retry-after", "5"),))
+        if isinstance(entered, Refusal) and entered.status == 429:
+            return plain_answer(entered.status, entered.headers)
         if isinstance(entered, Refusal):
             return plain_answer(500) if entered.status == 500 else status_answer(403)
         token = self._sessions.token(entered)

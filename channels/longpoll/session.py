@@ -61,7 +61,7 @@ from channels.socket import Refusal
 from channels.telemetry import LONGPOLL_ANSWER_LOST, LONGPOLL_LEFT_OUT, LONGPOLL_UNSENDABLE
 from channels.tokens.token import Atom, TokenError, sign, verify
 from channels.transports.out_buffer import OutBuffer
-from channels.upgrade.connecting import connect
+from channels.upgrade.connecting import Connected, connect, take_address
 
 __all__ = ["Confirm", "Enter", "Hello", "LongPollSession", "Place", "Poll", "Sessions"]
 
@@ -158,7 +158,11 @@ class LongPollSession(SessionServer):
 
     async def handle_continue(self, argument: Any) -> None:
         mount, params, info = argument
-        connected = await connect(self.services, mount, params, info, transport="longpoll")
+        connected: Connected | Refusal | None = take_address(
+            self.services, info.peer_data, info.headers
+        )
+        if connected is None:
+            connected = await connect(self.services, mount, params, info, transport="longpoll")
         if isinstance(connected, Refusal):
             self.refusal = connected
         else:
@@ -167,6 +171,7 @@ class LongPollSession(SessionServer):
                 tell=lambda event: send(self.pid, event),
                 max_messages=self.services.endpoint.max_buffered_messages,
                 max_bytes=self.services.endpoint.max_buffered_bytes,
+                backlog=self.services.transports.backlog,
             )
             on_exit(out.close)
             self.waiting = out
@@ -204,6 +209,7 @@ class LongPollSession(SessionServer):
             return Stop(NORMAL) if kind is _IdleCheck or kind is Drain else None
         if kind is _Wake:
             self._hand_out()
+            self.waiting.stall()
         elif kind is _ReadOn:
             await self._read_held()
         elif kind is _IdleCheck:
@@ -230,6 +236,8 @@ class LongPollSession(SessionServer):
 
     async def _deal_with(self, line: Line) -> None:
         self._begin_work()
+        if self.has_rates:
+            self.session.refill(trio.current_time())
         await self._hear(line.data, binary=line.binary)
 
     async def _read_held(self) -> None:

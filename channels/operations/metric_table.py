@@ -76,6 +76,12 @@ METRICS: Final = _table(
         "socket reason",
         "Clients that the server refused before or in `connect`: origin, protocol, session or crash.",
     ),
+    (
+        "limited_clients_total",
+        "counter",
+        "limit",
+        "Clients refused because there were too many: max_connections, max_sessions or address_limit.",
+    ),
     ("connections_closed_total", "counter", "code", "Ended connections, by WebSocket close code."),
     (
         "malformed_messages_total",
@@ -90,10 +96,22 @@ METRICS: Final = _table(
         "Connections that sent so much that they had to wait.",
     ),
     (
+        "rate_limited_connections_total",
+        "counter",
+        "limit",
+        "Connections that reached a limit on messages or joins, by the option.",
+    ),
+    (
         "out_buffer_overflows_total",
         "counter",
         "",
         "Connections closed because the client reads too slowly.",
+    ),
+    (
+        "out_buffer_sheds_total",
+        "counter",
+        "",
+        "Connections closed because too many bytes waited for all clients together.",
     ),
     ("out_buffer_dropped_frames_total", "counter", "", "Frames dropped with these connections."),
     (

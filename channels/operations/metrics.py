@@ -367,6 +367,8 @@ class _Recorded:
             events.CHANNEL_JOINED: self._joined,
             events.CHANNEL_CRASHED: self._channel_crashed,
             events.CHANNEL_JOIN_SLOW: self._slow_join,
+            events.SOCKET_RATE_LIMITED: self._rate_limited,
+            events.CONNECTION_REFUSED: self._not_admitted,
             events.CHANNEL_HANDLED_IN: self._handled_in,
             events.PAYLOAD_REFUSED: self._payload_refused,
             **dict.fromkeys(_REFUSALS, self._refused),
@@ -408,6 +410,12 @@ class _Recorded:
 
     def _refused(self, event: Event, measured: _Data, about: _Data) -> None:
         self._of("refusals_total", about["socket"].__name__, _REFUSALS[event]).inc()
+
+    def _not_admitted(self, event: Event, measured: _Data, about: _Data) -> None:
+        self._of("limited_clients_total", about["limit"]).inc()
+
+    def _rate_limited(self, event: Event, measured: _Data, about: _Data) -> None:
+        self._of("rate_limited_connections_total", about["limit"]).inc()
 
     def _closed(self, event: Event, measured: _Data, about: _Data) -> None:
         self._channels.forget(about["pid"])
@@ -478,6 +486,7 @@ _PLAIN: dict[Event, str] = {
     events.SOCKET_MALFORMED: "malformed_messages_total",
     events.SOCKET_HELD_BACK: "held_back_connections_total",
     events.SOCKET_OVERFLOW: "out_buffer_overflows_total",
+    events.SOCKET_SHED: "out_buffer_sheds_total",
     events.PUBSUB_MALFORMED: "pubsub_malformed_messages_total",
     events.PUBSUB_UNDELIVERABLE: "pubsub_undeliverable_messages_total",
     events.PUBSUB_DISCONNECTED: "pubsub_disconnects_total",
@@ -489,6 +498,7 @@ _PLAIN: dict[Event, str] = {
 
 _SUMS: dict[Event, str] = {
     events.SOCKET_OVERFLOW: "out_buffer_dropped_frames_total",
+    events.SOCKET_SHED: "out_buffer_dropped_frames_total",
     events.PUBSUB_LOST: "pubsub_lost_messages_total",
     events.PUBSUB_DROPPED: "pubsub_dropped_messages_total",
     BLOCKED: "event_loop_blocked_seconds_total",

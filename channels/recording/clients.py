@@ -236,6 +236,15 @@ class Session:
         self._pid = pid
         self._add = add
 
+    @property
+    def codec(self) -> Any:
+        """The codec of the wrapped session. An observer may replace it, for example to see the frames."""
+        return self._session.codec
+
+    @codec.setter
+    def codec(self, codec: Any) -> None:
+        self._session.codec = codec
+
     def exited(self, membership: Membership) -> list[Effect]:
         joining = membership.status in ("joining", "superseded")
         effects: list[Effect] = self._session.exited(membership)

@@ -250,8 +250,13 @@ class _Join:
 
     def is_over(self) -> bool:
         """Return True if no process can answer the join any more."""
-        process = None if self.membership is None else self.membership.process
-        return self.membership is None or (process is not None and not is_alive(process))
+        membership = self.membership
+        if membership is None:
+            return True
+        if membership.process is None:
+            # The channel has not started yet, or it could not start.
+            return membership.status == "gone"
+        return not is_alive(membership.process)
 
 
 @define(eq=False)
@@ -353,7 +358,9 @@ class _Codec(Codec):
 
     def _means(self, frame: bytes, meaning: Meaning) -> bytes:
         # A few meanings are enough, because the server writes most frames immediately. Only a `phx_close` may wait: it
-        # follows the answer to the next join.
+        # follows the answer to the next join. Clients with equal refs get equal frames, so move a frame to the end when
+        # it is written again. Otherwise the next frame could push it out.
+        self.meanings.pop(frame, None)
         self.meanings[frame] = meaning
         if len(self.meanings) > _REMEMBERED:
             del self.meanings[next(iter(self.meanings))]

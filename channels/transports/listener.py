@@ -31,6 +31,7 @@ __all__ = [
     "ListenerStatistics",
     "Listening",
     "OnConnection",
+    "connections_that_fit",
     "inherited",
     "listening_sockets",
 ]
@@ -43,6 +44,22 @@ _PAUSE = 0.1
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _BACKLOG = 4096
 _LINUX = sys.platform == "linux"
+
+
+def connections_that_fit(most: int = 100_000) -> int:
+    """Return the number of connections for which the process has file descriptors, up to `most`.
+
+    A tenth of the descriptors, and at least 64, stays free for other files.
+    """
+    try:
+        # Not on every system.
+        import resource  # noqa: PLC0415
+    except ImportError:
+        return most
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return most
+    return max(1, min(most, limit - max(64, limit // 10)))
 
 
 class Listening(Protocol):

@@ -10,6 +10,10 @@ plain sockets, a writing task for other streams, and the session for long pollin
 
 The writer writes whole frames, in the order of the calls of `put`. `put` never blocks and never raises. The buffer
 reports an overflow or a failed write to `tell`, each at most once. A written frame may still not reach the peer.
+
+A `Backlog` limits the bytes of all buffers together. It does not count the frames of a client that keeps up, because
+its writer takes them within a turn of the scheduler. Once a client is behind, its buffer reserves bytes of the backlog
+in steps, so that `put` only compares two numbers for most frames.
 """
 
 from __future__ import annotations
@@ -17,13 +21,25 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import trio
 from attrs import frozen
 
 from channels.transports.contract import OutBufferStatistics, Signal, Spawn, Tell
 
-__all__ = ["DEFAULT_MAX_BYTES", "DEFAULT_MAX_MESSAGES", "Flusher", "FlusherStatistics", "OutBuffer"]
+if TYPE_CHECKING:
+    from channels.transports.backlog import Backlog
+
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "DEFAULT_MAX_MESSAGES",
+    "DEFAULT_MAX_TOTAL_BYTES",
+    "RESERVED_STEP",
+    "Flusher",
+    "FlusherStatistics",
+    "OutBuffer",
+]
 
 DEFAULT_MAX_MESSAGES = 4096
 """The maximum number of waiting frames: about eight seconds of a topic with 500 messages a second.
@@ -38,6 +54,15 @@ DEFAULT_MAX_BYTES = 8 * 1024 * 1024
 A client may send a larger message, up to 10 MB by default, as in Phoenix. A broadcast of that message still fits,
 because an empty buffer accepts a single frame of any size.
 """
+
+DEFAULT_MAX_TOTAL_BYTES = 1024 * 1024 * 1024
+"""The maximum number of bytes that wait for all clients together: 100 KB for each of 10,000 clients that are behind.
+
+A broadcast counts once for each recipient, although the recipients share its memory until it is written.
+"""
+
+RESERVED_STEP = 16 * 1024
+"""The bytes that a buffer reserves at a time. So a buffer may reserve up to this many bytes that it does not use."""
 
 _CHUNK = 65536
 _SHUT = -1
@@ -64,18 +89,22 @@ class OutBuffer:
         target: the non-blocking socket for the flusher, or None for any other writer.
         max_messages: frames that may wait.
         max_bytes: bytes that may wait.
+        backlog: the limit for all buffers together; None for no limit.
 
     Attributes:
+        reserved: the bytes of the backlog that this buffer has reserved; 0 while the client keeps up.
         client: the number that stands for this buffer in the calls of `Flusher.on_written`. With None, these calls omit
             the buffer.
         on_write: functions that get the size in bytes and the number of frames of each write. The turns of the flusher
             do not call them. They must not block and must not raise.
 
     If a frame does not fit, the buffer drops this frame and all later frames, because clients cannot handle a gap. It
-    counts the dropped frames. An empty buffer accepts one frame of any size. Call all methods in Trio's thread.
+    counts the dropped frames. If the backlog gives up the client, the buffer also drops the waiting frames. An empty
+    buffer accepts one frame of any size. Call all methods in Trio's thread.
     """
 
     __slots__ = (
+        "_backlog",
         "_catching_up",
         "_closed",
         "_dropped",
@@ -85,11 +114,13 @@ class OutBuffer:
         "_overflowed",
         "_rest",
         "_room",
+        "_spare",
         "_tell",
         "client",
         "finished",
         "mark",
         "on_write",
+        "reserved",
         "target",
     )
 
@@ -101,6 +132,7 @@ class OutBuffer:
         target: socket.socket | None = None,
         max_messages: int = DEFAULT_MAX_MESSAGES,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        backlog: Backlog | None = None,
     ) -> None:
         self.mark = mark
         self.target = target
@@ -108,9 +140,13 @@ class OutBuffer:
         self._frames: list[bytes] = []
         self._max_messages = max_messages
         # `_room` is the number of bytes that still fit. take() resets it to `_max_bytes`. In a closed buffer, both are
-        # negative. So one comparison in put() covers every reason to refuse a frame.
+        # negative. So one comparison in put() covers every reason to refuse a frame. While the client is behind,
+        # `_room` is the part of `reserved` that is still free, and the buffer may reserve `_spare` more bytes.
         self._max_bytes = max_bytes
         self._room = max_bytes
+        self._spare = 0
+        self.reserved = 0
+        self._backlog = backlog
         self._rest = _NOTHING
         self._catching_up = False
         self._dropped = 0
@@ -130,7 +166,7 @@ class OutBuffer:
         frames = self._frames
         if frames:
             if room < 0 or len(frames) >= self._max_messages:
-                self._refuse()
+                self._put_beyond(frame, room)
                 return
             frames.append(frame)
         elif room >= 0 or (self._max_bytes >= 0 and not self._rest):
@@ -139,11 +175,21 @@ class OutBuffer:
                 self.mark(self)
             frames.append(frame)
         else:
-            self._refuse()
+            self._put_beyond(frame, room)
             return
         self._room = room
 
-    def _refuse(self) -> None:
+    def _put_beyond(self, frame: bytes, room: int) -> None:
+        """Append a frame for which the buffer must reserve bytes of the backlog, or refuse it."""
+        if -room <= self._spare and len(self._frames) < self._max_messages:
+            assert self._backlog is not None  # else `_spare` is 0
+            step = min(self._spare, max(-room, RESERVED_STEP))
+            self._spare -= step
+            self.reserved += step
+            self._room = room + step
+            self._frames.append(frame)
+            self._backlog.grow(step)
+            return
         self._dropped += 1
         if self._max_bytes >= 0:
             self._shut()
@@ -153,6 +199,38 @@ class OutBuffer:
 
     def _shut(self) -> None:
         self._max_bytes = self._room = _SHUT
+        self._spare = 0
+
+    def _reserve(self, size: int) -> None:
+        """Reserve `size` bytes of the backlog instead of the earlier ones. 0 means that the client keeps up."""
+        backlog = self._backlog
+        if backlog is None:
+            return
+        backlog.remove(self)
+        self.reserved = size
+        if self._max_bytes >= 0:
+            self._room = 0 if size else self._max_bytes
+            self._spare = self._max_bytes - size if size else 0
+        if size:
+            backlog.add(self, size)
+
+    def shed(self) -> bool:
+        """Drop the waiting frames and refuse all later ones. Return False if the buffer refused frames before.
+
+        The bytes of a started write and the last frame of `finish` stay. Only the backlog calls this.
+        """
+        frames = self._frames
+        kept = frames[-1:] if self.finished is not None else []
+        self._dropped += len(frames) - len(kept)
+        frames[:] = kept
+        is_open = self._max_bytes >= 0
+        self._shut()
+        self._reserve(len(self._rest) + sum(map(len, kept)))
+        if is_open:
+            self._overflowed = True
+            if self._tell is not None:
+                self._tell(Signal.SHED)
+        return is_open
 
     def finish(self, frame: bytes, finished: Callable[[], object]) -> None:
         """Append the last frame, even beyond the bounds, and refuse all later ones.
@@ -176,6 +254,10 @@ class OutBuffer:
         self._shut()
         self.finished = finished
         frames.append(frame)
+        if self.reserved and self._backlog is not None:
+            # Without a check of the limit, so that the last frame itself gives up no client.
+            self.reserved += len(frame)
+            self._backlog.waiting_bytes += len(frame)
 
     def close(self) -> None:
         """Drop the waiting frames, and end the writing task if there is one. You may call it twice.
@@ -188,6 +270,7 @@ class OutBuffer:
         self.on_write = ()
         self._frames.clear()
         self._rest = _NOTHING
+        self._reserve(0)
         if self._catching_up and self.target is not None:
             self._catching_up = False
             trio.lowlevel.notify_closing(self.target.fileno())
@@ -241,9 +324,16 @@ class OutBuffer:
                 for listener in self.on_write:
                     listener(size, len(written))
         del frames[:count]
+        if self._backlog is not None:
+            self.stall()
+            return
         self._room = self._max_bytes
         if frames and self._max_bytes >= 0:
             self._room -= sum(map(len, frames))
+
+    def stall(self) -> None:
+        """Count the waiting frames in the backlog, because the writer cannot write them now."""
+        self._reserve(sum(map(len, self._frames)))
 
     def written(self) -> None:
         """Call `finished`, if `finish` was called."""
@@ -258,7 +348,9 @@ class OutBuffer:
         """
         self._rest = memoryview(rest)
         self._catching_up = True
-        if self._max_bytes >= 0:
+        if self._backlog is not None:
+            self._reserve(len(rest))
+        elif self._max_bytes >= 0:
             self._room -= len(rest)
 
     @property
@@ -272,7 +364,12 @@ class OutBuffer:
         This joins at most about 64 KiB of frames at a time, to save memory. Buffers share the frames of a broadcast,
         but not the joined bytes.
         """
-        if self._max_bytes >= 0:
+        if self._backlog is not None:
+            self._backlog.waiting_bytes -= count
+            self.reserved -= count
+            if self._max_bytes >= 0:
+                self._spare += count
+        elif self._max_bytes >= 0:
             self._room += count
         self._rest = self._rest[count:]
         if not self._rest:
@@ -292,6 +389,7 @@ class OutBuffer:
         if not self._rest:
             self._rest = _NOTHING
             self._catching_up = False
+            self._reserve(0)
 
     def fail(self, error: OSError) -> None:
         """Drop the waiting frames, refuse all later ones, and report `error`.
@@ -302,11 +400,13 @@ class OutBuffer:
         self._rest = _NOTHING
         self._catching_up = False
         self._shut()
+        self._reserve(0)
         tell, self._tell = self._tell, None
         if self.finished is not None:
             self.written()
         elif tell is not None:
-            tell(error)
+            # The traceback leads to the frame of the flusher, and so back to this buffer and to others.
+            tell(error.with_traceback(None))
 
 
 # The maximum number of writes before other tasks run: about three milliseconds, at five microseconds for each write.

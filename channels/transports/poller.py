@@ -48,9 +48,11 @@ OnOutOfMemory = Callable[[int], object]
 """A function that takes the number of failed reads. It must not block."""
 
 _READ_SIZE = 65536
-# The maximum number of sockets to read before other tasks run. Reading them takes about two milliseconds. In the next
-# turn, the kernel reports the remaining sockets first.
-_TURN = 512
+# The maximum number of sockets to read before other tasks run: as many as the processes that a runtime wakes in one
+# turn. In the next turn, the kernel reports the remaining sockets first. So all sockets take turns.
+_TURN = 128
+# The number of sockets to read in each turn, even if many processes still have work.
+_LEAST = 16
 # The maximum bytes to read before other tasks run. Copying them takes a millisecond.
 _TURN_BYTES = 4 * 1024 * 1024
 # Seconds to wait when memory has run out. In this time, connections may end and free memory.
@@ -157,7 +159,9 @@ class Reading:
             self._poller.note_out_of_memory()
             return 0
         except OSError as error:
-            data = error
+            # Without its traceback, because the traceback leads back to this frame, and so to the error and the
+            # connection. Only the garbage collector, which runs rarely, could free such a cycle.
+            data = error.with_traceback(None)
         size = 0 if isinstance(data, OSError) else len(data)
         if not size:
             self.stop()
@@ -185,6 +189,9 @@ class Poller:
     Attributes:
         on_out_of_memory: may be set. The poller calls it after a turn in which memory ran out, with the number of
             failed reads. It must not block.
+        backlog: may be set. A function that returns the number of processes that still have to handle earlier data. The
+            poller then reads fewer sockets. Without this, the newest data would wait in long queues of the program, and
+            not in the kernel.
 
     Raises:
         RuntimeError: the platform has no epoll. Check `Poller.is_supported()` first.
@@ -200,6 +207,7 @@ class Poller:
         # Sockets that the last turn had no time to read. The kernel would not report them first.
         self._late: list[tuple[int, int]] = []
         self.on_out_of_memory: OnOutOfMemory = _ignore
+        self.backlog: Callable[[], int] = int
 
     @staticmethod
     def is_supported() -> bool:
@@ -298,7 +306,7 @@ class Poller:
         events, self._late = self._late, []
         if not events:
             try:
-                events = self._epoll.poll(0, _TURN)
+                events = self._epoll.poll(0, max(_LEAST, _TURN - self.backlog()))
             except MemoryError:
                 self.note_out_of_memory()
                 return

@@ -16,9 +16,18 @@ import trio
 from channels.transports.contract import OnData, Signal, Tell
 from channels.transports.out_buffer import OutBuffer
 
-__all__ = ["Pump", "Source", "StreamTransport", "StreamWriter", "socket_source", "stream_source"]
+__all__ = [
+    "READ_SIZE",
+    "Pump",
+    "Source",
+    "StreamTransport",
+    "StreamWriter",
+    "socket_source",
+    "stream_source",
+]
 
-_READ_SIZE = 65536
+READ_SIZE = 65536
+"""The maximum number of bytes of one read."""
 
 Source: TypeAlias = Callable[[], Awaitable[bytes]]
 """A function that waits for the next bytes of a stream. `b""` is the end.
@@ -36,7 +45,7 @@ def stream_source(stream: trio.abc.ReceiveStream) -> Source:
 
     async def read() -> bytes:
         try:
-            return bytes(await stream.receive_some(_READ_SIZE))
+            return bytes(await stream.receive_some(READ_SIZE))
         except trio.BrokenResourceError as error:
             raise ConnectionResetError(f"the stream broke: {error}") from error
 
@@ -55,7 +64,7 @@ def socket_source(sock: socket.socket) -> Source:
         await trio.lowlevel.checkpoint()
         while True:
             try:
-                return sock.recv(_READ_SIZE)
+                return sock.recv(READ_SIZE)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(sock.fileno())
 
@@ -124,7 +133,7 @@ class Pump:
                     self._end(data)
                 elif self._paused:
                     self._kept.append(data)
-                    while self._paused and sum(map(len, self._kept)) >= _READ_SIZE:
+                    while self._paused and sum(map(len, self._kept)) >= READ_SIZE:
                         await self._parked.wait()
                 else:
                     self._on_data(data)

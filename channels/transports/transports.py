@@ -23,6 +23,7 @@ from channels.transports.contract import Reader, Signal, Spawn, Tell, Transport
 from channels.transports.out_buffer import (
     DEFAULT_MAX_BYTES,
     DEFAULT_MAX_MESSAGES,
+    DEFAULT_MAX_TOTAL_BYTES,
     Flusher,
     OutBuffer,
 )
@@ -127,8 +128,10 @@ class Transports:
         use_poller: False reads each socket in its own task, as on platforms without epoll.
         max_messages: frames that may wait in each out-buffer.
         max_bytes: bytes that may wait in each out-buffer.
+        max_total_bytes: bytes that may wait in all out-buffers together.
 
     Attributes:
+        backlog: the bytes that wait in all out-buffers together.
         flusher: the loop that writes.
         poller: the loop that reads, or None if it is not used.
     """
@@ -140,10 +143,15 @@ class Transports:
         use_poller: bool = True,
         max_messages: int = DEFAULT_MAX_MESSAGES,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        max_total_bytes: int = DEFAULT_MAX_TOTAL_BYTES,
     ) -> None:
         self._spawn = spawn
         self._max_messages = max_messages
         self._max_bytes = max_bytes
+        # Imported here, so that `import channels` loads fewer modules.
+        from channels.transports.backlog import Backlog  # noqa: PLC0415
+
+        self.backlog = Backlog(max_bytes=max_total_bytes)
         self.flusher = Flusher(spawn=spawn)
         self._mark = self.flusher.mark  # bound once for all connections
         self.poller = Poller() if use_poller and Poller.is_supported() else None
@@ -166,6 +174,7 @@ class Transports:
             tell=tell,
             max_messages=self._max_messages,
             max_bytes=self._max_bytes,
+            backlog=self.backlog,
         )
         pump = Pump(stream_source(stream), tell)
         transport = StreamTransport(stream, out, pump, writer, tell)
@@ -185,6 +194,7 @@ class Transports:
             target=sock,
             max_messages=self._max_messages,
             max_bytes=self._max_bytes,
+            backlog=self.backlog,
         )
         return SocketTransport(sock, out, reader, tell)
 

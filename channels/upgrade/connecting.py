@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import trio
 from attrs import evolve, frozen
 
 from actors.instrumentation.telemetry import Event
+from actors.process import on_exit
 from actors.runtime import current_runtime
 from channels.checks import invalid
-from channels.connect_info import ConnectInfo
+from channels.connect_info import ConnectInfo, PeerData
 from channels.connection.link import Trace
 from channels.endpoint._wiring import MountedSocket, Services
 from channels.errors import InvalidResult
@@ -31,7 +33,17 @@ from channels.tokens.token import TokenError
 from channels.upgrade import handshake
 from channels.upgrade.cross_site import csrf_problem, origin_allowed, parse_cookies
 
-__all__ = ["Connected", "connect", "may_come_from", "unsupported"]
+__all__ = [
+    "Connected",
+    "address_refusal",
+    "connect",
+    "may_come_from",
+    "take_address",
+    "unsupported",
+]
+
+TOO_MANY_OF_ADDRESS = Refusal(429, headers=(("retry-after", "10"),))
+"""The answer to a client whose address has too many clients."""
 
 
 @frozen(kw_only=True)
@@ -60,6 +72,47 @@ def may_come_from(
         return False
     _tell(services, mount, SOCKET_ORIGIN_REFUSED, origin=origin)
     return False
+
+
+def address_refusal(
+    services: Services, peer: PeerData | None, headers: Iterable[tuple[str, str]]
+) -> Refusal | None:
+    """Return the refusal of a client whose address has too many clients; None if the client may connect.
+
+    This does not count the client, so that a process need not start before the refusal. `take_address` counts it.
+    """
+    key = _address_key(services, peer, headers)
+    if key is None or services.addresses is None or not services.addresses.is_full(key):
+        return None
+    return _address_full(services, key)
+
+
+def take_address(
+    services: Services, peer: PeerData | None, headers: Iterable[tuple[str, str]]
+) -> Refusal | None:
+    """Count a client for its address until the current process ends. Return a refusal if the address is full."""
+    addresses, key = services.addresses, _address_key(services, peer, headers)
+    if key is None or addresses is None:
+        return None
+    if not addresses.enter(key):
+        return _address_full(services, key)
+    on_exit(partial(addresses.leave, key))
+    return None
+
+
+def _address_key(
+    services: Services, peer: PeerData | None, headers: Iterable[tuple[str, str]]
+) -> str | None:
+    if services.addresses is None:
+        return None
+    forwarded = [value for name, value in headers if name == "x-forwarded-for"]
+    return services.addresses.key(None if peer is None else peer.address, forwarded)
+
+
+def _address_full(services: Services, key: str) -> Refusal:
+    services.count(("connection", "address_limit"))
+    services.refused("address_limit", TOO_MANY_OF_ADDRESS.status, key)
+    return TOO_MANY_OF_ADDRESS
 
 
 def unsupported(services: Services, mount: MountedSocket, problem: str) -> Refusal:

@@ -7,7 +7,6 @@ for a request that is not an upgrade.
 
 from __future__ import annotations
 
-import math
 import socket
 import ssl
 from typing import Any
@@ -19,23 +18,40 @@ from channels.connect_info import ConnectInfo, PeerData
 from channels.endpoint._wiring import LateAnswer, MountedSocket, Services
 from channels.http.asgi_stream import AsgiStream
 from channels.socket import Refusal
-from channels.transports.stream_transport import socket_source, stream_source
+from channels.transports.stream_transport import READ_SIZE, socket_source, stream_source
 from channels.transports.transports import ByteStream
 from channels.upgrade import handshake
-from channels.upgrade.connecting import Connected, connect, may_come_from, unsupported
+from channels.upgrade.connecting import (
+    Connected,
+    connect,
+    may_come_from,
+    take_address,
+    unsupported,
+)
 from channels.upgrade.handshake import agree
 from channels.upgrade.request import BadRequest, Head, HeadParser, ParsedHead
 from channels.upgrade.urls import InvalidQuery, cost_of_query, parse_query
 from channels.wire.deflate import Deflate, InvalidOffer, agree_on_deflate
 
-__all__ = ["Upgraded", "answer_first_request", "peer_of", "read_head", "send_final_answer"]
+__all__ = [
+    "Upgraded",
+    "answer_first_request",
+    "peer_of",
+    "read_head",
+    "refuse_connection",
+    "send_final_answer",
+]
 
 
 _GRACE = 5.0
 # Seconds for a client that connects while the endpoint drains: to send its head, and until it has read the answer.
 _LATE_HEAD = 1.0
 _LATE = 3.0
+# The cost of an upgrade, in units of the work budget. It is the same as for a join. Thousands of clients may connect at
+# the same moment.
+_UPGRADE_COST = 24
 _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
+_FULL = Refusal(503, headers=(("retry-after", "5"),))
 
 
 @frozen(kw_only=True)
@@ -66,10 +82,12 @@ async def answer_first_request(services: Services, stream: ByteStream) -> Upgrad
     """
     upgraded = None
     try:
-        # Shielded for clients that connect while the endpoint drains, so that they get 503. The endpoint's supervisor
-        # gives this process more time than `_LATE`.
-        late = services.admission.draining and not isinstance(stream, AsgiStream)
-        with trio.move_on_after(_LATE if late else math.inf, shield=late):
+        if services.admission.draining and not isinstance(stream, AsgiStream):
+            # Shielded for clients that connect while the endpoint drains, so that they get 503. The endpoint's
+            # supervisor gives this process more time than `_LATE`.
+            with trio.move_on_after(_LATE, shield=True):
+                upgraded = await _answer(services, stream)
+        else:
             upgraded = await _answer(services, stream)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         # The ASGI server ended this WebSocket before the answer.
@@ -80,28 +98,40 @@ async def answer_first_request(services: Services, stream: ByteStream) -> Upgrad
     return upgraded
 
 
+async def refuse_connection(stream: ByteStream) -> None:
+    """Answer 503 to the first request of a connection, without a process. Then close a Trio stream, but not a socket.
+
+    This takes at most a second for the head, and five seconds until the client has read the answer. A client that does
+    not send its head gets no answer.
+    """
+    head = None
+    try:
+        with trio.move_on_after(_LATE_HEAD):
+            head = await read_head(stream)
+        if head is not None:
+            await _answer_and_close(stream, _FULL)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        # The client left first.
+        pass
+    finally:
+        if not isinstance(stream, socket.socket):
+            await trio.aclose_forcefully(stream)
+
+
 async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     head: Head | BadRequest | None = None
     if isinstance(stream, AsgiStream):
         head = stream.head
     else:
         parser = HeadParser()
-        seconds = (
-            min(services.head_timeout, _LATE_HEAD)
-            if services.admission.draining
-            else services.head_timeout
-        )
-        with trio.move_on_after(seconds) as limit:
-            with services.admission.ending_at_drain(limit):
-                head = await read_head(stream, parser)
-        if limit.cancelled_caught:
-            if services.admission.draining:
-                if parser.begun:
-                    await _answer_and_close(stream, _DRAINING)
+        if isinstance(stream, socket.socket):
+            # Most clients have sent the whole head by now. Then there is no need for a time limit.
+            try:
+                head = _read_now(stream, parser)
+            except OSError:
                 return None
-            services.count(("http", "head_timeout"))
-            await _answer_and_close(stream, Refusal(408))
-            return None
+        if head is None:
+            head = await _read_in_time(services, stream, parser)
     if head is None:
         return None
     outcome: Refusal | LateAnswer | Upgraded
@@ -119,6 +149,36 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     if isinstance(outcome, Upgraded):
         return outcome
     await _answer_and_close(stream, outcome)
+    return None
+
+
+def _read_now(sock: socket.socket, parser: HeadParser) -> ParsedHead | None:
+    """Read once without waiting. Return the head, or None if it has not arrived."""
+    try:
+        data = sock.recv(READ_SIZE)
+    except BlockingIOError:
+        return None
+    return parser.feed(data) if data else None
+
+
+async def _read_in_time(
+    services: Services, stream: ByteStream, parser: HeadParser
+) -> ParsedHead | None:
+    """Read the head within its time limit. After the limit, answer the client and return None."""
+    head = None
+    seconds = services.head_timeout
+    if services.admission.draining:
+        seconds = min(seconds, _LATE_HEAD)
+    with trio.move_on_after(seconds) as limit:
+        with services.admission.ending_at_drain(limit):
+            head = await read_head(stream, parser)
+    if not limit.cancelled_caught:
+        return head
+    if not services.admission.draining:
+        services.count(("http", "head_timeout"))
+        await _answer_and_close(stream, Refusal(408))
+    elif parser.begun:
+        await _answer_and_close(stream, _DRAINING)
     return None
 
 
@@ -155,8 +215,13 @@ async def _upgrade(
             mount,
             f"it offered none of the supported subprotocols ({spoken}), or its token is not base64",
         )
+    peer = peer_of(stream)
+    if services.addresses is not None:
+        refusal = take_address(services, peer, headers)
+        if refusal is not None:
+            return refusal
     info = ConnectInfo(
-        peer_data=peer_of(stream),
+        peer_data=peer,
         scheme=scheme,
         path=head.path,
         query=head.query,
@@ -165,7 +230,7 @@ async def _upgrade(
     )
     # Checked before the call of `connect`, which takes the problem. The client gets the problem after that.
     problem, deflate = (None, None) if is_checked else _upgrade_problem(head, mount)
-    await services.budget.take(cost_of_query(head.query))
+    await services.budget.take(_UPGRADE_COST + cost_of_query(head.query))
     connected = await connect(services, mount, params, info, transport="websocket", problem=problem)
     if isinstance(connected, Refusal):
         return connected

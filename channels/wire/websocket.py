@@ -432,6 +432,8 @@ class WebSocketProtocol:
             )
         library.receive_data(data)
         if library.parser_exc is not None and not self._done:
+            # The library keeps its error. The traceback leads back to the library, which is a reference cycle.
+            library.parser_exc.with_traceback(None)
             failure = library.close_sent
             assert failure is not None  # the end of the stream is never reported to the library
             self._fail(failure.code, failure.reason, events)

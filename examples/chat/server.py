@@ -7,12 +7,12 @@ lost.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from actors import current_pid
 from channels import Channel, Endpoint, JoinRefused, Mount, PushReply, Socket, handle_in
-
-from .pages import pages
+from examples.phoenix_js import page_folders
 
 
 class RoomChannel(Channel):
@@ -48,4 +48,7 @@ class UserSocket(Socket):
 
 
 # phoenix.js falls back to polling if a proxy breaks WebSockets.
-endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}, http=pages)
+endpoint = Endpoint(
+    sockets={"/socket": Mount(UserSocket, longpoll=True)},
+    static=page_folders(Path(__file__).parent),
+)

@@ -8,6 +8,7 @@ then the last checkpoint with the later edits applied.
 from __future__ import annotations
 
 from os import environ
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,8 +16,8 @@ import msgspec
 from actors.runtime import current_runtime
 from channels import Endpoint, JoinRefused, PushReply, Socket, handle_in
 from channels.durable import DurableChannel, History, Recovery, SQLiteStorage
+from examples.phoenix_js import page_folders
 
-from .pages import pages
 from .text import Edit, Text, apply, new_text
 
 CHECKPOINT_EVERY = 100
@@ -83,4 +84,6 @@ class UserSocket(Socket):
     channels = {"document:*": DocumentChannel}
 
 
-endpoint = Endpoint(sockets={"/socket": UserSocket}, http=pages, histories=[history])
+endpoint = Endpoint(
+    sockets={"/socket": UserSocket}, static=page_folders(Path(__file__).parent), histories=[history]
+)

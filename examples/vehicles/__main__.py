@@ -8,7 +8,6 @@ import logging
 from channels.cli.serve import explain
 from supervision import application, process_spec
 
-from .pages import require_phoenix_js
 from .sensors import drive, names
 from .server import endpoint
 
@@ -25,7 +24,6 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=4000, help="0 takes any free one")
     parser.add_argument("--vehicles", type=int, default=12, help="vehicles to start; 0 starts none")
     arguments = parser.parse_args()
-    require_phoenix_js()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from os import environ
+from pathlib import Path
 from typing import Annotated, Any
 
 from attrs import frozen
@@ -24,9 +25,9 @@ from channels import (
 )
 from channels.presence import Presence
 from channels.pubsub.redis import RedisAdapter
+from examples.phoenix_js import page_folders
 
 from .city import AVENUES, HEIGHT, STREETS, WIDTH
-from .pages import pages
 
 # Use PubSub() for one server, with or without workers. For several nodes, use PubSub(RedisAdapter("redis://...")).
 redis = environ.get("REDIS_URL")
@@ -97,4 +98,9 @@ class UserSocket(Socket):
     channels = {"vehicle:*": VehicleChannel, "map": MapChannel}
 
 
-endpoint = Endpoint(sockets={"/socket": UserSocket}, http=pages, pubsub=pubsub, presences=[fleet])
+endpoint = Endpoint(
+    sockets={"/socket": UserSocket},
+    static=page_folders(Path(__file__).parent),
+    pubsub=pubsub,
+    presences=[fleet],
+)

@@ -48,6 +48,7 @@ from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import live, run_live
 from supervision.chaos.live.service import ServiceLimits
 from supervision.chaos.live.world import LiveWorld
+from supervision.chaos.reports.journal import toolkit_journal
 from supervision.recording.schema import kind_of
 from supervision.viewer.history import read_history
 from supervision.viewer.measures import Measures, measure
@@ -109,5 +110,6 @@ __all__ = [
     "plan_to_json",
     "read_history",
     "run_live",
+    "toolkit_journal",
     "write_page",
 ]

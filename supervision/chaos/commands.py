@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Annotated, TypeAlias
 
+import msgspec
 import typer
 
 from supervision.chaos.errors import BadFault
@@ -22,6 +24,7 @@ from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import LiveScenario, run_live
 from supervision.chaos.live.service import ServiceLimits
 from supervision.chaos.live.world import Network
+from supervision.chaos.reports.journal import toolkit_journal
 from supervision.chaos.reports.table import print_report
 from supervision.chaos.settings import settings_of
 from supervision.command_line.arguments import check_folders, load_function, parse_params
@@ -51,6 +54,9 @@ Html: TypeAlias = Annotated[
 ]
 Json: TypeAlias = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+]
+Journal: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the report as a Chaos Toolkit journal.")
 ]
 TraceFile: TypeAlias = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write every event as a line of JSON.")
@@ -153,6 +159,7 @@ def chaos(
     seconds: For = 60.0,
     html: Html = None,
     json_file: Json = None,
+    journal: Journal = None,
     trace: TraceFile = None,
     faults: Faults = None,
     port: Port = None,
@@ -173,7 +180,7 @@ def chaos(
     The exit code is 0 if the run went well, 1 if it failed, 2 for wrong input, 3 if the machine was overloaded.
     """
     _check_amounts(max_load, seconds, steady_for, recover_within, late_after, answer_within)
-    check_folders(html, json_file, trace)
+    check_folders(html, json_file, journal, trace)
     scenario = load_function(
         target, "scenario, which is an async function of one argument, the world"
     )
@@ -204,9 +211,8 @@ def chaos(
     except KeyboardInterrupt:
         # A second Ctrl-C ended the run without an outcome, so there is no report.
         raise SystemExit(INTERRUPTED) from None
-    _write(outcome, html=html, json_file=json_file, trace=trace)
-    if outcome.fault_reports and not outcome.interrupted:
-        _mention_late_faults(outcome.faults, seconds)
+    _write(outcome, html=html, json_file=json_file, journal=journal, trace=trace)
+    _mention_late_faults(outcome, seconds)
     raise SystemExit(_EXIT_CODES[outcome.verdict])
 
 
@@ -220,7 +226,12 @@ def _check_amounts(max_load: float, *seconds: float) -> None:
 
 
 def _write(
-    outcome: LiveOutcome, *, html: Path | None, json_file: Path | None, trace: Path | None
+    outcome: LiveOutcome,
+    *,
+    html: Path | None,
+    json_file: Path | None,
+    journal: Path | None,
+    trace: Path | None,
 ) -> None:
     print_report(outcome, plain_console())
     if html is not None:
@@ -228,11 +239,17 @@ def _write(
         _say(f"The page is in {html}")
     if json_file is not None:
         json_file.write_bytes(outcome.to_json())
+    if journal is not None:
+        content = toolkit_journal(outcome, node=platform.node(), platform=platform.platform())
+        journal.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2))
     if trace is not None:
         write_lines(trace, outcome.trace)
 
 
-def _mention_late_faults(plan: Sequence[Fault], seconds: float) -> None:
+def _mention_late_faults(outcome: LiveOutcome, seconds: float) -> None:
+    plan = outcome.faults
+    if outcome.interrupted or not outcome.fault_reports:
+        return
     times = [fault.when.seconds for fault in plan if isinstance(fault.when, At)]
     late = [time for time in times if time >= seconds]
     if late:

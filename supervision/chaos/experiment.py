@@ -173,6 +173,7 @@ class Experiment:
                 await self._go()
         finally:
             self._world.requests.close()
+            self._steadiness.end()
             self._world.over.set()
 
     async def _go(self) -> None:
@@ -180,7 +181,7 @@ class Experiment:
         # If the faults never begin, the figures of the machine count from here.
         self._machine.begin()
         self._phase("before")
-        if not await self._steadiness.holds(phases.before, within=phases.start_within):
+        if not await self._is_steady("before", phases.before, within=phases.start_within):
             self.problem(
                 f"the experiment did not begin: no steady state of {phases.before:g} s began within "
                 f"{phases.start_within:g} s; {self._current_problems()}"
@@ -202,11 +203,18 @@ class Experiment:
         self._phase("after")
         self._undo()
         after = min(phases.after, 1.0) if self.interrupted else phases.after
-        if not await self._steadiness.holds(after, within=phases.recover_within):
+        if not await self._is_steady("after", after, within=phases.recover_within):
             self.problem(
                 f"the steady state did not come back within {phases.recover_within:g} s after the "
                 f"faults and hold for {after:g} s; {self._current_problems()}"
             )
+
+    async def _is_steady(self, phase: str, seconds: float, *, within: float) -> bool:
+        """Wait until the steady state has held for some seconds, and record the result for the reports."""
+        holds = await self._steadiness.holds(seconds, within=within)
+        fields = {"phase": phase, "holds": holds, "problems": dict(self._steadiness.problems)}
+        self._trace.add("steady_state", {"pid": None, **fields})
+        return holds
 
     def _undo(self) -> None:
         if self._begun and not self._undone:

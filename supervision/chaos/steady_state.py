@@ -43,6 +43,7 @@ class SteadyState:
         self._limit = limit
         self._checks: dict[str, SteadyCheck] = {}
         self._known: dict[str, str | None] = {}
+        self._is_over = False
 
     def add(self, name: str, check: SteadyCheck) -> None:
         """Add a check, or replace the check of that name."""
@@ -54,15 +55,21 @@ class SteadyState:
         return bool(self._checks)
 
     async def watch(self) -> None:
-        """Call all checks at intervals, until cancelled."""
-        while True:
+        """Call all checks at intervals, until `end`."""
+        while not self._is_over:
             await self.look()
             await trio.sleep(self._every)
+
+    def end(self) -> None:
+        """Record no more results. After the experiment, the scenario stops its clients, and that is no outage."""
+        self._is_over = True
 
     async def look(self) -> None:
         """Call every check once."""
         for name, check in list(self._checks.items()):
-            self._answered(name, await self._ask(check))
+            problem = await self._ask(check)
+            if not self._is_over:
+                self._answered(name, problem)
 
     async def holds(self, seconds: float, *, within: float) -> bool:
         """Wait until the state has been steady for some seconds. Return False if it is not steady in time.

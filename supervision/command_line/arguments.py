@@ -15,7 +15,26 @@ import typer
 
 from supervision.command_line.program_frames import program_traceback
 
-__all__ = ["check_folders", "load_function", "load_module", "params_as_options", "parse_params"]
+__all__ = [
+    "ProgramFailed",
+    "check_folders",
+    "load_function",
+    "load_module",
+    "params_as_options",
+    "parse_params",
+]
+
+
+class ProgramFailed(SystemExit):
+    """The end of a command because of a mistake in the user's program. The reason is on standard error.
+
+    Attributes:
+        text: the reason.
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(code)
+        self.text = text
 
 
 def load_module(
@@ -31,8 +50,8 @@ def load_module(
 
     Raises:
         typer.BadParameter: The target does not have the form `module:name`, or the module does not exist.
-        SystemExit: The module raised. The code is 1, and the traceback is on standard error, without the frames of
-            Ashtree and of Python's import system.
+        ProgramFailed: The module raised. The exit code is 1. The traceback is on standard error, without the frames
+            of Ashtree and of Python's import system.
     """
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
@@ -58,8 +77,9 @@ def load_module(
             ) from None
         if explained is not None and isinstance(error, explained):
             raise
-        sys.stderr.write(f"{module_name} cannot be imported:\n{program_traceback(error)}")
-        raise SystemExit(1) from None
+        text = f"{module_name} cannot be imported:\n{program_traceback(error)}"
+        sys.stderr.write(text)
+        raise ProgramFailed(1, text) from None
 
 
 def load_function(target: str, kind: str) -> Any:

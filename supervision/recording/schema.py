@@ -191,6 +191,9 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         # fields, all of them text.
         "phase": {"pid": None, "phase": str},
         "steady": {"pid": None, "name": str, "holds": bool, "problem?": str},
+        # The steady state at the end of the phase "before" or "after". `problems` has the problem of each check that
+        # does not hold. If it is empty and `holds` is false, the checks did not hold for long enough.
+        "steady_state": {"pid": None, "phase": str, "holds": bool, "problems": dict},
         "invariant": {"pid": None, "name": str, "problem": str},
         "problem": {"pid?": None, "problem": str},
         "note": {"pid?": int | None, "text": str, "*": str},

@@ -54,7 +54,7 @@ class PhaseMeasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """One planned fault and its effects.
+    """One planned fault and its effects. `event` is the number of the trace event that records the fault.
 
     `took_along` lists the paths of the other processes that ended because of the fault: its blast radius. `target_back`
     is the time until the first ended process had a replacement. `all_back` is the time until every ended process had a
@@ -62,6 +62,7 @@ class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
     ended process has none. If no process ended, both times are None.
     """
 
+    event: int
     seconds: float
     fault: str
     type: str
@@ -252,6 +253,7 @@ def measure_fault(mark: FaultRecord) -> FaultMeasure:
     times = _times(mark.ended)
     others = [process.path for process in mark.ended if process is not first]
     return FaultMeasure(
+        event=mark.event,
         seconds=mark.seconds,
         fault=mark.text,
         type=mark.type,

@@ -20,6 +20,7 @@ PURE = (
     "actors.servers.results",
     "supervision.chaos.errors",
     "supervision.chaos.faults.kinds",
+    "supervision.chaos.reports.journal",
     "supervision.viewer.history",
     "supervision.viewer.live",
     "supervision.viewer.measures",

@@ -16,8 +16,8 @@ ROUTER = Router([ROUTE, PHOENIX_ROUTE])
 CODEC = Codec(V2(), lambda data: b"|" + data)
 
 
-def new_session(*, max_channels: int = 100) -> Session:
-    return Session(CODEC, ROUTER.match, max_channels=max_channels)
+def new_session(**limits: Any) -> Session:
+    return Session(CODEC, ROUTER.match, **limits)
 
 
 def feed(session: Session, *message: Any, payload: Any = None) -> list[Effect]:

@@ -510,6 +510,28 @@ async def test_a_client_that_is_held_back_is_logged(serve: Serve, lines: Any) ->
     assert "the server handles it in more than 100 turns of the scheduler" in lines()[-1]
 
 
+async def test_a_client_beyond_a_rate_limit_is_logged_once(serve: Serve, lines: Any) -> None:
+    mount = Mount(UserSocket, max_messages_per_second=0.1)
+    client = await (await serve(Endpoint(sockets={"/socket": mount}))).connect()
+    await client.join()
+    for _ in range(4):
+        await client.exchange(("1", "2", "room:a", "echo"))
+    logged = [line for line in lines() if "max_messages_per_second" in line]
+    (line,) = logged
+    assert line.startswith(f"INFO The client of {client.process!r} sends more than")
+
+
+async def test_a_client_that_a_limit_refuses_is_logged_with_the_limit(
+    serve: Serve, lines: Any
+) -> None:
+    mount = Mount(UserSocket, longpoll=True)
+    server = await serve(Endpoint(sockets={"/socket": mount}, max_sessions=1))
+    await Poller(server).open()
+    await Poller(server).ask("GET")
+    assert "Refused a client with HTTP status 503" in lines()[-1]
+    assert "because max_sessions allows no more clients" in lines()[-1]
+
+
 async def test_what_is_lost_between_the_nodes_of_a_polling_client_is_logged(
     serve: Serve, lines: Any
 ) -> None:

@@ -11,6 +11,7 @@ from channels import (
     ConnectInfo,
     ConnectRefused,
     InvalidHandler,
+    InvalidOption,
     InvalidRoute,
     Route,
     Socket,
@@ -145,3 +146,21 @@ def test_the_repr_does_not_show_headers() -> None:
 
 def test_the_reason_of_a_refusal_appears_only_in_logs() -> None:
     assert ConnectRefused("no such token").reason == "no such token"
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "advice"),
+    [
+        ("max_channels", 0, "a whole number from 1"),
+        ("max_joining", 1.5, "a whole number from 1"),
+        ("max_messages_per_second", 0, "a number above 0"),
+        ("max_joins_per_second", None, "a number above 0"),
+    ],
+)
+def test_a_limit_that_is_not_a_number_above_0_is_refused_by_name(
+    limit: str, value: Any, advice: str
+) -> None:
+    socket = type("RoomSocket", (Socket,), {limit: value})
+    with pytest.raises(InvalidOption) as caught:
+        router_of(socket)
+    assert str(caught.value) == f"RoomSocket got {limit}={value}; write {advice}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ import trio
 
 from actors import kill, open_runtime
 from channels import Binary, Draining, Endpoint, LongPoll, Mount, PubSub
+from channels.connection.session_server import BURST
+from channels.telemetry import SOCKET_SHED
 from channels.testing import JoinedNodes
 from tests.channels.rooms import UserSocket
 from tests.channels.support import EOF, UPGRADE, Gate, Server, settle
@@ -19,6 +22,13 @@ VIRTUAL_CLOCK = True
 
 MAX_FRAME = 20_000
 MAX_MESSAGES = 20
+MAX_TOTAL_BYTES = 350_000
+RATE = 2.0
+RATES: dict[str, Any] = {
+    "max_messages_per_second": RATE,
+    "max_joins_per_second": RATE,
+    "max_joining": 3,
+}
 
 Open = Callable[..., Awaitable[Peer]]
 
@@ -37,10 +47,12 @@ def endpoint(pubsub: PubSub | None = None) -> Endpoint:
                 UserSocket,
                 max_frame_size=MAX_FRAME,
                 longpoll=LongPoll(max_body_bytes=MAX_FRAME),
+                **RATES,
             ),
-            "/packed": Mount(UserSocket, max_frame_size=MAX_FRAME, compress=True),
+            "/packed": Mount(UserSocket, max_frame_size=MAX_FRAME, compress=True, **RATES),
         },
         max_buffered_messages=MAX_MESSAGES,
+        max_total_buffered_bytes=MAX_TOTAL_BYTES,
         draining=Draining(timeout=20.0),
         pubsub=pubsub,
         secret_key_base="the secret of all nodes",
@@ -194,6 +206,39 @@ async def test_a_stop_with_a_reply_sends_the_reply_and_then_phx_close(connect: O
     ]
 
 
+async def test_a_push_beyond_the_rate_limit_gets_an_error_and_a_later_one_its_reply(
+    connect: Open,
+) -> None:
+    peer = await connect()
+    await peer.join()
+    for _ in range(int(RATE * BURST)):
+        await peer.exchange("1", "2", "room:a", "echo")
+    limited = {"reason": "rate limited", "retry_after_ms": 500}
+    assert await peer.exchange("1", "3", "room:a", "echo") == [
+        peer.reply("1", "3", "room:a", limited, "error")
+    ]
+    assert await peer.exchange("1", None, "room:a", "push") == []
+    assert peer.server.endpoint.statistics()["counts"]["socket", "max_messages_per_second"] == 2
+    assert await peer.exchange(None, "4", "phoenix", "heartbeat") == [
+        peer.reply(None, "4", "phoenix")
+    ]
+    await trio.sleep(0.5)
+    assert await peer.exchange("1", "5", "room:a", "echo") == [peer.reply("1", "5", "room:a")]
+
+
+async def test_a_join_beyond_the_joins_in_progress_gets_an_error(connect: Open) -> None:
+    peer = await connect()
+    for topic in "abc":
+        assert await peer.exchange("1", "1", f"room:{topic}", "phx_join", {"sleep": 1}) == []
+    assert await peer.exchange("1", "1", "room:d", "phx_join") == [
+        peer.reply("1", "1", "room:d", {"reason": "too many joins in progress"}, "error")
+    ]
+    await trio.sleep(1)
+    await settle()
+    assert len(await peer.received()) == 3
+    await peer.join("room:d")
+
+
 async def test_a_second_join_replaces_the_first(connect: Open) -> None:
     peer = await connect()
     await peer.join()
@@ -274,6 +319,34 @@ async def test_a_client_that_reads_too_slowly_is_closed_with_1013_without_delay(
     await settle()
     await slow.received()
     assert slow.was_closed(1013)
+    assert len(slow.server.channels("room:a")) == 1
+
+
+async def test_too_many_bytes_for_all_clients_close_only_the_client_with_the_most(
+    connect: Open,
+) -> None:
+    gate = Gate()
+    slow, slower = await connect(gate=gate), await connect(gate=gate)
+    endpoint = slow.server.endpoint
+    await slow.join()
+    await slower.join("room:a")
+    await slower.join("room:b", "2")
+    gate.shut()
+    # Random, because a client may have compression.
+    payload = {"text": random.Random(1).randbytes(30_000).hex()}
+    endpoint.broadcast("room:a", "shouted", payload)
+    for _ in range(MAX_MESSAGES - 1):
+        await settle()
+        if not slow.server.channels("room:b"):
+            break
+        endpoint.broadcast("room:b", "shouted", payload)
+    assert endpoint.statistics()["backlog"].shed == 1
+    assert endpoint.statistics()["counts"][SOCKET_SHED] == 1
+    gate.opened.set()
+    await settle()
+    await slower.received()
+    assert slower.was_closed(1013)
+    assert await slow.received() == [slow.message(None, None, "room:a", "shouted", payload)]
     assert len(slow.server.channels("room:a")) == 1
 
 

@@ -19,13 +19,12 @@ from actors import GenServer, current_pid
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.observer import Observer
 from channels.pubsub.pubsub import PubSub
-from examples.chat.pages import pages
+from examples.phoenix_js import page_folders
 from supervision import Supervisor, child_spec
 from supervision.applications.application import run
 
-PHOENIX_JS = (
-    Path(__file__).parents[2] / "examples/chat/node_modules/phoenix/priv/static/phoenix.mjs"
-)
+CHAT = Path(__file__).parents[2] / "examples/chat"
+PHOENIX_JS = CHAT / "node_modules/phoenix/priv/static/phoenix.mjs"
 
 
 class RoomChannel(Channel):
@@ -60,7 +59,9 @@ observer = Observer(
     phoenix_js=PHOENIX_JS,
 )
 pubsub = PubSub()
-endpoint = Endpoint(sockets={"/socket": UserSocket}, http=pages, observer=observer, pubsub=pubsub)
+endpoint = Endpoint(
+    sockets={"/socket": UserSocket}, static=page_folders(CHAT), observer=observer, pubsub=pubsub
+)
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ class TokenSocket(Socket):
 endpoint = Endpoint(
     sockets={
         "/socket": Mount(UserSocket, compress=True),
+        "/limited": Mount(UserSocket, max_messages_per_second=0.01, max_joining=1),
         "/private/:tenant": Mount(TokenSocket, auth_token=True, longpoll=True),
     }
 )

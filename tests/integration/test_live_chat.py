@@ -173,7 +173,9 @@ def test_the_command_writes_its_reports(ashtree: Command, tmp_path: Path) -> Non
     plan = plan_to_json([Kill(target=poller, when=At(time)) for time in (0.2, 5.5)])
     (tmp_path / "plan.json").write_bytes(plan)
     more = ("--for", "1", "--seed", "3", "--exact-times", "--faults", str(tmp_path / "plan.json"))
-    code, out, err = ashtree(*options(tmp_path, *more, "--trace", str(tmp_path / "trace.ndjson")))
+    journal = ("--journal", str(tmp_path / "journal.json"))
+    trace = ("--trace", str(tmp_path / "trace.ndjson"))
+    code, out, err = ashtree(*options(tmp_path, *more, *journal, *trace))
     assert code == 0, err
     assert "1 applied" in out
     assert "the steady state came back" in out
@@ -185,6 +187,8 @@ def test_the_command_writes_its_reports(ashtree: Command, tmp_path: Path) -> Non
     assert (report["seed"], report["verdict"]) == (3, "held")
     assert [fault["target"] for fault in report["plan"]] == [poller] * 2
     assert (tmp_path / "report.html").stat().st_size > 10_000
+    written = json.loads((tmp_path / "journal.json").read_text())
+    assert (written["status"], written["deviated"], len(written["run"])) == ("completed", False, 1)
     first, *_ = read_lines(tmp_path / "trace.ndjson")
     assert json.loads(first)["n"] == 0
 

@@ -92,3 +92,16 @@ def test_phoenix_js_without_a_token_is_refused(server: Server) -> None:
     with PhoenixJs(f"ws://127.0.0.1:{server.port}/private/acme") as client:
         client.tell("connect")
         client.expect("close", code=1006)
+
+
+def test_phoenix_js_gets_an_error_for_a_push_beyond_the_rate_limit_and_stays_joined(
+    server: Server,
+) -> None:
+    with connected(server.socket_url.replace("/socket", "/limited")) as client:
+        assert client.join("room:limited") == ("ok", {})
+        assert client.request("room:limited", "echo", {"n": 1}) == ("ok", {"n": 1})
+        status, response = client.request("room:limited", "echo", {"n": 2})
+        assert (status, response.pop("reason")) == ("error", "rate limited")
+        # The server makes a token in 100 seconds.
+        assert 0 < response.pop("retry_after_ms") <= 100_000
+        assert client.join("room:other") == ("ok", {})

@@ -17,12 +17,16 @@ from tests.simulation.sweeps.channels.client import client
 from tests.simulation.sweeps.channels.clients import Client
 from tests.simulation.sweeps.channels.crowd import crowd
 from tests.simulation.sweeps.channels.endpoint import connections
+from tests.simulation.sweeps.channels.histories import durable_channels, storages
 from tests.simulation.sweeps.channels.lockstep import lockstep
-from tests.simulation.sweeps.channels.longpoll import polling
+from tests.simulation.sweeps.channels.longpoll import bodies, polling
 from tests.simulation.sweeps.channels.nodes import two_nodes
 from tests.simulation.sweeps.channels.presence import presence
+from tests.simulation.sweeps.channels.pressure import pressure
 from tests.simulation.sweeps.channels.pubsub import pubsub
 from tests.simulation.sweeps.channels.room import Ledger, UserSocket
+from tests.simulation.sweeps.channels.scripted import scripted_server
+from tests.simulation.sweeps.channels.sockets import flusher, workers
 from tests.simulation.sweeps.channels.tokens import tokens
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
@@ -37,6 +41,13 @@ SEEDS: dict[Any, int] = {
     two_nodes: 1,
     client: 2,
     tokens: 3,
+    pressure: 2,
+    scripted_server: 3,
+    storages: 3,
+    durable_channels: 2,
+    flusher: 3,
+    workers: 3,
+    bodies: 3,
 }
 
 
@@ -48,7 +59,22 @@ def test_a_sweep_passes_on_a_healthy_tree(sweep: Any) -> None:
 
 @pytest.mark.deep
 @pytest.mark.parametrize(
-    "sweep", [lockstep, connections, polling, pubsub, presence], ids=lambda sweep: sweep.__name__
+    "sweep",
+    [
+        lockstep,
+        connections,
+        polling,
+        pubsub,
+        presence,
+        pressure,
+        scripted_server,
+        storages,
+        durable_channels,
+        flusher,
+        workers,
+        bodies,
+    ],
+    ids=lambda sweep: sweep.__name__,
 )
 def test_a_sweep_reaches_each_of_its_rare_states(sweep: Any) -> None:
     seen: dict[str, bool] = {}

@@ -9,13 +9,14 @@ from supervision.simulation.search.sweep import sweep
 from tests.simulation.sweeps.crowds import agents, crowds
 from tests.simulation.sweeps.registries import registries
 from tests.simulation.sweeps.runtime import processes
+from tests.simulation.sweeps.runtimes import runtimes
 from tests.simulation.sweeps.servers import servers
 from tests.simulation.sweeps.state_machines import state_machines
 from tests.simulation.sweeps.timers import timers
 
 # Ordinary test runs use few seeds. `make sweep` runs thousands.
 SEEDS = 5
-ALL = (processes, servers, timers, state_machines, registries, crowds, agents)
+ALL = (processes, servers, timers, state_machines, registries, crowds, agents, runtimes)
 
 
 @pytest.mark.parametrize("scenario", ALL, ids=lambda each: each.__name__)

@@ -31,6 +31,7 @@ from actors import (
     spawn,
     spawn_link,
     stop,
+    sys,
     wait_exit,
     whereis,
 )
@@ -452,3 +453,86 @@ async def test_a_supervisor_answers_during_many_crashes(runtime: Runtime) -> Non
         cast(pid, BOOM.exception)
     await settle()
     assert await pids(pool) == [steady]
+
+
+# Starts without a message
+
+SPAWNED = ChildSpec("spawned", Worker.spawn_link, restart="temporary")
+
+
+async def test_a_start_without_waiting_gives_the_child_to_the_supervisor(runtime: Runtime) -> None:
+    pool = await DynamicSupervisor.start_link()
+    await settle()
+    pid = DynamicSupervisor.start_child_nowait(pool, SPAWNED, "a")
+    assert await pids(pool) == [pid]
+    info = runtime.process_info(pid)
+    assert info is not None
+    assert info["parent"] is pool
+    assert info["links"] == (pool,)
+    await stop(pool)
+    assert not is_alive(pid)
+
+
+async def test_a_busy_supervisor_starts_nothing_without_waiting(runtime: Runtime) -> None:
+    pool = await DynamicSupervisor.start_link()
+    await settle()
+    send(pool, "a message that the supervisor has not read")
+    with pytest.raises(trio.WouldBlock):
+        DynamicSupervisor.start_child_nowait(pool, SPAWNED, "a")
+    await settle()
+    await sys.suspend(pool)
+    with pytest.raises(trio.WouldBlock):
+        DynamicSupervisor.start_child_nowait(pool, SPAWNED, "a")
+    await sys.resume(pool)
+    assert await pids(pool) == []
+    await stop(pool)
+    with pytest.raises(trio.WouldBlock):
+        DynamicSupervisor.start_child_nowait(pool, SPAWNED, "a")
+
+
+async def test_a_supervisor_that_waits_for_the_end_of_a_child_starts_nothing_without_waiting(
+    runtime: Runtime, nursery: trio.Nursery
+) -> None:
+    pool = await DynamicSupervisor.start_link()
+    slow = ChildSpec("slow", Worker.spawn_link, ("slow",), {"stop_takes": 2.0})
+    child = await DynamicSupervisor.start_child(pool, slow)
+    nursery.start_soon(DynamicSupervisor.terminate_child, pool, child)
+    await trio.sleep(1)
+    with pytest.raises(trio.WouldBlock):
+        DynamicSupervisor.start_child_nowait(pool, SPAWNED, "b")
+    await wait_exit(child)
+    assert await pids(pool) == []
+
+
+async def test_a_start_without_waiting_respects_max_children(runtime: Runtime) -> None:
+    pool = await DynamicSupervisor.start_link(max_children=1)
+    await settle()
+    DynamicSupervisor.start_child_nowait(pool, SPAWNED, "a")
+    with pytest.raises(MaxChildren):
+        DynamicSupervisor.start_child_nowait(pool, SPAWNED, "b")
+
+
+async def test_a_start_function_that_waits_cannot_start_a_child_without_waiting(
+    runtime: Runtime,
+) -> None:
+    pool = await DynamicSupervisor.start_link()
+    await settle()
+    with pytest.raises(TypeError, match="must return a pid at once"):
+        DynamicSupervisor.start_child_nowait(pool, ChildSpec("slow", Worker.start_link), "a")
+    assert await pids(pool) == []
+
+
+async def test_an_exception_of_a_start_without_waiting_is_the_reason_of_the_failure(
+    runtime: Runtime,
+) -> None:
+    pool = await DynamicSupervisor.start_link()
+    await settle()
+
+    def fail() -> Pid:
+        raise ValueError("no")
+
+    with pytest.raises(StartError) as caught:
+        DynamicSupervisor.start_child_nowait(pool, ChildSpec("failing", fail))
+    assert isinstance(caught.value.reason, Crash)
+    assert isinstance(caught.value.reason.exception, ValueError)
+    assert await pids(pool) == []

@@ -139,13 +139,14 @@ class WorkersAdapter:
             self._publish(lane, data)
 
     def _publish(self, lane: str, data: bytes) -> None:
-        kind = ONE if lane.startswith("@") else EVERYBODY
         if not self._is_connected:
             self._drop("the parent of the workers has ended")
-        elif self._waiting_bytes + len(data) > self._max_waiting_bytes:
+            return
+        framed = frame(lane, data, kind=ONE if lane.startswith("@") else EVERYBODY)
+        if self._waiting_bytes + len(framed) > self._max_waiting_bytes:
             self._drop(f"{self._waiting_bytes} bytes were waiting for the hub")
         else:
-            self._append(frame(lane, data, kind=kind))
+            self._append(framed)
 
     def _append(self, data: bytes) -> None:
         self._waiting.append(data)

@@ -6,6 +6,7 @@ tells the worker to stop. The worker reports its state and its figures:
     {"type": "report"}                             parent: send a report
     {"type": "stop", "signal": 15}                 parent: stop together with all other workers
     {"type": "ready", "stop_seconds": 60.0}        worker: it accepts connections
+    {"type": "problem", "text": "..."}             worker: the application cannot be loaded; the parent tells the others
     {"type": "stopping"}                           worker: it accepts no more connections
     {"type": "report", "connections": 7, ...}      worker: its figures
 """
@@ -37,6 +38,7 @@ class Setup(msgspec.Struct, kw_only=True, frozen=True):
         hub: the file descriptor of the worker's socket to the hub.
         secret: signs tokens if the endpoint has no secret of its own; the same for all workers.
         options: further values for the program of the worker.
+        replaces: True if another worker serves the place until this worker is ready.
     """
 
     id: int
@@ -47,6 +49,7 @@ class Setup(msgspec.Struct, kw_only=True, frozen=True):
     hub: int
     secret: bytes
     options: dict[str, Any]
+    replaces: bool = False
 
     def __repr__(self) -> str:
         # Do not show the secret.

@@ -19,7 +19,7 @@ import secrets
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,7 @@ from channels.pubsub.workers.plan import (
     Worker,
 )
 
-__all__ = ["Settings", "run_parent"]
+__all__ = ["Settings", "Watch", "run_parent"]
 
 _log = logging.getLogger("channels.pubsub.workers")
 
@@ -67,6 +67,10 @@ _ANSWER = 1.0
 _DROPS = 60.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+Watch: TypeAlias = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+"""An async function. It gets an async function that replaces all workers."""
 
 
 @frozen(kw_only=True)
@@ -83,6 +87,8 @@ class Settings:
         max_buffered_bytes: bytes that can wait in the hub for one worker.
         health_socket: the path of the health socket; None takes the result of `path_for`.
         url: makes the URL of a host and a port.
+        watch: runs beside the workers, and gets a function that replaces them. With it, the parent goes on if a worker
+            cannot load the application. None watches nothing.
     """
 
     command: Sequence[str]
@@ -94,6 +100,7 @@ class Settings:
     max_buffered_bytes: int = MAX_BUFFERED_BYTES
     health_socket: Path | None = None
     url: Callable[[str, int], str] = "http://{}:{}".format
+    watch: Watch | None = None
 
 
 async def run_parent(settings: Settings, *, on_serving: Callable[[str], None]) -> int:
@@ -171,7 +178,7 @@ class _Parent:
         self.port = port
         self.address = address
         self.on_serving = on_serving
-        self.plan = Plan(settings.workers, settings.timing)
+        self.plan = Plan(settings.workers, settings.timing, reloads=settings.watch is not None)
         self.hub = Hub(max_buffered_bytes=settings.max_buffered_bytes, on_dropped=self._note_drop)
         self.secret = secrets.token_bytes(64)
         self.processes: dict[Worker, _Process] = {}
@@ -186,6 +193,8 @@ class _Parent:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch, signals, follows_terminal)
+                if self.settings.watch is not None:
+                    nursery.start_soon(self.settings.watch, self._replace)
                 actions: Sequence[Action] = self.plan.begin(trio.current_time())
                 while True:
                     for action in actions:
@@ -238,9 +247,12 @@ class _Parent:
             # The system also sends SIGHUP when the terminal closes.
             is_hung_up = follows_terminal and not _has_terminal()
             if signum == signal.SIGHUP and not is_hung_up:
-                await self._put.send(self.plan.replace)
+                await self._replace()
             else:
                 await self._put.send(partial(self.plan.stop, signum))
+
+    async def _replace(self) -> None:
+        await self._put.send(self.plan.replace)
 
     # Workers
 
@@ -293,6 +305,7 @@ class _Parent:
             hub=hub.fileno(),
             secret=self.secret,
             options=dict(self.settings.options),
+            replaces=self.plan.places[worker.place].successor is worker,
         )
         assert process.control is not None
         process.control.send(setup)
@@ -332,6 +345,10 @@ class _Parent:
                 case {"type": "report"}:
                     process.report = message
                     process.reported.set()
+                case {"type": "problem"}:
+                    for each in self.processes.values():
+                        if each is not process and each.control is not None:
+                            each.control.send(message)
 
     def _note_drop(self, worker: int, frames: int) -> None:
         """Log drops, at most once a minute for each worker: a worker that does not read loses very many envelopes."""

@@ -223,10 +223,13 @@ class Plan:
     Args:
         count: the number of places.
         timing: time limits.
+        reloads: True if a change of a file replaces the workers. Then the parent goes on if the first worker fails, and
+            waits for a change.
     """
 
     count: int
     timing: Timing = Timing()
+    reloads: bool = field(default=False, kw_only=True)
     places: dict[int, Place] = field(init=False)
     generation: int = field(default=0, init=False)
     is_replacing: bool = field(default=False, init=False)
@@ -280,7 +283,7 @@ class Plan:
             actions += self._take_over(place, worker, now)
         if self._first is worker:
             self._first = None
-            others = [each for each in self.places.values() if each is not place]
+            others = [each for each in self.places.values() if each.current is None]
             actions += [self._start(each, now) for each in others]
         if not self._has_served and all(each.is_served for each in self.places.values()):
             self._has_served = True
@@ -308,7 +311,7 @@ class Plan:
         if self._first is worker:
             return self._failed_to_start(place, worker, end)
         if place.successor is worker:
-            return self._give_up_replacing(place, worker, end)
+            return self._give_up_replacing(place, worker, end, now)
         if place.current is worker:
             place.restarts += 1
             place.last_end = str(end)
@@ -324,8 +327,10 @@ class Plan:
         self.generation += 1
         self.is_replacing = True
         actions: list[Action] = [Note("info", f"replacing {self.count} workers")]
-        actions += self._start_due(_LATE, now)
-        return actions + self._continue_replacing(now)
+        starts = self._start_due(_LATE, now)
+        if self.reloads and starts and not self._has_served and self._first is None:
+            self._first = starts[0].worker
+        return [*actions, *starts, *self._continue_replacing(now)]
 
     def stop(self, signum: int, now: float) -> list[Action]:
         """Stop all workers. After a second signal, they have at most `kill_grace` to stop."""
@@ -413,19 +418,30 @@ class Plan:
         self.is_replacing = False
         return [Note("info", f"replaced {self.count} workers")]
 
-    def _give_up_replacing(self, place: Place, worker: Worker, end: End) -> list[Action]:
+    def _give_up_replacing(
+        self, place: Place, worker: Worker, end: End, now: float
+    ) -> list[Action]:
         place.successor = None
+        if worker.generation < self.generation:
+            # Someone has asked again since this worker started, so the fault may be corrected.
+            return self._continue_replacing(now)
         self.is_replacing = False
+        advice = "save the file again" if self.reloads else "send SIGHUP again"
         return [
             Note(
                 "error",
                 f"the replacement has ended, because {_name(worker)} {end} before it was ready; the previous workers "
-                "go on serving; correct the fault, then send SIGHUP again",
+                f"go on serving; correct the fault, and {advice}",
             )
         ]
 
     def _failed_to_start(self, place: Place, worker: Worker, end: End) -> list[Action]:
         place.current = None
+        if self.reloads:
+            self._first = None
+            place.restart_at = _LATE
+            waits = f"{_name(worker)} {end} before it was ready; waiting for a change of a file"
+            return [Note("error", waits)]
         self._finished = True
         # A worker that exits with a code has printed its error.
         printed = end.code is not None and end.code > 0

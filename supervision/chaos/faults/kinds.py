@@ -16,6 +16,7 @@ name of the node: `b/top/store`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
@@ -61,6 +62,7 @@ __all__ = [
     "SwallowCancellation",
     "branch_of",
     "describe_fault",
+    "lasting_seconds",
     "needs_instrument",
     "plan_from_json",
     "plan_to_json",
@@ -68,6 +70,9 @@ __all__ = [
 
 MOST_MESSAGES: Final = 1_000_000
 """The most messages that `FillMailbox` may send."""
+
+REORDER_SECONDS: Final = 1.0
+"""The seconds for which a message of `ReorderMessage` waits for another message to overtake it."""
 
 _DURATIONS: Final = ("seconds", "latency")
 
@@ -419,6 +424,22 @@ def needs_instrument(fault: Fault) -> bool:
     """Return True if an injector must observe callbacks and messages to apply a fault."""
     observed = isinstance(fault, MessageFault | Raise | Hang | Slow | SwallowCancellation)
     return observed or isinstance(fault.when, On)
+
+
+def lasting_seconds(fault: Fault) -> float:
+    """Return the seconds for which a fault lasts.
+
+    The result is 0.0 for a fault of a moment, and `math.inf` for a fault that lasts until `heal`. A callback or
+    a connection may end earlier than the fault.
+    """
+    if isinstance(fault, Hang | HalfOpen | SkewClock):
+        return math.inf
+    if isinstance(fault, KillNode):
+        return math.inf if fault.reboot_after is None else fault.reboot_after
+    if isinstance(fault, ReorderMessage):
+        return REORDER_SECONDS
+    seconds: float = getattr(fault, "seconds", 0.0)
+    return seconds
 
 
 def describe_fault(fault: Fault) -> str:

@@ -85,7 +85,7 @@ class Injector:
         self._targets: list[TargetRuntime] = []
         self._detach: dict[TargetRuntime, Callable[[], None]] = {}
         self._waiters = trio.lowlevel.ParkingLot()
-        self._ledger = Ledger(trace, self._seconds)
+        self._ledger = Ledger(trace, self._seconds, self._something_changed)
         self._timers = TimerQueue()
         self._callbacks = CallbackFaults(self._ledger, self._something_changed)
         self._messages = MessageFaults(self._ledger, self._at)
@@ -166,6 +166,11 @@ class Injector:
         A fault whose moment has not come has the status "not_applicable", and its `why` says so.
         """
         return tuple(planned.report() for planned in self._ledger.planned)
+
+    async def decided(self) -> None:
+        """Wait until the outcome of each fault is known. Some moments never come, so give this a time limit."""
+        while any(planned.status is None for planned in self._ledger.planned):
+            await self._waiters.park()
 
     async def finished(self) -> None:
         """Wait until all faults with a time are applied, and until all faults with a duration are over.

@@ -72,12 +72,21 @@ class Planned:
 
 
 class Ledger:
-    """The faults of a plan, and their events. `now` returns the seconds since the start of the plan."""
+    """The faults of a plan, and their events.
 
-    def __init__(self, trace: Trace | None, now: Callable[[], float]) -> None:
+    Args:
+        trace: the trace for the events; None for no events.
+        now: returns the seconds since the start of the plan.
+        decided: called each time that the outcome of a fault becomes known.
+    """
+
+    def __init__(
+        self, trace: Trace | None, now: Callable[[], float], decided: Callable[[], None]
+    ) -> None:
         self.planned: list[Planned] = []
         self._trace = trace
         self._now = now
+        self._decided = decided
 
     def applied(
         self,
@@ -112,6 +121,7 @@ class Ledger:
     def missed(self, planned: Planned, why: str) -> None:
         """Note that a fault has no target."""
         planned.status, planned.why = "not_applicable", why
+        self._decided()
 
     def failed(self, planned: Planned, why: str) -> None:
         """Note that a fault could not be applied, or could not be undone."""
@@ -154,6 +164,7 @@ class Ledger:
     def _decide(self, planned: Planned, status: Status, why: str | None) -> None:
         planned.status, planned.why = status, why
         planned.seconds = self._now()
+        self._decided()
 
     def _record(
         self, planned: Planned, point: InjectionPoint | str, fields: dict[str, Any]

@@ -15,6 +15,7 @@ import trio
 from actors.instrumentation.instrument import callback_for, deliver
 from actors.refs import Pid
 from supervision.chaos.faults.kinds import (
+    REORDER_SECONDS,
     DelayMessage,
     DropMessage,
     DuplicateMessage,
@@ -30,9 +31,6 @@ from supervision.recording.places import fits
 from supervision.recording.schema import kind_of
 
 __all__ = ["MessageFaults"]
-
-PATIENCE = 1.0
-"""The seconds that a reordered message waits for another message to overtake it."""
 
 # No fault affects these types. A fault sends Junk. A supervisor sends TryAgain to itself, directly or by a timer, so no
 # network could lose it.
@@ -134,7 +132,7 @@ class MessageFaults:
         assert isinstance(fault, ReorderMessage)
         held = _Held(planned, point, message)
         self._overtaken.setdefault(receiver, []).append(held)
-        self._hold_back(planned, PATIENCE, point, message)
+        self._hold_back(planned, REORDER_SECONDS, point, message)
         return False
 
     def _hold_back(
@@ -154,7 +152,7 @@ class MessageFaults:
             if not overtaken:
                 del self._overtaken[receiver]
         if self._arrive(planned, point, message) and isinstance(planned.fault, ReorderMessage):
-            why = f"no other message to its receiver followed within {PATIENCE:g} s"
+            why = f"no other message to its receiver followed within {REORDER_SECONDS:g} s"
             self._ledger.masked(planned, point, why)
 
     def _arrive(self, planned: Planned, point: InjectionPoint, message: Any) -> bool:

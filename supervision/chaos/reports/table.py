@@ -104,9 +104,14 @@ def _figures(measures: Measures) -> Table:
     }
     for steady in measures.steady:
         during = steady.availability_during
-        share = steady.availability if during is None else during
+        # Without faults, a share of the time with faults does not exist.
+        held = (
+            f"{steady.availability:.2%} of the time since it first held, and no faults began"
+            if during is None
+            else f"{during:.2%} during the faults"
+        )
         rows[f"steady: {steady.name}"] = (
-            f"{share:.2%} during the faults; {steady.outages} outages, longest {_length(steady.longest_outage)}"
+            f"{held}; {steady.outages} outages, longest {_length(steady.longest_outage)}"
         )
     for requests in measures.requests:
         rows[f"requests: {requests.name}"] = _answers(requests)

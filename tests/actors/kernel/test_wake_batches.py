@@ -6,7 +6,7 @@ import trio
 import trio.testing
 
 from actors import current_pid, kill, open_runtime, receive, send, spawn, wait_exit
-from actors._kernel.mailbox import BURST
+from actors._kernel.mailbox import BURST, NEWEST
 from tests.actors.helpers import in_process, listen, settle
 
 CROWD = 10 * BURST
@@ -78,6 +78,29 @@ async def test_a_bulk_wake_up_does_not_delay_other_tasks() -> None:
     assert len(woken) < CROWD * 3 / 4
     await settle()
     assert len(woken) == CROWD
+
+
+@in_process(debug=False)
+async def test_the_wait_for_a_wake_is_bounded_while_the_backlog_never_ends() -> None:
+    turns, waits = Turns(), list[int]()
+    rounds = 3
+
+    async def pass_on() -> None:
+        for _ in range(rounds):
+            to, sent = await receive()
+            waits.append(turns.turns - sent)
+            send(to, (current_pid(), turns.turns))
+
+    crowd = [spawn(pass_on) for _ in range(2 * CROWD)]
+    await settle()
+    trio.lowlevel.add_instrument(turns)
+    for one, other in zip(crowd[::2], crowd[1::2], strict=True):
+        send(one, (other, turns.turns))
+    await settle()
+    trio.lowlevel.remove_instrument(turns)
+    assert len(waits) >= CROWD * rounds
+    # At most CROWD processes wait at the same time. Each wake takes a turn, and each step takes another.
+    assert max(waits) <= CROWD / (BURST - NEWEST) + 3
 
 
 @in_process()

@@ -22,6 +22,7 @@ from pathlib import Path
 from attrs import Factory, define
 
 from tests.benchmarks.hostile.attacks import ATTACKS
+from tests.benchmarks.hostile.room import NAME, measure_room
 from tests.channels.transports.frames import TEXT, client_frame
 from tests.integration.servers import ROOT, Server, serving
 
@@ -144,6 +145,8 @@ def main() -> None:
         for strangers in (options.strangers,) if options.strangers else counts:
             if options.only in name:
                 measure(name, strangers)
+    if options.only in NAME:
+        measure_room()
 
 
 if __name__ == "__main__":

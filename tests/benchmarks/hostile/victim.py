@@ -2,7 +2,8 @@
 
 `GET /blocked` answers how long the loop was blocked at most since it was asked last, in milliseconds: the longest time
 from one look at the sockets to the next. Nothing is read, written or begun in between. A second number says how much of
-the processor's time a turn took at most, which does not depend on what else the machine has to do.
+the processor's time a turn took at most, which does not depend on what else the machine has to do. `GET /overflows`
+answers how many clients were closed because they read too slowly.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import trio
 from channels import Endpoint, Mount
 from channels.cli.serve import run_endpoint
 from channels.http.handover import not_found
+from channels.telemetry import SOCKET_OVERFLOW
 from examples.conformance import UserSocket
 
 
@@ -44,14 +46,17 @@ blocked = Blocked()
 
 
 async def pages(scope: Any, receive: Any, send: Any) -> None:
-    """Say how long the loop was blocked; answer 404 to everything else."""
+    """Answer the two questions above; answer 404 to everything else."""
     if scope["type"] == "lifespan":
         trio.lowlevel.add_instrument(blocked)
-    if scope["type"] != "http" or scope["path"] != "/blocked":
+    if scope["type"] != "http" or scope["path"] not in {"/blocked", "/overflows"}:
         await not_found(scope, receive, send)
         return
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    figures = " ".join(f"{seconds * 1000:.1f}" for seconds in blocked.take())
+    if scope["path"] == "/overflows":
+        figures = str(endpoint.statistics()["counts"].get(SOCKET_OVERFLOW, 0))
+    else:
+        figures = " ".join(f"{seconds * 1000:.1f}" for seconds in blocked.take())
     await send({"type": "http.response.body", "body": figures.encode()})
 
 

@@ -559,3 +559,34 @@ def test_help_lists_the_commands_of_the_test_tools_without_loading_them() -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert all(each in done.stdout for each in ("simulate", "replay", "compare", "chaos"))
     assert done.stdout.endswith("loaded: []\n")
+
+
+# Options
+
+
+def test_every_option_of_serve_has_a_variable_that_the_help_names(run: Run) -> None:
+    _, out, _ = run("serve", "--help")
+    for name in cli._serve_target.__annotations__:
+        if name not in ("target", "return"):
+            assert f"ASHTREE_{name.upper()}" in "".join(out.split()), name
+
+
+def test_a_variable_sets_an_option_and_the_command_line_counts_first(
+    run: Run, module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASHTREE_PORT", "nowhere")
+    code, _, err = run("serve", f"{module(FINE)}:endpoint")
+    assert (code, "ASHTREE_PORT" in err or "'nowhere'" in err) == (2, True)
+    stop_soon(monkeypatch)
+    code, out, _ = run("serve", f"{module(FINE)}:endpoint", "--port", "0")
+    assert (code, "Serving on" in out) == (0, True)
+
+
+def test_folders_to_watch_need_reload_and_must_exist(
+    run: Run, module: Callable[[str], str], tmp_path: Path
+) -> None:
+    target = f"{module(FINE)}:endpoint"
+    code, _, err = run("serve", target, "--watch", str(tmp_path))
+    assert (code, "--watch needs --reload" in err) == (2, True)
+    code, _, err = run("serve", target, "--reload", "--watch", str(tmp_path / "no"))
+    assert (code, "there is no such folder" in err) == (2, True)

@@ -124,6 +124,17 @@ def test_a_diff_after_a_rejoin_waits_for_the_new_state() -> None:
     assert fold.state == {"u2": metas("2")}
 
 
+def test_a_diff_of_a_membership_without_a_state_does_not_apply_to_the_next_state() -> None:
+    fold = PresenceFold()
+    # The first membership ends before its state comes, and u1 leaves before the second membership begins.
+    fold.apply_diff(diff(joins={"u1": metas("1")}), "1")
+    fold.apply_diff(diff(joins={"u2": metas("2")}), "5")
+    changes = fold.apply_state({}, "5")
+    assert fold.state == {"u2": metas("2")}
+    assert [change.key for change in changes] == ["u2"]
+    assert not fold.pending
+
+
 def test_a_rejoin_tells_only_what_changed_meanwhile() -> None:
     fold = PresenceFold()
     fold.apply_state({"u1": metas("1"), "u2": metas("2")}, "1")

@@ -11,7 +11,12 @@ import trio
 import actors
 from actors import Shutdown, is_alive, kill, send
 from channels import Endpoint, Mount
-from channels.telemetry import CONNECTION_CLOSED, SOCKET_MALFORMED, SOCKET_OVERFLOW
+from channels.telemetry import (
+    CONNECTION_CLOSED,
+    SOCKET_MALFORMED,
+    SOCKET_OVERFLOW,
+    SOCKET_RATE_LIMITED,
+)
 from supervision import DynamicSupervisor, Supervisor
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
@@ -122,6 +127,40 @@ async def test_a_join_over_the_limit_is_refused_and_a_leave_makes_room(serve: Se
     assert server.runtime.processes() == before
     await client.exchange(("1", "4", "room:a", "phx_leave"))
     await client.join("room:c", "5")
+
+
+async def test_every_refused_message_is_counted_and_the_first_one_is_reported(serve: Serve) -> None:
+    class Slow(UserSocket):
+        max_messages_per_second = 0.1
+        max_joins_per_second = 0.1
+        max_channels = 1
+
+    server = await serve(Endpoint(sockets={"/socket": Slow}))
+    heard = server.listen(SOCKET_RATE_LIMITED)
+    client = await server.connect()
+    await client.join()
+    before = server.runtime.processes()
+    for _ in range(4):
+        await client.exchange(("1", "2", "room:a", "echo"), ("3", "3", "room:a", "phx_join"))
+    assert server.runtime.processes() == before
+    assert server.endpoint.statistics()["counts"] == {
+        ("socket", "max_messages_per_second"): 3,
+        ("socket", "max_joins_per_second"): 4,
+    }
+    assert [about["limit"] for _, about in heard] == [
+        "max_joins_per_second",
+        "max_messages_per_second",
+    ]
+    assert heard[0][1]["pid"] is client.process
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, 100), (250, 250)])
+async def test_by_default_as_many_joins_may_wait_as_topics_or_100(
+    serve: Serve, own: int | None, expected: int
+) -> None:
+    server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, max_channels=own)}))
+    (mount,) = server.services.mounts.values()
+    assert mount.max_joining == expected
 
 
 async def test_a_ping_is_answered_and_a_pong_is_not(serve: Serve) -> None:

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from channels.connection.session import Close, Deliver, Membership, Send, Session, Start
+from channels.connection.session import (
+    Close,
+    Deliver,
+    Limited,
+    Membership,
+    Send,
+    Session,
+    Start,
+    TokenBucket,
+)
 from channels.messages import Binary, Message
 from tests.channels.sessions import (
     CODEC,
@@ -113,6 +122,106 @@ def test_a_topic_that_is_free_again_does_not_count_for_the_limit() -> None:
     session.refused(join(session, "room:b"))
     session.exited(joined(session, "room:c"))
     assert join(session, "room:d").status == "joining"
+
+
+# Limits
+
+
+def full_bucket(tokens: int, rate: float = 1.0) -> TokenBucket:
+    return TokenBucket(rate=rate, burst=float(tokens), now=0.0)
+
+
+def test_a_bucket_admits_a_burst_and_then_its_rate() -> None:
+    bucket = TokenBucket(rate=4.0, burst=3.0, now=10.0)
+    admitted = 0
+    for step in range(101):
+        bucket.refill(10.0 + step / 10)
+        admitted += sum(bucket.take() for _ in range(5))
+    assert admitted == 3 + 40
+
+
+def test_a_bucket_never_holds_more_than_its_burst() -> None:
+    bucket = full_bucket(2)
+    bucket.refill(1_000_000.0)
+    assert [bucket.take() for _ in range(3)] == [True, True, False]
+
+
+def test_a_bucket_states_the_wait_for_the_next_token() -> None:
+    bucket = TokenBucket(rate=4.0, burst=1.0, now=0.0)
+    assert bucket.seconds_to_wait() == 0.0
+    assert bucket.take()
+    assert bucket.seconds_to_wait() == 0.25
+    bucket.refill(0.25)
+    assert bucket.take()
+
+
+def test_a_push_without_a_token_is_answered_with_the_wait_and_not_delivered() -> None:
+    session = new_session(messages=full_bucket(1))
+    joined(session)
+    assert isinstance(feed(session, "1", "2", "room:a", "ping")[0], Deliver)
+    note, answer = feed(session, "1", "3", "room:a", "ping")
+    assert note == Limited("max_messages_per_second")
+    response = {"reason": "rate limited", "retry_after_ms": 1000}
+    assert sent([answer]) == [reply("1", "3", "room:a", "error", response)]
+    session.refill(1.0)
+    assert isinstance(feed(session, "1", "4", "room:a", "ping")[0], Deliver)
+
+
+def test_a_push_without_a_token_and_without_a_ref_is_only_counted() -> None:
+    session = new_session(messages=full_bucket(1))
+    joined(session)
+    feed(session, "1", "2", "room:a", "ping")
+    assert feed(session, "1", None, "room:a", "ping") == [Limited("max_messages_per_second")]
+
+
+def test_heartbeats_leaves_joins_and_stale_messages_take_no_token_of_messages() -> None:
+    session = new_session(messages=full_bucket(1))
+    joined(session, "room:b", "9")
+    for event in ("ping", "phx_leave"):
+        assert feed(session, "stale", "2", "room:b", event) == []
+    assert isinstance(feed(session, None, "3", "phoenix", "heartbeat")[0], Send)
+    joined(session)
+    assert isinstance(feed(session, "1", "4", "room:a", "phx_leave")[0], Deliver)
+    assert isinstance(feed(session, "9", "5", "room:b", "ping")[0], Deliver)
+    assert isinstance(feed(session, "9", "6", "room:b", "ping")[0], Limited)
+    assert isinstance(feed(session, None, "7", "phoenix", "heartbeat")[0], Send)
+    assert isinstance(feed(session, "9", "8", "room:b", "phx_leave")[0], Deliver)
+
+
+def test_a_join_without_a_token_changes_nothing_and_a_refused_topic_takes_none() -> None:
+    session = new_session(joins=full_bucket(1))
+    feed(session, "1", "1", "nosuch:a", "phx_join")
+    membership = joined(session)
+    for topic in ("room:a", "room:b"):
+        note, answer = feed(session, "5", "6", topic, "phx_join")
+        assert note == Limited("max_joins_per_second")
+        response = {"reason": "rate limited", "retry_after_ms": 1000}
+        assert sent([answer]) == [reply("5", "6", topic, "error", response)]
+    assert session.memberships == (membership,)
+    assert membership.status == "joined"
+
+
+def test_joins_without_an_answer_are_bounded_and_answered_ones_do_not_count() -> None:
+    session = new_session(max_joining=2)
+    first, second = join(session, "room:a"), join(session, "room:b")
+    note, answer = feed(session, "3", "3", "room:c", "phx_join")
+    assert note == Limited("max_joining")
+    response = {"reason": "too many joins in progress"}
+    assert sent([answer]) == [reply("3", "3", "room:c", "error", response)]
+    assert session.memberships == (first, second)
+    first.accepted()
+    join(session, "room:c")
+    assert isinstance(feed(session, "4", "4", "room:d", "phx_join")[0], Limited)
+
+
+def test_a_superseded_join_counts_until_its_answer() -> None:
+    session = new_session(max_joining=2)
+    first = join(session)
+    join(session, join_ref="2")
+    assert isinstance(feed(session, "3", "3", "room:a", "phx_join")[0], Limited)
+    first.accepted()
+    join(session, join_ref="4")
+    assert isinstance(feed(session, "5", "5", "room:a", "phx_join")[0], Limited)
 
 
 # Reports of the channel about its join.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import socket
 from typing import Any
 
@@ -35,6 +36,8 @@ from channels import (
     handle_in,
 )
 from channels.presence import Presence
+from channels.telemetry import CONNECTION_REFUSED
+from channels.transports.listener import connections_that_fit
 from supervision import FailedToStartChild, Supervisor, describe_reason, render
 from tests.channels.conftest import Serve
 from tests.channels.rooms import Room, UserSocket
@@ -428,6 +431,7 @@ async def test_an_endpoint_may_be_a_child_of_a_supervisor_and_is_restarted_by_it
 
 async def test_connections_over_the_limit_are_turned_away_and_counted(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT, max_connections=2))
+    refused = server.listen(CONNECTION_REFUSED)
     await server.connect()
     client = await server.connect()
     address = server.endpoint.address
@@ -435,11 +439,21 @@ async def test_connections_over_the_limit_are_turned_away_and_counted(serve: Ser
     async with stream:
         # Without a deadline: the virtual clock would jump to it, and not wait for the network.
         assert await stream.receive_some() == b""
+    assert [about["limit"] for _, about in refused] == ["max_connections"]
     counts = server.endpoint.statistics()["counts"]
     assert counts == {("connection", "not_started"): 1}
     client.close()
     await settle()
     await server.connect()
+
+
+async def test_the_default_limit_of_connections_leaves_descriptors_for_other_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = {100: 36, 1024: 922, 1_000_000: 100_000, resource.RLIM_INFINITY: 100_000, 10: 1}
+    for limit, expected in limits.items():
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        assert connections_that_fit() == expected
 
 
 async def test_statistics_contain_the_figures_of_a_running_endpoint(serve: Serve) -> None:
@@ -450,6 +464,7 @@ async def test_statistics_contain_the_figures_of_a_running_endpoint(serve: Serve
         "counts": {},
         "work": None,
         "flusher": None,
+        "backlog": None,
     }
     server = await serve(endpoint)
     one, other = await server.connect(query="&user=ann"), await server.connect()
@@ -490,6 +505,8 @@ MISTAKES: list[tuple[dict[str, Any], type[ChannelsError], str]] = [
     ({"max_connections": 1.5}, InvalidOption, "max_connections=1.5"),
     ({"max_buffered_messages": True}, InvalidOption, "max_buffered_messages=True"),
     ({"max_buffered_bytes": -1}, InvalidOption, "max_buffered_bytes=-1"),
+    ({"address_limit": 50}, InvalidOption, "address_limit=50; write AddressLimit(max_clients=...)"),
+    ({"max_total_buffered_bytes": 0}, InvalidOption, "max_total_buffered_bytes=0"),
     ({"presences": [3]}, InvalidOption, "presences=(3,)"),
     ({"presences": [Presence]}, InvalidOption, "write [Presence()]"),
     ({"pubsub": "redis://:secret@db"}, InvalidOption, "pubsub=a URL with a password;"),

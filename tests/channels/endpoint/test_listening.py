@@ -11,10 +11,23 @@ import trustme
 
 from actors import Runtime, kill, spawn, sys
 from channels import Draining, Endpoint
+from channels.endpoint import _listening
+from channels.endpoint.address_limit import AddressLimit
+from channels.telemetry import CONNECTION_REFUSED
+from channels.upgrade import first_request
 from supervision import Supervisor
 from supervision.child_spec import RESTARTING
 from tests.channels.rooms import UserSocket
-from tests.channels.support import GENEROUS, Footprint, Server, TcpClient, named, settle
+from tests.channels.support import (
+    GENEROUS,
+    UPGRADE,
+    Footprint,
+    Server,
+    TcpClient,
+    head,
+    named,
+    settle,
+)
 from tests.channels.trees import child
 
 REAL_CLOCK = True
@@ -40,7 +53,7 @@ async def test_clients_that_connect_during_a_restart_wait_and_are_served(
         await client.close()
 
 
-async def test_clients_that_connect_without_a_supervisor_are_closed_and_counted(
+async def test_clients_that_connect_without_a_supervisor_get_503_and_are_counted(
     server: Server,
 ) -> None:
     connections = named((server.endpoint, "connections"))
@@ -53,13 +66,100 @@ async def test_clients_that_connect_without_a_supervisor_are_closed_and_counted(
         await client.write(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
         with trio.fail_after(GENEROUS):
             try:
-                closed += await client.stream.receive_some() == b""
+                closed += (await client.stream.receive_some()).startswith(b"HTTP/1.1 503 ")
             except trio.BrokenResourceError:
                 closed += 1
         await client.close()
-    # The endpoint closes the client whose process was starting. The next supervisor may serve the other clients.
+    # The endpoint refuses the client whose process was starting. The next supervisor may serve the other clients.
     counts = server.endpoint.statistics()["counts"]
     assert closed == counts["connection", "not_started"] >= 1
+
+
+async def refused_answers(server: Server, count: int, **headers: str) -> list[tuple[int, str]]:
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    answers = []
+    for _ in range(count):
+        client = await TcpClient.open(server.endpoint)
+        await client.write(head(headers=UPGRADE + lines))
+        answer = await client.answer()
+        answers.append((answer.status, answer.headers["retry-after"]))
+        await client.close()
+    return answers
+
+
+async def upgraded(server: Server, **headers: str) -> TcpClient:
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    client = await TcpClient.open(server.endpoint)
+    await client.write(head(headers=UPGRADE + lines))
+    answer = await client.answer()
+    assert answer.status == 101, answer
+    return client
+
+
+async def test_a_request_beyond_max_connections_gets_503_without_a_process(
+    runtime: Runtime,
+) -> None:
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, max_connections=1)
+    server = Server(endpoint, runtime, await endpoint.start_link(port=0))
+    client = await upgraded(server)
+    before = server.connections()
+    assert await refused_answers(server, 2) == [(503, "5")] * 2
+    assert server.connections() == before
+    assert endpoint.statistics()["counts"] == {("connection", "not_started"): 2}
+    await client.close()
+
+
+async def test_the_connections_that_wait_for_their_503_are_bounded(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_listening, "REFUSALS_TOGETHER", 2)
+    monkeypatch.setattr(first_request, "_LATE_HEAD", GENEROUS)
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, max_connections=1)
+    server = Server(endpoint, runtime, await endpoint.start_link(port=0))
+    client = await upgraded(server)
+    silent = [await trio.open_tcp_stream(*endpoint.address) for _ in range(5)]
+    with trio.fail_after(GENEROUS):
+        for stream in silent[2:]:
+            assert await stream.receive_some() == b"", "closed at once"
+    for stream in silent[:2]:
+        await stream.send_all(head())
+        assert bytes(await stream.receive_some()).startswith(b"HTTP/1.1 503 ")
+    for each in silent:
+        await each.aclose()
+    await client.close()
+
+
+async def test_beyond_the_limit_of_its_address_a_client_gets_429_until_another_leaves(
+    runtime: Runtime,
+) -> None:
+    limit = AddressLimit(2, trusted_proxies=["10.0.0.1"])
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, address_limit=limit)
+    server = Server(endpoint, runtime, await endpoint.start_link(port=0))
+    heard = server.listen(CONNECTION_REFUSED)
+    clients = [await upgraded(server) for _ in range(2)]
+    assert await refused_answers(server, 2, x_forwarded_for="203.0.113.7") == [(429, "10")] * 2
+    assert [about["address"] for _, about in heard] == ["127.0.0.1"] * 2
+    assert endpoint.statistics()["counts"] == {("connection", "address_limit"): 2}
+    await clients[0].close()
+    with trio.fail_after(GENEROUS):
+        while len(server.connections()) > 1:
+            await settle()
+    again = await upgraded(server)
+    for client in (again, clients[1]):
+        await client.close()
+
+
+async def test_behind_a_trusted_proxy_each_forwarded_address_has_its_own_limit(
+    runtime: Runtime,
+) -> None:
+    limit = AddressLimit(1, trusted_proxies=["127.0.0.1"])
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, address_limit=limit)
+    server = Server(endpoint, runtime, await endpoint.start_link(port=0))
+    one = await upgraded(server, x_forwarded_for="203.0.113.7")
+    other = await upgraded(server, x_forwarded_for="203.0.113.7, 203.0.113.8")
+    assert await refused_answers(server, 1, x_forwarded_for="spoofed, 203.0.113.7") == [(429, "10")]
+    for client in (one, other):
+        await client.close()
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])

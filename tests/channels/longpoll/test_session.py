@@ -29,6 +29,7 @@ from channels.longpoll.protocol import Line
 from channels.longpoll.session import LongPollSession
 from channels.telemetry import (
     CONNECTION_CLOSED,
+    CONNECTION_REFUSED,
     LONGPOLL_UNSENDABLE,
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
@@ -328,11 +329,14 @@ async def test_a_get_that_begins_while_the_endpoint_drains_is_503(server: Server
 
 async def test_sessions_are_bounded_and_there_is_room_again_when_one_ends(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": POLLED}, max_sessions=2))
+    refused = server.listen(CONNECTION_REFUSED)
     one, other = await Poller(server).open(), await Poller(server).open()
     for _ in range(3):
         answer = await Poller(server).ask("GET")
         assert (answer.status, answer.body) == (503, b"")
         assert answer.headers["access-control-allow-origin"] == "*"
+        assert answer.headers["retry-after"] == "5"
+    assert [about["limit"] for _, about in refused] == ["max_sessions"] * 3
     assert server.endpoint.statistics()["counts"][("session", "not_started")] == 3
     await one.join()
     assert await other.post(b"{", None) == 408

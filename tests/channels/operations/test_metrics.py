@@ -197,6 +197,18 @@ async def test_a_client_that_reads_too_slowly_counts_with_its_dropped_frames(ser
     assert found["ashtree_out_buffer_dropped_frames_total"] > 0
 
 
+async def test_rate_limited_connections_count_once_for_each_limit(serve: Serve) -> None:
+    slow = Mount(EchoSocket, max_messages_per_second=0.1)
+    server = await serve(Endpoint(sockets={"/socket": slow}, plugs=[Metrics(token=None)]))
+    client = await server.connect()
+    await client.join("echo:1")
+    for _ in range(4):
+        await client.exchange(("1", "2", "echo:1", "echo"))
+    found = await scrape(server)
+    name = "ashtree_rate_limited_connections_total{limit=max_messages_per_second}"
+    assert found[name] == 1
+
+
 async def test_refusals_name_their_reason(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=SOCKETS, plugs=[Metrics(token=None)]))
     client = await server.accept()

@@ -19,7 +19,8 @@ from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.recording import record_channels
 from channels.recording.clients import Session, trace_clients
 from channels.telemetry import SESSION_STARTED
-from channels.testing import open_channel_test
+from channels.testing import JoinsAnswered, MembershipsEnd, open_channel_test
+from supervision.chaos.invariants.base import Watch
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.masking import FILTERED
 from supervision.recording.recorder import Recorder
@@ -153,6 +154,26 @@ async def test_the_trace_of_an_experiment_tells_what_each_client_saw(
     kinds = [msgspec.json.decode(line)["kind"] for line in trace.lines]
     assert "client_closed" in kinds
     assert "frame" not in kinds
+
+
+async def test_an_invariant_sees_the_answers_of_a_session_that_is_recorded_too(
+    endpoint: Endpoint, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_runtime(log=False), open_channel_test(endpoint) as case:
+        runtime = current_runtime()
+        trace = Trace(lambda: (trio.current_time(), 0, 0))
+        trace_clients(Recorder(runtime, trace, 0, messages=True))
+        watch = Watch(runtime, [JoinsAnswered(), MembershipsEnd()])
+        client = await case.connect("/socket", {})
+        await client.join("room:broken")
+        _, room = await client.subscribe_and_join("room:lobby")
+        room.push("boom")
+        for _ in range(3):
+            await trio.sleep(1)
+            assert watch.at_rest() is None
+        kinds = [msgspec.json.decode(line)["kind"] for line in trace.lines]
+        assert kinds.count("client_told") == 2
+        watch.close()
 
 
 async def test_the_frames_of_a_stream_are_recorded_until_the_recorder_closes(

@@ -39,7 +39,7 @@ class Bench:
         self._stack = stack
 
     def connect(
-        self, **bounds: int
+        self, **bounds: Any
     ) -> tuple[OutBuffer, CountingSocket, socket.socket, list[Event]]:
         ours, theirs = self._stack.enter_context(local_pair())
         told: list[Event] = []

@@ -267,6 +267,18 @@ def test_a_failed_write_is_reported_once_and_ends_the_buffer() -> None:
     assert owner.out.statistics().dropped_messages == 1
 
 
+def test_a_failed_write_is_reported_without_its_frames() -> None:
+    """A traceback leads back to the buffer. Only the garbage collector could free such a cycle."""
+    owner = Owner()
+    try:
+        raise BrokenPipeError
+    except OSError as error:
+        owner.out.fail(error)
+    (reported,) = owner.told
+    assert isinstance(reported, BrokenPipeError)
+    assert reported.__traceback__ is None
+
+
 def test_a_failed_write_finishes_a_buffer_after_finish() -> None:
     owner = Owner()
     owner.finish(b"last")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import struct
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -352,3 +355,48 @@ async def test_sockets_left_over_from_a_turn_come_first_in_the_next(
         nursery.cancel_scope.cancel()
     for start in range(0, 20, 5):
         assert sorted(order[start : start + 5]) == [0, 1, 2, 3, 4]
+
+
+class Connection:
+    """The owner of a socket, which keeps what the poller delivers."""
+
+    def __init__(self) -> None:
+        self.data: object = None
+
+    def take(self, data: object) -> None:
+        self.data = data
+
+
+async def test_a_reset_connection_is_freed_without_the_garbage_collector(poller: Poller) -> None:
+    gc.disable()
+    try:
+        with socket_pair() as (ours, theirs):
+            connection = Connection()
+            poller.register(ours, connection.take)
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            theirs.close()
+            while connection.data is None:  # noqa: ASYNC110 - the poller tells nobody else
+                await trio.sleep(0.001)
+            assert isinstance(connection.data, ConnectionResetError)
+            gone = weakref.ref(connection)
+            del connection
+            assert gone() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_turn_reads_fewer_sockets_while_processes_still_have_work(
+    poller: Poller, stack: ExitStack
+) -> None:
+    poller.backlog = lambda: 100_000
+    pairs = [stack.enter_context(socket_pair()) for _ in range(80)]
+    heard = [Heard() for _ in pairs]
+    for (ours, _), each in zip(pairs, heard, strict=True):
+        poller.register(ours, each)
+    for _, theirs in pairs:
+        theirs.send(b"hello")
+    for each in heard:
+        assert await each.bytes(5) == b"hello"
+    statistics = poller.statistics()
+    assert statistics.reads == 80
+    assert statistics.turns >= 5

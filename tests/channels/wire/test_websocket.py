@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -387,3 +388,15 @@ def test_a_message_cut_at_the_size_of_a_short_one_is_read_whole(size: int) -> No
     for cut_at in (131, 132, 133):
         protocol = WebSocketProtocol()
         assert protocol.receive(data[:cut_at]) + protocol.receive(data[cut_at:]) == [b"x" * size]
+
+
+def test_an_invalid_frame_leaves_no_reference_cycle() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        protocol = WebSocketProtocol()
+        assert protocol.receive(client_frame(3, b"reserved"))
+        del protocol
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

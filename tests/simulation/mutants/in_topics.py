@@ -129,7 +129,7 @@ IN_TOPICS = (
     ),
     # The client
     Mutant(
-        name="the client folds the presence changes of an earlier membership again",
+        name="the client folds the presence changes before a state again after the next state",
         file="channels/client/presence_fold.py",
         old="""\
             changes += more
@@ -139,7 +139,7 @@ IN_TOPICS = (
             changes += more
 """,
         promise="PresenceFold: a diff applies once",
-        seen="After a rejoin the client shows users who left long ago.",
+        seen="After a second presence_state the client shows users who left long ago.",
         tests=_CLIENT,
     ),
     Mutant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from random import Random
 from typing import Any
 
@@ -148,14 +149,16 @@ async def crowds(world: World) -> None:
         await crowd.fill(stream.choice([60, 140, 300, 700]))
         async with trio.open_nursery() as nursery:
             for _ in range(4):
+                if stream.random() < 0.4:
+                    nursery.start_soon(crowd.watch_turns)
+                    # The watcher must begin before the messages.
+                    await trio.lowlevel.checkpoint()
                 for _ in range(stream.choice([1, 1, 2, 3])):
                     crowd.broadcast(stream)
                     if stream.random() < 0.3:
                         crowd.end_some(stream)
                     if stream.random() < 0.3:
                         await trio.lowlevel.checkpoint()
-                if stream.random() < 0.3:
-                    nursery.start_soon(crowd.watch_turns)
                 await world.settle()
                 crowd.rest()
                 await trio.sleep(stream.choice([0.05, 0.5]))
@@ -227,6 +230,72 @@ async def shopper(stock: Stock, number: int) -> None:
             model.expect(not life.alive, f"{model.who(life)} lives, but: {error}")
 
 
+class Threads:
+    """Bursts of calls from other threads. A simulation has no threads, so this uses their queue itself."""
+
+    def __init__(self, world: World, model: Model) -> None:
+        self.world, self.model = world, model
+        self.stream = world.random("threads")
+        self.expected: list[int] = []
+        self.made: list[int] = []
+        self.failed: list[Any] = []
+        self.failures: list[int] = []
+        world.runtime.telemetry.attach(
+            ("actors", "threads", "failed"), lambda e, m, a: self.failed.append(*a["args"])
+        )
+
+    def call(self, number: int) -> None:
+        """Make the call with this number in the runtime's thread."""
+        self.made.append(number)
+        if number in self.failures:
+            raise OSError(number)
+
+    def burst(self) -> None:
+        """Hand over some calls at once, often a few more or less than the runtime makes in one turn."""
+        queue, stream = self.world.runtime.from_threads, self.stream
+        queue.limit = limit = stream.choice([1024, 1024, 90])
+        for _ in range(stream.choice([1, 5, 63, 64, 65, 128, 130, 300])):
+            number = len(self.expected)
+            waiting = self.world.runtime.statistics()["thread_calls_waiting"]
+            if stream.random() < 0.03:
+                self.failures.append(number)
+            taken = True
+            if limit < 1024 or stream.random() < 0.3:
+                taken = queue.put_nowait(self.call, number)
+                self.model.same(
+                    "the queue for threads", f"put_nowait of call {number}", taken, waiting < limit
+                )
+            else:
+                queue.put(self.call, number)
+            if taken:
+                self.expected.append(number)
+            elif number in self.failures:
+                self.failures.remove(number)
+
+    async def run(self) -> None:
+        """Hand over bursts, and check that the runtime makes all calls in order."""
+        for _ in range(4):
+            self.burst()
+            if self.stream.random() < 0.4:
+                await trio.lowlevel.checkpoint()
+                self.burst()
+            if self.stream.random() < 0.5:
+                await self.world.runtime.from_threads.caught_up()
+            else:
+                await trio.sleep(0.1)
+                await self.world.settle()
+            self.compare()
+
+    def compare(self) -> None:
+        same, who = self.model.same, "the queue for threads"
+        for made, expected in zip_longest(self.made, self.expected):
+            same(who, "the next call", made, expected)
+        same(who, "the failed calls", self.failed, self.failures)
+        counted = self.world.runtime.statistics()
+        same(who, "the waiting calls", counted["thread_calls_waiting"], 0)
+        self.world.sometimes("a burst of calls took several turns", len(self.made) > 64)
+
+
 @scenario()
 async def agents(world: World) -> None:
     """Use agents from several tasks. Also send messages as other threads would."""
@@ -243,6 +312,7 @@ async def agents(world: World) -> None:
         await agent(stock)
         pid = spawn(reader, label="reader")
         life = model.born(pid, "reader")
+        await Threads(world, model).run()
         async with trio.open_nursery() as nursery:
             for number in range(3):
                 nursery.start_soon(shopper, stock, number)

@@ -18,6 +18,7 @@ from actors import (
     KILLED,
     NOPROC,
     NORMAL,
+    SHUTDOWN,
     Down,
     Exit,
     ExitReason,
@@ -55,6 +56,8 @@ class Life:
     doomed_at: float = math.inf
     # The seconds for which the process shields itself from cancellation after a fatal signal.
     stubborn: float = 0.0
+    # The time at which the task of an adopted process is cancelled from outside.
+    cancelled_at: float = math.inf
     # The time at which the runtime kills the process if the process still lives, such as at a shutdown limit.
     killed_at: float = math.inf
     alive: bool = True
@@ -246,6 +249,8 @@ class Model(Instrument):
     def _check_reason(self, life: Life, reason: ExitReason) -> None:
         if reason is KILLED and trio.current_time() >= life.killed_at - 1e-6:
             return
+        if reason is SHUTDOWN and trio.current_time() >= life.cancelled_at - 1e-6:
+            return
         if life.doomed:
             self.same(life, "its exit reason after a fatal signal", reason, life.doom)
             grace = self.world.knobs.kill_grace
@@ -286,6 +291,8 @@ class Model(Instrument):
                 now <= life.killed_at + 2 * self.slack,
                 f"{self.who(life)} was not killed at {life.killed_at:g} s",
             )
+            if life.doomed:
+                self.same(life, "its status", info["status"], "exiting")
             self.same(life, "its links", info["links"], tuple(life.links))
             self.same(
                 life, "its monitors", info["monitors"], tuple(t.pid for t in life.watching.values())

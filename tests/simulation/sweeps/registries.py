@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -42,6 +43,8 @@ __all__ = ["registries"]
 
 # The keys 1, 1.0 and True are equal in a dict, but they are different keys of a registry.
 KEYS: tuple[Any, ...] = ("a", "b", 1, 1.0, True, ("a", 1), ("a", 1.0))
+
+LOCKED: tuple[Any, ...] = ("a", 1, 1.0)
 
 
 @define(eq=False)
@@ -84,7 +87,9 @@ class Book:
         self.closed = False
         # True while a new owner starts. The registry opens during the start.
         self.opening = False
-        self.locks: dict[Any, list[object]] = {}
+        # The processes that wait for each lock, and its holder first. `held` has the holders that have their lock.
+        self.locks: dict[Any, list[Life]] = {}
+        self.held: dict[Any, Life] = {}
 
     def of(self, key: Any) -> list[Row]:
         return [row for row in self.rows if _strict(row.key) == _strict(key)]
@@ -119,6 +124,15 @@ class Book:
             for each in registrants:
                 self.model.signal(life.pid, each, reason, linked=True)
             self.library.world.sometimes("a registry was closed")
+
+    def rest(self) -> None:
+        """Check that no task waits for a free lock. Call this only while no task can run."""
+        for tag, waiting in self.locks.items():
+            first = waiting[0] if waiting else None
+            self.model.expect(
+                first is None or first.doomed or self.held.get(tag) is first or self.closed,
+                f"{first and self.model.who(first)} waits for the lock of {tag!r} in {self.registry!r}, which is free",
+            )
 
     # Comparison
 
@@ -228,9 +242,9 @@ class Reader:
                 await trio.lowlevel.checkpoint()
             await self.reads()
             book, chance = stream.choice(library.books), stream.random()
-            if chance < 0.1:
+            if chance < 0.2:
                 await self.locks(book)
-            elif chance < 0.25:
+            elif chance < 0.3:
                 book.compare(stream)
             else:
                 try:
@@ -319,31 +333,49 @@ class Reader:
     async def locks(self, book: Book) -> None:
         """Take a lock, and check that the waiting tasks get it in the order of their requests."""
         stream, life, model = self.stream, self.life, self.model
-        key = stream.choice(KEYS)
+        # Few keys, so that several tasks wait for one lock.
+        key = stream.choice(LOCKED)
         waiting = book.locks.setdefault(_strict(key), [])
         waiting.append(life)
         if len(waiting) > 1:
             self.library.world.sometimes("a task waited for a lock")
         try:
-            async with book.registry.lock(key):
-                first = waiting[0]
-                model.expect(
-                    first is life, f"{model.who(life)} got the lock of {key!r} out of turn"
-                )
-                model.expect(not life.doomed, f"{model.who(life)} got a lock after {life.doom!r}")
-                await trio.sleep(stream.choice([0, 0.05, 0.2]))
-                if life.doomed:
-                    await trio.lowlevel.checkpoint()
-                try:
-                    async with book.registry.lock(key):
-                        model.fail(f"{model.who(life)} got the lock of {key!r} twice")
-                except LockReentered:
-                    pass
+            # Many scopes end exactly when another process releases the lock.
+            with trio.move_on_after(stream.choice([math.inf, math.inf, 0, 0.05, 0.2])):
+                async with book.registry.lock(key):
+                    first = waiting[0]
+                    model.expect(
+                        first is life, f"{model.who(life)} got the lock of {key!r} out of turn"
+                    )
+                    model.expect(
+                        not life.doomed, f"{model.who(life)} got a lock after {life.doom!r}"
+                    )
+                    book.held[_strict(key)] = life
+                    await trio.sleep(stream.choice([0, 0.05, 0.2]))
+                    if life.doomed:
+                        await self.unwind()
+                    try:
+                        async with book.registry.lock(key):
+                            model.fail(f"{model.who(life)} got the lock of {key!r} twice")
+                    except LockReentered:
+                        pass
         except RegistryClosed:
             model.expect(book.closed, f"{book.registry!r}: lock raised RegistryClosed")
         finally:
             if life in waiting:
                 waiting.remove(life)
+            if book.held.get(_strict(key)) is life:
+                del book.held[_strict(key)]
+
+    async def unwind(self) -> None:
+        """End after a fatal signal. Sometimes hold the lock for longer than the kill grace."""
+        try:
+            await trio.lowlevel.checkpoint()
+        finally:
+            if self.stream.random() < 0.5:
+                self.life.stubborn = 2 * self.library.world.knobs.kill_grace
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(self.life.stubborn)
 
 
 def start(library: Library, stream: Random) -> None:
@@ -418,7 +450,8 @@ async def outside(library: Library) -> None:
             continue
         chance, book = stream.random(), stream.choice(library.books)
         if chance < 0.15:
-            life = stream.choice(readers)
+            holders = [life for each in library.books for life in each.held.values() if life.alive]
+            life = stream.choice(holders if holders and stream.random() < 0.5 else readers)
             reason: ExitReason = stream.choice([KILL, NORMAL, "odd", SHUTDOWN])
             model.signal(library.world.runtime.pid, life, reason, linked=False)
             send_exit(life.pid, reason)
@@ -429,6 +462,7 @@ async def outside(library: Library) -> None:
         elif chance < 0.3:
             await library.world.settle()
             for each in library.books:
+                each.rest()
                 got = [] if each.closed else seen(each.registry.select())
                 expected = [row.seen for row in each.rows]
                 model.same(
@@ -439,6 +473,19 @@ async def outside(library: Library) -> None:
                 )
         else:
             book.compare(stream)
+
+
+async def take_every_lock(library: Library) -> None:
+    """Check that no lock is lost: after the end of all readers, a task gets the lock of every key at once."""
+    for book in library.books:
+        for key in () if book.closed else LOCKED:
+            with trio.move_on_after(1) as scope:
+                async with book.registry.lock(key):
+                    pass
+            library.model.expect(
+                not scope.cancelled_caught,
+                f"nobody holds the lock of {key!r} in {book.registry!r}, but a task does not get it",
+            )
 
 
 @scenario()
@@ -452,8 +499,9 @@ async def registries(world: World) -> None:
         lives.append(model.born(pid, "listener"))
         model.give_name(lives[0], "listener")
         await outside(library)
-        await trio.sleep(1)
+        await trio.sleep(1 + 3 * world.knobs.kill_grace)
         await world.settle()
+        await take_every_lock(library)
         model.expect(not lives[0].mailbox, f"the listener did not get {lives[0].mailbox[:1]}")
         left = [row for book in library.books for row in book.rows if not row.life.alive]
         model.expect(not left, f"{left} are entries of processes that have ended")

@@ -6,6 +6,7 @@ of the steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -27,6 +28,7 @@ from actors import (
     NameTaken,
     NoSuchName,
     Pid,
+    ProcessExit,
     ProcessFailed,
     ProcessKilled,
     Ref,
@@ -69,6 +71,12 @@ __all__ = ["processes"]
 NAMES = ("anna", "bert", "carl", 7)
 REASONS: tuple[Any, ...] = (NORMAL, SHUTDOWN, Shutdown("tired"), "odd", ("a", 1), KILL)
 MOST = 9
+# The number of waiting messages above which the runtime reports a mailbox.
+ALARM = 5
+
+
+class _CancelledReceiveError(Exception):
+    """The scope around a receive was cancelled before a message arrived."""
 
 
 @define(eq=False)
@@ -95,6 +103,10 @@ class Play:
         self.until = world.params.get("seconds", 6.0)
         self.events: dict[str, int] = {"crash": 0, "dead_letter": 0, "cleanup_failed": 0}
         self.failed_cleanups = 0
+        # The last reported length of each mailbox.
+        self.alarms: dict[Pid, int] = {}
+        world.runtime.mailbox_alarm = ALARM
+        world.runtime.telemetry.attach(("actors", "mailbox", "alarm"), self.crowded)
         for area, what in (
             ("process", "crash"),
             ("message", "dead_letter"),
@@ -102,11 +114,23 @@ class Play:
         ):
             world.runtime.telemetry.attach(("actors", area, what), self.told)
 
+    def crowded(self, event: tuple[str, ...], measurements: Any, metadata: Any) -> None:
+        """Check one report of a long mailbox. There must be no other before the length has doubled."""
+        pid, length = metadata["pid"], measurements["queue_length"]
+        least = 2 * self.alarms[pid] if pid in self.alarms else ALARM
+        self.model.expect(
+            length > least,
+            f"the mailbox of {self.model.who(pid)} was reported with {length} messages, but the next report is due "
+            f"above {least}",
+        )
+        self.alarms[pid] = length
+        self.world.sometimes("a mailbox was long")
+
     def told(self, event: tuple[str, ...], measurements: Any, metadata: Any) -> None:
         self.events[event[-1]] += 1
         if event[-1] == "cleanup_failed":
             self.model.expect(
-                isinstance(metadata["exception"], OSError),
+                all(isinstance(each, OSError) for each in leaves(metadata["exception"])),
                 f"{metadata['pid']!r} reports {metadata['exception']!r} as a failed clean-up",
             )
 
@@ -143,6 +167,10 @@ class Play:
     # Verbs that every task may use
 
     def send(self, stream: Random) -> None:
+        for _ in range(9 if stream.random() < 0.03 else 1):
+            self.send_one(stream)
+
+    def send_one(self, stream: Random) -> None:
         self.count += 1
         message, address = ("note", self.count), self.an_address(stream)
         owner = self.resolve(address)
@@ -242,13 +270,23 @@ class Puppet:
                 self.act()
             life.ending = NORMAL
         except trio.Cancelled:
-            model.expect(life.doomed, f"{model.who(life)} was cancelled without a fatal signal")
+            right = life.doomed or trio.current_time() >= life.cancelled_at
+            model.expect(right, f"{model.who(life)} was cancelled without a fatal signal")
             await self.be_stubborn()
+            self.fail_in_the_end()
             raise
         except ProcessKilled as error:
             model.expect(life.doomed, f"{model.who(life)} got ProcessKilled without a fatal signal")
             model.same(life, "the reason of ProcessKilled", error.args, (life.doom,))
+            self.fail_in_the_end()
             raise
+
+    def fail_in_the_end(self) -> None:
+        """Sometimes raise an error during the clean-up of a killed process. Its exit reason must stay the same."""
+        if self.stream.random() < 0.15:
+            self.play.failed_cleanups += 1
+            error = OSError("a clean-up that fails")
+            raise error if self.stream.random() < 0.5 else ExceptionGroup("at the end", [error])
 
     async def be_stubborn(self) -> None:
         life = self.life
@@ -285,6 +323,9 @@ class Puppet:
         began, self.missed = trio.current_time(), None
         try:
             message = await self.receiving(match, timeout)
+        except _CancelledReceiveError:
+            # Its message, if one came at the same moment, must still be in the mailbox. Later receives check that.
+            return
         except trio.TooSlowError:
             now = trio.current_time()
             waiting = self.matching(match) if self.missed is None else self.missed
@@ -320,6 +361,8 @@ class Puppet:
         if chance < 0.2:
             with trio.CancelScope(shield=True):
                 return await receive(match, timeout=timeout)
+        if chance < 0.35:
+            return await self.cancelled_receive(match, timeout)
         if chance < 0.75 or not timeout:
             return await receive(match, timeout=timeout)
         late: trio.TooSlowError | None = None
@@ -340,6 +383,14 @@ class Puppet:
         if late is not None:
             raise late
         return message
+
+    async def cancelled_receive(self, match: Callable[[Any], bool] | None, seconds: float) -> Any:
+        """Receive without a time limit, in a scope that ends after some seconds."""
+        with trio.move_on_after(seconds):
+            return await receive(match)
+        if self.life.doomed:
+            await trio.lowlevel.checkpoint()
+        raise _CancelledReceiveError
 
     async def flushes(self) -> None:
         """Remove links and monitors, and sometimes their messages. Runs in a helper task."""
@@ -442,17 +493,19 @@ class Puppet:
         self.model.expect(not life.doomed, f"{self.model.who(life)} goes on after it ended itself")
 
     def exit(self) -> None:
-        life, how = self.life, self.stream.randrange(8)
-        if how > 3:
+        life, how = self.life, self.stream.randrange(9)
+        if how > 4:
             return
         if how == 0:
             life.ending = reason = self.stream.choice(REASONS)
             exit(reason)
-        error = ValueError(f"{self.label} fails")
-        life.ending = Crash(error)
-        if how == 1:
-            raise ExceptionGroup("of one", [error])
-        raise error
+        if how in (1, 2):
+            error = a_group(self.stream, self.label)
+            life.ending = reason_in(error)
+            raise error
+        failure = ValueError(f"{self.label} fails")
+        life.ending = Crash(failure)
+        raise failure
 
     def name(self) -> None:
         name, life = self.stream.choice(NAMES), self.life
@@ -520,6 +573,38 @@ class Puppet:
         self.life.stubborn = self.stream.choice([0, 0, 0, grace / 2, grace * 2])
 
 
+def a_group(stream: Random, label: str, depth: int = 0) -> BaseExceptionGroup[BaseException]:
+    """Return an exception group as a nursery of a process raises it: errors, exits, kills, and groups of these."""
+    parts: list[BaseException] = []
+    for number in range(stream.choice((1, 1, 2, 2, 3))):
+        kind = stream.choice(("error", "exit", "exit", "kill", "group"))
+        if kind == "group" and depth < 2:
+            parts.append(a_group(stream, label, depth + 1))
+        elif kind == "exit":
+            # Only two reasons, so that some groups have several exits with the same reason.
+            parts.append(ProcessExit(stream.choice((SHUTDOWN, "odd"))))
+        elif kind == "kill":
+            parts.append(ProcessKilled("another process"))
+        else:
+            parts.append(ValueError(f"{label} fails, {number}"))
+    return BaseExceptionGroup("of a nursery", parts)
+
+
+def reason_in(group: BaseExceptionGroup[BaseException]) -> Any:
+    """Return the documented exit reason for an exception group."""
+    left = [each for each in leaves(group) if not isinstance(each, ProcessKilled)]
+    reasons = [each.reason for each in left if isinstance(each, ProcessExit)]
+    if reasons and len(reasons) == len(left) and len(set(reasons)) == 1:
+        return reasons[0]
+    return Crash(left[0] if len(left) == 1 else group)
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in leaves(part)]
+    return [error]
+
+
 ACTIONS: tuple[Callable[[Puppet], None], ...] = (
     *(Puppet.send, Puppet.send, Puppet.send, Puppet.send, Puppet.look_up),
     *(Puppet.link, Puppet.link, Puppet.link, Puppet.unlink, Puppet.unlink),
@@ -575,33 +660,72 @@ async def adopted(play: Play, stream: Random) -> None:
     play.count += 1
     puppet = Puppet(play, f"adopted{play.count}")
 
+    seconds = stream.choice([0.5, 1, 3]) if stream.random() < 0.4 else math.inf
+    result = None
+
     async def run() -> str:
         puppet.life = model.born(current_pid(), puppet.label)
+        puppet.life.cancelled_at = trio.current_time() + seconds
         await puppet.run()
         return "its result"
 
     try:
-        result = await adopt(run, label=puppet.label)
+        with trio.move_on_after(seconds) as scope:
+            result = await adopt(run, label=puppet.label)
     except ProcessFailed as error:
         life = puppet.life
         model.same(life, "the reason of ProcessFailed", error.reason, life.reason)
         model.expect(not is_normal_exit(life.reason), f"{model.who(life)} failed after a clean end")
-    except (ValueError, ExceptionGroup):
+    except (ValueError, BaseExceptionGroup):
         model.expect(type(puppet.life.reason) is Crash, f"{model.who(puppet.life)} did not crash")
     else:
         life = puppet.life
         model.expect(
             is_normal_exit(life.reason), f"{model.who(life)} ended with {life.reason!r} silently"
         )
+        play.world.sometimes("an adopted task was cancelled", scope.cancelled_caught)
         returned = life.ending is NORMAL and not life.doomed and result is not None
         model.same(life, "the result of adopt", result, "its result" if returned else None)
+
+
+async def adopted_with_helpers(play: Play, stream: Random) -> None:
+    """Cancel an adopted task with two helper tasks, one of which may fail in its clean-up."""
+    model, fails = play.model, stream.random() < 0.6
+    play.count += 1
+    label = f"adopted{play.count}"
+    lives: list[Life] = []
+    error = ValueError(f"a helper of {label} fails")
+
+    async def helper() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            if fails:
+                raise error
+
+    async def run() -> None:
+        lives.append(life := model.born(current_pid(), label))
+        # The cancellation itself is no reason to crash.
+        life.ending = Crash(error) if fails else SHUTDOWN
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(helper)
+            nursery.start_soon(trio.sleep_forever)
+
+    try:
+        with trio.move_on_after(stream.choice([0.1, 1])):
+            await adopt(run, label=label)
+    except ProcessFailed as failed:
+        model.same(label, "the reason of ProcessFailed", failed.reason, lives[0].reason)
+    except BaseExceptionGroup as group:
+        model.expect(leaves(group) == [error], f"{label} raised {group!r}; expected {error!r}")
 
 
 async def scoped(play: Play, stream: Random) -> None:
     """Run a process that the runtime stops at the end of a block."""
     model = play.model
     play.count += 1
-    label, kind = f"scoped{play.count}", stream.choice(["obeys", "ignores", "ends", "crashes"])
+    label = f"scoped{play.count}"
+    kind = stream.choice(["obeys", "ignores", "ends", "crashes", "exits"])
     shutdown, early = stream.choice([0.0, 0.1, 5.0]), stream.random() * 2
 
     async def run() -> None:
@@ -614,7 +738,9 @@ async def scoped(play: Play, stream: Random) -> None:
         if life.doomed:
             await trio.lowlevel.checkpoint()
         error = ValueError(f"{label} fails")
-        life.ending = Crash(error) if kind == "crashes" else NORMAL
+        life.ending = {"crashes": Crash(error), "exits": "odd"}.get(kind, NORMAL)
+        if kind == "exits":
+            exit("odd")
         if kind == "crashes":
             raise error
 
@@ -623,6 +749,10 @@ async def scoped(play: Play, stream: Random) -> None:
         async with scoped_spawn(run, label=label, shutdown=shutdown) as pid:
             life = model.born(pid, label)
             await trio.sleep(stream.random() * 2)
+            model.expect(
+                life.alive or is_normal_exit(life.reason),
+                f"{model.who(life)} failed with {life.reason!r}, and the body of its block went on",
+            )
             if life.alive:
                 left_at = trio.current_time()
                 model.signal(play.world.runtime.pid, life, SHUTDOWN, linked=False)
@@ -694,6 +824,8 @@ async def run(play: Play) -> None:
         nursery.start_soon(outside, play, stream)
         if stream.random() < 0.5:
             nursery.start_soon(adopted, play, world.random("adopted"))
+        if stream.random() < 0.3:
+            nursery.start_soon(adopted_with_helpers, play, world.random("adopted with helpers"))
         if stream.random() < 0.5:
             nursery.start_soon(scoped, play, world.random("scoped"))
     await trio.sleep(2 * world.knobs.kill_grace + 1)

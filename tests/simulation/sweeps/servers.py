@@ -15,6 +15,7 @@ from attrs import define, field
 
 from actors import (
     KILL,
+    KILLED,
     NORMAL,
     SHUTDOWN,
     TIMEOUT,
@@ -101,10 +102,20 @@ class Order:
     answer: Any = NOTHING
     answered_at: float = math.inf
     given_up: bool = False
+    # The way in which the caller gave up: "timeout" or "cancelled". `late` counts the reported late answers.
+    gave_up: str | None = None
+    late: int = 0
     caller: Life | None = None
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.number}: {self.act}>"
+
+
+@define(eq=False)
+class _Starter:
+    """A task that waits for the start of a server, and the process of this task."""
+
+    life: Life | None
 
 
 @define(eq=False)
@@ -121,6 +132,8 @@ class Desk:
     stops: list[Order] = field(factory=list)
     started: bool = False
     start_limit: float = math.inf
+    # True if the caller of the start is cancelled at `start_limit`.
+    killed_early: bool = False
     obeys: Pid | None = None
     busy: Order | None = None
     state: int = 0
@@ -136,6 +149,10 @@ class Desk:
     # `stopping` is the reason with which the server has decided to stop. `terminated` is the reason that terminate got.
     stopping: Any = NOTHING
     terminated: Any = NOTHING
+    # True once `terminate` has returned or raised.
+    closed: bool = False
+    # The caller that waits in `start`. None before and after the start.
+    starter: _Starter | None = None
     owed: list[Order] = field(factory=list)
     # `taken` counts the messages that the server took, and `answers` the answers that its loop sent. `counted` has both
     # numbers at the start of the statistics.
@@ -185,6 +202,10 @@ class Office:
         self.by_life: dict[Life, Desk] = {}
         self.until = world.params.get("seconds", 8.0)
         self.births = _Births(self)
+        self.calls: dict[Sender, Order] = {}
+        # The orders that a server has answered after their callers had given up.
+        self.too_late: list[Order] = []
+        world.runtime.telemetry.attach(("actors", "call", "late_answer"), self.was_late)
 
     @property
     def now(self) -> float:
@@ -196,6 +217,28 @@ class Office:
 
     def who(self, desk: Desk) -> str:
         return self.model.who(desk.life)
+
+    def was_late(self, event: Any, measurements: Any, metadata: Any) -> None:
+        """Check one report of a late answer."""
+        order = self.calls.get(metadata["call"])
+        if order is None:
+            # The requests of `actors.sys` have no order.
+            return
+        order.late += 1
+        what = f"the late answer to {order!r}"
+        self.model.expect(order.late == 1, f"{what} was reported {order.late} times")
+        dying = order.caller is not None and order.caller.doomed
+        over = order.gave_up is not None or dying or self.now >= order.deadline - EPSILON
+        self.model.expect(over, f"{what} was reported, but the caller waits")
+        if order.gave_up is not None:
+            self.model.same(
+                what, "the way in which the caller gave up", metadata["how"], order.gave_up
+            )
+
+    def late(self, order: Order) -> None:
+        """Record an answer after the caller has given up."""
+        if order.gave_up is not None and order not in self.too_late:
+            self.too_late.append(order)
 
     def pick(self, stream: Random) -> Desk | None:
         return stream.choice(self.desks[-5:]) if self.desks else None
@@ -217,6 +260,12 @@ class Office:
         model.expect(not desk.suspended, f"{who} began {what} while it was suspended")
         if callback == "handle_continue":
             model.expect(desk.next is order, f"{who} began {what}, but {desk.next!r} comes next")
+            starter = desk.starter
+            # The server may handle an earlier message, and the continue of this message, before the starter goes on.
+            if order is desk.init.then and starter is not None:
+                dying = starter.life is not None and starter.life.doomed
+                early = self.now < desk.start_limit - EPSILON
+                model.expect(dying or not early, f"{who} began {what} before its start returned")
             desk.next = None
         else:
             model.expect(desk.next is None, f"{who} began {what}, but {desk.next!r} comes next")
@@ -246,7 +295,7 @@ class Office:
 
     def ends(self, life: Life) -> None:
         for desk in self.desks:
-            waits = desk.life.parent is life.pid and not desk.started
+            waits = desk.life.parent is life.pid and (not desk.started or desk.starter is not None)
             if waits and self.now < desk.start_limit - EPSILON:
                 # The starting process has ended, so it no longer enforces the time limit of the start.
                 desk.start_limit = desk.life.killed_at = math.inf
@@ -254,7 +303,8 @@ class Office:
         if desk_of is None:
             return
         desk = desk_of
-        if self.now >= desk.start_limit and not desk.started:
+        waits = not desk.started or desk.starter is not None
+        if self.now >= desk.start_limit and waits and life.reason is KILLED:
             # The starting process removes its link to the server before it kills the server.
             for peer in tuple(life.links):
                 self.model.unlink(life, peer, flush=False)
@@ -269,6 +319,10 @@ class Office:
     def rest(self) -> None:
         """Check that no server has anything to do. Call this only while no task can run."""
         for desk in self.desks:
+            info = self.world.runtime.process_info(desk.life.pid)
+            if info is not None and (desk.life.doomed or desk.idle):
+                status = "exiting" if desk.life.doomed else "waiting"
+                self.model.same(desk.life, "its status in process_info", info["status"], status)
             if desk.life.doomed or not desk.started or desk.busy or desk.terminated is not NOTHING:
                 continue
             who = self.who(desk)
@@ -277,6 +331,8 @@ class Office:
             )
             self.model.expect(desk.next is None, f"{who} sleeps although {desk.next!r} is next")
             self.model.expect(not desk.stops, f"{who} sleeps although {desk.stops[:1]} arrived")
+            ends = [m for m in desk.queue if type(m) is Exit and self.is_parent(desk, m.pid)]
+            self.model.expect(not ends, f"{who} sleeps although its parent sent {ends[:1]}")
             if not desk.suspended:
                 self.model.expect(not desk.queue, f"{who} sleeps although {desk.queue[:1]} waits")
             if desk.within is not None and not desk.suspended and not desk.asked:
@@ -306,7 +362,7 @@ class _Births(Instrument):
             model.same(label, "its parent", parent, runtime if starter is None else starter.pid)
             desk.life = model.born(pid, desk.label, parent=starter, link=desk.link)
             desk.obeys = runtime if starter is None else starter.pid if desk.link else pid
-            if desk.start_limit < math.inf and desk.init.act == "slow":
+            if desk.start_limit < math.inf and (desk.init.act == "slow" or desk.killed_early):
                 desk.life.killed_at = desk.start_limit
             if desk.name is not None:
                 model.give_name(desk.life, desk.name)
@@ -345,10 +401,15 @@ class Clerk(GenServer[int]):
         return self.then(order)
 
     async def wait(self, seconds: float) -> None:
-        """Sleep. After a fatal signal, end here."""
-        await trio.sleep(seconds)
-        if self.desk.life.doomed:
-            await trio.lowlevel.checkpoint()
+        """Sleep. After a fatal signal, end here, sometimes with an error in a clean-up."""
+        try:
+            await trio.sleep(seconds)
+            if self.desk.life.doomed:
+                await trio.lowlevel.checkpoint()
+        except trio.Cancelled:
+            if self.office.world.random("clean-up", self.desk.label).random() < 0.2:
+                raise OSError("a clean-up that fails") from None
+            raise
 
     def bad(self) -> Any:
         self.desk.stopping = self.desk.life.ending = INVALID
@@ -369,6 +430,7 @@ class Clerk(GenServer[int]):
     async def handle_call(self, order: Order, sender: Sender) -> Any:
         self.model.expect(order.kind == "call", f"{self.desk.label}: handle_call got {order!r}")
         order.sender = sender
+        self.office.calls[sender] = order
         self.office.begins(self.desk, order, "handle_call")
         result = await self.obey(order, "handle_call")
         match order.act:
@@ -485,6 +547,7 @@ class Clerk(GenServer[int]):
 
     def answering(self, order: Order, value: Any) -> None:
         """Record the answer that the loop sends when the callback returns."""
+        self.office.late(order)
         if order.answer is NOTHING:
             order.answer, order.answered_at = value, self.office.now
         self.desk.answers += 1
@@ -492,6 +555,7 @@ class Clerk(GenServer[int]):
     def reply(self, order: Order, value: Any) -> None:
         assert order.sender is not None
         first = reply(order.sender, value)
+        self.office.late(order)
         if first:
             self.model.expect(
                 order.answer is NOTHING and not order.given_up,
@@ -525,6 +589,7 @@ class Clerk(GenServer[int]):
             spawn(kill_later, self.office, desk, chance.choice([pause, pause * chance.random()]))
         if pause:
             await self.wait(pause)
+        desk.closed = True
         if desk.init.number % 4 == 0:
             error = OSError(f"terminate of {desk.label}")
             desk.life.ending = Crash(error)
@@ -543,7 +608,9 @@ def an_order(office: Office, stream: Random, kind: str, *, depth: int = 0) -> Or
     }[kind]
     act = stream.choice(acts)
     if stream.random() < 0.1:
-        act = stream.choice(("stop", "raise", "bad", "stop_reply" if kind == "call" else "stop"))
+        act = stream.choice(("stop", "raise", "bad", "stop"))
+        if kind == "call" and stream.random() < 0.5:
+            act = "stop_reply"
     order = Order(office.number(), kind, act, reason=stream.choice(REASONS))
     if stream.random() < 0.35:
         order.pause = stream.choice([0.01, 0.1, 0.1, 0.4])
@@ -579,7 +646,9 @@ async def ask(office: Office, stream: Random, life: Life | None, name: str) -> N
     if desk is None:
         return
     order = an_order(office, stream, "call")
-    timeout = stream.choice([0, 0.05, 0.2, 1, math.inf if order.act == "reply" else 2])
+    # A server that hangs in `init` never answers, if the starter that would have killed it has ended.
+    answers = order.act == "reply" and desk.started
+    timeout = stream.choice([0, 0.05, 0.2, 1, math.inf if answers else 2])
     order.caller = life
     began, alive = office.now, desk.life.alive
     patience = stream.choice([math.inf, math.inf, math.inf, 0.1])
@@ -596,6 +665,7 @@ async def ask(office: Office, stream: Random, life: Life | None, name: str) -> N
     except NoProcess:
         model.expect(not alive, f"{what} says that the server does not exist")
     except CallTimeout:
+        order.gave_up = "timeout"
         late = office.now - began
         model.expect(late >= timeout - EPSILON, f"{what} timed out after {late:g} s")
         model.expect(late <= timeout + model.slack, f"{what} timed out only after {late:g} s")
@@ -612,13 +682,14 @@ async def ask(office: Office, stream: Random, life: Life | None, name: str) -> N
         raise
     else:
         if scope.cancelled_caught:
+            order.gave_up = "cancelled"
             model.expect(office.now >= began + patience - EPSILON, f"{what} was cancelled early")
         else:
             model.expect(life is None or not life.doomed, f"{what} returned in a killed process")
             if order.act == "stop_reply":
                 model.expect(
-                    desk.terminated is not NOTHING and not desk.life.doomed,
-                    f"{what} was answered before terminate, or by a killed server",
+                    desk.closed and not desk.life.doomed,
+                    f"{what} was answered before the end of terminate, or by a killed server",
                 )
                 order.answer = order.number
             model.same(what, "the answer", answer, order.answer)
@@ -690,6 +761,10 @@ async def end(office: Office, stream: Random) -> None:
 async def inspect(office: Office, stream: Random) -> None:
     """Use a function of `actors.sys`, and check the result."""
     desk = office.pick(stream)
+    timed = [each for each in office.desks if each.idle and each.within is not None]
+    if timed and stream.random() < 0.4:
+        # Otherwise there would be few requests to a server that waits for its timeout.
+        desk = stream.choice(timed)
     if desk is None:
         return
     model, pid, idle = office.model, desk.life.pid, desk.idle
@@ -732,14 +807,15 @@ async def replaces(office: Office, desk: Desk, stream: Random, idle: bool) -> No
             desk.busy is None, f"{office.who(desk)}: replace_state during {desk.busy!r}"
         )
         if fails:
-            raise LookupError("replace_state")
+            raise error("replace_state")
         desk.state = state + 1000
         return desk.state
 
     fails = stream.random() < 0.3
+    error = stream.choice((LookupError, ValueError, OSError, trio.TooSlowError))
     try:
         got = await sys.replace_state(desk.life.pid, change, timeout=0.5)
-    except LookupError:
+    except (LookupError, ValueError, OSError, trio.TooSlowError):
         office.model.expect(fails, f"{office.who(desk)}: replace_state failed")
     else:
         office.model.expect(
@@ -761,6 +837,17 @@ async def suspends(office: Office, desk: Desk, stream: Random, idle: bool) -> No
     if info is not None and not desk.life.doomed and desk.terminated is NOTHING:
         model.same(desk.life, "its status", info["status"], "suspended")
     await trio.sleep(stream.choice([0.05, 0.5]))
+    parent = model.lives.get(desk.obeys) if desk.obeys is not None else None
+    if stream.random() < 0.3:
+        reason = stream.choice(REASONS)
+        if desk.obeys is office.world.runtime.pid:
+            # This is a signal of the parent itself. A server that traps exits must stop, even while it is suspended.
+            model.signal(desk.obeys, desk.life, reason, linked=False)
+            send_exit(pid, reason)
+        elif parent is not None and parent is not desk.life:
+            model.signal(office.world.runtime.pid, parent, KILL, linked=False)
+            send_exit(parent.pid, KILL)
+        await trio.sleep(0.5)
     desk.suspended, desk.resumed_at = False, office.now
     await sys.resume(pid, timeout=60)
 
@@ -792,6 +879,12 @@ async def logs(office: Office, desk: Desk, stream: Random, idle: bool) -> None:
         seen.append(event.kind)
         return left - 1 if left > 1 else sys.DONE
 
+    failed: list[str] = []
+
+    def failing(state: None, event: sys.DebugEvent) -> None:
+        failed.append(event.kind)
+        raise OSError("a hook that fails")
+
     began, size = desk.taken, stream.choice([1, 3, 100])
     key = office.number()
     pid = desk.life.pid
@@ -799,9 +892,13 @@ async def logs(office: Office, desk: Desk, stream: Random, idle: bool) -> None:
     await sys.log(pid, None, timeout=0.5)
     await sys.log(pid, size, timeout=0.5)
     await sys.install(pid, key, hook, 1000, timeout=0.5)
+    await sys.install(pid, (key, "fails"), failing, timeout=0.5)
     installed = desk.taken
     await trio.sleep(0.3)
     desk.logging = False
+    office.model.expect(
+        len(failed) <= 1, f"{office.who(desk)} called a hook again after it had failed: {failed}"
+    )
     if not desk.idle:
         return
     taken = desk.taken
@@ -828,7 +925,10 @@ async def hire(office: Office, stream: Random, life: Life | None) -> None:
     desk, model = a_desk(office, stream, link=link), office.model
     timeout = stream.choice([0.1, 0.3]) if desk.init.act == "slow" else math.inf
     began = office.now
-    desk.start_limit = began + timeout
+    # Sometimes cancel the caller of the start.
+    patience = stream.choice([0, 0.05, 0.1]) if stream.random() < 0.15 else math.inf
+    desk.start_limit = began + min(timeout, patience)
+    desk.killed_early = patience < timeout
     office.births.expected[desk.shown] = (desk, life)
     what = f"the start of {desk.label} ({desk.init!r})"
     if life is not None and link and desk.init.act not in _FAILED_INIT and stream.random() < 0.2:
@@ -839,8 +939,13 @@ async def hire(office: Office, stream: Random, life: Life | None) -> None:
         return
     start = Clerk.start_link if link or (life is None and stream.random() < 0.5) else Clerk.start
     holder = model.names.get(desk.name) if desk.name is not None else None
+    desk.starter = _Starter(life)
+    pid = None
     try:
-        pid = await start(office, desk, name=desk.name, label=desk.label, timeout=timeout)
+        with trio.move_on_after(patience) as scope:
+            pid = await start(office, desk, name=desk.name, label=desk.label, timeout=timeout)
+        if pid is not None:
+            desk.starter, desk.life.killed_at = None, math.inf
     except AlreadyStarted as error:
         model.same(what, "the holder of its name", error.pid, holder and holder.pid)
         model.expect(
@@ -853,6 +958,9 @@ async def hire(office: Office, stream: Random, life: Life | None) -> None:
     except StartError as error:
         failed(office, desk, error.reason, what)
     else:
+        if scope.cancelled_caught:
+            cancelled(office, desk, life, what)
+            return
         model.same(what, "the process", pid, desk.life.pid)
         model.expect(desk.started, f"{what} returned before the end of init")
         took = office.now - began
@@ -862,6 +970,20 @@ async def hire(office: Office, stream: Random, life: Life | None) -> None:
     model.expect(not desk.life.alive, f"{what} failed, but {office.who(desk)} lives")
     if life is not None:
         model.expect(not life.doomed, f"{model.who(life)} goes on after {what}")
+        model.unlink(life, desk.life.pid, flush=True)
+
+
+def cancelled(office: Office, desk: Desk, life: Life | None, what: str) -> None:
+    """Check that no process is left of a start whose caller was cancelled."""
+    model = office.model
+    if getattr(desk, "life", None) is None:
+        # The caller was cancelled before the start made a process.
+        if office.births.expected.get(desk.shown, (None, None))[0] is desk:
+            office.births.expected.pop(desk.shown)
+        return
+    office.world.sometimes("the caller of a start was cancelled")
+    model.expect(not desk.life.alive, f"{what} was cancelled, but {office.who(desk)} lives")
+    if life is not None:
         model.unlink(life, desk.life.pid, flush=True)
 
 
@@ -968,6 +1090,18 @@ async def auditor(office: Office) -> None:
         office.rest()
 
 
+def nothing_is_left(office: Office) -> None:
+    """Check that the calls of the run have left no timer, no monitor and no unreported late answer."""
+    model, runtime = office.model, office.world.runtime
+    for order in office.too_late:
+        model.expect(order.late == 1, f"the late answer to {order!r} was not reported")
+    model.same("the runtime", "timers", runtime.statistics()["timers"], 0)
+    for desk in office.desks:
+        left = runtime.graph.watchers_of(desk.life.pid)
+        model.expect(not left, f"{office.who(desk)} is still watched for {left}")
+    office.world.sometimes("an answer was late", office.too_late)
+
+
 @scenario()
 async def servers(world: World) -> None:
     """Run servers with random orders, and compare them with the model."""
@@ -993,5 +1127,6 @@ async def servers(world: World) -> None:
         await trio.sleep(6)
         await world.settle()
         office.rest()
+        nothing_is_left(office)
         world.sometimes("a server crashed", crashes)
     world.check(office.model.problem is None, str(office.model.problem))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -50,6 +51,8 @@ class Alarm:
     interval: float | None
     ref: TimerRef | None = None
     pending: bool = True
+    # The timers that an instrument cancels when this timer fires.
+    cancels: Sequence[TimerRef] = ()
 
     def __repr__(self) -> str:
         every = "" if self.interval is None else f" every {self.interval:g} s"
@@ -67,6 +70,7 @@ class Clockwork(Instrument):
         self.model.patience = 1.0
         self.alarms: dict[int, Alarm] = {}
         self.dead: list[Pid] = []
+        self.hoarders: list[Life] = []
         self.aliases: dict[Any, Life | None] = {}
         self.orders = 0
         self.count = 0
@@ -104,7 +108,10 @@ class Clockwork(Instrument):
     def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
         if not (isinstance(message, tuple) and message[0] == "alarm"):
             return
-        alarm, model, now = self.alarms[message[1]], self.model, self.now
+        alarm, model, now = self.alarms.get(message[1]), self.model, self.now
+        if alarm is None:
+            model.fail(f"the timer {message[1]} fires at {now:g} s, but it was cancelled")
+            return
         model.expect(alarm.pending, f"{alarm!r} fires, but it has fired or was cancelled")
         model.expect(now >= alarm.due - EPSILON, f"{alarm!r} fires too early, at {now:g} s")
         self.in_time(alarm)
@@ -123,6 +130,12 @@ class Clockwork(Instrument):
         if owner is not None:
             owner.mailbox.append(message)
         self.fired(alarm)
+        if alarm.cancels:
+            # The runtime is in the middle of its due timers. An instrument may cancel any timer, also at that moment.
+            for ref in alarm.cancels:
+                cancel_timer(ref)
+            alarm.cancels = ()
+            self.world.sometimes("a timer cancelled many others")
 
     def in_time(self, alarm: Alarm) -> None:
         due = max(alarm.due, self.stalled_until) + self.world.knobs.quantum + EPSILON
@@ -202,6 +215,66 @@ class Clockwork(Instrument):
             else:
                 self.alarms[alarm.number] = alarm
         self.world.sometimes("many timers were cancelled")
+
+    def cancel_in_a_timer(self, stream: Random) -> None:
+        """Start some timers that are due together. At the first one, an instrument cancels many others."""
+        lives = [pid for pid, each in self.model.lives.items() if not each.doomed]
+        if not lives:
+            return
+        # All for one process, because its end cancels all of them.
+        pid, refs = stream.choice(lives), []
+        for _ in range(300):
+            self.count += 1
+            refs.append(send_after(pid, ("alarm", self.count), 2.0))
+        seconds = stream.choice([0.05, 0.1, 0.3])
+        first = self.start_one(pid, seconds, False)
+        first.cancels = refs
+        for _ in range(6):
+            self.start_one(stream.choice(lives), seconds, stream.random() < 0.5)
+
+    def hoard(self, stream: Random) -> None:
+        """Start a process with many timers that ends late, together with other timers.
+
+        The runtime declares the process dead when its kill grace is over. It does so in a timer of its own, and cancels
+        all timers of the process at that moment.
+        """
+        self.count += 1
+        label = f"hoarder{self.count}"
+        grace = self.world.knobs.kill_grace
+
+        async def run() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(3 * grace)
+
+        pid = spawn(run, label=label)
+        life = self.model.born(pid, label)
+        life.stubborn = 3 * grace
+        for _ in range(300):
+            self.start_one(pid, grace + stream.choice([0.0, 0.5, 1.0]), stream.random() < 0.1)
+        self.hoarders.append(life)
+
+    def end_a_hoarder(self, stream: Random) -> None:
+        """Kill a hoarder, and start other timers that are due at its end or soon after."""
+        life = self.hoarders.pop()
+        self.model.signal(self.world.runtime.pid, life, KILL, linked=False)
+        send_exit(life.pid, KILL)
+        others = [pid for pid, each in self.model.lives.items() if not each.doomed]
+        for _ in range(8 if others else 0):
+            seconds = self.world.knobs.kill_grace + stream.choice([0.0, 0.0, 0.05])
+            self.start_one(stream.choice(others), seconds, stream.random() < 0.4)
+        self.world.sometimes("a process with many timers became a zombie")
+
+    def start_one(self, pid: Pid, seconds: float, repeats: bool) -> Alarm:
+        self.count += 1
+        interval = seconds if repeats else None
+        alarm = Alarm(self.count, pid, self.now + seconds, self.order(), interval)
+        self.alarms[alarm.number] = alarm
+        begin = send_every if repeats else send_after
+        alarm.ref = begin(pid, ("alarm", alarm.number), seconds)
+        return alarm
 
     def look(self, stream: Random) -> None:
         """Read or cancel a timer."""
@@ -309,11 +382,20 @@ async def controller(clockwork: Clockwork) -> None:
     """Start and kill processes, use timers from a plain task, and stall the loop."""
     stream, model = clockwork.world.random("controller"), clockwork.model
     crowded = stream.random() < 0.25
+    hoards = stream.random() < 0.08
     while clockwork.now < clockwork.until:
         await trio.sleep(stream.choice([0, 0.05, 0.1, 0.3]))
         if crowded and clockwork.now > 1:
             crowded = False
-            clockwork.begin_many(stream)
+            if stream.random() < 0.5:
+                clockwork.begin_many(stream)
+            else:
+                clockwork.cancel_in_a_timer(stream)
+        if hoards and clockwork.now > 0.5:
+            hoards = False
+            clockwork.hoard(stream)
+        elif clockwork.hoarders:
+            clockwork.end_a_hoarder(stream)
         if len(model.lives) < 3:
             clockwork.count += 1
             sleeper = Sleeper(clockwork, clockwork.count)

@@ -103,3 +103,17 @@ async def test_only_changed_results_are_recorded() -> None:
         (True, None),
         (False, "not now"),
     ]
+
+
+async def test_after_the_end_of_the_experiment_no_result_counts() -> None:
+    trace = BoundedTrace(trio.current_time)
+    state = SteadyState(trace)
+    state.add("it works", changing(0.0, 3.0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(state.watch)
+        await trio.sleep(2.0)
+        state.end()
+        # The watch ends, so the nursery does too.
+        await trio.sleep(2.0)
+    await state.look()
+    assert [msgspec.json.decode(line)["holds"] for line in trace.lines] == [True]

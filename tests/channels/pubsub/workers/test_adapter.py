@@ -99,6 +99,18 @@ async def test_what_waits_for_a_hub_that_does_not_read_is_bounded_and_the_rest_i
     assert node.pubsub.statistics()["adapter"]["waiting_bytes"] == 0
 
 
+async def test_the_head_of_a_frame_counts_towards_the_limit(node: Node) -> None:
+    # All of this happens in one turn, so the adapter sends nothing meanwhile.
+    node.pubsub.broadcast("t", "x" * 40_000)
+    waiting = node.pubsub.statistics()["adapter"]["waiting_bytes"]
+    room = LIMIT - waiting - (waiting - 40_000)
+    node.pubsub.broadcast("t", "x" * (room + 1))
+    assert node.pubsub.statistics()["adapter"]["dropped"] == 1
+    node.pubsub.broadcast("t", "x" * room)
+    counters = node.pubsub.statistics()["adapter"]
+    assert (counters["dropped"], counters["waiting_bytes"]) == (1, LIMIT)
+
+
 async def test_the_goodbye_is_the_last_that_a_node_sends(node: Node) -> None:
     node.pubsub.broadcast("t", "last message")
     await stop(node.supervisor)

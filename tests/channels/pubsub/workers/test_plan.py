@@ -34,8 +34,8 @@ KILLED = End(-signal.SIGKILL)
 class Driver:
     """A plan with a clock, and a parent that does what it says."""
 
-    def __init__(self, count: int) -> None:
-        self.plan = Plan(count, TIMING)
+    def __init__(self, count: int, *, reloads: bool = False) -> None:
+        self.plan = Plan(count, TIMING, reloads=reloads)
         self.now = 100.0
         self.log: list[Action] = []
         self._do(self.plan.begin(self.now))
@@ -392,3 +392,42 @@ def test_a_stop_without_living_workers_ends_at_once() -> None:
     driver = Driver(1).serve()
     driver.ended(driver.current(1))
     assert driver.stop() == [Close(1), Finish(0)]
+
+
+def test_a_replacement_that_was_asked_for_again_survives_the_failure_of_its_first_worker() -> None:
+    driver = Driver(1).serve()
+    old = driver.current(1)
+    (first,) = started(driver.replace())
+    driver.replace()
+    (second,) = started(driver.ended(first, FAILED))
+    driver.ready(second)
+    assert driver.current(1) is second
+    driver.ended(old, End(0))
+    assert not driver.plan.is_replacing
+
+
+# Reloading
+
+
+def test_a_reloading_parent_waits_for_a_change_if_its_first_worker_fails() -> None:
+    driver = Driver(2, reloads=True)
+    actions = driver.ended(driver.current(1), FAILED)
+    assert "waiting for a change of a file" in sentences(actions)
+    assert not any(isinstance(each, Finish) for each in actions)
+    assert driver.plan.deadline > driver.now + 1e9
+    (again,) = started(driver.replace())
+    assert [each.place for each in started(driver.ready(again))] == [2]
+    assert Serving() in driver.ready(driver.current(2))
+
+
+def test_a_reloading_parent_names_the_file_in_its_advice() -> None:
+    driver = Driver(1, reloads=True).serve()
+    (worker,) = started(driver.replace())
+    assert "save the file again" in sentences(driver.ended(worker, FAILED))
+    assert "serving" in str(driver.plan.state)
+
+
+def test_a_reloading_parent_without_a_worker_stops_at_a_signal() -> None:
+    driver = Driver(1, reloads=True)
+    driver.ended(driver.current(1), FAILED)
+    assert Finish(0) in driver.stop()

@@ -25,6 +25,8 @@ Carrier = Literal["socket", "asgi", "poll"]
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 PORT = 4000
+LEFT = "left"
+"""The status of a poll that the client has left."""
 
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -122,6 +124,8 @@ class Client:
     code: int | None = None
     gone: trio.Event = field(factory=trio.Event)
     token: str = ""
+    # Set when the client leaves its poll.
+    leaves: trio.Event = field(factory=trio.Event)
     # The payloads of the pings that the client sent, and of the pongs that it got.
     pings: list[bytes] = field(factory=list)
     pongs: list[bytes] = field(factory=list)
@@ -131,6 +135,8 @@ class Client:
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     _buffer: bytearray = field(factory=bytearray)
     _inflater: Any = None
+    # The compressor of the client. Unlike the server, the client uses earlier messages for the compression.
+    _deflater: Any = None
     _to_server: Any = None
     _resumed: trio.Event = field(factory=trio.Event)
 
@@ -297,7 +303,8 @@ class Client:
         async def receive() -> Any:
             nonlocal first
             if not first:
-                await trio.sleep_forever()
+                await self.leaves.wait()
+                return {"type": "http.disconnect"}
             first = False
             await trio.lowlevel.checkpoint()
             return {"type": "http.request", "body": body, "more_body": False}
@@ -311,6 +318,9 @@ class Client:
                 data += message["body"]
 
         await self.endpoint(scope, receive, send)
+        if not answer:
+            # The client has left.
+            return {"status": LEFT}
         self.status = int(answer["status"])
         self.answer_headers = {k.decode(): v.decode() for k, v in answer["headers"]}
         return json.loads(data) if data else {}
@@ -321,6 +331,8 @@ class Client:
                 while not self.is_reading:
                     await self._resumed.wait()
                 answer = await self.request("GET")
+                if answer.get("status") == LEFT:
+                    continue
                 if self.status != 200 or answer["status"] in (410, 403):
                     break
                 self.world.check(
@@ -331,6 +343,11 @@ class Client:
                 for text in answer["messages"]:
                     self._frame(_read(text, self.vsn))
         self.gone.set()
+
+    def leave_poll(self) -> None:
+        """Leave the poll that waits for its answer, as a client with a bad connection does, and poll again."""
+        self.leaves.set()
+        self.leaves = trio.Event()
 
     # Frames
 
@@ -452,7 +469,13 @@ class Client:
             await self.request("POST", data)
 
     def fragmented(self, data: bytes, opcode: int) -> bytes:
-        """Return a message as one frame, or in fragments with a ping between them."""
+        """Return a message as one frame, or in fragments with a ping between them. Compress some messages."""
+        if self._inflater is not None and self.random.random() < 0.5:
+            if self._deflater is None:
+                self._deflater = zlib.compressobj(wbits=-15)
+            packed = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+            # The first frame has the bit for a compressed message. The sender leaves out 00 00 FF FF.
+            data, opcode = packed[:-4], opcode | 0x40
         if self.random.random() < 0.85 or len(data) < 4:
             return self.frame(opcode, data)
         middle = self.random.randrange(1, len(data))

@@ -121,7 +121,7 @@ class Nodes:
     async def step(self) -> None:
         """Do one operation, and check the messages of all clients and subscribers."""
         operation = self.random.choice(
-            (self.broadcast, self.broadcast, self.push, self.direct, self.big)
+            (self.broadcast, self.broadcast, self.push, self.direct, self.big, self.leave_polls)
         )
         self.what = operation.__name__
         await operation()
@@ -180,6 +180,21 @@ class Nodes:
         name = "nobody" if target is None else target.pubsub.node_name
         node.pubsub.direct_broadcast(name, topic, Broadcast(topic, "said", payload))
         self.expect(topic, payload, nodes=[] if target is None else [target])
+
+    async def leave_polls(self) -> None:
+        """Polling clients leave their polls while messages come. No message may be lost, and no session may end."""
+        topic = self.random.choice(TOPICS)
+        for _ in range(self.random.randint(1, 4)):
+            for client in self.clients[:2]:
+                if self.random.random() < 0.7:
+                    client.leave_poll()
+            if self.random.random() < 0.7:
+                payload = {"n": self.number()}
+                self.endpoints[0].broadcast(topic, "said", payload)
+                self.expect(topic, payload)
+            await trio.sleep(self.random.choice((0.0, self.latency, 0.3)))
+        # A session waits for two seconds for the confirmation of a poll.
+        await trio.sleep(3.0)
 
     async def big(self) -> None:
         """Broadcast large messages. The nodes exchange some in pieces, and refuse others."""

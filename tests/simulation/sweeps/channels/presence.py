@@ -158,6 +158,8 @@ class Sweep:
     is_failing: bool = False
     has_failed: bool = False
     counted_from: int | None = None
+    top: Any = None
+    crashed_at: float = -10.0
     # True if no process reads the list while changes wait. Then no diff contains a presence that came and went.
     is_strict: bool = False
     # The differences that watchers found. A watcher does not raise, because that would only crash its own process.
@@ -177,7 +179,7 @@ class Sweep:
             interval=self.random.choice((0.05, 0.5)),
             counted_from=self.counted_from,
         )
-        await Supervisor.start_link([self.presence.child_spec(self.pubsub)], label="top")
+        self.top = await Supervisor.start_link([self.presence.child_spec(self.pubsub)], label="top")
         for _ in range(3):
             self.owners.append(spawn(trio.sleep_forever))
         if isinstance(self.presence, Plain) and self.counted_from is None:
@@ -224,8 +226,10 @@ class Sweep:
                 self.watch,
                 self.flood,
                 self.fail,
+                self.burst,
+                self.crash,
             ),
-            (8, 6, 3, 1, 3, 2, 0.3, 0.5),
+            (8, 6, 3, 1, 3, 2, 0.3, 0.5, 2, 0.8),
         )[0]
         self.what = f"{operation.__name__} of {key!r} in {topic!r} by {owner!r}"
         self.world.note("operation", what=self.what)
@@ -335,6 +339,45 @@ class Sweep:
             kill(pid)
         else:
             self.watchers.append((topic, await Watcher.start(self, topic)))
+
+    async def burst(self, owner: Pid, topic: str, key: str) -> None:
+        """Change and read one topic in turn, within one interval."""
+        if self.is_strict:
+            return
+        here = [pid for at, pid in self.watchers if at == topic]
+        while len(here) < 2:
+            here.append(await Watcher.start(self, topic))
+            self.watchers.append((topic, here[-1]))
+        for _ in range(self.random.randint(3, 8)):
+            what = self.random.choice(("track", "untrack", "read", "read"))
+            name = self.random.choice(KEYS[:2])
+            if what == "read":
+                await call(self.random.choice(here), "sync")
+            elif what == "track":
+                await self.track(owner, topic, name)
+            else:
+                await self.untrack(owner, topic, name)
+
+    async def crash(self, owner: Pid, topic: str, key: str) -> None:
+        """Kill a process of the presence. Its supervisor restarts it, and the presences stay."""
+        if self.world.seconds < self.crashed_at + 6.0:
+            # More crashes would be too many for the supervisor.
+            return
+        self.crashed_at = self.world.seconds
+        children = {child.id: child.pid for child in await Supervisor.which_children(self.top)}
+        (presence,) = children.values()
+        assert isinstance(presence, Pid)
+        processes = [child.pid for child in await Supervisor.which_children(presence)]
+        victim = self.random.choice(processes)
+        assert isinstance(victim, Pid)
+        kill(victim)
+        # `handle_metas` may miss the diff that was on its way.
+        self.has_failed = True
+        self.is_strict = False
+        if self.random.random() < 0.5:
+            await self.end(owner, topic, key)
+        await trio.sleep(self.random.choice((0.0, 0.1)))
+        self.world.sometimes("a process of the presence crashes")
 
     async def flood(self, owner: Pid, topic: str, key: str) -> None:
         """Call `track` more often than the rate limit of a process allows."""

@@ -15,10 +15,14 @@ from attrs import define, field
 
 from actors import (
     NORMAL,
+    SHUTDOWN,
     GenServer,
     Pid,
+    Reply,
+    Sender,
     StartError,
     Stop,
+    call,
     cast,
     current_pid,
     is_alive,
@@ -28,7 +32,7 @@ from actors import (
     trap_exits,
     wait_exit,
 )
-from actors.exits import ExitReason
+from actors.exits import ExitReason, Shutdown
 from supervision import (
     ApplicationNotStarted,
     Applications,
@@ -36,6 +40,7 @@ from supervision import (
     ApplicationStartFailed,
     DependencyNotStarted,
     Supervisor,
+    SupervisorDeadlock,
     child_spec,
 )
 from supervision.applications.applications import ApplicationEnded
@@ -83,20 +88,35 @@ class Worker(GenServer[None]):
         trap_exits()
         self.plan, self.lines = plan, lines
         plan.starts += 1
+        plan.strays.append(spawn(leaves_another, plan) if plan.slow else spawn(trio.sleep_forever))
         if plan.starts <= len(plan.fails) and plan.fails[plan.starts - 1]:
             raise OSError("did not start")
-        plan.strays.append(spawn(trio.sleep_forever))
         plan.pids.append(current_pid())
+
+    async def handle_call(self, top: Pid, sender: Sender) -> Reply:
+        """Ask the applications from an ordinary callback. They must answer, because they wait for nothing."""
+        try:
+            return Reply(await Applications.which_applications(top))
+        except SupervisorDeadlock as error:
+            return Reply(f"deadlock: {error}")
 
     async def handle_cast(self, message: str) -> Stop:
         if message == "crash":
             raise ValueError("told to crash")
-        return Stop(NORMAL)
+        return Stop({"normal": NORMAL, "shutdown": SHUTDOWN, "detail": Shutdown("detail")}[message])
 
     async def terminate(self, reason: ExitReason) -> None:
         self.lines.append(("terminate", self.plan.name, short(reason)))
         if self.plan.slow:
             await trio.sleep(1)
+
+
+async def leaves_another(plan: Plan) -> None:
+    """A process that starts another one while it is killed. The end of the application must kill that one too."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        plan.strays.append(spawn(trio.sleep_forever))
 
 
 class Program:
@@ -218,7 +238,13 @@ class Program:
 
     def ends(self, plan: Plan, how: str) -> None:
         """Expect the effects of the end of an application's worker."""
-        reason = {"crash": "crash:ValueError", "normal": "normal", "kill": "killed"}[how]
+        reason = {
+            "crash": "crash:ValueError",
+            "normal": "normal",
+            "shutdown": "shutdown",
+            "detail": "shutdown:detail",
+            "kill": "killed",
+        }[how]
         if how != "kill":
             self.expected.append(("terminate", plan.name, reason))
         if "restarts" in plan.callbacks:
@@ -266,11 +292,13 @@ class Program:
                 "crash",
                 "crash",
                 "normal",
+                "shutdown",
+                "detail",
                 "kill",
             )
         )
         self.history.append(f"{verb} {plan.name}")
-        if verb in ("crash", "normal", "kill"):
+        if verb in ("crash", "normal", "shutdown", "detail", "kill"):
             if plan.name not in self.running or not is_alive(plan.pids[-1]):
                 return
             self.ends(plan, verb)
@@ -357,6 +385,14 @@ class Program:
             self.reason == self.ended,
             f"{self.told()}: the program ended with {self.reason}; expected {self.ended}",
         )
+        running = [plan for plan in self.running.values() if is_alive(plan.pids[-1])]
+        if self.top is not None and running and self.ended is None:
+            answer = await call(self.stream.choice(running).pids[-1], self.top)
+            expected = list(reversed(self.running))
+            self.world.check(
+                answer == expected,
+                f"{self.told()}: a worker asked for the applications and got {answer}; expected {expected}",
+            )
         for plan in self.plans:
             alive = sum(map(is_alive, (*plan.pids, *plan.strays)))
             self.world.check(

@@ -32,7 +32,8 @@ class Ambiguous(Exception):
 class Start:
     """The behaviour of a child at one of its starts.
 
-    `kind` is "ok", "raise", "fail", "ignore" or "stop". `ticks` is the time that the child's init takes.
+    `kind` is "ok", "raise", "fail", "ignore", "stop" or "leave". `ticks` is the time that the child's init takes. With
+    "leave", the start function itself exits.
     """
 
     kind: str = "ok"
@@ -58,6 +59,8 @@ class Manner:
     traps: bool = False
     slow: int | None = 0
     breaks: bool = False
+    # The way in which `terminate` ends after a stop signal: it returns (None), or exits with another reason.
+    leaves: str | None = None
     asks: bool = False
     # The id of a sibling that the child ends while it stops, and the way in which it does so.
     pushes: tuple[Any, str] | None = None
@@ -407,6 +410,10 @@ class Model:
         self._announce(manner.id)
         number = self._starts.get(manner.id, 0)
         start = manner.start(number)
+        if start.kind == "leave":
+            # The start function exits before it starts a process.
+            self._starts[manner.id] = number + 1
+            return "gone"
         if not manner.plain:
             self._starts[manner.id] = number + 1
             self._say("init", manner.id, number, *child.extra)
@@ -481,6 +488,8 @@ class Model:
         assert manner.slow is not None
         if manner.slow:
             yield manner.slow
+        if manner.leaves is not None:
+            return {"normal": "normal", "detail": "shutdown:detail", "other": "oops"}[manner.leaves]
         return "crash:OSError" if manner.breaks else "shutdown"
 
     # Requests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from attrs import define, field, frozen
@@ -83,6 +84,17 @@ class TaskModel:
         self.stays = self.stays or (not self.taken and not there)
         self.taken = True
         return now, there
+
+    def cancel(self, verb: str, now: int) -> None:
+        """Apply the effect of a cancelled wait. A cancelled `yield_` changes nothing."""
+        if verb == "yield":
+            return
+        if verb == "shutdown":
+            # The task gets no more time to stop.
+            self.linked = False
+            if not self.over(now):
+                self.ends, self.outcome = now, ("exited", "killed")
+        self.taken = True
 
     def shutdown(self, now: int, limit: int | str) -> tuple[int, Any]:
         """Return the tick at which `shutdown` returns, and its answer."""
@@ -173,6 +185,11 @@ class StreamPlan:
     pauses: tuple[int, ...]
     # The consumer leaves the block after this number of outcomes.
     leaves_after: int | None
+    # The ticks after which the consumer cancels a wait for an outcome, and the ticks until it waits again.
+    patience: int | None
+    rest: int
+    # The ticks after which a scope around the whole stream is cancelled.
+    limit: int | None
     dies: bool
     """True if the crash of a task ends the consumer."""
 
@@ -216,6 +233,16 @@ class _Stream:
         self.position = 0
         # The ends of tasks that were too slow. With on_timeout="exit", these tasks go on.
         self.held: list[int] = []
+        self.over = math.inf if plan.limit is None else now + plan.limit
+
+    def advance(self, to: int) -> None:
+        """Let the time go on to a tick, at which a task may end."""
+        if self.now <= self.over <= to:
+            if any(run.ends == self.over for run in self.running) or to == self.over:
+                raise Ambiguous
+            self.now = int(self.over)
+            self.end("cancelled")
+        self.now = to
 
     def end(self, how: str) -> None:
         self.model.end, self.model.at = how, self.now
@@ -227,6 +254,9 @@ class _Stream:
             raise Ambiguous
         held = sum(end > self.now for end in self.held)
         while self.jobs and len(self.running) + held < plan.max_concurrency:
+            if self.held:
+                # The stream has failed, so it may end before the new task takes its first step.
+                raise Ambiguous
             number, job = self.jobs.pop(0)
             if job.ticks == plan.timeout:
                 raise Ambiguous
@@ -263,6 +293,7 @@ class _Stream:
     def next(self) -> Any:
         """Return the next outcome. New tasks start only while the consumer waits for an outcome."""
         self.start_more()
+        began = self.now
         while not self.ready:
             if self.held:
                 self.end("timeout")
@@ -270,14 +301,22 @@ class _Stream:
                 self.start_more()
             if not self.running:
                 self.end("done")
-            self.now = min(run.ends for run in self.running)
+            first, patience = min(run.ends for run in self.running), self.plan.patience
+            if patience is not None and began + patience <= first:
+                if began + patience == first:
+                    raise Ambiguous
+                # The consumer cancels its wait, rests, and waits again.
+                self.advance(began + patience)
+                self.pause(self.plan.rest)
+                return self.next()
+            self.advance(first)
             self.settle()
         return self.ready.pop(0)
 
     def pause(self, ticks: int) -> None:
         """Let time pass in which the consumer does not wait for an outcome."""
         for left in range(ticks, 0, -1):
-            self.now += 1
+            self.advance(self.now + 1)
             if left == 1 and any(run.ends == self.now for run in self.running):
                 raise Ambiguous
             self.settle()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from random import Random
 from typing import Any
 
@@ -128,9 +128,25 @@ class Step:
     limit: Any
     most: int | None
     on_timeout: Any
+    # The ticks after which a cancel scope around the action ends. None for no scope.
+    patience: int | None
 
     def expected(self, tasks: list[TaskModel], at: int) -> tuple[int, Any]:
-        """Return the expected tick at which the action ends, and its expected answer."""
+        """Return the expected tick at which the action ends, and its expected answer. Change the tasks accordingly."""
+        if self.patience is None:
+            return self.uncancelled(tasks, at)
+        until, _ = self.uncancelled(copy.deepcopy(tasks), at)
+        over = at + self.patience
+        if until < over:
+            return self.uncancelled(tasks, at)
+        if until == over or any(each.ends == over for each in tasks):
+            raise Ambiguous
+        for task in tasks:
+            task.cancel(self.verb, over)
+        return over, "cancelled"
+
+    def uncancelled(self, tasks: list[TaskModel], at: int) -> tuple[int, Any]:
+        """Return the expected end and answer of an action without a cancel scope."""
         if self.verb in ("await_many", "yield_many") and len({t.ends for t in tasks}) < len(tasks):
             raise Ambiguous
         match self.verb:
@@ -174,12 +190,15 @@ class Owner:
         self.models: list[TaskModel] = []
         self.done: list[str] = []
         self.leaves = stream.choice((NORMAL, "bye"))
+        self.cancelled = self.given_up = False
 
     async def run(self) -> None:
         if self.traps:
             trap_exits()
         for number in range(self.stream.randint(1, 5)):
             await self.start(a_job(self.stream, f"t{number}"))
+        if self.stream.random() < 0.15:
+            await self.give_up_a_start()
         for _ in range(self.stream.randint(2, 8)):
             await self.step()
         await self.look_into_the_mailbox()
@@ -204,24 +223,35 @@ class Owner:
         self.tasks.append(task)
         self.models.append(model)
 
+    async def give_up_a_start(self) -> None:
+        """Cancel the start of a task while the supervisor starts it. The task must end without calling its function."""
+        with trio.move_on_after(0):
+            job = Job("given up", 0)
+            await TaskSupervisor.async_nolink("tasks", self.bench.work, job, current_pid())
+        self.given_up = True
+
     def draw(self) -> Step:
         """Return a random step."""
         stream = self.stream
         some = stream.sample(range(len(self.tasks)), stream.randint(1, len(self.tasks)))
         several = stream.random() < 0.25
+        verb = stream.choice(("await_many", "yield_many") if several else ONE)
+        cancels = stream.random() < 0.25 and verb in ("result", "yield", "shutdown", "await_many")
         return Step(
-            verb=stream.choice(("await_many", "yield_many") if several else ONE),
+            verb=verb,
             some=some if several else some[:1],
             timeout=stream.choice((0, 1, 3, 6, 12)),
             limit=stream.choice((1, 4, "brutal_kill")),
             most=stream.choice((None, 1, 2)),
             on_timeout=stream.choice(("nothing", "ignore", "kill_task")),
+            patience=stream.choice((1, 2, 3, 5)) if cancels else None,
         )
 
     async def step(self) -> None:
         """Carry out one random step at a later tick, and compare its answer with the model."""
         await trio.sleep_until((now(self.world) + self.stream.choice((1, 1, 2, 4, 9))) * TICK)
         at, step = now(self.world), self.draw()
+        self.check_running(at)
         ahead = copy.deepcopy(self.models)
         try:
             if any(each.ends == at for each in ahead):
@@ -233,7 +263,9 @@ class Owner:
         if not self.traps and self.dies_by(until):
             # The owner must end during this step, so the step must not return.
             expected = "the end of its owner"
-        self.done.append(f"{at * TICK:g} s: {step.verb} of {step.some}")
+        scope = "" if step.patience is None else f", cancelled after {step.patience * TICK:g} s"
+        self.done.append(f"{at * TICK:g} s: {step.verb} of {step.some}{scope}")
+        self.cancelled = self.cancelled or expected == "cancelled"
         got = await self.answer(step)
         self.world.check(
             (now(self.world), got) == (until, expected),
@@ -241,7 +273,26 @@ class Owner:
             f"{until * TICK:g} s; before: {'; '.join(self.done)}",
         )
 
+    def check_running(self, at: int) -> None:
+        """Check that exactly the expected tasks run now."""
+        if any(model.ends == at for model in self.models) or self.dies_by(at) is not None:
+            return
+        expected = sorted(model.job.value for model in self.models if not model.over(at))
+        self.world.check(
+            self.bench.alive() == expected,
+            f"at {at * TICK:g} s, the tasks {self.bench.alive()} live; expected {expected}; "
+            f"{'; '.join(self.done)}: {self.told(list(range(len(self.models))))}",
+        )
+
     async def answer(self, step: Step) -> Any:
+        """Carry out a step, possibly in a cancel scope."""
+        if step.patience is None:
+            return await self.uncancelled(step)
+        with trio.move_on_after(step.patience * TICK):
+            return await self.uncancelled(step)
+        return "cancelled"
+
+    async def uncancelled(self, step: Step) -> Any:
         chosen = [self.tasks[each] for each in step.some]
         try:
             if step.verb == "await_many":
@@ -276,6 +327,16 @@ class Owner:
     async def look_into_the_mailbox(self) -> None:
         """Check that no message arrived for a task whose result the owner has taken or discarded."""
         await trio.sleep_until((now(self.world) + 50) * TICK)
+        refs = {task.ref for task in self.tasks}
+        try:
+            stray = await receive(lambda m: type(m) is Down and m.ref not in refs, timeout=0)
+        except trio.TooSlowError:
+            pass
+        else:
+            self.world.check(
+                False,
+                f"the mailbox of the owner has {stray!r}, which belongs to no task; {'; '.join(self.done)}",
+            )
         taken = {
             task.ref: model.job.value
             for task, model in zip(self.tasks, self.models, strict=True)
@@ -334,8 +395,12 @@ async def tasks(world: World) -> None:
         reason = await end_of(pid)
         owner.check_end(reason, now(world))
         world.sometimes("the crash of a task ended its owner", reason == "crash:ValueError")
+        world.sometimes("a wait for a task was cancelled", owner.cancelled)
         world.sometimes("an owner ended with tasks that go on", bool(owner.bench.alive()))
         await trio.sleep_until((now(world) + 60) * TICK)
+        started = [value for _, value in owner.bench.starts]
+        world.check("given up" not in started, "a task ran its function after a cancelled start")
+        world.sometimes("the start of a task was cancelled", owner.given_up)
         world.check(owner.bench.alive() == [], f"the tasks {owner.bench.alive()} never end")
         world.check(
             await TaskSupervisor.children("tasks") == [],
@@ -357,6 +422,9 @@ def a_plan(stream: Random) -> StreamPlan:
         zips=stream.random() < 0.5,
         pauses=stream.choice(((0,), (0,), (1, 4), (7,))),
         leaves_after=stream.choice((None, None, None, 1, 3)),
+        patience=stream.choice((None, None, 1, 2, 3)),
+        rest=stream.choice((0, 1, 2, 4)),
+        limit=stream.choice((None, None, None, 5, 9)),
         dies=stream.random() < 0.3,
     )
 
@@ -370,6 +438,7 @@ class Consumer:
         self.outcomes: list[tuple[int, Any]] = []
         self.end, self.at = "died", 0
         self.closed = False
+        self.cancelled = False
 
     def items(self) -> Iterator[Job]:
         try:
@@ -399,15 +468,11 @@ class Consumer:
                 "tasks", self.bench.work, self.items(), **options
             )
         try:
-            async with opened as found:
-                async for outcome in found:
-                    self.outcomes.append((now(self.world), shown(outcome)))
-                    if len(self.outcomes) == plan.leaves_after:
-                        self.end, self.at = "left", now(self.world)
-                        break
-                    await trio.sleep(plan.pauses[len(self.outcomes) % len(plan.pauses)] * TICK)
-                else:
-                    self.end, self.at = "done", now(self.world)
+            with trio.move_on_after(math.inf if plan.limit is None else plan.limit * TICK) as scope:
+                async with opened as found:
+                    await self.consume(found)
+            if scope.cancelled_caught:
+                self.end, self.at = "cancelled", now(self.world)
         except TaskTimeout:
             self.end, self.at = "timeout", now(self.world)
         self.world.check(
@@ -415,6 +480,30 @@ class Consumer:
             f"after the block of {plan}, the tasks {self.bench.alive()} live, and the items are "
             f"{'closed' if self.closed else 'open'}",
         )
+
+    async def consume(self, found: AsyncIterator[Any]) -> None:
+        plan = self.plan
+        while True:
+            try:
+                outcome = await self.next(found)
+            except StopAsyncIteration:
+                self.end, self.at = "done", now(self.world)
+                return
+            self.outcomes.append((now(self.world), shown(outcome)))
+            if len(self.outcomes) == plan.leaves_after:
+                self.end, self.at = "left", now(self.world)
+                return
+            await trio.sleep(plan.pauses[len(self.outcomes) % len(plan.pauses)] * TICK)
+
+    async def next(self, found: AsyncIterator[Any]) -> Any:
+        """Wait for the next outcome. With `patience`, cancel the wait after this time, rest, and wait again."""
+        if self.plan.patience is None:
+            return await anext(found)
+        while True:
+            with trio.move_on_after(self.plan.patience * TICK):
+                return await anext(found)
+            self.cancelled = True
+            await trio.sleep(self.plan.rest * TICK)
 
 
 @scenario()
@@ -448,6 +537,7 @@ async def streams(world: World) -> None:
             f"{consumer.bench.most} tasks of {plan} ran at the same time",
         )
         world.sometimes(f"a stream ended: {model.end}")
+        world.sometimes("a wait for an outcome was cancelled", consumer.cancelled)
 
 
 async def end_of(pid: Pid) -> str:

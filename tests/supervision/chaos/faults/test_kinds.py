@@ -1,5 +1,6 @@
 """Faults as data: words, JSON, and refused values."""
 
+import math
 from typing import Any
 
 import msgspec
@@ -13,10 +14,12 @@ from supervision.chaos.faults.kinds import (
     ExitWith,
     Fault,
     FillMailbox,
+    Hang,
     Kill,
     KillNode,
     Partition,
     Raise,
+    ReorderMessage,
     ResetConnection,
     SkewClock,
     Slow,
@@ -24,12 +27,29 @@ from supervision.chaos.faults.kinds import (
     StallLoop,
     SwallowCancellation,
     describe_fault,
+    lasting_seconds,
     plan_from_json,
     plan_to_json,
 )
 from supervision.chaos.faults.moments import At, On
 from supervision.chaos.faults.report import FaultReport, is_inert
 from tests.supervision.chaos.plans import STORE, STORIES
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds"),
+    [
+        (Kill(target="/a", when=At(1)), 0.0),
+        (Slow(target="/a", seconds=2.5, when=At(1)), 2.5),
+        (ReorderMessage(target="/a", when=At(1)), 1.0),
+        (Hang(target="/a", when=At(1)), math.inf),
+        (SkewClock(seconds=-3.0, when=At(1)), math.inf),
+        (KillNode(node="b", when=At(1)), math.inf),
+        (KillNode(node="b", reboot_after=4.0, when=At(1)), 4.0),
+    ],
+)
+def test_a_fault_lasts_for_its_duration_or_until_the_end(fault: Fault, seconds: float) -> None:
+    assert lasting_seconds(fault) == seconds
 
 
 @pytest.mark.parametrize(("story", "fault"), STORIES.items())

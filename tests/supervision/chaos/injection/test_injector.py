@@ -75,6 +75,25 @@ async def test_a_plan_is_finished_when_all_timed_faults_are_over(
     injector.close()
 
 
+async def test_a_plan_is_decided_when_the_outcome_of_each_fault_is_known(runtime: Runtime) -> None:
+    injector = Injector(runtime)
+    await store(runtime)
+    injector.start(
+        [
+            Kill(target="/nobody", when=At(2.0)),
+            Slow(target="/top/store", seconds=30.0, when=On("handle_cast")),
+        ]
+    )
+    with trio.move_on_after(5.0) as early:
+        await injector.decided()
+    assert early.cancelled_caught
+    cast("store", "something")
+    await injector.decided()
+    # The fault still lasts.
+    assert trio.current_time() == pytest.approx(5.0, abs=0.1)
+    injector.close()
+
+
 async def test_the_times_of_a_plan_count_from_its_start(runtime: Runtime) -> None:
     injector = Injector(runtime)
     pid = await store(runtime)

@@ -57,6 +57,16 @@ def test_the_report_mentions_recovery_only_with_a_steady_state() -> None:
     assert "shop:day, seed 7: the steady state came back." in printed(outcome(trace))
 
 
+def test_the_report_has_no_availability_during_faults_that_never_began() -> None:
+    trace = HandMade()
+    trace.add(0.0, "phase", pid=None, phase="before")
+    trace.add(1.0, "steady", pid=None, name="all serve", holds=True)
+    assert "100.00% of the time since it first held, and no faults began" in printed(outcome(trace))
+    trace.add(5.0, "phase", pid=None, phase="during")
+    trace.add(6.0, "phase", pid=None, phase="after")
+    assert "100.00% during the faults" in printed(outcome(trace))
+
+
 def test_the_report_has_the_problems() -> None:
     text = printed(outcome(HandMade(), problems=("nobody [came] back",), interrupted=True))
     assert "✗ nobody [came] back" in text

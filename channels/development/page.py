@@ -1,0 +1,169 @@
+"""The development page over HTTP, in front of the pages of an endpoint.
+
+`Endpoint(development=True)` and `ashtree serve --reload` serve it. It answers only browsers of this machine: the client
+and the `Host` header must be local, and a proxy must not have passed the request on. Other requests get the answer that
+they would get without the page.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from importlib.resources import files
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from channels.development.catalogue import describe
+from channels.http.asgi_stream import path_of
+from channels.http.handover import not_found
+from channels.http.lifespan import ASGIApplication
+
+__all__ = ["PATH", "DevelopmentPage", "is_local"]
+
+PATH: Final = "/_ashtree"
+"""The path of the page."""
+
+_FILES: Final = {
+    "": ("page.html", "text/html; charset=utf-8"),
+    "page.css": ("page.css", "text/css; charset=utf-8"),
+    "page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "client.js": ("client.js", "text/javascript; charset=utf-8"),
+}
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_LOCAL_NAMES: Final = {"localhost", "127.0.0.1", "::1"}
+_OF_PROXIES: Final = {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"}
+
+
+class Developed(Protocol):
+    """The part of an endpoint that the page shows."""
+
+    @property
+    def sockets(self) -> Any: ...
+    @property
+    def observer(self) -> Any: ...
+    @property
+    def load_problem(self) -> str | None: ...
+
+
+def is_local(scope: Any) -> bool:
+    """Return True if a browser of this machine sent a request, from a page of this server or from its address bar.
+
+        >>> headers = [(b"host", b"localhost:4000")]
+        >>> is_local({"client": ("127.0.0.1", 50000), "headers": headers})
+        True
+
+    A page of another site can send requests to this machine. Its requests have another `Origin`. If it uses a host name
+    that leads to this machine, they have another `Host`.
+    """
+    headers = {
+        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
+    }
+    client = scope.get("client")
+    if client is None or not _is_loopback(client[0]) or headers.keys() & _OF_PROXIES:
+        return False
+    host = headers.get("host", "")
+    origin = headers.get("origin")
+    try:
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return False
+        return urlsplit(f"//{host}").hostname in _LOCAL_NAMES
+    except ValueError:
+        # The header is no host.
+        return False
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return found.is_loopback if mapped is None else mapped.is_loopback
+
+
+class DevelopmentPage:
+    """The ASGI application of the development page.
+
+    Args:
+        endpoint: the endpoint that the page shows.
+        inner: the application for all other requests. None answers them with 404, except that `/` leads to the page.
+    """
+
+    def __init__(self, endpoint: Developed, inner: ASGIApplication | None) -> None:
+        self._endpoint = endpoint
+        self._has_pages = inner is not None
+        self._inner = not_found if inner is None else inner
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve a request."""
+        path = path_of(scope) if scope["type"] == "http" else ""
+        if path == "/" and not self._has_pages:
+            wanted: str | None = None
+        elif path == PATH:
+            wanted = None
+        elif path.startswith(f"{PATH}/"):
+            wanted = path[len(PATH) + 1 :]
+        else:
+            await self._inner(scope, receive, send)
+            return
+        if not is_local(scope):
+            await self._inner(scope, receive, send)
+        elif scope["method"] not in ("GET", "HEAD"):
+            await _answer(scope, send, 405, b"This path serves GET.\n")
+        elif wanted is None:
+            # Relative, because the endpoint may be mounted below a prefix.
+            headers = [("location", f".{PATH}/")]
+            await _answer(scope, send, 307, b"", headers=headers)
+        else:
+            await self._serve(scope, receive, send, wanted)
+
+    async def _serve(self, scope: Any, receive: Any, send: Any, wanted: str) -> None:
+        if wanted in _FILES:
+            name, kind = _FILES[wanted]
+            # Blocking is acceptable here: the files are small, and only a developer reads them.
+            body = (files(__package__) / "static" / name).read_bytes()
+            await _answer(scope, send, 200, body, kind=kind)
+        elif wanted in ("endpoint.json", "status.json"):
+            facts = self._description() if wanted == "endpoint.json" else self._status()
+            body = msgspec.json.encode(facts, enc_hook=str)
+            await _answer(scope, send, 200, body, kind="application/json")
+        else:
+            await self._inner(scope, receive, send)
+
+    def _description(self) -> dict[str, Any]:
+        observer = self._endpoint.observer
+        path = None if observer is None else getattr(observer, "path", None)
+        return describe(self._endpoint.sockets, observer=path)
+
+    def _status(self) -> dict[str, Any]:
+        return {"process": os.getpid(), "problem": self._endpoint.load_problem}
+
+
+async def _answer(
+    scope: Any,
+    send: Any,
+    status: int,
+    body: bytes,
+    *,
+    kind: str = "text/plain; charset=utf-8",
+    headers: list[tuple[str, str]] | None = None,
+) -> None:
+    every = {
+        "content-type": kind,
+        "content-length": str(len(body)),
+        "cache-control": "no-store",
+        "content-security-policy": _POLICY,
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+        "referrer-policy": "no-referrer",
+        "cross-origin-resource-policy": "same-origin",
+        **dict(headers or ()),
+    }
+    pairs = [(name.encode(), value.encode("latin-1")) for name, value in every.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

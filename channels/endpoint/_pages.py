@@ -1,0 +1,24 @@
+"""The files and the development page of an endpoint, in front of its ASGI application."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from channels.development.page import DevelopmentPage
+from channels.http.lifespan import ASGIApplication
+from channels.http.static import StaticFiles
+
+__all__ = ["pages_of"]
+
+
+def pages_of(endpoint: Any, *, develops: bool) -> ASGIApplication | None:
+    """Return the application for the pages of an endpoint; None if it has no pages.
+
+    Args:
+        endpoint: an endpoint, with `http` and `static`.
+        develops: add the development page.
+    """
+    pages: ASGIApplication | None = endpoint.http
+    if endpoint.static is not None:
+        pages = StaticFiles(endpoint.static, pages)
+    return DevelopmentPage(endpoint, pages) if develops else pages

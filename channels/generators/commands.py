@@ -1,0 +1,119 @@
+"""The commands `ashtree new` and `ashtree gen`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+import typer
+
+from channels.errors import ChannelsError
+from channels.generators.files import (
+    FileExists,
+    channel_files,
+    presence_files,
+    project_files,
+    socket_files,
+    write,
+)
+from channels.generators.names import check_project, parse_name
+
+__all__ = ["add_generators"]
+
+_Package: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PACKAGE", help="The package for the new module, if this folder has several."
+    ),
+]
+
+
+class NoPackage(ChannelsError):
+    """A generator did not find the package of the project, or found several."""
+
+
+def add_generators(app: typer.Typer, gen: typer.Typer) -> None:
+    """Add `ashtree new` and `ashtree gen` to the application. `gen` is an application without commands."""
+    app.command("new", help="Create a project: a server, a channel, a page and tests.")(_new)
+    for kind, command in _COMMANDS.items():
+        gen.command(kind, help=f"Create a {kind} and its test in this project.")(command)
+    app.add_typer(gen, name="gen", help="Create a channel, a presence or a socket.")
+
+
+def _new(
+    name: Annotated[str, typer.Argument(help="The name of the project, such as chat.")],
+) -> None:
+    parsed = parse_name(name)
+    check_project(parsed)
+    folder = Path(parsed.snake)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExists(folder, "choose another name, or go to another folder")
+    contents = project_files(parsed)
+    write(folder, contents)
+    typer.echo(f"Created {folder}/ with {len(contents)} files.\n")
+    typer.echo(f"  cd {folder}\n  ashtree serve {parsed.snake}.endpoint:endpoint --reload\n")
+    typer.echo("Then open http://127.0.0.1:4000 in two tabs. README.md has the next steps.")
+
+
+def _channel(
+    name: Annotated[str, typer.Argument(help="Such as game_table, for topics game_table:*.")],
+    package: _Package = None,
+) -> None:
+    parsed, where = parse_name(name), _package(package)
+    _create(channel_files(parsed, where))
+    typer.echo(f"Now add its route to a socket in {where}/endpoint.py:\n")
+    typer.echo(f"  from {where}.{parsed.snake}_channel import {parsed.camel}Channel\n")
+    typer.echo(f'  channels = {{..., "{parsed.snake}:*": {parsed.camel}Channel}}')
+
+
+def _presence(
+    name: Annotated[str, typer.Argument(help="Such as online.")], package: _Package = None
+) -> None:
+    parsed, where = parse_name(name), _package(package)
+    _create(presence_files(parsed, where))
+    typer.echo(f"Now give it to the endpoint in {where}/endpoint.py:\n")
+    typer.echo(f"  from {where}.{parsed.snake} import {parsed.snake}\n")
+    typer.echo(f"  endpoint = Endpoint(..., presences=[{parsed.snake}])")
+
+
+def _socket(
+    name: Annotated[str, typer.Argument(help="Such as user, for the path /user.")],
+    package: _Package = None,
+) -> None:
+    parsed, where = parse_name(name), _package(package)
+    _create(socket_files(parsed, where))
+    typer.echo(f"Now mount it in {where}/endpoint.py, and set SECRET_KEY_BASE:\n")
+    typer.echo(f"  from {where}.{parsed.snake}_socket import {parsed.camel}Socket\n")
+    typer.echo(f'  endpoint = Endpoint(sockets={{..., "/{parsed.snake}": {parsed.camel}Socket}})')
+
+
+_COMMANDS: Final = {"channel": _channel, "presence": _presence, "socket": _socket}
+
+
+def _create(contents: dict[str, str]) -> None:
+    write(Path(), contents)
+    for path in contents:
+        typer.echo(f"Created {path}")
+
+
+def _package(given: str | None) -> str:
+    """Return the package of the project in the current folder.
+
+    Raises:
+        NoPackage: there is no package with an `endpoint.py`, or there are several.
+    """
+    if given is not None:
+        if not given.isidentifier() or not Path(given).is_dir():
+            raise NoPackage(f"--package {given}: there is no such folder here")
+        return given
+    found = sorted(path.parent.name for path in Path().glob("*/endpoint.py"))
+    if len(found) == 1:
+        return found[0]
+    problem = (
+        f"several packages here have an endpoint.py: {', '.join(found)}"
+        if found
+        else f"no package in {Path.cwd()} has an endpoint.py"
+    )
+    raise NoPackage(
+        f"{problem}; go to the folder that `ashtree new` created, or write --package PACKAGE"
+    )

@@ -1,0 +1,140 @@
+"""The files of generated projects, channels, presences and sockets, from their templates.
+
+A template is a file of this package. It contains `{{key}}` in the places of names. `write` creates all files or none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+from channels.errors import ChannelsError
+from channels.generators.names import Name
+
+__all__ = [
+    "PHOENIX_VERSION",
+    "FileExists",
+    "channel_files",
+    "presence_files",
+    "project_files",
+    "render",
+    "socket_files",
+    "write",
+]
+
+PHOENIX_VERSION: Final = "1.8.16"
+"""The version of phoenix.js in generated projects."""
+
+_CDN: Final = f"https://cdn.jsdelivr.net/npm/phoenix@{PHOENIX_VERSION}/priv/static/phoenix.mjs"
+# The SHA-384 of `priv/static/phoenix.mjs` in the package that npm has.
+_INTEGRITY: Final = "sha384-mkGEZlYH5wncGsOOB5miRhQisfIeC4dI72aeLWaDTUXmfVQwxA3ab9o2YOvdaxf/"
+_PLACE: Final = re.compile(r"\{\{(\w+)\}\}")
+
+
+class FileExists(ChannelsError, FileExistsError):
+    """A generator does not overwrite a file.
+
+    Attributes:
+        path: the file or folder that exists.
+    """
+
+    def __init__(self, path: Path, instead: str) -> None:
+        super().__init__(f"{path} exists already, and nothing was written; {instead}")
+        self.path = path
+
+
+def render(template: str, values: Mapping[str, str]) -> str:
+    """Return the text of a template with its values.
+
+    Args:
+        template: its path below the folder `templates`, without `.template`.
+        values: the values of its places.
+
+    Raises:
+        KeyError: a place has no value.
+    """
+    source = files(__package__) / "templates" / f"{template}.template"
+    return _PLACE.sub(lambda found: values[found[1]], source.read_text("utf-8"))
+
+
+def project_files(name: Name) -> dict[str, str]:
+    """Return the files of a new project, by their paths."""
+    package, values = name.snake, _values(name)
+    places = {
+        f"{package}/__init__.py": "init.py",
+        f"{package}/endpoint.py": "endpoint.py",
+        f"{package}/room_channel.py": "room_channel.py",
+        f"{package}/static/index.html": "index.html",
+        f"{package}/static/app.css": "app.css",
+        f"{package}/static/app.js": "app.js",
+        "tests/test_room_channel.py": "test_room_channel.py",
+        "README.md": "README.md",
+        "pyproject.toml": "pyproject.toml",
+        "package.json": "package.json",
+        "Dockerfile": "Dockerfile",
+        ".dockerignore": "dockerignore",
+        ".gitignore": "gitignore",
+        f"deploy/{name.dashed}.service": "service",
+    }
+    return {path: render(f"project/{template}", values) for path, template in places.items()}
+
+
+def channel_files(name: Name, package: str) -> dict[str, str]:
+    """Return the module of a channel, and its test."""
+    return _module_and_test("channel", name, package, f"{name.snake}_channel")
+
+
+def presence_files(name: Name, package: str) -> dict[str, str]:
+    """Return the module of a presence, and its test."""
+    return _module_and_test("presence", name, package, name.snake)
+
+
+def socket_files(name: Name, package: str) -> dict[str, str]:
+    """Return the module of a socket that needs a token, and its test."""
+    return _module_and_test("socket", name, package, f"{name.snake}_socket")
+
+
+def _module_and_test(kind: str, name: Name, package: str, module: str) -> dict[str, str]:
+    values = {**_values(name), "package": package}
+    return {
+        f"{package}/{module}.py": render(f"{kind}/{kind}.py", values),
+        f"tests/test_{module}.py": render(f"{kind}/test.py", values),
+    }
+
+
+def _values(name: Name) -> dict[str, str]:
+    return {
+        "name": name.snake,
+        "Name": name.camel,
+        "dashed": name.dashed,
+        "title": name.title,
+        "version": metadata.version("ashtree"),
+        "phoenix": PHOENIX_VERSION,
+        "cdn": _CDN,
+        "integrity": _INTEGRITY,
+    }
+
+
+def write(folder: Path, contents: Mapping[str, Any]) -> None:
+    """Create files in a folder.
+
+    Args:
+        folder: the folder; created if it does not exist.
+        contents: a dict from paths below the folder to texts.
+
+    Raises:
+        FileExists: one of the files exists. Then nothing is written.
+    """
+    for path in contents:
+        if (folder / path).exists() or (folder / path).is_symlink():
+            raise FileExists(folder / path, "delete it, or choose another name")
+    for path, text in contents.items():
+        place = folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # "x" refuses a file that appeared since the check.
+        with place.open("x", encoding="utf-8") as file:
+            file.write(text)

@@ -1,0 +1,101 @@
+"""Names of generated projects, channels, presences and sockets.
+
+*pure*, except that `check_project` looks for installed packages.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+import sys
+from typing import Final
+
+from attrs import frozen
+
+from channels.errors import ChannelsError
+from channels.excerpts import brief
+
+__all__ = ["InvalidName", "Name", "check_project", "parse_name"]
+
+_OURS: Final = {"actors", "ashtree", "channels", "supervision"}
+_TAKEN: Final = {"deploy", "static", "test", "tests"}
+_LONGEST: Final = 40
+_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_VALID: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+
+class InvalidName(ChannelsError, ValueError):
+    """A generator got a name that it cannot use.
+
+    Attributes:
+        name: the name.
+    """
+
+    def __init__(self, name: str, problem: str, instead: str) -> None:
+        super().__init__(f"the name {brief(name)} {problem}; write {instead}")
+        self.name = name
+
+
+@frozen
+class Name:
+    """A name in its three forms.
+
+        >>> parse_name("GameTable")
+        Name(snake='game_table')
+
+    Attributes:
+        snake: for modules and topics, such as `game_table`.
+    """
+
+    snake: str
+
+    @property
+    def camel(self) -> str:
+        """For classes, such as `GameTable`."""
+        return "".join(part.capitalize() for part in self.snake.split("_"))
+
+    @property
+    def dashed(self) -> str:
+        """For distributions and files of other programs, such as `game-table`."""
+        return self.snake.replace("_", "-")
+
+    @property
+    def title(self) -> str:
+        """For readers, such as `Game table`."""
+        return self.snake.replace("_", " ").capitalize()
+
+
+def parse_name(text: str) -> Name:
+    """Return the name in `text`, which is in snake_case or in CamelCase.
+
+    Raises:
+        InvalidName: the text is not such a name, is too long, or is a keyword of Python.
+    """
+    snake = _HUMP.sub("_", text).lower()
+    if _VALID.fullmatch(snake) is None:
+        better = re.sub(r"[^a-z0-9]+", "_", snake).strip("_0123456789")
+        instead = f"{better!r}" if _VALID.fullmatch(better) else "a name such as 'game_table'"
+        raise InvalidName(text, "is not lower-case letters, digits and underscores", instead)
+    if len(snake) > _LONGEST:
+        raise InvalidName(text, f"is longer than {_LONGEST} characters", "a shorter one")
+    if keyword.iskeyword(snake) or keyword.issoftkeyword(snake):
+        raise InvalidName(text, "is a keyword of Python", f"another one, such as 'my_{snake}'")
+    return Name(snake)
+
+
+def check_project(name: Name) -> None:
+    """Check that a project may have this name. Its package must not hide another package.
+
+    Raises:
+        InvalidName: Python, Ashtree or an installed distribution has a package with this name.
+    """
+    other = f"another one, such as 'my_{name.snake}'"
+    if name.snake in _OURS or name.snake in _TAKEN:
+        raise InvalidName(name.snake, "is taken by Ashtree or by a folder of the project", other)
+    if name.snake in sys.stdlib_module_names:
+        raise InvalidName(name.snake, "is taken by a module of Python", other)
+    found = importlib.util.find_spec(name.snake)
+    # A folder without `__init__.py` has no origin. The current folder may be on Python's path.
+    if found is not None and found.origin is not None:
+        raise InvalidName(name.snake, f"is taken by an installed package, {found.origin}", other)

@@ -1,0 +1,598 @@
+"""A control port for chaos experiments on a running endpoint: faults, and questions about its state.
+
+    from channels.operations.chaos_control import ChaosControl
+
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, plugs=[ChaosControl(token=os.environ["ASHTREE_CHAOS_TOKEN"])])
+
+The functions of `supervision.chaos.toolkit` send the requests, so that `chaos run` of the Chaos Toolkit can drive the
+server. Use this plug in staging. It breaks the server on purpose for everyone who has the token.
+
+A request is a POST of a JSON object to `/_ashtree/chaos/VERB`, with the header `Authorization: Bearer TOKEN`. The
+answer is `{"result": ...}`, or `{"problem": "..."}` with an HTTP status of 400 or more. With several workers, a request
+reaches one of them, and the answer is about this worker only.
+
+A fault can end the connection of its own request. So an action may have the header `Idempotency-Key`. If the sender
+repeats the request with the same key, the control repeats the answer, and not the action.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import math
+import os
+import signal
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from inspect import isawaitable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import trio
+from attrs import define
+
+from actors import sys
+from actors.addresses import whereis
+from actors.errors import CallExit
+from actors.instrumentation.telemetry import Event
+from actors.links import kill
+from actors.refs import Pid
+from actors.runtime import in_runtime
+from channels.endpoint._wiring import Plug, Services
+from channels.errors import ChannelsError, InvalidOption, check_positive
+from channels.http.asgi_stream import path_of
+from channels.http.lifespan import ASGIApplication
+from channels.pubsub.adapter import WORKER
+from supervision.chaos.errors import BadFault
+from supervision.chaos.faults.kinds import (
+    Fault,
+    describe_fault,
+    lasting_seconds,
+    needs_instrument,
+    plan_from_json,
+)
+from supervision.chaos.faults.moments import At
+from supervision.chaos.injection.injector import Injector
+from supervision.child_spec import RESTARTING, ChildInfo, ChildSpec, process_spec
+from supervision.dynamic_supervisor import DynamicSupervisor
+from supervision.errors import SupervisionError
+from supervision.events import CHILD_RESTARTED
+from supervision.observer.supervisors import kind_of, some_children
+from supervision.recording.flight import recorder_of
+from supervision.recording.places import Places
+from supervision.recording.trace import Trace
+from supervision.supervisor import Supervisor
+from supervision.viewer.service import percentile
+
+__all__ = ["ChaosControl", "Check"]
+
+Check: TypeAlias = Callable[[], str | Awaitable[str | None] | None]
+"""A function that returns a problem, or None. It may be async. `world.steady` takes the same kind of function."""
+
+MAX_FAULTS: Final = 100
+"""The most faults that may last at the same time. At this limit, the control refuses further faults."""
+
+MAX_BODY: Final = 64 * 1024
+"""The most bytes of a request."""
+
+MAX_RESTARTS: Final = 10_000
+"""The restarts whose times the control remembers. Beyond this number, it forgets the oldest."""
+
+MAX_ANSWERS: Final = 100
+"""The answers to actions that the control remembers, for repeated requests. It forgets the oldest first."""
+
+LAG_EVERY: Final = 0.05
+"""Seconds between two measurements of the lag of the event loop."""
+
+LAG_SECONDS: Final = 600.0
+"""Seconds for which the control remembers the lag."""
+
+SUPERVISOR_SECONDS: Final = 1.0
+"""Seconds for a supervisor to tell the restart type of a child. Beyond this time, the child counts as missing."""
+
+_MAX_PATHS: Final = 50_000
+_MAX_CHILDREN: Final = 10_000
+_SLICE: Final = 2000
+_MIN_TOKEN: Final = 16
+_JSON: Final = (b"content-type", b"application/json")
+
+_log = logging.getLogger("channels.operations.chaos")
+
+
+class Refusal(ChannelsError):
+    """The control refuses a request. The text is for the sender.
+
+    Attributes:
+        status: the HTTP status of the answer.
+    """
+
+    def __init__(self, status: int, problem: str) -> None:
+        super().__init__(problem)
+        self.status = status
+
+
+class ChaosControl(Plug):
+    """The chaos control of one endpoint, for `Endpoint(plugs=[ChaosControl(token=...)])`.
+
+        ChaosControl(token=os.environ["ASHTREE_CHAOS_TOKEN"], checks={"the queue is short": queue_is_short})
+
+    Args:
+        token: the secret of every request, at least 16 characters. There is no access without it.
+        path: the path on the port of the endpoint.
+        checks: the checks of the application, by name. The probe `check_holds` asks for them. They work as the checks
+            of `world.steady`.
+        max_seconds: the control undoes every fault after at most this many seconds, even if the experiment has ended
+            without a rollback.
+        check_timeout: seconds for a check. After that, the check does not hold.
+
+    Raises:
+        InvalidOption: the token is too short, the path has no slash, or a number is not above 0.
+
+    The faults of connections and nodes need `ashtree chaos`. Here, kill the process of a connection instead.
+    """
+
+    def __init__(
+        self,
+        *,
+        token: str,
+        path: str = "/_ashtree/chaos",
+        checks: Mapping[str, Check] | None = None,
+        max_seconds: float = 300.0,
+        check_timeout: float = 5.0,
+    ) -> None:
+        if not isinstance(token, str) or len(token) < _MIN_TOKEN:
+            advice = f"a secret text of at least {_MIN_TOKEN} characters"
+            raise InvalidOption("ChaosControl", "token", "...", advice)
+        if not isinstance(path, str) or not path.startswith("/") or path.endswith("/"):
+            advice = 'a path such as "/_ashtree/chaos"'
+            raise InvalidOption("ChaosControl", "path", path, advice)
+        check_positive("ChaosControl", "max_seconds", max_seconds)
+        check_positive("ChaosControl", "check_timeout", check_timeout)
+        self._bearer = f"Bearer {token}".encode()
+        self._path = path
+        self._checks = dict(checks or {})
+        self._max_seconds = max_seconds
+        self._check_timeout = check_timeout
+        self._session: _Session | None = None
+
+    def __repr__(self) -> str:
+        return f"<chaos control at {self._path}>"
+
+    # The plug
+
+    def attach(self, services: Services) -> Callable[[], None]:
+        """Observe the runtime of an endpoint that starts.
+
+        Raises:
+            ChannelsError: this object controls another endpoint.
+        """
+        if self._session is not None:
+            raise ChannelsError(
+                "two running endpoints have the same ChaosControl object; write ChaosControl(...) for each of them"
+            )
+        session = self._session = _Session(services, self._max_seconds)
+        detach = services.runtime.telemetry.attach(CHILD_RESTARTED, session.child_restarted)
+
+        def leave() -> None:
+            self._session = None
+            detach()
+            session.close()
+
+        return leave
+
+    def children(self, services: Services) -> Sequence[ChildSpec]:
+        """Return the child spec of the process that measures the event loop and undoes old faults."""
+        return [process_spec(self._keep, id="chaos")]
+
+    def find(self, scope: Any, services: Services) -> ASGIApplication | None:
+        """Return the application for a request to the control."""
+        path = path_of(scope)
+        if not path.startswith(f"{self._path}/"):
+            return None
+        return partial(self._serve, path[len(self._path) + 1 :])
+
+    async def _keep(self) -> None:
+        """Measure the lag of the event loop, and undo the faults whose time is over. Run until cancelled."""
+        due = trio.current_time() + LAG_EVERY
+        while True:
+            await trio.sleep_until(due)
+            now = trio.current_time()
+            # Each due time of a stall counts, as in a live run.
+            while due <= now:
+                # The endpoint starts this process before it attaches the plug.
+                if self._session is not None:
+                    self._session.keep(due, now)
+                due += LAG_EVERY
+
+    # A request
+
+    async def _serve(self, verb: str, scope: Any, receive: Any, send: Any) -> None:
+        extra: list[tuple[bytes, bytes]] = []
+        try:
+            headers = {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
+            # Compare bytes: `compare_digest` does not accept text with characters outside ASCII.
+            if not hmac.compare_digest(headers.get(b"authorization", b""), self._bearer):
+                extra = [(b"www-authenticate", b"Bearer")]
+                raise Refusal(401, "send the header Authorization: Bearer TOKEN")
+            if scope["method"] != "POST":
+                raise Refusal(405, "send POST")
+            arguments = _arguments(await _body(receive))
+            key = headers.get(b"idempotency-key", b"") if verb in _ACTIONS else b""
+            status, answer = await self._answer_once(key, verb, arguments)
+        except Refusal as refusal:
+            status, answer = refusal.status, {"problem": str(refusal)}
+        worker = os.environ.get(WORKER)
+        if worker is not None and status != 401:
+            answer = {**answer, "worker": worker}
+        body = msgspec.json.encode(answer)
+        length = (b"content-length", b"%d" % len(body))
+        every = [_JSON, length, (b"cache-control", b"no-store"), *extra]
+        await send({"type": "http.response.start", "status": status, "headers": every})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer_once(
+        self, key: bytes, verb: str, arguments: dict[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
+        """Return the status and the answer. With the key of an earlier action, return the answer to that action."""
+        session = self._session
+        if session is None:
+            raise Refusal(503, "the endpoint is stopping")
+        if key and key in session.answers:
+            return session.answers[key]
+        status: int
+        try:
+            status, answer = 200, {"result": await self._answer(session, verb, arguments)}
+        except Refusal as refusal:
+            status, answer = refusal.status, {"problem": str(refusal)}
+        if key:
+            # Between the action and this line there is no checkpoint. So the answer is kept, even if the action ended
+            # the connection of this request.
+            session.answers[key] = status, answer
+            if len(session.answers) > MAX_ANSWERS:
+                del session.answers[next(iter(session.answers))]
+        return status, answer
+
+    async def _answer(self, session: _Session, verb: str, arguments: dict[str, Any]) -> Any:
+        with in_runtime(session.services.runtime):
+            if verb == "check":
+                return await self._check(_text(arguments, "check"))
+            handler = _VERBS.get(verb)
+            if handler is None:
+                raise Refusal(404, f"there is no {verb!r}; write one of {', '.join(_ALL)}")
+            return await handler(session, arguments)
+
+    async def _check(self, name: str) -> str | None:
+        """Run a check of the application. Return its problem, or None."""
+        check = self._checks.get(name)
+        if check is None:
+            raise Refusal(404, f"there is no check {name!r}; name it in ChaosControl(checks=...)")
+        with trio.move_on_after(self._check_timeout):
+            try:
+                answer = check()
+                if isawaitable(answer):
+                    answer = await answer
+            except Exception as error:  # a check that raises does not hold
+                return f"the check raised {type(error).__name__}: {error}"
+            if answer is None or isinstance(answer, str):
+                return answer
+            return f"the check returned {answer!r}; return None, or the problem as text"
+        return f"the check took longer than {self._check_timeout:g} s"
+
+
+@define(eq=False)
+class _Lasting:
+    """A fault that lasts, with the time of Trio's clock at which the control undoes it."""
+
+    injector: Injector
+    until: float
+
+
+class _Session:
+    """The state of the control while its endpoint runs."""
+
+    def __init__(self, services: Services, max_seconds: float) -> None:
+        self.services = services
+        self.places = Places(services.runtime, max_paths=_MAX_PATHS)
+        self.restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
+        self.lags: deque[tuple[float, float]] = deque(maxlen=int(LAG_SECONDS / LAG_EVERY))
+        self.answers: dict[bytes, tuple[int, dict[str, Any]]] = {}
+        self._max_seconds = max_seconds
+        self._lasting: list[_Lasting] = []
+        # Faults that are waiting for their moment. They count as lasting faults.
+        self._waiting = 0
+
+    def close(self) -> None:
+        """Undo all faults, and stop observing the runtime."""
+        self.undo()
+        self.places.close()
+
+    def child_restarted(self, event: Event, measured: object, about: object) -> None:
+        """Note the time of a restart."""
+        self.restarts.append(trio.current_time())
+
+    def keep(self, due: float, now: float) -> None:
+        """Note the lag of the event loop at a due time, and undo the faults whose time is over."""
+        self.lags.append((due, now - due))
+        for each in [each for each in self._lasting if each.until <= now]:
+            self._lasting.remove(each)
+            each.injector.close()
+
+    # Processes
+
+    def find(self, arguments: dict[str, Any]) -> Pid | None:
+        """Return the process with a registered name, or else the newest process whose path matches."""
+        target = _text(arguments, "target")
+        return whereis(target) or self.places.find(target)
+
+    def process(self, arguments: dict[str, Any]) -> Pid:
+        """Return the process of the argument `target`.
+
+        Raises:
+            Refusal: there is none.
+        """
+        pid = self.find(arguments)
+        if pid is None:
+            raise Refusal(
+                409,
+                f"there is no process {arguments['target']!r}; write a registered name, or a path such as "
+                "/top/endpoint/connections",
+            )
+        return pid
+
+    def title(self, pid: Pid) -> str:
+        """Return the path of a process."""
+        place = self.places.was_at(pid)
+        return repr(pid) if place is None else place.path
+
+    # Faults
+
+    async def inject(self, fault: Fault, wait: float) -> dict[str, Any]:
+        """Apply a fault, and wait at most `wait` seconds for its moment.
+
+        Raises:
+            Refusal: too many faults last, or the fault could not be applied.
+        """
+        if len(self._lasting) + self._waiting >= MAX_FAULTS:
+            raise Refusal(409, f"{MAX_FAULTS} faults last already; undo them first")
+        runtime = self.services.runtime
+        injector = Injector(trace=_ToRecorder(self))
+        injector.add(runtime, self.places, observe=needs_instrument(fault))
+        _log.warning("The chaos control applies a fault: %s", describe_fault(fault))
+        extra = fault.when.seconds if isinstance(fault.when, At) else 0.0
+        self._waiting += 1
+        is_kept = False
+        try:
+            injector.start((fault,))
+            with trio.move_on_after(extra + wait):
+                await injector.decided()
+            (report,) = injector.report()
+            if report.status != "applied":
+                raise Refusal(
+                    409, f"{report.text}: {report.status.replace('_', ' ')}: {report.why}"
+                )
+            seconds = min(lasting_seconds(fault), self._max_seconds)
+            if seconds > 0:
+                self._lasting.append(_Lasting(injector, trio.current_time() + seconds))
+                is_kept = True
+            return {"fault": report.text, "where": report.where, "seconds": seconds}
+        finally:
+            self._waiting -= 1
+            if not is_kept:
+                injector.close()
+
+    def undo(self) -> int:
+        """Undo all faults that last. Return their number."""
+        lasting, self._lasting = self._lasting, []
+        for each in lasting:
+            each.injector.close()
+        return len(lasting)
+
+
+class _ToRecorder(Trace):
+    """A trace that keeps nothing. It passes faults to the flight recorder, so that stories name them as causes."""
+
+    def __init__(self, session: _Session) -> None:
+        super().__init__(lambda: (0.0, 0, 0), keep=False)
+        self._session = session
+
+    def add(self, kind: str, fields: dict[str, Any]) -> int:
+        recorder = recorder_of(self._session.services.runtime)
+        if kind == "fault" and recorder is not None:
+            living = self._session.places.living
+            pid = next((pid for pid in living if pid.number == fields["pid"]), None)
+            about = {name: value for name, value in fields.items() if name != "pid"}
+            recorder.add(kind, pid, about)
+        return 0
+
+
+# The verbs
+
+
+async def _ping(session: _Session, arguments: dict[str, Any]) -> None:
+    return None
+
+
+async def _inject(session: _Session, arguments: dict[str, Any]) -> dict[str, Any]:
+    wait = _number(arguments, "wait", 5.0)
+    content = arguments.get("fault")
+    if isinstance(content, dict):
+        content = {"when": {"type": "at", "seconds": 0.0}, **content}
+    try:
+        (fault,) = plan_from_json(msgspec.json.encode([content]))
+    except BadFault as error:
+        raise Refusal(400, f"{content!r} is not a fault: {error.advice}") from None
+    return await session.inject(fault, wait)
+
+
+async def _undo(session: _Session, arguments: dict[str, Any]) -> int:
+    return session.undo()
+
+
+async def _kill(session: _Session, arguments: dict[str, Any]) -> str:
+    pid = session.process(arguments)
+    title = session.title(pid)
+    _log.warning("The chaos control kills %s", title)
+    recorder = recorder_of(session.services.runtime)
+    if recorder is not None:
+        recorder.fault("kill", pid, text=f"kill {title}")
+    kill(pid)
+    return title
+
+
+async def _suspend(session: _Session, arguments: dict[str, Any]) -> str:
+    return await _tell(session, arguments, sys.suspend, "suspends")
+
+
+async def _resume(session: _Session, arguments: dict[str, Any]) -> str:
+    return await _tell(session, arguments, sys.resume, "resumes")
+
+
+async def _tell(
+    session: _Session, arguments: dict[str, Any], order: Callable[..., Awaitable[None]], verb: str
+) -> str:
+    pid = session.process(arguments)
+    title = session.title(pid)
+    _log.warning("The chaos control %s %s", verb, title)
+    try:
+        await order(pid, timeout=_number(arguments, "timeout", 1.0))
+    except CallExit:
+        problem = f"{title} did not answer in time; only a server that is not busy can"
+        raise Refusal(409, problem) from None
+    return title
+
+
+async def _drain(session: _Session, arguments: dict[str, Any]) -> str:
+    worker = os.environ.get(WORKER)
+    if worker is None:
+        raise Refusal(
+            409,
+            "this server has no workers, so nothing would replace it; start it with `ashtree serve --workers N`",
+        )
+    _log.warning("The chaos control drains worker %s", worker)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return worker
+
+
+async def _alive(session: _Session, arguments: dict[str, Any]) -> bool:
+    return session.find(arguments) is not None
+
+
+async def _restarts(session: _Session, arguments: dict[str, Any]) -> int:
+    since = trio.current_time() - _number(arguments, "seconds", 60.0)
+    return sum(time >= since for time in session.restarts)
+
+
+async def _lag(session: _Session, arguments: dict[str, Any]) -> dict[str, float | None]:
+    since = trio.current_time() - _number(arguments, "seconds", 10.0)
+    lags = [lag for due, lag in session.lags if due >= since]
+    if not lags:
+        raise Refusal(409, "the event loop was not measured in this time; wait for a second")
+    return {
+        "median": percentile(lags, 0.5),
+        "p99": percentile(lags, 0.99),
+        "longest": max(lags),
+    }
+
+
+async def _clients(session: _Session, arguments: dict[str, Any]) -> dict[str, int]:
+    services = session.services
+    pages = services.http.connections
+    websockets = await _children_of((services.endpoint, "connections"))
+    polling = await _children_of((services.endpoint, "sessions")) if services.longpolls else 0
+    return {"websocket": max(0, websockets - pages), "longpoll": polling}
+
+
+async def _children_of(supervisor: object) -> int:
+    try:
+        return (await DynamicSupervisor.count_children(supervisor)).active
+    except CallExit:  # the supervisor restarts
+        return 0
+
+
+async def _missing(session: _Session, arguments: dict[str, Any]) -> list[str]:
+    """Return the paths of the children that should run and do not run."""
+    missing: list[str] = []
+    for number, pid in enumerate(session.services.runtime.processes()):
+        if kind_of(pid) is not None:
+            missing += [
+                f"{session.title(pid)}/{child.id}"
+                for child in some_children(pid, _MAX_CHILDREN)
+                if await _is_missing(session, pid, child)
+            ]
+        if number % _SLICE == _SLICE - 1:
+            await trio.lowlevel.checkpoint()
+    return missing
+
+
+async def _is_missing(session: _Session, supervisor: Pid, child: ChildInfo) -> bool:
+    if child.pid == RESTARTING:
+        return True
+    if isinstance(child.pid, Pid) and session.places.place_of(child.pid) is not None:
+        return False
+    # The supervisor has not yet read the message about the end of the child, or it has stopped the child.
+    if kind_of(supervisor) == "dynamic":
+        return False
+    with trio.move_on_after(SUPERVISOR_SECONDS):
+        try:
+            spec = await Supervisor.get_childspec(supervisor, child.id)
+        except (CallExit, SupervisionError):  # the child or its supervisor is gone
+            return False
+        return spec.restart == "permanent"
+    return True
+
+
+_VERBS: Final[dict[str, Callable[[_Session, dict[str, Any]], Awaitable[Any]]]] = {
+    "ping": _ping,
+    "inject": _inject,
+    "undo": _undo,
+    "kill": _kill,
+    "suspend": _suspend,
+    "resume": _resume,
+    "drain": _drain,
+    "alive": _alive,
+    "restarts": _restarts,
+    "lag": _lag,
+    "clients": _clients,
+    "missing": _missing,
+}
+_ALL: Final = (*_VERBS, "check")
+_ACTIONS: Final = frozenset(("inject", "undo", "kill", "suspend", "resume", "drain"))
+
+
+# The content of a request
+
+
+async def _body(receive: Any) -> bytes:
+    pieces = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Refusal(400, "the request ended early")
+        pieces += message.get("body", b"")
+        if len(pieces) > MAX_BODY:
+            raise Refusal(413, f"send at most {MAX_BODY} bytes")
+        if not message.get("more_body", False):
+            return bytes(pieces)
+
+
+def _arguments(body: bytes) -> dict[str, Any]:
+    try:
+        arguments: dict[str, Any] = msgspec.json.decode(body or b"{}", type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise Refusal(400, "send a JSON object") from None
+    return arguments
+
+
+def _text(arguments: dict[str, Any], name: str) -> str:
+    value = arguments.get(name)
+    if not isinstance(value, str) or not value:
+        raise Refusal(400, f"send a text as {name!r}")
+    return value
+
+
+def _number(arguments: dict[str, Any], name: str, default: float) -> float:
+    value = arguments.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise Refusal(400, f"send a number above 0 as {name!r}, and not {value!r}")
+    return float(value)

@@ -1,0 +1,105 @@
+"""The limit on the bytes that wait for all clients of an endpoint together.
+
+*pure*. Each out-buffer of a client that is behind reserves bytes here. Beyond the limit, the backlog gives up the
+clients with the most bytes, and never the whole room.
+
+    OutBuffer ── add, grow, remove ──▶ Backlog ── shed ──▶ the largest OutBuffers ── Signal.SHED ──▶ their connections
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from attrs import frozen
+
+__all__ = ["Backlog", "BacklogStatistics", "Buffer"]
+
+
+class Buffer(Protocol):
+    """The part of an `OutBuffer` that a backlog uses."""
+
+    reserved: int
+
+    def shed(self) -> bool:
+        """Drop the waiting frames, and report `Signal.SHED`. Return False if the buffer refused frames before."""
+
+
+@frozen(kw_only=True)
+class BacklogStatistics:
+    """A snapshot of a backlog.
+
+    Attributes:
+        behind: out-buffers whose clients are behind.
+        waiting_bytes: the bytes that these buffers have reserved, which is at least the bytes that wait in them.
+        shed: clients that the backlog has given up so far.
+    """
+
+    behind: int
+    waiting_bytes: int
+    shed: int
+
+
+class Backlog:
+    """The bytes that wait for all clients that are behind, and a limit on them.
+
+        >>> from channels.transports.out_buffer import OutBuffer
+        >>> backlog = Backlog(max_bytes=100)
+        >>> slow = OutBuffer(lambda out: None, tell=print, backlog=backlog)
+        >>> slow.hold(b"x" * 101)
+        Signal.SHED
+
+    Beyond the limit, the backlog gives up the clients with the most waiting bytes, until a sixteenth of the limit is
+    free. It drops their waiting frames at once, and each buffer reports `Signal.SHED`. The bytes of a started write
+    stay, because a client cannot read half a frame.
+
+    Args:
+        max_bytes: the maximum number of bytes.
+
+    Attributes:
+        waiting_bytes: see `BacklogStatistics`. An `OutBuffer` subtracts the bytes that it has written.
+    """
+
+    __slots__ = ("_behind", "_max_bytes", "_shed", "waiting_bytes")
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        # A dict, because the order of a set differs from run to run.
+        self._behind: dict[Buffer, None] = {}
+        self._shed = 0
+        self.waiting_bytes = 0
+
+    def statistics(self) -> BacklogStatistics:
+        """Return how much waits now, and how many clients have been given up so far."""
+        return BacklogStatistics(
+            behind=len(self._behind), waiting_bytes=self.waiting_bytes, shed=self._shed
+        )
+
+    def add(self, out: Buffer, size: int) -> None:
+        """Add a buffer whose client has fallen behind, with the bytes that wait in it."""
+        self._behind[out] = None
+        self.grow(size)
+
+    def remove(self, out: Buffer) -> None:
+        """Remove a buffer whose client has caught up or has gone. You may call it twice."""
+        if out in self._behind:
+            del self._behind[out]
+            self.waiting_bytes -= out.reserved
+
+    def grow(self, size: int) -> None:
+        """Count further bytes that a buffer has reserved. This may give up clients, even the client of that buffer."""
+        self.waiting_bytes += size
+        if self.waiting_bytes > self._max_bytes:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        # The room makes the next search rare, which sorts all clients that are behind.
+        enough = self._max_bytes - (self._max_bytes >> 4)
+        for out in sorted(self._behind, key=_reserved_bytes, reverse=True):
+            if self.waiting_bytes <= enough:
+                return
+            if out.shed():
+                self._shed += 1
+
+
+def _reserved_bytes(out: Buffer) -> int:
+    return out.reserved

@@ -1,0 +1,7 @@
+"""Serve the chat: `python -m examples.token_chat --port 4000`."""
+
+from channels.cli.serve import run_endpoint
+
+from .server import endpoint
+
+run_endpoint(endpoint, default_port=4000)

@@ -1,0 +1,62 @@
+"""A description of the machine and of the versions, so that a figure can be read later."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+
+from tests.benchmarks.channels.proc import cpu_model
+from tests.benchmarks.channels.subjects import DJANGO_PYTHON
+
+__all__ = ["describe"]
+
+_OWN = (
+    "ashtree",
+    "trio",
+    "websockets",
+    "msgspec",
+    "picows",
+    "uvloop",
+    "uvicorn",
+    "starlette",
+    "python-socketio",
+)
+_DJANGO = ("django", "channels", "channels-redis", "daphne", "uvicorn")
+_ASK = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+
+
+def describe(*, with_django: bool) -> dict[str, str]:
+    """Return the properties of the machine by name."""
+    busy = os.getloadavg()[0]
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": cpu_model(),
+        "cores": str(os.cpu_count()),
+        "kernel": platform.release(),
+        "Python": platform.python_version(),
+        "versions": _text({name: _version(name) for name in _OWN}),
+        **({"versions for Django": _text(_ask_django())} if with_django else {}),
+        "load before the run": f"{busy:.1f}",
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _text(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+
+
+def _ask_django() -> dict[str, str]:
+    command = [str(DJANGO_PYTHON), "-c", _ASK, *_DJANGO]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    versions: dict[str, str] = json.loads(done.stdout)
+    return versions

@@ -1,0 +1,162 @@
+"""Tables of a run: for the terminal, and in Markdown for docs/topics/performance.md. *pure*."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from tests.benchmarks.channels.figures import Spread
+from tests.benchmarks.channels.results import Goal, Results
+from tests.benchmarks.channels.rows import ROWS
+
+__all__ = ["command_of", "goal_table", "machine_lines", "markdown", "tables"]
+
+_COLUMNS = ("CPU µs/op", "range", "to floor", "ops/s", "p50 ms", "p99 ms", "generator")
+
+
+def command_of(row: str, subject: str | None = None) -> str:
+    """Return the command that measures one row again, for all servers or for one beside the floor."""
+    names = [row] if subject is None else [row, subject]
+    return "make bench ARGS='" + " ".join(f"--only {name}" for name in names) + "'"
+
+
+def machine_lines(results: Results) -> list[str]:
+    """Return a line for each property of the machine."""
+    return [f"{name}: {value}" for name, value in results.machine.items()]
+
+
+def tables(results: Results) -> RenderableType:
+    """Return a table for each row, and the command that repeats it."""
+    return Group(*(_table(results, row) for row in results.rows()))
+
+
+def _table(results: Results, row: str) -> Table:
+    is_memory = ROWS[row].key != "us_per_op"
+    table = Table(
+        title=ROWS[row].title,
+        caption=command_of(row),
+        box=box.SIMPLE,
+        title_justify="left",
+        caption_justify="left",
+    )
+    columns = ("bytes", "range", "to floor", "kernel's bytes") if is_memory else _COLUMNS
+    for column in ("server", *columns):
+        table.add_column(column, justify="left" if column == "server" else "right")
+    for subject in results.subjects(row):
+        cells = _memory(results, row, subject) if is_memory else _cells(results, row, subject)
+        table.add_row(results.titles[subject], *cells)
+    return table
+
+
+def _cells(results: Results, row: str, subject: str) -> list[str]:
+    cost = results.figure(row, subject, "us_per_op")
+    ratio = results.ratio(row, subject, "floor", "us_per_op")
+    return [
+        number(cost),
+        f"{short(cost.least)} to {short(cost.most)}" if cost else "",
+        f"{ratio.median:.2f}" if ratio else "",
+        *(
+            number(results.figure(row, subject, key))
+            for key in ("rate", "p50_ms", "p99_ms", "generator_share")
+        ),
+    ]
+
+
+def _memory(results: Results, row: str, subject: str) -> list[str]:
+    cost = results.figure(row, subject, ROWS[row].key)
+    ratio = results.ratio(row, subject, "floor", ROWS[row].key)
+    return [
+        number(cost),
+        f"{short(cost.least)} to {short(cost.most)}" if cost else "",
+        f"{ratio.median:.2f}" if ratio else "",
+        number(results.figure(row, subject, "kernel_bytes")),
+    ]
+
+
+def number(spread: Spread | None) -> str:
+    """Return a median with the digits that mean something, or nothing."""
+    return short(spread.median) if spread else ""
+
+
+def short(value: float) -> str:
+    """Return a number with at most three digits that are not zero, except for large ones."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def goal_table(found: Sequence[Goal]) -> Table:
+    """Return the goals, and what was measured."""
+    table = Table(title="goals", box=box.SIMPLE, title_justify="left")
+    for column in ("goal", "measured", "at most", ""):
+        table.add_column(column, justify="right" if column in ("measured", "at most") else "left")
+    for goal in found:
+        limit = "" if goal.limit is None else f"{goal.limit:g}"
+        table.add_row(goal.what, f"{goal.value:.2f}", limit, goal.verdict)
+    return table
+
+
+# Markdown
+
+
+def markdown(results: Results) -> str:
+    """Return the tables of the page: CPU per operation, latency, rate, memory, and the commands."""
+    rows = [row for row in results.rows() if ROWS[row].key == "us_per_op"]
+    parts = []
+    if rows:
+        parts += [
+            "CPU of the server in µs per operation, and in brackets the ratio to the floor:",
+            _grid(results, rows, _cost),
+            "Latency in ms, p50 and p99:",
+            _grid(results, rows, _latency),
+            "Operations per second on one core:",
+            _grid(results, rows, _rate),
+        ]
+    if "idle" in results.rows():
+        parts += ["Bytes of an idle connection that has joined one room:", _memory_grid(results)]
+    commands = "\n".join(f"| {ROWS[row].title} | `{command_of(row)}` |" for row in results.rows())
+    parts.append(f"| figure | command |\n|---|---|\n{commands}")
+    parts.append("Machine: " + "; ".join(machine_lines(results)) + ".")
+    return "\n\n".join(parts)
+
+
+def _grid(results: Results, rows: Sequence[str], cell: Callable[[Results, str, str], str]) -> str:
+    lines = [
+        "| | " + " | ".join(ROWS[row].title for row in rows) + " |",
+        "|---" * (len(rows) + 1) + "|",
+    ]
+    for subject, title in results.titles.items():
+        cells = [cell(results, row, subject) for row in rows]
+        if any(cells):
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cost(results: Results, row: str, subject: str) -> str:
+    cost = results.figure(row, subject, "us_per_op")
+    ratio = results.ratio(row, subject, "floor", "us_per_op")
+    if cost is None:
+        return ""
+    return number(cost) + (f" ({ratio.median:.2f})" if ratio and subject != "floor" else "")
+
+
+def _latency(results: Results, row: str, subject: str) -> str:
+    p50, p99 = (results.figure(row, subject, key) for key in ("p50_ms", "p99_ms"))
+    return f"{number(p50)}, {number(p99)}" if p50 and p99 else ""
+
+
+def _rate(results: Results, row: str, subject: str) -> str:
+    rate = results.figure(row, subject, "rate")
+    return f"{rate.median:,.0f}" if rate else ""
+
+
+def _memory_grid(results: Results) -> str:
+    lines = ["| | server's | kernel's |", "|---|---|---|"]
+    for subject in results.subjects("idle"):
+        own = results.figure("idle", subject, "bytes_per_connection")
+        kernel = results.figure("idle", subject, "kernel_bytes")
+        lines.append(f"| {results.titles[subject]} | {number(own)} | {number(kernel)} |")
+    return "\n".join(lines)

@@ -1,0 +1,173 @@
+"""The samples of a run, and what they say. *pure*."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from attrs import Factory, define
+
+from tests.benchmarks.channels.figures import Spread, ratios, spread
+from tests.benchmarks.channels.rows import ROWS
+
+__all__ = ["Goal", "Results", "goals", "joined"]
+
+LIMIT = 0.95
+"""The generator's share of a core from which on it may have been the limit."""
+
+
+@define
+class Results:
+    """All samples of a run.
+
+    Attributes:
+        machine: what the run was measured on, by the name of the property.
+        titles: the titles of the servers by name, in the order of the table.
+        samples: dicts with the keys row, subject, round, and either figures or error.
+    """
+
+    machine: dict[str, str] = Factory(dict)
+    titles: dict[str, str] = Factory(dict)
+    samples: list[dict[str, Any]] = Factory(list)
+
+    def rows(self) -> list[str]:
+        """Return the names of the rows that were measured."""
+        measured = {sample["row"] for sample in self.samples}
+        return [name for name in ROWS if name in measured]
+
+    def subjects(self, row: str) -> list[str]:
+        """Return the names of the servers that were measured in a row."""
+        measured = {sample["subject"] for sample in self.samples if sample["row"] == row}
+        return [name for name in self.titles if name in measured]
+
+    def values(self, row: str, subject: str, key: str) -> dict[int, float]:
+        """Return a figure of each round."""
+        return {
+            sample["round"]: sample["figures"][key]
+            for sample in self._of(row, subject)
+            if sample.get("figures", {}).get(key) is not None
+        }
+
+    def figure(self, row: str, subject: str, key: str) -> Spread | None:
+        """Return the median of a figure and its range, or None if it was not measured."""
+        return spread(list(self.values(row, subject, key).values()))
+
+    def ratio(self, row: str, of: str, to: str, key: str) -> Spread | None:
+        """Return the median of the ratios within rounds."""
+        return spread(ratios(self.values(row, of, key), self.values(row, to, key)))
+
+    def errors(self) -> list[str]:
+        """Return a line for each sample that failed, lost answers, or got wrong ones."""
+        lines = []
+        for sample in self.samples:
+            where = f"{sample['row']}, {sample['subject']}, round {sample['round']}"
+            figures = sample.get("figures", {})
+            if "error" in sample:
+                lines.append(f"{where}: {sample['error']}")
+            if figures.get("lost") or figures.get("wrong"):
+                lines.append(f"{where}: {figures['lost']} lost, {figures['wrong']} wrong answers")
+        return lines
+
+    def saturated(self) -> list[str]:
+        """Return a line for each row and server in which the generator used nearly a whole core."""
+        return [
+            f"{row}, {subject}: {share.median:.2f} of a core"
+            for row in self.rows()
+            for subject in self.subjects(row)
+            if (share := self.figure(row, subject, "generator_share")) and share.median > LIMIT
+        ]
+
+    def _of(self, row: str, subject: str) -> Iterator[dict[str, Any]]:
+        for sample in self.samples:
+            if (sample["row"], sample["subject"]) == (row, subject):
+                yield sample
+
+
+def joined(runs: Sequence[Results]) -> Results:
+    """Return one run with the rows of all runs. If two runs measured a row, the later run counts.
+
+    The ratios within a row stay ratios within a run, because a row comes from one run only.
+    """
+    latest = {row: run for run in runs for row in run.rows()}
+    found = Results(dict(runs[-1].machine))
+    for run in runs:
+        found.titles.update(run.titles)
+        found.samples += [each for each in run.samples if latest[each["row"]] is run]
+    return found
+
+
+@define
+class Goal:
+    """A figure that Ashtree should reach.
+
+    Attributes:
+        what: in words.
+        value: what was measured.
+        limit: what it must not exceed; None if the figure is only for information.
+    """
+
+    what: str
+    value: float
+    limit: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """PASS, or short of it, or nothing."""
+        if self.limit is None:
+            return ""
+        return "PASS" if self.value <= self.limit else "short of it"
+
+
+_TO_FLOOR = {
+    "echo-100x1": 0.75,
+    "echo-100x8": 0.75,
+    "echo-1000x1": 0.75,
+    "fanout-100": 1.15,
+    "fanout-1000": 1.15,
+    "join": 1.0,
+    "crash": 1.35,
+}
+_COMPARED = ("echo-100x1", "echo-1000x1", "fanout-100", "fanout-1000")
+
+
+def goals(results: Results, own: str = "ashtree", floor: str = "floor") -> list[Goal]:
+    """Return all goals that the run has figures for."""
+    found = [
+        Goal(f"{row}: CPU to the floor's", ratio.median, limit)
+        for row, limit in _TO_FLOOR.items()
+        if (ratio := results.ratio(row, own, floor, "us_per_op"))
+    ]
+    found += _logged(results, own)
+    found += _fair(results, own)
+    for row in _COMPARED:
+        for subject in results.subjects(row):
+            limit = _limit_to(subject)
+            ratio = results.ratio(row, own, subject, "us_per_op")
+            if ratio is not None and subject not in (own, floor):
+                found.append(Goal(f"{row}: CPU to that of {subject}", ratio.median, limit))
+    memory = results.figure("idle", own, "bytes_per_connection")
+    if memory is not None:
+        found.append(Goal("idle: KB per connection", memory.median / 1024, 14.0))
+    return found
+
+
+def _logged(results: Results, own: str) -> Sequence[Goal]:
+    logged = results.figure("crash-logged", own, "us_per_op")
+    plain = results.figure("crash", own, "us_per_op")
+    if logged is None or plain is None:
+        return []
+    return [Goal("crash-logged: CPU to that of crash", logged.median / plain.median, 1.3)]
+
+
+def _fair(results: Results, own: str) -> Iterator[Goal]:
+    for row in ("echo-1000x1", "echo-9000x1"):
+        p99, mean = (results.values(row, own, f"{name}_ms") for name in ("p99", "mean"))
+        fair = spread(ratios(p99, mean))
+        if fair is not None:
+            yield Goal(f"{row}: p99 latency to the mean", fair.median, 1.6)
+
+
+def _limit_to(subject: str) -> float | None:
+    if subject.startswith("django") or subject == "socketio":
+        return 0.2
+    return 1.0 if subject in ("starlette", "websockets-trio") else None

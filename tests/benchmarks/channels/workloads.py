@@ -1,0 +1,379 @@
+"""The workloads of the load generator. Each takes a crowd of clients through one row of the table.
+
+All workloads are closed loops: a client sends again when it has got its answer. So a slow server gets fewer requests,
+and its latency is that of a server at full load.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attrs import define, frozen
+
+from tests.benchmarks.channels.clients import Client, Crowd
+from tests.benchmarks.channels.figures import latencies
+from tests.benchmarks.channels.proc import busy_seconds, cpu_seconds, processes, resident, slab
+from tests.benchmarks.channels.wire import PLACEHOLDER, numbered
+
+__all__ = ["WORKLOADS", "Load", "Workload"]
+
+_ECHO = json.dumps({"x": "x" * 32})
+_PAD = "x" * 91
+_NEW = f'{{"m":"{_PAD}_{PLACEHOLDER}"}}'
+_FIRST = 10_000_000
+
+clock = time.perf_counter
+
+
+@frozen
+class Load:
+    """The size of a workload.
+
+    Attributes:
+        connections: clients at a time.
+        in_flight: pushes of each client, or broadcasts of the room, that wait for their answers.
+        concurrency: clients that connect, join or crash at a time.
+        operations: joins or crashes in all. The other workloads are limited by time.
+        seconds: measured time.
+        warm_up: seconds before that.
+        pids: processes of the server, whose descendants count too.
+        reconnects: True if a crash ends the whole connection, so that the client has to connect again.
+        timeout: seconds for all clients to join.
+        drain: seconds for the last answers to arrive. Answers that arrive later count as lost.
+    """
+
+    connections: int = 100
+    in_flight: int = 1
+    concurrency: int = 32
+    operations: int = 0
+    seconds: float = 3.0
+    warm_up: float = 0.5
+    pids: Sequence[int] = ()
+    reconnects: bool = False
+    timeout: float = 60.0
+    drain: float = 5.0
+
+
+class Window:
+    """The measured time: CPU of the server, of the generator and of everything else."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self._pids = [each for pid in pids for each in processes(pid)]
+        self._server = cpu_seconds(self._pids)
+        self._own, self._busy, self._began = time.process_time(), busy_seconds(), clock()
+
+    def end(self, operations: int) -> dict[str, float | None]:
+        """Return what was measured, for so many operations."""
+        seconds = clock() - self._began
+        own = time.process_time() - self._own
+        server = cpu_seconds(self._pids) - self._server
+        others = busy_seconds() - self._busy - own - server
+        knows = bool(self._pids)
+        return {
+            "operations": operations,
+            "seconds": seconds,
+            "rate": operations / seconds,
+            "us_per_op": server / operations * 1e6 if knows and operations else None,
+            "server_share": server / seconds if knows else None,
+            "generator_share": own / seconds,
+            "other_share": max(0.0, others / seconds) if knows else None,
+        }
+
+
+def _times(seconds: Sequence[float]) -> dict[str, float | None]:
+    found = latencies(seconds)
+    names = ("p50", "p99", "mean", "most")
+    return {f"{name}_ms": getattr(found, name) if found else None for name in names}
+
+
+def _topics(prefix: str, count: int, *, shared: bool = False) -> list[str]:
+    # A server at a URL may keep rooms of an earlier run, so each generator has rooms of its own.
+    run = os.getpid()
+    return [f"room:{prefix}{run}" if shared else f"room:{prefix}{run}-{n}" for n in range(count)]
+
+
+def _collect_no_more() -> None:
+    gc.collect()
+    gc.disable()
+
+
+@define(eq=False)
+class _Echo:
+    """Each client pushes, and pushes again when its answer is there."""
+
+    crowd: Crowd
+    load: Load
+    taken: array[float]
+    counts: bool = False
+    goes_on: bool = True
+    wrong: int = 0
+
+    def begin(self, client: Client) -> None:
+        text = self.crowd.dialect.push(client.topic, "1", PLACEHOLDER, "echo", _ECHO)
+        client.waiting = (*numbered(text), deque[float]())
+        client.on_text = self.answered
+        for _ in range(self.load.in_flight):
+            self.fire(client)
+
+    def fire(self, client: Client) -> None:
+        before, after, sent = client.waiting
+        sent.append(clock())
+        client.send(b"%b%d%b" % (before, client.counter, after))
+        client.counter += 1
+
+    def answered(self, client: Client, text: bytes, now: float) -> None:
+        if self.crowd.dialect.reply_number(text) != client.expected:
+            if self.crowd.dialect.keep_alive(text) is None:
+                self.wrong += 1
+            self.crowd.ignore(client, text, now)
+            return
+        client.expected += 1
+        sent = client.waiting[2].popleft()
+        if self.counts:
+            self.taken.append(now - sent)
+        if self.goes_on:
+            self.fire(client)
+
+
+def echo(crowd: Crowd, load: Load) -> dict[str, Any]:
+    """Measure pushes that the server answers with their payload."""
+    clients = crowd.join_many(_topics("e", load.connections), 64, timeout=load.timeout)
+    work = _Echo(crowd, load, array("d"))
+    _collect_no_more()
+    for client in clients:
+        work.begin(client)
+    crowd.run_for(load.warm_up)
+    window, work.counts = Window(load.pids), True
+    _run_enough(crowd, load, work.taken)
+    result = window.end(len(work.taken))
+    work.counts = work.goes_on = False
+    _drain(crowd, load.drain, lambda: all(client.expected == client.counter for client in clients))
+    lost = sum(client.counter - client.expected for client in clients)
+    return {**result, **_times(work.taken), "lost": lost, "wrong": work.wrong}
+
+
+def _run_enough(crowd: Crowd, load: Load, taken: Sequence[float]) -> None:
+    """Run for the measured time. A slow server gets up to five times as long, because a few answers mean little."""
+    crowd.run_for(load.seconds)
+    end, enough = clock() + 4 * load.seconds, 2 * load.connections * load.in_flight
+    while len(taken) < enough and clock() < end:
+        crowd.turn(0.02)
+
+
+def _drain(crowd: Crowd, seconds: float, holds: Callable[[], bool]) -> None:
+    """Wait for the last answers."""
+    end = clock() + seconds
+    while not holds() and clock() < end:
+        crowd.turn(0.02)
+
+
+@define(eq=False)
+class _Fanout:
+    """One client broadcasts, and broadcasts again when all members have got the broadcast."""
+
+    crowd: Crowd
+    publisher: Client
+    members: int
+    taken: array[float]
+    frame: tuple[bytes, bytes]
+    sent: list[float]
+    left: list[int]
+    counts: bool = False
+    goes_on: bool = True
+    wrong: int = 0
+
+    def fire(self) -> None:
+        before, after = self.frame
+        number = _FIRST + len(self.sent)
+        self.sent.append(clock())
+        self.left.append(self.members)
+        self.publisher.send(b"%b%d%b" % (before, number, after))
+
+    def heard(self, client: Client, text: bytes, now: float) -> None:
+        number = text[-11:-3]
+        if not number.isdigit():
+            self.crowd.ignore(client, text, now)  # such as the answer to the push itself
+            return
+        if int(number) != client.expected:
+            self.wrong += 1
+            return
+        which = client.expected - _FIRST
+        client.expected += 1
+        if self.counts:
+            self.taken.append(now - self.sent[which])
+        self.left[which] -= 1
+        if not self.left[which] and self.goes_on:
+            self.fire()
+
+
+def fanout(crowd: Crowd, load: Load) -> dict[str, Any]:
+    """Measure broadcasts to a room. An operation is one frame that one member gets."""
+    topics = _topics("f", load.connections, shared=True)
+    clients = crowd.join_many(topics, 64, timeout=load.timeout)
+    text = crowd.dialect.push(clients[0].topic, "1", "1", "new_msg", _NEW)
+    work = _Fanout(crowd, clients[0], len(clients), array("d"), numbered(text), [], [])
+    for client in clients:
+        client.on_text = work.heard
+    _collect_no_more()
+    for _ in range(load.in_flight):
+        work.fire()
+    crowd.run_for(load.warm_up)
+    window, work.counts = Window(load.pids), True
+    _run_enough(crowd, load, work.taken)
+    result = window.end(len(work.taken))
+    work.counts = work.goes_on = False
+    _drain(crowd, load.drain, lambda: not any(work.left))
+    return {**result, **_times(work.taken), "lost": sum(work.left), "wrong": work.wrong}
+
+
+def join(crowd: Crowd, load: Load) -> dict[str, Any]:
+    """Measure new connections: TCP, upgrade and the join of one room. They all stay open."""
+    taken = array("d")
+
+    def joined(client: Client) -> None:
+        taken.append(clock() - client.began)
+
+    _collect_no_more()
+    window = Window(load.pids)
+    topics = _topics("j", load.operations)
+    crowd.join_many(topics, load.concurrency, joined, timeout=load.timeout)
+    return {**window.end(len(taken)), **_times(taken), "lost": crowd.lost, "wrong": 0}
+
+
+@define(eq=False)
+class _Crash:
+    """Each client crashes its channel and joins again. Then it asks a second channel, which must have stayed."""
+
+    crowd: Crowd
+    load: Load
+    idle: deque[Client]
+    taken: array[float]
+    left: int
+    done: int = 0
+    wrong: int = 0
+
+    def next(self) -> None:
+        if self.left:
+            self.left -= 1
+            self.crash(self.idle.popleft())
+
+    def crash(self, client: Client) -> None:
+        client.waiting = ("error", clock())
+        client.on_text, client.on_lost = self.heard, self.was_closed
+        push = self.crowd.dialect.push
+        client.say(push(client.topic, client.join_ref, "2", "boom", "{}"))
+
+    def heard(self, client: Client, text: bytes, now: float) -> None:
+        if self.load.reconnects:
+            return  # the end of the connection is what the client waits for
+        _, ref, topic, event, _ = json.loads(text)
+        step, began = client.waiting
+        push = self.crowd.dialect.push
+        if step == "error" and (topic, event) == (client.topic, "phx_error"):
+            client.join_ref = str(int(client.join_ref) + 1)
+            client.waiting = ("join", began)
+            client.say(push(topic, client.join_ref, client.join_ref, "phx_join", "{}"))
+        elif step == "join" and (topic, ref, event) == (client.topic, client.join_ref, "phx_reply"):
+            self.taken.append(now - began)
+            client.waiting = ("sibling", began)
+            client.say(push(f"{client.topic}-sibling", "s", "p", "ping", "{}"))
+        elif step == "sibling" and ref == "p":
+            self.finish(client)
+        else:
+            self.wrong += 1
+
+    def was_closed(self, client: Client) -> None:
+        if not self.load.reconnects:
+            self.wrong += 1
+            return
+        began = client.waiting[1]
+
+        def joined(new: Client) -> None:
+            self.taken.append(clock() - began)
+            self.finish(new)
+
+        self.crowd.join(client.number, client.topic, joined, self.was_closed)
+
+    def finish(self, client: Client) -> None:
+        client.on_text = self.crowd.ignore
+        self.idle.append(client)
+        self.done += 1
+        self.next()
+
+
+def crash(crowd: Crowd, load: Load) -> dict[str, Any]:
+    """Measure crashes. An operation is a crash, the notice of it, a new join, and a ping of a second channel.
+
+    If a crash ends the whole connection, an operation is a crash, a new connection and a join.
+    """
+    clients = crowd.join_many(_topics("c", load.connections), 64, timeout=load.timeout)
+    if not load.reconnects:
+        _join_siblings(crowd, clients, load.timeout)
+    work = _Crash(crowd, load, deque(clients), array("d"), load.operations)
+    _collect_no_more()
+    window = Window(load.pids)
+    for _ in range(min(load.concurrency, load.connections, load.operations)):
+        work.next()
+    crowd.run_until(lambda: work.done == load.operations, load.timeout, "crashing all channels")
+    return {**window.end(work.done), **_times(work.taken), "lost": crowd.lost, "wrong": work.wrong}
+
+
+def _join_siblings(crowd: Crowd, clients: Sequence[Client], timeout: float) -> None:
+    joined: list[Client] = []
+
+    def heard(client: Client, text: bytes, now: float) -> None:
+        if crowd.dialect.joining(text, f"{client.topic}-sibling", "s")[1]:
+            joined.append(client)
+
+    for client in clients:
+        client.on_text = heard
+        client.say(crowd.dialect.push(f"{client.topic}-sibling", "s", "s", "phx_join", "{}"))
+    crowd.run_until(lambda: len(joined) == len(clients), timeout, "joining the second channels")
+
+
+def idle(crowd: Crowd, load: Load) -> dict[str, Any]:
+    """Measure the memory of connections that have joined a room, and have pushed once."""
+    pids = [each for pid in load.pids for each in processes(pid)]
+    # The first clients make the server load modules and fill its caches.
+    crowd.join_many(_topics("w", 10), 10, timeout=load.timeout)
+    crowd.run_for(0.2)
+    before, kernel_before = resident(pids), slab()
+    clients = crowd.join_many(
+        _topics("i", load.connections), load.concurrency, timeout=load.timeout
+    )
+    crowd.run_for(0.5)
+    joined, kernel = resident(pids), slab()
+    work = _Echo(crowd, Load(in_flight=1), array("d"), goes_on=False)
+    for client in clients:
+        work.begin(client)
+    _drain(crowd, load.drain, lambda: all(client.expected == client.counter for client in clients))
+    crowd.run_for(0.5)
+    count = len(clients)
+    return {
+        "operations": count,
+        "bytes_per_connection": (resident(pids) - before) / count if pids else None,
+        "bytes_joined": (joined - before) / count if pids else None,
+        # Both ends of each connection are on this machine.
+        "kernel_bytes": (kernel - kernel_before) / count / 2,
+        "lost": sum(client.counter - client.expected for client in clients),
+        "wrong": work.wrong,
+    }
+
+
+Workload = Callable[[Crowd, Load], dict[str, Any]]
+
+WORKLOADS: dict[str, Workload] = {
+    "echo": echo,
+    "fanout": fanout,
+    "join": join,
+    "crash": crash,
+    "idle": idle,
+}
+"""The workloads by name."""

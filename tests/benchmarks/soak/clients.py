@@ -1,0 +1,366 @@
+"""The clients of the soak: they talk, leave, crash their channels, vanish, read slowly, and send rubbish.
+
+Each kind is a function that runs until it is cancelled, and counts what happens. All randomness comes from one seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import socket
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import trio
+from attrs import Factory, define
+
+from tests.benchmarks.channels.wire import (
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    WireError,
+    client_frame,
+    frames_in,
+    request,
+    response_end,
+)
+from tests.benchmarks.soak.app import TIMEOUT
+
+__all__ = ["KINDS", "Gone", "World"]
+
+PATIENCE = 20.0
+"""Seconds after which an answer counts as lost, if the connection is still open."""
+
+_PATH = "/socket/websocket?vsn=2.0.0"
+_FLOOD = "x" * 16_000
+
+
+class Gone(Exception):
+    """The server has closed the connection. `code` is None if there was no closing frame."""
+
+    def __init__(self, code: int | None) -> None:
+        super().__init__(f"closed with {code}")
+        self.code = code
+
+
+@define
+class World:
+    """All that clients share.
+
+    Attributes:
+        port: of the server.
+        random: the source of all randomness.
+        counts: of what happened.
+        codes: of the closing frames that clients got.
+        is_over: True when clients must not begin anything new.
+    """
+
+    port: int
+    random: random.Random
+    counts: Counter[str] = Factory(Counter)
+    codes: Counter[str] = Factory(Counter)
+    is_over: bool = False
+
+    async def stream(self, *, receive_buffer: int | None = None) -> trio.SocketStream:
+        """Connect. A refused connection counts, and raises `Gone`."""
+        sock = trio.socket.socket()
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            await sock.connect(("127.0.0.1", self.port))
+        except OSError:
+            sock.close()
+            self.counts["refused"] += 1
+            raise Gone(None) from None
+        return trio.SocketStream(sock)
+
+
+class Line:
+    """One WebSocket of a client."""
+
+    def __init__(self, world: World, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._world = world
+        self._rest = b""
+        self._messages: list[list[Any]] = []
+        self._refs = 0
+
+    async def upgrade(self) -> None:
+        """Open the WebSocket.
+
+        Raises:
+            Gone: the server closed the connection, which it may do while it is replaced.
+        """
+        await self._send(request("localhost", _PATH))
+        while not (end := self._answer_end()):
+            self._rest += await self._receive()
+        self._rest = self._rest[end:]
+
+    def _answer_end(self) -> int:
+        try:
+            return response_end(self._rest)
+        except WireError:
+            raise Gone(None) from None  # a worker that drains answers 503
+
+    async def push(self, topic: str, event: str, payload: Any, join_ref: str = "1") -> str:
+        """Push, and return the ref."""
+        self._refs += 1
+        ref = str(self._refs)
+        text = json.dumps([join_ref, ref, topic, event, payload])
+        await self._send(client_frame(TEXT, text.encode()))
+        return ref
+
+    async def next(self) -> list[Any]:
+        """Return the next message.
+
+        Raises:
+            Gone: the server closed the connection.
+        """
+        while not self._messages:
+            self._rest += await self._receive()
+            await self._take_frames()
+        return self._messages.pop(0)
+
+    async def _take_frames(self) -> None:
+        start = 0
+        for opcode, payload, end in frames_in(self._rest):
+            start = end
+            if opcode == TEXT:
+                self._messages.append(json.loads(payload))
+            elif opcode == PING:
+                await self._send(client_frame(PONG, payload))
+            elif opcode == CLOSE:
+                code = int.from_bytes(payload[:2], "big")
+                self._world.codes[str(code)] += 1
+                with contextlib.suppress(Gone):
+                    await self._send(client_frame(CLOSE, payload[:2]))
+                raise Gone(code)
+        self._rest = self._rest[start:]
+
+    async def reply(self, ref: str, then: Callable[[list[Any]], object] | None = None) -> Any:
+        """Wait for the reply to a ref, and return its payload. `then` gets all other messages.
+
+        Raises:
+            Gone: the server closed the connection.
+            trio.TooSlowError: the reply is lost.
+        """
+        with trio.fail_after(PATIENCE):
+            while True:
+                message = await self.next()
+                if message[1] == ref and message[3] == "phx_reply":
+                    return message[4]
+                if then is not None:
+                    then(message)
+
+    async def join(self, topic: str, join_ref: str = "1") -> None:
+        """Join a topic."""
+        text = json.dumps([join_ref, f"j{join_ref}", topic, "phx_join", {}])
+        await self._send(client_frame(TEXT, text.encode()))
+        answer = await self.reply(f"j{join_ref}")
+        assert answer["status"] == "ok", answer
+
+    async def close(self) -> None:
+        """Close as the protocol asks for: both sides send a closing frame."""
+        await self._send(client_frame(CLOSE, (1000).to_bytes(2, "big")))
+        with contextlib.suppress(Gone), trio.move_on_after(PATIENCE):
+            while True:
+                await self.next()
+
+    def abort(self) -> None:
+        """End the connection with a reset, as a process that is killed."""
+        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            await self.stream.send_all(data)
+        except trio.BrokenResourceError:
+            raise Gone(None) from None
+
+    async def _receive(self) -> bytes:
+        try:
+            data = bytes(await self.stream.receive_some(65536))
+        except trio.BrokenResourceError:
+            data = b""
+        if not data:
+            raise Gone(None)
+        return data
+
+
+@contextlib.asynccontextmanager
+async def _line(world: World, *, receive_buffer: int | None = None) -> AsyncIterator[Line]:
+    stream = await world.stream(receive_buffer=receive_buffer)
+    async with stream:
+        line = Line(world, stream)
+        with trio.fail_after(PATIENCE):
+            await line.upgrade()
+        yield line
+
+
+# The kinds
+
+
+async def talk(world: World, number: int) -> None:
+    """Join a room, talk for a while, leave or close, and come back. Every answer has to arrive."""
+    async with _line(world) as line:
+        topic = f"room:{world.random.randrange(10)}"
+        for visit in range(world.random.randrange(1, 4)):
+            ref = str(visit + 1)
+            await line.join(topic, ref)
+            for said in range(world.random.randrange(5, 40)):
+                if world.is_over:
+                    break
+                await _say(world, line, topic, ref, [number, visit, said])
+                await trio.sleep(world.random.uniform(0.0, 0.5))
+            left = await line.push(topic, "phx_leave", {}, ref)
+            await line.reply(left)
+        await line.close()
+        world.counts["visits"] += 1
+
+
+async def _say(world: World, line: Line, topic: str, join_ref: str, what: list[int]) -> None:
+    heard: list[Any] = []
+
+    def hear(message: list[Any]) -> None:
+        if message[3] == "said" and message[4] == {"what": what}:
+            heard.append(message)
+
+    ref = await line.push(topic, "say", {"what": what}, join_ref)
+    answer = await line.reply(ref, hear)
+    world.counts["answered"] += 1
+    if answer != {"status": "ok", "response": {"what": what}}:
+        world.counts["lost_replies"] += 1
+    with trio.move_on_after(PATIENCE):
+        while not heard:
+            hear(await line.next())
+        return
+    world.counts["lost_broadcasts"] += 1
+
+
+async def crash(world: World, number: int) -> None:
+    """Crash a channel again and again, and join again. A second channel of the connection must not notice."""
+    async with _line(world) as line:
+        topic, other = f"room:crash{number}", f"room:calm{number}"
+        await line.join(other, "o")
+        for attempt in range(world.random.randrange(5, 30)):
+            if world.is_over:
+                break
+            ref = str(attempt + 1)
+            try:
+                await line.join(topic, ref)
+                await line.push(topic, "boom", {}, ref)
+                with trio.fail_after(PATIENCE):
+                    while (await line.next())[3] != "phx_error":
+                        pass
+            except trio.TooSlowError:
+                world.counts["failed_rejoins"] += 1
+                return
+            world.counts["crashes"] += 1
+            await line.reply(await line.push(other, "say", {}, "o"))
+            await trio.sleep(world.random.uniform(0.2, 1.0))
+        await line.close()
+
+
+async def vanish(world: World, number: int) -> None:
+    """Join, and then be killed, or stop to answer without a word until the server gives up."""
+    async with _line(world) as line:
+        await line.join(f"room:{number % 10}")
+        await line.push(f"room:{number % 10}", "say", {"what": number})
+        await trio.sleep(world.random.uniform(0.0, 2.0))
+        if world.random.random() < 0.8:
+            line.abort()
+        else:
+            # The server sees silence, and closes the connection after its own timeout.
+            with trio.move_on_after(TIMEOUT * 2), contextlib.suppress(Gone):
+                while True:
+                    await line.next()
+        world.counts["vanished"] += 1
+
+
+async def flood(world: World, number: int) -> None:
+    """Broadcast large messages to the room of those who read slowly."""
+    async with _line(world) as line:
+        await line.join("room:flood")
+        for _ in range(200):
+            if world.is_over:
+                break
+            await line.push("room:flood", "flood", {"text": _FLOOD})
+            await trio.sleep(0.04)
+        await line.close()
+
+
+async def read_slowly(world: World, number: int) -> None:
+    """Join the flooded room, and read so slowly that the server has to give up."""
+    async with _line(world, receive_buffer=4096) as line:
+        await line.join("room:flood")
+        with trio.move_on_after(60), contextlib.suppress(trio.BrokenResourceError):
+            while not world.is_over:
+                await trio.sleep(0.2)
+                if not await line.stream.receive_some(512):
+                    break
+        world.counts["slow"] += 1
+
+
+def _rubbish(world: World) -> bytes:
+    chance = world.random
+    pieces = [
+        chance.randbytes(200),
+        b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
+        request("localhost", "/no/such/socket"),
+        request("localhost", _PATH) + chance.randbytes(100),
+        request("localhost", _PATH) + client_frame(TEXT, b"{"),
+        request("localhost", _PATH) + client_frame(TEXT, b'[1,2,3,4,"\xff"]'),
+        request("localhost", _PATH) + client_frame(TEXT, b'["1","1","nowhere","phx_join",{}]'),
+        request("localhost", _PATH) + client_frame(3, b"reserved"),
+        request("localhost", _PATH) + b"\x81\x05hello",
+        request("localhost", _PATH)[:50],
+        b"",
+    ]
+    return chance.choice(pieces)
+
+
+async def send_rubbish(world: World, number: int) -> None:
+    """Send bytes that mean nothing, and read what the server answers."""
+    stream = await world.stream()
+    async with stream:
+        with trio.move_on_after(3), contextlib.suppress(trio.BrokenResourceError):
+            if rubbish := _rubbish(world):
+                await stream.send_all(rubbish)
+            while await stream.receive_some(65536):
+                pass
+    world.counts["rubbish"] += 1
+
+
+Kind = Callable[[World, int], Awaitable[None]]
+
+KINDS: dict[Kind, int] = {
+    talk: 40,
+    crash: 10,
+    vanish: 10,
+    flood: 1,
+    read_slowly: 3,
+    send_rubbish: 5,
+}
+"""The kinds, and how many clients there are of each."""
+
+
+async def live(world: World, kind: Kind, number: int) -> None:
+    """Be one client of a kind, again and again, until the soak is over."""
+    while not world.is_over:
+        try:
+            await kind(world, number)
+        except Gone as gone:
+            # A worker that is replaced closes with 1012. Then the client knows that it has to ask again.
+            world.counts["closed_by_server"] += 1
+            if kind in (talk, crash) and gone.code is None:
+                world.counts["cut"] += 1
+            elif kind in (talk, crash) and gone.code != 1012:
+                world.counts["lost_replies"] += 1
+        except trio.TooSlowError:
+            world.counts["lost_replies"] += 1
+        except trio.BrokenResourceError:
+            world.counts["closed_by_server"] += 1
+        await trio.sleep(world.random.uniform(0.0, 0.5))

@@ -1,0 +1,91 @@
+"""A worker of `ashtree serve --reload` whose application cannot be loaded."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from channels.cli.worker import _load_or_explain
+from channels.pubsub.workers.control import ControlLine, Setup
+
+BROKEN = "endpoint = (\n"
+WRONG = """
+from channels import Channel, Endpoint, Socket, handle_in
+class RoomChannel(Channel):
+    @handle_in("new_msg")
+    async def new_msg(self):
+        pass
+class UserSocket(Socket):
+    channels = {"room:*": RoomChannel}
+endpoint = Endpoint(sockets={"/socket": UserSocket})
+"""
+
+
+class Line:
+    """The line to the parent, with a list of what was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, message: Any) -> bool:
+        self.sent.append(message)
+        return True
+
+
+def setup(*, replaces: bool) -> Setup:
+    return Setup(
+        id=1,
+        place=1,
+        host="127.0.0.1",
+        port=4000,
+        listening=[],
+        hub=0,
+        secret=b"",
+        options={},
+        replaces=replaces,
+    )
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "a_broken_program.py"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (BROKEN, "SyntaxError: '(' was never closed"),
+        (WRONG, "RoomChannel.new_msg is declared for"),
+        ("other = 1\n", "has no endpoint"),
+        ("raise SystemError('x' * 50_000 + 'the end')", "xthe end"),
+    ],
+    ids=["syntax", "handler", "no endpoint", "long"],
+)
+def test_the_problem_is_shown_by_the_worker_that_serves(
+    broken: Path, text: str, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken.write_text(text)
+    first, later = Line(), Line()
+    try:
+        endpoint = _load_or_explain(
+            "a_broken_program:endpoint", setup(replaces=False), cast(ControlLine, first)
+        )
+        sys.modules.pop("a_broken_program", None)
+        with pytest.raises(SystemExit):
+            _load_or_explain(
+                "a_broken_program:endpoint", setup(replaces=True), cast(ControlLine, later)
+            )
+    finally:
+        sys.modules.pop("a_broken_program", None)
+    assert problem in str(endpoint.load_problem)
+    assert (endpoint.development, endpoint.sockets, first.sent) == (True, {}, [])
+    (message,) = later.sent
+    assert message == {"type": "problem", "text": endpoint.load_problem}
+    assert len(message["text"]) <= 10_005
+    assert problem in capsys.readouterr().err

@@ -1,0 +1,170 @@
+"""Generated code: it is formatted, its tests pass, and it overwrites nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from channels.cli.console import new_app, run_app
+from channels.generators import files
+from channels.generators.commands import add_generators
+from channels.generators.files import FileExists, project_files, render, write
+from channels.generators.names import parse_name
+from tests.architecture.sources import ROOT
+
+PHOENIX = ROOT / "tests/integration/node/node_modules/phoenix"
+
+
+class Shell:
+    """The command `ashtree`, in a folder."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._patch = monkeypatch
+        self._capsys = capsys
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Return the exit code and everything that was printed."""
+        self._patch.setattr(sys, "argv", ["ashtree", *arguments])
+        app = new_app()
+        add_generators(app, new_app())
+        with pytest.raises(SystemExit) as left:
+            run_app(app)
+        assert isinstance(left.value.code, int)
+        captured = self._capsys.readouterr()
+        return left.value.code, captured.out + captured.err
+
+    def enter(self, folder: str) -> None:
+        self._patch.chdir(folder)
+
+
+@pytest.fixture
+def shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pytester: pytest.Pytester
+) -> Shell:
+    monkeypatch.chdir(pytester.path)
+    return Shell(monkeypatch, capsys)
+
+
+@pytest.fixture
+def project(shell: Shell) -> Shell:
+    """A project with one of everything, in the current folder."""
+    assert shell.run("new", "game_table")[0] == 0
+    shell.enter("game_table")
+    for arguments in (("channel", "Score"), ("presence", "online"), ("socket", "user")):
+        code, printed = shell.run("gen", *arguments)
+        assert code == 0, printed
+    return shell
+
+
+def test_the_tests_of_a_generated_project_pass(project: Shell, pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("--rootdir", ".", "-c", "pyproject.toml", "tests")
+    result.assert_outcomes(passed=11)
+
+
+def test_generated_code_is_formatted(project: Shell) -> None:
+    for arguments in (["check", "."], ["format", "--check", "."]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.deep
+def test_generated_code_is_typed(project: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYPYPATH", str(ROOT))
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_new_prints_the_commands_that_serve_the_project(shell: Shell) -> None:
+    code, printed = shell.run("new", "chat_room")
+    assert code == 0
+    assert "  cd chat_room\n  ashtree serve chat_room.endpoint:endpoint --reload\n" in printed
+
+
+def test_generated_files_have_no_open_places() -> None:
+    contents = project_files(parse_name("chat"))
+    assert [path for path, text in contents.items() if "{{" in text] == []
+    assert tomllib.loads(contents["pyproject.toml"])["project"]["name"] == "chat"
+    json.loads(contents["package.json"])
+    assert "ashtree serve chat.endpoint:endpoint" in contents["deploy/chat.service"]
+    assert contents["Dockerfile"].rstrip().endswith('"serve", "chat.endpoint:endpoint"]')
+
+
+def test_the_page_gets_the_published_phoenix_js_and_checks_its_hash() -> None:
+    published = (PHOENIX / "priv/static/phoenix.mjs").read_bytes()
+    digest = base64.b64encode(hashlib.sha384(published).digest()).decode()
+    version = json.loads((PHOENIX / "package.json").read_text())["version"]
+    assert version == files.PHOENIX_VERSION
+    contents = project_files(parse_name("chat"))
+    page, script = contents["chat/static/index.html"], contents["chat/static/app.js"]
+    address = f"https://cdn.jsdelivr.net/npm/phoenix@{version}/priv/static/phoenix.mjs"
+    assert f'{{ "integrity": {{ "{address}": "sha384-{digest}" }} }}' in page
+    assert address in script
+    assert json.loads(contents["package.json"])["dependencies"] == {"phoenix": version}
+
+
+# Refusals
+
+
+def test_a_project_overwrites_no_folder(shell: Shell) -> None:
+    Path("chat_room").mkdir()
+    assert shell.run("new", "chat_room")[0] == 0  # the folder was empty
+    before = Path("chat_room/README.md").stat()
+    code, printed = shell.run("new", "chat_room")
+    assert (code, "nothing was written" in printed) == (1, True)
+    assert Path("chat_room/README.md").stat() == before
+
+
+def test_a_module_overwrites_no_file_and_its_test_is_not_written_either(project: Shell) -> None:
+    Path("tests/test_score_channel.py").unlink()
+    code, printed = project.run("gen", "channel", "score")
+    assert code == 1
+    assert "score_channel.py exists already" in printed
+    assert not Path("tests/test_score_channel.py").exists()
+
+
+def test_a_broken_link_counts_as_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExists):
+        write(tmp_path, {"a.txt": "text"})
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["new", "my-game"], "write 'my_game'"),
+        (["new", "json"], "is taken by a module of Python"),
+        (["gen", "channel", "score"], "no package in "),
+        (["gen", "channel", "score", "--package", "nowhere"], "there is no such folder"),
+        (["gen", "channel", "score", "--package", ".."], "there is no such folder"),
+    ],
+)
+def test_a_mistake_is_one_sentence(shell: Shell, arguments: list[str], problem: str) -> None:
+    code, printed = shell.run(*arguments)
+    assert (code, problem in printed, printed.count("\n")) == (1, True, 1), printed
+    assert list(Path().iterdir()) == []
+
+
+def test_a_generator_does_not_choose_between_two_packages(project: Shell) -> None:
+    Path("other").mkdir()
+    Path("other/endpoint.py").touch()
+    code, printed = project.run("gen", "channel", "more")
+    assert (code, "game_table, other" in printed) == (1, True)
+    assert project.run("gen", "channel", "more", "--package", "other")[0] == 0
+    assert Path("other/more_channel.py").is_file()
+
+
+def test_a_place_without_a_value_is_a_mistake() -> None:
+    with pytest.raises(KeyError):
+        render("channel/channel.py", {})

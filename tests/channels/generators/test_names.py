@@ -1,0 +1,64 @@
+"""Names of generated projects and modules."""
+
+from __future__ import annotations
+
+import pytest
+
+from channels.generators.names import InvalidName, Name, check_project, parse_name
+
+
+@pytest.mark.parametrize(
+    ("text", "snake", "camel", "dashed"),
+    [
+        ("chat", "chat", "Chat", "chat"),
+        ("game_table", "game_table", "GameTable", "game-table"),
+        ("GameTable", "game_table", "GameTable", "game-table"),
+        ("room2", "room2", "Room2", "room2"),
+    ],
+)
+def test_a_name_has_three_forms(text: str, snake: str, camel: str, dashed: str) -> None:
+    name = parse_name(text)
+    assert (name.snake, name.camel, name.dashed) == (snake, camel, dashed)
+
+
+def test_a_title_is_for_readers() -> None:
+    assert Name("game_table").title == "Game table"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "9",
+        "_",
+        "_x",
+        "x_",
+        "a__b",
+        "my-game",
+        "a b",
+        "../x",
+        "/x",
+        "a.b",
+        "é",
+        "x" * 41,
+        "class",
+    ],
+)
+def test_a_text_that_is_no_name_is_refused(text: str) -> None:
+    with pytest.raises(InvalidName, match="; write "):
+        parse_name(text)
+
+
+def test_the_error_has_a_name_that_is_accepted() -> None:
+    with pytest.raises(InvalidName, match="write 'my_game'"):
+        parse_name("my-game")
+
+
+@pytest.mark.parametrize("taken", ["json", "channels", "actors", "tests", "static", "trio"])
+def test_a_project_does_not_hide_another_package(taken: str) -> None:
+    with pytest.raises(InvalidName, match="is taken by"):
+        check_project(Name(taken))
+
+
+def test_a_free_name_is_fine() -> None:
+    check_project(Name("surely_nobody_has_this"))

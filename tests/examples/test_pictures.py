@@ -1,0 +1,15 @@
+"""The pictures of the examples show the pages as they are now."""
+
+import pytest
+
+from tests.examples.pictures import FOLDER, PAGES, digest, recorded
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_picture_is_of_the_present_page(name: str) -> None:
+    assert (FOLDER / f"{name}.png").is_file(), "run `make pictures`"
+    assert recorded().get(name) == digest(name), "the page has changed: run `make pictures`"
+
+
+def test_every_picture_belongs_to_a_page() -> None:
+    assert {file.stem for file in FOLDER.glob("*.png")} == set(PAGES) == set(recorded())

@@ -1,0 +1,500 @@
+"""Storages of durable topics, and durable channels with keyed pushes, compared with a model of each.
+
+    ashtree simulate tests.simulation.sweeps.channels.histories:storages --seeds 1-1000
+    ashtree simulate tests.simulation.sweeps.channels.histories:durable_channels --seeds 1-1000
+
+All limits are small, so that the runs reach them often, exactly and on both sides.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import trio
+from attrs import define, field
+
+from channels import Channel, Endpoint, PushReply, Route, Socket, handle_in
+from channels.durable import History, MemoryStorage, Storage
+from channels.durable.storage import NewAnswer, NewMessage
+from channels.durable.stream import Limits
+from supervision.simulation import World, scenario
+from tests.simulation.simulated_sqlite import Disk, SimulatedSQLite
+from tests.simulation.sweeps.channels.clients import Client
+from tests.simulation.sweeps.channels.room import CHECKED
+
+TOPICS = ("a", "b", "c", "d")
+BIG = 120
+
+
+@define(eq=False)
+class Stream:
+    """The kept messages of a topic in the model: time, offset and body, oldest first."""
+
+    last: int
+    kept: list[tuple[float, int, bytes]] = field(factory=list)
+
+    def bytes(self) -> int:
+        return sum(len(body) + 1 for _, _, body in self.kept)
+
+
+class StorageModel:
+    """The rules of `channels.durable.storage.Storage`."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.streams: dict[str, Stream] = {}
+        self.keys: dict[str, tuple[float, bytes]] = {}
+        self.floor = 0
+
+    def append(self, messages: list[NewMessage], answers: list[NewAnswer], now: float) -> Any:
+        limits = self.limits
+        offsets, repeated = [], []
+        for place, message in enumerate(messages):
+            known = self.recall(message.key, now) if message.key is not None else None
+            if known is not None:
+                offsets.append(int(known))
+                repeated.append(place)
+                continue
+            stream = self.streams.pop(message.topic, None) or Stream(self.floor)
+            self.streams[message.topic] = stream
+            stream.last += 1
+            stream.kept.append((now, stream.last, message.body))
+            while stream.kept and (
+                len(stream.kept) > limits.kept
+                or stream.bytes() > limits.max_bytes
+                or stream.kept[0][0] < now - limits.max_age
+            ):
+                del stream.kept[0]
+            offsets.append(stream.last)
+            if message.key is not None:
+                self.keep(message.key, b"%d" % stream.last, now)
+        kept = []
+        for answer in answers:
+            first = self.recall(answer.key, now)
+            if first is None:
+                self.keep(answer.key, answer.body, now)
+            kept.append(answer.body if first is None else first)
+        return offsets, repeated, kept, self.evict(), self.forget(now)
+
+    def evict(self) -> int:
+        evicted = 0
+        while len(self.streams) > 1 and (
+            len(self.streams) > self.limits.max_topics
+            or sum(each.bytes() for each in self.streams.values()) > self.limits.max_total_bytes
+        ):
+            gone = self.streams.pop(next(iter(self.streams)))
+            self.floor = max(self.floor, gone.last)
+            evicted += 1
+        return evicted
+
+    def keep(self, key: str, value: bytes, now: float) -> None:
+        self.keys.pop(key, None)
+        self.keys[key] = (now, value)
+
+    def forget(self, now: float) -> int:
+        forgotten, limits = 0, self.limits
+        for key in list(self.keys):
+            is_old = self.keys[key][0] < now - limits.max_answer_age
+            size = sum(len(name) + len(value) for name, (_, value) in self.keys.items())
+            if (
+                not is_old
+                and len(self.keys) <= limits.max_answers
+                and size <= limits.max_answer_bytes
+            ):
+                break
+            forgotten += not is_old
+            del self.keys[key]
+        return forgotten
+
+    def recall(self, key: str, now: float) -> bytes | None:
+        at, value = self.keys.get(key, (now, None))
+        return value if at >= now - self.limits.max_answer_age else None
+
+    def read(self, topic: str, after: int, limit: int, now: float) -> Any:
+        stream = self.streams.get(topic)
+        if stream is None:
+            return self.floor + 1, self.floor, []
+        kept = [each for each in stream.kept if each[0] >= now - self.limits.max_age]
+        first = kept[0][1] if kept else stream.last + 1
+        found = [(offset, body) for _, offset, body in kept if offset > after][:limit]
+        return first, stream.last, found
+
+
+class StorageSweep:
+    """The state of one run."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        random = self.random = world.random("operations")
+        self.limits = Limits(
+            mode=random.choice(("stream", "stream", "latest")),
+            max_messages=random.choice((1, 3, 5)),
+            max_bytes=random.choice((BIG + 1, 200, 10_000)),
+            max_age=random.choice((5.0, 300.0)),
+            max_topics=random.choice((1, 2, 3, 100)),
+            max_total_bytes=random.choice((300, 100_000)),
+            max_answers=random.choice((2, 4, 100)),
+            max_answer_bytes=random.choice((60, 10_000)),
+            max_answer_age=random.choice((5.0, 300.0)),
+        )
+        self.model = StorageModel(self.limits)
+        self.storage: Storage = MemoryStorage()
+        self.kind = "memory"
+        if random.random() < 0.4:
+            self.kind = "sqlite"
+            node: Any = SimpleNamespace(label="node", random=world.random)
+            self.storage = SimulatedSQLite(Disk(world.random("disk")), node)
+        self.serial = 0
+        self.now = 1000.0
+        self.used: dict[tuple[str, int], bytes] = {}
+
+    def check(self, holds: object, problem: str) -> None:
+        self.world.check(holds, f"{self.kind} with {self.limits}: {problem}")
+
+    async def run(self) -> None:
+        await self.storage.open(self.limits, fresh_epoch="epoch")
+        for _ in range(self.world.params["operations"]):
+            # The offsets of a time are exact, so that a message is often exactly as old as the limit.
+            self.now += self.random.choice((0.0, 0.0, 1.0, 1.0, 5.0))
+            await self.random.choice(
+                (self.append, self.append, self.append, self.read, self.recall)
+            )()
+        self.storage.close()
+
+    async def append(self) -> None:
+        random, messages = self.random, []
+        for _ in range(random.choice((0, 1, 1, 2, 4))):
+            self.serial += 1
+            body = b'{"n":%d}' % self.serial
+            body = body.ljust(random.choice((10, 10, 60, BIG)))
+            key = random.choice((None, None, "k1", "k2", "k3"))
+            messages.append(NewMessage(random.choice(TOPICS), "e", body, key))
+        answers = []
+        for _ in range(random.choice((0, 0, 1, 2))):
+            self.serial += 1
+            answers.append(
+                NewAnswer(random.choice(("p1", "p2", "p3", "p4")), b"[%d]" % self.serial)
+            )
+        if not messages and not answers:
+            return
+        done = await self.storage.append(messages, now=self.now, answers=answers)
+        wanted = self.model.append(messages, answers, self.now)
+        found = (list(done.offsets), list(done.repeated), list(done.answers))
+        self.check(
+            found == wanted[:3],
+            f"append of {messages} and {answers} gave {found}, not {wanted[:3]}",
+        )
+        counts = (done.evicted, done.forgotten)
+        self.check(counts == wanted[3:], f"it evicted and forgot {counts}, not {wanted[3:]}")
+        self.world.sometimes("a storage forgets a topic", done.evicted)
+        self.world.sometimes("a storage forgets a key", done.forgotten)
+        for place, (message, offset) in enumerate(zip(messages, done.offsets, strict=True)):
+            if place not in done.repeated:
+                at = (message.topic, offset)
+                self.check(at not in self.used, f"{at} names {self.used.get(at)!r} and {message}")
+                self.used[at] = message.body
+
+    async def read(self) -> None:
+        topic, after = self.random.choice(TOPICS), self.random.randrange(12)
+        limit = self.random.choice((1, 2, 100))
+        found = await self.storage.read(topic, after=after, limit=limit, now=self.now)
+        entries = [(entry.offset, entry.body) for entry in found.entries]
+        wanted = self.model.read(topic, after, limit, self.now)
+        self.check(
+            (found.first, found.last, entries) == wanted,
+            f"read of {topic} after {after} gave {found.first, found.last, entries}, not {wanted}",
+        )
+        ends = (await self.storage.ends(TOPICS)).offsets
+        last = {name: each.last for name, each in self.model.streams.items()}
+        self.check(dict(ends) == last, f"the ends are {ends}, not {last}")
+        if self.kind == "memory":
+            figures = self.storage.statistics()
+            streams = self.model.streams.values()
+            right = {
+                "topics": len(self.model.streams),
+                "messages": sum(len(each.kept) for each in streams),
+                "bytes": sum(each.bytes() for each in streams),
+                "keys": len(self.model.keys),
+            }
+            self.check(figures == right, f"the figures are {figures}, not {right}")
+
+    async def recall(self) -> None:
+        key = self.random.choice(("p1", "p2", "p3", "p4"))
+        found = await self.storage.recall(key, now=self.now)
+        wanted = self.model.recall(key, self.now)
+        self.check(found == wanted, f"recall of {key} gave {found!r}, not {wanted!r}")
+
+
+@scenario(params={"operations": 60}, invariants=("all",))
+async def storages(world: World) -> None:
+    """Run random operations on a storage, each with an exact result."""
+    await StorageSweep(world).run()
+
+
+class Document(Channel):
+    """A durable channel whose handler waits, appends, and counts its runs."""
+
+    log_join = None
+    log_handle_in = None
+
+    async def join(self, topic: str, payload: Any) -> None:
+        self.sweep: DurableSweep = self.assigns["sweep"]
+
+    @handle_in("edit")
+    async def edit(self, payload: Any) -> Any:
+        number = payload["n"]
+        self.sweep.runs[number] = self.sweep.runs.get(number, 0) + 1
+        await trio.sleep(payload["seconds"])
+        for _ in range(payload["appends"]):
+            await self.append("edited", {"n": number})  # type: ignore[attr-defined] # of the route
+        how = payload["how"]
+        if how == "crash":
+            raise RuntimeError("as planned")
+        if how == "none":
+            return None
+        return PushReply({"n": number, "run": self.sweep.runs[number]}, status=how)
+
+
+@define(eq=False)
+class Reader:
+    """A client, and its position in the model."""
+
+    client: Client
+    joined: str | None = None
+    position: str | None = None
+
+
+class DurableSweep:
+    """The state of one run."""
+
+    def __init__(self, world: World, nursery: trio.Nursery) -> None:
+        self.world = world
+        self.nursery = nursery
+        self.random = world.random("operations")
+        self.most = self.random.choice((3, 6))
+        self.replay = self.random.choice((2, self.most))
+        self.history = History(max_messages=self.most, max_replay=self.replay)
+        self.runs: dict[int, int] = {}
+        self.log: list[int] = []
+        self.readers: list[Reader] = []
+        self.serial = 0
+        self.repeated = 0
+        self.what = ""
+
+    def check(self, holds: object, problem: str) -> None:
+        self.world.check(holds, f"{problem}, after {self.what}")
+
+    def number(self) -> int:
+        self.serial += 1
+        return self.serial
+
+    async def start(self) -> None:
+        sweep, history = self, self.history
+
+        class DocumentSocket(Socket):
+            log = None
+            channels = {"doc:*": Route("doc:*", Document, {"sweep": sweep}, history=history)}
+
+            def id(self) -> str:
+                return "user:ann"
+
+        self.endpoint = Endpoint(sockets={"/socket": DocumentSocket}, histories=[history])
+        await self.endpoint.start_link(port=None)
+        for index in range(4):
+            client = Client(self.world, self.endpoint, f"r{index}", carrier="asgi")
+            self.check(await client.connect(self.nursery), f"{client} was refused")
+            self.readers.append(Reader(client))
+            await self.join(self.readers[-1])
+        self.epoch = str(self.readers[0].position).partition(":")[0]
+
+    async def join(self, reader: Reader) -> None:
+        """Join with some position. The reply and the replayed messages must be right."""
+        random, last, ref = self.random, len(self.log), str(self.number())
+        first = max(1, last - self.most + 1)
+        position: Any = reader.position
+        if reader.position is not None:
+            epoch = self.epoch
+            edges = (first - 2, first - 1, first, last - self.replay - 1, last - self.replay)
+            offset = max(0, random.choice((*edges, last, last + 1, last - 1)))
+            position = random.choice(
+                (None, position, f"{epoch}:{offset}", f"{epoch}:{offset}", f"other:{last}", "x", 7)
+            )
+        reader.joined = ref
+        await reader.client.send(ref, ref, "doc:1", "phx_join", {"_position": position})
+        await trio.sleep(0.5)
+        reason, start = self.decide(position, first, last)
+        frames = reader.client.take()
+        # The reply to the join comes first. A phx_close of the membership before may follow it.
+        frames = [frame for frame in frames if frame.event != "phx_close"]
+        response: Any = frames[0].payload["response"] if frames else None
+        at = start if reason is None else last
+        found = None if response is None else str(response["_position"]).partition(":")[2]
+        self.what = f"the join of {reader.client} at {position!r}, with {first} to {last} kept"
+        self.check(
+            response is not None
+            and (response["_recovered"], response.get("_reason")) == (reason is None, reason)
+            and found == str(at),
+            f"the reply is {response}, and the reason should be {reason} at {at}",
+        )
+        numbers = [frame.payload["n"] for frame in frames[1:]]
+        wanted = self.log[start:] if reason is None else []
+        self.check(numbers == wanted, f"{reader.client} got the messages {numbers}, not {wanted}")
+        reader.position = frames[-1].payload["_position"] if numbers else response["_position"]
+        self.world.sometimes("a client misses more messages than it may get", reason == "too_many")
+        self.world.sometimes("a client is too late", reason == "too_old")
+        self.world.sometimes("a client recovers", numbers)
+
+    def decide(self, position: Any, first: int, last: int) -> tuple[str | None, int]:
+        """Return the reason for no recovery, and the offset of the position."""
+        if position is None:
+            return "new", 0
+        epoch, _, number = str(position).rpartition(":")
+        if isinstance(position, int) or epoch != self.epoch or int(number) > last:
+            return "epoch_changed", 0
+        offset = int(number)
+        if offset + 1 < first:
+            return "too_old", offset
+        if last - offset > self.replay:
+            return "too_many", offset
+        return None, offset
+
+    async def push(self) -> None:
+        """Push with a key, perhaps from several clients at once or several times. The handler runs once."""
+        random, number = self.random, self.number()
+        how = random.choice(("ok", "ok", "error", "none"))
+        appends = random.choice((0, 1, 2))
+        payload = {"n": number, "how": how, "appends": appends, "seconds": random.choice((0, 0.2))}
+        keyed = {**payload, "_key": f"key {number}"}
+        pushers = random.sample(self.readers, random.randint(1, 4))
+        again = random.sample(pushers, random.randint(0, len(pushers)))
+        self.what = f"the push {payload} by {[str(each.client) for each in pushers]}"
+        for reader in pushers:
+            await reader.client.send(reader.joined, "p", "doc:1", "edit", keyed)
+            if random.random() < 0.3:
+                await trio.sleep(random.choice((0.05, 0.3)))
+        await trio.sleep(1.0)
+        for reader in again:
+            await reader.client.send(reader.joined, "p", "doc:1", "edit", keyed)
+        odd = random.choice(pushers)
+        if random.random() < 0.3:
+            other = {**keyed, "n": -number}
+            await odd.client.send(odd.joined, "odd", "doc:1", "edit", other)
+        await trio.sleep(1.0)
+        self.check(self.runs.get(number) == 1, f"the handler ran {self.runs.get(number)} times")
+        self.check(-number not in self.runs, "the handler ran for another push with the same key")
+        self.log += [number] * appends
+        for reader in self.readers:
+            frames = reader.client.take()
+            answers = [frame.payload for frame in frames if frame.ref == "p"]
+            count = (reader in pushers) + (reader in again)
+            answer = {"status": how, "response": {"n": number, "run": 1}}
+            wanted = [] if how == "none" else [answer] * count
+            self.check(answers == wanted, f"{reader.client} got {answers}, not {wanted}")
+            problem = {"reason": "another push had this _key"}
+            odds = [frame.payload["response"] for frame in frames if frame.ref == "odd"]
+            self.check(all(each == problem for each in odds), f"{reader.client} got {odds}")
+            self.heard(reader, frames)
+        self.repeated += len(pushers) - 1 + len(again)
+
+    def heard(self, reader: Reader, frames: list[Any]) -> None:
+        """Check that a joined client got all new messages, each once, with their positions."""
+        edits = [frame.payload for frame in frames if frame.event == "edited"]
+        start = int(str(reader.position).partition(":")[2])
+        wanted = [
+            {"n": number, "_position": f"{self.epoch}:{start + place + 1}"}
+            for place, number in enumerate(self.log[start:])
+        ]
+        self.check(edits == wanted, f"{reader.client} got {edits}, not {wanted}")
+        if edits:
+            reader.position = edits[-1]["_position"]
+
+    async def plain_push(self) -> None:
+        """Push without a key. Each push runs the handler."""
+        reader, number = self.random.choice(self.readers), self.number()
+        payload = {"n": number, "how": "ok", "appends": 1, "seconds": 0}
+        self.what = f"two equal pushes by {reader.client} without a key"
+        for _ in range(2):
+            await reader.client.send(reader.joined, "p", "doc:1", "edit", payload)
+        await trio.sleep(0.5)
+        self.check(self.runs[number] == 2, f"the handler ran {self.runs[number]} times")
+        self.log += [number, number]
+        for each in self.readers:
+            self.heard(each, each.client.take())
+
+    async def crash(self) -> None:
+        """A handler crashes after it has appended. When the push is repeated, it runs again, and appends nothing."""
+        reader, number = self.random.choice(self.readers), self.number()
+        payload = {"n": number, "how": "crash", "appends": 1, "seconds": 0, "_key": f"key {number}"}
+        self.what = f"a crash of {reader.client} in the push {number}"
+        await reader.client.send(reader.joined, "p", "doc:1", "edit", payload)
+        await trio.sleep(0.5)
+        self.log.append(number)
+        frames = reader.client.take()
+        events = [frame.event for frame in frames if frame.event != "edited"]
+        self.check(events == ["phx_error"], f"{reader.client} got {events}")
+        if len(frames) > 1:
+            # The message may come before the crash. If it does not, the client recovers it.
+            self.heard(reader, frames)
+        for each in self.readers:
+            if each is not reader:
+                self.heard(each, each.client.take())
+        await self.join(reader)
+        self.what = f"the repetition of the push {number}"
+        await reader.client.send(reader.joined, "p", "doc:1", "edit", {**payload, "how": "ok"})
+        await trio.sleep(0.5)
+        # The payload differs from the crashed push, but no answer was kept for that push.
+        (frame,) = [frame for frame in reader.client.take() if frame.ref == "p"]
+        wanted = {"status": "ok", "response": {"n": number, "run": 2}}
+        self.check(frame.payload == wanted, f"{reader.client} got {frame}, not {wanted}")
+        for each in self.readers:
+            self.check(not each.client.take(), f"{each.client} got a message twice")
+
+    async def rejoin(self) -> None:
+        await self.join(self.random.choice(self.readers))
+
+    async def from_outside(self) -> None:
+        number = self.number()
+        self.what = f"the append of {number}"
+        self.history.append_nowait("doc:1", "edited", {"n": number})
+        await trio.sleep(0.5)
+        self.log.append(number)
+        for each in self.readers:
+            self.heard(each, each.client.take())
+
+    def compare(self) -> None:
+        """Compare the counters of the history with the model."""
+        figures = self.history.statistics()
+        wanted = {
+            "appended": len(self.log),
+            "repeated": self.repeated,
+            "failed": 0,
+            "refused": 0,
+            "gaps": 0,
+            "lost": 0,
+            "waiting": 0,
+            "followed": 1,
+            "handling": 0,
+        }
+        found = {name: figures[name] for name in wanted}
+        self.check(
+            {**found, "repeated": 0} == {**wanted, "repeated": 0}
+            and found["repeated"] >= wanted["repeated"],
+            f"the figures are {found}, not {wanted}",
+        )
+
+
+@scenario(params={"operations": 20}, invariants=("all", *CHECKED))
+async def durable_channels(world: World) -> None:
+    """Run random operations of four clients of one durable topic, each with an exact result."""
+    async with trio.open_nursery() as nursery:
+        sweep = DurableSweep(world, nursery)
+        await sweep.start()
+        for _ in range(world.params["operations"]):
+            operation = sweep.random.choices(
+                (sweep.push, sweep.rejoin, sweep.plain_push, sweep.crash, sweep.from_outside),
+                (5, 5, 1, 1, 3),
+            )[0]
+            await operation()
+            sweep.compare()
+        nursery.cancel_scope.cancel()
