@@ -95,7 +95,7 @@ async def test_floods_of_many_clients_do_not_delay_a_quiet_client(serve: Serve, 
 
 
 async def test_joins_count_as_two_dozen_frames(serve: Serve) -> None:
-    server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, max_joining=1000)}))
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}))
     client = await server.connect()
     client.write(b"".join(text("1", str(n), "room:a", "phx_join", {}) for n in range(1000)))
     client.write(text(*HEARTBEAT))
