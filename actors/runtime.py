@@ -13,9 +13,10 @@ import random
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -129,6 +130,7 @@ async def open_runtime(
     counts_run_time: bool = False,
     mailbox_alarm: int = 10_000,
     max_thread_calls: int = DEFAULT_LIMIT,
+    max_crash_reports: float = logger.DEFAULT_MAX_CRASH_REPORTS,
 ) -> AsyncIterator[Runtime]:
     """Run processes while the body runs, then stop them in order.
 
@@ -165,6 +167,8 @@ async def open_runtime(
             bound the messages with calls in place of casts, or add receivers.
         max_thread_calls: The number of messages from other threads that may wait for the runtime's thread. A thread
             that sends more waits until there is room. After 30 seconds it gets ThreadQueueFull.
+        max_crash_reports: The number of crash reports that the log shows in one second. A line then gives the number of
+            further crashes. Your own handlers of the event still get every crash. `math.inf` shows all reports.
 
     Raises:
         RuntimeError: Trio does not run this code. The program may run under asyncio.
@@ -172,16 +176,15 @@ async def open_runtime(
 
     Not guaranteed: the block never ends if a task swallows its cancellation for ever. An error log names the task.
     """
-    _check(max_thread_calls)
-    if debug is None:
-        debug = os.environ.get("ASHTREE_DEBUG", "0") not in ("", "0")
+    _check(max_thread_calls, max_crash_reports)
+    debug = os.environ.get("ASHTREE_DEBUG", "0") not in ("", "0") if debug is None else debug
     make = CheckedRuntime if debug else Runtime
     environment = current_environment.get()
     runtime = make(environment, kill_grace=kill_grace, seed=seed)
     runtime.mailbox_alarm = mailbox_alarm
     runtime.from_threads.limit = max_thread_calls
     environment.opened(runtime)
-    detach = logger.attach(runtime.telemetry) if log else None
+    detach = _start_log(runtime, max_crash_reports) if log else _nothing
     host = _Host(runtime, shutdown_deadline)
     failure: BaseException | None = None
     # Even in a process of another runtime, the body is not a process.
@@ -204,8 +207,7 @@ async def open_runtime(
     finally:
         ambient_runtime.reset(token)
         current_process.reset(within)
-        if detach is not None:
-            detach()
+        detach()
     interrupt = host.interrupt
     try:
         if interrupt is not None:
@@ -221,7 +223,22 @@ async def open_runtime(
         del failure, interrupt, host
 
 
-def _check(max_thread_calls: int) -> None:
+def _nothing() -> None:
+    pass
+
+
+def _start_log(runtime: Runtime, max_crash_reports: float) -> Callable[[], None]:
+    crash_log = partial(
+        logger.CrashLog,
+        runtime.telemetry,
+        at=runtime.timers.at,
+        crashed=lambda: runtime.crashed,
+        limit=max_crash_reports,
+    )
+    return logger.attach(runtime.telemetry, crash_log)
+
+
+def _check(max_thread_calls: int, max_crash_reports: float) -> None:
     if not trio.lowlevel.in_trio_run():
         raise RuntimeError(
             "processes run on Trio, and Trio does not run this code; start a program with trio.run(main), and an ASGI "
@@ -230,6 +247,10 @@ def _check(max_thread_calls: int) -> None:
     if max_thread_calls < 1:
         raise ValueError(
             f"open_runtime got max_thread_calls={max_thread_calls!r}; write a whole number above 0"
+        )
+    if not max_crash_reports >= 1:
+        raise ValueError(
+            f"open_runtime got max_crash_reports={max_crash_reports!r}; write a number from 1, or math.inf for no limit"
         )
 
 

@@ -7,16 +7,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import reprlib
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import trio
 
 from actors.instrumentation.telemetry import Event, Telemetry
 
 __all__ = [
     "CLEANUP_FAILED",
     "CRASH",
+    "CRASHES_LEFT_OUT",
+    "DEFAULT_MAX_CRASH_REPORTS",
     "MAILBOX_ALARM",
     "ZOMBIE",
     "attach",
@@ -49,8 +54,18 @@ Measurements: limit; waited and refused, the numbers of calls since the last eve
 THREAD_CALL_FAILED: Event = ("actors", "threads", "failed")
 """A function call from another thread raised in the runtime's thread. Metadata: function, args, exception."""
 
+CRASHES_LEFT_OUT: Event = ("actors", "log", "crashes_left_out")
+"""The log has left out the reports of crashes, because there were too many in one second.
+
+Measurements: crashes, the number of crashes without a report; limit."""
+
+DEFAULT_MAX_CRASH_REPORTS = 50
+"""The default for the number of crash reports that the log shows in one second."""
+
 _log = logging.getLogger("actors")
 
+# Seconds. In this time the log shows at most `limit` crash reports.
+_WINDOW = 1.0
 _LONGEST = 2000
 _LONGEST_TRACEBACK = 64 * 1024
 # Bounds the repr of Python's own containers while Python makes it. The full repr of a huge container would take too
@@ -61,31 +76,115 @@ _brief.maxdict = _brief.maxlist = _brief.maxtuple = _brief.maxset = _brief.maxfr
 _brief.maxlevel = 8
 
 
-def attach(telemetry: Telemetry) -> Callable[[], None]:
+class CrashLog:
+    """The log's handler of crashes, which writes a bounded number of reports in one second.
+
+    A report has a traceback and the state of the process, so it costs several times as much as the crash and its
+    restart. At the limit, the handler leaves the event until the second is over, and then logs the number of crashes
+    that it has missed. So the missed crashes cost nothing. Other handlers of the event get every crash.
+
+    Source: the burst limit of OTP's `logger_std_h`.
+
+    Args:
+        telemetry: The event listeners of the runtime.
+        at: A function that calls another function at a time on Trio's clock.
+        crashed: A function that returns how many processes of the runtime have crashed.
+        limit: The number of reports in one second.
+    """
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        *,
+        at: Callable[[float, Callable[[], None]], object],
+        crashed: Callable[[], int],
+        limit: float,
+    ) -> None:
+        self._telemetry = telemetry
+        self._at = at
+        self._crashed = crashed
+        self._limit = limit
+        self._left = limit
+        self._ends = -math.inf
+        self._seen: int | None = None
+        self._detach = telemetry.attach(CRASH, self._report)
+
+    def _report(
+        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        now = trio.current_time()
+        if now >= self._ends:
+            self._ends = now + _WINDOW
+            self._left = self._limit
+        self._left -= 1
+        _crash(event, measurements, metadata)
+        if self._left <= 0:
+            self._detach()
+            self._seen = self._crashed()
+            self._at(self._ends, self._resume)
+
+    def _resume(self) -> None:
+        if self._seen is not None:
+            self._summarize(self._seen)
+            self._seen = None
+            self._detach = self._telemetry.attach(CRASH, self._report)
+
+    def _summarize(self, seen: int) -> None:
+        missed = self._crashed() - seen
+        if missed:
+            _log.error(
+                "%d more processes crashed, and the log leaves out their reports: it shows at most %d reports "
+                "in a second (open_runtime(max_crash_reports=))",
+                missed,
+                self._limit,
+            )
+            about = {"crashes": missed, "limit": self._limit}
+            self._telemetry.execute(CRASHES_LEFT_OUT, about, {})
+
+    def close(self) -> None:
+        """End the logging, with a last line about missed crashes."""
+        if self._seen is None:
+            self._detach()
+        else:
+            self._summarize(self._seen)
+            self._seen = None
+
+
+def attach(
+    telemetry: Telemetry, crash_log: Callable[[], CrashLog] | None = None
+) -> Callable[[], None]:
     """Log crashes, failed clean-ups, zombies and full queues of a runtime.
 
-    Returns a function that ends the logging. If the logger is not enabled for errors at this moment, `attach` does
-    nothing, so a disabled log costs nothing.
+    If the logger is not enabled for errors at this moment, `attach` does nothing, so a disabled log costs nothing.
+
+    Args:
+        telemetry: The event listeners of the runtime.
+        crash_log: Makes the handler of crashes. None logs every crash.
+
+    Returns:
+        A function that ends the logging.
     """
+    if not _log.isEnabledFor(logging.ERROR):
+        return _nothing
     handlers = (
-        (CRASH, _crash),
         (CLEANUP_FAILED, _cleanup_failed),
         (ZOMBIE, _zombie),
         (MAILBOX_ALARM, _mailbox_alarm),
         (THREADS_FULL, _threads_full),
         (THREAD_CALL_FAILED, _thread_call_failed),
     )
-    detaches = (
-        [telemetry.attach(event, handler) for event, handler in handlers]
-        if _log.isEnabledFor(logging.ERROR)
-        else []
-    )
+    detaches = [telemetry.attach(event, handler) for event, handler in handlers]
+    detaches.append(telemetry.attach(CRASH, _crash) if crash_log is None else crash_log().close)
 
     def detach() -> None:
         for each in detaches:
             each()
 
     return detach
+
+
+def _nothing() -> None:
+    pass
 
 
 def bounded(text: str) -> str:

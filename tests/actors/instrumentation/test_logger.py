@@ -17,6 +17,7 @@ from actors import (
     exit,
     kill,
     on_exit,
+    open_runtime,
     spawn,
     spawn_link,
     wait_exit,
@@ -163,3 +164,42 @@ async def test_an_exception_with_a_failing_str_is_logged(
         logger.log_exception(logging.getLogger("actors"), "It failed", exception=error)
     assert caplog.messages == ["It failed"]
     assert "exception str() failed" in caplog.text
+
+
+async def test_the_log_shows_a_bounded_number_of_crash_reports_in_a_second(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heard: list[Any] = []
+    left_out: list[Any] = []
+    async with open_runtime(max_crash_reports=3) as runtime:
+        runtime.telemetry.attach(logger.CRASH, lambda *args: heard.append(args))
+        runtime.telemetry.attach(logger.CRASHES_LEFT_OUT, lambda *args: left_out.append(args[1]))
+        for _ in range(10):
+            await wait_exit(spawn(crash))
+        assert len(caplog.messages) == 3
+        await trio.sleep(1.5)
+        assert caplog.messages[3].startswith("7 more processes crashed")
+        assert left_out == [{"crashes": 7, "limit": 3}]
+        await wait_exit(spawn(crash))
+        assert len(caplog.messages) == 5
+        assert len(heard) == 11
+
+
+async def test_the_end_of_a_runtime_logs_the_number_of_crashes_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with open_runtime(max_crash_reports=1):
+        for _ in range(5):
+            await wait_exit(spawn(crash))
+    assert len(caplog.messages) == 2
+    assert caplog.messages[1].startswith("4 more processes crashed")
+
+
+async def test_a_limit_of_no_crash_reports_is_refused() -> None:
+    with pytest.raises(ValueError, match="write a number from 1"):
+        async with open_runtime(max_crash_reports=0):
+            pass
+
+
+async def crash() -> None:
+    raise ValueError("crash")
