@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from examples.news.publish import publish as news_publish
 from examples.sensors.device import watch_room
 from tests.examples import pictures
 from tests.integration.browsers import chromium
-from tests.integration.servers import Server, serving
+from tests.integration.servers import ROOT, Server, serving
 from tests.patience import PATIENCE
 
 SECRET = "the secret of the servers of these tests, which is long enough"
@@ -197,3 +198,23 @@ def test_motion_of_a_polling_sensor_lights_a_lamp_until_the_sensor_reports_too_o
     expect(ann.locator("#lamps")).to_contain_text("halllit, dark in")
     assert fits(bob)
     pictures.take(ann, "sensors")
+
+
+def test_a_changed_style_sheet_applies_without_a_reload(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    folder = tmp_path / "page"
+    shutil.copytree(ROOT / "examples/live_css/page", folder)
+    with serving("examples.live_css", tmp_path, arguments=[str(folder)]) as server:
+        ann = open_page(server.url, state="")
+        expect(ann.locator("body")).to_have_attribute("data-live", "joined")
+        ann.get_by_label("Type something").fill("This text stays.")
+        poster = ann.locator(".poster")
+        expect(poster).to_have_css("background-color", "rgb(53, 82, 143)")
+        theme = folder / "theme.css"
+        theme.write_text(theme.read_text().replace("#35528f", "#7a2f5c"))
+        expect(poster).to_have_css("background-color", "rgb(122, 47, 92)")
+        expect(ann.locator("link[href*='theme.css']")).to_have_count(1)
+        expect(ann.get_by_role("log")).to_contain_text("/theme.css")
+        expect(ann.get_by_label("Type something")).to_have_value("This text stays.")
+        pictures.take(ann, "live_css")
