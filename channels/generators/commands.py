@@ -37,7 +37,9 @@ def add_generators(app: typer.Typer, gen: typer.Typer) -> None:
     app.command("new", help="Create a project: a server, a channel, a page and tests.")(_new)
     for kind, command in _COMMANDS.items():
         gen.command(kind, help=f"Create a {kind} and its test in this project.")(command)
-    app.add_typer(gen, name="gen", help="Create a channel, a presence or a socket.")
+    app.add_typer(
+        gen, name="gen", help="Create a channel, a presence, a socket, or types for clients."
+    )
 
 
 def _new(
