@@ -263,7 +263,11 @@ def _schemas(drafts: list[_Draft], used: set[str]) -> tuple[dict[int, Schema], d
     schemas, components = msgspec.json.schema_components(
         list(wanted.values()), ref_template=f"{REFS}{{name}}"
     )
-    names = {f"{REFS}{name}": f"{REFS}{_free(name, used)}" for name in components}
+    # If two classes have one name, the names of msgspec contain the names of their modules. The titles do not.
+    names = {
+        f"{REFS}{name}": f"{REFS}{_free(found.get('title', name), used)}"
+        for name, found in components.items()
+    }
     for key, found in zip(wanted, schemas, strict=True):
         known[key] = _renamed(found, names)
     types = {
