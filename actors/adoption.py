@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import trio
 
 from actors._kernel.current import require_runtime
-from actors._kernel.process import escaping, only_exits, reason_of
+from actors._kernel.process import escaping, only_cancellations, only_exits, reason_of
 from actors._kernel.runtime import Process, acting_process, current_process
 from actors.arguments import check_async
 from actors.errors import ActorsError
@@ -87,7 +87,7 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
         BaseException
     ) as error:  # becomes the exit reason of the process, and continues as an exception
         exited = only_exits(error)
-        stopped = isinstance(error, (trio.Cancelled, GeneratorExit)) or escaping(error) is not None
+        stopped = only_cancellations(error) or escaping(error) is not None
         reason = SHUTDOWN if stopped else reason_of(error)
         if not exited:
             raise

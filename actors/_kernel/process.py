@@ -22,6 +22,7 @@ __all__ = [
     "StartListener",
     "abandon_nurseries",
     "escaping",
+    "only_cancellations",
     "only_exits",
     "only_unwinding",
     "reason_of",
@@ -295,6 +296,11 @@ def only_unwinding(error: BaseException) -> bool:
     return all(
         isinstance(leaf, (trio.Cancelled, ProcessKilled, ProcessExit)) for leaf in _leaves(error)
     )
+
+
+def only_cancellations(error: BaseException) -> bool:
+    """Return True if an exception contains only cancellations from outside. A nursery raises them as a group."""
+    return all(isinstance(leaf, (trio.Cancelled, GeneratorExit)) for leaf in _leaves(error))
 
 
 def only_exits(error: BaseException) -> bool:

@@ -379,6 +379,7 @@ class SessionServer(GenServer[None]):
             elif len(before) >= UNDECIDED_LIMIT:
                 # The replaced channel still waits for earlier channels, so its join has not begun.
                 self.services.count(("session", "joins_given_up"))
+                replaced.is_given_up = True
                 send_exit(replaced.process, DUPLICATE_JOIN)
             before.append(replaced.process)
         going = self._not_gone_yet(membership.topic) if self.replaced else ()

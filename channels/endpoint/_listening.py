@@ -136,12 +136,13 @@ class ListenerServer(GenServer[None]):
             self.services.refused("max_connections", 503)
         self.services.admission.take_over(stream)
         if self.refusals < REFUSALS_TOGETHER:
+            # Counted here, because the listener may refuse many connections before the next task starts.
+            self.refusals += 1
             nursery.start_soon(self._refuse, stream, accepted)
         else:
             accepted.close()
 
     async def _refuse(self, stream: Any, accepted: Any) -> None:
-        self.refusals += 1
         try:
             await refuse_connection(stream)
         finally:

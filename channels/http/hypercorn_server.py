@@ -299,6 +299,13 @@ class Exchange:
         # stream limits the time of the write. The end of the connection cancels the scope.
         with trio.CancelScope(shield=True) as shield, self._shields.holding(shield):
             await self._send(message)
+        if message is None:
+            # Break the reference cycle with Hypercorn's stream, which only the garbage collector could free.
+            self._send = _ignore
+
+
+async def _ignore(message: Any) -> None:
+    """Ignore a message of an application that has ended."""
 
 
 class Exchanges(TaskGroup):
@@ -368,10 +375,24 @@ class HypercornServer(TCPServer):
 
     async def serve(self) -> None:
         """Serve until the connection ends. On cancellation, close the connection immediately."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._close_when_cancelled)
-            await self.run()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._close_when_cancelled)
+                await self.run()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._break_cycles()
+
+    def _break_cycles(self) -> None:
+        """Break the reference cycles of this connection, which only the garbage collector could free.
+
+        Hypercorn's objects hold each other's bound methods. All tasks that use them have ended.
+        """
+        wrapper = vars(self).pop("protocol", None)
+        if wrapper is not None:
+            vars(wrapper.protocol).clear()
+            vars(wrapper).clear()
+        self._exchanges = self._reading = None
 
     async def _close_when_cancelled(self) -> None:
         """Close the stream on cancellation, even while Hypercorn writes to a peer that does not read.

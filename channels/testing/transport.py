@@ -122,6 +122,8 @@ class TestSession(SessionServer):
         kind = type(message)
         if kind is FromClient:
             if self.closing is None:
+                if self.has_rates:
+                    self.session.refill(trio.current_time())
                 effects = self.session.receive(message.data, binary=message.binary)
                 await self._carry_out(effects, len(message.data))
         elif kind is ClientGone:

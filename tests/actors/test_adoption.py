@@ -13,6 +13,7 @@ from actors import (
     AlreadyStarted,
     Crash,
     Down,
+    Instrument,
     NotAProcess,
     Pid,
     current_pid,
@@ -180,3 +181,27 @@ async def test_an_exit_in_a_helper_task_ends_the_adopted_task(how: str) -> None:
                 nursery.start_soon(helper)
                 await trio.sleep_forever()
     assert caught.value.reason == (KILLED if how == "kill" else "by the helper")
+
+
+class Ends(Instrument):
+    """The exit reasons of the processes of a runtime."""
+
+    def __init__(self) -> None:
+        self.reasons: list[object] = []
+
+    def process_exited(self, pid: Pid, reason: object) -> None:
+        self.reasons.append(reason)
+
+
+async def test_a_cancelled_task_with_a_nursery_of_its_own_ends_as_shutdown() -> None:
+    ends = Ends()
+    async with open_runtime() as runtime:
+        runtime.add_instrument(ends)
+        with trio.CancelScope() as scope:
+            async with as_process(), trio.open_nursery() as helpers:
+                helpers.start_soon(trio.sleep_forever)
+                helpers.start_soon(trio.sleep_forever)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        assert scope.cancelled_caught
+    assert ends.reasons == [SHUTDOWN]

@@ -20,6 +20,10 @@ DIGESTS = FOLDER / "pages.json"
 _STYLE = "examples/style"
 
 PAGES = {
+    "game": ["examples/game", _STYLE],
+    "live_css": ["examples/live_css", _STYLE],
+    "news": ["examples/news", _STYLE],
+    "sensors": ["examples/sensors", _STYLE],
     "token_chat": ["examples/token_chat", _STYLE],
 }
 """The folders with the files of each page."""

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+import trio
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+from examples.news.publish import publish as news_publish
+from examples.sensors.device import watch_room
 from tests.examples import pictures
 from tests.integration.browsers import chromium
-from tests.integration.servers import Server, serving
+from tests.integration.servers import ROOT, Server, serving
 from tests.patience import PATIENCE
 
+SECRET = "the secret of the servers of these tests, which is long enough"
 DESK = ViewportSize(width=960, height=540)
 PHONE = ViewportSize(width=360, height=740)
 
@@ -37,7 +44,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         def serve(module: str) -> Server:
             if module not in servers:
                 folder = tmp_path_factory.mktemp(module)
-                servers[module] = stack.enter_context(serving(module, folder))
+                servers[module] = stack.enter_context(
+                    serving(module, folder, {"SECRET_KEY_BASE": SECRET})
+                )
             return servers[module]
 
         yield serve
@@ -104,3 +113,108 @@ def test_two_users_log_in_and_talk_under_the_names_of_their_tokens(
     expect(bob.get_by_label("Your name")).to_be_visible()
     say(ann, "Are you there?")
     expect(ann.locator("#transcript .message")).to_have_count(4)
+
+
+def test_readers_get_the_stories_of_a_program_outside_and_of_their_sections_only(
+    served: Served, open_page: OpenPage
+) -> None:
+    server = served("examples.news")
+    ann, bob = open_page(server.url), open_page(server.url, size=PHONE)
+    bob.get_by_label("Sport").uncheck()
+
+    def publish(section: str, headline: str) -> None:
+        trio.run(news_publish, server.socket_url, SECRET, section, headline)
+
+    publish("science", "Ash trees warn each other of beetles")
+    publish("sport", "Ash wins the cup after extra time")
+    publish("world", "City plants a thousand trees in one night")
+    headlines = ".headline"
+    expect(bob.locator(headlines)).to_have_text(
+        ["City plants a thousand trees in one night", "Ash trees warn each other of beetles"]
+    )
+    expect(ann.locator(headlines)).to_have_count(3)
+    assert fits(bob)
+    pictures.take(ann, "news")
+
+    bob.get_by_label("Sport").check()
+    expect(bob.locator(headlines).nth(1)).to_have_text("Ash wins the cup after extra time")
+
+
+# The place and the coins of the player of this page.
+_MINE = """() => {
+    const me = document.querySelector("#board .me")
+    const coins = document.querySelector("#players li b").textContent
+    return me && [me.style.getPropertyValue("--x"), me.style.getPropertyValue("--y"), coins]
+}"""
+
+
+def test_a_player_who_crashes_comes_back_to_the_same_place_with_the_same_coins(
+    served: Served, open_page: OpenPage
+) -> None:
+    url = served("examples.game").url
+    ann = open_page(f"{url}/?name=Ann", size=ViewportSize(width=960, height=620))
+    # First to the corner, from any place, and then to a place that is known. Nobody is in the way yet.
+    for keys, place in (
+        (["ArrowLeft"] * 9 + ["ArrowUp"] * 5, "--x: 0; --y: 0;"),
+        (["ArrowRight"] * 3 + ["ArrowDown"] * 2, "--x: 3; --y: 2;"),
+    ):
+        for key in keys:
+            ann.keyboard.press(key)
+        expect(ann.locator("#board .me")).to_have_attribute("style", re.compile(place))
+    bob = open_page(f"{url}/?name=Bob", size=PHONE)
+    expect(bob.locator("#players li")).to_have_count(2)
+    expect(ann.locator("#players li")).to_have_count(2)
+    before = ann.evaluate(_MINE)
+    game = ann.locator("#game").text_content() or ""
+    channel = ann.locator("#channel").text_content() or ""
+
+    ann.get_by_role("button", name="Crash my channel").click()
+    expect(bob.locator("#players")).to_contain_text("Ann, away")
+    expect(ann.locator("#lesson")).to_contain_text("You are back in the same game")
+    expect(ann.locator("#channel")).not_to_have_text(channel)
+    expect(ann.locator("#game")).to_have_text(game)
+    assert ann.evaluate(_MINE) == before
+    expect(bob.locator("#players")).not_to_contain_text("away")
+    assert fits(bob)
+    pictures.take(ann, "game")
+
+
+def test_motion_of_a_polling_sensor_lights_a_lamp_until_the_sensor_reports_too_often(
+    served: Served, open_page: OpenPage
+) -> None:
+    server = served("examples.sensors")
+    ann, bob = open_page(server.url), open_page(server.url, size=PHONE)
+    assert trio.run(partial(watch_room, f"{server.url}/devices", "porch", 1, pause=0)) == 0
+    for page in (ann, bob):
+        expect(page.locator("#lamps")).to_contain_text("porchlit, dark in")
+    bob.get_by_role("button", name="Hold on the lamp in the kitchen").click()
+    expect(ann.locator("#lamps")).to_contain_text("kitchenheld on")
+    motion = ann.get_by_role("button", name="Motion in the hall")
+    for _ in range(8):
+        motion.click()
+    expect(ann.locator("#answer")).to_have_text(
+        re.compile(r"Refused: rate limited\. The next .* s")
+    )
+    expect(ann.locator("#lamps")).to_contain_text("halllit, dark in")
+    assert fits(bob)
+    pictures.take(ann, "sensors")
+
+
+def test_a_changed_style_sheet_applies_without_a_reload(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    folder = tmp_path / "page"
+    shutil.copytree(ROOT / "examples/live_css/page", folder)
+    with serving("examples.live_css", tmp_path, arguments=[str(folder)]) as server:
+        ann = open_page(server.url, state="")
+        expect(ann.locator("body")).to_have_attribute("data-live", "joined")
+        ann.get_by_label("Type something").fill("This text stays.")
+        poster = ann.locator(".poster")
+        expect(poster).to_have_css("background-color", "rgb(53, 82, 143)")
+        theme = folder / "theme.css"
+        theme.write_text(theme.read_text().replace("#35528f", "#7a2f5c"))
+        expect(poster).to_have_css("background-color", "rgb(122, 47, 92)")
+        expect(ann.locator("link[href*='theme.css']")).to_have_count(1)
+        expect(ann.get_by_role("log")).to_contain_text("/theme.css")
+        expect(ann.get_by_label("Type something")).to_have_value("This text stays.")
+        pictures.take(ann, "live_css")

@@ -19,7 +19,7 @@ from tests.simulation.sweeps.channels.crowd import crowd
 from tests.simulation.sweeps.channels.endpoint import connections
 from tests.simulation.sweeps.channels.histories import durable_channels, storages
 from tests.simulation.sweeps.channels.lockstep import lockstep
-from tests.simulation.sweeps.channels.longpoll import polling
+from tests.simulation.sweeps.channels.longpoll import bodies, polling
 from tests.simulation.sweeps.channels.nodes import two_nodes
 from tests.simulation.sweeps.channels.presence import presence
 from tests.simulation.sweeps.channels.pressure import pressure
@@ -47,6 +47,7 @@ SEEDS: dict[Any, int] = {
     durable_channels: 2,
     flusher: 3,
     workers: 3,
+    bodies: 3,
 }
 
 
@@ -71,6 +72,7 @@ def test_a_sweep_passes_on_a_healthy_tree(sweep: Any) -> None:
         durable_channels,
         flusher,
         workers,
+        bodies,
     ],
     ids=lambda sweep: sweep.__name__,
 )

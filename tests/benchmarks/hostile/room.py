@@ -7,6 +7,7 @@ until the server has closed it, and a little longer. The round before it has as 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import select
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from attrs import Factory, define
 
-from tests.channels.transports.frames import TEXT, client_frame
+from tests.channels.transports.frames import PONG, TEXT, client_frame
 from tests.integration.servers import Server, serving
 
 __all__ = ["NAME", "measure_room"]
@@ -43,6 +44,8 @@ _JOIN = client_frame(TEXT, b'["1","1","room:crowd","phx_join",{}]')
 _TALK = client_frame(
     TEXT, json.dumps(["1", None, "room:crowd", "new_msg", _PAYLOAD], separators=(",", ":")).encode()
 )
+
+_PONG = client_frame(PONG, b"")  # the server closes clients that say nothing for a minute
 
 
 def _member(port: int, *, buffer: int | None = None) -> socket.socket:
@@ -120,8 +123,10 @@ class Room:
                 sent.append(time.perf_counter())
                 self._talker.sendall(_TALK)
             for fd, _ in self._poll.poll():
-                before = got[fd]
-                got[fd] = now = before + len(sockets[fd].recv(65536))
+                before, data = got[fd], sockets[fd].recv(65536)
+                if not data:
+                    raise RuntimeError("the server closed a member that reads")
+                got[fd] = now = before + len(data)
                 for number in range(before // size, now // size):
                     have_it[number + 1] += 1
                     if fd in sampled:
@@ -152,6 +157,8 @@ class Room:
         slow = _member(self._server.port, buffer=4096)
         left = _AFTERWARDS
         while left and figures.chunks < _MOST_CHUNKS:
+            with contextlib.suppress(OSError):  # after the close
+                slow.sendall(_PONG)
             self._talk(figures)
             if figures.closed_after is not None:
                 left -= 1
@@ -161,6 +168,8 @@ class Room:
         return figures
 
     def _talk(self, figures: Round) -> None:
+        for sock in self._sockets.values():
+            sock.sendall(_PONG)
         self.chunk(figures.latencies)
         figures.chunks += 1
         figures.memory = max(figures.memory, self.memory())

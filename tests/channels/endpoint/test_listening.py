@@ -11,8 +11,10 @@ import trustme
 
 from actors import Runtime, kill, spawn, sys
 from channels import Draining, Endpoint
+from channels.endpoint import _listening
 from channels.endpoint.address_limit import AddressLimit
 from channels.telemetry import CONNECTION_REFUSED
+from channels.upgrade import first_request
 from supervision import Supervisor
 from supervision.child_spec import RESTARTING
 from tests.channels.rooms import UserSocket
@@ -104,6 +106,26 @@ async def test_a_request_beyond_max_connections_gets_503_without_a_process(
     assert await refused_answers(server, 2) == [(503, "5")] * 2
     assert server.connections() == before
     assert endpoint.statistics()["counts"] == {("connection", "not_started"): 2}
+    await client.close()
+
+
+async def test_the_connections_that_wait_for_their_503_are_bounded(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_listening, "REFUSALS_TOGETHER", 2)
+    monkeypatch.setattr(first_request, "_LATE_HEAD", GENEROUS)
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, max_connections=1)
+    server = Server(endpoint, runtime, await endpoint.start_link(port=0))
+    client = await upgraded(server)
+    silent = [await trio.open_tcp_stream(*endpoint.address) for _ in range(5)]
+    with trio.fail_after(GENEROUS):
+        for stream in silent[2:]:
+            assert await stream.receive_some() == b"", "closed at once"
+    for stream in silent[:2]:
+        await stream.send_all(head())
+        assert bytes(await stream.receive_some()).startswith(b"HTTP/1.1 503 ")
+    for each in silent:
+        await each.aclose()
     await client.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -421,3 +423,31 @@ async def test_an_exchange_that_finishes_after_the_cancellation_of_its_connectio
         shields.cancel()
     # Applications unwind in any order, so one may send its last piece later.
     await exchange.send(None)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"\x00\x01\r\n\r\n"],
+    ids=["request", "garbage"],
+)
+async def test_an_ended_connection_leaves_no_reference_cycle(first: bytes) -> None:
+    handover = HttpHandover(echo)
+
+    async def serve_one() -> None:
+        # Not a pair of streams in memory, because these have reference cycles themselves.
+        with socket_pair() as (ours, theirs):
+            theirs.shutdown(socket.SHUT_WR)
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+            await handover.serve(stream, first)
+
+    await serve_one()  # objects that are made once are not leaks
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            await serve_one()
+        await wait_all_tasks_blocked()
+        # Each connection left more than 40 objects.
+        assert gc.collect() < 10
+    finally:
+        gc.enable()

@@ -477,6 +477,20 @@ async def test_a_push_of_an_earlier_join_gets_no_answer(
     await again.assert_push("pong", {"n": 3})
 
 
+async def test_a_client_that_was_rate_limited_may_push_again_after_the_wait(
+    channel_test: OpenChannelTest,
+) -> None:
+    limited = Mount(UserSocket, max_messages_per_second=0.1)
+    case = await channel_test(Endpoint(sockets={"/socket": limited}))
+    client = await case.connect()
+    _, room = await client.subscribe_and_join("room:a")
+    await room.assert_reply(room.push("echo"), "ok")
+    refused = await room.receive_reply(room.push("echo"))
+    assert refused.response == {"reason": "rate limited", "retry_after_ms": ANYTHING}
+    await trio.sleep(refused.response["retry_after_ms"] / 1000)
+    await room.assert_reply(room.push("echo"), "ok")
+
+
 # Around tests
 
 

@@ -51,6 +51,15 @@ def test_the_bytes_of_a_client_that_is_behind_count_until_they_are_written() -> 
     assert (statistics.behind, statistics.waiting_bytes, statistics.shed) == (0, 0, 0)
 
 
+def test_a_client_that_stays_behind_but_reads_is_never_given_up() -> None:
+    slow = Slow(Backlog(max_bytes=100 * KB), 10 * KB, max_bytes=40 * KB)
+    for _ in range(20):
+        slow.out.put(b"x" * 10 * KB)
+        slow.out.progress(10 * KB)
+    assert slow.told == []
+    assert slow.waiting == 10 * KB
+
+
 def test_beyond_the_limit_the_largest_buffer_is_shed_and_no_other() -> None:
     backlog = Backlog(max_bytes=100 * KB)
     small, large, middle = (Slow(backlog, size * KB) for size in (10, 40, 30))

@@ -175,12 +175,12 @@ IN_CONNECTIONS = (
         name="a client that is behind but reads is closed as too slow",
         file="channels/transports/out_buffer.py",
         old="""\
-        if self._max_bytes >= 0:
-            self._room += count
-        self._rest = self._rest[count:]
+            self.reserved -= count
+            if self._max_bytes >= 0:
+                self._spare += count
 """,
         new="""\
-        self._rest = self._rest[count:]
+            self.reserved -= count
 """,
         promise="OutBuffer: max_bytes limits the bytes that wait",
         seen="The server closes a client that reads steadily after a total of max_buffered_bytes.",

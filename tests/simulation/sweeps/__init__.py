@@ -30,6 +30,7 @@ SWEEPS: tuple[Sweep, ...] = (
         weight=2.5,
     ),
     Sweep("polling in lockstep", "tests.simulation.sweeps.channels.longpoll:polling"),
+    Sweep("bodies", "tests.simulation.sweeps.channels.longpoll:bodies", weight=0.3),
     Sweep("PubSub", "tests.simulation.sweeps.channels.pubsub:pubsub", weight=0.5),
     Sweep("presence of one node", "tests.simulation.sweeps.channels.presence:presence"),
     Sweep("two nodes", "tests.simulation.sweeps.channels.nodes:two_nodes"),

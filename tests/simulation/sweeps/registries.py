@@ -44,6 +44,8 @@ __all__ = ["registries"]
 # The keys 1, 1.0 and True are equal in a dict, but they are different keys of a registry.
 KEYS: tuple[Any, ...] = ("a", "b", 1, 1.0, True, ("a", 1), ("a", 1.0))
 
+LOCKED: tuple[Any, ...] = ("a", 1, 1.0)
+
 
 @define(eq=False)
 class Row:
@@ -240,9 +242,9 @@ class Reader:
                 await trio.lowlevel.checkpoint()
             await self.reads()
             book, chance = stream.choice(library.books), stream.random()
-            if chance < 0.1:
+            if chance < 0.2:
                 await self.locks(book)
-            elif chance < 0.25:
+            elif chance < 0.3:
                 book.compare(stream)
             else:
                 try:
@@ -331,7 +333,8 @@ class Reader:
     async def locks(self, book: Book) -> None:
         """Take a lock, and check that the waiting tasks get it in the order of their requests."""
         stream, life, model = self.stream, self.life, self.model
-        key = stream.choice(KEYS)
+        # Few keys, so that several tasks wait for one lock.
+        key = stream.choice(LOCKED)
         waiting = book.locks.setdefault(_strict(key), [])
         waiting.append(life)
         if len(waiting) > 1:
@@ -369,7 +372,7 @@ class Reader:
         try:
             await trio.lowlevel.checkpoint()
         finally:
-            if self.stream.random() < 0.3:
+            if self.stream.random() < 0.5:
                 self.life.stubborn = 2 * self.library.world.knobs.kill_grace
                 with trio.CancelScope(shield=True):
                     await trio.sleep(self.life.stubborn)
@@ -447,7 +450,8 @@ async def outside(library: Library) -> None:
             continue
         chance, book = stream.random(), stream.choice(library.books)
         if chance < 0.15:
-            life = stream.choice(readers)
+            holders = [life for each in library.books for life in each.held.values() if life.alive]
+            life = stream.choice(holders if holders and stream.random() < 0.5 else readers)
             reason: ExitReason = stream.choice([KILL, NORMAL, "odd", SHUTDOWN])
             model.signal(library.world.runtime.pid, life, reason, linked=False)
             send_exit(life.pid, reason)
@@ -474,7 +478,7 @@ async def outside(library: Library) -> None:
 async def take_every_lock(library: Library) -> None:
     """Check that no lock is lost: after the end of all readers, a task gets the lock of every key at once."""
     for book in library.books:
-        for key in () if book.closed else KEYS:
+        for key in () if book.closed else LOCKED:
             with trio.move_on_after(1) as scope:
                 async with book.registry.lock(key):
                     pass

@@ -120,7 +120,8 @@ class Play:
         least = 2 * self.alarms[pid] if pid in self.alarms else ALARM
         self.model.expect(
             length > least,
-            f"the mailbox of {self.model.who(pid)} was reported with {length} messages; the next report is due above {least}",
+            f"the mailbox of {self.model.who(pid)} was reported with {length} messages, but the next report is due "
+            f"above {least}",
         )
         self.alarms[pid] = length
         self.world.sometimes("a mailbox was long")
@@ -246,6 +247,8 @@ class Puppet:
         self.label = label
         self.stream = play.world.random(label)
         self.life: Life
+        # An error of an adopted process goes on in its task, and the runtime does not report it.
+        self.adopted = False
         self.words: dict[str, Any] = {}
         # If a helper task delays the check after a receive: the matching messages at the end of the receive.
         self.missed: list[Any] | None = None
@@ -282,7 +285,7 @@ class Puppet:
 
     def fail_in_the_end(self) -> None:
         """Sometimes raise an error during the clean-up of a killed process. Its exit reason must stay the same."""
-        if self.stream.random() < 0.15:
+        if not self.adopted and self.stream.random() < 0.15:
             self.play.failed_cleanups += 1
             error = OSError("a clean-up that fails")
             raise error if self.stream.random() < 0.5 else ExceptionGroup("at the end", [error])
@@ -658,6 +661,7 @@ async def adopted(play: Play, stream: Random) -> None:
     model = play.model
     play.count += 1
     puppet = Puppet(play, f"adopted{play.count}")
+    puppet.adopted = True
 
     seconds = stream.choice([0.5, 1, 3]) if stream.random() < 0.4 else math.inf
     result = None
@@ -685,6 +689,38 @@ async def adopted(play: Play, stream: Random) -> None:
         play.world.sometimes("an adopted task was cancelled", scope.cancelled_caught)
         returned = life.ending is NORMAL and not life.doomed and result is not None
         model.same(life, "the result of adopt", result, "its result" if returned else None)
+
+
+async def adopted_with_helpers(play: Play, stream: Random) -> None:
+    """Cancel an adopted task with two helper tasks, one of which may fail in its clean-up."""
+    model, fails = play.model, stream.random() < 0.6
+    play.count += 1
+    label = f"adopted{play.count}"
+    lives: list[Life] = []
+    error = ValueError(f"a helper of {label} fails")
+
+    async def helper() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            if fails:
+                raise error
+
+    async def run() -> None:
+        lives.append(life := model.born(current_pid(), label))
+        # The cancellation itself is no reason to crash.
+        life.ending = Crash(error) if fails else SHUTDOWN
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(helper)
+            nursery.start_soon(trio.sleep_forever)
+
+    try:
+        with trio.move_on_after(stream.choice([0.1, 1])):
+            await adopt(run, label=label)
+    except ProcessFailed as failed:
+        model.same(label, "the reason of ProcessFailed", failed.reason, lives[0].reason)
+    except BaseExceptionGroup as group:
+        model.expect(leaves(group) == [error], f"{label} raised {group!r}; expected {error!r}")
 
 
 async def scoped(play: Play, stream: Random) -> None:
@@ -791,6 +827,8 @@ async def run(play: Play) -> None:
         nursery.start_soon(outside, play, stream)
         if stream.random() < 0.5:
             nursery.start_soon(adopted, play, world.random("adopted"))
+        if stream.random() < 0.3:
+            nursery.start_soon(adopted_with_helpers, play, world.random("adopted with helpers"))
         if stream.random() < 0.5:
             nursery.start_soon(scoped, play, world.random("scoped"))
     await trio.sleep(2 * world.knobs.kill_grace + 1)

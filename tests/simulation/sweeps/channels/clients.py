@@ -25,6 +25,8 @@ Carrier = Literal["socket", "asgi", "poll"]
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 PORT = 4000
+LEFT = "left"
+"""The status of a poll that the client has left."""
 
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -133,6 +135,8 @@ class Client:
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     _buffer: bytearray = field(factory=bytearray)
     _inflater: Any = None
+    # The compressor of the client. Unlike the server, the client uses earlier messages for the compression.
+    _deflater: Any = None
     _to_server: Any = None
     _resumed: trio.Event = field(factory=trio.Event)
 
@@ -315,7 +319,8 @@ class Client:
 
         await self.endpoint(scope, receive, send)
         if not answer:
-            return {}
+            # The client has left.
+            return {"status": LEFT}
         self.status = int(answer["status"])
         self.answer_headers = {k.decode(): v.decode() for k, v in answer["headers"]}
         return json.loads(data) if data else {}
@@ -326,7 +331,7 @@ class Client:
                 while not self.is_reading:
                     await self._resumed.wait()
                 answer = await self.request("GET")
-                if not answer:
+                if answer.get("status") == LEFT:
                     continue
                 if self.status != 200 or answer["status"] in (410, 403):
                     break
@@ -464,7 +469,13 @@ class Client:
             await self.request("POST", data)
 
     def fragmented(self, data: bytes, opcode: int) -> bytes:
-        """Return a message as one frame, or in fragments with a ping between them."""
+        """Return a message as one frame, or in fragments with a ping between them. Compress some messages."""
+        if self._inflater is not None and self.random.random() < 0.5:
+            if self._deflater is None:
+                self._deflater = zlib.compressobj(wbits=-15)
+            packed = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+            # The first frame has the bit for a compressed message. The sender leaves out 00 00 FF FF.
+            data, opcode = packed[:-4], opcode | 0x40
         if self.random.random() < 0.85 or len(data) < 4:
             return self.frame(opcode, data)
         middle = self.random.randrange(1, len(data))

@@ -327,7 +327,7 @@ class DurableSweep:
         frames = reader.client.take()
         # The reply to the join comes first. A phx_close of the membership before may follow it.
         frames = [frame for frame in frames if frame.event != "phx_close"]
-        response = frames[0].payload["response"] if frames else None
+        response: Any = frames[0].payload["response"] if frames else None
         at = start if reason is None else last
         found = None if response is None else str(response["_position"]).partition(":")[2]
         self.what = f"the join of {reader.client} at {position!r}, with {first} to {last} kept"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
@@ -16,6 +17,15 @@ from attrs import define, field
 
 from actors import Shutdown
 from channels import Binary, Endpoint, LongPoll, Mount
+from channels.longpoll.requests import Bodies, Body
+from channels.telemetry import (
+    LONGPOLL_LEFT_OUT,
+    LONGPOLL_UNSENDABLE,
+    SOCKET_CONNECT_FAILED,
+    SOCKET_MALFORMED,
+    SOCKET_ORIGIN_REFUSED,
+    SOCKET_UNSUPPORTED,
+)
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
 from tests.simulation.sweeps.channels.clients import pack_push
@@ -79,6 +89,8 @@ class Polling:
         )
         self.endpoint.ledger = self.ledger  # type: ignore[attr-defined]
         self.clients: list[Client] = []
+        # The counts that `Endpoint.statistics` must have.
+        self.counted: Counter[tuple[str, ...]] = Counter()
         self.made = 0
         self.number = 0
         self.what = ""
@@ -173,6 +185,7 @@ class Polling:
         if BYTES in client.waiting:
             # Polling cannot carry bytes, so all messages of this answer are lost.
             self.world.sometimes("a poll returns bytes")
+            self.counted[LONGPOLL_UNSENDABLE] += 1
             self.check((answer.status, answer.body) == (500, b""), f"{client.name} got {answer}")
             client.waiting = []
             return
@@ -233,6 +246,7 @@ class Polling:
         answer = await self.ask("GET", token, query=f"vsn=2.0.0&name={name}{user}")
         if len(self.clients) >= MAX_SESSIONS:
             self.world.sometimes("there are too many sessions")
+            self.counted["session", "not_started"] += 1
             self.check(answer.status == 503 and not answer.body, f"{name} got {answer}")
             return
         said = answer.said
@@ -317,6 +331,7 @@ class Polling:
         self.what = f"a batch of {count} messages by {client.name}"
         await self.expect(await self.ask("POST", client.token, end.join(lines)), {"status": 200})
         self.world.sometimes("a batch is too long", count > 100)
+        self.counted[LONGPOLL_LEFT_OUT] += count > 100
         client.waiting += [reply("1", ref, "room:a", {"r": ref}) for ref in refs[:100]]
         await trio.sleep(0.05)
         await self.poll(client)
@@ -395,6 +410,7 @@ class Polling:
             return
         text = self.random.choice((b"[1]", b'["a"', b"", b"[]\n[]"))
         self.what = f"{client.name} posts {text!r}"
+        self.counted[SOCKET_MALFORMED] += 1
         answer = await self.ask("POST", client.token, text)
         self.check(answer.seconds < 0.5, f"{client.name} waited for {answer.seconds} s")
         await self.expect(answer, {"status": 408})
@@ -450,10 +466,14 @@ class Polling:
         self.check((answer.status, answer.body) == (400, b""), f"another method got {answer}")
         answer = await self.ask("GET", None, headers=(("origin", "http://elsewhere"),))
         await self.expect(answer, {"status": 403})
+        self.counted[SOCKET_ORIGIN_REFUSED] += 1
         if len(self.clients) == MAX_SESSIONS:
             return
         vsn = self.random.choice(("vsn=3.0.0", "vsn=2.0", "vsn=", "vsn=2.0.0&connect=refuse"))
         await self.expect(await self.ask("GET", None, query=vsn), {"status": 403})
+        is_refused = vsn.endswith("refuse")
+        self.counted[("socket", "refused") if is_refused else SOCKET_UNSUPPORTED] += 1
+        self.counted[SOCKET_CONNECT_FAILED] += 1
         answer = await self.ask("GET", None, query="vsn=2.0.0&connect=crash")
         self.check((answer.status, answer.body) == (500, b""), f"a crashed connect got {answer}")
 
@@ -473,6 +493,7 @@ class Polling:
             client.waiting.append(reply(None, ref, "phoenix", {}))
         else:
             self.check((answer.status, answer.body) == (400, b""), f"{client.name} got {answer}")
+            self.counted["http", "body_refused"] += 1
 
     async def be_silent(self) -> None:
         """Stop polling. The session ends, between one and a half and three windows after the last poll."""
@@ -608,6 +629,136 @@ async def polling(world: World) -> None:
     left = await DynamicSupervisor.which_children((state.endpoint, "sessions"))
     world.check(not left, f"{len(left)} sessions are left")
     world.check(not state.ledger.alive(), f"channels are left: {state.ledger.alive()}")
+    world.check(
+        +Counter(figures["counts"]) == +state.counted,
+        f"the endpoint counted {figures['counts']}, not {dict(state.counted)}",
+    )
     await state.endpoint.drain()
     answer = await state.ask("GET", None)
     world.check(answer.status == 503, f"a session began while the endpoint drained: {answer}")
+
+
+# Bodies of requests
+
+TOGETHER, EACH = 3000, 1000
+
+
+@define(eq=False)
+class Upload:
+    """One request with a body, and its state in the model."""
+
+    number: int
+    began: float
+    # The pieces that the request gets next.
+    put: trio.MemorySendChannel[Any]
+    get: trio.MemoryReceiveChannel[Any]
+    size: int = 0
+    held: int = 0
+    problem: int = 0
+    wanted: Any = "open"
+    found: Any = "open"
+    is_done: trio.Event = field(factory=trio.Event)
+
+
+class Uploads:
+    """Requests that send their bodies at the same time. A model knows the bytes of each in memory."""
+
+    def __init__(self, world: World, nursery: trio.Nursery) -> None:
+        self.world = world
+        self.nursery = nursery
+        self.random: Random = world.random("operations")
+        self.bodies = Bodies(max_together=TOGETHER)
+        self.uploads: list[Upload] = []
+        self.made = 0
+
+    def begin(self) -> None:
+        self.made += 1
+        put, get = trio.open_memory_channel[Any](100)
+        upload = Upload(self.made, self.world.seconds, put, get)
+        self.uploads.append(upload)
+        self.nursery.start_soon(self.serve, upload)
+
+    async def serve(self, upload: Upload) -> None:
+        outcome = await self.bodies.read(upload.get.receive, max_bytes=EACH, timeout=10.0)
+        if isinstance(outcome, Body):
+            with outcome:
+                upload.found = len(outcome.data)
+                await upload.is_done.wait()
+        else:
+            upload.found = outcome
+
+    def send(self, upload: Upload, size: int, *, is_last: bool) -> None:
+        """Send a piece of a body. Then decide the outcome by the rules."""
+        message = {"type": "http.request", "body": b"x" * size, "more_body": not is_last}
+        upload.put.send_nowait(message)
+        if not upload.problem:
+            upload.size += size
+            upload.held += size
+            if upload.size > EACH:
+                upload.problem = 400
+            elif size and self.held() > TOGETHER:
+                upload.problem = 503
+                self.world.sometimes("all bodies together are too large")
+            if upload.problem:
+                upload.held = 0
+        if is_last:
+            upload.wanted = upload.problem or upload.size
+
+    def held(self) -> int:
+        return sum(each.held for each in self.uploads)
+
+    def end(self, upload: Upload, wanted: Any) -> None:
+        upload.wanted = wanted
+        if wanted != "done":
+            upload.held = 0
+
+    async def step(self) -> None:
+        what = self.random.choices(("begin", "send", "leave", "done", "wait"), (4, 8, 1, 4, 1))[0]
+        waiting = [each for each in self.uploads if each.wanted == "open"]
+        whole = [each for each in self.uploads if each.held and each.wanted not in ("open", None)]
+        if what == "begin" and len(self.uploads) < 12:
+            self.begin()
+        elif what == "send" and waiting:
+            size = self.random.choice((0, 1, 300, 500, EACH, EACH + 1))
+            upload = self.random.choice(waiting)
+            self.send(upload, size, is_last=self.random.random() < 0.4)
+        elif what == "leave" and waiting:
+            upload = self.random.choice(waiting)
+            upload.put.send_nowait({"type": "http.disconnect"})
+            self.end(upload, None)
+        elif what == "done" and whole:
+            upload = self.random.choice(whole)
+            upload.is_done.set()
+            upload.held = 0
+        elif what == "wait":
+            await trio.sleep(self.random.choice((1.0, 4.0)))
+        await self.world.settle()
+        for upload in [each for each in self.uploads if each.wanted == "open"]:
+            if self.world.seconds >= upload.began + 10.0:
+                self.end(upload, upload.problem or 408)
+        self.compare()
+
+    def compare(self) -> None:
+        for upload in self.uploads:
+            self.world.check(
+                upload.found == upload.wanted,
+                f"the request {upload.number} with {upload.size} bytes got {upload.found}, not {upload.wanted}",
+            )
+        self.world.check(
+            self.bodies.held == self.held(),
+            f"{self.bodies.held} bytes of bodies are held, not {self.held()}",
+        )
+        self.uploads = [each for each in self.uploads if each.held or each.wanted == "open"]
+
+
+@scenario(params={"operations": 80}, invariants=("all",))
+async def bodies(world: World) -> None:
+    """Send bodies at the same time, with exact limits on their sizes, their time and their memory."""
+    async with trio.open_nursery() as nursery:
+        state = Uploads(world, nursery)
+        for _ in range(world.params["operations"]):
+            await state.step()
+        nursery.cancel_scope.cancel()
+    world.check(
+        state.bodies.held == 0, f"all requests have ended, and {state.bodies.held} bytes are held"
+    )

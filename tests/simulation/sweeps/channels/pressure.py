@@ -127,7 +127,8 @@ async def flooded_channel(case: Case) -> None:
     filler = "x" * (UNIT * (weight - 1) + 100)
     count = (LIMIT + random.choice((-1, 0, 1, 30)) * weight) // weight
     await client.send("1", "w", "room:a", "wait", {"seconds": 40.0})
-    pushes = [client.text("1", f"p{n}", "room:a", "count", filler) for n in range(count)]
+    events = [_event((count - n) * weight) for n in range(count)]
+    pushes = [client.text("1", f"p{n}", "room:a", each, filler) for n, each in enumerate(events)]
     # The server also stops reading at 512 KiB of unhandled bytes, so send long messages in small groups.
     size = count if weight == 1 else 15
     for start in range(0, count, size):
@@ -159,6 +160,11 @@ async def flooded_channel(case: Case) -> None:
     case.check(refs == ["w", *(f"p{n}" for n in range(count))], f"{client} got the replies {refs}")
     await client.close()
     await case.nothing_is_left()
+
+
+def _event(left: int) -> str:
+    """Return a push that takes time if about half of the messages are left, and a quick one otherwise."""
+    return "count" if HALF - 80 <= left <= HALF + 20 else "quick"
 
 
 def _beats(client: Client) -> int:
@@ -288,7 +294,7 @@ async def work_line(case: Case) -> None:
     victims = random.sample(range(count), random.randint(1, count - 1))
     wanted: dict[int, list[str]] = {number: [] for number in range(count)}
     size = random.choice((600, 20_000, 70_000)) if case.world.knobs.window >= 16384 else 600
-    sends = []
+    sends: list[tuple[Client, tuple[Any, ...]]] = []
     for number, client in enumerate(clients):
         for place in range(random.randint(2, 4)):
             ref = f"{number}.{place}"
@@ -464,7 +470,11 @@ async def held_posts(case: Case) -> None:
     statuses: dict[str, Any] = {}
     for size in (*[100] * 10, 24):
         names = [f"p{len(refs) + number}" for number in range(size)]
-        lines = [client.text("1", name, "room:a", "count", {}) for name in names]
+        events = [_event(LIMIT + 1 - int(name[1:])) for name in names]
+        lines = [
+            client.text("1", name, "room:a", event, {})
+            for name, event in zip(names, events, strict=True)
+        ]
         answer = await client.request("POST", b"\n".join(lines))
         case.check(answer["status"] == 200, f"{client} posted {size} messages and got {answer}")
         refs += names

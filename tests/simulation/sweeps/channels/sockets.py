@@ -3,7 +3,7 @@
     ashtree simulate tests.simulation.sweeps.channels.sockets:flusher --seeds 1-1000
     ashtree simulate tests.simulation.sweeps.channels.sockets:workers --seeds 1-1000
 
-The sockets are objects in memory. Each send takes a random part of the data, and each peer reads when the sweep says so.
+The sockets are objects in memory. Each send takes a random part of the data, and each peer reads when the sweep says.
 So the sweep knows exactly how much a buffer holds.
 """
 

@@ -18,8 +18,11 @@ from actors import (
     SHUTDOWN,
     GenServer,
     Pid,
+    Reply,
+    Sender,
     StartError,
     Stop,
+    call,
     cast,
     current_pid,
     is_alive,
@@ -37,6 +40,7 @@ from supervision import (
     ApplicationStartFailed,
     DependencyNotStarted,
     Supervisor,
+    SupervisorDeadlock,
     child_spec,
 )
 from supervision.applications.applications import ApplicationEnded
@@ -84,10 +88,17 @@ class Worker(GenServer[None]):
         trap_exits()
         self.plan, self.lines = plan, lines
         plan.starts += 1
-        plan.strays.append(spawn(trio.sleep_forever))
+        plan.strays.append(spawn(leaves_another, plan) if plan.slow else spawn(trio.sleep_forever))
         if plan.starts <= len(plan.fails) and plan.fails[plan.starts - 1]:
             raise OSError("did not start")
         plan.pids.append(current_pid())
+
+    async def handle_call(self, top: Pid, sender: Sender) -> Reply:
+        """Ask the applications from an ordinary callback. They must answer, because they wait for nothing."""
+        try:
+            return Reply(await Applications.which_applications(top))
+        except SupervisorDeadlock as error:
+            return Reply(f"deadlock: {error}")
 
     async def handle_cast(self, message: str) -> Stop:
         if message == "crash":
@@ -98,6 +109,14 @@ class Worker(GenServer[None]):
         self.lines.append(("terminate", self.plan.name, short(reason)))
         if self.plan.slow:
             await trio.sleep(1)
+
+
+async def leaves_another(plan: Plan) -> None:
+    """A process that starts another one while it is killed. The end of the application must kill that one too."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        plan.strays.append(spawn(trio.sleep_forever))
 
 
 class Program:
@@ -366,6 +385,14 @@ class Program:
             self.reason == self.ended,
             f"{self.told()}: the program ended with {self.reason}; expected {self.ended}",
         )
+        running = [plan for plan in self.running.values() if is_alive(plan.pids[-1])]
+        if self.top is not None and running and self.ended is None:
+            answer = await call(self.stream.choice(running).pids[-1], self.top)
+            expected = list(reversed(self.running))
+            self.world.check(
+                answer == expected,
+                f"{self.told()}: a worker asked for the applications and got {answer}; expected {expected}",
+            )
         for plan in self.plans:
             alive = sum(map(is_alive, (*plan.pids, *plan.strays)))
             self.world.check(

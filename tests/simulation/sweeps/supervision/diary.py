@@ -14,6 +14,8 @@ from actors import (
     GenServer,
     Ignore,
     Pid,
+    Reply,
+    Sender,
     Stop,
     cast,
     current_pid,
@@ -186,6 +188,14 @@ class Actor(GenServer[None]):
             if pid is not None and is_alive(pid):
                 end_child(self.diary, how, pid)
 
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        """Ask the supervisor from an ordinary callback. It must answer, because it does not wait for this child."""
+        try:
+            counts = await Supervisor.count_children(ancestors()[0])
+        except SupervisorDeadlock as error:
+            return Reply(f"deadlock: {error}")
+        return Reply((counts.specs, counts.active, counts.supervisors, counts.workers))
+
     async def handle_cast(self, message: Any) -> Stop:
         self.own = True
         if message == "crash":
@@ -218,6 +228,10 @@ class Actor(GenServer[None]):
 
 async def start_early(manner: Manner, diary: Diary, *extra: Any, **options: Any) -> Pid:
     """Start an `Actor`, and wait before the return. If the start times out, the supervisor must stop the actor."""
+    number = diary.starts.get(manner.id, 0)
+    if manner.start(number).kind == "leave":
+        diary.starts[manner.id] = number + 1
+        exit("gone")
     pid = await Actor.start_link(manner, diary, *extra, **options)
     ticks = manner.start(diary.starts[manner.id] - 1).ticks
     if ticks:

@@ -21,6 +21,7 @@ from actors import (
     Pid,
     StartError,
     StartIgnored,
+    call,
     is_alive,
     kill,
     stop,
@@ -88,6 +89,13 @@ def a_manner(stream: Random, id: Any, auto_shutdown: str) -> Manner:
     elif stream.random() < 0.2:
         manner.starts = [evolve(each, kind="ok") for each in manner.starts]
         manner.early = True
+    if manner.early and stream.random() < 0.3:
+        # The start function fails after or before the start of a process.
+        manner.start_timeout = 3
+        manner.starts = [
+            Start(),
+            *(stream.choice((Start(), Start("leave"), Start(ticks=7))) for _ in range(4)),
+        ]
     return manner
 
 
@@ -262,7 +270,21 @@ class Lockstep(ABC):
             await trio.sleep_until((end + 2) * TICK)
             await self.world.settle()
             self._compare()
+            await self._let_a_child_ask()
             nursery.cancel_scope.cancel()
+
+    async def _let_a_child_ask(self) -> None:
+        """Let a running child call its idle supervisor."""
+        running = [pid for pid in self.diary.begun if is_alive(pid) and pid in self.diary.names]
+        if self.model.ended is not None or not running:
+            return
+        pid = self.stream.choice(running)
+        answer, expected = await call(pid, "count", timeout=math.inf), self.model.counted()
+        self.world.check(
+            answer == expected,
+            f"{self.told()}, after {'; '.join(self.history)}: its child {self.diary.name(pid)} asked for its "
+            f"counts and got {answer}; expected {expected}",
+        )
 
     async def _perform(self, number: int, op: Op) -> None:
         """Carry out one operation at its time."""

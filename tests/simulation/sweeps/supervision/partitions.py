@@ -132,4 +132,7 @@ def a_copy(stream: Random, number: int) -> Manner:
     while manner.plain:
         manner = a_manner(stream, number, "never")
     manner.named = manner.significant = manner.early = False
+    manner.starts = [
+        evolve(each, kind="ok") if each.kind == "leave" else each for each in manner.starts
+    ]
     return manner

@@ -32,7 +32,8 @@ class Ambiguous(Exception):
 class Start:
     """The behaviour of a child at one of its starts.
 
-    `kind` is "ok", "raise", "fail", "ignore" or "stop". `ticks` is the time that the child's init takes.
+    `kind` is "ok", "raise", "fail", "ignore", "stop" or "leave". `ticks` is the time that the child's init takes. With
+    "leave", the start function itself exits.
     """
 
     kind: str = "ok"
@@ -409,6 +410,10 @@ class Model:
         self._announce(manner.id)
         number = self._starts.get(manner.id, 0)
         start = manner.start(number)
+        if start.kind == "leave":
+            # The start function exits before it starts a process.
+            self._starts[manner.id] = number + 1
+            return "gone"
         if not manner.plain:
             self._starts[manner.id] = number + 1
             self._say("init", manner.id, number, *child.extra)

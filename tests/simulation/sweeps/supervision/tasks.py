@@ -190,13 +190,15 @@ class Owner:
         self.models: list[TaskModel] = []
         self.done: list[str] = []
         self.leaves = stream.choice((NORMAL, "bye"))
-        self.cancelled = False
+        self.cancelled = self.given_up = False
 
     async def run(self) -> None:
         if self.traps:
             trap_exits()
         for number in range(self.stream.randint(1, 5)):
             await self.start(a_job(self.stream, f"t{number}"))
+        if self.stream.random() < 0.15:
+            await self.give_up_a_start()
         for _ in range(self.stream.randint(2, 8)):
             await self.step()
         await self.look_into_the_mailbox()
@@ -221,6 +223,13 @@ class Owner:
         self.tasks.append(task)
         self.models.append(model)
 
+    async def give_up_a_start(self) -> None:
+        """Cancel the start of a task while the supervisor starts it. The task must end without calling its function."""
+        with trio.move_on_after(0):
+            job = Job("given up", 0)
+            await TaskSupervisor.async_nolink("tasks", self.bench.work, job, current_pid())
+        self.given_up = True
+
     def draw(self) -> Step:
         """Return a random step."""
         stream = self.stream
@@ -242,6 +251,7 @@ class Owner:
         """Carry out one random step at a later tick, and compare its answer with the model."""
         await trio.sleep_until((now(self.world) + self.stream.choice((1, 1, 2, 4, 9))) * TICK)
         at, step = now(self.world), self.draw()
+        self.check_running(at)
         ahead = copy.deepcopy(self.models)
         try:
             if any(each.ends == at for each in ahead):
@@ -261,6 +271,17 @@ class Owner:
             (now(self.world), got) == (until, expected),
             f"{step} of {self.told(step.some)} returned {got} at {now(self.world) * TICK:g} s; expected {expected} at "
             f"{until * TICK:g} s; before: {'; '.join(self.done)}",
+        )
+
+    def check_running(self, at: int) -> None:
+        """Check that exactly the expected tasks run now."""
+        if any(model.ends == at for model in self.models) or self.dies_by(at) is not None:
+            return
+        expected = sorted(model.job.value for model in self.models if not model.over(at))
+        self.world.check(
+            self.bench.alive() == expected,
+            f"at {at * TICK:g} s, the tasks {self.bench.alive()} live; expected {expected}; "
+            f"{'; '.join(self.done)}: {self.told(list(range(len(self.models))))}",
         )
 
     async def answer(self, step: Step) -> Any:
@@ -306,6 +327,16 @@ class Owner:
     async def look_into_the_mailbox(self) -> None:
         """Check that no message arrived for a task whose result the owner has taken or discarded."""
         await trio.sleep_until((now(self.world) + 50) * TICK)
+        refs = {task.ref for task in self.tasks}
+        try:
+            stray = await receive(lambda m: type(m) is Down and m.ref not in refs, timeout=0)
+        except trio.TooSlowError:
+            pass
+        else:
+            self.world.check(
+                False,
+                f"the mailbox of the owner has {stray!r}, which belongs to no task; {'; '.join(self.done)}",
+            )
         taken = {
             task.ref: model.job.value
             for task, model in zip(self.tasks, self.models, strict=True)
@@ -367,6 +398,9 @@ async def tasks(world: World) -> None:
         world.sometimes("a wait for a task was cancelled", owner.cancelled)
         world.sometimes("an owner ended with tasks that go on", bool(owner.bench.alive()))
         await trio.sleep_until((now(world) + 60) * TICK)
+        started = [value for _, value in owner.bench.starts]
+        world.check("given up" not in started, "a task ran its function after a cancelled start")
+        world.sometimes("the start of a task was cancelled", owner.given_up)
         world.check(owner.bench.alive() == [], f"the tasks {owner.bench.alive()} never end")
         world.check(
             await TaskSupervisor.children("tasks") == [],

@@ -1,0 +1,85 @@
+"""The server of the lights: a socket for sensors, which poll and are limited, and a socket for pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from attrs import frozen
+
+from actors import call, cast, current_pid, send
+from channels import Channel, Endpoint, JoinRefused, Mount, PushReply, Socket, handle_in
+from examples.phoenix_js import shared_folders
+from supervision import child_spec
+
+from .lamp import Lamp, Motion, Switch
+
+ROOMS = ("hall", "kitchen", "porch")
+
+
+@frozen
+class Setting:
+    """A person's wish for a lamp."""
+
+    lamp: Literal["hall", "kitchen", "porch"]
+    to: Literal["on", "automatic"]
+
+
+class SensorChannel(Channel):
+    """The motion sensor of one room."""
+
+    async def join(self, topic: str, payload: Any) -> None:
+        self.room = topic.removeprefix("sensor:")
+        if self.room not in ROOMS:
+            raise JoinRefused({"reason": "no such room"})
+
+    @handle_in("motion")
+    async def motion(self, payload: Any) -> PushReply:
+        cast(f"lamp {self.room}", Motion())
+        return PushReply()
+
+
+class LightsChannel(Channel):
+    """One page, which shows all lamps."""
+
+    async def join(self, topic: str, payload: Any) -> None:
+        send(current_pid(), "after join")
+
+    async def handle_info(self, message: Any) -> None:
+        for room in ROOMS:
+            self.push("lamp", await call(f"lamp {room}", "state"))
+
+    @handle_in("switch")
+    async def switch(self, payload: Setting) -> None:
+        cast(f"lamp {payload.lamp}", Switch(payload.to))
+
+
+class DeviceSocket(Socket):
+    """The socket of a sensor. A sensor may report twice a second for a moment, and every two seconds on average."""
+
+    channels = {"sensor:*": SensorChannel}
+    max_messages_per_second = 0.5
+    max_channels = 4
+
+
+class PageSocket(Socket):
+    """The socket of a page."""
+
+    channels = {"lights": LightsChannel}
+    max_messages_per_second = 10.0
+
+
+def tell(report: dict[str, Any]) -> None:
+    """Send the state of a lamp to all pages."""
+    endpoint.broadcast("lights", "lamp", report)
+
+
+lamps = [child_spec(Lamp, room, tell, kwargs={"name": f"lamp {room}"}) for room in ROOMS]
+
+endpoint = Endpoint(
+    sockets={
+        "/devices": Mount(DeviceSocket, websocket=False, longpoll=True),
+        "/socket": PageSocket,
+    },
+    static=shared_folders(Path(__file__).parent),
+)
