@@ -45,7 +45,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             if module not in servers:
                 folder = tmp_path_factory.mktemp(module)
                 servers[module] = stack.enter_context(
-                    serving(module, folder, {"SECRET_KEY_BASE": SECRET})
+                    serving(
+                        module,
+                        folder,
+                        {
+                            "SECRET_KEY_BASE": SECRET,
+                            "DOCUMENT": str(folder / "document.db"),
+                            "ASHTREE_ENV": "development",  # for the development page
+                        },
+                    )
                 )
             return servers[module]
 
@@ -218,3 +226,37 @@ def test_a_changed_style_sheet_applies_without_a_reload(
         expect(ann.get_by_role("log")).to_contain_text("/theme.css")
         expect(ann.get_by_label("Type something")).to_have_value("This text stays.")
         pictures.take(ann, "live_css")
+
+
+# The pictures of the larger examples
+
+
+def show_chat(page: Page) -> None:
+    page.get_by_role("textbox", name="Message, as").fill("Shall I press the button?")
+    page.keyboard.press("Enter")
+    expect(page.locator("#transcript")).to_contain_text("Shall I press")
+    page.get_by_role("button", name="Crash my channel").click()
+    expect(page.locator("#verdict")).to_contain_text("Back after")
+
+
+def show_map(page: Page) -> None:
+    expect(page.locator("#map .vehicle")).to_have_count(12)
+
+
+def show_document(page: Page) -> None:
+    page.get_by_role("group", name="Text").get_by_role("textbox").first.fill(
+        "A text of many hands."
+    )
+    expect(page.locator("#unsaved")).to_have_text("Saved")
+
+
+@pytest.mark.parametrize(
+    ("name", "show"), [("chat", show_chat), ("vehicles", show_map), ("document", show_document)]
+)
+def test_a_larger_example_runs_in_the_browser(
+    served: Served, open_page: OpenPage, name: str, show: Callable[[Page], None]
+) -> None:
+    page = open_page(served(f"examples.{name}").url, state="")
+    show(page)
+    assert fits(page)
+    pictures.take(page, name)
