@@ -56,10 +56,11 @@ def parts() -> list[Part]:
         channels,
         simulation,
         integration[1],
+        Part("types", ("mypy",)),
         Part.of_tests("the other tests", *rest),
         integration[2],
+        # The shortest part is the last, so that no long part ends alone.
         architecture,
-        Part("types", ("mypy",)),
     ]
 
 

@@ -141,7 +141,7 @@ class Membership:
         self.is_given_up = False
         self.ended = False
         self.waiting = 0
-        self._loads: dict[int, int] = {}
+        self._loads: dict[int, int] | None = None  # made on first use, to save memory
         self._closes: list[bytes] | None = None
         self._successor: Membership | None = None
         self._close = b""
@@ -157,6 +157,8 @@ class Membership:
         """Count a waiting message `weight` times."""
         self.waiting += weight
         # By id, because equal messages count separately. The mailbox keeps the message alive, so its id stays unique.
+        if self._loads is None:
+            self._loads = {}
         self._loads[id(message)] = weight
 
     def unload(self, message: Message) -> int:
@@ -375,7 +377,7 @@ class Session:
         # Replaced memberships, some of which still need an answer to their join. Most clients never have one.
         self._superseded: tuple[Membership, ...] = ()
         self._route = route
-        self._decode = codec.serializer.decode
+        self._decode = codec.decode
         self._memberships: dict[str, Membership] = {}
 
     @property

@@ -67,6 +67,7 @@ class Expectations:
     Attributes:
         always: the invariants with their names, in order.
         seen: for each name passed to `sometimes`, True if the condition was ever true.
+        woken: the number of tasks that `look` has woken, because their conditions held.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Expectations:
     ) -> None:
         self.always: list[tuple[str, Callable[[], str | None]]] = []
         self.seen: dict[str, bool] = {}
+        self.woken = 0
         self._now = now
         self._heal = heal
         self._reached = reached
@@ -207,6 +209,7 @@ class Expectations:
             waiting.look()
             if waiting.event.is_set():
                 self._waiting.remove(waiting)
+                self.woken += 1
         return None
 
 

@@ -289,9 +289,13 @@ class _Run:
     def _settled(self) -> bool:
         """Check all invariants and conditions when no task can run, before time passes."""
         running = self.error is None
+        woken = self.world.expectations.woken
         if running:
             self._check_all(at_rest=True)
         self._checked = True
+        if self.world.expectations.woken != woken:
+            # A condition of `eventually` became true in the last step. Its task runs before time passes.
+            return True
         return self.world.wake_settled() or (running and self.error is not None)
 
     def _stuck(self) -> None:

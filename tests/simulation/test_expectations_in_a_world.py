@@ -39,3 +39,21 @@ def test_an_invariant_may_look_up_a_name() -> None:
     error = simulate(scenario, 1).error
     assert isinstance(error, InvariantViolated)
     assert (error.invariant, error.problem) == ("nobody is late", "somebody is")
+
+
+def test_a_condition_that_the_last_step_before_a_pause_makes_true_wakes_its_task_at_once() -> None:
+    async def scenario(world: World) -> None:
+        done: list[bool] = []
+
+        async def finish() -> None:
+            await trio.sleep(3)
+            done.append(True)
+            await trio.sleep(100)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(finish)
+            await world.eventually("it is done", lambda: done, within=50)
+            assert world.seconds == pytest.approx(3, abs=0.1)
+            nursery.cancel_scope.cancel()
+
+    simulate(scenario, 1).check()
