@@ -35,6 +35,7 @@ catch them. `NameInUse` is not an exception: it is the reason of an AlreadyStart
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from traceback import walk_tb
 from types import CoroutineType
@@ -553,7 +554,9 @@ def _needs_asyncio(error: BaseException) -> bool:
     if not isinstance(error, RuntimeError | TypeError | AttributeError):
         return False
     text = str(error)
-    return any(each in text for each in _TEXTS) or _raised_by_asyncio(error)
+    if any(each in text for each in _TEXTS):
+        return True
+    return "asyncio" in sys.modules and _raised_by_asyncio(error)
 
 
 def _raised_by_asyncio(error: BaseException) -> bool:

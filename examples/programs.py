@@ -12,18 +12,24 @@ from supervision import ChildSpec, application
 
 
 def run_program(
-    endpoint: Endpoint, before: Sequence[ChildSpec], after: Sequence[ChildSpec] = ()
+    endpoint: Endpoint,
+    before: Sequence[ChildSpec] = (),
+    after: Sequence[ChildSpec] = (),
+    *,
+    port: int | None = None,
 ) -> None:
-    """Read the option `--port`, and run until Ctrl-C.
+    """Run an endpoint and other processes until Ctrl-C.
 
     Args:
         endpoint: the server.
         before: processes that start before the server and stop after it, because its channels need them.
         after: processes that start after the server and stop before it.
+        port: the port; None reads it from the option `--port` of the program.
     """
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, default=4000, help="0 takes any free one")
-    port = parser.parse_args().port
+    if port is None:
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--port", type=int, default=4000, help="0 takes any free one")
+        port = parser.parse_args().port
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

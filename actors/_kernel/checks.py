@@ -84,7 +84,7 @@ class CheckedRuntime(Runtime):
     ) -> Process:
         process = super().enroll(function, link=link, name=name, label=label)
         mailbox = _CheckedMailbox(process.pid, self)
-        mailbox.alarm_at, mailbox.on_alarm = process.mailbox.alarm_at, process.mailbox.on_alarm
+        mailbox.alarm_at, mailbox.owner = process.mailbox.alarm_at, process.mailbox.owner
         process.mailbox = mailbox  # type: ignore[misc] # it is final everywhere else
         return process
 
@@ -257,7 +257,8 @@ class _CheckedGraph(LinkGraph):
 
     def verify(self, table: dict[Pid, Process]) -> None:
         """Check all links and monitors."""
-        for one, peers in self._links.items():
+        for one in self._links:
+            peers = self.links_of(one)
             if one not in table:
                 self.broken(2, f"{one!r} has ended and is linked to {list(peers)}")
             for other in peers:
@@ -267,8 +268,8 @@ class _CheckedGraph(LinkGraph):
         }
         watched = {
             ref: pid
-            for pid, watchers in self._watchers.items()
-            for ref in watchers
+            for pid in self._watchers
+            for ref in self.watchers_of(pid)
             if isinstance(ref, Monitor)
         }
         if not watching == watched == self.active:

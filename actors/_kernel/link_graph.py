@@ -7,9 +7,49 @@ order in which they were added.
 
 from __future__ import annotations
 
+from typing import TypeAlias, TypeVar
+
 from actors.refs import Pid, Watcher
 
 __all__ = ["LinkGraph"]
+
+T = TypeVar("T", Pid, Watcher)
+
+# Most processes have one link and one watcher. Then the value is the link or the watcher itself, and otherwise a dict.
+# A dict for each would take a tenth of the memory of an idle connection.
+Table: TypeAlias = dict[Pid, T | dict[T, None]]
+
+
+def _add(table: Table[T], pid: Pid, item: T) -> None:
+    found = table.get(pid)
+    if found is None:
+        table[pid] = item
+    elif isinstance(found, dict):
+        found[item] = None
+    elif found is not item:
+        table[pid] = {found: None, item: None}
+
+
+def _discard(table: Table[T], pid: Pid, item: T) -> bool:
+    """Remove an item. Returns True if it was there."""
+    found = table.get(pid)
+    if isinstance(found, dict):
+        if item not in found:
+            return False
+        del found[item]
+        if not found:
+            del table[pid]
+        return True
+    if found is not item:
+        return False
+    del table[pid]
+    return True
+
+
+def _items(found: T | dict[T, None] | None) -> tuple[T, ...]:
+    if found is None:
+        return ()
+    return tuple(found) if isinstance(found, dict) else (found,)
 
 
 class LinkGraph:
@@ -18,70 +58,48 @@ class LinkGraph:
     __slots__ = ("_links", "_watchers")
 
     def __init__(self) -> None:
-        self._links: dict[Pid, dict[Pid, None]] = {}
-        self._watchers: dict[Pid, dict[Watcher, None]] = {}
+        self._links: Table[Pid] = {}
+        self._watchers: Table[Watcher] = {}
 
     def link(self, one: Pid, other: Pid) -> None:
         """Link two processes. A second link changes nothing, and neither does a link of a process with itself."""
         if one is not other:
-            self._links.setdefault(one, {})[other] = None
-            self._links.setdefault(other, {})[one] = None
+            _add(self._links, one, other)
+            _add(self._links, other, one)
 
     def unlink(self, one: Pid, other: Pid) -> bool:
         """Remove a link. Returns True if there was one."""
-        peers = self._links.get(one)
-        if peers is None or other not in peers:
-            return False
-        self._drop(one, other)
-        self._drop(other, one)
-        return True
+        _discard(self._links, other, one)
+        return _discard(self._links, one, other)
 
     def linked(self, one: Pid, other: Pid) -> bool:
         """Return True if two processes are linked."""
-        peers = self._links.get(one)
-        return peers is not None and other in peers
+        found = self._links.get(one)
+        return other in found if isinstance(found, dict) else found is other
 
     def links_of(self, pid: Pid) -> tuple[Pid, ...]:
         """Return the processes that `pid` is linked to, in the order of linking."""
-        return tuple(self._links.get(pid, ()))
+        return _items(self._links.get(pid))
 
     def watch(self, pid: Pid, watcher: Watcher) -> None:
         """Add a watcher to a living process."""
-        watchers = self._watchers.get(pid)
-        if watchers is None:
-            self._watchers[pid] = {watcher: None}
-        else:
-            watchers[watcher] = None
+        _add(self._watchers, pid, watcher)
 
     def unwatch(self, pid: Pid, watcher: Watcher) -> bool:
         """Remove a watcher. Returns True if it was there."""
-        watchers = self._watchers.get(pid)
-        if watchers is None or watcher not in watchers:
-            return False
-        del watchers[watcher]
-        if not watchers:
-            del self._watchers[pid]
-        return True
+        return _discard(self._watchers, pid, watcher)
 
     def watchers_of(self, pid: Pid) -> tuple[Watcher, ...]:
         """Return the watchers of `pid`, in the order in which they were added."""
-        return tuple(self._watchers.get(pid, ()))
+        return _items(self._watchers.get(pid))
 
     def remove(self, pid: Pid) -> tuple[tuple[Pid, ...], tuple[Watcher, ...]]:
         """Remove an ended process. Returns its linked processes and its watchers, in the order of their addition."""
-        peers = self._links.pop(pid, None)
-        if peers is not None:
-            for peer in peers:
-                self._drop(peer, pid)
-        watchers = self._watchers.pop(pid, None)
-        return tuple(peers) if peers else (), tuple(watchers) if watchers else ()
+        peers = _items(self._links.pop(pid, None))
+        for peer in peers:
+            _discard(self._links, peer, pid)
+        return peers, _items(self._watchers.pop(pid, None))
 
     def __len__(self) -> int:
         """Return the number of processes that have a link or a watcher; 0 once all have ended."""
         return len(self._links.keys() | self._watchers.keys())
-
-    def _drop(self, one: Pid, other: Pid) -> None:
-        peers = self._links[one]
-        del peers[other]
-        if not peers:
-            del self._links[one]

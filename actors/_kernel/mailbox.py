@@ -28,7 +28,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 from trio.lowlevel import (
@@ -44,19 +44,26 @@ from actors._kernel.timer_queue import TimerQueue
 __all__ = ["BURST", "NEWEST", "Mailbox", "WakeBatches"]
 
 
+class Owner(Protocol):
+    """The process of a mailbox."""
+
+    def mailbox_alarm(self) -> None:
+        """Report that many messages wait."""
+
+
 class Mailbox:
     """The messages that wait for one process, oldest first."""
 
-    __slots__ = ("_seen", "_task", "alarm_at", "on_alarm", "queue", "sleeping", "wake_batches")
+    __slots__ = ("_seen", "_task", "alarm_at", "owner", "queue", "sleeping", "wake_batches")
 
     def __init__(self, wake_batches: WakeBatches | None = None) -> None:
         # An empty tuple while the process waits for a message, otherwise a deque. An empty deque would
         # take more memory than all other data of an idle process.
         self.queue: deque[Any] | tuple[()] = ()
         self.wake_batches = wake_batches if wake_batches is not None else WakeBatches()
-        # Above this length `put` calls `on_alarm`, and again only after the length has doubled.
+        # Above this length `put` calls `owner.mailbox_alarm`, and again only after the length has doubled.
         self.alarm_at = sys.maxsize
-        self.on_alarm: Callable[[], None] | None = None
+        self.owner: Owner | None = None
         # The number of oldest messages that the current receive has refused.
         self._seen = 0
         self._task: trio.lowlevel.Task | None = None
@@ -78,8 +85,8 @@ class Mailbox:
             queue.append(message)
             if len(queue) > self.alarm_at:
                 self.alarm_at = 2 * len(queue)
-                if self.on_alarm is not None:
-                    self.on_alarm()
+                if self.owner is not None:
+                    self.owner.mailbox_alarm()
             return
         batches = self.wake_batches
         if batches.left:

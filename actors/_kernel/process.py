@@ -263,7 +263,7 @@ class ProcessRecord(Generic[R]):
         """
         self.cleanups = self.watching = self.timers = self.dictionary = self.context = None
         self.start_slot = None
-        self.mailbox.on_alarm = None
+        self.mailbox.owner = None
         self.mailbox.clear()
 
 

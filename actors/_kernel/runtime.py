@@ -386,7 +386,7 @@ class Runtime:
         elif name is not None:
             self._give_name(name, process)
         process.mailbox.alarm_at = self.mailbox_alarm
-        process.mailbox.on_alarm = process.mailbox_alarm
+        process.mailbox.owner = process
         self.table[pid] = process
         self.spawned += 1
         if creator is None:

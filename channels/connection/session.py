@@ -87,7 +87,7 @@ class Membership:
     | field | writer |
     |---|---|
     | `status` | the session; the channel through `accepted` |
-    | `process`, and `waiting` upwards | the connection |
+    | `process`, `is_given_up`, and `waiting` upwards | the connection |
     | `ended`, and `waiting` downwards | the channel; the connection through `Gone` |
     | closes | the session adds them; the party that answers the join takes them |
 
@@ -104,6 +104,8 @@ class Membership:
         status: `joining`; `superseded` if the client joined the topic again before the answer to this join (the answer
             is then the last frame); `joined`; `leaving` if the client sent a leave; `gone` after the last frame.
         process: the channel's process; None before it starts.
+        is_given_up: True if the connection has told the channel to end before the answer to its join, because too many
+            joins of the topic wait for each other.
         ended: True after the refusal of the join, or after phx_close.
         waiting: messages that the channel has not begun to handle. The connection stops reading if there are too many.
             A long message counts several times: see `load`.
@@ -116,6 +118,7 @@ class Membership:
         "_successor",
         "channel_ref",
         "ended",
+        "is_given_up",
         "join_ref",
         "process",
         "ref",
@@ -135,9 +138,10 @@ class Membership:
         self.route = route
         self.status: Status = "joining"
         self.process: Any = None
+        self.is_given_up = False
         self.ended = False
         self.waiting = 0
-        self._loads: dict[int, int] = {}
+        self._loads: dict[int, int] | None = None  # made on first use, to save memory
         self._closes: list[bytes] | None = None
         self._successor: Membership | None = None
         self._close = b""
@@ -153,6 +157,8 @@ class Membership:
         """Count a waiting message `weight` times."""
         self.waiting += weight
         # By id, because equal messages count separately. The mailbox keeps the message alive, so its id stays unique.
+        if self._loads is None:
+            self._loads = {}
         self._loads[id(message)] = weight
 
     def unload(self, message: Message) -> int:
@@ -335,7 +341,8 @@ class Session:
         codec: the client's wire format, with the framing of its transport.
         route: a function that returns the route of a topic, or None. It must always return the same route for a topic.
         max_channels: the maximum number of topics that the client may have joined at the same time.
-        max_joining: the maximum number of joins without an answer. A superseded join counts until its answer.
+        max_joining: the maximum number of joins without an answer. A superseded join counts until its answer, or until
+            the connection gives it up.
         messages: the limit on messages to channels; None for no limit.
         joins: the limit on joins; None for no limit.
     """
@@ -370,7 +377,7 @@ class Session:
         # Replaced memberships, some of which still need an answer to their join. Most clients never have one.
         self._superseded: tuple[Membership, ...] = ()
         self._route = route
-        self._decode = codec.serializer.decode
+        self._decode = codec.decode
         self._memberships: dict[str, Membership] = {}
 
     @property
@@ -510,7 +517,11 @@ class Session:
         # For most joins, the two lengths show that there are few.
         if len(self._memberships) + len(self._superseded) < self.max_joining:
             return False
-        self._superseded = tuple(each for each in self._superseded if each.status == "superseded")
+        self._superseded = tuple(
+            each
+            for each in self._superseded
+            if each.status == "superseded" and not each.is_given_up
+        )
         joining = sum(each.status == "joining" for each in self._memberships.values())
         return joining + len(self._superseded) >= self.max_joining
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -122,10 +121,6 @@ def _bucket(rate: float, least: float) -> TokenBucket | None:
     return TokenBucket(rate=rate, burst=max(least, BURST * rate), now=trio.current_time())
 
 
-def _is_no_json(binary: bool) -> bool:
-    return False
-
-
 class SessionServer(GenServer[None]):
     """The process of one client. The supervisor never restarts it, because the client reconnects."""
 
@@ -151,7 +146,7 @@ class SessionServer(GenServer[None]):
         self.mount = mount
         self.socket = connected.socket
         self.out = out
-        self.is_json: Callable[[bool], bool] = getattr(codec.serializer, "is_json", _is_no_json)
+        self.is_json = codec.is_json
         self._begin_session(codec)
         self.link = Link(
             connection=self.pid,
@@ -160,7 +155,7 @@ class SessionServer(GenServer[None]):
             pubsub=services.pubsub,
             endpoint=services.endpoint,
             assigns=self.socket.assigns,
-            count=services.count,
+            count=services.counting,
             budget=services.budget,
             id=connected.id,
             trace=connected.trace,
@@ -185,7 +180,7 @@ class SessionServer(GenServer[None]):
         self.limited: tuple[Limit, ...] = ()
         self.session = Session(
             codec,
-            mount.router.match,
+            mount.match,
             max_channels=mount.max_channels,
             max_joining=mount.max_joining,
             messages=messages,
@@ -384,6 +379,7 @@ class SessionServer(GenServer[None]):
             elif len(before) >= UNDECIDED_LIMIT:
                 # The replaced channel still waits for earlier channels, so its join has not begun.
                 self.services.count(("session", "joins_given_up"))
+                replaced.is_given_up = True
                 send_exit(replaced.process, DUPLICATE_JOIN)
             before.append(replaced.process)
         going = self._not_gone_yet(membership.topic) if self.replaced else ()

@@ -97,6 +97,10 @@ def _read_requirement(text: str) -> Version:
     return minimum
 
 
+def _is_no_json(binary: bool) -> bool:
+    return False
+
+
 @frozen
 class Requirement:
     """The versions that a serializer supports.
@@ -204,7 +208,9 @@ class Codec:
         "_encode_push",
         "_encode_reply",
         "copies_json",
+        "decode",
         "frame",
+        "is_json",
         "serializer",
     )
 
@@ -212,7 +218,9 @@ class Codec:
         self.serializer = serializer
         self.frame = frame
         self.copies_json: bool = getattr(serializer, "copies_json", False)
-        # These methods are looked up once for speed, because every frame from the server needs one of them.
+        self.is_json: Callable[[bool], bool] = getattr(serializer, "is_json", _is_no_json)
+        # These methods are looked up once, because every frame needs one of them, and each connection keeps `decode`.
+        self.decode = serializer.decode
         self._encode_push = serializer.encode_push
         self._encode_reply = serializer.encode_reply
         self._encode_broadcast = serializer.encode_broadcast

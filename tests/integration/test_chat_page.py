@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
 
+from tests.architecture.snippets import snippets_in
+from tests.architecture.sources import ROOT
 from tests.integration.browsers import chromium
+from tests.integration.phoenix_js import FOLDER as NODE
 from tests.integration.servers import Server, serving
 from tests.patience import PATIENCE
+
+HOWTO = "docs/howto/use-phoenix-js.md"
+PHOENIX_JS = NODE / "node_modules/phoenix/priv/static/phoenix.mjs"
+CDN = "https://cdn.jsdelivr.net/npm/phoenix@1.8.16/priv/static/phoenix.mjs"
 
 # Record the ids of all changed elements of the page from now on.
 _WATCH = """() => {
@@ -267,3 +274,40 @@ def test_the_page_sends_requests_only_to_its_own_server(open_tab: OpenTab, chat:
     expect(ann.state).to_have_text("Connected")
     assert f"{chat.url}/phoenix/phoenix.mjs" in asked
     assert [url for url in asked if not url.startswith(f"{chat.url}/")] == []
+
+
+def test_the_pages_of_the_howto_talk_to_a_server(browser: Browser, chat: Server) -> None:
+    whole, from_cdn = (
+        each.code
+        for each in snippets_in(HOWTO, (ROOT / HOWTO).read_text())
+        if each.language == "html"
+    )
+    own_map = (
+        '<script type="importmap">{ "imports": { "phoenix": "/phoenix/phoenix.mjs" } }</script>'
+    )
+    assert own_map in whole
+    published = PHOENIX_JS.read_text()
+
+    def answer_with(text: str) -> None:
+        def answer(route: Route) -> None:
+            headers = {"access-control-allow-origin": "*", "content-type": "text/javascript"}
+            route.fulfill(body=text, headers=headers)
+
+        page.unroute(CDN)
+        page.route(CDN, answer)
+
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE * 1000)
+    for text in (whole, whole.replace(own_map, from_cdn)):
+        answer_with(published)
+        # A page that a test makes up may not open a WebSocket. So the text replaces a page of the server.
+        page.goto(f"{chat.url}/phoenix/phoenix.mjs")
+        page.set_content(text)
+        expect(page.locator("output")).to_have_text("It works.")
+    # A CDN that sends another file gets nowhere.
+    answer_with(f"{published}\n// changed")
+    page.goto(f"{chat.url}/phoenix/phoenix.mjs")
+    with page.expect_console_message(lambda message: "integrity" in message.text):
+        page.set_content(whole.replace(own_map, from_cdn))
+    expect(page.locator("output")).to_be_empty()
+    page.close()

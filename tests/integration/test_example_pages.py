@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from examples.news.publish import publish as news_publish
 from examples.sensors.device import watch_room
 from tests.examples import pictures
 from tests.integration.browsers import chromium
-from tests.integration.servers import Server, serving
+from tests.integration.servers import ROOT, Server, serving
 from tests.patience import PATIENCE
 
 SECRET = "the secret of the servers of these tests, which is long enough"
@@ -44,7 +45,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             if module not in servers:
                 folder = tmp_path_factory.mktemp(module)
                 servers[module] = stack.enter_context(
-                    serving(module, folder, {"SECRET_KEY_BASE": SECRET})
+                    serving(
+                        module,
+                        folder,
+                        {
+                            "SECRET_KEY_BASE": SECRET,
+                            "DOCUMENT": str(folder / "document.db"),
+                            "ASHTREE_ENV": "development",  # for the development page
+                        },
+                    )
                 )
             return servers[module]
 
@@ -197,3 +206,57 @@ def test_motion_of_a_polling_sensor_lights_a_lamp_until_the_sensor_reports_too_o
     expect(ann.locator("#lamps")).to_contain_text("halllit, dark in")
     assert fits(bob)
     pictures.take(ann, "sensors")
+
+
+def test_a_changed_style_sheet_applies_without_a_reload(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    folder = tmp_path / "page"
+    shutil.copytree(ROOT / "examples/live_css/page", folder)
+    with serving("examples.live_css", tmp_path, arguments=[str(folder)]) as server:
+        ann = open_page(server.url, state="")
+        expect(ann.locator("body")).to_have_attribute("data-live", "joined")
+        ann.get_by_label("Type something").fill("This text stays.")
+        poster = ann.locator(".poster")
+        expect(poster).to_have_css("background-color", "rgb(53, 82, 143)")
+        theme = folder / "theme.css"
+        theme.write_text(theme.read_text().replace("#35528f", "#7a2f5c"))
+        expect(poster).to_have_css("background-color", "rgb(122, 47, 92)")
+        expect(ann.locator("link[href*='theme.css']")).to_have_count(1)
+        expect(ann.get_by_role("log")).to_contain_text("/theme.css")
+        expect(ann.get_by_label("Type something")).to_have_value("This text stays.")
+        pictures.take(ann, "live_css")
+
+
+# The pictures of the larger examples
+
+
+def show_chat(page: Page) -> None:
+    page.get_by_role("textbox", name="Message, as").fill("Shall I press the button?")
+    page.keyboard.press("Enter")
+    expect(page.locator("#transcript")).to_contain_text("Shall I press")
+    page.get_by_role("button", name="Crash my channel").click()
+    expect(page.locator("#verdict")).to_contain_text("Back after")
+
+
+def show_map(page: Page) -> None:
+    expect(page.locator("#map .vehicle")).to_have_count(12)
+
+
+def show_document(page: Page) -> None:
+    page.get_by_role("group", name="Text").get_by_role("textbox").first.fill(
+        "A text of many hands."
+    )
+    expect(page.locator("#unsaved")).to_have_text("Saved")
+
+
+@pytest.mark.parametrize(
+    ("name", "show"), [("chat", show_chat), ("vehicles", show_map), ("document", show_document)]
+)
+def test_a_larger_example_runs_in_the_browser(
+    served: Served, open_page: OpenPage, name: str, show: Callable[[Page], None]
+) -> None:
+    page = open_page(served(f"examples.{name}").url, state="")
+    show(page)
+    assert fits(page)
+    pictures.take(page, name)

@@ -115,7 +115,8 @@ async def test_2_an_asymmetric_link_is_noticed() -> None:
     async def sabotage(runtime: CheckedRuntime) -> None:
         async def links(other: Pid) -> None:
             link(other)
-            del runtime.graph._links[other][current_pid()]
+            assert runtime.graph.links_of(other) == (current_pid(),)
+            del runtime.graph._links[other]
             runtime.verify()
 
         spawn(links, spawn(idle))

@@ -7,6 +7,7 @@ until the server has closed it, and a little longer. The round before it has as 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import select
@@ -156,6 +157,8 @@ class Room:
         slow = _member(self._server.port, buffer=4096)
         left = _AFTERWARDS
         while left and figures.chunks < _MOST_CHUNKS:
+            with contextlib.suppress(OSError):  # after the close
+                slow.sendall(_PONG)
             self._talk(figures)
             if figures.closed_after is not None:
                 left -= 1

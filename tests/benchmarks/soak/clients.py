@@ -36,7 +36,8 @@ PATIENCE = 20.0
 """Seconds after which an answer counts as lost, if the connection is still open."""
 
 _PATH = "/socket/websocket?vsn=2.0.0"
-_FLOOD = "x" * 16_000
+# Large, so that the buffers of the system are full within seconds on a busy machine too.
+_FLOOD = "x" * 60_000
 
 
 class Gone(Exception):

@@ -224,6 +224,16 @@ def test_a_superseded_join_counts_until_its_answer() -> None:
     assert isinstance(feed(session, "5", "5", "room:a", "phx_join")[0], Limited)
 
 
+def test_a_join_that_the_connection_has_given_up_does_not_count() -> None:
+    session = new_session(max_joining=2)
+    first = join(session)
+    second = join(session, join_ref="2")
+    first.is_given_up = True
+    join(session, join_ref="3")
+    assert (first.status, second.status) == ("superseded", "superseded")
+    assert isinstance(feed(session, "4", "4", "room:a", "phx_join")[0], Limited)
+
+
 # Reports of the channel about its join.
 
 

@@ -901,7 +901,7 @@ OPERATIONS: list[tuple[Any, int]] = [
     (Lockstep.leave, 3),
     (Lockstep.push, 16),
     (Lockstep.echo, 3),
-    (Lockstep.echo_bytes, 2),
+    (Lockstep.echo_bytes, 3),
     (Lockstep.push_bytes, 3),
     (Lockstep.push_unknown, 1),
     (Lockstep.push_nowhere, 1),

@@ -87,12 +87,13 @@ class Watcher(GenServer[None]):
         except RuntimeError:
             presences = {}
         self.shown = {key: list(entry["metas"]) for key, entry in presences.items()}
+        self.size_at_sync = len(presences)
 
     async def handle_call(self, request: Any, sender: Any) -> Reply:
         if request == "sync":
             await self.sync()
         diffs, self.diffs = self.diffs, []
-        return Reply((self.shown, diffs, self.count))
+        return Reply((self.shown, diffs, self.count, self.size_at_sync))
 
     async def handle_info(self, message: Any) -> None:
         assert isinstance(message, Broadcast)
@@ -150,6 +151,7 @@ class Sweep:
     pubsub: PubSub = field(factory=PubSub)
     presence: Any = None
     owners: list[Pid] = field(factory=list)
+    dead: list[Pid] = field(factory=list)
     watchers: list[tuple[str, Pid]] = field(factory=list)
     entries: list[Owned] = field(factory=list)
     refs: set[str] = field(factory=set)
@@ -228,8 +230,9 @@ class Sweep:
                 self.fail,
                 self.burst,
                 self.crash,
+                self.too_late,
             ),
-            (8, 6, 3, 1, 3, 2, 0.3, 0.5, 2, 0.8),
+            (8, 6, 3, 1, 3, 2, 0.3, 0.5, 2, 0.8, 1),
         )[0]
         self.what = f"{operation.__name__} of {key!r} in {topic!r} by {owner!r}"
         self.world.note("operation", what=self.what)
@@ -307,6 +310,7 @@ class Sweep:
         kill(owner)
         await self.world.settle()
         self.owners.remove(owner)
+        self.dead.append(owner)
         self.owners.append(spawn(trio.sleep_forever))
         for each in [each for each in self.entries if each.owner is owner]:
             if each.until is None and self.grace:
@@ -357,6 +361,22 @@ class Sweep:
                 await self.track(owner, topic, name)
             else:
                 await self.untrack(owner, topic, name)
+
+    async def too_late(self, owner: Pid, topic: str, key: str) -> None:
+        """Track for an owner that has ended. The presence leaves again, after the grace period."""
+        if not self.dead:
+            return
+        dead = self.random.choice(self.dead)
+        if any((each.topic, each.key, each.owner) == (topic, key, dead) for each in self.entries):
+            return
+        ref = self.presence.track(topic, key, {"n": 0}, pid=dead)
+        self.returned(topic, key)
+        self.new_ref(ref)
+        if self.grace:
+            until = self.world.seconds + self.grace
+            self.entries.append(Owned(topic, key, dead, {"n": 0}, ref, until=until))
+        await self.world.settle()
+        self.world.sometimes("an owner has ended before it is tracked")
 
     async def crash(self, owner: Pid, topic: str, key: str) -> None:
         """Kill a process of the presence. Its supervisor restarts it, and the presences stay."""
@@ -472,13 +492,18 @@ class Sweep:
     async def check_watchers(self) -> None:
         self.check(not self.problems, f"{self.problems[:1]}")
         for topic, pid in self.watchers:
-            shown, diffs, count = await call(pid, "show")
+            shown, diffs, count, size_at_sync = await call(pid, "show")
             wanted = {key: _sorted(metas) for key, metas in self.wanted(topic).items()}
             if self.counted_from is not None and len(wanted) >= self.counted_from:
                 self.world.sometimes("a topic is counted")
                 self.check(
                     not diffs or count == len(wanted),
                     f"a watcher of {topic} counts {count} of {len(wanted)} keys; it got {diffs}",
+                )
+                # The topic was small when the watcher got the list, so the presence has cleared the list since then.
+                self.check(
+                    size_at_sync >= 0.75 * self.counted_from or not shown,
+                    f"{topic} is counted, and a watcher with a list of {size_at_sync} still shows {shown}",
                 )
                 continue
             folded = {key: _sorted(metas) for key, metas in shown.items()}
