@@ -177,7 +177,7 @@ function append(item) {
 }
 
 function note(words) {
-  append(element("li", { class: "note" }, words))
+  append(element("div", { class: "note" }, words))
 }
 
 function showFrame(way, [, ref, topic, event, payload]) {
@@ -187,7 +187,7 @@ function showFrame(way, [, ref, topic, event, payload]) {
   const time = new Date().toLocaleTimeString([], { hour12: false })
   append(
     element(
-      "li",
+      "div",
       { class: classes },
       element(
         "div",
