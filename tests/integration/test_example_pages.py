@@ -294,40 +294,45 @@ def show_observer(page: Page) -> None:
     expect(page.locator("body")).to_contain_text("till")
 
 
+@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.deep)])
 @pytest.mark.parametrize(
-    ("module", "path", "show"),
+    ("where", "show"),
     [
-        ("examples.chat", "/", show_chat),
-        ("examples.vehicles", "/", show_map),
-        ("examples.document", "/", show_document),
-        ("examples.token_chat", "/", show_login),
-        ("examples.token_chat", "/", show_token_chat),
-        ("examples.news", "/", show_news),
-        ("examples.game", "/", show_game),
-        ("examples.sensors", "/", show_sensors),
-        ("examples.live_css", "/", show_live_css),
-        ("examples.chat", "/_ashtree", show_development_page),
+        (("examples.chat", "/"), show_chat),
+        (("examples.vehicles", "/"), show_map),
+        (("examples.document", "/"), show_document),
+        (("examples.token_chat", "/"), show_login),
+        (("examples.token_chat", "/"), show_token_chat),
+        (("examples.news", "/"), show_news),
+        (("examples.game", "/"), show_game),
+        (("examples.sensors", "/"), show_sensors),
+        (("examples.live_css", "/"), show_live_css),
+        (("examples.chat", "/_ashtree"), show_development_page),
         (
-            "tests.integration.observed_chat",
-            "/_ashtree/observer?token=observer-token",
+            ("tests.integration.observed_chat", "/_ashtree/observer?token=observer-token"),
             show_observer,
         ),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_axe_finds_no_problem(
-    served: Served, open_page: OpenPage, module: str, path: str, show: Callable[[Page], None]
+    served: Served,
+    open_page: OpenPage,
+    where: tuple[str, str],
+    show: Callable[[Page], None],
+    scheme: str,
 ) -> None:
+    module, path = where
     page = open_page(f"{served(module).url}{path}", state="")
     show(page)
     name = module.rpartition(".")[2]
     if path == "/" and name in ("chat", "vehicles", "document"):
         pictures.take(page, name)
     page.evaluate(AXE.read_text())
+    if scheme == "dark":
+        page.set_viewport_size(PHONE)
+        page.emulate_media(color_scheme="dark", reduced_motion="reduce")
     problems = page.evaluate(_PROBLEMS)
-    page.set_viewport_size(PHONE)
-    page.emulate_media(color_scheme="dark", reduced_motion="reduce")
-    problems += page.evaluate(_PROBLEMS)
     assert problems == []
     assert fits(page)
 
