@@ -141,10 +141,10 @@ def test_a_scenario_that_cannot_be_imported_is_refused() -> None:
         campaign(Sweep("missing", f"{HERE}:no_such_function"))
 
 
-@pytest.mark.parametrize("problem", [{"weight": 0}, {"weight": -1}])
-def test_a_weight_is_positive(problem: dict[str, float]) -> None:
+@pytest.mark.parametrize("weight", [0, -1])
+def test_a_weight_is_positive(weight: float) -> None:
     with pytest.raises(ValueError, match="weight is"):
-        Sweep("any", "any:any", **problem)
+        Sweep("any", "any:any", weight=weight)
 
 
 def test_a_campaign_has_sweeps_and_time() -> None:
