@@ -144,11 +144,14 @@ class Pool(Children):
 
     # Requests
 
-    async def start_child(self, spec: ChildSpec, extra: tuple[Any, ...]) -> Pid:
-        """Start a child and return its pid."""
+    def _check_room(self, spec: ChildSpec) -> None:
         if len(self._children) >= self._max_children:
             self._report(CHILD_REFUSED, spec, None, max_children=self._max_children)
             raise MaxChildren(self._max_children)
+
+    async def start_child(self, spec: ChildSpec, extra: tuple[Any, ...]) -> Pid:
+        """Start a child and return its pid."""
+        self._check_room(spec)
         started = await self._start(spec, extra)
         if isinstance(started, Pid):
             self._children[started] = _Child(spec, extra)
@@ -163,9 +166,7 @@ class Pool(Children):
         if self._waiting.phase is not None:
             # The supervisor waits inside a callback, for the end of a child.
             raise trio.WouldBlock
-        if len(self._children) >= self._max_children:
-            self._report(CHILD_REFUSED, spec, None, max_children=self._max_children)
-            raise MaxChildren(self._max_children)
+        self._check_room(spec)
         try:
             started = spec.start(*spec.args, *extra, **spec.kwargs)
         except Exception as error:

@@ -322,13 +322,20 @@ def kind_of_content(content: Any) -> str:
 
 def transport_of(message: Any) -> str:
     """Return the transport of a message: "call", "cast", "info", "exit", "down" or "system"."""
-    if type(message) is Exit:
-        return "exit"
-    if type(message) is Down:
-        return "down"
-    return _TRANSPORTS[callback_for(message)]
+    cls = type(message)
+    try:
+        return _TRANSPORT_OF[cls]
+    except KeyError:
+        if cls is Exit or cls is Down:
+            found = cls.__name__.lower()
+        else:
+            found = _TRANSPORTS[callback_for(message)]
+        _TRANSPORT_OF[cls] = found
+        return found
 
 
+# The transport of each class of messages so far, because the recorder asks for every message.
+_TRANSPORT_OF: Final[dict[type, str]] = {}
 _TRANSPORTS: Final = {
     "handle_call": "call",
     "handle_cast": "cast",

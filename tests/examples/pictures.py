@@ -21,10 +21,13 @@ _STYLE = "examples/style"
 
 PAGES = {
     "game": ["examples/game", _STYLE],
+    "chat": ["examples/chat"],
+    "document": ["examples/document"],
     "live_css": ["examples/live_css", _STYLE],
     "news": ["examples/news", _STYLE],
     "sensors": ["examples/sensors", _STYLE],
     "token_chat": ["examples/token_chat", _STYLE],
+    "vehicles": ["examples/vehicles"],
 }
 """The folders with the files of each page."""
 

@@ -45,7 +45,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             if module not in servers:
                 folder = tmp_path_factory.mktemp(module)
                 servers[module] = stack.enter_context(
-                    serving(module, folder, {"SECRET_KEY_BASE": SECRET})
+                    serving(
+                        module,
+                        folder,
+                        {
+                            "SECRET_KEY_BASE": SECRET,
+                            "DOCUMENT": str(folder / "document.db"),
+                            "ASHTREE_ENV": "development",  # for the development page
+                        },
+                    )
                 )
             return servers[module]
 
@@ -218,3 +226,126 @@ def test_a_changed_style_sheet_applies_without_a_reload(
         expect(ann.get_by_role("log")).to_contain_text("/theme.css")
         expect(ann.get_by_label("Type something")).to_have_value("This text stays.")
         pictures.take(ann, "live_css")
+
+
+# Accessibility, with axe-core, and the pictures of the larger examples
+
+AXE = ROOT / "tests/integration/node/node_modules/axe-core/axe.min.js"
+
+# The problems that axe-core finds, each with the first element that has it.
+_PROBLEMS = """async () => {
+    const { violations } = await axe.run({ resultTypes: ["violations"] })
+    return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, any }) =>
+        html + " " + any.map(({ message }) => message).join(" ")).join(" | ")}`)
+}"""
+
+
+def show_chat(page: Page) -> None:
+    page.get_by_role("textbox", name="Message, as").fill("Shall I press the button?")
+    page.keyboard.press("Enter")
+    expect(page.locator("#transcript")).to_contain_text("Shall I press")
+    page.get_by_role("button", name="Crash my channel").click()
+    expect(page.locator("#verdict")).to_contain_text("Back after")
+
+
+def show_map(page: Page) -> None:
+    expect(page.locator("#map .vehicle")).to_have_count(12)
+
+
+def show_document(page: Page) -> None:
+    page.get_by_role("group", name="Text").get_by_role("textbox").first.fill(
+        "A text of many hands."
+    )
+    expect(page.locator("#unsaved")).to_have_text("Saved")
+
+
+def show_login(page: Page) -> None:
+    expect(page.get_by_label("Your name")).to_be_visible()
+
+
+def show_token_chat(page: Page) -> None:
+    log_in(page, "Ann")
+    say(page, "Hello")
+    expect(page.locator("#transcript")).to_contain_text("Hello")
+
+
+def show_game(page: Page) -> None:
+    expect(page.locator("#players li")).not_to_have_count(0)
+
+
+def show_news(page: Page) -> None:
+    expect(page.locator("#state")).to_have_text("Connected")
+
+
+def show_sensors(page: Page) -> None:
+    page.get_by_role("button", name="Hold on the lamp in the hall").click()
+    expect(page.locator("#lamps")).to_contain_text("hallheld on")
+
+
+def show_live_css(page: Page) -> None:
+    expect(page.locator("body")).to_have_attribute("data-live", "joined")
+
+
+def show_development_page(page: Page) -> None:
+    expect(page.locator("main")).to_contain_text("room:*")
+
+
+def show_observer(page: Page) -> None:
+    expect(page.locator("body")).to_contain_text("till")
+
+
+@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.deep)])
+@pytest.mark.parametrize(
+    ("where", "show"),
+    [
+        (("examples.chat", "/"), show_chat),
+        (("examples.vehicles", "/"), show_map),
+        (("examples.document", "/"), show_document),
+        (("examples.token_chat", "/"), show_login),
+        (("examples.token_chat", "/"), show_token_chat),
+        (("examples.news", "/"), show_news),
+        (("examples.game", "/"), show_game),
+        (("examples.sensors", "/"), show_sensors),
+        (("examples.live_css", "/"), show_live_css),
+        (("examples.chat", "/_ashtree"), show_development_page),
+        (
+            ("tests.integration.observed_chat", "/_ashtree/observer?token=observer-token"),
+            show_observer,
+        ),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_axe_finds_no_problem(
+    served: Served,
+    open_page: OpenPage,
+    where: tuple[str, str],
+    show: Callable[[Page], None],
+    scheme: str,
+) -> None:
+    module, path = where
+    page = open_page(f"{served(module).url}{path}", state="")
+    show(page)
+    name = module.rpartition(".")[2]
+    if path == "/" and name in ("chat", "vehicles", "document"):
+        pictures.take(page, name)
+    page.evaluate(AXE.read_text())
+    if scheme == "dark":
+        page.set_viewport_size(PHONE)
+        page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+    problems = page.evaluate(_PROBLEMS)
+    assert problems == []
+    assert fits(page)
+
+
+def test_a_phone_shows_the_crash_button_the_transcript_and_the_recovery_together(
+    served: Served, open_page: OpenPage
+) -> None:
+    page = open_page(served("examples.chat").url, size=PHONE)
+    show_chat(page)
+    assert page.evaluate("scrollY") == 0
+    for part in ("#recovery", "#transcript", "#crash"):
+        box = page.locator(part).bounding_box()
+        assert box is not None
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= PHONE["height"]
+        assert box["height"] > 40

@@ -62,6 +62,21 @@ def test_the_time_is_shared_by_weight() -> None:
     assert sum(part.seconds for part in both.parts) < 100 * 0.9
 
 
+async def fails_on_request(world: World) -> None:
+    world.check(not world.params.get("fails"), "the parameters ask for a failure")
+
+
+def test_the_parameters_of_a_sweep_reach_its_runs_and_its_run_files() -> None:
+    path = f"{HERE}:fails_on_request"
+    both = campaign(Sweep("fails", path, params={"fails": True}), Sweep("passes", path), seeds=1)
+    both.run()
+    failing, passing = both.parts
+    assert passing.passed
+    (kind,) = failing.report.failures.values()
+    assert kind.first.run is not None
+    assert kind.first.run.params == {"fails": True}
+
+
 def test_a_sweep_ends_at_its_failures_and_leaves_its_time_to_the_others() -> None:
     both = campaign(ALWAYS, PASSES, seconds=100.0)
     both.run()
@@ -126,10 +141,10 @@ def test_a_scenario_that_cannot_be_imported_is_refused() -> None:
         campaign(Sweep("missing", f"{HERE}:no_such_function"))
 
 
-@pytest.mark.parametrize("problem", [{"weight": 0}, {"weight": -1}])
-def test_a_weight_is_positive(problem: dict[str, float]) -> None:
+@pytest.mark.parametrize("weight", [0, -1])
+def test_a_weight_is_positive(weight: float) -> None:
     with pytest.raises(ValueError, match="weight is"):
-        Sweep("any", "any:any", **problem)
+        Sweep("any", "any:any", weight=weight)
 
 
 def test_a_campaign_has_sweeps_and_time() -> None:

@@ -148,7 +148,7 @@ export function addWaiting(body) {
 }
 
 function addNote(words) {
-  const item = document.createElement("li")
+  const item = document.createElement("div")
   item.className = "note"
   item.textContent = words
   append(item)

@@ -10,7 +10,7 @@ const socket = new Socket("/socket", { authToken: document.body.dataset.token })
 const channel = socket.channel("room:lobby")
 
 function append(className, ...parts) {
-  const item = document.createElement("li")
+  const item = document.createElement("div")
   item.className = className
   item.append(...parts)
   transcript.append(item)

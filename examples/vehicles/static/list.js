@@ -127,7 +127,7 @@ export function onPoint(callback) {
 // --- what happened -------------------------------------------------------------------------------
 
 export function note(words) {
-  const item = document.createElement("li")
+  const item = document.createElement("div")
   const time = document.createElement("time")
   const now = new Date()
   time.dateTime = now.toISOString()

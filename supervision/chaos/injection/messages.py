@@ -47,25 +47,30 @@ class _Held:
 
 
 class MessageFaults:
-    """The faults of a plan that wait for a message. `at` calls a function at a time of `trio.current_time`."""
+    """The faults of a plan that wait for a message. `at` calls a function at a time of `trio.current_time`.
+
+    Attributes:
+        waiting: the faults that wait.
+        overtaken: the messages that the next message to the same process overtakes.
+    """
 
     def __init__(self, ledger: Ledger, at: Callable[[float, Callable[[], object]], None]) -> None:
         self._ledger = ledger
         self._at = at
-        self._waiting: list[Planned] = []
+        self.waiting: list[Planned] = []
         self._relevant: dict[Pid, tuple[Planned, ...]] = {}
-        self._overtaken: dict[Pid, list[_Held]] = {}
+        self.overtaken: dict[Pid, list[_Held]] = {}
         # The delayed deliveries. `heal` performs them immediately.
         self._later: dict[Planned, Callable[[], None]] = {}
 
     def add(self, planned: Planned) -> None:
         """Add a fault, which takes effect on a later message."""
-        self._waiting.append(planned)
+        self.waiting.append(planned)
         self._relevant.clear()
 
     def heal(self) -> None:
         """Drop all waiting faults, and deliver all delayed messages."""
-        self._waiting.clear()
+        self.waiting.clear()
         self._relevant.clear()
         for deliver_now in list(self._later.values()):
             deliver_now()
@@ -78,12 +83,12 @@ class MessageFaults:
         self, target: TargetRuntime, sender: Pid | None, receiver: Pid, message: Any
     ) -> bool | None:
         """Apply faults to a message that is about to enter a mailbox. Return False to keep the message out."""
-        keep_out = self._go_through(target, sender, receiver, message) if self._waiting else None
-        if keep_out is not None or receiver not in self._overtaken:
+        keep_out = self._go_through(target, sender, receiver, message) if self.waiting else None
+        if keep_out is not None or receiver not in self.overtaken:
             return keep_out
         # Deliver this message first, and then the messages that it overtakes.
         deliver(receiver, message)
-        for held in self._overtaken.pop(receiver):
+        for held in self.overtaken.pop(receiver):
             self._arrive(held.planned, held.point, held.message)
         return False
 
@@ -101,7 +106,7 @@ class MessageFaults:
         # Every fault counts this message, but only one can be applied.
         hits = [each for each in relevant if each.status is None and _is_now(each, point, message)]
         for planned in hits:
-            self._waiting.remove(planned)
+            self.waiting.remove(planned)
         for planned in hits[1:]:
             self._ledger.masked(planned, point, "another fault was applied to the same message")
         return self._do(hits[0], point, message) if hits else None
@@ -111,7 +116,7 @@ class MessageFaults:
         if place is None:
             return ()
         address = target.address(place)
-        return tuple(each for each in self._waiting if fits(address, _of(each).target))
+        return tuple(each for each in self.waiting if fits(address, _of(each).target))
 
     def _do(self, planned: Planned, point: InjectionPoint, message: Any) -> bool | None:
         fault, receiver, recorder = planned.fault, point.pid, point.target.recorder
@@ -131,7 +136,7 @@ class MessageFaults:
             return False
         assert isinstance(fault, ReorderMessage)
         held = _Held(planned, point, message)
-        self._overtaken.setdefault(receiver, []).append(held)
+        self.overtaken.setdefault(receiver, []).append(held)
         self._hold_back(planned, REORDER_SECONDS, point, message)
         return False
 
@@ -146,11 +151,11 @@ class MessageFaults:
         if planned not in self._later:
             return
         receiver = point.pid
-        overtaken = self._overtaken.get(receiver)
+        overtaken = self.overtaken.get(receiver)
         if overtaken is not None:
             overtaken[:] = [held for held in overtaken if held.planned is not planned]
             if not overtaken:
-                del self._overtaken[receiver]
+                del self.overtaken[receiver]
         if self._arrive(planned, point, message) and isinstance(planned.fault, ReorderMessage):
             why = f"no other message to its receiver followed within {REORDER_SECONDS:g} s"
             self._ledger.masked(planned, point, why)

@@ -36,14 +36,18 @@ __all__ = ["CallbackFaults", "apply_to_process"]
 
 
 class CallbackFaults:
-    """The faults of a plan that wait for a callback. The class calls `changed` when a delayed callback continues."""
+    """The faults of a plan that wait for a callback. The class calls `changed` when a delayed callback continues.
+
+    Attributes:
+        waiting: the faults that wait.
+    """
 
     def __init__(self, ledger: Ledger, changed: Callable[[], None]) -> None:
         # The number of callbacks in each runtime that faults delay for a limited time.
         self._held: dict[TargetRuntime, int] = {}
         self._ledger = ledger
         self._changed = changed
-        self._waiting: list[Planned] = []
+        self.waiting: list[Planned] = []
         # For each process that has run a callback, the faults that may apply to it. A new fault clears this cache.
         self._relevant: dict[Pid, tuple[Planned, ...]] = {}
         self._healed = trio.Event()
@@ -59,12 +63,12 @@ class CallbackFaults:
 
     def add(self, planned: Planned) -> None:
         """Add a fault, which takes effect when its callback runs."""
-        self._waiting.append(planned)
+        self.waiting.append(planned)
         self._relevant.clear()
 
     def heal(self) -> None:
         """Drop all waiting faults, and let all delayed callbacks continue."""
-        self._waiting.clear()
+        self.waiting.clear()
         self._relevant.clear()
         self._healed.set()
         self._healed = trio.Event()
@@ -77,7 +81,7 @@ class CallbackFaults:
         self, target: TargetRuntime, pid: Pid, callback: str, message: Any
     ) -> Awaitable[None] | None:
         """Apply faults to a callback that begins. Raise an injected crash, or return a delay to await."""
-        if not self._waiting:
+        if not self.waiting:
             return None
         relevant = self._relevant.get(pid)
         if relevant is None:
@@ -89,7 +93,7 @@ class CallbackFaults:
         for planned in hits:
             # This fault has found its callback, even if another fault delays the callback first.
             planned.taken = True
-            self._waiting.remove(planned)
+            self.waiting.remove(planned)
         return self._do_all(hits, InjectionPoint(target, pid))
 
     def _for(self, target: TargetRuntime, pid: Pid) -> tuple[Planned, ...]:
@@ -97,7 +101,7 @@ class CallbackFaults:
         if place is None:
             return ()
         address, found = target.address(place), []
-        for planned in self._waiting:
+        for planned in self.waiting:
             fault = planned.fault
             assert isinstance(fault, ProcessFault)
             wanted = fault.when.incarnation if isinstance(fault.when, On) else None

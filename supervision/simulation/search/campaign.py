@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from typing import Any
 
 import attrs
 from attrs import define, field, frozen
@@ -61,11 +62,13 @@ class Sweep:
         name: a short name for the reports.
         path: the scenario, `module:function`.
         weight: the share of the time, relative to the weights of the other sweeps.
+        params: parameters for `world.params`. They override the scenario's own parameters.
     """
 
     name: str
     path: str
     weight: float = field(default=1.0, validator=_positive)
+    params: Mapping[str, Any] = field(factory=dict)
 
 
 @define(kw_only=True, eq=False)
@@ -247,6 +250,7 @@ class Campaign:
             part.scenario,
             seeds,
             jobs=self.jobs,
+            params=part.sweep.params,
             check=self._check,
             # It would take too long to repeat every failure in a fresh process. `examine` repeats one of each kind.
             check_failures=False,

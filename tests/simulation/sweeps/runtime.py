@@ -683,10 +683,14 @@ async def adopted(play: Play, stream: Random) -> None:
         model.expect(type(puppet.life.reason) is Crash, f"{model.who(puppet.life)} did not crash")
     else:
         life = puppet.life
+        if scope.cancelled_caught:
+            # A fatal signal may have come at the same moment. Its ProcessFailed gives way to the cancellation.
+            play.world.sometimes("an adopted task was cancelled")
+            model.expect(not life.alive, f"{model.who(life)} outlived its cancelled task")
+            return
         model.expect(
             is_normal_exit(life.reason), f"{model.who(life)} ended with {life.reason!r} silently"
         )
-        play.world.sometimes("an adopted task was cancelled", scope.cancelled_caught)
         returned = life.ending is NORMAL and not life.doomed and result is not None
         model.same(life, "the result of adopt", result, "its result" if returned else None)
 

@@ -360,7 +360,8 @@ class Run:
             f"{who} made {len(self.made)} calls of other threads; expected {plan.calls}",
         )
         self.nothing_is_left(who)
-        world.sometimes("a runtime killed processes at the end of its shutdown", bool(model.left))
+        killed = any(why == repr(KILLED) for _, _, why in model.ends)
+        world.sometimes("a runtime killed processes at the end of its shutdown", killed)
         world.sometimes("an interrupt ended a runtime", raised is KeyboardInterrupt)
 
     def nothing_is_left(self, who: str) -> None:

@@ -768,9 +768,12 @@ async def inspect(office: Office, stream: Random) -> None:
     if desk is None:
         return
     model, pid, idle = office.model, desk.life.pid, desk.idle
+    verb = stream.choice([looks, replaces, suspends, suspends, counts, counts, logs, describes])
+    if verb is logs and desk.logging:
+        # It would send no request, and so not restart the timeout of the server.
+        verb = looks
     touched(office, desk)
     desk.asked += 1
-    verb = stream.choice([looks, replaces, suspends, suspends, counts, counts, logs, describes])
     try:
         await verb(office, desk, stream, idle)
     except NoProcess:

@@ -39,6 +39,18 @@ async def test_the_kind_of_a_message_is_shortened(runtime: Runtime) -> None:
     ] == ["x" * 40]
 
 
+@pytest.mark.parametrize("inner", [1, [1]])
+async def test_a_message_is_described_as_it_was_when_it_was_sent(
+    runtime: Runtime, inner: object
+) -> None:
+    trace = Trace(lambda: (0.0, 0, 0))
+    Recorder(runtime, trace, 0, messages=True)
+    message = {"n": inner}
+    send(spawn(trio.sleep_forever), message)
+    message["n"] = 2
+    assert [event["message"] for event in recorded(trace, "sent")] == [f"{{'n': {inner}}}"]
+
+
 class Echo(GenServer[None]):
     """A server that returns each request as its answer."""
 

@@ -106,3 +106,10 @@ def test_a_complete_trace_has_no_omitted_event() -> None:
     trace.add("exited", {"pid": 1})
     trace.finish()
     assert [event["kind"] for event in decoded(trace)] == ["exited"]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_event_that_becomes_text_later_is_the_same_event(keep: bool) -> None:
+    now, later = (Trace(lambda: (0.5, 1, 2), keep=keep) for _ in range(2))
+    assert now.add_text("sent", '"pid":1') == later.add_later("sent", '"pid":{}'.format, 1)
+    assert (later.lines, later.digest()) == (now.lines, now.digest())

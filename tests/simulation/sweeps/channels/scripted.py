@@ -342,6 +342,7 @@ class Scripted:
         view._on_leave = lambda change: self.shows(room, change.key, change.left, joins=False)
         channel.listen("said", lambda payload, join_ref: room.got.append(payload["n"]))
         before, began = self.told.copy(), self.world.seconds
+        self.server.heard.clear()
         await stack.enter_async_context(channel)
         await channel.wait_joined()
         due = sum(
@@ -357,6 +358,12 @@ class Scripted:
         for name, how in (("JoinRejected", "error"), ("JoinTimedOut", "silent")):
             told = self.told[name] - before[name]
             self.check(told == script.count(how), f"{told} {name} were told for {script}")
+        # The server may have accepted a join that it did not answer, so the client leaves.
+        leaves = [each[2] for each in self.server.heard if each[3] == "phx_leave"]
+        self.check(
+            leaves == [topic] * script.count("silent"),
+            f"the server answered the joins of {topic} with {script}, and got leaves of {leaves}",
+        )
         self.check(channel.response == {"how": "ok"}, f"the response is {channel.response}")
         self.rooms[topic] = room
 

@@ -227,7 +227,7 @@ class Owner:
         """Cancel the start of a task while the supervisor starts it. The task must end without calling its function."""
         with trio.move_on_after(0):
             job = Job("given up", 0)
-            await TaskSupervisor.async_nolink("tasks", self.bench.work, job, current_pid())
+            _ = await TaskSupervisor.async_nolink("tasks", self.bench.work, job, current_pid())
         self.given_up = True
 
     def draw(self) -> Step:

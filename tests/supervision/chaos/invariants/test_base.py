@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
 import trio
 
-from actors import ExitReason, Pid, kill, receive, spawn, wait_exit
+from actors import ExitReason, Pid, kill, receive, send, spawn, wait_exit
 from actors.instrumentation.instrument import Instrument
 from actors.runtime import Runtime
 from supervision.chaos.errors import InvariantViolated
@@ -213,3 +214,38 @@ def test_an_invariant_learns_of_faults_around_its_runtime_and_of_the_end_of_its_
     network: list[Any] = [("partition", True), ("healed", False)]
     assert first.events == [*network, "detached"]
     assert second.events == ["detached"]
+
+
+class OnlyTexts(Invariant):
+    """An invariant that looks at messages of one class."""
+
+    name: ClassVar[str] = "only_texts"
+    only_messages: ClassVar[Mapping[str, type]] = {"message_sent": str, "message_received": str}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
+        self.seen.append(("sent", message))
+
+    def message_received(self, pid: Pid, message: Any) -> None:
+        self.seen.append(("received", message))
+
+
+async def test_an_invariant_gets_only_the_messages_of_its_class(
+    runtime: Runtime, autojump_clock: object
+) -> None:
+    texts = OnlyTexts()
+    watch = Watch(runtime, [texts])
+
+    async def take() -> None:
+        while True:
+            await receive()
+
+    pid = spawn(take)
+    for message in (1, "two", True):
+        send(pid, message)
+    await trio.sleep(1)
+    assert texts.seen == [("sent", "two"), ("received", "two")]
+    watch.close()
