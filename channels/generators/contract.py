@@ -41,7 +41,11 @@ REFS: Final = "#/components/schemas/"
 BINARY: Final[Schema] = {"type": "string", "format": "binary"}
 """The schema of a `Binary`."""
 
-_EMPTY: Final[Schema] = {"type": "object"}
+_EMPTY: Final[Schema] = {"type": "object", "maxProperties": 0}
+
+
+class _Empty:
+    """The declared type of an empty object."""
 
 
 @frozen
@@ -220,14 +224,14 @@ class _Draft:
         self, name: str, schemas: Mapping[int, Schema], types: Mapping[str, Schema]
     ) -> ChannelContract:
         def results(declared: Mapping[str, Any]) -> dict[str, Schema | None]:
-            return {key: _without_null(schemas.get(id(each))) for key, each in declared.items()}
+            return {key: schemas.get(id(each)) for key, each in declared.items()}
 
         def push(event: str, method: str, payload: Any) -> Push:
             replies = results(self.replies[event]) if event in self.replies else None
             if event == "phx_join" and "ok" not in (replies or {}):
                 # The annotation of `join` declares the reply with status `ok`, and nothing about refusals.
-                joined = results({"ok": self.joined})
-                replies = joined | ({"error": None} if replies is None else replies)
+                joined = _joined(schemas.get(id(self.joined)))
+                replies = {"ok": joined, **({"error": None} if replies is None else replies)}
             found = schemas.get(id(payload))
             optional = found is None or _accepts_nothing(found, types)
             about = _first_line(getattr(self.channel, method))
@@ -246,7 +250,7 @@ class _Draft:
 
 
 def _result(declared: Any) -> Any:
-    return type(None) if declared is None else declared
+    return _Empty if declared is None else declared
 
 
 def _schemas(drafts: list[_Draft], used: set[str]) -> tuple[dict[int, Schema], dict[str, Schema]]:
@@ -257,6 +261,8 @@ def _schemas(drafts: list[_Draft], used: set[str]) -> tuple[dict[int, Schema], d
         for where, each in draft.types():
             if each is Binary:
                 known[id(each)] = BINARY
+            elif each is _Empty:
+                known[id(each)] = _EMPTY
             elif each is not None and each is not Any and each is not object:
                 _check(draft.channel, where, each)
                 wanted[id(each)] = each
@@ -282,8 +288,10 @@ def _check(channel: type[Channel], where: str, wanted: Any) -> None:
         msgspec.json.schema(wanted)
     except (TypeError, NameError) as error:
         shown = getattr(wanted, "__name__", wanted)
+        # The first lines of msgspec's message tell how to call msgspec.
+        problem = str(error).splitlines()[-1]
         raise InvalidHandler(
-            f"{channel.__name__}.{where} declares the type {shown}, which has no JSON schema ({error}); declare an "
+            f"{channel.__name__}.{where} declares the type {shown}, which has no JSON schema ({problem}); declare an "
             "attrs class, a dataclass, a TypedDict, or Any",
             channel=channel,
             handler=where,
@@ -304,8 +312,8 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     return value
 
 
-def _without_null(schema: Schema | None) -> Schema | None:
-    """Return the schema of a payload that the server sends. For None, the client gets an empty object."""
+def _joined(schema: Schema | None) -> Schema | None:
+    """Return the schema of the response to a join. If `join` returns None, the client gets an empty object."""
     if schema == {"type": "null"}:
         return _EMPTY
     if schema is not None and "anyOf" in schema:

@@ -212,8 +212,16 @@ def notation(schema: Mapping[str, Any]) -> str:
             return f"({inner})[]" if " | " in inner else f"{inner}[]"
         case {"type": "array"}:
             return "unknown[]"
-        case {"type": "object", "additionalProperties": Mapping() as values} if values:
-            return f"{{ [name: string]: {notation(values)} }}"
-        case {"type": "string" | "boolean" | "null" | "object" as kind}:
+        case {"type": "object"}:
+            return _object(schema)
+        case {"type": "string" | "boolean" | "null" as kind}:
             return str(kind)
     return "unknown"
+
+
+def _object(schema: Mapping[str, Any]) -> str:
+    if schema.get("maxProperties") == 0:
+        return "object"
+    values = schema.get("additionalProperties")
+    kind = notation(values) if isinstance(values, Mapping) else "unknown"
+    return f"{{ [name: string]: {kind} }}"

@@ -111,10 +111,27 @@ def test_a_channel_that_declares_nothing_has_no_schemas() -> None:
     assert channel.join.replies == {"ok": None, "error": None}
 
 
+def test_none_is_an_empty_object_where_the_server_sends_one() -> None:
+    class NothingChannel(Channel):
+        pushes = {"closed": None}
+        replies = {"phx_join": None, "size": Item | None}
+
+        @handle_in("size")
+        async def size(self, payload: Any) -> None:
+            pass
+
+    empty = {"type": "object", "maxProperties": 0}
+    (channel,) = contract(NothingChannel).channels
+    assert (channel.events, channel.join.replies) == ({"closed": empty}, {"ok": empty})
+    # A reply may be null.
+    item = {"$ref": f"{REFS}Item"}
+    assert channel.pushes[0].replies == {"ok": {"anyOf": [item, {"type": "null"}]}}
+
+
 @pytest.mark.parametrize(
     ("channel", "handler", "problem"),
     [
-        (PathChannel, "pushes", "declares the type Path, which has no JSON schema"),
+        (PathChannel, "pushes", "declares the type Path, which has no JSON schema (type <class"),
         (LostChannel, "join", "declares its result as Missing, which does not resolve"),
     ],
 )

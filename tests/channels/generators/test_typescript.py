@@ -26,7 +26,8 @@ def test_the_types_of_an_endpoint_are_equal_to_the_checked_ones() -> None:
         ({"type": "string", "format": "binary"}, "ArrayBuffer"),
         ({"type": "array", "prefixItems": [{"type": "null"}, {"const": 1}]}, "[null, 1]"),
         ({"type": "array", "items": {"enum": ["a", "b"]}}, '("a" | "b")[]'),
-        ({"type": "object", "additionalProperties": {}}, "object"),
+        ({"type": "object", "additionalProperties": {}}, "{ [name: string]: unknown }"),
+        ({"type": "object", "maxProperties": 0}, "object"),
         ({"anyOf": [{"type": "integer"}, {"type": "number"}]}, "number"),
     ],
 )
