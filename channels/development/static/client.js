@@ -6,7 +6,7 @@ const HEARTBEAT = 30_000
 
 /** One WebSocket and its joined topics. After a lost connection, the client connects and joins these topics again. */
 export class Client {
-  /** `onFrame(way, frame)` gets each frame as an array. `onState(state, words)` gets each new state of the connection. */
+  /** `onFrame(way, frame)` gets each frame as an array. `onState(state, words)` gets each new connection state. */
   constructor({ onFrame, onState }) {
     this.onFrame = onFrame
     this.onState = onState
