@@ -10,7 +10,7 @@ QUIET = {"ashtree_processes": 19.0, "soak_tasks": 34.0, "process_open_fds": 16.0
 
 
 def run(**changes: Any) -> list[str]:
-    """Return the checks that fail in a run that is good apart from the changes."""
+    """Return the checks that fail after these changes to a good run."""
     counts = Counter(dict.fromkeys(EXPECTED, 0))
     counts.update(answered=9, crashes=9, vanished=9, slow=9, rubbish=9, replacements=4)
     counts.update(changes.pop("counts", {}))

@@ -25,7 +25,7 @@ endpoint = Endpoint(sockets={"/socket": UserSocket})
 
 
 class Line:
-    """The line to the parent, with a list of what was sent."""
+    """A line to the parent that keeps the sent messages."""
 
     def __init__(self) -> None:
         self.sent: list[Any] = []

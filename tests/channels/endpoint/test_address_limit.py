@@ -1,4 +1,4 @@
-"""The clients of one network address: which address counts, and how many clients it may have."""
+"""The network address of a client, and the limit of clients per address."""
 
 from __future__ import annotations
 

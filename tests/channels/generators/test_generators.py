@@ -30,7 +30,7 @@ class Shell:
         self._capsys = capsys
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Return the exit code and everything that was printed."""
+        """Return the exit code and the output."""
         self._patch.setattr(sys, "argv", ["ashtree", *arguments])
         app = new_app()
         add_generators(app, new_app())
@@ -54,7 +54,7 @@ def shell(
 
 @pytest.fixture
 def project(shell: Shell) -> Shell:
-    """A project with one of everything, in the current folder."""
+    """A project with one module of each kind, in the current folder."""
     assert shell.run("new", "game_table")[0] == 0
     shell.enter("game_table")
     for arguments in (("channel", "Score"), ("presence", "online"), ("socket", "user")):

@@ -1,4 +1,4 @@
-"""Files of a folder over HTTP: which file a path names, and the answer."""
+"""Files of a folder over HTTP: the file that a path names, and the answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from channels.http.static import StaticFiles, check_folders, find_file, type_of
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with files that are served, and others outside and hidden."""
+    """A folder with files to serve, hidden files, and links to files outside the folder."""
     page = tmp_path / "page"
     (page / "deep").mkdir(parents=True)
     (page / "empty").mkdir()
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Answer:
-    """What an application has sent."""
+    """The messages that an application has sent."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -79,7 +79,7 @@ async def teapot(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": scope["method"].encode()})
 
 
-# Which file a path names
+# The file that a path names
 
 
 @pytest.mark.parametrize(

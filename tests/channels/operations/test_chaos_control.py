@@ -1,4 +1,4 @@
-"""The chaos control: who may use it, its faults, and its answers about the tree."""
+"""The chaos control: its access rules, its faults, and its answers about the tree."""
 
 from __future__ import annotations
 
@@ -327,7 +327,7 @@ async def test_the_tree_is_whole_while_every_permanent_child_runs(endpoint: Endp
     assert (await request(endpoint, "missing"))[1] == {"result": []}
     kill(clerk())
     _, answer = await request(endpoint, "missing")
-    # The supervisor restarts the clerk in the meantime, or the clerk is missing.
+    # The supervisor may have restarted the clerk before the probe. Otherwise the clerk is missing.
     assert all(path.endswith("/shop/clerk") for path in answer["result"])
     await trio.testing.wait_all_tasks_blocked()
     assert (await request(endpoint, "missing"))[1] == {"result": []}

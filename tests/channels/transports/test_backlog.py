@@ -1,4 +1,4 @@
-"""The bytes of all out-buffers together, and the clients that the server gives up when there are too many."""
+"""The limit on the bytes of all out-buffers together, and the clients that the server closes to keep it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KB = 1024
 
 
 class Slow:
-    """A client that is behind: a write left `rest` bytes over."""
+    """A client that is behind. Its last write left `rest` bytes unwritten."""
 
     def __init__(self, backlog: Backlog, rest: int, *, max_bytes: int = 1024 * KB) -> None:
         self.told: list[Event] = []
