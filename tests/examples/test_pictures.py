@@ -1,4 +1,4 @@
-"""The pictures of the examples show the pages as they are now."""
+"""Checks that the pictures of the examples are up to date."""
 
 import pytest
 

@@ -32,7 +32,7 @@ REPLACEMENTS = (0.05, 0.2, 0.35, 0.5)
 """The times of the replacements of the workers, as fractions of the run."""
 
 EXPECTED = ("lost_replies", "lost_broadcasts", "failed_rejoins", "refused", "cut", "replacements")
-"""The counters that the verdict needs. They start at 0, so that they always exist."""
+"""The counters that the verdict needs. A counter that no client has increased is 0."""
 
 _LONGEST_FIRST_PART = 300.0
 _PATIENCE = 60.0
