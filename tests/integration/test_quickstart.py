@@ -238,7 +238,7 @@ def test_the_wheel_holds_the_packages_and_their_assets_alone(wheel: Path) -> Non
 
 
 @pytest.mark.deep
-def test_a_new_project_of_a_wheel_in_a_clean_environment(
+def test_a_new_project_from_a_wheel_works_in_a_clean_environment(
     wheel: Path, tmp_path: Path, browser: Browser
 ) -> None:
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)

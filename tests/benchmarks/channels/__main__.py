@@ -1,7 +1,7 @@
 """Costs of channels, compared with the floor and other servers: `make bench`.
 
-Each figure is measured on a new server on core 0, by a load generator on core 1. The servers take turns in each row,
-for several rounds. docs/topics/performance.md explains the figures.
+For each figure, a load generator on core 1 measures a new server on core 0. The servers take turns in each row, for
+several rounds. docs/topics/performance.md explains the figures.
 """
 
 from __future__ import annotations

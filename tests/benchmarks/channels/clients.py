@@ -45,8 +45,8 @@ class Client:
 
     Attributes:
         topic: the first room that the client joins.
-        on_text: gets each text of the server and the time at which it was read.
-        on_lost: runs when the server has closed the connection.
+        on_text: called with each text of the server and the time at which the client read it.
+        on_lost: called after the server has closed the connection.
         number: the index of the client in its crowd.
         counter: the eight-digit number of the client's next push.
         expected: the number of the next push that the server has to answer.

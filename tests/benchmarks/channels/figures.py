@@ -56,5 +56,5 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 
 def ratios(of: Mapping[int, float], to: Mapping[int, float]) -> list[float]:
-    """Return one ratio for each round number that occurs in both dicts."""
+    """Return the ratio of each round that has both values. Skip rounds whose divisor is 0."""
     return [value / to[round_] for round_, value in sorted(of.items()) if to.get(round_)]

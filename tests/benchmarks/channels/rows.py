@@ -20,7 +20,7 @@ class Row:
         load: the size of the workload.
         key: the figure that the table compares.
         is_big: True if a quick run skips the row, and only fast servers take part.
-        is_logged: True if the server logs crashes. Only Ashtree takes part.
+        is_logged: True if the server logs crashes. Then only Ashtree takes part.
     """
 
     name: str

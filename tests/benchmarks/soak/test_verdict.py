@@ -56,7 +56,7 @@ def test_each_fault_fails_its_own_check(changes: dict[str, Any], failed: str) ->
 
 
 @pytest.mark.parametrize("name", ["ashtree_connections", "ashtree_channels", "soak_tasks"])
-def test_a_worker_with_something_left_over_fails(name: str) -> None:
+def test_a_worker_that_keeps_resources_after_its_clients_fails(name: str) -> None:
     left = {**QUIET, "ashtree_out_buffer_overflows_total": 5.0, name: 35.0}
     (failed,) = run(after={"3": left})
     assert failed.startswith(name)

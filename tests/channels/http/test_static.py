@@ -210,7 +210,7 @@ async def test_a_large_file_is_sent_in_chunks_and_an_empty_one_at_once(folder: P
     assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", "0")
 
 
-async def test_nobody_reads_on_for_a_client_that_has_gone(folder: Path) -> None:
+async def test_the_rest_of_a_file_is_not_read_after_its_client_has_gone(folder: Path) -> None:
     (folder / "large.bin").write_bytes(bytes(700_001))
     chunks = []
 

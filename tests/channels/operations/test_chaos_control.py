@@ -112,7 +112,7 @@ async def test_a_request_without_the_token_does_nothing(
     assert is_alive(before)
 
 
-async def test_only_a_post_does_something(endpoint: Endpoint) -> None:
+async def test_a_request_other_than_post_gets_405(endpoint: Endpoint) -> None:
     assert (await request(endpoint, "ping", method="GET"))[0] == 405
     assert (await request(endpoint, "ping"))[0] == 200
 

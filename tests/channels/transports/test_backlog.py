@@ -152,7 +152,7 @@ actions = st.tuples(
 
 
 @given(st.lists(actions, max_size=40))
-def test_the_backlog_always_counts_what_waits_and_keeps_its_limit(
+def test_the_backlog_counts_the_waiting_bytes_and_only_started_writes_exceed_its_limit(
     steps: list[tuple[int, str, int]],
 ) -> None:
     limit = 60_000

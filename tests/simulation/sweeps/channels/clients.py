@@ -135,7 +135,7 @@ class Client:
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     _buffer: bytearray = field(factory=bytearray)
     _inflater: Any = None
-    # The compressor of the client. Unlike the server, the client uses earlier messages for the compression.
+    # The client's compressor. Unlike the server's compressor, it refers to earlier messages.
     _deflater: Any = None
     _to_server: Any = None
     _resumed: trio.Event = field(factory=trio.Event)
@@ -474,7 +474,7 @@ class Client:
             if self._deflater is None:
                 self._deflater = zlib.compressobj(wbits=-15)
             packed = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
-            # The first frame has the bit for a compressed message. RFC 7692 removes 00 00 FF FF from its end.
+            # The first frame has the bit for a compressed message. The compressed data ends without 00 00 FF FF.
             data, opcode = packed[:-4], opcode | 0x40
         if self.random.random() < 0.85 or len(data) < 4:
             return self.frame(opcode, data)

@@ -649,7 +649,7 @@ class Upload:
 
     number: int
     began: float
-    # The pieces that the request gets next.
+    # A channel with the pieces of the body that the request has not received yet.
     put: trio.MemorySendChannel[Any]
     get: trio.MemoryReceiveChannel[Any]
     size: int = 0

@@ -236,7 +236,7 @@ class _Stream:
         self.over = math.inf if plan.limit is None else now + plan.limit
 
     def advance(self, to: int) -> None:
-        """Advance the time to a tick. Cancel the stream if its scope ends before."""
+        """Advance the time to a tick. End the loop if the scope of the stream is over first."""
         if self.now <= self.over <= to:
             if any(run.ends == self.over for run in self.running) or to == self.over:
                 raise Ambiguous
