@@ -146,7 +146,7 @@ def test_the_folder_itself_may_be_a_symbolic_link(folder: Path, tmp_path: Path) 
     found.file.close()
 
 
-def test_types_do_not_depend_on_the_machine() -> None:
+def test_content_types_do_not_depend_on_the_machine() -> None:
     assert type_of("a.mjs") == type_of("B.JS") == "text/javascript; charset=utf-8"
     assert type_of("a.wasm") == "application/wasm"
     assert type_of("Makefile") == type_of("a.exe") == "application/octet-stream"
@@ -262,7 +262,7 @@ async def test_an_application_gets_other_methods_and_other_paths(folder: Path) -
 # The option of an endpoint
 
 
-def test_a_folder_that_does_not_exist_is_a_mistake(folder: Path) -> None:
+def test_a_folder_that_does_not_exist_is_an_error(folder: Path) -> None:
     for wrong in (folder / "no", {"/": folder, "/a": folder / "no"}, {"a": folder}, 7, {"/": 7}):
         with pytest.raises(InvalidOption, match="Endpoint got static="):
             Endpoint(sockets={}, static=wrong).check()  # type: ignore[arg-type]

@@ -247,7 +247,7 @@ async def test_a_fault_whose_moment_does_not_come_is_withdrawn(
     assert await call("clerk", "count") == 0
 
 
-async def test_a_fault_that_lasts_ends_with_its_time_or_with_the_undo(
+async def test_a_lasting_fault_ends_after_its_duration_or_with_an_undo(
     endpoint: Endpoint,
 ) -> None:
     await shop()

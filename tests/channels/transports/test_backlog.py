@@ -120,7 +120,7 @@ def test_a_client_that_is_closing_loses_all_frames_except_the_last_without_a_rep
     assert backlog.statistics().shed == 0
 
 
-def test_a_client_that_closes_or_fails_leaves_nothing_over() -> None:
+def test_a_client_that_closes_or_fails_releases_its_bytes() -> None:
     backlog = Backlog(max_bytes=100 * KB)
     one, other = Slow(backlog, 10 * KB), Slow(backlog, 20 * KB)
     one.out.put(b"x")
