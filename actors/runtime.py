@@ -167,8 +167,9 @@ async def open_runtime(
             bound the messages with calls in place of casts, or add receivers.
         max_thread_calls: The number of messages from other threads that may wait for the runtime's thread. A thread
             that sends more waits until there is room. After 30 seconds it gets ThreadQueueFull.
-        max_crash_reports: The number of crash reports that the log shows in one second. A line then gives the number of
-            further crashes. Your own handlers of the event still get every crash. `math.inf` shows all reports.
+        max_crash_reports: The maximum number of crash reports in the log per second. When the second is over, one line
+            gives the number of crashes without a report. Your own handlers of the crash event get every crash.
+            `math.inf` shows all reports.
 
     Raises:
         RuntimeError: Trio does not run this code. The program may run under asyncio.
