@@ -553,7 +553,7 @@ class Services:
         Args:
             limit: the name of the limit.
             status: the HTTP status of the answer.
-            address: the client's address, if the limit is for one address.
+            address: the address or network with too many clients; None for the other limits.
         """
         self.runtime.telemetry.execute(
             CONNECTION_REFUSED,

@@ -39,7 +39,7 @@ class InvalidName(ChannelsError, ValueError):
 
 @frozen
 class Name:
-    """A name in snake_case, CamelCase, with dashes, and as a title.
+    """A name in four notations: snake_case, CamelCase, with dashes, and as a title.
 
         >>> parse_name("GameTable")
         Name(snake='game_table')

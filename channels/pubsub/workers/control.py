@@ -27,7 +27,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Setup(msgspec.Struct, kw_only=True, frozen=True):
-    """The data that a worker needs for its start.
+    """The data that a worker needs to start.
 
     Attributes:
         id: the id of the worker.
