@@ -16,8 +16,8 @@ __all__ = ["LinkGraph"]
 T = TypeVar("T", Pid, Watcher)
 
 # Maps a process to its links or its watchers. Most processes have only one, so the value is then the link or the
-# watcher itself. Several items need a dict. A dict for every process would add a tenth to the memory of an idle
-# connection.
+# watcher itself. Several links or watchers are in a dict. A dict for every process would add a tenth to the memory of
+# an idle connection.
 Table: TypeAlias = dict[Pid, T | dict[T, None]]
 
 

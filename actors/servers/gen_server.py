@@ -361,7 +361,7 @@ def _call_exit(sender: Sender, server: object, request: Any, timeout: float) -> 
 
 
 def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
-    """Call a function inside the process of a server that waits for a message, and return the result.
+    """Call a function inside the process of an idle server, and return the result.
 
         pid = run_idle(pool, pool_state.start, spec)
 

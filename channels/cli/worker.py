@@ -111,7 +111,8 @@ def _load_or_explain(target: str, setup: Setup, line: ControlLine) -> Endpoint:
     If this worker should replace a running worker, it sends the problem to the parent and exits instead. The running
     workers then show the problem.
     """
-    # Python compares bytecode with the second of the file's last change. It would miss another change in that second.
+    # Write no bytecode. Python detects outdated bytecode by the second of the file's last change, so it would miss
+    # another change in the same second.
     sys.dont_write_bytecode = True
     try:
         return _load(target, setup, line)

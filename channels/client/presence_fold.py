@@ -130,8 +130,8 @@ class PresenceFold:
     """The presence of one topic across memberships.
 
     The fold applies a diff only after the state of the same membership. A diff that arrives before the state waits,
-    because the state may not contain the diff's changes. If the membership ends before its state arrives, the fold
-    drops the waiting diffs, because the state of the next membership is newer.
+    because the state may not contain the diff's changes. If a membership ends before its state arrives, the fold drops
+    its waiting diffs when the state of the next membership arrives, because that state is newer.
 
     Attributes:
         state: the present keys.

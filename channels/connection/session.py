@@ -18,7 +18,7 @@ frame of a crashed channel.
 
 The channel marks an accepted join in the membership. It reports a refused join and a phx_close to the connection
 (`refused`, `closed`). The connection's monitor reports the end of the process last (`exited`). The session ignores
-reports about a replaced membership, except if its join still needs an answer.
+reports about a replaced membership, except if the join of that membership still needs an answer.
 
 Source: Phoenix.Socket 1.8.12, recorded on the wire. There is one difference: the channel's own process answers the
 join, so other topics and heartbeats do not wait. So a membership already occupies its topic, and counts for
@@ -87,11 +87,11 @@ class Membership:
     | field | writer |
     |---|---|
     | `status` | the session; the channel through `accepted` |
-    | `process`, `is_given_up`, and `waiting` upwards | the connection |
-    | `ended`, and `waiting` downwards | the channel; the connection through `Gone` |
+    | `process`, `is_given_up`, and increases of `waiting` | the connection |
+    | `ended`, and decreases of `waiting` | the channel; the connection through `Gone` |
     | closes | the session adds them; the party that answers the join takes them |
 
-    Memberships compare by identity, because a second join of a topic can make one with equal fields.
+    Memberships compare by identity, because a second join of a topic can create a membership with equal fields.
 
     Attributes:
         topic: the topic.

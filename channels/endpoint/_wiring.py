@@ -476,7 +476,7 @@ class Services:
         admission: the state of admission.
         plugs: the plugs of the endpoint.
         addresses: the number of clients of each network address; None if there is no limit.
-        tracer: makes spans of what clients cause; None makes none.
+        tracer: the object that makes spans for events that clients cause; None makes no spans.
         counting: the method `count` of the counters, bound once for all connections.
     """
 

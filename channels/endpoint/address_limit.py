@@ -98,7 +98,9 @@ class Addresses:
         return len(self._clients)
 
     def key(self, peer: str | None, forwarded: Iterable[str]) -> str | None:
-        """Return the address or IPv6 network to which a client counts; None if the connection has no address.
+        """Return the address under which the table counts a client; None if the connection has no address.
+
+        For an IPv6 client, the result is a network.
 
         Args:
             peer: the address of the other end of the connection; None if the connection has no address.
@@ -111,8 +113,8 @@ class Addresses:
             for entry in reversed(",".join(forwarded).split(",")):
                 before = _parse(entry)
                 if before is None:
-                    # This entry is not an address. Count the client to the trusted proxy that wrote the entry, because
-                    # a client can forge all entries before this one.
+                    # This entry is not an address. Count the client under the address of the trusted proxy that wrote
+                    # the entry, because a client can forge all entries before this one.
                     break
                 found = before
                 if not self._is_trusted(found):

@@ -130,13 +130,14 @@ class Endpoint:
         max_buffered_bytes: the maximum number of bytes that wait for one client. If more bytes wait, the endpoint
             closes the client's connection with 1013.
         max_total_buffered_bytes: the maximum number of bytes that wait for all clients together. If more bytes wait,
-            the endpoint closes the connections of the clients with the most waiting bytes, with 1013.
+            the endpoint closes connections with 1013, beginning with the clients with the most waiting bytes.
         draining: the options for closing clients when the endpoint stops.
-        filter_parameters: the parameters of clients that the log masks: a list of terms, or a `Keep`. A term masks
-            every parameter whose name contains the term.
+        filter_parameters: the client parameters that the log masks: a list of terms, or a `Keep`. A term masks every
+            parameter whose name contains the term.
         secret_key_base: the secret that signs the tokens of polling sessions, at least 20 bytes, better 64. With a list
-            of secrets, the endpoint signs with the first secret, and accepts tokens of all. By default, each start
-            makes a new secret, which is enough for one server. Give the same secret to all nodes.
+            of secrets, the endpoint signs with the first secret, and accepts tokens that any secret of the list has
+            signed. By default, each start makes a new secret, which is enough for one server. Give the same secret to
+            all nodes.
         listen: the function that opens the listener; None opens a real listener. A scenario passes `world.listen`.
         observer: a `channels.observer.Observer`, whose page shows the processes of this endpoint; None for no page.
         development: True serves the development page at `/_ashtree`, but only to browsers on this machine. If the

@@ -70,7 +70,7 @@ def parse_name(text: str) -> Name:
     """Return the `Name` for a text in snake_case or CamelCase.
 
     Raises:
-        InvalidName: the text is in neither case, is too long, or is a keyword of Python.
+        InvalidName: the text is neither in snake_case nor in CamelCase, is too long, or is a keyword of Python.
     """
     snake = _HUMP.sub("_", text).lower()
     if _VALID.fullmatch(snake) is None:

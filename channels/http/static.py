@@ -134,7 +134,7 @@ class FoundFile:
 
     @property
     def etag(self) -> str:
-        """The entity tag, made from the file's time and size. It differs if one of these has changed."""
+        """The entity tag. It changes when the file's time or size changes."""
         return f'"{self.modified:x}-{self.size:x}"'
 
 

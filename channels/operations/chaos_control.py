@@ -75,7 +75,7 @@ MAX_FAULTS: Final = 100
 """The maximum number of faults that last at the same time. At this limit, the control refuses further faults."""
 
 MAX_BODY: Final = 64 * 1024
-"""The maximum number of bytes of a request."""
+"""The maximum number of bytes in the body of a request."""
 
 MAX_RESTARTS: Final = 10_000
 """The number of restarts whose times the control remembers. Beyond this number, it forgets the oldest restart."""
@@ -87,7 +87,7 @@ LAG_EVERY: Final = 0.05
 """Seconds between two measurements of the lag of the event loop."""
 
 LAG_SECONDS: Final = 600.0
-"""Seconds for which the control remembers the lag."""
+"""Seconds for which the control remembers measurements of the lag."""
 
 SUPERVISOR_SECONDS: Final = 1.0
 """Seconds to wait until a supervisor reports the restart type of a child. After that, the child counts as missing."""
@@ -236,7 +236,7 @@ class ChaosControl(Plug):
     async def _answer_once(
         self, key: bytes, verb: str, arguments: dict[str, Any]
     ) -> tuple[int, dict[str, Any]]:
-        """Return the status and the answer. With the key of an earlier action, return the answer to that action."""
+        """Return the status and the answer. If an earlier action had the same key, return the answer to that action."""
         session = self._session
         if session is None:
             raise Refusal(503, "the endpoint is stopping")

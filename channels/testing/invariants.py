@@ -359,7 +359,7 @@ class _Codec(Codec):
     def _means(self, frame: bytes, meaning: Meaning) -> bytes:
         # A few meanings are enough, because the server writes most frames immediately. Only a `phx_close` may wait,
         # because the server writes it after the answer to the next join. Clients with equal refs get equal frames. So
-        # move an equal frame to the end. Otherwise the next frame could remove its meaning too early.
+        # move the meaning of a repeated frame to the end. Otherwise the next frame could remove this meaning too early.
         self.meanings.pop(frame, None)
         self.meanings[frame] = meaning
         if len(self.meanings) > _REMEMBERED:

@@ -83,10 +83,11 @@ class OutBuffer:
         b'onetwo'
 
     Args:
-        mark: a function that takes the buffer. The buffer calls it before it appends a frame while it is empty. The
-            function must not call `take`. It must make the writer call `take` later and write the result. Until then,
-            the buffer does not call `mark` again.
-        tell: a function that gets `Signal.OVERFLOW` and the `OSError` of a failed write, once each.
+        mark: a function that takes the buffer. An empty buffer calls `mark` before it appends a frame. The function
+            must not call `take`. It must make the writer call `take` later and write the result. Until then, the buffer
+            does not call `mark` again.
+        tell: a function that gets `Signal.OVERFLOW` or `Signal.SHED`, and the `OSError` of a failed write. The buffer
+            reports each of these at most once.
         target: the non-blocking socket for the flusher, or None for any other writer.
         max_messages: frames that may wait.
         max_bytes: bytes that may wait.

@@ -187,8 +187,8 @@ class Poller:
         ...     poller.register(sock, print)
 
     Attributes:
-        on_out_of_memory: may be set. The poller calls it after a turn in which memory ran out, with the number of
-            failed reads. It must not block.
+        on_out_of_memory: may be set to a function. After a turn in which memory ran out, the poller calls this function
+            with the number of failed reads. The function must not block.
         backlog: may be set to a function that returns the number of processes that still have earlier data to handle.
             The higher this number, the fewer sockets the poller reads in a turn. So new data waits in the kernel, and
             not in long queues of the program.

@@ -65,13 +65,13 @@ class Trace:
     """The events of one run.
 
     Args:
-        moment: returns the time, the round and the number of the running task.
+        moment: a function that returns the time, the round and the number of the running task.
         keep: False discards the lines. The digest is still available.
 
     Attributes:
         count: the number of events.
         keep: False if the trace discards the lines.
-        events: the events so far. Most of them become text only when a caller reads `lines` or the digest.
+        events: the events so far. Many events become text only when a caller reads `lines` or calls `digest`.
     """
 
     __slots__ = ("_hash", "_moment", "count", "events", "keep")

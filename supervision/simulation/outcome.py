@@ -42,7 +42,7 @@ class Outcome:
         steps: the number of steps of tasks.
         events: the number of events of the trace.
         recorded: the events of the trace. Only `trace` and `digest` turn the events into text, which takes time.
-        digest_without_trace: the SHA-256 of the trace, if the run did not keep it.
+        digest_without_trace: the SHA-256 of the trace, if the run did not keep the trace.
         steps_digest: the SHA-256 of the numbers of the tasks that ran, in order.
         deviations: the deviations from the canonical schedule.
         named: the deviations with the names of tasks, for a run with `label_tasks`.

@@ -66,7 +66,7 @@ class SeedResult:
         steps_digest: the digest of the order in which the tasks ran. A digest of the trace would take much longer to
             compute.
         faults: the number of planned faults with each status: "applied", "not_applicable", "masked".
-        branches: these numbers for each branch of the fault plan, such as `kill` or `crash on init`.
+        branches: the same numbers for each branch of the fault plan, such as `kill` or `crash on init`.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
         measures: the result of the `measure` argument of `sweep`.
     """
