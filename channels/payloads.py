@@ -62,7 +62,7 @@ class InvalidPayload(ChannelsError, ValueError):
 
 
 def payload_type(channel: type[Channel], name: str, position: int) -> Any | None:
-    """Return the type that a method declares for its payload; None if it accepts any payload.
+    """Return the type that a method declares for its payload; None if the method accepts any payload.
 
     Args:
         channel: the class.
@@ -105,7 +105,7 @@ def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[A
     """Return the function that converts a method's payload to the annotated type; None if no conversion is needed.
 
     Args:
-        channel: the class, for errors.
+        channel: the class.
         name: the name of the method.
         position: the index of the payload among the parameters; `self` is 0.
 

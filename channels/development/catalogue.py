@@ -1,6 +1,6 @@
 """Descriptions of the sockets, routes, channels and events of an endpoint, from their declarations.
 
-*pure*. The development page shows them. A payload has a description if its handler declares a type.
+*pure*. The development page shows these descriptions. They describe a payload only if its handler declares a type.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _about(thing: type) -> dict[str, Any]:
 
 
 def _first_line(thing: Any) -> str:
-    # The docstring of this class alone. A class without one would show the docstring of Channel.
+    # Read `__doc__` of this class only. A class without a docstring would otherwise show the docstring of Channel.
     text = inspect.cleandoc(
         vars(thing).get("__doc__") or "" if isinstance(thing, type) else thing.__doc__ or ""
     )
@@ -126,7 +126,7 @@ def _resolve(schema: Mapping[str, Any], names: Mapping[str, Any]) -> Mapping[str
     return found
 
 
-# A recursive type would have an example without an end.
+# The maximum depth of an example. The example of a recursive type would otherwise never end.
 _DEEPEST = 6
 
 
