@@ -170,7 +170,9 @@ async def clients_come_back(world: World) -> None:
         world.check(handled[name] <= 1, f"{name} was handled {handled[name]} times")
         world.check(result != "answered" or handled[name] == 1, f"{name} was answered by nobody")
     counts = Counter(results.values())
-    world.check(counts["answered"] > 50, f"most pushes are answered, but here: {counts}")
+    # The faults last for half of the time, so a healthy run answers far more than a quarter of the pushes.
+    enough = counts["answered"] * 4 > counts.total()
+    world.check(enough, f"at least a quarter of the pushes must be answered, but here: {counts}")
     world.sometimes("a push times out", counts["timeout"])
     world.sometimes("a push is refused", counts["refused"])
     world.note("results", **counts)
