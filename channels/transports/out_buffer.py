@@ -225,7 +225,11 @@ class OutBuffer:
         frames[:] = kept
         is_open = self._max_bytes >= 0
         self._shut()
-        self._reserve(len(self._rest) + sum(map(len, kept)))
+        if self._backlog is not None:
+            self._backlog.remove(self)
+            self.reserved = len(self._rest) + sum(map(len, kept))
+            if self.reserved:
+                self._backlog.keep(self, self.reserved)
         if is_open:
             self._overflowed = True
             if self._tell is not None:
@@ -364,6 +368,9 @@ class OutBuffer:
         This joins at most about 64 KiB of frames at a time, to save memory. Buffers share the frames of a broadcast,
         but not the joined bytes.
         """
+        if self._closed:
+            # `close` ran during the write, and counted the rest as gone.
+            return
         if self._backlog is not None:
             self._backlog.waiting_bytes -= count
             self.reserved -= count
