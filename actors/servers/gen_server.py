@@ -371,12 +371,14 @@ def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
 
     Args:
         server: A pid or a name.
-        function: A function of the server's own module. It must not wait.
+        function: A function of the server's own module. It must not wait. A server that waits in a `receive` of a
+            callback looks idle too, so the caller must know that the server does not, or check it first. For the
+            same reason, the function must not lead to a further `run_idle` for the same server.
         *args: Its arguments.
 
     Raises:
-        trio.WouldBlock: The server has ended, does not wait in its loop, or has unread messages, or an instrument
-            watches the runtime. Use `call` in these cases.
+        trio.WouldBlock: The server has ended, is suspended, does not wait for a message, or has unread messages, or an
+            instrument watches the runtime. Use `call` in these cases.
         WrongThread: The caller does not run in the runtime's thread.
     """
     process = require_runtime("run_idle").resolve(server)
