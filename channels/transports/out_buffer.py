@@ -11,9 +11,10 @@ plain sockets, a writing task for other streams, and the session for long pollin
 The writer writes whole frames, in the order of the calls of `put`. `put` never blocks and never raises. The buffer
 reports an overflow or a failed write to `tell`, each at most once. A written frame may still not reach the peer.
 
-A `Backlog` limits the bytes of all buffers together. It does not count the frames of a client that keeps up, because
-its writer takes them within a turn of the scheduler. Once a client is behind, its buffer reserves bytes of the backlog
-in steps, so that `put` only compares two numbers for most frames.
+A `Backlog` limits the bytes of all buffers together. It does not count waiting frames of a client that keeps up,
+because its writer takes them within a turn of the scheduler. A writing task holds the bytes of its write, so these
+count until the stream has taken them. Once a client is behind, its buffer reserves bytes of the backlog in steps, so
+that `put` only compares two numbers for most frames.
 """
 
 from __future__ import annotations
