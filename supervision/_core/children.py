@@ -97,7 +97,7 @@ def start_nowait(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
     """
     try:
         started: Any = spec.start(*spec.args, *extra, **spec.kwargs)
-    except (Exception, ProcessExit) as error:
+    except (Exception, ProcessExit) as error:  # a start function may raise any exception
         return _failed(error)
     if type(started) is Pid:
         return started
@@ -140,7 +140,7 @@ async def _start(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
         # Test the likely cases first, because isawaitable costs a microsecond.
         if type(started) is CoroutineType or (type(started) is not Pid and isawaitable(started)):
             started = await started
-    except (Exception, ProcessExit) as error:
+    except (Exception, ProcessExit) as error:  # a start function may raise any exception
         return _failed(error)
     if type(started) is Pid:
         return started
@@ -152,7 +152,7 @@ async def _start(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
 
 
 def _failed(error: Exception | ProcessExit) -> Failed:
-    """Return the failure of a start function that raised. It may raise any exception."""
+    """Return the failure of a start function that raised an exception, which becomes the reason."""
     if isinstance(error, (StartError, StartIgnored)):
         return Failed(error)
     if isinstance(error, ProcessExit):  # exit() in a start function must not end the supervisor
