@@ -372,17 +372,19 @@ def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
     Args:
         server: A pid or a name.
         function: A function of the server's own module. It must not wait. A server that waits in a `receive` of a
-            callback looks idle too, so the caller must know that the server does not, or check it first. For the
-            same reason, the function must not lead to a further `run_idle` for the same server.
+            callback looks idle too, so use this only for a server that shows such waits, as a supervisor does.
         *args: Its arguments.
 
     Raises:
-        trio.WouldBlock: The server has ended, is suspended, does not wait for a message, or has unread messages, or an
-            instrument watches the runtime. Use `call` in these cases.
+        trio.WouldBlock: The server has ended, is suspended, does not wait for a message, or has unread messages. Or
+            such a function of the server runs now, or an instrument watches the runtime. Use `call` in these cases.
         WrongThread: The caller does not run in the runtime's thread.
     """
     process = require_runtime("run_idle").resolve(server)
     if process is None or process.task is None or process.dying or process.suspended:
+        raise trio.WouldBlock
+    if process is current_process.get():
+        # A context cannot be entered twice.
         raise trio.WouldBlock
     if not process.mailbox.parked or process.mailbox.queue or process.runtime.instruments:
         raise trio.WouldBlock
