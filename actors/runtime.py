@@ -234,7 +234,7 @@ def _start_log(runtime: Runtime, max_crash_reports: float) -> Callable[[], None]
         logger.CrashLog,
         runtime.telemetry,
         at=runtime.timers.at,
-        crashed=lambda: runtime.crashed,
+        emitted=lambda: runtime.crashed + runtime.abnormal_stops,
         limit=max_crash_reports,
     )
     return logger.attach(runtime.telemetry, crash_log)

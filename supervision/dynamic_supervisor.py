@@ -12,20 +12,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from types import CoroutineType
 from typing import Any, final
 
 import trio
 
 from actors.arguments import is_number
-from actors.errors import StartError
-from actors.exits import Crash, ExitReason
+from actors.exits import ExitReason
 from actors.links import trap_exits
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.servers.gen_server import run_idle
 from actors.servers.results import Stop
-from supervision._core.children import Children, Retried, SupervisorBase, stop_together
+from supervision._core.children import (
+    Children,
+    Failed,
+    Retried,
+    SupervisorBase,
+    start_nowait,
+    stop_together,
+)
 from supervision._core.requests import Waiting, ask, published
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
@@ -152,7 +157,25 @@ class Pool(Children):
     async def start_child(self, spec: ChildSpec, extra: tuple[Any, ...]) -> Pid:
         """Start a child and return its pid."""
         self._check_room(spec)
-        started = await self._start(spec, extra)
+        return self._take_in(spec, extra, await self._start(spec, extra))
+
+    def start_child_nowait(self, spec: ChildSpec, extra: tuple[Any, ...]) -> Pid:
+        """Start a child whose start function does not wait, and return its pid."""
+        self._check_room(spec)
+        self._waiting.for_start(spec.id)
+        try:
+            started = start_nowait(spec, extra)
+        finally:
+            self._waiting.over()
+        return self._take_in(spec, extra, started)
+
+    @property
+    def is_busy(self) -> bool:
+        """True while the supervisor waits inside a callback, for the start or the end of a child."""
+        return self._waiting.phase is not None
+
+    def _take_in(self, spec: ChildSpec, extra: tuple[Any, ...], started: Pid | Failed) -> Pid:
+        """Add a child that has started. Raise the error of one that has not."""
         if isinstance(started, Pid):
             self._children[started] = _Child(spec, extra)
             self._report(CHILD_STARTED, spec, started)
@@ -160,30 +183,6 @@ class Pool(Children):
         if not started.ignored:
             self._report(CHILD_START_FAILED, spec, None, reason=started.reason, restart=False)
         raise started.error
-
-    def start_child_nowait(self, spec: ChildSpec, extra: tuple[Any, ...]) -> Pid:
-        """Start a child whose start function does not wait, and return its pid."""
-        if self._waiting.phase is not None:
-            # The supervisor is inside a callback, where it waits for a child to end.
-            raise trio.WouldBlock
-        self._check_room(spec)
-        try:
-            started = spec.start(*spec.args, *extra, **spec.kwargs)
-        except Exception as error:
-            # A start function may raise any exception. The exception becomes the reason of the failed start.
-            reason = Crash(error)
-            self._report(CHILD_START_FAILED, spec, None, reason=reason, restart=False)
-            raise StartError(reason) from None
-        if not isinstance(started, Pid):
-            if isinstance(started, CoroutineType):
-                started.close()  # the error replaces Python's warning about the coroutine
-            raise TypeError(
-                f"the start function of child {spec.id!r} must return a pid at once, got {started!r}; "
-                "use start_child, which waits"
-            )
-        self._children[started] = _Child(spec, extra)
-        self._report(CHILD_STARTED, spec, started)
-        return started
 
     async def terminate_child(self, pid: Pid) -> None:
         """Stop a child and forget it."""
@@ -336,15 +335,19 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             extra: Further arguments for this child, after the arguments in the spec.
 
         Raises:
-            trio.WouldBlock: The supervisor has ended, is busy or has unread messages, or an instrument, such as a
-                recorder, watches the runtime. The function has started nothing. Use `start_child` in these cases.
+            trio.WouldBlock: The supervisor has ended, is busy, has unread messages, or starts a child now. Or an
+                instrument, such as a recorder, watches the runtime. Nothing was started; use `start_child`.
             MaxChildren: The supervisor has `max_children` children.
+            StartIgnored: The start function raised it. The supervisor keeps no child.
             StartError: The start function raised an exception.
+            BadChildSpec: The spec is invalid.
             TypeError: The start function returned no pid. It must be a function such as `spawn_link`.
         """
         waiting = published(Waiting, supervisor, current_runtime())
-        if waiting is None or type(waiting.tree) is not Pool:
+        if waiting is None or type(waiting.tree) is not Pool or waiting.tree.is_busy:
             raise trio.WouldBlock
+        if child.significant:
+            check_significance(child, "never")
         return run_idle(supervisor, waiting.tree.start_child_nowait, child, extra)
 
     @staticmethod

@@ -154,9 +154,8 @@ class Runtime:
         # True while the runtime adds up the run time of each process.
         self.counts_run_time = False
         self.closed = False
-        self.spawned = self.crashed = 0
-        self.dead_letters = self.late_answers = self.zombies_ever = 0
-        self._numbers = self._refs = 0
+        self.spawned = self.crashed = self.abnormal_stops = 0
+        self.dead_letters = self.late_answers = self.zombies_ever = self._numbers = self._refs = 0
         self.pid = Pid(0, self)
         self.nursery: trio.Nursery | None = None
         self.empty: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
@@ -530,6 +529,7 @@ class Runtime:
             self.crashed += 1
             self._report(CRASH, process, reason, reason.exception)
         elif process.context is not None and not is_normal_exit(reason):
+            self.abnormal_stops += 1
             self._report(CRASH, process, reason, None)
         peers, watchers = self.graph.remove(pid)
         for peer in peers:

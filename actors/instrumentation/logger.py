@@ -88,7 +88,8 @@ class CrashLog:
     Args:
         telemetry: The event listeners of the runtime.
         at: A function that takes a time on Trio's clock and a function, and calls this function at that time.
-        crashed: A function that returns the number of crashes in the runtime so far.
+        emitted: A function that returns how often the runtime has emitted `CRASH`, with or without handlers. The count
+            includes servers that stopped with an abnormal reason.
         limit: The maximum number of reports per second.
     """
 
@@ -97,12 +98,12 @@ class CrashLog:
         telemetry: Telemetry,
         *,
         at: Callable[[float, Callable[[], None]], object],
-        crashed: Callable[[], int],
+        emitted: Callable[[], int],
         limit: float,
     ) -> None:
         self._telemetry = telemetry
         self._at = at
-        self._crashed = crashed
+        self._emitted = emitted
         self._limit = limit
         self._left = limit
         self._ends = -math.inf
@@ -120,7 +121,7 @@ class CrashLog:
         _crash(event, measurements, metadata)
         if self._left <= 0:
             self._detach()
-            self._seen = self._crashed()
+            self._seen = self._emitted()
             self._at(self._ends, self._resume)
 
     def _resume(self) -> None:
@@ -130,7 +131,7 @@ class CrashLog:
             self._detach = self._telemetry.attach(CRASH, self._report)
 
     def _summarize(self, seen: int) -> None:
-        missed = self._crashed() - seen
+        missed = self._emitted() - seen
         if missed:
             _log.error(
                 "%d more processes crashed, and the log leaves out their reports: it shows at most %d reports "

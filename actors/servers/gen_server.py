@@ -371,16 +371,20 @@ def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
 
     Args:
         server: A pid or a name.
-        function: A function of the server's own module. It must not wait.
+        function: A function of the server's own module. It must not wait. A server that waits in a `receive` of a
+            callback looks idle too, so use this only for a server that shows such waits, as a supervisor does.
         *args: The arguments of the function.
 
     Raises:
-        trio.WouldBlock: The server has ended, does not wait in its loop, or has unread messages, or an instrument
-            watches the runtime. Use `call` in these cases.
+        trio.WouldBlock: The server has ended, is suspended, does not wait for a message, or has unread messages. Or
+            such a function of the server runs now, or an instrument watches the runtime. Use `call` in these cases.
         WrongThread: The caller does not run in the runtime's thread.
     """
     process = require_runtime("run_idle").resolve(server)
     if process is None or process.task is None or process.dying or process.suspended:
+        raise trio.WouldBlock
+    if process is current_process.get():
+        # A context cannot be entered twice.
         raise trio.WouldBlock
     if not process.mailbox.parked or process.mailbox.queue or process.runtime.instruments:
         raise trio.WouldBlock

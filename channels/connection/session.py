@@ -63,6 +63,8 @@ _MAX_REF = 4096
 
 _INVALID_DATA = 1007
 _INTERNAL_ERROR = 1011
+# The largest `retry_after_ms`: what JavaScript can represent exactly.
+_LONGEST_WAIT = 2**53 - 1
 
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
@@ -603,7 +605,8 @@ def _malformed(data: bytes, binary: bool, error: DecodeError) -> Close:
 
 
 def _rate_limited(bucket: TokenBucket) -> dict[str, Any]:
-    milliseconds = math.ceil(bucket.seconds_to_wait() * 1000)
+    # Bounded, because a tiny rate makes the time infinite.
+    milliseconds = math.ceil(min(bucket.seconds_to_wait() * 1000, _LONGEST_WAIT))
     return {"reason": "rate limited", "retry_after_ms": milliseconds}
 
 

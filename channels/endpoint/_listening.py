@@ -132,8 +132,8 @@ class ListenerServer(GenServer[None]):
     def _not_started(
         self, stream: Any, accepted: Any, nursery: trio.Nursery, error: Exception
     ) -> None:
-        # The supervisor is full or restarting, so the client must reconnect later. Count the client and do not log it,
-        # because this can happen to thousands of clients.
+        # The supervisor is full or restarting, so the client must reconnect later. This is no error, because it can
+        # happen for very many clients.
         self.services.count(("connection", "not_started"))
         if isinstance(error, MaxChildren):
             self.services.refused("max_connections", 503)

@@ -26,6 +26,8 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 # The prefix length of the smallest IPv6 network that a provider gives to a customer. One client can use all addresses
 # of this network.
 _PREFIX = 64
+# The length of the prefix ::ffff:0:0 before an IPv4 address.
+_MAPPED_PREFIX = 96
 
 
 def _check_proxies(limit: AddressLimit, attribute: Any, value: Any) -> None:
@@ -66,7 +68,7 @@ class AddressLimit:
 
     def table(self) -> Addresses:
         """Return an empty table for one run of an endpoint."""
-        return Addresses(self.max_clients, map(ipaddress.ip_network, self.trusted_proxies))
+        return Addresses(self.max_clients, map(_network, self.trusted_proxies))
 
 
 class Addresses:
@@ -143,6 +145,15 @@ class Addresses:
             self._clients[key] = clients
         else:
             del self._clients[key]
+
+
+def _network(text: str) -> Network:
+    """Return a network of proxies, in the form in which `_parse` returns its addresses."""
+    network = ipaddress.ip_network(text)
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen < _MAPPED_PREFIX:
+        return network
+    return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
 
 
 def _parse(text: str) -> Address | None:

@@ -49,8 +49,9 @@ class Backlog:
         Signal.SHED
 
     Beyond the limit, the backlog gives up the clients with the most waiting bytes, until a sixteenth of the limit is
-    free. It drops the waiting frames of these clients at once, and their buffers report `Signal.SHED`. The rest of a
-    started write stays, because a client cannot read half a frame.
+    free. It drops their waiting frames at once, and each buffer reports `Signal.SHED`. The bytes of a started write
+    stay, because a client cannot read half a frame. So started writes alone may exceed the limit, until their
+    connections have closed.
 
     Args:
         max_bytes: the maximum number of bytes.
@@ -59,19 +60,23 @@ class Backlog:
         waiting_bytes: see `BacklogStatistics`. An `OutBuffer` subtracts the bytes that it has written.
     """
 
-    __slots__ = ("_behind", "_max_bytes", "_shed", "waiting_bytes")
+    __slots__ = ("_behind", "_given_up", "_max_bytes", "_shed", "waiting_bytes")
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         # A dict and not a set, because the order of a set differs from run to run.
         self._behind: dict[Buffer, None] = {}
+        # Buffers that have dropped all that they can. Their last bytes count, but shedding them again frees nothing.
+        self._given_up: dict[Buffer, None] = {}
         self._shed = 0
         self.waiting_bytes = 0
 
     def statistics(self) -> BacklogStatistics:
         """Return a snapshot of the backlog."""
         return BacklogStatistics(
-            behind=len(self._behind), waiting_bytes=self.waiting_bytes, shed=self._shed
+            behind=len(self._behind) + len(self._given_up),
+            waiting_bytes=self.waiting_bytes,
+            shed=self._shed,
         )
 
     def add(self, out: Buffer, size: int) -> None:
@@ -84,11 +89,17 @@ class Backlog:
         self._behind[out] = None
         self.grow(size)
 
+    def keep(self, out: Buffer, size: int) -> None:
+        """Add a buffer that has been shed, with the bytes that stay in it. This does not check the limit."""
+        self._given_up[out] = None
+        self.waiting_bytes += size
+
     def remove(self, out: Buffer) -> None:
-        """Remove a buffer whose client has caught up or has gone. A second call for the same buffer does nothing."""
-        if out in self._behind:
-            del self._behind[out]
-            self.waiting_bytes -= out.reserved
+        """Remove a buffer whose client has caught up or has gone. You may call it twice."""
+        for buffers in (self._behind, self._given_up):
+            if out in buffers:
+                del buffers[out]
+                self.waiting_bytes -= out.reserved
 
     def grow(self, size: int) -> None:
         """Count further bytes that a buffer has reserved. This may give up clients, even the client of that buffer."""

@@ -11,9 +11,10 @@ plain sockets, a writing task for other streams, and the session for long pollin
 The writer writes whole frames, in the order of the calls of `put`. `put` never blocks and never raises. The buffer
 reports an overflow or a failed write to `tell`, each at most once. A written frame may still not reach the peer.
 
-A `Backlog` limits the bytes of all buffers together. It does not count the frames of a client that keeps up, because
-the writer takes these frames within a turn of the scheduler. If a client is behind, its buffer reserves bytes in the
-backlog. It reserves many bytes at a time, so that `put` only compares two numbers for most frames.
+A `Backlog` limits the bytes of all buffers together. It does not count waiting frames of a client that keeps up,
+because its writer takes them within a turn of the scheduler. A writing task holds the bytes of its write, so these
+count until the stream has taken them. Once a client is behind, its buffer reserves bytes of the backlog in steps, so
+that `put` only compares two numbers for most frames.
 """
 
 from __future__ import annotations
@@ -227,7 +228,11 @@ class OutBuffer:
         frames[:] = kept
         is_open = self._max_bytes >= 0
         self._shut()
-        self._reserve(len(self._rest) + sum(map(len, kept)))
+        if self._backlog is not None:
+            self._backlog.remove(self)
+            self.reserved = len(self._rest) + sum(map(len, kept))
+            if self.reserved:
+                self._backlog.keep(self, self.reserved)
         if is_open:
             self._overflowed = True
             if self._tell is not None:
@@ -366,6 +371,9 @@ class OutBuffer:
         This joins at most about 64 KiB of frames at a time, to save memory. Buffers share the frames of a broadcast,
         but not the joined bytes.
         """
+        if self._closed:
+            # `close` ran during the write, and counted the rest as gone.
+            return
         if self._backlog is not None:
             self._backlog.waiting_bytes -= count
             self.reserved -= count

@@ -89,6 +89,26 @@ async def start(spec: ChildSpec, extra: tuple[Any, ...] = ()) -> Pid | Failed:
     return await _start(spec, extra)
 
 
+def start_nowait(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
+    """Start one child whose start function does not wait. If the function raises, the supervisor continues.
+
+    Raises:
+        TypeError: The start function returned something else than a pid.
+    """
+    try:
+        started: Any = spec.start(*spec.args, *extra, **spec.kwargs)
+    except (Exception, ProcessExit) as error:  # a start function may raise any exception
+        return _failed(error)
+    if type(started) is Pid:
+        return started
+    if type(started) is CoroutineType:
+        started.close()  # the error replaces Python's warning about the coroutine
+    raise TypeError(
+        f"the start function of child {spec.id!r} must return a pid at once, got {started!r}; "
+        "use start_child, which waits"
+    )
+
+
 async def _start_in_time(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
     before = frozenset(_links())
     started: Pid | Failed | None = None
@@ -120,13 +140,8 @@ async def _start(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
         # Test the likely cases first, because isawaitable costs a microsecond.
         if type(started) is CoroutineType or (type(started) is not Pid and isawaitable(started)):
             started = await started
-    except (StartError, StartIgnored) as error:
-        return Failed(error)
-    except ProcessExit as error:  # exit() in a start function must not end the supervisor
-        return Failed(StartError(error.reason))
-    except Exception as error:
-        # A start function may raise any exception. It becomes the reason of the failed start.
-        return Failed(StartError(Crash(error)))
+    except (Exception, ProcessExit) as error:  # a start function may raise any exception
+        return _failed(error)
     if type(started) is Pid:
         return started
     problem = (
@@ -134,6 +149,15 @@ async def _start(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
         "return the pid of the process that it started and linked"
     )
     return Failed(StartError(Crash(TypeError(problem))))
+
+
+def _failed(error: Exception | ProcessExit) -> Failed:
+    """Return the failure of a start function that raised an exception, which becomes the reason."""
+    if isinstance(error, (StartError, StartIgnored)):
+        return Failed(error)
+    if isinstance(error, ProcessExit):  # exit() in a start function must not end the supervisor
+        return Failed(StartError(error.reason))
+    return Failed(StartError(Crash(error)))
 
 
 # Stopping

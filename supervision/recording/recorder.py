@@ -46,7 +46,10 @@ _MACHINERY = frozenset(("actors", "supervision", "channels", "trio"))
 # Maps each class of messages to the field that marks it in a trace as internal to Ashtree. Empty for other classes.
 _MARKS: dict[type, str] = {}
 # The types of values that never change. So the trace can turn these values into text later.
-_CONSTANTS = frozenset((int, str, float, bool, bytes, type(None), Pid, Ref))
+_CONSTANTS = frozenset((int, float, bool, type(None), Pid, Ref))
+# The same for short texts. A trace of a live run must not keep the data of all clients in memory.
+_TEXTS = frozenset((str, bytes))
+_SHORT = 256  # characters or bytes
 _VARIABLE = object()
 _FEW = 8  # the most items of a tuple or a dict that `_constant` checks
 
@@ -353,22 +356,27 @@ def _received(pid: int, said: str, tail: str, cause: int | None) -> str:
 
 
 def _constant(message: Any) -> Any:
-    """Return the content of a message, or a copy, if the result can never change; `_VARIABLE` for any other content.
+    """Return the content of a small message that nothing can change, or a copy of it; `_VARIABLE` for other content.
 
     The recorder can turn constant content into text later. It must turn any other content into text at once.
     """
     content = payload_of(message)
     cls = type(content)
-    if cls in _CONSTANTS:
+    if _is_constant(content):
         return content
     if cls is tuple and len(content) <= _FEW:
-        return content if all(type(each) in _CONSTANTS for each in content) else _VARIABLE
+        return content if all(map(_is_constant, content)) else _VARIABLE
     if cls is dict and len(content) <= _FEW:
         for key, each in content.items():
-            if type(key) not in _CONSTANTS or type(each) not in _CONSTANTS:
+            if not _is_constant(key) or not _is_constant(each):
                 return _VARIABLE
         return content.copy()
     return _VARIABLE
+
+
+def _is_constant(value: Any) -> bool:
+    cls = type(value)
+    return cls in _CONSTANTS or (cls in _TEXTS and len(value) <= _SHORT)
 
 
 def sender_now() -> Pid | None:

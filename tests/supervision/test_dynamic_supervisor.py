@@ -25,6 +25,7 @@ from actors import (
     Stop,
     call,
     cast,
+    exit,
     is_alive,
     kill,
     send,
@@ -37,6 +38,7 @@ from actors import (
 )
 from actors.runtime import Runtime
 from supervision import (
+    Backoff,
     BadChildSpec,
     BadSupervisorOption,
     ChildCounts,
@@ -536,3 +538,67 @@ async def test_an_exception_of_a_start_without_waiting_is_the_reason_of_the_fail
     assert isinstance(caught.value.reason, Crash)
     assert isinstance(caught.value.reason.exception, ValueError)
     assert await pids(pool) == []
+
+
+async def test_an_exit_in_a_start_without_waiting_ends_no_process(runtime: Runtime) -> None:
+    pool = await DynamicSupervisor.start_link()
+    await settle()
+    with pytest.raises(StartError) as caught:
+        DynamicSupervisor.start_child_nowait(pool, ChildSpec("leaving", exit, ("no",)))
+    assert caught.value.reason == "no"
+    assert await pids(pool) == []
+
+
+@pytest.mark.parametrize("error", [StartError("taken"), StartIgnored()])
+async def test_a_start_without_waiting_passes_on_the_failure_of_the_start_function(
+    runtime: Runtime, error: Exception
+) -> None:
+    pool = await DynamicSupervisor.start_link()
+    await settle()
+
+    def fail() -> Pid:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        DynamicSupervisor.start_child_nowait(pool, ChildSpec("failing", fail))
+    assert caught.value is error
+    await settle()
+    DynamicSupervisor.start_child_nowait(pool, SPAWNED, "a")
+
+
+async def test_a_start_function_cannot_start_a_sibling_without_waiting(runtime: Runtime) -> None:
+    pool = await DynamicSupervisor.start_link()
+    await settle()
+    refused: list[bool] = []
+
+    def start() -> Pid:
+        try:
+            DynamicSupervisor.start_child_nowait(pool, SPAWNED, "sibling")
+        except trio.WouldBlock:
+            refused.append(True)
+        return Worker.spawn_link("a")
+
+    pid = DynamicSupervisor.start_child_nowait(pool, ChildSpec("nested", start))
+    assert refused == [True]
+    assert await pids(pool) == [pid]
+
+
+async def test_a_significant_child_without_waiting_is_refused(runtime: Runtime) -> None:
+    pool = await DynamicSupervisor.start_link()
+    await settle()
+    spec = ChildSpec("main", Worker.spawn_link, ("a",), restart="temporary", significant=True)
+    with pytest.raises(BadChildSpec):
+        DynamicSupervisor.start_child_nowait(pool, spec)
+
+
+async def test_a_child_that_waits_for_its_restart_counts_for_a_start_without_waiting(
+    runtime: Runtime,
+) -> None:
+    backoff = Backoff(initial=10.0, maximum=10.0)
+    pool = await DynamicSupervisor.start_link(max_children=1, backoff=backoff)
+    await settle()
+    spec = ChildSpec("spawned", Worker.spawn_link, ("a",))
+    cast(DynamicSupervisor.start_child_nowait(pool, spec), BOOM.exception)
+    await settle()
+    with pytest.raises(MaxChildren):
+        DynamicSupervisor.start_child_nowait(pool, SPAWNED, "b")

@@ -195,6 +195,18 @@ async def test_the_end_of_a_runtime_logs_the_number_of_crashes_left_out(
     assert caplog.messages[1].startswith("4 more processes crashed")
 
 
+async def test_servers_that_stop_abnormally_count_among_the_crashes_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with open_runtime(max_crash_reports=1):
+        for _ in range(5):
+            server = await Stopping.start()
+            cast(server, "stop")
+            await wait_exit(server)
+    assert len(caplog.messages) == 2
+    assert caplog.messages[1].startswith("4 more processes crashed")
+
+
 async def test_a_limit_of_no_crash_reports_is_refused() -> None:
     with pytest.raises(ValueError, match="write a number from 1"):
         async with open_runtime(max_crash_reports=0):
@@ -203,3 +215,8 @@ async def test_a_limit_of_no_crash_reports_is_refused() -> None:
 
 async def crash() -> None:
     raise ValueError("crash")
+
+
+class Stopping(GenServer[None]):
+    async def handle_cast(self, message: Any) -> Stop:
+        return Stop("an abnormal reason")

@@ -167,6 +167,15 @@ def test_a_push_without_a_token_is_answered_with_the_wait_and_not_delivered() ->
     assert isinstance(feed(session, "1", "4", "room:a", "ping")[0], Deliver)
 
 
+def test_a_wait_that_is_longer_than_any_number_is_answered() -> None:
+    session = new_session(messages=full_bucket(1, rate=5e-324))
+    joined(session)
+    feed(session, "1", "2", "room:a", "ping")
+    _, answer = feed(session, "1", "3", "room:a", "ping")
+    response = {"reason": "rate limited", "retry_after_ms": 2**53 - 1}
+    assert sent([answer]) == [reply("1", "3", "room:a", "error", response)]
+
+
 def test_a_push_without_a_token_and_without_a_ref_is_only_counted() -> None:
     session = new_session(messages=full_bucket(1))
     joined(session)

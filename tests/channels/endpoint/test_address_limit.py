@@ -41,6 +41,14 @@ def test_the_address_of_a_client_is_the_last_address_outside_the_proxies(
     assert AddressLimit(1, PROXIES).table().key(peer, forwarded) == expected
 
 
+@pytest.mark.parametrize("proxy", ["::ffff:10.0.0.1", "::ffff:10.0.0.0/104"])
+@pytest.mark.parametrize("peer", ["10.0.0.1", "::ffff:10.0.0.1"])
+def test_a_proxy_may_be_written_as_a_socket_for_both_families_shows_it(
+    proxy: str, peer: str
+) -> None:
+    assert AddressLimit(1, [proxy]).table().key(peer, ["203.0.113.7"]) == "203.0.113.7"
+
+
 def test_addresses_of_one_ipv6_customer_count_together() -> None:
     addresses = AddressLimit(1).table()
     keys = {addresses.key(f"2a00:1:2:3::{number}", []) for number in range(1, 9)}

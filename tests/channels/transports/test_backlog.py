@@ -144,6 +144,29 @@ def test_the_frames_of_a_polling_client_count_while_no_poll_takes_them() -> None
     assert backlog.statistics().behind == 0
 
 
+def test_started_writes_beyond_the_limit_give_up_their_clients_once() -> None:
+    backlog = Backlog(max_bytes=60 * KB)
+    slow = [Slow(backlog, 40 * KB) for _ in range(4)]
+    small = Slow(backlog, KB)
+    assert [each.told for each in (*slow[1:], small)] == [[Signal.SHED]] * 4
+    assert slow[0].told == [Signal.SHED]
+    statistics = backlog.statistics()
+    assert (statistics.behind, statistics.shed) == (5, 5)
+    assert statistics.waiting_bytes == 161 * KB, "a client cannot read half a frame"
+    for each in (*slow, small):
+        each.out.close()
+    assert backlog.statistics().waiting_bytes == backlog.statistics().behind == 0
+
+
+def test_a_write_that_ends_after_the_close_changes_no_count() -> None:
+    backlog = Backlog(max_bytes=100 * KB)
+    slow, other = Slow(backlog, 10 * KB), Slow(backlog, KB)
+    slow.out.close()
+    slow.out.progress(10 * KB)
+    assert backlog.waiting_bytes == KB
+    assert other.out.reserved == KB
+
+
 actions = st.tuples(
     st.integers(0, 2),
     st.sampled_from(["put", "write", "progress", "finish", "close", "fail"]),

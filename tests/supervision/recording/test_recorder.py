@@ -1,12 +1,14 @@
 """The state of a recorder besides the lines that it writes."""
 
+import gc
+from sys import getrefcount
 from typing import Any
 
 import pytest
 import trio
 from msgspec.json import decode
 
-from actors import GenServer, NoProcess, Reply, Runtime, call, send, set_label, spawn
+from actors import GenServer, NoProcess, Reply, Runtime, call, receive, send, set_label, spawn
 from supervision import Supervisor
 from supervision.recording import recorder as module
 from supervision.recording.recorder import Recorder
@@ -49,6 +51,25 @@ async def test_a_message_is_described_as_it_was_when_it_was_sent(
     send(spawn(trio.sleep_forever), message)
     message["n"] = 2
     assert [event["message"] for event in recorded(trace, "sent")] == [f"{{'n': {inner}}}"]
+
+
+@pytest.mark.parametrize("shape", ["plain", "tuple", "dict"])
+async def test_a_trace_keeps_no_long_data_of_a_message(runtime: Runtime, shape: str) -> None:
+    trace = Trace(lambda: (0.0, 0, 0))
+    Recorder(runtime, trace, 0, messages=True)
+    data = bytes(10_000)
+    held = getrefcount(data)
+    messages: dict[str, Any] = {"plain": data, "tuple": ("data", data), "dict": {"data": data}}
+
+    async def take() -> None:
+        await receive()
+
+    send(spawn(take), messages[shape])
+    messages.clear()
+    await settle()
+    gc.collect()
+    assert getrefcount(data) == held
+    assert len(recorded(trace, "sent")) == 1
 
 
 class Echo(GenServer[None]):
