@@ -8,6 +8,7 @@ same for several nodes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import trio
@@ -78,6 +79,7 @@ class Watcher(GenServer[None]):
         self.shown: dict[str, list[Any]] = {}
         self.diffs: list[Any] = []
         self.count: int | None = None
+        self.size_at_sync = 0.0
         sweep.pubsub.subscribe(topic)
         await self.sync()
 
@@ -87,7 +89,10 @@ class Watcher(GenServer[None]):
         except RuntimeError:
             presences = {}
         self.shown = {key: list(entry["metas"]) for key, entry in presences.items()}
-        self.size_at_sync = len(presences)
+        # While a topic is counted, `list` still reads the keys, and no diff clears the list of this reader. A topic
+        # that has become small is counted until its next diff.
+        is_counted = self.sweep.presence.statistics()["counted_topics"] > 0
+        self.size_at_sync = math.inf if is_counted else len(presences)
 
     async def handle_call(self, request: Any, sender: Any) -> Reply:
         if request == "sync":
