@@ -340,12 +340,22 @@ def test_axe_finds_no_problem(
 def test_a_phone_shows_the_crash_button_the_transcript_and_the_recovery_together(
     served: Served, open_page: OpenPage
 ) -> None:
-    page = open_page(served("examples.chat").url, size=PHONE)
+    url = served("examples.chat").url
+    page, other = open_page(url, size=PHONE), open_page(url)
+
+    def hear_the_other(words: str) -> None:
+        other.get_by_role("textbox", name="Message, as").fill(words)
+        other.keyboard.press("Enter")
+        expect(page.locator("#transcript")).to_contain_text(words)
+
+    hear_the_other("I am here")
     show_chat(page)
+    hear_the_other("I went on")
+    expect(page.locator("#other")).to_contain_text("1 message since your crash")
     assert page.evaluate("scrollY") == 0
-    for part in ("#recovery", "#transcript", "#crash"):
+    for part in ("#recovery", "#other", "#transcript", "#crash"):
         box = page.locator(part).bounding_box()
         assert box is not None
         assert box["y"] >= 0
         assert box["y"] + box["height"] <= PHONE["height"]
-        assert box["height"] > 40
+        assert box["height"] > (15 if part == "#other" else 40)
