@@ -12,7 +12,8 @@ answer is `{"result": ...}`, or `{"problem": "..."}` with an HTTP status of 400 
 reaches one of them, and the answer is about this worker only.
 
 A fault can end the connection of its own request. So an action may have the header `Idempotency-Key`. If the sender
-repeats the request with the same key, the control repeats the answer, and not the action.
+repeats the request with the same key, the control repeats the answer, and not the action. A repetition that arrives
+while the action still runs waits for its answer.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import hmac
 import logging
 import math
 import os
+import re
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -95,6 +97,7 @@ _MAX_PATHS: Final = 50_000
 _MAX_CHILDREN: Final = 10_000
 _SLICE: Final = 2000
 _MIN_TOKEN: Final = 16
+_TOKEN: Final = re.compile(rf"[!-~]{{{_MIN_TOKEN},}}")
 _JSON: Final = (b"content-type", b"application/json")
 
 _log = logging.getLogger("channels.operations.chaos")
@@ -118,16 +121,17 @@ class ChaosControl(Plug):
         ChaosControl(token=os.environ["ASHTREE_CHAOS_TOKEN"], checks={"the queue is short": queue_is_short})
 
     Args:
-        token: the secret of every request, at least 16 characters. There is no access without it.
+        token: the secret of every request, at least 16 characters of ASCII without spaces. There is no access without
+            it.
         path: the path on the port of the endpoint.
         checks: the checks of the application, by name. The probe `check_holds` asks for them. They work as the checks
             of `world.steady`.
         max_seconds: the control undoes every fault after at most this many seconds, even if the experiment has ended
-            without a rollback.
+            without a rollback. No request waits longer for the moment of a fault, or for the answer of a process.
         check_timeout: seconds for a check. After that, the check does not hold.
 
     Raises:
-        InvalidOption: the token is too short, the path has no slash, or a number is not above 0.
+        InvalidOption: the token is too short or has a space, the path has no slash, or a number is not above 0.
 
     The faults of connections and nodes need `ashtree chaos`. Here, kill the process of a connection instead.
     """
@@ -141,8 +145,9 @@ class ChaosControl(Plug):
         max_seconds: float = 300.0,
         check_timeout: float = 5.0,
     ) -> None:
-        if not isinstance(token, str) or len(token) < _MIN_TOKEN:
-            advice = f"a secret text of at least {_MIN_TOKEN} characters"
+        # Other characters would not survive the way through a header, and each request would get 401.
+        if not isinstance(token, str) or _TOKEN.fullmatch(token) is None:
+            advice = f"a secret of at least {_MIN_TOKEN} characters of ASCII, without spaces"
             raise InvalidOption("ChaosControl", "token", "...", advice)
         if not isinstance(path, str) or not path.startswith("/") or path.endswith("/"):
             advice = 'a path such as "/_ashtree/chaos"'
@@ -238,20 +243,32 @@ class ChaosControl(Plug):
         session = self._session
         if session is None:
             raise Refusal(503, "the endpoint is stopping")
-        if key and key in session.answers:
+        if not key:
+            return await self._try(session, verb, arguments)
+        while (running := session.running.get(key)) is not None:
+            await running.wait()
+        if key in session.answers:
             return session.answers[key]
-        status: int
+        ended = session.running[key] = trio.Event()
         try:
-            status, answer = 200, {"result": await self._answer(session, verb, arguments)}
-        except Refusal as refusal:
-            status, answer = refusal.status, {"problem": str(refusal)}
-        if key:
-            # Between the action and this line there is no checkpoint. So the answer is kept, even if the action ended
-            # the connection of this request.
-            session.answers[key] = status, answer
+            # Between the action and the next line there is no checkpoint. So the answer is kept, even if the action
+            # ended the connection of this request.
+            answer = await self._try(session, verb, arguments)
+            session.answers[key] = answer
             if len(session.answers) > MAX_ANSWERS:
                 del session.answers[next(iter(session.answers))]
-        return status, answer
+        finally:
+            del session.running[key]
+            ended.set()
+        return answer
+
+    async def _try(
+        self, session: _Session, verb: str, arguments: dict[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
+        try:
+            return 200, {"result": await self._answer(session, verb, arguments)}
+        except Refusal as refusal:
+            return refusal.status, {"problem": str(refusal)}
 
     async def _answer(self, session: _Session, verb: str, arguments: dict[str, Any]) -> Any:
         with in_runtime(session.services.runtime):
@@ -297,7 +314,9 @@ class _Session:
         self.restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
         self.lags: deque[tuple[float, float]] = deque(maxlen=int(LAG_SECONDS / LAG_EVERY))
         self.answers: dict[bytes, tuple[int, dict[str, Any]]] = {}
-        self._max_seconds = max_seconds
+        # The actions that run, by the keys of their requests.
+        self.running: dict[bytes, trio.Event] = {}
+        self.max_seconds = max_seconds
         self._lasting: list[_Lasting] = []
         # Faults that are waiting for their moment. They count as lasting faults.
         self._waiting = 0
@@ -351,27 +370,32 @@ class _Session:
         """Apply a fault, and wait at most `wait` seconds for its moment.
 
         Raises:
-            Refusal: too many faults last, or the fault could not be applied.
+            Refusal: too many faults last, the moment is too late, or the fault could not be applied.
         """
+        delay = fault.when.seconds if isinstance(fault.when, At) else 0.0
+        if delay > self.max_seconds:
+            raise Refusal(
+                400,
+                f"the fault has its moment in {delay:g} s; write at most {self.max_seconds:g} s, or send it later",
+            )
         if len(self._lasting) + self._waiting >= MAX_FAULTS:
             raise Refusal(409, f"{MAX_FAULTS} faults last already; undo them first")
         runtime = self.services.runtime
         injector = Injector(trace=_ToRecorder(self))
         injector.add(runtime, self.places, observe=needs_instrument(fault))
         _log.warning("The chaos control applies a fault: %s", describe_fault(fault))
-        extra = fault.when.seconds if isinstance(fault.when, At) else 0.0
         self._waiting += 1
         is_kept = False
         try:
             injector.start((fault,))
-            with trio.move_on_after(extra + wait):
+            with trio.move_on_after(delay + wait):
                 await injector.decided()
             (report,) = injector.report()
             if report.status != "applied":
                 raise Refusal(
                     409, f"{report.text}: {report.status.replace('_', ' ')}: {report.why}"
                 )
-            seconds = min(lasting_seconds(fault), self._max_seconds)
+            seconds = min(lasting_seconds(fault), self.max_seconds)
             if seconds > 0:
                 self._lasting.append(_Lasting(injector, trio.current_time() + seconds))
                 is_kept = True
@@ -414,7 +438,7 @@ async def _ping(session: _Session, arguments: dict[str, Any]) -> None:
 
 
 async def _inject(session: _Session, arguments: dict[str, Any]) -> dict[str, Any]:
-    wait = _number(arguments, "wait", 5.0)
+    wait = _number(arguments, "wait", 5.0, most=session.max_seconds)
     content = arguments.get("fault")
     if isinstance(content, dict):
         content = {"when": {"type": "at", "seconds": 0.0}, **content}
@@ -455,7 +479,7 @@ async def _tell(
     title = session.title(pid)
     _log.warning("The chaos control %s %s", verb, title)
     try:
-        await order(pid, timeout=_number(arguments, "timeout", 1.0))
+        await order(pid, timeout=_number(arguments, "timeout", 1.0, most=session.max_seconds))
     except CallExit:
         problem = f"{title} did not answer in time; only a server that is not busy can"
         raise Refusal(409, problem) from None
@@ -591,8 +615,12 @@ def _text(arguments: dict[str, Any], name: str) -> str:
     return value
 
 
-def _number(arguments: dict[str, Any], name: str, default: float) -> float:
+def _number(
+    arguments: dict[str, Any], name: str, default: float, *, most: float = math.inf
+) -> float:
     value = arguments.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise Refusal(400, f"send a number above 0 as {name!r}, and not {value!r}")
+    if value > most:
+        raise Refusal(400, f"send at most {most:g} as {name!r}, and not {value!r}")
     return float(value)
