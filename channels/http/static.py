@@ -145,8 +145,8 @@ def find_file(folder: Path, path: str) -> FoundFile | str | None:
         path: the path below the folder, percent-encoded, without a slash at its beginning.
 
     Returns:
-        The open file. Or, for a folder without the slash at its end, the last segment of its path and a slash. Or None,
-        if there is no such file.
+        The open file. Or, for a folder without the slash at its end, its decoded name and a slash. Or None, if there is
+        no such file.
 
     A segment that begins with a dot names no file, so `..` and hidden files are not served. A symbolic link that leaves
     the folder names no file.
@@ -233,7 +233,7 @@ class StaticFiles:
                 if found is not None:
                     return found
             elif f"{path}/" == beginning:
-                return f"{path.rpartition('/')[2]}/"
+                return f"{unquote(path.rpartition('/')[2])}/"
         return None
 
     async def _answer(self, scope: Any, receive: Any, send: Any, found: FoundFile) -> None:
@@ -294,10 +294,10 @@ def _is_fresh(scope: Any, found: FoundFile) -> bool:
         return False
 
 
-async def _redirect(scope: Any, send: Any, last: str) -> None:
+async def _redirect(scope: Any, send: Any, name: str) -> None:
     query = scope.get("query_string", b"").decode("latin-1")
     # Relative, because a proxy may have added a prefix. The dot keeps a colon in a name from starting a scheme.
-    where = f"./{quote(unquote(last), safe='/')}" + (f"?{query}" if query else "")
+    where = f"./{quote(name, safe='/')}" + (f"?{query}" if query else "")
     await _send(send, 307, b"", [("location", where)], kind=None)
 
 

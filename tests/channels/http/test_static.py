@@ -231,6 +231,15 @@ async def test_a_folder_without_its_slash_is_redirected_below_any_prefix(folder:
     answer = await ask(app, "/deep", query="a=1")
     assert (answer.status, answer.headers["location"]) == (307, "./deep/?a=1")
     assert (await ask(app, "/assets")).headers["location"] == "./assets/"
+
+
+async def test_the_redirect_keeps_a_percent_sign_in_the_name_of_a_folder(folder: Path) -> None:
+    (folder / "100%25").mkdir()
+    (folder / "100%25" / "index.html").write_text("all")
+    app = StaticFiles({"/": folder})
+    answer = await ask(app, "/100%2525")
+    assert (answer.status, answer.headers["location"]) == (307, "./100%2525/")
+    assert (await ask(app, "/100%2525/")).body == b"all"
     assert (await ask(app, "/live/deep/", root="/live")).body == b"deep"
 
 
