@@ -55,7 +55,7 @@ class LightsChannel(Channel):
 
 
 class DeviceSocket(Socket):
-    """The socket of a sensor. A sensor may report twice a second for a moment, and every two seconds on average."""
+    """The socket of a sensor. A sensor may send five reports at once, and one every two seconds on average."""
 
     channels = {"sensor:*": SensorChannel}
     max_messages_per_second = 0.5
