@@ -87,6 +87,9 @@ MAX_ANSWERS: Final = 100
 LAG_EVERY: Final = 0.05
 """Seconds between two measurements of the lag of the event loop."""
 
+FIRST_LAG_SECONDS: Final = 1.0
+"""Seconds that a question about the lag waits for the first measurement."""
+
 LAG_SECONDS: Final = 600.0
 """Seconds for which the control remembers the lag."""
 
@@ -312,6 +315,7 @@ class _Session:
         self.services = services
         self.places = Places(services.runtime, max_paths=_MAX_PATHS)
         self.restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
+        self.measured = trio.Event()
         self.lags: deque[tuple[float, float]] = deque(maxlen=int(LAG_SECONDS / LAG_EVERY))
         self.answers: dict[bytes, tuple[int, dict[str, Any]]] = {}
         # The actions that run, by the keys of their requests.
@@ -333,6 +337,7 @@ class _Session:
     def keep(self, due: float, now: float) -> None:
         """Note the lag of the event loop at a due time, and undo the faults whose time is over."""
         self.lags.append((due, now - due))
+        self.measured.set()
         for each in [each for each in self._lasting if each.until <= now]:
             self._lasting.remove(each)
             each.injector.close()
@@ -509,6 +514,8 @@ async def _restarts(session: _Session, arguments: dict[str, Any]) -> int:
 
 async def _lag(session: _Session, arguments: dict[str, Any]) -> dict[str, float | None]:
     since = trio.current_time() - _number(arguments, "seconds", 10.0)
+    with trio.move_on_after(FIRST_LAG_SECONDS):
+        await session.measured.wait()
     lags = [lag for due, lag in session.lags if due >= since]
     if not lags:
         raise Refusal(409, "the event loop was not measured in this time; wait for a second")

@@ -372,6 +372,13 @@ async def test_a_transient_child_that_has_finished_is_not_missing(endpoint: Endp
     assert (await request(endpoint, "missing"))[1] == {"result": []}
 
 
+async def test_a_server_that_has_just_started_measures_its_lag_before_it_answers(
+    endpoint: Endpoint,
+) -> None:
+    status, answer = await request(endpoint, "lag")
+    assert (status, set(answer["result"])) == (200, {"median", "p99", "longest"})
+
+
 async def test_the_lag_of_the_event_loop_is_measured(
     endpoint: Endpoint,
 ) -> None:
