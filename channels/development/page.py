@@ -59,6 +59,8 @@ def is_local(scope: Any) -> bool:
 
     A page of another site can send requests to this machine. Its requests have another `Origin`. If it uses a host name
     that leads to this machine, they have another `Host`.
+
+    This does not notice a proxy on this machine that adds no header and sends a local name as `Host`.
     """
     headers = {
         name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
