@@ -83,7 +83,10 @@ class Project:
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-        return self._process.wait(PATIENCE)
+        try:
+            return self._process.wait(PATIENCE)
+        finally:
+            self._process.kill()
 
 
 @pytest.fixture(scope="module")
