@@ -35,6 +35,8 @@ Folders: TypeAlias = str | Path | Mapping[str, str | Path]
 """A folder that is served at `/`, or a dict from paths to folders."""
 
 _CHUNK: Final = 256 * 1024
+# The characters of a path that browsers do not encode, and the sign of those that are encoded.
+_IN_PATHS: Final = "/%:@!$&'()*+,;="
 _METHODS: Final = ("GET", "HEAD")
 
 # A table of our own: the tables of the system differ between machines.
@@ -87,10 +89,11 @@ def type_of(name: str) -> str:
 
 
 def check_folders(static: Any) -> dict[str, Path]:
-    """Return the folders of the option `static`, by their paths. The longest path comes first.
+    """Return the folders of the option `static`, by their percent-encoded paths. The longest path comes first.
 
     Raises:
-        InvalidOption: the option is neither a folder nor a dict of folders, or a folder does not exist.
+        InvalidOption: the option is neither a folder nor a dict of folders, a folder does not exist, or a path occurs
+            twice.
     """
     given = static if isinstance(static, Mapping) else {"/": static}
     folders: dict[str, Path] = {}
@@ -104,7 +107,10 @@ def check_folders(static: Any) -> dict[str, Path]:
         place = Path(folder).absolute()
         if not place.is_dir():
             raise InvalidOption("Endpoint", "static", str(folder), _advice(place))
-        folders[path.rstrip("/") + "/"] = place
+        beginning = quote(path.rstrip("/"), safe=_IN_PATHS) + "/"
+        if beginning in folders:
+            raise InvalidOption("Endpoint", "static", path, "each path once")
+        folders[beginning] = place
     return dict(sorted(folders.items(), key=lambda each: len(each[0]), reverse=True))
 
 
