@@ -71,7 +71,7 @@ test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
 test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
 	@HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -o faulthandler_timeout=3600 $(ARGS)
 
-# Takes the pictures of the examples in Chromium. A test fails while a picture is older than its page.
+# Takes the pictures of the examples in Chromium. If a page has changed since its picture, a test fails.
 pictures: $(DEV_STAMP) node chromium $(NPM_STAMPS)
 	@ASHTREE_PICTURES=1 $(BIN)/python -m pytest -q tests/integration/test_example_pages.py
 
@@ -83,12 +83,12 @@ sweep: $(DEV_STAMP)
 test-portability: $(DEV_STAMP)
 	@$(BIN)/python -m tests.simulation.portability $(ARGS) $(PORTABILITY_PYTHONS)
 
-# Uses two environments of its own: Django Channels and Ashtree have packages with the same name.
+# Needs two environments, because Django Channels and Ashtree both have a package named `channels`.
 bench: $(BENCH_CHANNELS_STAMP) $(BENCH_DJANGO_STAMP)
 	@BENCH_DJANGO_VENV=$(abspath $(BENCH_DJANGO_VENV)) \
 	    $(BENCH_CHANNELS_VENV)/bin/python -m tests.benchmarks.channels $(ARGS)
 
-# Exits with 0 if nothing was lost and nothing was left over.
+# Exits with 0 if the server lost no message and left no resource in use.
 soak: $(DEV_STAMP)
 	@exec $(BIN)/python -m tests.benchmarks.soak --minutes $(or $(MINUTES),30) $(ARGS)
 

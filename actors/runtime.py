@@ -138,10 +138,10 @@ async def open_runtime(
             pid = await Counter.start_link(0)
             ...
 
-    At the end of the body the runtime stops the processes that no process started, newest first. It sends `SHUTDOWN` to
-    one of them, waits for its end, and continues with the next. Supervisors among them stop their trees. After all of
-    these have ended, or after `shutdown_deadline` seconds, the runtime kills all remaining processes and names them in
-    a warning. Finally the block raises the exception that ended the body.
+    At the end of the body, the runtime stops the processes that no process started, newest first. It sends `SHUTDOWN`
+    to one process, waits for its end, and continues with the next process. A supervisor stops its tree when it gets
+    `SHUTDOWN`. After all these processes have ended, or after `shutdown_deadline` seconds, the runtime kills all
+    remaining processes and names them in a warning. Finally the block raises the exception that ended the body.
 
     KeyboardInterrupt or SystemExit in a process also ends the body, and the block raises that exception at its end.
     Another Ctrl-C during the shutdown kills all processes immediately.
@@ -153,22 +153,24 @@ async def open_runtime(
         kill_grace: The seconds that a process has to unwind after a fatal exit signal. Then the runtime declares it a
             zombie.
         shutdown_deadline: The seconds that the ordered part of the shutdown may take.
-        seed: The seed of `runtime.random`. With None, the operating system provides the seed, or in a simulation the
-            simulation's seed.
+        seed: The seed of `runtime.random`. With None, the seed comes from the operating system, or in a simulation from
+            the simulation's seed.
         log: Attach `actors.instrumentation.logger`, which writes crashes and zombies to the log.
-        debug: Check the invariants of `actors._kernel.checks` all the time, and let Python name the line that made a
-            coroutine without `await`. This is several times slower. None reads the environment variable ASHTREE_DEBUG.
+        debug: Check the invariants of `actors._kernel.checks` all the time. Python then also names the line that
+            created a coroutine without `await`. The program runs several times slower. None reads the environment
+            variable ASHTREE_DEBUG.
         watchdog: The seconds that one step of a task may take. The watchdog reports a longer step with its stack,
             because a step blocks all other tasks. None turns the watchdog off. See `actors.instrumentation.watchdog`.
         counts_run_time: Add up the durations of each process's steps. `process_info` then has the sum as `run_time`, in
-            seconds. Costs about a microsecond for each step of every task.
+            seconds. This costs about a microsecond for each step of every task.
         mailbox_alarm: The number of waiting messages above which the runtime reports a mailbox. It reports again each
             time the number has doubled. Mailboxes have no bound, because a sender must never wait. After an alarm,
             bound the messages with calls in place of casts, or add receivers.
         max_thread_calls: The number of messages from other threads that may wait for the runtime's thread. A thread
-            that sends more waits until there is room. After 30 seconds it gets ThreadQueueFull.
-        max_crash_reports: The number of crash reports that the log shows in one second. A line then gives the number of
-            further crashes. Your own handlers of the event still get every crash. `math.inf` shows all reports.
+            that sends a further message waits until there is room. After 30 seconds, the thread gets ThreadQueueFull.
+        max_crash_reports: The maximum number of crash reports in the log per second. When the second is over, one line
+            gives the number of crashes without a report. Your own handlers of the crash event get every crash.
+            `math.inf` shows all reports.
 
     Raises:
         RuntimeError: Trio does not run this code. The program may run under asyncio.

@@ -19,7 +19,8 @@ Source: Phoenix.Channel. docs/topics/differences.md lists the differences and th
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from actors.exits import ExitReason
@@ -32,7 +33,7 @@ from channels.connection.link import Broadcaster, Link
 from channels.connection.session import Membership
 from channels.errors import ChannelsError, EncodeError, InvalidOption
 from channels.excerpts import brief, place_of_frame
-from channels.handlers import HandlerTable, check_names, collect
+from channels.handlers import HandlerTable, check_names, check_types, collect
 from channels.messages import Broadcast, PushReply
 from channels.telemetry import CHANNEL_UNHANDLED_INFO
 
@@ -173,6 +174,10 @@ class Channel:
         log_handle_in: the level of log lines about handled pushes; None turns them off. Phoenix has the same option.
         slow_join: seconds. If `join` takes longer, the server logs a warning with the stack of `join`. None turns the
             warning off. The default is 10, because phoenix.js waits 10 seconds for the reply.
+        pushes: the payload types of the events that the channel pushes or broadcasts, for `ashtree gen types`. None
+            declares nothing. Ashtree does not check what the channel sends.
+        replies: the types of the replies to events, for `ashtree gen types`. A value is the type of the reply with
+            status `ok`, or a dict from statuses to types. The event `phx_join` means the join.
 
     You may set other attributes. Your `__init__` must not take arguments.
     """
@@ -184,6 +189,8 @@ class Channel:
     log_join: ClassVar[LogLevelName | None] = "info"
     log_handle_in: ClassVar[LogLevelName | None] = "debug"
     slow_join: ClassVar[float | None] = 10.0
+    pushes: ClassVar[Mapping[str, Any] | None] = None
+    replies: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     lives_in_process: ClassVar[bool] = True
     """True makes `spawn` refuse methods of the instance, because the instance must not outlive its process."""
@@ -193,6 +200,7 @@ class Channel:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_names(cls, Channel)
+        check_types(cls, Channel)
         cls._table = collect(cls)
 
     _context: ChannelContext

@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Awaitable, Callable
+import typing
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from attrs import define
@@ -25,6 +26,7 @@ __all__ = [
     "check_callback",
     "check_constructor",
     "check_names",
+    "check_types",
     "collect",
     "handle_in",
     "handle_out",
@@ -184,6 +186,70 @@ def check_names(channel: type, base: type) -> None:
                         channel=channel,
                         handler=name,
                     )
+
+
+def check_types(channel: type, base: type) -> None:
+    """Raise InvalidHandler if `pushes` or `replies` of a channel class are not dicts from events to types.
+
+    Args:
+        channel: the new class.
+        base: `Channel`.
+    """
+    pushes, replies = (vars(channel).get(name) for name in ("pushes", "replies"))
+    if pushes is not None:
+        _check_events(channel, "pushes", pushes)
+        for event, declared in pushes.items():
+            _check_type(channel, f"pushes[{event!r}]", "pushes", declared)
+    if replies is None:
+        return
+    _check_events(channel, "replies", replies)
+    handled = {"phx_join", *names_of(channel, "in")}
+    handles_all = getattr(channel, "handle_in", None) is not getattr(base, "handle_in", None)
+    for event, declared in replies.items():
+        if event not in handled and not handles_all:
+            raise _wrong_types(
+                channel,
+                "replies",
+                f"has the event {event!r}, which {channel.__name__} does not handle; write one of "
+                f"{', '.join(map(repr, sorted(handled)))}",
+            )
+        statuses = declared if isinstance(declared, Mapping) else {"ok": declared}
+        for status, each in statuses.items():
+            if not isinstance(status, str):
+                raise _wrong_types(
+                    channel,
+                    "replies",
+                    f'has the status {status!r} for {event!r}; write text such as "ok" or "error"',
+                )
+            _check_type(channel, f"replies[{event!r}]", "replies", each)
+
+
+def _check_events(channel: type, name: str, value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(event, str) for event in value):
+        raise _wrong_types(
+            channel,
+            name,
+            f'is {value!r}; write a dict from events to types, such as {{"moved": Position}}',
+        )
+
+
+def _check_type(channel: type, where: str, name: str, declared: Any) -> None:
+    if (
+        declared is None
+        or declared is Any
+        or isinstance(declared, type | typing.NewType)
+        or typing.get_origin(declared) is not None
+    ):
+        return
+    raise InvalidHandler(
+        f"{channel.__name__}.{where} is {declared!r}, which is not a type; write a class or Any",
+        channel=channel,
+        handler=name,
+    )
+
+
+def _wrong_types(channel: type, name: str, problem: str) -> InvalidHandler:
+    return InvalidHandler(f"{channel.__name__}.{name} {problem}", channel=channel, handler=name)
 
 
 def check_constructor(owner: type, callback: str) -> None:

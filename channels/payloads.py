@@ -33,7 +33,7 @@ from channels.handlers import Handler, InvalidHandler, names_of
 from channels.messages import Binary, PushReply
 from channels.telemetry import PAYLOAD_REFUSED
 
-__all__ = ["InvalidPayload", "payload_type", "refused", "use_types"]
+__all__ = ["InvalidPayload", "payload_type", "refused", "result_type", "use_types"]
 
 _PLACE = re.compile(r" - at `\$\.?(?P<path>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`$")
@@ -62,7 +62,7 @@ class InvalidPayload(ChannelsError, ValueError):
 
 
 def payload_type(channel: type[Channel], name: str, position: int) -> Any | None:
-    """Return the type that a method declares for its payload; None if it accepts any payload.
+    """Return the type that a method declares for its payload; None if the method accepts any payload.
 
     Args:
         channel: the class.
@@ -77,7 +77,27 @@ def payload_type(channel: type[Channel], name: str, position: int) -> Any | None
     if len(parameters) <= position:
         # The handler takes *args.
         return None
-    wanted = _resolve(channel, name, function, parameters[position].annotation)
+    wanted = _resolve(channel, name, function, parameters[position].annotation, role="payload")
+    return None if _is_untyped(wanted) else wanted
+
+
+def result_type(channel: type[Channel], name: str) -> Any | None:
+    """Return the type that a method declares for its result; None if it declares no type.
+
+    The annotation `None` is the type of None.
+
+    Args:
+        channel: the class.
+        name: the name of the method.
+
+    Raises:
+        InvalidHandler: the annotation cannot be resolved.
+    """
+    function = getattr(channel, name)
+    annotation = inspect.signature(function).return_annotation
+    wanted = _resolve(channel, name, function, annotation, role="result")
+    if wanted is None:
+        return type(None)
     return None if _is_untyped(wanted) else wanted
 
 
@@ -85,7 +105,7 @@ def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[A
     """Return the function that converts a method's payload to the annotated type; None if no conversion is needed.
 
     Args:
-        channel: the class, for errors.
+        channel: the class.
         name: the name of the method.
         position: the index of the payload among the parameters; `self` is 0.
 
@@ -146,7 +166,9 @@ def refused(channel: Channel, event: str, error: InvalidPayload) -> None:
     )
 
 
-def _resolve(channel: type[Channel], name: str, function: Any, annotation: Any) -> Any:
+def _resolve(
+    channel: type[Channel], name: str, function: Any, annotation: Any, *, role: str
+) -> Any:
     if not isinstance(annotation, str):
         return annotation
     # Use the function's globals. Under cProfile and pdb, sys.modules does not have the function's module by its name.
@@ -156,7 +178,7 @@ def _resolve(channel: type[Channel], name: str, function: Any, annotation: Any) 
         return eval(annotation, names)  # noqa: S307 # the program's own text
     except Exception as error:
         raise InvalidHandler(
-            f"{channel.__name__}.{name} declares its payload as {annotation}, which does not resolve when the socket "
+            f"{channel.__name__}.{name} declares its {role} as {annotation}, which does not resolve when the socket "
             f"is mounted ({error}); define or import it at the top of {function.__module__}, not in a function or in "
             "`if TYPE_CHECKING`",
             channel=channel,

@@ -117,15 +117,16 @@ class Socket:
     max_channels: ClassVar[int] = 100
     """The number of topics that one connection may join. Phoenix calls it max_channels_per_transport."""
     max_joining: ClassVar[int | None] = None
-    """The number of joins of one connection that may wait for their answers. None is `max_channels`, but at least 100.
-    A further join gets the error `too many joins in progress`. Phoenix has no such limit."""
+    """The number of joins of one connection that may wait for their answers. A further join gets the error
+    `too many joins in progress`. None means `max_channels`, but at least 100. Phoenix has no limit of this kind."""
     max_messages_per_second: ClassVar[float] = math.inf
-    """Messages to channels that one connection may send per second, on average. A further push gets the error
-    `rate limited`. A client may send the messages of ten seconds at once. Joins, leaves and heartbeats do not count.
-    Phoenix has no such limit."""
+    """The number of messages to channels that one connection may send per second, on average. A further push gets the
+    error `rate limited`. A client may send the messages of ten seconds at once. Joins, leaves and heartbeats do not
+    count. Phoenix has no limit of this kind."""
     max_joins_per_second: ClassVar[float] = math.inf
-    """Joins that one connection may send per second, on average. A further join gets the error `rate limited`. A client
-    may send the joins of ten seconds, or `max_channels`, at once. Phoenix has no such limit."""
+    """The number of joins that one connection may send per second, on average. A further join gets the error
+    `rate limited`. A client may send the joins of ten seconds at once, and at least `max_channels` joins. Phoenix has
+    no limit of this kind."""
     log: ClassVar[LogLevelName | None] = "info"
     """The level of log lines about connections; None turns them off. Phoenix also calls it `log`."""
 
@@ -155,7 +156,7 @@ class Socket:
 
 
 def router_of(socket: type[Socket]) -> Router:
-    """Return the routing table of a socket class. Check the class's callbacks, and every channel in the table.
+    """Return the routing table of a socket class, after a check of the class and of every channel in the table.
 
     Raises:
         InvalidRoute: a pattern is invalid.

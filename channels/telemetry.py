@@ -152,9 +152,9 @@ CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
 """A connection has ended. Metadata: `pid`, `code`, `cause`, `topics`."""
 
 CONNECTION_REFUSED: Event = ("phoenix", "connection_refused")
-"""A limit on clients refused a client before `connect`. Metadata: `limit`, which is `max_connections`, `max_sessions`
-or `address_limit`; `status`, the HTTP status, 503 or 429; and `address`, the address or network that has too many
-clients, or None."""
+"""The server refused a client before `connect`, because there are too many clients. Metadata: `limit`, which is
+`max_connections`, `max_sessions` or `address_limit`; `status`, the HTTP status, 503 or 429; and `address`, the address
+or network that has too many clients, or None."""
 
 ENDPOINT_DRAIN: Event = ("phoenix", "socket_drain")
 """The drainer closes a batch of connections. Measurements: `count`, `total`, `index`, `rounds`. Metadata: `interval`,

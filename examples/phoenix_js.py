@@ -1,4 +1,4 @@
-"""The folders that the pages of the examples are served from."""
+"""The folders from which the examples serve their pages."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ _EXAMPLES = Path(__file__).parent
 
 
 def page_folders(example: Path) -> dict[str, Path]:
-    """Return the folders of an example: its own page, and phoenix.js from npm, for `Endpoint(static=)`."""
+    """Return the folders for `Endpoint(static=)`: the page of an example, and phoenix.js from npm."""
     return {"/": example / "static", "/phoenix": example / "node_modules/phoenix/priv/static"}
 
 
 def shared_folders(example: Path, *, page: str = "/") -> dict[str, Path]:
-    """Return the folders of an example that has no npm packages: it takes phoenix.js from `examples/chat`.
+    """Return the folders of an example without npm packages, which uses the phoenix.js of `examples/chat`.
 
     Args:
         example: the folder of the example, which has a folder `static`.
-        page: the path of the folder `static` in URLs.
+        page: the URL path of the folder `static`.
     """
     return {
         page: example / "static",

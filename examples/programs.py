@@ -22,7 +22,7 @@ def run_program(
 
     Args:
         endpoint: the server.
-        before: processes that start before the server and stop after it, because its channels need them.
+        before: processes that the channels of the server need. They start before the server and stop after it.
         after: processes that start after the server and stop before it.
         port: the port; None reads it from the option `--port` of the program.
     """

@@ -164,13 +164,13 @@ class Pool(Children):
     def start_child_nowait(self, spec: ChildSpec, extra: tuple[Any, ...]) -> Pid:
         """Start a child whose start function does not wait, and return its pid."""
         if self._waiting.phase is not None:
-            # The supervisor waits inside a callback, for the end of a child.
+            # The supervisor is inside a callback, where it waits for a child to end.
             raise trio.WouldBlock
         self._check_room(spec)
         try:
             started = spec.start(*spec.args, *extra, **spec.kwargs)
         except Exception as error:
-            # A start function may raise any exception. It becomes the reason of the failed start.
+            # A start function may raise any exception. The exception becomes the reason of the failed start.
             reason = Crash(error)
             self._report(CHILD_START_FAILED, spec, None, reason=reason, restart=False)
             raise StartError(reason) from None
@@ -326,8 +326,9 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             except trio.WouldBlock:
                 pid = await DynamicSupervisor.start_child(pool, session, socket)
 
-        `start_child` sends a message to the supervisor and waits for the answer. This function needs neither, so it
-        costs a third. The supervisor owns the child as usual. The debug options of `actors.sys` do not see the start.
+        `start_child` sends a message to the supervisor and waits for the answer. `start_child_nowait` does neither, so
+        it takes a third of the time. The supervisor restarts and stops the child as usual. The debug options of
+        `actors.sys` do not see the start.
 
         Args:
             supervisor: A pid or a name.
@@ -336,7 +337,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
 
         Raises:
             trio.WouldBlock: The supervisor has ended, is busy or has unread messages, or an instrument, such as a
-                recorder, watches the runtime. Nothing was started; use `start_child`.
+                recorder, watches the runtime. The function has started nothing. Use `start_child` in these cases.
             MaxChildren: The supervisor has `max_children` children.
             StartError: The start function raised an exception.
             TypeError: The start function returned no pid. It must be a function such as `spawn_link`.

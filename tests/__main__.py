@@ -59,7 +59,7 @@ def parts() -> list[Part]:
         Part("types", ("mypy",)),
         Part.of_tests("the other tests", *rest),
         integration[2],
-        # The shortest part is the last, so that no long part ends alone.
+        # The shortest part comes last, so that no long part runs alone at the end.
         architecture,
     ]
 

@@ -15,8 +15,9 @@ __all__ = ["LinkGraph"]
 
 T = TypeVar("T", Pid, Watcher)
 
-# Most processes have one link and one watcher. Then the value is the link or the watcher itself, and otherwise a dict.
-# A dict for each would take a tenth of the memory of an idle connection.
+# Maps a process to its links or its watchers. Most processes have only one, so the value is then the link or the
+# watcher itself. Several links or watchers are in a dict. A dict for every process would add a tenth to the memory of
+# an idle connection.
 Table: TypeAlias = dict[Pid, T | dict[T, None]]
 
 
@@ -31,7 +32,7 @@ def _add(table: Table[T], pid: Pid, item: T) -> None:
 
 
 def _discard(table: Table[T], pid: Pid, item: T) -> bool:
-    """Remove an item. Returns True if it was there."""
+    """Remove an item of a process. Return False if the process does not have the item."""
     found = table.get(pid)
     if isinstance(found, dict):
         if item not in found:

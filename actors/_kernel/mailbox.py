@@ -12,9 +12,9 @@ ready in the same turn. A broadcast, or a crash that spreads, may wake ten thous
 other tasks would wait until each of these processes has taken its step. So each turn wakes a bounded number of
 processes, and later turns wake the others, which keep their messages.
 
-Most of a batch goes to the processes that have waited longest. So a process behind n other processes waits at most
-about n / 112 turns, even if the backlog never ends. A small share goes to the processes that have waited shortest. So
-two processes outside a crowd exchange messages quickly, although the crowd is large.
+Each batch wakes up to 112 processes that have waited longest. So a process behind n other processes waits at most
+about n / 112 turns, even if the backlog never ends. Each batch also wakes up to 16 processes that started to wait most
+recently. So two processes can exchange messages quickly, even while thousands of other processes wait.
 
 Trio does not announce a turn, and checking for a new turn at each wake would cost more than the wake itself. So the
 runtime counts wakes up to a limit, over any number of turns. At the limit, a task waits for the next turn and starts a
@@ -45,10 +45,10 @@ __all__ = ["BURST", "NEWEST", "Mailbox", "WakeBatches"]
 
 
 class Owner(Protocol):
-    """The process of a mailbox."""
+    """The process that owns a mailbox."""
 
     def mailbox_alarm(self) -> None:
-        """Report that many messages wait."""
+        """Report that too many messages wait in the mailbox."""
 
 
 class Mailbox:
@@ -61,7 +61,8 @@ class Mailbox:
         # take more memory than all other data of an idle process.
         self.queue: deque[Any] | tuple[()] = ()
         self.wake_batches = wake_batches if wake_batches is not None else WakeBatches()
-        # Above this length `put` calls `owner.mailbox_alarm`, and again only after the length has doubled.
+        # `put` calls `owner.mailbox_alarm` when the queue is longer than this. It repeats the call each time that the
+        # length has doubled.
         self.alarm_at = sys.maxsize
         self.owner: Owner | None = None
         # The number of oldest messages that the current receive has refused.
@@ -206,7 +207,7 @@ class Mailbox:
 # The largest number of wakes in one turn. 128 crashing processes take a few milliseconds; a turn costs a few
 # microseconds.
 BURST = 128
-# The share of each batch for the processes that have waited shortest.
+# The number of places in each batch for the processes that started to wait most recently.
 NEWEST = 16
 
 
@@ -228,7 +229,7 @@ class WakeBatches:
         self._stopped = False
 
     def waiting(self) -> int:
-        """Return the number of processes that have a message and wait for a later turn."""
+        """Return the number of processes that have a message and must wait for a later turn to run."""
         return len(self.late)
 
     def used_up(self) -> None:
@@ -258,7 +259,7 @@ class WakeBatches:
 
     def _wake_some(self) -> None:
         late = self.late
-        # New wakes get what is left of the turn, so that they do not overtake the backlog.
+        # The backlog uses the turn first. New wakes get only the rest, so they do not overtake the backlog.
         self.left = max(NEWEST, BURST - len(late))
         for mailbox in list(islice(late, BURST - NEWEST)):
             reschedule(late.pop(mailbox))  # cannot raise, because `run` is in the right thread

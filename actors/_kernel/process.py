@@ -299,7 +299,7 @@ def only_unwinding(error: BaseException) -> bool:
 
 
 def only_cancellations(error: BaseException) -> bool:
-    """Return True if an exception contains only cancellations from outside. A nursery raises them as a group."""
+    """Return True if an exception, or each exception of a nursery's group, is a cancellation from outside."""
     return all(isinstance(leaf, (trio.Cancelled, GeneratorExit)) for leaf in _leaves(error))
 
 

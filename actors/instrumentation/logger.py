@@ -55,16 +55,16 @@ THREAD_CALL_FAILED: Event = ("actors", "threads", "failed")
 """A function call from another thread raised in the runtime's thread. Metadata: function, args, exception."""
 
 CRASHES_LEFT_OUT: Event = ("actors", "log", "crashes_left_out")
-"""The log has left out the reports of crashes, because there were too many in one second.
+"""More processes crashed in one second than the log reports.
 
-Measurements: crashes, the number of crashes without a report; limit."""
+Measurements: crashes, the number of crashes without a report; limit, the number of reports per second."""
 
 DEFAULT_MAX_CRASH_REPORTS = 50
-"""The default for the number of crash reports that the log shows in one second."""
+"""The default maximum number of crash reports in the log per second."""
 
 _log = logging.getLogger("actors")
 
-# Seconds. In this time the log shows at most `limit` crash reports.
+# The log shows at most `limit` crash reports in this many seconds.
 _WINDOW = 1.0
 _LONGEST = 2000
 _LONGEST_TRACEBACK = 64 * 1024
@@ -77,19 +77,19 @@ _brief.maxlevel = 8
 
 
 class CrashLog:
-    """The log's handler of crashes, which writes a bounded number of reports in one second.
+    """An event handler that logs crashes, with at most `limit` reports per second.
 
-    A report has a traceback and the state of the process, so it costs several times as much as the crash and its
-    restart. At the limit, the handler leaves the event until the second is over, and then logs the number of crashes
-    that it has missed. So the missed crashes cost nothing. Other handlers of the event get every crash.
+    A report contains a traceback and the state of the process. Writing it takes several times as long as the crash and
+    the restart. At the limit, the handler detaches itself from the event until the second is over. Then it logs the
+    number of crashes that it has missed. So a missed crash costs nothing. Other handlers of the event get every crash.
 
     Source: the burst limit of OTP's `logger_std_h`.
 
     Args:
         telemetry: The event listeners of the runtime.
-        at: A function that calls another function at a time on Trio's clock.
-        crashed: A function that returns how many processes of the runtime have crashed.
-        limit: The number of reports in one second.
+        at: A function that takes a time on Trio's clock and a function, and calls this function at that time.
+        crashed: A function that returns the number of crashes in the runtime so far.
+        limit: The maximum number of reports per second.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class CrashLog:
             self._telemetry.execute(CRASHES_LEFT_OUT, about, {})
 
     def close(self) -> None:
-        """End the logging, with a last line about missed crashes."""
+        """Log the number of missed crashes if there are any, and stop logging."""
         if self._seen is None:
             self._detach()
         else:
@@ -155,11 +155,12 @@ def attach(
 ) -> Callable[[], None]:
     """Log crashes, failed clean-ups, zombies and full queues of a runtime.
 
-    If the logger is not enabled for errors at this moment, `attach` does nothing, so a disabled log costs nothing.
+    If the logger `actors` is disabled for errors when you call `attach`, `attach` does nothing. So a disabled log costs
+    nothing.
 
     Args:
         telemetry: The event listeners of the runtime.
-        crash_log: Makes the handler of crashes. None logs every crash.
+        crash_log: A function that makes the `CrashLog`. With None, the log has a report of every crash.
 
     Returns:
         A function that ends the logging.

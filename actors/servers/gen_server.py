@@ -361,18 +361,18 @@ def _call_exit(sender: Sender, server: object, request: Any, timeout: float) -> 
 
 
 def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
-    """Call a function inside the process of a server that waits for a message, and return the result.
+    """Call a function inside the process of an idle server, and return the result.
 
         pid = run_idle(pool, pool_state.start, spec)
 
-    A `call` takes two turns of the scheduler. This takes none, because the server has nothing else to do. The function
-    acts for the server: `current_pid()` is the server, and links and children belong to the server. The effect is the
-    same as that of a message which the server handles at once. Instruments and `actors.sys` see no message.
+    A `call` takes two turns of the scheduler. `run_idle` takes none, because the server has nothing else to do. The
+    function acts for the server: `current_pid()` is the server, and links and children belong to the server. The server
+    reaches the same state as if it had handled a message. Instruments and `actors.sys` see no message.
 
     Args:
         server: A pid or a name.
         function: A function of the server's own module. It must not wait.
-        *args: Its arguments.
+        *args: The arguments of the function.
 
     Raises:
         trio.WouldBlock: The server has ended, does not wait in its loop, or has unread messages, or an instrument

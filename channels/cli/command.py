@@ -11,6 +11,7 @@ import typer
 from channels.cli.broadcast import add_broadcast_command
 from channels.cli.connect import add_connect_command
 from channels.cli.console import fail, new_app, run_app
+from channels.cli.gen_types import add_types_command
 from channels.cli.installation import find_clashes
 from channels.cli.observe import add_observe_command
 from channels.cli.serve import add_serve_command
@@ -50,7 +51,9 @@ def main() -> NoReturn:
     add_observe_command(app)
     add_broadcast_command(app)
     add_token_commands(app, new_app())
-    add_generators(app, new_app())
+    gen = new_app()
+    add_generators(app, gen)
+    add_types_command(gen)
     for name, summary in _TEST_COMMANDS.items():
         app.command(
             name,

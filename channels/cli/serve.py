@@ -242,16 +242,18 @@ def _serve_target(
 
 
 def _watcher(folders: Sequence[Path] | None, *, reload: bool) -> Watch | None:
-    """Return the watcher of `--reload`, and turn development on for the workers; None without the option.
+    """Return the function that watches files for `--reload`; None without this option.
+
+    With the option, this function also turns on development for the workers.
 
     Raises:
-        typer.BadParameter: a folder is missing, or there are folders without `--reload`.
+        typer.BadParameter: a folder does not exist, or the user gave folders without `--reload`.
     """
     if not reload:
         if folders:
             raise typer.BadParameter("--watch needs --reload; add it, or leave the folders out")
         return None
-    # Imported here, because a server in production watches no files.
+    # Import here, because a server in production watches no files.
     from channels.cli.watch import watch_files  # noqa: PLC0415
 
     for folder in folders or ():

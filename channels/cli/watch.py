@@ -1,7 +1,7 @@
 """Watch the Python files of an application, for `ashtree serve --reload`.
 
-`scan` reads the times and the sizes of the files. `watch_files` scans again and again, in a thread, and reports each
-change once. It asks the file system and not the kernel, so it also works in containers and on network folders.
+`scan` reads the times and the sizes of the files. `watch_files` scans at intervals, in a thread, and reports each
+change once. It does not use the kernel's notifications, so it also works in containers and on network folders.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ __all__ = ["Scan", "changes", "scan", "watch_files"]
 _log = logging.getLogger("channels.reload")
 
 Scan: TypeAlias = Mapping[str, tuple[int, int]]
-"""The time of the last change in nanoseconds, and the size in bytes, of each file."""
+"""Maps the path of each file to the time of its last change in nanoseconds and its size in bytes."""
 
 _SKIPPED: Final = {"__pycache__", "node_modules", "site-packages"}
 _INTERVAL: Final = 0.25
-# Seconds without a change, after which an editor or a checkout has written all its files.
+# After this many seconds without a change, an editor or a checkout has usually written all its files.
 _QUIET: Final = 0.05
-# A scan takes at most this part of the time, however many files there are.
+# The largest part of the time that scans may take. The pauses are longer if a scan of many files takes long.
 _SHARE: Final = 0.1
 
 
 def scan(folders: Sequence[Path]) -> Scan:
-    """Return the Python files in the folders, and in the folders below. Blocks.
+    """Return the Python files in the folders and in their subfolders. Blocks.
 
-    This leaves out hidden folders, virtual environments, `node_modules` and `__pycache__`.
+    The result has no files from hidden folders, virtual environments, `node_modules`, `site-packages` or `__pycache__`.
     """
     found: dict[str, tuple[int, int]] = {}
     waiting = [str(folder) for folder in folders]
@@ -60,7 +60,7 @@ def scan(folders: Sequence[Path]) -> Scan:
 
 
 def changes(before: Scan, after: Scan) -> list[str]:
-    """Return the files that were changed, created or deleted between two scans, in order.
+    """Return the sorted paths of the files that were changed, created or deleted between two scans.
 
     >>> changes({"a.py": (1, 10), "b.py": (1, 10)}, {"a.py": (2, 10), "c.py": (1, 5)})
     ['a.py', 'b.py', 'c.py']
@@ -71,11 +71,11 @@ def changes(before: Scan, after: Scan) -> list[str]:
 
 
 async def watch_files(folders: Sequence[Path], replace: Callable[[], Awaitable[None]]) -> None:
-    """Call `replace` after each change of a Python file in the folders, for ever.
+    """Call `replace` after each change of a Python file in the folders, until cancelled.
 
     Args:
         folders: the folders.
-        replace: an async function. Changes during its run lead to one more call.
+        replace: an async function. If files change while it runs, `watch_files` calls it once more.
     """
     known = await trio.to_thread.run_sync(scan, folders)
     while True:
@@ -96,7 +96,7 @@ def _summary(changed: Sequence[str]) -> str:
 
 
 async def _settle(folders: Sequence[Path], seen: Scan) -> Scan:
-    """Return the first scan that equals the one before it."""
+    """Scan until two scans in a row are equal, and return the last scan."""
     while True:
         await trio.sleep(_QUIET)
         again = await trio.to_thread.run_sync(scan, folders)

@@ -51,7 +51,7 @@ from supervision.dynamic_supervisor import DynamicSupervisor
 __all__ = ["Options", "main"]
 
 _log = logging.getLogger("channels.pubsub.workers")
-# The maximum length of a problem, so that its message fits into a line to the parent.
+# The maximum number of characters of a problem, so that the message to the parent fits into one line.
 _LONGEST: Final = 10_000
 
 
@@ -108,9 +108,11 @@ def _load(target: str, setup: Setup, line: ControlLine) -> Endpoint:
 def _load_or_explain(target: str, setup: Setup, line: ControlLine) -> Endpoint:
     """Return the endpoint. If it cannot be loaded, return an endpoint whose development page shows the problem.
 
-    If another worker serves the place, that worker shows the problem, and this worker ends.
+    If this worker should replace a running worker, it sends the problem to the parent and exits instead. The running
+    workers then show the problem.
     """
-    # Python checks bytecode by the second of the last change, and a file may change twice in one second.
+    # Write no bytecode. Python detects outdated bytecode by the second of the file's last change, so it would miss
+    # another change in the same second.
     sys.dont_write_bytecode = True
     try:
         return _load(target, setup, line)
@@ -120,7 +122,7 @@ def _load_or_explain(target: str, setup: Setup, line: ControlLine) -> Endpoint:
         problem = str(error)
         sys.stderr.write(f"{problem}\n")
     if len(problem) > _LONGEST:
-        # The end of a traceback has the error, and its beginning has the file.
+        # Keep both ends, because a traceback names the file at its beginning and the error at its end.
         problem = f"{problem[: _LONGEST // 2]}\n...\n{problem[-_LONGEST // 2 :]}"
     if setup.replaces:
         line.send({"type": "problem", "text": problem})

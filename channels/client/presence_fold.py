@@ -129,9 +129,9 @@ def _without(metas: list[Any], others: list[Any]) -> list[Any]:
 class PresenceFold:
     """The presence of one topic across memberships.
 
-    A diff applies only after the state of its membership. Earlier diffs wait for the state, because it may not contain
-    them. If the membership ends before its state comes, its diffs are dropped: the state of the next membership is
-    newer.
+    The fold applies a diff only after the state of the same membership. A diff that arrives before the state waits,
+    because the state may not contain the diff's changes. If a membership ends before its state arrives, the fold drops
+    its waiting diffs when the state of the next membership arrives, because that state is newer.
 
     Attributes:
         state: the present keys.

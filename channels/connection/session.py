@@ -18,15 +18,15 @@ frame of a crashed channel.
 
 The channel marks an accepted join in the membership. It reports a refused join and a phx_close to the connection
 (`refused`, `closed`). The connection's monitor reports the end of the process last (`exited`). The session ignores
-reports about a replaced membership, except if its join still needs an answer.
+reports about a replaced membership, except if the join of that membership still needs an answer.
 
 Source: Phoenix.Socket 1.8.12, recorded on the wire. There is one difference: the channel's own process answers the
 join, so other topics and heartbeats do not wait. So a membership already occupies its topic, and counts for
 `max_channels`, when its join message arrives.
 
-Phoenix has no rate limits. A `TokenBucket` limits the joins, and another one the messages to channels. Heartbeats and
-leaves take no token. Without an answer to a heartbeat, a client reconnects. Without an answer to a leave, it stays in
-the topic.
+One `TokenBucket` limits the joins, and another bucket limits the messages to channels. Phoenix has no rate limits.
+Heartbeats and leaves take no token, so the server always answers them. A client without an answer to a heartbeat would
+reconnect, and a client without an answer to a leave would stay in the topic.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
 Limit: TypeAlias = Literal["max_messages_per_second", "max_joins_per_second", "max_joining"]
-"""The option of `Socket` that refused a message."""
+"""The name of the `Socket` option whose limit a message exceeds."""
 
 
 Status: TypeAlias = Literal["joining", "superseded", "joined", "leaving", "gone"]
@@ -87,11 +87,11 @@ class Membership:
     | field | writer |
     |---|---|
     | `status` | the session; the channel through `accepted` |
-    | `process`, `is_given_up`, and `waiting` upwards | the connection |
-    | `ended`, and `waiting` downwards | the channel; the connection through `Gone` |
+    | `process`, `is_given_up`, and increases of `waiting` | the connection |
+    | `ended`, and decreases of `waiting` | the channel; the connection through `Gone` |
     | closes | the session adds them; the party that answers the join takes them |
 
-    Memberships compare by identity, because a second join of a topic can make one with equal fields.
+    Memberships compare by identity, because a second join of a topic can create a membership with equal fields.
 
     Attributes:
         topic: the topic.
@@ -104,8 +104,8 @@ class Membership:
         status: `joining`; `superseded` if the client joined the topic again before the answer to this join (the answer
             is then the last frame); `joined`; `leaving` if the client sent a leave; `gone` after the last frame.
         process: the channel's process; None before it starts.
-        is_given_up: True if the connection has told the channel to end before the answer to its join, because too many
-            joins of the topic wait for each other.
+        is_given_up: True if the connection has told the channel to end before the channel answered the join. The
+            connection does this when too many joins of the topic wait for each other.
         ended: True after the refusal of the join, or after phx_close.
         waiting: messages that the channel has not begun to handle. The connection stops reading if there are too many.
             A long message counts several times: see `load`.
@@ -231,8 +231,8 @@ class TokenBucket:
         now: the current time in seconds, on any clock that never goes back.
 
     Attributes:
-        tokens: the tokens at the time of the last `refill`, less those taken since. `Session.receive` takes tokens here
-            without a call, because it runs for every message.
+        tokens: the tokens at the last `refill`, minus the tokens taken since then. `Session.receive` changes this
+            number itself and does not call `take`, because `receive` runs for every message.
     """
 
     __slots__ = ("_burst", "_rate", "_refilled", "tokens")
@@ -257,7 +257,7 @@ class TokenBucket:
         return True
 
     def seconds_to_wait(self) -> float:
-        """Return the seconds from the last `refill` until there is a token; 0 if there is one now."""
+        """Return the seconds between the last `refill` and the next token; 0 if there is a token now."""
         return max(0.0, (1.0 - self.tokens) / self._rate)
 
 
@@ -311,7 +311,7 @@ class Limited(msgspec.Struct, gc=False):
     """Count a refused message. If the client gets an answer, a `Send` follows.
 
     Attributes:
-        limit: the option that refused the message.
+        limit: the name of the option whose limit the message exceeds.
     """
 
     limit: Limit
@@ -341,8 +341,8 @@ class Session:
         codec: the client's wire format, with the framing of its transport.
         route: a function that returns the route of a topic, or None. It must always return the same route for a topic.
         max_channels: the maximum number of topics that the client may have joined at the same time.
-        max_joining: the maximum number of joins without an answer. A superseded join counts until its answer, or until
-            the connection gives it up.
+        max_joining: the maximum number of joins without an answer. A superseded join counts until the server answers
+            it, or until the connection gives up the membership.
         messages: the limit on messages to channels; None for no limit.
         joins: the limit on joins; None for no limit.
     """
@@ -374,7 +374,7 @@ class Session:
         self.max_joining = max_joining
         self._messages = messages
         self._joins = joins
-        # Replaced memberships, some of which still need an answer to their join. Most clients never have one.
+        # The superseded memberships. The join of some of them still needs an answer. Most clients never have any.
         self._superseded: tuple[Membership, ...] = ()
         self._route = route
         self._decode = codec.decode
@@ -388,7 +388,9 @@ class Session:
     # Bytes from the client
 
     def refill(self, now: float) -> None:
-        """Add the tokens for the time that has passed. Call this before `receive` if the session has a `TokenBucket`.
+        """Add tokens to the buckets for the time since the last call.
+
+        If the session has a `TokenBucket`, call `refill` before `receive`.
 
         Args:
             now: the current time, on the clock of the buckets.
@@ -496,14 +498,14 @@ class Session:
     def _limit_push(
         self, membership: Membership, message: Message, bucket: TokenBucket
     ) -> list[Effect]:
-        """Return the effects of a message for which there is no token."""
+        """Return the effects of a message to a channel if the bucket has no token."""
         limited: list[Effect] = [Limited("max_messages_per_second")]
         if message.ref is not None:
             limited += self._reply(message, membership.channel_ref, "error", _rate_limited(bucket))
         return limited
 
     def _limit_join(self, message: Message) -> list[Effect] | None:
-        """Return the effects of a join beyond a limit; None if the client may join."""
+        """Return the effects of a join that exceeds a limit; None if the client may join."""
         limit: Limit
         if self._has_too_many_joins():
             limit, response = "max_joining", {"reason": "too many joins in progress"}
@@ -514,7 +516,7 @@ class Session:
         return [Limited(limit), *self._reply(message, message.join_ref, "error", response)]
 
     def _has_too_many_joins(self) -> bool:
-        # For most joins, the two lengths show that there are few.
+        # Most clients have few memberships, so this cheap check is usually enough.
         if len(self._memberships) + len(self._superseded) < self.max_joining:
             return False
         self._superseded = tuple(

@@ -91,7 +91,7 @@ UNDECIDED_LIMIT = 8
 FREE_BYTES = 512
 # The cost of starting a channel, in units of the work budget.
 JOIN_COST = 24
-# The seconds for which a client may save up unused messages and joins of its rate limits.
+# The size of a full bucket, in seconds of its rate. A quiet client can send the messages of this many seconds at once.
 BURST = 10.0
 # The server emits `SOCKET_HELD_BACK` when a client's data has waited for this many turns of the scheduler.
 HELD_BACK_AT = 100
@@ -115,7 +115,7 @@ class Drain:
 
 
 def _bucket(rate: float, least: float) -> TokenBucket | None:
-    """Return the bucket of a rate limit, which holds at least `least` tokens; None without a limit."""
+    """Return a bucket for a rate limit; None if there is no limit. The bucket can hold at least `least` tokens."""
     if rate == math.inf:
         return None
     return TokenBucket(rate=rate, burst=max(least, BURST * rate), now=trio.current_time())
@@ -359,7 +359,7 @@ class SessionServer(GenServer[None]):
                 self._report_limited(effect.limit)
 
     def _report_limited(self, limit: Limit) -> None:
-        """Count a refused message. Emit `SOCKET_RATE_LIMITED` for the first one of each limit."""
+        """Count a refused message, and emit `SOCKET_RATE_LIMITED` once for each limit of this client."""
         self.services.count(("socket", limit))
         if limit not in self.limited:
             self.limited = (*self.limited, limit)

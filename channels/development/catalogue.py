@@ -1,6 +1,6 @@
 """Descriptions of the sockets, routes, channels and events of an endpoint, from their declarations.
 
-*pure*. The development page shows them. A payload has a description if its handler declares a type.
+*pure*. The development page shows these descriptions. They describe a payload only if its handler declares a type.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import msgspec
 
 from channels.endpoint.mount import Mount
 from channels.excerpts import place_of
+from channels.generators.typescript import notation
 from channels.handlers import names_of
 from channels.payloads import payload_type
 from channels.socket import router_of
 
-__all__ = ["describe", "describe_type", "notation"]
+__all__ = ["describe", "describe_type"]
 
 
 def describe(sockets: Mapping[str, Any], *, observer: str | None = None) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def _about(thing: type) -> dict[str, Any]:
 
 
 def _first_line(thing: Any) -> str:
-    # The docstring of this class alone. A class without one would show the docstring of Channel.
+    # Read `__doc__` of this class only. A class without a docstring would otherwise show the docstring of Channel.
     text = inspect.cleandoc(
         vars(thing).get("__doc__") or "" if isinstance(thing, type) else thing.__doc__ or ""
     )
@@ -99,7 +100,7 @@ def describe_type(wanted: Any) -> dict[str, Any]:
     """Return the name, the fields and an example of a payload type.
 
         >>> describe_type(dict[str, int])
-        {'type': '{[name]: number}', 'fields': [], 'example': {}}
+        {'type': '{ [name: string]: number }', 'fields': [], 'example': {}}
 
     Returns:
         `type` is the type in the notation of TypeScript. `fields` has one object for each field: its `name`, its `type`
@@ -119,46 +120,13 @@ def describe_type(wanted: Any) -> dict[str, Any]:
     }
 
 
-def notation(schema: Mapping[str, Any]) -> str:
-    """Return a JSON schema in the notation of TypeScript.
-
-    >>> notation({"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "null"}]}})
-    '(string | null)[]'
-    """
-    match schema:
-        case {"$ref": str(ref)}:
-            return ref.rpartition("/")[2]
-        case {"const": value}:
-            return _literal(value)
-        case {"enum": list(values)}:
-            return " | ".join(map(_literal, values))
-        case {"anyOf": list(kinds)}:
-            return " | ".join(map(notation, kinds))
-        case {"type": "integer" | "number"}:
-            return "number"
-        case {"type": "array", "items": Mapping() as items}:
-            inner = notation(items)
-            return f"({inner})[]" if " " in inner else f"{inner}[]"
-        case {"type": "array"}:
-            return "any[]"
-        case {"type": "object", "additionalProperties": Mapping() as values} if values:
-            return f"{{[name]: {notation(values)}}}"
-        case {"type": str(kind)}:
-            return kind
-    return "any"
-
-
-def _literal(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
-
-
 def _resolve(schema: Mapping[str, Any], names: Mapping[str, Any]) -> Mapping[str, Any]:
     ref = schema.get("$ref")
     found: Mapping[str, Any] = schema if ref is None else names[ref.rpartition("/")[2]]
     return found
 
 
-# A recursive type would have an example without an end.
+# The maximum depth of an example. The example of a recursive type would otherwise never end.
 _DEEPEST = 6
 
 

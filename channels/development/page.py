@@ -1,8 +1,8 @@
-"""The development page over HTTP, in front of the pages of an endpoint.
+"""An ASGI application that serves the development page, and passes all other requests to the pages of the endpoint.
 
-`Endpoint(development=True)` and `ashtree serve --reload` serve it. It answers only browsers of this machine: the client
-and the `Host` header must be local, and a proxy must not have passed the request on. Other requests get the answer that
-they would get without the page.
+`Endpoint(development=True)` and `ashtree serve --reload` turn the page on. The page answers only browsers on this
+machine: the client and the `Host` header must be local, and the request must not come through a proxy. All other
+requests get the same answer as without the page.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _OF_PROXIES: Final = ("forwarded", "via", "x-forwarded", "x-real-ip", "x-client-
 
 
 class Developed(Protocol):
-    """The part of an endpoint that the page shows."""
+    """The attributes of an endpoint that the page shows."""
 
     @property
     def sockets(self) -> Any: ...
@@ -52,16 +52,17 @@ class Developed(Protocol):
 
 
 def is_local(scope: Any) -> bool:
-    """Return True if a browser of this machine sent a request, from a page of this server or from its address bar.
+    """Return True if a request comes from a browser on this machine, and not from a page of another site.
 
         >>> headers = [(b"host", b"localhost:4000")]
         >>> is_local({"client": ("127.0.0.1", 50000), "headers": headers})
         True
 
-    A page of another site can send requests to this machine. Its requests have another `Origin`. If it uses a host name
-    that leads to this machine, they have another `Host`.
+    A browser on this machine may show a page of another site, and that page can send requests to this server. The
+    `Origin` of these requests is the other site. If the host name of the other site resolves to this machine, the
+    `Host` of the requests is that name.
 
-    This does not notice a proxy on this machine that adds no header and sends a local name as `Host`.
+    A proxy on this machine that adds no header, and sends a local name as `Host`, passes for a browser.
     """
     headers = {
         name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
@@ -78,7 +79,7 @@ def is_local(scope: Any) -> bool:
             return False
         return urlsplit(f"//{host}").hostname in _LOCAL_NAMES
     except ValueError:
-        # The header is no host.
+        # `Origin` or `Host` is malformed.
         return False
 
 
@@ -96,7 +97,8 @@ class DevelopmentPage:
 
     Args:
         endpoint: the endpoint that the page shows.
-        inner: the application for all other requests. None answers them with 404, except that `/` leads to the page.
+        inner: the application for all other requests. With None, `/` redirects to the page, and all other requests get
+            404.
     """
 
     def __init__(self, endpoint: Developed, inner: ASGIApplication | None) -> None:
@@ -121,7 +123,7 @@ class DevelopmentPage:
         elif scope["method"] not in ("GET", "HEAD"):
             await _answer(scope, send, 405, b"This path serves GET.\n")
         elif wanted is None:
-            # Relative, because the endpoint may be mounted below a prefix.
+            # The location is relative, because the endpoint may be mounted below a prefix.
             headers = [("location", f".{PATH}/")]
             await _answer(scope, send, 307, b"", headers=headers)
         else:
@@ -130,7 +132,7 @@ class DevelopmentPage:
     async def _serve(self, scope: Any, receive: Any, send: Any, wanted: str) -> None:
         if wanted in _FILES:
             name, kind = _FILES[wanted]
-            # Blocking is acceptable here: the files are small, and only a developer reads them.
+            # This read may block the event loop, because the files are small and only a developer requests them.
             body = (files(__package__) / "static" / name).read_bytes()
             await _answer(scope, send, 200, body, kind=kind)
         elif wanted in ("endpoint.json", "status.json"):

@@ -36,7 +36,10 @@ __all__ = ["CONNECTION", "ListenerServer", "SamePort", "serve_websocket", "start
 CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
 
 REFUSALS_TOGETHER = 64
-"""Connections beyond `max_connections` that may wait for their 503 at a time. The listener closes further ones."""
+"""The number of refused connections that may wait for their 503 at the same time.
+
+The listener closes further connections without an answer.
+"""
 
 
 class ListenerServer(GenServer[None]):
@@ -92,7 +95,7 @@ class ListenerServer(GenServer[None]):
     def _accepted(
         self, queue: trio.MemorySendChannel[Any], nursery: trio.Nursery, accepted: Any
     ) -> None:
-        """Start a process for a connection at once, or queue the connection while the supervisor is busy."""
+        """Start a process for a connection at once if possible, and otherwise queue the connection."""
         if self.ssl_context is not None or self.services.admission.queued():
             queue.send_nowait(accepted)
             return
@@ -129,14 +132,15 @@ class ListenerServer(GenServer[None]):
     def _not_started(
         self, stream: Any, accepted: Any, nursery: trio.Nursery, error: Exception
     ) -> None:
-        # The supervisor is full or restarting, so the client must reconnect later. Counted and not logged, because
-        # this can happen for very many clients.
+        # The supervisor is full or restarting, so the client must reconnect later. Count the client and do not log it,
+        # because this can happen to thousands of clients.
         self.services.count(("connection", "not_started"))
         if isinstance(error, MaxChildren):
             self.services.refused("max_connections", 503)
         self.services.admission.take_over(stream)
         if self.refusals < REFUSALS_TOGETHER:
-            # Counted here, because the listener may refuse many connections before the next task starts.
+            # Count here and not in `_refuse`. The listener may refuse many connections before the task of `_refuse`
+            # starts.
             self.refusals += 1
             nursery.start_soon(self._refuse, stream, accepted)
         else:

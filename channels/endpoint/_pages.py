@@ -1,4 +1,4 @@
-"""The files and the development page of an endpoint, in front of its ASGI application."""
+"""The pages of an endpoint: its development page, its static files and its ASGI application."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["pages_of"]
 
 
 def pages_of(endpoint: Any, *, develops: bool) -> ASGIApplication | None:
-    """Return the application for the pages of an endpoint; None if it has no pages.
+    """Return the application for the pages of an endpoint; None if the endpoint has no pages.
 
     Args:
-        endpoint: an endpoint, with `http` and `static`.
-        develops: add the development page.
+        endpoint: the endpoint. Its attributes `http` and `static` define the pages.
+        develops: True adds the development page.
     """
     pages: ASGIApplication | None = endpoint.http
     if endpoint.static is not None:

@@ -120,7 +120,7 @@ _CHANNEL = ChildSpec("channel", ChannelServer.spawn_link, restart="temporary")
 
 
 def _option(mount: Mount, name: str) -> Any:
-    """Return the value of an option that both a mount and its socket class have."""
+    """Return the mount's value of an option. If it is None, return the value of the socket class."""
     value = getattr(mount, name)
     return getattr(mount.socket, name) if value is None else value
 
@@ -137,7 +137,7 @@ class MountedSocket:
         self.serializers = tuple(mount.serializers)
         self.origin = parse_rule(mount.check_origin)
         self.router = router_of(mount.socket)
-        # Bound once for all connections. A bound method takes 80 bytes.
+        # All connections share this bound method, because a bound method takes 80 bytes.
         self.match = self.router.match
         self.max_channels: int = _option(mount, "max_channels")
         self.max_joining: int = _option(mount, "max_joining") or max(100, self.max_channels)
@@ -258,7 +258,7 @@ class Service(Protocol):
 
 
 def check_services(option: str, owner: str, services: Sequence[Service]) -> None:
-    """Raise InvalidOption unless the services of an endpoint are objects of `owner` with different names."""
+    """Raise InvalidOption if a service is not an object of the class `owner`, or if two services share a name."""
     for service in services:
         if isinstance(service, type) or not hasattr(service, "child_spec"):
             raise InvalidOption("Endpoint", option, services, f"[{owner}()]")
@@ -268,7 +268,7 @@ def check_services(option: str, owner: str, services: Sequence[Service]) -> None
 
 
 class Page(Protocol):
-    """The part of a `channels.observer.Observer` that an endpoint uses."""
+    """The methods of a `channels.observer.Observer` that an endpoint calls."""
 
     def check_options(self) -> None: ...
     def mounts(self) -> Mapping[str, Mount]: ...
@@ -476,7 +476,7 @@ class Services:
         admission: the state of admission.
         plugs: the plugs of the endpoint.
         addresses: the number of clients of each network address; None if there is no limit.
-        tracer: makes spans of what clients cause; None makes none.
+        tracer: the object that makes spans for events that clients cause; None makes no spans.
         counting: the method `count` of the counters, bound once for all connections.
     """
 
@@ -548,7 +548,13 @@ class Services:
         self.counters.count(event)
 
     def refused(self, limit: str, status: int, address: str | None = None) -> None:
-        """Emit `CONNECTION_REFUSED` for a client that a limit refuses with an HTTP status."""
+        """Emit `CONNECTION_REFUSED` after a limit has refused a client.
+
+        Args:
+            limit: the name of the limit.
+            status: the HTTP status of the answer.
+            address: the address or network with too many clients; None for the other limits.
+        """
         self.runtime.telemetry.execute(
             CONNECTION_REFUSED,
             {},
@@ -565,8 +571,8 @@ class Services:
 async def hold_services(services: Services) -> Pid:
     """Attach the logger, and release shared resources when the endpoint's supervisor ends.
 
-    The supervisor calls this start function in its own process. The function starts no process, so it always raises
-    StartIgnored, and the supervisor keeps no child.
+    The supervisor calls this start function in its own process. The function always raises StartIgnored, because it
+    starts no process. So the supervisor keeps no child.
     """
     on_exit(services.close)
     mounts = [*services.mounts.values(), *services.longpolls.values()]

@@ -1,4 +1,4 @@
-"""The limit on the clients of one network address, also behind proxies.
+"""A limit on the number of clients with the same network address. It also works behind proxies.
 
     endpoint = Endpoint(
         sockets={"/socket": UserSocket},
@@ -23,7 +23,8 @@ __all__ = ["AddressLimit", "Addresses"]
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# A provider gives a customer at least a network of this size, so one client has all of its addresses.
+# The prefix length of the smallest IPv6 network that a provider gives to a customer. One client can use all addresses
+# of this network.
 _PREFIX = 64
 
 
@@ -33,7 +34,7 @@ def _check_proxies(limit: AddressLimit, attribute: Any, value: Any) -> None:
         raise InvalidOption("AddressLimit", "trusted_proxies", value, expected)
     for each in value:
         try:
-            # As text, because the number 1 would be an address.
+            # Convert to text first, because `ip_network` accepts the number 1 as an address.
             ipaddress.ip_network(str(each))
         except ValueError:
             raise InvalidOption("AddressLimit", "trusted_proxies", each, expected) from None
@@ -41,23 +42,23 @@ def _check_proxies(limit: AddressLimit, attribute: Any, value: Any) -> None:
 
 @frozen
 class AddressLimit:
-    """A limit on the clients of one network address: WebSockets and polling sessions together.
+    """A limit on the number of clients with the same network address.
 
         AddressLimit(max_clients=50, trusted_proxies=["127.0.0.1", "10.0.0.0/8"])
 
-    A further client gets HTTP 429. Many users may share one address, for example behind the router of an office or of a
-    mobile network. So an endpoint has no such limit by default. The addresses of an IPv6 network with the prefix length
-    64 count as one address.
+    WebSockets and polling sessions count together. A client beyond the limit gets HTTP 429. Many users may share one
+    address, for example behind the router of an office or of a mobile network. So by default, an endpoint does not
+    limit the clients of an address. The addresses of an IPv6 network with the prefix length 64 count as one address.
 
     Args:
-        max_clients: the maximum number of clients of one address.
-        trusted_proxies: the addresses and networks of your own proxies. For a request from one of them, the client is
-            the last entry of `X-Forwarded-For` that is not a trusted proxy. For all other requests, the endpoint
-            ignores this header, because a client can forge it.
+        max_clients: the maximum number of clients with the same address.
+        trusted_proxies: the addresses and networks of your own proxies. If a trusted proxy sends a request, the
+            client's address is the last entry of `X-Forwarded-For` that is not a trusted proxy. For all other requests,
+            the endpoint ignores this header, because a client can forge it.
 
     Raises:
-        InvalidOption: `max_clients` is not a whole number from 1, or an entry of `trusted_proxies` is no address and no
-            network.
+        InvalidOption: `max_clients` is not a whole number above 0, or an entry of `trusted_proxies` is neither an
+            address nor a network.
     """
 
     max_clients: int = field(validator=whole)
@@ -69,7 +70,7 @@ class AddressLimit:
 
 
 class Addresses:
-    """The number of clients of each address.
+    """A table with the number of clients of each address.
 
         >>> addresses = AddressLimit(1).table()
         >>> addresses.enter("203.0.113.7"), addresses.is_full("203.0.113.7")
@@ -84,7 +85,7 @@ class Addresses:
     its size.
 
     Args:
-        max_clients: the maximum number of clients of one address.
+        max_clients: the maximum number of clients with the same address.
         trusted: the networks of trusted proxies.
     """
 
@@ -97,11 +98,13 @@ class Addresses:
         return len(self._clients)
 
     def key(self, peer: str | None, forwarded: Iterable[str]) -> str | None:
-        """Return the name under which a client counts; None if the network has no addresses.
+        """Return the address under which the table counts a client; None if the connection has no address.
+
+        For an IPv6 client, the result is a network.
 
         Args:
-            peer: the address of the other end of the connection.
-            forwarded: the values of all headers `X-Forwarded-For`, in order.
+            peer: the address of the other end of the connection; None if the connection has no address.
+            forwarded: the values of all `X-Forwarded-For` headers, in order.
         """
         found = None if peer is None else _parse(peer)
         if found is None:
@@ -110,7 +113,8 @@ class Addresses:
             for entry in reversed(",".join(forwarded).split(",")):
                 before = _parse(entry)
                 if before is None:
-                    # Count the client under the proxy that wrote this, because nothing before it can be trusted.
+                    # This entry is not an address. Count the client under the address of the trusted proxy that wrote
+                    # the entry, because a client can forge all entries before this one.
                     break
                 found = before
                 if not self._is_trusted(found):
@@ -121,11 +125,11 @@ class Addresses:
         return any(address in network for network in self._trusted)
 
     def is_full(self, key: str) -> bool:
-        """Return True if an address has as many clients as it may have."""
+        """Return True if an address already has the maximum number of clients."""
         return self._clients.get(key, 0) >= self._max_clients
 
     def enter(self, key: str) -> bool:
-        """Count a client. Return False, and count nothing, if its address is full."""
+        """Count a client and return True. If the address is full, count nothing and return False."""
         clients = self._clients.get(key, 0)
         if clients >= self._max_clients:
             return False
@@ -133,7 +137,7 @@ class Addresses:
         return True
 
     def leave(self, key: str) -> None:
-        """Stop counting a client that has entered."""
+        """Subtract a client that `enter` has counted."""
         clients = self._clients[key] - 1
         if clients:
             self._clients[key] = clients
@@ -142,7 +146,7 @@ class Addresses:
 
 
 def _parse(text: str) -> Address | None:
-    """Return the address in a text that may contain a port; None if there is none."""
+    """Return the address in a text; None if the text contains no address. A port may follow the address."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -152,7 +156,7 @@ def _parse(text: str) -> Address | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    # A socket for both families shows IPv4 clients in this form.
+    # An IPv6 socket that also accepts IPv4 clients reports their addresses as IPv4-mapped IPv6 addresses.
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return address if mapped is None else mapped
 

@@ -113,34 +113,36 @@ class Endpoint:
         sockets: a dict from paths to socket classes, or to `Mount`s with options. The WebSocket of a socket at
             `/socket` has the path `/socket/websocket`, as Phoenix clients expect.
         http: an ASGI application for all other requests. Without an application, these requests get 404.
-        static: a folder whose files the endpoint serves at `/`, or a dict from paths to folders. `http` gets the
-            requests that name no file. The folder must exist when the endpoint starts. See `channels.http.static`.
+        static: a folder whose files the endpoint serves at `/`, or a dict from paths to folders. The folders must exist
+            when the endpoint starts. `http` handles the requests that name no file. See `channels.http.static`.
         pubsub: the PubSub for broadcasts. By default the endpoint has its own PubSub, for this node alone.
         presences: all `Presence` objects of the application. The endpoint starts and stops their processes.
         histories: all `History` objects of the application, for its durable topics. The endpoint starts and stops them.
         head_timeout: seconds for a client to send the head of its first request. After that, the client gets 408.
-        max_connections: the maximum number of open connections. A further client gets 503. By default, as many as the
-            process has file descriptors for, up to 100,000.
+        max_connections: the maximum number of open connections. A further client gets 503. By default, the number of
+            connections for which the process has file descriptors, up to 100,000.
         max_sessions: the maximum number of sessions of polling clients. A request for a further session gets 503, and
             the endpoint counts it.
-        address_limit: an `AddressLimit` of `channels.endpoint.address_limit`, the maximum number of clients of one
+        address_limit: an `AddressLimit` from `channels.endpoint.address_limit`, which limits the clients with the same
             network address; None for no limit.
         max_buffered_messages: the maximum number of frames that wait for one client. If more frames wait, the endpoint
             closes the client's connection with 1013.
-        max_buffered_bytes: the maximum number of bytes that wait for one client. After that, the same happens.
-        max_total_buffered_bytes: the maximum number of bytes that wait for all clients together. If more wait, the
-            endpoint closes the clients with the most waiting bytes.
+        max_buffered_bytes: the maximum number of bytes that wait for one client. If more bytes wait, the endpoint
+            closes the client's connection with 1013.
+        max_total_buffered_bytes: the maximum number of bytes that wait for all clients together. If more bytes wait,
+            the endpoint closes connections with 1013, beginning with the clients with the most waiting bytes.
         draining: the options for closing clients when the endpoint stops.
-        filter_parameters: the parameters of clients that the log masks: a list of terms, or a `Keep`. A term masks
-            every parameter whose name contains the term.
+        filter_parameters: the client parameters that the log masks: a list of terms, or a `Keep`. A term masks every
+            parameter whose name contains the term.
         secret_key_base: the secret that signs the tokens of polling sessions, at least 20 bytes, better 64. With a list
-            of secrets, the endpoint signs with the first secret, and accepts tokens of all. By default, each start
-            makes a new secret, which is enough for one server. Give the same secret to all nodes.
+            of secrets, the endpoint signs with the first secret, and accepts tokens that any secret of the list has
+            signed. By default, each start makes a new secret, which is enough for one server. Give the same secret to
+            all nodes.
         listen: the function that opens the listener; None opens a real listener. A scenario passes `world.listen`.
         observer: a `channels.observer.Observer`, whose page shows the processes of this endpoint; None for no page.
-        development: True serves the development page at `/_ashtree`, to browsers of this machine only; `/` leads to it
-            if the endpoint has no page. None is True if the environment variable `ASHTREE_ENV` is `development`, which
-            `ashtree serve --reload` sets.
+        development: True serves the development page at `/_ashtree`, but only to browsers on this machine. If the
+            endpoint has no other pages, `/` redirects to it. None means True if the environment variable `ASHTREE_ENV`
+            is `development`. `ashtree serve --reload` sets this variable.
         plugs: extensions for the operation of the server: `Health`, `Metrics` and `Tracing` of `channels.operations`.
             By default there are none.
 
@@ -202,7 +204,7 @@ class Endpoint:
         self.observer = observer
         self.development = development
         self.plugs = tuple(plugs)
-        # For the development page: why the newest version of the application could not be loaded.
+        # The reason why the newest version of the application could not be loaded. The development page shows it.
         self.load_problem: str | None = None
         self._services: Services | None = None
         self._supervisor: Pid | None = None
@@ -300,7 +302,7 @@ class Endpoint:
         if develops is None:
             develops = os.environ.get("ASHTREE_ENV") == "development"
         if self.static is not None or develops:
-            # Imported here, because many servers in production need neither files nor the development page.
+            # Import here, because many servers in production need neither files nor the development page.
             from channels.endpoint._pages import pages_of  # noqa: PLC0415
 
             pages = pages_of(self, develops=develops)

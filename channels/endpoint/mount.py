@@ -135,7 +135,7 @@ class Mount:
             scheme and port. `False` allows all pages. A list such as `["https://example.org", "//*.example.org"]`
             names origins. A function gets the parsed origin and returns True or False.
         partitions: the number of supervisors for the channels of this socket. If an endpoint mounts a socket class
-            several times, the mounts share one pool of supervisors. The largest of their numbers counts.
+            several times, the mounts share one pool of supervisors. The pool's size is the largest of their numbers.
         path: the suffix of the mount's path for WebSockets. It can contain variables.
         compress: compress messages for clients that offer permessage-deflate (RFC 7692). Most applications lose more in
             processor time than they gain in network traffic. An ASGI server ignores this option and decides itself.
@@ -152,15 +152,16 @@ class Mount:
         error_handler: a function that builds the response if `connect` refuses a client with a reason.
             `handler(reason, connect_info)` returns a `Refusal`. Without a handler, the client gets 403.
         max_channels: the number of topics that one connection can join. None uses `max_channels` of the socket class.
-        max_joining: the number of joins of one connection that can wait for their answers. None uses the socket class.
-        max_messages_per_second: messages to channels that one connection can send per second, on average. None uses the
-            socket class. `math.inf` is no limit.
-        max_joins_per_second: joins that one connection can send per second, on average. None uses the socket class.
-            `math.inf` is no limit.
+        max_joining: the number of joins of one connection that can wait for their answers. None uses `max_joining` of
+            the socket class.
+        max_messages_per_second: the number of messages to channels that one connection can send per second, on average.
+            None uses the value of the socket class. `math.inf` sets no limit.
+        max_joins_per_second: the number of joins that one connection can send per second, on average. None uses the
+            value of the socket class. `math.inf` sets no limit.
         websocket: serve WebSockets.
         longpoll: serve polling clients at the mount's path plus `/longpoll`: `True`, or a `LongPoll` with options.
 
-    If Phoenix has an option, its default is the same here.
+    Options that Phoenix also has have the same defaults as in Phoenix.
 
     Raises:
         InvalidOrigin: an origin is malformed. The endpoint raises this when it starts.

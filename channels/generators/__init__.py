@@ -1,1 +1,1 @@
-"""The generators `ashtree new` and `ashtree gen`: new projects, channels, presences and sockets."""
+"""The generators `ashtree new` and `ashtree gen`, which create projects, channels, presences and sockets."""

@@ -29,15 +29,22 @@ _Package: TypeAlias = Annotated[
 
 
 class NoPackage(ChannelsError):
-    """A generator did not find the package of the project, or found several."""
+    """A generator did not find the package of the project, or found several packages."""
 
 
 def add_generators(app: typer.Typer, gen: typer.Typer) -> None:
-    """Add `ashtree new` and `ashtree gen` to the application. `gen` is an application without commands."""
+    """Add `ashtree new` and `ashtree gen` to the application.
+
+    Args:
+        app: the application of the command `ashtree`.
+        gen: an application without commands, for `ashtree gen`.
+    """
     app.command("new", help="Create a project: a server, a channel, a page and tests.")(_new)
     for kind, command in _COMMANDS.items():
         gen.command(kind, help=f"Create a {kind} and its test in this project.")(command)
-    app.add_typer(gen, name="gen", help="Create a channel, a presence or a socket.")
+    app.add_typer(
+        gen, name="gen", help="Create a channel, a presence, a socket, or types for clients."
+    )
 
 
 def _new(
@@ -103,10 +110,10 @@ def _create(contents: dict[str, str]) -> None:
 
 
 def _package(given: str | None) -> str:
-    """Return the package of the project in the current folder.
+    """Return `given`, or the package of the project in the current folder if `given` is None.
 
     Raises:
-        NoPackage: there is no package with an `endpoint.py`, or there are several.
+        NoPackage: no package has an `endpoint.py`, several packages have one, or `given` is not a folder here.
     """
     if given is not None:
         if not given.isidentifier() or not Path(given).is_dir():

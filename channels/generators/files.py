@@ -1,6 +1,7 @@
 """The files of generated projects, channels, presences and sockets, from their templates.
 
-A template is a file of this package. It contains `{{key}}` in the places of names. `write` creates all files or none.
+A template is a file of this package. It contains placeholders such as `{{key}}`. `render` replaces them with values.
+`write` creates no file if one of the files exists.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ PHOENIX_VERSION: Final = "1.8.16"
 """The version of phoenix.js in generated projects."""
 
 _CDN: Final = f"https://cdn.jsdelivr.net/npm/phoenix@{PHOENIX_VERSION}/priv/static/phoenix.mjs"
-# The SHA-384 of `priv/static/phoenix.mjs` in the package that npm has.
+# The SHA-384 of `priv/static/phoenix.mjs` in the npm package `phoenix`.
 _INTEGRITY: Final = "sha384-mkGEZlYH5wncGsOOB5miRhQisfIeC4dI72aeLWaDTUXmfVQwxA3ab9o2YOvdaxf/"
 _PLACE: Final = re.compile(r"\{\{(\w+)\}\}")
 
 
 class FileExists(ChannelsError, FileExistsError):
-    """A generator does not overwrite a file.
+    """A generator would overwrite a file or a folder, so it writes nothing.
 
     Attributes:
-        path: the file or folder that exists.
+        path: the existing file or folder.
     """
 
     def __init__(self, path: Path, instead: str) -> None:
@@ -48,21 +49,21 @@ class FileExists(ChannelsError, FileExistsError):
 
 
 def render(template: str, values: Mapping[str, str]) -> str:
-    """Return the text of a template with its values.
+    """Return the text of a template with values in place of its placeholders.
 
     Args:
-        template: its path below the folder `templates`, without `.template`.
-        values: the values of its places.
+        template: the template's path below the folder `templates`, without `.template`.
+        values: maps the key of each placeholder to its value.
 
     Raises:
-        KeyError: a place has no value.
+        KeyError: a placeholder has no value.
     """
     source = files(__package__) / "templates" / f"{template}.template"
     return _PLACE.sub(lambda found: values[found[1]], source.read_text("utf-8"))
 
 
 def project_files(name: Name) -> dict[str, str]:
-    """Return the files of a new project, by their paths."""
+    """Return the files of a new project, as a dict from paths to texts."""
     package, values = name.snake, _values(name)
     places = {
         f"{package}/__init__.py": "init.py",
@@ -84,17 +85,17 @@ def project_files(name: Name) -> dict[str, str]:
 
 
 def channel_files(name: Name, package: str) -> dict[str, str]:
-    """Return the module of a channel, and its test."""
+    """Return the module of a channel and its test, as a dict from paths to texts."""
     return _module_and_test("channel", name, package, f"{name.snake}_channel")
 
 
 def presence_files(name: Name, package: str) -> dict[str, str]:
-    """Return the module of a presence, and its test."""
+    """Return the module of a presence and its test, as a dict from paths to texts."""
     return _module_and_test("presence", name, package, name.snake)
 
 
 def socket_files(name: Name, package: str) -> dict[str, str]:
-    """Return the module of a socket that needs a token, and its test."""
+    """Return the module of a socket that requires a token, and its test, as a dict from paths to texts."""
     return _module_and_test("socket", name, package, f"{name.snake}_socket")
 
 
@@ -123,11 +124,11 @@ def write(folder: Path, contents: Mapping[str, Any]) -> None:
     """Create files in a folder.
 
     Args:
-        folder: the folder; created if it does not exist.
+        folder: the folder. `write` creates it if it does not exist.
         contents: a dict from paths below the folder to texts.
 
     Raises:
-        FileExists: one of the files exists. Then nothing is written.
+        FileExists: one of the files exists. In this case, `write` creates no file.
     """
     for path in contents:
         if (folder / path).exists() or (folder / path).is_symlink():
@@ -135,6 +136,6 @@ def write(folder: Path, contents: Mapping[str, Any]) -> None:
     for path, text in contents.items():
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
-        # "x" refuses a file that appeared since the check.
+        # The mode "x" fails if another program has created the file since the check.
         with place.open("x", encoding="utf-8") as file:
             file.write(text)

@@ -1,4 +1,4 @@
-"""Names of generated projects, channels, presences and sockets.
+"""The names of generated projects, channels, presences and sockets.
 
 *pure*, except that `check_project` looks for installed packages.
 """
@@ -45,38 +45,38 @@ class InvalidName(ChannelsError, ValueError):
 
 @frozen
 class Name:
-    """A name in its three forms.
+    """A name in four notations: snake_case, CamelCase, with dashes, and as a title.
 
         >>> parse_name("GameTable")
         Name(snake='game_table')
 
     Attributes:
-        snake: for modules and topics, such as `game_table`.
+        snake: the name for modules and topics, such as `game_table`.
     """
 
     snake: str
 
     @property
     def camel(self) -> str:
-        """For classes, such as `GameTable`."""
+        """The name for classes, such as `GameTable`."""
         return "".join(part.capitalize() for part in self.snake.split("_"))
 
     @property
     def dashed(self) -> str:
-        """For distributions and files of other programs, such as `game-table`."""
+        """The name for distributions and for configuration files, such as `game-table`."""
         return self.snake.replace("_", "-")
 
     @property
     def title(self) -> str:
-        """For readers, such as `Game table`."""
+        """The name for text that people read, such as `Game table`."""
         return self.snake.replace("_", " ").capitalize()
 
 
 def parse_name(text: str) -> Name:
-    """Return the name in `text`, which is in snake_case or in CamelCase.
+    """Return the `Name` for a text in snake_case or CamelCase.
 
     Raises:
-        InvalidName: the text is not such a name, is too long, or is a keyword of Python.
+        InvalidName: the text is neither in snake_case nor in CamelCase, is too long, or is a keyword of Python.
     """
     snake = _HUMP.sub("_", text).lower()
     if _VALID.fullmatch(snake) is None:
@@ -102,7 +102,7 @@ def check_module(kind: str, name: Name) -> None:
 
 
 def check_project(name: Name) -> None:
-    """Check that a project may have this name. Its package must not hide another package.
+    """Check that a project may have a name: the project's package must not hide another package.
 
     Raises:
         InvalidName: Python, Ashtree or an installed distribution has a package with this name.
@@ -113,6 +113,7 @@ def check_project(name: Name) -> None:
     if name.snake in sys.stdlib_module_names:
         raise InvalidName(name.snake, "is taken by a module of Python", other)
     found = importlib.util.find_spec(name.snake)
-    # A folder without `__init__.py` has no origin. The current folder may be on Python's path.
+    # The current folder may be on Python's path. A folder there without `__init__.py` has no origin, so it is no
+    # problem.
     if found is not None and found.origin is not None:
         raise InvalidName(name.snake, f"is taken by an installed package, {found.origin}", other)

@@ -300,12 +300,13 @@ class Exchange:
         with trio.CancelScope(shield=True) as shield, self._shields.holding(shield):
             await self._send(message)
         if message is None:
-            # Break the reference cycle with Hypercorn's stream, which only the garbage collector could free.
+            # Break the reference cycle with Hypercorn's stream. Otherwise only the garbage collector could free both
+            # objects.
             self._send = _ignore
 
 
 async def _ignore(message: Any) -> None:
-    """Ignore a message of an application that has ended."""
+    """Ignore a message from an application that has ended."""
 
 
 class Exchanges(TaskGroup):
@@ -384,9 +385,9 @@ class HypercornServer(TCPServer):
             self._break_cycles()
 
     def _break_cycles(self) -> None:
-        """Break the reference cycles of this connection, which only the garbage collector could free.
+        """Break the reference cycles of this connection. Otherwise only the garbage collector could free its objects.
 
-        Hypercorn's objects hold each other's bound methods. All tasks that use them have ended.
+        Hypercorn's objects hold each other's bound methods. All tasks that use these objects have ended.
         """
         wrapper = vars(self).pop("protocol", None)
         if wrapper is not None:

@@ -1,11 +1,11 @@
-"""Files of a folder over HTTP: pages, scripts, styles and pictures.
+"""An ASGI application that serves the files of folders, such as pages, scripts, styles and images.
 
     endpoint = Endpoint(sockets={"/socket": UserSocket}, static="page")
 
 The endpoint loads this module only if it has the option `static`.
 
-`find_file` decides which file a path names, and never leaves the folder. `StaticFiles` reads the file in threads, so
-that a slow disk does not block the event loop. At most `max_threads` threads read at the same time.
+`find_file` opens the file that a path names, and never a file outside the folder. `StaticFiles` reads files in threads,
+so that a slow disk does not block the event loop. At most `max_threads` threads read at the same time.
 
 Source: RFC 9110, sections 8.8, 13.1 and 15.4.
 """
@@ -32,14 +32,15 @@ from channels.http.lifespan import ASGIApplication
 __all__ = ["Folders", "FoundFile", "StaticFiles", "check_folders", "find_file", "type_of"]
 
 Folders: TypeAlias = str | Path | Mapping[str, str | Path]
-"""A folder that is served at `/`, or a dict from paths to folders."""
+"""A folder for the path `/`, or a dict from paths to folders."""
 
 _CHUNK: Final = 256 * 1024
 # The characters of a path that browsers do not encode, and the sign of those that are encoded.
 _IN_PATHS: Final = "/%:@!$&'()*+,;="
 _METHODS: Final = ("GET", "HEAD")
 
-# A table of our own: the tables of the system differ between machines.
+# The media types of file name extensions. `mimetypes` is no replacement, because it also reads tables of the system,
+# which differ between machines.
 _TYPES: Final = {
     ".avif": "image/avif",
     ".bmp": "image/bmp",
@@ -89,7 +90,7 @@ def type_of(name: str) -> str:
 
 
 def check_folders(static: Any) -> dict[str, Path]:
-    """Return the folders of the option `static`, by their percent-encoded paths. The longest path comes first.
+    """Return the option `static` as a dict from percent-encoded paths to folders. The longest path comes first.
 
     Raises:
         InvalidOption: the option is neither a folder nor a dict of folders, a folder does not exist, or a path occurs
@@ -126,10 +127,10 @@ class FoundFile:
     """An open file that a path names.
 
     Attributes:
-        name: its name, for the media type.
-        file: its contents, at the beginning.
-        size: its size in bytes.
-        modified: the time of its last change, in nanoseconds since 1970.
+        name: the name of the file, which determines the media type.
+        file: the open file, at its beginning.
+        size: the size in bytes.
+        modified: the time of the last change, in nanoseconds since 1970.
     """
 
     name: str
@@ -139,7 +140,7 @@ class FoundFile:
 
     @property
     def etag(self) -> str:
-        """The entity tag. It differs after each change of the file's time or size."""
+        """The entity tag. It changes when the file's time or size changes."""
         return f'"{self.modified:x}-{self.size:x}"'
 
 
@@ -151,11 +152,11 @@ def find_file(folder: Path, path: str) -> FoundFile | str | None:
         path: the path below the folder, percent-encoded, without a slash at its beginning.
 
     Returns:
-        The open file. Or, for a folder without the slash at its end, its decoded name and a slash. Or None, if there is
-        no such file.
+        The open file; None if the path names no file. If the path names a folder but has no slash at its end, the
+        result is a text: the decoded name of the folder and a slash.
 
-    A segment that begins with a dot names no file, so `..` and hidden files are not served. A symbolic link that leaves
-    the folder names no file.
+    The function returns None for each path with a segment that begins with a dot. So it opens no hidden files, and a
+    path with `..` cannot leave the folder. It opens no symbolic link whose target is outside the folder.
     """
     try:
         segments = [unquote(each, errors="strict") for each in path.split("/")]
@@ -170,7 +171,7 @@ def find_file(folder: Path, path: str) -> FoundFile | str | None:
     if os.path.commonpath([root, wanted]) != root:
         return None
     try:
-        # Non-blocking, because to open a pipe would wait for its writer.
+        # Without O_NONBLOCK, opening a named pipe would wait for its writer.
         number = os.open(wanted, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
@@ -189,16 +190,17 @@ class StaticFiles:
         app = StaticFiles({"/": Path("page"), "/phoenix": Path("node_modules/phoenix/priv/static")}, inner=pages)
 
     Args:
-        folders: a folder that is served at `/`, or a dict from paths to folders.
-        inner: the application for all requests that name no file. None answers them with 404, and a method other than
-            GET and HEAD with 405.
+        folders: a folder for the path `/`, or a dict from paths to folders.
+        inner: the application for all requests that name no file. With None, these requests get 404, and requests with
+            other methods than GET and HEAD get 405.
         max_threads: the maximum number of threads that read files at the same time. Further reads wait.
 
     Raises:
         InvalidOption: a folder does not exist.
 
-    A path that ends with a slash names the `index.html` of that folder. Browsers keep a copy of each file, and ask each
-    time whether the copy is still right. There are no ranges, no compression, and no lists of the files in a folder.
+    A path that ends with a slash names the `index.html` of that folder. A browser may keep a copy of each file, but
+    must ask before each use whether the file has changed. `StaticFiles` does not support ranges or compression, and
+    does not list the files in a folder.
     """
 
     def __init__(
@@ -268,7 +270,8 @@ class StaticFiles:
                     found.file.read, min(left, _CHUNK), limiter=self._threads
                 )
                 if not chunk:
-                    # The file has become shorter. The promised length is wrong, so the server ends the connection.
+                    # The file has become shorter, so the length in the headers is wrong. The server ends the connection
+                    # after this error.
                     raise OSError(f"{found.name} became shorter while it was sent")
                 left -= len(chunk)
                 await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
@@ -278,14 +281,14 @@ class StaticFiles:
 
 
 async def _cancel_when_gone(receive: Any, scope: trio.CancelScope) -> None:
-    """Cancel the response when the client has gone, so that nobody reads the rest of a large file."""
+    """Cancel the response when the client has gone, so that no thread reads the rest of a large file."""
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
 
 
 def _is_fresh(scope: Any, found: FoundFile) -> bool:
-    """Return True if the client's copy is still right. `If-None-Match` counts before `If-Modified-Since`."""
+    """Return True if the client's copy is current. `If-None-Match` takes precedence over `If-Modified-Since`."""
     headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
     tags = headers.get(b"if-none-match")
     if tags is not None:
@@ -302,7 +305,8 @@ def _is_fresh(scope: Any, found: FoundFile) -> bool:
 
 async def _redirect(scope: Any, send: Any, name: str) -> None:
     query = scope.get("query_string", b"").decode("latin-1")
-    # Relative, because a proxy may have added a prefix. The dot keeps a colon in a name from starting a scheme.
+    # The location is relative, because the client's path may have a prefix that a proxy removes. It begins with `./`,
+    # because a name with a colon would otherwise look like a URL with a scheme.
     where = f"./{quote(name, safe='/')}" + (f"?{query}" if query else "")
     await _send(send, 307, b"", [("location", where)], kind=None)
 

@@ -177,7 +177,7 @@ def messages_answer(status: int, token: str, messages: Iterable[bytes] = ()) -> 
 
 
 def plain_answer(status: int, headers: Iterable[tuple[str, str]] = ()) -> PollAnswer:
-    """Make an answer with an HTTP status, more headers and an empty body, for a request that the server refuses."""
+    """Make the answer to a refused request: an HTTP status, additional headers and an empty body."""
     return PollAnswer(status=status, headers=(_ORIGIN, *headers))
 
 

@@ -1,19 +1,19 @@
-"""A control port for chaos experiments on a running endpoint: faults, and questions about its state.
+"""A plug for chaos experiments on a running endpoint. It applies faults, and answers questions about the endpoint.
 
     from channels.operations.chaos_control import ChaosControl
 
     endpoint = Endpoint(sockets={"/socket": UserSocket}, plugs=[ChaosControl(token=os.environ["ASHTREE_CHAOS_TOKEN"])])
 
 The functions of `supervision.chaos.toolkit` send the requests, so that `chaos run` of the Chaos Toolkit can drive the
-server. Use this plug in staging. It breaks the server on purpose for everyone who has the token.
+server. Use this plug only in staging, because everyone who has the token can break the server.
 
 A request is a POST of a JSON object to `/_ashtree/chaos/VERB`, with the header `Authorization: Bearer TOKEN`. The
-answer is `{"result": ...}`, or `{"problem": "..."}` with an HTTP status of 400 or more. With several workers, a request
-reaches one of them, and the answer is about this worker only.
+answer is `{"result": ...}`, or `{"problem": "..."}` with an HTTP status of 400 or more. If the server has several
+workers, one worker gets the request, and the answer describes only this worker.
 
-A fault can end the connection of its own request. So an action may have the header `Idempotency-Key`. If the sender
-repeats the request with the same key, the control repeats the answer, and not the action. A repetition that arrives
-while the action still runs waits for its answer.
+A fault may end the connection that carries its own request. So the request for an action may have the header
+`Idempotency-Key`. If the sender repeats the request with the same key, the control returns the first answer again, and
+does not repeat the action. If the action still runs, the repeated request waits for its answer.
 """
 
 from __future__ import annotations
@@ -70,19 +70,19 @@ from supervision.viewer.service import percentile
 __all__ = ["ChaosControl", "Check"]
 
 Check: TypeAlias = Callable[[], str | Awaitable[str | None] | None]
-"""A function that returns a problem, or None. It may be async. `world.steady` takes the same kind of function."""
+"""A function that returns the text of a problem, or None. It may be async. `world.steady` takes the same functions."""
 
 MAX_FAULTS: Final = 100
-"""The most faults that may last at the same time. At this limit, the control refuses further faults."""
+"""The maximum number of faults that last at the same time. At this limit, the control refuses further faults."""
 
 MAX_BODY: Final = 64 * 1024
-"""The most bytes of a request."""
+"""The maximum number of bytes in the body of a request."""
 
 MAX_RESTARTS: Final = 10_000
-"""The restarts whose times the control remembers. Beyond this number, it forgets the oldest."""
+"""The number of restarts whose times the control remembers. Beyond this number, it forgets the oldest restart."""
 
 MAX_ANSWERS: Final = 100
-"""The answers to actions that the control remembers, for repeated requests. It forgets the oldest first."""
+"""The number of answers to actions that the control remembers for repeated requests. It forgets the oldest first."""
 
 LAG_EVERY: Final = 0.05
 """Seconds between two measurements of the lag of the event loop."""
@@ -91,10 +91,10 @@ FIRST_LAG_SECONDS: Final = 1.0
 """Seconds that a question about the lag waits for the first measurement."""
 
 LAG_SECONDS: Final = 600.0
-"""Seconds for which the control remembers the lag."""
+"""Seconds for which the control remembers measurements of the lag."""
 
 SUPERVISOR_SECONDS: Final = 1.0
-"""Seconds for a supervisor to tell the restart type of a child. Beyond this time, the child counts as missing."""
+"""Seconds to wait until a supervisor reports the restart type of a child. After that, the child counts as missing."""
 
 _MAX_PATHS: Final = 50_000
 _MAX_CHILDREN: Final = 10_000
@@ -107,7 +107,7 @@ _log = logging.getLogger("channels.operations.chaos")
 
 
 class Refusal(ChannelsError):
-    """The control refuses a request. The text is for the sender.
+    """The control refuses a request. The sender gets the text in the answer.
 
     Attributes:
         status: the HTTP status of the answer.
@@ -124,19 +124,19 @@ class ChaosControl(Plug):
         ChaosControl(token=os.environ["ASHTREE_CHAOS_TOKEN"], checks={"the queue is short": queue_is_short})
 
     Args:
-        token: the secret of every request, at least 16 characters of ASCII without spaces. There is no access without
-            it.
-        path: the path on the port of the endpoint.
-        checks: the checks of the application, by name. The probe `check_holds` asks for them. They work as the checks
-            of `world.steady`.
+        token: the secret that every request must contain, at least 16 characters of ASCII without spaces.
+        path: the path below which the endpoint serves the control.
+        checks: the checks of the application, by name. The probe `check_holds` runs a check. A check is a function as
+            for `world.steady`.
         max_seconds: the control undoes every fault after at most this many seconds, even if the experiment has ended
             without a rollback. No request waits longer for the moment of a fault, or for the answer of a process.
-        check_timeout: seconds for a check. After that, the check does not hold.
+        check_timeout: seconds for a check. A check that takes longer does not hold.
 
     Raises:
         InvalidOption: the token is too short or has a space, the path has no slash, or a number is not above 0.
 
-    The faults of connections and nodes need `ashtree chaos`. Here, kill the process of a connection instead.
+    The control cannot apply faults of connections and nodes. Use `ashtree chaos` for these faults, or kill the process
+    of a connection.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class ChaosControl(Plug):
     # The plug
 
     def attach(self, services: Services) -> Callable[[], None]:
-        """Observe the runtime of an endpoint that starts.
+        """Start to observe the runtime of an endpoint, and return the function that stops observing it.
 
         Raises:
             ChannelsError: this object controls another endpoint.
@@ -206,9 +206,9 @@ class ChaosControl(Plug):
         while True:
             await trio.sleep_until(due)
             now = trio.current_time()
-            # Each due time of a stall counts, as in a live run.
+            # Record a lag for every due time that passed during a stall, as a live run does.
             while due <= now:
-                # The endpoint starts this process before it attaches the plug.
+                # There may be no session yet, because the endpoint starts this process before it attaches the plug.
                 if self._session is not None:
                     self._session.keep(due, now)
                 due += LAG_EVERY
@@ -242,7 +242,7 @@ class ChaosControl(Plug):
     async def _answer_once(
         self, key: bytes, verb: str, arguments: dict[str, Any]
     ) -> tuple[int, dict[str, Any]]:
-        """Return the status and the answer. With the key of an earlier action, return the answer to that action."""
+        """Return the status and the answer. If an earlier action had the same key, return the answer to that action."""
         session = self._session
         if session is None:
             raise Refusal(503, "the endpoint is stopping")
@@ -254,8 +254,8 @@ class ChaosControl(Plug):
             return session.answers[key]
         ended = session.running[key] = trio.Event()
         try:
-            # Between the action and the next line there is no checkpoint. So the answer is kept, even if the action
-            # ended the connection of this request.
+            # There is no checkpoint between the action and the next line. So the control stores the answer, even if the
+            # action ended the connection of this request.
             answer = await self._try(session, verb, arguments)
             session.answers[key] = answer
             if len(session.answers) > MAX_ANSWERS:
@@ -302,7 +302,7 @@ class ChaosControl(Plug):
 
 @define(eq=False)
 class _Lasting:
-    """A fault that lasts, with the time of Trio's clock at which the control undoes it."""
+    """A fault that lasts, and the time on Trio's clock at which the control undoes the fault."""
 
     injector: Injector
     until: float
@@ -322,7 +322,7 @@ class _Session:
         self.running: dict[bytes, trio.Event] = {}
         self.max_seconds = max_seconds
         self._lasting: list[_Lasting] = []
-        # Faults that are waiting for their moment. They count as lasting faults.
+        # The number of faults that wait for their moment. They also count towards `MAX_FAULTS`.
         self._waiting = 0
 
     def close(self) -> None:
@@ -353,7 +353,7 @@ class _Session:
         """Return the process of the argument `target`.
 
         Raises:
-            Refusal: there is none.
+            Refusal: there is no matching process.
         """
         pid = self.find(arguments)
         if pid is None:
@@ -365,7 +365,7 @@ class _Session:
         return pid
 
     def title(self, pid: Pid) -> str:
-        """Return the path of a process."""
+        """Return the path of a process, or its repr if it has no path."""
         place = self.places.was_at(pid)
         return repr(pid) if place is None else place.path
 
@@ -419,7 +419,7 @@ class _Session:
 
 
 class _ToRecorder(Trace):
-    """A trace that keeps nothing. It passes faults to the flight recorder, so that stories name them as causes."""
+    """A trace that keeps no events. It passes faults to the flight recorder, so that stories name them as causes."""
 
     def __init__(self, session: _Session) -> None:
         super().__init__(lambda: (0.0, 0, 0), keep=False)
@@ -537,12 +537,12 @@ async def _clients(session: _Session, arguments: dict[str, Any]) -> dict[str, in
 async def _children_of(supervisor: object) -> int:
     try:
         return (await DynamicSupervisor.count_children(supervisor)).active
-    except CallExit:  # the supervisor restarts
+    except CallExit:  # the supervisor is restarting
         return 0
 
 
 async def _missing(session: _Session, arguments: dict[str, Any]) -> list[str]:
-    """Return the paths of the children that should run and do not run."""
+    """Return the paths of the children that should run but do not run."""
     missing: list[str] = []
     for number, pid in enumerate(session.services.runtime.processes()):
         if kind_of(pid) is not None:

@@ -219,7 +219,7 @@ class Codec:
         self.frame = frame
         self.copies_json: bool = getattr(serializer, "copies_json", False)
         self.is_json: Callable[[bool], bool] = getattr(serializer, "is_json", _is_no_json)
-        # These methods are looked up once, because every frame needs one of them, and each connection keeps `decode`.
+        # Look up these methods once, because every frame needs one of them. Each connection also keeps `decode`.
         self.decode = serializer.decode
         self._encode_push = serializer.encode_push
         self._encode_reply = serializer.encode_reply

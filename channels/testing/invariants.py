@@ -357,9 +357,9 @@ class _Codec(Codec):
         return self._means(frame, Meaning("phx_error", topic, join_ref, None))
 
     def _means(self, frame: bytes, meaning: Meaning) -> bytes:
-        # A few meanings are enough, because the server writes most frames immediately. Only a `phx_close` may wait: it
-        # follows the answer to the next join. Clients with equal refs get equal frames, so move a frame to the end when
-        # it is written again. Otherwise the next frame could push it out.
+        # A few meanings are enough, because the server writes most frames immediately. Only a `phx_close` may wait,
+        # because the server writes it after the answer to the next join. Clients with equal refs get equal frames. So
+        # move the meaning of a repeated frame to the end. Otherwise the next frame could remove this meaning too early.
         self.meanings.pop(frame, None)
         self.meanings[frame] = meaning
         if len(self.meanings) > _REMEMBERED:

@@ -1,7 +1,7 @@
 """The limit on the bytes that wait for all clients of an endpoint together.
 
-*pure*. Each out-buffer of a client that is behind reserves bytes here. Beyond the limit, the backlog gives up the
-clients with the most bytes, and never the whole room.
+*pure*. If a client is behind, its out-buffer reserves bytes in the backlog. Beyond the limit, the backlog gives up only
+the clients with the most waiting bytes.
 
     OutBuffer ── add, grow, remove ──▶ Backlog ── shed ──▶ the largest OutBuffers ── Signal.SHED ──▶ their connections
 """
@@ -16,12 +16,12 @@ __all__ = ["Backlog", "BacklogStatistics", "Buffer"]
 
 
 class Buffer(Protocol):
-    """The part of an `OutBuffer` that a backlog uses."""
+    """The members of an `OutBuffer` that a backlog uses."""
 
     reserved: int
 
     def shed(self) -> bool:
-        """Drop the waiting frames, and report `Signal.SHED`. Return False if the buffer refused frames before."""
+        """Drop the waiting frames, and report `Signal.SHED`. Return False if the buffer already refused new frames."""
 
 
 @frozen(kw_only=True)
@@ -29,9 +29,9 @@ class BacklogStatistics:
     """A snapshot of a backlog.
 
     Attributes:
-        behind: out-buffers whose clients are behind.
-        waiting_bytes: the bytes that these buffers have reserved, which is at least the bytes that wait in them.
-        shed: clients that the backlog has given up so far.
+        behind: the number of out-buffers whose clients are behind.
+        waiting_bytes: the number of bytes that these buffers have reserved. At most this many bytes wait in them.
+        shed: the number of clients that the backlog has given up so far.
     """
 
     behind: int
@@ -40,7 +40,7 @@ class BacklogStatistics:
 
 
 class Backlog:
-    """The bytes that wait for all clients that are behind, and a limit on them.
+    """The total of the bytes that wait for clients that are behind, and its limit.
 
         >>> from channels.transports.out_buffer import OutBuffer
         >>> backlog = Backlog(max_bytes=100)
@@ -49,8 +49,8 @@ class Backlog:
         Signal.SHED
 
     Beyond the limit, the backlog gives up the clients with the most waiting bytes, until a sixteenth of the limit is
-    free. It drops their waiting frames at once, and each buffer reports `Signal.SHED`. The bytes of a started write
-    stay, because a client cannot read half a frame.
+    free. It drops the waiting frames of these clients at once, and their buffers report `Signal.SHED`. The rest of a
+    started write stays, because a client cannot read half a frame.
 
     Args:
         max_bytes: the maximum number of bytes.
@@ -63,24 +63,29 @@ class Backlog:
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        # A dict, because the order of a set differs from run to run.
+        # A dict and not a set, because the order of a set differs from run to run.
         self._behind: dict[Buffer, None] = {}
         self._shed = 0
         self.waiting_bytes = 0
 
     def statistics(self) -> BacklogStatistics:
-        """Return how much waits now, and how many clients have been given up so far."""
+        """Return a snapshot of the backlog."""
         return BacklogStatistics(
             behind=len(self._behind), waiting_bytes=self.waiting_bytes, shed=self._shed
         )
 
     def add(self, out: Buffer, size: int) -> None:
-        """Add a buffer whose client has fallen behind, with the bytes that wait in it."""
+        """Add a buffer whose client has fallen behind.
+
+        Args:
+            out: the buffer.
+            size: the number of bytes that the buffer has reserved.
+        """
         self._behind[out] = None
         self.grow(size)
 
     def remove(self, out: Buffer) -> None:
-        """Remove a buffer whose client has caught up or has gone. You may call it twice."""
+        """Remove a buffer whose client has caught up or has gone. A second call for the same buffer does nothing."""
         if out in self._behind:
             del self._behind[out]
             self.waiting_bytes -= out.reserved
@@ -92,7 +97,7 @@ class Backlog:
             self._make_room()
 
     def _make_room(self) -> None:
-        # The room makes the next search rare, which sorts all clients that are behind.
+        # Free more than necessary, so that this search is rare. It sorts all clients that are behind.
         enough = self._max_bytes - (self._max_bytes >> 4)
         for out in sorted(self._behind, key=_reserved_bytes, reverse=True):
             if self.waiting_bytes <= enough:

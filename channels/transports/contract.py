@@ -13,7 +13,7 @@ A connection passes a function, `tell`. The transport calls it with:
     bytes               data from the peer; `b""` once, when the peer ends its stream
     OSError             reading or writing failed, so the peer is gone
     Signal.OVERFLOW     the out-buffer exceeded its bounds; the connection must close
-    Signal.SHED         all out-buffers together exceeded their bound, and this one is the largest; likewise
+    Signal.SHED         all out-buffers together exceeded their limit, and this one is large; the connection must close
     Signal.FINISHED     `finish` is complete; the connection must close
 
 The transport calls `tell` in its own tasks, so `tell` must not block and must not raise. The `tell` of a connection

@@ -49,10 +49,10 @@ _LINUX = sys.platform == "linux"
 def connections_that_fit(most: int = 100_000) -> int:
     """Return the number of connections for which the process has file descriptors, up to `most`.
 
-    A tenth of the descriptors, and at least 64, stays free for other files.
+    The result leaves a tenth of the descriptors, and at least 64 descriptors, for other files.
     """
     try:
-        # Not on every system.
+        # Some systems do not have this module.
         import resource  # noqa: PLC0415
     except ImportError:
         return most

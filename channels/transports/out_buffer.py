@@ -12,8 +12,8 @@ The writer writes whole frames, in the order of the calls of `put`. `put` never 
 reports an overflow or a failed write to `tell`, each at most once. A written frame may still not reach the peer.
 
 A `Backlog` limits the bytes of all buffers together. It does not count the frames of a client that keeps up, because
-its writer takes them within a turn of the scheduler. Once a client is behind, its buffer reserves bytes of the backlog
-in steps, so that `put` only compares two numbers for most frames.
+the writer takes these frames within a turn of the scheduler. If a client is behind, its buffer reserves bytes in the
+backlog. It reserves many bytes at a time, so that `put` only compares two numbers for most frames.
 """
 
 from __future__ import annotations
@@ -58,11 +58,12 @@ because an empty buffer accepts a single frame of any size.
 DEFAULT_MAX_TOTAL_BYTES = 1024 * 1024 * 1024
 """The maximum number of bytes that wait for all clients together: 100 KB for each of 10,000 clients that are behind.
 
-A broadcast counts once for each recipient, although the recipients share its memory until it is written.
+A broadcast counts once for each recipient, although all recipients share the memory of its frame until the server
+writes the frame.
 """
 
 RESERVED_STEP = 16 * 1024
-"""The bytes that a buffer reserves at a time. So a buffer may reserve up to this many bytes that it does not use."""
+"""The number of bytes that a buffer reserves at a time. So a buffer may have up to this many unused reserved bytes."""
 
 _CHUNK = 65536
 _SHUT = -1
@@ -82,10 +83,11 @@ class OutBuffer:
         b'onetwo'
 
     Args:
-        mark: a function that takes the buffer. The buffer calls it before it appends a frame while it is empty. The
-            function must not call `take`. It must make the writer call `take` later and write the result. Until then,
-            the buffer does not call `mark` again.
-        tell: a function that gets `Signal.OVERFLOW` and the `OSError` of a failed write, once each.
+        mark: a function that takes the buffer. An empty buffer calls `mark` before it appends a frame. The function
+            must not call `take`. It must make the writer call `take` later and write the result. Until then, the buffer
+            does not call `mark` again.
+        tell: a function that gets `Signal.OVERFLOW` or `Signal.SHED`, and the `OSError` of a failed write. The buffer
+            reports each of these at most once.
         target: the non-blocking socket for the flusher, or None for any other writer.
         max_messages: frames that may wait.
         max_bytes: bytes that may wait.
@@ -98,9 +100,9 @@ class OutBuffer:
         on_write: functions that get the size in bytes and the number of frames of each write. The turns of the flusher
             do not call them. They must not block and must not raise.
 
-    If a frame does not fit, the buffer drops this frame and all later frames, because clients cannot handle a gap. It
-    counts the dropped frames. If the backlog gives up the client, the buffer also drops the waiting frames. An empty
-    buffer accepts one frame of any size. Call all methods in Trio's thread.
+    If a frame does not fit, the buffer drops this frame and all later frames, because clients cannot handle a gap. The
+    buffer counts the dropped frames. If the backlog gives up the client, the buffer also drops the waiting frames. An
+    empty buffer accepts one frame of any size. Call all methods in Trio's thread.
     """
 
     __slots__ = (
@@ -141,7 +143,7 @@ class OutBuffer:
         self._max_messages = max_messages
         # `_room` is the number of bytes that still fit. take() resets it to `_max_bytes`. In a closed buffer, both are
         # negative. So one comparison in put() covers every reason to refuse a frame. While the client is behind,
-        # `_room` is the part of `reserved` that is still free, and the buffer may reserve `_spare` more bytes.
+        # `_room` is the unused part of `reserved`, and the buffer may reserve up to `_spare` more bytes.
         self._max_bytes = max_bytes
         self._room = max_bytes
         self._spare = 0
@@ -180,9 +182,9 @@ class OutBuffer:
         self._room = room
 
     def _put_beyond(self, frame: bytes, room: int) -> None:
-        """Append a frame for which the buffer must reserve bytes of the backlog, or refuse it."""
+        """Reserve more bytes in the backlog and append a frame. If the buffer is full, drop the frame instead."""
         if -room <= self._spare and len(self._frames) < self._max_messages:
-            assert self._backlog is not None  # else `_spare` is 0
+            assert self._backlog is not None  # without a backlog, `_spare` is 0
             step = min(self._spare, max(-room, RESERVED_STEP))
             self._spare -= step
             self.reserved += step
@@ -202,7 +204,7 @@ class OutBuffer:
         self._spare = 0
 
     def _reserve(self, size: int) -> None:
-        """Reserve `size` bytes of the backlog instead of the earlier ones. 0 means that the client keeps up."""
+        """Replace the buffer's reservation in the backlog by `size` bytes. 0 means that the client keeps up."""
         backlog = self._backlog
         if backlog is None:
             return
@@ -215,9 +217,9 @@ class OutBuffer:
             backlog.add(self, size)
 
     def shed(self) -> bool:
-        """Drop the waiting frames and refuse all later ones. Return False if the buffer refused frames before.
+        """Drop the waiting frames and refuse all later frames. Return False if the buffer already refused new frames.
 
-        The bytes of a started write and the last frame of `finish` stay. Only the backlog calls this.
+        The rest of a started write and the last frame from `finish` stay. Only the backlog calls this method.
         """
         frames = self._frames
         kept = frames[-1:] if self.finished is not None else []
@@ -255,7 +257,7 @@ class OutBuffer:
         self.finished = finished
         frames.append(frame)
         if self.reserved and self._backlog is not None:
-            # Without a check of the limit, so that the last frame itself gives up no client.
+            # Do not call `grow`, because it checks the limit. A last frame must not make the backlog give up a client.
             self.reserved += len(frame)
             self._backlog.waiting_bytes += len(frame)
 
@@ -332,7 +334,7 @@ class OutBuffer:
             self._room -= sum(map(len, frames))
 
     def stall(self) -> None:
-        """Count the waiting frames in the backlog, because the writer cannot write them now."""
+        """Reserve bytes in the backlog for the waiting frames, because the writer cannot write them now."""
         self._reserve(sum(map(len, self._frames)))
 
     def written(self) -> None:
@@ -405,7 +407,7 @@ class OutBuffer:
         if self.finished is not None:
             self.written()
         elif tell is not None:
-            # The traceback leads to the frame of the flusher, and so back to this buffer and to others.
+            # Remove the traceback. It refers to the flusher's stack frame, which refers to this and other buffers.
             tell(error.with_traceback(None))
 
 

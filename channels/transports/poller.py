@@ -48,7 +48,7 @@ OnOutOfMemory = Callable[[int], object]
 """A function that takes the number of failed reads. It must not block."""
 
 _READ_SIZE = 65536
-# The maximum number of sockets to read before other tasks run: as many as the processes that a runtime wakes in one
+# The maximum number of sockets to read before other tasks run. A runtime wakes the same number of processes in one
 # turn. In the next turn, the kernel reports the remaining sockets first. So all sockets take turns.
 _TURN = 128
 # The number of sockets to read in each turn, even if many processes still have work.
@@ -159,8 +159,8 @@ class Reading:
             self._poller.note_out_of_memory()
             return 0
         except OSError as error:
-            # Without its traceback, because the traceback leads back to this frame, and so to the error and the
-            # connection. Only the garbage collector, which runs rarely, could free such a cycle.
+            # Remove the traceback. It refers to this stack frame, which refers to the error and the connection. Only
+            # the garbage collector could free this reference cycle, and it runs rarely.
             data = error.with_traceback(None)
         size = 0 if isinstance(data, OSError) else len(data)
         if not size:
@@ -187,11 +187,11 @@ class Poller:
         ...     poller.register(sock, print)
 
     Attributes:
-        on_out_of_memory: may be set. The poller calls it after a turn in which memory ran out, with the number of
-            failed reads. It must not block.
-        backlog: may be set. A function that returns the number of processes that still have to handle earlier data. The
-            poller then reads fewer sockets. Without this, the newest data would wait in long queues of the program, and
-            not in the kernel.
+        on_out_of_memory: may be set to a function. After a turn in which memory ran out, the poller calls this function
+            with the number of failed reads. The function must not block.
+        backlog: may be set to a function that returns the number of processes that still have earlier data to handle.
+            The higher this number, the fewer sockets the poller reads in a turn. So new data waits in the kernel, and
+            not in long queues of the program.
 
     Raises:
         RuntimeError: the platform has no epoll. Check `Poller.is_supported()` first.

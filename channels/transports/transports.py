@@ -128,10 +128,10 @@ class Transports:
         use_poller: False reads each socket in its own task, as on platforms without epoll.
         max_messages: frames that may wait in each out-buffer.
         max_bytes: bytes that may wait in each out-buffer.
-        max_total_bytes: bytes that may wait in all out-buffers together.
+        max_total_bytes: bytes that may wait in all out-buffers together. See `Backlog`.
 
     Attributes:
-        backlog: the bytes that wait in all out-buffers together.
+        backlog: the total of the bytes that wait in all out-buffers, and its limit.
         flusher: the loop that writes.
         poller: the loop that reads, or None if it is not used.
     """
@@ -148,7 +148,7 @@ class Transports:
         self._spawn = spawn
         self._max_messages = max_messages
         self._max_bytes = max_bytes
-        # Imported here, so that `import channels` loads fewer modules.
+        # Import here, so that `import channels` loads fewer modules.
         from channels.transports.backlog import Backlog  # noqa: PLC0415
 
         self.backlog = Backlog(max_bytes=max_total_bytes)

@@ -79,7 +79,8 @@ def address_refusal(
 ) -> Refusal | None:
     """Return the refusal of a client whose address has too many clients; None if the client may connect.
 
-    This does not count the client, so that a process need not start before the refusal. `take_address` counts it.
+    The function does not count the client, so the server can call it before it starts a process for the client.
+    `take_address` counts the client.
     """
     key = _address_key(services, peer, headers)
     if key is None or services.addresses is None or not services.addresses.is_full(key):
@@ -90,7 +91,7 @@ def address_refusal(
 def take_address(
     services: Services, peer: PeerData | None, headers: Iterable[tuple[str, str]]
 ) -> Refusal | None:
-    """Count a client for its address until the current process ends. Return a refusal if the address is full."""
+    """Count a client for its address until the current process ends. If the address is full, return a refusal."""
     addresses, key = services.addresses, _address_key(services, peer, headers)
     if key is None or addresses is None:
         return None

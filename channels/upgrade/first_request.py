@@ -47,8 +47,8 @@ _GRACE = 5.0
 # Seconds for a client that connects while the endpoint drains: to send its head, and until it has read the answer.
 _LATE_HEAD = 1.0
 _LATE = 3.0
-# The cost of an upgrade, in units of the work budget. It is the same as for a join. Thousands of clients may connect at
-# the same moment.
+# The cost of an upgrade, in units of the work budget. A join costs the same. Upgrades use the budget, because thousands
+# of clients may connect at the same moment.
 _UPGRADE_COST = 24
 _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
 _FULL = Refusal(503, headers=(("retry-after", "5"),))
@@ -83,8 +83,8 @@ async def answer_first_request(services: Services, stream: ByteStream) -> Upgrad
     upgraded = None
     try:
         if services.admission.draining and not isinstance(stream, AsgiStream):
-            # Shielded for clients that connect while the endpoint drains, so that they get 503. The endpoint's
-            # supervisor gives this process more time than `_LATE`.
+            # The shield keeps this process alive until a client that connects while the endpoint drains has its 503.
+            # The endpoint's supervisor gives this process more time than `_LATE`.
             with trio.move_on_after(_LATE, shield=True):
                 upgraded = await _answer(services, stream)
         else:
@@ -99,10 +99,11 @@ async def answer_first_request(services: Services, stream: ByteStream) -> Upgrad
 
 
 async def refuse_connection(stream: ByteStream) -> None:
-    """Answer 503 to the first request of a connection, without a process. Then close a Trio stream, but not a socket.
+    """Answer the first request of a connection with 503, and then close the stream if it is a Trio stream.
 
-    This takes at most a second for the head, and five seconds until the client has read the answer. A client that does
-    not send its head gets no answer.
+    The connection needs no process for this. The function waits at most one second for the head of the request, and at
+    most five seconds until the client has read the answer. A client that does not send its head gets no answer. If the
+    stream is a socket, the caller must close it.
     """
     head = None
     try:
@@ -111,7 +112,7 @@ async def refuse_connection(stream: ByteStream) -> None:
         if head is not None:
             await _answer_and_close(stream, _FULL)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
-        # The client left first.
+        # The client closed the connection before the answer.
         pass
     finally:
         if not isinstance(stream, socket.socket):
@@ -125,7 +126,7 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     else:
         parser = HeadParser()
         if isinstance(stream, socket.socket):
-            # Most clients have sent the whole head by now. Then there is no need for a time limit.
+            # Most clients have sent the whole head by now, so most requests need no time limit.
             try:
                 head = _read_now(stream, parser)
             except OSError:
@@ -164,7 +165,7 @@ def _read_now(sock: socket.socket, parser: HeadParser) -> ParsedHead | None:
 async def _read_in_time(
     services: Services, stream: ByteStream, parser: HeadParser
 ) -> ParsedHead | None:
-    """Read the head within its time limit. After the limit, answer the client and return None."""
+    """Read the head within its time limit. If the limit passes, answer the client and return None."""
     head = None
     seconds = services.head_timeout
     if services.admission.draining:

@@ -432,7 +432,7 @@ class WebSocketProtocol:
             )
         library.receive_data(data)
         if library.parser_exc is not None and not self._done:
-            # The library keeps its error. The traceback leads back to the library, which is a reference cycle.
+            # The library keeps this error, and the error's traceback refers to the library. Break this cycle.
             library.parser_exc.with_traceback(None)
             failure = library.close_sent
             assert failure is not None  # the end of the stream is never reported to the library

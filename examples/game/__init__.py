@@ -1,4 +1,4 @@
-"""A game for several players. Each room has a supervised process with the game, which outlives the players' channels.
+"""A game for several players. A supervised process keeps the game of each room, and outlives the players' channels.
 
-`python -m examples.game` serves it, after `npm install --prefix examples/chat`.
+Run `npm install --prefix examples/chat` once. Then start the game with `python -m examples.game`.
 """

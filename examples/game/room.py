@@ -1,4 +1,4 @@
-"""The process of one room. It keeps the board, and monitors the channels of its players."""
+"""The process of one room. It keeps the board, and monitors the players' channels."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from . import rules
 from .rules import Board, Direction
 
 SECONDS_AWAY = 30.0
-"""A player without a channel leaves the board after this time."""
+"""Seconds after which a player without a channel leaves the board."""
 
 Tell = Callable[[str, dict[str, Any]], object]
 
 
 @frozen
 class Enter:
-    """A call: a player joins with this channel. The answer is False if the board is full."""
+    """A call: add a player, who joined with this channel. The answer is False if the board is full."""
 
     player: str
     name: str
@@ -46,7 +46,7 @@ class Enter:
 
 @frozen
 class Move:
-    """A cast: a player takes a step."""
+    """A cast: move a player by one step."""
 
     player: str
     direction: Direction
@@ -54,7 +54,7 @@ class Move:
 
 @frozen
 class Forget:
-    """A message of the room to itself: a player has been away for a long time."""
+    """A message from the room to itself: remove a player who has been away for `SECONDS_AWAY`."""
 
     player: str
     ref: Ref
@@ -76,7 +76,7 @@ class Room(GenServer[Board]):
         board = rules.enter(self.state, request.player, request.name, self.random)
         if board is None:
             return Reply(False)
-        # A player who enters again leaves the old channel: its end says nothing about the player.
+        # The player has a new channel. So the end of the old channel must not mark the player as away.
         if (old := self.refs.get(request.player)) is not None:
             demonitor(old, flush=True)
         self.refs[request.player] = monitor(request.channel)
@@ -88,7 +88,7 @@ class Room(GenServer[Board]):
             case Move(player, direction) if player in self.state.players:
                 self.state = rules.move(self.state, player, direction, self.random)
             case _:
-                pass  # "tell": a new player wants the board
+                pass  # "tell": a new player needs the board
         self.tell_all()
 
     async def handle_info(self, message: Any) -> Stop | None:
@@ -106,7 +106,7 @@ class Room(GenServer[Board]):
         return None
 
     def tell_all(self) -> None:
-        """Send the board to all pages of the room."""
+        """Send the board to all players in the room."""
         self.tell(self.name, self.state.to_json())
 
 
@@ -117,7 +117,7 @@ room_supervisor = DynamicSupervisor.child_spec(
 
 
 async def find_room(name: str, tell: Tell) -> Pid:
-    """Return the process of a room. Start it if there is none.
+    """Return the process of a room. Start the process if it does not run.
 
     Raises:
         MaxChildren: there are already 1000 rooms.
@@ -128,5 +128,5 @@ async def find_room(name: str, tell: Tell) -> Pid:
     spec = child_spec(Room, name, tell, kwargs={"name": rooms.via(name)}, restart="transient")
     try:
         return await DynamicSupervisor.start_child("room supervisor", spec)
-    except AlreadyStarted as error:  # another player has started it meanwhile
+    except AlreadyStarted as error:  # another player's channel has just started it
         return error.pid

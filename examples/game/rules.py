@@ -18,7 +18,7 @@ _STEPS: dict[Direction, Place] = {"up": (0, -1), "down": (0, 1), "left": (-1, 0)
 
 @frozen
 class Player:
-    """A player on the board; `here` is False while the player has no channel."""
+    """A player on the board. `here` is False while the player has no channel."""
 
     name: str
     place: Place
@@ -34,7 +34,7 @@ class Board:
     coins: frozenset[Place] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the board as a page shows it."""
+        """Return the board in the form that the pages expect."""
         players = [
             {"id": public_id(id), "name": each.name, "x": each.place[0], "y": each.place[1]}
             | {"coins": each.coins, "here": each.here}
@@ -55,9 +55,9 @@ def new_board(random: Random) -> Board:
 
 
 def enter(board: Board, id: str, name: str, random: Random) -> Board | None:
-    """Return the board with this player: with the old place and coins, if the player was here before.
+    """Return the board with this player, or None if the board is full.
 
-    The result is None if the board is full.
+    A player who is already on the board keeps the place and the coins.
     """
     known = board.players.get(id)
     if known is not None:
@@ -68,12 +68,12 @@ def enter(board: Board, id: str, name: str, random: Random) -> Board | None:
 
 
 def away(board: Board, id: str) -> Board:
-    """Return the board after a player lost the channel. The player keeps the place and the coins."""
+    """Return the board with a player marked as away. The player keeps the place and the coins."""
     return _with_player(board, id, evolve(board.players[id], here=False))
 
 
 def leave(board: Board, id: str) -> Board:
-    """Return the board without a player."""
+    """Return the board without this player."""
     return evolve(board, players={key: each for key, each in board.players.items() if key != id})
 
 

@@ -1,4 +1,4 @@
-"""The server of the game: a channel for each player, which finds the process of its room."""
+"""The server of the game. The channel of each player finds the process of the player's room."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .rules import Direction, public_id
 
 @frozen
 class Guest:
-    """The secret id of a tab, which outlives its channels, and the name of its player."""
+    """The payload of a join: the secret id of a browser tab, the same at each join, and the name of the player."""
 
     id: Annotated[str, Meta(min_length=8, max_length=40)]
     name: Annotated[str, Meta(min_length=1, max_length=16)]
@@ -28,13 +28,13 @@ class Guest:
 
 @frozen
 class Step:
-    """A step of the player."""
+    """The payload of `move`."""
 
     direction: Direction
 
 
 class GameChannel(Channel):
-    """One player in one room. The place and the coins of the player are in the process of the room."""
+    """One player in one room. The process of the room keeps the player's place and coins."""
 
     async def join(self, topic: str, payload: Guest) -> dict[str, Any]:
         name = topic.removeprefix("game:")
@@ -59,7 +59,7 @@ class GameChannel(Channel):
         if message == "after join":
             cast(self.room, "tell")
             return None
-        # The game has ended. The client joins again, and finds the new game of the room.
+        # The process of the room has ended. The client joins again, and gets the new game of the room.
         return Stop("the game has ended")
 
     @handle_in("move")
@@ -79,7 +79,7 @@ class GameSocket(Socket):
 
 
 def tell(room: str, board: dict[str, Any]) -> None:
-    """Send the board of a room to all its players."""
+    """Send the board of a room to all players in the room."""
     endpoint.broadcast(f"game:{room}", "board", board)
 
 

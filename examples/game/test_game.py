@@ -76,7 +76,7 @@ def guest(name: str) -> dict[str, str]:
 
 
 def player(board: Any, name: str) -> Any:
-    """Return a player of the board in a message."""
+    """Return the player with this name from the board of a message."""
     (found,) = [each for each in board["players"] if each["name"] == name]
     return found
 
@@ -85,7 +85,7 @@ async def test_all_players_of_a_room_see_each_step(case: ChannelTest) -> None:
     ann, bob, eve = [await play(case, *who) for who in (("Ann",), ("Bob",), ("Eve", "attic"))]
     await bob.assert_push("board", lambda board: len(board["players"]) == 2)
     await eve.assert_push("board", lambda board: len(board["players"]) == 1)
-    for direction in ("left", "up", "right", "down"):  # one of them is possible
+    for direction in ("left", "up", "right", "down"):  # at least one of these steps is possible
         ann.push("move", {"direction": direction})
         await bob.assert_push("board")
     await eve.refute_push("board")
@@ -107,7 +107,7 @@ async def test_a_player_who_crashes_comes_back_into_the_same_game(case: ChannelT
     after = await again.assert_push("board", lambda board: player(board, "Ann")["here"])
     assert player(after, "Ann") == player(before, "Ann")
 
-    # The time of the first absence does not count any more.
+    # The timer of the first absence must not remove the player.
     await trio.sleep(SECONDS_AWAY)
     again.push("move", {"direction": "up"})
     await bob.assert_push("board", lambda board: player(board, "Ann")["here"])

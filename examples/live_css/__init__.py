@@ -1,5 +1,5 @@
-"""Live reload of CSS: when a style sheet of a folder changes, open pages take the new one without a reload.
+"""Live reload of CSS: when a style sheet in a folder changes, open pages show the new style without a reload.
 
-`python -m examples.live_css` serves a page to try it. `python -m examples.live_css FOLDER` serves your own folder. Its
-pages need one line: `<script type="module" src="/live/live.js"></script>`.
+To try it, run `python -m examples.live_css`. To serve your own folder, run `python -m examples.live_css FOLDER`, and
+add this line to your pages: `<script type="module" src="/live/live.js"></script>`.
 """

@@ -20,7 +20,7 @@ endpoint = endpoint_for(folder)
 
 
 def tell(path: str) -> None:
-    """Tell all pages that the style sheet at this path of the server has changed."""
+    """Tell all pages that the style sheet with this URL path has changed."""
     endpoint.broadcast("assets", "css_changed", {"path": path})
 
 

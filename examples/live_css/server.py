@@ -1,4 +1,4 @@
-"""The server of live reload: a topic for all pages, and the files of a folder."""
+"""The server of live reload. It serves the files of a folder, and has one topic for all pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXAMPLE_PAGE = _HERE / "page"
 
 
 class AssetsChannel(Channel):
-    """One page. It gets all broadcasts of the topic, and sends nothing."""
+    """The channel of one page. The page receives the broadcasts of the topic, and sends nothing."""
 
 
 class PageSocket(Socket):
@@ -22,7 +22,7 @@ class PageSocket(Socket):
 
 
 def endpoint_for(folder: Path) -> Endpoint:
-    """Return the server of a folder with pages. It is for development: it answers to this machine only."""
+    """Return an endpoint that serves the pages in a folder. Use it only for development."""
     shared = shared_folders(_HERE)
     return Endpoint(
         sockets={"/live/socket": PageSocket},

@@ -1,4 +1,4 @@
-"""Tests of the watching of a folder, and of the way of a change to the pages."""
+"""Tests of the watcher, and of the broadcast of a change to the pages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_saved_style_sheet_reaches_all_pages_once(
         _, channel = await client.subscribe_and_join("assets")
         pages.append(channel)
     await Supervisor.start_link([process_spec(watch, tmp_path, tell)])
-    await trio.sleep(1)  # in which the watcher sees the folder as it is
+    await trio.sleep(1)  # so that the watcher reads the folder before the change
     theme.write_text("a { color: red }")
     for channel in pages:
         await channel.assert_push("css_changed", {"path": "/theme.css"}, timeout=1)

@@ -9,20 +9,20 @@ from typing import TypeAlias
 import trio
 
 SECONDS = 0.2
-"""The time between two looks at the folder."""
+"""Seconds between two checks of the folder."""
 
 Stamps: TypeAlias = Mapping[str, tuple[int, int]]
-"""The time of the last change and the size of each style sheet, by its path on the server."""
+"""The modification time and the size of each style sheet, by its URL path."""
 
 
 def stamps(folder: Path) -> Stamps:
-    """Return the stamps of all style sheets in a folder and its subfolders."""
+    """Return the `Stamps` of a folder and its subfolders."""
     found = {}
     for file in sorted(folder.rglob("*.css")):
         try:
             status = file.stat()
         except OSError:
-            continue  # an editor has just replaced the file: it is there at the next look
+            continue  # an editor is replacing this file; the next check finds it
         found[f"/{file.relative_to(folder).as_posix()}"] = (status.st_mtime_ns, status.st_size)
     return found
 
@@ -35,12 +35,12 @@ def changed(before: Stamps, now: Stamps) -> list[str]:
 async def watch(folder: Path, tell: Callable[[str], object]) -> None:
     """Call `tell` with the path of each style sheet that changes, until cancelled.
 
-    A change of the folder takes up to `SECONDS` to be noticed. Two changes in this time count as one.
+    The watcher notices a change after at most `SECONDS`. It reports several changes of a file in this time as one.
     """
     before = stamps(folder)
     while True:
         await trio.sleep(SECONDS)
-        # In a thread, because a disk can be slow.
+        # A disk can be slow, so a thread reads the folder.
         now = await trio.to_thread.run_sync(stamps, folder)
         for path in changed(before, now):
             tell(path)

@@ -1,7 +1,7 @@
-"""Publish a story from a program of its own: `python -m examples.news.publish sport "Ash wins the cup"`.
+"""Publish a story from outside the server: `python -m examples.news.publish sport "Ash wins the cup"`.
 
-The program is a client of the server. To publish without a connection to a server, over Redis, see
-`examples/announce.py`.
+This program is a client of the server. `examples/announce.py` publishes over Redis instead, without a connection to a
+server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The whole server of the news: the desk with the latest stories, a channel for publishers and one for readers.
+"""The server of the news: the desk, which keeps the latest stories, and the channels of publishers and readers.
 
 A publisher is a client with a token. A reader needs no token. The desk is one process, so all readers get the stories
 in the same order.
@@ -30,7 +30,7 @@ from channels import (
 from examples.phoenix_js import shared_folders
 from supervision import child_spec
 
-# Without the variable, the secret is random, so no publisher can make a valid token.
+# Without this environment variable, the secret is random, so no publisher can make a valid token.
 SECRET = os.environ.get("SECRET_KEY_BASE") or secrets.token_urlsafe(48)
 ONE_DAY = 24 * 60 * 60
 
@@ -39,7 +39,7 @@ Section = Literal["world", "science", "sport"]
 
 @frozen
 class Story:
-    """A headline in a section of the news."""
+    """The payload of `publish`: a headline, and its section of the news."""
 
     section: Section
     headline: Annotated[str, Meta(min_length=1, max_length=200)]
@@ -47,13 +47,13 @@ class Story:
 
 @frozen
 class Sections:
-    """The sections that a reader wants."""
+    """The payload of a reader's join and of `choose`: the sections that the reader wants."""
 
     sections: frozenset[Section]
 
 
 class Desk(GenServer[tuple[dict[str, Any], ...]]):
-    """Number each story, send it to the readers, and keep the latest twenty for readers who come later."""
+    """The process that numbers each story, sends it to the readers, and keeps the latest twenty for new readers."""
 
     async def init(self) -> None:
         self.state = ()
@@ -73,7 +73,7 @@ desk = child_spec(Desk, kwargs={"name": "desk"})
 
 
 class NewsroomChannel(Channel):
-    """A publisher."""
+    """The channel of a publisher."""
 
     async def join(self, topic: str, payload: Any) -> None:
         if "publisher" not in self.assigns:
@@ -85,7 +85,7 @@ class NewsroomChannel(Channel):
 
 
 class NewsChannel(Channel):
-    """A reader, with the sections that this reader wants."""
+    """The channel of a reader, which keeps the sections that the reader wants."""
 
     async def join(self, topic: str, payload: Sections) -> None:
         self.sections = payload.sections
@@ -101,12 +101,12 @@ class NewsChannel(Channel):
 
     @handle_out("story")
     async def story(self, payload: Any) -> None:
-        # This runs once for each reader. A test of membership is cheap enough for many readers.
+        # This runs once for each reader and story, so it must be cheap.
         if payload["section"] in self.sections:
             self.push("story", payload)
 
     async def push_latest(self) -> None:
-        """Push the latest stories. The page may have some of them already, and knows them by their numbers."""
+        """Push the latest stories. The page ignores a story whose number it already shows."""
         latest = await call("desk", "latest")
         stories = [story for story in latest if story["section"] in self.sections]
         self.push("latest", {"stories": stories})

@@ -1,4 +1,4 @@
-"""A motion sensor, a program that polls: `python -m examples.sensors.device hall`."""
+"""A motion sensor that uses long polling: `python -m examples.sensors.device hall`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def watch_room(url: str, room: str, motions: int, *, pause: float = 8.0) -
             try:
                 await channel.push("motion", {})
             except Refused as error:
-                refused += 1  # a report that is too early is not worth repeating
+                refused += 1  # do not repeat this report, because the next one comes soon
                 print(f"{room}: {error}")
             await trio.sleep(random.uniform(0, 2 * pause))
     return refused

@@ -1,4 +1,4 @@
-"""A lamp as a state machine. Motion lights it for a while, and a person may hold it on."""
+"""A lamp as a state machine. Motion lights the lamp for a while, and a user can hold it on."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ SECONDS_LIT = 30.0
 
 @frozen
 class Motion:
-    """A sensor has seen motion."""
+    """A cast: a sensor has detected motion."""
 
 
 @frozen
 class Switch:
-    """A person holds the lamp on, or makes it automatic again."""
+    """A cast: a user holds the lamp on, or makes it automatic again."""
 
     to: Literal["on", "automatic"]
 
 
 class Lamp(StateMachine):
-    """A lamp that tells each change of its state."""
+    """A lamp that calls `tell` at each change of its state."""
 
     async def begin(self, name: str, tell: Callable[[dict[str, Any]], object]) -> NextState:
         self.name, self.tell = name, tell
@@ -78,5 +78,5 @@ class Lamp(StateMachine):
         return KeepState()
 
     def report(self, state: str) -> dict[str, Any]:
-        """Return the state as a page shows it."""
+        """Return the state in the form that the pages expect."""
         return {"lamp": self.name, "state": state}

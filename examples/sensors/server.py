@@ -1,4 +1,4 @@
-"""The server of the lights: a socket for sensors, which poll and are limited, and a socket for pages."""
+"""The server of the lights, with a socket for sensors and a socket for pages."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ROOMS = ("hall", "kitchen", "porch")
 
 @frozen
 class Setting:
-    """A person's wish for a lamp."""
+    """The payload of `switch`: a lamp, and its new mode."""
 
     lamp: Literal["hall", "kitchen", "porch"]
     to: Literal["on", "automatic"]
 
 
 class SensorChannel(Channel):
-    """The motion sensor of one room."""
+    """The channel of the motion sensor in one room."""
 
     async def join(self, topic: str, payload: Any) -> None:
         self.room = topic.removeprefix("sensor:")
@@ -40,7 +40,7 @@ class SensorChannel(Channel):
 
 
 class LightsChannel(Channel):
-    """One page, which shows all lamps."""
+    """The channel of one page, which shows all lamps."""
 
     async def join(self, topic: str, payload: Any) -> None:
         send(current_pid(), "after join")
@@ -55,7 +55,10 @@ class LightsChannel(Channel):
 
 
 class DeviceSocket(Socket):
-    """The socket of a sensor. A sensor may send five reports at once, and one every two seconds on average."""
+    """The socket of a sensor.
+
+    A sensor may report every two seconds on average. After a pause, it may report five times at once.
+    """
 
     channels = {"sensor:*": SensorChannel}
     max_messages_per_second = 0.5

@@ -1,6 +1,6 @@
 """The whole server of the chat with tokens: the log-in, the page with its token, the socket and the room.
 
-A user logs in with a name. A real application would check a password there. The rest would be the same.
+A user logs in with only a name. A real application would also check a password, and could keep the other steps.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from channels import (
 )
 from examples.phoenix_js import shared_folders
 
-# Without the variable, the users must log in again after each start of the server.
+# Without this environment variable, each start has a new secret, so the users must log in again.
 SECRET = os.environ.get("SECRET_KEY_BASE") or secrets.token_urlsafe(48)
 TWO_WEEKS = 14 * 24 * 60 * 60
 MAX_FORM = 1000  # bytes
@@ -51,14 +51,14 @@ _CHAT_PAGE = (_FOLDER / "chat.html").read_text(encoding="utf-8")
 
 @frozen
 class Message:
-    """A text that a user says."""
+    """The payload of `new_msg`: the text of a message."""
 
     body: Annotated[str, Meta(min_length=1, max_length=500)]
 
 
 @frozen
 class Person:
-    """The name of a user."""
+    """The payload of `ignore`: the name of a user."""
 
     user: Annotated[str, Meta(min_length=1, max_length=24)]
 
@@ -94,7 +94,7 @@ class RoomChannel(Channel):
 
 
 class UserSocket(Socket):
-    """The socket of a tab. It accepts only the token that the server signed for the page."""
+    """The socket of a tab. It accepts only a token that the server has signed."""
 
     channels = {"room:*": RoomChannel}
 
@@ -110,7 +110,7 @@ class UserSocket(Socket):
 
 
 def _user_of(request: Request) -> str | None:
-    """Return the name in the cookie of the log-in, or None if there is no valid cookie."""
+    """Return the name in the log-in cookie, or None if there is no valid cookie."""
     try:
         user = verify(SECRET, "log-in", request.cookies.get("login"), max_age=TWO_WEEKS)
     except TokenError:
@@ -123,7 +123,7 @@ def _login_page(problem: str = "", status: int = 200) -> HTMLResponse:
 
 
 async def index(request: Request) -> Response:
-    """Return the chat with a token for its user, or the log-in."""
+    """Return the chat page with a token for the user. Without a log-in, return the log-in page."""
     user = _user_of(request)
     if user is None:
         return _login_page()
@@ -144,7 +144,7 @@ async def _form_of(request: Request) -> dict[str, list[str]]:
 
 
 async def log_in(request: Request) -> Response:
-    """Remember the name of the user in a signed cookie."""
+    """Set a signed cookie with the name of the user."""
     form = await _form_of(request)
     user = form.get("user", [""])[0].strip()
     if not 1 <= len(user) <= 24:
@@ -156,7 +156,7 @@ async def log_in(request: Request) -> Response:
 
 
 async def log_out(request: Request) -> Response:
-    """Forget the user, and close the sockets of all tabs of this user on all nodes."""
+    """Delete the log-in cookie, and close the connections of all tabs of the user on all nodes."""
     user = _user_of(request)
     if user is not None:
         endpoint.broadcast(f"user:{user}", "disconnect", {})

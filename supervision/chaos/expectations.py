@@ -58,16 +58,16 @@ class Expectations:
     """The expectations of one run.
 
     Args:
-        now: returns the seconds of the run.
-        heal: stops the faults and undoes them, for `recovered`.
-        reached: called with the name of a `sometimes` condition when the condition is true for the first time.
+        now: a function that returns the seconds of the run.
+        heal: a function that stops the faults and undoes them, for `recovered`.
+        reached: a function. It gets the name of a `sometimes` condition when the condition is true for the first time.
         every: the seconds between two checks of a condition; None if the scheduler calls `look` between any two rounds.
-        failed: called with the error of a failed `check` or `eventually`, just before the method raises the error.
+        failed: a function. It gets the error of a failed `check` or `eventually`, just before the method raises it.
 
     Attributes:
         always: the invariants with their names, in order.
         seen: for each name passed to `sometimes`, True if the condition was ever true.
-        woken: the number of tasks that `look` has woken, because their conditions held.
+        woken: the number of tasks that `look` has woken so far. It wakes a task when the task's condition holds.
     """
 
     def __init__(

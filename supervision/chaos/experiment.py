@@ -210,7 +210,11 @@ class Experiment:
             )
 
     async def _is_steady(self, phase: str, seconds: float, *, within: float) -> bool:
-        """Wait until the steady state has held for some seconds, and record the result for the reports."""
+        """Wait until the steady state has held for `seconds`, and record the result for the reports.
+
+        Returns:
+            False if this did not happen within `within` seconds.
+        """
         holds = await self._steadiness.holds(seconds, within=within)
         fields = {"phase": phase, "holds": holds, "problems": dict(self._steadiness.problems)}
         self._trace.add("steady_state", {"pid": None, **fields})

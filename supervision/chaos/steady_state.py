@@ -55,13 +55,16 @@ class SteadyState:
         return bool(self._checks)
 
     async def watch(self) -> None:
-        """Call all checks at intervals, until `end`."""
+        """Call all checks at intervals, until a call of `end`."""
         while not self._is_over:
             await self.look()
             await trio.sleep(self._every)
 
     def end(self) -> None:
-        """Record no more results. After the experiment, the scenario stops its clients, and that is no outage."""
+        """Record no more results.
+
+        After the experiment, the scenario stops its clients. The checks would report this as an outage.
+        """
         self._is_over = True
 
     async def look(self) -> None:

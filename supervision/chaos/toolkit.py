@@ -12,8 +12,8 @@ this plug over HTTP. They need only the standard library and msgspec, and work w
 | address of the control | `ashtree_url` in `configuration` | `ASHTREE_CHAOS_URL` |
 | token | `token` in the secrets of the provider | `ASHTREE_CHAOS_TOKEN` |
 
-Each function also takes `configuration` and `secrets`, which the toolkit fills in. The `target` of a function is a
-registered name, or a path or pattern as in a fault.
+Each function also takes `configuration` and `secrets`. The toolkit passes these arguments. The argument `target` is a
+registered name, or a path or a pattern as in a fault.
 
 Each function blocks until the server has answered, for at most 30 seconds. If a connection ends without an answer, the
 function tries again for 10 seconds, because a fault may end the connection of its own request. If the server refuses,
@@ -62,10 +62,10 @@ TOKEN: Final = "ASHTREE_CHAOS_TOKEN"  # noqa: S105 # the name of a variable
 DEFAULT_URL: Final = "http://localhost:4000/_ashtree/chaos"
 
 TIMEOUT: Final = 30.0
-"""Seconds for the answer of the server, beyond the time that the request itself asks for."""
+"""Seconds to wait for the server's answer, in addition to the waiting time that a request contains."""
 
 RETRY_SECONDS: Final = 10.0
-"""Seconds for which a request without an answer is repeated, because a fault may have ended its connection."""
+"""Seconds for which a function repeats a request without an answer. A fault may have ended the connection."""
 
 RETRY_PAUSE: Final = 0.2
 
@@ -75,7 +75,7 @@ class ControlRefused(SupervisionError):
 
     Attributes:
         url: the address of the request.
-        status: the HTTP status; None without an answer.
+        status: the HTTP status of the answer; None if there was no answer.
         problem: the reason, as one sentence.
     """
 
@@ -99,12 +99,12 @@ def kill_process(target: str, configuration: Settings = None, secrets: Settings 
 
 
 def suspend_process(target: str, configuration: Settings = None, secrets: Settings = None) -> str:
-    """Stop a server process from handling messages until `resume_process`. Return its path."""
+    """Suspend a server process. It handles no messages until `resume_process`. Return the path of the process."""
     return str(_ask("suspend", {"target": target}, configuration, secrets))
 
 
 def resume_process(target: str, configuration: Settings = None, secrets: Settings = None) -> str:
-    """Let a suspended server process handle messages again. Return its path."""
+    """Resume a suspended server process, so that it handles messages again. Return the path of the process."""
     return str(_ask("resume", {"target": target}, configuration, secrets))
 
 
@@ -119,16 +119,16 @@ def inject_fault(
         inject_fault({"type": "slow", "target": "/top/store", "seconds": 2.0})
 
     Args:
-        fault: the fault, as in a plan in JSON. Without `when`, the server applies the fault immediately.
+        fault: the fault, in the JSON format of a fault plan. Without `when`, the server applies the fault immediately.
         wait: seconds to wait for the moment of the fault, such as the next callback of a process.
         configuration: the configuration of the experiment.
         secrets: the secrets of the provider.
 
     Returns:
-        `fault`, the fault in words; `where`, the place; `seconds`, the time for which the fault lasts.
+        A dict with three keys: `fault`, the fault in words; `where`, the place of the fault; `seconds`, the duration.
 
     Raises:
-        ControlRefused: there was no target, or the moment did not come in time.
+        ControlRefused: there was no matching process, or the moment of the fault did not come in time.
     """
     content = {"fault": fault, "wait": wait}
     when = fault.get("when") if isinstance(fault, dict) else None
@@ -140,17 +140,17 @@ def inject_fault(
 
 
 def undo_faults(configuration: Settings = None, secrets: Settings = None) -> int:
-    """Undo all faults that last. Return their number. Use this as a rollback."""
+    """Undo all faults that still last, and return their number. Use this function as a rollback."""
     return int(_ask("undo", {}, configuration, secrets))
 
 
 def drain_worker(configuration: Settings = None, secrets: Settings = None) -> str:
-    """Drain the worker that gets the request, so that its server replaces it. Return the id of the worker.
+    """Drain the worker that gets the request, and return its id. The server then replaces the worker.
 
     Raises:
         ControlRefused: the server has no workers.
     """
-    # Not repeated, because the second request may reach another worker and drain it too.
+    # Do not repeat the request, because another worker may get the second request and drain too.
     return str(_ask("drain", {}, configuration, secrets, retry_within=0.0))
 
 
@@ -170,7 +170,7 @@ def missing_children(configuration: Settings = None, secrets: Settings = None) -
 def restarts(
     seconds: float = 60.0, configuration: Settings = None, secrets: Settings = None
 ) -> int:
-    """Return the number of restarts by all supervisors in the last `seconds`. It counts at most 10,000."""
+    """Return the number of restarts by all supervisors in the last `seconds`, at most 10,000."""
     return int(_ask("restarts", {"seconds": seconds}, configuration, secrets))
 
 
@@ -188,7 +188,7 @@ def event_loop_lag(
         configuration: the configuration of the experiment.
         secrets: the secrets of the provider.
 
-    A planned stall counts too. A live run with `ashtree chaos` leaves planned stalls out.
+    The result includes planned stalls. The report of `ashtree chaos` excludes them.
     """
     answer = _ask("lag", {"seconds": seconds}, configuration, secrets)
     if figure not in answer:
@@ -202,10 +202,10 @@ def request_latency(
     configuration: Settings = None,
     secrets: Settings = None,
 ) -> float:
-    """Return the median time of HTTP requests in seconds, as the experiment sees it.
+    """Return the median time of HTTP requests in seconds, measured by the process of the experiment.
 
     Args:
-        url: an address for GET; None sends small requests to the control itself.
+        url: an address for GET requests. With None, the function sends small requests to the control itself.
         count: the number of requests, one after the other.
         configuration: the configuration of the experiment.
         secrets: the secrets of the provider.
@@ -236,7 +236,9 @@ def process_is_alive(target: str, configuration: Settings = None, secrets: Setti
 
 
 def check_holds(check: str, configuration: Settings = None, secrets: Settings = None) -> bool | str:
-    """Return True if a check of the application holds, or its problem as text. Use the tolerance `true`.
+    """Return True if a check of the application holds. Otherwise return the problem as text.
+
+    Give the probe the tolerance `true` in the experiment.
 
     Args:
         check: a name in `ChaosControl(checks=...)`.
@@ -274,7 +276,7 @@ def _ask(
         headers={
             "Authorization": f"Bearer {token}",
             "Content-Type": "application/json",
-            # With the same key, the server does not repeat an action whose answer was lost.
+            # A repeated request has the same key, so the server does not repeat the action.
             "Idempotency-Key": token_hex(16),
         },
     )
@@ -287,7 +289,7 @@ def _ask(
 
 
 def _send_again(request: urllib.request.Request, timeout: float, within: float) -> bytes:
-    """Send a request, and repeat it for some seconds while there is no answer."""
+    """Send a request, and repeat it until there is an answer, for at most `within` seconds."""
     deadline = time.monotonic() + within
     while True:
         try:

@@ -26,7 +26,7 @@ __all__ = [
 
 
 class ProgramFailed(SystemExit):
-    """The end of a command because of a mistake in the user's program. The reason is on standard error.
+    """The exit of a command after a mistake in the user's program. Standard error already has the reason.
 
     Attributes:
         text: the reason.
@@ -46,7 +46,7 @@ def load_module(
         target: The argument, such as `shop.day:opening`.
         kind: The word for the name in messages, in capitals, such as `FUNCTION`.
         example: An example of an argument, for messages.
-        explained: A type of error that this function does not replace with SystemExit.
+        explained: A type of exception that this function does not convert to ProgramFailed.
 
     Raises:
         typer.BadParameter: The target does not have the form `module:name`, or the module does not exist.

@@ -45,10 +45,10 @@ _NOTHING: deque[tuple[Any, int]] = deque()
 _MACHINERY = frozenset(("actors", "supervision", "channels", "trio"))
 # Maps each class of messages to the field that marks it in a trace as internal to Ashtree. Empty for other classes.
 _MARKS: dict[type, str] = {}
-# Values that never change. The trace may describe them later.
+# The types of values that never change. So the trace can turn these values into text later.
 _CONSTANTS = frozenset((int, str, float, bool, bytes, type(None), Pid, Ref))
 _VARIABLE = object()
-_FEW = 8  # items of a tuple or a dict
+_FEW = 8  # the most items of a tuple or a dict that `_constant` checks
 
 
 class Recorder(Instrument):
@@ -333,7 +333,7 @@ def _content_text(via: str, content: Any) -> str:
 
 
 def _sent(pid: int | None, to: int, message: str, tail: str, cause: int | None) -> str:
-    """Return the fields of a `sent` event."""
+    """Return the fields of a `sent` event as text."""
     sender = "null" if pid is None else pid
     caused = "" if cause is None else f',"cause":{cause}'
     return f'"pid":{sender},"to":{to},{message}{tail}{caused}'
@@ -342,20 +342,20 @@ def _sent(pid: int | None, to: int, message: str, tail: str, cause: int | None) 
 def _sent_constant(
     pid: int | None, to: int, message: tuple[str, Any], tail: str, cause: int | None
 ) -> str:
-    """Return the same for a message that nothing can change, given as its transport and its content."""
+    """Return the fields of a `sent` event as text. `message` is a pair: the transport, and the constant content."""
     return _sent(pid, to, _content_text(*message), tail, cause)
 
 
 def _received(pid: int, said: str, tail: str, cause: int | None) -> str:
-    """Return the fields of a `received` event."""
+    """Return the fields of a `received` event as text."""
     caused = "" if cause is None else f',"cause":{cause}'
     return f'"pid":{pid}{said}{tail}{caused}'
 
 
 def _constant(message: Any) -> Any:
-    """Return the content of a message that nothing can change, or a copy of it; `_VARIABLE` for any other content.
+    """Return the content of a message, or a copy, if the result can never change; `_VARIABLE` for any other content.
 
-    Only such a content may wait for its description.
+    The recorder can turn constant content into text later. It must turn any other content into text at once.
     """
     content = payload_of(message)
     cls = type(content)

@@ -192,7 +192,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "phase": {"pid": None, "phase": str},
         "steady": {"pid": None, "name": str, "holds": bool, "problem?": str},
         # The steady state at the end of the phase "before" or "after". `problems` has the problem of each check that
-        # does not hold. If it is empty and `holds` is false, the checks did not hold for long enough.
+        # does not hold. If `problems` is empty and `holds` is false, the checks did not hold for long enough.
         "steady_state": {"pid": None, "phase": str, "holds": bool, "problems": dict},
         "invariant": {"pid": None, "name": str, "problem": str},
         "problem": {"pid?": None, "problem": str},
@@ -334,7 +334,7 @@ def transport_of(message: Any) -> str:
         return found
 
 
-# The transport of each class of messages so far, because the recorder asks for every message.
+# A cache of the transport of each class of messages. The recorder needs the transport of every message.
 _TRANSPORT_OF: Final[dict[type, str]] = {}
 _TRANSPORTS: Final = {
     "handle_call": "call",

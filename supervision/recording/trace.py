@@ -34,7 +34,8 @@ __all__ = [
 _encode = msgspec.json.Encoder().encode
 # The time, the round and the number of the running task.
 Moment: TypeAlias = tuple[float, int, int]
-# The number of an event, its moment, its kind, and the function and the arguments for the text of its fields.
+# An event that is not text yet: its number, its moment, its kind, and a function and arguments. The function makes the
+# text of the event's fields from the arguments.
 Later: TypeAlias = tuple[int, Moment, str, Callable[..., str], tuple[Any, ...]]
 _MESSAGES = frozenset(("sent", "received", "call_ended", "frame"))
 
@@ -64,13 +65,13 @@ class Trace:
     """The events of one run.
 
     Args:
-        moment: returns the time, the round and the number of the running task.
+        moment: a function that returns the time, the round and the number of the running task.
         keep: False discards the lines. The digest is still available.
 
     Attributes:
         count: the number of events.
-        keep: as given.
-        events: the events so far. They become text when somebody reads it.
+        keep: False if the trace discards the lines.
+        events: the events so far. Many events become text only when a caller reads `lines` or calls `digest`.
     """
 
     __slots__ = ("_hash", "_moment", "count", "events", "keep")
@@ -107,10 +108,10 @@ class Trace:
         return number
 
     def add_later(self, kind: str, write: Callable[..., str], *values: Any) -> int:
-        """Add an event whose fields `write(*values)` returns as text for `add_text`, when somebody reads the trace.
+        """Add an event that becomes text when a caller reads the trace. Return its number.
 
-        Most runs of a sweep pass, and then nobody reads their traces. `write` must return the same text at any time, so
-        pass no value that may change.
+        `write(*values)` returns the fields as text, as for `add_text`. It must return the same text at any time, so
+        pass no value that may change. This saves time in a sweep: most runs pass, and no caller reads their traces.
         """
         number = self.count
         self.count = number + 1
@@ -128,7 +129,7 @@ class Trace:
         return self._hash.hexdigest()
 
     def drop(self) -> None:
-        """Forget the events so far. An object from `events` keeps them."""
+        """Forget the events so far. An `Events` object that a caller already has keeps them."""
         self.events = Events()
 
     def _append(self, line: bytes) -> None:
@@ -139,17 +140,17 @@ class Trace:
 
 
 class Events:
-    """Events of a trace, in order. Some of them are not text yet.
+    """The events of a trace, in order. Some events are not text yet.
 
     Attributes:
-        add: adds an event: a line, or the arguments for its text.
+        add: a function that adds an event. The event is a line of text, or a `Later`.
     """
 
     __slots__ = ("_events", "_written", "add")
 
     def __init__(self) -> None:
         self._events: list[bytes | Later] = []
-        # The number of events that are text for certain, counted from the first.
+        # All events before this index are text.
         self._written = 0
         self.add: Callable[[bytes | Later], None] = self._events.append
 

@@ -41,8 +41,8 @@ class Outcome:
         choices: the number of rounds in which the scheduler had a choice.
         steps: the number of steps of tasks.
         events: the number of events of the trace.
-        recorded: the events of the trace. `trace` and `digest` turn them into text, because most outcomes need no text.
-        digest_without_trace: the SHA-256 of the trace, if the run did not keep it.
+        recorded: the events of the trace. Only `trace` and `digest` turn the events into text, which takes time.
+        digest_without_trace: the SHA-256 of the trace, if the run did not keep the trace.
         steps_digest: the SHA-256 of the numbers of the tasks that ran, in order.
         deviations: the deviations from the canonical schedule.
         named: the deviations with the names of tasks, for a run with `label_tasks`.
@@ -79,7 +79,7 @@ class Outcome:
 
     @property
     def trace(self) -> list[bytes]:
-        """The events, one JSON object each."""
+        """The events as lines. Each line is a JSON object."""
         return self.recorded.lines
 
     @property

@@ -294,7 +294,7 @@ class _Run:
             self._check_all(at_rest=True)
         self._checked = True
         if self.world.expectations.woken != woken:
-            # A condition of `eventually` became true in the last step. Its task runs before time passes.
+            # A condition of `eventually` has become true. The task that waits for it must run before the time advances.
             return True
         return self.world.wake_settled() or (running and self.error is not None)
 

@@ -184,7 +184,7 @@ async def test_an_exit_in_a_helper_task_ends_the_adopted_task(how: str) -> None:
 
 
 class Ends(Instrument):
-    """The exit reasons of the processes of a runtime."""
+    """An instrument that keeps the exit reasons of all processes."""
 
     def __init__(self) -> None:
         self.reasons: list[object] = []

@@ -49,7 +49,7 @@ def _is_program(example: Source) -> bool:
 
 def _examples_named_in(test: Source) -> Iterator[str]:
     if "examples" not in test.text:
-        # Walking the trees of all tests takes seconds.
+        # A walk through the syntax trees of all tests takes seconds.
         return
     for found in imports_of(test):
         yield found.module

@@ -25,7 +25,7 @@ from tests.architecture.sources import ROOT
 
 __all__ = ["Done", "Programs"]
 
-# Only the facades, as the programs import them, and packages of others that they load. A module of ours that was loaded
+# Load only the facades that the programs import, and third-party packages. An Ashtree module that was loaded
 # here would hide that a program forgets to import it.
 _PARENT = """
 import atexit, gc, json, os, runpy, signal, sys, threading

@@ -25,7 +25,9 @@ from tests.architecture.programs import Done, Programs
 from tests.architecture.sources import ROOT
 from tests.patience import PATIENCE
 
-LANGUAGES = {"console", "html", "javascript", "json", "output", "python", "text", "toml"}
+LANGUAGES = {
+    *("console", "html", "javascript", "json", "output", "python", "text", "toml", "typescript")
+}
 
 _FENCE = re.compile(r" {0,12}(?P<ticks>`{3,}|~{3,})(?P<info>.*)")
 _EXCERPT = re.compile(r"# (?P<path>\S+/\S+|\S+\.\w+)")

@@ -17,7 +17,7 @@ FORBIDDEN = {
     "a host that serves packages": re.compile(
         r"pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|crates\.io|proxy\.golang\.org"
         r"|(?:deb|security|archive|snapshot)\.(?:debian\.org|ubuntu\.com)"
-        # One address is for users without npm: the published phoenix.js, of which the browser checks the hash.
+        # The only exception is the published phoenix.js, for users without npm. The browser checks its hash.
         r"|unpkg\.com|jsdelivr\.net(?!/npm/phoenix@)|cdnjs\.|esm\.sh"
     ),
     # In brackets, so that this file does not hold what it looks for.

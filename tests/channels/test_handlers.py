@@ -290,3 +290,38 @@ def test_a_decorator_without_events_raises_with_a_correction() -> None:
 def test_mistakes_are_errors_of_channels_and_type_errors() -> None:
     assert issubclass(InvalidHandler, ChannelsError)
     assert issubclass(InvalidHandler, TypeError)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("pushes", ["new_msg"], "write a dict from events to types"),
+        ("pushes", {1: int}, "write a dict from events to types"),
+        ("pushes", {"new_msg": "Message"}, "pushes['new_msg'] is 'Message', which is not a type"),
+        ("replies", {"one": 3}, "replies['one'] is 3, which is not a type"),
+        ("replies", {"one": {"ok": 3}}, "replies['one'] is 3, which is not a type"),
+        ("replies", {"one": {200: int}}, "has the status 200 for 'one'"),
+        ("replies", {"on": int}, "has the event 'on', which Special does not handle; write one of"),
+    ],
+)
+def test_a_wrong_declaration_of_types_is_refused_when_python_creates_the_class(
+    name: str, value: Any, problem: str
+) -> None:
+    with pytest.raises(InvalidHandler) as error:
+        type("Special", (Base,), {name: value})
+    assert problem in str(error.value)
+    assert error.value.handler == name
+
+
+def test_types_may_be_classes_unions_and_none_and_a_join_may_have_replies() -> None:
+    class Special(Base):
+        pushes = {"moved": dict[str, int], "closed": None, "anything": Any, "both": int | str}
+        replies = {"one": int, "phx_join": {"error": dict[str, str]}}
+
+    class Open(Channel):
+        replies = {"any event": int}
+
+        async def handle_in(self, event: str, payload: Any) -> None: ...
+
+    assert set(Special.pushes) == {"moved", "closed", "anything", "both"}
+    assert set(Open.replies) == {"any event"}

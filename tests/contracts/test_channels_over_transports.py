@@ -332,7 +332,7 @@ async def test_too_many_bytes_for_all_clients_close_only_the_client_with_the_mos
     await slower.join("room:a")
     await slower.join("room:b", "2")
     gate.shut()
-    # Random, because a client may have compression.
+    # Random, because compression would shrink a regular text.
     payload = {"text": random.Random(1).randbytes(30_000).hex()}
     endpoint.broadcast("room:a", "shouted", payload)
     for _ in range(MAX_MESSAGES - 1):

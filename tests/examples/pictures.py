@@ -1,8 +1,8 @@
 """The pictures of the examples, and the digests of the pages that they show.
 
-`make pictures` takes the pictures in Chromium. It records the digest of each page next to them. If a page changes, its
-digest changes, and a test fails until `make pictures` has run again. Pictures themselves cannot be compared, because
-they differ between versions of Chromium and between fonts.
+`make pictures` takes the pictures in Chromium, and records the digest of each page. If a page changes, its digest
+changes, and a test fails until `make pictures` has run again. The test does not compare the pictures themselves,
+because they depend on the version of Chromium and on the fonts.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def digest(name: str) -> str:
 
 
 def recorded() -> dict[str, str]:
-    """Return the digests of the pages at the time of their pictures."""
+    """Return the digest that each page had when `make pictures` took its picture."""
     return dict(json.loads(DIGESTS.read_text())) if DIGESTS.exists() else {}
 
 
 def take(page: Page, name: str) -> None:
-    """Take the picture of a page and record its digest, if `make pictures` runs this test."""
+    """Take the picture of a page and record the page's digest. Do nothing unless `make pictures` runs this test."""
     if not os.environ.get("ASHTREE_PICTURES"):
         return
     FOLDER.mkdir(exist_ok=True)

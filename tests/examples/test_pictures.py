@@ -1,4 +1,4 @@
-"""The pictures of the examples show the pages as they are now."""
+"""Checks that the pictures of the examples are up to date."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.examples.pictures import FOLDER, PAGES, digest, recorded
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_picture_is_of_the_present_page(name: str) -> None:
+def test_each_picture_shows_the_current_version_of_its_page(name: str) -> None:
     assert (FOLDER / f"{name}.png").is_file(), "run `make pictures`"
     assert recorded().get(name) == digest(name), "the page has changed: run `make pictures`"
 

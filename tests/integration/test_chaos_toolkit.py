@@ -1,4 +1,4 @@
-"""The Chaos Toolkit drives a real server, and reads the journal of a live run."""
+"""The Chaos Toolkit with a real server, and with the journal of a live run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def control(chat: Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of the control. The environment has it, with the token, as for `chaos run`."""
+    """The address of the control. The environment contains this address and the token, as `chaos run` needs them."""
     url = f"{chat.url}/_ashtree/chaos"
     monkeypatch.setenv(toolkit.URL, url)
     monkeypatch.setenv(toolkit.TOKEN, TOKEN)

@@ -307,11 +307,11 @@ def test_the_pages_of_the_howto_talk_to_a_server(browser: Browser, chat: Server)
     page.set_default_timeout(PATIENCE * 1000)
     for text in (whole, whole.replace(own_map, from_cdn)):
         answer_with(published)
-        # A page that a test makes up may not open a WebSocket. So the text replaces a page of the server.
+        # Only a page of the server may open a WebSocket here. So the test replaces the content of such a page.
         page.goto(f"{chat.url}/phoenix/phoenix.mjs")
         page.set_content(text)
         expect(page.locator("output")).to_have_text("It works.")
-    # A CDN that sends another file gets nowhere.
+    # If the CDN sends another file, the browser refuses it.
     answer_with(f"{published}\n// changed")
     page.goto(f"{chat.url}/phoenix/phoenix.mjs")
     with page.expect_console_message(lambda message: "integrity" in message.text):

@@ -1,4 +1,4 @@
-"""The pages of the small examples in a real browser. `make pictures` takes the pictures of the gallery here."""
+"""The pages of the small examples in a real browser. `make pictures` runs these tests to take its pictures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Serve an example at its first use, until the end of the module."""
+    """Start the server of an example at its first use. Stop all servers at the end of the module."""
     servers: dict[str, Server] = {}
     with contextlib.ExitStack() as stack:
 
@@ -51,7 +51,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                         {
                             "SECRET_KEY_BASE": SECRET,
                             "DOCUMENT": str(folder / "document.db"),
-                            "ASHTREE_ENV": "development",  # for the development page
+                            "ASHTREE_ENV": "development",  # turns the development page on
                         },
                     )
                 )
@@ -62,7 +62,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def open_page(browser: Browser, tmp_path: Path) -> Iterator[OpenPage]:
-    """Open a page as another person would. After the test, no page may have had an error."""
+    """Open each page in its own browser context. After the test, check that no page had an error."""
     pages: list[Page] = []
     errors: list[str] = []
 
@@ -116,7 +116,7 @@ def test_two_users_log_in_and_talk_under_the_names_of_their_tokens(
     assert fits(bob)
     pictures.take(ann, "token_chat")
 
-    # The log-out in one tab closes the socket, and a reload shows the log-in.
+    # A log-out in one tab closes the socket. A reload then shows the log-in form.
     bob.get_by_role("button", name="Log out").click()
     expect(bob.get_by_label("Your name")).to_be_visible()
     say(ann, "Are you there?")
@@ -148,7 +148,7 @@ def test_readers_get_the_stories_of_a_program_outside_and_of_their_sections_only
     expect(bob.locator(headlines).nth(1)).to_have_text("Ash wins the cup after extra time")
 
 
-# The place and the coins of the player of this page.
+# Returns the place and the coins of this page's player.
 _MINE = """() => {
     const me = document.querySelector("#board .me")
     const coins = document.querySelector("#players li b").textContent
@@ -168,7 +168,7 @@ def test_a_player_who_crashes_comes_back_to_the_same_place_with_the_same_coins(
 ) -> None:
     url = served("examples.game").url
     ann = open_page(f"{url}/?name=Ann", size=ViewportSize(width=960, height=620))
-    # First to the corner, from any place, and then to a place that is known. Nobody is in the way yet.
+    # Move to the corner from any place, and then to a known place. No other player is in the way yet.
     for keys, place in (
         (["ArrowLeft"] * 9 + ["ArrowUp"] * 5, "--x: 0; --y: 0;"),
         (["ArrowRight"] * 3 + ["ArrowDown"] * 2, "--x: 3; --y: 2;"),
@@ -241,7 +241,7 @@ def test_a_changed_style_sheet_applies_without_a_reload(
 
 AXE = ROOT / "tests/integration/node/node_modules/axe-core/axe.min.js"
 
-# The problems that axe-core finds, each with the first element that has it.
+# Returns each problem that axe-core finds, with the elements that have the problem.
 _PROBLEMS = """async () => {
     const { violations } = await axe.run({ resultTypes: ["violations"] })
     return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, any }) =>

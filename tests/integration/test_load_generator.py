@@ -1,4 +1,4 @@
-"""The load generator of `make bench` measures a real server, and each of its workloads ends."""
+"""The load generator of `make bench` with a real server."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_workload_ends_without_lost_answers(server: Server) -> None:
     assert {name: errors for name, (_, errors) in ended.items() if errors} == {}
     figures = {name: json.loads(output) for name, (output, _) in ended.items()}
     assert {(each["lost"], each["wrong"]) for each in figures.values()} == {(0, 0)}
-    # The other workloads are limited by time, and may count nothing on a busy machine.
+    # The other workloads are limited by time. On a busy machine, they may count no operation.
     assert [figures[name]["operations"] for name in ("join", "crash", "idle")] == [10, 8, 5]
     assert figures["join"]["p50_ms"] > 0
     assert 0 <= figures["join"]["generator_share"] <= 1.5

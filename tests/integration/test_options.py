@@ -102,6 +102,6 @@ def test_phoenix_js_gets_an_error_for_a_push_beyond_the_rate_limit_and_stays_joi
         assert client.request("room:limited", "echo", {"n": 1}) == ("ok", {"n": 1})
         status, response = client.request("room:limited", "echo", {"n": 2})
         assert (status, response.pop("reason")) == ("error", "rate limited")
-        # The server makes a token in 100 seconds.
+        # The bucket gets one token in 100 seconds.
         assert 0 < response.pop("retry_after_ms") <= 100_000
         assert client.join("room:other") == ("ok", {})

@@ -1,4 +1,4 @@
-"""The first half hour: a new project is served, changed, broken, corrected and crashed, in a browser."""
+"""The first half hour with a new project: serve it, break it, correct it, change it and crash a channel."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Project:
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, *arguments: str, folder: Path) -> str:
-        """Run the command to its end, and return its output."""
+        """Run `ashtree` with these arguments, and return its output."""
         done = subprocess.run(
             [*self._ashtree, *arguments],
             cwd=folder,
@@ -52,7 +52,7 @@ class Project:
         return done.stdout
 
     def serve(self) -> None:
-        """Serve with the options of the README, at a port that the system chooses, and return when it serves."""
+        """Start the server with the options of the README, at any free port. Return when the server is ready."""
         arguments = ["serve", "chat.endpoint:endpoint", "--reload"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -79,7 +79,7 @@ class Project:
         module.write_text(text)
 
     def interrupt(self) -> int:
-        """Press Ctrl-C, and return the exit code."""
+        """Send the server the signal of Ctrl-C, and return its exit code."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
@@ -97,7 +97,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    """A project in an empty folder, of the command in this tree."""
+    """A project in an empty folder, made with Ashtree from this repository."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     project = Project(tmp_path, FROM_TREE, environment)
     yield project
@@ -130,7 +130,7 @@ def note_states(page: Page) -> Callable[[], list[str]]:
 
 
 def use_the_console(developer: Page, tab: Page) -> None:
-    """Join, push and read frames with the keyboard, on a screen of the width of a phone."""
+    """Join, push and read frames with the keyboard, in a window as narrow as a phone."""
     frames = developer.get_by_role("log", name="Frames")
     developer.set_viewport_size({"width": 360, "height": 740})
     developer.emulate_media(reduced_motion="reduce")
@@ -159,7 +159,7 @@ def use_the_console(developer: Page, tab: Page) -> None:
 
 
 def follow_the_readme(project: Project, browser: Browser) -> None:
-    """Do what the README of the project says: talk, break a file, correct and change it, and crash a channel."""
+    """Follow the project's README: talk, break a file, correct and change the file, and crash a channel."""
     errors: list[str] = []
     project.serve()
     ann, bob = (opened(browser, project.url, errors) for _ in "ab")
@@ -183,7 +183,7 @@ def follow_the_readme(project: Project, browser: Browser) -> None:
     project.edit((_WRONG, _RIGHT), ('{"body": payload.body}', '{"body": payload.body.upper()}'))
     expect(problem).to_be_hidden()
     expect(developer.locator("#frames")).to_contain_text("The server has reloaded the code.")
-    # Before that, the other tab may be on the old worker, or on no worker.
+    # Before the end of the replacement, a tab may be connected to the old worker, or to no worker.
     wait_until(lambda: "replaced 1 workers" in project.output(), project.output)
     for tab in (ann, bob):
         expect(tab.locator("#state")).to_have_text("Connected")
@@ -228,7 +228,7 @@ def test_a_server_whose_first_import_fails_shows_the_problem_and_waits(project: 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of this tree."""
+    """A wheel built from this repository."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--wheel-dir"]
     subprocess.run([*pip, str(folder), str(ROOT)], check=True)
@@ -256,12 +256,12 @@ def test_the_wheel_holds_the_packages_and_their_assets_alone(wheel: Path) -> Non
 
 
 @pytest.mark.deep
-def test_a_new_project_of_a_wheel_in_a_clean_environment(
+def test_a_new_project_from_a_wheel_works_in_a_clean_environment(
     wheel: Path, tmp_path: Path, browser: Browser
 ) -> None:
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = str(tmp_path / "venv/bin/python")
-    # As the Dockerfile: without a compiler, and without the tree.
+    # As in the Dockerfile, do without a compiler and without the repository.
     pip = [python, "-m", "pip", "--quiet", "install", "--only-binary=:all:"]
     subprocess.run([*pip, f"{wheel}[testing]", "mypy", "ruff"], check=True)
     environment = {**os.environ, "CC": "false", "CXX": "false"}

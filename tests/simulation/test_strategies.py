@@ -42,7 +42,7 @@ def test_plans_stay_within_their_storm_and_survive_json(plan: tuple[Fault, ...])
 
 @pytest.mark.parametrize("kind", sorted(FAULTS))
 def test_every_kind_of_fault_is_drawn(kind: str) -> None:
-    # The first example is enough. Without this setting, Hypothesis would look for the simplest one.
+    # The first example is enough. By default, Hypothesis would also search for the simplest example.
     first = settings(phases=[Phase.generate])
     found = find(faults(evolve(EVERYTHING, kinds=[kind])), lambda fault: True, settings=first)
     assert isinstance(found, FAULTS[kind])

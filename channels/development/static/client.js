@@ -1,12 +1,12 @@
-// A small client of the wire protocol, version 2.0.0, that shows each frame. It knows nothing of the page.
+// A small client of Phoenix's protocol, version 2.0.0. It reports each frame, and does not depend on the page.
 
 const RETRIES = [250, 500, 1000, 2000]
 const REJOIN = 1000
 const HEARTBEAT = 30_000
 
-/** One WebSocket, and the topics that were joined over it. After a loss it connects and joins again. */
+/** One WebSocket and its joined topics. After a lost connection, the client connects and joins these topics again. */
 export class Client {
-  /** `onFrame(way, frame)` gets each frame as a list, and `onState(state, words)` each change of the connection. */
+  /** `onFrame(way, frame)` gets each frame as an array. `onState(state, words)` gets each new connection state. */
   constructor({ onFrame, onState }) {
     this.onFrame = onFrame
     this.onState = onState
@@ -117,11 +117,11 @@ export class Client {
     if (!membership || joinRef !== membership.joinRef) return
     if (event === "phx_error") {
       membership.joinRef = null
-      setTimeout(() => this.#join(topic), REJOIN) // as phoenix.js does
+      setTimeout(() => this.#join(topic), REJOIN) // phoenix.js also waits before it joins again
     } else if (event === "phx_close") {
       this.topics.delete(topic)
     } else if (event === "phx_reply" && payload.status === "error" && frame[1] === joinRef) {
-      this.topics.delete(topic) // the join was refused
+      this.topics.delete(topic) // the server refused the join
     }
   }
 }

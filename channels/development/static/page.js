@@ -1,4 +1,4 @@
-// The development page: what the endpoint has, and a console for it.
+// The development page: a catalogue of the endpoint's sockets and channels, and a console for them.
 
 import { Client } from "./client.js"
 
@@ -25,7 +25,7 @@ function mistake(words) {
   $("mistake").textContent = words
 }
 
-/** The JSON of a field, or undefined after a message. */
+/** Return the value of a JSON field. If it is not JSON, show a message and return undefined. */
 function parsed(id, name) {
   try {
     mistake("")
@@ -101,10 +101,10 @@ function routeBlock(socket, route) {
   if (route.events.length) {
     block.append(element("ul", { class: "events" }, ...route.events.map((each) => eventItem(socket, route, each))))
   } else {
-    block.append(element("p", { class: "soft" }, "It handles no events of clients."))
+    block.append(element("p", { class: "soft" }, "This channel handles no events from clients."))
   }
   if (route.intercepts.length) {
-    block.append(element("p", { class: "soft" }, `It intercepts ${route.intercepts.join(", ")}.`))
+    block.append(element("p", { class: "soft" }, `This channel intercepts ${route.intercepts.join(", ")}.`))
   }
   return block
 }
@@ -216,7 +216,7 @@ function connect() {
   const params = parsed("params", "Parameters")
   const socket = endpoint.sockets.find((each) => each.path === $("socket").value)
   if (params === undefined || !socket) return false
-  // Relative to the root of the endpoint, which a proxy or another application may have put below a prefix.
+  // The URL is relative, because a proxy or another application can serve the endpoint below a prefix.
   const url = new URL(`..${socket.path}${socket.suffix}`, document.baseURI)
   url.protocol = url.protocol.replace("http", "ws")
   for (const [name, value] of Object.entries(params)) {
@@ -291,7 +291,7 @@ async function poll() {
     }
     if (status.problem) {
       const hint = endpoint.sockets.length
-        ? "The last version that could be loaded goes on. Correct the file and save it."
+        ? "The server continues with the last version that it could load. Correct the file and save it."
         : "Correct the file and save it."
       showProblem("The newest version cannot be loaded", hint, status.problem)
     } else {

@@ -1,4 +1,4 @@
-"""The messages between a parent and a worker: lines of JSON on a socket pair of their own.
+"""The messages between a parent and a worker: lines of JSON on a socket pair between the two processes.
 
 The first line is the `Setup` that the parent sends before it starts the worker. Later the parent asks for a report or
 tells the worker to stop. The worker reports its state and its figures:
@@ -27,16 +27,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Setup(msgspec.Struct, kw_only=True, frozen=True):
-    """The data that a worker needs for its start.
+    """The data that a worker needs to start.
 
     Attributes:
         id: the id of the worker.
-        place: the number of its place.
+        place: the number of the worker's place.
         host: the host of the server, as the user wrote it.
         port: the port of the server.
-        listening: the file descriptors of the listening sockets of its place.
+        listening: the file descriptors of the listening sockets of the worker's place.
         hub: the file descriptor of the worker's socket to the hub.
-        secret: signs tokens if the endpoint has no secret of its own; the same for all workers.
+        secret: the secret that signs tokens if the endpoint has no secret. All workers get the same secret.
         options: further values for the program of the worker.
         replaces: True if another worker serves the place until this worker is ready.
     """

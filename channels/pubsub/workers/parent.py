@@ -70,7 +70,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 Watch: TypeAlias = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
-"""An async function. It gets an async function that replaces all workers."""
+"""An async function. Its argument is an async function that replaces all workers."""
 
 
 @frozen(kw_only=True)
@@ -80,15 +80,15 @@ class Settings:
     Args:
         command: the command line of a worker. The parent appends the number of the control socket.
         host: the address to listen on.
-        port: the port; 0 takes any free one.
+        port: the port; 0 takes any free port.
         workers: the number of workers.
         options: values for the `Setup` of each worker.
         timing: time limits.
         max_buffered_bytes: bytes that can wait in the hub for one worker.
         health_socket: the path of the health socket; None takes the result of `path_for`.
-        url: makes the URL of a host and a port.
-        watch: runs beside the workers, and gets a function that replaces them. With it, the parent goes on if a worker
-            cannot load the application. None watches nothing.
+        url: a function that makes the URL of a host and a port.
+        watch: an async function that runs while the workers run. Its argument is a function that replaces all workers.
+            With `watch`, the parent goes on if a worker cannot load the application. None watches nothing.
     """
 
     command: Sequence[str]

@@ -55,7 +55,7 @@ async def open_places(host: str, port: int, count: int) -> list[list[socket.sock
     Raises:
         ListenError: the address cannot be used, or another server uses the port. SO_REUSEPORT would allow a second
             server on the port, but the system would then divide the clients between the two.
-        WorkersUnavailable: this is not Linux, and there is more than one place.
+        WorkersUnavailable: the system is not Linux, and `count` is above 1.
     """
     if count > 1:
         check_platform()

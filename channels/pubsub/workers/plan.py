@@ -223,8 +223,8 @@ class Plan:
     Args:
         count: the number of places.
         timing: time limits.
-        reloads: True if a change of a file replaces the workers. Then the parent goes on if the first worker fails, and
-            waits for a change.
+        reloads: True if a change of a file replaces the workers. If the first worker fails, the parent then waits for
+            a change. With False, the parent ends.
     """
 
     count: int
@@ -423,7 +423,7 @@ class Plan:
     ) -> list[Action]:
         place.successor = None
         if worker.generation < self.generation:
-            # Someone has asked again since this worker started, so the fault may be corrected.
+            # The user asked for another replacement after this worker started, so the fault may be corrected.
             return self._continue_replacing(now)
         self.is_replacing = False
         advice = "save the file again" if self.reloads else "send SIGHUP again"

@@ -72,7 +72,7 @@ MOST_MESSAGES: Final = 1_000_000
 """The most messages that `FillMailbox` may send."""
 
 REORDER_SECONDS: Final = 1.0
-"""The seconds for which a message of `ReorderMessage` waits for another message to overtake it."""
+"""The maximum seconds for which `ReorderMessage` holds a message, until another message overtakes it."""
 
 _DURATIONS: Final = ("seconds", "latency")
 
@@ -429,8 +429,8 @@ def needs_instrument(fault: Fault) -> bool:
 def lasting_seconds(fault: Fault) -> float:
     """Return the seconds for which a fault lasts.
 
-    The result is 0.0 for a fault of a moment, and `math.inf` for a fault that lasts until `heal`. A callback or
-    a connection may end earlier than the fault.
+    The result is 0.0 for a fault without a duration, and `math.inf` for a fault that lasts until `heal`. The callback
+    or connection that a fault affects may end before this time.
     """
     if isinstance(fault, Hang | HalfOpen | SkewClock):
         return math.inf

@@ -168,7 +168,7 @@ class Injector:
         return tuple(planned.report() for planned in self._ledger.planned)
 
     async def decided(self) -> None:
-        """Wait until the outcome of each fault is known. Some moments never come, so give this a time limit."""
+        """Wait until the outcome of each fault is known. Set a time limit, because a fault's moment may never come."""
         while any(planned.status is None for planned in self._ledger.planned):
             await self._waiters.park()
 
@@ -281,7 +281,7 @@ class _FaultPoints(Instrument):
         self._messages = messages
 
     def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
-        # Most plans have no fault that waits for a callback or a message. This saves a call for each of them.
+        # Most plans have no fault that waits for a callback. For these plans, this check saves a call per callback.
         callbacks = self._callbacks
         return (
             callbacks.started(self._target, pid, callback, message) if callbacks.waiting else None

@@ -72,12 +72,12 @@ class Planned:
 
 
 class Ledger:
-    """The faults of a plan, and their events.
+    """The faults of a plan. The ledger records their outcomes as trace events.
 
     Args:
         trace: the trace for the events; None for no events.
-        now: returns the seconds since the start of the plan.
-        decided: called each time that the outcome of a fault becomes known.
+        now: a function that returns the seconds since the start of the plan.
+        decided: a function. The ledger calls it each time that the outcome of a fault becomes known.
     """
 
     def __init__(

@@ -47,11 +47,15 @@ class _Held:
 
 
 class MessageFaults:
-    """The faults of a plan that wait for a message. `at` calls a function at a time of `trio.current_time`.
+    """The faults of a plan that wait for a message.
+
+    Args:
+        ledger: the ledger of the plan.
+        at: a function that takes a time on Trio's clock and a function, and calls this function at that time.
 
     Attributes:
-        waiting: the faults that wait.
-        overtaken: the messages that the next message to the same process overtakes.
+        waiting: the faults that wait for a message.
+        overtaken: for each process, the held messages that the next message to the process overtakes.
     """
 
     def __init__(self, ledger: Ledger, at: Callable[[float, Callable[[], object]], None]) -> None:

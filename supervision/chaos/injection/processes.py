@@ -36,10 +36,14 @@ __all__ = ["CallbackFaults", "apply_to_process"]
 
 
 class CallbackFaults:
-    """The faults of a plan that wait for a callback. The class calls `changed` when a delayed callback continues.
+    """The faults of a plan that wait for a callback.
+
+    Args:
+        ledger: the ledger of the plan.
+        changed: a function. This object calls it when a delayed callback continues.
 
     Attributes:
-        waiting: the faults that wait.
+        waiting: the faults that wait for a callback.
     """
 
     def __init__(self, ledger: Ledger, changed: Callable[[], None]) -> None:

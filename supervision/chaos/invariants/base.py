@@ -66,9 +66,9 @@ class Invariant(Instrument):
     """A shared observer that this invariant needs. It gets every event before the invariant does."""
 
     only_messages: ClassVar[Mapping[str, type]] = {}
-    """Maps `message_sent` or `message_received` to the only class of messages that this invariant looks at.
+    """Maps `message_sent` or `message_received` to the only class of messages that this invariant needs.
 
-    The watch does not call the method for messages of other classes, nor for subclasses.
+    The watch calls the method only for messages of exactly this class, and not for messages of its subclasses.
     """
 
     runtime: Runtime
@@ -273,7 +273,7 @@ def _has(part: Instrument, name: str, base: type) -> bool:
 
 def _all_of(name: str, parts: list[Instrument]) -> Callable[..., None]:
     """Return a function that passes one kind of event on to several observers."""
-    # The observers of one class of messages, and the other observers.
+    # `by_class` has the methods that need only one class of messages. `handlers` has all other methods.
     by_class: dict[type, list[Callable[..., Any]]] = {}
     handlers: list[Callable[..., Any]] = []
     for part in parts:
@@ -287,7 +287,7 @@ def _all_of(name: str, parts: list[Instrument]) -> Callable[..., None]:
     return _told(handlers)
 
 
-# Messages are the most frequent events. A function with `*args` takes twice the time of these functions.
+# Messages are the most frequent events. A function with `*args` would take twice as long as these two functions.
 
 
 def _sent_to(

@@ -102,7 +102,7 @@ class SupervisorModel:
         request: the message of the current callback.
         received: the last message that the supervisor took out of its mailbox.
         stopping: the processes that the supervisor has told to stop and that have not ended yet.
-        may_retry: False if no child has `again`.
+        may_retry: If this is False, `again` is False for all children, so `RestartRetried` does not search them.
     """
 
     pid: Pid

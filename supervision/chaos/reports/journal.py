@@ -3,8 +3,8 @@
     journal = toolkit_journal(outcome, node=platform.node(), platform=platform.platform())
     Path("journal.json").write_bytes(msgspec.json.encode(journal))
 
-The journal has the fields that `chaos run` writes. Tools that read such journals, such as chaostoolkit-reporting, can
-read this one. The experiment in the journal is valid: its actions and probes are those of `supervision.chaos.toolkit`.
+The journal has the same fields as a journal of `chaos run`. So tools such as chaostoolkit-reporting can read it. The
+experiment in the journal is valid. It uses the actions and probes of `supervision.chaos.toolkit`.
 
 | verdict | `status` | `deviated` |
 |---|---|---|
@@ -15,8 +15,8 @@ read this one. The experiment in the journal is valid: its actions and probes ar
 | overloaded | interrupted | false |
 
 If Ctrl-C or `stop` ended the run early, the status is "interrupted" in place of "completed" or "failed". An overloaded
-run says nothing about recovery, so it is neither completed nor deviated. The toolkit uses "interrupted" for runs that a
-safeguard stopped, and its command then exits with an error.
+run does not show if the server recovers, so it is neither completed nor deviated. The toolkit itself uses the status
+"interrupted" after a safeguard has stopped a run. Its command exits with an error for this status.
 
 *pure*: the inputs are the outcome and the names of the machine. Source: chaostoolkit-lib 1.44, `chaoslib/run.py`.
 """
@@ -38,7 +38,7 @@ from supervision.viewer.measures import FaultMeasure
 __all__ = ["toolkit_journal"]
 
 FORMAT: Final = "1.44.0"
-"""The version of chaostoolkit-lib whose journals have this format."""
+"""The version of chaostoolkit-lib whose journal format this module writes."""
 
 _MODULE: Final = "supervision.chaos.toolkit"
 _KINDS: Final = frozenset(("recording", "steady", "steady_state", "heal"))
@@ -62,7 +62,7 @@ def toolkit_journal(outcome: LiveOutcome, *, node: str, platform: str) -> dict[s
 
 
 class _Journal:
-    """The journal in the making. All times are seconds since the start of the run, until `_at` converts them."""
+    """The builder of one journal. All times are seconds since the start of the run; `_at` makes timestamps of them."""
 
     def __init__(self, outcome: LiveOutcome) -> None:
         decode = msgspec.json.Decoder().decode
@@ -100,7 +100,7 @@ class _Journal:
         }
 
     def _status(self) -> tuple[str, bool]:
-        """Return the status and the deviation. The table of this module has all cases."""
+        """Return `status` and `deviated`. The table in the module's docstring has all cases."""
         outcome = self.outcome
         deviated = outcome.failed and not outcome.overloaded and "during" in self.phases
         if outcome.overloaded or (outcome.interrupted and outcome.error is None):
@@ -133,7 +133,7 @@ class _Journal:
             "title": f"{outcome.scenario}, seed {outcome.seed}",
             "description": f"A live run of the scenario {outcome.scenario} with `ashtree chaos`.",
             "tags": ["ashtree"],
-            # Faults that wait for a callback come first, because they wait from the start.
+            # Faults that wait for a callback come first, because they wait from the start of the run.
             "method": [action for _, action in sorted(self.actions, key=lambda each: each[0])],
             "rollbacks": [_UNDO],
             "extensions": [self._extension()],
@@ -146,7 +146,7 @@ class _Journal:
         return experiment
 
     def _extension(self) -> Any:
-        """Return the parts of the report for which a journal has no field."""
+        """Return those parts of the report for which a journal has no field."""
         outcome = self.outcome
         report = {
             "name": "ashtree",
@@ -167,7 +167,7 @@ class _Journal:
     # The steady state
 
     def _judged(self, phase: str) -> dict[str, Any] | None:
-        """Return the steady state at the end of a phase; None if the phase did not come to its end."""
+        """Return the steady state at the end of a phase; None if the phase did not end."""
         event = self.judged.get(phase)
         if event is None or not self.checks:
             return None
@@ -175,7 +175,7 @@ class _Journal:
         return self._state(event["problems"], begin, event["t"], holds=event["holds"])
 
     def _during(self) -> list[dict[str, Any]]:
-        """Return the steady state after each change of a check during the faults."""
+        """Return the steady state after each changed result of a check in the phase "during"."""
         phase = self.phases.get("during")
         if phase is None:
             return []
@@ -230,7 +230,7 @@ class _Journal:
         return entry
 
     def _over(self, fault: Fault, start: float) -> float:
-        """Return the end of a fault. The faults with a duration last at most until the end of the faults."""
+        """Return the time at which a fault ended. `heal` or the end of the run ends all faults."""
         latest = self.outcome.seconds if self.healed is None else self.healed
         return min(latest, start + lasting_seconds(fault))
 
@@ -248,7 +248,8 @@ def _probe(name: str) -> dict[str, Any]:
 def _actions(plan: Sequence[Fault]) -> list[tuple[float, dict[str, Any]]]:
     """Return the time of each fault and its action, in the order of the plan.
 
-    The action of a fault with a time has a pause instead of the time: the seconds since the fault before.
+    An action of the toolkit cannot have a start time. So the action of a fault with a time has a pause before it: the
+    seconds since the previous fault.
     """
     times = [fault.when.seconds if isinstance(fault.when, At) else 0.0 for fault in plan]
     actions = [_action(fault) for fault in plan]

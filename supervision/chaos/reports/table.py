@@ -104,7 +104,7 @@ def _figures(measures: Measures) -> Table:
     }
     for steady in measures.steady:
         during = steady.availability_during
-        # Without faults, a share of the time with faults does not exist.
+        # `availability_during` is None if no faults began.
         held = (
             f"{steady.availability:.2%} of the time since it first held, and no faults began"
             if during is None

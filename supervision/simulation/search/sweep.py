@@ -56,15 +56,17 @@ class SeedResult:
             because some random plans find no target. If the runs of all seeds are inert, the plan is wrong.
         run: the run file of a failure; None if the run passed or was lost.
         lost: True if the process of the run died or reached the time limit.
-        diverged: the difference in a fresh process; None without a difference or without a check.
+        diverged: the difference between the run and its repetition in a fresh process; None if there was no difference
+            or no repetition.
         checked: True if a fresh process repeated the run.
         seconds: the virtual seconds of the run.
         took: the real seconds of the run. The comparison of two results ignores this field.
         steps: the number of steps of its tasks.
         events: the number of events in the trace.
-        steps_digest: the digest of the order in which the tasks ran. The digest of the trace would take much longer.
+        steps_digest: the digest of the order in which the tasks ran. A digest of the trace would take much longer to
+            compute.
         faults: the number of planned faults with each status: "applied", "not_applicable", "masked".
-        branches: these numbers for each branch of the fault plan, such as `kill` or `crash on init`.
+        branches: the same numbers for each branch of the fault plan, such as `kill` or `crash on init`.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
         measures: the result of the `measure` argument of `sweep`.
     """

@@ -428,7 +428,7 @@ class Trials:
         self._accept(self.best, outcome)
 
     def outcome(self, candidate: Candidate, *, whole: bool = False) -> Outcome:
-        """Run a candidate. With `whole`, allow as many steps as the knobs do."""
+        """Run a candidate and return the outcome. With `whole`, the knobs set the limit of steps."""
         knobs = attrs.evolve(
             self.knobs,
             policy="seeded" if candidate.deviations is None else "canonical",

@@ -45,7 +45,7 @@ class Alarm:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def set(self, time: float) -> None:
-        """Let the alarm ring at `time` too."""
+        """Wake the task at `time` too, if the task still waits."""
         self._clock.set(self, time)
 
     def wake(self) -> None:
@@ -136,7 +136,7 @@ class VirtualClock(trio.abc.Clock):
         self._ring()
 
     def alarm(self, time: float) -> Alarm:
-        """Return an `Alarm` that wakes the current task at `time`. With `math.inf`, it does not ring before `set`."""
+        """Return an `Alarm` that wakes the current task at `time`. With `math.inf`, call `set` to give it a time."""
         alarm = Alarm(self, trio.lowlevel.current_task(), trio.current_effective_deadline())
         self.set(alarm, time)
         return alarm

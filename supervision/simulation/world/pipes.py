@@ -154,7 +154,7 @@ class Pipe:
             max_bytes: the most bytes to return; None returns everything that has arrived.
             closed: returns True once the reading end is closed.
         """
-        # A read that waits takes one step of its task, as a read of a socket does.
+        # Use no full checkpoint here. A read that waits must take one step of its task, as a read of a socket does.
         await trio.lowlevel.checkpoint_if_cancelled()
         has_waited = False
         while True:
@@ -171,7 +171,7 @@ class Pipe:
             has_waited = True
 
     async def _park_reader(self) -> None:
-        """Wait until the first piece is due, or until `_wake_reader`."""
+        """Wait until the first piece is due, or until a call of `_wake_reader`."""
         due = self._pieces[0][0] if self._pieces and not self.blocked else math.inf
         clock = trio.lowlevel.current_clock()
         if not isinstance(clock, VirtualClock):
@@ -185,13 +185,13 @@ class Pipe:
             self._alarm = None
 
     def _wake_reader(self) -> None:
-        """Let the reader look at this pipe again now."""
+        """Wake the reader now, so that it looks at this pipe again."""
         self._readers.unpark_all()
         if self._alarm is not None:
             self._alarm.wake()
 
     def _first_piece_is_here(self) -> None:
-        """Let the reader look at this pipe when the piece is due."""
+        """Wake the reader when the first piece is due, so that it looks at this pipe again."""
         if self._alarm is None:
             self._readers.unpark_all()
         elif not self.blocked:

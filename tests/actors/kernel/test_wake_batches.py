@@ -99,7 +99,7 @@ async def test_the_wait_for_a_wake_is_bounded_while_the_backlog_never_ends() -> 
     await settle()
     trio.lowlevel.remove_instrument(turns)
     assert len(waits) >= CROWD * rounds
-    # At most CROWD processes wait at the same time. Each wake takes a turn, and each step takes another.
+    # At most CROWD processes wait at a time. A wake-up takes one turn, and the step after it takes one more.
     assert max(waits) <= CROWD / (BURST - NEWEST) + 3
 
 

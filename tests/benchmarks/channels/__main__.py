@@ -1,7 +1,7 @@
-"""Costs of channels, beside the floor and other servers: `make bench`.
+"""Costs of channels, compared with the floor and other servers: `make bench`.
 
-Each figure is measured on a new server on core 0, by a load generator on core 1. The servers take turns in each row,
-for several rounds. docs/topics/performance.md explains the figures.
+For each figure, a load generator on core 1 measures a new server on core 0. The servers take turns in each row, for
+several rounds. docs/topics/performance.md explains the figures.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Plan:
     skipped: list[str] = Factory(list)
 
     def steps(self) -> Iterator[tuple[Row, int, Subject]]:
-        """Yield what to measure. In each round of a row, another server comes first."""
+        """Yield each row, round and server to measure. Each round of a row starts with a different server."""
         for row, turn in self._turns():
             takers = [each for each in self.subjects if self._takes_part(row, each)]
             first = turn % max(1, len(takers))
@@ -99,7 +99,7 @@ class Plan:
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
-    """Return what the options ask for. The floor always takes part, because the ratios need it."""
+    """Return the plan for the options. Every plan includes the floor, because the ratios need it."""
     rows = [ROWS[name] for name in ROWS if name in options.only] or list(ROWS.values())
     named = [SUBJECTS[name] for name in SUBJECTS if name in options.only]
     if options.url:
@@ -133,7 +133,7 @@ def measure(plan: Plan, row: Row, subject: Subject) -> dict[str, Any]:
 
 
 def run(plan: Plan, console: Console, folder: Path) -> Results:
-    """Measure everything. After each figure, write all figures to a file, so that a run can be interrupted."""
+    """Measure everything. Write all figures to a file after each one, so that an interrupted run keeps its figures."""
     folder.mkdir(parents=True, exist_ok=True)
     with_django = any(subject.name.startswith("django") for subject in plan.subjects)
     results = Results(describe(with_django=with_django))

@@ -1,6 +1,6 @@
-"""Many WebSocket clients in one thread, on epoll. The load generator and nothing else uses them.
+"""Many WebSocket clients in one thread, on epoll. Only the load generator uses them.
 
-They have no tasks and no library below them, so that the generator needs less CPU than the servers that it measures.
+They use neither tasks nor a WebSocket library, so the generator needs less CPU than the servers that it measures.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PIECE = 256 * 1024
 
 
 class TooLate(Exception):
-    """The server did not do in time what the generator waits for."""
+    """The server did not answer the generator in time."""
 
 
 @define(eq=False)
@@ -44,14 +44,14 @@ class Client:
     """One connection.
 
     Attributes:
-        topic: the room that it joins first.
-        on_text: gets each text of the server and the time at which it was read.
-        on_lost: runs when the server has closed the connection.
-        number: the place of the client among its crowd.
-        counter: the number of the client's next push, of eight digits.
+        topic: the first room that the client joins.
+        on_text: called with each text of the server and the time at which the client read it.
+        on_lost: called after the server has closed the connection.
+        number: the index of the client in its crowd.
+        counter: the eight-digit number of the client's next push.
         expected: the number of the next push that the server has to answer.
-        waiting: what the client waits for, as its workload likes.
-        began: when it began to connect.
+        waiting: the answers that the client waits for. Each workload chooses the type.
+        began: the time at which the client began to connect.
     """
 
     crowd: Crowd
@@ -81,7 +81,7 @@ class Client:
         self.crowd.watch(self._socket.fileno(), self)
 
     def send(self, data: bytes) -> None:
-        """Send ready-made frames, or keep them until the socket has room."""
+        """Send encoded frames. Keep the bytes that the socket has no room for."""
         if self._unsent:
             self._unsent += data
             return
@@ -100,7 +100,7 @@ class Client:
         self.send(client_frame(TEXT, text.encode()))
 
     def ready(self, events: int) -> None:
-        """Write and read what the socket is ready for."""
+        """Write or read, as far as the socket is ready."""
         if self._unsent and events & select.EPOLLOUT:
             data, self._unsent = self._unsent, b""
             self.crowd.poll.modify(self._socket.fileno(), _IN)
@@ -141,7 +141,7 @@ class Client:
         self._rest = data[start:]
 
     def close(self) -> None:
-        """Send a closing frame, and end the connection without a wait for the answer."""
+        """Send a closing frame, and end the connection without waiting for the answer."""
         if not self.is_down:
             self.send(client_frame(CLOSE, (1000).to_bytes(2, "big")))
             self.drop()
@@ -158,9 +158,9 @@ class Crowd:
     """All clients of a generator, and the loop that serves them.
 
     Attributes:
-        dialect: the protocol that they speak.
-        failures: reasons of clients that could not join, at most a hundred.
-        lost: clients whose server closed the connection.
+        dialect: the protocol that the clients speak.
+        failures: the reasons why clients could not join, at most a hundred.
+        lost: the number of clients whose connection the server closed.
     """
 
     def __init__(self, url: str, dialect: Dialect) -> None:
@@ -179,7 +179,7 @@ class Crowd:
         self._joined: dict[Client, Callable[[Client], None]] = {}
 
     def watch(self, number: int, client: Client) -> None:
-        """Watch the socket of a client that connects."""
+        """Watch the socket of a client that is connecting."""
         self._clients[number] = client
         self.poll.register(number, _OUT)
 
@@ -189,7 +189,7 @@ class Crowd:
         self.poll.unregister(number)
 
     def turn(self, timeout: float) -> None:
-        """Serve all sockets that are ready, after a wait of at most so many seconds."""
+        """Wait at most `timeout` seconds for sockets to become ready, and serve them."""
         clients = self._clients
         for number, events in self.poll.poll(timeout, 4096):
             client = clients.get(number)
@@ -197,16 +197,16 @@ class Crowd:
                 client.ready(events)
 
     def run_for(self, seconds: float) -> None:
-        """Serve for so many seconds."""
+        """Serve the sockets for the given number of seconds."""
         end = clock() + seconds
         while (left := end - clock()) > 0:
             self.turn(left)
 
     def run_until(self, holds: Callable[[], bool], seconds: float, what: str) -> None:
-        """Serve until `holds()` is true.
+        """Serve the sockets until `holds()` is true.
 
         Raises:
-            TooLate: it was not true after so many seconds.
+            TooLate: `holds()` was still false after the given number of seconds.
         """
         end = clock() + seconds
         while not holds():
@@ -223,14 +223,14 @@ class Crowd:
         on_joined: Callable[[Client], None],
         on_lost: Callable[[Client], None] | None = None,
     ) -> Client:
-        """Connect a client that joins a topic. `on_joined` gets it afterwards, and sets its `on_text`."""
+        """Connect a client that joins a topic. After the join, `on_joined` gets the client and sets its `on_text`."""
         client = Client(self, number, topic, self._joining, on_lost or self._was_lost)
         self._joined[client] = on_joined
         client.connect()
         return client
 
     def opened(self, client: Client) -> None:
-        """Say hello, as the WebSocket is open."""
+        """Send the greeting of the protocol, because the WebSocket is now open."""
         for text in self.dialect.greeting(client.topic, client.join_ref):
             client.say(text)
 
@@ -254,10 +254,10 @@ class Crowd:
         *,
         timeout: float,
     ) -> list[Client]:
-        """Join a client to each topic, so many at a time, and return them.
+        """Join one client to each topic, at most `concurrency` at a time, and return the clients.
 
         Raises:
-            TooLate: not all had joined after so many seconds.
+            TooLate: some clients had not joined after `timeout` seconds.
             WireError: the server refused an upgrade.
         """
         waiting = enumerate(topics)

@@ -1,7 +1,7 @@
-"""What a client says to join a room, to push and to stay alive, in each protocol. *pure*.
+"""The texts of each protocol for joins, pushes and keep-alives. *pure*.
 
-- `PhoenixV2`: the array of five of Phoenix, version 2. All servers with a plain WebSocket speak it here, so all of them
-  get the same bytes.
+- `PhoenixV2`: the array of five items of Phoenix, version 2. All servers with a plain WebSocket speak it here, so all
+  of them get the same bytes.
 - `SocketIO`: the text packets of Engine.IO 4 and Socket.IO 5, for python-socketio.
 """
 
@@ -18,23 +18,23 @@ class Refused(Exception):
 
 
 class Dialect(Protocol):
-    """The words of one protocol."""
+    """The texts of one protocol."""
 
     def greeting(self, topic: str, ref: str) -> list[str]:
         """Return the texts that a client sends as soon as the WebSocket is open."""
 
     def joining(self, text: bytes, topic: str, ref: str) -> tuple[list[str], bool]:
-        """Return the texts that a client sends after a text of the server, and True once it has joined.
+        """Return the client's answers to a text of the server, and True once the client has joined.
 
         Raises:
             Refused: the server refused the join.
         """
 
     def push(self, topic: str, join_ref: str, ref: str, event: str, payload: str) -> str:
-        """Return the text of a push. The payload is JSON. `ref` may be the placeholder of a number."""
+        """Return the text of a push. The payload is JSON. `ref` may be a placeholder for a number."""
 
     def reply_number(self, text: bytes) -> int:
-        """Return the number of the push that a text answers, or -1 if it is not a good answer."""
+        """Return the number of the push that a text answers, or -1 if the text is not a successful answer."""
 
     def keep_alive(self, text: bytes) -> str | None:
         """Return the answer to a text that only asks if the client is alive, or None for other texts."""
@@ -59,7 +59,7 @@ class PhoenixV2:
 
     def reply_number(self, text: bytes) -> int:
         parts = text.split(b'"', 8)
-        # The fourth string is the event, in every order of keys and with any white space.
+        # The fourth string is the event, whatever the order of the keys and the white space.
         if len(parts) < 9 or parts[7] != b"phx_reply" or not parts[3].isdigit():
             return -1
         return int(parts[3])
@@ -69,7 +69,7 @@ class PhoenixV2:
 
 
 class SocketIO:
-    """Packets of Socket.IO. A join is an event with an acknowledgement, as the protocol has no joins."""
+    """Packets of Socket.IO. A join is an event with an acknowledgement, because the protocol has no joins."""
 
     def greeting(self, topic: str, ref: str) -> list[str]:
         return []

@@ -22,7 +22,7 @@ class Latencies:
 
 @frozen
 class Spread:
-    """The median of the rounds, and the least and the greatest value."""
+    """The median, the minimum and the maximum of the rounds."""
 
     median: float
     least: float
@@ -31,7 +31,7 @@ class Spread:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return the value that this share of the values does not exceed. The values are in ascending order."""
+    """Return a percentile. The values are in ascending order, and `share` is between 0 and 1."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
@@ -56,5 +56,5 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 
 def ratios(of: Mapping[int, float], to: Mapping[int, float]) -> list[float]:
-    """Return the ratio of each round that both sides have. The keys are the numbers of the rounds."""
+    """Return the ratio of each round that has both values. Skip rounds whose divisor is 0."""
     return [value / to[round_] for round_, value in sorted(of.items()) if to.get(round_)]

@@ -2,7 +2,7 @@
 
 It runs one workload against one server, and prints one line of JSON: rates, latencies in milliseconds, CPU of the
 server in microseconds per operation, and the shares of a core that the server, the generator and everything else used.
-If the generator's own share is close to 1, the generator was the limit, and not the server.
+If the generator's own share is close to 1, the generator limited the figures, not the server.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def generate(workload: str, url: str, dialect: str, load: Load) -> dict[str, obj
     """Run one workload, and return its figures.
 
     Raises:
-        OSError: nobody accepts connections at the URL.
+        OSError: no server accepts connections at the URL.
         Refused: the server refused a join.
         TooLate: the server did not answer in time.
         WireError: the server does not speak WebSocket.

@@ -1,4 +1,4 @@
-"""A description of the machine and of the versions, so that a figure can be read later."""
+"""A description of the machine and the versions, so that readers can interpret the figures later."""
 
 from __future__ import annotations
 

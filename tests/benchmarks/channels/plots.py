@@ -1,4 +1,4 @@
-"""Plots of a run as SVG, with matplotlib. Only the environment of the benchmark has it."""
+"""Plots of a run as SVG. Only the benchmark's environment contains matplotlib."""
 
 from __future__ import annotations
 

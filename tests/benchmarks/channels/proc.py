@@ -34,20 +34,20 @@ class Stat:
 
 
 def parse_stat(text: str) -> Stat:
-    """Return the parent, and the ticks in user and system mode. The name of a program may contain brackets."""
+    """Return the parent, and the ticks in user and system mode. The program name may contain brackets."""
     fields = text.rpartition(")")[2].split()
     return Stat(parent=int(fields[1]), ticks=int(fields[11]) + int(fields[12]))
 
 
 def parse_cpu(text: str) -> int:
-    """Return the ticks in which any core of the machine was busy, from `/proc/stat`."""
+    """Return the busy ticks of all cores together, from `/proc/stat`."""
     fields = [int(field) for field in text.partition("\n")[0].split()[1:]]
     # The fields are user, nice, system, idle, iowait, irq, softirq, steal; guests count as user time.
     return sum(fields[:8]) - fields[3] - fields[4]
 
 
 def parse_kilobytes(text: str, key: str) -> int:
-    """Return the bytes of one line of `/proc/meminfo` or `/proc/PID/status`, or 0 if it has no such line."""
+    """Return the bytes of one line of `/proc/meminfo` or `/proc/PID/status`, or 0 if the line is missing."""
     for line in text.splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
@@ -78,7 +78,7 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 
 def busy_seconds() -> float:
-    """Return the seconds that all cores of the machine were busy, since it started."""
+    """Return the busy seconds of all cores together, since the machine started."""
     return parse_cpu(Path("/proc/stat").read_text()) / _TICKS
 
 
@@ -94,7 +94,7 @@ def resident(pids: Sequence[int]) -> int:
 
 
 def slab() -> int:
-    """Return the bytes of the kernel's own objects, sockets among them, for the whole machine."""
+    """Return the bytes of the kernel's own objects on the whole machine. Sockets are among these objects."""
     return parse_kilobytes(Path("/proc/meminfo").read_text(), "Slab")
 
 

@@ -18,7 +18,7 @@ _COLUMNS = ("CPU µs/op", "range", "to floor", "ops/s", "p50 ms", "p99 ms", "gen
 
 
 def command_of(row: str, subject: str | None = None) -> str:
-    """Return the command that measures one row again, for all servers or for one beside the floor."""
+    """Return the command that measures one row again, for all servers, or for one server and the floor."""
     names = [row] if subject is None else [row, subject]
     return "make bench ARGS='" + " ".join(f"--only {name}" for name in names) + "'"
 
@@ -77,19 +77,19 @@ def _memory(results: Results, row: str, subject: str) -> list[str]:
 
 
 def number(spread: Spread | None) -> str:
-    """Return a median with the digits that mean something, or nothing."""
+    """Return a median without meaningless digits, or an empty text if there is no median."""
     return short(spread.median) if spread else ""
 
 
 def short(value: float) -> str:
-    """Return a number with at most three digits that are not zero, except for large ones."""
+    """Return a number with about three significant digits. Large numbers keep all integer digits."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def goal_table(found: Sequence[Goal]) -> Table:
-    """Return the goals, and what was measured."""
+    """Return a table of the goals and the measured values."""
     table = Table(title="goals", box=box.SIMPLE, title_justify="left")
     for column in ("goal", "measured", "at most", ""):
         table.add_column(column, justify="right" if column in ("measured", "at most") else "left")
@@ -103,7 +103,7 @@ def goal_table(found: Sequence[Goal]) -> Table:
 
 
 def markdown(results: Results) -> str:
-    """Return the tables of the page: CPU per operation, latency, rate, memory, and the commands."""
+    """Return the tables of the page: CPU per operation, latency, rate, memory and commands."""
     rows = [row for row in results.rows() if ROWS[row].key == "us_per_op"]
     parts = []
     if rows:

@@ -1,4 +1,4 @@
-"""The samples of a run, and what they say. *pure*."""
+"""The samples of a run, and the figures and goals computed from them. *pure*."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.benchmarks.channels.rows import ROWS
 __all__ = ["Goal", "Results", "goals", "joined"]
 
 LIMIT = 0.95
-"""The generator's share of a core from which on it may have been the limit."""
+"""If the generator used at least this share of a core, it may have limited the figures."""
 
 
 @define
@@ -21,7 +21,7 @@ class Results:
     """All samples of a run.
 
     Attributes:
-        machine: what the run was measured on, by the name of the property.
+        machine: the properties of the machine by name.
         titles: the titles of the servers by name, in the order of the table.
         samples: dicts with the keys row, subject, round, and either figures or error.
     """
@@ -41,7 +41,7 @@ class Results:
         return [name for name in self.titles if name in measured]
 
     def values(self, row: str, subject: str, key: str) -> dict[int, float]:
-        """Return a figure of each round."""
+        """Return the values of one figure by round."""
         return {
             sample["round"]: sample["figures"][key]
             for sample in self._of(row, subject)
@@ -49,7 +49,7 @@ class Results:
         }
 
     def figure(self, row: str, subject: str, key: str) -> Spread | None:
-        """Return the median of a figure and its range, or None if it was not measured."""
+        """Return the median and the range of a figure, or None without measurements."""
         return spread(list(self.values(row, subject, key).values()))
 
     def ratio(self, row: str, of: str, to: str, key: str) -> Spread | None:
@@ -57,7 +57,7 @@ class Results:
         return spread(ratios(self.values(row, of, key), self.values(row, to, key)))
 
     def errors(self) -> list[str]:
-        """Return a line for each sample that failed, lost answers, or got wrong ones."""
+        """Return a line for each sample that failed, lost answers or got wrong answers."""
         lines = []
         for sample in self.samples:
             where = f"{sample['row']}, {sample['subject']}, round {sample['round']}"
@@ -84,9 +84,9 @@ class Results:
 
 
 def joined(runs: Sequence[Results]) -> Results:
-    """Return one run with the rows of all runs. If two runs measured a row, the later run counts.
+    """Return one run with the rows of all runs. If two runs measured a row, use the later run.
 
-    The ratios within a row stay ratios within a run, because a row comes from one run only.
+    Each row comes from one run only, so its ratios never compare different runs.
     """
     latest = {row: run for run in runs for row in run.rows()}
     found = Results(dict(runs[-1].machine))
@@ -101,9 +101,9 @@ class Goal:
     """A figure that Ashtree should reach.
 
     Attributes:
-        what: in words.
-        value: what was measured.
-        limit: what it must not exceed; None if the figure is only for information.
+        what: a description.
+        value: the measured value.
+        limit: the highest value that passes; None if the figure is only for information.
     """
 
     what: str
@@ -112,7 +112,7 @@ class Goal:
 
     @property
     def verdict(self) -> str:
-        """PASS, or short of it, or nothing."""
+        """The verdict in words. Empty if the goal has no limit."""
         if self.limit is None:
             return ""
         return "PASS" if self.value <= self.limit else "short of it"

@@ -1,4 +1,4 @@
-"""The rows of the table: what is measured, and at which size. *pure*."""
+"""The rows of the table, with their workloads and sizes. *pure*."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Row:
     """One row.
 
     Attributes:
-        name: for the command line.
-        title: for the table.
+        name: the name on the command line.
+        title: the title in the table.
         workload: the workload of the load generator.
-        load: its size.
+        load: the size of the workload.
         key: the figure that the table compares.
-        is_big: True if a quick run skips the row, and if only servers that can keep up take part.
-        is_logged: True if the server logs crashes. Only Ashtree takes part.
+        is_big: True if a quick run skips the row, and only fast servers take part.
+        is_logged: True if the server logs crashes. Then only Ashtree takes part.
     """
 
     name: str
@@ -76,13 +76,14 @@ def load_of(row: Row, *, seconds: float, is_quick: bool, is_peer: bool) -> Load:
 
     Args:
         row: the row.
-        seconds: measured time of the rows that are limited by time.
+        seconds: the measured time of rows that have no fixed number of operations.
         is_quick: True for a quick run: fewer operations and connections, a shorter warm-up.
-        is_peer: True for servers that may need milliseconds for an operation. They get fewer operations.
+        is_peer: True for servers that may need milliseconds per operation. They get fewer operations.
     """
     load = evolve(row.load, seconds=seconds)
     if load.operations:
-        few = 400 if is_peer and row.workload == "crash" else 1000  # Daphne needs a second for each
+        # Daphne needs a second for each crash.
+        few = 400 if is_peer and row.workload == "crash" else 1000
         load = evolve(load, operations=few if is_quick or is_peer else load.operations)
     if row.workload == "idle":
         load = evolve(load, connections=1000 if is_quick or is_peer else load.connections)

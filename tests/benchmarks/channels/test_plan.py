@@ -1,4 +1,4 @@
-"""The plan of a run: who is measured, in which order, and until when."""
+"""The plan of a run: its servers, their order, and the deadline."""
 
 from collections import Counter
 

@@ -42,14 +42,14 @@ def test_goals_compare_with_the_floor_and_with_fixed_limits() -> None:
     }
 
 
-def test_a_generator_that_used_its_whole_core_is_named() -> None:
+def test_a_generator_that_used_its_whole_core_is_reported() -> None:
     found = results()
     assert found.saturated() == []
     found.samples = [sample("join", "floor", 0, us_per_op=1.0, generator_share=0.99)]
     assert found.saturated() == ["join, floor: 0.99 of a core"]
 
 
-def test_failures_and_lost_answers_are_named() -> None:
+def test_failures_and_lost_answers_are_reported() -> None:
     found = results()
     assert found.errors() == []
     found.samples = [
@@ -82,7 +82,7 @@ def test_the_markdown_has_the_ratio_in_brackets_and_the_commands() -> None:
     assert "| memory per idle connection | `make bench ARGS='--only idle'` |" in text
 
 
-def test_numbers_have_the_digits_that_mean_something() -> None:
+def test_numbers_have_about_three_significant_digits() -> None:
     assert [short(value) for value in (0.123, 1.234, 12.34, 1234.5)] == [
         "0.12",
         "1.23",

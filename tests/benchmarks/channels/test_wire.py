@@ -12,7 +12,7 @@ from tests.benchmarks.channels.wire import (
 
 
 def server_frame(payload: bytes) -> bytes:
-    """Return a frame without a mask, as servers send it."""
+    """Return an unmasked frame, as servers send it."""
     sized = client_frame(TEXT, payload)
     head = sized[: len(sized) - len(payload) - 4]
     return bytes((head[0], head[1] & 0x7F)) + head[2:] + payload

@@ -1,7 +1,7 @@
 """The client's half of the WebSocket protocol, as bytes. *pure*.
 
-The masks of all frames are zero, which RFC 6455 permits. So the load generator can build a frame once and send it many
-times. Servers unmask it like any other frame.
+All frames have a mask of zeros, which RFC 6455 permits. So the load generator can build a frame once and send it many
+times. Servers unmask these frames like any others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 PLACEHOLDER = "@NUMBER@"
-"""The place of a number of eight digits in a text for `numbered`."""
+"""Marks the place of the eight-digit number in a text for `numbered`."""
 
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -41,7 +41,7 @@ def request(host: str, path: str) -> bytes:
 
 
 def response_end(data: bytes) -> int:
-    """Return where the answer to the request ends, or 0 if it is not complete.
+    """Return the index at which the answer to the request ends, or 0 if the answer is incomplete.
 
     Raises:
         WireError: the server refused the request.
@@ -68,13 +68,13 @@ def client_frame(opcode: int, payload: bytes) -> bytes:
 
 
 def numbered(text: str) -> tuple[bytes, bytes]:
-    """Return the bytes of a text frame before and after its number, which has eight digits."""
+    """Return the bytes of a text frame before and after its eight-digit number."""
     before, _, after = client_frame(TEXT, text.encode()).partition(PLACEHOLDER.encode())
     return before, after
 
 
 def frames_in(data: bytes, start: int = 0) -> Iterator[tuple[int, bytes, int]]:
-    """Yield each complete frame of a server: its opcode, its payload, and where it ends in the data.
+    """Yield the opcode, the payload and the end index of each complete frame in the server's data.
 
     Raises:
         WireError: a frame is fragmented, compressed or masked. The generator asks for none of these.

@@ -1,7 +1,7 @@
-"""The workloads of the load generator. Each takes a crowd of clients through one row of the table.
+"""The workloads of the load generator. Each workload measures one row of the table with a crowd of clients.
 
-All workloads are closed loops: a client sends again when it has got its answer. So a slow server gets fewer requests,
-and its latency is that of a server at full load.
+All workloads are closed loops: a client waits for an answer before it sends again. So a slow server gets fewer
+requests, and the measured latency is the latency under full load.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class Load:
 
     Attributes:
         connections: clients at a time.
-        in_flight: pushes of each client, or broadcasts of the room, that wait for their answers.
+        in_flight: unanswered pushes per client, or unfinished broadcasts per room.
         concurrency: clients that connect, join or crash at a time.
-        operations: joins or crashes in all. The other workloads are limited by time.
+        operations: the total number of joins or crashes. The other workloads are limited by time.
         seconds: measured time.
-        warm_up: seconds before that.
-        pids: processes of the server, whose descendants count too.
+        warm_up: seconds before the measured time.
+        pids: processes of the server. Their descendants count too.
         reconnects: True if a crash ends the whole connection, so that the client has to connect again.
         timeout: seconds for all clients to join.
         drain: seconds for the last answers to arrive. Answers that arrive later count as lost.
@@ -70,7 +70,7 @@ class Window:
         self._own, self._busy, self._began = time.process_time(), busy_seconds(), clock()
 
     def end(self, operations: int) -> dict[str, float | None]:
-        """Return what was measured, for so many operations."""
+        """Return the figures of the window, given its number of operations."""
         seconds = clock() - self._began
         own = time.process_time() - self._own
         server = cpu_seconds(self._pids) - self._server
@@ -94,7 +94,7 @@ def _times(seconds: Sequence[float]) -> dict[str, float | None]:
 
 
 def _topics(prefix: str, count: int, *, shared: bool = False) -> list[str]:
-    # A server at a URL may keep rooms of an earlier run, so each generator has rooms of its own.
+    # A server at a URL may still have the rooms of an earlier run, so each generator uses new names.
     run = os.getpid()
     return [f"room:{prefix}{run}" if shared else f"room:{prefix}{run}-{n}" for n in range(count)]
 
@@ -106,7 +106,7 @@ def _collect_no_more() -> None:
 
 @define(eq=False)
 class _Echo:
-    """Each client pushes, and pushes again when its answer is there."""
+    """Each client pushes, and pushes again after each answer."""
 
     crowd: Crowd
     load: Load
@@ -160,7 +160,7 @@ def echo(crowd: Crowd, load: Load) -> dict[str, Any]:
 
 
 def _run_enough(crowd: Crowd, load: Load, taken: Sequence[float]) -> None:
-    """Run for the measured time. A slow server gets up to five times as long, because a few answers mean little."""
+    """Run for the measured time. With few answers, run up to five times as long, because few samples mean little."""
     crowd.run_for(load.seconds)
     end, enough = clock() + 4 * load.seconds, 2 * load.connections * load.in_flight
     while len(taken) < enough and clock() < end:
@@ -176,7 +176,7 @@ def _drain(crowd: Crowd, seconds: float, holds: Callable[[], bool]) -> None:
 
 @define(eq=False)
 class _Fanout:
-    """One client broadcasts, and broadcasts again when all members have got the broadcast."""
+    """One client broadcasts again whenever all members have received its last broadcast."""
 
     crowd: Crowd
     publisher: Client
@@ -199,7 +199,7 @@ class _Fanout:
     def heard(self, client: Client, text: bytes, now: float) -> None:
         number = text[-11:-3]
         if not number.isdigit():
-            self.crowd.ignore(client, text, now)  # such as the answer to the push itself
+            self.crowd.ignore(client, text, now)  # for example, the answer to the push itself
             return
         if int(number) != client.expected:
             self.wrong += 1
@@ -214,7 +214,7 @@ class _Fanout:
 
 
 def fanout(crowd: Crowd, load: Load) -> dict[str, Any]:
-    """Measure broadcasts to a room. An operation is one frame that one member gets."""
+    """Measure broadcasts to a room. Each frame that one member gets is one operation."""
     topics = _topics("f", load.connections, shared=True)
     clients = crowd.join_many(topics, 64, timeout=load.timeout)
     text = crowd.dialect.push(clients[0].topic, "1", "1", "new_msg", _NEW)
@@ -234,7 +234,7 @@ def fanout(crowd: Crowd, load: Load) -> dict[str, Any]:
 
 
 def join(crowd: Crowd, load: Load) -> dict[str, Any]:
-    """Measure new connections: TCP, upgrade and the join of one room. They all stay open."""
+    """Measure new connections: TCP, upgrade and the join of one room. All connections stay open."""
     taken = array("d")
 
     def joined(client: Client) -> None:
@@ -249,7 +249,7 @@ def join(crowd: Crowd, load: Load) -> dict[str, Any]:
 
 @define(eq=False)
 class _Crash:
-    """Each client crashes its channel and joins again. Then it asks a second channel, which must have stayed."""
+    """Each client crashes its channel and joins again. Then it pings a second channel, which must still run."""
 
     crowd: Crowd
     load: Load
@@ -272,7 +272,7 @@ class _Crash:
 
     def heard(self, client: Client, text: bytes, now: float) -> None:
         if self.load.reconnects:
-            return  # the end of the connection is what the client waits for
+            return  # the client waits for the end of the connection instead
         _, ref, topic, event, _ = json.loads(text)
         step, began = client.waiting
         push = self.crowd.dialect.push
@@ -309,7 +309,7 @@ class _Crash:
 
 
 def crash(crowd: Crowd, load: Load) -> dict[str, Any]:
-    """Measure crashes. An operation is a crash, the notice of it, a new join, and a ping of a second channel.
+    """Measure crashes. An operation is a crash, its error frame, a new join, and a ping of a second channel.
 
     If a crash ends the whole connection, an operation is a crash, a new connection and a join.
     """
@@ -339,7 +339,7 @@ def _join_siblings(crowd: Crowd, clients: Sequence[Client], timeout: float) -> N
 
 
 def idle(crowd: Crowd, load: Load) -> dict[str, Any]:
-    """Measure the memory of connections that have joined a room, and have pushed once."""
+    """Measure the memory of connections that have joined a room and pushed once."""
     pids = [each for pid in load.pids for each in processes(pid)]
     # The first clients make the server load modules and fill its caches.
     crowd.join_many(_topics("w", 10), 10, timeout=load.timeout)
@@ -360,7 +360,7 @@ def idle(crowd: Crowd, load: Load) -> dict[str, Any]:
         "operations": count,
         "bytes_per_connection": (resident(pids) - before) / count if pids else None,
         "bytes_joined": (joined - before) / count if pids else None,
-        # Both ends of each connection are on this machine.
+        # The kernel holds both ends of each connection, because server and clients share this machine.
         "kernel_bytes": (kernel - kernel_before) / count / 2,
         "lost": sum(client.counter - client.expected for client in clients),
         "wrong": work.wrong,

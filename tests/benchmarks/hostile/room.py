@@ -1,8 +1,8 @@
 """One client that never reads, in a room of 1,000: `make bench-hostile ARGS='--only never'`.
 
-The talker of the room sends messages as fast as the members get them: the next one goes out when every member has the
-one before the last. Rounds without the slow client alternate with rounds with it. A round with the slow client lasts
-until the server has closed it, and a little longer. The round before it has as many messages.
+The first member sends messages as fast as the others receive them. At most two messages are on their way at a time.
+Rounds without the slow client alternate with rounds that include it. A round with the slow client ends shortly after
+the server has closed the slow client. A round without the slow client has as many messages as the round before it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ NAME = "a client that never reads, in a room of 1,000"
 
 MEMBERS = 1000
 ROUNDS = 5
-_CHUNK = 100  # messages between two looks at the server
+_CHUNK = 100  # messages between two requests for the server's figures
 _AFTERWARDS = 2  # chunks after the close of the slow client
 _MOST_CHUNKS = 100
-_WINDOW = 2  # messages on their way
-_SAMPLED = 20  # every so many members, the latency is measured
-_PAYLOAD = {"text": "x" * 8000}  # so that the bound on bytes is reached first
+_WINDOW = 2  # messages that may be on their way at a time
+_SAMPLED = 20  # measure the latency of one member in 20
+_PAYLOAD = {"text": "x" * 8000}  # long, so that the limit on bytes applies first
 _UPGRADE = (
     b"GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n"
     b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -45,11 +45,11 @@ _TALK = client_frame(
     TEXT, json.dumps(["1", None, "room:crowd", "new_msg", _PAYLOAD], separators=(",", ":")).encode()
 )
 
-_PONG = client_frame(PONG, b"")  # the server closes clients that say nothing for a minute
+_PONG = client_frame(PONG, b"")  # the server closes clients that send nothing for a minute
 
 
 def _member(port: int, *, buffer: int | None = None) -> socket.socket:
-    """Connect and join. A small `buffer` makes the system keep little for a client that does not read."""
+    """Connect and join. `buffer` limits the bytes that the kernel keeps for a client that does not read."""
     sock = socket.socket()
     if buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -68,9 +68,9 @@ class Round:
 
     Attributes:
         latencies: milliseconds from the push of a message until a member has it.
-        chunks: how many chunks of messages it had.
-        closed_after: the messages until the server had closed the slow client; None without one.
-        memory: the most megabytes that the server held.
+        chunks: the number of chunks of messages in the round.
+        closed_after: the number of messages until the server closed the slow client. None without a slow client.
+        memory: the peak memory of the server in megabytes.
     """
 
     latencies: list[float] = Factory(list)
@@ -84,7 +84,7 @@ class Round:
 
 
 class Room:
-    """The members of a room, of whom the first one talks."""
+    """The members of a room. The first member sends all messages."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -101,7 +101,7 @@ class Room:
         return sock
 
     def _size_of_a_message(self) -> int:
-        """Send one message, and count the bytes that a member gets. All messages have the same size."""
+        """Send one message, and return the bytes that each member gets. All messages have the same size."""
         self._talker.sendall(_TALK)
         got = dict.fromkeys(self._sockets, 0)
         end = time.monotonic() + 2
@@ -115,7 +115,7 @@ class Room:
         """Send `_CHUNK` messages, and wait until every member has them."""
         size, sampled, sockets = self._size, self._sampled, self._sockets
         got = dict.fromkeys(sockets, 0)
-        have_it = [0] * (_CHUNK + 1)  # members that have this many messages, or more
+        have_it = [0] * (_CHUNK + 1)  # the number of members by their least number of messages
         sent: list[float] = []
         everyone_has = 0
         while everyone_has < _CHUNK:
@@ -139,25 +139,25 @@ class Room:
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
     def overflows(self) -> int:
-        """Return how many clients the server has closed because they read too slowly."""
+        """Return the number of clients that the server has closed because they read too slowly."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._server.port}/overflows") as answer:
             return int(answer.read())
 
     def alone(self, chunks: int) -> Round:
-        """Talk without a slow client."""
+        """Send messages without a slow client in the room."""
         figures = Round()
         for _ in range(chunks):
             self._talk(figures)
         return figures
 
     def with_slow_client(self) -> Round:
-        """Talk until the server has closed a client that never reads, and a little longer."""
+        """Send messages until the server has closed a client that never reads. Then send two chunks more."""
         figures = Round()
         before = self.overflows()
         slow = _member(self._server.port, buffer=4096)
         left = _AFTERWARDS
         while left and figures.chunks < _MOST_CHUNKS:
-            with contextlib.suppress(OSError):  # after the close
+            with contextlib.suppress(OSError):  # the server has closed the slow client
                 slow.sendall(_PONG)
             self._talk(figures)
             if figures.closed_after is not None:
@@ -189,7 +189,7 @@ def measure_room() -> None:
         serving("tests.benchmarks.hostile.victim", Path(folder)) as server,
     ):
         room = Room(server)
-        # The first round shows how many messages a round has, and warms the server up.
+        # This round warms the server up, and determines the number of messages for the next round.
         chunks = room.with_slow_client().chunks
         ratios, growths = [], []
         for number in range(1, ROUNDS + 1):

@@ -1,9 +1,9 @@
-"""The server that is attacked: `python -m tests.benchmarks.hostile.victim`. All limits are the defaults.
+"""The server under attack: `python -m tests.benchmarks.hostile.victim`. All limits are the defaults.
 
-`GET /blocked` answers how long the loop was blocked at most since it was asked last, in milliseconds: the longest time
-from one look at the sockets to the next. Nothing is read, written or begun in between. A second number says how much of
-the processor's time a turn took at most, which does not depend on what else the machine has to do. `GET /overflows`
-answers how many clients were closed because they read too slowly.
+`GET /blocked` returns two numbers in milliseconds, each the maximum since the last request. The first number is the
+longest time from one wait for the sockets to the next; the server reads and writes nothing meanwhile. The second number
+is the most CPU time of one turn, which does not depend on other programs on the machine. `GET /overflows` returns the
+number of clients that the server has closed because they read too slowly.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ blocked = Blocked()
 
 
 async def pages(scope: Any, receive: Any, send: Any) -> None:
-    """Answer the two questions above; answer 404 to everything else."""
+    """Serve `/blocked` and `/overflows`. Answer 404 to all other requests."""
     if scope["type"] == "lifespan":
         trio.lowlevel.add_instrument(blocked)
     if scope["type"] != "http" or scope["path"] not in {"/blocked", "/overflows"}:

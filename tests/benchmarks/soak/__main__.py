@@ -1,7 +1,7 @@
-"""A server with two workers under all kinds of clients, for minutes: `make soak MINUTES=30`.
+"""A server with two workers and many kinds of clients, for some minutes: `make soak MINUTES=30`.
 
-The workers are replaced several times in the first half. The second half runs without a replacement, so that the memory
-of a worker has time to grow if something leaks. The exit code is 0 if nothing is lost and nothing is left over.
+In the first half, the soak replaces the workers several times. The second half has no replacements, so that a leak has
+time to show in the memory of a worker. The exit code is 0 if the server lost no message and left no resource in use.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from tests.integration.worker_servers import WorkersServer, is_worker, settled
 
 WORKERS = 2
 REPLACEMENTS = (0.05, 0.2, 0.35, 0.5)
-"""The parts of the run at which the workers are replaced."""
+"""The times of the replacements of the workers, as fractions of the run."""
 
 EXPECTED = ("lost_replies", "lost_broadcasts", "failed_rejoins", "refused", "cut", "replacements")
-"""The counters of which the verdict speaks, even if nothing was counted."""
+"""The counters that the verdict needs. A counter that no client has increased is 0."""
 
 _LONGEST_FIRST_PART = 300.0
 _PATIENCE = 60.0
@@ -40,7 +40,7 @@ _PATIENCE = 60.0
 
 @define
 class Soak:
-    """One run: its server, its clients, and what was seen."""
+    """One run: its server, its clients and its measurements."""
 
     server: WorkersServer
     seconds: float
@@ -55,11 +55,11 @@ class Soak:
 
     @property
     def first_part(self) -> float:
-        """Seconds until the memory is what the end is compared with."""
+        """Seconds until the soak measures the memory that it compares with the memory at the end."""
         return min(_LONGEST_FIRST_PART, self.seconds / 6)
 
     async def run(self) -> None:
-        """Run the clients, replace workers, and watch."""
+        """Run the clients, replace workers and sample the memory."""
         self.before = await self.quiet()
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
@@ -77,7 +77,7 @@ class Soak:
         self.processes = len(processes(self.server.pid))
 
     async def quiet(self) -> dict[str, dict[str, float]]:
-        """Wait until the workers have no clients, and return the figures of each."""
+        """Wait until the workers have no clients, and return the figures of each worker."""
         deadline = trio.current_time() + _PATIENCE
         while True:
             figures = await trio.to_thread.run_sync(self._scrape)
@@ -100,7 +100,7 @@ class Soak:
             pids = processes(self.server.pid)
             self.seen.update(pids)
             rss = resident(pids)
-            if not self.is_replacing:  # meanwhile there is a worker more
+            if not self.is_replacing:  # a replacement runs one worker more
                 self.samples.append(Sample(now, rss))
             if now >= shown:
                 shown += max(10.0, self.seconds / 20)
@@ -122,7 +122,7 @@ class Soak:
         for part in REPLACEMENTS:
             moment = began + self.seconds * part
             if trio.current_time() > moment:
-                continue  # in a short run, the replacement before this one took too long
+                continue  # the previous replacement took too long, as it may in a short run
             await trio.sleep_until(moment)
             self.is_replacing = True
             self.server.send(signal.SIGHUP)
@@ -132,7 +132,7 @@ class Soak:
             self.world.counts["replacements"] += 1
 
     async def _settled(self) -> None:
-        # The server reports on a socket, and no event comes from it.
+        # The server answers requests for its state, but sends no event.
         while not await trio.to_thread.run_sync(settled, self.server):  # noqa: ASYNC110
             await trio.sleep(0.5)
 
@@ -150,7 +150,7 @@ def unexpected_lines(log: str) -> list[str]:
 
 
 def verdict(soak: Soak, exit_code: int) -> list[Check]:
-    """Return all checks of a run that is over."""
+    """Return all checks of a finished run."""
     for name in EXPECTED:
         soak.world.counts.setdefault(name, 0)
     return checks(

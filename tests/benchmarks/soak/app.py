@@ -1,6 +1,6 @@
-"""The server of the soak: rooms whose channels answer, broadcast and crash, with metrics.
+"""The server of the soak. It has metrics, and rooms whose channels answer, broadcast and crash.
 
-Its bounds are small, so that clients that vanish or do not read meet them within seconds.
+Its limits are small, so that clients that vanish or do not read reach these limits within seconds.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ TIMEOUT = 15.0
 
 
 class SoakCrash(Exception):
-    """The crash that a client asked for."""
+    """A crash that a client requested."""
 
 
 class Room(Channel):
-    """A room in which everybody hears everybody."""
+    """A room that broadcasts the messages of each member to all members."""
 
     @handle_in("say")
     async def say(self, payload: Any) -> PushReply:
@@ -40,7 +40,7 @@ class Room(Channel):
 
 
 class UserSocket(Socket):
-    """Anybody."""
+    """A socket that accepts every client."""
 
     channels = {"room:*": Room}
     log = None

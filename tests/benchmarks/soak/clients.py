@@ -1,6 +1,6 @@
-"""The clients of the soak: they talk, leave, crash their channels, vanish, read slowly, and send rubbish.
+"""The clients of the soak. They talk, leave, crash their channels, vanish, read slowly and send invalid bytes.
 
-Each kind is a function that runs until it is cancelled, and counts what happens. All randomness comes from one seed.
+Each kind of client is a function that counts events. All random decisions come from one seed.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from tests.benchmarks.soak.app import TIMEOUT
 __all__ = ["KINDS", "Gone", "World"]
 
 PATIENCE = 20.0
-"""Seconds after which an answer counts as lost, if the connection is still open."""
+"""Seconds until a missing answer counts as lost, if the connection is still open."""
 
 _PATH = "/socket/websocket?vsn=2.0.0"
-# Large, so that the buffers of the system are full within seconds on a busy machine too.
+# Large, so that the kernel's buffers are full within seconds, even on a busy machine.
 _FLOOD = "x" * 60_000
 
 
@@ -50,14 +50,14 @@ class Gone(Exception):
 
 @define
 class World:
-    """All that clients share.
+    """The state that all clients share.
 
     Attributes:
-        port: of the server.
-        random: the source of all randomness.
-        counts: of what happened.
-        codes: of the closing frames that clients got.
-        is_over: True when clients must not begin anything new.
+        port: the port of the server.
+        random: the source of all random decisions.
+        counts: the number of events of each kind.
+        codes: the codes of the closing frames that clients got.
+        is_over: True once clients must not start anything new.
     """
 
     port: int
@@ -67,7 +67,7 @@ class World:
     is_over: bool = False
 
     async def stream(self, *, receive_buffer: int | None = None) -> trio.SocketStream:
-        """Connect. A refused connection counts, and raises `Gone`."""
+        """Connect. If the server refuses the connection, count that and raise `Gone`."""
         sock = trio.socket.socket()
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -94,7 +94,7 @@ class Line:
         """Open the WebSocket.
 
         Raises:
-            Gone: the server closed the connection, which it may do while it is replaced.
+            Gone: the server closed the connection, as a worker may during its replacement.
         """
         await self._send(request("localhost", _PATH))
         while not (end := self._answer_end()):
@@ -105,7 +105,7 @@ class Line:
         try:
             return response_end(self._rest)
         except WireError:
-            raise Gone(None) from None  # a worker that drains answers 503
+            raise Gone(None) from None  # a draining worker answers 503
 
     async def push(self, topic: str, event: str, payload: Any, join_ref: str = "1") -> str:
         """Push, and return the ref."""
@@ -143,7 +143,7 @@ class Line:
         self._rest = self._rest[start:]
 
     async def reply(self, ref: str, then: Callable[[list[Any]], object] | None = None) -> Any:
-        """Wait for the reply to a ref, and return its payload. `then` gets all other messages.
+        """Wait for the reply to a ref, and return the payload of the reply. `then` gets all other messages.
 
         Raises:
             Gone: the server closed the connection.
@@ -165,14 +165,14 @@ class Line:
         assert answer["status"] == "ok", answer
 
     async def close(self) -> None:
-        """Close as the protocol asks for: both sides send a closing frame."""
+        """Close the connection in the regular way: both sides send a closing frame."""
         await self._send(client_frame(CLOSE, (1000).to_bytes(2, "big")))
         with contextlib.suppress(Gone), trio.move_on_after(PATIENCE):
             while True:
                 await self.next()
 
     def abort(self) -> None:
-        """End the connection with a reset, as a process that is killed."""
+        """Reset the connection, as a killed client process does."""
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     async def _send(self, data: bytes) -> None:
@@ -205,7 +205,7 @@ async def _line(world: World, *, receive_buffer: int | None = None) -> AsyncIter
 
 
 async def talk(world: World, number: int) -> None:
-    """Join a room, talk for a while, leave or close, and come back. Every answer has to arrive."""
+    """Join a room, talk and leave, up to three times, and close. Every answer has to arrive."""
     async with _line(world) as line:
         topic = f"room:{world.random.randrange(10)}"
         for visit in range(world.random.randrange(1, 4)):
@@ -242,7 +242,7 @@ async def _say(world: World, line: Line, topic: str, join_ref: str, what: list[i
 
 
 async def crash(world: World, number: int) -> None:
-    """Crash a channel again and again, and join again. A second channel of the connection must not notice."""
+    """Crash and rejoin a channel again and again. A second channel of the connection must still answer."""
     async with _line(world) as line:
         topic, other = f"room:crash{number}", f"room:calm{number}"
         await line.join(other, "o")
@@ -266,7 +266,7 @@ async def crash(world: World, number: int) -> None:
 
 
 async def vanish(world: World, number: int) -> None:
-    """Join, and then be killed, or stop to answer without a word until the server gives up."""
+    """Join. Then reset the connection, or send nothing more until the server gives up."""
     async with _line(world) as line:
         await line.join(f"room:{number % 10}")
         await line.push(f"room:{number % 10}", "say", {"what": number})
@@ -274,7 +274,7 @@ async def vanish(world: World, number: int) -> None:
         if world.random.random() < 0.8:
             line.abort()
         else:
-            # The server sees silence, and closes the connection after its own timeout.
+            # After its timeout, the server closes the silent connection.
             with trio.move_on_after(TIMEOUT * 2), contextlib.suppress(Gone):
                 while True:
                     await line.next()
@@ -282,7 +282,7 @@ async def vanish(world: World, number: int) -> None:
 
 
 async def flood(world: World, number: int) -> None:
-    """Broadcast large messages to the room of those who read slowly."""
+    """Broadcast large messages to the room of the slow readers."""
     async with _line(world) as line:
         await line.join("room:flood")
         for _ in range(200):
@@ -294,7 +294,7 @@ async def flood(world: World, number: int) -> None:
 
 
 async def read_slowly(world: World, number: int) -> None:
-    """Join the flooded room, and read so slowly that the server has to give up."""
+    """Join the flooded room, and read so slowly that the server has to close the connection."""
     async with _line(world, receive_buffer=4096) as line:
         await line.join("room:flood")
         with trio.move_on_after(60), contextlib.suppress(trio.BrokenResourceError):
@@ -324,7 +324,7 @@ def _rubbish(world: World) -> bytes:
 
 
 async def send_rubbish(world: World, number: int) -> None:
-    """Send bytes that mean nothing, and read what the server answers."""
+    """Send invalid bytes, and read the server's answer."""
     stream = await world.stream()
     async with stream:
         with trio.move_on_after(3), contextlib.suppress(trio.BrokenResourceError):
@@ -345,16 +345,16 @@ KINDS: dict[Kind, int] = {
     read_slowly: 3,
     send_rubbish: 5,
 }
-"""The kinds, and how many clients there are of each."""
+"""The number of clients of each kind."""
 
 
 async def live(world: World, kind: Kind, number: int) -> None:
-    """Be one client of a kind, again and again, until the soak is over."""
+    """Run one client of a kind after another, until the soak is over."""
     while not world.is_over:
         try:
             await kind(world, number)
         except Gone as gone:
-            # A worker that is replaced closes with 1012. Then the client knows that it has to ask again.
+            # A worker that is being replaced closes with 1012. Its clients then know that they have to repeat requests.
             world.counts["closed_by_server"] += 1
             if kind in (talk, crash) and gone.code is None:
                 world.counts["cut"] += 1

@@ -10,7 +10,7 @@ QUIET = {"ashtree_processes": 19.0, "soak_tasks": 34.0, "process_open_fds": 16.0
 
 
 def run(**changes: Any) -> list[str]:
-    """Return the checks that fail in a run that is good apart from the changes."""
+    """Return the checks that fail after these changes to a good run."""
     counts = Counter(dict.fromkeys(EXPECTED, 0))
     counts.update(answered=9, crashes=9, vanished=9, slow=9, rubbish=9, replacements=4)
     counts.update(changes.pop("counts", {}))
@@ -56,7 +56,7 @@ def test_each_fault_fails_its_own_check(changes: dict[str, Any], failed: str) ->
 
 
 @pytest.mark.parametrize("name", ["ashtree_connections", "ashtree_channels", "soak_tasks"])
-def test_a_worker_with_something_left_over_fails(name: str) -> None:
+def test_a_worker_that_keeps_resources_after_its_clients_fails(name: str) -> None:
     left = {**QUIET, "ashtree_out_buffer_overflows_total": 5.0, name: 35.0}
     (failed,) = run(after={"3": left})
     assert failed.startswith(name)

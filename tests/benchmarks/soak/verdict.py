@@ -15,20 +15,20 @@ MOST_GROWTH = 0.05
 """The share by which the memory at the end may exceed the memory at the beginning."""
 
 GONE = ("ashtree_connections", "ashtree_channels", "ashtree_pubsub_subscriptions")
-"""Figures that have to be 0 once all clients have gone."""
+"""Figures that must be 0 after all clients have gone."""
 
 IDLE = ("ashtree_processes", "soak_tasks", "process_open_fds")
-"""Figures that have to be what they were before the first client came."""
+"""Figures that must be the same after the last client as before the first."""
 
 _LINE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$")
 _WORKER = re.compile(r'worker="(\d+)"')
 _MEDIAN_OF = 15
-_SPARE_FILES = 2  # a scrape's own connection, and one that has just ended
+_SPARE_FILES = 2  # the scrape's own connection, and a connection that has just ended
 
 
 @frozen
 class Sample:
-    """The server's memory at one moment, in bytes. `seconds` counts from the start of the clients."""
+    """The server's memory in bytes, at `seconds` after the start of the clients."""
 
     seconds: float
     rss: int
@@ -36,7 +36,7 @@ class Sample:
 
 @frozen
 class Check:
-    """One line of the verdict: what was checked, the figures in words, and if it passed."""
+    """One line of the verdict: the checked property, the figures in words, and the result."""
 
     what: str
     figures: str
@@ -44,11 +44,11 @@ class Check:
 
 
 def parse_metrics(text: str) -> dict[str, dict[str, float]]:
-    """Return the figures of each worker from the text of a scrape: for each id, the sums by name."""
+    """Parse a scrape. For each worker's id, return the sums of its figures by name."""
     found: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for line in text.splitlines():
         match = _LINE.match(line)
-        # The scrape itself is a request over HTTP.
+        # Leave out the scrape's own HTTP request.
         if match is not None and 'transport="http"' not in line:
             worker = _WORKER.search(match[2] or "")
             found[worker[1] if worker else ""][match[1]] += float(match[3])
@@ -56,7 +56,7 @@ def parse_metrics(text: str) -> dict[str, dict[str, float]]:
 
 
 def rss_near(samples: Sequence[Sample], seconds: float) -> float:
-    """Return the median of the memory in the last samples up to this time."""
+    """Return the median memory of the last samples up to this time."""
     found = [each.rss for each in samples if each.seconds <= seconds]
     return statistics.median(found[-_MEDIAN_OF:]) if found else 0.0
 
@@ -76,15 +76,15 @@ def checks(
     """Return all checks of a run.
 
     Args:
-        counts: of the clients: `lost_replies`, `lost_broadcasts`, `failed_rejoins`, `refused`, `cut`, `replacements`
-            and others.
-        at_base: bytes of memory after the first part of the run.
-        at_end: bytes of memory at the end, with the same load.
+        counts: the counters of the clients, such as `lost_replies`, `lost_broadcasts`, `failed_rejoins`, `refused`,
+            `cut` and `replacements`.
+        at_base: the memory in bytes after the first part of the run.
+        at_end: the memory in bytes at the end, under the same load.
         before: the figures of each worker before the first client.
         after: the figures of each worker after the last client.
-        processes: processes of the server after the last client: the parent and its workers.
-        left_over: processes that outlived the server.
-        exit_code: of the server.
+        processes: the number of the server's processes after the last client. The parent counts.
+        left_over: the number of processes that outlived the server.
+        exit_code: the exit code of the server.
         unexpected: log lines that no client caused on purpose.
     """
     growth = at_end / at_base - 1 if at_base else 1.0

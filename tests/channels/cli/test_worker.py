@@ -25,7 +25,7 @@ endpoint = Endpoint(sockets={"/socket": UserSocket})
 
 
 class Line:
-    """The line to the parent, with a list of what was sent."""
+    """A line to the parent that keeps the sent messages."""
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
@@ -67,7 +67,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
     ids=["syntax", "handler", "no endpoint", "long"],
 )
-def test_the_problem_is_shown_by_the_worker_that_serves(
+def test_only_a_first_worker_serves_the_problem_of_a_broken_application(
     broken: Path, text: str, problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken.write_text(text)

@@ -155,7 +155,7 @@ async def test_every_refused_message_is_counted_and_the_first_one_is_reported(se
 
 
 @pytest.mark.parametrize(("own", "expected"), [(None, 100), (250, 250)])
-async def test_by_default_as_many_joins_may_wait_as_topics_or_100(
+async def test_the_default_limit_of_waiting_joins_is_max_channels_but_at_least_100(
     serve: Serve, own: int | None, expected: int
 ) -> None:
     server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, max_channels=own)}))

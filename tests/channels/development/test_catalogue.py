@@ -109,8 +109,8 @@ def test_a_payload_type_has_its_fields_and_an_example() -> None:
         (bool, "boolean", False),
         (str | None, "string | null", ""),
         (list[int | str], "(number | string)[]", []),
-        (dict[str, float], "{[name]: number}", {}),
-        (list[Any], "any[]", []),
+        (dict[str, float], "{ [name: string]: number }", {}),
+        (list[Any], "unknown[]", []),
     ],
 )
 def test_types_are_written_as_in_typescript(wanted: Any, text: str, example: Any) -> None:

@@ -38,7 +38,7 @@ async def ask(
     return answer
 
 
-async def test_the_root_of_an_endpoint_without_pages_leads_to_the_page() -> None:
+async def test_the_root_of_an_endpoint_without_pages_redirects_to_the_development_page() -> None:
     endpoint = Endpoint(sockets={"/socket": UserSocket}, development=True)
     async with endpoint.running():
         for path in ("/", "/_ashtree"):

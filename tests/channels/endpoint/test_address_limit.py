@@ -1,4 +1,4 @@
-"""The clients of one network address: which address counts, and how many clients it may have."""
+"""The network address of a client, and the limit of clients per address."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PROXIES = ["127.0.0.1", "10.0.0.0/8", "2001:db8::/32"]
         (None, ["198.51.100.1"], None),
     ],
 )
-def test_the_address_of_a_client_is_the_last_one_that_no_proxy_has(
+def test_the_address_of_a_client_is_the_last_address_outside_the_proxies(
     peer: str | None, forwarded: list[str], expected: str | None
 ) -> None:
     assert AddressLimit(1, PROXIES).table().key(peer, forwarded) == expected
@@ -48,7 +48,7 @@ def test_addresses_of_one_ipv6_customer_count_together() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=40))
-def test_an_address_never_has_more_clients_than_its_limit_and_none_is_kept_without_clients(
+def test_an_address_never_has_more_clients_than_its_limit_and_is_dropped_without_clients(
     steps: list[tuple[str, bool]],
 ) -> None:
     addresses = AddressLimit(2).table()

@@ -70,7 +70,7 @@ async def test_clients_that_connect_without_a_supervisor_get_503_and_are_counted
             except trio.BrokenResourceError:
                 closed += 1
         await client.close()
-    # The endpoint refuses the client whose process was starting. The next supervisor may serve the other clients.
+    # The endpoint refuses one client, because its process was starting. The next supervisor may serve the others.
     counts = server.endpoint.statistics()["counts"]
     assert closed == counts["connection", "not_started"] >= 1
 

@@ -30,7 +30,7 @@ class Shell:
         self._capsys = capsys
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Return the exit code and everything that was printed."""
+        """Return the exit code and the output."""
         self._patch.setattr(sys, "argv", ["ashtree", *arguments])
         app = new_app()
         add_generators(app, new_app())
@@ -54,7 +54,7 @@ def shell(
 
 @pytest.fixture
 def project(shell: Shell) -> Shell:
-    """A project with one of everything, in the current folder."""
+    """A project with one module of each kind, in the current folder."""
     assert shell.run("new", "game_table")[0] == 0
     shell.enter("game_table")
     for arguments in (("channel", "Score"), ("presence", "online"), ("socket", "user")):
@@ -91,7 +91,7 @@ def test_new_prints_the_commands_that_serve_the_project(shell: Shell) -> None:
     assert "  cd chat_room\n  ashtree serve chat_room.endpoint:endpoint --reload\n" in printed
 
 
-def test_generated_files_have_no_open_places() -> None:
+def test_generated_files_contain_no_placeholders() -> None:
     contents = project_files(parse_name("chat"))
     assert [path for path, text in contents.items() if "{{" in text] == []
     assert tomllib.loads(contents["pyproject.toml"])["project"]["name"] == "chat"
@@ -118,7 +118,7 @@ def test_the_page_gets_the_published_phoenix_js_and_checks_its_hash() -> None:
 
 def test_a_project_overwrites_no_folder(shell: Shell) -> None:
     Path("chat_room").mkdir()
-    assert shell.run("new", "chat_room")[0] == 0  # the folder was empty
+    assert shell.run("new", "chat_room")[0] == 0  # an empty folder is accepted
     before = Path("chat_room/README.md").stat()
     code, printed = shell.run("new", "chat_room")
     assert (code, "nothing was written" in printed) == (1, True)
@@ -171,6 +171,6 @@ def test_a_generator_does_not_choose_between_two_packages(project: Shell) -> Non
     assert Path("other/more_channel.py").is_file()
 
 
-def test_a_place_without_a_value_is_a_mistake() -> None:
+def test_a_placeholder_without_a_value_is_an_error() -> None:
     with pytest.raises(KeyError):
         render("channel/channel.py", {})

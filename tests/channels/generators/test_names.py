@@ -21,7 +21,7 @@ def test_a_name_has_three_forms(text: str, snake: str, camel: str, dashed: str) 
     assert (name.snake, name.camel, name.dashed) == (snake, camel, dashed)
 
 
-def test_a_title_is_for_readers() -> None:
+def test_a_title_has_spaces_and_a_capital_letter() -> None:
     assert Name("game_table").title == "Game table"
 
 
@@ -44,12 +44,12 @@ def test_a_title_is_for_readers() -> None:
         "class",
     ],
 )
-def test_a_text_that_is_no_name_is_refused(text: str) -> None:
+def test_an_invalid_name_is_refused(text: str) -> None:
     with pytest.raises(InvalidName, match="; write "):
         parse_name(text)
 
 
-def test_the_error_has_a_name_that_is_accepted() -> None:
+def test_the_error_suggests_a_valid_name() -> None:
     with pytest.raises(InvalidName, match="write 'my_game'"):
         parse_name("my-game")
 
@@ -70,5 +70,5 @@ def test_a_module_does_not_hide_a_class_that_it_uses(kind: str, taken: str) -> N
     check_module(kind, Name(f"my_{taken}"))
 
 
-def test_a_free_name_is_fine() -> None:
+def test_a_project_name_that_no_package_has_is_accepted() -> None:
     check_project(Name("surely_nobody_has_this"))

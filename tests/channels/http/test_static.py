@@ -1,4 +1,4 @@
-"""Files of a folder over HTTP: which file a path names, and the answer."""
+"""Files of a folder over HTTP: the file that a path names, and the answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from channels.http.static import StaticFiles, check_folders, find_file, type_of
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with files that are served, and others outside and hidden."""
+    """A folder with files to serve, hidden files, and links to files outside the folder."""
     page = tmp_path / "page"
     (page / "deep").mkdir(parents=True)
     (page / "empty").mkdir()
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Answer:
-    """What an application has sent."""
+    """The messages that an application has sent."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -79,7 +79,7 @@ async def teapot(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": scope["method"].encode()})
 
 
-# Which file a path names
+# The file that a path names
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_the_folder_itself_may_be_a_symbolic_link(folder: Path, tmp_path: Path) 
     found.file.close()
 
 
-def test_types_do_not_depend_on_the_machine() -> None:
+def test_content_types_do_not_depend_on_the_machine() -> None:
     assert type_of("a.mjs") == type_of("B.JS") == "text/javascript; charset=utf-8"
     assert type_of("a.wasm") == "application/wasm"
     assert type_of("Makefile") == type_of("a.exe") == "application/octet-stream"
@@ -210,7 +210,7 @@ async def test_a_large_file_is_sent_in_chunks_and_an_empty_one_at_once(folder: P
     assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", "0")
 
 
-async def test_nobody_reads_on_for_a_client_that_has_gone(folder: Path) -> None:
+async def test_the_rest_of_a_file_is_not_read_after_its_client_has_gone(folder: Path) -> None:
     (folder / "large.bin").write_bytes(bytes(700_001))
     chunks = []
 
@@ -283,7 +283,7 @@ async def test_an_application_gets_other_methods_and_other_paths(folder: Path) -
 # The option of an endpoint
 
 
-def test_a_folder_that_does_not_exist_is_a_mistake(folder: Path) -> None:
+def test_a_folder_that_does_not_exist_is_an_error(folder: Path) -> None:
     for wrong in (folder / "no", {"/": folder, "/a": folder / "no"}, {"a": folder}, 7, {"/": 7}):
         with pytest.raises(InvalidOption, match="Endpoint got static="):
             Endpoint(sockets={}, static=wrong).check()  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The chaos control: who may use it, its faults, and its answers about the tree."""
+"""The chaos control: its access rules, its faults, and its answers about the tree."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_a_request_without_the_token_does_nothing(
     assert is_alive(before)
 
 
-async def test_only_a_post_does_something(endpoint: Endpoint) -> None:
+async def test_a_request_other_than_post_gets_405(endpoint: Endpoint) -> None:
     assert (await request(endpoint, "ping", method="GET"))[0] == 405
     assert (await request(endpoint, "ping"))[0] == 200
 
@@ -277,7 +277,7 @@ async def test_a_fault_whose_moment_does_not_come_is_withdrawn(
     assert await call("clerk", "count") == 0
 
 
-async def test_a_fault_that_lasts_ends_with_its_time_or_with_the_undo(
+async def test_a_lasting_fault_ends_after_its_duration_or_with_an_undo(
     endpoint: Endpoint,
 ) -> None:
     await shop()
@@ -357,7 +357,7 @@ async def test_the_tree_is_whole_while_every_permanent_child_runs(endpoint: Endp
     assert (await request(endpoint, "missing"))[1] == {"result": []}
     kill(clerk())
     _, answer = await request(endpoint, "missing")
-    # The supervisor restarts the clerk in the meantime, or the clerk is missing.
+    # The supervisor may have restarted the clerk before the probe. Otherwise the clerk is missing.
     assert all(path.endswith("/shop/clerk") for path in answer["result"])
     await trio.testing.wait_all_tasks_blocked()
     assert (await request(endpoint, "missing"))[1] == {"result": []}

@@ -1,4 +1,4 @@
-"""The bytes of all out-buffers together, and the clients that the server gives up when there are too many."""
+"""The limit on the bytes of all out-buffers together, and the clients that the server closes to keep it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KB = 1024
 
 
 class Slow:
-    """A client that is behind: a write left `rest` bytes over."""
+    """A client that is behind. Its last write left `rest` bytes unwritten."""
 
     def __init__(self, backlog: Backlog, rest: int, *, max_bytes: int = 1024 * KB) -> None:
         self.told: list[Event] = []
@@ -120,7 +120,7 @@ def test_a_client_that_is_closing_loses_all_frames_except_the_last_without_a_rep
     assert backlog.statistics().shed == 0
 
 
-def test_a_client_that_closes_or_fails_leaves_nothing_over() -> None:
+def test_a_client_that_closes_or_fails_releases_its_bytes() -> None:
     backlog = Backlog(max_bytes=100 * KB)
     one, other = Slow(backlog, 10 * KB), Slow(backlog, 20 * KB)
     one.out.put(b"x")
@@ -152,7 +152,7 @@ actions = st.tuples(
 
 
 @given(st.lists(actions, max_size=40))
-def test_the_backlog_always_counts_what_waits_and_keeps_its_limit(
+def test_the_backlog_counts_the_waiting_bytes_and_only_started_writes_exceed_its_limit(
     steps: list[tuple[int, str, int]],
 ) -> None:
     limit = 60_000

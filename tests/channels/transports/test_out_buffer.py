@@ -268,7 +268,7 @@ def test_a_failed_write_is_reported_once_and_ends_the_buffer() -> None:
 
 
 def test_a_failed_write_is_reported_without_its_frames() -> None:
-    """A traceback leads back to the buffer. Only the garbage collector could free such a cycle."""
+    """A traceback refers to the buffer. Only the garbage collector could free that reference cycle."""
     owner = Owner()
     try:
         raise BrokenPipeError

@@ -358,7 +358,7 @@ async def test_sockets_left_over_from_a_turn_come_first_in_the_next(
 
 
 class Connection:
-    """The owner of a socket, which keeps what the poller delivers."""
+    """The owner of a socket. It keeps the data that the poller delivers."""
 
     def __init__(self) -> None:
         self.data: object = None

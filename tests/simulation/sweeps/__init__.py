@@ -1,7 +1,7 @@
-"""The sweeps of `make sweep`, each with its scenario and its share of the time.
+"""The sweeps of `make sweep`, with their scenarios and their shares of the time.
 
-A weight is about the CPU seconds of the sweep in ten minutes on two cores. The sweeps that compare each step with a
-model find most bugs per CPU second, so they get most of the time. A few of the long scenarios run shorter worlds here.
+The weight of a sweep is about its CPU seconds in a run of ten minutes on two cores. Sweeps that compare each step with
+a model find the most bugs per CPU second, so they get most of the time. Some long scenarios run shorter worlds here.
 """
 
 from supervision.simulation.search.campaign import Sweep

@@ -151,7 +151,7 @@ async def crowds(world: World) -> None:
             for _ in range(4):
                 if stream.random() < 0.4:
                     nursery.start_soon(crowd.watch_turns)
-                    # The watcher must begin before the messages.
+                    # Let the watcher begin before the messages.
                     await trio.lowlevel.checkpoint()
                 for _ in range(stream.choice([1, 1, 2, 3])):
                     crowd.broadcast(stream)
@@ -231,7 +231,7 @@ async def shopper(stock: Stock, number: int) -> None:
 
 
 class Threads:
-    """Bursts of calls from other threads. A simulation has no threads, so this uses their queue itself."""
+    """Bursts of calls from other threads. A simulation has no threads, so this class fills the queue of the calls."""
 
     def __init__(self, world: World, model: Model) -> None:
         self.world, self.model = world, model
@@ -245,13 +245,13 @@ class Threads:
         )
 
     def call(self, number: int) -> None:
-        """Make the call with this number in the runtime's thread."""
+        """Record that the runtime makes the call with this number. Some calls fail."""
         self.made.append(number)
         if number in self.failures:
             raise OSError(number)
 
     def burst(self) -> None:
-        """Hand over some calls at once, often a few more or less than the runtime makes in one turn."""
+        """Put some calls into the queue at once, often slightly more or fewer than the runtime makes in one turn."""
         queue, stream = self.world.runtime.from_threads, self.stream
         queue.limit = limit = stream.choice([1024, 1024, 90])
         for _ in range(stream.choice([1, 5, 63, 64, 65, 128, 130, 300])):
@@ -273,7 +273,7 @@ class Threads:
                 self.failures.remove(number)
 
     async def run(self) -> None:
-        """Hand over bursts, and check that the runtime makes all calls in order."""
+        """Put bursts into the queue, and check that the runtime makes all calls in order."""
         for _ in range(4):
             self.burst()
             if self.stream.random() < 0.4:

@@ -56,7 +56,7 @@ class Life:
     doomed_at: float = math.inf
     # The seconds for which the process shields itself from cancellation after a fatal signal.
     stubborn: float = 0.0
-    # The time at which the task of an adopted process is cancelled from outside.
+    # The time at which the scope around an adopted process cancels its task.
     cancelled_at: float = math.inf
     # The time at which the runtime kills the process if the process still lives, such as at a shutdown limit.
     killed_at: float = math.inf

@@ -87,7 +87,7 @@ class Book:
         self.closed = False
         # True while a new owner starts. The registry opens during the start.
         self.opening = False
-        # The processes that wait for each lock, and its holder first. `held` has the holders that have their lock.
+        # `locks` lists the holder of each lock, then the waiting processes. `held` has the processes that have a lock.
         self.locks: dict[Any, list[Life]] = {}
         self.held: dict[Any, Life] = {}
 
@@ -126,7 +126,7 @@ class Book:
             self.library.world.sometimes("a registry was closed")
 
     def rest(self) -> None:
-        """Check that no task waits for a free lock. Call this only while no task can run."""
+        """Check that no task waits for a free lock. Call this only while all tasks are blocked."""
         for tag, waiting in self.locks.items():
             first = waiting[0] if waiting else None
             self.model.expect(
@@ -333,14 +333,14 @@ class Reader:
     async def locks(self, book: Book) -> None:
         """Take a lock, and check that the waiting tasks get it in the order of their requests."""
         stream, life, model = self.stream, self.life, self.model
-        # Few keys, so that several tasks wait for one lock.
+        # There are few keys, so that several tasks wait for one lock.
         key = stream.choice(LOCKED)
         waiting = book.locks.setdefault(_strict(key), [])
         waiting.append(life)
         if len(waiting) > 1:
             self.library.world.sometimes("a task waited for a lock")
         try:
-            # Many scopes end exactly when another process releases the lock.
+            # Use the same times as the holder, so that many scopes end exactly when the holder releases the lock.
             with trio.move_on_after(stream.choice([math.inf, math.inf, 0, 0.05, 0.2])):
                 async with book.registry.lock(key):
                     first = waiting[0]
@@ -368,7 +368,7 @@ class Reader:
                 del book.held[_strict(key)]
 
     async def unwind(self) -> None:
-        """End after a fatal signal. Sometimes hold the lock for longer than the kill grace."""
+        """End after a fatal signal. Sometimes hold the lock longer than the kill grace."""
         try:
             await trio.lowlevel.checkpoint()
         finally:
@@ -476,7 +476,7 @@ async def outside(library: Library) -> None:
 
 
 async def take_every_lock(library: Library) -> None:
-    """Check that no lock is lost: after the end of all readers, a task gets the lock of every key at once."""
+    """Check that no lock is lost. After the end of all readers, a task must get every lock immediately."""
     for book in library.books:
         for key in () if book.closed else LOCKED:
             with trio.move_on_after(1) as scope:

@@ -115,7 +115,7 @@ class Play:
             world.runtime.telemetry.attach(("actors", area, what), self.told)
 
     def crowded(self, event: tuple[str, ...], measurements: Any, metadata: Any) -> None:
-        """Check one report of a long mailbox. There must be no other before the length has doubled."""
+        """Check one report of a long mailbox. The next report must not come before the length has doubled."""
         pid, length = metadata["pid"], measurements["queue_length"]
         least = 2 * self.alarms[pid] if pid in self.alarms else ALARM
         self.model.expect(
@@ -247,7 +247,7 @@ class Puppet:
         self.label = label
         self.stream = play.world.random(label)
         self.life: Life
-        # An error of an adopted process goes on in its task, and the runtime does not report it.
+        # An error of an adopted process reaches the code around `adopt`. The runtime does not report the error.
         self.adopted = False
         self.words: dict[str, Any] = {}
         # If a helper task delays the check after a receive: the matching messages at the end of the receive.
@@ -284,7 +284,7 @@ class Puppet:
             raise
 
     def fail_in_the_end(self) -> None:
-        """Sometimes raise an error during the clean-up of a killed process. Its exit reason must stay the same."""
+        """Sometimes raise an error in the clean-up of a killed process. The error must not change the exit reason."""
         if not self.adopted and self.stream.random() < 0.15:
             self.play.failed_cleanups += 1
             error = OSError("a clean-up that fails")
@@ -326,7 +326,7 @@ class Puppet:
         try:
             message = await self.receiving(match, timeout)
         except _CancelledReceiveError:
-            # Its message, if one came at the same moment, must still be in the mailbox. Later receives check that.
+            # If a message came at the same moment, it must still be in the mailbox. Later receives check that.
             return
         except trio.TooSlowError:
             now = trio.current_time()
@@ -576,14 +576,14 @@ class Puppet:
 
 
 def a_group(stream: Random, label: str, depth: int = 0) -> BaseExceptionGroup[BaseException]:
-    """Return an exception group as a nursery of a process raises it: errors, exits, kills, and groups of these."""
+    """Return a random exception group, as nurseries raise them: errors, exits, kills and nested groups."""
     parts: list[BaseException] = []
     for number in range(stream.choice((1, 1, 2, 2, 3))):
         kind = stream.choice(("error", "exit", "exit", "kill", "group"))
         if kind == "group" and depth < 2:
             parts.append(a_group(stream, label, depth + 1))
         elif kind == "exit":
-            # Only two reasons, so that some groups have several exits with the same reason.
+            # Use only two reasons, so that some groups contain several exits with the same reason.
             parts.append(ProcessExit(stream.choice((SHUTDOWN, "odd"))))
         elif kind == "kill":
             parts.append(ProcessKilled("another process"))
@@ -684,7 +684,7 @@ async def adopted(play: Play, stream: Random) -> None:
     else:
         life = puppet.life
         if scope.cancelled_caught:
-            # A fatal signal may have come at the same moment. Its ProcessFailed gives way to the cancellation.
+            # If a fatal signal came at the same moment, the cancellation takes precedence over ProcessFailed.
             play.world.sometimes("an adopted task was cancelled")
             model.expect(not life.alive, f"{model.who(life)} outlived its cancelled task")
             return
@@ -696,7 +696,7 @@ async def adopted(play: Play, stream: Random) -> None:
 
 
 async def adopted_with_helpers(play: Play, stream: Random) -> None:
-    """Cancel an adopted task with two helper tasks, one of which may fail in its clean-up."""
+    """Cancel an adopted task that has two helper tasks. One helper may fail in its clean-up."""
     model, fails = play.model, stream.random() < 0.6
     play.count += 1
     label = f"adopted{play.count}"
@@ -712,7 +712,7 @@ async def adopted_with_helpers(play: Play, stream: Random) -> None:
 
     async def run() -> None:
         lives.append(life := model.born(current_pid(), label))
-        # The cancellation itself is no reason to crash.
+        # The cancellation alone must not count as a crash.
         life.ending = Crash(error) if fails else SHUTDOWN
         async with trio.open_nursery() as nursery:
             nursery.start_soon(helper)

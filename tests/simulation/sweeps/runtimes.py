@@ -1,7 +1,7 @@
-"""Runtimes that open and close in one world. A model predicts how each one stops its processes.
+"""Runtimes that open and close in one world. A model predicts how each runtime stops its processes.
 
-Each body starts processes that obey, wait, refuse or resist, and then ends in one of several ways. All times are
-multiples of half a second, so the model predicts every end exactly.
+The body of each runtime starts processes with different reactions to an exit signal. Then the body ends in one of
+several ways. All times are multiples of half a second, so the model predicts each end exactly.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class Part:
 
     Attributes:
         name: the name of the process, which is also its label.
-        kind: its behaviour after the exit signal of the runtime.
-        ticks: the time that it takes to stop, or until it ends by itself.
-        reason: the reason with which it ends, if it decides so itself.
-        children: the processes that it starts. They obey.
-        linked: True if its children are linked to it.
+        kind: the behaviour of the process after the exit signal of the runtime.
+        ticks: the time that the process needs to stop. For the kind "ends", the time until it ends by itself.
+        reason: the exit reason, if the process chooses it.
+        children: the number of processes that it starts. They end at the first exit signal.
+        linked: True if the process is linked to its children.
     """
 
     name: str
@@ -79,11 +79,11 @@ class Part:
 
     @property
     def kid_names(self) -> list[str]:
-        """The labels of its children."""
+        """The labels of the children."""
         return [f"{self.name}'s child {number}" for number in range(self.children)]
 
     async def run(self) -> None:
-        """Run this process."""
+        """Behave as `kind` says."""
         if self.kind in ("slow", "refuses"):
             trap_exits()
         for label in self.kid_names:
@@ -109,7 +109,7 @@ class Part:
 
 
 class Desk(GenServer[None]):
-    """A process of a runtime that is a server."""
+    """A server, for the two kinds of processes that are servers."""
 
     async def init(self, part: Part) -> None:
         self.part = part
@@ -121,7 +121,7 @@ class Desk(GenServer[None]):
 
 
 class Diary(Instrument):
-    """The ends of the processes of one runtime, with their times."""
+    """An instrument that records the time and the reason of each process's end."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.labels: dict[Pid, str] = {}
@@ -181,7 +181,7 @@ class Model:
 
     Attributes:
         ends: each end, with its time, its process and its reason.
-        ordered: the processes that end in the ordered shutdown, in order.
+        ordered: the processes that the ordered shutdown stops, in the order of their ends.
         closes: the time at which the block ends.
         raises: the class of the exception that the block raises; None for no exception.
     """
@@ -192,7 +192,7 @@ class Model:
         self.ordered: list[str] = []
         self.closes = float(plan.ticks)
         self.raises = {"raises": ValueError, "is interrupted": KeyboardInterrupt}.get(plan.ends)
-        # The processes that nothing has ended so far.
+        # The processes without an expected end so far.
         self.left = list(plan.parts)
         self.kids = {part.name: part.kid_names for part in plan.parts}
         if self.raises is KeyboardInterrupt:
@@ -213,7 +213,7 @@ class Model:
             self.ends += [(at, name, repr(reason)) for name in self.kids.pop(part.name)]
 
     def _stop_in_order(self) -> float:
-        """Expect the stop of one process after another, newest first. Return the time of the kill of the others."""
+        """Expect the processes to stop one by one, newest first. Return the time of the kill of the other processes."""
         plan, now = self.plan, float(self.plan.ticks)
         limit = plan.ticks + plan.deadline
         for part in reversed(self.left.copy()):
@@ -227,7 +227,7 @@ class Model:
                 raise Ambiguous
             if now + takes > limit:
                 if part.kind == "resists":
-                    # It has accepted SHUTDOWN, so the kill at the limit changes nothing.
+                    # The process already ends with SHUTDOWN, so the kill at the limit changes nothing.
                     self._unwinds(part, now)
                     self._end_alone(part, now + takes, SHUTDOWN)
                 return limit
@@ -246,28 +246,28 @@ class Model:
         return now
 
     def _one_more(self, now: float) -> None:
-        """Expect that the next process gets SHUTDOWN before the kill. The two signals come at the same time."""
+        """Expect that the next process gets SHUTDOWN just before the kill, at the same time."""
         part = self.left[-1] if self.left else None
         if part is None or part.kind in ("slow", "refuses", "trapping server"):
-            # It traps SHUTDOWN.
+            # The process traps SHUTDOWN.
             return
         takes = 0
         if part.kind == "resists":
             takes = min(part.ticks, self.plan.grace)
             self._unwinds(part, now)
         if takes:
-            # Its linked processes are killed before its end.
+            # The kill ends the linked processes first.
             self._end_alone(part, now + takes, SHUTDOWN)
         else:
             raise Ambiguous
 
     def _end_alone(self, part: Part, at: float, reason: Any) -> None:
-        """Expect the end of a process whose linked processes end before it."""
+        """Expect the end of a process alone. Its children end with the kill instead."""
         self.ends.append((at, part.name, repr(reason)))
         self.left.remove(part)
 
     def _unwinds(self, part: Part, since: float) -> None:
-        # The block waits for the task, even if the runtime has declared the process dead.
+        # The `open_runtime` block waits for the task, even if the runtime has declared the process dead.
         self.closes = max(self.closes, since + part.ticks)
 
     def _kill(self, at: float) -> None:
@@ -284,7 +284,7 @@ class Model:
 
 
 async def interrupts(seconds: float) -> None:
-    """End the program of a runtime, as Ctrl-C does."""
+    """Raise KeyboardInterrupt, as Ctrl-C does."""
     await trio.sleep(seconds)
     raise KeyboardInterrupt
 
@@ -332,7 +332,7 @@ class Run:
             raise ValueError("the body")
 
     def hand_over(self, queue: Any) -> None:
-        """Hand calls to the runtime, as another thread does at the last moment."""
+        """Hand calls to the runtime at the last moment, as another thread may do."""
         for number in range(self.plan.calls):
             queue.put(self.made.append, number)
 

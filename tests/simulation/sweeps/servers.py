@@ -102,7 +102,7 @@ class Order:
     answer: Any = NOTHING
     answered_at: float = math.inf
     given_up: bool = False
-    # The way in which the caller gave up: "timeout" or "cancelled". `late` counts the reported late answers.
+    # `gave_up` is "timeout" or "cancelled" once the caller has given up. `late` counts the reported late answers.
     gave_up: str | None = None
     late: int = 0
     caller: Life | None = None
@@ -113,7 +113,7 @@ class Order:
 
 @define(eq=False)
 class _Starter:
-    """A task that waits for the start of a server, and the process of this task."""
+    """A task that waits for the start of a server. `life` is the process of the task, if it has one."""
 
     life: Life | None
 
@@ -151,7 +151,7 @@ class Desk:
     terminated: Any = NOTHING
     # True once `terminate` has returned or raised.
     closed: bool = False
-    # The caller that waits in `start`. None before and after the start.
+    # The task that waits for the start of this server. None before and after the start.
     starter: _Starter | None = None
     owed: list[Order] = field(factory=list)
     # `taken` counts the messages that the server took, and `answers` the answers that its loop sent. `counted` has both
@@ -203,7 +203,7 @@ class Office:
         self.until = world.params.get("seconds", 8.0)
         self.births = _Births(self)
         self.calls: dict[Sender, Order] = {}
-        # The orders that a server has answered after their callers had given up.
+        # The orders whose answers came after the callers had given up.
         self.too_late: list[Order] = []
         world.runtime.telemetry.attach(("actors", "call", "late_answer"), self.was_late)
 
@@ -222,7 +222,7 @@ class Office:
         """Check one report of a late answer."""
         order = self.calls.get(metadata["call"])
         if order is None:
-            # The requests of `actors.sys` have no order.
+            # This is a request of `actors.sys`, and those have no order.
             return
         order.late += 1
         what = f"the late answer to {order!r}"
@@ -236,7 +236,7 @@ class Office:
             )
 
     def late(self, order: Order) -> None:
-        """Record an answer after the caller has given up."""
+        """Record the answer to an order as late if the caller has given up."""
         if order.gave_up is not None and order not in self.too_late:
             self.too_late.append(order)
 
@@ -261,7 +261,7 @@ class Office:
         if callback == "handle_continue":
             model.expect(desk.next is order, f"{who} began {what}, but {desk.next!r} comes next")
             starter = desk.starter
-            # The server may handle an earlier message, and the continue of this message, before the starter goes on.
+            # Only the continue of `init` must wait for the end of the start. Other continues may run earlier.
             if order is desk.init.then and starter is not None:
                 dying = starter.life is not None and starter.life.doomed
                 early = self.now < desk.start_limit - EPSILON
@@ -401,7 +401,7 @@ class Clerk(GenServer[int]):
         return self.then(order)
 
     async def wait(self, seconds: float) -> None:
-        """Sleep. After a fatal signal, end here, sometimes with an error in a clean-up."""
+        """Sleep. If a fatal signal arrives, end here, sometimes with an error in the clean-up."""
         try:
             await trio.sleep(seconds)
             if self.desk.life.doomed:
@@ -646,7 +646,7 @@ async def ask(office: Office, stream: Random, life: Life | None, name: str) -> N
     if desk is None:
         return
     order = an_order(office, stream, "call")
-    # A server that hangs in `init` never answers, if the starter that would have killed it has ended.
+    # A server that hangs in `init` never answers. Its starter may have ended, and then nothing kills the server.
     answers = order.act == "reply" and desk.started
     timeout = stream.choice([0, 0.05, 0.2, 1, math.inf if answers else 2])
     order.caller = life
@@ -763,14 +763,14 @@ async def inspect(office: Office, stream: Random) -> None:
     desk = office.pick(stream)
     timed = [each for each in office.desks if each.idle and each.within is not None]
     if timed and stream.random() < 0.4:
-        # Otherwise there would be few requests to a server that waits for its timeout.
+        # Prefer a server that waits for its timeout, because a random choice rarely finds one.
         desk = stream.choice(timed)
     if desk is None:
         return
     model, pid, idle = office.model, desk.life.pid, desk.idle
     verb = stream.choice([looks, replaces, suspends, suspends, counts, counts, logs, describes])
     if verb is logs and desk.logging:
-        # It would send no request, and so not restart the timeout of the server.
+        # `logs` would send no request to this server, and so not restart its timeout.
         verb = looks
     touched(office, desk)
     desk.asked += 1
@@ -844,7 +844,7 @@ async def suspends(office: Office, desk: Desk, stream: Random, idle: bool) -> No
     if stream.random() < 0.3:
         reason = stream.choice(REASONS)
         if desk.obeys is office.world.runtime.pid:
-            # This is a signal of the parent itself. A server that traps exits must stop, even while it is suspended.
+            # The parent itself sends this signal. So the server must stop, even if it traps exits and is suspended.
             model.signal(desk.obeys, desk.life, reason, linked=False)
             send_exit(pid, reason)
         elif parent is not None and parent is not desk.life:
@@ -928,7 +928,7 @@ async def hire(office: Office, stream: Random, life: Life | None) -> None:
     desk, model = a_desk(office, stream, link=link), office.model
     timeout = stream.choice([0.1, 0.3]) if desk.init.act == "slow" else math.inf
     began = office.now
-    # Sometimes cancel the caller of the start.
+    # Sometimes cancel the task that waits for the start.
     patience = stream.choice([0, 0.05, 0.1]) if stream.random() < 0.15 else math.inf
     desk.start_limit = began + min(timeout, patience)
     desk.killed_early = patience < timeout
@@ -977,10 +977,10 @@ async def hire(office: Office, stream: Random, life: Life | None) -> None:
 
 
 def cancelled(office: Office, desk: Desk, life: Life | None, what: str) -> None:
-    """Check that no process is left of a start whose caller was cancelled."""
+    """Check that a start with a cancelled caller has left no process."""
     model = office.model
     if getattr(desk, "life", None) is None:
-        # The caller was cancelled before the start made a process.
+        # The cancellation came before the start made a process.
         if office.births.expected.get(desk.shown, (None, None))[0] is desk:
             office.births.expected.pop(desk.shown)
         return

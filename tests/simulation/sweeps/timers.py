@@ -131,7 +131,7 @@ class Clockwork(Instrument):
             owner.mailbox.append(message)
         self.fired(alarm)
         if alarm.cancels:
-            # The runtime is in the middle of its due timers. An instrument may cancel any timer, also at that moment.
+            # The runtime is still firing its due timers. Even then, an instrument may cancel any timer.
             for ref in alarm.cancels:
                 cancel_timer(ref)
             alarm.cancels = ()
@@ -217,11 +217,11 @@ class Clockwork(Instrument):
         self.world.sometimes("many timers were cancelled")
 
     def cancel_in_a_timer(self, stream: Random) -> None:
-        """Start some timers that are due together. At the first one, an instrument cancels many others."""
+        """Start some timers that are due together. When the first timer fires, an instrument cancels 300 others."""
         lives = [pid for pid, each in self.model.lives.items() if not each.doomed]
         if not lives:
             return
-        # All for one process, because its end cancels all of them.
+        # All these timers have the same receiver, so the end of that process cancels all of them.
         pid, refs = stream.choice(lives), []
         for _ in range(300):
             self.count += 1
@@ -233,10 +233,10 @@ class Clockwork(Instrument):
             self.start_one(stream.choice(lives), seconds, stream.random() < 0.5)
 
     def hoard(self, stream: Random) -> None:
-        """Start a process with many timers that ends late, together with other timers.
+        """Start a process that has many timers, and that outlives its kill grace when it is killed.
 
-        The runtime declares the process dead when its kill grace is over. It does so in a timer of its own, and cancels
-        all timers of the process at that moment.
+        After the kill grace, the runtime declares the process dead. It does so when one of its own timers fires, and
+        it cancels all timers of the process at that moment.
         """
         self.count += 1
         label = f"hoarder{self.count}"

@@ -113,7 +113,7 @@ async def test_after_the_end_of_the_experiment_no_result_counts() -> None:
         nursery.start_soon(state.watch)
         await trio.sleep(2.0)
         state.end()
-        # The watch ends, so the nursery does too.
+        # `end` stops the watch, so the nursery ends too.
         await trio.sleep(2.0)
     await state.look()
     assert [msgspec.json.decode(line)["holds"] for line in trace.lines] == [True]

@@ -109,7 +109,7 @@ def test_a_complete_trace_has_no_omitted_event() -> None:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_an_event_that_becomes_text_later_is_the_same_event(keep: bool) -> None:
+def test_add_later_records_the_same_line_and_digest_as_add_text(keep: bool) -> None:
     now, later = (Trace(lambda: (0.5, 1, 2), keep=keep) for _ in range(2))
     assert now.add_text("sent", '"pid":1') == later.add_later("sent", '"pid":{}'.format, 1)
     assert (later.lines, later.digest()) == (now.lines, now.digest())

@@ -1,8 +1,8 @@
 """The floor: the least that Trio, the kernel and the codecs need for a chat. `python floor.py PORT`.
 
-It has a task per connection, a task per joined topic, and one task that writes for all connections once per turn of the
-scheduler. It uses the same codecs as Ashtree: the sans-I/O layer of websockets, and msgspec. It has no supervision, no
-limits, no time-outs and no checks. Its only purpose is to be measured beside Ashtree.
+It has a task per connection, a task per joined topic, and one task that writes for all connections once per scheduler
+turn. It uses the same codecs as Ashtree: the sans-I/O layer of websockets, and msgspec. It has no supervision, no
+limits, no time-outs and no checks. It exists only for comparison with Ashtree.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class Queue(Generic[Item]):
-    """Items for one task, which sleeps while there are none."""
+    """Items for one task. The task sleeps while the queue is empty."""
 
     __slots__ = ("_items", "_sleeper")
 
@@ -53,7 +53,7 @@ class Queue(Generic[Item]):
 
 
 class Writer:
-    """The frames that wait for one connection."""
+    """The unwritten frames of one connection."""
 
     __slots__ = ("_floor", "_frames", "_is_full", "_stream")
 
@@ -68,7 +68,7 @@ class Writer:
             self._floor.marked.put(self)
 
     def write(self) -> None:
-        """Write what fits into the socket. A task of its own writes the rest."""
+        """Write as much as fits into the socket. A new task writes the rest."""
         data, self._frames = b"".join(self._frames), []
         try:
             # Trio's own method is a coroutine with two checkpoints.
@@ -76,7 +76,7 @@ class Writer:
         except BlockingIOError:
             sent = 0
         except OSError:
-            return  # the client has gone, which its reader notices
+            return  # the client has gone, and its reader notices that
         if sent < len(data):
             self._is_full = True
             self._floor.nursery.start_soon(self._write_slowly, data[sent:])
@@ -155,7 +155,7 @@ class Floor:
             joined[topic].inbox.put(message)
 
     async def be_member(self, member: Member) -> None:
-        """Handle the messages of one joined topic until it is left, or crashes."""
+        """Handle the messages of one joined topic until the client leaves it or it crashes."""
         room = self.rooms[member.topic]
         try:
             while True:
@@ -193,7 +193,7 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    # What `ashtree serve` does too.
+    # `ashtree serve` does the same.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
     trio.run(main, int(sys.argv[1]))

@@ -1,7 +1,7 @@
 """A chat on picows and uvloop: `python picows_chat.py PORT`.
 
-picows is written in Cython. It has a callback for each frame and nothing else, so it is the upper limit for a server in
-Python. A crash of the callback ends the connection.
+picows is written in Cython. It only calls one callback per frame, so it shows the upper limit for a server in Python.
+A crash of the callback ends the connection.
 """
 
 from __future__ import annotations

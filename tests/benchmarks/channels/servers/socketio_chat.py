@@ -1,6 +1,6 @@
 """A chat on python-socketio, served by uvicorn: `python socketio_chat.py PORT`.
 
-python-socketio has no channels that could crash: it logs an exception of a handler, and goes on.
+python-socketio has no channels that could crash. It logs an exception of a handler and continues.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ async def chat(connection: ServerConnection) -> None:
                     try:
                         await member.send(message)
                     except ConnectionClosed:
-                        continue  # its own handler removes it
+                        continue  # the handler of this connection removes it
                 continue
             elif event == "boom":
                 raise RuntimeError("boom")

@@ -100,7 +100,7 @@ async def test_what_waits_for_a_hub_that_does_not_read_is_bounded_and_the_rest_i
 
 
 async def test_the_head_of_a_frame_counts_towards_the_limit(node: Node) -> None:
-    # All of this happens in one turn, so the adapter sends nothing meanwhile.
+    # The broadcasts happen in one turn, so the adapter sends nothing in between.
     node.pubsub.broadcast("t", "x" * 40_000)
     waiting = node.pubsub.statistics()["adapter"]["waiting_bytes"]
     room = LIMIT - waiting - (waiting - 40_000)

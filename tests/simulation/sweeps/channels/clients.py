@@ -135,7 +135,7 @@ class Client:
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     _buffer: bytearray = field(factory=bytearray)
     _inflater: Any = None
-    # The compressor of the client. Unlike the server, the client uses earlier messages for the compression.
+    # The client's compressor. Unlike the server's compressor, it refers to earlier messages.
     _deflater: Any = None
     _to_server: Any = None
     _resumed: trio.Event = field(factory=trio.Event)
@@ -345,7 +345,7 @@ class Client:
         self.gone.set()
 
     def leave_poll(self) -> None:
-        """Leave the poll that waits for its answer, as a client with a bad connection does, and poll again."""
+        """Leave the waiting poll, as a client with a bad connection does. The client then polls again."""
         self.leaves.set()
         self.leaves = trio.Event()
 
@@ -469,12 +469,12 @@ class Client:
             await self.request("POST", data)
 
     def fragmented(self, data: bytes, opcode: int) -> bytes:
-        """Return a message as one frame, or in fragments with a ping between them. Compress some messages."""
+        """Return a message as one frame, or as two fragments. Compress some messages. Some fragments enclose a ping."""
         if self._inflater is not None and self.random.random() < 0.5:
             if self._deflater is None:
                 self._deflater = zlib.compressobj(wbits=-15)
             packed = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
-            # The first frame has the bit for a compressed message. The sender leaves out 00 00 FF FF.
+            # The first frame has the bit for a compressed message. The compressed data ends without 00 00 FF FF.
             data, opcode = packed[:-4], opcode | 0x40
         if self.random.random() < 0.85 or len(data) < 4:
             return self.frame(opcode, data)

@@ -1,9 +1,9 @@
-"""Storages of durable topics, and durable channels with keyed pushes, compared with a model of each.
+"""Storages of durable topics, and durable channels with keyed pushes. Both are compared with models.
 
     ashtree simulate tests.simulation.sweeps.channels.histories:storages --seeds 1-1000
     ashtree simulate tests.simulation.sweeps.channels.histories:durable_channels --seeds 1-1000
 
-All limits are small, so that the runs reach them often, exactly and on both sides.
+All limits are small, so that the runs often stay just below a limit, reach it exactly, or exceed it.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class StorageSweep:
     async def run(self) -> None:
         await self.storage.open(self.limits, fresh_epoch="epoch")
         for _ in range(self.world.params["operations"]):
-            # The offsets of a time are exact, so that a message is often exactly as old as the limit.
+            # These steps add up exactly, so a message is often exactly as old as the limit.
             self.now += self.random.choice((0.0, 0.0, 1.0, 1.0, 5.0))
             await self.random.choice(
                 (self.append, self.append, self.append, self.read, self.recall)
@@ -228,7 +228,7 @@ class StorageSweep:
 
 @scenario(params={"operations": 60}, invariants=("all",))
 async def storages(world: World) -> None:
-    """Run random operations on a storage, each with an exact result."""
+    """Run random operations on a storage. The model knows the exact result of each."""
     await StorageSweep(world).run()
 
 
@@ -309,7 +309,7 @@ class DurableSweep:
         self.epoch = str(self.readers[0].position).partition(":")[0]
 
     async def join(self, reader: Reader) -> None:
-        """Join with some position. The reply and the replayed messages must be right."""
+        """Join at a random position. Check the reply and the replayed messages."""
         random, last, ref = self.random, len(self.log), str(self.number())
         first = max(1, last - self.most + 1)
         position: Any = reader.position
@@ -325,7 +325,7 @@ class DurableSweep:
         await trio.sleep(0.5)
         reason, start = self.decide(position, first, last)
         frames = reader.client.take()
-        # The reply to the join comes first. A phx_close of the membership before may follow it.
+        # The reply to the join comes first. A phx_close of the previous membership may follow the reply.
         frames = [frame for frame in frames if frame.event != "phx_close"]
         response: Any = frames[0].payload["response"] if frames else None
         at = start if reason is None else last
@@ -346,7 +346,7 @@ class DurableSweep:
         self.world.sometimes("a client recovers", numbers)
 
     def decide(self, position: Any, first: int, last: int) -> tuple[str | None, int]:
-        """Return the reason for no recovery, and the offset of the position."""
+        """Return the expected reason why the join recovers no messages, or None, and the offset of the position."""
         if position is None:
             return "new", 0
         epoch, _, number = str(position).rpartition(":")
@@ -360,7 +360,7 @@ class DurableSweep:
         return None, offset
 
     async def push(self) -> None:
-        """Push with a key, perhaps from several clients at once or several times. The handler runs once."""
+        """Push with a key, perhaps from several clients or repeatedly. Check that the handler runs once."""
         random, number = self.random, self.number()
         how = random.choice(("ok", "ok", "error", "none"))
         appends = random.choice((0, 1, 2))
@@ -398,7 +398,7 @@ class DurableSweep:
         self.repeated += len(pushers) - 1 + len(again)
 
     def heard(self, reader: Reader, frames: list[Any]) -> None:
-        """Check that a joined client got all new messages, each once, with their positions."""
+        """Check that a joined client got each new message once, with its position."""
         edits = [frame.payload for frame in frames if frame.event == "edited"]
         start = int(str(reader.position).partition(":")[2])
         wanted = [
@@ -410,7 +410,7 @@ class DurableSweep:
             reader.position = edits[-1]["_position"]
 
     async def plain_push(self) -> None:
-        """Push without a key. Each push runs the handler."""
+        """Push twice without a key. Check that each push runs the handler."""
         reader, number = self.random.choice(self.readers), self.number()
         payload = {"n": number, "how": "ok", "appends": 1, "seconds": 0}
         self.what = f"two equal pushes by {reader.client} without a key"
@@ -423,7 +423,7 @@ class DurableSweep:
             self.heard(each, each.client.take())
 
     async def crash(self) -> None:
-        """A handler crashes after it has appended. When the push is repeated, it runs again, and appends nothing."""
+        """Crash a handler after its append, and repeat the push. The second run must append nothing."""
         reader, number = self.random.choice(self.readers), self.number()
         payload = {"n": number, "how": "crash", "appends": 1, "seconds": 0, "_key": f"key {number}"}
         self.what = f"a crash of {reader.client} in the push {number}"
@@ -434,7 +434,7 @@ class DurableSweep:
         events = [frame.event for frame in frames if frame.event != "edited"]
         self.check(events == ["phx_error"], f"{reader.client} got {events}")
         if len(frames) > 1:
-            # The message may come before the crash. If it does not, the client recovers it.
+            # The appended message may arrive before the crash. Otherwise, the client recovers the message.
             self.heard(reader, frames)
         for each in self.readers:
             if each is not reader:
@@ -443,7 +443,7 @@ class DurableSweep:
         self.what = f"the repetition of the push {number}"
         await reader.client.send(reader.joined, "p", "doc:1", "edit", {**payload, "how": "ok"})
         await trio.sleep(0.5)
-        # The payload differs from the crashed push, but no answer was kept for that push.
+        # A different payload is accepted here, because the crashed push left no answer for the key.
         (frame,) = [frame for frame in reader.client.take() if frame.ref == "p"]
         wanted = {"status": "ok", "response": {"n": number, "run": 2}}
         self.check(frame.payload == wanted, f"{reader.client} got {frame}, not {wanted}")
@@ -486,7 +486,7 @@ class DurableSweep:
 
 @scenario(params={"operations": 20}, invariants=("all", *CHECKED))
 async def durable_channels(world: World) -> None:
-    """Run random operations of four clients of one durable topic, each with an exact result."""
+    """Run random operations of four clients of one durable topic. The model knows the exact result of each."""
     async with trio.open_nursery() as nursery:
         sweep = DurableSweep(world, nursery)
         await sweep.start()

@@ -89,7 +89,7 @@ class Polling:
         )
         self.endpoint.ledger = self.ledger  # type: ignore[attr-defined]
         self.clients: list[Client] = []
-        # The counts that `Endpoint.statistics` must have.
+        # The counts that `Endpoint.statistics` must return.
         self.counted: Counter[tuple[str, ...]] = Counter()
         self.made = 0
         self.number = 0
@@ -649,7 +649,7 @@ class Upload:
 
     number: int
     began: float
-    # The pieces that the request gets next.
+    # A channel with the pieces of the body that the request has not received yet.
     put: trio.MemorySendChannel[Any]
     get: trio.MemoryReceiveChannel[Any]
     size: int = 0
@@ -661,7 +661,7 @@ class Upload:
 
 
 class Uploads:
-    """Requests that send their bodies at the same time. A model knows the bytes of each in memory."""
+    """Requests that send their bodies at the same time. A model knows how many bytes of each are in memory."""
 
     def __init__(self, world: World, nursery: trio.Nursery) -> None:
         self.world = world
@@ -688,7 +688,7 @@ class Uploads:
             upload.found = outcome
 
     def send(self, upload: Upload, size: int, *, is_last: bool) -> None:
-        """Send a piece of a body. Then decide the outcome by the rules."""
+        """Send a piece of a body, and compute the expected outcome."""
         message = {"type": "http.request", "body": b"x" * size, "more_body": not is_last}
         upload.put.send_nowait(message)
         if not upload.problem:
@@ -753,7 +753,7 @@ class Uploads:
 
 @scenario(params={"operations": 80}, invariants=("all",))
 async def bodies(world: World) -> None:
-    """Send bodies at the same time, with exact limits on their sizes, their time and their memory."""
+    """Send bodies at the same time. Check the limits on their sizes, their time and their memory exactly."""
     async with trio.open_nursery() as nursery:
         state = Uploads(world, nursery)
         for _ in range(world.params["operations"]):

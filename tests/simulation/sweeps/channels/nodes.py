@@ -182,7 +182,7 @@ class Nodes:
         self.expect(topic, payload, nodes=[] if target is None else [target])
 
     async def leave_polls(self) -> None:
-        """Polling clients leave their polls while messages come. No message may be lost, and no session may end."""
+        """Let clients leave their polls while messages come. No message may be lost, and no session may end."""
         topic = self.random.choice(TOPICS)
         for _ in range(self.random.randint(1, 4)):
             for client in self.clients[:2]:
@@ -193,7 +193,7 @@ class Nodes:
                 self.endpoints[0].broadcast(topic, "said", payload)
                 self.expect(topic, payload)
             await trio.sleep(self.random.choice((0.0, self.latency, 0.3)))
-        # A session waits for two seconds for the confirmation of a poll.
+        # A session waits two seconds for the confirmation of a poll.
         await trio.sleep(3.0)
 
     async def big(self) -> None:

@@ -345,7 +345,7 @@ class Sweep:
             self.watchers.append((topic, await Watcher.start(self, topic)))
 
     async def burst(self, owner: Pid, topic: str, key: str) -> None:
-        """Change and read one topic in turn, within one interval."""
+        """Mix changes and reads of one topic within one broadcast interval."""
         if self.is_strict:
             return
         here = [pid for at, pid in self.watchers if at == topic]
@@ -363,7 +363,7 @@ class Sweep:
                 await self.untrack(owner, topic, name)
 
     async def too_late(self, owner: Pid, topic: str, key: str) -> None:
-        """Track for an owner that has ended. The presence leaves again, after the grace period."""
+        """Track a presence for an owner that has ended. The presence must leave after the grace period."""
         if not self.dead:
             return
         dead = self.random.choice(self.dead)
@@ -379,9 +379,9 @@ class Sweep:
         self.world.sometimes("an owner has ended before it is tracked")
 
     async def crash(self, owner: Pid, topic: str, key: str) -> None:
-        """Kill a process of the presence. Its supervisor restarts it, and the presences stay."""
+        """Kill a process of `Presence`. Its supervisor restarts the process, and all presences stay."""
         if self.world.seconds < self.crashed_at + 6.0:
-            # More crashes would be too many for the supervisor.
+            # More crashes would exceed the restart intensity of the supervisor.
             return
         self.crashed_at = self.world.seconds
         children = {child.id: child.pid for child in await Supervisor.which_children(self.top)}
@@ -391,7 +391,7 @@ class Sweep:
         victim = self.random.choice(processes)
         assert isinstance(victim, Pid)
         kill(victim)
-        # `handle_metas` may miss the diff that was on its way.
+        # After the crash, `handle_metas` may miss a diff that was on its way.
         self.has_failed = True
         self.is_strict = False
         if self.random.random() < 0.5:
@@ -500,7 +500,7 @@ class Sweep:
                     not diffs or count == len(wanted),
                     f"a watcher of {topic} counts {count} of {len(wanted)} keys; it got {diffs}",
                 )
-                # The topic was small when the watcher got the list, so the presence has cleared the list since then.
+                # If the watcher got its list from a small topic, `Presence` must have cleared the list since then.
                 self.check(
                     size_at_sync >= 0.75 * self.counted_from or not shown,
                     f"{topic} is counted, and a watcher with a list of {size_at_sync} still shows {shown}",

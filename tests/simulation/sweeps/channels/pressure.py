@@ -1,9 +1,9 @@
-"""Limits and back-pressure of connections, at the limit and on both sides of it. Each pressure must begin and end.
+"""Limits and back-pressure of connections: just below, exactly at and just above each limit.
 
     ashtree simulate tests.simulation.sweeps.channels.pressure:pressure --seeds 1-1000
 
 Each run takes one of the cases below. A case brings a connection, a channel, a session or the endpoint to a limit. Then
-the case ends the pressure in a random way, and checks that the clients get all of their answers again.
+the case ends the pressure in a random way, and checks that the server answers its clients again.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from tests.simulation.sweeps.channels.endpoint import SLACK, Case
 from tests.simulation.sweeps.channels.room import CHECKED
 
 LIMIT, HALF = 1024, 512
-"""Messages that may wait for a channel, and the number at which its connection reads again."""
+"""At `LIMIT` waiting messages for a channel, its connection stops reading. At `HALF`, it reads again."""
 
 UNIT = 8192
-"""A long message counts once more for each of these bytes."""
+"""A long message counts as one more message for each `UNIT` of bytes."""
 
 PACE = 0.02
-"""Seconds that a slow channel takes for each push."""
+"""Seconds that a slow channel needs for each `count` push."""
 
 
 class SlowChannel(Channel):
-    """A channel that waits for its first push, then takes some time for each further push."""
+    """A channel with slow and quick pushes. It counts the pushes that it has handled."""
 
     log_join = None
     log_handle_in = None
@@ -79,7 +79,7 @@ class SlowSocket(Socket):
 
 
 async def joined(case: Case, topic: str = "room:a", **options: Any) -> Client:
-    """Connect a client of a slow channel, and join."""
+    """Connect a client, and join a slow channel."""
     client = await case.client(joins=False, **options)
     await join(case, client, topic)
     return client
@@ -94,7 +94,7 @@ async def join(case: Case, client: Client, topic: str, ref: str = "1") -> None:
 
 
 async def send_together(client: Client, messages: list[bytes]) -> None:
-    """Send messages, with one write if the client has a stream."""
+    """Send messages. If the client has a stream, use a single write."""
     if client.carrier == "asgi":
         for message in messages:
             await client.send_raw(message)
@@ -103,7 +103,7 @@ async def send_together(client: Client, messages: list[bytes]) -> None:
 
 
 async def look(case: Case, what: str, holds: Callable[[], Any], within: float = 60.0) -> None:
-    """Wait until a condition holds, and look twice a second. `Case.until` looks after each step of a task."""
+    """Wait until a condition holds, and test it twice a second. `Case.until` tests after each step of a task."""
     until = case.world.seconds + within
     while not holds():
         case.check(case.world.seconds < until, f"{what} did not happen within {within:g} s")
@@ -111,16 +111,16 @@ async def look(case: Case, what: str, holds: Callable[[], Any], within: float = 
 
 
 async def channel_of(case: Case, topic: str) -> Any:
-    """Return the process of the only channel of a topic."""
+    """Return the process of a topic's only channel."""
     (pid,) = case.endpoint.pubsub.subscribers(topic)
     return pid
 
 
 async def flooded_channel(case: Case) -> None:
-    """The server stops reading at exactly 1,024 waiting messages, and reads again at 512."""
+    """Check that the server stops reading at exactly 1,024 waiting messages, and reads again at 512."""
     random = case.random
     await case.start(SlowSocket, timeout=1000.0)
-    # The simulated network would need too much time for megabytes.
+    # Only "asgi" gets long messages, because the simulated network is too slow for megabytes.
     carrier = random.choice(("socket", "asgi"))
     client = await joined(case, carrier=carrier)
     weight = random.choice((1, 2, 4)) if carrier == "asgi" else 1
@@ -147,10 +147,10 @@ async def flooded_channel(case: Case) -> None:
     await look(case, "the heartbeat is answered", lambda: _beats(client))
     if is_full:
         case.world.sometimes("a connection reads again when its channel has caught up")
-        # The first reply is for `wait`. The channel begins a push just before it replies to it.
+        # The first reply answers `wait`. The channel takes a push from its mailbox just before it replies to that push.
         place = [frame.topic for frame in client.frames].index("phoenix")
         left = (count + 1 - place) * weight
-        # The messages beyond the limit are read before the heartbeat, and count too.
+        # The server reads the messages beyond the limit before the heartbeat, so they count too.
         most = HALF + max(0, count * weight - LIMIT) + 100
         case.check(
             HALF - 2 * weight <= left <= most,
@@ -163,7 +163,7 @@ async def flooded_channel(case: Case) -> None:
 
 
 def _event(left: int) -> str:
-    """Return a push that takes time if about half of the messages are left, and a quick one otherwise."""
+    """Return a slow event if about `HALF` of the messages are left, and a quick event otherwise."""
     return "count" if HALF - 80 <= left <= HALF + 20 else "quick"
 
 
@@ -176,7 +176,7 @@ def _replies(client: Client, topic: str = "room:a") -> list[Any]:
 
 
 async def flooded_channel_ends(case: Case) -> None:
-    """The channel that the server waits for ends. The server reads again, and answers the rest of the client."""
+    """End a flooded channel. The server must read its client again, and answer the client's other messages."""
     random = case.random
     await case.start(SlowSocket, timeout=1000.0)
     client = await joined(case, carrier=random.choice(("socket", "asgi")))
@@ -229,7 +229,7 @@ async def flooded_channel_ends(case: Case) -> None:
 
 
 async def silence_behind_a_flood(case: Case) -> None:
-    """The time in which the server does not read does not count as silence of the client."""
+    """Check that a client does not count as silent while the server does not read its messages."""
     timeout = 20.0
     busy = case.random.choice((8.0, 15.0))
     await case.start(SlowSocket, timeout=timeout)
@@ -238,7 +238,7 @@ async def silence_behind_a_flood(case: Case) -> None:
     first = client.text("1", "w", "room:a", "wait", {"seconds": busy})
     began = case.world.seconds
     await send_together(client, [first, *pushes])
-    # A silent client may stay for 20 s after the server reads again.
+    # After the server reads again, the client may be silent for 20 s more.
     await trio.sleep(busy + timeout - 2.0 + began - case.world.seconds)
     case.check(not client.ended, f"{client} was closed with {client.code}, 18 s after the flood")
     case.check(len(_replies(client)) == LIMIT + 6, f"{client} got {len(_replies(client))} replies")
@@ -250,7 +250,7 @@ async def silence_behind_a_flood(case: Case) -> None:
 
 
 async def two_flooded_channels(case: Case) -> None:
-    """The server reads again only when both flooded channels have caught up."""
+    """Flood two channels of one client. The server must read again only when both have caught up."""
     random = case.random
     await case.start(SlowSocket, timeout=1000.0)
     client = await joined(case, carrier="asgi")
@@ -265,7 +265,7 @@ async def two_flooded_channels(case: Case) -> None:
     await send_together(client, data)
     await trio.sleep(2.0)
     for number in range(10):
-        # The server keeps up to 512 KiB that it has received before a channel is full.
+        # The server may have received up to 512 KiB more before a channel was full.
         await client.send(None, f"beat {number}", "phoenix", "heartbeat", "x" * 60_000)
     await look(case, "the heartbeats are answered", lambda: _beats(client) == 10, 120)
     lasted = case.world.seconds - began
@@ -284,11 +284,11 @@ async def two_flooded_channels(case: Case) -> None:
 
 
 async def work_line(case: Case) -> None:
-    """Clients send more work than one turn can do. Some of them end while their work is in line."""
+    """Let clients send more work than one turn can do. Kill some clients' connections while their work waits."""
     random = case.random
     await case.start(SlowSocket, timeout=1000.0)
     count = random.randint(3, 6)
-    # Without a network between them and the server, the messages of all clients come at the same time.
+    # The messages of "asgi" clients use no network, so all of them arrive at the same time.
     clients = [
         await joined(case, carrier=random.choice(("socket", "asgi", "asgi"))) for _ in range(count)
     ]
@@ -343,7 +343,7 @@ async def _send_all(client: Client, messages: list[Any]) -> None:
 
 
 async def bytes_for_a_reader(case: Case) -> None:
-    """A client that is behind and reads on is never closed, however many bytes it gets in all."""
+    """Check that the server never closes a slow client that keeps reading, whatever the total of its bytes."""
     random, knobs = case.random, case.world.knobs
     window = knobs.window
     wide = max(200, window // 8)
@@ -365,7 +365,7 @@ async def bytes_for_a_reader(case: Case) -> None:
         await trio.sleep(random.choice((0.0, 1.0)))
         client.resume()
         for _ in range(random.choice((0, 2, 6))):
-            # The client reads a part, and is behind again. It gets as many new frames as it has read.
+            # The client reads some frames, and pauses again. The server then sends the same number of new frames.
             before = len(client.frames)
             await trio.sleep(random.random() * 0.1)
             client.pause()
@@ -392,7 +392,7 @@ async def bytes_for_a_reader(case: Case) -> None:
 
 
 async def bytes_for_a_poll(case: Case) -> None:
-    """Exactly `max_buffered_bytes` may wait for a polling client, and one byte more ends its session."""
+    """Check that `max_buffered_bytes` may wait for a polling client, and that one byte more ends its session."""
     random = case.random
     most = random.choice((1000, 5000))
     await case.start(
@@ -449,7 +449,7 @@ def _payload_of(size: int, number: int) -> dict[str, Any]:
 
 
 async def one_huge_frame(case: Case) -> None:
-    """If nothing waits, one frame of any size fits. The next frame then finds no room."""
+    """Send one huge frame to an empty buffer, which must accept it. The next frame must overflow the buffer."""
     most = 2000
     await case.start(SlowSocket, max_buffered_bytes=most, longpoll=LongPoll(window=20.0))
     client = await joined(case, carrier="poll")
@@ -470,7 +470,7 @@ async def one_huge_frame(case: Case) -> None:
 
 
 async def held_posts(case: Case) -> None:
-    """Posts for a flooded channel wait, and keep their order while the channel catches up."""
+    """Check that posts for a flooded channel wait, and keep their order while the channel catches up."""
     random = case.random
     await case.start(SlowSocket, longpoll=LongPoll(window=60.0))
     client = await joined(case, carrier="poll")
@@ -492,7 +492,7 @@ async def held_posts(case: Case) -> None:
         async def post(name: str, data: bytes) -> None:
             statuses[name] = (await client.request("POST", data))["status"]
 
-        # The posts that follow begin one after the other. The channel catches up meanwhile, at 512 messages.
+        # Each of these posts begins after the previous one. Meanwhile, the channel catches up to 512 waiting messages.
         for number in range(random.choice((3, 30))):
             refs.append(f"late {number}")
             line = client.text("1", refs[-1], "room:a", "quick", {})
@@ -517,7 +517,7 @@ async def held_posts(case: Case) -> None:
 
 
 async def pool_dies(case: Case) -> None:
-    """The supervisors of the channels die while clients join. Every join gets one reply, and a later join succeeds."""
+    """Kill the supervisors of the channels during joins. Every join must get one reply. Later joins must succeed."""
     random = case.random
     await case.start(SlowSocket, timeout=1000.0)
     clients = [await case.client(joins=False) for _ in range(2)]
@@ -548,7 +548,7 @@ async def pool_dies(case: Case) -> None:
 
 
 async def many_rejoins(case: Case) -> None:
-    """A client joins a topic many times while `join` runs. Every join gets one reply, and the last one counts."""
+    """Join a topic many times while `join` runs. Every join must get one reply, and the last join must count."""
     random = case.random
     await case.start()
     client = await case.client(joins=False)
@@ -566,7 +566,7 @@ async def many_rejoins(case: Case) -> None:
     given_up = sum(each["response"] == {"reason": "join crashed"} for each in replies.values())
     counted = case.count("session", "joins_given_up")
     case.check(given_up == counted, f"{given_up} joins were given up, and {counted} were counted")
-    # The first join runs, and 8 more may wait. Each further join replaces the latest one that waits.
+    # The first join runs, and 8 more may wait. Each further join replaces the latest waiting join.
     case.check(given_up == max(0, count - 9), f"{given_up} of {count} joins were given up")
     closes = [frame.join_ref for frame in client.frames if frame.event == "phx_close"]
     accepted = [ref for ref, each in replies.items() if each["status"] == "ok"]
@@ -579,7 +579,7 @@ async def many_rejoins(case: Case) -> None:
 
 
 async def deaf_goodbye(case: Case) -> None:
-    """A client does not finish the close handshake. The server aborts its connection after five seconds."""
+    """Let a client not finish the close handshake. The server must abort the connection after five seconds."""
     random = case.random
     await case.start(timeout=1000.0)
     client = await case.client(params={"user": "ann"})

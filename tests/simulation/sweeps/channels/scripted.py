@@ -1,9 +1,9 @@
-"""Ashtree's own client against a server that follows a script: lost and late answers, crashes, outages, old frames.
+"""Ashtree's own client with a scripted server: lost and late answers, crashes, outages and old frames.
 
     ashtree simulate tests.simulation.sweeps.channels.scripted:scripted_server --seeds 1-1000
 
-The server is part of the sweep, so the sweep decides each answer, and knows each frame that must come. A model knows
-the state of each channel, the pushes that wait, the result of each push with its time, and the present users.
+The server is part of the sweep, so the sweep decides each answer and knows each expected frame. A model knows the state
+of each channel, the waiting pushes, the result of each push with its time, and the present users.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ KEYS = ("ann", "bob", "cy")
 
 
 class Server:
-    """The server. It keeps each message of the client, and answers as the sweep says."""
+    """A server that keeps each message of the client, and answers as the sweep decides."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.stream: Any = None
         self.is_down = False
         self.is_mute = False
-        # The answers to the next joins of each topic. Without one, the server accepts the join.
+        # The answers to the next joins of each topic. If the queue is empty, the server accepts the join.
         self.joins: dict[str, deque[str]] = defaultdict(deque)
         self.members: dict[str, str] = {}
         self.old: dict[str, list[str]] = defaultdict(list)
@@ -113,7 +113,7 @@ class Server:
             buffer += data
 
     async def hear(self, message: list[Any]) -> None:
-        """Keep a message of the client, and answer it."""
+        """Keep a message of the client, and answer the message."""
         join_ref, ref, topic, event, payload = message
         if topic == "phoenix":
             if not self.is_mute:
@@ -166,7 +166,7 @@ class Server:
 
 
 def _cut(buffer: bytearray) -> tuple[int, bytes] | None:
-    """Remove the first masked frame from a buffer. Return None if it is not complete."""
+    """Remove the first masked frame from a buffer, and return it. Return None if the frame is incomplete."""
     if len(buffer) < 2:
         return None
     size, start = buffer[1] & 127, 2
@@ -201,7 +201,7 @@ class Room:
     stack: AsyncExitStack
     got: list[Any] = field(factory=list)
     wanted: list[Any] = field(factory=list)
-    # The keys that the joins and leaves of the view give.
+    # The presences according to the joins and leaves that the view has reported.
     shown: dict[str, list[str]] = field(factory=dict)
     # The presences on the server, with their refs.
     present: dict[str, list[str]] = field(factory=dict)
@@ -262,7 +262,7 @@ class Scripted:
             self.told[type(event).__name__] += 1
 
     def compare(self) -> None:
-        """Compare the client with the model. All channels are joined now."""
+        """Compare the client with the model. Call this only while all channels are joined."""
         numbers = self.socket.statistics()
         found = (numbers.state, numbers.joined, numbers.channels, numbers.buffered)
         wanted = ("open", len(self.rooms), len(self.rooms), 0)
@@ -314,7 +314,7 @@ class Scripted:
         push.settled_at = self.world.seconds
 
     def settled(self, push: Push, result: str, after: float = 0.0, slack: float = 1.5) -> None:
-        """Check the result of a push, and the time of the result."""
+        """Check the result of a push and its time: `after` seconds, and at most `slack` more."""
         lasted = push.settled_at - push.began
         self.check(
             push.result == result, f"push {push.number} has the result {push.result}, not {result}"
@@ -327,7 +327,7 @@ class Scripted:
     # Operations
 
     async def join(self) -> None:
-        """Join a topic. The server may refuse the join some times, or not answer it."""
+        """Join a topic. The server may first refuse the join, or leave it without an answer."""
         free = [topic for topic in TOPICS if topic not in self.rooms]
         if not free:
             return
@@ -358,7 +358,7 @@ class Scripted:
         for name, how in (("JoinRejected", "error"), ("JoinTimedOut", "silent")):
             told = self.told[name] - before[name]
             self.check(told == script.count(how), f"{told} {name} were told for {script}")
-        # The server may have accepted a join that it did not answer, so the client leaves.
+        # A client whose join gets no answer sends a leave, because the server may have accepted the join.
         leaves = [each[2] for each in self.server.heard if each[3] == "phx_leave"]
         self.check(
             leaves == [topic] * script.count("silent"),
@@ -368,7 +368,7 @@ class Scripted:
         self.rooms[topic] = room
 
     def shows(self, room: Room, key: str, entry: Any, *, joins: bool) -> None:
-        """Apply a change that the view told."""
+        """Apply a change that the view has reported."""
         refs = [meta["phx_ref"] for meta in entry["metas"]]
         kept = [ref for ref in room.shown.get(key, []) if ref not in refs]
         room.shown[key] = [*kept, *refs] if joins else kept
@@ -376,7 +376,7 @@ class Scripted:
             del room.shown[key]
 
     async def leave(self) -> None:
-        """Leave a topic. Pushes without an answer fail at once."""
+        """Leave a topic. Unanswered pushes must fail at once."""
         room = self.a_room()
         pushes = [self.push(room, "silent") for _ in range(self.random.randrange(3))]
         await trio.sleep(1.0)
@@ -391,7 +391,7 @@ class Scripted:
         self.server.pushes(room.topic)
 
     async def closed_by_server(self) -> None:
-        """The server closes a channel. Its pushes fail, and the client does not join again."""
+        """Let the server close a channel. The channel's pushes must fail, and the client must not rejoin."""
         room = self.a_room()
         push = self.push(room, "silent")
         await trio.sleep(1.0)
@@ -408,7 +408,7 @@ class Scripted:
         self.server.pushes(room.topic)
 
     async def push_some(self) -> None:
-        """Push to a joined channel. The server answers, refuses, or says nothing."""
+        """Push to a joined channel. The server answers the push, refuses it or ignores it."""
         room = self.a_room()
         hows = [self.random.choice(("ok", "ok", "error", "odd", "silent")) for _ in range(3)]
         pushes = [self.push(room, how) for how in hows]
@@ -422,7 +422,7 @@ class Scripted:
         self.check(sorted(sent) == wanted, f"the server got the pushes {sent}, not {wanted}")
 
     async def outage(self) -> None:
-        """A channel crashes, or the connection breaks. Pushes wait, up to the limit, and are sent after the rejoin."""
+        """Crash a channel, or break the connection. Pushes must wait, up to the limit, until the rejoin."""
         random, room = self.random, self.a_room()
         how = random.choice(("crash", "crash", "reset", "close", "down"))
         lost = self.push(room, "silent")
@@ -482,12 +482,12 @@ class Scripted:
         )
 
     async def push_in_an_outage(self, room: Room) -> tuple[list[Push], list[Push], list[Push]]:
-        """Push while the channel is lost. Return the pushes that wait, the refused or cancelled, and the late ones."""
+        """Push while the channel is lost. Return the waiting, the refused or cancelled, and the late pushes."""
         random = self.random
         waiting: list[Push] = []
         gone: list[Push] = []
         late: list[Push] = []
-        # All of this happens before the first attempt to join or to connect.
+        # All these pushes happen before the client tries to join or to connect again.
         for _ in range(random.choice((0, 1, 4, 5, 6, 7))):
             is_short = random.random() < 0.2
             push = self.push(room, "ok", 0.02 if is_short else 20.0)
@@ -514,7 +514,7 @@ class Scripted:
         return waiting, gone, late
 
     async def leave_in_an_outage(self, room: Room, pushes: list[Push]) -> None:
-        """Leave a channel that is lost. Its pushes fail at once, and it does not come back."""
+        """Leave a lost channel. Its pushes must fail at once, and the client must not rejoin it."""
         self.what += ", and a leave"
         await room.stack.aclose()
         await trio.sleep(0.1)
@@ -532,7 +532,7 @@ class Scripted:
         self.server.pushes(room.topic)
 
     async def old_frames(self) -> None:
-        """Frames of an earlier membership come late. The client ignores them."""
+        """Send late frames of an earlier membership. The client must ignore them."""
         room = self.a_room()
         topic, old = room.topic, self.server.old[room.topic]
         join_ref = self.server.members[topic]
@@ -552,7 +552,7 @@ class Scripted:
         await self.server.reply(join_ref, "999999", topic, "ok", {})
 
     async def presences(self) -> None:
-        """Users come and go. The state of a membership comes before, between or after the diffs."""
+        """Let users come and go. Send the presence state before, between or after the diffs, or not at all."""
         room, random = self.a_room(), self.random
         join_ref = self.server.members[room.topic]
         count = random.randint(0, 4)
@@ -588,7 +588,7 @@ class Scripted:
         return {"joins": joins, "leaves": leaves}
 
     async def users_change_unseen(self) -> None:
-        """Users come and go while a channel is lost."""
+        """Let users come and go while a channel is lost."""
         room = self.a_room()
         await self.break_off(room, "crash")
         for _ in range(3):
@@ -596,7 +596,7 @@ class Scripted:
         await trio.sleep(2.0)
 
     async def feeds(self) -> None:
-        """A program reads late. A feed keeps the newest messages, and names the number of lost ones."""
+        """Read a feed late. The feed must keep the newest messages, and report the number of lost messages."""
         room = self.a_room()
         with room.channel.on("said") as feed:
             for count in (self.random.randint(1, 3), self.random.randint(1, 9)):
@@ -628,7 +628,7 @@ class Scripted:
         self.malformed += 1
 
     async def silence(self) -> None:
-        """The server does not answer heartbeats. The client notices that, and connects again."""
+        """Let the server ignore heartbeats. The client must notice that, and connect again."""
         before, began = self.told.copy(), self.world.seconds
         self.server.is_mute = True
         await self.world.eventually(
@@ -645,7 +645,7 @@ class Scripted:
         await trio.sleep(3.0)
 
     async def patience(self) -> None:
-        """The server answers heartbeats. The client keeps the connection."""
+        """Let the server answer heartbeats. The client must keep the connection."""
         before = self.server.connections
         await trio.sleep(3 * HEARTBEAT)
         self.check(self.server.connections == before, "the client connected again without a reason")
@@ -675,7 +675,7 @@ OPERATIONS: list[tuple[Any, float]] = [
 
 @scenario(params={"operations": 30}, invariants=("all",))
 async def scripted_server(world: World) -> None:
-    """Run random operations of one client, each with an exact result."""
+    """Run random operations of one client. The model knows the exact result of each."""
     async with trio.open_nursery() as nursery:
         await Scripted(world, nursery).run()
         nursery.cancel_scope.cancel()

@@ -1,10 +1,10 @@
-"""Plain sockets: the flusher with its out-buffers, and the workers of one machine with their hub.
+"""Sweeps over sockets in memory: the flusher with its out-buffers, and the workers of one machine with their hub.
 
     ashtree simulate tests.simulation.sweeps.channels.sockets:flusher --seeds 1-1000
     ashtree simulate tests.simulation.sweeps.channels.sockets:workers --seeds 1-1000
 
-The sockets are objects in memory. Each send takes a random part of the data, and each peer reads when the sweep says.
-So the sweep knows exactly how much a buffer holds.
+The sockets are Python objects. A send accepts a random part of the data, and a peer reads when the sweep tells it to.
+So the sweep knows exactly how many bytes a buffer holds.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class MemorySocket(socket.socket):
 
 
 class Sockets:
-    """All sockets of one run, and Trio's waits for them."""
+    """All sockets of one run, and the functions that replace Trio's waits for sockets."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -201,7 +201,7 @@ class FlusherSweep:
         self.written.append(one)
 
     def put(self, one: Written) -> None:
-        """Put a frame. The buffer must accept it exactly if it fits."""
+        """Put a frame. Check that the buffer accepts the frame if there is room, and drops it otherwise."""
         size = self.random.choice((1, 10, 30, self.bytes // 2, self.bytes, self.bytes + 1))
         self.serial += 1
         frame = f"{self.serial}".encode().ljust(min(size, 2000), b".")
@@ -265,7 +265,7 @@ class FlusherSweep:
         await self.drain()
 
     async def drain(self) -> None:
-        """Read everything. The peers must get all accepted frames."""
+        """Let the peers read everything. Check that they get all accepted frames."""
         for _ in range(30 + max(len(each.accepted) // each.peer.capacity for each in self.written)):
             for one in self.written:
                 self.read(one, 100_000)
@@ -397,7 +397,7 @@ class Workers:
                 f"{waiting} bytes of the worker {each} wait for the hub, with a limit of {self.most}",
             )
             buffered = self.links[each].buffered_bytes
-            # A frame that is partly sent stays, even if it does not fit.
+            # The hub never drops a partly sent frame, so its bytes may exceed the limit.
             self.world.check(
                 0 <= buffered <= self.hub_most + 1000,
                 f"{buffered} bytes wait for the worker {each}, with a limit of {self.hub_most}",
@@ -408,7 +408,7 @@ class Workers:
         return {"from": number, "n": self.serial, "x": "x" * self.random.choice((1, 100, 600))}
 
     async def end(self) -> None:
-        """Let all workers read. Compare their messages with the sent ones."""
+        """Let all workers read. Compare the received messages with the sent messages."""
         for end in self.ends:
             end.is_stalled = end.peer.is_stalled = False
         self.sockets.changed()
@@ -458,7 +458,7 @@ class Workers:
 
 @scenario(params={"operations": 60}, invariants=("all",))
 async def workers(world: World) -> None:
-    """Let three workers broadcast through the hub, while some do not read."""
+    """Let three workers broadcast through the hub, while some of them do not read."""
     with in_memory(world.random("sockets")) as sockets:
         async with trio.open_nursery() as nursery:
             state = Workers(world, sockets, nursery)

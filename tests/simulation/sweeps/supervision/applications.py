@@ -94,7 +94,7 @@ class Worker(GenServer[None]):
         plan.pids.append(current_pid())
 
     async def handle_call(self, top: Pid, sender: Sender) -> Reply:
-        """Ask the applications from an ordinary callback. They must answer, because they wait for nothing."""
+        """Ask `Applications` from an ordinary callback. It must answer, because it waits for nothing."""
         try:
             return Reply(await Applications.which_applications(top))
         except SupervisorDeadlock as error:
@@ -112,7 +112,7 @@ class Worker(GenServer[None]):
 
 
 async def leaves_another(plan: Plan) -> None:
-    """A process that starts another one while it is killed. The end of the application must kill that one too."""
+    """Start another process during a kill. The end of the application must kill the other process too."""
     try:
         await trio.sleep_forever()
     finally:

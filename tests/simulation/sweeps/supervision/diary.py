@@ -189,7 +189,7 @@ class Actor(GenServer[None]):
                 end_child(self.diary, how, pid)
 
     async def handle_call(self, request: Any, sender: Sender) -> Reply:
-        """Ask the supervisor from an ordinary callback. It must answer, because it does not wait for this child."""
+        """Call the supervisor from an ordinary callback. It must answer, because it is not waiting for this child."""
         try:
             counts = await Supervisor.count_children(ancestors()[0])
         except SupervisorDeadlock as error:

@@ -90,7 +90,7 @@ def a_manner(stream: Random, id: Any, auto_shutdown: str) -> Manner:
         manner.starts = [evolve(each, kind="ok") for each in manner.starts]
         manner.early = True
     if manner.early and stream.random() < 0.3:
-        # The start function fails after or before the start of a process.
+        # Some start functions fail before they start a process, and some start functions take too long.
         manner.start_timeout = 3
         manner.starts = [
             Start(),
@@ -274,7 +274,7 @@ class Lockstep(ABC):
             nursery.cancel_scope.cancel()
 
     async def _let_a_child_ask(self) -> None:
-        """Let a running child call its idle supervisor."""
+        """Let a running child ask its idle supervisor for the counts of its children. Check the answer."""
         running = [pid for pid in self.diary.begun if is_alive(pid) and pid in self.diary.names]
         if self.model.ended is not None or not running:
             return

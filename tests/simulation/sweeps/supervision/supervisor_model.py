@@ -32,8 +32,8 @@ class Ambiguous(Exception):
 class Start:
     """The behaviour of a child at one of its starts.
 
-    `kind` is "ok", "raise", "fail", "ignore", "stop" or "leave". `ticks` is the time that the child's init takes. With
-    "leave", the start function itself exits.
+    `kind` is "ok", "raise", "fail", "ignore", "stop" or "leave". With "leave", the start function exits before it
+    starts a process. `ticks` is the time that the child's init takes.
     """
 
     kind: str = "ok"
@@ -59,7 +59,7 @@ class Manner:
     traps: bool = False
     slow: int | None = 0
     breaks: bool = False
-    # The way in which `terminate` ends after a stop signal: it returns (None), or exits with another reason.
+    # The reason with which `terminate` exits after a stop signal. None if `terminate` returns.
     leaves: str | None = None
     asks: bool = False
     # The id of a sibling that the child ends while it stops, and the way in which it does so.

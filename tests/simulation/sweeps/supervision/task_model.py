@@ -86,11 +86,11 @@ class TaskModel:
         return now, there
 
     def cancel(self, verb: str, now: int) -> None:
-        """Apply the effect of a cancelled wait. A cancelled `yield_` changes nothing."""
+        """Apply the effect of cancelling the wait of an action. A cancelled `yield_` changes nothing."""
         if verb == "yield":
             return
         if verb == "shutdown":
-            # The task gets no more time to stop.
+            # The cancellation kills the task at once.
             self.linked = False
             if not self.over(now):
                 self.ends, self.outcome = now, ("exited", "killed")
@@ -185,10 +185,10 @@ class StreamPlan:
     pauses: tuple[int, ...]
     # The consumer leaves the block after this number of outcomes.
     leaves_after: int | None
-    # The ticks after which the consumer cancels a wait for an outcome, and the ticks until it waits again.
+    # The consumer cancels a wait for an outcome after `patience` ticks, and waits again after `rest` ticks.
     patience: int | None
     rest: int
-    # The ticks after which a scope around the whole stream is cancelled.
+    # The ticks after which the scope around the whole stream ends the loop. None for no scope.
     limit: int | None
     dies: bool
     """True if the crash of a task ends the consumer."""
@@ -236,7 +236,7 @@ class _Stream:
         self.over = math.inf if plan.limit is None else now + plan.limit
 
     def advance(self, to: int) -> None:
-        """Let the time go on to a tick, at which a task may end."""
+        """Advance the time to a tick. End the loop if the scope of the stream is over first."""
         if self.now <= self.over <= to:
             if any(run.ends == self.over for run in self.running) or to == self.over:
                 raise Ambiguous
@@ -255,7 +255,7 @@ class _Stream:
         held = sum(end > self.now for end in self.held)
         while self.jobs and len(self.running) + held < plan.max_concurrency:
             if self.held:
-                # The stream has failed, so it may end before the new task takes its first step.
+                # A task was too slow, so the stream may end before the new task takes its first step.
                 raise Ambiguous
             number, job = self.jobs.pop(0)
             if job.ticks == plan.timeout:

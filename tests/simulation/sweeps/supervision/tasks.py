@@ -128,11 +128,11 @@ class Step:
     limit: Any
     most: int | None
     on_timeout: Any
-    # The ticks after which a cancel scope around the action ends. None for no scope.
+    # The ticks after which a scope cancels the action. None for no scope.
     patience: int | None
 
     def expected(self, tasks: list[TaskModel], at: int) -> tuple[int, Any]:
-        """Return the expected tick at which the action ends, and its expected answer. Change the tasks accordingly."""
+        """Return the tick and the answer that the model expects for the action. Update the models of the tasks."""
         if self.patience is None:
             return self.uncancelled(tasks, at)
         until, _ = self.uncancelled(copy.deepcopy(tasks), at)
@@ -146,7 +146,7 @@ class Step:
         return over, "cancelled"
 
     def uncancelled(self, tasks: list[TaskModel], at: int) -> tuple[int, Any]:
-        """Return the expected end and answer of an action without a cancel scope."""
+        """Return the expected tick and answer of an action without a cancel scope."""
         if self.verb in ("await_many", "yield_many") and len({t.ends for t in tasks}) < len(tasks):
             raise Ambiguous
         match self.verb:
@@ -224,7 +224,7 @@ class Owner:
         self.models.append(model)
 
     async def give_up_a_start(self) -> None:
-        """Cancel the start of a task while the supervisor starts it. The task must end without calling its function."""
+        """Cancel the caller while the supervisor starts a task. The task must end without calling its function."""
         with trio.move_on_after(0):
             job = Job("given up", 0)
             _ = await TaskSupervisor.async_nolink("tasks", self.bench.work, job, current_pid())

@@ -89,7 +89,7 @@ async def test_a_plan_is_decided_when_the_outcome_of_each_fault_is_known(runtime
     assert early.cancelled_caught
     cast("store", "something")
     await injector.decided()
-    # The fault still lasts.
+    # `decided` has returned, although the slowness still lasts.
     assert trio.current_time() == pytest.approx(5.0, abs=0.1)
     injector.close()
 

@@ -217,7 +217,7 @@ def test_an_invariant_learns_of_faults_around_its_runtime_and_of_the_end_of_its_
 
 
 class OnlyTexts(Invariant):
-    """An invariant that looks at messages of one class."""
+    """An invariant that gets only messages of the class `str`."""
 
     name: ClassVar[str] = "only_texts"
     only_messages: ClassVar[Mapping[str, type]] = {"message_sent": str, "message_received": str}

@@ -1,4 +1,4 @@
-"""The journal of a live run, as the Chaos Toolkit writes and reads it."""
+"""The journal of a live run, in the format of the Chaos Toolkit."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def outcome(trace: HandMade, **fields: Any) -> LiveOutcome:
 
 def journal(trace: HandMade, **fields: Any) -> dict[str, Any]:
     made = toolkit_journal(outcome(trace, **fields), node="staging-1", platform="Linux")
-    # A reader gets the journal as JSON.
+    # Test the journal after a round trip through JSON, because its readers get JSON.
     decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(made))
     return decoded
 
 
 def begun() -> HandMade:
-    """A trace whose faults began at second 5 and ended at second 25."""
+    """Return a trace of a run whose faults begin at second 5. `ended` adds their end at second 25."""
     trace = HandMade()
     trace.add(0.0, "recording", pid=None, began=BEGAN, why="experiment", receives=True)
     trace.add(0.0, "phase", pid=None, phase="before")
@@ -150,7 +150,7 @@ def test_each_applied_or_masked_fault_has_an_entry_in_the_order_of_time() -> Non
     assert first["output"]["ended"] == 1
     assert first["output"]["all_back"] == pytest.approx(0.25)
     assert (second["status"], second["exception"]) == ("failed", ["masked: it ended"])
-    # The end of the faults undid the delay.
+    # The delay ended with the end of all faults.
     assert third["duration"] == pytest.approx(14.0)
     (extension,) = made["experiment"]["extensions"]
     assert extension["not_applicable"][0]["why"] == "there was no such process"
@@ -191,7 +191,7 @@ async def one_clerk(world: Any) -> None:
 async def test_the_journal_of_a_real_run_is_what_the_toolkit_expects(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    # A machine at rest, so that the test does not depend on the real one.
+    # Simulate an idle machine, so that the test does not depend on the load of the real machine.
     monkeypatch.setattr(machine, "TASKS", tmp_path / "no-threads")
     monkeypatch.setattr(machine, "load_per_core", lambda: 0.0)
     done = await live(

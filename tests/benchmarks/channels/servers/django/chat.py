@@ -36,7 +36,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # type: ignore[impor
 
 
 def group_of(topic: str) -> str:
-    """Return the name of a topic's group. The names of groups have no colons."""
+    """Return the group name of a topic. Group names must not contain colons."""
     return re.sub(r"[^A-Za-z0-9_.-]", ".", topic)
 
 

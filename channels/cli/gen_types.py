@@ -1,0 +1,52 @@
+"""The command `ashtree gen types`, which writes the types of an endpoint for clients."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from channels.cli.program import load_endpoint
+
+__all__ = ["add_types_command"]
+
+
+def add_types_command(gen: typer.Typer) -> None:
+    """Add `types` to the application of `ashtree gen`."""
+    gen.command("types", help="Write the types of an endpoint's channels for clients.")(_types)
+
+
+def _types(
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:ENDPOINT", help="Such as chat.endpoint:endpoint.")
+    ],
+    *,
+    asyncapi: Annotated[
+        bool, typer.Option("--asyncapi", help="Write an AsyncAPI 3.0 document, not TypeScript.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write to this file, not to standard output."),
+    ] = None,
+) -> None:
+    endpoint = load_endpoint(target)
+    # Imported here, because a server in production does not write types.
+    from channels.generators.asyncapi import asyncapi as document  # noqa: PLC0415
+    from channels.generators.contract import contract_of  # noqa: PLC0415
+    from channels.generators.typescript import RESERVED, typescript  # noqa: PLC0415
+
+    contract = contract_of(endpoint.sockets, taken=RESERVED)
+    if asyncapi:
+        text = json.dumps(document(contract, title=target), indent=2, ensure_ascii=False) + "\n"
+    else:
+        text = typescript(contract, source=target)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, "utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {output}: {error.strerror or error}") from None
+    typer.echo(f"Wrote {output}")
