@@ -36,7 +36,8 @@ _POLICY: Final = (
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 _LOCAL_NAMES: Final = {"localhost", "127.0.0.1", "::1"}
-_OF_PROXIES: Final = {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"}
+# The beginnings of the headers that proxies add.
+_OF_PROXIES: Final = ("forwarded", "via", "x-forwarded", "x-real-ip", "x-client-ip", "x-original-")
 
 
 class Developed(Protocol):
@@ -60,12 +61,16 @@ def is_local(scope: Any) -> bool:
     A browser on this machine may show a page of another site, and that page can send requests to this server. The
     `Origin` of these requests is the other site. If the host name of the other site resolves to this machine, the
     `Host` of the requests is that name.
+
+    A proxy on this machine that adds no header, and sends a local name as `Host`, passes for a browser.
     """
     headers = {
         name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
     }
     client = scope.get("client")
-    if client is None or not _is_loopback(client[0]) or headers.keys() & _OF_PROXIES:
+    if client is None or not _is_loopback(client[0]):
+        return False
+    if any(name.startswith(_OF_PROXIES) for name in headers):
         return False
     host = headers.get("host", "")
     origin = headers.get("origin")

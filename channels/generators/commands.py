@@ -16,7 +16,7 @@ from channels.generators.files import (
     socket_files,
     write,
 )
-from channels.generators.names import check_project, parse_name
+from channels.generators.names import Name, check_module, check_project, parse_name
 
 __all__ = ["add_generators"]
 
@@ -66,7 +66,7 @@ def _channel(
     name: Annotated[str, typer.Argument(help="Such as game_table, for topics game_table:*.")],
     package: _Package = None,
 ) -> None:
-    parsed, where = parse_name(name), _package(package)
+    parsed, where = _parsed("channel", name), _package(package)
     _create(channel_files(parsed, where))
     typer.echo(f"Now add its route to a socket in {where}/endpoint.py:\n")
     typer.echo(f"  from {where}.{parsed.snake}_channel import {parsed.camel}Channel\n")
@@ -76,7 +76,7 @@ def _channel(
 def _presence(
     name: Annotated[str, typer.Argument(help="Such as online.")], package: _Package = None
 ) -> None:
-    parsed, where = parse_name(name), _package(package)
+    parsed, where = _parsed("presence", name), _package(package)
     _create(presence_files(parsed, where))
     typer.echo(f"Now give it to the endpoint in {where}/endpoint.py:\n")
     typer.echo(f"  from {where}.{parsed.snake} import {parsed.snake}\n")
@@ -87,7 +87,7 @@ def _socket(
     name: Annotated[str, typer.Argument(help="Such as user, for the path /user.")],
     package: _Package = None,
 ) -> None:
-    parsed, where = parse_name(name), _package(package)
+    parsed, where = _parsed("socket", name), _package(package)
     _create(socket_files(parsed, where))
     typer.echo(f"Now mount it in {where}/endpoint.py, and set SECRET_KEY_BASE:\n")
     typer.echo(f"  from {where}.{parsed.snake}_socket import {parsed.camel}Socket\n")
@@ -95,6 +95,12 @@ def _socket(
 
 
 _COMMANDS: Final = {"channel": _channel, "presence": _presence, "socket": _socket}
+
+
+def _parsed(kind: str, text: str) -> Name:
+    name = parse_name(text)
+    check_module(kind, name)
+    return name
 
 
 def _create(contents: dict[str, str]) -> None:

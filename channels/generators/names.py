@@ -16,10 +16,16 @@ from attrs import frozen
 from channels.errors import ChannelsError
 from channels.excerpts import brief
 
-__all__ = ["InvalidName", "Name", "check_project", "parse_name"]
+__all__ = ["InvalidName", "Name", "check_module", "check_project", "parse_name"]
 
 _OURS: Final = {"actors", "ashtree", "channels", "supervision"}
 _TAKEN: Final = {"deploy", "static", "test", "tests"}
+# The classes of these would hide classes that the generated module or its test imports.
+_HIDING: Final = {
+    "channel": {"test"},
+    "presence": {"channel", "presence", "presences"},
+    "socket": {"test"},
+}
 _LONGEST: Final = 40
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _VALID: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -82,6 +88,17 @@ def parse_name(text: str) -> Name:
     if keyword.iskeyword(snake) or keyword.issoftkeyword(snake):
         raise InvalidName(text, "is a keyword of Python", f"another one, such as 'my_{snake}'")
     return Name(snake)
+
+
+def check_module(kind: str, name: Name) -> None:
+    """Check that a channel, a presence or a socket may have this name. Its class must not hide one that it uses.
+
+    Raises:
+        InvalidName: Ashtree has a class with the name of the class.
+    """
+    if name.snake in _HIDING[kind]:
+        other = f"another one, such as 'my_{name.snake}'"
+        raise InvalidName(name.snake, "makes a class with the name of a class of Ashtree", other)
 
 
 def check_project(name: Name) -> None:

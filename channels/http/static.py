@@ -35,6 +35,8 @@ Folders: TypeAlias = str | Path | Mapping[str, str | Path]
 """A folder for the path `/`, or a dict from paths to folders."""
 
 _CHUNK: Final = 256 * 1024
+# The characters of a path that browsers do not encode, and the sign of those that are encoded.
+_IN_PATHS: Final = "/%:@!$&'()*+,;="
 _METHODS: Final = ("GET", "HEAD")
 
 # The media types of file name extensions. `mimetypes` is no replacement, because it also reads tables of the system,
@@ -88,10 +90,11 @@ def type_of(name: str) -> str:
 
 
 def check_folders(static: Any) -> dict[str, Path]:
-    """Return the option `static` as a dict from paths to folders. The longest path comes first.
+    """Return the option `static` as a dict from percent-encoded paths to folders. The longest path comes first.
 
     Raises:
-        InvalidOption: the option is neither a folder nor a dict of folders, or a folder does not exist.
+        InvalidOption: the option is neither a folder nor a dict of folders, a folder does not exist, or a path occurs
+            twice.
     """
     given = static if isinstance(static, Mapping) else {"/": static}
     folders: dict[str, Path] = {}
@@ -105,7 +108,10 @@ def check_folders(static: Any) -> dict[str, Path]:
         place = Path(folder).absolute()
         if not place.is_dir():
             raise InvalidOption("Endpoint", "static", str(folder), _advice(place))
-        folders[path.rstrip("/") + "/"] = place
+        beginning = quote(path.rstrip("/"), safe=_IN_PATHS) + "/"
+        if beginning in folders:
+            raise InvalidOption("Endpoint", "static", path, "each path once")
+        folders[beginning] = place
     return dict(sorted(folders.items(), key=lambda each: len(each[0]), reverse=True))
 
 
@@ -147,7 +153,7 @@ def find_file(folder: Path, path: str) -> FoundFile | str | None:
 
     Returns:
         The open file; None if the path names no file. If the path names a folder but has no slash at its end, the
-        result is a text: the last segment of the path and a slash.
+        result is a text: the decoded name of the folder and a slash.
 
     The function returns None for each path with a segment that begins with a dot. So it opens no hidden files, and a
     path with `..` cannot leave the folder. It opens no symbolic link whose target is outside the folder.
@@ -235,7 +241,7 @@ class StaticFiles:
                 if found is not None:
                     return found
             elif f"{path}/" == beginning:
-                return f"{path.rpartition('/')[2]}/"
+                return f"{unquote(path.rpartition('/')[2])}/"
         return None
 
     async def _answer(self, scope: Any, receive: Any, send: Any, found: FoundFile) -> None:
@@ -297,11 +303,11 @@ def _is_fresh(scope: Any, found: FoundFile) -> bool:
         return False
 
 
-async def _redirect(scope: Any, send: Any, last: str) -> None:
+async def _redirect(scope: Any, send: Any, name: str) -> None:
     query = scope.get("query_string", b"").decode("latin-1")
     # The location is relative, because the client's path may have a prefix that a proxy removes. It begins with `./`,
     # because a name with a colon would otherwise look like a URL with a scheme.
-    where = f"./{quote(unquote(last), safe='/')}" + (f"?{query}" if query else "")
+    where = f"./{quote(name, safe='/')}" + (f"?{query}" if query else "")
     await _send(send, 307, b"", [("location", where)], kind=None)
 
 

@@ -13,7 +13,7 @@ workers, one worker gets the request, and the answer describes only this worker.
 
 A fault may end the connection that carries its own request. So the request for an action may have the header
 `Idempotency-Key`. If the sender repeats the request with the same key, the control returns the first answer again, and
-does not repeat the action.
+does not repeat the action. If the action still runs, the repeated request waits for its answer.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import hmac
 import logging
 import math
 import os
+import re
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -86,6 +87,9 @@ MAX_ANSWERS: Final = 100
 LAG_EVERY: Final = 0.05
 """Seconds between two measurements of the lag of the event loop."""
 
+FIRST_LAG_SECONDS: Final = 1.0
+"""Seconds that a question about the lag waits for the first measurement."""
+
 LAG_SECONDS: Final = 600.0
 """Seconds for which the control remembers measurements of the lag."""
 
@@ -96,6 +100,7 @@ _MAX_PATHS: Final = 50_000
 _MAX_CHILDREN: Final = 10_000
 _SLICE: Final = 2000
 _MIN_TOKEN: Final = 16
+_TOKEN: Final = re.compile(rf"[!-~]{{{_MIN_TOKEN},}}")
 _JSON: Final = (b"content-type", b"application/json")
 
 _log = logging.getLogger("channels.operations.chaos")
@@ -119,16 +124,16 @@ class ChaosControl(Plug):
         ChaosControl(token=os.environ["ASHTREE_CHAOS_TOKEN"], checks={"the queue is short": queue_is_short})
 
     Args:
-        token: the secret that every request must contain, at least 16 characters.
+        token: the secret that every request must contain, at least 16 characters of ASCII without spaces.
         path: the path below which the endpoint serves the control.
         checks: the checks of the application, by name. The probe `check_holds` runs a check. A check is a function as
             for `world.steady`.
         max_seconds: the control undoes every fault after at most this many seconds, even if the experiment has ended
-            without a rollback.
+            without a rollback. No request waits longer for the moment of a fault, or for the answer of a process.
         check_timeout: seconds for a check. A check that takes longer does not hold.
 
     Raises:
-        InvalidOption: the token is too short, the path has no slash, or a number is not above 0.
+        InvalidOption: the token is too short or has a space, the path has no slash, or a number is not above 0.
 
     The control cannot apply faults of connections and nodes. Use `ashtree chaos` for these faults, or kill the process
     of a connection.
@@ -143,8 +148,9 @@ class ChaosControl(Plug):
         max_seconds: float = 300.0,
         check_timeout: float = 5.0,
     ) -> None:
-        if not isinstance(token, str) or len(token) < _MIN_TOKEN:
-            advice = f"a secret text of at least {_MIN_TOKEN} characters"
+        # Other characters would not survive the way through a header, and each request would get 401.
+        if not isinstance(token, str) or _TOKEN.fullmatch(token) is None:
+            advice = f"a secret of at least {_MIN_TOKEN} characters of ASCII, without spaces"
             raise InvalidOption("ChaosControl", "token", "...", advice)
         if not isinstance(path, str) or not path.startswith("/") or path.endswith("/"):
             advice = 'a path such as "/_ashtree/chaos"'
@@ -240,20 +246,32 @@ class ChaosControl(Plug):
         session = self._session
         if session is None:
             raise Refusal(503, "the endpoint is stopping")
-        if key and key in session.answers:
+        if not key:
+            return await self._try(session, verb, arguments)
+        while (running := session.running.get(key)) is not None:
+            await running.wait()
+        if key in session.answers:
             return session.answers[key]
-        status: int
+        ended = session.running[key] = trio.Event()
         try:
-            status, answer = 200, {"result": await self._answer(session, verb, arguments)}
-        except Refusal as refusal:
-            status, answer = refusal.status, {"problem": str(refusal)}
-        if key:
-            # There is no checkpoint between the action and this line. So the control stores the answer, even if the
+            # There is no checkpoint between the action and the next line. So the control stores the answer, even if the
             # action ended the connection of this request.
-            session.answers[key] = status, answer
+            answer = await self._try(session, verb, arguments)
+            session.answers[key] = answer
             if len(session.answers) > MAX_ANSWERS:
                 del session.answers[next(iter(session.answers))]
-        return status, answer
+        finally:
+            del session.running[key]
+            ended.set()
+        return answer
+
+    async def _try(
+        self, session: _Session, verb: str, arguments: dict[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
+        try:
+            return 200, {"result": await self._answer(session, verb, arguments)}
+        except Refusal as refusal:
+            return refusal.status, {"problem": str(refusal)}
 
     async def _answer(self, session: _Session, verb: str, arguments: dict[str, Any]) -> Any:
         with in_runtime(session.services.runtime):
@@ -297,9 +315,12 @@ class _Session:
         self.services = services
         self.places = Places(services.runtime, max_paths=_MAX_PATHS)
         self.restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
+        self.measured = trio.Event()
         self.lags: deque[tuple[float, float]] = deque(maxlen=int(LAG_SECONDS / LAG_EVERY))
         self.answers: dict[bytes, tuple[int, dict[str, Any]]] = {}
-        self._max_seconds = max_seconds
+        # The actions that run, by the keys of their requests.
+        self.running: dict[bytes, trio.Event] = {}
+        self.max_seconds = max_seconds
         self._lasting: list[_Lasting] = []
         # The number of faults that wait for their moment. They also count towards `MAX_FAULTS`.
         self._waiting = 0
@@ -316,6 +337,7 @@ class _Session:
     def keep(self, due: float, now: float) -> None:
         """Note the lag of the event loop at a due time, and undo the faults whose time is over."""
         self.lags.append((due, now - due))
+        self.measured.set()
         for each in [each for each in self._lasting if each.until <= now]:
             self._lasting.remove(each)
             each.injector.close()
@@ -353,27 +375,32 @@ class _Session:
         """Apply a fault, and wait at most `wait` seconds for its moment.
 
         Raises:
-            Refusal: too many faults last, or the fault could not be applied.
+            Refusal: too many faults last, the moment is too late, or the fault could not be applied.
         """
+        delay = fault.when.seconds if isinstance(fault.when, At) else 0.0
+        if delay > self.max_seconds:
+            raise Refusal(
+                400,
+                f"the fault has its moment in {delay:g} s; write at most {self.max_seconds:g} s, or send it later",
+            )
         if len(self._lasting) + self._waiting >= MAX_FAULTS:
             raise Refusal(409, f"{MAX_FAULTS} faults last already; undo them first")
         runtime = self.services.runtime
         injector = Injector(trace=_ToRecorder(self))
         injector.add(runtime, self.places, observe=needs_instrument(fault))
         _log.warning("The chaos control applies a fault: %s", describe_fault(fault))
-        extra = fault.when.seconds if isinstance(fault.when, At) else 0.0
         self._waiting += 1
         is_kept = False
         try:
             injector.start((fault,))
-            with trio.move_on_after(extra + wait):
+            with trio.move_on_after(delay + wait):
                 await injector.decided()
             (report,) = injector.report()
             if report.status != "applied":
                 raise Refusal(
                     409, f"{report.text}: {report.status.replace('_', ' ')}: {report.why}"
                 )
-            seconds = min(lasting_seconds(fault), self._max_seconds)
+            seconds = min(lasting_seconds(fault), self.max_seconds)
             if seconds > 0:
                 self._lasting.append(_Lasting(injector, trio.current_time() + seconds))
                 is_kept = True
@@ -416,7 +443,7 @@ async def _ping(session: _Session, arguments: dict[str, Any]) -> None:
 
 
 async def _inject(session: _Session, arguments: dict[str, Any]) -> dict[str, Any]:
-    wait = _number(arguments, "wait", 5.0)
+    wait = _number(arguments, "wait", 5.0, most=session.max_seconds)
     content = arguments.get("fault")
     if isinstance(content, dict):
         content = {"when": {"type": "at", "seconds": 0.0}, **content}
@@ -457,7 +484,7 @@ async def _tell(
     title = session.title(pid)
     _log.warning("The chaos control %s %s", verb, title)
     try:
-        await order(pid, timeout=_number(arguments, "timeout", 1.0))
+        await order(pid, timeout=_number(arguments, "timeout", 1.0, most=session.max_seconds))
     except CallExit:
         problem = f"{title} did not answer in time; only a server that is not busy can"
         raise Refusal(409, problem) from None
@@ -487,6 +514,8 @@ async def _restarts(session: _Session, arguments: dict[str, Any]) -> int:
 
 async def _lag(session: _Session, arguments: dict[str, Any]) -> dict[str, float | None]:
     since = trio.current_time() - _number(arguments, "seconds", 10.0)
+    with trio.move_on_after(FIRST_LAG_SECONDS):
+        await session.measured.wait()
     lags = [lag for due, lag in session.lags if due >= since]
     if not lags:
         raise Refusal(409, "the event loop was not measured in this time; wait for a second")
@@ -593,8 +622,12 @@ def _text(arguments: dict[str, Any], name: str) -> str:
     return value
 
 
-def _number(arguments: dict[str, Any], name: str, default: float) -> float:
+def _number(
+    arguments: dict[str, Any], name: str, default: float, *, most: float = math.inf
+) -> float:
     value = arguments.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise Refusal(400, f"send a number above 0 as {name!r}, and not {value!r}")
+    if value > most:
+        raise Refusal(400, f"send at most {most:g} as {name!r}, and not {value!r}")
     return float(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from random import Random
 from typing import Any, Literal
 
@@ -35,12 +36,17 @@ class Board:
     def to_json(self) -> dict[str, Any]:
         """Return the board in the form that the pages expect."""
         players = [
-            {"id": id, "name": each.name, "x": each.place[0], "y": each.place[1]}
+            {"id": public_id(id), "name": each.name, "x": each.place[0], "y": each.place[1]}
             | {"coins": each.coins, "here": each.here}
             for id, each in self.players.items()
         ]
         size = {"width": WIDTH, "height": HEIGHT}
         return {**size, "players": players, "coins": sorted(self.coins)}
+
+
+def public_id(id: str) -> str:
+    """Return the id of a player for other players. Whoever knows the id itself can play as this player."""
+    return sha256(id.encode()).hexdigest()[:12]
 
 
 def new_board(random: Random) -> Board:

@@ -15,12 +15,12 @@ from examples.phoenix_js import shared_folders
 from supervision import MaxChildren
 
 from .room import Enter, Move, find_room
-from .rules import Direction
+from .rules import Direction, public_id
 
 
 @frozen
 class Guest:
-    """The payload of a join: the id of a browser tab, which stays the same at each join, and the name of the player."""
+    """The payload of a join: the secret id of a browser tab, the same at each join, and the name of the player."""
 
     id: Annotated[str, Meta(min_length=8, max_length=40)]
     name: Annotated[str, Meta(min_length=1, max_length=16)]
@@ -49,7 +49,11 @@ class GameChannel(Channel):
             raise JoinRefused({"reason": "the room is full"})
         self.player = payload.id
         send(current_pid(), "after join")
-        return {"channel": current_pid().number, "game": self.room.number}
+        return {
+            "player": public_id(payload.id),
+            "channel": current_pid().number,
+            "game": self.room.number,
+        }
 
     async def handle_info(self, message: Any) -> Stop | None:
         if message == "after join":

@@ -113,6 +113,17 @@ async def test_a_player_who_crashes_comes_back_into_the_same_game(case: ChannelT
     await bob.assert_push("board", lambda board: player(board, "Ann")["here"])
 
 
+async def test_no_player_learns_the_secret_id_of_another(case: ChannelTest) -> None:
+    client = await case.connect("/socket")
+    answer, ann = await client.join("game:lobby", guest("Ann"))
+    assert ann is not None
+    board = await ann.assert_push("board")
+    assert (
+        player(board, "Ann")["id"] == answer.response["player"] == rules.public_id("the tab of Ann")
+    )
+    assert "the tab of" not in str(board)
+
+
 async def test_a_player_who_stays_away_leaves_and_an_empty_game_ends(case: ChannelTest) -> None:
     ann, bob = await play(case, "Ann"), await play(case, "Bob")
     await ann.client.disconnect()

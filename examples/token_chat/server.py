@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import aclosing
 from html import escape
 from pathlib import Path
 from string import Template
@@ -39,6 +40,7 @@ from examples.phoenix_js import shared_folders
 # Without this environment variable, each start has a new secret, so the users must log in again.
 SECRET = os.environ.get("SECRET_KEY_BASE") or secrets.token_urlsafe(48)
 TWO_WEEKS = 14 * 24 * 60 * 60
+MAX_FORM = 1000  # bytes
 
 _FOLDER = Path(__file__).parent
 _LOGIN_PAGE = (_FOLDER / "login.html").read_text(encoding="utf-8")
@@ -130,9 +132,20 @@ async def index(request: Request) -> Response:
     return HTMLResponse(page, headers={"cache-control": "no-store"})
 
 
+async def _form_of(request: Request) -> dict[str, list[str]]:
+    """Return the fields of a form. A form that is too long has none, and its rest is not read."""
+    body = b""
+    async with aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_FORM:
+                return {}
+    return parse_qs(body.decode(errors="replace"))
+
+
 async def log_in(request: Request) -> Response:
     """Set a signed cookie with the name of the user."""
-    form = parse_qs((await request.body()).decode(errors="replace"))
+    form = await _form_of(request)
     user = form.get("user", [""])[0].strip()
     if not 1 <= len(user) <= 24:
         return _login_page("A name has 1 to 24 characters.", 400)

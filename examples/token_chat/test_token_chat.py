@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import time
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from channels import ConnectInfo, sign
 from channels.pytest_plugin import OpenChannelTest
 from channels.testing import ChannelTest, ConnectionRefused, TestChannel
 
-from .server import SECRET, TWO_WEEKS, UserSocket, endpoint
+from .server import MAX_FORM, SECRET, TWO_WEEKS, UserSocket, endpoint
 
 
 @pytest.fixture
@@ -82,3 +83,33 @@ async def test_a_log_out_closes_all_tabs_of_the_user_and_no_other(case: ChannelT
     await second.client.assert_closed()
     bob.push("new_msg", {"body": "still here"})
     await bob.assert_push("new_msg", {"user": "bob", "body": "still here"})
+
+
+@pytest.mark.parametrize(
+    ("form", "status"), [(b"user=ann", 303), (b"user=", 400), (b"user=" + b"a" * 25, 400)]
+)
+async def test_a_log_in_needs_a_short_name(form: bytes, status: int) -> None:
+    assert await log_in([form]) == status
+
+
+async def test_a_log_in_is_not_read_to_the_end_if_it_is_too_long() -> None:
+    pieces = [b"user=ann&x=", *[b"x" * MAX_FORM] * 3]
+    assert await log_in(pieces) == 400
+    assert len(pieces) == 2
+
+
+async def log_in(pieces: list[bytes]) -> int:
+    """Send a form in pieces, and return the status of the answer. The pieces that were read are removed."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/login", "headers": [], "query_string": b""}
+    http: Any = endpoint.http
+    await http(scope, receive, send)
+    status: int = sent[0]["status"]
+    return status

@@ -210,7 +210,7 @@ def request_latency(
         configuration: the configuration of the experiment.
         secrets: the secrets of the provider.
 
-    Each request opens a new connection.
+    Each request opens a new connection. A redirect is an error.
     """
     if count < 1:
         raise ValueError(f"request_latency got count={count!r}; write 1 or more")
@@ -263,10 +263,12 @@ def _ask(
 ) -> Any:
     """Send a request to the control, and return its result."""
     base = (configuration or {}).get("ashtree_url") or os.environ.get(URL) or DEFAULT_URL
-    token = (secrets or {}).get("token") or os.environ.get(TOKEN)
+    token = str((secrets or {}).get("token") or os.environ.get(TOKEN) or "")
     url = f"{_checked(base).rstrip('/')}/{verb}"
     if not token:
         raise ControlRefused(url, None, f"there is no token; set {TOKEN}, or a secret `token`")
+    if not (token.isascii() and token.isprintable()):
+        raise ControlRefused(url, None, "the token has a character that no header may have")
     request = urllib.request.Request(  # noqa: S310 # `_checked`
         url,
         data=msgspec.json.encode(content),
@@ -298,6 +300,16 @@ def _send_again(request: urllib.request.Request, timeout: float, within: float) 
         time.sleep(RETRY_PAUSE)
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follow no redirect. urllib would send the token to the other address too."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER: Final = urllib.request.build_opener(_NoRedirects)
+
+
 def _checked(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{url!r} is not an address; write http://... or https://...")
@@ -306,11 +318,15 @@ def _checked(url: str) -> str:
 
 def _send(request: urllib.request.Request, timeout: float) -> bytes:
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 # `_checked`
+        with _OPENER.open(request, timeout=timeout) as answer:
             content: bytes = answer.read()
             return content
     except urllib.error.HTTPError as error:
-        raise ControlRefused(request.full_url, error.code, _problem_in(error)) from None
+        moved = error.headers.get("location")
+        problem = (
+            f"it redirects to {moved}; write the right address" if moved else _problem_in(error)
+        )
+        raise ControlRefused(request.full_url, error.code, problem) from None
     except (OSError, HTTPException) as error:
         raise ControlRefused(request.full_url, None, str(error)) from None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from chaoslib.experiment import (  # type: ignore[import-untyped] # chaostoolkit-lib has no types
@@ -126,6 +128,35 @@ def test_the_toolkit_accepts_the_experiment_in_the_journal_of_a_live_run() -> No
     assert (entry["status"], entry["output"]["ended"]) == ("succeeded", 1)
 
 
+class Redirecting(BaseHTTPRequestHandler):
+    """A server that redirects each request to another path of itself."""
+
+    paths: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.paths.append(self.path)
+        self.send_response(302)
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_the_token_does_not_follow_a_redirect() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_address[1]}/chaos"
+            with pytest.raises(toolkit.ControlRefused, match="it redirects to /elsewhere"):
+                toolkit.clients({"ashtree_url": url}, {"token": TOKEN})
+        finally:
+            server.shutdown()
+            thread.join()
+    assert Redirecting.paths == ["/chaos/clients"]
+
+
 def test_a_server_without_an_answer_or_a_token_is_refused_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -135,5 +166,7 @@ def test_a_server_without_an_answer_or_a_token_is_refused_with_the_reason(
         toolkit.clients({"ashtree_url": "http://127.0.0.1:1/x"})
     with pytest.raises(toolkit.ControlRefused, match="did not answer"):
         toolkit.request_latency(None, 1, {"ashtree_url": "http://127.0.0.1:1/x"}, {"token": TOKEN})
+    with pytest.raises(toolkit.ControlRefused, match="no header may have"):
+        toolkit.clients({"ashtree_url": "http://127.0.0.1:1/x"}, {"token": f"{TOKEN}\n"})
     with pytest.raises(ValueError, match="write http"):
         toolkit.clients({"ashtree_url": "file:///etc/passwd"}, {"token": TOKEN})

@@ -47,6 +47,7 @@ class Tab:
         self.state = page.locator("#state")
         self.process = page.locator("#pid")
         self.verdict = page.locator("#verdict")
+        self.other = page.locator("#other")
 
     def rename(self, name: str) -> None:
         self.name.fill(name)
@@ -150,6 +151,7 @@ def test_a_tab_rejoins_after_a_crash_and_the_other_tab_does_not_notice(
     expect(ann.process).to_have_text(f"{process} is gone")
     expect(ann.crash).to_be_disabled()
     assert ann.reached() == ["crash", "phx_error"]
+    expect(ann.other).to_contain_text(f"The channel of Bob was {others_process}.")
 
     # Bob sends messages while Ann has no channel.
     bob.say("Still here")
@@ -173,6 +175,10 @@ def test_a_tab_rejoins_after_a_crash_and_the_other_tab_does_not_notice(
     expect(ann.count).to_have_text("1")
     bob.say("Were you away?")
     ann.hears("Bob", "Were you away?")
+    # The message that Bob sent meanwhile did not reach Ann, so the page does not count it.
+    expect(ann.other).to_have_text(
+        f"The channel of Bob went on: still {others_process}, 1 message since your crash."
+    )
 
     # Only the conversation has changed in Bob's page.
     expect(bob.count).to_have_text("3")
@@ -219,6 +225,7 @@ def test_the_page_shows_if_the_server_is_reachable(open_tab: OpenTab, tmp_path: 
         ann.say("Before")
         ann.hears(name, "Before")
         server.kill()
+        expect(ann.other).to_be_hidden()
         expect(ann.state).to_have_text("No server, trying again")
         assert ann.reached() == ["connection lost"]
         expect(ann.page.locator("#strip")).to_contain_text(re.compile(r"\d+ failed tr(y|ies)"))

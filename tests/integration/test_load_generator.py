@@ -41,7 +41,11 @@ def start(server: Server, workload: str) -> subprocess.Popen[str]:
 
 def test_every_workload_ends_without_lost_answers(server: Server) -> None:
     running = {workload: start(server, workload) for workload in SIZES}
-    ended = {workload: each.communicate(timeout=PATIENCE) for workload, each in running.items()}
+    try:
+        ended = {workload: each.communicate(timeout=PATIENCE) for workload, each in running.items()}
+    finally:
+        for each in running.values():
+            each.kill()
     assert {name: errors for name, (_, errors) in ended.items() if errors} == {}
     figures = {name: json.loads(output) for name, (output, _) in ended.items()}
     assert {(each["lost"], each["wrong"]) for each in figures.values()} == {(0, 0)}

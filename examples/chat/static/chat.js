@@ -2,11 +2,13 @@
 // phoenix.js reconnects and rejoins automatically. This file only shows the state.
 
 import { Socket } from "phoenix"
+import { Others } from "./others.js"
 import { Recovery } from "./recovery.js"
 import * as view from "./view.js"
 
 const room = new URLSearchParams(location.search).get("room") ?? "lobby"
 const recovery = new Recovery(view.showRecovery)
+const others = new Others(view.showOther)
 let process = null // the number of the process that serves this tab, while there is one
 let connected = false
 
@@ -30,6 +32,7 @@ socket.onClose(() => {
   else recovery.failedTry()
   connected = false
   process = null
+  others.forget()
   view.showNoProcess()
   view.showState("away", "No server, trying again")
 })
@@ -37,12 +40,17 @@ socket.onClose(() => {
 channel.onError(() => {
   if (!socket.isConnected()) return // the whole connection went, and onClose tells of it
   recovery.reach("error")
+  if (process !== null) others.crashed()
   process = null
   view.showNoProcess()
   view.showState("crashed", "Crashed, rejoining")
 })
 
-channel.on("new_msg", (message) => view.addMessage(message, message.process === process))
+channel.on("new_msg", (message) => {
+  const mine = message.process === process
+  view.addMessage(message, mine)
+  if (!mine) others.spoke(message)
+})
 
 channel
   .join()

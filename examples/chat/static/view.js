@@ -220,6 +220,17 @@ export function showRecovery(trouble) {
   $("process").classList.add("reborn")
 }
 
+/** Say what this tab knows about a channel of another tab since the crash; null if it knows of none. */
+export function showOther(other) {
+  $("other").hidden = !other
+  if (!other) return
+  const { process, name, heard } = other
+  const messages = `${heard} message${heard === 1 ? "" : "s"}`
+  $("other").textContent = heard
+    ? `The channel of ${name} went on: still process ${process}, ${messages} since your crash.`
+    : `The channel of ${name} was process ${process}. Its next message shows whether it still is.`
+}
+
 // Before anything has gone wrong the strip shows what will happen.
 $("strip").dataset.kind = "crash"
 $("strip").append(...STEPS.crash.map((step) => stepItem({ kind: "crash", at: {} }, step)))

@@ -1,4 +1,4 @@
-// The client of a player. The tab keeps an id, so that a new channel belongs to the same player.
+// The client of a player. The tab keeps a secret id, so that a new channel belongs to the same player.
 
 import { Socket } from "phoenix"
 import { watch } from "/style/state.js"
@@ -21,6 +21,7 @@ const me = {
 const socket = new Socket("/socket")
 const channel = socket.channel(`game:${query.get("room") ?? "lobby"}`, me)
 let crashed = false
+let mine = null // the id of this player on the board, which all players see
 
 function token(className, x, y, text, hue) {
   const cell = document.createElement("span")
@@ -41,7 +42,7 @@ function row({ id, name, coins, here }) {
   disc.style.setProperty("--hue", hueOf(id))
   const count = document.createElement("b")
   count.textContent = coins
-  item.append(disc, `${name}${id === me.id ? " (you)" : ""}${here ? "" : ", away"}`, count)
+  item.append(disc, `${name}${id === mine ? " (you)" : ""}${here ? "" : ", away"}`, count)
   return item
 }
 
@@ -49,7 +50,7 @@ channel.on("board", ({ players, coins }) => {
   $("board").replaceChildren(
     ...coins.map(([x, y]) => token("coin", x, y, "", 0)),
     ...players.map(({ id, name, x, y, here }) =>
-      token(`player${id === me.id ? " me" : ""}${here ? "" : " away"}`, x, y, name[0], hueOf(id)),
+      token(`player${id === mine ? " me" : ""}${here ? "" : " away"}`, x, y, name[0], hueOf(id)),
     ),
   )
   const places = players.map(({ name, x, y }) => `${name} at column ${x + 1}, row ${y + 1}`)
@@ -58,8 +59,8 @@ channel.on("board", ({ players, coins }) => {
   $("players").replaceChildren(...players.map(row))
   if (crashed) {
     crashed = false
-    const mine = players.find(({ id }) => id === me.id)
-    $("lesson").textContent = `You are back in the same game, with ${mine.coins} coins. The game did not crash.`
+    const player = players.find(({ id }) => id === mine)
+    $("lesson").textContent = `You are back in the same game, with ${player.coins} coins. The game did not crash.`
   }
 })
 
@@ -83,6 +84,7 @@ channel.onError(() => {
 
 socket.connect()
 watch(socket, channel, (reply) => {
+  mine = reply.player
   $("channel").textContent = `process ${reply.channel}`
   $("game").textContent = `process ${reply.game}`
 })

@@ -120,6 +120,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "a page of another port": {"headers": {**LOCAL, "origin": "http://localhost:5000"}},
     "a page without an origin": {"headers": {**LOCAL, "origin": "null"}},
     "a proxy": {"headers": {**LOCAL, "x-forwarded-for": "192.0.2.7"}},
+    "a proxy that tells the scheme alone": {"headers": {**LOCAL, "x-forwarded-proto": "https"}},
     "a proxy with the standard header": {"headers": {**LOCAL, "forwarded": "for=192.0.2.7"}},
 }
 

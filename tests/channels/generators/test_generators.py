@@ -125,6 +125,12 @@ def test_a_project_overwrites_no_folder(shell: Shell) -> None:
     assert Path("chat_room/README.md").stat() == before
 
 
+def test_a_name_whose_class_would_hide_another_is_refused(project: Shell) -> None:
+    code, printed = project.run("gen", "presence", "Channel")
+    assert (code, "write another one, such as 'my_channel'" in printed) == (1, True)
+    assert not Path("tests/test_channel.py").exists()
+
+
 def test_a_module_overwrites_no_file_and_its_test_is_not_written_either(project: Shell) -> None:
     Path("tests/test_score_channel.py").unlink()
     code, printed = project.run("gen", "channel", "score")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from channels.generators.names import InvalidName, Name, check_project, parse_name
+from channels.generators.names import InvalidName, Name, check_module, check_project, parse_name
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,16 @@ def test_the_error_suggests_a_valid_name() -> None:
 def test_a_project_does_not_hide_another_package(taken: str) -> None:
     with pytest.raises(InvalidName, match="is taken by"):
         check_project(Name(taken))
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken"),
+    [("channel", "test"), ("socket", "test"), ("presence", "channel"), ("presence", "presences")],
+)
+def test_a_module_does_not_hide_a_class_that_it_uses(kind: str, taken: str) -> None:
+    with pytest.raises(InvalidName, match=f"write another one, such as 'my_{taken}'"):
+        check_module(kind, Name(taken))
+    check_module(kind, Name(f"my_{taken}"))
 
 
 def test_a_project_name_that_no_package_has_is_accepted() -> None:

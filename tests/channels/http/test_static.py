@@ -231,6 +231,27 @@ async def test_a_folder_without_its_slash_is_redirected_below_any_prefix(folder:
     answer = await ask(app, "/deep", query="a=1")
     assert (answer.status, answer.headers["location"]) == (307, "./deep/?a=1")
     assert (await ask(app, "/assets")).headers["location"] == "./assets/"
+
+
+@pytest.mark.parametrize("path", ["/my files", "/my%20files", "/my files/"])
+async def test_a_path_may_be_written_with_or_without_its_encoding(folder: Path, path: str) -> None:
+    app = StaticFiles({path: folder})
+    assert (await ask(app, "/my%20files/app.js")).body == b"let x = 1"
+    assert (await ask(app, "/my%20files")).headers["location"] == "./my%20files/"
+
+
+def test_a_path_that_occurs_twice_is_refused(folder: Path) -> None:
+    with pytest.raises(InvalidOption, match="write each path once"):
+        check_folders({"/assets": folder, "/assets/": folder})
+
+
+async def test_the_redirect_keeps_a_percent_sign_in_the_name_of_a_folder(folder: Path) -> None:
+    (folder / "100%25").mkdir()
+    (folder / "100%25" / "index.html").write_text("all")
+    app = StaticFiles({"/": folder})
+    answer = await ask(app, "/100%2525")
+    assert (answer.status, answer.headers["location"]) == (307, "./100%2525/")
+    assert (await ask(app, "/100%2525/")).body == b"all"
     assert (await ask(app, "/live/deep/", root="/live")).body == b"deep"
 
 

@@ -95,7 +95,9 @@ def clerk() -> Pid:
 # Access
 
 
-@pytest.mark.parametrize("token", ["", "short", None])
+@pytest.mark.parametrize(
+    "token", ["", "short", None, f"{TOKEN}\n", "a token with spaces", "ü" * 20]
+)
 def test_without_a_long_token_there_is_no_control(token: Any) -> None:
     with pytest.raises(InvalidOption, match="at least 16 characters"):
         ChaosControl(token=token)
@@ -132,6 +134,12 @@ async def test_a_request_other_than_post_gets_405(endpoint: Endpoint) -> None:
         ("inject", b"{}", 400),
         ("inject", b'{"fault": {"type": "nothing"}}', 400),
         ("inject", b'{"fault": {"type": "kill", "target": "/x"}, "wait": "long"}', 400),
+        ("inject", b'{"fault": {"type": "kill", "target": "/x"}, "wait": 301}', 400),
+        (
+            "inject",
+            b'{"fault": {"type": "kill", "target": "/x", "when": {"type": "at", "seconds": 301}}}',
+            400,
+        ),
         ("check", b'{"check": "unknown"}', 404),
         ("kill", b'{"target": "nobody"}', 409),
     ],
@@ -189,6 +197,26 @@ async def test_a_repeated_request_gets_the_answer_again_and_does_nothing_else(
     assert clerk() is not again
 
 
+async def test_a_repetition_waits_for_the_action_that_still_runs(endpoint: Endpoint) -> None:
+    await shop()
+    before = clerk()
+    fault = {"type": "kill", "target": "*/shop/clerk", "when": {"type": "at", "seconds": 2.0}}
+    answers = []
+
+    async def inject() -> None:
+        answers.append(await request(endpoint, "inject", {"fault": fault}, key="1"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inject)
+        await trio.sleep(1)
+        nursery.start_soon(inject)
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 200
+    await trio.testing.wait_all_tasks_blocked()
+    assert clerk() is not before
+    assert (await request(endpoint, "restarts"))[1] == {"result": 1}
+
+
 async def test_an_action_may_end_the_connection_of_its_own_request(serve: Serve) -> None:
     endpoint = endpoint_with(ChaosControl(token=TOKEN))
     server = await serve(endpoint)
@@ -214,6 +242,8 @@ async def test_a_suspended_server_handles_its_messages_after_the_resumption(
     await trio.testing.wait_all_tasks_blocked()
     assert (await request(endpoint, "resume", {"target": "clerk"}))[0] == 200
     assert await call("clerk", "count") == 1
+    status, answer = await request(endpoint, "suspend", {"target": "clerk", "timeout": 301})
+    assert (status, answer["problem"]) == (400, "send at most 300 as 'timeout', and not 301")
 
 
 async def test_a_fault_of_the_catalogue_is_applied(endpoint: Endpoint) -> None:
@@ -340,6 +370,13 @@ async def test_a_transient_child_that_has_finished_is_not_missing(endpoint: Endp
     top = await shop(restart="transient")
     await Supervisor.terminate_child(top, "clerk")
     assert (await request(endpoint, "missing"))[1] == {"result": []}
+
+
+async def test_a_server_that_has_just_started_measures_its_lag_before_it_answers(
+    endpoint: Endpoint,
+) -> None:
+    status, answer = await request(endpoint, "lag")
+    assert (status, set(answer["result"])) == (200, {"median", "p99", "longest"})
 
 
 async def test_the_lag_of_the_event_loop_is_measured(
