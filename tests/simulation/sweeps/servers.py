@@ -995,8 +995,9 @@ def failed(office: Office, desk: Desk, reason: Any, what: str) -> None:
     model, act = office.model, desk.init.act
     model.expect(not desk.started, f"{what} failed with {reason!r} after its init")
     if office.now >= desk.start_limit - EPSILON:
-        # Another signal may have killed the server before the time limit.
+        # Another signal may have killed the server before the time limit, or its init may have failed at that moment.
         right = reason is TIMEOUT or reason == desk.life.reason
+        right = right or (act == "fail" and reason == desk.init.reason)
         model.expect(right, f"{what} took too long, and failed with {reason!r}")
     elif act == "fail" and desk.life.reason is NORMAL:
         model.same(what, "the reason of StartError", reason, desk.init.reason)
