@@ -302,9 +302,14 @@ class Lockstep:
                 self.model.disconnect(seat, Shutdown("draining"))
         await trio.sleep(30)
         if how == "leave":
+            polling = [seat for seat in open_seats if seat.client.carrier == "poll"]
             for seat in open_seats:
-                reason = Shutdown("inactive" if seat.client.carrier == "poll" else "closed")
-                self.model.disconnect(seat, reason)
+                if seat not in polling:
+                    self.model.disconnect(seat, Shutdown("closed"))
+            # The server notices the end of a polling client last. Until then its channels get what others broadcast.
+            self.model.deliver()
+            for seat in polling:
+                self.model.disconnect(seat, Shutdown("inactive"))
         if how != "stop":
             for seat in open_seats:
                 seat.client.take()
