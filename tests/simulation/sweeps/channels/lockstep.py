@@ -302,14 +302,7 @@ class Lockstep:
                 self.model.disconnect(seat, Shutdown("draining"))
         await trio.sleep(30)
         if how == "leave":
-            polling = [seat for seat in open_seats if seat.client.carrier == "poll"]
-            for seat in open_seats:
-                if seat not in polling:
-                    self.model.disconnect(seat, Shutdown("closed"))
-            # The server notices the end of a polling client last. Until then its channels get what others broadcast.
-            self.model.deliver()
-            for seat in polling:
-                self.model.disconnect(seat, Shutdown("inactive"))
+            self.vanished(open_seats)
         if how != "stop":
             for seat in open_seats:
                 seat.client.take()
@@ -327,6 +320,17 @@ class Lockstep:
             found == self.malformed,
             f"{found} malformed messages were counted, not {self.malformed}",
         )
+
+    def vanished(self, seats: list[Seat]) -> None:
+        """End the connections of vanished clients in the model."""
+        polling = [seat for seat in seats if seat.client.carrier == "poll"]
+        for seat in seats:
+            if seat not in polling:
+                self.model.disconnect(seat, Shutdown("closed"))
+        # The server notices the end of a polling client last. Until then its channels get what others broadcast.
+        self.model.deliver()
+        for seat in polling:
+            self.model.disconnect(seat, Shutdown("inactive"))
 
     async def check_nothing_left(self) -> None:
         """Check that the server has no process and no subscription for any client."""
