@@ -97,9 +97,11 @@ async def test_changes_go_out_at_once_and_then_once_in_an_interval(runtime: Runt
         a.joins(f"user {n}")
         await trio.sleep(0.04)
     await trio.sleep(0.5)
-    sizes = [len(beat.delta["a"].entries) for beat in heard.of(wire.Heartbeat, "a")]
+    # A regular heartbeat without changes may fall between the others.
+    beats = [beat for beat in heard.of(wire.Heartbeat, "a") if beat.delta]
+    sizes = [len(beat.delta["a"].entries) for beat in beats]
     assert sum(sizes) == 21
-    # One more if the regular heartbeat falls between them.
+    # One more if a regular heartbeat has some of the changes.
     assert sizes[0] == 1
     assert len(sizes) <= 3
 

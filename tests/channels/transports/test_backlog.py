@@ -197,7 +197,7 @@ def test_the_backlog_counts_the_waiting_bytes_and_only_started_writes_exceed_its
             out.close()
         elif step == "fail":
             out.fail(OSError())
-        behind = [each for each in slow if each.out.statistics().catching_up]
+        behind = [each for each in slow if each.out.reserved]
         assert backlog.waiting_bytes == sum(each.out.reserved for each in slow)
         assert backlog.statistics().behind == len(behind)
         for each in slow:
