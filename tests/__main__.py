@@ -1,7 +1,7 @@
 """Run all tests and mypy, a few parts at a time, and print a line for each part that is over.
 
-`python -m tests` is what `make test` runs. The parts are processes of pytest and mypy, taken from a queue. There is one
-process more than the machine has cores, because those with real servers and browsers wait for a part of their time. The
+`python -m tests` is what `make test` runs. The parts are processes of pytest and mypy, taken from a queue. There are two
+processes more than the machine has cores, because those with real servers and browsers wait for a part of their time. The
 output of a part is printed if something failed in it. Not a line of shell, because what a shell runs in the background
 ignores Ctrl-C, and some tests send that.
 """
@@ -53,14 +53,14 @@ def parts() -> list[Part]:
     channels, simulation, architecture = (Part.of_tests(folder, folder) for folder in apart)
     return [
         integration[0],
-        channels,
         simulation,
-        integration[1],
-        Part("types", ("mypy",)),
-        Part.of_tests("the other tests", *rest),
         integration[2],
-        # The shortest part comes last, so that no long part runs alone at the end.
+        channels,
+        integration[1],
+        Part.of_tests("the other tests", *rest),
         architecture,
+        # The shortest part comes last, so that no long part runs alone at the end.
+        Part("types", ("mypy",)),
     ]
 
 
@@ -120,7 +120,7 @@ def main() -> int:
     """Return 0 if all parts passed."""
     run = Run()
     todo = parts()
-    workers = (os.cpu_count() or 1) + 1
+    workers = (os.cpu_count() or 1) + 2
     print(f"{len(todo)} parts, {workers} at a time", flush=True)
     with ThreadPoolExecutor(workers) as pool:
         try:
