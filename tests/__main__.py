@@ -1,9 +1,9 @@
 """Run all tests and mypy, a few parts at a time, and print a line for each part that is over.
 
-`python -m tests` is what `make test` runs. The parts are processes of pytest and mypy, taken from a queue. There are two
-processes more than the machine has cores, because those with real servers and browsers wait for a part of their time. The
-output of a part is printed if something failed in it. Not a line of shell, because what a shell runs in the background
-ignores Ctrl-C, and some tests send that.
+`python -m tests` is what `make test` runs. The parts are processes of pytest and mypy, taken from a queue. There are
+two processes more than the machine has cores, because those with real servers and browsers wait for a part of their
+time. The output of a part is printed if something failed in it. Not a line of shell, because what a shell runs in the
+background ignores Ctrl-C, and some tests send that.
 """
 
 from __future__ import annotations
