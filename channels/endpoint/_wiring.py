@@ -59,6 +59,7 @@ __all__ = [
     "Services",
     "Tracer",
     "check_services",
+    "hold_services",
     "mount_all",
 ]
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from supervision.chaos.live.outcome import LiveOutcome
+
 
 class HandMade:
     """A trace in the making: each method adds an event at a time, and answers its number."""
@@ -80,3 +82,23 @@ EXITS = {
     SHUTDOWN: "shutdown",
     CLOSED: "shutdown_detail",
 }
+
+
+def live_outcome(trace: HandMade, **fields: Any) -> LiveOutcome:
+    """Return the outcome of a live run that has this trace, with some of its fields replaced."""
+    told: dict[str, Any] = {
+        "scenario": "shop:day",
+        "seed": 7,
+        "params": {},
+        "seconds": 60.0,
+        "faults": (),
+        "fault_reports": (),
+        "sometimes": {},
+        "problems": (),
+        "error": None,
+        "overloaded": False,
+        "interrupted": False,
+        "result": None,
+        "trace": trace.lines,
+    }
+    return LiveOutcome(**{**told, **fields})

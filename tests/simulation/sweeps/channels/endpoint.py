@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -735,11 +735,10 @@ CASES: list[Callable[[Case], Awaitable[None]]] = [
 ]
 
 
-@scenario(params={"cases": 2}, invariants=("all", *CHECKED))
-async def connections(world: World) -> None:
-    """Run some cases, one after the other."""
+async def run_cases(world: World, cases: Sequence[Callable[[Case], Awaitable[None]]]) -> None:
+    """Run a random choice of cases, one after the other. The parameter `cases` of the world is their number."""
     random = world.random("cases")
-    for case in random.sample(CASES, world.params["cases"]):
+    for case in random.sample(cases, world.params["cases"]):
         async with trio.open_nursery() as nursery:
             state = Case(world, nursery, case.__name__)
             world.note("case", name=state.name)
@@ -748,3 +747,9 @@ async def connections(world: World) -> None:
             nursery.cancel_scope.cancel()
         if state.pid is not None:
             await state.stop()
+
+
+@scenario(params={"cases": 2}, invariants=("all", *CHECKED))
+async def connections(world: World) -> None:
+    """Run some cases, one after the other."""
+    await run_cases(world, CASES)

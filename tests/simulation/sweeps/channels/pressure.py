@@ -19,7 +19,7 @@ from channels import Channel, LongPoll, PushReply, Socket, handle_in
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
 from tests.simulation.sweeps.channels.clients import TEXT, Client
-from tests.simulation.sweeps.channels.endpoint import SLACK, Case
+from tests.simulation.sweeps.channels.endpoint import SLACK, Case, run_cases
 from tests.simulation.sweeps.channels.room import CHECKED
 
 LIMIT, HALF = 1024, 512
@@ -633,13 +633,4 @@ CASES: list[Callable[[Case], Awaitable[None]]] = [
 @scenario(params={"cases": 1}, invariants=("all", *CHECKED))
 async def pressure(world: World) -> None:
     """Run some cases, one after the other."""
-    random = world.random("cases")
-    for case in random.sample(CASES, world.params["cases"]):
-        async with trio.open_nursery() as nursery:
-            state = Case(world, nursery, case.__name__)
-            world.note("case", name=state.name)
-            await case(state)
-            world.sometimes(f"{state.name} ran")
-            nursery.cancel_scope.cancel()
-        if state.pid is not None:
-            await state.stop()
+    await run_cases(world, CASES)

@@ -12,37 +12,18 @@ import trio.testing
 
 from actors import GenServer, Reply
 from supervision import Supervisor, child_spec
-from supervision.chaos import Kill, LiveOutcome, Phases, Raise, Slow, live, toolkit_journal
+from supervision.chaos import Kill, Phases, Raise, Slow, live, toolkit_journal
 from supervision.chaos.faults.kinds import ExitWith, Fault, HalfOpen, SkewClock
 from supervision.chaos.faults.moments import At, On
 from supervision.chaos.faults.report import FaultReport
 from supervision.chaos.live import machine
-from tests.supervision.chaos.traces import KILLED, HandMade
+from tests.supervision.chaos.traces import KILLED, HandMade, live_outcome
 
 BEGAN = 1_800_000_000.0
 
 
-def outcome(trace: HandMade, **fields: Any) -> LiveOutcome:
-    told: dict[str, Any] = {
-        "scenario": "shop:day",
-        "seed": 7,
-        "params": {},
-        "seconds": 60.0,
-        "faults": (),
-        "fault_reports": (),
-        "sometimes": {},
-        "problems": (),
-        "error": None,
-        "overloaded": False,
-        "interrupted": False,
-        "result": None,
-        "trace": trace.lines,
-    }
-    return LiveOutcome(**{**told, **fields})
-
-
 def journal(trace: HandMade, **fields: Any) -> dict[str, Any]:
-    made = toolkit_journal(outcome(trace, **fields), node="staging-1", platform="Linux")
+    made = toolkit_journal(live_outcome(trace, **fields), node="staging-1", platform="Linux")
     # Test the journal after a round trip through JSON, because its readers get JSON.
     decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(made))
     return decoded

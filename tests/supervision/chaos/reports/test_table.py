@@ -1,30 +1,10 @@
 import io
-from typing import Any
 
 from rich.console import Console
 
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.reports.table import print_report
-from tests.supervision.chaos.traces import CRASH, KILLED, HandMade
-
-
-def outcome(trace: HandMade, **fields: Any) -> LiveOutcome:
-    told: dict[str, Any] = {
-        "scenario": "shop:day",
-        "seed": 7,
-        "params": {},
-        "seconds": 60.0,
-        "faults": (),
-        "fault_reports": (),
-        "sometimes": {},
-        "problems": (),
-        "error": None,
-        "overloaded": False,
-        "interrupted": False,
-        "result": None,
-        "trace": trace.lines,
-    }
-    return LiveOutcome(**{**told, **fields})
+from tests.supervision.chaos.traces import CRASH, KILLED, HandMade, live_outcome
 
 
 def printed(told: LiveOutcome) -> str:
@@ -41,7 +21,7 @@ def test_the_report_has_the_faults_and_their_effects() -> None:
     trace.spawned(1.75, 2, "/top/room [red]", inc=2)
     for number in range(7):
         trace.fault(9, f"kill /b{number}", status="not_applicable", why="there was no such process")
-    text = printed(outcome(trace))
+    text = printed(live_outcome(trace))
     assert "1.50 s" in text
     assert "top/room [red]" in text
     assert "250 ms" in text
@@ -54,21 +34,23 @@ def test_the_report_has_the_faults_and_their_effects() -> None:
 def test_the_report_mentions_recovery_only_with_a_steady_state() -> None:
     trace = HandMade()
     trace.add(1.0, "steady", pid=None, name="all serve", holds=True)
-    assert "shop:day, seed 7: the steady state came back." in printed(outcome(trace))
+    assert "shop:day, seed 7: the steady state came back." in printed(live_outcome(trace))
 
 
 def test_the_report_has_no_availability_during_faults_that_never_began() -> None:
     trace = HandMade()
     trace.add(0.0, "phase", pid=None, phase="before")
     trace.add(1.0, "steady", pid=None, name="all serve", holds=True)
-    assert "100.00% of the time since it first held, and no faults began" in printed(outcome(trace))
+    assert "100.00% of the time since it first held, and no faults began" in printed(
+        live_outcome(trace)
+    )
     trace.add(5.0, "phase", pid=None, phase="during")
     trace.add(6.0, "phase", pid=None, phase="after")
-    assert "100.00% during the faults" in printed(outcome(trace))
+    assert "100.00% during the faults" in printed(live_outcome(trace))
 
 
 def test_the_report_has_the_problems() -> None:
-    text = printed(outcome(HandMade(), problems=("nobody [came] back",), interrupted=True))
+    text = printed(live_outcome(HandMade(), problems=("nobody [came] back",), interrupted=True))
     assert "✗ nobody [came] back" in text
     assert "shop:day, seed 7: failed. The run ended early." in text
 
@@ -83,7 +65,7 @@ def test_the_report_shows_the_faults_with_the_largest_blast_radius() -> None:
     wide = trace.fault(70, "kill", pid=61, path="/wide")
     trace.exited(70, 61, KILLED, cause=wide)
     trace.exited(70, 62, KILLED, cause=wide)
-    text = printed(outcome(trace))
+    text = printed(live_outcome(trace))
     assert "/wide" in text
     assert "... 21 more" in text
 
@@ -97,7 +79,7 @@ def test_the_report_has_the_lag_of_the_loop_and_the_answers_to_clients() -> None
         trace.add(2.0, "request", pid=None, name="new_msg", **fields)
     limits = {"max_wait_share": 0.1, "max_load": 2.0}
     trace.add(2.0, "machine", pid=None, seconds=8.0, waited=2.0, load=None, **limits)
-    text = printed(outcome(trace, overloaded=True, problems=("overloaded: too busy",)))
+    text = printed(live_outcome(trace, overloaded=True, problems=("overloaded: too busy",)))
     assert "median 1 ms, p99 500 ms, longest 500 ms; 25.0% of the time over 100 ms" in text
     assert "waited for a processor: 25.0% of the time; load average per core: unknown" in text
     assert "requests: new_msg" in text
