@@ -1,9 +1,10 @@
-"""Part 6 of the tutorial, step by step: its programs and commands give the output that the page shows."""
+"""Parts 3 and 6 of the tutorial, step by step: programs and commands give the output that the pages show."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,24 @@ import typer
 from typer.testing import CliRunner
 
 from supervision.simulation.tools.commands import add_simulation_commands
+from tests.architecture.programs import Programs
 from tests.architecture.snippets import Snippet, snippets_in
 from tests.architecture.sources import ROOT
+from tests.patience import PATIENCE
 
-PAGE = "docs/tutorial/6-break-it.md"
 MODULE = "gate"
+
+
+def blocks_of(page: str, *languages: str) -> list[list[Snippet]]:
+    """Return the blocks of a page in each of the languages."""
+    blocks = snippets_in(page, (ROOT / page).read_text())
+    return [[block for block in blocks if block.language == one] for one in languages]
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Programs]:
+    with Programs() as programs:
+        yield programs
 
 
 def run(command: str) -> str:
@@ -51,13 +65,23 @@ def _lines(text: str) -> list[str]:
     return [" ".join(line.split()) for line in text.strip().splitlines()]
 
 
+def test_part_3_shows_the_log_of_a_crash(tmp_path: Path, programs: Programs) -> None:
+    blocks, shown = blocks_of("docs/tutorial/3-a-supervised-server.md", "python", "text")
+    (log,) = shown
+    file = tmp_path / "shift.py"
+    file.write_text(f"{blocks[-1].code}\n")
+    done = programs.run(file, cwd=tmp_path, time_limit=PATIENCE)
+    assert_shown(log, done.stderr.replace(str(tmp_path), "/home/rosa"))
+
+
 def test_part_6_finds_the_bug_replays_it_and_sees_it_fixed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks = snippets_in(PAGE, (ROOT / PAGE).read_text())
-    _, broken, fixed = [block for block in blocks if block.language == "python"]
-    simulate, replay, again = [block for block in blocks if block.language == "console"]
-    found, repeated, passed = [block for block in blocks if block.language == "text"]
+    programs, commands, outputs = blocks_of(
+        "docs/tutorial/6-break-it.md", "python", "console", "text"
+    )
+    (_, broken, fixed), (simulate, replay, again) = programs, commands
+    found, repeated, passed = outputs
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     file = tmp_path / f"{MODULE}.py"
