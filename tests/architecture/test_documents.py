@@ -4,7 +4,13 @@ from importlib import import_module
 
 import pytest
 
-from tests.architecture.documents import links, missing_paths, missing_tests, unexplained
+from tests.architecture.documents import (
+    dead_anchors,
+    links,
+    missing_paths,
+    missing_tests,
+    unexplained,
+)
 from tests.architecture.sources import PACKAGES, ROOT, report
 
 DOCUMENTS = {
@@ -29,6 +35,11 @@ def test_every_link_leads_somewhere(path: str) -> None:
     report(
         [f"{to} is not there" for to in links(path, DOCUMENTS[path]) if not (ROOT / to).exists()]
     )
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_every_link_to_a_part_of_a_page_leads_to_that_part(path: str) -> None:
+    report(dead_anchors(path, DOCUMENTS[path], read))
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if path != "CHANGELOG.md"])
@@ -83,6 +94,33 @@ def test_a_name_counts_only_in_the_prose_of_a_page_about_its_package() -> None:
 )
 def test_links_are_found_wherever_they_stand(text: str, targets: list[str]) -> None:
     assert links("docs/a.md", text) == targets
+
+
+@pytest.mark.parametrize(
+    ("target", "there"),
+    [
+        ("#here", True),
+        ("#there", False),
+        ("b.md#part-one_two", True),
+        ("b.md#part", False),
+        ("b.md#a-link", True),
+        ("b.md#actors.process", True),
+        ("b.md#actors.process.spawn", True),
+        ("b.md#actors", False),
+        ("b.md#by-hand", True),
+        # The site says `a-b`, and the repository says `a---b`.
+        ("b.md#a-b", False),
+        ("b.md#a---b", False),
+        ("c.py#L1", True),
+        ("https://example.org/x#y", True),
+    ],
+)
+def test_a_link_to_a_part_that_is_not_there_is_found(target: str, there: bool) -> None:
+    page = (
+        '# Part `one_two`\n## A [link](x.md)\n### A - b\n::: actors.process\n<a id="by-hand"></a>'
+    )
+    problems = dead_anchors("docs/a.md", f"# Here\n[a]({target})", {"docs/b.md": page}.get)
+    assert (problems == []) is there
 
 
 @pytest.mark.parametrize(
