@@ -3,7 +3,7 @@
 import ast
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 _FENCE = re.compile(r"^ *(```|~~~).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
@@ -20,20 +20,14 @@ def prose(text: str) -> str:
     return _FENCE.sub("", text)
 
 
-def unexplained(package: str, names: Iterable[str], pages: Mapping[str, str]) -> list[str]:
-    """Names of a facade that stand on no reference page.
+def generated(text: str) -> list[str]:
+    r"""Return the names whose docstrings a reference page shows.
 
-    A name stands on a page if it is in a code span there, outside fenced blocks, and the page is
-    about the package: it names one of its modules, as in `actors.process`.
+    Example:
+        >>> generated("# Processes\n\n::: actors.spawn\n")
+        ['actors.spawn']
     """
-    known = set[str]()
-    for text in pages.values():
-        spans = _CODE.findall(prose(text))
-        if any(re.match(rf"{package}\.\w", span) for span in spans):
-            known.update(word for span in spans for word in re.findall(r"\w+", span))
-    return [
-        f"{package}.{name} is on no page of docs/reference" for name in names if name not in known
-    ]
+    return _GENERATED.findall(text)
 
 
 def links(path: str, text: str) -> list[str]:
