@@ -100,9 +100,9 @@ def prepare(snippet: Snippet, pages: Mapping[str, str], folder: Path) -> Path:
     """Put what the reader of a page has into an empty folder, and return the folder where the block begins.
 
     This is a project of `ashtree new chat`, with the modules of the page: for `ashtree serve gate:endpoint` in a block,
-    `gate.py` holds the last Python block of the page that defines an `endpoint`. If the page has none, the block comes
-    from a page of the same folder that names `gate.py`. A scenario, as in `ashtree simulate gate:a_day`, is found in
-    the same way. If the block itself creates a project, the reader begins outside it.
+    `gate.py` holds the last Python block of the page that defines `endpoint`. If the page has none, the block comes
+    from a page of the same folder that names `gate.py`. If the module serves a folder of its own, the folder is there,
+    empty. If the block itself creates a project, the reader begins outside it.
 
     Args:
         snippet: the block.
@@ -118,13 +118,14 @@ def prepare(snippet: Snippet, pages: Mapping[str, str], folder: Path) -> Path:
     start = folder if created else folder / "chat"
     if not created:
         (start / "chat/server.py").write_text("from chat.endpoint import endpoint as endpoint\n")
-        for module, name in set(re.findall(r" (\w+):(\w+)\b", snippet.code)):
+        for module, name in set(re.findall(r"(?<![\w.])([a-z_]+):([a-z_]+)\b", snippet.code)):
             source = module_source(module, name, snippet.place.partition(":")[0], pages)
             if source is not None:
+                for served in re.findall(r"Path\(__file__\)\.parent / '(\w+)'", source):
+                    (start / served).mkdir(exist_ok=True)
                 # A package of that name would hide the module.
                 shutil.rmtree(start / module, ignore_errors=True)
                 (start / f"{module}.py").write_text(source)
-        save_pages(snippet.place.partition(":")[0], pages, start)
     phoenix = ROOT / "tests/integration/node/node_modules/phoenix"
     if phoenix.is_dir():
         (start / "node_modules").mkdir()
@@ -135,18 +136,8 @@ def prepare(snippet: Snippet, pages: Mapping[str, str], folder: Path) -> Path:
     return start
 
 
-def save_pages(page: str, pages: Mapping[str, str], start: Path) -> None:
-    """Save the HTML pages that the documents of the same folder let the reader save."""
-    for path, text in pages.items():
-        if path.rpartition("/")[0] == page.rpartition("/")[0]:
-            for name in re.findall(r"^Save this page as `([\w/.]+)`", text, re.MULTILINE):
-                html = next(one for one in snippets_in(path, text) if one.language == "html")
-                (start / name).parent.mkdir(exist_ok=True)
-                (start / name).write_text(html.code)
-
-
 def module_source(module: str, name: str, page: str, pages: Mapping[str, str]) -> str | None:
-    """Return the module with that name in it that the reader of a page has saved; None if no page shows one."""
+    """Return the module that the reader of a page has saved; None if no page shows one that defines `name`."""
     folder = page.rpartition("/")[0]
     others = [
         path
@@ -157,14 +148,14 @@ def module_source(module: str, name: str, page: str, pages: Mapping[str, str]) -
         blocks = [
             one.code for one in snippets_in(path, pages.get(path, "")) if one.language == "python"
         ]
-        found = (module_of(block, name) for block in reversed(blocks))
-        if source := next(filter(None, found), None):
-            return source
+        for code in reversed(blocks):
+            if (source := module_of(code, name)) is not None:
+                return source
     return None
 
 
 def module_of(code: str, name: str) -> str | None:
-    """Return a program of a page as a module that a command can import; None if it does not define the name.
+    """Return a program of a page as a module that a command can import; None if the program does not define `name`.
 
     Only the last step is left out: `trio.run(main)`.
     """
@@ -175,8 +166,7 @@ def module_of(code: str, name: str) -> str | None:
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
-    }
-    names |= {node.name for node in tree.body if isinstance(node, ast.AsyncFunctionDef)}
+    } | {node.name for node in tree.body if isinstance(node, ast.AsyncFunctionDef)}
     if name not in names:
         return None
     tree.body = [node for node in tree.body if not _runs(node)]
@@ -249,19 +239,20 @@ def scenario_problem(call: Call) -> str | None:
     """Return the problem of a command's scenario and of the parameters that the command sets."""
     target = next(word for word in call.arguments[1:] if re.fullmatch(r"[\w.]+:\w+", word))
     module, _, name = target.partition(":")
-    file = call.folder / f"{module}.py"
-    source = file.read_text() if file.is_file() else _source_of(module)
-    if f"def {name}(" not in source:
+    saved = call.folder / f"{module}.py"
+    if saved.is_file():
+        source = saved.read_text()
+        found = module_of(source, name) is not None
+    else:
+        loaded = importlib.import_module(module)
+        source, found = inspect.getsource(loaded), hasattr(loaded, name)
+    if not found:
         return f"{call}: {module} has no {name}"
     # A scenario may take its parameters as arguments or from `world.params`.
     known = re.findall(r"\w+", source)
     named = re.findall(r"(?:--params |--policy [^:]*: ?)(\w+)=", str(call))
     gone = [each for each in named if each not in known]
     return f"{call}: the scenario has no parameter {gone[0]}" if gone else None
-
-
-def _source_of(module: str) -> str:
-    return inspect.getsource(importlib.import_module(module))
 
 
 def missing_output(shown: str, printed: str) -> str | None:
