@@ -33,6 +33,9 @@ def test_every_page_is_in_the_navigation_once() -> None:
     report(
         [f"docs/{page} is not in docs/site/zensical.toml" for page in pages if page not in listed]
     )
+    report(
+        [f"docs/{page} is in docs/site/zensical.toml only" for page in listed if page not in pages]
+    )
 
 
 def test_a_link_to_a_source_leads_to_a_page_that_shows_it() -> None:
