@@ -446,6 +446,8 @@ def pyright(folder: Path, python: Path, *paths: Path) -> list[str]:
     ]
 
 
+# mypy checks the program in each run of `make test`. pyright takes six seconds.
+@pytest.mark.deep
 def test_pyright_accepts_a_new_project_and_a_program_with_much_of_the_api(tmp_path: Path) -> None:
     write(tmp_path, project_files(parse_name("chat")))
     shutil.copy(TYPED / "uses.py", tmp_path / "chat")
