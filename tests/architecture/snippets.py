@@ -81,8 +81,8 @@ def snippets_in(path: str, text: str) -> list[Snippet]:
     ]
 
 
-def module_of(code: str) -> str | None:
-    """Return a program of a page as a module that a server can import; None if it defines no `endpoint`.
+def module_of(code: str, name: str) -> str | None:
+    """Return a program of a page as a module that a command can import; None if the program does not define `name`.
 
     Only the last step is left out: `trio.run(main)`.
     """
@@ -93,8 +93,8 @@ def module_of(code: str) -> str | None:
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
-    }
-    if "endpoint" not in names:
+    } | {node.name for node in tree.body if isinstance(node, ast.AsyncFunctionDef)}
+    if name not in names:
         return None
     tree.body = [node for node in tree.body if not _runs(node)]
     return ast.unparse(tree)

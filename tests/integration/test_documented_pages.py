@@ -92,7 +92,8 @@ def endpoint_above(snippet: Snippet) -> str | None:
     ]
     if "token" in snippet.code or "longPoll" in snippet.code:
         return None
-    return next(filter(None, map(module_of, reversed(above))), None)
+    modules = [module_of(code, "endpoint") for code in reversed(above)]
+    return next(filter(None, modules), None)
 
 
 @pytest.fixture(scope="module")
