@@ -244,7 +244,7 @@ def test_workers_are_replaced_one_after_the_other(four: Driver) -> None:
 def test_a_note_about_one_worker_has_the_singular() -> None:
     alone = Driver(1).serve()
     roll(alone)
-    assert {"replacing 1 worker", "replaced 1 worker"} <= set(sentences(alone.log))
+    assert {"replacing 1 worker", "replaced 1 worker"} <= set(sentences(alone.log).splitlines())
 
 
 def test_ids_are_unique_among_the_living_and_stay_small(four: Driver) -> None:
