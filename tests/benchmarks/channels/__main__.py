@@ -26,6 +26,7 @@ from tests.benchmarks.channels.report import goal_table, machine_lines, markdown
 from tests.benchmarks.channels.results import Results, goals, joined
 from tests.benchmarks.channels.rows import ROWS, Row, load_of, within
 from tests.benchmarks.channels.subjects import FLOOR, OWN, SUBJECTS, Subject, at_url, serving
+from tests.benchmarks.channels.workloads import Load
 from tests.integration.servers import ROOT
 
 QUICK_SECONDS = 100.0
@@ -92,6 +93,16 @@ class Plan:
         # A quick run may end early, so each row has one round before any row has its second.
         return sorted(turns, key=lambda each: each[1]) if self.is_quick else turns
 
+    def load_of(self, row: Row, subject: Subject) -> Load:
+        """Return the size of a row for one server."""
+        return load_of(
+            row,
+            seconds=self.seconds,
+            is_quick=self.is_quick,
+            is_peer=subject.is_peer,
+            few_crashes=subject.notices_late,
+        )
+
     def takes_part(self, row: Row, subject: Subject) -> bool:
         """Return True if the run measures this row on this server."""
         if self.is_quick and (row.is_big or (subject.is_peer and row.name not in _QUICK_ROWS)):
@@ -114,7 +125,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 def measure(plan: Plan, row: Row, subject: Subject) -> dict[str, Any]:
     """Measure one row on one server. Returns its figures, or the error."""
-    wanted = load_of(row, seconds=plan.seconds, is_quick=plan.is_quick, is_peer=subject.is_peer)
+    wanted = plan.load_of(row, subject)
     load = within(wanted, allow_files())
     pinned = (os.cpu_count() or 1) > 1
     try:

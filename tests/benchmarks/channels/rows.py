@@ -16,6 +16,8 @@ Takers = Literal["all", "fast", "core", "own"]
 RESERVED_FILES = 500
 """The files of a server or a generator that are not connections of the benchmark."""
 
+_FEW_CRASHES, _FEWEST_CRASHES = 400, 160
+
 
 @frozen
 class Row:
@@ -153,7 +155,9 @@ ROWS = {row.name: row for row in _ALL}
 """The rows by name, in the order of the table."""
 
 
-def load_of(row: Row, *, seconds: float, is_quick: bool, is_peer: bool) -> Load:
+def load_of(
+    row: Row, *, seconds: float, is_quick: bool, is_peer: bool, few_crashes: bool = False
+) -> Load:
     """Return the size of a row for one run.
 
     Args:
@@ -161,15 +165,17 @@ def load_of(row: Row, *, seconds: float, is_quick: bool, is_peer: bool) -> Load:
         seconds: the measured time of rows that have no fixed number of operations.
         is_quick: True for a quick run: fewer operations and connections, a shorter warm-up.
         is_peer: True for servers that may need milliseconds per operation. They get fewer operations.
+        few_crashes: True for servers that need a second to notice a crash.
     """
     load = evolve(row.load, seconds=max(seconds, row.least_seconds))
-    if load.operations:
-        # Daphne needs a second for each crash.
-        few = 400 if is_peer and row.workload == "crash" else 1000
-        load = evolve(load, operations=few if is_quick or is_peer else load.operations)
-    if row.workload == "idle":
-        load = evolve(load, connections=1000 if is_quick or is_peer else load.connections)
-    return evolve(load, warm_up=0.2) if is_quick else load
+    if load.operations and (is_quick or is_peer):
+        few = _FEW_CRASHES if is_peer and row.workload == "crash" else 1000
+        load = evolve(load, operations=few)
+    if few_crashes and row.workload == "crash":
+        load = evolve(load, operations=_FEWEST_CRASHES)
+    if row.workload == "idle" and (is_quick or is_peer):
+        load = evolve(load, connections=1000)
+    return evolve(load, warm_up=0.2, extra=1.0, drain=2.0) if is_quick else load
 
 
 def within(load: Load, files: int) -> Load:

@@ -63,6 +63,7 @@ class Load:
         reconnects: True if a crash ends the whole connection, so that the client has to connect again.
         timeout: seconds for all clients to join.
         drain: seconds for the last answers to arrive. Answers that arrive later count as lost.
+        extra: seconds of further measured time for a server that is too slow for `seconds`.
     """
 
     connections: int = 100
@@ -74,7 +75,8 @@ class Load:
     pids: Sequence[int] = ()
     reconnects: bool = False
     timeout: float = 60.0
-    drain: float = 5.0
+    drain: float = 20.0
+    extra: float = 20.0
 
 
 class Window:
@@ -215,9 +217,9 @@ def _compared(
 
 
 def run_enough(crowd: Crowd, load: Load, taken: Sequence[float], clients: Sequence[Client]) -> None:
-    """Run for the measured time. With few answers, run up to five times as long, because few samples mean little."""
+    """Run for the measured time. With few answers, run longer, because few samples mean little."""
     crowd.run_for(load.seconds)
-    end, enough = clock() + 4 * load.seconds, 2 * len(clients) * load.in_flight
+    end, enough = clock() + load.extra, 2 * len(clients) * load.in_flight
     while len(taken) < enough and clock() < end:
         crowd.turn(0.02)
 
