@@ -152,8 +152,7 @@ IN_ACTORS = (
         file="actors/_kernel/current.py",
         old="""\
         watcher = self.watcher
-        if watcher.watching is not None:
-            watcher.watching.pop(self, None)
+        watcher.watching = without_item(watcher.watching, self)
         if not watcher.dead:
 """,
         new="""\
