@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import msgspec
 import trio
 from attrs import field, frozen
 
@@ -198,8 +199,7 @@ class MountedSocket:
         return await self._pool.start(link, membership, payload, replaced)
 
 
-@frozen(kw_only=True)
-class Mounted:
+class Mounted(msgspec.Struct, frozen=True, kw_only=True):
     """The mounted sockets of an endpoint, by path for each transport, and the pools of their channels."""
 
     pools: list[ChannelPool]
@@ -293,8 +293,7 @@ class Owner(Broadcaster, Protocol):
     histories: tuple[Service, ...]
 
 
-@frozen
-class LateAnswer:
+class LateAnswer(msgspec.Struct, frozen=True):
     """The answer of a plug to a request on a new connection while the endpoint drains."""
 
     status: int

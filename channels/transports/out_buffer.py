@@ -24,8 +24,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
-from attrs import frozen
 
 from channels.transports.contract import OutBufferStatistics, Signal, Spawn, Tell
 
@@ -424,8 +424,7 @@ _TURN = 512
 _NO_WRITER = "the writing task of this full socket has ended"
 
 
-@frozen(kw_only=True)
-class FlusherStatistics:
+class FlusherStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot of a flusher.
 
     Attributes:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
+import msgspec
 import trio
-from attrs import evolve, frozen
+from attrs import evolve
 
 from actors.instrumentation.telemetry import Event
 from actors.process import on_exit
@@ -50,8 +51,7 @@ TOO_MANY_OF_ADDRESS = Refusal(429, headers=(("retry-after", "10"),))
 """The answer to a client whose address has too many clients."""
 
 
-@frozen(kw_only=True)
-class Connected:
+class Connected(msgspec.Struct, frozen=True, kw_only=True):
     """An accepted client."""
 
     mount: MountedSocket
@@ -166,7 +166,11 @@ async def connect(
     if services.tracer is None:
         return await deciding
     decision, trace = await services.tracer.connect(mount.socket, params, info, transport, deciding)
-    return evolve(decision, trace=trace) if isinstance(decision, Connected) else decision
+    return (
+        msgspec.structs.replace(decision, trace=trace)
+        if isinstance(decision, Connected)
+        else decision
+    )
 
 
 async def _decide(  # noqa: PLR0917 - the arguments of `connect`, and what it found

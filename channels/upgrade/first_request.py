@@ -11,8 +11,8 @@ import socket
 import ssl
 from typing import Any
 
+import msgspec
 import trio
-from attrs import frozen
 
 from channels.connect_info import ConnectInfo, PeerData
 from channels.endpoint._wiring import LateAnswer, MountedSocket, Services
@@ -54,8 +54,7 @@ _UPGRADE_COST = 24
 _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
 
 
-@frozen(kw_only=True)
-class Upgraded:
+class Upgraded(msgspec.Struct, frozen=True, kw_only=True):
     """A request that becomes a WebSocket.
 
     Attributes:
