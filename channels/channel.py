@@ -31,7 +31,7 @@ from actors.servers.gen_server import Sender
 from actors.servers.results import Continue, NoReply, Reply, Stop, Within
 from channels.connection.link import Broadcaster, Link
 from channels.connection.session import Membership
-from channels.errors import ChannelsError, EncodeError, InvalidOption
+from channels.errors import ChannelsError, EncodeError, InvalidOption, check_seconds
 from channels.excerpts import brief, place_of_frame
 from channels.handlers import HandlerTable, check_names, check_types, collect
 from channels.messages import Broadcast, PushReply
@@ -320,6 +320,27 @@ class Channel:
             # Frame 0 is this method, 1 the public verb, and 2 the application.
             error.place = place_of_frame(sys._getframe(2))
             raise
+
+    def expire_connection_after(self, seconds: float) -> None:
+        """Set a new deadline for the connection of this channel, from any thread. `math.inf` removes the deadline.
+
+            @handle_in("renew")
+            async def renew(self, payload: Renewal) -> PushReply:
+                verified = verify_with_lifetime(SECRET, "user socket", payload.token, max_age=3600)
+                self.expire_connection_after(verified.seconds_left)
+                return PushReply()
+
+        The deadline is that of the whole connection, so all its channels share it. See the method of the same name of
+        `Socket`.
+
+        Args:
+            seconds: seconds on Trio's clock, from 0.
+
+        Raises:
+            InvalidOption: `seconds` is not a number from 0.
+        """
+        check_seconds("expire_connection_after", "seconds", seconds)
+        self._context.link.expire_after(seconds)
 
     def socket_ref(self) -> SocketRef:
         """Return a reference to the current push, to reply later with `reply_to`.

@@ -19,6 +19,7 @@ Close codes:
 | 1011 | the client violated the Phoenix protocol |
 | 1012 | the server drains |
 | 1013 | the client reads too slowly, or a channel had too many waiting messages for the timeout |
+| 3000 | the deadline of the connection has passed |
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ from attrs import Factory, asdict, define
 from rich.console import Console
 
 from tests.benchmarks.channels.generator import arguments_of
-from tests.benchmarks.channels.machine import describe
+from tests.benchmarks.channels.machine import allow_files, describe
 from tests.benchmarks.channels.report import goal_table, machine_lines, markdown, tables
 from tests.benchmarks.channels.results import Results, goals, joined
-from tests.benchmarks.channels.rows import ROWS, Row, load_of
+from tests.benchmarks.channels.rows import ROWS, Row, load_of, within
 from tests.benchmarks.channels.subjects import FLOOR, OWN, SUBJECTS, Subject, at_url, serving
 from tests.integration.servers import ROOT
 
@@ -79,7 +79,7 @@ class Plan:
     def steps(self) -> Iterator[tuple[Row, int, Subject]]:
         """Yield each row, round and server to measure. Each round of a row starts with a different server."""
         for row, turn in self._turns():
-            takers = [each for each in self.subjects if self._takes_part(row, each)]
+            takers = [each for each in self.subjects if self.takes_part(row, each)]
             first = turn % max(1, len(takers))
             for subject in takers[first:] + takers[:first]:
                 if time.monotonic() > self.deadline:
@@ -92,7 +92,8 @@ class Plan:
         # A quick run may end early, so each row has one round before any row has its second.
         return sorted(turns, key=lambda each: each[1]) if self.is_quick else turns
 
-    def _takes_part(self, row: Row, subject: Subject) -> bool:
+    def takes_part(self, row: Row, subject: Subject) -> bool:
+        """Return True if the run measures this row on this server."""
         if self.is_quick and (row.is_big or (subject.is_peer and row.name not in _QUICK_ROWS)):
             return False
         return subject.takes_part_in(row)
@@ -113,7 +114,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 def measure(plan: Plan, row: Row, subject: Subject) -> dict[str, Any]:
     """Measure one row on one server. Returns its figures, or the error."""
-    load = load_of(row, seconds=plan.seconds, is_quick=plan.is_quick, is_peer=subject.is_peer)
+    wanted = load_of(row, seconds=plan.seconds, is_quick=plan.is_quick, is_peer=subject.is_peer)
+    load = within(wanted, allow_files())
     pinned = (os.cpu_count() or 1) > 1
     try:
         with serving(subject, row, 0 if pinned else None) as server:
@@ -123,19 +125,30 @@ def measure(plan: Plan, row: Row, subject: Subject) -> dict[str, Any]:
             command += ["--reconnects"] if subject.crashes == "connection" else []
             command += ["--pids", *map(str, server.pids)]
             done = subprocess.run(
-                command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=300
+                command,
+                check=False,
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=300 + 2 * load.seconds,
             )
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return {"error": str(error)}
     if done.returncode:
         return {"error": done.stderr.strip()[-500:]}
-    return {"figures": json.loads(done.stdout)}
+    few = {} if load == wanted else {"connections": load.connections}
+    return {"figures": json.loads(done.stdout), **few}
 
 
 def run(plan: Plan, console: Console, folder: Path) -> Results:
     """Measure everything. Write all figures to a file after each one, so that an interrupted run keeps its figures."""
     folder.mkdir(parents=True, exist_ok=True)
-    with_django = any(subject.name.startswith("django") for subject in plan.subjects)
+    with_django = any(
+        plan.takes_part(row, subject)
+        for row in plan.rows
+        for subject in plan.subjects
+        if subject.name.startswith("django")
+    )
     results = Results(describe(with_django=with_django))
     results.titles = {subject.name: subject.title for subject in plan.subjects}
     for row, turn, subject in plan.steps():
@@ -180,6 +193,8 @@ def main() -> None:
     console.print(goal_table(goals(results)))
     for line in results.errors():
         console.print(f"failed: {line}", style="bold", highlight=False, markup=False)
+    for line in results.reduced():
+        console.print(f"fewer, because of the limit of open files: {line}", highlight=False)
     for line in results.saturated():
         console.print(f"the generator may have been the limit: {line}", highlight=False)
     if not options.load:

@@ -33,6 +33,8 @@ clock = time.perf_counter
 _IN, _OUT = select.EPOLLIN, select.EPOLLIN | select.EPOLLOUT
 _GONE = select.EPOLLHUP | select.EPOLLERR
 _PIECE = 256 * 1024
+# The connections from one address of this machine. An address has about 28,000 free ports for connections to one port.
+_PER_ADDRESS = 20_000
 
 
 class TooLate(Exception):
@@ -76,6 +78,8 @@ class Client:
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.began = clock()
+        if self.crowd.is_local and self.number >= _PER_ADDRESS:
+            self._socket.bind((f"127.0.0.{1 + self.number // _PER_ADDRESS}", 0))
         self._socket.connect_ex(self.crowd.address)
         self._unsent = self.crowd.request
         self.crowd.watch(self._socket.fileno(), self)
@@ -159,6 +163,7 @@ class Crowd:
 
     Attributes:
         dialect: the protocol that the clients speak.
+        is_local: True if the server listens on 127.0.0.1.
         failures: the reasons why clients could not join, at most a hundred.
         lost: the number of clients whose connection the server closed.
     """
@@ -169,6 +174,7 @@ class Crowd:
             raise ValueError(f"Invalid URL {url!r}; write ws://HOST:PORT/PATH")
         host = socket.gethostbyname(parts.hostname)
         self.address = (host, parts.port or 80)
+        self.is_local = host == "127.0.0.1"
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         self.request = request(f"{parts.hostname}:{parts.port or 80}", path)
         self.dialect = dialect

@@ -10,15 +10,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import sys
 
 from tests.benchmarks.channels.clients import Crowd, TooLate
 from tests.benchmarks.channels.dialects import DIALECTS, Refused
+from tests.benchmarks.channels.machine import allow_files
+from tests.benchmarks.channels.open_loop import OPEN_LOOPS
+from tests.benchmarks.channels.slow_client import never
 from tests.benchmarks.channels.wire import WireError
-from tests.benchmarks.channels.workloads import WORKLOADS, Load
+from tests.benchmarks.channels.workloads import CLOSED_LOOPS, Load, Workload
 
-__all__ = ["arguments_of", "generate", "main"]
+__all__ = ["WORKLOADS", "arguments_of", "generate", "main"]
+
+WORKLOADS: dict[str, Workload] = {**CLOSED_LOOPS, **OPEN_LOOPS, "never": never}
+"""The workloads by name."""
 
 
 def generate(workload: str, url: str, dialect: str, load: Load) -> dict[str, object]:
@@ -76,8 +81,7 @@ def main() -> None:
     )
     if core is not None:
         os.sched_setaffinity(0, {core})
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allow_files()
     try:
         print(json.dumps(generate(workload, url, dialect, Load(**options))))
     except (OSError, Refused, TooLate, WireError) as error:

@@ -6,13 +6,14 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import subprocess
 from datetime import UTC, datetime
 
 from tests.benchmarks.channels.proc import cpu_model
 from tests.benchmarks.channels.subjects import DJANGO_PYTHON
 
-__all__ = ["describe"]
+__all__ = ["allow_files", "describe"]
 
 _OWN = (
     "ashtree",
@@ -41,7 +42,15 @@ def describe(*, with_django: bool) -> dict[str, str]:
         "versions": _text({name: _version(name) for name in _OWN}),
         **({"versions for Django": _text(_ask_django())} if with_django else {}),
         "load before the run": f"{busy:.1f}",
+        "open files for each process": f"{allow_files():,}",
     }
+
+
+def allow_files() -> int:
+    """Raise this process's limit of open files as far as the system allows, and return it. Children inherit it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 def _version(name: str) -> str:

@@ -25,11 +25,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     cost = _figure(
         results,
         rows,
-        lambda row: (
-            (ROWS[row].key, "KB per connection", 1024)
-            if ROWS[row].key != "us_per_op"
-            else ("us_per_op", "CPU µs per operation", 1)
-        ),
+        lambda row: (ROWS[row].key, ROWS[row].unit, ROWS[row].scale),
     )
     files = [_save(cost, folder / "cost.svg")]
     timed = [row for row in rows if ROWS[row].key == "us_per_op"]

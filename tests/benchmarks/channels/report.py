@@ -9,18 +9,67 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from tests.benchmarks.channels.figures import Spread
-from tests.benchmarks.channels.results import Goal, Results
+from tests.benchmarks.channels.results import Goal, Results, goals
 from tests.benchmarks.channels.rows import ROWS
 
-__all__ = ["command_of", "goal_table", "machine_lines", "markdown", "tables"]
+__all__ = ["command_of", "goal_lines", "goal_table", "machine_lines", "markdown", "tables"]
 
 _COLUMNS = ("CPU µs/op", "range", "to floor", "ops/s", "p50 ms", "p99 ms", "generator")
+_OWN_COLUMNS = {
+    "flat-echo": (
+        ("µs/op, 100 alone", "us_alone"),
+        ("µs/op, 100 among all", "us_among"),
+        ("µs/op, all", "us_per_op"),
+        ("100 among all to 100 alone", "among_to_alone"),
+        ("all to 100 alone", "all_to_alone"),
+    ),
+    "heartbeats": (
+        ("% of a core", "core_percent"),
+        ("CPU µs per heartbeat", "us_per_op"),
+        ("heartbeats/s", "rate"),
+    ),
+    "half": (
+        ("ops/s when saturated", "saturation_rate"),
+        ("ops/s", "rate"),
+        ("p50 ms", "p50_ms"),
+        ("p99 ms", "p99_ms"),
+        ("server's core", "server_share"),
+        ("generator late by, p99 ms", "late_ms"),
+    ),
+    "pauses": (
+        ("seconds", "seconds"),
+        ("longest pause, ms", "pause_ms"),
+        ("most CPU of a turn, ms", "pause_cpu_ms"),
+        ("longest garbage collection, ms", "collector_ms"),
+        ("p99 of an echo, ms", "p99_ms"),
+        ("server's core", "server_share"),
+    ),
+    "never": (
+        ("closed after MB", "closed_after_mb"),
+        ("growth of memory, MB", "growth_mb"),
+        ("p99 ms without it", "p99_alone_ms"),
+        ("p99 ms with it", "p99_ms"),
+        ("ratio", "p99_to_alone"),
+    ),
+}
+_OWN_COLUMNS["flat-fanout"] = _OWN_COLUMNS["flat-echo"]
+_LONG = {"pauses": "--seconds 600 --rounds 1"}
 
 
 def command_of(row: str, subject: str | None = None) -> str:
     """Return the command that measures one row again, for all servers, or for one server and the floor."""
-    names = [row] if subject is None else [row, subject]
-    return "make bench ARGS='" + " ".join(f"--only {name}" for name in names) + "'"
+    words = [f"--only {name}" for name in ([row] if subject is None else [row, subject])]
+    words += [_LONG[row]] if row in _LONG else []
+    return f"make bench ARGS='{' '.join(words)}'"
+
+
+def goal_lines(results: Results, row: str) -> list[str]:
+    """Return a line for each goal of a row."""
+    return [
+        f"{goal.what}: {goal.value:.2f}, goal {goal.limit:g}: {goal.verdict}"
+        for goal in goals(results)
+        if goal.row == row and goal.limit is not None
+    ]
 
 
 def machine_lines(results: Results) -> list[str]:
@@ -34,21 +83,35 @@ def tables(results: Results) -> RenderableType:
 
 
 def _table(results: Results, row: str) -> Table:
-    is_memory = ROWS[row].key != "us_per_op"
     table = Table(
         title=ROWS[row].title,
-        caption=command_of(row),
+        caption="\n".join([*goal_lines(results, row), command_of(row)]),
         box=box.SIMPLE,
         title_justify="left",
         caption_justify="left",
     )
-    columns = ("bytes", "range", "to floor", "kernel's bytes") if is_memory else _COLUMNS
+    columns: Sequence[str]
+    if row in _OWN_COLUMNS:
+        columns, cells = [name for name, _ in _OWN_COLUMNS[row]], _own_cells
+    elif row == "idle":
+        columns, cells = ("bytes", "range", "to floor", "kernel's bytes"), _memory
+    else:
+        columns, cells = _COLUMNS, _cells
     for column in ("server", *columns):
         table.add_column(column, justify="left" if column == "server" else "right")
     for subject in results.subjects(row):
-        cells = _memory(results, row, subject) if is_memory else _cells(results, row, subject)
-        table.add_row(results.titles[subject], *cells)
+        table.add_row(results.titles[subject], *cells(results, row, subject))
     return table
+
+
+def _own_cells(results: Results, row: str, subject: str) -> list[str]:
+    found = []
+    for _, key in _OWN_COLUMNS[row]:
+        figure = results.figure(row, subject, key)
+        # A median would hide the one long pause of many rounds.
+        is_worst = row == "pauses" and figure is not None
+        found.append(short(figure.most) if is_worst and figure else number(figure))
+    return found
 
 
 def _cells(results: Results, row: str, subject: str) -> list[str]:
@@ -95,7 +158,7 @@ def goal_table(found: Sequence[Goal]) -> Table:
         table.add_column(column, justify="right" if column in ("measured", "at most") else "left")
     for goal in found:
         limit = "" if goal.limit is None else f"{goal.limit:g}"
-        table.add_row(goal.what, f"{goal.value:.2f}", limit, goal.verdict)
+        table.add_row(f"{goal.row}: {goal.what}", f"{goal.value:.2f}", limit, goal.verdict)
     return table
 
 
@@ -104,7 +167,8 @@ def goal_table(found: Sequence[Goal]) -> Table:
 
 def markdown(results: Results) -> str:
     """Return the tables of the page: CPU per operation, latency, rate, memory and commands."""
-    rows = [row for row in results.rows() if ROWS[row].key == "us_per_op"]
+    special = [row for row in results.rows() if row in _OWN_COLUMNS]
+    rows = [row for row in results.rows() if row != "idle" and row not in special]
     parts = []
     if rows:
         parts += [
@@ -117,8 +181,11 @@ def markdown(results: Results) -> str:
         ]
     if "idle" in results.rows():
         parts += ["Bytes of an idle connection that has joined one room:", _memory_grid(results)]
+    for row in special:
+        parts += [f"{ROWS[row].title}:", _own_grid(results, row)]
     commands = "\n".join(f"| {ROWS[row].title} | `{command_of(row)}` |" for row in results.rows())
     parts.append(f"| figure | command |\n|---|---|\n{commands}")
+    parts.append(_goal_grid(results))
     parts.append("Machine: " + "; ".join(machine_lines(results)) + ".")
     return "\n\n".join(parts)
 
@@ -159,4 +226,22 @@ def _memory_grid(results: Results) -> str:
         own = results.figure("idle", subject, "bytes_per_connection")
         kernel = results.figure("idle", subject, "kernel_bytes")
         lines.append(f"| {results.titles[subject]} | {number(own)} | {number(kernel)} |")
+    return "\n".join(lines)
+
+
+def _own_grid(results: Results, row: str) -> str:
+    names = [name for name, _ in _OWN_COLUMNS[row]]
+    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for subject in results.subjects(row):
+        cells = _own_cells(results, row, subject)
+        lines.append(f"| {results.titles[subject]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _goal_grid(results: Results) -> str:
+    lines = ["| figure | goal | measured | |", "|---|---|---|---|"]
+    for goal in goals(results):
+        if goal.limit is not None:
+            what = f"{ROWS[goal.row].title}: {goal.what}"
+            lines.append(f"| {what} | {goal.limit:g} | {goal.value:.2f} | {goal.verdict} |")
     return "\n".join(lines)

@@ -23,7 +23,8 @@ class Results:
     Attributes:
         machine: the properties of the machine by name.
         titles: the titles of the servers by name, in the order of the table.
-        samples: dicts with the keys row, subject, round, and either figures or error.
+        samples: dicts with the keys row, subject, round, and either figures or error. If the limit of open files was
+            too low for the row, the key connections has the number of connections.
     """
 
     machine: dict[str, str] = Factory(dict)
@@ -68,6 +69,15 @@ class Results:
                 lines.append(f"{where}: {figures['lost']} lost, {figures['wrong']} wrong answers")
         return lines
 
+    def reduced(self) -> list[str]:
+        """Return a line for each row and server with fewer connections, because of the limit of open files."""
+        found = {
+            f"{sample['row']}, {sample['subject']}: {sample['connections']:,} connections"
+            for sample in self.samples
+            if "connections" in sample
+        }
+        return sorted(found)
+
     def saturated(self) -> list[str]:
         """Return a line for each row and server in which the generator used nearly a whole core."""
         return [
@@ -101,11 +111,13 @@ class Goal:
     """A figure that Ashtree should reach.
 
     Attributes:
+        row: the name of the row.
         what: a description.
         value: the measured value.
-        limit: the highest value that passes; None if the figure is only for information.
+        limit: the highest value that meets the goal; None if the figure is only for information.
     """
 
+    row: str
     what: str
     value: float
     limit: float | None = None
@@ -115,7 +127,7 @@ class Goal:
         """The verdict in words. Empty if the goal has no limit."""
         if self.limit is None:
             return ""
-        return "PASS" if self.value <= self.limit else "short of it"
+        return "met" if self.value <= self.limit else "missed"
 
 
 _TO_FLOOR = {
@@ -128,12 +140,24 @@ _TO_FLOOR = {
     "crash": 1.35,
 }
 _COMPARED = ("echo-100x1", "echo-1000x1", "fanout-100", "fanout-1000")
+_LIMITS = (
+    ("flat-echo", "all_to_alone", "CPU of an echo to that with 100 connections", 1.3),
+    ("flat-fanout", "all_to_alone", "CPU of a frame to that in a room of 100", 1.3),
+    ("heartbeats", "core_percent", "% of a core", 3.0),
+    ("half", "p99_ms", "p99 latency in ms", 4.0),
+    ("pauses", "pause_ms", "longest pause in ms", 25.0),
+    ("never", "not_closed", "rounds in which the slow client was not closed", 0.0),
+    ("never", "growth_mb", "growth of memory in MB", 8.0),
+    ("never", "p99_to_alone", "p99 latency to that without the slow client", 1.5),
+)
+# A median would hide the one long pause of many rounds.
+_WORST = ("pause_ms", "not_closed")
 
 
 def goals(results: Results, own: str = "ashtree", floor: str = "floor") -> list[Goal]:
     """Return all goals that the run has figures for."""
     found = [
-        Goal(f"{row}: CPU to the floor's", ratio.median, limit)
+        Goal(row, "CPU to the floor's", ratio.median, limit)
         for row, limit in _TO_FLOOR.items()
         if (ratio := results.ratio(row, own, floor, "us_per_op"))
     ]
@@ -144,10 +168,15 @@ def goals(results: Results, own: str = "ashtree", floor: str = "floor") -> list[
             limit = _limit_to(subject)
             ratio = results.ratio(row, own, subject, "us_per_op")
             if ratio is not None and subject not in (own, floor):
-                found.append(Goal(f"{row}: CPU to that of {subject}", ratio.median, limit))
+                found.append(Goal(row, f"CPU to that of {subject}", ratio.median, limit))
     memory = results.figure("idle", own, "bytes_per_connection")
     if memory is not None:
-        found.append(Goal("idle: KB per connection", memory.median / 1024, 14.0))
+        found.append(Goal("idle", "KB per connection", memory.median / 1024, 14.0))
+    for row, key, what, limit in _LIMITS:
+        figure = results.figure(row, own, key)
+        if figure is not None:
+            value = figure.most if key in _WORST else figure.median
+            found.append(Goal(row, what, value, limit))
     return found
 
 
@@ -156,7 +185,7 @@ def _logged(results: Results, own: str) -> Sequence[Goal]:
     plain = results.figure("crash", own, "us_per_op")
     if logged is None or plain is None:
         return []
-    return [Goal("crash-logged: CPU to that of crash", logged.median / plain.median, 1.3)]
+    return [Goal("crash-logged", "CPU to that of crash", logged.median / plain.median, 1.3)]
 
 
 def _fair(results: Results, own: str) -> Iterator[Goal]:
@@ -164,7 +193,7 @@ def _fair(results: Results, own: str) -> Iterator[Goal]:
         p99, mean = (results.values(row, own, f"{name}_ms") for name in ("p99", "mean"))
         fair = spread(ratios(p99, mean))
         if fair is not None:
-            yield Goal(f"{row}: p99 latency to the mean", fair.median, 1.6)
+            yield Goal(row, "p99 latency to the mean", fair.median, 1.6)
 
 
 def _limit_to(subject: str) -> float | None:

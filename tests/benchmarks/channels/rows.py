@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from attrs import evolve, frozen
 
-from tests.benchmarks.channels.workloads import Load
+from tests.benchmarks.channels.workloads import FEW, Load
 
-__all__ = ["ROWS", "Row", "load_of"]
+__all__ = ["RESERVED_FILES", "ROWS", "Row", "Takers", "load_of", "within"]
+
+Takers = Literal["all", "fast", "core", "own"]
+"""The servers of a row: all; the fast ones; Ashtree, the floor and a server at a URL; or only Ashtree."""
+
+RESERVED_FILES = 500
+"""The files of a server or a generator that are not connections of the benchmark."""
 
 
 @frozen
@@ -19,8 +27,13 @@ class Row:
         workload: the workload of the load generator.
         load: the size of the workload.
         key: the figure that the table compares.
-        is_big: True if a quick run skips the row, and only fast servers take part.
-        is_logged: True if the server logs crashes. Then only Ashtree takes part.
+        unit: the unit of this figure in the plots.
+        scale: the divisor that converts the figure to this unit.
+        takers: the servers that take part.
+        is_big: True if a quick run skips the row.
+        is_logged: True if the server logs crashes.
+        is_watched: True if the server measures its own pauses and counts the clients that it closes.
+        least_seconds: the shortest measured time that gives a meaningful figure.
     """
 
     name: str
@@ -28,8 +41,13 @@ class Row:
     workload: str
     load: Load
     key: str = "us_per_op"
+    unit: str = "CPU µs per operation"
+    scale: float = 1.0
+    takers: Takers = "all"
     is_big: bool = False
     is_logged: bool = False
+    is_watched: bool = False
+    least_seconds: float = 0.0
 
 
 _ALL = (
@@ -41,6 +59,7 @@ _ALL = (
         "echo, 9,000 connections",
         "echo",
         Load(connections=9000, timeout=180.0),
+        takers="fast",
         is_big=True,
     ),
     Row("fanout-100", "broadcast to 100", "fanout", Load(in_flight=4)),
@@ -57,6 +76,7 @@ _ALL = (
         "crash and rejoin, logged",
         "crash",
         Load(connections=200, concurrency=16, operations=4000),
+        takers="own",
         is_logged=True,
     ),
     Row(
@@ -65,6 +85,68 @@ _ALL = (
         "idle",
         Load(connections=5000),
         key="bytes_per_connection",
+        unit="KB per connection",
+        scale=1024.0,
+    ),
+    Row(
+        "flat-echo",
+        f"echo, 15,000 connections, compared with {FEW}",
+        "flat-echo",
+        Load(connections=15_000, timeout=180.0),
+        takers="core",
+        is_big=True,
+    ),
+    Row(
+        "flat-fanout",
+        f"broadcast to 15,000, compared with {FEW}",
+        "flat-fanout",
+        Load(connections=15_000, timeout=180.0),
+        takers="core",
+        is_big=True,
+    ),
+    Row(
+        "heartbeats",
+        "15,000 connections that only send heartbeats",
+        "heartbeats",
+        Load(connections=15_000, timeout=180.0, warm_up=2.0),
+        key="core_percent",
+        unit="% of a core",
+        takers="core",
+        is_big=True,
+        least_seconds=15.0,
+    ),
+    Row(
+        "half",
+        "echo, 1,000 connections, half the saturation rate",
+        "half",
+        Load(connections=1000),
+        key="p99_ms",
+        unit="p99 latency in ms",
+        takers="core",
+        is_big=True,
+    ),
+    Row(
+        "pauses",
+        "longest pause of the loop, 5,000 connections",
+        "pauses",
+        Load(connections=5000, timeout=180.0, warm_up=2.0),
+        key="pause_ms",
+        unit="longest pause in ms",
+        takers="own",
+        is_big=True,
+        is_watched=True,
+        least_seconds=30.0,
+    ),
+    Row(
+        "never",
+        "a client that never reads, in a room of 1,000",
+        "never",
+        Load(connections=1000),
+        key="p99_to_alone",
+        unit="p99 latency, as a multiple of that without the client",
+        takers="own",
+        is_big=True,
+        is_watched=True,
     ),
 )
 ROWS = {row.name: row for row in _ALL}
@@ -80,7 +162,7 @@ def load_of(row: Row, *, seconds: float, is_quick: bool, is_peer: bool) -> Load:
         is_quick: True for a quick run: fewer operations and connections, a shorter warm-up.
         is_peer: True for servers that may need milliseconds per operation. They get fewer operations.
     """
-    load = evolve(row.load, seconds=seconds)
+    load = evolve(row.load, seconds=max(seconds, row.least_seconds))
     if load.operations:
         # Daphne needs a second for each crash.
         few = 400 if is_peer and row.workload == "crash" else 1000
@@ -88,3 +170,8 @@ def load_of(row: Row, *, seconds: float, is_quick: bool, is_peer: bool) -> Load:
     if row.workload == "idle":
         load = evolve(load, connections=1000 if is_quick or is_peer else load.connections)
     return evolve(load, warm_up=0.2) if is_quick else load
+
+
+def within(load: Load, files: int) -> Load:
+    """Return the load with no more connections than a process with this limit of open files can have."""
+    return evolve(load, connections=max(1, min(load.connections, files - RESERVED_FILES)))

@@ -46,6 +46,7 @@ class Subject:
         needs_redis: True if the server needs its own Valkey server.
         url: the URL of a server that already runs.
         pids: the processes of a server that already runs, if they are known.
+        watched: the command for rows whose server measures its own pauses.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Subject:
     needs_redis: bool = False
     url: str = ""
     pids: Sequence[int] = Factory(tuple)
+    watched: Sequence[str] = ()
 
     @property
     def is_peer(self) -> bool:
@@ -66,9 +68,11 @@ class Subject:
 
     def takes_part_in(self, row: Row) -> bool:
         """Return True if the benchmark measures this row on this server."""
-        if row.is_logged:
+        if row.takers == "own":
             return self.name == OWN
-        if row.is_big:
+        if row.takers == "core":
+            return not self.is_peer
+        if row.takers == "fast":
             return not self.is_peer or self.name in ("picows", "websockets-trio")
         return row.workload != "crash" or self.crashes != "nothing"
 
@@ -106,12 +110,17 @@ def _django(server: str, *, redis: bool) -> Subject:
     )
 
 
+def _ashtree(module: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", module, "--port", "{port}", "--log-level", "{log}")
+
+
 _ALL = (
     Subject(
         OWN,
         "Ashtree",
-        (sys.executable, "-m", "examples.conformance", "--port", "{port}", "--log-level", "{log}"),
+        _ashtree("examples.conformance"),
         crashes="channel",
+        watched=_ashtree("tests.benchmarks.hostile.victim"),
     ),
     Subject(FLOOR, "the floor", _python("floor.py"), crashes="channel"),
     Subject("picows", "picows", _python("picows_chat.py")),
@@ -164,7 +173,8 @@ def serving(subject: Subject, row: Row, core: int | None) -> Iterator[Running]:
             redis_port, redis_pid = stack.enter_context(_valkey(folder, core))
             words["redis"] = f"redis://127.0.0.1:{redis_port}"
             pids.append(redis_pid)
-        command = [word.format(**words) for word in subject.command]
+        template = subject.watched if row.is_watched else subject.command
+        command = [word.format(**words) for word in template]
         pid = stack.enter_context(
             _process(command, subject.folder, folder / "log", core, int(words["port"]))
         )

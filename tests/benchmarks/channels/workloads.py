@@ -1,7 +1,8 @@
 """The workloads of the load generator. Each workload measures one row of the table with a crowd of clients.
 
-All workloads are closed loops: a client waits for an answer before it sends again. So a slow server gets fewer
-requests, and the measured latency is the latency under full load.
+These workloads are closed loops: a client waits for an answer before it sends again. So a slow server gets fewer
+requests, and the measured latency is the latency under full load. `open_loop` has the workloads that send at a fixed
+rate.
 """
 
 from __future__ import annotations
@@ -22,12 +23,27 @@ from tests.benchmarks.channels.figures import latencies
 from tests.benchmarks.channels.proc import busy_seconds, cpu_seconds, processes, resident, slab
 from tests.benchmarks.channels.wire import PLACEHOLDER, numbered
 
-__all__ = ["WORKLOADS", "Load", "Workload"]
+__all__ = [
+    "CLOSED_LOOPS",
+    "FEW",
+    "Echo",
+    "Load",
+    "Window",
+    "Workload",
+    "collect_no_more",
+    "drain",
+    "run_enough",
+    "times",
+    "topics_of",
+]
 
 _ECHO = json.dumps({"x": "x" * 32})
 _PAD = "x" * 91
 _NEW = f'{{"m":"{_PAD}_{PLACEHOLDER}"}}'
 _FIRST = 10_000_000
+
+FEW = 100
+"""The number of clients with which the flat rows compare the whole crowd."""
 
 clock = time.perf_counter
 
@@ -87,25 +103,25 @@ class Window:
         }
 
 
-def _times(seconds: Sequence[float]) -> dict[str, float | None]:
+def times(seconds: Sequence[float]) -> dict[str, float | None]:
     found = latencies(seconds)
     names = ("p50", "p99", "mean", "most")
     return {f"{name}_ms": getattr(found, name) if found else None for name in names}
 
 
-def _topics(prefix: str, count: int, *, shared: bool = False) -> list[str]:
+def topics_of(prefix: str, count: int, *, shared: bool = False) -> list[str]:
     # A server at a URL may still have the rooms of an earlier run, so each generator uses new names.
     run = os.getpid()
     return [f"room:{prefix}{run}" if shared else f"room:{prefix}{run}-{n}" for n in range(count)]
 
 
-def _collect_no_more() -> None:
+def collect_no_more() -> None:
     gc.collect()
     gc.disable()
 
 
 @define(eq=False)
-class _Echo:
+class Echo:
     """Each client pushes, and pushes again after each answer."""
 
     crowd: Crowd
@@ -128,6 +144,13 @@ class _Echo:
         client.send(b"%b%d%b" % (before, client.counter, after))
         client.counter += 1
 
+    def fire_at(self, client: Client, intended: float) -> None:
+        """Push once. The latency counts from the intended time, even if the generator is late."""
+        before, after, sent = client.waiting
+        sent.append(intended)
+        client.send(b"%b%d%b" % (before, client.counter, after))
+        client.counter += 1
+
     def answered(self, client: Client, text: bytes, now: float) -> None:
         if self.crowd.dialect.reply_number(text) != client.expected:
             if self.crowd.dialect.keep_alive(text) is None:
@@ -144,30 +167,62 @@ class _Echo:
 
 def echo(crowd: Crowd, load: Load) -> dict[str, Any]:
     """Measure pushes that the server answers with their payload."""
-    clients = crowd.join_many(_topics("e", load.connections), 64, timeout=load.timeout)
-    work = _Echo(crowd, load, array("d"))
-    _collect_no_more()
+    clients = crowd.join_many(topics_of("e", load.connections), 64, timeout=load.timeout)
+    collect_no_more()
+    return _echo_of(crowd, load, clients)
+
+
+def _echo_of(crowd: Crowd, load: Load, clients: Sequence[Client]) -> dict[str, Any]:
+    work = Echo(crowd, load, array("d"))
     for client in clients:
         work.begin(client)
     crowd.run_for(load.warm_up)
     window, work.counts = Window(load.pids), True
-    _run_enough(crowd, load, work.taken)
+    run_enough(crowd, load, work.taken, clients)
     result = window.end(len(work.taken))
     work.counts = work.goes_on = False
-    _drain(crowd, load.drain, lambda: all(client.expected == client.counter for client in clients))
+    drain(crowd, load.drain, lambda: all(client.expected == client.counter for client in clients))
     lost = sum(client.counter - client.expected for client in clients)
-    return {**result, **_times(work.taken), "lost": lost, "wrong": work.wrong}
+    return {**result, **times(work.taken), "lost": lost, "wrong": work.wrong}
 
 
-def _run_enough(crowd: Crowd, load: Load, taken: Sequence[float]) -> None:
+def flat_echo(crowd: Crowd, load: Load) -> dict[str, Any]:
+    """Measure echo with a few clients, with the same few clients among many others, and with all clients."""
+    topics = topics_of("e", load.connections)
+    few = crowd.join_many(topics[:FEW], 64, timeout=load.timeout)
+    collect_no_more()
+    alone = _echo_of(crowd, load, few)
+    others = crowd.join_many(topics[FEW:], 64, timeout=load.timeout)
+    among = _echo_of(crowd, load, few)
+    return _compared(alone, among, _echo_of(crowd, load, [*few, *others]))
+
+
+def _compared(
+    alone: dict[str, Any], among: dict[str, Any], together: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the figures of the whole crowd, with those of the few clients alone and among the others."""
+    few, many, everyone = (each["us_per_op"] for each in (alone, among, together))
+    phases = (alone, among, together)
+    return {
+        **together,
+        "us_alone": few,
+        "us_among": many,
+        "among_to_alone": many / few if few and many else None,
+        "all_to_alone": everyone / few if few and everyone else None,
+        "lost": sum(phase["lost"] for phase in phases),
+        "wrong": sum(phase["wrong"] for phase in phases),
+    }
+
+
+def run_enough(crowd: Crowd, load: Load, taken: Sequence[float], clients: Sequence[Client]) -> None:
     """Run for the measured time. With few answers, run up to five times as long, because few samples mean little."""
     crowd.run_for(load.seconds)
-    end, enough = clock() + 4 * load.seconds, 2 * load.connections * load.in_flight
+    end, enough = clock() + 4 * load.seconds, 2 * len(clients) * load.in_flight
     while len(taken) < enough and clock() < end:
         crowd.turn(0.02)
 
 
-def _drain(crowd: Crowd, seconds: float, holds: Callable[[], bool]) -> None:
+def drain(crowd: Crowd, seconds: float, holds: Callable[[], bool]) -> None:
     """Wait for the last answers."""
     end = clock() + seconds
     while not holds() and clock() < end:
@@ -215,22 +270,37 @@ class _Fanout:
 
 def fanout(crowd: Crowd, load: Load) -> dict[str, Any]:
     """Measure broadcasts to a room. Each frame that one member gets is one operation."""
-    topics = _topics("f", load.connections, shared=True)
+    topics = topics_of("f", load.connections, shared=True)
     clients = crowd.join_many(topics, 64, timeout=load.timeout)
+    collect_no_more()
+    return _fanout_to(crowd, load, clients)
+
+
+def _fanout_to(crowd: Crowd, load: Load, clients: Sequence[Client]) -> dict[str, Any]:
     text = crowd.dialect.push(clients[0].topic, "1", "1", "new_msg", _NEW)
     work = _Fanout(crowd, clients[0], len(clients), array("d"), numbered(text), [], [])
     for client in clients:
+        client.expected = _FIRST
         client.on_text = work.heard
-    _collect_no_more()
     for _ in range(load.in_flight):
         work.fire()
     crowd.run_for(load.warm_up)
     window, work.counts = Window(load.pids), True
-    _run_enough(crowd, load, work.taken)
+    run_enough(crowd, load, work.taken, clients)
     result = window.end(len(work.taken))
     work.counts = work.goes_on = False
-    _drain(crowd, load.drain, lambda: not any(work.left))
-    return {**result, **_times(work.taken), "lost": sum(work.left), "wrong": work.wrong}
+    drain(crowd, load.drain, lambda: not any(work.left))
+    return {**result, **times(work.taken), "lost": sum(work.left), "wrong": work.wrong}
+
+
+def flat_fanout(crowd: Crowd, load: Load) -> dict[str, Any]:
+    """Measure broadcasts to a small room, to the same room while there is a large one, and to the large room."""
+    few = crowd.join_many(topics_of("a", FEW, shared=True), 64, timeout=load.timeout)
+    collect_no_more()
+    alone = _fanout_to(crowd, load, few)
+    many = crowd.join_many(topics_of("b", load.connections, shared=True), 64, timeout=load.timeout)
+    among = _fanout_to(crowd, load, few)
+    return _compared(alone, among, _fanout_to(crowd, load, many))
 
 
 def join(crowd: Crowd, load: Load) -> dict[str, Any]:
@@ -240,11 +310,11 @@ def join(crowd: Crowd, load: Load) -> dict[str, Any]:
     def joined(client: Client) -> None:
         taken.append(clock() - client.began)
 
-    _collect_no_more()
+    collect_no_more()
     window = Window(load.pids)
-    topics = _topics("j", load.operations)
+    topics = topics_of("j", load.operations)
     crowd.join_many(topics, load.concurrency, joined, timeout=load.timeout)
-    return {**window.end(len(taken)), **_times(taken), "lost": crowd.lost, "wrong": 0}
+    return {**window.end(len(taken)), **times(taken), "lost": crowd.lost, "wrong": 0}
 
 
 @define(eq=False)
@@ -313,16 +383,16 @@ def crash(crowd: Crowd, load: Load) -> dict[str, Any]:
 
     If a crash ends the whole connection, an operation is a crash, a new connection and a join.
     """
-    clients = crowd.join_many(_topics("c", load.connections), 64, timeout=load.timeout)
+    clients = crowd.join_many(topics_of("c", load.connections), 64, timeout=load.timeout)
     if not load.reconnects:
         _join_siblings(crowd, clients, load.timeout)
     work = _Crash(crowd, load, deque(clients), array("d"), load.operations)
-    _collect_no_more()
+    collect_no_more()
     window = Window(load.pids)
     for _ in range(min(load.concurrency, load.connections, load.operations)):
         work.next()
     crowd.run_until(lambda: work.done == load.operations, load.timeout, "crashing all channels")
-    return {**window.end(work.done), **_times(work.taken), "lost": crowd.lost, "wrong": work.wrong}
+    return {**window.end(work.done), **times(work.taken), "lost": crowd.lost, "wrong": work.wrong}
 
 
 def _join_siblings(crowd: Crowd, clients: Sequence[Client], timeout: float) -> None:
@@ -342,18 +412,18 @@ def idle(crowd: Crowd, load: Load) -> dict[str, Any]:
     """Measure the memory of connections that have joined a room and pushed once."""
     pids = [each for pid in load.pids for each in processes(pid)]
     # The first clients make the server load modules and fill its caches.
-    crowd.join_many(_topics("w", 10), 10, timeout=load.timeout)
+    crowd.join_many(topics_of("w", 10), 10, timeout=load.timeout)
     crowd.run_for(0.2)
     before, kernel_before = resident(pids), slab()
     clients = crowd.join_many(
-        _topics("i", load.connections), load.concurrency, timeout=load.timeout
+        topics_of("i", load.connections), load.concurrency, timeout=load.timeout
     )
     crowd.run_for(0.5)
     joined, kernel = resident(pids), slab()
-    work = _Echo(crowd, Load(in_flight=1), array("d"), goes_on=False)
+    work = Echo(crowd, Load(in_flight=1), array("d"), goes_on=False)
     for client in clients:
         work.begin(client)
-    _drain(crowd, load.drain, lambda: all(client.expected == client.counter for client in clients))
+    drain(crowd, load.drain, lambda: all(client.expected == client.counter for client in clients))
     crowd.run_for(0.5)
     count = len(clients)
     return {
@@ -369,9 +439,11 @@ def idle(crowd: Crowd, load: Load) -> dict[str, Any]:
 
 Workload = Callable[[Crowd, Load], dict[str, Any]]
 
-WORKLOADS: dict[str, Workload] = {
+CLOSED_LOOPS: dict[str, Workload] = {
     "echo": echo,
     "fanout": fanout,
+    "flat-echo": flat_echo,
+    "flat-fanout": flat_fanout,
     "join": join,
     "crash": crash,
     "idle": idle,

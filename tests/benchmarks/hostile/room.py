@@ -21,9 +21,9 @@ from pathlib import Path
 from attrs import Factory, define
 
 from tests.channels.transports.frames import PONG, TEXT, client_frame
-from tests.integration.servers import Server, serving
+from tests.integration.servers import serving
 
-__all__ = ["NAME", "measure_room"]
+__all__ = ["NAME", "Room", "measure_room"]
 
 NAME = "a client that never reads, in a room of 1,000"
 
@@ -79,23 +79,31 @@ class Round:
     memory: float = 0.0
 
     @property
+    def messages(self) -> int:
+        return self.chunks * _CHUNK
+
+    @property
     def p99(self) -> float:
         return sorted(self.latencies)[int(len(self.latencies) * 0.99)]
 
 
 class Room:
-    """The members of a room. The first member sends all messages."""
+    """The members of a room. The first member sends all messages.
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    Attributes:
+        size: the bytes of a message, as each member gets it.
+    """
+
+    def __init__(self, port: int, pid: int, *, members: int = MEMBERS) -> None:
+        self._port, self._pid, self._members = port, pid, members
         self._poll = select.epoll()
-        self._sockets = {sock.fileno(): sock for sock in (self._join() for _ in range(MEMBERS))}
+        self._sockets = {sock.fileno(): sock for sock in (self._join() for _ in range(members))}
         self._talker = next(iter(self._sockets.values()))
         self._sampled = set(list(self._sockets)[::_SAMPLED])
-        self._size = self._size_of_a_message()
+        self.size = self._size_of_a_message()
 
     def _join(self) -> socket.socket:
-        sock = _member(self._server.port)
+        sock = _member(self._port)
         sock.setblocking(False)
         self._poll.register(sock, select.EPOLLIN)
         return sock
@@ -113,7 +121,7 @@ class Room:
 
     def chunk(self, latencies: list[float]) -> None:
         """Send `_CHUNK` messages, and wait until every member has them."""
-        size, sampled, sockets = self._size, self._sampled, self._sockets
+        size, sampled, sockets = self.size, self._sampled, self._sockets
         got = dict.fromkeys(sockets, 0)
         have_it = [0] * (_CHUNK + 1)  # the number of members by their least number of messages
         sent: list[float] = []
@@ -131,16 +139,16 @@ class Room:
                     have_it[number + 1] += 1
                     if fd in sampled:
                         latencies.append((time.perf_counter() - sent[number]) * 1000)
-            while everyone_has < _CHUNK and have_it[everyone_has + 1] == MEMBERS:
+            while everyone_has < _CHUNK and have_it[everyone_has + 1] == self._members:
                 everyone_has += 1
 
     def memory(self) -> float:
-        status = Path(f"/proc/{self._server.pid}/status").read_text()
+        status = Path(f"/proc/{self._pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
     def overflows(self) -> int:
         """Return the number of clients that the server has closed because they read too slowly."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._server.port}/overflows") as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/overflows") as answer:
             return int(answer.read())
 
     def alone(self, chunks: int) -> Round:
@@ -154,7 +162,7 @@ class Room:
         """Send messages until the server has closed a client that never reads. Then send two chunks more."""
         figures = Round()
         before = self.overflows()
-        slow = _member(self._server.port, buffer=4096)
+        slow = _member(self._port, buffer=4096)
         left = _AFTERWARDS
         while left and figures.chunks < _MOST_CHUNKS:
             with contextlib.suppress(OSError):  # the server has closed the slow client
@@ -188,7 +196,7 @@ def measure_room() -> None:
         tempfile.TemporaryDirectory() as folder,
         serving("tests.benchmarks.hostile.victim", Path(folder)) as server,
     ):
-        room = Room(server)
+        room = Room(server.port, server.pid)
         # This round warms the server up, and determines the number of messages for the next round.
         chunks = room.with_slow_client().chunks
         ratios, growths = [], []
@@ -198,7 +206,7 @@ def measure_room() -> None:
             ratios.append(crowded.p99 / alone.p99)
             growths.append(crowded.memory - alone.memory)
             print(
-                f"| {number} | {crowded.chunks * _CHUNK:,} | {crowded.closed_after} | {alone.p99:.1f} "
+                f"| {number} | {crowded.messages:,} | {crowded.closed_after} | {alone.p99:.1f} "
                 f"| {crowded.p99:.1f} | {ratios[-1]:.2f} | {alone.memory:.0f} | {crowded.memory:.0f} |",
                 flush=True,
             )

@@ -1,13 +1,15 @@
 """The server under attack: `python -m tests.benchmarks.hostile.victim`. All limits are the defaults.
 
-`GET /blocked` returns two numbers in milliseconds, each the maximum since the last request. The first number is the
+`GET /blocked` returns three numbers in milliseconds, each the maximum since the last request. The first number is the
 longest time from one wait for the sockets to the next; the server reads and writes nothing meanwhile. The second number
-is the most CPU time of one turn, which does not depend on other programs on the machine. `GET /overflows` returns the
+is the most CPU time of one turn, which does not depend on other programs on the machine. The third number is the
+longest run of the garbage collector, which is part of a turn. `GET /overflows` returns the
 number of clients that the server has closed because they read too slowly.
 """
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import Any
 
@@ -21,11 +23,11 @@ from examples.conformance import UserSocket
 
 
 class Blocked(trio.abc.Instrument):
-    """The longest turn of the scheduler."""
+    """The longest turn of the scheduler, and the longest run of the garbage collector."""
 
     def __init__(self) -> None:
-        self._longest = self._busiest = 0.0
-        self._since = self._used = 0.0
+        self._longest = self._busiest = self._collector = 0.0
+        self._since = self._used = self._collecting_since = 0.0
 
     def after_io_wait(self, timeout: float) -> None:
         self._since, self._used = time.perf_counter(), time.thread_time()
@@ -35,10 +37,18 @@ class Blocked(trio.abc.Instrument):
             self._longest = max(self._longest, time.perf_counter() - self._since)
             self._busiest = max(self._busiest, time.thread_time() - self._used)
 
-    def take(self) -> tuple[float, float]:
-        """Give out the seconds, by the clock and of the processor, and begin anew."""
-        taken = self._longest, self._busiest
-        self._longest = self._busiest = 0.0
+    def collected(self, phase: str, info: dict[str, int]) -> None:
+        """Note the begin or the end of a run of the garbage collector."""
+        if phase == "start":
+            self._collecting_since = time.perf_counter()
+        else:
+            took = time.perf_counter() - self._collecting_since
+            self._collector = max(self._collector, took)
+
+    def take(self) -> tuple[float, float, float]:
+        """Return the seconds by the clock, of the processor, and of the collector, and begin anew."""
+        taken = self._longest, self._busiest, self._collector
+        self._longest = self._busiest = self._collector = 0.0
         return taken
 
 
@@ -49,6 +59,7 @@ async def pages(scope: Any, receive: Any, send: Any) -> None:
     """Serve `/blocked` and `/overflows`. Answer 404 to all other requests."""
     if scope["type"] == "lifespan":
         trio.lowlevel.add_instrument(blocked)
+        gc.callbacks.append(blocked.collected)
     if scope["type"] != "http" or scope["path"] not in {"/blocked", "/overflows"}:
         await not_found(scope, receive, send)
         return

@@ -153,6 +153,9 @@ class Floor:
             member.reply(ref, {})
         elif topic in joined:
             joined[topic].inbox.put(message)
+        elif event == "heartbeat":
+            reply = {"status": "ok", "response": {}}
+            writer.put(text((None, ref, topic, "phx_reply", reply)))
 
     async def be_member(self, member: Member) -> None:
         """Handle the messages of one joined topic until the client leaves it or it crashes."""
