@@ -54,6 +54,8 @@ class Host(Protocol):
     @property
     def wake_batches(self) -> WakeBatches: ...
     @property
+    def instruments(self) -> tuple[Instrument, ...]: ...
+    @property
     def callback_instruments(self) -> tuple[Instrument, ...]: ...
 
 
@@ -92,6 +94,7 @@ class ProcessRecord(Generic[R]):
         "scope",
         "start_slot",
         "suspended",
+        "take_exit",
         "task",
         "timers",
         "trapping",
@@ -140,6 +143,8 @@ class ProcessRecord(Generic[R]):
         self.timers: dict[TimerRef, None] | None = None
         self.dictionary: dict[Any, Any] | None = None
         self.context: Callable[[], dict[str, Any]] | None = None
+        # See `handle_exits_nowait` of `actors.servers.gen_server`.
+        self.take_exit: Callable[[Pid, ExitReason], bool] | None = None
 
     def describe(self) -> str:
         """Return the name of the process in messages: its name, else its label, else its function."""
@@ -184,6 +189,18 @@ class ProcessRecord(Generic[R]):
         if self.suspended:
             return "suspended"
         return "waiting" if self.mailbox.parked else "running"
+
+    @property
+    def is_idle(self) -> bool:
+        """True if a function may act for the server of this process: the server waits, and nothing watches it."""
+        mailbox = self.mailbox
+        return (
+            mailbox.parked
+            and not mailbox.queue
+            and not self.suspended
+            and not self.dying
+            and not self.runtime.instruments
+        )
 
     @property
     def sleeps_before_a_message(self) -> bool:
@@ -286,7 +303,7 @@ class ProcessRecord(Generic[R]):
         cycle, which only the garbage collector can free.
         """
         self.cleanups = self.watching = self.timers = self.dictionary = self.context = None
-        self.start_slot = None
+        self.start_slot = self.take_exit = None
         self.mailbox.owner = None
         self.mailbox.clear()
 
