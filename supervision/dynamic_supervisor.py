@@ -95,11 +95,13 @@ class Pool(Children):
     small object for each child, and no search in lists.
     """
 
-    __slots__ = ("_children", "_max_children")
+    __slots__ = ("_children", "_max_children", "_temporary")
 
     def __init__(self, setup: PoolSetup) -> None:
         self._max_children = setup.max_children
         self._children: dict[Pid, _Child] = {}
+        # The record of the latest temporary child. Equal children share it, because it never changes.
+        self._temporary: _Child | None = None
         super().__init__(setup, self._children)
 
     async def ended(self, pid: Pid, reason: ExitReason) -> Stop | None:
@@ -188,12 +190,26 @@ class Pool(Children):
     def _take_in(self, spec: ChildSpec, extra: tuple[Any, ...], started: Pid | Failed) -> Pid:
         """Add a child that has started. Raise the error of one that has not."""
         if isinstance(started, Pid):
-            self._children[started] = _Child(spec, extra)
+            self._children[started] = self._record_of(spec, extra)
             self._report(CHILD_STARTED, spec, started)
             return started
         if not started.ignored:
             self._report(CHILD_START_FAILED, spec, None, reason=started.reason, restart=False)
         raise started.error
+
+    def _record_of(self, spec: ChildSpec, extra: tuple[Any, ...]) -> _Child:
+        """Return the record of a new child."""
+        if spec.restart != "temporary":
+            return _Child(spec, extra)
+        known = self._temporary
+        if (
+            known is None
+            or known.id is not spec.id
+            or known.shutdown != spec.shutdown
+            or known.type != spec.type
+        ):
+            known = self._temporary = _Child(spec, ())
+        return known
 
     async def terminate_child(self, pid: Pid) -> None:
         """Stop a child and forget it."""

@@ -5,12 +5,13 @@ This module does not import the process table. The class of the runtime is a typ
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import trio
 from trio._core._run import CancelStatus
 
+from actors._kernel.link_graph import Few, items_of, with_item, without_item
 from actors._kernel.mailbox import Mailbox, WakeBatches
 from actors.errors import ProcessExit, ProcessKilled, StartError, StartIgnored
 from actors.exits import NORMAL, Crash, ExitReason
@@ -19,6 +20,7 @@ from actors.instrumentation.telemetry import Telemetry
 from actors.refs import Pid, TimerRef, Watcher
 
 __all__ = [
+    "CleanUp",
     "ProcessRecord",
     "StartListener",
     "abandon_nurseries",
@@ -59,6 +61,16 @@ class Host(Protocol):
     def callback_instruments(self) -> tuple[Instrument, ...]: ...
 
 
+class Monitoring(Watcher, Protocol):
+    """A monitor of another process."""
+
+    @property
+    def target(self) -> Pid: ...
+
+
+CleanUp: TypeAlias = Callable[[], None]
+"""A function that the runtime calls at the end of a process."""
+
 R = TypeVar("R", bound=Host)
 
 
@@ -83,10 +95,10 @@ class ProcessRecord(Generic[R]):
         "grace",
         "is_server",
         "label",
+        "lineage",
         "mailbox",
         "name",
         "obeys",
-        "parent",
         "pid",
         "reason",
         "run_time",
@@ -106,17 +118,17 @@ class ProcessRecord(Generic[R]):
         pid: Pid,
         runtime: R,
         function: Callable[..., Any],
-        parent: Pid,
         ancestors: tuple[Pid, ...],
     ) -> None:
         self.pid: Final = pid
         self.runtime: Final = runtime
         self.function: Final = function
-        self.parent: Final = parent
         # The parent in OTP's sense: its Exit stops a server. This is the starter if it is linked to this process, the
         # runtime if no process started this process, and otherwise this process itself.
         self.obeys: Pid = pid
         self.ancestors: Final = ancestors
+        # The ancestors of the processes that this process starts. All of them share this tuple.
+        self.lineage: tuple[Pid, ...] | None = None
         # On Trio's clock.
         self.born: Final = trio.current_time()
         self.mailbox: Final = Mailbox(runtime.wake_batches)
@@ -138,13 +150,65 @@ class ProcessRecord(Generic[R]):
         self.run_time = 0.0
         self.grace: TimerRef | None = None
         # Made on first use, because most processes never need these and each takes memory.
-        self.cleanups: dict[object, Callable[[], None]] | None = None
-        self.watching: dict[Watcher, Pid] | None = None
-        self.timers: dict[TimerRef, None] | None = None
+        # Clean-ups by key. A single clean-up is a pair, because a dict takes three times the memory.
+        self.cleanups: tuple[object, CleanUp] | dict[object, CleanUp] | None = None
+        self.watching: Few[Monitoring] = None
+        self.timers: Few[TimerRef] = None
         self.dictionary: dict[Any, Any] | None = None
         self.context: Callable[[], dict[str, Any]] | None = None
         # See `handle_exits_nowait` of `actors.servers.gen_server`.
         self.take_exit: Callable[[Pid, ExitReason], bool] | None = None
+
+    @property
+    def parent(self) -> Pid:
+        """The process that started this process; the runtime's pid if no process did."""
+        return self.ancestors[0] if self.ancestors else self.runtime.pid
+
+    def lineage_of_children(self) -> tuple[Pid, ...]:
+        """Return the ancestors of the processes that this process starts."""
+        if self.lineage is None:
+            self.lineage = (self.pid, *self.ancestors)
+        return self.lineage
+
+    def add_cleanup(self, key: object, cleanup: CleanUp) -> None:
+        """Call `cleanup` at the end of the process. The key identifies it for `remove_cleanup`."""
+        cleanups = self.cleanups
+        if cleanups is None:
+            self.cleanups = (key, cleanup)
+        elif isinstance(cleanups, dict):
+            cleanups[key] = cleanup
+        else:
+            self.cleanups = dict((cleanups, (key, cleanup)))
+
+    def has_cleanup(self, key: object) -> bool:
+        """Return True if the process has a clean-up with this key."""
+        cleanups = self.cleanups
+        if isinstance(cleanups, dict):
+            return key in cleanups
+        return cleanups is not None and cleanups[0] is key
+
+    def remove_cleanup(self, key: object) -> None:
+        """Remove a clean-up, if it is there."""
+        cleanups = self.cleanups
+        if isinstance(cleanups, dict):
+            cleanups.pop(key, None)
+        elif cleanups is not None and cleanups[0] is key:
+            self.cleanups = None
+
+    def cleanups_last_first(self) -> Sequence[CleanUp]:
+        """Return a copy of the clean-ups, in the order in which they run."""
+        cleanups = self.cleanups
+        if cleanups is None:
+            return ()
+        return (*reversed(cleanups.values()),) if isinstance(cleanups, dict) else (cleanups[1],)
+
+    def add_timer(self, timer: TimerRef) -> None:
+        """Cancel a timer at the end of the process."""
+        self.timers = with_item(self.timers, timer)
+
+    def remove_timer(self, timer: TimerRef) -> None:
+        """Forget a timer that has run or was cancelled."""
+        self.timers = without_item(self.timers, timer)
 
     def describe(self) -> str:
         """Return the name of the process in messages: its name, else its label, else its function."""
@@ -160,7 +224,7 @@ class ProcessRecord(Generic[R]):
             "label": self.describe(),
             "parent": self.parent,
             "ancestors": self.ancestors,
-            "monitors": tuple(self.watching.values()) if self.watching else (),
+            "monitors": tuple(each.target for each in items_of(self.watching)),
             "trap_exits": self.trapping,
             "queue_length": len(self.mailbox),
             "status": self.status,
