@@ -21,7 +21,7 @@ from actors.exits import ExitReason
 from actors.links import trap_exits
 from actors.refs import Pid
 from actors.runtime import current_runtime
-from actors.servers.gen_server import run_idle
+from actors.servers.gen_server import handle_exits_nowait, run_idle
 from actors.servers.results import Stop
 from supervision._core.children import (
     Children,
@@ -116,6 +116,17 @@ class Pool(Children):
             self._try_later(child, pid, reason)
             return None
         return await self._restart(child, pid, reason)
+
+    def ended_nowait(self, pid: Pid, reason: ExitReason) -> bool:
+        """Forget a child that ended and is never restarted. Return False if `ended` has more to do."""
+        child = self._children.get(pid)
+        if child is None or child.restart != "temporary" or self.is_busy:
+            return False
+        if self._telemetry.handlers(CHILD_TERMINATED):
+            # The handlers must run in the process of the supervisor.
+            return False
+        del self._children[pid]
+        return True
 
     async def try_again(self, message: TryAgain) -> Stop | None:
         child = self._children.get(message.child)
@@ -222,6 +233,9 @@ class Pool(Children):
 
 class DynamicSupervisor(SupervisorBase[Pool]):
     """A process that supervises any number of independent children, of one kind or several.
+
+    An idle supervisor forgets a temporary child at the moment of its end, without a message. So the debug options of
+    `actors.sys` do not see this end.
 
     Source: Elixir's `DynamicSupervisor` and OTP's `simple_one_for_one`. There is one difference: Elixir and OTP count
     restarts in whole seconds, and here the restart window is exact.
@@ -381,6 +395,10 @@ class DynamicSupervisor(SupervisorBase[Pool]):
     async def init(self, setup: PoolSetup) -> None:
         trap_exits()
         self.state = Pool(setup)
+        # A message to the pool for each crashed channel would take a tenth of the time of a crash and rejoin. It would
+        # also keep the pool from starting the next channel at once.
+        if type(self).handle_info is DynamicSupervisor.handle_info:
+            handle_exits_nowait(self.state.ended_nowait)
 
     async def _answer(self, request: Any) -> Any:
         kind = type(request)

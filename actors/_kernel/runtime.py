@@ -32,6 +32,7 @@ from actors._kernel.process import (
     ProcessRecord,
     abandon_nurseries,
     escaping,
+    leave_scopes,
     only_unwinding,
     reason_of,
 )
@@ -413,34 +414,35 @@ class Runtime:
     async def _run(
         self, process: Process, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
     ) -> None:
-        process.task = trio.lowlevel.current_task()
-        escaped = None
+        task = process.task = trio.lowlevel.current_task()
         try:
-            with process.scope:
-                # A process that was killed before its first step never runs, as on the BEAM.
-                if not process.dying:
-                    if self.instruments and not process.is_server:
-                        waits = process.starting("run", args)
-                        if waits is not None:
-                            await waits
-                    body = awaitable_of(function, args)
-                    # A process that runs for long must not keep its arguments in memory.
-                    del args
-                    await body
+            # A process that was killed before its first step never runs, as on the BEAM.
+            if not process.dying:
+                if self.instruments and not process.is_server:
+                    waits = process.starting("run", args)
+                    if waits is not None:
+                        await waits
+                body = awaitable_of(function, args)
+                # A process that runs for long must not keep its arguments in memory.
+                del args
+                await body
         except BaseException as error:
             # An error of a process must not reach the nursery, because it would cancel all other processes.
-            escaped = self._failed(process, error)
+            escaped = self._finish(process, leave_scopes(task, process.scope, error))
         else:
-            self.end(process, process.reason if process.dying else NORMAL)
-        if process.task.child_nurseries:
-            abandon_nurseries(process.task)
+            escaped = self._finish(process, leave_scopes(task, process.scope, None))
+        if task.child_nurseries:
+            abandon_nurseries(task)
         # The task's context refers to the process. Drop the task, or each would keep the other in memory.
         process.task = None
         if escaped is not None:
             raise escaped
 
-    def _failed(self, process: Process, error: BaseException) -> trio.Cancelled | None:
-        """End a process that raised. Returns the cancellation of the runtime itself, which the task must raise."""
+    def _finish(self, process: Process, error: BaseException | None) -> trio.Cancelled | None:
+        """End a process that returned or raised. Returns the runtime's own cancellation, which the task must raise."""
+        if error is None:
+            self.end(process, process.reason if process.dying else NORMAL)
+            return None
         add_advice(error)
         interrupt = escaping(error)
         if interrupt is not None:
@@ -472,7 +474,9 @@ class Runtime:
             reason, linked=linked, trapping=process.trapping, from_self=sender is receiver
         )
         if verdict is Verdict.DELIVER:
-            process.mailbox.put(Exit(sender, reason))
+            take = process.take_exit
+            if take is None or not linked or not process.is_idle or not take(sender, reason):
+                process.mailbox.put(Exit(sender, reason))
         elif verdict is Verdict.DIE:
             self._accept(process, reason)
 
@@ -481,7 +485,7 @@ class Runtime:
             return
         process.dying = True
         process.reason = reason
-        process.scope.cancel()
+        process.cancel()
         process.mailbox.wake()
         # On the BEAM the process would be dead now. Here the process first unwinds, within the kill grace.
         process.grace = self.timers.at(
@@ -572,20 +576,8 @@ class Runtime:
         error: BaseException | None,
     ) -> None:
         if self.telemetry.handlers(event):
-            self.telemetry.execute(
-                event,
-                {"queue_length": len(process.mailbox)},
-                {
-                    "pid": process.pid,
-                    "process": process.describe(),
-                    "parent": process.parent,
-                    "ancestors": process.ancestors,
-                    "reason": reason,
-                    "exception": error,
-                    "task": process.task,
-                    **(process.context() if process.context is not None else {}),
-                },
-            )
+            measurements = {"queue_length": len(process.mailbox)}
+            self.telemetry.execute(event, measurements, process.report(reason, error))
 
     def verify_closed(self) -> None:
         """Check that the closed runtime is empty. Only debug builds do this: see `actors._kernel.checks`."""
