@@ -36,7 +36,7 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run test test-deep docs pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder lint format types node chromium clean
+.PHONY: help run test test-deep docs pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder bench-imports lint format types node chromium clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
@@ -55,6 +55,7 @@ help:
 	@echo "make bench-durable  a durable broadcast next to a plain one, per storage, and 10,000 clients that come back (takes minutes)"
 	@echo "make bench-nodes  what broadcasts and presences cost between several nodes (takes minutes)"
 	@echo "make bench-recorder  the CPU of echoes and broadcasts without a recorder, and with one that is off or on"
+	@echo "make bench-imports  the CPU of importing channels, next to the libraries that it uses"
 	@echo "make lint       ruff, without changing anything"
 	@echo "make format     let ruff lay out the code and repair what it can"
 	@echo "make types      mypy --strict"
@@ -116,6 +117,9 @@ bench-durable: $(DEV_STAMP)
 
 bench-recorder: $(DEV_STAMP)
 	@$(BIN)/python -m tests.benchmarks.recorder $(ARGS)
+
+bench-imports: $(DEV_STAMP)
+	@$(BIN)/python -m tests.benchmarks.imports $(ARGS)
 
 bench-nodes: $(DEV_STAMP)
 	@$(BIN)/python -m tests.benchmarks.nodes $(ARGS)
