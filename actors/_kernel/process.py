@@ -228,6 +228,19 @@ class ProcessRecord(Generic[R]):
             "dictionary": dict(self.dictionary or {}),
         }
 
+    def report(self, reason: ExitReason, error: BaseException | None) -> dict[str, Any]:
+        """Return the metadata of a telemetry event about the end of the process."""
+        return {
+            "pid": self.pid,
+            "process": self.describe(),
+            "parent": self.parent,
+            "ancestors": self.ancestors,
+            "reason": reason,
+            "exception": error,
+            "task": self.task,
+            **(self.context() if self.context is not None else {}),
+        }
+
     @property
     def status(self) -> str:
         """The status of the process in `process_info`."""

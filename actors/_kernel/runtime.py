@@ -574,20 +574,8 @@ class Runtime:
         error: BaseException | None,
     ) -> None:
         if self.telemetry.handlers(event):
-            self.telemetry.execute(
-                event,
-                {"queue_length": len(process.mailbox)},
-                {
-                    "pid": process.pid,
-                    "process": process.describe(),
-                    "parent": process.parent,
-                    "ancestors": process.ancestors,
-                    "reason": reason,
-                    "exception": error,
-                    "task": process.task,
-                    **(process.context() if process.context is not None else {}),
-                },
-            )
+            measurements = {"queue_length": len(process.mailbox)}
+            self.telemetry.execute(event, measurements, process.report(reason, error))
 
     def verify_closed(self) -> None:
         """Check that the closed runtime is empty. Only debug builds do this: see `actors._kernel.checks`."""

@@ -55,7 +55,7 @@ class Board(Channel):
     async def join(self, topic: str, payload: Any) -> Point | None:
         if "refuse" in payload:
             raise JoinRefused(payload["refuse"])
-        response: Any = payload.get("response")
+        response: Point | None = payload.get("response")
         return response
 
     @handle_in("push")
