@@ -360,7 +360,11 @@ class Endpoint:
             yield
 
     def lifespan(self, app: object = None) -> AbstractAsyncContextManager[None]:
-        """Return `running()`. Pass this method to Starlette: `Starlette(..., lifespan=endpoint.lifespan)`."""
+        """Return `running()`. Pass this method to Starlette: `Starlette(..., lifespan=endpoint.lifespan)`.
+
+        Args:
+            app: the application, which Starlette passes. Ashtree does not use it.
+        """
         return self.running()
 
     async def drain(self) -> None:
@@ -567,7 +571,14 @@ class Endpoint:
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload))
 
     def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
-        """Broadcast to all clients of a topic except the client of the channel process `sender`."""
+        """Broadcast to all clients of a topic except the client of the channel process `sender`.
+
+        Args:
+            sender: the pid of the channel process.
+            topic: the topic.
+            event: the name of the event.
+            payload: a value with the JSON form of an object, or a `Binary`.
+        """
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload), sender=sender)
 
     def statistics(self) -> dict[str, Any]:
