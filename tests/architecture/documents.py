@@ -33,7 +33,7 @@ def generated(text: str) -> dict[str, list[str] | None]:
     """
     found: dict[str, list[str] | None] = {}
     for name, members in _GENERATED.findall(text):
-        found[name] = members.split(", ") if members else None
+        found[name] = re.findall(r"\w+", members) or None
     return found
 
 
