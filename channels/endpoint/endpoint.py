@@ -367,7 +367,7 @@ class Endpoint:
             yield
 
     def lifespan(self, app: object = None) -> AbstractAsyncContextManager[None]:
-        """Return `running()`. Pass this method to Starlette: `Starlette(..., lifespan=endpoint.lifespan)`. `app` has no use."""
+        """Return `running()`, for Starlette: `Starlette(..., lifespan=endpoint.lifespan)`. It ignores `app`."""
         return self.running()
 
     async def drain(self) -> None:
