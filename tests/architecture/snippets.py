@@ -14,10 +14,7 @@
 
 import ast
 import json
-import os
 import re
-import subprocess
-import sys
 import textwrap
 import tomllib
 from pathlib import Path
@@ -120,7 +117,7 @@ def snippet_problem(
     if snippet.file is not None:
         return _excerpt_problem(snippet, ROOT / snippet.file)
     if _defines_tests(snippet.code):
-        done = _run_tests(snippet, folder, time_limit)
+        done = _run_tests(snippet, folder, programs, time_limit)
     else:
         file = folder / "snippet.py"
         file.write_text(snippet.code)
@@ -151,25 +148,15 @@ def _excerpt_problem(snippet: Snippet, file: Path) -> str | None:
     return f"{snippet.place} differs from {snippet.file}, which it is an excerpt of"
 
 
-def _run_tests(snippet: Snippet, folder: Path, time_limit: float) -> Done:
+def _run_tests(snippet: Snippet, folder: Path, programs: Programs, time_limit: float) -> Done:
     file = folder / "test_snippet.py"
     file.write_text(snippet.code)
     config = str(ROOT / "pyproject.toml")
-    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-c", config]
-    try:
-        done = subprocess.run(
-            [*command, "--rootdir", str(folder), str(file)],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=time_limit,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Done(None, "", "")
-    return Done(done.returncode, done.stdout, done.stderr)
+    # Rewritten assertions need plugins that nothing has imported yet. The process has imported some.
+    arguments = ["-q", "--assert=plain", "-c", config, "--rootdir", str(folder), str(file)]
+    run = folder / "run_pytest.py"
+    run.write_text(f"import sys, pytest\nsys.exit(pytest.main({arguments!r}))\n")
+    return programs.run(run, cwd=folder, time_limit=time_limit)
 
 
 def _run_problem(snippet: Snippet, done: Done, time_limit: float) -> str | None:
