@@ -421,10 +421,8 @@ class Registry(Generic[K, V]):
         if self.unique and (holder := state.table.first(key)) is not None:
             return holder.pid
         state.table.add(key, process.pid, value)
-        if process.cleanups is None:
-            process.cleanups = {}
-        if state not in process.cleanups:
-            process.cleanups[state] = partial(self._process_ends, process, state)
+        if not process.has_cleanup(state):
+            process.add_cleanup(state, partial(self._process_ends, process, state))
         for instrument in process.runtime.instruments:
             instrument.registered(process.pid, key, self)
         self._tell(process.runtime, Registered(self, key, process.pid, value))
@@ -470,8 +468,7 @@ class RegistryState(Generic[K, V]):
 
     def forget(self, process: Process) -> None:
         """Remove the clean-up of a process that has no more entries."""
-        if process.cleanups is not None:
-            process.cleanups.pop(self, None)
+        process.remove_cleanup(self)
 
 
 class _CloseWithOwner:
@@ -588,9 +585,7 @@ class KeyLocks:
         process = ticket.process
         self._queues.setdefault(tag, OrderedDict())[ticket] = None
         if process is not None:
-            if process.cleanups is None:
-                process.cleanups = {}
-            process.cleanups[ticket] = lambda: self._leave(ticket)
+            process.add_cleanup(ticket, lambda: self._leave(ticket))
         try:
             if next(iter(self._queues[tag])) is ticket:
                 await trio.lowlevel.checkpoint()
@@ -607,8 +602,8 @@ class KeyLocks:
     def release(self, ticket: Ticket) -> None:
         """Release the lock, or the place in its queue."""
         process = ticket.process
-        if process is not None and process.cleanups is not None:
-            process.cleanups.pop(ticket, None)
+        if process is not None:
+            process.remove_cleanup(ticket)
         self._leave(ticket)
 
     def _leave(self, ticket: Ticket) -> None:

@@ -188,7 +188,7 @@ def follow_the_readme(project: Project, browser: Browser) -> None:
     expect(problem).to_be_hidden()
     expect(developer.locator("#frames")).to_contain_text("The server has reloaded the code.")
     # Before the end of the replacement, a tab may be connected to the old worker, or to no worker.
-    wait_until(lambda: "replaced 1 workers" in project.output(), project.output)
+    wait_until(lambda: "replaced 1 worker" in project.output(), project.output)
     for tab in (ann, bob):
         expect(tab.locator("#state")).to_have_text("Connected")
     say(ann, "louder")
