@@ -27,9 +27,10 @@ import trio
 import trio.lowlevel
 from attrs import define, field
 
-from actors import current_pid, current_runtime, is_alive, kill, send_exit
+from actors import Pid, current_pid, current_runtime, is_alive, kill, send_exit
 from channels import Endpoint, LongPoll, Mount, PushReply, Route, Socket
-from channels.telemetry import SESSION_STARTED, SOCKET_EXPIRED
+from channels.channel import connection_of
+from channels.telemetry import SOCKET_EXPIRED
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
 from tests.simulation.sweeps.channels.clients import BROKEN, Carrier, Client, Frame
@@ -63,44 +64,39 @@ class Writes:
 
 
 class Deadlines:
-    """The deadlines of connections, by the names of the clients. It checks that the server keeps them."""
+    """The deadlines of connections. It checks that the server keeps them."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.random = world.random("deadlines")
-        self.of: dict[str, float] = {}
-        self.names: dict[Any, str] = {}
+        # By process and not by name, because a polling client may begin a session twice under one name.
+        self.of: dict[Pid, float] = {}
         self.problems: list[str] = []
-        telemetry = current_runtime().telemetry
-        telemetry.attach(SESSION_STARTED, self.begun)
-        telemetry.attach(SOCKET_EXPIRED, self.expired)
+        current_runtime().telemetry.attach(SOCKET_EXPIRED, self.expired)
 
-    def move(self, name: str, seconds: float) -> None:
+    def move(self, connection: Pid, seconds: float) -> None:
         """Note that the application gives a connection some seconds, unless its time is over."""
         now = trio.current_time()
-        if self.of.get(name, math.inf) > now:
-            self.of[name] = now + seconds
-
-    def begun(self, event: Any, measured: Any, about: Any) -> None:
-        self.names[about["pid"]] = about["server"].socket.name
+        if self.of.get(connection, math.inf) > now:
+            self.of[connection] = now + seconds
 
     def expired(self, event: Any, measured: Any, about: Any) -> None:
-        name, now = self.names[about["pid"]], trio.current_time()
-        deadline = self.of.get(name, math.inf)
+        connection, now = about["pid"], trio.current_time()
+        deadline = self.of.get(connection, math.inf)
         if now < deadline:
             # Reported later, because telemetry catches the exceptions of its handlers.
-            self.problems.append(f"{name} expired at {now}, before its time {deadline}")
+            self.problems.append(f"{connection} expired at {now}, before its time {deadline}")
         self.world.sometimes("a connection expires")
 
     def check(self) -> None:
         """Check that connections end when their time is over, except for the closing handshake, and not before."""
         self.world.check(not self.problems, "; ".join(self.problems))
         late = trio.current_time() - 6
-        for pid, name in list(self.names.items()):
-            if not is_alive(pid):
-                del self.names[pid]
-            elif self.of.get(name, math.inf) < late:
-                self.world.check(False, f"{name} goes on after its time {self.of[name]}")
+        for connection, deadline in list(self.of.items()):
+            if not is_alive(connection):
+                del self.of[connection]
+            else:
+                self.world.check(deadline >= late, f"{connection} goes on after {deadline}")
 
 
 class Busy(Room):
@@ -137,7 +133,7 @@ class Busy(Room):
         super().act_endpoint(topic, event, payload)
 
     def act_expire(self, seconds: float) -> None:
-        self.endpoint.deadlines.move(self.life.client, seconds)  # type: ignore[attr-defined]
+        self.endpoint.deadlines.move(connection_of(self), seconds)  # type: ignore[attr-defined]
         self.expire_connection_after(seconds)
 
 
@@ -154,7 +150,7 @@ class CrowdSocket(Socket):
         deadlines: Deadlines = self.endpoint.deadlines  # type: ignore[attr-defined]
         if deadlines.random.random() < 0.4:
             seconds = deadlines.random.random() * 3
-            deadlines.move(self.name, seconds)
+            deadlines.move(current_pid(), seconds)
             self.expire_connection_after(seconds)
 
     def id(self) -> str:
