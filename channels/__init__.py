@@ -39,10 +39,12 @@ from channels.tokens.token import (
     TokenInvalid,
     TokenMissing,
     UnsignableData,
+    VerifiedToken,
     decrypt,
     encrypt,
     sign,
     verify,
+    verify_with_lifetime,
 )
 from channels.topics import Route
 from channels.transports.listener import ListenError
@@ -88,6 +90,7 @@ __all__ = [
     "UnhandledEvent",
     "UnsignableData",
     "Uri",
+    "VerifiedToken",
     "decrypt",
     "encrypt",
     "handle_in",
@@ -95,4 +98,5 @@ __all__ = [
     "reply_to",
     "sign",
     "verify",
+    "verify_with_lifetime",
 ]

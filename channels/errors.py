@@ -187,6 +187,14 @@ def check_whole(owner: str, option: str, value: Any) -> None:
         raise InvalidOption(owner, option, value, "a whole number from 1")
 
 
+def check_seconds(owner: str, option: str, value: Any) -> None:
+    """Raise InvalidOption unless `value` is a number from 0. Infinity is allowed."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # `not value >= 0` refuses NaN.
+    if not is_number or not value >= 0:
+        raise InvalidOption(owner, option, value, "a number of seconds from 0, or math.inf")
+
+
 def not_negative(instance: Any, attribute: Any, value: Any) -> None:
     """Raise InvalidOption unless an attribute is a finite number from 0. A validator for attrs."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)

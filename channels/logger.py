@@ -35,6 +35,7 @@ from channels.telemetry import (
     POLLER_OUT_OF_MEMORY,
     SOCKET_CONNECT_FAILED,
     SOCKET_CONNECTED,
+    SOCKET_EXPIRED,
     SOCKET_HELD_BACK,
     SOCKET_MALFORMED,
     SOCKET_ORIGIN_REFUSED,
@@ -98,6 +99,7 @@ def attach(
         (PAYLOAD_REFUSED, (logging.DEBUG,), _payload_refused),
         (CONNECTION_REFUSED, (logging.INFO,), _connection_refused),
         (SOCKET_MALFORMED, (logging.WARNING,), _malformed),
+        (SOCKET_EXPIRED, (logging.DEBUG,), _expired),
         (SOCKET_OVERFLOW, (logging.WARNING,), _overflow),
         (SOCKET_SHED, (logging.WARNING,), _overflow),
         (SOCKET_HELD_BACK, (logging.INFO,), _held_back),
@@ -375,6 +377,10 @@ def _rate_limited(event: Event, measurements: _Data, metadata: _Data) -> None:
         metadata["pid"],
         metadata["limit"],
     )
+
+
+def _expired(event: Event, measurements: _Data, metadata: _Data) -> None:
+    _log.debug("Closing %r with %d: %s", metadata["pid"], metadata["code"], metadata["cause"])
 
 
 def _overflow(event: Event, measurements: _Data, metadata: _Data) -> None:

@@ -18,18 +18,19 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar, TypeAlias
 
+import trio
 from attrs import field, frozen
 
 from channels.channel import Channel, LogLevelName
 from channels.checks import check_sources
 from channels.connect_info import ConnectInfo
-from channels.connection.link import Broadcaster
-from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
+from channels.connection.link import Broadcaster, Link
+from channels.errors import ChannelsError, InvalidOption, check_positive, check_seconds, check_whole
 from channels.handlers import LOG_LEVELS, InvalidHandler, check, check_callback, check_constructor
 from channels.payloads import use_types
 from channels.topics import Route, Router
 
-__all__ = ["ConnectRefused", "ErrorHandler", "Refusal", "Socket", "router_of"]
+__all__ = ["ConnectRefused", "ErrorHandler", "Refusal", "Socket", "bind", "router_of"]
 
 
 _STATUSES = frozenset(HTTPStatus)
@@ -133,6 +134,10 @@ class Socket:
     assigns: dict[str, Any]
     endpoint: Broadcaster
 
+    # The deadline before the connection begins, and the link after that.
+    _deadline: float = math.inf
+    _link: Link | None = None
+
     async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
         """Accept or refuse a client, and identify it. A client can send any parameters, so check them.
 
@@ -154,9 +159,47 @@ class Socket:
         """
         return None
 
+    def expire_connection_after(self, seconds: float) -> None:
+        """Close the connection after some seconds, so that the client must connect again, with a valid token.
 
-def router_of(socket: type[Socket]) -> Router:
+            verified = verify_with_lifetime(SECRET, "user socket", params.get("token"), max_age=3600)
+            self.assigns["user"] = verified.data
+            self.expire_connection_after(verified.seconds_left)
+
+        Without a call, a connection never expires. Each call replaces the deadline of earlier calls. To give the client
+        more time, call the method of the same name in a channel.
+
+        The server closes an expired connection with the code 3000. phoenix.js and the Python client then connect again.
+        If `params` is a function, they call it for each connection. A polling client gets 410 and starts a new session.
+
+        Args:
+            seconds: seconds on Trio's clock, from 0. `math.inf` removes the deadline.
+
+        Raises:
+            InvalidOption: `seconds` is not a number from 0.
+
+        Any thread can call this after `connect` has returned. The server does not interrupt a handler that runs at the
+        deadline. Phoenix has no method of this kind.
+        """
+        check_seconds("expire_connection_after", "seconds", seconds)
+        if self._link is None:
+            self._deadline = trio.current_time() + seconds
+        else:
+            self._link.expire_after(seconds)
+
+
+def bind(socket: Socket, link: Link) -> float:
+    """Connect a socket to its connection, which begins. Return the deadline of the connection."""
+    socket._link = link
+    return socket._deadline
+
+
+def router_of(socket: type[Socket], *, checks: bool = False) -> Router:
     """Return the routing table of a socket class, after a check of the class and of every channel in the table.
+
+    Args:
+        socket: the socket class.
+        checks: True checks what the channels send against their `pushes` and `replies`.
 
     Raises:
         InvalidRoute: a pattern is invalid.
@@ -196,7 +239,13 @@ def router_of(socket: type[Socket]) -> Router:
         check_sources(channel, Channel)
         if route.history is not None:
             channel = _durable(route)
-        use_types(channel)
+        guard = None
+        if checks:
+            # Imported here, because a server in production does not check what its channels send.
+            from channels.development import declarations  # noqa: PLC0415
+
+            channel, guard = declarations.checked_class(channel), declarations.checked_handler
+        use_types(channel, guard)
         routes.append(Route(pattern, channel, route.assigns))
     return Router(routes)
 

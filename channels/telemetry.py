@@ -61,6 +61,7 @@ __all__ = [
     "SESSION_STARTED",
     "SOCKET_CONNECTED",
     "SOCKET_CONNECT_FAILED",
+    "SOCKET_EXPIRED",
     "SOCKET_HELD_BACK",
     "SOCKET_MALFORMED",
     "SOCKET_ORIGIN_REFUSED",
@@ -125,6 +126,10 @@ PAYLOAD_REFUSED: Event = ("phoenix", "payload_refused")
 SOCKET_MALFORMED: Event = ("phoenix", "socket_malformed")
 """A client sent a malformed message, so the server closes the connection. Emitted at most once for each connection.
 Metadata: `pid`, `cause`, `code`."""
+
+SOCKET_EXPIRED: Event = ("phoenix", "socket_expired")
+"""A connection reached its deadline from `expire_connection_after`, so the server closes it with 3000. Metadata: `pid`,
+`cause`, `code`."""
 
 SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
 """A client reads too slowly, so the server closes the connection with 1013. Measurements: `dropped` frames. Metadata:

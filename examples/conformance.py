@@ -63,6 +63,10 @@ class RoomChannel(Channel):
     async def push_back(self, payload: Any) -> None:
         self.push("pushed", payload)
 
+    @handle_in("expire")
+    async def expire(self, payload: Any) -> None:
+        self.expire_connection_after(payload["seconds"])
+
     @handle_in("boom")
     async def boom(self, payload: Any) -> None:
         raise RuntimeError("boom")

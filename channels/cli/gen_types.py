@@ -28,7 +28,10 @@ def _types(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write to this file, not to standard output."),
+        typer.Option(
+            metavar="FILE",
+            help="Write to this file, not to standard output. Missing folders are created.",
+        ),
     ] = None,
 ) -> None:
     endpoint = load_endpoint(target)
@@ -46,6 +49,7 @@ def _types(
         typer.echo(text, nl=False)
         return
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text, "utf-8")
     except OSError as error:
         raise typer.BadParameter(f"cannot write {output}: {error.strerror or error}") from None

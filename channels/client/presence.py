@@ -91,7 +91,10 @@ class PresenceView:
     def list(self, by: Callable[[str, Any], Any] = lambda key, presence: presence) -> list[Any]:
         """Return the presences, or the results of a function of each key and its presence.
 
-        names = presence.list(lambda key, presence: presence["metas"][0]["name"])
+            names = presence.list(lambda key, presence: presence["metas"][0]["name"])
+
+        Args:
+            by: the function. It gets the key and the presence, a dict with `metas`. Without it, you get the presences.
         """
         return [by(key, presence) for key, presence in self._fold.state.items()]
 

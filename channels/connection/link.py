@@ -6,7 +6,10 @@ from collections.abc import Awaitable, Callable
 from threading import get_ident
 from typing import Any, Protocol, TypeVar
 
+import trio
+
 from actors.exits import ExitReason, Shutdown
+from actors.process import send
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.threads import run_threadsafe
@@ -22,6 +25,7 @@ __all__ = [
     "READ_ON_AT",
     "Broadcaster",
     "ChannelClosed",
+    "Expire",
     "Gone",
     "Link",
     "ReadOn",
@@ -127,6 +131,22 @@ class Link:
             self.out.put(frame)
         else:
             run_threadsafe(self.runtime, self.out.put, frame)
+
+    def expire_after(self, seconds: float) -> None:
+        """Set the deadline of the connection, from any thread. `math.inf` removes it."""
+        if get_ident() == self.runtime.thread:
+            send(self.connection, Expire(trio.current_time() + seconds))
+        else:
+            run_threadsafe(self.runtime, self.expire_after, seconds)
+
+
+class Expire:
+    """A channel's message to its connection: close at this time of Trio's clock, unless a later message changes it."""
+
+    __slots__ = ("deadline",)
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
 
 
 class Refused:

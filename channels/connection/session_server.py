@@ -21,15 +21,17 @@ from actors.exits import ExitReason, Shutdown, is_normal_exit
 from actors.links import monitor, send_exit
 from actors.messages import Down
 from actors.process import current_pid, is_alive, send
-from actors.refs import Pid, Ref
+from actors.refs import Pid, TimerRef
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from actors.servers.results import Stop
 from actors.sys import ServerStatus
+from actors.timers import cancel_timer, send_after
 from channels.connection.link import (
     DUPLICATE_JOIN,
     READ_ON_AT,
     ChannelClosed,
+    Expire,
     Gone,
     Link,
     ReadOn,
@@ -53,10 +55,12 @@ from channels.endpoint._wiring import Services
 from channels.messages import Broadcast
 from channels.serializers.json_values import LIGHT, PIECE, JsonWeight
 from channels.serializers.serializer import Codec
+from channels.socket import bind
 from channels.telemetry import (
     CHANNEL_CRASHED,
     CONNECTION_CLOSED,
     SESSION_STARTED,
+    SOCKET_EXPIRED,
     SOCKET_HELD_BACK,
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
@@ -101,15 +105,24 @@ PROTOCOL_ERROR = 1002
 MESSAGE_TOO_BIG = 1009
 SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
+# "Unauthorized" in the IANA registry of close codes, like HTTP 401. Every phoenix.js reconnects after it.
+UNAUTHORIZED = 3000
 
 DISCONNECTED = Shutdown("disconnected")
 DRAINING = Shutdown("draining")
 CLOSED = Shutdown("closed")
 INACTIVE = Shutdown("inactive")
+EXPIRED = Shutdown("expired")
 
 
 class Drain:
     """A request to a connection to close with 1012, so that its client reconnects to another server."""
+
+    __slots__ = ()
+
+
+class _Expiry:
+    """A message of a timer: the deadline of the connection may have come."""
 
     __slots__ = ()
 
@@ -124,6 +137,11 @@ def _bucket(rate: float, least: float) -> TokenBucket | None:
 class SessionServer(GenServer[None]):
     """The process of one client. The supervisor never restarts it, because the client reconnects."""
 
+    # The deadline from `expire_connection_after`, and its timer. Most connections have none, so these are defaults of
+    # the class, which need no memory in each connection.
+    deadline: float = math.inf
+    expiry: TimerRef | None = None
+
     def _set_up(self, services: Services) -> None:
         """Set the fields that exist before the session begins. Subclasses call this in `init`."""
         self.services = services
@@ -134,11 +152,13 @@ class SessionServer(GenServer[None]):
         self.cause = ""
         # Turns of the scheduler that the client's latest message has waited.
         self.turns = 0
-        self.members: dict[Ref, Membership] = {}
+        # The memberships whose channels run. Most clients join few topics, so a tuple takes less memory than a dict.
+        self.members: tuple[Membership, ...] = ()
         # A recorder may set this. Then the recorder records the messages of the client, and also sends them on.
         self.tap: Tap | None = None
         # For each topic: channels that have not ended yet, although the client has joined the topic again.
-        self.replaced: dict[str, list[Pid]] = {}
+        # Made on first use, to save memory.
+        self.replaced: dict[str, list[Pid]] | None = None
 
     def _begin(self, connected: Connected, codec: Codec, out: Out) -> None:
         """Begin the session of a client that `connect` has accepted."""
@@ -162,6 +182,9 @@ class SessionServer(GenServer[None]):
         )
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)
+        deadline = bind(self.socket, self.link)
+        if deadline < math.inf:
+            self._expire_at(deadline)
         telemetry = current_runtime().telemetry
         if telemetry.handlers(SESSION_STARTED):
             about = {
@@ -211,14 +234,7 @@ class SessionServer(GenServer[None]):
         """Handle a message of another process. Ignore an unknown message."""
         kind = type(message)
         if kind is Down:
-            membership = self.members.pop(message.ref, None)
-            if self.paused:
-                self._read_on()
-            if membership is not None and self.closing is None:
-                if self.replaced:
-                    self._not_gone_yet(membership.topic)
-                self._report_end(membership, message.reason)
-                await self._carry_out(self.session.exited(membership))
+            await self._take_down(message)
         elif kind is ChannelClosed:
             self.session.closed(message.membership)
         elif kind is Refused:
@@ -230,8 +246,23 @@ class SessionServer(GenServer[None]):
             self._close_slow_client(message)
         elif kind is Drain:
             self._close(SERVICE_RESTART, DRAINING, "the server drains")
+        elif kind is Expire:
+            self._expire_at(message.deadline)
+        elif kind is _Expiry:
+            self._expire()
         elif kind is Broadcast and message.event == "disconnect":
             self._close(GOING_AWAY, DISCONNECTED, "disconnect was broadcast")
+
+    async def _take_down(self, down: Down) -> None:
+        """Handle the end of a channel."""
+        membership = self._remove_member(down.pid)
+        if self.paused:
+            self._read_on()
+        if membership is not None and self.closing is None:
+            if self.replaced:
+                self._not_gone_yet(membership.topic)
+            self._report_end(membership, down.reason)
+            await self._carry_out(self.session.exited(membership))
 
     def _close_slow_client(self, signal: Signal) -> None:
         if signal is Signal.SHED:
@@ -241,6 +272,25 @@ class SessionServer(GenServer[None]):
             event, cause = SOCKET_OVERFLOW, "the client reads too slowly"
         self._report(event, cause, TRY_AGAIN_LATER)
         self._close(TRY_AGAIN_LATER, CLOSED, cause)
+
+    def _expire_at(self, deadline: float) -> None:
+        if self.expiry is not None:
+            cancel_timer(self.expiry)
+        self.deadline = deadline
+        self.expiry = (
+            None
+            if deadline == math.inf
+            else send_after(self.pid, _Expiry(), max(0.0, deadline - trio.current_time()))
+        )
+
+    def _expire(self) -> None:
+        if trio.current_time() < self.deadline:
+            # The deadline moved after the timer fired, or a rounded delay made the timer fire early.
+            self._expire_at(self.deadline)
+        elif self.closing is None:
+            cause = "the time of the connection is over"
+            self._report(SOCKET_EXPIRED, cause, UNAUTHORIZED)
+            self._close(UNAUTHORIZED, EXPIRED, cause)
 
     def _report_end(self, membership: Membership, reason: ExitReason) -> None:
         """Emit `CHANNEL_CRASHED` for a channel that ended with an error."""
@@ -276,7 +326,7 @@ class SessionServer(GenServer[None]):
     def _read_on(self) -> None:
         """Read again after a pause, unless the transport or a channel is still behind."""
         if self._may_read() and all(
-            membership.waiting <= READ_ON_AT for membership in self.members.values()
+            membership.waiting <= READ_ON_AT for membership in self.members
         ):
             self.paused = False
             self._read_again()
@@ -373,6 +423,8 @@ class SessionServer(GenServer[None]):
         await self._take_turn(JOIN_COST)
         membership, replaced = start.membership, start.replaced
         if replaced is not None and replaced.process is not None:
+            if self.replaced is None:
+                self.replaced = {}
             before = self.replaced.setdefault(membership.topic, [])
             if replaced.status != "superseded":
                 send_exit(replaced.process, DUPLICATE_JOIN)
@@ -382,7 +434,7 @@ class SessionServer(GenServer[None]):
                 replaced.is_given_up = True
                 send_exit(replaced.process, DUPLICATE_JOIN)
             before.append(replaced.process)
-        going = self._not_gone_yet(membership.topic) if self.replaced else ()
+        going = self._not_gone_yet(membership.topic)
         try:
             pid = await self.mount.start_channel(
                 self.link, membership, start.message.payload, going
@@ -392,10 +444,22 @@ class SessionServer(GenServer[None]):
             await self._carry_out(self.session.exited(membership))
             return
         membership.process = pid
-        self.members[monitor(pid)] = membership
+        monitor(pid)
+        self.members = (*self.members, membership)
+
+    def _remove_member(self, pid: Pid | None) -> Membership | None:
+        """Remove and return the membership whose channel has ended; None if there is none."""
+        members = self.members
+        for place, membership in enumerate(members):
+            if membership.process is pid:
+                self.members = members[:place] + members[place + 1 :]
+                return membership
+        return None
 
     def _not_gone_yet(self, topic: str) -> tuple[Pid, ...]:
         """Return the replaced channels of a topic that have not ended."""
+        if self.replaced is None:
+            return ()
         alive = [pid for pid in self.replaced.pop(topic, ()) if is_alive(pid)]
         if alive:
             self.replaced[topic] = alive
@@ -412,7 +476,7 @@ class SessionServer(GenServer[None]):
     def _note_end(self, code: int, reason: Shutdown, cause: str) -> None:
         """Note the reason for the end, and tell the channels."""
         self.closing, self.code, self.cause = reason, code, cause
-        for membership in self.members.values():
+        for membership in self.members:
             send(membership.process, Gone(reason))
 
     def _ended(self) -> Stop:

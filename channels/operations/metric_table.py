@@ -102,6 +102,12 @@ METRICS: Final = _table(
         "Connections that reached a limit on messages or joins, by the option.",
     ),
     (
+        "expired_connections_total",
+        "counter",
+        "",
+        "Connections closed because their time was over.",
+    ),
+    (
         "out_buffer_overflows_total",
         "counter",
         "",

@@ -485,6 +485,7 @@ class _Recorded:
 _PLAIN: dict[Event, str] = {
     events.SOCKET_MALFORMED: "malformed_messages_total",
     events.SOCKET_HELD_BACK: "held_back_connections_total",
+    events.SOCKET_EXPIRED: "expired_connections_total",
     events.SOCKET_OVERFLOW: "out_buffer_overflows_total",
     events.SOCKET_SHED: "out_buffer_sheds_total",
     events.PUBSUB_MALFORMED: "pubsub_malformed_messages_total",

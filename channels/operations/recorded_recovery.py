@@ -38,7 +38,7 @@ MAX_CHILDREN: Final = 100
 _TROUBLE: Final = frozenset(
     ("crash", "zombie", "gave_up", "fault", "child_start_failed", "call_ended", "mailbox_alarm")
 )
-_NORMAL_CLOSES: Final = (None, 1000, 1001)
+_NORMAL_CLOSES: Final = (None, 1000, 1001, 3000)
 _number = itemgetter(0)
 
 

@@ -109,11 +109,11 @@ class _Settings:
         self,
         url: str,
         *,
-        name: str = "publisher",
-        shards: int = 1,
-        timeout: float = 5.0,
-        max_bytes: int = MAX_BYTES,
-        ssl_context: ssl.SSLContext | None = None,
+        name: str,
+        shards: int,
+        timeout: float,
+        max_bytes: int,
+        ssl_context: ssl.SSLContext | None,
     ) -> None:
         owner = type(self).__name__
         self.url = RedisUrl.parse(url)
@@ -189,7 +189,7 @@ class Publisher(_Settings):
         name: the name of this program, which people see when they inspect messages.
         shards: the `shards` that the nodes give to `RedisAdapter`.
         timeout: seconds to connect, and seconds for the answer to a message.
-        max_bytes: the largest message.
+        max_bytes: the largest message, in bytes.
         ssl_context: the trusted certificates for `rediss://`; None trusts the certificates of the system.
 
     Raises:
@@ -197,8 +197,24 @@ class Publisher(_Settings):
         InvalidOption: an option has an invalid value.
     """
 
-    def __init__(self, url: str, **options: Any) -> None:
-        super().__init__(url, **options)
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "publisher",
+        shards: int = 1,
+        timeout: float = 5.0,
+        max_bytes: int = MAX_BYTES,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        super().__init__(
+            url,
+            name=name,
+            shards=shards,
+            timeout=timeout,
+            max_bytes=max_bytes,
+            ssl_context=ssl_context,
+        )
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._protocol = Protocol()
@@ -281,8 +297,24 @@ class AsyncPublisher(_Settings):
     The options are those of `Publisher`.
     """
 
-    def __init__(self, url: str, **options: Any) -> None:
-        super().__init__(url, **options)
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "publisher",
+        shards: int = 1,
+        timeout: float = 5.0,
+        max_bytes: int = MAX_BYTES,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        super().__init__(
+            url,
+            name=name,
+            shards=shards,
+            timeout=timeout,
+            max_bytes=max_bytes,
+            ssl_context=ssl_context,
+        )
         self._lock = trio.Lock()
         self._stream: trio.abc.Stream | None = None
         self._protocol = Protocol()

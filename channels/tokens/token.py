@@ -22,6 +22,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
+from attrs import frozen
+
 from channels.errors import ChannelsError, InvalidOption, check_whole
 from channels.tokens._erlang_terms import Atom, NotATerm, NoTermFor, decode, encode
 from channels.tokens._signing import DIGESTS, MAX_TOKEN, Malformed, Signed, derive
@@ -40,11 +42,13 @@ __all__ = [
     "TokenInvalid",
     "TokenMissing",
     "UnsignableData",
+    "VerifiedToken",
     "check_secret",
     "decrypt",
     "encrypt",
     "sign",
     "verify",
+    "verify_with_lifetime",
 ]
 
 InvalidReason: TypeAlias = Literal["malformed", "signature", "payload", "future"]
@@ -140,6 +144,19 @@ class EncryptionUnavailable(ChannelsError, ImportError):
 
 Secret: TypeAlias = str | bytes | Sequence[str | bytes]
 """A secret, or a list of secrets. The first secret makes tokens. Tokens of every secret in the list are valid."""
+
+
+@frozen
+class VerifiedToken:
+    """The content of a valid token.
+
+    Attributes:
+        data: the data.
+        seconds_left: seconds until the token expires; `math.inf` if it never expires.
+    """
+
+    data: Any
+    seconds_left: float
 
 
 class KeepsSecret(Protocol):
@@ -242,6 +259,37 @@ def verify(
         InvalidSecret: a secret is too short.
         InvalidOption: an option has an invalid value.
     """
+    return verify_with_lifetime(
+        secret,
+        salt,
+        token,
+        max_age=max_age,
+        now=now,
+        key_iterations=key_iterations,
+        key_length=key_length,
+        key_digest=key_digest,
+    ).data
+
+
+def verify_with_lifetime(
+    secret: Context,
+    salt: str | bytes,
+    token: object,
+    *,
+    max_age: float | None = None,
+    now: float | None = None,
+    key_iterations: int = 1000,
+    key_length: int = 32,
+    key_digest: str = "sha256",
+) -> VerifiedToken:
+    """Return the data of a token and the seconds for which it remains valid. Otherwise, do the same as `verify`.
+
+        verified = verify_with_lifetime(SECRET, "user auth", params.get("token"), max_age=3600)
+        self.assigns["user"] = verified.data
+        self.expire_connection_after(verified.seconds_left)
+
+    Arguments and errors are the same as for `verify`. Phoenix has no function of this kind.
+    """
     keys = _keys(
         "verify", secret, salt, iterations=key_iterations, length=key_length, digest=key_digest
     )
@@ -254,7 +302,7 @@ def verify(
         raise TokenInvalid("malformed", str(error)) from None
     if not any(signed.is_by(key) for key in keys):
         raise TokenInvalid("signature", _NOT_BY)
-    return _data("verify", signed.payload, max_age, now)
+    return _content("verify", signed.payload, max_age, now)
 
 
 def encrypt(
@@ -332,7 +380,7 @@ def decrypt(
     for key in keys:
         payload = sealed.open(key)
         if payload is not None:
-            return _data("decrypt", payload, max_age, now)
+            return _content("decrypt", payload, max_age, now).data
     raise TokenInvalid("signature", _NOT_BY)
 
 
@@ -419,7 +467,7 @@ def _text(token: object) -> str:
     return token
 
 
-def _data(verb: str, payload: bytes, max_age: float | None, now: float | None) -> Any:
+def _content(verb: str, payload: bytes, max_age: float | None, now: float | None) -> VerifiedToken:
     now_ms = _milliseconds(_now(verb, "now", now))
     try:
         data, signed_at, age = _fields(decode(payload))
@@ -428,14 +476,15 @@ def _data(verb: str, payload: bytes, max_age: float | None, now: float | None) -
     if max_age is not None:
         age = max_age
     if age == math.inf:
-        return data
-    if age <= 0 or signed_at + _milliseconds(age) < now_ms:
+        return VerifiedToken(data, math.inf)
+    end = signed_at + _milliseconds(age)
+    if age <= 0 or end < now_ms:
         raise TokenExpired(signed_at=signed_at / 1000, max_age=age, now=now_ms / 1000)
     if signed_at > now_ms + _SKEW_MS:
         raise TokenInvalid(
             "future", "it was signed in the future; compare the clocks of the servers"
         )
-    return data
+    return VerifiedToken(data, (end - now_ms) / 1000)
 
 
 def _fields(term: Any) -> tuple[Any, int, float]:

@@ -2,12 +2,16 @@
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Mapping
+import unicodedata
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 _FENCE = re.compile(r"^ *(```|~~~).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
+_HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
+_ANCHOR = re.compile(r"<a id=\"([^\"]+)\">")
+_GENERATED = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
 _TEST = re.compile(r"(tests/[\w/]+\.py)(?:::(\w+))?")
 
 
@@ -16,20 +20,14 @@ def prose(text: str) -> str:
     return _FENCE.sub("", text)
 
 
-def unexplained(package: str, names: Iterable[str], pages: Mapping[str, str]) -> list[str]:
-    """Names of a facade that stand on no reference page.
+def generated(text: str) -> list[str]:
+    r"""Return the names whose docstrings a reference page shows.
 
-    A name stands on a page if it is in a code span there, outside fenced blocks, and the page is
-    about the package: it names one of its modules, as in `actors.process`.
+    Example:
+        >>> generated("# Processes\n\n::: actors.spawn\n")
+        ['actors.spawn']
     """
-    known = set[str]()
-    for text in pages.values():
-        spans = _CODE.findall(prose(text))
-        if any(re.match(rf"{package}\.\w", span) for span in spans):
-            known.update(word for span in spans for word in re.findall(r"\w+", span))
-    return [
-        f"{package}.{name} is on no page of docs/reference" for name in names if name not in known
-    ]
+    return _GENERATED.findall(text)
 
 
 def links(path: str, text: str) -> list[str]:
@@ -43,6 +41,58 @@ def links(path: str, text: str) -> list[str]:
         (markdown or html).partition("#")[0] for markdown, html in _LINK.findall(prose(text))
     ]
     return [_resolved(path, target) for target in targets if target and ":" not in target]
+
+
+def dead_anchors(path: str, text: str, read: Callable[[str], str | None]) -> list[str]:
+    """Links of a document to a part of a document, if the part is not there.
+
+    A heading gets its anchor from the site, and from the pages that show the repository. They disagree about a few
+    headings, such as one with a dash between spaces. A link must work in both places.
+
+    Args:
+        path: of the document.
+        text: of the document.
+        read: gives the text of a file, by its path from the root; None if there is none.
+
+    Example:
+        >>> dead_anchors("docs/a.md", "[b](b.md#c)", {"docs/b.md": "# C"}.get)
+        []
+    """
+    problems = []
+    for markdown, html in _LINK.findall(prose(text)):
+        target, _, anchor = (markdown or html).partition("#")
+        if not anchor or ":" in target:
+            continue
+        page = _resolved(path, target) if target else path
+        there = text if page == path else read(page)
+        if there is not None and page.endswith(".md") and not _has_anchor(there, anchor):
+            problems.append(f"{path} links to {page}#{anchor}, which is not there")
+    return problems
+
+
+def _has_anchor(text: str, anchor: str) -> bool:
+    headings = _HEADING.findall(prose(text))
+    repository, site = set(map(repository_anchor, headings)), set(map(site_anchor, headings))
+    return (
+        anchor in repository & site
+        or anchor in _ANCHOR.findall(text)
+        or any(f"{anchor}.".startswith(f"{name}.") for name in _GENERATED.findall(text))
+    )
+
+
+def repository_anchor(heading: str) -> str:
+    """The anchor of a heading where the repository is shown."""
+    return re.sub(r"[^\w\- ]", "", _plain(heading).lower()).replace(" ", "-")
+
+
+def site_anchor(heading: str) -> str:
+    """The anchor of a heading in the site."""
+    text = unicodedata.normalize("NFKD", _plain(heading)).encode("ascii", "ignore").decode()
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", text).strip().lower())
+
+
+def _plain(heading: str) -> str:
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
 
 
 def _resolved(path: str, target: str) -> str:

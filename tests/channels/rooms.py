@@ -90,6 +90,11 @@ class Room(Channel):
     async def cling(self, payload: Any) -> None:
         await cling(payload["seconds"])
 
+    @handle_in("expire")
+    async def expire(self, payload: Any) -> PushReply:
+        self.expire_connection_after(payload["seconds"])
+        return PushReply()
+
     @handle_in("in_order")
     async def in_order(self, payload: Any) -> PushReply:
         self.push("pushed", {"n": 1})
@@ -147,7 +152,7 @@ async def cling(seconds: float) -> None:
 
 
 class UserSocket(Socket):
-    """Lets everyone in; the parameter `user` becomes the id."""
+    """Lets everyone in; the parameter `user` becomes the id, and `expire` is the time of the connection in seconds."""
 
     channels = {"room:*": Room}
 
@@ -157,6 +162,8 @@ class UserSocket(Socket):
         if params.get("token") == "crash":
             raise RuntimeError("connect")
         self.assigns["user"] = params.get("user")
+        if "expire" in params:
+            self.expire_connection_after(float(params["expire"]))
 
     def id(self) -> str | None:
         user = self.assigns["user"]

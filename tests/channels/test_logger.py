@@ -510,6 +510,16 @@ async def test_a_client_that_is_held_back_is_logged(serve: Serve, lines: Any) ->
     assert "the server handles it in more than 100 turns of the scheduler" in lines()[-1]
 
 
+async def test_an_expired_connection_is_logged_for_debugging(
+    serve: Serve, lines: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "channels")
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}))
+    await server.connect(query="&expire=3")
+    await trio.sleep(3.1)
+    assert "with 3000: the time of the connection is over" in lines()[-1]
+
+
 async def test_a_client_beyond_a_rate_limit_is_logged_once(serve: Serve, lines: Any) -> None:
     mount = Mount(UserSocket, max_messages_per_second=0.1)
     client = await (await serve(Endpoint(sockets={"/socket": mount}))).connect()

@@ -249,6 +249,23 @@ async def test_a_disconnect_from_a_thread_closes_the_connections_of_a_user(serve
     client.end()
 
 
+async def test_a_thread_can_move_the_deadline_of_a_connection(serve: Serve) -> None:
+    sockets = []
+
+    class User(Socket):
+        channels = {"room:*": Channel}
+
+        async def connect(self, params: Any, connect_info: Any) -> None:
+            sockets.append(self)
+
+    server = await serve(Endpoint(sockets={"/socket": User}))
+    client = await server.connect()
+    await in_a_plain_thread(partial(sockets[0].expire_connection_after, 0.0))
+    await settle()
+    assert client.frames()[0] == Close(3000)
+    client.end()
+
+
 # PubSub
 
 

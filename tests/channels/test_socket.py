@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -164,3 +165,13 @@ def test_a_limit_that_is_not_a_number_above_0_is_refused_by_name(
     with pytest.raises(InvalidOption) as caught:
         router_of(socket)
     assert str(caught.value) == f"RoomSocket got {limit}={value}; write {advice}"
+
+
+@pytest.mark.parametrize("seconds", [-1, math.nan, "5", True, None])
+@pytest.mark.parametrize("owner", [Socket, Channel])
+def test_a_deadline_that_is_no_number_of_seconds_is_refused(owner: type[Any], seconds: Any) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        owner().expire_connection_after(seconds)
+    assert str(caught.value) == (
+        f"expire_connection_after got seconds={seconds!r}; write a number of seconds from 0, or math.inf"
+    )

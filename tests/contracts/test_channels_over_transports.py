@@ -301,6 +301,21 @@ async def test_disconnect_closes_with_1001(connect: Open) -> None:
     await ended(peer, 1001)
 
 
+async def test_a_connection_closes_with_3000_at_its_deadline_which_a_push_can_move(
+    connect: Open,
+) -> None:
+    peer = await connect("&expire=3")
+    await peer.join()
+    await trio.sleep(2)
+    assert await peer.exchange("1", "2", "room:a", "expire", {"seconds": 5}) == [
+        peer.reply("1", "2", "room:a")
+    ]
+    await trio.sleep(4.9)
+    assert await peer.exchange("1", "3", "room:a", "echo") == [peer.reply("1", "3", "room:a")]
+    await trio.sleep(0.2)
+    await ended(peer, 3000)
+
+
 async def test_a_client_that_reads_too_slowly_is_closed_with_1013_without_delay(
     connect: Open,
 ) -> None:

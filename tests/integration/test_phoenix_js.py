@@ -159,6 +159,23 @@ def test_a_connection_that_is_refused_never_opens(conformance: Server, package: 
         client.expect("not open")
 
 
+@pytest.mark.parametrize("transport", ["websocket", "longpoll"])
+def test_phoenix_js_connects_with_new_params_after_its_connection_has_expired(
+    conformance: Server, package: str, transport: str
+) -> None:
+    connects = [{}, {"token": "deny"}, {}]
+    options = {"transport": transport, "paramsOfConnects": connects, "reconnectAfter": [10]}
+    with connected(conformance.socket_url, package, **options) as client:
+        assert client.join("room:kept") == ("ok", {})
+        client.push("room:kept", "expire", {"seconds": 0})
+        assert client.expect("close")["code"] == (3000 if transport == "websocket" else 3410)
+        # The server refuses the second params, which shows that phoenix.js asked for them.
+        assert client.expect("close")["code"] == (1006 if transport == "websocket" else 1008)
+        client.expect("open")
+        assert client.joined("room:kept") == ("ok", {})
+        assert client.request("room:kept", "ping") == ("ok", {})
+
+
 def test_phoenix_js_rejoins_after_a_server_is_killed_and_restarted(
     tmp_path: Path, package: str
 ) -> None:

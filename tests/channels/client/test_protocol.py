@@ -80,7 +80,7 @@ def test_an_open_connection_starts_the_table_again() -> None:
     assert client.told(Retrying) == [Retrying(0.01, 1)]
 
 
-@pytest.mark.parametrize("code", [1000, 1001, 1006, 1011, 1012, 1013, 4000])
+@pytest.mark.parametrize("code", [1000, 1001, 1006, 1011, 1012, 1013, 3000, 4000])
 def test_a_lost_connection_is_opened_again_whatever_its_code(code: int) -> None:
     client = connected()
     client.lose(code, "bye")

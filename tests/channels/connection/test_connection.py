@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
 import trio
 
 import actors
-from actors import Shutdown, is_alive, kill, send
+from actors import Shutdown, is_alive, kill, send, sys
 from channels import Endpoint, Mount
+from channels.connection.session_server import Drain
 from channels.telemetry import (
     CONNECTION_CLOSED,
+    SOCKET_EXPIRED,
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
     SOCKET_RATE_LIMITED,
@@ -365,6 +368,118 @@ async def test_other_broadcasts_on_the_id_of_a_user_do_nothing(serve: Serve) -> 
     server.endpoint.broadcast("user:ann", "hello", {})
     await settle()
     assert client.frames() == []
+
+
+async def test_a_deadline_closes_with_3000_and_is_reported_and_counted(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    expired, closed = server.listen(SOCKET_EXPIRED), server.listen(CONNECTION_CLOSED)
+    brief, client = await server.connect(query="&expire=10"), await server.connect()
+    await client.join()
+    await brief.join("room:b")
+    reasons = await reason_of(server.channel("room:b"))
+    await trio.sleep(9.9)
+    assert brief.frames() == []
+    await trio.sleep(0.2)
+    assert brief.frames() == [Close(3000), EOF]
+    assert reasons == [Shutdown("expired")]
+    await trio.sleep(5)
+    assert [about["cause"] for _, about in expired] == ["the time of the connection is over"]
+    assert [about["cause"] for _, about in closed] == ["the time of the connection is over"]
+    assert server.endpoint.statistics()["counts"] == {SOCKET_EXPIRED: 1}
+    await assert_goes_on(server, client)
+
+
+@pytest.mark.parametrize(
+    ("calls", "end"),
+    [
+        ([40.0], 40),
+        ([2.0], 2),
+        ([40.0, 2.0], 2),
+        ([math.inf], 60),
+        ([math.inf, 20.0], 20),
+        ([0], 0),
+    ],
+)
+async def test_the_latest_call_sets_the_deadline(
+    serve: Serve, calls: list[float], end: float
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect(query="&expire=10")
+    await client.join()
+    for seconds in calls:
+        send(
+            server.channel("room:a"),
+            lambda room, after=seconds: room.expire_connection_after(after),
+        )
+    await settle()
+    if end:
+        await trio.sleep(end - 0.1)
+        assert client.frames() == []
+        await trio.sleep(0.2)
+    assert client.frames() == [Close(3000 if end < 60 else 1002), EOF]
+
+
+async def test_a_deadline_costs_one_timer_and_no_deadline_costs_none(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+
+    async def timers(query: str, renewals: int = 0) -> int:
+        before = server.runtime.statistics()["timers"]
+        client = await server.connect(query=query)
+        await client.join()
+        for _ in range(renewals):
+            await client.exchange(("1", "2", "room:a", "expire", {"seconds": 30}))
+        return server.runtime.statistics()["timers"] - before
+
+    idle = await timers("")
+    assert await timers("&expire=10") == await timers("&expire=10", renewals=5) == idle + 1
+
+
+async def test_a_socket_may_move_the_deadline_after_connect(serve: Serve) -> None:
+    sockets = []
+
+    class Remembered(UserSocket):
+        async def connect(self, params: Any, connect_info: Any) -> None:
+            await super().connect(params, connect_info)
+            sockets.append(self)
+
+    server = await serve(Endpoint(sockets={"/socket": Remembered}))
+    client = await server.connect()
+    sockets[0].expire_connection_after(3.0)
+    await trio.sleep(3.1)
+    assert client.frames() == [Close(3000), EOF]
+
+
+@pytest.mark.parametrize("close", ["disconnect", "drain"])
+async def test_a_deadline_during_a_close_has_no_effect(serve: Serve, close: str) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect(query="&user=ann&expire=10")
+    await trio.sleep(9)
+    if close == "disconnect":
+        server.endpoint.broadcast("user:ann", "disconnect", {})
+    else:
+        send(server.connections()[0], Drain())
+    await trio.sleep(10)
+    assert client.frames() == [Close(1001 if close == "disconnect" else 1012), EOF]
+    assert server.endpoint.statistics()["counts"] == {}
+    assert server.connections() == []
+
+
+async def test_a_renewal_in_time_counts_even_if_the_connection_handles_it_late(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect(query="&expire=10")
+    await client.join()
+    (connection,) = server.connections()
+    await sys.suspend(connection)
+    await trio.sleep(9)
+    send(server.channel("room:a"), lambda room: room.expire_connection_after(30.0))
+    await trio.sleep(2)
+    await sys.resume(connection)
+    await trio.sleep(27.9)
+    assert client.frames() == []
+    await trio.sleep(0.2)
+    assert client.frames() == [Close(3000), EOF]
 
 
 async def test_silence_for_the_timeout_closes_with_1002(serve: Serve) -> None:

@@ -31,6 +31,7 @@ from channels.telemetry import (
     CONNECTION_CLOSED,
     CONNECTION_REFUSED,
     LONGPOLL_UNSENDABLE,
+    SOCKET_EXPIRED,
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
 )
@@ -218,6 +219,20 @@ async def test_disconnect_ends_it_and_a_poll_that_is_held_is_answered_at_once(
     assert (said["status"], said["messages"]) == (204, [])
     assert ends == [Shutdown("disconnected")]
     assert [about["cause"] for _, about in closed] == ["disconnect was broadcast"]
+    assert (await poller.get())["status"] == 410
+
+
+async def test_its_deadline_ends_it_and_the_next_request_gets_410(server: Server) -> None:
+    poller = await Poller(server, query="vsn=2.0.0&expire=3").open()
+    await poller.join()
+    ends = await reason_of(server.channel("room:a"))
+    held = await poller.begin("GET")
+    await trio.sleep(3.1)
+    said = held.said()
+    assert said is not None
+    assert (said["status"], said["messages"]) == (204, [])
+    assert ends == [Shutdown("expired")]
+    assert server.endpoint.statistics()["counts"] == {SOCKET_EXPIRED: 1}
     assert (await poller.get())["status"] == 410
 
 
@@ -462,7 +477,7 @@ async def test_a_post_that_comes_when_posts_may_just_go_on_stays_behind_one_that
     )
 
     def catch_up(server: Any) -> None:
-        for membership in server.members.values():
+        for membership in server.members:
             membership.waiting = 0
 
     async def post_right_behind() -> None:

@@ -31,6 +31,7 @@ from channels import (
     encrypt,
     sign,
     verify,
+    verify_with_lifetime,
 )
 from channels.tokens import _encryption as sealing
 from channels.tokens import _erlang_terms as terms
@@ -327,6 +328,27 @@ def test_the_reader_can_override_the_maximum_age_of_a_token(kind: Kind) -> None:
     assert read(SECRET, SALT, token, now=THEN + 10, max_age=10) == 7
     with pytest.raises(TokenExpired):
         read(SECRET, SALT, token, now=THEN + 0.25, max_age=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "now", "left"),
+    [
+        ({}, THEN + 10, 50.0),
+        ({}, THEN + 60, 0.0),
+        ({}, THEN - 30, 90.0),
+        ({"max_age": 15.5}, THEN + 10, 5.5),
+        ({"max_age": math.inf}, THEN + 10, math.inf),
+    ],
+)
+def test_the_lifetime_of_a_token_is_the_time_until_verify_refuses_it(
+    options: dict[str, Any], now: float, left: float
+) -> None:
+    token = sign(SECRET, SALT, 7, signed_at=THEN, max_age=60)
+    verified = verify_with_lifetime(SECRET, SALT, token, now=now, **options)
+    assert (verified.data, verified.seconds_left) == (7, left)
+    if left < math.inf:
+        with pytest.raises(TokenExpired):
+            verify(SECRET, SALT, token, now=now + left + 0.001, **options)
 
 
 @pytest.mark.parametrize("max_age", [0, -1])

@@ -5,8 +5,8 @@
 //
 // Besides those of phoenix.js there are these options: `transport` is "websocket" or "longpoll", the latter of another
 // package if `longPollOf` names one; `xhr` gives the client an XMLHttpRequest, which it prefers to fetch; `states`
-// reports the states of the connections and channels; `reconnectAfter` and `rejoinAfter` are tables of milliseconds, the
-// last of which is for all later attempts.
+// reports the states of the connections and channels; `reconnectAfter` and `rejoinAfter` are tables of milliseconds, and
+// `paramsOfConnects` is a table of params. The last entry of a table is for all later attempts.
 
 import { createInterface } from "node:readline"
 import WebSocket from "ws"
@@ -22,12 +22,16 @@ const {
   states = false,
   reconnectAfter,
   rejoinAfter,
+  paramsOfConnects,
   ...options
 } = JSON.parse(text)
 
 const lookup = (table) => (tries) => table[tries - 1] ?? table.at(-1)
 if (reconnectAfter) options.reconnectAfterMs = lookup(reconnectAfter)
 if (rejoinAfter) options.rejoinAfterMs = lookup(rejoinAfter)
+
+let connects = 0
+if (paramsOfConnects) options.params = () => paramsOfConnects[connects++] ?? paramsOfConnects.at(-1)
 
 if (xhr) globalThis.XMLHttpRequest = XMLHttpRequest
 // Earlier clients look for everything in what browsers call self, and the earliest in window.

@@ -1,0 +1,148 @@
+"""Build the documentation site: prepare the pages of docs/, and let Zensical make HTML of them.
+
+Run it with `make docs`. The site is then in `build/docs/site`. The pages in docs/ are plain Markdown, so they can also
+be read in the repository. Two things work there and not in a site, and this program replaces them in its copy:
+
+- A link to a file outside docs/, such as a module, becomes a link to a page that shows this file.
+- A line `--8<-- "CHANGELOG.md"` becomes the text of that file.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTPUT = ROOT / "build" / "docs"
+
+PAGES_OF_FILES = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "project/changelog.md",
+    "CONTRIBUTING.md": "project/contributing.md",
+}
+"""Files outside docs/ that have a page of their own in the site."""
+
+_FENCE = re.compile(r"^ *(`{3,}|~{3,}).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"(?P<before>\]\()(?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))")
+_INCLUDE = re.compile(r'^--8<-- "(?P<path>[^"]+)"$', re.MULTILINE)
+_LANGUAGES = {".py": "python", ".js": "javascript", ".html": "html", ".toml": "toml", ".css": "css"}
+
+
+def prepared(path: str, text: str, read: Callable[[str], str]) -> tuple[str, set[str]]:
+    """Return the text of a page for the site, and the files of the repository that need a page there.
+
+    Args:
+        path: of the page, from docs/.
+        text: of the page.
+        read: a function that returns the text of a file, by its path from the root of the repository.
+
+    Example:
+        >>> prepared("topics/a.md", "[b](../../actors/refs.py)", str)
+        ('[b](../source/actors/refs.py.md)', {'actors/refs.py'})
+    """
+    shown = set[str]()
+
+    def included(match: re.Match[str]) -> str:
+        return _with_links(read(match["path"]), lambda target: _link(path, target, shown))
+
+    folder = PurePosixPath("docs", path).parent
+    text = _with_links(text, lambda target: _link(path, str(folder / target), shown))
+    return _INCLUDE.sub(included, text), shown
+
+
+def _link(page: str, target: str, shown: set[str]) -> str:
+    """Return the link from a page of the site to a file of the repository, and note files without a page."""
+    target = os.path.normpath(target)
+    inside = PurePosixPath(target)
+    if inside.parts[0] == "docs":
+        to = inside.relative_to("docs").as_posix()
+    elif target in PAGES_OF_FILES:
+        to = PAGES_OF_FILES[target]
+    else:
+        shown.add(target)
+        to = f"source/{target}.md"
+    return os.path.relpath(to, PurePosixPath(page).parent)
+
+
+def _with_links(text: str, link: Callable[[str], str]) -> str:
+    """Replace the targets of all links outside fenced blocks."""
+
+    def replaced(match: re.Match[str]) -> str:
+        return f"{match['before']}{link(match['target'])}{match['anchor'] or ''}"
+
+    done, parts = 0, list[str]()
+    for fence in _FENCE.finditer(text):
+        parts += [_LINK.sub(replaced, text[done : fence.start()]), fence[0]]
+        done = fence.end()
+    return "".join([*parts, _LINK.sub(replaced, text[done:])])
+
+
+def source_page(path: str, text: str) -> str:
+    """Return the page that shows a file of the repository. The search of the site leaves it out."""
+    ticks = max((len(found) for found in re.findall(r"`{3,}", text)), default=2) + 1
+    fence = "`" * ticks
+    language = _LANGUAGES.get(PurePosixPath(path).suffix, "text")
+    return f"{_head(path)}\n{fence}{language}\n{text.rstrip()}\n{fence}\n"
+
+
+def folder_page(path: str, folder: Path) -> str:
+    """Return the page that lists the modules of a folder of the repository."""
+    links = [
+        f"- [{file.name}]({folder.name}/{file.name}.md)" for file in sorted(folder.glob("*.py"))
+    ]
+    return "\n".join([_head(path), *links, ""])
+
+
+def _modules_of(paths: set[str]) -> set[str]:
+    """Return the modules that the pages of the folders among these paths link to."""
+    return {
+        file.relative_to(ROOT).as_posix() for path in paths for file in (ROOT / path).glob("*.py")
+    }
+
+
+def _head(path: str) -> str:
+    return f"---\nsearch:\n  exclude: true\n---\n# {path}\n"
+
+
+def prepare(docs: Path, output: Path) -> None:
+    """Write the pages, their files and the settings of the site into an empty folder."""
+    pages = output / "pages"
+    shown = set[str]()
+    for file in sorted(docs.rglob("*")):
+        path = file.relative_to(docs).as_posix()
+        to = pages / path
+        if file.is_dir() or file.suffix in {".py", ".toml", ".pyc"}:
+            continue
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".md":
+            text, found = prepared(path, file.read_text(), lambda name: (ROOT / name).read_text())
+            to.write_text(text)
+            shown |= found
+        else:
+            shutil.copyfile(file, to)
+    for path in sorted(shown | _modules_of(shown)):
+        to = pages / "source" / f"{path}.md"
+        to.parent.mkdir(parents=True, exist_ok=True)
+        file = ROOT / path
+        to.write_text(
+            folder_page(path, file) if file.is_dir() else source_page(path, file.read_text())
+        )
+    shutil.copyfile(docs / "site" / "zensical.toml", output / "zensical.toml")
+
+
+def main() -> int:
+    """Build the site, and return the exit code of Zensical."""
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    prepare(ROOT / "docs", OUTPUT)
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "-f", "zensical.toml"]
+    code = subprocess.run(command, cwd=OUTPUT, check=False).returncode
+    if code == 0:
+        print(f"The site is in {OUTPUT / 'site'}.", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Single pages repeat facts of other files correctly."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from channels.generators.files import project_files
+from channels.generators.names import parse_name
+from tests.architecture.snippets import snippets_in
+from tests.architecture.sources import ROOT
+
+DEPLOY = "docs/howto/deploy.md"
+WHY = "docs/why.md"
+PERFORMANCE = "docs/topics/performance.md"
+
+_FIGURE = re.compile(r"\d[\d,.]* (?:µs|ms|KB|MB)")
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text()
+
+
+def is_in_order(lines: list[str], text: str) -> bool:
+    """Return True if a text has these lines in this order. Other lines may stand between them."""
+    rest = iter(text.splitlines())
+    return all(line in rest for line in lines)
+
+
+@pytest.mark.parametrize("path", ["Dockerfile", "deploy/chat.service"])
+def test_the_page_about_deployment_shows_the_generated_files(path: str) -> None:
+    (shown,) = [
+        block.code.splitlines()[1:]
+        for block in snippets_in(DEPLOY, read(DEPLOY))
+        if block.code.startswith(f"# {path}\n")
+    ]
+    assert len(shown) > 10
+    assert is_in_order([line for line in shown if line], project_files(parse_name("chat"))[path])
+
+
+def test_the_page_why_takes_its_figures_from_the_page_about_performance() -> None:
+    figures = {figure.partition(" ")[0] for figure in _FIGURE.findall(read(WHY))}
+    measured = set(re.findall(r"\d[\d,.]*\d|\d", read(PERFORMANCE)))
+    assert figures
+    assert figures <= measured, f"{PERFORMANCE} does not have {sorted(figures - measured)}"
+
+
+def test_lines_in_another_order_are_found() -> None:
+    assert is_in_order(["a", "c"], "a\nb\nc")
+    assert not is_in_order(["c", "a"], "a\nb\nc")

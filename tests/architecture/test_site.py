@@ -1,0 +1,93 @@
+"""The site of the documentation: its navigation, the preparation of its pages, and the whole build."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+
+import pytest
+
+from docs.site.build import main, prepared, source_page
+from docs.site.commands import PAGE, page
+from tests.architecture.sources import PACKAGES, ROOT, report, sources_under
+
+NAVIGATION = tomllib.loads((ROOT / "docs/site/zensical.toml").read_text())["project"]["nav"]
+
+
+def pages_of(entry: object) -> Iterator[str]:
+    """Yield the pages of a part of the navigation."""
+    match entry:
+        case str():
+            yield entry
+        case dict():
+            for part in entry.values():
+                yield from pages_of(part)
+        case list():
+            for part in entry:
+                yield from pages_of(part)
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    listed = list(pages_of(NAVIGATION))
+    assert len(listed) == len(set(listed))
+    report(
+        [f"docs/{page} is not in docs/site/zensical.toml" for page in pages if page not in listed]
+    )
+    report(
+        [f"docs/{page} is in docs/site/zensical.toml only" for page in listed if page not in pages]
+    )
+
+
+def test_a_link_to_a_source_leads_to_a_page_that_shows_it() -> None:
+    text, shown = prepared("topics/a.md", "[b](../../actors/refs.py#L3), [c](d.md#e)", str)
+    assert text == "[b](../source/actors/refs.py.md#L3), [c](d.md#e)"
+    assert shown == {"actors/refs.py"}
+
+
+@pytest.mark.parametrize(
+    ("target", "page"),
+    [
+        ("../../README.md", "../index.md"),
+        ("../../CHANGELOG.md", "../project/changelog.md"),
+        ("../images/crash.svg", "../images/crash.svg"),
+        ("https://example.org/a", "https://example.org/a"),
+        ("#part", "#part"),
+    ],
+)
+def test_links_to_pages_of_the_site_stay(target: str, page: str) -> None:
+    assert prepared("topics/a.md", f"[b]({target})", str) == (f"[b]({page})", set())
+
+
+def test_code_stays_as_it_is() -> None:
+    text = "```text\n[b](../../actors/refs.py)\n```\n"
+    assert prepared("topics/a.md", text, str) == (text, set())
+
+
+def test_an_included_file_keeps_its_links() -> None:
+    files = {"CHANGELOG.md": "# Changes\n[a](docs/topics/a.md) [b](Makefile)"}
+    text, shown = prepared("project/c.md", '--8<-- "CHANGELOG.md"\n', files.__getitem__)
+    assert text == "# Changes\n[a](../topics/a.md) [b](../source/Makefile.md)\n"
+    assert shown == {"Makefile"}
+
+
+def test_a_source_with_fences_is_shown_whole() -> None:
+    assert source_page("a.md", "```text\nx\n```\n").endswith("````text\n```text\nx\n```\n````\n")
+
+
+@pytest.mark.deep
+def test_the_site_builds_without_a_warning() -> None:
+    assert main() == 0
+
+
+def test_the_page_of_the_command_line_shows_the_commands_as_they_are() -> None:
+    assert PAGE.read_text() == page(), "run `python -m docs.site.commands`"
+
+
+def test_the_page_of_settings_lists_every_environment_variable() -> None:
+    listed = set(re.findall(r"ASHTREE_\w+", (ROOT / "docs/reference/settings.md").read_text()))
+    used = {
+        name
+        for one in sources_under(*PACKAGES)
+        for name in re.findall(r"\bASHTREE_[A-Z_]+\b", one.text)
+    }
+    assert listed == used
