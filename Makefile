@@ -43,7 +43,7 @@ help:
 	@echo "make test       lint, types and all tests"
 	@echo "make test-deep  the same tests, with thousands of examples and seeds for each property"
 	@echo "make docs       build the documentation site in build/docs/site"
-	@echo "make pictures   take the pictures of the examples for the documentation"
+	@echo "make pictures   take the pictures of the examples for the documentation, and draw its diagrams"
 	@echo "make sweep      simulate Ashtree at random on all cores for ten minutes (options: ARGS='--minutes 2 --seeds-from 5000')"
 	@echo "make test-portability  the same simulated runs on every Python and Trio (options: ARGS='--seeds 200')"
 	@echo "make bench      what channels cost, next to a floor and other servers (takes most of an hour, and two minutes with ARGS='--quick')"
@@ -79,6 +79,7 @@ docs: $(DEV_STAMP)
 
 # Takes the pictures of the examples in Chromium. If a page has changed since its picture, a test fails.
 pictures: $(DEV_STAMP) node chromium $(NPM_STAMPS)
+	@$(BIN)/python -m tests.diagrams
 	@ASHTREE_PICTURES=1 $(BIN)/python -m pytest -q tests/integration/test_example_pages.py
 
 # Prints each failure with the command that repeats it. The exit code is 1 if there is a failure.

@@ -13,6 +13,7 @@ from threading import get_ident
 import trio
 
 from actors._kernel.current import Monitor, require_process, start_monitor, wait_for_end
+from actors._kernel.link_graph import without_item
 from actors._kernel.runtime import acting_process
 from actors.arguments import check_address, check_pid
 from actors.errors import DeadProcess
@@ -90,9 +91,9 @@ def demonitor(ref: Ref, *, flush: bool = False) -> bool:
     """
     process = require_process("demonitor")
     removed = False
-    if process.watching is not None and isinstance(ref, Monitor):
-        watched = process.watching.pop(ref, None)
-        removed = watched is not None and process.runtime.graph.unwatch(watched, ref)
+    if isinstance(ref, Monitor) and ref.watcher is process:
+        process.watching = without_item(process.watching, ref)
+        removed = process.runtime.graph.unwatch(ref.target, ref)
     if flush:
         process.mailbox.flush(lambda message: type(message) is Down and message.ref is ref)
     for instrument in process.runtime.instruments:

@@ -306,12 +306,6 @@ def on_exit(cleanup: Callable[[], None]) -> Callable[[], None]:
     and continues. If a process has several clean-ups, the last one runs first.
     """
     process = require_process("on_exit")
-    if process.cleanups is None:
-        process.cleanups = {}
-    cleanups, key = process.cleanups, object()
-    cleanups[key] = cleanup
-
-    def forget() -> None:
-        cleanups.pop(key, None)
-
-    return forget
+    key = object()
+    process.add_cleanup(key, cleanup)
+    return partial(process.remove_cleanup, key)

@@ -72,7 +72,8 @@ class _Sending:
                 check_address(verb, address, runtime.classes_named)
 
     def start(self, seconds: float) -> TimerRef:
-        timer = self.timer = self.runtime.timers.at(trio.current_time() + seconds, self.fire)
+        # The object itself is the callback, because a bound method would take more memory for each waiting timer.
+        timer = self.timer = self.runtime.timers.at(trio.current_time() + seconds, self)
         self.own()
         if self.owner is None and type(self.address) is Pid:
             # The address is the pid of an ended process.
@@ -87,19 +88,17 @@ class _Sending:
         """Make the end of the owner cancel the timer. Only a timer for a pid has an owner."""
         owner, timer = self.owner, self.timer
         if owner is not None:
-            if owner.timers is None:
-                owner.timers = {}
-            owner.timers[timer] = None
+            owner.add_timer(timer)
             timer.owner = owner
 
-    def fire(self) -> None:
+    def __call__(self) -> None:
         runtime, owner, timer = self.runtime, self.owner, self.timer
-        if owner is not None and owner.timers is not None:
-            owner.timers.pop(timer, None)
+        if owner is not None:
+            owner.remove_timer(timer)
         if self.interval < math.inf:
             now = trio.current_time()
             missed = max(0.0, (now - timer.deadline) // self.interval)
-            runtime.timers.at(timer.deadline + (missed + 1) * self.interval, self.fire, timer)
+            runtime.timers.at(timer.deadline + (missed + 1) * self.interval, self, timer)
             self.own()
         for instrument in runtime.instruments:
             instrument.timer_fired(timer)
@@ -122,8 +121,8 @@ def cancel_timer(timer: TimerRef) -> float | None:
     """
     runtime = require_runtime("cancel_timer")
     owner = timer.owner
-    if owner is not None and owner.timers is not None:
-        owner.timers.pop(timer, None)
+    if owner is not None:
+        owner.remove_timer(timer)
     left = runtime.timers.cancel(timer)
     for instrument in runtime.instruments:
         instrument.timer_cancelled(timer)

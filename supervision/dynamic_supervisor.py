@@ -21,7 +21,7 @@ from actors.exits import ExitReason
 from actors.links import trap_exits
 from actors.refs import Pid
 from actors.runtime import current_runtime
-from actors.servers.gen_server import run_idle
+from actors.servers.gen_server import handle_exits_nowait, run_idle
 from actors.servers.results import Stop
 from supervision._core.children import (
     Children,
@@ -95,11 +95,13 @@ class Pool(Children):
     small object for each child, and no search in lists.
     """
 
-    __slots__ = ("_children", "_max_children")
+    __slots__ = ("_children", "_max_children", "_temporary")
 
     def __init__(self, setup: PoolSetup) -> None:
         self._max_children = setup.max_children
         self._children: dict[Pid, _Child] = {}
+        # The record of the latest temporary child. Equal children share it, because it never changes.
+        self._temporary: _Child | None = None
         super().__init__(setup, self._children)
 
     async def ended(self, pid: Pid, reason: ExitReason) -> Stop | None:
@@ -114,6 +116,17 @@ class Pool(Children):
             self._try_later(child, pid, reason)
             return None
         return await self._restart(child, pid, reason)
+
+    def ended_nowait(self, pid: Pid, reason: ExitReason) -> bool:
+        """Forget a child that ended and is never restarted. Return False if `ended` has more to do."""
+        child = self._children.get(pid)
+        if child is None or child.restart != "temporary" or self.is_busy:
+            return False
+        if self._telemetry.handlers(CHILD_TERMINATED):
+            # The handlers must run in the process of the supervisor.
+            return False
+        del self._children[pid]
+        return True
 
     async def try_again(self, message: TryAgain) -> Stop | None:
         child = self._children.get(message.child)
@@ -177,12 +190,26 @@ class Pool(Children):
     def _take_in(self, spec: ChildSpec, extra: tuple[Any, ...], started: Pid | Failed) -> Pid:
         """Add a child that has started. Raise the error of one that has not."""
         if isinstance(started, Pid):
-            self._children[started] = _Child(spec, extra)
+            self._children[started] = self._record_of(spec, extra)
             self._report(CHILD_STARTED, spec, started)
             return started
         if not started.ignored:
             self._report(CHILD_START_FAILED, spec, None, reason=started.reason, restart=False)
         raise started.error
+
+    def _record_of(self, spec: ChildSpec, extra: tuple[Any, ...]) -> _Child:
+        """Return the record of a new child."""
+        if spec.restart != "temporary":
+            return _Child(spec, extra)
+        known = self._temporary
+        if (
+            known is None
+            or known.id is not spec.id
+            or known.shutdown != spec.shutdown
+            or known.type != spec.type
+        ):
+            known = self._temporary = _Child(spec, ())
+        return known
 
     async def terminate_child(self, pid: Pid) -> None:
         """Stop a child and forget it."""
@@ -206,6 +233,9 @@ class Pool(Children):
 
 class DynamicSupervisor(SupervisorBase[Pool]):
     """A process that supervises any number of independent children, of one kind or several.
+
+    An idle supervisor forgets a temporary child at the moment of its end, without a message. So the debug options of
+    `actors.sys` do not see this end.
 
     Source: Elixir's `DynamicSupervisor` and OTP's `simple_one_for_one`. There is one difference: Elixir and OTP count
     restarts in whole seconds, and here the restart window is exact.
@@ -365,6 +395,10 @@ class DynamicSupervisor(SupervisorBase[Pool]):
     async def init(self, setup: PoolSetup) -> None:
         trap_exits()
         self.state = Pool(setup)
+        # A message to the pool for each crashed channel would take a tenth of the time of a crash and rejoin. It would
+        # also keep the pool from starting the next channel at once.
+        if type(self).handle_info is DynamicSupervisor.handle_info:
+            handle_exits_nowait(self.state.ended_nowait)
 
     async def _answer(self, request: Any) -> Any:
         kind = type(request)

@@ -27,7 +27,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from actors._kernel.current import Monitor
-from actors._kernel.link_graph import LinkGraph
+from actors._kernel.link_graph import LinkGraph, items_of
 from actors._kernel.mailbox import Mailbox
 from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_process, record_of
 from actors.exits import ExitReason
@@ -264,7 +264,7 @@ class _CheckedGraph(LinkGraph):
             for other in peers:
                 self._symmetric(one, other)
         watching = {
-            ref: pid for process in table.values() for ref, pid in (process.watching or {}).items()
+            ref: ref.target for process in table.values() for ref in items_of(process.watching)
         }
         watched = {
             ref: pid

@@ -14,6 +14,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from actors._kernel.link_graph import with_item, without_item
 from actors._kernel.runtime import Process, Runtime, acting_process
 from actors.errors import NotAProcess, RuntimeClosed
 from actors.exits import ExitReason
@@ -79,11 +80,12 @@ def require_runtime(verb: str | None = None) -> Runtime:
 class Monitor(Ref):
     """A monitor of one process by another: the watcher in the link graph, and also the user's reference."""
 
-    __slots__ = ("name", "watcher")
+    __slots__ = ("name", "target", "watcher")
 
-    def __init__(self, number: int, watcher: Process, name: object) -> None:
+    def __init__(self, number: int, watcher: Process, target: Pid, name: object) -> None:
         super().__init__(number)
         self.watcher = watcher
+        self.target = target
         self.name = name
 
     def __repr__(self) -> str:
@@ -91,8 +93,7 @@ class Monitor(Ref):
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
         watcher = self.watcher
-        if watcher.watching is not None:
-            watcher.watching.pop(self, None)
+        watcher.watching = without_item(watcher.watching, self)
         if not watcher.dead:
             if watcher.runtime.instruments:
                 for instrument in watcher.runtime.instruments:
@@ -102,11 +103,9 @@ class Monitor(Ref):
 
 def start_monitor(process: Process, pid: Pid, name: object) -> Ref:
     """Make `process` monitor the living process `pid`. The `Down` will carry `name`."""
-    ref = Monitor(process.runtime.next_ref(), process, name)
+    ref = Monitor(process.runtime.next_ref(), process, pid, name)
     process.runtime.graph.watch(pid, ref)
-    if process.watching is None:
-        process.watching = {}
-    process.watching[ref] = pid
+    process.watching = with_item(process.watching, ref)
     if process.runtime.instruments:
         for instrument in process.runtime.instruments:
             instrument.monitored(process.pid, ref, pid)

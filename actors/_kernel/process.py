@@ -5,11 +5,12 @@ This module does not import the process table. The class of the runtime is a typ
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import trio
 
+from actors._kernel.link_graph import Few, items_of, with_item, without_item
 from actors._kernel.mailbox import Mailbox, WakeBatches
 from actors.errors import ProcessExit, ProcessKilled, StartError, StartIgnored
 from actors.exits import NORMAL, Crash, ExitReason
@@ -18,6 +19,7 @@ from actors.instrumentation.telemetry import Telemetry
 from actors.refs import Pid, TimerRef, Watcher
 
 __all__ = [
+    "CleanUp",
     "ProcessRecord",
     "StartListener",
     "abandon_nurseries",
@@ -51,8 +53,20 @@ class Host(Protocol):
     @property
     def wake_batches(self) -> WakeBatches: ...
     @property
+    def instruments(self) -> tuple[Instrument, ...]: ...
+    @property
     def callback_instruments(self) -> tuple[Instrument, ...]: ...
 
+
+class Monitoring(Watcher, Protocol):
+    """A monitor of another process."""
+
+    @property
+    def target(self) -> Pid: ...
+
+
+CleanUp: TypeAlias = Callable[[], None]
+"""A function that the runtime calls at the end of a process."""
 
 R = TypeVar("R", bound=Host)
 
@@ -78,10 +92,10 @@ class ProcessRecord(Generic[R]):
         "grace",
         "is_server",
         "label",
+        "lineage",
         "mailbox",
         "name",
         "obeys",
-        "parent",
         "pid",
         "reason",
         "run_time",
@@ -89,6 +103,7 @@ class ProcessRecord(Generic[R]):
         "scope",
         "start_slot",
         "suspended",
+        "take_exit",
         "task",
         "timers",
         "trapping",
@@ -100,17 +115,17 @@ class ProcessRecord(Generic[R]):
         pid: Pid,
         runtime: R,
         function: Callable[..., Any],
-        parent: Pid,
         ancestors: tuple[Pid, ...],
     ) -> None:
         self.pid: Final = pid
         self.runtime: Final = runtime
         self.function: Final = function
-        self.parent: Final = parent
         # The parent in OTP's sense: its Exit stops a server. This is the starter if it is linked to this process, the
         # runtime if no process started this process, and otherwise this process itself.
         self.obeys: Pid = pid
         self.ancestors: Final = ancestors
+        # The ancestors of the processes that this process starts. All of them share this tuple.
+        self.lineage: tuple[Pid, ...] | None = None
         # On Trio's clock.
         self.born: Final = trio.current_time()
         self.mailbox: Final = Mailbox(runtime.wake_batches)
@@ -131,11 +146,65 @@ class ProcessRecord(Generic[R]):
         self.run_time = 0.0
         self.grace: TimerRef | None = None
         # Made on first use, because most processes never need these and each takes memory.
-        self.cleanups: dict[object, Callable[[], None]] | None = None
-        self.watching: dict[Watcher, Pid] | None = None
-        self.timers: dict[TimerRef, None] | None = None
+        # Clean-ups by key. A single clean-up is a pair, because a dict takes three times the memory.
+        self.cleanups: tuple[object, CleanUp] | dict[object, CleanUp] | None = None
+        self.watching: Few[Monitoring] = None
+        self.timers: Few[TimerRef] = None
         self.dictionary: dict[Any, Any] | None = None
         self.context: Callable[[], dict[str, Any]] | None = None
+        # See `handle_exits_nowait` of `actors.servers.gen_server`.
+        self.take_exit: Callable[[Pid, ExitReason], bool] | None = None
+
+    @property
+    def parent(self) -> Pid:
+        """The process that started this process; the runtime's pid if no process did."""
+        return self.ancestors[0] if self.ancestors else self.runtime.pid
+
+    def lineage_of_children(self) -> tuple[Pid, ...]:
+        """Return the ancestors of the processes that this process starts."""
+        if self.lineage is None:
+            self.lineage = (self.pid, *self.ancestors)
+        return self.lineage
+
+    def add_cleanup(self, key: object, cleanup: CleanUp) -> None:
+        """Call `cleanup` at the end of the process. The key identifies it for `remove_cleanup`."""
+        cleanups = self.cleanups
+        if cleanups is None:
+            self.cleanups = (key, cleanup)
+        elif isinstance(cleanups, dict):
+            cleanups[key] = cleanup
+        else:
+            self.cleanups = dict((cleanups, (key, cleanup)))
+
+    def has_cleanup(self, key: object) -> bool:
+        """Return True if the process has a clean-up with this key."""
+        cleanups = self.cleanups
+        if isinstance(cleanups, dict):
+            return key in cleanups
+        return cleanups is not None and cleanups[0] is key
+
+    def remove_cleanup(self, key: object) -> None:
+        """Remove a clean-up, if it is there."""
+        cleanups = self.cleanups
+        if isinstance(cleanups, dict):
+            cleanups.pop(key, None)
+        elif cleanups is not None and cleanups[0] is key:
+            self.cleanups = None
+
+    def cleanups_last_first(self) -> Sequence[CleanUp]:
+        """Return a copy of the clean-ups, in the order in which they run."""
+        cleanups = self.cleanups
+        if cleanups is None:
+            return ()
+        return (*reversed(cleanups.values()),) if isinstance(cleanups, dict) else (cleanups[1],)
+
+    def add_timer(self, timer: TimerRef) -> None:
+        """Cancel a timer at the end of the process."""
+        self.timers = with_item(self.timers, timer)
+
+    def remove_timer(self, timer: TimerRef) -> None:
+        """Forget a timer that has run or was cancelled."""
+        self.timers = without_item(self.timers, timer)
 
     def describe(self) -> str:
         """Return the name of the process in messages: its name, else its label, else its function."""
@@ -151,7 +220,7 @@ class ProcessRecord(Generic[R]):
             "label": self.describe(),
             "parent": self.parent,
             "ancestors": self.ancestors,
-            "monitors": tuple(self.watching.values()) if self.watching else (),
+            "monitors": tuple(each.target for each in items_of(self.watching)),
             "trap_exits": self.trapping,
             "queue_length": len(self.mailbox),
             "status": self.status,
@@ -167,6 +236,18 @@ class ProcessRecord(Generic[R]):
         if self.suspended:
             return "suspended"
         return "waiting" if self.mailbox.parked else "running"
+
+    @property
+    def is_idle(self) -> bool:
+        """True if a function may act for the server of this process: the server waits, and nothing watches it."""
+        mailbox = self.mailbox
+        return (
+            mailbox.parked
+            and not mailbox.queue
+            and not self.suspended
+            and not self.dying
+            and not self.runtime.instruments
+        )
 
     @property
     def sleeps_before_a_message(self) -> bool:
@@ -262,7 +343,7 @@ class ProcessRecord(Generic[R]):
         cycle, which only the garbage collector can free.
         """
         self.cleanups = self.watching = self.timers = self.dictionary = self.context = None
-        self.start_slot = None
+        self.start_slot = self.take_exit = None
         self.mailbox.owner = None
         self.mailbox.clear()
 

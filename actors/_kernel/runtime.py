@@ -19,15 +19,16 @@ import random
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from actors._kernel.link_graph import LinkGraph
+from actors._kernel.link_graph import LinkGraph, items_of
 from actors._kernel.mailbox import WakeBatches
 from actors._kernel.process import (
+    CleanUp,
     ProcessRecord,
     abandon_nurseries,
     escaping,
@@ -70,6 +71,8 @@ CLEANUP_FAILED = ("actors", "process", "cleanup_failed")
 CRASH = ("actors", "process", "crash")
 DEAD_LETTER = ("actors", "message", "dead_letter")
 ZOMBIE = ("actors", "process", "zombie")
+# The name that Trio would choose. With it, Trio does not build a new string for each task.
+_TASK_NAME = f"{__name__}.Runtime._run"
 
 
 Process: TypeAlias = "ProcessRecord[Runtime]"
@@ -349,9 +352,11 @@ class Runtime:
         process.is_server = server
         assert self.nursery is not None  # enroll has checked it
         # Set before the first step, so `process_of` knows tasks that have not run yet.
-        context = copy_context()
-        context.run(current_process.set, process)
-        context.run(self.nursery.start_soon, self._run, process, function, args)
+        token = current_process.set(process)
+        try:
+            self.nursery.start_soon(self._run, process, function, args, name=_TASK_NAME)
+        finally:
+            current_process.reset(token)
         if self.instruments:
             self.announce(process)
         return process
@@ -369,15 +374,13 @@ class Runtime:
             raise RuntimeClosed("this runtime is closed and takes no new processes")
         if name is not None and name in self.names:
             raise AlreadyStarted(name, self.names[name].pid)
-        ancestors: tuple[Pid, ...] = ()
         creator = acting_process()
-        if creator is None or creator.runtime is not self:
-            creator, parent = None, self.pid
-        else:
-            parent, ancestors = creator.pid, (creator.pid, *creator.ancestors)
+        if creator is not None and creator.runtime is not self:
+            creator = None
+        ancestors = () if creator is None else creator.lineage_of_children()
         self._numbers = number = self._numbers + 1
         pid = Pid(number, self)
-        process: Process = ProcessRecord(pid, self, function, parent, ancestors)
+        process: Process = ProcessRecord(pid, self, function, ancestors)
         pid.process = process
         process.label = label
         if isinstance(name, Address):
@@ -388,11 +391,10 @@ class Runtime:
         process.mailbox.owner = process
         self.table[pid] = process
         self.spawned += 1
-        if creator is None:
-            process.obeys = parent
-        elif link:
-            process.obeys = parent
-            self.graph.link(parent, pid)
+        if creator is None or link:
+            process.obeys = process.parent
+        if creator is not None and link:
+            self.graph.link(creator.pid, pid)
         # Otherwise the process is its own parent, as after OTP's gen_server:start.
         return process
 
@@ -421,7 +423,10 @@ class Runtime:
                         waits = process.starting("run", args)
                         if waits is not None:
                             await waits
-                    await awaitable_of(function, args)
+                    body = awaitable_of(function, args)
+                    # A process that runs for long must not keep its arguments in memory.
+                    del args
+                    await body
         except BaseException as error:
             # An error of a process must not reach the nursery, because it would cancel all other processes.
             escaped = self._failed(process, error)
@@ -467,7 +472,9 @@ class Runtime:
             reason, linked=linked, trapping=process.trapping, from_self=sender is receiver
         )
         if verdict is Verdict.DELIVER:
-            process.mailbox.put(Exit(sender, reason))
+            take = process.take_exit
+            if take is None or not linked or not process.is_idle or not take(sender, reason):
+                process.mailbox.put(Exit(sender, reason))
         elif verdict is Verdict.DIE:
             self._accept(process, reason)
 
@@ -542,27 +549,22 @@ class Runtime:
 
     def _release(self, process: Process, reason: ExitReason) -> None:
         """Run the clean-ups of a process, drop its timers and remove its monitors."""
-        if process.cleanups:
-            self._clean_up(process, process.cleanups, reason)
-        if process.timers:
-            for timer in process.timers:
-                self.timers.forget(timer)
-        if process.watching:
-            for watcher, target in process.watching.items():
-                self.graph.unwatch(target, watcher)
+        for cleanup in process.cleanups_last_first():
+            self._clean_up(process, cleanup, reason)
+        for timer in items_of(process.timers):
+            self.timers.forget(timer)
+        for monitor in items_of(process.watching):
+            self.graph.unwatch(monitor.target, monitor)
 
-    def _clean_up(
-        self, process: Process, cleanups: dict[object, Callable[[], None]], reason: ExitReason
-    ) -> None:
-        for cleanup in reversed(list(cleanups.values())):
-            try:
-                cleanup()
-            except BaseException as error:
-                # A failed clean-up must not prevent the end of the process.
-                self._report(CLEANUP_FAILED, process, reason, error)
-                interrupt = escaping(error)
-                if interrupt is not None:
-                    self.interrupted(interrupt)
+    def _clean_up(self, process: Process, cleanup: CleanUp, reason: ExitReason) -> None:
+        try:
+            cleanup()
+        except BaseException as error:
+            # A failed clean-up must not prevent the end of the process.
+            self._report(CLEANUP_FAILED, process, reason, error)
+            interrupt = escaping(error)
+            if interrupt is not None:
+                self.interrupted(interrupt)
 
     def _report(
         self,

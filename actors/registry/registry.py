@@ -25,7 +25,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Generic, Literal, TypeVar, final
+from typing import Any, Generic, Literal, TypeVar, final, overload
 from weakref import WeakKeyDictionary
 
 import trio
@@ -193,7 +193,11 @@ class Registry(Generic[K, V]):
 
     # Registering the current process
 
-    def register(self, key: K, value: V = None) -> None:  # type: ignore[assignment] # without one V is None
+    @overload
+    def register(self, key: K) -> None: ...
+    @overload
+    def register(self, key: K, value: V) -> None: ...
+    def register(self, key: K, value: Any = None) -> None:
         """Give the current process a key, until the process ends or unregisters the key.
 
         Raises:
@@ -327,7 +331,11 @@ class Registry(Generic[K, V]):
 
     # Addresses
 
-    def via(self, key: K, value: V = None) -> Via:  # type: ignore[assignment] # without one V is None
+    @overload
+    def via(self, key: K) -> Via: ...
+    @overload
+    def via(self, key: K, value: V) -> Via: ...
+    def via(self, key: K, value: Any = None) -> Via:
         """Return an address for the process that has a unique key, for `send`, `call`, `monitor` and so on.
 
             pid = await Room.start_link(name=rooms.via("lobby", topic))
@@ -413,10 +421,8 @@ class Registry(Generic[K, V]):
         if self.unique and (holder := state.table.first(key)) is not None:
             return holder.pid
         state.table.add(key, process.pid, value)
-        if process.cleanups is None:
-            process.cleanups = {}
-        if state not in process.cleanups:
-            process.cleanups[state] = partial(self._process_ends, process, state)
+        if not process.has_cleanup(state):
+            process.add_cleanup(state, partial(self._process_ends, process, state))
         for instrument in process.runtime.instruments:
             instrument.registered(process.pid, key, self)
         self._tell(process.runtime, Registered(self, key, process.pid, value))
@@ -462,8 +468,7 @@ class RegistryState(Generic[K, V]):
 
     def forget(self, process: Process) -> None:
         """Remove the clean-up of a process that has no more entries."""
-        if process.cleanups is not None:
-            process.cleanups.pop(self, None)
+        process.remove_cleanup(self)
 
 
 class _CloseWithOwner:
@@ -580,9 +585,7 @@ class KeyLocks:
         process = ticket.process
         self._queues.setdefault(tag, OrderedDict())[ticket] = None
         if process is not None:
-            if process.cleanups is None:
-                process.cleanups = {}
-            process.cleanups[ticket] = lambda: self._leave(ticket)
+            process.add_cleanup(ticket, lambda: self._leave(ticket))
         try:
             if next(iter(self._queues[tag])) is ticket:
                 await trio.lowlevel.checkpoint()
@@ -599,8 +602,8 @@ class KeyLocks:
     def release(self, ticket: Ticket) -> None:
         """Release the lock, or the place in its queue."""
         process = ticket.process
-        if process is not None and process.cleanups is not None:
-            process.cleanups.pop(ticket, None)
+        if process is not None:
+            process.remove_cleanup(ticket)
         self._leave(ticket)
 
     def _leave(self, ticket: Ticket) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -226,15 +226,13 @@ class _Stopping(Exception):
         self.value = value
 
 
-async def serve(
+def serve(
     cls: Callable[[], Callbacks], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
-    """Run a server in the current process, until it ends."""
+) -> Coroutine[Any, Any, None]:
+    """Return a coroutine that runs a server in the current process, until the server ends."""
     process = current_process.get()
     assert process is not None
-    server = cls()
-    then = await _init(process, server, args, kwargs)
-    await Loop(process, server).run(then)
+    return Loop(process, cls()).run(args, kwargs)
 
 
 async def _init(
@@ -289,11 +287,15 @@ class Loop:
         self.debug: Debug | None = None
         self.suspended = False
 
-    async def run(self, then: Continue | Within | None) -> None:
+    async def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        then = await _init(self.process, self.server, args, kwargs)
+        # An idle server must not keep the arguments and the result of init in memory.
+        del args, kwargs
         try:
             if then is not None:
                 self.before = self.server.state
                 await self._apply(then, "init", AFTER_INIT)
+                then = None
             await self._serve_messages()
         except _Stopping as stopping:
             await self._stop(stopping)

@@ -82,6 +82,9 @@ class _CloseLimit:
     __slots__ = ()
 
 
+_CHECK_IDLE = _IdleCheck()
+
+
 class Connection(SessionServer):
     """The process of one accepted connection."""
 
@@ -109,7 +112,7 @@ class Connection(SessionServer):
             return Stop(NORMAL)
         forget()
         self.transport = transport
-        on_exit(transport.close)
+        on_exit(self._release)
         self._begin(connected, codec, transport.out)
         self._open(upgraded)
         return await self._receive(upgraded.rest) if upgraded.rest else None
@@ -123,11 +126,10 @@ class Connection(SessionServer):
         self.deflates = deflate is not None
         if self.deflates:
             self.unread_limit = UNREAD_COMPRESSED_LIMIT
-        on_exit(lambda: self._hold(0))
         if upgraded.answer:
             self.out.put(upgraded.answer)
         self.last_heard = trio.current_time()
-        send_after(self.pid, _IdleCheck(), self.mount.timeout)
+        send_after(self.pid, _CHECK_IDLE, self.mount.timeout)
 
     # Input
 
@@ -245,7 +247,7 @@ class Connection(SessionServer):
         due = self.last_heard + self.mount.timeout
         if now < due:
             # Subtract from `due`. A delay computed from the silence can be rounded down, so the timer would fire early.
-            send_after(self.pid, _IdleCheck(), due - now)
+            send_after(self.pid, _CHECK_IDLE, due - now)
             return
         silence = now - self.last_heard
         if self.paused:
@@ -268,6 +270,11 @@ class Connection(SessionServer):
         self.protocol.forget()
         self._hold(0)
         send_after(self.pid, _CloseLimit(), CLOSE_GRACE)
+
+    def _release(self) -> None:
+        """Release the socket and the count of held bytes. The runtime calls this at the end of the process."""
+        self._hold(0)
+        self.transport.close()
 
 
 def _abandon(source: ByteStream) -> None:

@@ -21,7 +21,7 @@ from actors.exits import ExitReason, Shutdown, is_normal_exit
 from actors.links import monitor, send_exit
 from actors.messages import Down
 from actors.process import current_pid, is_alive, send
-from actors.refs import Pid, Ref, TimerRef
+from actors.refs import Pid, TimerRef
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from actors.servers.results import Stop
@@ -152,11 +152,13 @@ class SessionServer(GenServer[None]):
         self.cause = ""
         # Turns of the scheduler that the client's latest message has waited.
         self.turns = 0
-        self.members: dict[Ref, Membership] = {}
+        # The memberships whose channels run. Most clients join few topics, so a tuple takes less memory than a dict.
+        self.members: tuple[Membership, ...] = ()
         # A recorder may set this. Then the recorder records the messages of the client, and also sends them on.
         self.tap: Tap | None = None
         # For each topic: channels that have not ended yet, although the client has joined the topic again.
-        self.replaced: dict[str, list[Pid]] = {}
+        # Made on first use, to save memory.
+        self.replaced: dict[str, list[Pid]] | None = None
 
     def _begin(self, connected: Connected, codec: Codec, out: Out) -> None:
         """Begin the session of a client that `connect` has accepted."""
@@ -253,7 +255,7 @@ class SessionServer(GenServer[None]):
 
     async def _take_down(self, down: Down) -> None:
         """Handle the end of a channel."""
-        membership = self.members.pop(down.ref, None)
+        membership = self._remove_member(down.pid)
         if self.paused:
             self._read_on()
         if membership is not None and self.closing is None:
@@ -324,7 +326,7 @@ class SessionServer(GenServer[None]):
     def _read_on(self) -> None:
         """Read again after a pause, unless the transport or a channel is still behind."""
         if self._may_read() and all(
-            membership.waiting <= READ_ON_AT for membership in self.members.values()
+            membership.waiting <= READ_ON_AT for membership in self.members
         ):
             self.paused = False
             self._read_again()
@@ -421,6 +423,8 @@ class SessionServer(GenServer[None]):
         await self._take_turn(JOIN_COST)
         membership, replaced = start.membership, start.replaced
         if replaced is not None and replaced.process is not None:
+            if self.replaced is None:
+                self.replaced = {}
             before = self.replaced.setdefault(membership.topic, [])
             if replaced.status != "superseded":
                 send_exit(replaced.process, DUPLICATE_JOIN)
@@ -430,7 +434,7 @@ class SessionServer(GenServer[None]):
                 replaced.is_given_up = True
                 send_exit(replaced.process, DUPLICATE_JOIN)
             before.append(replaced.process)
-        going = self._not_gone_yet(membership.topic) if self.replaced else ()
+        going = self._not_gone_yet(membership.topic)
         try:
             pid = await self.mount.start_channel(
                 self.link, membership, start.message.payload, going
@@ -440,10 +444,22 @@ class SessionServer(GenServer[None]):
             await self._carry_out(self.session.exited(membership))
             return
         membership.process = pid
-        self.members[monitor(pid)] = membership
+        monitor(pid)
+        self.members = (*self.members, membership)
+
+    def _remove_member(self, pid: Pid | None) -> Membership | None:
+        """Remove and return the membership whose channel has ended; None if there is none."""
+        members = self.members
+        for place, membership in enumerate(members):
+            if membership.process is pid:
+                self.members = members[:place] + members[place + 1 :]
+                return membership
+        return None
 
     def _not_gone_yet(self, topic: str) -> tuple[Pid, ...]:
         """Return the replaced channels of a topic that have not ended."""
+        if self.replaced is None:
+            return ()
         alive = [pid for pid in self.replaced.pop(topic, ()) if is_alive(pid)]
         if alive:
             self.replaced[topic] = alive
@@ -460,7 +476,7 @@ class SessionServer(GenServer[None]):
     def _note_end(self, code: int, reason: Shutdown, cause: str) -> None:
         """Note the reason for the end, and tell the channels."""
         self.closing, self.code, self.cause = reason, code, cause
-        for membership in self.members.values():
+        for membership in self.members:
             send(membership.process, Gone(reason))
 
     def _ended(self) -> Stop:

@@ -61,29 +61,34 @@ class SubscriptionTable:
     __slots__ = ("_by_pid", "_by_topic")
 
     def __init__(self) -> None:
-        self._by_topic: dict[str, dict[Subscription, None]] = {}
-        self._by_pid: dict[Pid, dict[Subscription, None]] = {}
+        # A single subscription of a topic has no dict, to save memory.
+        self._by_topic: dict[str, Subscription | dict[Subscription, None]] = {}
+        self._by_pid: dict[Pid, tuple[Subscription, ...]] = {}
 
     def add(self, pid: Pid, topic: str, metadata: Any) -> tuple[Subscription, bool]:
         """Subscribe a process. Return the subscription, and True if it is the process's first ever."""
         subscription = Subscription(pid, topic, metadata)
-        self._by_topic.setdefault(topic, {})[subscription] = None
+        found = self._by_topic.get(topic)
+        if found is None:
+            self._by_topic[topic] = subscription
+        elif isinstance(found, dict):
+            found[subscription] = None
+        else:
+            self._by_topic[topic] = {found: None, subscription: None}
         own = self._by_pid.get(pid)
-        if own is None:
-            self._by_pid[pid] = {subscription: None}
-            return subscription, True
-        own[subscription] = None
-        return subscription, False
+        self._by_pid[pid] = (subscription,) if own is None else (*own, subscription)
+        return subscription, own is None
 
     def remove(self, pid: Pid, topic: str) -> None:
         """Remove every subscription of a process to a topic."""
         own = self._by_pid.get(pid)
         if own is None:
             return
-        for subscription in [each for each in own if each.topic == topic]:
-            del own[subscription]
-            self._drop(subscription)
-        # Keep the empty entry: it shows that an `on_exit` already watches the process.
+        for subscription in own:
+            if subscription.topic == topic:
+                self._drop(subscription)
+        # Keep an empty entry: it shows that an `on_exit` already watches the process.
+        self._by_pid[pid] = tuple(each for each in own if each.topic != topic)
 
     def remove_process(self, pid: Pid) -> None:
         """Drop every subscription of a process, and forget the process."""
@@ -92,29 +97,32 @@ class SubscriptionTable:
 
     def subscribers(self, topic: str) -> Collection[Subscription]:
         """Return the subscriptions of a topic, oldest first. A live view: do not change the table while iterating."""
-        return self._by_topic.get(topic, ())
+        found = self._by_topic.get(topic, ())
+        return (found,) if isinstance(found, Subscription) else found
 
     def topics(self) -> tuple[str, ...]:
         """Return the topics that have a subscriber."""
         return tuple(self._by_topic)
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_topic.values()))
+        return sum(map(len, self._by_pid.values()))
 
     def _drop(self, subscription: Subscription) -> None:
         subscribers = self._by_topic[subscription.topic]
-        del subscribers[subscription]
-        if not subscribers:
-            del self._by_topic[subscription.topic]
+        if isinstance(subscribers, dict):
+            del subscribers[subscription]
+            if subscribers:
+                return
+        del self._by_topic[subscription.topic]
 
 
 class Fastlane:
     """A subscriber's out-buffer, and the events that go to the subscriber's process instead."""
 
-    __slots__ = ("codec", "intercepts", "put")
+    __slots__ = ("codec", "intercepts", "out")
 
     def __init__(self, out: Out, codec: Codec, intercepts: frozenset[str]) -> None:
-        self.put = out.put
+        self.out = out
         self.codec = codec
         self.intercepts = intercepts
 
@@ -204,7 +212,7 @@ def _fan_out(  # noqa: C901, PLR0912, PLR0917 - one loop over all subscribers, w
                     known[codec], failed = None, error
             frame = known[codec]
         if frame is not None:
-            lane.put(frame)
+            lane.out.put(frame)
     if failed is not None:
         raise failed
 

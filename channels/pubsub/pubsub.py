@@ -79,6 +79,7 @@ class PubSub:
 
     __slots__ = (
         "_adapter",
+        "_forget",
         "_is_local",
         "_lost",
         "_running",
@@ -89,6 +90,8 @@ class PubSub:
 
     def __init__(self, adapter: Adapter | None = None) -> None:
         self._table = SubscriptionTable()
+        # Bound once for all processes, to save memory.
+        self._forget = self._table.remove_process
         # The runtime whose thread delivers messages. None before the first subscription or endpoint.
         self._runtime: Runtime | None = None
         self._running = False
@@ -223,8 +226,7 @@ class PubSub:
         self.attach(runtime)
         subscription, first = self._table.add(pid, topic, metadata)
         if first:
-            table = self._table
-            on_exit(lambda: table.remove_process(pid))
+            on_exit(partial(self._forget, pid))
         if metadata is None and runtime.telemetry.handlers(PUBSUB_SUBSCRIBED):
             count = self.subscribers(topic).count(pid)
             about = {"pid": pid, "topic": topic}

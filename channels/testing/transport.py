@@ -115,7 +115,7 @@ class TestSession(SessionServer):
 
     async def handle_call(self, request: Any, sender: Sender) -> Reply:
         """Return the newest process that serves a joined topic."""
-        found = [each.process for each in self.members.values() if each.topic == request]
+        found = [each.process for each in self.members if each.topic == request]
         return Reply(found[-1] if found else None)
 
     async def handle_info(self, message: Any) -> Stop | None:

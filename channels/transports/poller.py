@@ -100,13 +100,13 @@ class PollerStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class Reading:
     """One socket that a poller reads. Use `Poller.register`."""
 
-    __slots__ = ("_on_data", "_paused", "_poller", "_recv", "ended", "fd")
+    __slots__ = ("_on_data", "_paused", "_poller", "_socket", "ended", "fd")
 
     def __init__(self, poller: Poller, sock: socket.socket, on_data: OnData) -> None:
         self.fd = sock.fileno()
         self.ended = False
         """True after the poller has delivered the end or an error, or after `stop`."""
-        self._recv = sock.recv
+        self._socket = sock
         self._on_data = on_data
         self._poller = poller
         self._paused = False
@@ -149,7 +149,7 @@ class Reading:
         on_data = self._on_data
         data: bytes | OSError
         try:
-            data = self._recv(_READ_SIZE)
+            data = self._socket.recv(_READ_SIZE)
         except BlockingIOError:
             # No data after all. The kernel dropped it, or the event was for a closed socket with the same number.
             return 0

@@ -35,6 +35,7 @@ from channels.upgrade import handshake
 from channels.upgrade.cross_site import csrf_problem, origin_allowed, parse_cookies
 
 __all__ = [
+    "SERVER_FULL",
     "Connected",
     "address_refusal",
     "connect",
@@ -42,6 +43,9 @@ __all__ = [
     "take_address",
     "unsupported",
 ]
+
+SERVER_FULL = Refusal(503, headers=(("retry-after", "5"),))
+"""The answer to a client for which the server cannot start a process now."""
 
 TOO_MANY_OF_ADDRESS = Refusal(429, headers=(("retry-after", "10"),))
 """The answer to a client whose address has too many clients."""

@@ -239,8 +239,13 @@ class WebSocketProtocol:
         extension: PerMessageDeflate | None = None,
     ) -> None:
         self._max = max_message_size
-        self._fragments = Fragments(max_message_size, extension)
-        self._partial: list[bytes] = []  # the beginning of a frame
+        # Most clients never send a fragment. They share one object, to save memory.
+        self._fragments = (
+            _no_fragments(max_message_size)
+            if extension is None
+            else Fragments(max_message_size, extension)
+        )
+        self._partial: list[bytes] | None = None  # the beginning of a frame
         self._kept = 0  # the bytes in _partial
         self._missing = 0  # bytes needed before the frame can be parsed
         self._rest = b""  # data that `receive` had no steps left to parse
@@ -260,12 +265,12 @@ class WebSocketProtocol:
 
     def completes(self, size: int) -> bool:
         """Return True if the next `size` bytes may complete a frame."""
-        return size >= self._missing or not self._partial
+        return size >= self._missing or self._partial is None
 
     def forget(self) -> None:
         """Drop an incomplete message. Do not call `receive` after this."""
         self._done = True
-        self._partial.clear()
+        self._partial = None
         self._fragments.drop()
         self._kept = 0
         self._rest = b""
@@ -292,14 +297,14 @@ class WebSocketProtocol:
         """
         if self._rest:
             data, self._rest = self._rest + data, b""
-        elif self._partial:
+        elif self._partial is not None:
             self._partial.append(data)
             self._kept += len(data)
             self._missing -= len(data)
             if self._missing > 0:
                 return []
             data = b"".join(self._partial)
-            self._partial.clear()
+            self._partial = None
             self._kept = 0
         events: list[WebSocketEvent] = []
         fragments = self._fragments
@@ -374,6 +379,8 @@ class WebSocketProtocol:
             # closes the connection.
             self._fail(1008, "an empty continuation", events)
         elif fragments.may_follow(first) or (not fragments.is_open and fragments.may_begin(first)):
+            if fragments is _no_fragments(self._max):
+                fragments = self._fragments = Fragments(self._max, None)
             fragments.add(first, apply_mask(data[body:], data[body - 4 : body]))
             if fragments.is_complete:
                 self._whole(*fragments.take(), events)
@@ -384,7 +391,7 @@ class WebSocketProtocol:
 
     def _wait(self, data: bytes, start: int, missing: int) -> int:
         rest = data[start:]
-        self._partial.append(rest)
+        self._partial = [rest]
         self._kept = len(rest)
         self._missing = missing
         return len(data)
@@ -580,6 +587,12 @@ class Fragments:
         self._data += part
         self.size += len(part)
         self.room -= len(part)
+
+
+@cache
+def _no_fragments(max_size: int) -> Fragments:
+    """Return the fragments of every connection that has received none. Never call `add` on them."""
+    return Fragments(max_size, None)
 
 
 try:

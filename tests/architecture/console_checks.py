@@ -6,7 +6,6 @@ whose shown output is not compared. Each has its reason.
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import inspect
 import json
@@ -34,7 +33,7 @@ from supervision.simulation.tools.commands import add_simulation_commands
 from supervision.story.commands import add_story_command
 from tests.architecture.consoles import Call
 from tests.architecture.programs import Done, Programs
-from tests.architecture.snippets import Snippet, snippets_in
+from tests.architecture.snippets import Snippet, module_of, snippets_in
 from tests.architecture.sources import ROOT
 from tests.patience import PATIENCE
 
@@ -100,9 +99,9 @@ def prepare(snippet: Snippet, pages: Mapping[str, str], folder: Path) -> Path:
     """Put what the reader of a page has into an empty folder, and return the folder where the block begins.
 
     This is a project of `ashtree new chat`, with the modules of the page: for `ashtree serve gate:endpoint` in a block,
-    `gate.py` holds the last Python block of the page that defines an `endpoint`. If the page has none, the block comes
-    from a page of the same folder that names `gate.py`. If the block itself creates a project, the reader begins
-    outside it.
+    `gate.py` holds the last Python block of the page that defines `endpoint`. If the page has none, the block comes
+    from a page of the same folder that names `gate.py`. If the module serves a folder of its own, the folder is there,
+    empty. If the block itself creates a project, the reader begins outside it.
 
     Args:
         snippet: the block.
@@ -118,9 +117,11 @@ def prepare(snippet: Snippet, pages: Mapping[str, str], folder: Path) -> Path:
     start = folder if created else folder / "chat"
     if not created:
         (start / "chat/server.py").write_text("from chat.endpoint import endpoint as endpoint\n")
-        for module in set(re.findall(r"\b(\w+):endpoint\b", snippet.code)):
-            source = module_source(module, snippet.place.partition(":")[0], pages)
+        for module, name in set(re.findall(r"(?<![\w.])([a-z_]+):([a-z_]+)\b", snippet.code)):
+            source = module_source(module, name, snippet.place.partition(":")[0], pages)
             if source is not None:
+                for served in re.findall(r"Path\(__file__\)\.parent / '(\w+)'", source):
+                    (start / served).mkdir(exist_ok=True)
                 # A package of that name would hide the module.
                 shutil.rmtree(start / module, ignore_errors=True)
                 (start / f"{module}.py").write_text(source)
@@ -134,8 +135,8 @@ def prepare(snippet: Snippet, pages: Mapping[str, str], folder: Path) -> Path:
     return start
 
 
-def module_source(module: str, page: str, pages: Mapping[str, str]) -> str | None:
-    """Return the module that the reader of a page has saved; None if no page shows one."""
+def module_source(module: str, name: str, page: str, pages: Mapping[str, str]) -> str | None:
+    """Return the module that the reader of a page has saved; None if no page shows one that defines `name`."""
     folder = page.rpartition("/")[0]
     others = [
         path
@@ -146,32 +147,10 @@ def module_source(module: str, page: str, pages: Mapping[str, str]) -> str | Non
         blocks = [
             one.code for one in snippets_in(path, pages.get(path, "")) if one.language == "python"
         ]
-        if source := next(filter(None, map(module_of, reversed(blocks))), None):
-            return source
+        for code in reversed(blocks):
+            if (source := module_of(code, name)) is not None:
+                return source
     return None
-
-
-def module_of(code: str) -> str | None:
-    """Return a program of a page as a module that a server can import; None if it defines no `endpoint`.
-
-    Only the last step is left out: `trio.run(main)`.
-    """
-    tree = ast.parse(code)
-    names = {
-        target.id
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    if "endpoint" not in names:
-        return None
-    tree.body = [node for node in tree.body if not _runs(node)]
-    return ast.unparse(tree)
-
-
-def _runs(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and ast.unparse(node.value).startswith("trio.run(")
 
 
 @frozen
@@ -236,11 +215,17 @@ def scenario_problem(call: Call) -> str | None:
     """Return the problem of a command's scenario and of the parameters that the command sets."""
     target = next(word for word in call.arguments[1:] if re.fullmatch(r"[\w.]+:\w+", word))
     module, _, name = target.partition(":")
-    loaded = importlib.import_module(module)
-    if not hasattr(loaded, name):
+    saved = call.folder / f"{module}.py"
+    if saved.is_file():
+        source = saved.read_text()
+        found = module_of(source, name) is not None
+    else:
+        loaded = importlib.import_module(module)
+        source, found = inspect.getsource(loaded), hasattr(loaded, name)
+    if not found:
         return f"{call}: {module} has no {name}"
     # A scenario may take its parameters as arguments or from `world.params`.
-    known = re.findall(r"\w+", inspect.getsource(loaded))
+    known = re.findall(r"\w+", source)
     named = re.findall(r"(?:--params |--policy [^:]*: ?)(\w+)=", str(call))
     gone = [each for each in named if each not in known]
     return f"{call}: the scenario has no parameter {gone[0]}" if gone else None

@@ -66,6 +66,21 @@ async def test_a_supervised_start_takes_four_steps() -> None:
         assert steps.count <= 4 * MANY + SPARE
 
 
+async def test_the_end_of_a_temporary_child_takes_one_step() -> None:
+    spec = child_spec(Fragile, restart="temporary")
+    async with open_runtime(debug=False, log=False):
+        pool = await DynamicSupervisor.start_link()
+        children = [await DynamicSupervisor.start_child(pool, spec) for _ in range(MANY)]
+        await settle()
+        with counted() as steps:
+            for child in children:
+                cast(child, "crash")
+                await settle()
+        assert await DynamicSupervisor.which_children(pool) == []
+        # The child crashes. The idle supervisor forgets it without a step. And this test.
+        assert steps.count <= 2 * MANY + SPARE
+
+
 async def test_crashes_and_restarts_leave_nothing_to_the_garbage_collector() -> None:
     async with supervised():
         cast("child", "crash")

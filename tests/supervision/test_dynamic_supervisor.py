@@ -25,6 +25,7 @@ from actors import (
     Stop,
     call,
     cast,
+    current_pid,
     exit,
     is_alive,
     kill,
@@ -52,6 +53,7 @@ from supervision import (
     child_spec,
 )
 from supervision.child_spec import RestartType
+from supervision.events import CHILD_TERMINATED
 from tests.supervision.workers import Log, Outcomes, Worker, end, settle, worker
 
 BOOM = Crash(RuntimeError("crash"))
@@ -255,6 +257,36 @@ async def test_temporary_children_never_count_as_restarts(runtime: Runtime) -> N
         await end(await DynamicSupervisor.start_child(pool, spec, "a"), BOOM)
     assert is_alive(pool)
     assert await pids(pool) == []
+
+
+async def test_a_handler_of_the_end_of_a_temporary_child_runs_in_the_supervisor(
+    runtime: Runtime,
+) -> None:
+    pool = await DynamicSupervisor.start_link()
+    child = await DynamicSupervisor.start_child(pool, child_spec(Worker, "a", restart="temporary"))
+    ended: list[tuple[Pid, Pid]] = []
+    runtime.telemetry.attach(
+        CHILD_TERMINATED, lambda _, __, about: ended.append((current_pid(), about["pid"]))
+    )
+    kill(child)
+    await settle()
+    assert ended == [(pool, child)]
+    assert await DynamicSupervisor.which_children(pool) == []
+
+
+async def test_a_suspended_supervisor_forgets_a_temporary_child_after_it_resumes(
+    runtime: Runtime,
+) -> None:
+    pool = await DynamicSupervisor.start_link()
+    child = await DynamicSupervisor.start_child(pool, child_spec(Worker, "a", restart="temporary"))
+    await sys.suspend(pool)
+    kill(child)
+    await settle()
+    info = runtime.process_info(pool)
+    assert info is not None
+    assert info["queue_length"] == 1
+    await sys.resume(pool)
+    assert await DynamicSupervisor.which_children(pool) == []
 
 
 class Argument:

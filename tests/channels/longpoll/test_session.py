@@ -477,7 +477,7 @@ async def test_a_post_that_comes_when_posts_may_just_go_on_stays_behind_one_that
     )
 
     def catch_up(server: Any) -> None:
-        for membership in server.members.values():
+        for membership in server.members:
             membership.waiting = 0
 
     async def post_right_behind() -> None:

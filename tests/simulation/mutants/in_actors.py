@@ -152,8 +152,7 @@ IN_ACTORS = (
         file="actors/_kernel/current.py",
         old="""\
         watcher = self.watcher
-        if watcher.watching is not None:
-            watcher.watching.pop(self, None)
+        watcher.watching = without_item(watcher.watching, self)
         if not watcher.dead:
 """,
         new="""\
@@ -202,11 +201,11 @@ IN_ACTORS = (
         name="a repeating timer outlives its process after the first message",
         file="actors/timers.py",
         old="""\
-            runtime.timers.at(timer.deadline + (missed + 1) * self.interval, self.fire, timer)
+            runtime.timers.at(timer.deadline + (missed + 1) * self.interval, self, timer)
             self.own()
 """,
         new="""\
-            runtime.timers.at(timer.deadline + (missed + 1) * self.interval, self.fire, timer)
+            runtime.timers.at(timer.deadline + (missed + 1) * self.interval, self, timer)
 """,
         promise="send_after, send_every: the end of the process cancels a timer for its pid",
         seen="Timers of ended processes fire forever, and `statistics()['timers']` grows.",

@@ -78,13 +78,13 @@ IN_CONNECTIONS = (
         name="the end of the slow channel does not make a paused connection read again",
         file="channels/connection/session_server.py",
         old="""\
-            membership = self.members.pop(message.ref, None)
-            if self.paused:
-                self._read_on()
-            if membership is not None""",
+        membership = self._remove_member(down.pid)
+        if self.paused:
+            self._read_on()
+        if membership is not None""",
         new="""\
-            membership = self.members.pop(message.ref, None)
-            if membership is not None""",
+        membership = self._remove_member(down.pid)
+        if membership is not None""",
         promise="docs/topics/limits.md: the server reads again when few messages wait",
         seen="A client whose flooded channel crashed gets no more answers, until the server closes the connection.",
         tests=_CONNECTION,

@@ -21,6 +21,7 @@ from actors import (
     whereis,
 )
 from actors._kernel.current import Monitor
+from actors._kernel.link_graph import items_of
 from actors._kernel.runtime import Process, Runtime
 from actors.exits import KILLED, ExitReason
 from actors.messages import Down
@@ -47,8 +48,8 @@ _down = Monitor.down
 
 def _for_each_of_its_monitors(self: Monitor, pid: Pid, reason: ExitReason) -> None:
     _down(self, pid, reason)
-    others = self.watcher.watching or {}
-    if not self.watcher.dead and pid in others.values():
+    others = items_of(self.watcher.watching)
+    if not self.watcher.dead and any(other.target is pid for other in others):
         # The bug: an owner with two monitors on the same process gets the first `Down` twice.
         self.watcher.mailbox.put(Down(self, pid, reason, self.name))
 
