@@ -635,6 +635,10 @@ def _needed(constructor: Any) -> str | None:
 
 
 def _takes(callback: Any, count: int) -> bool:
+    code = getattr(callback, "__code__", None)
+    if code is not None and code.co_argcount == count + 1 and not code.co_kwonlyargcount:
+        # Most callbacks. A signature takes far longer, and every import of a server class would wait for it.
+        return True
     try:
         inspect.signature(callback).bind(*[None] * (count + 1))  # and self
     except TypeError:
