@@ -98,7 +98,8 @@ class Monitor(Ref):
             if watcher.runtime.instruments:
                 for instrument in watcher.runtime.instruments:
                     instrument.down_sent(watcher.pid, self)
-            watcher.mailbox.put(Down(self, pid, reason, self.name))
+            if not watcher.took_end(pid, reason):
+                watcher.mailbox.put(Down(self, pid, reason, self.name))
 
 
 def start_monitor(process: Process, pid: Pid, name: object) -> Ref:
