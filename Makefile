@@ -36,14 +36,14 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run test test-deep docs pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder lint format types node chromium clean
+.PHONY: help run test test-deep docs pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder bench-imports lint format types node chromium clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-deep  the same tests, with thousands of examples and seeds for each property"
 	@echo "make docs       build the documentation site in build/docs/site"
-	@echo "make pictures   take the pictures of the examples for the documentation"
+	@echo "make pictures   take the pictures of the examples for the documentation, and draw its diagrams"
 	@echo "make sweep      simulate Ashtree at random on all cores for ten minutes (options: ARGS='--minutes 2 --seeds-from 5000')"
 	@echo "make test-portability  the same simulated runs on every Python and Trio (options: ARGS='--seeds 200')"
 	@echo "make bench      what channels cost, next to a floor and other servers (takes most of an hour, and two minutes with ARGS='--quick')"
@@ -55,6 +55,7 @@ help:
 	@echo "make bench-durable  a durable broadcast next to a plain one, per storage, and 10,000 clients that come back (takes minutes)"
 	@echo "make bench-nodes  what broadcasts and presences cost between several nodes (takes minutes)"
 	@echo "make bench-recorder  the CPU of echoes and broadcasts without a recorder, and with one that is off or on"
+	@echo "make bench-imports  the CPU of importing channels, next to the libraries that it uses"
 	@echo "make lint       ruff, without changing anything"
 	@echo "make format     let ruff lay out the code and repair what it can"
 	@echo "make types      mypy --strict"
@@ -78,6 +79,7 @@ docs: $(DEV_STAMP)
 
 # Takes the pictures of the examples in Chromium. If a page has changed since its picture, a test fails.
 pictures: $(DEV_STAMP) node chromium $(NPM_STAMPS)
+	@$(BIN)/python -m tests.diagrams
 	@ASHTREE_PICTURES=1 $(BIN)/python -m pytest -q tests/integration/test_example_pages.py
 
 # Prints each failure with the command that repeats it. The exit code is 1 if there is a failure.
@@ -115,6 +117,9 @@ bench-durable: $(DEV_STAMP)
 
 bench-recorder: $(DEV_STAMP)
 	@$(BIN)/python -m tests.benchmarks.recorder $(ARGS)
+
+bench-imports: $(DEV_STAMP)
+	@$(BIN)/python -m tests.benchmarks.imports $(ARGS)
 
 bench-nodes: $(DEV_STAMP)
 	@$(BIN)/python -m tests.benchmarks.nodes $(ARGS)

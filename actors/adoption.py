@@ -81,7 +81,6 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
     try:
         if runtime.instruments:
             runtime.announce(process)
-        process.scope = trio.CancelScope()
         with process.scope:
             yield process.pid
     except (

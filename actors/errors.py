@@ -41,7 +41,7 @@ from traceback import walk_tb
 from types import CoroutineType
 from typing import Final
 
-from attrs import frozen
+import msgspec
 
 from actors.exits import CALLING_SELF, NOPROC, TIMEOUT, Crash, ExitReason, Shutdown
 from actors.refs import Pid
@@ -185,8 +185,7 @@ class StartError(ActorsError):
         return f"the process did not start: {_in_words(self.reason)}"
 
 
-@frozen
-class NameInUse:
+class NameInUse(msgspec.Struct, frozen=True):
     """The reason of an AlreadyStarted: `pid` has the name. Erlang's `{already_started, Pid}`."""
 
     name: object

@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from typing import Final, TypeAlias
 
+import msgspec
 from attrs import field, frozen
 
 __all__ = [
@@ -71,8 +72,7 @@ ExitReason: TypeAlias = object
 """Any value: one of `Reason`, a `Shutdown`, a `Crash`, or a value that an application passes to `exit`."""
 
 
-@frozen
-class Shutdown:
+class Shutdown(msgspec.Struct, frozen=True):
     """A clean end with a detail: `exit(Shutdown("left the room"))`. Erlang's `{shutdown, Term}`."""
 
     detail: object

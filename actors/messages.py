@@ -5,7 +5,7 @@ These are ordinary messages. Match on their types in `handle_info` or in `receiv
 
 from __future__ import annotations
 
-from attrs import define, field
+import msgspec
 
 from actors.exits import ExitReason
 from actors.refs import Pid, Ref
@@ -13,28 +13,33 @@ from actors.refs import Pid, Ref
 __all__ = ["Down", "Exit", "Timeout"]
 
 
-@define(eq=True, unsafe_hash=True)
-class Exit:
+class Exit(msgspec.Struct, frozen=True):
     """A message to a process that traps exits: a linked process ended, or a process used `send_exit`."""
 
     pid: Pid
     """The process that ended or that sent the signal."""
-    reason: ExitReason = field(hash=False)
+    reason: ExitReason
+
+    def __hash__(self) -> int:
+        # A reason may have no hash.
+        return hash((Exit, self.pid))
 
 
-@define(eq=True, unsafe_hash=True)
-class Down:
+class Down(msgspec.Struct, frozen=True):
     """A monitored process ended, or did not exist (reason `NOPROC`). Each monitor causes at most one `Down`."""
 
     ref: Ref
     """The reference that `monitor` returned."""
     pid: Pid | None
     """The process; None if the monitored name belonged to no process."""
-    reason: ExitReason = field(hash=False)
+    reason: ExitReason
     name: object = None
     """The monitored name, if the target was a name."""
 
+    def __hash__(self) -> int:
+        # As above.
+        return hash((Down, self.ref, self.pid, self.name))
 
-@define(eq=True, unsafe_hash=True)
-class Timeout:
+
+class Timeout(msgspec.Struct, frozen=True):
     """No message arrived within the seconds of the server's last `Within`; see `actors.servers.results.Within`."""

@@ -139,6 +139,16 @@ class SocketRef:
         self._join_ref = join_ref
         self._ref = ref
 
+    def parts(self) -> tuple[Link, str, Any, Any]:
+        """Return the link, the topic, the join_ref and the ref."""
+        return self._link, self._topic, self._join_ref, self._ref
+
+    def encode(self, reply: PushReply) -> bytes:
+        """Return the frame of a reply to the push."""
+        return self._link.codec.reply(
+            self._join_ref, self._ref, self._topic, reply.status, reply.payload
+        )
+
 
 def reply_to(socket_ref: SocketRef, reply: PushReply) -> None:
     """Reply to a push later, from any process and any thread.
@@ -155,12 +165,7 @@ def reply_to(socket_ref: SocketRef, reply: PushReply) -> None:
     """
     if not isinstance(reply, PushReply):
         raise InvalidOption("reply_to", "reply", reply, "channels.PushReply(payload)")
-    link = socket_ref._link
-    link.put(
-        link.codec.reply(
-            socket_ref._join_ref, socket_ref._ref, socket_ref._topic, reply.status, reply.payload
-        )
-    )
+    socket_ref._link.put(socket_ref.encode(reply))
 
 
 class Channel:
@@ -175,9 +180,10 @@ class Channel:
         slow_join: seconds. If `join` takes longer, the server logs a warning with the stack of `join`. None turns the
             warning off. The default is 10, because phoenix.js waits 10 seconds for the reply.
         pushes: the payload types of the events that the channel pushes or broadcasts, for `ashtree gen types`. None
-            declares nothing. Ashtree does not check what the channel sends.
+            declares nothing. In tests and development, a push that does not fit raises `DeclarationMismatch`.
         replies: the types of the replies to events, for `ashtree gen types`. A value is the type of the reply with
-            status `ok`, or a dict from statuses to types. The event `phx_join` means the join.
+            status `ok`, or a dict from statuses to types. The event `phx_join` means the join. In tests and
+            development, a reply that does not fit raises `DeclarationMismatch`.
 
     You may set other attributes. Your `__init__` must not take arguments.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from attrs import frozen
+import msgspec
 
 from channels.errors import InvalidOption
 from channels.messages import Binary
@@ -25,8 +25,7 @@ SECRETS = ("password", "token", "secret", "api_key", "authorization")
 _SEPARATORS = str.maketrans("", "", "_-")
 
 
-@frozen
-class Keep:
+class Keep(msgspec.Struct, frozen=True):
     """A rule that shows only the parameters with these names, and masks all others.
 
         Endpoint(..., filter_parameters=Keep(("id", "page")))

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
-from attrs import define
+import msgspec
 
 from channels.errors import ChannelsError
 from channels.excerpts import place_of
@@ -113,8 +113,7 @@ def _marker(mark: str, events: tuple[str, ...]) -> Callable[[F], F]:
     return decorate
 
 
-@define
-class HandlerTable:
+class HandlerTable(msgspec.Struct):
     """The handlers of one channel class.
 
     Attributes:

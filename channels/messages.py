@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, final
 
 import msgspec
-from attrs import define, field
 
 from channels.errors import ChannelsError, InvalidOption
 
@@ -97,8 +96,7 @@ class BinaryFrame(bytes):
     __slots__ = ()
 
 
-@define
-class PushReply:
+class PushReply(msgspec.Struct, frozen=True):
     """The reply to the current push.
 
         return PushReply({"total": 3})
@@ -112,10 +110,10 @@ class PushReply:
         InvalidOption: the status is not a string.
     """
 
-    payload: Any = field(factory=dict)
+    payload: Any = msgspec.field(default_factory=dict)
     status: str = "ok"
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         # Checked here, so that the traceback shows the handler.
         if not isinstance(self.status, str):
             raise InvalidOption(

@@ -21,7 +21,7 @@ import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import msgspec
@@ -33,11 +33,23 @@ from channels.handlers import Handler, InvalidHandler, names_of
 from channels.messages import Binary, PushReply
 from channels.telemetry import PAYLOAD_REFUSED
 
-__all__ = ["InvalidPayload", "payload_type", "refused", "result_type", "use_types"]
+__all__ = [
+    "Guard",
+    "InvalidPayload",
+    "explain",
+    "payload_type",
+    "refused",
+    "result_type",
+    "use_types",
+]
 
 _PLACE = re.compile(r" - at `\$\.?(?P<path>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`$")
 _VALIDATED = re.compile(r"^(?P<what>Length of )?'(?P<name>\w+)' ")
+
+
+Guard: TypeAlias = Callable[[type[Channel], str, Handler], Handler]
+"""A function that gets a channel class, an event and its handler, and returns a handler."""
 
 
 class InvalidPayload(ChannelsError, ValueError):
@@ -123,13 +135,17 @@ def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[A
         try:
             return msgspec.convert(payload, wanted)
         except msgspec.ValidationError as error:
-            raise _explain(error) from error
+            raise explain(error) from error
 
     return decode
 
 
-def use_types(channel: type[Channel]) -> None:
+def use_types(channel: type[Channel], guard: Guard | None = None) -> None:
     """Set up a channel class to convert payloads to the types that its `join` and its handlers declare.
+
+    Args:
+        channel: the class.
+        guard: a function that puts a wrapper around a handler of the application; None uses the handlers as they are.
 
     Raises:
         InvalidHandler: an annotation cannot be resolved, or msgspec cannot convert to it.
@@ -137,11 +153,13 @@ def use_types(channel: type[Channel]) -> None:
     table = table_of(channel)
     table.decode_join = _decoder_of(channel, "join", 2)
     for event, name in names_of(channel, "in").items():
-        table.incoming[event] = _typed(channel, name, event)
+        handler: Handler = getattr(channel, name)
+        if guard is not None:
+            handler = guard(channel, event, handler)
+        table.incoming[event] = _typed(channel, name, event, handler)
 
 
-def _typed(channel: type[Channel], name: str, event: str) -> Handler:
-    handler: Handler = getattr(channel, name)
+def _typed(channel: type[Channel], name: str, event: str, handler: Handler) -> Handler:
     decode = _decoder_of(channel, name, 1)
     if decode is None:
         return handler
@@ -238,7 +256,7 @@ def _unusable(channel: type[Channel], name: str, wanted: Any, problem: str) -> I
     )
 
 
-def _explain(error: msgspec.ValidationError) -> InvalidPayload:
+def explain(error: msgspec.ValidationError) -> InvalidPayload:
     """Parse msgspec's message into the path of the field and the problem."""
     text = str(error)
     path = ""

@@ -194,8 +194,12 @@ def bind(socket: Socket, link: Link) -> float:
     return socket._deadline
 
 
-def router_of(socket: type[Socket]) -> Router:
+def router_of(socket: type[Socket], *, checks: bool = False) -> Router:
     """Return the routing table of a socket class, after a check of the class and of every channel in the table.
+
+    Args:
+        socket: the socket class.
+        checks: True checks what the channels send against their `pushes` and `replies`.
 
     Raises:
         InvalidRoute: a pattern is invalid.
@@ -235,7 +239,13 @@ def router_of(socket: type[Socket]) -> Router:
         check_sources(channel, Channel)
         if route.history is not None:
             channel = _durable(route)
-        use_types(channel)
+        guard = None
+        if checks:
+            # Imported here, because a server in production does not check what its channels send.
+            from channels.development import declarations  # noqa: PLC0415
+
+            channel, guard = declarations.checked_class(channel), declarations.checked_handler
+        use_types(channel, guard)
         routes.append(Route(pattern, channel, route.assigns))
     return Router(routes)
 

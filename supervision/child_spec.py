@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
+import msgspec
 from attrs import field, frozen
 
 from actors.arguments import check_async, describe_coroutine, is_number, name_of, place_of
@@ -81,8 +82,7 @@ class ChildInfo:
     """The number of times that the supervisor has restarted it, alone or with its group."""
 
 
-@frozen
-class ChildCounts:
+class ChildCounts(msgspec.Struct, frozen=True):
     """The result of `count_children`."""
 
     specs: int

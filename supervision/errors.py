@@ -36,7 +36,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Literal
 
-from attrs import frozen
+import msgspec
 
 from actors.errors import AlreadyStarted, NameInUse, StartError
 from actors.exits import NOPROC, TIMEOUT, Crash, ExitReason, Shutdown
@@ -77,8 +77,7 @@ __all__ = [
 ]
 
 
-@frozen
-class FailedToStartChild:
+class FailedToStartChild(msgspec.Struct, frozen=True):
     """The detail in the exit reason of a supervisor whose start failed: `Shutdown(FailedToStartChild(id, reason))`.
 
     OTP's `{shutdown, {failed_to_start_child, Id, Reason}}`. For nested supervisors, `reason` contains another such

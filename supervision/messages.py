@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import define, frozen
+import msgspec
 
 from actors.exits import ExitReason
 from actors.refs import Pid, TimerRef
@@ -37,8 +37,7 @@ __all__ = [
 # Arguments of `init`
 
 
-@frozen(kw_only=True)
-class Setup:
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """The checked children and options of a `Supervisor`."""
 
     specs: tuple[ChildSpec, ...]
@@ -49,8 +48,7 @@ class Setup:
     backoff: Backoff | None = None
 
 
-@frozen(kw_only=True)
-class PoolSetup:
+class PoolSetup(msgspec.Struct, frozen=True, kw_only=True):
     """The checked options of a `DynamicSupervisor`."""
 
     max_children: float
@@ -62,51 +60,46 @@ class PoolSetup:
 # Requests that every supervisor answers
 
 
-@define
-class WhichChildren:
+class WhichChildren(msgspec.Struct, frozen=True):
     """List the children."""
 
 
-@define
-class CountChildren:
+class CountChildren(msgspec.Struct, frozen=True):
     """Count the children."""
 
 
 # Requests to supervisors whose children have ids
 
 
-@define
-class StartChild:
+class StartChild(msgspec.Struct, frozen=True):
     """Add a child and start it."""
 
     spec: ChildSpec
 
 
-@define
-class OneChild:
+class OneChild(msgspec.Struct, frozen=True):
     """A request about the child with this id."""
 
     id: Any
 
 
-class TerminateChild(OneChild):
+class TerminateChild(OneChild, frozen=True):
     """Stop the child."""
 
 
-class RestartChild(OneChild):
+class RestartChild(OneChild, frozen=True):
     """Start the child again."""
 
 
-class DeleteChild(OneChild):
+class DeleteChild(OneChild, frozen=True):
     """Forget the child."""
 
 
-class GetChildSpec(OneChild):
+class GetChildSpec(OneChild, frozen=True):
     """Return the spec of the child."""
 
 
-@define
-class ResizePartitions:
+class ResizePartitions(msgspec.Struct, frozen=True):
     """Change the number of partitions."""
 
     partitions: int
@@ -132,8 +125,7 @@ class StartDynamicChild:
         return f"start_child({self.spec.id!r})"
 
 
-@define
-class TerminateDynamicChild:
+class TerminateDynamicChild(msgspec.Struct, frozen=True):
     """Stop the child with this pid."""
 
     pid: Pid
@@ -142,8 +134,7 @@ class TerminateDynamicChild:
 # Messages of supervisors to themselves
 
 
-@define(eq=False)
-class TryAgain:
+class TryAgain(msgspec.Struct, eq=False):
     """Restart a child whose restart failed or has to wait.
 
     A supervisor sends this message to itself, so that it can handle other messages before the restart.

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar, get_args
 
-from attrs import frozen
+import msgspec
 
 from actors.arguments import is_number
 from actors.exits import ExitReason, is_normal_exit
@@ -76,8 +76,7 @@ def fate(restart: RestartType, reason: ExitReason) -> Fate:
     return Fate.KEEP if is_normal_exit(reason) else Fate.RESTART
 
 
-@frozen
-class RestartPlan(Generic[C]):
+class RestartPlan(msgspec.Struct, Generic[C], frozen=True):
     """A plan to restart a group of children. The supervisor handles the fields in their order.
 
     Some children in `stop` may have ended already. As in OTP, `start` also contains children that had finished or were

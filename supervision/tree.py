@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
-from attrs import frozen
+import msgspec
 
 from actors.addresses import whereis
 from actors.errors import NoProcess
@@ -30,8 +30,7 @@ __all__ = ["TreeNode", "render", "tree_of"]
 Status: TypeAlias = Literal["running", "restarting", "stopped"]
 
 
-@frozen(kw_only=True)
-class TreeNode:
+class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
     """One process of a supervision tree, or a child that is not running. `tree_of` makes it."""
 
     id: Any

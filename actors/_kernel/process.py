@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import trio
-from trio._core._run import CancelStatus
 
 from actors._kernel.link_graph import Few, items_of, with_item, without_item
 from actors._kernel.mailbox import Mailbox, WakeBatches
@@ -24,9 +23,7 @@ __all__ = [
     "ProcessRecord",
     "StartListener",
     "abandon_nurseries",
-    "cancel_task",
     "escaping",
-    "leave_scopes",
     "only_cancellations",
     "only_exits",
     "only_unwinding",
@@ -132,9 +129,8 @@ class ProcessRecord(Generic[R]):
         # On Trio's clock.
         self.born: Final = trio.current_time()
         self.mailbox: Final = Mailbox(runtime.wake_batches)
+        self.scope: Final = trio.CancelScope()
         self.task: trio.lowlevel.Task | None = None
-        # The scope that cancels the task. `cancel` makes it, because few processes are ever cancelled.
-        self.scope: trio.CancelScope | None = None
         # True for a server, which announces its callbacks to instruments, and not `run` and `receive`.
         self.is_server = False
         self.trapping = False
@@ -230,19 +226,6 @@ class ProcessRecord(Generic[R]):
             "status": self.status,
             "age": trio.current_time() - self.born,
             "dictionary": dict(self.dictionary or {}),
-        }
-
-    def report(self, reason: ExitReason, error: BaseException | None) -> dict[str, Any]:
-        """Return the metadata of a telemetry event about the end of the process."""
-        return {
-            "pid": self.pid,
-            "process": self.describe(),
-            "parent": self.parent,
-            "ancestors": self.ancestors,
-            "reason": reason,
-            "exception": error,
-            "task": self.task,
-            **(self.context() if self.context is not None else {}),
         }
 
     @property
@@ -357,13 +340,6 @@ class ProcessRecord(Generic[R]):
         if self.dying:
             raise ProcessKilled(self.reason)
 
-    def cancel(self) -> None:
-        """Cancel the task of the process. A process that has not taken its first step has no task to cancel."""
-        if self.scope is not None:
-            self.scope.cancel()
-        elif self.task is not None:
-            self.scope = cancel_task(self.task)
-
     def forget(self) -> None:
         """Drop everything but the identity, once the process has ended.
 
@@ -437,66 +413,3 @@ def abandon_nurseries(task: trio.lowlevel.Task) -> None:
     for nursery in task.child_nurseries:
         nursery.cancel_scope.cancel()
     task._child_nurseries.clear()
-
-
-# Every process must be cancellable alone. A cancel scope for each process would take a twelfth of the time of a process
-# that starts and crashes, and 700 bytes. Most processes end without a cancellation, so a task gets its scope only when
-# it is cancelled. Trio can only enter a scope around code that has not begun. So `_surround` uses private names of Trio
-# to put a scope around a running task. `tests/actors/kernel/test_cancellation.py` fails if a release of Trio changes
-# them.
-
-
-def cancel_task(task: trio.lowlevel.Task) -> trio.CancelScope:
-    """Cancel a running task, as if a cancel scope had been around it from its first step. Return this scope.
-
-    At the end of the task, `leave_scopes` must close the scope.
-    """
-    scope = _surround(task)
-    scope.cancel()
-    return scope
-
-
-def _surround(task: trio.lowlevel.Task) -> trio.CancelScope:
-    nursery = task.parent_nursery
-    assert nursery is not None  # only Trio's first task has none
-    outside = nursery._cancel_status
-    scope = trio.CancelScope()
-    status = CancelStatus(scope=scope, parent=outside)
-    scope._has_been_entered, scope._cancel_status = True, status
-    outermost = task._cancel_status
-    if outermost is outside:
-        task._activate_cancel_status(status)
-        return scope
-    # The task has entered scopes of its own. Put the new scope around the outermost of them.
-    while outermost.parent is not None and outermost.parent is not outside:
-        outermost = outermost.parent
-    outermost.parent = status
-    return scope
-
-
-def leave_scopes(
-    task: trio.lowlevel.Task, scope: trio.CancelScope | None, error: BaseException | None
-) -> BaseException | None:
-    """Leave the scope of a task that ends, as the end of its `with` block would do.
-
-    Args:
-        task: The current task.
-        scope: The scope from `cancel_task`, if there is one.
-        error: The exception that ended the task.
-
-    Returns:
-        The exception that goes on: without the cancellations of the scope, or an error of Trio if the task has left a
-        scope of its own open.
-    """
-    assert task.parent_nursery is not None
-    if task._cancel_status is task.parent_nursery._cancel_status:
-        return error
-    if scope is None:
-        # The task has left a scope open, in an unfinished generator. Trio's error about this explains the mistake.
-        scope = _surround(task)
-    try:
-        if scope.__exit__(None if error is None else type(error), error, None):
-            return None
-    except BaseException as other:  # the exception that goes on, in place of `error`
-        return other
-    return error

@@ -32,7 +32,6 @@ from actors._kernel.process import (
     ProcessRecord,
     abandon_nurseries,
     escaping,
-    leave_scopes,
     only_unwinding,
     reason_of,
 )
@@ -414,35 +413,34 @@ class Runtime:
     async def _run(
         self, process: Process, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
     ) -> None:
-        task = process.task = trio.lowlevel.current_task()
+        process.task = trio.lowlevel.current_task()
+        escaped = None
         try:
-            # A process that was killed before its first step never runs, as on the BEAM.
-            if not process.dying:
-                if self.instruments and not process.is_server:
-                    waits = process.starting("run", args)
-                    if waits is not None:
-                        await waits
-                body = awaitable_of(function, args)
-                # A process that runs for long must not keep its arguments in memory.
-                del args
-                await body
+            with process.scope:
+                # A process that was killed before its first step never runs, as on the BEAM.
+                if not process.dying:
+                    if self.instruments and not process.is_server:
+                        waits = process.starting("run", args)
+                        if waits is not None:
+                            await waits
+                    body = awaitable_of(function, args)
+                    # A process that runs for long must not keep its arguments in memory.
+                    del args
+                    await body
         except BaseException as error:
             # An error of a process must not reach the nursery, because it would cancel all other processes.
-            escaped = self._finish(process, leave_scopes(task, process.scope, error))
+            escaped = self._failed(process, error)
         else:
-            escaped = self._finish(process, leave_scopes(task, process.scope, None))
-        if task.child_nurseries:
-            abandon_nurseries(task)
+            self.end(process, process.reason if process.dying else NORMAL)
+        if process.task.child_nurseries:
+            abandon_nurseries(process.task)
         # The task's context refers to the process. Drop the task, or each would keep the other in memory.
         process.task = None
         if escaped is not None:
             raise escaped
 
-    def _finish(self, process: Process, error: BaseException | None) -> trio.Cancelled | None:
-        """End a process that returned or raised. Returns the runtime's own cancellation, which the task must raise."""
-        if error is None:
-            self.end(process, process.reason if process.dying else NORMAL)
-            return None
+    def _failed(self, process: Process, error: BaseException) -> trio.Cancelled | None:
+        """End a process that raised. Returns the cancellation of the runtime itself, which the task must raise."""
         add_advice(error)
         interrupt = escaping(error)
         if interrupt is not None:
@@ -484,7 +482,7 @@ class Runtime:
             return
         process.dying = True
         process.reason = reason
-        process.cancel()
+        process.scope.cancel()
         process.mailbox.wake()
         # On the BEAM the process would be dead now. Here the process first unwinds, within the kill grace.
         process.grace = self.timers.at(
@@ -575,8 +573,20 @@ class Runtime:
         error: BaseException | None,
     ) -> None:
         if self.telemetry.handlers(event):
-            measurements = {"queue_length": len(process.mailbox)}
-            self.telemetry.execute(event, measurements, process.report(reason, error))
+            self.telemetry.execute(
+                event,
+                {"queue_length": len(process.mailbox)},
+                {
+                    "pid": process.pid,
+                    "process": process.describe(),
+                    "parent": process.parent,
+                    "ancestors": process.ancestors,
+                    "reason": reason,
+                    "exception": error,
+                    "task": process.task,
+                    **(process.context() if process.context is not None else {}),
+                },
+            )
 
     def verify_closed(self) -> None:
         """Check that the closed runtime is empty. Only debug builds do this: see `actors._kernel.checks`."""

@@ -21,8 +21,8 @@ from functools import partial
 from types import FrameType
 from typing import Final
 
+import msgspec
 import trio
-from attrs import frozen
 
 from actors._kernel.runtime import Runtime, current_process
 from actors.instrumentation.telemetry import Event
@@ -44,8 +44,7 @@ _log = logging.getLogger("actors.instrumentation.watchdog")
 _MACHINERY: Final = frozenset({"actors", "supervision", "channels", "trio", "outcome", "hypercorn"})
 
 
-@frozen(kw_only=True)
-class Blocked:
+class Blocked(msgspec.Struct, frozen=True, kw_only=True):
     """One step that took too long, as the watchdog saw it.
 
     Attributes:

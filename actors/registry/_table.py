@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
-from attrs import define, evolve, frozen
+import msgspec
 
 from actors.refs import Pid
 
@@ -21,8 +21,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-@frozen
-class Entry(Generic[K, V]):
+class Entry(msgspec.Struct, Generic[K, V], frozen=True):
     """One registration: a process has a key, with a value."""
 
     key: K
@@ -30,8 +29,7 @@ class Entry(Generic[K, V]):
     value: V
 
 
-@define
-class Registered:
+class Registered(msgspec.Struct, frozen=True):
     """A message to a listener: a process registered a key."""
 
     registry: Any
@@ -41,8 +39,7 @@ class Registered:
     value: Any
 
 
-@define
-class Unregistered:
+class Unregistered(msgspec.Struct, frozen=True):
     """A message to a listener: a process lost an entry. The listener gets one message for each lost entry."""
 
     registry: Any
@@ -135,7 +132,7 @@ class RegistryTable(Generic[K, V]):
         entries = self._by_key.get(strict(key), {})
         for serial, entry in entries.items():
             if entry.pid is pid:
-                entries[serial] = evolve(entry, value=value)
+                entries[serial] = msgspec.structs.replace(entry, value=value)
                 return True
         return False
 

@@ -25,7 +25,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Generic, Literal, TypeVar, final
+from typing import Any, Generic, Literal, TypeVar, final, overload
 from weakref import WeakKeyDictionary
 
 import trio
@@ -193,7 +193,11 @@ class Registry(Generic[K, V]):
 
     # Registering the current process
 
-    def register(self, key: K, value: V = None) -> None:  # type: ignore[assignment] # without one V is None
+    @overload
+    def register(self, key: K) -> None: ...
+    @overload
+    def register(self, key: K, value: V) -> None: ...
+    def register(self, key: K, value: Any = None) -> None:
         """Give the current process a key, until the process ends or unregisters the key.
 
         Raises:
@@ -327,7 +331,11 @@ class Registry(Generic[K, V]):
 
     # Addresses
 
-    def via(self, key: K, value: V = None) -> Via:  # type: ignore[assignment] # without one V is None
+    @overload
+    def via(self, key: K) -> Via: ...
+    @overload
+    def via(self, key: K, value: V) -> Via: ...
+    def via(self, key: K, value: Any = None) -> Via:
         """Return an address for the process that has a unique key, for `send`, `call`, `monitor` and so on.
 
             pid = await Room.start_link(name=rooms.via("lobby", topic))

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeAlias
 
+import msgspec
 import trio
-from attrs import define, field, frozen
 from trio.lowlevel import wait_task_rescheduled
 
 from actors._kernel.process import escaping, reason_of
@@ -43,8 +43,7 @@ DONE = object()
 """The return value with which a hook removes itself."""
 
 
-@frozen
-class DebugEvent:
+class DebugEvent(msgspec.Struct, frozen=True):
     """An event in a server.
 
     Attributes:
@@ -61,8 +60,7 @@ Hook: TypeAlias = Callable[[Any, DebugEvent], Any]
 """A function that the server calls with the hook's state and an event. It returns its new state, or `DONE`."""
 
 
-@frozen(kw_only=True)
-class ServerStatistics:
+class ServerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Counters of a server's messages since its statistics were turned on.
 
     Attributes:
@@ -135,15 +133,13 @@ class Debug:
 _ARROWS = {"in": "<-", "out": "->", "noreply": "=="}
 
 
-@define
-class SystemFailure:
+class SystemFailure(msgspec.Struct, frozen=True):
     """The answer to a system request that raised an exception."""
 
     error: Exception
 
 
-@define(kw_only=True)
-class ServerStatus:
+class ServerStatus(msgspec.Struct, kw_only=True):
     """The status of a server that `actors.sys.get_status` returns and crash reports show.
 
     A server can override `format_status` to hide secrets.
@@ -164,12 +160,12 @@ class ServerStatus:
     pid: Pid
     server: str
     parent: Pid
-    dictionary: dict[Any, Any] = field(factory=dict)
+    dictionary: dict[Any, Any] = msgspec.field(default_factory=dict)
     suspended: bool = False
     state: Any = None
     message: Any = None
     reason: ExitReason = None
-    log: list[Any] = field(factory=list)
+    log: list[Any] = msgspec.field(default_factory=list)
 
 
 def redacted(

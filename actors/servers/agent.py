@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar, final
 
-from attrs import frozen
+import msgspec
 
 from actors.errors import InvalidReturn
 from actors.exits import NORMAL, ExitReason
@@ -31,8 +31,7 @@ __all__ = ["Agent"]
 T = TypeVar("T")
 
 
-@frozen
-class _Request:
+class _Request(msgspec.Struct, frozen=True):
     """A function that the agent applies to its value, with further arguments."""
 
     kind: str

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeAlias, final
 
-from attrs import define, field
+import msgspec
 
 from actors.exits import NORMAL, ExitReason
 
@@ -28,15 +28,13 @@ class _Missing:
 MISSING: Final = _Missing()
 
 
-@define
-class Continue:
+class Continue(msgspec.Struct, frozen=True):
     """Run `handle_continue(argument)` next, before any waiting message."""
 
     argument: Any = None
 
 
-@define
-class Within:
+class Within(msgspec.Struct, frozen=True):
     """Expect a message within `seconds`. If none arrives, `handle_info` gets a `Timeout`.
 
     Any message ends the wait, and only another `Within` starts a new wait. Even with 0 seconds, a waiting message comes
@@ -49,36 +47,35 @@ class Within:
 Then: TypeAlias = Continue | Within | None
 
 
-@define
-class Reply:
+class _Continuing(msgspec.Struct, frozen=True, kw_only=True):
+    then: Then = None
+
+
+class Reply(_Continuing, frozen=True):
     """Answer the caller with `value`, then continue."""
 
     value: Any = None
-    then: Then = field(default=None, kw_only=True)
 
 
-@define
-class NoReply:
+class NoReply(_Continuing, frozen=True):
     """Continue without an answer. After a `NoReply` from `handle_call`, answer later with `reply`."""
 
-    then: Then = field(default=None, kw_only=True)
+
+class _Answering(msgspec.Struct, frozen=True, kw_only=True):
+    reply: Any = MISSING
 
 
-@define
-class Stop:
+class Stop(_Answering, frozen=True):
     """Stop with `reason`. The server sends a `reply` after `terminate` has run."""
 
     reason: ExitReason = NORMAL
-    reply: Any = field(default=MISSING, kw_only=True)
 
 
-@define
-class Ignore:
+class Ignore(msgspec.Struct, frozen=True):
     """A result of `init`: do not run. The starter gets StartIgnored, which is not a failure."""
 
 
-@define
-class Fail:
+class Fail(msgspec.Struct, frozen=True):
     """A result of `init`: the start failed because of `reason`. It causes no crash report and no exit signal.
 
     Use this to make a start fail. `Stop(reason)` from init also works, but sends an exit signal to a linked starter. As

@@ -34,8 +34,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, final
 
+import msgspec
 import trio
-from attrs import define, field
 
 from actors._kernel.current import require_process
 from actors.errors import InvalidCallback, InvalidReturn
@@ -64,42 +64,36 @@ AFTER_ENTER = ("KeepState() without postpone", "Stop(reason)", "None")
 AFTER_BEGIN = ("NextState(self.a_state)", "Ignore()", "Fail(reason)", "Stop(reason)")
 
 
-@define
-class CallEvent:
+class CallEvent(msgspec.Struct, frozen=True):
     """A `call`. Answer it with the `reply` of a result, or later with `actors.reply(sender, value)`."""
 
     request: Any
     sender: Sender
 
 
-@define
-class CastEvent:
+class CastEvent(msgspec.Struct, frozen=True):
     """A `cast`."""
 
     message: Any
 
 
-@define
-class InfoEvent:
+class InfoEvent(msgspec.Struct, frozen=True):
     """Any other message: a message of `send`, a `Down`, or an `Exit` of a linked process."""
 
     message: Any
 
 
-@define
-class EnterEvent:
+class EnterEvent(msgspec.Struct, frozen=True):
     """The machine has entered this state. `previous` is the name of the previous state; None at the start."""
 
     previous: str | None
 
 
-@define
-class StateTimeout:
+class StateTimeout(msgspec.Struct, frozen=True):
     """The machine has been in this state for the time of `state_timeout`."""
 
 
-@define
-class EventTimeout:
+class EventTimeout(msgspec.Struct, frozen=True):
     """No event has happened for the time of `event_timeout`."""
 
 
@@ -107,20 +101,27 @@ StateEvent: TypeAlias = CallEvent | CastEvent | InfoEvent | EnterEvent | StateTi
 """The argument of a state method."""
 
 
-def _check(result: KeepState | NextState) -> None:
-    for name in ("state_timeout", "event_timeout"):
-        seconds = getattr(result, name)
-        # This form of the comparison also refuses NaN.
-        if seconds is not None and not seconds >= 0:
-            raise ValueError(f"{name} is {seconds!r}; write seconds from 0, or math.inf for none")
-    if result.postpone and result.reply is not MISSING:
-        raise ValueError(
-            "a postponed event gets its answer when a later state handles it; leave out reply= or postpone="
-        )
+class _Handled(msgspec.Struct, frozen=True, kw_only=True):
+    reply: Any = MISSING
+    state_timeout: float | None = None
+    event_timeout: float | None = None
+    postpone: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("state_timeout", "event_timeout"):
+            seconds = getattr(self, name)
+            # This form of the comparison also refuses NaN.
+            if seconds is not None and not seconds >= 0:
+                raise ValueError(
+                    f"{name} is {seconds!r}; write seconds from 0, or math.inf for none"
+                )
+        if self.postpone and self.reply is not MISSING:
+            raise ValueError(
+                "a postponed event gets its answer when a later state handles it; leave out reply= or postpone="
+            )
 
 
-@define(kw_only=True)
-class KeepState:
+class KeepState(_Handled, frozen=True, kw_only=True):
     """The event is handled, and the machine stays in its state.
 
     Attributes:
@@ -131,17 +132,8 @@ class KeepState:
         postpone: Handle this event later. The next state gets it again, before any newer event.
     """
 
-    reply: Any = MISSING
-    state_timeout: float | None = None
-    event_timeout: float | None = None
-    postpone: bool = False
 
-    def __attrs_post_init__(self) -> None:
-        _check(self)
-
-
-@define
-class NextState:
+class NextState(_Handled, frozen=True):
     """The event is handled, and the machine enters another state: `NextState(self.open)`.
 
     The new state then gets the postponed events, and the timeout of the old state ends. If the target is the current
@@ -149,13 +141,6 @@ class NextState:
     """
 
     state: State
-    reply: Any = field(default=MISSING, kw_only=True)
-    state_timeout: float | None = field(default=None, kw_only=True)
-    event_timeout: float | None = field(default=None, kw_only=True)
-    postpone: bool = field(default=False, kw_only=True)
-
-    def __attrs_post_init__(self) -> None:
-        _check(self)
 
 
 StateResult: TypeAlias = KeepState | NextState | Stop | None

@@ -19,7 +19,7 @@ from channels.cli.token import add_token_commands
 from channels.cli.workers import add_workers_command
 from channels.generators.commands import add_generators
 
-__all__ = ["main"]
+__all__ = ["main", "make_app", "make_test_app"]
 
 
 def main() -> NoReturn:
@@ -28,6 +28,11 @@ def main() -> NoReturn:
         if clash.overwritten:
             fail(str(clash), 1)
         sys.stderr.write(f"Warning: {clash}\n")
+    run_app(make_app())
+
+
+def make_app() -> typer.Typer:
+    """Return the command. The commands of the test tools pass their arguments on to `make_test_app`."""
     app = new_app(help="Ashtree: actors, supervision and Phoenix Channels on Trio.")
 
     @app.callback()
@@ -65,7 +70,7 @@ def main() -> NoReturn:
                 "ignore_unknown_options": True,
             },
         )(_run_test_command)
-    run_app(app)
+    return app
 
 
 _TEST_COMMANDS = {
@@ -78,7 +83,8 @@ _TEST_COMMANDS = {
 """The commands of the test tools, with their help texts, so that `ashtree --help` does not load the tools."""
 
 
-def _run_test_command(context: typer.Context) -> None:
+def make_test_app() -> typer.Typer:
+    """Return the commands of the test tools."""
     # Imported when one of these commands runs, because a server in production must not load the test tools.
     from channels.testing.live_network import LiveNetwork  # noqa: PLC0415
     from supervision.chaos.commands import add_chaos_command  # noqa: PLC0415
@@ -89,6 +95,11 @@ def _run_test_command(context: typer.Context) -> None:
     add_story_command(app)
     add_simulation_commands(app)
     add_chaos_command(app, LiveNetwork)
+    return app
+
+
+def _run_test_command(context: typer.Context) -> None:
+    app = make_test_app()
     program = context.parent.info_name if context.parent is not None else None
     app([str(context.info_name), *context.args], prog_name=program, standalone_mode=False)
 

@@ -25,6 +25,7 @@ from channels.pubsub.workers.health import (
 )
 from channels.pubsub.workers.parent import Settings, run_parent
 from channels.pubsub.workers.places import MAX_WORKERS, check_platform
+from channels.pubsub.workers.plan import worker_count
 from supervision.command_line.console import plain_console
 
 __all__ = ["HealthSocket", "Workers", "add_workers_command", "count_workers", "serve_with_workers"]
@@ -76,8 +77,7 @@ def serve_with_workers(settings: Settings) -> None:
     """
 
     def serving(url: str) -> None:
-        count = settings.workers
-        workers = f"{count} worker{'s' * (count > 1)}"
+        workers = worker_count(settings.workers)
         print(f"Serving on {url} with {workers} (Ctrl-C stops them)", flush=True)
         if settings.watch is not None:
             print(

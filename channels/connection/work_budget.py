@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from collections import deque
 
+import msgspec
 import trio
-from attrs import frozen
 from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
 __all__ = ["COST_SHIFT", "TURN_BUDGET", "WorkBudget", "WorkStatistics"]
@@ -41,8 +41,7 @@ class _Waiter:
         self.leads = False
 
 
-@frozen(kw_only=True)
-class WorkStatistics:
+class WorkStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a work budget at one moment.
 
     Attributes:

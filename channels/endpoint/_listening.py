@@ -24,7 +24,7 @@ from channels.http.asgi_stream import AsgiStream, path_of
 from channels.http.handover import HttpHandover
 from channels.http.lifespan import ApplicationStartError
 from channels.transports.listener import ListenError, Listening
-from channels.upgrade.connecting import address_refusal
+from channels.upgrade.connecting import SERVER_FULL, address_refusal
 from channels.upgrade.first_request import answer_first_request, refuse_connection
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
@@ -174,8 +174,8 @@ async def serve_websocket(
             # The supervisor is full or restarting, as in `ListenerServer._start`.
             services.count(("connection", "not_started"))
             if isinstance(error, MaxChildren):
-                services.refused("max_connections", 503)
-            await stream.refuse(503, b"", (("retry-after", "5"),))
+                services.refused("max_connections", SERVER_FULL.status)
+            await stream.refuse(SERVER_FULL.status, b"", SERVER_FULL.headers)
             return
         # Wait for the process, because a process that is killed before its first step does not close the stream.
         await wait_exit(pid)

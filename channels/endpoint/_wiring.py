@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import msgspec
 import trio
 from attrs import field, frozen
 
@@ -129,7 +130,7 @@ def _option(mount: Mount, name: str) -> Any:
 class MountedSocket:
     """A socket at a path, with checked options and with codecs that all its connections share."""
 
-    def __init__(self, path: str, mount: Mount, pool: ChannelPool) -> None:
+    def __init__(self, path: str, mount: Mount, pool: ChannelPool, *, checks: bool = False) -> None:
         # The path without the suffix of the transport, such as "/websocket".
         self.path = path
         self.socket = mount.socket
@@ -137,7 +138,7 @@ class MountedSocket:
         self.max_frame_size = mount.max_frame_size
         self.serializers = tuple(mount.serializers)
         self.origin = parse_rule(mount.check_origin)
-        self.router = router_of(mount.socket)
+        self.router = router_of(mount.socket, checks=checks)
         # All connections share this bound method, because a bound method takes 80 bytes.
         self.match = self.router.match
         self.max_channels: int = _option(mount, "max_channels")
@@ -198,8 +199,7 @@ class MountedSocket:
         return await self._pool.start(link, membership, payload, replaced)
 
 
-@frozen(kw_only=True)
-class Mounted:
+class Mounted(msgspec.Struct, frozen=True, kw_only=True):
     """The mounted sockets of an endpoint, by path for each transport, and the pools of their channels."""
 
     pools: list[ChannelPool]
@@ -207,8 +207,13 @@ class Mounted:
     longpolls: PathTable[MountedSocket]
 
 
-def mount_all(owner: object, mounts: Mapping[str, Mount]) -> Mounted:
+def mount_all(owner: object, mounts: Mapping[str, Mount], *, checks: bool = False) -> Mounted:
     """Mount sockets at their paths.
+
+    Args:
+        owner: the endpoint.
+        mounts: the mounts, by path.
+        checks: True checks what channels send against their declarations.
 
     Raises:
         InvalidPath: a path is malformed, or two sockets have the same path.
@@ -226,7 +231,7 @@ def mount_all(owner: object, mounts: Mapping[str, Mount]) -> Mounted:
         if socket not in pools:
             partitions = max(each.partitions for each in mounts.values() if each.socket is socket)
             pools[socket] = ChannelPool(owner, socket.__name__, partitions)
-        mounted = MountedSocket(path, mount, pools[socket])
+        mounted = MountedSocket(path, mount, pools[socket], checks=checks)
         mounted.use_codecs(codecs, message_codecs, deflating_codecs)
         if mount.websocket:
             websockets.add(join_paths(path, mount.path), mounted)
@@ -288,8 +293,7 @@ class Owner(Broadcaster, Protocol):
     histories: tuple[Service, ...]
 
 
-@frozen
-class LateAnswer:
+class LateAnswer(msgspec.Struct, frozen=True):
     """The answer of a plug to a request on a new connection while the endpoint drains."""
 
     status: int

@@ -142,12 +142,16 @@ class Endpoint:
         observer: a `channels.observer.Observer`, whose page shows the processes of this endpoint; None for no page.
         development: True serves the development page at `/_ashtree`, but only to browsers on this machine. If the
             endpoint has no other pages, `/` redirects to it. None means True if the environment variable `ASHTREE_ENV`
-            is `development`. `ashtree serve --reload` sets this variable.
+            is `development`. `ashtree serve --reload` sets this variable. Development also checks what channels send
+            against their `pushes` and `replies`.
         plugs: extensions for the operation of the server: `Health`, `Metrics` and `Tracing` of `channels.operations`.
             By default there are none.
 
     The endpoint checks its options when it starts. A stopped endpoint can start again. A running endpoint cannot.
     """
+
+    # True checks what channels send against their declarations, as in development. `channels.testing` sets it.
+    checks_declarations: bool = False
 
     def __init__(
         self,
@@ -298,15 +302,18 @@ class Endpoint:
     def _pages(self) -> ASGIApplication | None:
         """Return the application for all requests that are not for a socket."""
         pages = self.http
-        develops = self.development
-        if develops is None:
-            develops = os.environ.get("ASHTREE_ENV") == "development"
+        develops = self._develops()
         if self.static is not None or develops:
             # Import here, because many servers in production need neither files nor the development page.
             from channels.endpoint._pages import pages_of  # noqa: PLC0415
 
             pages = pages_of(self, develops=develops)
         return pages if self.observer is None else self.observer.pages(pages)
+
+    def _develops(self) -> bool:
+        if self.development is None:
+            return os.environ.get("ASHTREE_ENV") == "development"
+        return self.development
 
     def _announce(self, *, has_port: bool, tls: bool) -> None:
         """Tell the observer the address of the endpoint, so that it can print the address of its page."""
@@ -449,7 +456,7 @@ class Endpoint:
         if self.observer is not None:
             options.update(self.observer.mounts())
         try:
-            return mount_all(self, options)
+            return mount_all(self, options, checks=self.checks_declarations or self._develops())
         except InvalidPath as error:
             raise EndpointError(str(error)) from None
 

@@ -16,6 +16,7 @@ import os
 import stat
 from collections.abc import Mapping
 from email.utils import formatdate, mktime_tz, parsedate_tz
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -37,6 +38,7 @@ Folders: TypeAlias = str | Path | Mapping[str, str | Path]
 _CHUNK: Final = 256 * 1024
 # The characters of a path that browsers do not encode, and the sign of those that are encoded.
 _IN_PATHS: Final = "/%:@!$&'()*+,;="
+_WELL_KNOWN: Final = ".well-known"
 _METHODS: Final = ("GET", "HEAD")
 
 # The media types of file name extensions. `mimetypes` is no replacement, because it also reads tables of the system,
@@ -144,19 +146,20 @@ class FoundFile:
         return f'"{self.modified:x}-{self.size:x}"'
 
 
-def find_file(folder: Path, path: str) -> FoundFile | str | None:
+def find_file(folder: Path, path: str, *, is_top: bool = False) -> FoundFile | str | None:
     """Open the file that a path names. Blocks, so call it in a thread.
 
     Args:
         folder: the folder.
         path: the path below the folder, percent-encoded, without a slash at its beginning.
+        is_top: True if the endpoint serves the folder at `/`. Then the first segment may be `.well-known` (RFC 8615).
 
     Returns:
         The open file; None if the path names no file. If the path names a folder but has no slash at its end, the
         result is a text: the decoded name of the folder and a slash.
 
-    The function returns None for each path with a segment that begins with a dot. So it opens no hidden files, and a
-    path with `..` cannot leave the folder. It opens no symbolic link whose target is outside the folder.
+    The function returns None for each path with another segment that begins with a dot. So it opens no hidden files,
+    and a path with `..` cannot leave the folder. It opens no symbolic link whose target is outside the folder.
     """
     try:
         segments = [unquote(each, errors="strict") for each in path.split("/")]
@@ -164,7 +167,8 @@ def find_file(folder: Path, path: str) -> FoundFile | str | None:
         return None
     is_folder = segments[-1] == ""
     names = segments[:-1] if is_folder else segments
-    if any(not each or each.startswith(".") or set(each) & {"/", "\\", "\0"} for each in names):
+    plain = names[1:] if is_top and names[:1] == [_WELL_KNOWN] else names
+    if any(not each or each.startswith(".") or set(each) & {"/", "\\", "\0"} for each in plain):
         return None
     root = os.path.realpath(folder)
     wanted = os.path.realpath(Path(root, *names, *(["index.html"] if is_folder else [])))
@@ -235,9 +239,8 @@ class StaticFiles:
     async def _find(self, path: str) -> FoundFile | str | None:
         for beginning, folder in self._folders.items():
             if path.startswith(beginning):
-                found = await trio.to_thread.run_sync(
-                    find_file, folder, path[len(beginning) :], limiter=self._threads
-                )
+                find = partial(find_file, folder, path[len(beginning) :], is_top=beginning == "/")
+                found = await trio.to_thread.run_sync(find, limiter=self._threads)
                 if found is not None:
                     return found
             elif f"{path}/" == beginning:

@@ -125,8 +125,7 @@ _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _PADDINGS = (b"", b"=", b"==")
 
 
-@frozen(kw_only=True)
-class PollAnswer:
+class PollAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """An HTTP answer.
 
     Attributes:

@@ -36,7 +36,7 @@ from channels.longpoll.protocol import (
 from channels.longpoll.relay import Relay
 from channels.longpoll.session import Enter, LongPollSession, Place, Poll, Sessions
 from channels.socket import Refusal
-from channels.upgrade.connecting import address_refusal, may_come_from
+from channels.upgrade.connecting import SERVER_FULL, address_refusal, may_come_from
 from channels.upgrade.urls import InvalidQuery, cost_of_query, parse_query
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
@@ -307,8 +307,8 @@ class LongPolling:
             # The supervisor is full or restarting, or the session ended immediately. The client must try again later.
             services.count(("session", "not_started"))
             if isinstance(error, MaxChildren):
-                services.refused("max_sessions", _UNAVAILABLE)
-            return plain_answer(_UNAVAILABLE, (("retry-after", "5"),))
+                services.refused("max_sessions", SERVER_FULL.status)
+            return plain_answer(SERVER_FULL.status, SERVER_FULL.headers)
         if isinstance(entered, Refusal) and entered.status == 429:
             return plain_answer(entered.status, entered.headers)
         if isinstance(entered, Refusal):

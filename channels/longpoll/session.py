@@ -26,7 +26,6 @@ from typing import Any
 
 import msgspec
 import trio
-from attrs import frozen
 
 from actors.errors import CallExit
 from actors.exits import NORMAL
@@ -313,8 +312,7 @@ _VERSION = Atom("v1")
 _BODY_COST_SHIFT = 10
 
 
-@frozen
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """The place of a session, from its token.
 
     Attributes:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, final
 
 import msgspec
-from attrs import frozen
 
 from actors.instrumentation.telemetry import Event
 from actors.runtime import Runtime
@@ -43,8 +42,7 @@ _decode = msgspec.json.Decoder().decode
 _NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 
 
-@frozen
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """One start of a node.
 
     Attributes:
@@ -58,8 +56,7 @@ class Node:
     incarnation: str
 
 
-@frozen
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """Envelopes from another node that did not reach this node.
 
     Attributes:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
+import msgspec
 from attrs import field, frozen
 
 from channels.errors import InvalidRequirement
@@ -47,8 +48,7 @@ _VERSION = re.compile(
 )
 
 
-@frozen(order=True)
-class Version:
+class Version(msgspec.Struct, frozen=True, order=True):
     """A version, ordered by precedence, without build metadata.
 
     Attributes:

@@ -61,6 +61,9 @@ async def open_channel_test(
     Raises:
         ChannelsError: a mount has a mistake.
 
+    In the test, a channel that sends something else than its `pushes` and `replies` declare crashes with a
+    `DeclarationMismatch`.
+
     A virtual clock stops while a handler waits for a thread (`run_in_thread`, `trio.to_thread`), for at most
     `THREAD_PATIENCE` seconds of real time.
 
@@ -73,8 +76,8 @@ async def open_channel_test(
         async with open_runtime(), open_channel_test(endpoint, timeout=timeout) as case:
             yield case
         return
-    listen = endpoint.listen
-    endpoint.listen = NoListener.open
+    listen, checks = endpoint.listen, endpoint.checks_declarations
+    endpoint.listen, endpoint.checks_declarations = NoListener.open, True
     try:
         pid = await endpoint.start_link(port=0)
         listener = await Subscriber.start()
@@ -88,7 +91,7 @@ async def open_channel_test(
                 await stop(listener)
                 await stop(pid, SHUTDOWN)
     finally:
-        endpoint.listen = listen
+        endpoint.listen, endpoint.checks_declarations = listen, checks
 
 
 class ChannelTest(Hearing):

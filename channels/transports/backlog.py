@@ -57,7 +57,7 @@ class Backlog:
         max_bytes: the maximum number of bytes.
 
     Attributes:
-        waiting_bytes: see `BacklogStatistics`. An `OutBuffer` subtracts the bytes that it has written.
+        waiting_bytes: see `BacklogStatistics`.
     """
 
     __slots__ = ("_behind", "_given_up", "_max_bytes", "_shed", "waiting_bytes")
@@ -92,7 +92,7 @@ class Backlog:
     def keep(self, out: Buffer, size: int) -> None:
         """Add a buffer that has been shed, with the bytes that stay in it. This does not check the limit."""
         self._given_up[out] = None
-        self.waiting_bytes += size
+        self.adjust(size)
 
     def remove(self, out: Buffer) -> None:
         """Remove a buffer whose client has caught up or has gone. You may call it twice."""
@@ -100,6 +100,10 @@ class Backlog:
             if out in buffers:
                 del buffers[out]
                 self.waiting_bytes -= out.reserved
+
+    def adjust(self, size: int) -> None:
+        """Add `size` bytes to the reservation of a buffer, without a check of the limit. `size` may be negative."""
+        self.waiting_bytes += size
 
     def grow(self, size: int) -> None:
         """Count further bytes that a buffer has reserved. This may give up clients, even the client of that buffer."""

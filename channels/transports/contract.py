@@ -36,7 +36,7 @@ import enum
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
-from attrs import frozen
+import msgspec
 
 __all__ = [
     "Event",
@@ -72,8 +72,7 @@ OnData: TypeAlias = Callable[[bytes | OSError], object]
 """A function that takes data or an error from a reader. It must not block."""
 
 
-@frozen(kw_only=True)
-class OutBufferStatistics:
+class OutBufferStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot of an out-buffer.
 
     Attributes:

@@ -19,8 +19,8 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
 import trio
-from attrs import frozen
 
 from channels.errors import ChannelsError
 
@@ -102,8 +102,7 @@ def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-@frozen(kw_only=True)
-class ListenerStatistics:
+class ListenerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Counts since the listener was opened.
 
     Attributes:

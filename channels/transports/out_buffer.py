@@ -24,8 +24,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
-from attrs import frozen
 
 from channels.transports.contract import OutBufferStatistics, Signal, Spawn, Tell
 
@@ -262,9 +262,9 @@ class OutBuffer:
         self.finished = finished
         frames.append(frame)
         if self.reserved and self._backlog is not None:
-            # Do not call `grow`, because it checks the limit. A last frame must not make the backlog give up a client.
+            # Not `grow`, because a last frame must not make the backlog give up a client.
             self.reserved += len(frame)
-            self._backlog.waiting_bytes += len(frame)
+            self._backlog.adjust(len(frame))
 
     def close(self) -> None:
         """Drop the waiting frames, and end the writing task if there is one. You may call it twice.
@@ -375,7 +375,7 @@ class OutBuffer:
             # `close` ran during the write, and counted the rest as gone.
             return
         if self._backlog is not None:
-            self._backlog.waiting_bytes -= count
+            self._backlog.adjust(-count)
             self.reserved -= count
             if self._max_bytes >= 0:
                 self._spare += count
@@ -424,8 +424,7 @@ _TURN = 512
 _NO_WRITER = "the writing task of this full socket has ended"
 
 
-@frozen(kw_only=True)
-class FlusherStatistics:
+class FlusherStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot of a flusher.
 
     Attributes:

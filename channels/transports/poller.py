@@ -37,8 +37,8 @@ import socket
 import sys
 from collections.abc import Callable
 
+import msgspec
 import trio
-from attrs import frozen
 
 from channels.transports.contract import OnData
 
@@ -81,8 +81,7 @@ def _report_lost_data(on_data: OnData) -> None:
         pass
 
 
-@frozen(kw_only=True)
-class PollerStatistics:
+class PollerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot of a poller.
 
     Attributes:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
+import msgspec
 import trio
-from attrs import evolve, frozen
+from attrs import evolve
 
 from actors.instrumentation.telemetry import Event
 from actors.process import on_exit
@@ -34,6 +35,7 @@ from channels.upgrade import handshake
 from channels.upgrade.cross_site import csrf_problem, origin_allowed, parse_cookies
 
 __all__ = [
+    "SERVER_FULL",
     "Connected",
     "address_refusal",
     "connect",
@@ -42,12 +44,14 @@ __all__ = [
     "unsupported",
 ]
 
+SERVER_FULL = Refusal(503, headers=(("retry-after", "5"),))
+"""The answer to a client for which the server cannot start a process now."""
+
 TOO_MANY_OF_ADDRESS = Refusal(429, headers=(("retry-after", "10"),))
 """The answer to a client whose address has too many clients."""
 
 
-@frozen(kw_only=True)
-class Connected:
+class Connected(msgspec.Struct, frozen=True, kw_only=True):
     """An accepted client."""
 
     mount: MountedSocket
@@ -162,7 +166,11 @@ async def connect(
     if services.tracer is None:
         return await deciding
     decision, trace = await services.tracer.connect(mount.socket, params, info, transport, deciding)
-    return evolve(decision, trace=trace) if isinstance(decision, Connected) else decision
+    return (
+        msgspec.structs.replace(decision, trace=trace)
+        if isinstance(decision, Connected)
+        else decision
+    )
 
 
 async def _decide(  # noqa: PLR0917 - the arguments of `connect`, and what it found

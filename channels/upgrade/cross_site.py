@@ -31,7 +31,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
-from attrs import frozen
+import msgspec
 
 from channels.checks import yes_or_no
 from channels.errors import ChannelsError
@@ -69,8 +69,7 @@ class InvalidOrigin(ChannelsError, ValueError):
         self.origin = origin
 
 
-@frozen
-class _Allowed:
+class _Allowed(msgspec.Struct, frozen=True):
     """One entry of a list of origins; None matches any value."""
 
     scheme: str | None
@@ -88,8 +87,7 @@ class _Allowed:
         return host == self.host
 
 
-@frozen
-class OriginCheck:
+class OriginCheck(msgspec.Struct, frozen=True):
     """A parsed rule for origins. Use `parse_rule`.
 
     Attributes:

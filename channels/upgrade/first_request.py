@@ -11,8 +11,8 @@ import socket
 import ssl
 from typing import Any
 
+import msgspec
 import trio
-from attrs import frozen
 
 from channels.connect_info import ConnectInfo, PeerData
 from channels.endpoint._wiring import LateAnswer, MountedSocket, Services
@@ -22,6 +22,7 @@ from channels.transports.stream_transport import READ_SIZE, socket_source, strea
 from channels.transports.transports import ByteStream
 from channels.upgrade import handshake
 from channels.upgrade.connecting import (
+    SERVER_FULL,
     Connected,
     connect,
     may_come_from,
@@ -51,11 +52,9 @@ _LATE = 3.0
 # of clients may connect at the same moment.
 _UPGRADE_COST = 24
 _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
-_FULL = Refusal(503, headers=(("retry-after", "5"),))
 
 
-@frozen(kw_only=True)
-class Upgraded:
+class Upgraded(msgspec.Struct, frozen=True, kw_only=True):
     """A request that becomes a WebSocket.
 
     Attributes:
@@ -110,7 +109,7 @@ async def refuse_connection(stream: ByteStream) -> None:
         with trio.move_on_after(_LATE_HEAD):
             head = await read_head(stream)
         if head is not None:
-            await _answer_and_close(stream, _FULL)
+            await _answer_and_close(stream, SERVER_FULL)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         # The client closed the connection before the answer.
         pass

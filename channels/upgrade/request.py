@@ -23,6 +23,7 @@ import re
 from collections.abc import Iterator
 from typing import TypeAlias
 
+import msgspec
 from attrs import field, frozen
 
 __all__ = [
@@ -133,8 +134,7 @@ class Head:
     rest: bytes = field(repr=False)
 
 
-@frozen(kw_only=True)
-class BadRequest:
+class BadRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The refusal of a head.
 
     Attributes:

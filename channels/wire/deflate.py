@@ -12,7 +12,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from attrs import frozen
+import msgspec
 from websockets.exceptions import InvalidHeader, NegotiationError
 from websockets.extensions.permessage_deflate import (
     PerMessageDeflate,
@@ -29,8 +29,7 @@ class InvalidOffer(ValueError):
     """A client sent a malformed header `Sec-WebSocket-Extensions`."""
 
 
-@frozen(kw_only=True)
-class Deflate:
+class Deflate(msgspec.Struct, frozen=True, kw_only=True):
     """The negotiated compression.
 
     Attributes:

@@ -31,7 +31,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TypeAlias
 
-from attrs import frozen
+import msgspec
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import CloseCode, Opcode
 from websockets.protocol import State
@@ -176,8 +176,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return bytes((_CLOSE, 2 + len(text))) + code.to_bytes(2, "big") + text
 
 
-@frozen
-class ControlReply:
+class ControlReply(msgspec.Struct, frozen=True):
     """A reply to a control frame, the pong for a ping.
 
     Attributes:
@@ -187,8 +186,7 @@ class ControlReply:
     frame: bytes
 
 
-@frozen(kw_only=True)
-class PeerClosed:
+class PeerClosed(msgspec.Struct, frozen=True, kw_only=True):
     """The last event of a connection.
 
     Attributes:

@@ -130,17 +130,7 @@ def prepare(docs: Path, output: Path) -> None:
         to.write_text(
             folder_page(path, file) if file.is_dir() else source_page(path, file.read_text())
         )
-    settings = (docs / "site" / "zensical.toml").read_text()
-    (output / "zensical.toml").write_text(_without_missing_pages(settings, docs))
-
-
-def _without_missing_pages(settings: str, docs: Path) -> str:
-    lines = []
-    for line in settings.splitlines():
-        entry = re.fullmatch(r' +\{ ".*" = "(.*\.md)" \},', line)
-        if entry is None or (docs / entry[1]).exists():
-            lines.append(line)
-    return "\n".join(lines)
+    shutil.copyfile(docs / "site" / "zensical.toml", output / "zensical.toml")
 
 
 def main() -> int:

@@ -20,8 +20,8 @@ from functools import partial
 from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
+import msgspec
 import trio
-from attrs import frozen
 
 from actors.errors import StartError
 from actors.exits import Crash, ExitReason, is_normal_exit
@@ -309,8 +309,7 @@ class _Switch:
                 application.kill()
 
 
-@frozen
-class _Options:
+class _Options(msgspec.Struct, frozen=True):
     """The arguments that `open_application`, `serve` and `run` share."""
 
     top: Top

@@ -17,7 +17,8 @@ import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal, TypeAlias
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import field, frozen
 
 from actors.errors import StartError
 from actors.exits import KILL, NORMAL, SHUTDOWN, Crash, ExitReason, Shutdown
@@ -130,8 +131,7 @@ def in_order(specs: Iterable[ApplicationSpec]) -> list[ApplicationSpec]:
     return list(ordered.values())
 
 
-@frozen
-class ApplicationEnded:
+class ApplicationEnded(msgspec.Struct, frozen=True):
     """The exit reason of `Applications` after the end of a required application."""
 
     name: str
@@ -142,29 +142,24 @@ class ApplicationEnded:
         return f"application {self.name!r} ended: {describe_reason(self.reason)}"
 
 
-@define
-class _Running:
+class _Running(msgspec.Struct, frozen=True):
     spec: ApplicationSpec
     master: Pid
 
 
-@define
-class _Ensure:
+class _Ensure(msgspec.Struct, frozen=True):
     spec: ApplicationSpec
 
 
-@define
-class _Start:
+class _Start(msgspec.Struct, frozen=True):
     spec: ApplicationSpec
 
 
-@define
-class _StopOne:
+class _StopOne(msgspec.Struct, frozen=True):
     name: str
 
 
-@define
-class _Which:
+class _Which(msgspec.Struct, frozen=True):
     pass
 
 

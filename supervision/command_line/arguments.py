@@ -50,8 +50,8 @@ def load_module(
 
     Raises:
         typer.BadParameter: The target does not have the form `module:name`, or the module does not exist.
-        ProgramFailed: The module raised. The exit code is 1. The traceback is on standard error, without the frames
-            of Ashtree and of Python's import system.
+        ProgramFailed: The module raised, or called `sys.exit`. The exit code is 1. The traceback is on standard error,
+            without the frames of Ashtree and of Python's import system.
     """
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
@@ -68,7 +68,9 @@ def load_module(
         sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(module_name), name
-    except Exception as error:  # the module may raise anything; the traceback shows it
+    # Broad, because the module may raise anything, and the traceback shows it. A command that a module ends with
+    # `sys.exit` would otherwise end without a word.
+    except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
             f"{error.name}."
         ):

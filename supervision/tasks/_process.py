@@ -11,8 +11,8 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final, final
 
+import msgspec
 import trio
-from attrs import define, frozen
 
 from actors.errors import NotAProcess
 from actors.exits import TIMEOUT, Shutdown
@@ -41,8 +41,7 @@ HANDSHAKE: Final = 5.0
 """Seconds that a task under a supervisor waits for its `Begin` message."""
 
 
-@define(eq=False)
-class TaskReply:
+class TaskReply(msgspec.Struct, frozen=True, eq=False):
     """The message of a finished task to its owner. After this message, the owner gets a `Down` with the same reference.
 
     The methods that wait for a task take this message out of the mailbox. A server that does not wait gets the message
@@ -55,8 +54,7 @@ class TaskReply:
     """The value that the task's function returned."""
 
 
-@frozen
-class _Lineage:
+class _Lineage(msgspec.Struct, frozen=True):
     """The callers of a process, which its tasks inherit."""
 
     # The process with these callers. Other processes inherit the context variable, so compare the pid.
@@ -157,8 +155,7 @@ async def run_detached(
     await function(*args)
 
 
-@define(eq=False)
-class Begin:
+class Begin(msgspec.Struct, frozen=True, eq=False):
     """The owner's message to a task under a supervisor, with the task's function and the recipient of the result."""
 
     recipient: Recipient

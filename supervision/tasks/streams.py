@@ -24,8 +24,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Generic, Literal, Required, TypedDict, TypeVar, final
 
+import msgspec
 import trio
-from attrs import define, frozen
 
 from actors.arguments import is_number
 from actors.errors import ActorsError, NoProcess, NotAProcess, ServerExit
@@ -261,8 +261,7 @@ ROOM: Any = object()
 """The answer to `Next` if no outcome is ready and another task may be started."""
 
 
-@frozen(kw_only=True)
-class StreamSettings:
+class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The checked options of a stream."""
 
     function: Callable[[Any], Awaitable[Any]]
@@ -287,23 +286,20 @@ class Workload:
         self.running = 0
 
 
-@define(eq=False)
-class Run:
+class Run(msgspec.Struct, frozen=True, eq=False):
     """A request to run the function on an item."""
 
     position: int
     item: Any
 
 
-@frozen
-class Next:
+class Next(msgspec.Struct, frozen=True):
     """A request for the next outcome. If `more` is True, the answer may also be ROOM."""
 
     more: bool
 
 
-@define(eq=False)
-class _TimeIsUp:
+class _TimeIsUp(msgspec.Struct, frozen=True, eq=False):
     ref: Ref
 
 

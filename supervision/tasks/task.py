@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, TypeVarTuple, final
 
+import msgspec
 import trio
-from attrs import frozen
 
 from actors.arguments import check_async
 from actors.exits import KILL, KILLED, NOPROC, SHUTDOWN, Crash, ExitReason
@@ -58,16 +58,14 @@ T_co = TypeVar("T_co", covariant=True)
 Ts = TypeVarTuple("Ts")
 
 
-@frozen
-class Ok(Generic[T_co]):
+class Ok(msgspec.Struct, Generic[T_co], frozen=True):
     """The result of a task that finished."""
 
     value: T_co
     """The value that the task's function returned."""
 
 
-@frozen
-class Exited:
+class Exited(msgspec.Struct, frozen=True):
     """The end of a task without a result."""
 
     reason: ExitReason

@@ -6,7 +6,6 @@ whose shown output is not compared. Each has its reason.
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import inspect
 import json
@@ -34,7 +33,7 @@ from supervision.simulation.tools.commands import add_simulation_commands
 from supervision.story.commands import add_story_command
 from tests.architecture.consoles import Call
 from tests.architecture.programs import Done, Programs
-from tests.architecture.snippets import Snippet, snippets_in
+from tests.architecture.snippets import Snippet, module_of, snippets_in
 from tests.architecture.sources import ROOT
 from tests.patience import PATIENCE
 
@@ -152,29 +151,6 @@ def module_source(module: str, name: str, page: str, pages: Mapping[str, str]) -
             if (source := module_of(code, name)) is not None:
                 return source
     return None
-
-
-def module_of(code: str, name: str) -> str | None:
-    """Return a program of a page as a module that a command can import; None if the program does not define `name`.
-
-    Only the last step is left out: `trio.run(main)`.
-    """
-    tree = ast.parse(code)
-    names = {
-        target.id
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    } | {node.name for node in tree.body if isinstance(node, ast.AsyncFunctionDef)}
-    if name not in names:
-        return None
-    tree.body = [node for node in tree.body if not _runs(node)]
-    return ast.unparse(tree)
-
-
-def _runs(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and ast.unparse(node.value).startswith("trio.run(")
 
 
 @frozen

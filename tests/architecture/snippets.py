@@ -7,16 +7,19 @@
   project: `async def` tests run on Trio and may ask for `autojump_clock`.
 - Any other `python` block is a complete program. The check runs it, and it must end without an
   error or a warning, within `PATIENCE` seconds.
+- A `json` or `toml` block can be parsed, and `typescript` is on the one page whose blocks are compiled.
 - An `output` block says what the program before it prints on standard output, to the letter. What
   goes to standard error, log lines above all, is not looked at.
 """
 
 import ast
+import json
 import os
 import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -28,6 +31,9 @@ from tests.patience import PATIENCE
 LANGUAGES = {
     *("console", "html", "javascript", "json", "output", "python", "text", "toml", "typescript")
 }
+
+COMPILED = "docs/howto/types-for-clients.md"
+"""The page whose TypeScript `tests/integration/test_types_for_clients.py` compiles."""
 
 _FENCE = re.compile(r" {0,12}(?P<ticks>`{3,}|~{3,})(?P<info>.*)")
 _EXCERPT = re.compile(r"# (?P<path>\S+/\S+|\S+\.\w+)")
@@ -75,6 +81,29 @@ def snippets_in(path: str, text: str) -> list[Snippet]:
     ]
 
 
+def module_of(code: str, name: str) -> str | None:
+    """Return a program of a page as a module that a command can import; None if the program does not define `name`.
+
+    Only the last step is left out: `trio.run(main)`.
+    """
+    tree = ast.parse(code)
+    names = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    } | {node.name for node in tree.body if isinstance(node, ast.AsyncFunctionDef)}
+    if name not in names:
+        return None
+    tree.body = [node for node in tree.body if not _runs(node)]
+    return ast.unparse(tree)
+
+
+def _runs(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and ast.unparse(node.value).startswith("trio.run(")
+
+
 def snippet_problem(
     snippet: Snippet, folder: Path, programs: Programs, time_limit: float = PATIENCE
 ) -> str | None:
@@ -87,7 +116,7 @@ def snippet_problem(
     if snippet.language != "python":
         if snippet.output is not None:
             return f"{snippet.place} is no program, but the block after it says what it prints"
-        return None
+        return _data_problem(snippet)
     if snippet.file is not None:
         return _excerpt_problem(snippet, ROOT / snippet.file)
     if _defines_tests(snippet.code):
@@ -97,6 +126,20 @@ def snippet_problem(
         file.write_text(snippet.code)
         done = programs.run(file, cwd=folder, time_limit=time_limit)
     return _run_problem(snippet, done, time_limit)
+
+
+def _data_problem(snippet: Snippet) -> str | None:
+    """Check a block that is not Python. Other tests check `console`, `html` and `javascript`."""
+    try:
+        if snippet.language == "json":
+            json.loads(snippet.code)
+        elif snippet.language == "toml":
+            tomllib.loads(snippet.code)
+    except ValueError as error:
+        return f"{snippet.place} is no {snippet.language}: {error}"
+    if snippet.language == "typescript" and not snippet.place.startswith(COMPILED):
+        return f"{snippet.place} is TypeScript, but only the blocks of {COMPILED} are compiled"
+    return None
 
 
 def _excerpt_problem(snippet: Snippet, file: Path) -> str | None:

@@ -7,19 +7,6 @@ REASONS: dict[str, str] = {
     "actors/_kernel/process.py task._child_nurseries": (
         "Trio has no public way to drop a nursery that a generator has left open in a task"
     ),
-    **{
-        f"actors/_kernel/process.py {expression}": (
-            "Trio has no public way to put a scope around a running task, and a scope for each process is slow"
-        )
-        for expression in (
-            "nursery._cancel_status",
-            "scope._cancel_status",
-            "scope._has_been_entered",
-            "task._activate_cancel_status",
-            "task._cancel_status",
-            "task.parent_nursery._cancel_status",
-        )
-    },
     "supervision/simulation/plugin.py item._fixtureinfo": "pytest has no public way to a fixture's function",
     "channels/http/hypercorn_server.py protocol._flush": (
         "Hypercorn has no public way to send the GOAWAY of an HTTP/2 connection that it cannot read"

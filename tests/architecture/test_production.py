@@ -9,6 +9,13 @@ import pytest
 MODULES = 130
 """The limit on our modules that `import channels` loads."""
 
+ATTRS_CLASSES = 25
+"""The limit on our attrs classes that `import channels` defines.
+
+attrs compiles code for each class, which takes about 0.5 ms. A `msgspec.Struct` takes 0.015 ms. `make bench-imports`
+measures the whole import.
+"""
+
 LABORATORY = (
     "supervision.chaos",
     "supervision.simulation",
@@ -53,3 +60,19 @@ def test_channels_loads_few_modules_of_ours() -> None:
         if name.partition(".")[0] in {"actors", "supervision", "channels"}
     ]
     assert len(ours) < MODULES, f"{len(ours)}: {ours}"
+
+
+def test_channels_defines_few_attrs_classes() -> None:
+    code = """
+import channels, json, sys
+print(json.dumps([
+    f"{module}.{name}"
+    for module in sys.modules if module.partition(".")[0] in ("actors", "supervision", "channels")
+    for name, value in vars(sys.modules[module]).items()
+    if isinstance(value, type) and value.__module__ == module and "__attrs_attrs__" in vars(value)
+]))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    classes = json.loads(out.stdout)
+    assert "channels.endpoint.mount.Mount" in classes
+    assert len(classes) < ATTRS_CLASSES, f"{len(classes)}: {classes}"

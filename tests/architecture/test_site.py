@@ -1,12 +1,14 @@
 """The site of the documentation: its navigation, the preparation of its pages, and the whole build."""
 
+import re
 import tomllib
 from collections.abc import Iterator
 
 import pytest
 
 from docs.site.build import main, prepared, source_page
-from tests.architecture.sources import ROOT, report
+from docs.site.commands import PAGE, page
+from tests.architecture.sources import PACKAGES, ROOT, report, sources_under
 
 NAVIGATION = tomllib.loads((ROOT / "docs/site/zensical.toml").read_text())["project"]["nav"]
 
@@ -30,6 +32,9 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert len(listed) == len(set(listed))
     report(
         [f"docs/{page} is not in docs/site/zensical.toml" for page in pages if page not in listed]
+    )
+    report(
+        [f"docs/{page} is in docs/site/zensical.toml only" for page in listed if page not in pages]
     )
 
 
@@ -72,3 +77,17 @@ def test_a_source_with_fences_is_shown_whole() -> None:
 @pytest.mark.deep
 def test_the_site_builds_without_a_warning() -> None:
     assert main() == 0
+
+
+def test_the_page_of_the_command_line_shows_the_commands_as_they_are() -> None:
+    assert PAGE.read_text() == page(), "run `python -m docs.site.commands`"
+
+
+def test_the_page_of_settings_lists_every_environment_variable() -> None:
+    listed = set(re.findall(r"ASHTREE_\w+", (ROOT / "docs/reference/settings.md").read_text()))
+    used = {
+        name
+        for one in sources_under(*PACKAGES)
+        for name in re.findall(r"\bASHTREE_[A-Z_]+\b", one.text)
+    }
+    assert listed == used

@@ -97,6 +97,15 @@ def test_a_block_that_does_not_keep_its_promise_is_found(
     assert what in problem
 
 
+@pytest.mark.parametrize(
+    ("language", "code"), [("json", "{'a': 1}"), ("toml", "a = "), ("typescript", "const a = 1")]
+)
+def test_data_that_cannot_be_read_and_typescript_that_no_test_compiles_are_found(
+    language: str, code: str, programs: Programs, tmp_path: Path
+) -> None:
+    assert snippet_problem(Snippet("a.md:1", language, code), tmp_path, programs) is not None
+
+
 def test_a_program_that_does_not_end_is_found(programs: Programs, tmp_path: Path) -> None:
     endless = python("import time\ntime.sleep(3600)")
     problem = snippet_problem(endless, tmp_path, programs, time_limit=0.5)

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from channels.generators.files import project_files, write
+from channels.generators.names import parse_name
+from tests.architecture.consoles import lines_of
+from tests.architecture.snippets import snippets_in
+from tests.architecture.sources import PACKAGES
 from tests.integration.browsers import chromium
 from tests.integration.phoenix_js import FOLDER as NODE
+from tests.integration.phoenix_js import require_node
 from tests.integration.servers import ROOT
 from tests.patience import PATIENCE, wait_until
 
 PHOENIX_JS = NODE / "node_modules/phoenix/priv/static/phoenix.mjs"
 _RIGHT = "    async def new_msg(self, payload: NewMessage)"
 _WRONG = "    async def new_msg(self,"
+SERVE = ("serve", "chat.endpoint:endpoint", "--reload")
+TYPED = Path(__file__).parent / "typed_project"
 FROM_TREE = [sys.executable, "-c", "from channels.cli.command import main; main()"]
 
 
@@ -32,28 +44,13 @@ class Project:
 
     def __init__(self, folder: Path, ashtree: list[str], environment: dict[str, str]) -> None:
         self._ashtree, self._environment = ashtree, environment
-        self.run("new", "chat", folder=folder)
-        self.folder = folder / "chat"
+        self.folder = folder
         self.url = ""
-        self._log = folder / "log"
+        self._log = folder.parent / "log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def run(self, *arguments: str, folder: Path) -> str:
-        """Run `ashtree` with these arguments, and return its output."""
-        done = subprocess.run(
-            [*self._ashtree, *arguments],
-            cwd=folder,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def serve(self) -> None:
-        """Start the server with the options of the README, at any free port. Return when the server is ready."""
-        arguments = ["serve", "chat.endpoint:endpoint", "--reload"]
+    def serve(self, *arguments: str) -> None:
+        """Start the server at any free port. Return when the server is ready."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._ashtree, *arguments],
@@ -62,9 +59,9 @@ class Project:
                 stdout=log,
                 stderr=log,
             )
-        serving = re.compile(r"Serving on (\S+) with")
+        serving = re.compile(r"Serving on (\S+) ")
         wait_until(lambda: serving.search(self.output()), self.output)
-        self.url = serving.findall(self.output())[-1]
+        self.url = serving.findall(self.output())[-1].replace("0.0.0.0", "127.0.0.1")
 
     def output(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
@@ -99,7 +96,14 @@ def browser() -> Iterator[Browser]:
 def project(tmp_path: Path) -> Iterator[Project]:
     """A project in an empty folder, made with Ashtree from this repository."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    project = Project(tmp_path, FROM_TREE, environment)
+    subprocess.run(
+        [*FROM_TREE, "new", "chat"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    project = Project(tmp_path / "chat", FROM_TREE, environment)
     yield project
     project.interrupt()
 
@@ -161,7 +165,7 @@ def use_the_console(developer: Page, tab: Page) -> None:
 def follow_the_readme(project: Project, browser: Browser) -> None:
     """Follow the project's README: talk, break a file, correct and change the file, and crash a channel."""
     errors: list[str] = []
-    project.serve()
+    project.serve(*SERVE)
     ann, bob = (opened(browser, project.url, errors) for _ in "ab")
     developer = opened(browser, f"{project.url}/_ashtree", errors)
     problem = developer.locator("#problem")
@@ -184,7 +188,7 @@ def follow_the_readme(project: Project, browser: Browser) -> None:
     expect(problem).to_be_hidden()
     expect(developer.locator("#frames")).to_contain_text("The server has reloaded the code.")
     # Before the end of the replacement, a tab may be connected to the old worker, or to no worker.
-    wait_until(lambda: "replaced 1 workers" in project.output(), project.output)
+    wait_until(lambda: "replaced 1 worker" in project.output(), project.output)
     for tab in (ann, bob):
         expect(tab.locator("#state")).to_have_text("Connected")
     say(ann, "louder")
@@ -213,7 +217,7 @@ def test_a_new_project_is_served_broken_corrected_and_crashed(
 @pytest.mark.deep
 def test_a_server_whose_first_import_fails_shows_the_problem_and_waits(project: Project) -> None:
     project.edit(("class RoomChannel(Channel):", "class RoomChannel(Channel:"))
-    project.serve()
+    project.serve(*SERVE)
 
     def asked(name: str) -> str:
         with urllib.request.urlopen(f"{project.url}/_ashtree/{name}", timeout=PATIENCE) as answer:
@@ -236,63 +240,219 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheel
 
 
-@pytest.mark.deep
-def test_the_wheel_holds_the_packages_and_their_assets_alone(wheel: Path) -> None:
-    names = zipfile.ZipFile(wheel).namelist()
-    top = {name.partition("/")[0] for name in names}
-    assert {name for name in top if not name.endswith(".dist-info")} == {
-        "actors",
-        "supervision",
-        "channels",
+def files_of_the_packages() -> set[str]:
+    return {
+        file.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
     }
-    assert not [name for name in names if "__pycache__" in name or "node_modules" in name]
-    for asset in (
-        "channels/generators/templates/project/gitignore.template",
-        "channels/development/static/page.html",
-        "channels/observer/static/page.html",
-        "channels/py.typed",
-    ):
-        assert asset in names
+
+
+def test_the_packages_hold_only_python_and_assets_for_the_wheel() -> None:
+    """The build puts each file of the packages into the wheel."""
+    kinds = {".py", ".typed", ".template", ".html", ".css", ".js"}
+    assert [name for name in files_of_the_packages() if Path(name).suffix not in kinds] == []
 
 
 @pytest.mark.deep
-def test_a_new_project_from_a_wheel_works_in_a_clean_environment(
-    wheel: Path, tmp_path: Path, browser: Browser
-) -> None:
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    python = str(tmp_path / "venv/bin/python")
-    # As in the Dockerfile, do without a compiler and without the repository.
-    pip = [python, "-m", "pip", "--quiet", "install", "--only-binary=:all:"]
-    subprocess.run([*pip, f"{wheel}[testing]", "mypy", "ruff"], check=True)
-    environment = {**os.environ, "CC": "false", "CXX": "false"}
-    environment.pop("PYTHONPATH", None)
-    (tmp_path / "empty").mkdir()
-    project = Project(tmp_path / "empty", [str(tmp_path / "venv/bin/ashtree")], environment)
-    for arguments in (["pytest", "-q"], ["mypy"], ["ruff", "check", "."]):
+def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    about = {name for name in names if name.partition("/")[0].endswith(".dist-info")}
+    assert {name.partition("/")[2] for name in about} == {
+        *("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"),
+    }
+    assert names - about == files_of_the_packages()
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+
+class Shell:
+    """A shell in a folder, whose pip finds Ashtree in the wheel and needs no compiler."""
+
+    def __init__(self, folder: Path, wheel: Path) -> None:
+        self.folder = folder
+        (folder / "bin").mkdir()
+        self._stand_in("useradd")
+        python = Path(sys.base_prefix) / "bin"
+        inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        self.environment = {
+            **inherited,
+            "PATH": f"{folder / 'bin'}:{python}:{os.environ['PATH']}",
+            "PIP_FIND_LINKS": str(wheel.parent),
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "CC": "false",
+            "CXX": "false",
+        }
+
+    def _stand_in(self, program: str) -> None:
+        """Create a program that does nothing, for one that would change this machine."""
+        file = self.folder / "bin" / program
+        file.write_text("#!/bin/sh\n")
+        file.chmod(0o755)
+
+    def enter(self, venv: Path) -> None:
+        """Do what `source .venv/bin/activate` does."""
+        self.environment["PATH"] = f"{venv / 'bin'}:{self.environment['PATH']}"
+
+    def run(self, commands: str, folder: Path | None = None) -> str:
+        """Run commands, which must succeed, and return their output."""
         done = subprocess.run(
-            [python, "-m", *arguments],
-            cwd=project.folder,
-            env=environment,
+            ["/bin/bash", "-euc", commands],
+            cwd=folder or self.folder,
+            env=self.environment,
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-    subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "--prefer-offline"],
-        cwd=project.folder,
-        env=environment,
-        check=True,
-        stdout=subprocess.DEVNULL,
+        assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+
+def quickstart() -> list[str]:
+    """Return the commands at the top of the how-to."""
+    page = "docs/howto/start-a-project.md"
+    block = next(
+        one for one in snippets_in(page, (ROOT / page).read_text()) if one.language == "console"
     )
+    return [line.text for line in lines_of(block.code)]
+
+
+@pytest.mark.deep
+def test_the_quickstart_works_to_the_letter_with_a_wheel(
+    wheel: Path, tmp_path: Path, browser: Browser
+) -> None:
+    shell = Shell(tmp_path, wheel)
+    (tmp_path / "empty").mkdir()
+    *preparation, serve = quickstart()
+    assert serve == shlex.join(["ashtree", *SERVE])
+    shell.run("\n".join(preparation), tmp_path / "empty")
+    shell.enter(tmp_path / "empty/.venv")
+    project = Project(tmp_path / "empty/chat", ["ashtree"], shell.environment)
+    shell.run("npm install --no-audit --no-fund --prefer-offline", project.folder)
     assert (project.folder / "chat/static/phoenix.mjs").read_bytes() == PHOENIX_JS.read_bytes()
     try:
         follow_the_readme(project, browser)
     finally:
         project.interrupt()
-    # The step of the Dockerfile that installs the project.
-    step = [*pip, "--no-deps", "--no-build-isolation", "."]
-    subprocess.run([*pip, "hatchling"], check=True)
-    subprocess.run(
-        [item for item in step if not item.startswith("--only")], cwd=project.folder, check=True
+    # The section "Test" of the project's README.
+    shell.run(
+        "pip install -q -e '.[dev]'\npytest -q\nmypy\nruff check . && ruff format --check .",
+        project.folder,
     )
+    shell.run(
+        "ashtree gen types chat.endpoint:endpoint --output assets/channels.ts", project.folder
+    )
+    shutil.copy(TYPED / "uses.py", project.folder / "chat")
+    shell.run("pip install -q trio-websocket\nmypy", project.folder)
+    assert pyright(project.folder, tmp_path / "empty/.venv/bin/python") == []
+
+
+@pytest.mark.deep
+def test_the_steps_of_the_container_file_give_a_server(wheel: Path, tmp_path: Path) -> None:
+    shell = Shell(tmp_path, wheel)
+    shell.run(
+        "python3 -m venv made && made/bin/pip install -q ashtree && made/bin/ashtree new chat"
+    )
+    shell.run("python3 -m venv image")
+    shell.enter(tmp_path / "image")
+    stages, environment, command = follow_the_dockerfile(tmp_path / "chat", shell)
+    project = Project(stages[-1], command[:1], {**shell.environment, **environment})
+    project.serve(*command[1:])
+    try:
+        page = fetched(f"{project.url}/")
+        assert "<title>Chat</title>" in page
+        assert fetched(f"{project.url}/phoenix.mjs") == PHOENIX_JS.read_text()
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            fetched(f"{project.url}/_ashtree")
+    finally:
+        assert project.interrupt() == 0
+
+
+def fetched(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+def follow_the_dockerfile(
+    project: Path, shell: Shell
+) -> tuple[list[Path], dict[str, str], list[str]]:
+    """Take the steps of a project's Dockerfile in folders instead of images.
+
+    Returns:
+        The folder `/app` of each stage, the environment variables, and the command.
+    """
+    allowed = [
+        line[1:] for line in (project / ".dockerignore").read_text().splitlines() if line[0] == "!"
+    ]
+    folders: dict[str, Path] = {}
+    environment: dict[str, str] = {}
+    command: list[str] = []
+    for line in (project / "Dockerfile").read_text().splitlines():
+        step, _, rest = line.partition(" ")
+        if step == "FROM":
+            name = rest.partition(" AS ")[2] or "the image"
+            folders[name] = here = shell.folder / f"stage-{len(folders)}"
+            here.mkdir()
+        elif step == "COPY":
+            *sources, target = [word for word in rest.split() if not word.startswith("--")]
+            stage = re.match(r"--from=(\w+) ", rest)
+            for source in sources:
+                assert stage or source.removeprefix("./") in allowed
+                found = (
+                    folders[stage[1]] / source.removeprefix("/app/") if stage else project / source
+                )
+                if found.is_dir():
+                    shutil.copytree(found, here / target)
+                else:
+                    shutil.copy(found, here / target)
+        elif step == "RUN":
+            shell.run(rest, here)
+        elif step == "ENV":
+            environment |= dict(word.split("=") for word in rest.split())
+        elif step == "CMD":
+            command = json.loads(rest)
+        else:
+            assert step in ("", "#", "WORKDIR", "USER", "EXPOSE"), line
+    return [*folders.values()], environment, command
+
+
+# Types
+
+
+def pyright(folder: Path, python: Path, *paths: Path) -> list[str]:
+    """Return what pyright in its strict mode finds in the project in a folder."""
+    settings: dict[str, Any] = {
+        "include": ["chat", "tests"],
+        "typeCheckingMode": "strict",
+        "pythonVersion": "3.11",
+        "extraPaths": [str(path) for path in paths],
+    }
+    (folder / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = [require_node(), str(NODE / "node_modules/pyright/index.js"), "--outputjson"]
+    done = subprocess.run(
+        [*command, "--pythonpath", str(python)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    report = json.loads(done.stdout)
+    files = [file for name in settings["include"] for file in (folder / name).rglob("*.py")]
+    assert report["summary"]["filesAnalyzed"] == len(files)
+    return [
+        f"{Path(one['file']).name}:{one['range']['start']['line'] + 1} {one['message']}"
+        for one in report["generalDiagnostics"]
+    ]
+
+
+# mypy checks the program in each run of `make test`. pyright takes six seconds.
+@pytest.mark.deep
+def test_pyright_accepts_a_new_project_and_a_program_with_much_of_the_api(tmp_path: Path) -> None:
+    write(tmp_path, project_files(parse_name("chat")))
+    shutil.copy(TYPED / "uses.py", tmp_path / "chat")
+    (tmp_path / "chat/wrong.py").write_text(
+        "from channels import PushReply\n\nPushReply(status=1)\n"
+    )
+    found = pyright(tmp_path, Path(sys.executable), ROOT)
+    assert [each.partition(" ")[0] for each in found] == ["wrong.py:3"]

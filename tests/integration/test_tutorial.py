@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from typer.testing import CliRunner
 
 from supervision.simulation.tools.commands import add_simulation_commands
+from tests.architecture.console_checks import missing_output
 from tests.architecture.programs import Programs
 from tests.architecture.snippets import Snippet, snippets_in
 from tests.architecture.sources import ROOT
@@ -53,22 +54,16 @@ def run(command: str) -> str:
 
 
 def assert_shown(shown: Snippet, output: str) -> None:
-    """Compare the lines of an output with those of the page, where a line `...` stands for any lines.
+    """Compare an output with that of the page, where `...` stands for any text.
 
     The width of a column is ignored, because it depends on rows that the page omits.
     """
-    lines = _lines(output)
-    position = 0
-    for part in re.split(r"^ *\.\.\.$", shown.code, flags=re.MULTILINE):
-        wanted = _lines(part)
-        while wanted and lines[position : position + len(wanted)] != wanted:
-            position += 1
-            assert position <= len(lines), f"{shown.place}: {part!r} is not in {output}"
-        position += len(wanted)
+    problem = missing_output(_narrow(shown.code), _narrow(output))
+    assert problem is None, f"{shown.place}: {problem}"
 
 
-def _lines(text: str) -> list[str]:
-    return [" ".join(line.split()) for line in text.strip().splitlines()]
+def _narrow(text: str) -> str:
+    return re.sub(" +", " ", text)
 
 
 def test_part_3_shows_the_log_of_a_crash(tmp_path: Path, programs: Programs) -> None:

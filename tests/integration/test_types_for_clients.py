@@ -18,14 +18,13 @@ from channels.endpoint.endpoint import Endpoint
 from channels.generators.asyncapi import asyncapi
 from channels.generators.contract import contract_of
 from channels.generators.typescript import RESERVED, typescript
-from tests.architecture.snippets import snippets_in
+from tests.architecture.snippets import COMPILED, snippets_in
 from tests.architecture.sources import ROOT
 from tests.channels.generators import typed_chat
 from tests.integration.phoenix_js import FOLDER, require_node
 
 MODULES = FOLDER / "node_modules"
 EXAMPLES = ("chat", "document", "game", "news", "sensors", "token_chat", "vehicles")
-PAGE = "docs/howto/types-for-clients.md"
 
 # The compiler must refuse exactly the lines with the comment `refused`.
 USE = """\
@@ -85,7 +84,7 @@ def page_files(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str]:
     """Return three things of the guide: the types of its server, its excerpt of them, and its client."""
     server, excerpt, client, refused = (
         each.code
-        for each in snippets_in(PAGE, (ROOT / PAGE).read_text())
+        for each in snippets_in(COMPILED, (ROOT / COMPILED).read_text())
         if each.language in ("python", "typescript")
     )
     module = ModuleType("page_of_types")

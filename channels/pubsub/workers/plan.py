@@ -41,7 +41,17 @@ __all__ = [
     "Stop",
     "Timing",
     "Worker",
+    "worker_count",
 ]
+
+
+def worker_count(count: int) -> str:
+    """Return a number of workers as text.
+
+    >>> worker_count(1), worker_count(4)
+    ('1 worker', '4 workers')
+    """
+    return f"{count} worker{'s' * (count != 1)}"
 
 
 class State(StrEnum):
@@ -326,7 +336,7 @@ class Plan:
             return []
         self.generation += 1
         self.is_replacing = True
-        actions: list[Action] = [Note("info", f"replacing {self.count} workers")]
+        actions: list[Action] = [Note("info", f"replacing {worker_count(self.count)}")]
         starts = self._start_due(_LATE, now)
         if self.reloads and starts and not self._has_served and self._first is None:
             self._first = starts[0].worker
@@ -416,7 +426,7 @@ class Plan:
             if place.current is not None and place.current.generation < self.generation:
                 return [self._start(place, now)]
         self.is_replacing = False
-        return [Note("info", f"replaced {self.count} workers")]
+        return [Note("info", f"replaced {worker_count(self.count)}")]
 
     def _give_up_replacing(
         self, place: Place, worker: Worker, end: End, now: float

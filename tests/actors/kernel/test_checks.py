@@ -136,11 +136,11 @@ async def test_2_a_link_with_an_ended_process_is_noticed() -> None:
 
 async def test_3_an_exception_that_reaches_the_nursery_is_noticed() -> None:
     async def sabotage(runtime: CheckedRuntime) -> None:
-        def fails(record: Process, error: BaseException | None) -> Any:
+        def fails(record: Process, error: BaseException) -> Any:
             runtime.end(record, NORMAL)
             return error
 
-        runtime._finish = fails  # type: ignore[assignment]
+        runtime._failed = fails  # type: ignore[assignment]
 
         async def crashes() -> None:
             raise ValueError

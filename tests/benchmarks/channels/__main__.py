@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from tests.benchmarks.channels.generator import arguments_of
 from tests.benchmarks.channels.machine import allow_files, describe
 from tests.benchmarks.channels.report import goal_table, machine_lines, markdown, tables
 from tests.benchmarks.channels.results import Results, goals, joined
-from tests.benchmarks.channels.rows import ROWS, Row, load_of, within
+from tests.benchmarks.channels.rows import ROWS, Row, expected_seconds, load_of, within
 from tests.benchmarks.channels.subjects import FLOOR, OWN, SUBJECTS, Subject, at_url, serving
+from tests.benchmarks.channels.workloads import Load
 from tests.integration.servers import ROOT
 
 QUICK_SECONDS = 100.0
+_QUICK_TIMEOUT = 20.0
 _QUICK_ROWS = ("echo-100x1", "fanout-100")
 
 
@@ -87,10 +90,31 @@ class Plan:
                 else:
                     yield row, turn, subject
 
+    def expected_seconds(self) -> float:
+        """Return an estimate of the seconds that the whole run takes."""
+        once = sum(
+            expected_seconds(row, self.load_of(row, subject), is_peer=subject.is_peer)
+            for row in self.rows
+            for subject in self.subjects
+            if self.takes_part(row, subject)
+        )
+        most = QUICK_SECONDS + _QUICK_TIMEOUT if self.is_quick else float("inf")
+        return min(most, once * self.rounds)
+
     def _turns(self) -> list[tuple[Row, int]]:
         turns = [(row, turn) for row in self.rows for turn in range(self.rounds)]
         # A quick run may end early, so each row has one round before any row has its second.
         return sorted(turns, key=lambda each: each[1]) if self.is_quick else turns
+
+    def load_of(self, row: Row, subject: Subject) -> Load:
+        """Return the size of a row for one server."""
+        return load_of(
+            row,
+            seconds=self.seconds,
+            is_quick=self.is_quick,
+            is_peer=subject.is_peer,
+            few_crashes=subject.notices_late,
+        )
 
     def takes_part(self, row: Row, subject: Subject) -> bool:
         """Return True if the run measures this row on this server."""
@@ -114,7 +138,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 def measure(plan: Plan, row: Row, subject: Subject) -> dict[str, Any]:
     """Measure one row on one server. Returns its figures, or the error."""
-    wanted = load_of(row, seconds=plan.seconds, is_quick=plan.is_quick, is_peer=subject.is_peer)
+    wanted = plan.load_of(row, subject)
     load = within(wanted, allow_files())
     pinned = (os.cpu_count() or 1) > 1
     try:
@@ -130,7 +154,7 @@ def measure(plan: Plan, row: Row, subject: Subject) -> dict[str, Any]:
                 cwd=ROOT,
                 capture_output=True,
                 text=True,
-                timeout=300 + 2 * load.seconds,
+                timeout=_QUICK_TIMEOUT if plan.is_quick else 300 + 2 * load.seconds,
             )
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return {"error": str(error)}
@@ -170,6 +194,15 @@ def plot(results: Results, folder: Path) -> None:
     draw(results, folder)
 
 
+def duration(seconds: float) -> str:
+    """Return a sentence about the time that a run takes."""
+    minutes = max(1, round(seconds / 60))
+    end = datetime.now().astimezone() + timedelta(seconds=seconds)
+    return (
+        f"This takes about {minutes} {'minute' if minutes == 1 else 'minutes'}, until {end:%H:%M}."
+    )
+
+
 def main() -> None:
     """Run the benchmark, or show an earlier run."""
     options = options_of()
@@ -181,6 +214,7 @@ def main() -> None:
         results = joined([Results(**json.loads(file.read_text())) for file in options.load])
     else:
         plan = plan_of(options)
+        console.print(duration(plan.expected_seconds()), highlight=False)
         results = run(plan, console, options.output)
         plot(results, options.output)
         for line in plan.skipped:

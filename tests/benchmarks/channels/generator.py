@@ -53,6 +53,7 @@ def arguments_of(load: Load) -> list[str]:
         *("--warm-up", str(load.warm_up)),
         *("--timeout", str(load.timeout)),
         *("--drain", str(load.drain)),
+        *("--extra", str(load.extra)),
     ]
 
 
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=Load().warm_up)
     parser.add_argument("--timeout", type=float, default=Load().timeout)
     parser.add_argument("--drain", type=float, default=Load().drain)
+    parser.add_argument("--extra", type=float, default=Load().extra)
     parser.add_argument("--reconnects", action="store_true", help="a crash ends the connection")
     options = vars(parser.parse_args())
     workload, url, dialect, core = (

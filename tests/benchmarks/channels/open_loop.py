@@ -204,7 +204,11 @@ class _Visits:
 def pauses(crowd: Crowd, load: Load) -> dict[str, Any]:
     """Measure the longest pause of the server's loop while clients echo, come and leave at a moderate rate."""
     residents = load.connections - _VISITORS
+    # The first clients make the server load modules, and the first request resets the server's figures.
+    crowd.join_many(topics_of("w", 10), 10, timeout=load.timeout)
+    _longest_pause(crowd.address)
     clients = crowd.join_many(topics_of("p", residents), 64, timeout=load.timeout)
+    while_joining = _longest_pause(crowd.address)
     collect_no_more()
     work = Echo(crowd, evolve(load, in_flight=0), array("d"), goes_on=False)
     for client in clients:
@@ -226,6 +230,7 @@ def pauses(crowd: Crowd, load: Load) -> dict[str, Any]:
         **times(work.taken),
         "pause_ms": longest[0],
         "pause_cpu_ms": longest[1],
+        "joining_pause_ms": while_joining[0],
         "collector_ms": longest[2],
         "late_ms": _late_ms(echoes),
         "lost": sum(client.counter - client.expected for client in clients),

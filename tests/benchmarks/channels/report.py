@@ -17,11 +17,17 @@ __all__ = ["command_of", "goal_lines", "goal_table", "machine_lines", "markdown"
 _COLUMNS = ("CPU µs/op", "range", "to floor", "ops/s", "p50 ms", "p99 ms", "generator")
 _OWN_COLUMNS = {
     "flat-echo": (
-        ("µs/op, 100 alone", "us_alone"),
-        ("µs/op, 100 among all", "us_among"),
-        ("µs/op, all", "us_per_op"),
-        ("100 among all to 100 alone", "among_to_alone"),
+        ("100 alone, µs", "us_alone"),
+        ("100 among all, µs", "us_among"),
+        ("100 in flight, all in turn, µs", "us_in_turn"),
+        ("all, µs", "us_per_op"),
         ("all to 100 alone", "all_to_alone"),
+    ),
+    "flat-fanout": (
+        ("room of 100, µs", "us_alone"),
+        ("room of 100 beside the large one, µs", "us_among"),
+        ("large room, µs", "us_per_op"),
+        ("large to small", "all_to_alone"),
     ),
     "heartbeats": (
         ("% of a core", "core_percent"),
@@ -39,6 +45,7 @@ _OWN_COLUMNS = {
     "pauses": (
         ("seconds", "seconds"),
         ("longest pause, ms", "pause_ms"),
+        ("longest while 5,000 join, ms", "joining_pause_ms"),
         ("most CPU of a turn, ms", "pause_cpu_ms"),
         ("longest garbage collection, ms", "collector_ms"),
         ("p99 of an echo, ms", "p99_ms"),
@@ -52,7 +59,6 @@ _OWN_COLUMNS = {
         ("ratio", "p99_to_alone"),
     ),
 }
-_OWN_COLUMNS["flat-fanout"] = _OWN_COLUMNS["flat-echo"]
 _LONG = {"pauses": "--seconds 600 --rounds 1"}
 
 

@@ -8,13 +8,23 @@ from attrs import evolve, frozen
 
 from tests.benchmarks.channels.workloads import FEW, Load
 
-__all__ = ["RESERVED_FILES", "ROWS", "Row", "Takers", "load_of", "within"]
+__all__ = [
+    "RESERVED_FILES",
+    "ROWS",
+    "Row",
+    "Takers",
+    "expected_seconds",
+    "load_of",
+    "within",
+]
 
 Takers = Literal["all", "fast", "core", "own"]
 """The servers of a row: all; the fast ones; Ashtree, the floor and a server at a URL; or only Ashtree."""
 
 RESERVED_FILES = 500
 """The files of a server or a generator that are not connections of the benchmark."""
+
+_FEW_CRASHES, _FEWEST_CRASHES = 400, 160
 
 
 @frozen
@@ -34,6 +44,7 @@ class Row:
         is_logged: True if the server logs crashes.
         is_watched: True if the server measures its own pauses and counts the clients that it closes.
         least_seconds: the shortest measured time that gives a meaningful figure.
+        phases: the number of measured times in one run of the workload.
     """
 
     name: str
@@ -48,6 +59,7 @@ class Row:
     is_logged: bool = False
     is_watched: bool = False
     least_seconds: float = 0.0
+    phases: int = 1
 
 
 _ALL = (
@@ -93,6 +105,7 @@ _ALL = (
         f"echo, 15,000 connections, compared with {FEW}",
         "flat-echo",
         Load(connections=15_000, timeout=180.0),
+        phases=4,
         takers="core",
         is_big=True,
     ),
@@ -101,6 +114,7 @@ _ALL = (
         f"broadcast to 15,000, compared with {FEW}",
         "flat-fanout",
         Load(connections=15_000, timeout=180.0),
+        phases=3,
         takers="core",
         is_big=True,
     ),
@@ -120,6 +134,7 @@ _ALL = (
         "echo, 1,000 connections, half the saturation rate",
         "half",
         Load(connections=1000),
+        phases=2,
         key="p99_ms",
         unit="p99 latency in ms",
         takers="core",
@@ -147,13 +162,16 @@ _ALL = (
         takers="own",
         is_big=True,
         is_watched=True,
+        least_seconds=20.0,
     ),
 )
 ROWS = {row.name: row for row in _ALL}
 """The rows by name, in the order of the table."""
 
 
-def load_of(row: Row, *, seconds: float, is_quick: bool, is_peer: bool) -> Load:
+def load_of(
+    row: Row, *, seconds: float, is_quick: bool, is_peer: bool, few_crashes: bool = False
+) -> Load:
     """Return the size of a row for one run.
 
     Args:
@@ -161,17 +179,26 @@ def load_of(row: Row, *, seconds: float, is_quick: bool, is_peer: bool) -> Load:
         seconds: the measured time of rows that have no fixed number of operations.
         is_quick: True for a quick run: fewer operations and connections, a shorter warm-up.
         is_peer: True for servers that may need milliseconds per operation. They get fewer operations.
+        few_crashes: True for servers that need a second to notice a crash.
     """
     load = evolve(row.load, seconds=max(seconds, row.least_seconds))
-    if load.operations:
-        # Daphne needs a second for each crash.
-        few = 400 if is_peer and row.workload == "crash" else 1000
-        load = evolve(load, operations=few if is_quick or is_peer else load.operations)
-    if row.workload == "idle":
-        load = evolve(load, connections=1000 if is_quick or is_peer else load.connections)
-    return evolve(load, warm_up=0.2) if is_quick else load
+    if load.operations and (is_quick or is_peer):
+        few = _FEW_CRASHES if is_peer and row.workload == "crash" else 1000
+        load = evolve(load, operations=few)
+    if few_crashes and row.workload == "crash":
+        load = evolve(load, operations=_FEWEST_CRASHES)
+    if row.workload == "idle" and (is_quick or is_peer):
+        load = evolve(load, connections=1000)
+    return evolve(load, warm_up=0.2, extra=1.0, drain=2.0) if is_quick else load
 
 
 def within(load: Load, files: int) -> Load:
     """Return the load with no more connections than a process with this limit of open files can have."""
     return evolve(load, connections=max(1, min(load.connections, files - RESERVED_FILES)))
+
+
+def expected_seconds(row: Row, load: Load, *, is_peer: bool) -> float:
+    """Return an estimate of the seconds to start a server, to connect the clients, and to measure a row."""
+    join, operation, start = (0.002, 0.003, 3.0) if is_peer else (0.0006, 0.0005, 1.5)
+    measured = 0.0 if load.operations else row.phases * (load.warm_up + load.seconds)
+    return start + load.connections * join + load.operations * operation + measured

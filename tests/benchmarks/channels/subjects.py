@@ -47,6 +47,7 @@ class Subject:
         url: the URL of a server that already runs.
         pids: the processes of a server that already runs, if they are known.
         watched: the command for rows whose server measures its own pauses.
+        notices_late: True if the server looks for crashed handlers only once a second.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Subject:
     url: str = ""
     pids: Sequence[int] = Factory(tuple)
     watched: Sequence[str] = ()
+    notices_late: bool = False
 
     @property
     def is_peer(self) -> bool:
@@ -107,6 +109,7 @@ def _django(server: str, *, redis: bool) -> Subject:
         command,
         folder=_SERVERS / "django",
         needs_redis=redis,
+        notices_late=server == "daphne",
     )
 
 

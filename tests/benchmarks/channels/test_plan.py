@@ -53,6 +53,25 @@ def test_after_the_deadline_nothing_more_is_measured() -> None:
     assert found.skipped == ["join, round 1, ashtree", "join, round 1, floor"]
 
 
+def test_the_estimate_of_a_run_covers_all_its_rounds() -> None:
+    once, thrice = (
+        plan("--only", "ashtree", "--only", "join", "--rounds", rounds).expected_seconds()
+        for rounds in ("1", "3")
+    )
+    assert thrice == pytest.approx(3 * once)
+    assert once < plan("--only", "ashtree", "--only", "pauses", "--rounds", "1").expected_seconds()
+
+
+def test_a_quick_run_is_expected_to_take_at_most_two_minutes() -> None:
+    assert plan("--quick", "--rounds", "9").expected_seconds() == 120.0
+    assert plan("--quick").expected_seconds() < 120.0
+
+
+def test_a_row_for_ashtree_alone_is_not_measured_on_the_floor() -> None:
+    steps = names(plan("--only", "pauses", "--only", "never", "--rounds", "1"))
+    assert steps == [("pauses", 0, "ashtree"), ("never", 0, "ashtree")]
+
+
 def test_a_server_at_a_url_is_compared_with_ashtree_and_the_floor() -> None:
     found = plan("--url", "ws://127.0.0.1:4000/socket/websocket", "--pid", "7")
     assert [subject.name for subject in found.subjects] == ["url", "ashtree", "floor"]

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from tests.benchmarks.channels.report import goal_table, markdown, short, tables
 from tests.benchmarks.channels.results import Results, goals, joined
-from tests.benchmarks.channels.rows import ROWS, load_of
+from tests.benchmarks.channels.rows import RESERVED_FILES, ROWS, load_of, within
 from tests.benchmarks.channels.subjects import SUBJECTS
 
 
@@ -111,3 +111,27 @@ def test_a_row_of_joined_runs_comes_from_the_latest_run_that_has_it() -> None:
     assert found.rows() == ["echo-1000x1", "idle"]
     assert found.subjects("idle") == ["floor"]
     assert found.titles == {"ashtree": "Ashtree", "floor": "the floor"}
+
+
+def test_a_low_limit_of_open_files_means_fewer_connections() -> None:
+    load = ROWS["heartbeats"].load
+    assert within(load, 20_000) == load
+    assert within(load, 4096).connections == 4096 - RESERVED_FILES
+    found = Results(samples=[{"row": "heartbeats", "subject": "ashtree", "connections": 3596}])
+    assert found.reduced() == ["heartbeats, ashtree: 3,596 connections"]
+
+
+def test_one_long_pause_of_many_rounds_misses_the_goal() -> None:
+    found = Results(
+        {},
+        {"ashtree": "Ashtree"},
+        [
+            sample("pauses", "ashtree", turn, pause_ms=pause)
+            for turn, pause in enumerate([5, 5, 90])
+        ],
+    )
+    assert [(goal.value, goal.verdict) for goal in goals(found)] == [(90, "missed")]
+    output = StringIO()
+    Console(file=output, width=160).print(tables(found))
+    assert "longest pause in ms: 90.00, goal 25: missed" in output.getvalue()
+    assert "--only pauses --seconds 600 --rounds 1" in output.getvalue()

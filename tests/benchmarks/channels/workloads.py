@@ -13,10 +13,11 @@ import os
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 from typing import Any
 
-from attrs import define, frozen
+from attrs import Factory, define, evolve, frozen
 
 from tests.benchmarks.channels.clients import Client, Crowd
 from tests.benchmarks.channels.figures import latencies
@@ -63,6 +64,7 @@ class Load:
         reconnects: True if a crash ends the whole connection, so that the client has to connect again.
         timeout: seconds for all clients to join.
         drain: seconds for the last answers to arrive. Answers that arrive later count as lost.
+        extra: seconds of further measured time for a server that is too slow for `seconds`.
     """
 
     connections: int = 100
@@ -74,7 +76,8 @@ class Load:
     pids: Sequence[int] = ()
     reconnects: bool = False
     timeout: float = 60.0
-    drain: float = 5.0
+    drain: float = 20.0
+    extra: float = 20.0
 
 
 class Window:
@@ -165,6 +168,17 @@ class Echo:
             self.fire(client)
 
 
+@define(eq=False)
+class _Rotation(Echo):
+    """After each answer, another client pushes. So few pushes are in flight, but all clients take turns."""
+
+    turn: Iterator[Client] = Factory(lambda: iter(()))
+
+    def fire(self, client: Client) -> None:
+        del client  # the next client pushes instead
+        Echo.fire(self, next(self.turn))
+
+
 def echo(crowd: Crowd, load: Load) -> dict[str, Any]:
     """Measure pushes that the server answers with their payload."""
     clients = crowd.join_many(topics_of("e", load.connections), 64, timeout=load.timeout)
@@ -176,6 +190,20 @@ def _echo_of(crowd: Crowd, load: Load, clients: Sequence[Client]) -> dict[str, A
     work = Echo(crowd, load, array("d"))
     for client in clients:
         work.begin(client)
+    return _measured(work, clients)
+
+
+def _rotation_of(crowd: Crowd, load: Load, clients: Sequence[Client]) -> dict[str, Any]:
+    work = _Rotation(crowd, evolve(load, in_flight=0), array("d"), turn=cycle(clients))
+    for client in clients:
+        work.begin(client)
+    for client in clients[:FEW]:
+        work.fire(client)
+    return _measured(work, clients)
+
+
+def _measured(work: Echo, clients: Sequence[Client]) -> dict[str, Any]:
+    crowd, load = work.crowd, work.load
     crowd.run_for(load.warm_up)
     window, work.counts = Window(load.pids), True
     run_enough(crowd, load, work.taken, clients)
@@ -187,14 +215,21 @@ def _echo_of(crowd: Crowd, load: Load, clients: Sequence[Client]) -> dict[str, A
 
 
 def flat_echo(crowd: Crowd, load: Load) -> dict[str, Any]:
-    """Measure echo with a few clients, with the same few clients among many others, and with all clients."""
+    """Measure echo with a few clients, with the same few among many others, and with all clients.
+
+    All clients take part twice: first with as many pushes in flight as the few clients had, then with a push of each
+    client. The first figure shows what it costs that the server's memory for all clients exceeds the processor's cache.
+    """
     topics = topics_of("e", load.connections)
     few = crowd.join_many(topics[:FEW], 64, timeout=load.timeout)
     collect_no_more()
     alone = _echo_of(crowd, load, few)
     others = crowd.join_many(topics[FEW:], 64, timeout=load.timeout)
     among = _echo_of(crowd, load, few)
-    return _compared(alone, among, _echo_of(crowd, load, [*few, *others]))
+    everyone = [*few, *others]
+    in_turn = _rotation_of(crowd, load, everyone)
+    compared = _compared(alone, among, _echo_of(crowd, load, everyone))
+    return {**compared, "us_in_turn": in_turn["us_per_op"]}
 
 
 def _compared(
@@ -215,9 +250,9 @@ def _compared(
 
 
 def run_enough(crowd: Crowd, load: Load, taken: Sequence[float], clients: Sequence[Client]) -> None:
-    """Run for the measured time. With few answers, run up to five times as long, because few samples mean little."""
+    """Run for the measured time. With few answers, run longer, because few samples mean little."""
     crowd.run_for(load.seconds)
-    end, enough = clock() + 4 * load.seconds, 2 * len(clients) * load.in_flight
+    end, enough = clock() + load.extra, 2 * len(clients) * load.in_flight
     while len(taken) < enough and clock() < end:
         crowd.turn(0.02)
 

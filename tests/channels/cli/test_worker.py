@@ -64,8 +64,9 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (WRONG, "RoomChannel.new_msg is declared for"),
         ("other = 1\n", "has no endpoint"),
         ("raise SystemError('x' * 50_000 + 'the end')", "xthe end"),
+        ("import sys\nsys.exit(3)\n", 'a_broken_program.py", line 2, in <module>\n    sys.exit(3)'),
     ],
-    ids=["syntax", "handler", "no endpoint", "long"],
+    ids=["syntax", "handler", "no endpoint", "long", "sys.exit"],
 )
 def test_only_a_first_worker_serves_the_problem_of_a_broken_application(
     broken: Path, text: str, problem: str, capsys: pytest.CaptureFixture[str]

@@ -24,6 +24,11 @@ def folder(tmp_path: Path) -> Path:
     (page / "app.js").write_text("let x = 1")
     (page / "žluť kůň.txt").write_text("neigh")
     (page / ".env").write_text("SECRET=1")
+    (page / ".well-known" / "acme-challenge").mkdir(parents=True)
+    (page / ".well-known" / "acme-challenge" / "token").write_text("proof")
+    (page / ".well-known" / ".env").write_text("SECRET=1")
+    (page / "deep" / ".well-known").mkdir()
+    (page / "deep" / ".well-known" / "security.txt").write_text("not at the top")
     (page / ".git").mkdir()
     (page / ".git" / "config").write_text("secret")
     (tmp_path / "secret.txt").write_text("secret")
@@ -116,6 +121,26 @@ async def teapot(scope: Any, receive: Any, send: Any) -> None:
 )
 def test_a_path_that_leaves_the_folder_or_is_hidden_names_no_file(folder: Path, path: str) -> None:
     assert find_file(folder, path) is None
+    assert find_file(folder, path, is_top=True) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/.well-known/acme-challenge/token", 200),
+        ("/%2ewell-known/acme-challenge/token", 200),
+        ("/.well-known/.env", 404),
+        ("/.well-known/../.env", 404),
+        ("/.well-known/.well-known/token", 404),
+        ("/deep/.well-known/security.txt", 404),
+        ("/assets/.well-known/acme-challenge/token", 404),
+    ],
+)
+async def test_the_only_dotted_folder_is_well_known_at_the_top(
+    folder: Path, path: str, status: int
+) -> None:
+    answer = await ask(StaticFiles({"/": folder, "/assets": folder}), path)
+    assert answer.status == status
 
 
 @pytest.mark.parametrize(

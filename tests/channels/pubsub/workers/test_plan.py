@@ -241,6 +241,12 @@ def test_workers_are_replaced_one_after_the_other(four: Driver) -> None:
     assert "replaced 4 workers" in sentences(four.log)
 
 
+def test_a_note_about_one_worker_has_the_singular() -> None:
+    alone = Driver(1).serve()
+    roll(alone)
+    assert {"replacing 1 worker", "replaced 1 worker"} <= set(sentences(alone.log).splitlines())
+
+
 def test_ids_are_unique_among_the_living_and_stay_small(four: Driver) -> None:
     assert [id for _, id in roll(four)] == [5, 1, 2, 3]
     assert [id for _, id in roll(four)] == [4, 5, 1, 2]

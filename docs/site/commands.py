@@ -1,0 +1,141 @@
+"""Write docs/reference/command-line.md from the commands themselves.
+
+Run it after you have changed a command: `python -m docs.site.commands`. A test compares the page with the commands.
+"""
+
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.main import get_command
+
+from channels.cli.command import make_app, make_test_app
+
+PAGE = Path(__file__).parents[1] / "reference" / "command-line.md"
+
+HEAD = """\
+# Command line
+
+All commands and options of `ashtree`. `ashtree COMMAND --help` shows the same in the terminal.
+
+The exit code is 0 after success, 1 after a failure, and 2 after wrong input. `simulate` has \
+[further exit codes](simulation-commands.md).
+
+A setting with an environment variable comes from the command line first, then from the variable. \
+[Settings](settings.md) lists all variables.
+"""
+
+GUIDES = {
+    "ashtree serve": "[Serve your endpoint](../howto/serve-your-endpoint.md)",
+    "ashtree workers": "[Run several workers](../howto/run-several-workers.md)",
+    "ashtree connect": "[Connect from Python](../howto/connect-from-python.md)",
+    "ashtree observe": "[Watch a running system](../howto/watch-a-running-system.md)",
+    "ashtree broadcast": "[Publish from outside](../howto/publish-from-outside.md)",
+    "ashtree new": "[Start a project](../howto/start-a-project.md)",
+    "ashtree gen types": "[Types for clients](../howto/types-for-clients.md)",
+    "ashtree token sign": "[Token](token.md)",
+    "ashtree story": "[Record a program](../howto/record-and-tell.md)",
+    "ashtree simulate": "[Simulation on the command line](simulation-commands.md)",
+    "ashtree replay": "[Replay a failure](../howto/replay-a-failure.md)",
+    "ashtree compare": "[Compare two policies](../howto/compare-two-policies.md)",
+    "ashtree chaos": "[Run chaos in staging](../howto/chaos-in-staging.md)",
+}
+
+
+def page() -> str:
+    """Return the page."""
+    sections = [section for app in (make_app(), make_test_app()) for section in _sections(app)]
+    return "\n".join([HEAD, *sections]).rstrip() + "\n"
+
+
+def _sections(app: typer.Typer) -> Iterator[str]:
+    for name, command in _commands("ashtree", get_command(app)):
+        # The commands of the test tools have no parameters in the first application.
+        if command.params:
+            yield _section(name, command)
+
+
+def _commands(name: str, group: Any) -> Iterator[tuple[str, Any]]:
+    context = group.make_context(name, [], resilient_parsing=True)
+    for each in group.list_commands(context):
+        command = group.get_command(context, each)
+        if hasattr(command, "list_commands"):
+            yield from _commands(f"{name} {each}", command)
+        else:
+            yield f"{name} {each}", command
+
+
+def _section(name: str, command: Any) -> str:
+    arguments = [each for each in command.params if each.param_type_name == "argument"]
+    options = [each for each in command.params if each.param_type_name == "option"]
+    names = [f"[{_name(each)}]" if not each.required else _name(each) for each in arguments]
+    guide = f"\n\nSee {GUIDES[name]}." if name in GUIDES else ""
+    usage = " ".join([name, "[OPTIONS]", *names])
+    lines = [f"## {name}", "", _paragraphs(command.help) + guide, "", "```text", usage, "```", ""]
+    if arguments:
+        lines += ["| argument | meaning |", "|---|---|"]
+        lines += [f"| `{_name(each)}` | {_text(each.help)} |" for each in arguments]
+        lines.append("")
+    if options:
+        lines += ["| option | default | meaning |", "|---|---|---|"]
+        lines += [_row(each) for each in options]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _paragraphs(help_text: str) -> str:
+    found = []
+    for paragraph in help_text.replace("\b", "").split("\n\n"):
+        text = " ".join(paragraph.split())
+        found.append(f"```text\n{text}\n```" if text.startswith("$ ") else text)
+    return "\n\n".join(found)
+
+
+def _row(option: Any) -> str:
+    metavar = "" if option.is_flag else f" {option.metavar or _kind(option)}"
+    names = ", ".join(f"`{each}{metavar}`" for each in [*option.opts, *option.secondary_opts])
+    choices = _choices(option)
+    one_of = f" One of {', '.join(choices)}." if choices else ""
+    variable = f" Environment: `{option.envvar}`." if option.envvar else ""
+    return f"| {names} | {_default(option)} | {_text(option.help)}{one_of}{variable} |"
+
+
+def _name(argument: Any) -> str:
+    return str(argument.metavar or argument.name.upper())
+
+
+def _kind(option: Any) -> str:
+    if _choices(option):
+        return str(option.name.rpartition("_")[2].upper())
+    kind = getattr(option.type_descriptor.annotation, "__name__", "")
+    return {"int": "NUMBER", "float": "NUMBER", "Path": "PATH"}.get(kind, "TEXT")
+
+
+def _choices(option: Any) -> list[str]:
+    annotation = option.type_descriptor.annotation
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return [str(each.value) for each in annotation]
+    return []
+
+
+def _default(option: Any) -> str:
+    value = option.default
+    if option.required:
+        return "required"
+    if value is None or value is False or value in ((), [], ""):
+        return ""
+    if value is True:
+        value = option.opts[0]
+    if isinstance(value, Enum):
+        value = value.value
+    return f"`{option.show_default if isinstance(option.show_default, str) else value}`"
+
+
+def _text(help_text: str | None) -> str:
+    return " ".join((help_text or "").split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

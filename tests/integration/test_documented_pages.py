@@ -1,0 +1,294 @@
+"""The JavaScript and the HTML of the documentation run in Chromium, with phoenix.js and a real server.
+
+If the page of a block shows an endpoint above the block, the block runs against this endpoint. A block with a token
+needs a server that signs one, so it runs against an endpoint that accepts everything, like the other blocks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from html.parser import HTMLParser
+
+import pytest
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route
+
+from tests.architecture.snippets import Snippet, module_of
+from tests.architecture.test_snippets import SNIPPETS
+from tests.integration.browsers import chromium
+from tests.integration.phoenix_js import FOLDER
+from tests.integration.servers import serving
+from tests.patience import PATIENCE
+
+PHOENIX = FOLDER / "node_modules/phoenix/priv/static/phoenix.mjs"
+BLOCKS = [one for one in SNIPPETS if one.language in ("javascript", "html")]
+
+# A part of a block that does not run in a page, and the reason.
+NOT_RUN = {
+    '} from "redis"': "it is a program for Node: tests/integration/test_publishing.py runs it",
+}
+
+# What the text around a block tells the reader to have, by name.
+SURROUNDINGS = {
+    "Socket": "phoenix.Socket",
+    "LongPoll": "phoenix.LongPoll",
+    "socket": 'new phoenix.Socket("/socket")',
+    "channel": 'socket.channel("room:lobby")',
+    "token": '"a token"',
+    "apply": "() => {}",
+    "currentTraceparent": '() => "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"',
+    "nameNow": '() => "ann"',
+    "replace": "() => {}",
+    "show": "() => {}",
+    "showRefusal": "() => {}",
+    "showThatWeAreReconnecting": "() => {}",
+}
+
+FRAME = """<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8"><title>A block</title><link rel="icon" href="data:,">
+    <script type="importmap">{ "imports": { "phoenix": "/phoenix.mjs" } }</script>
+    <script type="module">
+      import * as phoenix from "phoenix"
+      window.channels = []
+      const create = phoenix.Socket.prototype.channel
+      phoenix.Socket.prototype.channel = function (...options) {
+        const channel = create.apply(this, options)
+        window.channels.push(channel)
+        return channel
+      }
+      window.phoenix = phoenix
+      SURROUNDINGS
+      await import("/block.mjs").catch((error) => (window.problem = String(error)))
+      window.finished = true
+    </script>
+  </head>
+  <body data-token="a token"><ul id="members"></ul><output></output></body>
+</html>
+"""
+SETTLED = """
+() => window.problem || (window.finished && window.channels.every(
+    (channel) => !channel.joinedOnce || channel.isJoined() || channel.isErrored() || !channel.socket.isConnected()
+))
+"""
+
+
+def page_of(snippet: Snippet) -> str:
+    return snippet.place.partition(":")[0]
+
+
+def blocks_of_page(snippet: Snippet, language: str) -> list[Snippet]:
+    return [one for one in SNIPPETS if (page_of(one), one.language) == (page_of(snippet), language)]
+
+
+def endpoint_above(snippet: Snippet) -> str | None:
+    """Return the module with the last endpoint that a page shows before a block."""
+    line = int(snippet.place.rpartition(":")[2])
+    above = [
+        one.code
+        for one in blocks_of_page(snippet, "python")
+        if int(one.place.rpartition(":")[2]) < line
+    ]
+    if "token" in snippet.code or "longPoll" in snippet.code:
+        return None
+    modules = [module_of(code, "endpoint") for code in reversed(above)]
+    return next(filter(None, modules), None)
+
+
+@pytest.fixture(scope="module")
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """The address for each block, by the block's place; for a place without an entry, that of ''."""
+    folder = tmp_path_factory.mktemp("endpoints")
+    names: dict[str, str] = {}
+    places = {}
+    for snippet in BLOCKS:
+        source = endpoint_above(snippet)
+        if source is not None:
+            places[snippet.place] = name = names.setdefault(source, f"page_{len(names)}")
+            (folder / f"{name}.py").write_text(source)
+    arguments = [str(folder), *names.values()]
+    with serving("tests.integration.documented_endpoints", folder, arguments=arguments) as server:
+        ports = dict(re.findall(r"^(page_\d+) (\d+)$", server.output(), re.MULTILINE))
+        yield {
+            "": server.url,
+            **{place: f"http://127.0.0.1:{ports[name]}" for place, name in places.items()},
+        }
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[BrowserContext]:
+    with chromium() as browser:
+        # The pages come from the test and not from the network. Without the permission, they could not use the socket.
+        yield browser.new_context(permissions=["local-network-access"])
+
+
+def open_page(
+    browser: BrowserContext, address: str, files: Mapping[str, str]
+) -> tuple[Page, list[str]]:
+    """Open the page of an address. The browser gets these files, and the published phoenix.js, instead of others."""
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE * 1000)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            problems.append(message.text)
+
+    page.on("console", note)
+
+    def answer(route: Route) -> None:
+        name = route.request.url.rpartition("/")[2]
+        if name == "phoenix.mjs":
+            # As a CDN, so that a page of another origin may use the file, and checks its hash.
+            route.fulfill(
+                body=PHOENIX.read_bytes(),
+                content_type="text/javascript",
+                headers={"Access-Control-Allow-Origin": "*"},
+            )
+        elif name in files:
+            route.fulfill(
+                body=files[name],
+                content_type="text/javascript" if name.endswith("js") else "text/html",
+            )
+        else:
+            route.fulfill(status=404)
+
+    page.route("**/*", answer)
+    page.goto(f"{address}/page.html")
+    return page, problems
+
+
+def helpers_of(snippet: Snippet) -> dict[str, str]:
+    """Return the helpers that a page tells the reader to save: each by the name of its file and of its function."""
+    return {
+        name: one.code
+        for one in blocks_of_page(snippet, "javascript")
+        for name in re.findall(r"^export function (\w+)", one.code, re.MULTILINE)
+    }
+
+
+def frame(code: str, helpers: Mapping[str, str]) -> str:
+    """Return the page around a block. If the block does not import phoenix.js, it finds a `channel` that has joined."""
+    lines = [f"window.{name} = {value}" for name, value in SURROUNDINGS.items()]
+    lines += [f'window.{name} = (await import("./{name}.js")).{name}' for name in helpers]
+    if 'from "phoenix"' not in code:
+        lines.append("socket.connect()")
+        if "channel.join()" not in code:
+            lines.append("channel.join()")
+    return FRAME.replace("SURROUNDINGS", "\n      ".join(lines))
+
+
+def reason_not_to_run(snippet: Snippet) -> str | None:
+    return next((why for part, why in NOT_RUN.items() if part in snippet.code), None)
+
+
+SCRIPTS = [one for one in BLOCKS if one.language == "javascript" and reason_not_to_run(one) is None]
+PAGES = [one for one in BLOCKS if one.language == "html"]
+
+
+@pytest.mark.parametrize("snippet", SCRIPTS, ids=[one.place for one in SCRIPTS])
+def test_a_script_of_a_document_runs(
+    snippet: Snippet, browser: BrowserContext, addresses: Mapping[str, str]
+) -> None:
+    helpers = helpers_of(snippet)
+    files = {f"{name}.js": code for name, code in helpers.items()}
+    address = addresses.get(snippet.place, addresses[""])
+    page, problems = open_page(
+        browser,
+        address,
+        {"page.html": frame(snippet.code, helpers), "block.mjs": snippet.code, **files},
+    )
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.wait_for_function(SETTLED)
+    assert page.evaluate("window.problem ?? null") is None, "add a name to SURROUNDINGS"
+    assert page.evaluate("window.channels.filter((channel) => channel.isErrored()).length") == 0
+    assert [*problems, *(each for each in said if each.startswith("refused"))] == []
+    if "#members" in snippet.code:
+        page.wait_for_function("document.querySelector('#members').children.length > 0")
+    page.close()
+
+
+@pytest.mark.parametrize("snippet", PAGES, ids=[one.place for one in PAGES])
+def test_a_page_of_a_document_opens_without_an_error(
+    snippet: Snippet, browser: BrowserContext, addresses: Mapping[str, str]
+) -> None:
+    assert unbalanced(snippet.code) == []
+    whole = snippet.code.startswith("<!doctype html>")
+    # A fragment is a part of the head. Let a module of its page use what it sets up.
+    code = (
+        snippet.code
+        if whole
+        else f'<!doctype html>{snippet.code}<script type="module">import "phoenix"</script>'
+    )
+    code = code.replace("</title>", '</title><link rel="icon" href="data:,">')
+    page, problems = open_page(
+        browser, addresses.get(snippet.place, addresses[""]), {"page.html": code, "favicon.ico": ""}
+    )
+    if "<output>" in code:
+        page.wait_for_function("document.querySelector('output').textContent !== ''")
+    assert problems == []
+    page.close()
+
+
+def test_each_block_that_does_not_run_is_in_a_document() -> None:
+    found = [part for part in NOT_RUN if any(part in one.code for one in BLOCKS)]
+    assert found == list(NOT_RUN)
+    (program,) = (one.code for one in BLOCKS if '} from "redis"' in one.code)
+    assert program in (FOLDER / "publish.mjs").read_text()
+
+
+# Well-formed HTML
+
+VOID = {"br", "col", "hr", "img", "input", "link", "meta", "source"}
+
+
+class _Tags(HTMLParser):
+    """The tags that are open, and what is wrong with the closed ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(f"</{tag}> closes another tag")
+
+
+def unbalanced(code: str) -> list[str]:
+    """Return what is wrong with the tags of a page."""
+    tags = _Tags()
+    tags.feed(code)
+    tags.close()
+    return [*tags.wrong, *(f"<{tag}> is not closed" for tag in tags.open)]
+
+
+def test_tags_that_are_not_balanced_are_found() -> None:
+    assert unbalanced("<p>a<br></p>") == []
+    assert unbalanced("<p><b>a</p></b>") == ["</p> closes another tag", "</b> closes another tag"]
+    assert unbalanced("<main><p>a</p>") == ["<main> is not closed"]
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("const a = ", "SyntaxError"),
+        ("nothing()", "ReferenceError"),
+        ('import "./gone.js"', "Failed to fetch"),
+        ('import { Sockt } from "phoenix"', "SyntaxError"),
+    ],
+)
+def test_a_script_that_does_not_run_is_found(
+    code: str, problem: str, browser: BrowserContext, addresses: Mapping[str, str]
+) -> None:
+    page, _ = open_page(browser, addresses[""], {"page.html": frame(code, {}), "block.mjs": code})
+    page.wait_for_function(SETTLED)
+    assert problem in str(page.evaluate("window.problem"))
+    page.close()
