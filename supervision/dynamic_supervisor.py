@@ -378,7 +378,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             raise trio.WouldBlock
         if child.significant:
             check_significance(child, "never")
-        return run_idle(supervisor, waiting.tree.start_child_nowait, child, extra)
+        return run_idle(waiting.supervisor, waiting.tree.start_child_nowait, child, extra)
 
     @staticmethod
     async def terminate_child(supervisor: object, pid: Pid) -> None:
