@@ -472,8 +472,7 @@ class Runtime:
             reason, linked=linked, trapping=process.trapping, from_self=sender is receiver
         )
         if verdict is Verdict.DELIVER:
-            take = process.take_exit
-            if take is None or not linked or not process.is_idle or not take(sender, reason):
+            if not linked or not process.took_end(sender, reason):
                 process.mailbox.put(Exit(sender, reason))
         elif verdict is Verdict.DIE:
             self._accept(process, reason)
