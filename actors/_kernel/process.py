@@ -53,6 +53,8 @@ class Host(Protocol):
     @property
     def wake_batches(self) -> WakeBatches: ...
     @property
+    def current_time(self) -> Callable[[], float]: ...
+    @property
     def instruments(self) -> tuple[Instrument, ...]: ...
     @property
     def callback_instruments(self) -> tuple[Instrument, ...]: ...
@@ -127,7 +129,7 @@ class ProcessRecord(Generic[R]):
         # The ancestors of the processes that this process starts. All of them share this tuple.
         self.lineage: tuple[Pid, ...] | None = None
         # On Trio's clock.
-        self.born: Final = trio.current_time()
+        self.born: Final = runtime.current_time()
         self.mailbox: Final = Mailbox(runtime.wake_batches)
         self.scope: Final = trio.CancelScope()
         self.task: trio.lowlevel.Task | None = None
@@ -226,6 +228,19 @@ class ProcessRecord(Generic[R]):
             "status": self.status,
             "age": trio.current_time() - self.born,
             "dictionary": dict(self.dictionary or {}),
+        }
+
+    def report(self, reason: ExitReason, error: BaseException | None) -> dict[str, Any]:
+        """Return the metadata of a telemetry event about the end of the process."""
+        return {
+            "pid": self.pid,
+            "process": self.describe(),
+            "parent": self.parent,
+            "ancestors": self.ancestors,
+            "reason": reason,
+            "exception": error,
+            "task": self.task,
+            **(self.context() if self.context is not None else {}),
         }
 
     @property
