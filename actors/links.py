@@ -108,6 +108,9 @@ def trap_exits(flag: bool = True) -> bool:
 
     A process cannot trap `KILL` from `send_exit`. Trapping also has no effect on a signal that the process has accepted
     before.
+
+    Args:
+        flag: False turns trapping off again.
     """
     process = require_process("trap_exits")
     before, process.trapping = process.trapping, flag
@@ -137,7 +140,11 @@ def send_exit(pid: Pid, reason: ExitReason) -> None:
 
 
 def kill(pid: Pid) -> None:
-    """Kill a process: `send_exit(pid, KILL)`."""
+    """Kill a process: `send_exit(pid, KILL)`.
+
+    Args:
+        pid: The process to kill.
+    """
     check_pid("kill", pid)
     send_exit(pid, KILL)
 
@@ -146,6 +153,9 @@ async def wait_exit(pid: Pid) -> ExitReason:
     """Wait until a process has ended, and return its exit reason; `NOPROC` if it had ended before the call.
 
     This is for tasks that are not processes, mostly in tests. To set a time limit, use `trio.fail_after`.
+
+    Args:
+        pid: The process to wait for.
     """
     check_pid("wait_exit", pid)
     process = acting_process()

@@ -364,6 +364,9 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             child: A spec whose start function does not wait, such as `Session.spawn_link`.
             extra: Further arguments for this child, after the arguments in the spec.
 
+        Returns:
+            The pid of the child.
+
         Raises:
             trio.WouldBlock: The supervisor has ended, is busy, has unread messages, or starts a child now. Or an
                 instrument, such as a recorder, watches the runtime. Nothing was started; use `start_child`.
@@ -383,6 +386,10 @@ class DynamicSupervisor(SupervisorBase[Pool]):
     @staticmethod
     async def terminate_child(supervisor: object, pid: Pid) -> None:
         """Stop a child and forget it. While a child waits for a restart, its last pid identifies it.
+
+        Args:
+            supervisor: A pid or a name.
+            pid: The pid of the child.
 
         Raises:
             ChildNotFound: The supervisor has no child with this pid.

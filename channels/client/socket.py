@@ -324,9 +324,11 @@ class ClientSocket:
     def events(self) -> Feed[Lifecycle]:
         """Return a feed of the lifecycle events that follow this call: connected, lost, retrying, rejoined, and so on.
 
-        with socket.events() as events:
-            async for event in events:
-                print(event)
+            with socket.events() as events:
+                async for event in events:
+                    print(event)
+
+        The feed ends with the `with` block, and at the latest with the socket.
         """
 
         def detach(closed: Feed[Lifecycle]) -> None:
