@@ -69,6 +69,8 @@ def monitor(target: object) -> Ref:
     free.
     """
     process = require_process("monitor")
+    if type(target) is Pid and target.process is not None:
+        return start_monitor(process, target, None)
     found = process.runtime.resolve(target)
     if found is None:
         check_address("monitor", target, process.runtime.classes_named)
@@ -79,7 +81,7 @@ def monitor(target: object) -> Ref:
             instrument.down_sent(process.pid, ref)
         process.mailbox.put(Down(ref, pid, NOPROC, None if pid is not None else target))
         return ref
-    return start_monitor(process, found.pid, None if type(target) is Pid else target)
+    return start_monitor(process, found.pid, target)
 
 
 def demonitor(ref: Ref, *, flush: bool = False) -> bool:

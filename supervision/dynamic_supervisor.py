@@ -21,7 +21,7 @@ from actors.exits import ExitReason
 from actors.links import trap_exits
 from actors.refs import Pid
 from actors.runtime import current_runtime
-from actors.servers.gen_server import handle_exits_nowait, run_idle
+from actors.servers.gen_server import handle_ends_nowait, run_idle
 from actors.servers.results import Stop
 from supervision._core.children import (
     Children,
@@ -381,7 +381,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             raise trio.WouldBlock
         if child.significant:
             check_significance(child, "never")
-        return run_idle(supervisor, waiting.tree.start_child_nowait, child, extra)
+        return run_idle(waiting.supervisor, waiting.tree.start_child_nowait, child, extra)
 
     @staticmethod
     async def terminate_child(supervisor: object, pid: Pid) -> None:
@@ -405,7 +405,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
         # A message to the pool for each crashed channel would take a tenth of the time of a crash and rejoin. It would
         # also keep the pool from starting the next channel at once.
         if type(self).handle_info is DynamicSupervisor.handle_info:
-            handle_exits_nowait(self.state.ended_nowait)
+            handle_ends_nowait(self.state.ended_nowait)
 
     async def _answer(self, request: Any) -> Any:
         kind = type(request)

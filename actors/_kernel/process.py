@@ -103,7 +103,7 @@ class ProcessRecord(Generic[R]):
         "scope",
         "start_slot",
         "suspended",
-        "take_exit",
+        "take_end",
         "task",
         "timers",
         "trapping",
@@ -152,8 +152,8 @@ class ProcessRecord(Generic[R]):
         self.timers: Few[TimerRef] = None
         self.dictionary: dict[Any, Any] | None = None
         self.context: Callable[[], dict[str, Any]] | None = None
-        # See `handle_exits_nowait` of `actors.servers.gen_server`.
-        self.take_exit: Callable[[Pid, ExitReason], bool] | None = None
+        # See `handle_ends_nowait` in `actors.servers.gen_server`.
+        self.take_end: Callable[[Pid, ExitReason], bool] | None = None
 
     @property
     def parent(self) -> Pid:
@@ -228,6 +228,19 @@ class ProcessRecord(Generic[R]):
             "dictionary": dict(self.dictionary or {}),
         }
 
+    def report(self, reason: ExitReason, error: BaseException | None) -> dict[str, Any]:
+        """Return the metadata of a telemetry event about the end of the process."""
+        return {
+            "pid": self.pid,
+            "process": self.describe(),
+            "parent": self.parent,
+            "ancestors": self.ancestors,
+            "reason": reason,
+            "exception": error,
+            "task": self.task,
+            **(self.context() if self.context is not None else {}),
+        }
+
     @property
     def status(self) -> str:
         """The status of the process in `process_info`."""
@@ -248,6 +261,10 @@ class ProcessRecord(Generic[R]):
             and not self.dying
             and not self.runtime.instruments
         )
+
+    def took_end(self, pid: Pid, reason: ExitReason) -> bool:
+        """Return True if the server has handled the end of another process, and so needs no message about it."""
+        return self.take_end is not None and self.is_idle and self.take_end(pid, reason)
 
     @property
     def sleeps_before_a_message(self) -> bool:
@@ -343,7 +360,7 @@ class ProcessRecord(Generic[R]):
         cycle, which only the garbage collector can free.
         """
         self.cleanups = self.watching = self.timers = self.dictionary = self.context = None
-        self.start_slot = self.take_exit = None
+        self.start_slot = self.take_end = None
         self.mailbox.owner = None
         self.mailbox.clear()
 

@@ -472,8 +472,7 @@ class Runtime:
             reason, linked=linked, trapping=process.trapping, from_self=sender is receiver
         )
         if verdict is Verdict.DELIVER:
-            take = process.take_exit
-            if take is None or not linked or not process.is_idle or not take(sender, reason):
+            if not linked or not process.took_end(sender, reason):
                 process.mailbox.put(Exit(sender, reason))
         elif verdict is Verdict.DIE:
             self._accept(process, reason)
@@ -574,20 +573,8 @@ class Runtime:
         error: BaseException | None,
     ) -> None:
         if self.telemetry.handlers(event):
-            self.telemetry.execute(
-                event,
-                {"queue_length": len(process.mailbox)},
-                {
-                    "pid": process.pid,
-                    "process": process.describe(),
-                    "parent": process.parent,
-                    "ancestors": process.ancestors,
-                    "reason": reason,
-                    "exception": error,
-                    "task": process.task,
-                    **(process.context() if process.context is not None else {}),
-                },
-            )
+            measurements = {"queue_length": len(process.mailbox)}
+            self.telemetry.execute(event, measurements, process.report(reason, error))
 
     def verify_closed(self) -> None:
         """Check that the closed runtime is empty. Only debug builds do this: see `actors._kernel.checks`."""

@@ -63,7 +63,7 @@ __all__ = [
     "Sender",
     "call",
     "cast",
-    "handle_exits_nowait",
+    "handle_ends_nowait",
     "reply",
     "run_idle",
     "stop",
@@ -456,20 +456,20 @@ def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
     return process.task.context.run(function, *args)
 
 
-def handle_exits_nowait(function: Callable[[Pid, ExitReason], bool]) -> None:
-    """While the current server is idle, call a function for the end of a linked process, in place of an `Exit`.
+def handle_ends_nowait(function: Callable[[Pid, ExitReason], bool]) -> None:
+    """While the current server is idle, call a function for the end of another process, in place of a message.
 
-        handle_exits_nowait(pool_state.ended_nowait)
+        handle_ends_nowait(pool_state.ended_nowait)
 
-    This saves a message and a step of the scheduler for each end. The server must trap exits. The server is idle under
-    the same conditions as for `run_idle`. In all other cases it gets an `Exit` message.
+    The function gets the ends of linked processes, in place of `Exit`, and of monitored processes, in place of `Down`.
+    This saves a message and a step of the scheduler for each end. The server must trap exits, or have no links. The
+    server is idle under the same conditions as for `run_idle`. In all other cases it gets the message.
 
     Args:
-        function: A function that takes the pid and the reason. It runs in the process that ends, so it must not wait
-            or raise, and may only change data of its server. It returns False if the server must get an `Exit` after
-            all.
+        function: A function that takes the pid and the exit reason. It runs in the process that ends, so it must not
+            wait or raise. It returns False, and changes nothing, if the server must get the message after all.
     """
-    require_process("handle_exits_nowait").take_exit = function
+    require_process("handle_ends_nowait").take_end = function
 
 
 def cast(server: object, message: Any) -> None:
@@ -635,6 +635,10 @@ def _needed(constructor: Any) -> str | None:
 
 
 def _takes(callback: Any, count: int) -> bool:
+    code = getattr(callback, "__code__", None)
+    if code is not None and code.co_argcount == count + 1 and not code.co_kwonlyargcount:
+        # Most callbacks. A signature takes far longer, and every import of a server class would wait for it.
+        return True
     try:
         inspect.signature(callback).bind(*[None] * (count + 1))  # and self
     except TypeError:

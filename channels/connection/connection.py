@@ -24,6 +24,7 @@ Close codes:
 
 from __future__ import annotations
 
+import math
 import socket
 from typing import Any
 
@@ -83,6 +84,7 @@ class _CloseLimit:
 
 
 _CHECK_IDLE = _IdleCheck()
+_SHARED = 0.25  # seconds
 
 
 class Connection(SessionServer):
@@ -242,12 +244,23 @@ class Connection(SessionServer):
             self._note_end(event.code, CLOSED, cause)
             self._finish(event.frame)
 
+    @staticmethod
+    def _next_check(now: float, due: float) -> float:
+        """Return a time for the next check: `due`, or up to a quarter of a second before, at a multiple of this.
+
+        So the checks of many connections share a scheduler turn. With 15,000 connections that send heartbeats, several
+        hundred checks are due each second, and a turn of its own costs more than the check. If the client is still
+        silent at that time, another check follows at `due`.
+        """
+        shared = math.floor(due / _SHARED) * _SHARED
+        return shared if shared > now else due
+
     def _check_idle(self) -> None:
         now = trio.current_time()
         due = self.last_heard + self.mount.timeout
         if now < due:
             # Subtract from `due`. A delay computed from the silence can be rounded down, so the timer would fire early.
-            send_after(self.pid, _CHECK_IDLE, due - now)
+            send_after(self.pid, _CHECK_IDLE, self._next_check(now, due) - now)
             return
         silence = now - self.last_heard
         if self.paused:

@@ -456,7 +456,7 @@ CHECKS: Mapping[str, Callable[[Call], str | None]] = {
     **dict.fromkeys(("pip", "pip3"), _pip),
     **dict.fromkeys(("python", "python3"), _python),
     "cat": _cat,
-    "cp": _copy,
+    **dict.fromkeys(("cp", "mv"), _copy),
     "curl": _curl,
     "docker": _docker,
     "hypercorn": _hypercorn,

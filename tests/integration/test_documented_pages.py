@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, expect
 
 from tests.architecture.snippets import Snippet, module_of
 from tests.architecture.test_snippets import SNIPPETS
 from tests.integration.browsers import chromium
 from tests.integration.phoenix_js import FOLDER
 from tests.integration.servers import serving
+from tests.integration.test_quickstart import note_states
 from tests.patience import PATIENCE
 
 PHOENIX = FOLDER / "node_modules/phoenix/priv/static/phoenix.mjs"
@@ -231,6 +232,32 @@ def test_a_page_of_a_document_opens_without_an_error(
         page.wait_for_function("document.querySelector('output').textContent !== ''")
     assert problems == []
     page.close()
+
+
+def test_the_page_of_the_tutorial_asks_cheers_and_survives_a_crash(
+    browser: BrowserContext, addresses: Mapping[str, str]
+) -> None:
+    (html,) = (one for one in PAGES if page_of(one) == "docs/tutorial/4-a-channel.md")
+    (ann, _), (bob, _) = (
+        open_page(browser, addresses[html.place], {"page.html": html.code}) for _ in "ab"
+    )
+    for page in (ann, bob):
+        expect(page.locator("#state")).to_have_text("joined")
+        page.get_by_role("button", name="How deep?").click()
+        expect(page.get_by_role("log")).to_have_text("40 m for each, answer 1")
+    ann.get_by_role("button", name="Cheer").click()
+    expect(bob.get_by_role("log")).to_contain_text("Rosa cheers")
+
+    states = note_states(ann)
+    ann.get_by_label("People").fill("0")
+    ann.get_by_role("button", name="How deep?").click()
+    ann.wait_for_function("window.states.length == 2")
+    assert states() == ["lost, joining again", "joined"]
+    for page, answer in ((ann, 1), (bob, 2)):
+        page.get_by_label("People").fill("2")
+        page.get_by_role("button", name="How deep?").click()
+        expect(page.get_by_role("log")).to_contain_text(f"60 m for each, answer {answer}")
+        page.close()
 
 
 def test_each_block_that_does_not_run_is_in_a_document() -> None:

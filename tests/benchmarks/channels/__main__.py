@@ -81,14 +81,24 @@ class Plan:
 
     def steps(self) -> Iterator[tuple[Row, int, Subject]]:
         """Yield each row, round and server to measure. Each round of a row starts with a different server."""
-        for row, turn in self._turns():
+        for row, turn, subject in self._order():
+            if time.monotonic() > self.deadline:
+                self.skipped.append(f"{row.name}, round {turn + 1}, {subject.name}")
+            else:
+                yield row, turn, subject
+
+    def _order(self) -> list[tuple[Row, int, Subject]]:
+        order = []
+        for row in self.rows:
             takers = [each for each in self.subjects if self.takes_part(row, each)]
-            first = turn % max(1, len(takers))
-            for subject in takers[first:] + takers[:first]:
-                if time.monotonic() > self.deadline:
-                    self.skipped.append(f"{row.name}, round {turn + 1}, {subject.name}")
-                else:
-                    yield row, turn, subject
+            for turn in range(self.rounds):
+                first = turn % max(1, len(takers))
+                order += [(row, turn, each) for each in takers[first:] + takers[:first]]
+        if self.is_quick:
+            # A quick run may end early. So each row has one round before any row has its second, and the other servers
+            # come last.
+            order.sort(key=lambda step: (step[1], step[2].is_peer))
+        return order
 
     def expected_seconds(self) -> float:
         """Return an estimate of the seconds that the whole run takes."""
@@ -100,11 +110,6 @@ class Plan:
         )
         most = QUICK_SECONDS + _QUICK_TIMEOUT if self.is_quick else float("inf")
         return min(most, once * self.rounds)
-
-    def _turns(self) -> list[tuple[Row, int]]:
-        turns = [(row, turn) for row in self.rows for turn in range(self.rounds)]
-        # A quick run may end early, so each row has one round before any row has its second.
-        return sorted(turns, key=lambda each: each[1]) if self.is_quick else turns
 
     def load_of(self, row: Row, subject: Subject) -> Load:
         """Return the size of a row for one server."""

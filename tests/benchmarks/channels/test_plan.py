@@ -46,6 +46,12 @@ def test_each_row_of_a_quick_run_has_one_round_before_any_has_its_second() -> No
     assert turns == sorted(turns)
 
 
+def test_a_quick_run_measures_ashtree_in_every_row_before_it_measures_other_servers() -> None:
+    subjects = [subject for _, _, subject in names(plan("--quick"))]
+    first = next(place for place, name in enumerate(subjects) if SUBJECTS[name].is_peer)
+    assert all(SUBJECTS[name].is_peer for name in subjects[first:])
+
+
 def test_after_the_deadline_nothing_more_is_measured() -> None:
     found = plan("--only", "join", "--only", "ashtree", "--rounds", "1")
     found.deadline = 0.0

@@ -502,6 +502,31 @@ async def test_silence_for_the_timeout_closes_with_1002(serve: Serve) -> None:
     assert [about["cause"] for _, about in closed] == ["the client was silent for 30 s"] * 2
 
 
+async def test_checks_of_clients_that_are_alive_share_a_moment(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, timeout=30.0)}))
+    clients = []
+    for _ in range(10):
+        clients.append(await server.connect())
+        await trio.sleep(0.01)
+    checks: list[float] = []
+
+    class Checks(actors.Instrument):
+        def message_received(self, receiver: actors.Pid, message: Any) -> None:
+            if type(message).__name__ == "_IdleCheck":
+                checks.append(trio.current_time())
+
+    server.runtime.add_instrument(Checks())
+    for _ in range(8):
+        await trio.sleep(10)
+        for client in clients:
+            client.send((None, "5", "phoenix", "heartbeat"))
+            await trio.sleep(0.01)
+    assert not any(Close(1002) in client.frames() for client in clients)
+    # Each client was checked first after its own 30 s, and then together with others.
+    assert len(checks) >= 2 * len(clients)
+    assert len(set(checks)) <= len(clients) + 3
+
+
 async def test_frames_of_the_server_do_not_keep_a_connection_alive(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, timeout=30.0)}))
     client = await server.connect()
