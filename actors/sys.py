@@ -220,7 +220,7 @@ async def remove(server: object, key: object, *, timeout: float = 5.0) -> None:
 
     Args:
         server: A pid or a name.
-        key: The key of the function, as for `install`.
+        key: The name of the hook, as for `install`.
         timeout: The time limit in seconds.
     """
     await _change(server, lambda debug: debug.hooks.pop(key, None), timeout)

@@ -250,7 +250,7 @@ class Storage(Protocol):
         """Return child specs of the processes that the storage needs, if any.
 
         Args:
-            receiver: gets the messages of other nodes.
+            receiver: gets the messages that the storage has kept.
         """
         ...
 

@@ -193,7 +193,7 @@ class Receiver(Protocol):
         """Report messages from another node that did not arrive.
 
         Args:
-            lost: the number of lost messages, and their node.
+            lost: the range of the lost envelopes, and their node.
         """
         ...
 
