@@ -61,51 +61,44 @@ class SubscriptionTable:
     __slots__ = ("_by_pid", "_by_topic")
 
     def __init__(self) -> None:
-        # A single subscription of a topic has no dict, to save memory.
+        # A single subscription of a topic or of a process has no dict, to save memory. None stands for a process
+        # without a subscription: an `on_exit` already watches it.
         self._by_topic: dict[str, Subscription | dict[Subscription, None]] = {}
-        self._by_pid: dict[Pid, tuple[Subscription, ...]] = {}
+        self._by_pid: dict[Pid, Subscription | dict[Subscription, None] | None] = {}
 
     def add(self, pid: Pid, topic: str, metadata: Any) -> tuple[Subscription, bool]:
         """Subscribe a process. Return the subscription, and True if it is the process's first ever."""
         subscription = Subscription(pid, topic, metadata)
-        found = self._by_topic.get(topic)
-        if found is None:
-            self._by_topic[topic] = subscription
-        elif isinstance(found, dict):
-            found[subscription] = None
-        else:
-            self._by_topic[topic] = {found: None, subscription: None}
-        own = self._by_pid.get(pid)
-        self._by_pid[pid] = (subscription,) if own is None else (*own, subscription)
-        return subscription, own is None
+        self._by_topic[topic] = _with(self._by_topic.get(topic), subscription)
+        is_first = pid not in self._by_pid
+        self._by_pid[pid] = _with(self._by_pid.get(pid), subscription)
+        return subscription, is_first
 
     def remove(self, pid: Pid, topic: str) -> None:
         """Remove every subscription of a process to a topic."""
         own = self._by_pid.get(pid)
-        if own is None:
-            return
-        for subscription in own:
-            if subscription.topic == topic:
-                self._drop(subscription)
-        # Keep an empty entry: it shows that an `on_exit` already watches the process.
-        self._by_pid[pid] = tuple(each for each in own if each.topic != topic)
+        for subscription in [each for each in _items(own) if each.topic == topic]:
+            self._drop(subscription)
+            if isinstance(own, dict):
+                del own[subscription]
+            else:
+                self._by_pid[pid] = None
 
     def remove_process(self, pid: Pid) -> None:
         """Drop every subscription of a process, and forget the process."""
-        for subscription in self._by_pid.pop(pid, ()):
+        for subscription in _items(self._by_pid.pop(pid, None)):
             self._drop(subscription)
 
     def subscribers(self, topic: str) -> Collection[Subscription]:
         """Return the subscriptions of a topic, oldest first. A live view: do not change the table while iterating."""
-        found = self._by_topic.get(topic, ())
-        return (found,) if isinstance(found, Subscription) else found
+        return _items(self._by_topic.get(topic))
 
     def topics(self) -> tuple[str, ...]:
         """Return the topics that have a subscriber."""
         return tuple(self._by_topic)
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_pid.values()))
+        return sum(len(_items(own)) for own in self._by_pid.values())
 
     def _drop(self, subscription: Subscription) -> None:
         subscribers = self._by_topic[subscription.topic]
@@ -114,6 +107,25 @@ class SubscriptionTable:
             if subscribers:
                 return
         del self._by_topic[subscription.topic]
+
+
+def _with(
+    found: Subscription | dict[Subscription, None] | None, subscription: Subscription
+) -> Subscription | dict[Subscription, None]:
+    if found is None:
+        return subscription
+    if isinstance(found, dict):
+        found[subscription] = None
+        return found
+    return {found: None, subscription: None}
+
+
+def _items(
+    found: Subscription | dict[Subscription, None] | None,
+) -> Collection[Subscription]:
+    if found is None:
+        return ()
+    return found if isinstance(found, dict) else (found,)
 
 
 class Fastlane:
