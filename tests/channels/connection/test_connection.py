@@ -103,6 +103,21 @@ async def test_leaving_a_topic_that_is_not_joined_is_ok(serve: Serve) -> None:
     assert got == [reply("3", "4", "room:a")]
 
 
+@pytest.mark.parametrize("order", ["abc", "cba", "bca"])
+async def test_channels_of_one_client_may_end_in_any_order(serve: Serve, order: str) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect()
+    for _ in range(2):
+        for room in "abc":
+            await client.join(f"room:{room}")
+        for place, room in enumerate(order):
+            await client.exchange(("1", "2", f"room:{room}", "phx_leave"))
+            for other in order[place + 1 :]:
+                got = await client.exchange(("1", "3", f"room:{other}", "echo"))
+                assert got == [reply("1", "3", f"room:{other}")]
+            assert not any(server.channels(f"room:{each}") for each in order[: place + 1])
+
+
 async def test_a_stale_join_ref_is_dropped_and_a_missing_one_is_accepted(serve: Serve) -> None:
     client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
     await client.join()
