@@ -66,6 +66,11 @@ def _plain(value: object, _: int) -> str:
     return repr(value)
 
 
+def _own(value: object, _: int) -> str:
+    text = without_addresses(repr(value))
+    return text if len(text) <= _LONG else f"{text[:_LONG]}... ({len(text)})"
+
+
 def _text(value: str | bytes, _: int) -> str:
     if len(value) <= _LONG:
         return repr(value)
@@ -192,7 +197,9 @@ def _writer_for(cls: type) -> Writer:
     if attrs.has(cls):
         return _named_fields(tuple(field.name for field in attrs.fields(cls) if field.repr))
     if issubclass(cls, msgspec.Struct):
-        return _named_fields(cls.__struct_fields__)
+        # A Struct hides a secret field with a `__repr__` of its own, as attrs does with `repr=False`.
+        has_own = cls.__repr__ is not msgspec.Struct.__repr__
+        return _own if has_own else _named_fields(cls.__struct_fields__)
     if fields := getattr(cls, "__dataclass_fields__", None):
         return _named_fields(tuple(fields))
     if issubclass(cls, tuple):
