@@ -58,6 +58,7 @@ class Host(Protocol):
     def instruments(self) -> tuple[Instrument, ...]: ...
     @property
     def callback_instruments(self) -> tuple[Instrument, ...]: ...
+    def fail(self, process: Any, error: BaseException) -> None: ...
 
 
 class Monitoring(Watcher, Protocol):
@@ -266,7 +267,15 @@ class ProcessRecord(Generic[R]):
 
     def took_end(self, pid: Pid, reason: ExitReason) -> bool:
         """Return True if the server has handled the end of another process, and so needs no message about it."""
-        return self.take_end is not None and self.is_idle and self.take_end(pid, reason)
+        if self.take_end is None or not self.is_idle:
+            return False
+        try:
+            return self.take_end(pid, reason)
+        except BaseException as error:
+            # Broad, because no error of this server may stop the end of the other process. Its other links and watchers
+            # would never get their signals. So this server crashes, as if a callback had raised.
+            self.runtime.fail(self, error)
+            return True
 
     @property
     def sleeps_before_a_message(self) -> bool:

@@ -74,7 +74,6 @@ ZOMBIE = ("actors", "process", "zombie")
 # The name that Trio would choose. With it, Trio does not build a new string for each task.
 _TASK_NAME = f"{__name__}.Runtime._run"
 
-
 Process: TypeAlias = "ProcessRecord[Runtime]"
 """The record of a process of this runtime."""
 
@@ -451,8 +450,7 @@ class Runtime:
     def _failed(self, process: Process, error: BaseException) -> trio.Cancelled | None:
         """End a process that raised. Returns the cancellation of the runtime itself, which the task must raise."""
         add_advice(error)
-        interrupt = escaping(error)
-        if interrupt is not None:
+        if (interrupt := escaping(error)) is not None:
             self.end(process, process.reason if process.dying else SHUTDOWN)
             self.interrupted(interrupt)
         elif process.dying:
@@ -494,9 +492,14 @@ class Runtime:
         process.scope.cancel()
         process.mailbox.wake()
         # On the BEAM the process would be dead now. Here the process first unwinds, within the kill grace.
-        process.grace = self.timers.at(
-            trio.current_time() + self.kill_grace, lambda: self._grace_over(process)
-        )
+        deadline = self.current_time() + self.kill_grace
+        process.grace = self.timers.at(deadline, lambda: self._grace_over(process))
+
+    def fail(self, process: Process, error: BaseException) -> None:
+        """Crash a process because a function of it raised in the step of another process."""
+        self.crashed += 1
+        self._report(CRASH, process, reason := Crash(error), error)
+        self._accept(process, reason)
 
     def _grace_over(self, process: Process) -> None:
         # While the event loop is blocked, the process cannot unwind. So give it one more scheduler turn.
@@ -570,8 +573,7 @@ class Runtime:
         except BaseException as error:
             # A failed clean-up must not prevent the end of the process.
             self._report(CLEANUP_FAILED, process, reason, error)
-            interrupt = escaping(error)
-            if interrupt is not None:
+            if (interrupt := escaping(error)) is not None:
                 self.interrupted(interrupt)
 
     def _report(

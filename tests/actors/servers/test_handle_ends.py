@@ -6,6 +6,8 @@ import pytest
 import trio
 
 from actors import (
+    KILLED,
+    Crash,
     Down,
     Exit,
     ExitReason,
@@ -15,6 +17,7 @@ from actors import (
     Runtime,
     kill,
     monitor,
+    receive,
     send,
     spawn,
     spawn_link,
@@ -30,7 +33,7 @@ LINKED, MONITORED = 0, 1
 class Watching(GenServer[list[Any]]):
     """A server that is linked to one process and monitors another. Its state is how it learns of their ends."""
 
-    async def init(self, watched: list[Pid], answer: bool) -> None:
+    async def init(self, watched: list[Pid], answer: object) -> None:
         self.state = []
         self.answer = answer
         trap_exits()
@@ -39,8 +42,10 @@ class Watching(GenServer[list[Any]]):
         monitor(watched[MONITORED])
 
     def ended(self, pid: Pid, reason: ExitReason) -> bool:
+        if self.answer == "raise":
+            raise ValueError("no such end")
         self.state.append(pid)
-        return self.answer
+        return bool(self.answer)
 
     async def handle_info(self, message: Any) -> None:
         if message == "sleep":
@@ -49,7 +54,13 @@ class Watching(GenServer[list[Any]]):
             self.state.append(type(message))
 
 
-async def started(*, answer: bool = True) -> tuple[Pid, list[Pid]]:
+async def collect_down(pid: Pid, ends: list[Any]) -> None:
+    monitor(pid)
+    down = await receive()
+    ends.append((down.pid, down.reason))
+
+
+async def started(*, answer: object = True) -> tuple[Pid, list[Pid]]:
     watched: list[Pid] = []
     server = await Watching.start(watched, answer)
     await settle()
@@ -97,3 +108,21 @@ async def test_a_server_gets_the_message_if_an_instrument_watches(
     kill(watched[which])
     await settle()
     assert await sys.get_state(server) == [kind]
+
+
+@pytest.mark.parametrize("which", [LINKED, MONITORED])
+async def test_a_function_that_raises_crashes_only_its_server(runtime: Runtime, which: int) -> None:
+    crashes: list[Any] = []
+    runtime.telemetry.attach(
+        ("actors", "process", "crash"), lambda event, counts, about: crashes.append(about["pid"])
+    )
+    server, watched = await started(answer="raise")
+    ends: list[Any] = []
+    spawn(collect_down, watched[which], ends)
+    spawn(collect_down, server, ends)
+    await settle()
+    kill(watched[which])
+    await settle()
+    assert ends == [(watched[which], KILLED), (server, Crash(ends[1][1].exception))]
+    assert str(ends[1][1].exception) == "no such end"
+    assert crashes == [server]
