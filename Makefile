@@ -75,7 +75,7 @@ test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
 
 # Fails on each warning of Zensical, such as a link that leads nowhere.
 docs: $(DEV_STAMP)
-	@$(BIN)/python docs/site/build.py
+	@$(BIN)/python -m docs.site.build
 
 # Takes the pictures of the examples in Chromium. If a page has changed since its picture, a test fails.
 pictures: $(DEV_STAMP) node chromium $(NPM_STAMPS)

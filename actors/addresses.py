@@ -60,12 +60,20 @@ def register(name: object, pid: Pid | None = None) -> None:
 
 
 def unregister(name: object) -> None:
-    """Free a name. Does nothing if no process has it."""
+    """Free a name. Does nothing if no process has it.
+
+    Args:
+        name: The name.
+    """
     require_runtime("unregister").unregister(name)
 
 
 def whereis(name: object) -> Pid | None:
-    """Return the process that a name or a `Via` currently belongs to, or None."""
+    """Return the process that a name or a `Via` currently belongs to, or None.
+
+    Args:
+        name: A name or a `Via`.
+    """
     process = require_runtime().resolve(name)
     return process.pid if process is not None else None
 
@@ -73,14 +81,14 @@ def whereis(name: object) -> Pid | None:
 class Via(Address[Runtime]):
     """An address that your own code looks up. Subclass it; the instances must be hashable.
 
-    class Leader(Via):
-        def __init__(self, cluster):
-            self.cluster = cluster
+        class Leader(Via):
+            def __init__(self, cluster):
+                self.cluster = cluster
 
-        def whereis(self, runtime):
-            return self.cluster.leader
+            def whereis(self, runtime):
+                return self.cluster.leader
 
-    await call(Leader(cluster), "write")
+        await call(Leader(cluster), "write")
 
     A class with only `whereis` makes addresses for messages. If the class also overrides `register`, its instances can
     be names in `start_link` and `actors.register`. That class must also release the name at the end of the process: see
@@ -97,13 +105,20 @@ class Via(Address[Runtime]):
     """True: the runtime drops a message without a receiver, as for a pid. False: `send` raises NoSuchName."""
 
     def whereis(self, runtime: Runtime) -> Pid | None:
-        """Return the process that currently has this address, or None."""
+        """Return the process that currently has this address, or None.
+
+        Args:
+            runtime: The runtime in which to look.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} has no method whereis; write `def whereis(self, runtime)`"
         )
 
     def register(self, pid: Pid) -> Pid | None:
         """Give this address to a living process, which may not have taken its first step yet.
+
+        Args:
+            pid: The process.
 
         Returns:
             None on success. Otherwise the process that has the address; in that case nothing has changed.
@@ -114,7 +129,11 @@ class Via(Address[Runtime]):
         )
 
     def unregister(self, runtime: Runtime) -> None:
-        """Free this address. Does nothing if no process has it."""
+        """Free this address. Does nothing if no process has it.
+
+        Args:
+            runtime: The runtime of the process.
+        """
         raise TypeError(f"{self!r} cannot be the name of a process, so unregister() cannot free it")
 
 
@@ -149,6 +168,9 @@ def alias(*, once: bool = False) -> Alias:
 
     Args:
         once: The address is valid for one message only.
+
+    Returns:
+        The address, for `send` and the other functions that take an address.
     """
     process = require_process("alias")
     return Alias(process.runtime.next_ref(), process, once)
@@ -158,6 +180,9 @@ def unalias(address: Alias) -> bool:
     """Revoke an alias of the current process. Returns True if it was still valid.
 
     Earlier messages stay in the mailbox. The runtime drops later messages.
+
+    Args:
+        address: The result of `alias`.
     """
     process = require_process("unalias")
     if address._process is not process:

@@ -62,6 +62,9 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
         name: The process's name during the block.
         label: The process's description in messages.
 
+    Yields:
+        The pid of the process.
+
     Raises:
         ProcessFailed: The process accepted a fatal exit signal, which cancelled the body, or used `exit` with a reason
             that is not a clean end.
@@ -107,6 +110,12 @@ async def adopt(
     """Run `function(*args)` as a process, in this task.
 
         nursery.start_soon(adopt, worker, 3)
+
+    Args:
+        function: An async callable.
+        *args: Its arguments.
+        name: The process's name, registered before its first step.
+        label: The process's description in messages.
 
     Returns:
         The function's result; None if the function used `exit` with a clean reason.
@@ -156,6 +165,9 @@ async def scoped_spawn(
         name: The process's name, registered before its first step.
         label: The process's description in messages.
         shutdown: The seconds that the process has to stop. After that the block kills it.
+
+    Yields:
+        The pid of the process.
 
     Raises:
         NotAsync: `function` is not an async function.

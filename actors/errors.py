@@ -35,6 +35,7 @@ catch them. `NameInUse` is not an exception: it is the reason of an AlreadyStart
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from traceback import walk_tb
@@ -527,12 +528,12 @@ ASYNCIO_ADVICE: Final = (
 )
 """The note that `add_advice` adds."""
 
-_TEXTS: Final = (
-    "no running event loop",
-    "no current event loop",
-    "should be used inside a task",
-    "library written for some other framework like asyncio",
-)
+_is_about_asyncio: Final = re.compile(
+    "no running event loop"
+    "|no current event loop"
+    "|should be used inside a task"
+    "|library written for some other framework like asyncio"
+).search
 
 
 def add_advice(error: BaseException) -> None:
@@ -552,8 +553,7 @@ def _needs_asyncio(error: BaseException) -> bool:
         return True
     if not isinstance(error, RuntimeError | TypeError | AttributeError):
         return False
-    text = str(error)
-    if any(each in text for each in _TEXTS):
+    if _is_about_asyncio(str(error)):
         return True
     return "asyncio" in sys.modules and _raised_by_asyncio(error)
 

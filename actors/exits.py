@@ -100,6 +100,9 @@ def is_normal_exit(reason: ExitReason) -> bool:
     """Return True for a clean end: `NORMAL`, `SHUTDOWN` or a `Shutdown`.
 
     The runtime does not log clean ends as crashes, and a supervisor does not restart a transient child for them.
+
+    Args:
+        reason: The exit reason of a process.
     """
     return reason is NORMAL or reason is SHUTDOWN or type(reason) is Shutdown
 

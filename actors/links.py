@@ -69,6 +69,8 @@ def monitor(target: object) -> Ref:
     free.
     """
     process = require_process("monitor")
+    if type(target) is Pid and target.process is not None:
+        return start_monitor(process, target, None)
     found = process.runtime.resolve(target)
     if found is None:
         check_address("monitor", target, process.runtime.classes_named)
@@ -79,7 +81,7 @@ def monitor(target: object) -> Ref:
             instrument.down_sent(process.pid, ref)
         process.mailbox.put(Down(ref, pid, NOPROC, None if pid is not None else target))
         return ref
-    return start_monitor(process, found.pid, None if type(target) is Pid else target)
+    return start_monitor(process, found.pid, target)
 
 
 def demonitor(ref: Ref, *, flush: bool = False) -> bool:
@@ -106,6 +108,9 @@ def trap_exits(flag: bool = True) -> bool:
 
     A process cannot trap `KILL` from `send_exit`. Trapping also has no effect on a signal that the process has accepted
     before.
+
+    Args:
+        flag: False turns trapping off again.
     """
     process = require_process("trap_exits")
     before, process.trapping = process.trapping, flag
@@ -135,7 +140,11 @@ def send_exit(pid: Pid, reason: ExitReason) -> None:
 
 
 def kill(pid: Pid) -> None:
-    """Kill a process: `send_exit(pid, KILL)`."""
+    """Kill a process: `send_exit(pid, KILL)`.
+
+    Args:
+        pid: The process to kill.
+    """
     check_pid("kill", pid)
     send_exit(pid, KILL)
 
@@ -144,6 +153,9 @@ async def wait_exit(pid: Pid) -> ExitReason:
     """Wait until a process has ended, and return its exit reason; `NOPROC` if it had ended before the call.
 
     This is for tasks that are not processes, mostly in tests. To set a time limit, use `trio.fail_after`.
+
+    Args:
+        pid: The process to wait for.
     """
     check_pid("wait_exit", pid)
     process = acting_process()

@@ -160,6 +160,9 @@ def set_label(label: str) -> None:
     """Set a label that describes the current process in logs and observers. A label is not an address.
 
     In the runtime's thread, `set_label` also emits the event `("actors", "process", "labelled")`.
+
+    Args:
+        label: The description.
     """
     process = require_process("set_label", any_thread=True)
     process.label = label
@@ -251,6 +254,9 @@ async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float 
             for each new message. A message that the predicate refuses stays in the mailbox, in order.
         timeout: The seconds to wait. With 0, `receive` looks once at the waiting messages.
 
+    Returns:
+        The message, without a copy.
+
     Raises:
         trio.TooSlowError: No message matched in time.
         ProcessKilled: The process has accepted a fatal exit signal. Do not swallow it.
@@ -293,7 +299,11 @@ def exit(reason: ExitReason) -> NoReturn:
 
 
 def is_alive(pid: Pid) -> bool:
-    """Return True if a process has not ended. A process that unwinds after a fatal signal is still alive."""
+    """Return True if a process has not ended. A process that unwinds after a fatal signal is still alive.
+
+    Args:
+        pid: The process.
+    """
     check_pid("is_alive", pid)
     return pid.process is not None
 

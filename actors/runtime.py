@@ -172,6 +172,9 @@ async def open_runtime(
             gives the number of crashes without a report. Your own handlers of the crash event get every crash.
             `math.inf` shows all reports.
 
+    Yields:
+        The runtime.
+
     Raises:
         RuntimeError: Trio does not run this code. The program may run under asyncio.
         ValueError: An option has an invalid value.

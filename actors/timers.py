@@ -28,6 +28,10 @@ def send_after(address: object, message: Any, seconds: float) -> TimerRef:
             If the address is a pid, the end of the process cancels the timer.
         message: The message.
         seconds: The delay on Trio's clock, at least 0.
+
+    Raises:
+        ValueError: `seconds` is negative or not a number.
+        NotAnAddress: `address` is neither a pid nor a name.
     """
     # This form of the comparison also refuses NaN.
     if not seconds >= 0:
@@ -45,6 +49,12 @@ def send_every(address: object, message: Any, seconds: float) -> TimerRef:
         message: The message, the same object each time.
         seconds: The interval, finite and above 0. The timer computes each due time from its start, so it does not
             drift. If the event loop was blocked, the timer skips messages that were due during that time.
+
+    Returns:
+        A reference for `cancel_timer`.
+
+    Raises:
+        ValueError: `seconds` is 0 or less, infinite, or not a number.
     """
     if not 0 < seconds < math.inf:
         raise ValueError(f"send_every got {seconds!r} seconds; write a finite interval above 0")
@@ -110,7 +120,11 @@ class _Sending:
 
 
 def read_timer(timer: TimerRef) -> float | None:
-    """Return the seconds until a timer fires next, or None if it will not fire again."""
+    """Return the seconds until a timer fires next, or None if it will not fire again.
+
+    Args:
+        timer: The result of `send_after` or `send_every`.
+    """
     return require_runtime("read_timer").timers.remaining(timer)
 
 
@@ -118,6 +132,9 @@ def cancel_timer(timer: TimerRef) -> float | None:
     """Cancel a timer. Returns the seconds that were left, or None if the timer has fired or was cancelled before.
 
     If the result is None, the message may still be in the mailbox.
+
+    Args:
+        timer: The result of `send_after` or `send_every`.
     """
     runtime = require_runtime("cancel_timer")
     owner = timer.owner

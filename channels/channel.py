@@ -160,6 +160,10 @@ def reply_to(socket_ref: SocketRef, reply: PushReply) -> None:
     A client uses the first reply to a push. It ignores later replies. After a rejoin, it ignores replies to pushes from
     before the rejoin.
 
+    Args:
+        socket_ref: the result of `socket_ref` in the handler of the push.
+        reply: the reply.
+
     Raises:
         InvalidOption: `reply` is not a `channels.PushReply`.
     """
@@ -239,13 +243,27 @@ class Channel:
         return None
 
     async def handle_in(self, event: str, payload: Any) -> PushReply | Stop | None:
-        """Handle an event that has no `@handle_in` method. If you do not override this, it raises UnhandledEvent."""
+        """Handle an event that has no `@handle_in` method. If you do not override this, it raises UnhandledEvent.
+
+        Args:
+            event: the name of the event.
+            payload: the payload, decoded from JSON; bytes for a binary push.
+
+        Returns:
+            None for no reply, a `PushReply`, or `actors.Stop(reason)`.
+        """
         raise UnhandledEvent(type(self), event)
 
     async def handle_info(self, message: Any) -> NoReply | Continue | Within | Stop | None:
         """Handle a message of another process, or a broadcast on a topic that the channel passed to `PubSub.subscribe`.
 
         By default, the channel emits the event `("phoenix", "channel_unhandled_info")` and drops the message.
+
+        Args:
+            message: the message.
+
+        Returns:
+            None, or a result as from `GenServer.handle_info`.
         """
         current_runtime().telemetry.execute(
             CHANNEL_UNHANDLED_INFO,
@@ -255,19 +273,41 @@ class Channel:
         return None
 
     async def handle_continue(self, argument: Any) -> NoReply | Continue | Within | Stop | None:
-        """Handle a `Continue(argument)` that a callback returned, before the next message."""
+        """Handle a `Continue(argument)` that a callback returned, before the next message.
+
+        Args:
+            argument: the argument of the `Continue`.
+
+        Returns:
+            None, or a result as from `GenServer.handle_continue`.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} returned Continue({argument!r}) but has no handle_continue; add one"
         )
 
     async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply | Stop:
-        """Answer a `call` to this process, as a GenServer does."""
+        """Answer a `call` to this process, as a GenServer does.
+
+        Args:
+            request: the request of the caller.
+            sender: the caller, for `actors.reply`.
+
+        Returns:
+            `Reply(value)`, `NoReply()` or `Stop(...)`, as from `GenServer.handle_call`.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} received the call {request!r} but has no handle_call; add one, or use send()"
         )
 
     async def handle_cast(self, message: Any) -> NoReply | Continue | Within | Stop | None:
-        """Handle a `cast` to this process, as a GenServer does."""
+        """Handle a `cast` to this process, as a GenServer does.
+
+        Args:
+            message: the message of the sender.
+
+        Returns:
+            None, or a result as from `GenServer.handle_cast`.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} received the cast {message!r} but has no handle_cast; add one"
         )
@@ -277,6 +317,9 @@ class Channel:
 
         Ashtree does not call this if the process is killed, or if `join` raised anything except `JoinRefused`. See
         `GenServer.terminate`.
+
+        Args:
+            reason: the exit reason of the channel.
         """
 
     # Verbs. Any thread can call them, so that work in a thread can report its progress.
@@ -312,7 +355,12 @@ class Channel:
         self._broadcast(event, payload, None)
 
     def broadcast_from(self, event: str, payload: Any) -> None:
-        """Broadcast to all clients of the topic except this channel's own."""
+        """Broadcast to all clients of the topic except this channel's own.
+
+        Args:
+            event: the name of the event.
+            payload: a value with the JSON form of an object, or a `Binary`.
+        """
         self._broadcast(event, payload, self._context.pid)
 
     def _broadcast(self, event: str, payload: Any, sender: Pid | None) -> None:

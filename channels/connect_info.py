@@ -114,7 +114,11 @@ class ConnectInfo:
     declared: tuple[str, ...] = field(default=(), repr=False)
 
     def header(self, name: str) -> str | None:
-        """Return the first value of the header with this lower-case name; None if the client did not send it."""
+        """Return the first value of the header with this lower-case name; None if the client did not send it.
+
+        Args:
+            name: the name of the header, in lower case.
+        """
         for key, value in self.headers:
             if key == name:
                 return value

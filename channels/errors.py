@@ -195,11 +195,11 @@ def check_seconds(owner: str, option: str, value: Any) -> None:
         raise InvalidOption(owner, option, value, "a number of seconds from 0, or math.inf")
 
 
-def not_negative(instance: Any, attribute: Any, value: Any) -> None:
-    """Raise InvalidOption unless an attribute is a finite number from 0. A validator for attrs."""
+def check_not_negative(owner: str, option: str, value: Any) -> None:
+    """Raise InvalidOption unless `value` is a finite number from 0."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 <= value < math.inf:
-        raise InvalidOption(type(instance).__name__, attribute.name, value, "a number from 0")
+        raise InvalidOption(owner, option, value, "a number from 0")
 
 
 def positive(instance: Any, attribute: Any, value: Any) -> None:

@@ -66,6 +66,12 @@ def handle_in(*events: str) -> Callable[[F], F]:
     The method takes the payload and returns None, a `PushReply`, or `actors.Stop(reason)`. With `Stop(reason,
     reply=PushReply(...))`, the channel replies before it stops. An exception crashes the channel. Then the client gets
     phx_error and rejoins.
+
+    Args:
+        *events: the names of one or more events.
+
+    Returns:
+        A decorator for an async method of a channel.
     """
     return _marker(_IN, events)
 
@@ -79,6 +85,12 @@ def handle_out(*events: str) -> Callable[[F], F]:
                 self.push("user_joined", payload)
 
     The client gets only the events that the method pushes. The method runs once for each recipient, so keep it cheap.
+
+    Args:
+        *events: the names of one or more events.
+
+    Returns:
+        A decorator for an async method of a channel.
     """
     return _marker(_OUT, events)
 

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar, TypeAlias
 
+import msgspec
 import trio
-from attrs import field, frozen
 
 from channels.channel import Channel, LogLevelName
 from channels.checks import check_sources
@@ -36,12 +36,12 @@ __all__ = ["ConnectRefused", "ErrorHandler", "Refusal", "Socket", "bind", "route
 _STATUSES = frozenset(HTTPStatus)
 
 
-def _status(refusal: Refusal, attribute: Any, status: Any) -> None:
+def _check_status(status: Any) -> None:
     if not isinstance(status, int) or status not in _STATUSES or status < 400:
         raise InvalidOption("Refusal", "status", status, "an error status, 400 to 599")
 
 
-def _headers(refusal: Refusal, attribute: Any, headers: Any) -> None:
+def _check_headers(headers: Any) -> None:
     for pair in headers:
         is_pair = isinstance(pair, tuple | list) and len(pair) == 2
         if (
@@ -55,11 +55,6 @@ def _headers(refusal: Refusal, attribute: Any, headers: Any) -> None:
                 pair,
                 'pairs of name and value without line breaks: (("www-authenticate", "Bearer"),)',
             )
-
-
-def _text(refusal: Refusal, attribute: Any, value: Any) -> None:
-    if not isinstance(value, str):
-        raise InvalidOption("Refusal", attribute.name, value, "text")
 
 
 class ConnectRefused(ChannelsError):
@@ -78,8 +73,7 @@ class ConnectRefused(ChannelsError):
         self.reason = reason
 
 
-@frozen
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """The HTTP response to a refused client.
 
         Refusal(401, "your token has expired", headers=(("www-authenticate", "Bearer"),))
@@ -93,9 +87,15 @@ class Refusal:
         InvalidOption: the status is not an error status, the body is not text, or a header is malformed.
     """
 
-    status: int = field(default=403, validator=_status)
-    body: str = field(default="", validator=_text)
-    headers: Sequence[tuple[str, str]] = field(default=(), validator=_headers)
+    status: int = 403
+    body: str = ""
+    headers: Sequence[tuple[str, str]] = ()
+
+    def __post_init__(self) -> None:
+        _check_status(self.status)
+        if not isinstance(self.body, str):
+            raise InvalidOption("Refusal", "body", self.body, "text")
+        _check_headers(self.headers)
 
 
 ErrorHandler: TypeAlias = Callable[[Any, ConnectInfo], Refusal]

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, final
+from typing import final
 
-from attrs import field, frozen
+import msgspec
 
 from actors.arguments import is_number
 from supervision.errors import BadSupervisorOption
@@ -16,15 +16,12 @@ from supervision.errors import BadSupervisorOption
 __all__ = ["Backoff", "Delays", "check_backoff"]
 
 
-def _seconds(instance: Any, attribute: Any, value: float) -> None:
+def _check_seconds(option: str, value: float) -> None:
     if not is_number(value) or not 0 < value < math.inf:
-        raise BadSupervisorOption(
-            "write seconds, more than 0", option=f"backoff.{attribute.name}", value=value
-        )
+        raise BadSupervisorOption("write seconds, more than 0", option=option, value=value)
 
 
-@frozen
-class Backoff:
+class Backoff(msgspec.Struct, frozen=True):
     """Increasing waits before the restarts of a child. After a long run of the child, they start again at `initial`.
 
         Supervisor.start_link([Feed], backoff=Backoff(0.1, 30.0), max_restarts=math.inf)
@@ -48,12 +45,14 @@ class Backoff:
     Not part of OTP.
     """
 
-    initial: float = field(validator=_seconds)
-    maximum: float = field(validator=_seconds)
+    initial: float
+    maximum: float
     factor: float = 2.0
     reset_after: float | None = None
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
+        _check_seconds("backoff.initial", self.initial)
+        _check_seconds("backoff.maximum", self.maximum)
         if self.maximum < self.initial:
             raise BadSupervisorOption(
                 f"write at least as many seconds as initial, {self.initial:g}",

@@ -21,7 +21,7 @@ from actors.exits import ExitReason
 from actors.links import trap_exits
 from actors.refs import Pid
 from actors.runtime import current_runtime
-from actors.servers.gen_server import handle_exits_nowait, run_idle
+from actors.servers.gen_server import handle_ends_nowait, run_idle
 from actors.servers.results import Stop
 from supervision._core.children import (
     Children,
@@ -269,6 +269,9 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             label: Name of the supervisor in messages.
             timeout: Seconds that the start may take.
 
+        Returns:
+            The supervisor's pid.
+
         Raises:
             BadSupervisorOption: An option has an invalid value.
             AlreadyStarted: The process in `pid` has the name.
@@ -310,6 +313,9 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             restart: As in `ChildSpec`.
             significant: As in `ChildSpec`.
             options: As for `start_link`.
+
+        Returns:
+            The spec.
 
         Raises:
             BadChildSpec: The spec of the supervisor is invalid.
@@ -364,6 +370,9 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             child: A spec whose start function does not wait, such as `Session.spawn_link`.
             extra: Further arguments for this child, after the arguments in the spec.
 
+        Returns:
+            The pid of the child.
+
         Raises:
             trio.WouldBlock: The supervisor has ended, is busy, has unread messages, or starts a child now. Or an
                 instrument, such as a recorder, watches the runtime. Nothing was started; use `start_child`.
@@ -378,11 +387,15 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             raise trio.WouldBlock
         if child.significant:
             check_significance(child, "never")
-        return run_idle(supervisor, waiting.tree.start_child_nowait, child, extra)
+        return run_idle(waiting.supervisor, waiting.tree.start_child_nowait, child, extra)
 
     @staticmethod
     async def terminate_child(supervisor: object, pid: Pid) -> None:
         """Stop a child and forget it. While a child waits for a restart, its last pid identifies it.
+
+        Args:
+            supervisor: A pid or a name.
+            pid: The pid of the child.
 
         Raises:
             ChildNotFound: The supervisor has no child with this pid.
@@ -398,7 +411,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
         # A message to the pool for each crashed channel would take a tenth of the time of a crash and rejoin. It would
         # also keep the pool from starting the next channel at once.
         if type(self).handle_info is DynamicSupervisor.handle_info:
-            handle_exits_nowait(self.state.ended_nowait)
+            handle_ends_nowait(self.state.ended_nowait)
 
     async def _answer(self, request: Any) -> Any:
         kind = type(request)

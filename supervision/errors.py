@@ -99,6 +99,9 @@ def describe_reason(reason: ExitReason) -> str:
         describe_reason(Crash(ValueError("no port")))       # "ValueError: no port"
 
     For a supervisor whose start failed, the text names the child that failed.
+
+    Args:
+        reason: The exit reason of a process.
     """
     if type(reason) is Shutdown:
         if type(reason.detail) is FailedToStartChild:

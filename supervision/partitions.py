@@ -68,6 +68,10 @@ def partition_of(key: object, count: int) -> int:
     For an integer, the number is its absolute value modulo `count`. For any other key, the number is a CRC-32 of the
     key's content, modulo `count`. The function does not use Python's `hash`, which differs from run to run for strings.
 
+    Args:
+        key: Any value with a repr that is the same in each run.
+        count: The number of partitions, from 1.
+
     Raises:
         BadPartitionKey: The repr of the key contains a memory address.
     """
@@ -134,6 +138,10 @@ def partition(supervisor: object, key: Any) -> PartitionVia:
 
 def which_partition(supervisor: object, key: Any) -> Pid:
     """Return the pid behind `partition(supervisor, key)` at this moment.
+
+    Args:
+        supervisor: The pid or the name of the partition supervisor.
+        key: Any value, as for `partition_of`.
 
     Raises:
         NoProcess: The partition supervisor or the partition is not running.
@@ -205,6 +213,9 @@ class PartitionSupervisor(Supervisor):
             label: Name of the supervisor in messages.
             timeout: Seconds that the start of all copies together may take.
 
+        Returns:
+            The pid of the supervisor, after every copy has started.
+
         Raises:
             BadSupervisorOption: An option has an invalid value.
             BadChildSpec, StartError, AlreadyStarted: As for `Supervisor`.
@@ -271,6 +282,9 @@ class PartitionSupervisor(Supervisor):
             restart: As in `ChildSpec`.
             significant: As in `ChildSpec`.
             options: As for `start_link`.
+
+        Returns:
+            The spec.
         """
         _partitioned(child, name, options.get("partitions"), options.get("with_arguments"))
         return cls._describe(
@@ -284,6 +298,9 @@ class PartitionSupervisor(Supervisor):
     @staticmethod
     def partitions(supervisor: object) -> int:
         """Return the number of partitions.
+
+        Args:
+            supervisor: A pid or a name.
 
         Raises:
             NoProcess: The partition supervisor is not running.

@@ -409,6 +409,9 @@ class Supervisor(SupervisorBase[Tree]):
             significant: As in `ChildSpec`.
             options: As for `start_link`.
 
+        Returns:
+            The spec.
+
         Raises:
             BadChildSpec: The spec of the supervisor or of one of its children is invalid.
             BadSupervisorOption: An option has an invalid value.
@@ -424,6 +427,10 @@ class Supervisor(SupervisorBase[Tree]):
         """Add a child after all other children, and start it.
 
             pid = await Supervisor.start_child(top, child_spec(Counter, 0, id="second"))
+
+        Args:
+            supervisor: A pid or a name.
+            child: A spec, or a class with `start_link`.
 
         Returns:
             The pid of the child; None if its init returned `Ignore()`. In that case the supervisor keeps the spec,
@@ -449,6 +456,10 @@ class Supervisor(SupervisorBase[Tree]):
         If the child is not running, this only cancels its next restart. An end by this function does not count for
         `auto_shutdown`.
 
+        Args:
+            supervisor: A pid or a name.
+            id: The id of the child.
+
         Raises:
             ChildNotFound: The supervisor has no child with this id.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
@@ -458,6 +469,10 @@ class Supervisor(SupervisorBase[Tree]):
     @staticmethod
     async def restart_child(supervisor: object, id: Any) -> Pid | None:
         """Start a child that is not running. Does not count as a restart.
+
+        Args:
+            supervisor: A pid or a name.
+            id: The id of the child.
 
         Returns:
             The pid of the child, or None if its init returned `Ignore()`.
@@ -477,6 +492,10 @@ class Supervisor(SupervisorBase[Tree]):
     async def delete_child(supervisor: object, id: Any) -> None:
         """Forget a child that is not running.
 
+        Args:
+            supervisor: A pid or a name.
+            id: The id of the child.
+
         Raises:
             ChildNotFound: The supervisor has no child with this id.
             ChildRunning: The child is running.
@@ -488,6 +507,10 @@ class Supervisor(SupervisorBase[Tree]):
     @staticmethod
     async def get_childspec(supervisor: object, id: Any) -> ChildSpec:
         """Return the spec of a child.
+
+        Args:
+            supervisor: A pid or a name.
+            id: The id of the child.
 
         Raises:
             ChildNotFound: The supervisor has no child with this id.
@@ -529,6 +552,10 @@ def check_child_specs(
     """Check that one supervisor can have these children, without starting any.
 
         check_child_specs([Counter, Mailer])
+
+    Args:
+        children: Specs, or classes with `start_link`.
+        auto_shutdown: As for `Supervisor.start_link`.
 
     Returns:
         Their specs, in order.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from threading import get_ident
 from typing import final
 
 import trio
@@ -15,7 +16,7 @@ from trio.lowlevel import (
 )
 
 from actors._kernel.link_graph import with_item, without_item
-from actors._kernel.runtime import Process, Runtime, acting_process
+from actors._kernel.runtime import Process, Runtime, acting_process, current_process
 from actors.errors import NotAProcess, RuntimeClosed
 from actors.exits import ExitReason
 from actors.messages import Down
@@ -46,10 +47,13 @@ def require_process(verb: str, *, any_thread: bool = False) -> Process:
         ProcessKilled: The process has been declared dead.
         WrongThread: The caller does not run in the runtime's thread.
     """
-    process = acting_process()
-    if process is None:
-        raise NotAProcess(verb)
-    if not any_thread:
+    process = current_process.get()
+    # A crash and rejoin of a channel calls this seven times, so it calls other functions only in rare cases.
+    if process is None or process.dead:
+        process = acting_process()
+        if process is None:
+            raise NotAProcess(verb)
+    if not any_thread and get_ident() != process.runtime.thread:
         process.runtime.require_thread(verb)
     return process
 
@@ -65,13 +69,15 @@ def require_runtime(verb: str | None = None) -> Runtime:
         ProcessKilled: The caller acts for a process that has been declared dead.
         WrongThread: `verb` is given, and the caller does not run in the runtime's thread.
     """
-    process = acting_process()
+    process = current_process.get()
+    if process is not None and process.dead:
+        process = acting_process()
     runtime = process.runtime if process is not None else ambient_runtime.get()
     if runtime is None:
         raise RuntimeClosed(
             "there is no runtime here; wrap this code in `async with open_runtime():`"
         )
-    if verb is not None:
+    if verb is not None and get_ident() != runtime.thread:
         runtime.require_thread(verb)
     return runtime
 
@@ -83,7 +89,8 @@ class Monitor(Ref):
     __slots__ = ("name", "target", "watcher")
 
     def __init__(self, number: int, watcher: Process, target: Pid, name: object) -> None:
-        super().__init__(number)
+        # Skip Ref.__init__ for speed, because each channel makes two monitors.
+        self.number = number
         self.watcher = watcher
         self.target = target
         self.name = name
@@ -98,7 +105,8 @@ class Monitor(Ref):
             if watcher.runtime.instruments:
                 for instrument in watcher.runtime.instruments:
                     instrument.down_sent(watcher.pid, self)
-            watcher.mailbox.put(Down(self, pid, reason, self.name))
+            if not watcher.took_end(pid, reason):
+                watcher.mailbox.put(Down(self, pid, reason, self.name))
 
 
 def start_monitor(process: Process, pid: Pid, name: object) -> Ref:

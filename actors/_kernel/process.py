@@ -53,6 +53,8 @@ class Host(Protocol):
     @property
     def wake_batches(self) -> WakeBatches: ...
     @property
+    def current_time(self) -> Callable[[], float]: ...
+    @property
     def instruments(self) -> tuple[Instrument, ...]: ...
     @property
     def callback_instruments(self) -> tuple[Instrument, ...]: ...
@@ -103,7 +105,7 @@ class ProcessRecord(Generic[R]):
         "scope",
         "start_slot",
         "suspended",
-        "take_exit",
+        "take_end",
         "task",
         "timers",
         "trapping",
@@ -127,7 +129,7 @@ class ProcessRecord(Generic[R]):
         # The ancestors of the processes that this process starts. All of them share this tuple.
         self.lineage: tuple[Pid, ...] | None = None
         # On Trio's clock.
-        self.born: Final = trio.current_time()
+        self.born: Final = runtime.current_time()
         self.mailbox: Final = Mailbox(runtime.wake_batches)
         self.scope: Final = trio.CancelScope()
         self.task: trio.lowlevel.Task | None = None
@@ -152,8 +154,8 @@ class ProcessRecord(Generic[R]):
         self.timers: Few[TimerRef] = None
         self.dictionary: dict[Any, Any] | None = None
         self.context: Callable[[], dict[str, Any]] | None = None
-        # See `handle_exits_nowait` of `actors.servers.gen_server`.
-        self.take_exit: Callable[[Pid, ExitReason], bool] | None = None
+        # See `handle_ends_nowait` in `actors.servers.gen_server`.
+        self.take_end: Callable[[Pid, ExitReason], bool] | None = None
 
     @property
     def parent(self) -> Pid:
@@ -228,6 +230,19 @@ class ProcessRecord(Generic[R]):
             "dictionary": dict(self.dictionary or {}),
         }
 
+    def report(self, reason: ExitReason, error: BaseException | None) -> dict[str, Any]:
+        """Return the metadata of a telemetry event about the end of the process."""
+        return {
+            "pid": self.pid,
+            "process": self.describe(),
+            "parent": self.parent,
+            "ancestors": self.ancestors,
+            "reason": reason,
+            "exception": error,
+            "task": self.task,
+            **(self.context() if self.context is not None else {}),
+        }
+
     @property
     def status(self) -> str:
         """The status of the process in `process_info`."""
@@ -248,6 +263,10 @@ class ProcessRecord(Generic[R]):
             and not self.dying
             and not self.runtime.instruments
         )
+
+    def took_end(self, pid: Pid, reason: ExitReason) -> bool:
+        """Return True if the server has handled the end of another process, and so needs no message about it."""
+        return self.take_end is not None and self.is_idle and self.take_end(pid, reason)
 
     @property
     def sleeps_before_a_message(self) -> bool:
@@ -343,7 +362,7 @@ class ProcessRecord(Generic[R]):
         cycle, which only the garbage collector can free.
         """
         self.cleanups = self.watching = self.timers = self.dictionary = self.context = None
-        self.start_slot = self.take_exit = None
+        self.start_slot = self.take_end = None
         self.mailbox.owner = None
         self.mailbox.clear()
 

@@ -20,11 +20,13 @@ __all__ = ["Instrument", "callback_for", "deliver", "overriding", "payload_of"]
 class Instrument:
     """An observer of a runtime. Override the methods that you need; the others do nothing.
 
-    class Spawns(Instrument):
-        def process_spawned(self, pid, parent, label):
-            print(pid, "from", parent)
+        class Spawns(Instrument):
+            def process_spawned(self, pid, parent, label):
+                print(pid, "from", parent)
 
-    runtime.add_instrument(Spawns())
+        runtime.add_instrument(Spawns())
+
+    The runtime calls the methods synchronously, so they must be quick and must not wait.
     """
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:

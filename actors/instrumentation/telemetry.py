@@ -41,7 +41,15 @@ class Telemetry:
         self._handlers: dict[Event, tuple[Handler, ...]] = {}
 
     def attach(self, event: Event, handler: Handler) -> Callable[[], None]:
-        """Call `handler` on each `event`, until the caller calls the returned function."""
+        """Call `handler` on each `event`, until the caller calls the returned function.
+
+        Args:
+            event: The event.
+            handler: A function of the event, its measurements and its metadata. It must be quick and must not block.
+
+        Returns:
+            A function that detaches the handler.
+        """
         self._handlers[event] = (*self._handlers.get(event, ()), handler)
 
         def detach() -> None:
@@ -56,7 +64,13 @@ class Telemetry:
     def execute(
         self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
-        """Emit `event`: call its handlers. Never raises."""
+        """Emit `event`: call its handlers. Never raises.
+
+        Args:
+            event: The event.
+            measurements: Numbers by name, such as a duration in seconds.
+            metadata: The context by name.
+        """
         for handler in self._handlers.get(event, ()):
             try:
                 handler(event, measurements, metadata)

@@ -126,10 +126,13 @@ class _Turns(trio.abc.Instrument):
         self._too_long = too_long
         self._used = time.thread_time()
         self.number = 0
+        self.is_waiting = False
+        """True while the loop waits for input or a deadline, so no task runs."""
         self.reported = 0
         """The number of the last turn in which the watchdog reported a step."""
 
     def after_io_wait(self, timeout: float) -> None:
+        self.is_waiting = False
         self.number += 1
         self._used = time.thread_time()
 
@@ -138,6 +141,7 @@ class _Turns(trio.abc.Instrument):
         used = time.thread_time() - self._used
         if used >= self._limit and self.reported != self.number:
             self._too_long(used)
+        self.is_waiting = True
 
 
 @asynccontextmanager
@@ -199,8 +203,9 @@ def _watch(
     turn, task, since = turns.number, None, None
     while not stop.wait(pause):
         now, number = time.monotonic(), turns.number
-        # If a new turn has begun since the last look, no task blocks the loop.
-        running = _running(root) if number == turn else None
+        # If a new turn has begun since the last look, or if the loop waits, no task blocks the loop. Then this thread
+        # must not search, because a search in ten thousand tasks takes milliseconds.
+        running = _running(root) if number == turn and not turns.is_waiting else None
         if number != turn or running is not task:
             turn, task, since = number, running, now
         paused = pauses.until(now, pause, since if task is not None else None)

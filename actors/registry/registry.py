@@ -198,7 +198,7 @@ class Registry(Generic[K, V]):
     @overload
     def register(self, key: K, value: V) -> None: ...
     def register(self, key: K, value: Any = None) -> None:
-        """Give the current process a key, until the process ends or unregisters the key.
+        """Give the current process `key` with `value`, until the process ends or unregisters the key.
 
         Raises:
             KeyTaken: Keys are unique, and a process already has the key, possibly the current process.
@@ -210,18 +210,18 @@ class Registry(Generic[K, V]):
             raise KeyTaken(self, key, holder)
 
     def unregister(self, key: K) -> None:
-        """Remove all entries that the current process has for a key. Does nothing if there are no such entries."""
+        """Remove all entries that the current process has for `key`. Does nothing if there are no such entries."""
         self._remove(require_process("Registry.unregister"), key, None)
 
     def unregister_match(self, key: K, match: Callable[[V], bool]) -> None:
-        """Remove the current process's entries for a key with a value that `match` accepts.
+        """Remove the current process's entries for `key` with a value that `match` accepts.
 
         If `match` raises, no entry is removed.
         """
         self._remove(require_process("Registry.unregister_match"), key, match)
 
     def update_value(self, key: K, function: Callable[[V], V]) -> tuple[V, V]:
-        """Replace the current process's value for a key with `function(value)`.
+        """Replace the current process's value for `key` with `function(value)`.
 
         Returns:
             The new value and the old one.
@@ -245,11 +245,11 @@ class Registry(Generic[K, V]):
     # Looking
 
     def lookup(self, key: K) -> list[Entry[K, V]]:
-        """Return the entries of a key, oldest first."""
+        """Return the entries of `key`, oldest first."""
         return self._here().table.lookup(key)
 
     def whereis(self, key: K) -> Pid | None:
-        """Return the process that has a unique key, or None.
+        """Return the process that has the unique `key`, or None.
 
         Raises:
             NeedsUniqueKeys: Keys are duplicate.
@@ -259,11 +259,11 @@ class Registry(Generic[K, V]):
         return None if entry is None else entry.pid
 
     def values(self, key: K, pid: Pid) -> list[V]:
-        """Return the values that one process has for a key, oldest first."""
+        """Return the values that the process `pid` has for `key`, oldest first."""
         return [entry.value for entry in self.lookup(key) if entry.pid is pid]
 
     def keys(self, pid: Pid) -> list[K]:
-        """Return the keys of a process, oldest first, one for each entry."""
+        """Return the keys of the process `pid`, oldest first, one for each entry."""
         return self._here().table.keys(pid)
 
     def count(self) -> int:
@@ -271,7 +271,7 @@ class Registry(Generic[K, V]):
         return len(self._here().table)
 
     def match(self, key: K, match: Callable[[V], bool]) -> list[Entry[K, V]]:
-        """Return the entries of a key with a value that `match` accepts, oldest first.
+        """Return the entries of `key` with a value that `match` accepts, oldest first.
 
             rooms.match("lobby", lambda topic: topic.language == "de" and topic.members > 3)
 
@@ -282,7 +282,7 @@ class Registry(Generic[K, V]):
         return [entry for entry in self.lookup(key) if match(entry.value)]
 
     def count_match(self, key: K, match: Callable[[V], bool]) -> int:
-        """Return the number of entries that the method `match` would return."""
+        """Return the number of entries that the method `match` would return for `key`."""
         return len(self.match(key, match))
 
     def select(self, where: Callable[[Entry[K, V]], bool] | None = None) -> list[Entry[K, V]]:
@@ -297,16 +297,16 @@ class Registry(Generic[K, V]):
         return entries if where is None else [entry for entry in entries if where(entry)]
 
     def entries_in(self, runtime: Runtime) -> list[Entry[K, V]]:
-        """Return all entries in one runtime, for tools outside it. A closed registry has no entries."""
+        """Return all entries in `runtime`, for tools outside it. A closed registry has no entries."""
         state = self._states.get(runtime)
         return [] if state is None or state.closed else state.table.entries()
 
     def count_select(self, where: Callable[[Entry[K, V]], bool]) -> int:
-        """Return the number of entries that `select` would return."""
+        """Return the number of entries that `select` would return for `where`."""
         return len(self.select(where))
 
     def dispatch(self, key: K, function: Callable[[list[Entry[K, V]]], object]) -> None:
-        """Call `function` with the entries of a key, once for each partition that has entries.
+        """Call `function` with the entries of `key`, once for each partition that has entries.
 
             def tell(entries):
                 for entry in entries:
@@ -336,7 +336,7 @@ class Registry(Generic[K, V]):
     @overload
     def via(self, key: K, value: V) -> Via: ...
     def via(self, key: K, value: Any = None) -> Via:
-        """Return an address for the process that has a unique key, for `send`, `call`, `monitor` and so on.
+        """Return an address for the process that has the unique `key`, for `send`, `call`, `monitor` and so on.
 
             pid = await Room.start_link(name=rooms.via("lobby", topic))
             send(rooms.via("lobby"), "hello")
@@ -359,7 +359,7 @@ class Registry(Generic[K, V]):
 
     @asynccontextmanager
     async def lock(self, key: K) -> AsyncIterator[None]:
-        """Hold the lock of a key during a block. Other tasks wait for the lock in the order of their requests.
+        """Hold the lock of `key` during a block. Other tasks wait for the lock in the order of their requests.
 
             async with rooms.lock("lobby"):
                 if rooms.whereis("lobby") is None:
@@ -383,14 +383,15 @@ class Registry(Generic[K, V]):
     # Lifetime
 
     async def start_link(self) -> Pid:
-        """Start a process that owns the registry, so that the registry has a place in a supervision tree.
+        """Start a process that owns the registry, and return its pid.
 
             children = [ChildSpec("rooms", rooms.start_link), room_supervisor]
 
-        Without an owner, a registry lives as long as the runtime. With an owner, the registry ends when the owner ends:
-        the registry removes all entries and empties `meta`, and every operation raises RegistryClosed. The registered
-        processes get an exit signal with the owner's exit reason (`SHUTDOWN` in place of `NORMAL`), because other
-        processes can no longer find them. A restart of the owner opens the registry again.
+        The owner gives the registry a place in a supervision tree. Without an owner, a registry lives as long as the
+        runtime. With an owner, the registry ends when the owner ends: the registry removes all entries and empties
+        `meta`, and every operation raises RegistryClosed. The registered processes get an exit signal with the owner's
+        exit reason (`SHUTDOWN` in place of `NORMAL`), because other processes can no longer find them. A restart of the
+        owner opens the registry again.
 
         Raises:
             AlreadyStarted: The registry has an owner, or its name is taken.

@@ -86,7 +86,15 @@ class Agent(GenServer[Any]):
     async def update(
         agent: object, function: Callable[..., object], *args: Any, timeout: float = 5.0
     ) -> None:
-        """Replace the value with `function(value, *args)`, and wait until this is done. Raises the errors of `get`."""
+        """Replace the value with `function(value, *args)`, and wait until this is done. Raises the errors of `get`.
+
+        Args:
+            agent: A pid or a name.
+            function: A function of the value and `args`, which returns the new value. It runs in the agent and must not
+                wait.
+            *args: Its further arguments.
+            timeout: The time limit in seconds.
+        """
         await _ask(agent, "update", function, args, timeout)
 
     @staticmethod
@@ -101,13 +109,25 @@ class Agent(GenServer[Any]):
             ticket = await Agent.get_and_update(queue, lambda next_one: (next_one, next_one + 1))
 
         Raises the errors of `get`. If the function does not return a pair, the agent ends with InvalidReturn.
+
+        Args:
+            agent: A pid or a name.
+            function: A function of the value and `args`, which returns a pair. It runs in the agent and must not wait.
+            *args: Its further arguments.
+            timeout: The time limit in seconds.
         """
         result: T = await _ask(agent, "get_and_update", function, args, timeout)
         return result
 
     @staticmethod
     def cast(agent: object, function: Callable[..., object], *args: Any) -> None:
-        """Replace the value with `function(value, *args)`, without waiting. Does nothing if there is no agent."""
+        """Replace the value with `function(value, *args)`, without waiting. Does nothing if there is no agent.
+
+        Args:
+            agent: A pid or a name.
+            function: A function of the value and `args`, which returns the new value.
+            *args: Its further arguments.
+        """
         gen_server.cast(agent, _Request("update", _plain(function), args))
 
     @staticmethod

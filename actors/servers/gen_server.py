@@ -63,7 +63,7 @@ __all__ = [
     "Sender",
     "call",
     "cast",
-    "handle_exits_nowait",
+    "handle_ends_nowait",
     "reply",
     "run_idle",
     "stop",
@@ -113,6 +113,10 @@ class GenServer(Generic[S]):
     ) -> Continue | Within | Ignore | Fail | Stop | None:
         """Set up the state. `start_link` returns after `init` has returned.
 
+        Args:
+            *args: The positional arguments of the start.
+            **kwargs: Its keyword arguments.
+
         Returns:
             None, `Continue(argument)` or `Within(seconds)`: run. `Ignore()`: do not run; the starter gets StartIgnored.
             `Fail(reason)`: do not run; the starter gets StartError. `Stop(reason)`: end with `reason`; the link sends
@@ -121,13 +125,28 @@ class GenServer(Generic[S]):
         return None
 
     async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply | Stop:
-        """Answer a `call`: `Reply(value)`, or `NoReply()` and later `reply(sender, value)`, or `Stop(...)`."""
+        """Answer a `call`: `Reply(value)`, or `NoReply()` and later `reply(sender, value)`, or `Stop(...)`.
+
+        Args:
+            request: The request, as the caller passed it.
+            sender: The caller. Keep it for `reply` if you return `NoReply()`.
+
+        Returns:
+            `Reply(value)` answers. `NoReply()` leaves the answer to `reply`. `Stop(...)` ends the server.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} received the call {request!r} but has no handle_call; add one, or use cast()"
         )
 
     async def handle_cast(self, message: Any) -> NoReply | Continue | Within | Stop | None:
-        """Handle a `cast`. A server that does not override this method crashes when it gets a cast."""
+        """Handle a `cast`. A server that does not override this method crashes when it gets a cast.
+
+        Args:
+            message: The message, as the sender passed it.
+
+        Returns:
+            None or `NoReply()`: go on. `Continue(argument)`, `Within(seconds)` and `Stop(reason)` as from `init`.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} received the cast {message!r} but has no handle_cast; add one, "
             "or use send() and handle_info"
@@ -137,6 +156,12 @@ class GenServer(Generic[S]):
         """Handle any other message: a message of `send`, a `Down`, an `Exit` of a linked process, or a `Timeout`.
 
         Without an override, the server emits an event and drops the message, because any process may send anything.
+
+        Args:
+            message: The message.
+
+        Returns:
+            As from `handle_cast`.
         """
         runtime = require_runtime()
         runtime.telemetry.execute(
@@ -147,7 +172,14 @@ class GenServer(Generic[S]):
         return None
 
     async def handle_continue(self, argument: Any) -> NoReply | Continue | Within | Stop | None:
-        """Handle a `Continue(argument)`, before any waiting message."""
+        """Handle a `Continue(argument)`, before any waiting message.
+
+        Args:
+            argument: The argument of the `Continue`.
+
+        Returns:
+            As from `handle_cast`.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} returned Continue({argument!r}) but has no handle_continue; add one"
         )
@@ -162,6 +194,9 @@ class GenServer(Generic[S]):
         `terminate` does *not* run when the server is killed, when an exit signal ends a server that does not trap
         exits, or when init failed. Treat it as best-effort clean-up. Put clean-up that must happen in `on_exit`, or in
         another process. If `terminate` raises, the exception becomes the server's exit reason.
+
+        Args:
+            reason: The exit reason of the server.
         """
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
@@ -172,6 +207,12 @@ class GenServer(Generic[S]):
                 return status
 
         If this method raises, a marker replaces everything that might be secret.
+
+        Args:
+            status: The status. You may change it.
+
+        Returns:
+            The status to show.
         """
         return status
 
@@ -243,6 +284,19 @@ class GenServer(Generic[S]):
 
         Init runs in the first step of the new process. If init fails or returns `Ignore()`, the process ends, and the
         starter gets no error. Use this to start thousands of servers whose init cannot fail.
+
+        Args:
+            *args: The arguments of `init`.
+            name: The server's name, registered before its first step.
+            label: The server's description in messages.
+            **kwargs: Keyword arguments of `init`.
+
+        Returns:
+            The pid, before init has run.
+
+        Raises:
+            AlreadyStarted: The name is taken. Nothing was started.
+            NotAProcess: The caller is not a process.
         """
         check_constructor(cls)
         starter = require_process("spawn_link")
@@ -268,6 +322,9 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
         server: A pid or a name. `call` looks a name up once, immediately.
         request: The request that `handle_call` gets, without a copy.
         timeout: The time limit in seconds; `math.inf` waits as long as the server lives.
+
+    Returns:
+        The value of the server's reply, without a copy.
 
     Raises:
         NotAnAddress: `server` is a class, a coroutine or another value that is neither a pid nor a name.
@@ -399,20 +456,20 @@ def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
     return process.task.context.run(function, *args)
 
 
-def handle_exits_nowait(function: Callable[[Pid, ExitReason], bool]) -> None:
-    """While the current server is idle, call a function for the end of a linked process, in place of an `Exit`.
+def handle_ends_nowait(function: Callable[[Pid, ExitReason], bool]) -> None:
+    """While the current server is idle, call a function for the end of another process, in place of a message.
 
-        handle_exits_nowait(pool_state.ended_nowait)
+        handle_ends_nowait(pool_state.ended_nowait)
 
-    This saves a message and a step of the scheduler for each end. The server must trap exits. The server is idle under
-    the same conditions as for `run_idle`. In all other cases it gets an `Exit` message.
+    The function gets the ends of linked processes, in place of `Exit`, and of monitored processes, in place of `Down`.
+    This saves a message and a step of the scheduler for each end. The server must trap exits, or have no links. The
+    server is idle under the same conditions as for `run_idle`. In all other cases it gets the message.
 
     Args:
-        function: A function that takes the pid and the reason. It runs in the process that ends, so it must not wait
-            or raise, and may only change data of its server. It returns False if the server must get an `Exit` after
-            all.
+        function: A function that takes the pid and the exit reason. It runs in the process that ends, so it must not
+            wait or raise. It returns False, and changes nothing, if the server must get the message after all.
     """
-    require_process("handle_exits_nowait").take_exit = function
+    require_process("handle_ends_nowait").take_end = function
 
 
 def cast(server: object, message: Any) -> None:
@@ -451,6 +508,10 @@ def cast(server: object, message: Any) -> None:
 def reply(sender: Sender, value: Any) -> bool:
     """Answer a call for which `handle_call` returned `NoReply()`. Works in any process and in any thread.
 
+    Args:
+        sender: The caller, as `handle_call` got it.
+        value: The answer.
+
     Returns:
         False if the call already had an answer or has ended; the runtime then drops the value. If the caller has given
         up, the runtime also emits the event `("actors", "call", "late_answer")`. In a thread other than the runtime's,
@@ -487,6 +548,11 @@ async def system_call(
 
 async def stop(server: object, reason: ExitReason = NORMAL, *, timeout: float = math.inf) -> None:
     """Stop a server, and wait until it has ended with `reason`. The server runs its `terminate`.
+
+    Args:
+        server: A pid or a name.
+        reason: The exit reason of the server.
+        timeout: The time limit in seconds; `math.inf` waits as long as the server lives.
 
     Raises:
         NoProcess: There is no such process.
@@ -569,6 +635,10 @@ def _needed(constructor: Any) -> str | None:
 
 
 def _takes(callback: Any, count: int) -> bool:
+    code = getattr(callback, "__code__", None)
+    if code is not None and code.co_argcount == count + 1 and not code.co_kwonlyargcount:
+        # Most callbacks. A signature takes far longer, and every import of a server class would wait for it.
+        return True
     try:
         inspect.signature(callback).bind(*[None] * (count + 1))  # and self
     except TypeError:

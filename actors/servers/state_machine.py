@@ -180,6 +180,10 @@ class StateMachine(GenServer[str]):
     async def begin(self, *args: Any, **kwargs: Any) -> NextState | Ignore | Fail | Stop:
         """Set up the machine and return its first state. `start_link` returns after `begin` has returned.
 
+        Args:
+            *args: The positional arguments of the start.
+            **kwargs: Its keyword arguments.
+
         Returns:
             `NextState(self.a_state)`, possibly with timeouts; or `Ignore`, `Fail` or `Stop`, as from the `init` of a
             server.

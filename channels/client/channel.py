@@ -303,6 +303,17 @@ class ClientChannel:
         """Push an event without waiting for the reply. Await `wait()` of the result to get the reply.
 
         The arguments and the errors are the same as for `push`, but without `Refused` and `PushTimeout`.
+
+        Args:
+            event: the name of the event.
+            payload: a JSON value; None is an empty object.
+            timeout: the seconds to wait for the reply. None takes the time limit of the socket.
+
+        Returns:
+            The push, whose `wait()` returns the reply.
+
+        Raises:
+            InvalidOption: `event` or `timeout` has an invalid value.
         """
         if not isinstance(event, str):
             raise InvalidOption("push", "event", event, 'text, such as "new_msg"')
@@ -332,6 +343,9 @@ class ClientChannel:
                     print(payload["body"])
 
         The iteration over the channel gets these messages too.
+
+        Args:
+            event: the name of the event.
         """
 
         def detach(closed: Feed[Any]) -> None:
@@ -347,6 +361,10 @@ class ClientChannel:
             detach = channel.listen("presence_diff", lambda diff, join_ref: print(diff))
 
         The function must be quick. If it raises, the error leaves the block of `open_socket`.
+
+        Args:
+            event: the name of the event.
+            listener: a function of the payload and the ref of the join.
 
         Returns:
             A function that removes the listener.

@@ -145,6 +145,9 @@ def open_socket(
         random: returns a number from 0 to 1, for jitter; by default the `random` of the current runtime, if there is
             one.
 
+    Returns:
+        An async context manager, whose value is the socket.
+
     Raises:
         NotConnected: the first connection did not open in time, or the server refused it with a status from 400 to 499,
             except 408, 425 and 429, which a busy server sends.
@@ -324,9 +327,11 @@ class ClientSocket:
     def events(self) -> Feed[Lifecycle]:
         """Return a feed of the lifecycle events that follow this call: connected, lost, retrying, rejoined, and so on.
 
-        with socket.events() as events:
-            async for event in events:
-                print(event)
+            with socket.events() as events:
+                async for event in events:
+                    print(event)
+
+        The feed ends with the `with` block, and at the latest with the socket.
         """
 
         def detach(closed: Feed[Lifecycle]) -> None:

@@ -110,7 +110,7 @@ class ChannelServer(GenServer[None]):
     async def _join(self, argument: Any) -> Stop | None:
         channel, membership = self.channel, self.membership
         channel.__init__()  # type: ignore[misc]  # here, so that an exception crashes the join
-        started = trio.current_time()
+        started = trio.current_time() if self.telemetry.handlers(CHANNEL_JOINED) else None
         try:
             decode = self.table.decode_join
             params = argument if decode is None else self._decoded(decode, argument)
@@ -333,8 +333,8 @@ class ChannelServer(GenServer[None]):
 
     # Telemetry
 
-    def _measure_join(self, started: float, result: str, params: Any) -> None:
-        if self.telemetry.handlers(CHANNEL_JOINED):
+    def _measure_join(self, started: float | None, result: str, params: Any) -> None:
+        if started is not None:
             self.telemetry.execute(
                 CHANNEL_JOINED,
                 {"duration": trio.current_time() - started},
@@ -504,7 +504,7 @@ def watch_join(channel: Channel, count: Callable[[tuple[str, ...]], None]) -> Ti
                 },
             )
 
-    return runtime.timers.at(trio.current_time() + seconds, report)
+    return runtime.timers.at(runtime.current_time() + seconds, report)
 
 
 def _stack(task: trio.lowlevel.Task, channel: type[Channel]) -> list[str]:

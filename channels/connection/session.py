@@ -550,16 +550,18 @@ class Session:
             The remaining frames for the client: `join crashed` if the join has no answer, else phx_error. The list is
             empty if the channel has written its last frame, or if a later membership has replaced this joined one.
         """
-        status = membership.status
-        if not self._forget(membership) or membership.ended:
+        if membership.ended or membership.status == "gone":
+            self._forget(membership)
             return []
         try:
-            if status in ("joining", "superseded"):
+            if membership.status in ("joining", "superseded"):
                 effects = self._crashed_join(membership)
             else:
                 effects = [Send(self.codec.error(membership.join_ref, membership.topic))]
         except EncodeError as error:
+            self._forget(membership)
             return [_unwritable(error)]
+        self._forget(membership)
         effects += [Send(frame) for frame in membership.take_closes()]
         return effects
 

@@ -23,7 +23,7 @@ from actors.messages import Down
 from actors.process import current_pid, is_alive, send
 from actors.refs import Pid, TimerRef
 from actors.runtime import current_runtime
-from actors.servers.gen_server import GenServer
+from actors.servers.gen_server import GenServer, handle_ends_nowait
 from actors.servers.results import Stop
 from actors.sys import ServerStatus
 from actors.timers import cancel_timer, send_after
@@ -180,6 +180,8 @@ class SessionServer(GenServer[None]):
             id=connected.id,
             trace=connected.trace,
         )
+        # A message about each crashed channel would take a twentieth of the time of a crash and rejoin.
+        handle_ends_nowait(self._channel_ended)
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)
         deadline = bind(self.socket, self.link)
@@ -252,10 +254,14 @@ class SessionServer(GenServer[None]):
             self._expire()
         elif kind is Broadcast and message.event == "disconnect":
             self._close(GOING_AWAY, DISCONNECTED, "disconnect was broadcast")
+        elif kind is Close:
+            await self._carry_out([message])
 
     async def _take_down(self, down: Down) -> None:
         """Handle the end of a channel."""
-        membership = self._remove_member(down.pid)
+        membership = self._member(down.pid)
+        if membership is not None:
+            self._remove(membership)
         if self.paused:
             self._read_on()
         if membership is not None and self.closing is None:
@@ -263,6 +269,30 @@ class SessionServer(GenServer[None]):
                 self._not_gone_yet(membership.topic)
             self._report_end(membership, down.reason)
             await self._carry_out(self.session.exited(membership))
+
+    def _channel_ended(self, pid: Pid, reason: ExitReason) -> bool:
+        """Handle the end of a channel in the channel's own process. Return False if `_take_down` has more to do."""
+        if self.paused or self.replaced or self.closing is not None:
+            return False
+        if pid.runtime.telemetry.handlers(CHANNEL_CRASHED):
+            # The handlers must run in the process of the connection.
+            return False
+        membership = self._member(pid)
+        if membership is None:
+            return False
+        try:
+            effects = self.session.exited(membership)
+        except Exception:
+            # The serializer of the application failed. Nothing has changed, so `_take_down` raises the error again, in
+            # the process of the connection.
+            return False
+        self._remove(membership)
+        for effect in effects:
+            if type(effect) is Send:
+                self.out.put(effect.frame)
+            else:
+                send(self.pid, effect)
+        return True
 
     def _close_slow_client(self, signal: Signal) -> None:
         if signal is Signal.SHED:
@@ -447,14 +477,16 @@ class SessionServer(GenServer[None]):
         monitor(pid)
         self.members = (*self.members, membership)
 
-    def _remove_member(self, pid: Pid | None) -> Membership | None:
-        """Remove and return the membership whose channel has ended; None if there is none."""
-        members = self.members
-        for place, membership in enumerate(members):
+    def _member(self, pid: Pid | None) -> Membership | None:
+        """Return the membership whose channel is `pid`; None if there is none."""
+        for membership in self.members:
             if membership.process is pid:
-                self.members = members[:place] + members[place + 1 :]
                 return membership
         return None
+
+    def _remove(self, membership: Membership) -> None:
+        place = self.members.index(membership)
+        self.members = self.members[:place] + self.members[place + 1 :]
 
     def _not_gone_yet(self, topic: str) -> tuple[Pid, ...]:
         """Return the replaced channels of a topic that have not ended."""

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import trio
-from attrs import field, frozen
 
 from actors.errors import CallExit
 from actors.exits import ExitReason
@@ -28,15 +28,14 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from channels.connection.session_server import Drain
 from channels.endpoint._wiring import Services
-from channels.errors import not_negative, positive, whole
+from channels.errors import check_not_negative, check_positive, check_whole
 from channels.telemetry import ENDPOINT_DRAIN
 from supervision.dynamic_supervisor import DynamicSupervisor
 
 __all__ = ["DrainerServer", "Draining"]
 
 
-@frozen(kw_only=True)
-class Draining:
+class Draining(msgspec.Struct, frozen=True, kw_only=True):
     """Options of draining. Phoenix has the same defaults.
 
     Args:
@@ -50,10 +49,16 @@ class Draining:
         InvalidOption: a value is not a number above 0.
     """
 
-    batch_size: int = field(default=10_000, validator=whole)
-    batch_interval: float = field(default=2.0, validator=positive)
-    timeout: float = field(default=30.0, validator=positive)
-    notice: float = field(default=0.0, validator=not_negative)
+    batch_size: int = 10_000
+    batch_interval: float = 2.0
+    timeout: float = 30.0
+    notice: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_whole("Draining", "batch_size", self.batch_size)
+        check_positive("Draining", "batch_interval", self.batch_interval)
+        check_positive("Draining", "timeout", self.timeout)
+        check_not_negative("Draining", "notice", self.notice)
 
     @property
     def longest(self) -> float:

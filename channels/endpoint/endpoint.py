@@ -252,6 +252,7 @@ class Endpoint:
             ChannelsError: `check` found a mistake, the endpoint is already running, or the endpoint has long polling
                 and other nodes, but no `secret_key_base`.
             StartError: a child did not start, for example because the port is in use.
+            EndpointError: the endpoint is already running.
         """
         mounted = self._mount()
         if self._services is not None and not self._services.admission.closed:
@@ -367,7 +368,7 @@ class Endpoint:
             yield
 
     def lifespan(self, app: object = None) -> AbstractAsyncContextManager[None]:
-        """Return `running()`. Pass this method to Starlette: `Starlette(..., lifespan=endpoint.lifespan)`."""
+        """Return `running()`, for Starlette: `Starlette(..., lifespan=endpoint.lifespan)`. It ignores `app`."""
         return self.running()
 
     async def drain(self) -> None:
@@ -574,7 +575,7 @@ class Endpoint:
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload))
 
     def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
-        """Broadcast to all clients of a topic except the client of the channel process `sender`."""
+        """Broadcast to all clients of `topic` except the client of the channel process `sender`. Like `broadcast`."""
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload), sender=sender)
 
     def statistics(self) -> dict[str, Any]:

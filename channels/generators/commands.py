@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -19,6 +20,8 @@ from channels.generators.files import (
 from channels.generators.names import Name, check_module, check_project, parse_name
 
 __all__ = ["add_generators"]
+
+_RANDOM_TEXT: Final = 'python -c "import secrets; print(secrets.token_urlsafe(48))"'
 
 _Package: TypeAlias = Annotated[
     str | None,
@@ -89,9 +92,21 @@ def _socket(
 ) -> None:
     parsed, where = _parsed("socket", name), _package(package)
     _create(socket_files(parsed, where))
-    typer.echo(f"Now mount it in {where}/endpoint.py, and set SECRET_KEY_BASE:\n")
-    typer.echo(f"  from {where}.{parsed.snake}_socket import {parsed.camel}Socket\n")
-    typer.echo(f'  endpoint = Endpoint(sockets={{..., "/{parsed.snake}": {parsed.camel}Socket}})')
+    socket = f"{parsed.camel}Socket"
+    imported = f"  from {where}.{parsed.snake}_socket import {socket}\n"
+    endpoint = Path(where, "endpoint.py")
+    text = endpoint.read_text("utf-8") if endpoint.is_file() else ""
+    # Below the import, this class would hide the new one, and every client could connect.
+    if re.search(rf"^class {socket}\b", text, re.MULTILINE):
+        typer.echo(f"{endpoint} has a class {socket}, which needs no token. Delete the class,")
+        typer.echo("move its `channels` to the new one, and import the new one in its place:\n")
+        typer.echo(imported)
+    else:
+        typer.echo(f"Now mount it in {where}/endpoint.py:\n")
+        typer.echo(imported)
+        typer.echo(f'  endpoint = Endpoint(sockets={{..., "/{parsed.snake}": {socket}}})\n')
+    typer.echo("Before you serve it, set a secret:\n")
+    typer.echo(f"  export SECRET_KEY_BASE=$({_RANDOM_TEXT})")
 
 
 _COMMANDS: Final = {"channel": _channel, "presence": _presence, "socket": _socket}

@@ -33,9 +33,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
-from attrs import field, frozen
 
-from channels.errors import InvalidOption, positive, whole
+from channels.errors import InvalidOption, check_positive, check_whole
 
 __all__ = [
     "MAX_BASE64",
@@ -71,15 +70,7 @@ __all__ = [
 ]
 
 
-def _path(options: LongPoll, attribute: Any, value: Any) -> None:
-    if not isinstance(value, str) or not value.startswith("/"):
-        raise InvalidOption(
-            "LongPoll", "path", value, 'a path that begins with a slash: "/longpoll"'
-        )
-
-
-@frozen(kw_only=True)
-class LongPoll:
+class LongPoll(msgspec.Struct, frozen=True, kw_only=True):
     """Options of long polling, for `Mount(UserSocket, longpoll=LongPoll(window=20.0))`.
 
     Args:
@@ -100,12 +91,21 @@ class LongPoll:
         InvalidOption: a number is not above 0, or the path does not begin with a slash.
     """
 
-    path: str = field(default="/longpoll", validator=_path)
-    window: float = field(default=10.0, validator=positive)
-    pubsub_timeout: float = field(default=2.0, validator=positive)
-    max_age: float = field(default=1_209_600, validator=positive)
-    max_body_bytes: int = field(default=8_000_000, validator=whole)
-    body_timeout: float = field(default=30.0, validator=positive)
+    path: str = "/longpoll"
+    window: float = 10.0
+    pubsub_timeout: float = 2.0
+    max_age: float = 1_209_600
+    max_body_bytes: int = 8_000_000
+    body_timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str) or not self.path.startswith("/"):
+            raise InvalidOption(
+                "LongPoll", "path", self.path, 'a path that begins with a slash: "/longpoll"'
+            )
+        for name in ("window", "pubsub_timeout", "max_age", "body_timeout"):
+            check_positive("LongPoll", name, getattr(self, name))
+        check_whole("LongPoll", "max_body_bytes", self.max_body_bytes)
 
 
 TOKEN_HEADER: Final = "x-phoenix-longpoll-token"  # noqa: S105 - the name of a header

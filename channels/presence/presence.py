@@ -222,7 +222,7 @@ class Presence:
     # Starting
 
     async def start_link(self, pubsub: PubSub) -> Pid:
-        """Start the processes of this node. An endpoint calls this.
+        """Start the processes of this node on `pubsub`, and return the supervisor's pid. An endpoint calls this.
 
         If the supervisor of a running presence ends and is started again, everybody whose process is alive stays
         present.
@@ -280,7 +280,7 @@ class Presence:
         return tracking
 
     def child_spec(self, pubsub: PubSub) -> ChildSpec:
-        """Return a child spec for your own supervisor. Put it before the processes that the presence tracks."""
+        """Return a child spec on `pubsub`. In your supervisor, put it before the processes that the presence tracks."""
         return ChildSpec(f"presence {self.name}", self.start_link, (pubsub,), type="supervisor")
 
     async def _hold(self, tracking: Tracking) -> Pid:
@@ -418,7 +418,7 @@ class Presence:
         return new_ref
 
     def untrack(self, where: Channel | str, key: str | int, *, pid: Pid | None = None) -> None:
-        """Remove a presence at once. Nothing happens if the process does not track this key.
+        """Remove the presence of `key` of the process `pid`, by default the current one, in `where`, at once.
 
         Raises:
             PresenceError, WrongThread: as `track` does.
@@ -428,7 +428,7 @@ class Presence:
         tracking.roster.untrack(current_pid() if pid is None else pid, topic, name)
 
     def untrack_all(self, *, pid: Pid | None = None) -> None:
-        """Remove all presences of a process, by default the current one, at once.
+        """Remove all presences of the process `pid`, by default the current one, at once.
 
         Raises:
             PresenceError, WrongThread: as `track` does.
@@ -449,7 +449,7 @@ class Presence:
     # Reading
 
     def snapshot(self, where: Channel | str) -> Snapshot:
-        """Return everybody in a topic now: keys and their metas, without the additions of `fetch`.
+        """Return everybody in `where`, a channel or a topic: keys and their metas, without the additions of `fetch`.
 
             "ann" in presence.snapshot("room:lobby"), len(presence.snapshot("room:lobby"))
 
@@ -460,7 +460,7 @@ class Presence:
         return NO_MEMBERS if tracking is None else tracking.roster.snapshots.topic(_topic(where))
 
     async def list(self, where: Channel | str) -> Presences:
-        """Return everybody in a topic, as clients get them: `{"ann": {"metas": [...]}}`.
+        """Return everybody in `where`, a channel or a topic, as clients get them: `{"ann": {"metas": [...]}}`.
 
         Raises:
             Exception: whatever `fetch` raised, TooSlowError after `callback_timeout`, or InvalidResult.
@@ -479,7 +479,7 @@ class Presence:
         return (await fetched(self, topic, {name: {"metas": metas}})).get(name)
 
     async def push_state(self, channel: Channel) -> None:
-        """Push `presence_state` to the client of a channel: everybody in its topic.
+        """Push `presence_state` to the client of `channel`: everybody in its topic.
 
         In a topic that is counted only, the state is empty, and a `presence_diff` with the `count` follows.
 

@@ -232,7 +232,18 @@ class Publisher(_Settings):
         self.close()
 
     def publish(self, topic: str, event: str, payload: Any) -> None:
-        """Publish an event, and return when the server has it. See the function `publish` for arguments and errors."""
+        """Publish an event, and return when the server has it. See the function `publish` for arguments and errors.
+
+        Args:
+            topic: the topic.
+            event: the name of the event.
+            payload: a JSON object, or a `Binary`.
+
+        Raises:
+            EncodeError: the payload is not a JSON object, or the event begins with `phx_`.
+            MessageTooLarge: the message exceeds `max_bytes`.
+            PublishError: there is no connection, or the server refused the message.
+        """
         command = self._command(topic, event, payload)
         with self._lock:
             sent = False
@@ -331,7 +342,18 @@ class AsyncPublisher(_Settings):
         await self.aclose()
 
     async def publish(self, topic: str, event: str, payload: Any) -> None:
-        """Publish an event, and return when the server has it. See the function `publish` for arguments and errors."""
+        """Publish an event, and return when the server has it. See the function `publish` for arguments and errors.
+
+        Args:
+            topic: the topic.
+            event: the name of the event.
+            payload: a JSON object, or a `Binary`.
+
+        Raises:
+            EncodeError: the payload is not a JSON object, or the event begins with `phx_`.
+            MessageTooLarge: the message exceeds `max_bytes`.
+            PublishError: there is no connection, or the server refused the message.
+        """
         command = self._command(topic, event, payload)
         async with self._lock:
             sent = done = False

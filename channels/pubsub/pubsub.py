@@ -126,6 +126,9 @@ class PubSub:
     def use(self, adapter: Adapter) -> None:
         """Replace the adapter before the start.
 
+        Args:
+            adapter: the new adapter.
+
         Raises:
             PubSubError: the adapter is running, or the new one is no adapter.
         """
@@ -137,6 +140,9 @@ class PubSub:
 
     async def start_link(self) -> Pid:
         """Start the processes of the adapter under a supervisor.
+
+        Returns:
+            The pid of the supervisor.
 
         Raises:
             PubSubError: the processes run already.
@@ -183,6 +189,9 @@ class PubSub:
 
         Before that, and before the first subscription, a broadcast reaches no one on this node.
 
+        Args:
+            runtime: the runtime of the subscribers.
+
         Raises:
             WrongThread: this is not the runtime's thread, or another running runtime delivers the messages.
         """
@@ -218,12 +227,16 @@ class PubSub:
             topic: any string.
             metadata: data for the dispatcher of a broadcast; None for plain messages.
 
+        Returns:
+            The subscription.
+
         Raises:
             NotAProcess: the caller is not a process.
             WrongThread: the caller or the present subscribers run in another thread than this runtime.
         """
         pid, runtime = current_pid(), current_runtime()
-        self.attach(runtime)
+        if runtime is not self._runtime or get_ident() != runtime.thread:
+            self.attach(runtime)
         subscription, first = self._table.add(pid, topic, metadata)
         if first:
             on_exit(partial(self._forget, pid))
@@ -234,7 +247,11 @@ class PubSub:
         return subscription
 
     def unsubscribe(self, topic: str) -> None:
-        """Remove all subscriptions of the current process to a topic, if there are any."""
+        """Remove all subscriptions of the current process to a topic, if there are any.
+
+        Args:
+            topic: any string.
+        """
         runtime, pid = current_runtime(), current_pid()
         runtime.require_thread("PubSub.unsubscribe")
         self._table.remove(pid, topic)
@@ -242,11 +259,19 @@ class PubSub:
             runtime.telemetry.execute(PUBSUB_UNSUBSCRIBED, {}, {"pid": pid, "topic": topic})
 
     def subscriptions(self, topic: str) -> tuple[Subscription, ...]:
-        """Return the present subscriptions of a topic, oldest first. Works in any thread."""
+        """Return the present subscriptions of a topic, oldest first. Works in any thread.
+
+        Args:
+            topic: any string.
+        """
         return tuple(self._table.subscribers(topic))
 
     def subscribers(self, topic: str) -> tuple[Pid, ...]:
-        """Return the processes that would get a message now, one entry for each subscription."""
+        """Return the processes that would get a message now, one entry for each subscription.
+
+        Args:
+            topic: any string.
+        """
         return tuple(subscription.pid for subscription in self.subscriptions(topic))
 
     def topics(self) -> tuple[str, ...]:
@@ -361,7 +386,11 @@ class PubSub:
             dispatcher(subscribers, sender, message)
 
     def deliver(self, encoded: Encoded) -> None:
-        """Deliver a message from another node."""
+        """Deliver a message from another node.
+
+        Args:
+            encoded: the message, as the adapter received it.
+        """
         subscribers = self._table.subscribers(encoded.topic)
         if not subscribers:
             return

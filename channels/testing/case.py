@@ -127,6 +127,9 @@ class ChannelTest(Hearing):
             params: the parameters of the query. The test adds `vsn`.
             connect_info: facts about the request, for the socket.
 
+        Returns:
+            The connected client.
+
         Raises:
             ConnectionRefused: `connect` refused the client, or raised.
         """
@@ -154,6 +157,14 @@ class ChannelTest(Hearing):
             client = await case.socket(UserSocket, assigns={"user_id": 7})
 
         Use it for tests of channels that must not depend on authentication.
+
+        Args:
+            mount: the socket's path, without `/websocket`; or the socket class.
+            id: the `id` of the socket.
+            assigns: the assigns of the socket.
+
+        Returns:
+            The connected client.
         """
         mounted, _ = self._find(mount)
         socket = mounted.socket.__new__(mounted.socket)

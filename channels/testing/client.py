@@ -118,6 +118,11 @@ class TestClient:
             room.push("new_msg", {"body": "hello"})
             await room.assert_broadcast("new_msg", {"body": "hello"})
 
+        Args:
+            topic: the topic.
+            payload: the payload of the join; None is an empty object.
+            timeout: the seconds to wait for the reply. None takes the time limit of the test.
+
         Returns:
             The response of the join, and the channel.
 
@@ -132,7 +137,12 @@ class TestClient:
         return answer.response, channel
 
     async def assert_closed(self, code: Wanted = ANYTHING, *, timeout: float | None = None) -> int:
-        """Assert that the server closes the connection. Return the close code, which must fit `code`."""
+        """Assert that the server closes the connection. Return the close code, which must fit `code`.
+
+        Args:
+            code: the wanted close code, or a function that accepts it.
+            timeout: the seconds to wait. None takes the time limit of the test.
+        """
         closed = await self.inbox.take(
             f"the server to close the connection with {code!r}",
             lambda each: type(each) is SessionClosed and fits(each.code, code),
@@ -154,7 +164,15 @@ class TestClient:
     def send_message(
         self, topic: Any, event: Any, payload: Any = None, *, join_ref: Any = None, ref: Any = None
     ) -> None:
-        """Send any message, such as one with a stale `join_ref`, or with a topic that is not a string."""
+        """Send any message, such as one with a stale `join_ref`, or with a topic that is not a string.
+
+        Args:
+            topic: the topic.
+            event: the name of the event.
+            payload: the payload; None is an empty object.
+            join_ref: the ref of the join.
+            ref: the ref of the message.
+        """
         if isinstance(payload, Binary):
             strings = [str(each or "").encode() for each in (join_ref, ref, topic, event)]
             header = bytes([0, *map(len, strings)])
@@ -164,7 +182,12 @@ class TestClient:
             self.send_frame(msgspec.json.encode((join_ref, ref, topic, event, body)))
 
     def send_frame(self, data: bytes, *, binary: bool = False) -> None:
-        """Send any bytes as a WebSocket message."""
+        """Send any bytes as a WebSocket message.
+
+        Args:
+            data: the content of the message.
+            binary: True sends a binary message, and False a text message.
+        """
         send(self.pid, FromClient(data, binary=binary))
 
 
@@ -187,7 +210,12 @@ class TestChannel:
     # Actions of the client
 
     def push(self, event: str, payload: Any = None) -> str:
-        """Push an event to the channel without waiting. Return its ref, for `assert_reply`."""
+        """Push an event to the channel without waiting. Return its ref, for `assert_reply`.
+
+        Args:
+            event: the name of the event.
+            payload: the payload; None is an empty object.
+        """
         ref = self.client.next_ref()
         self.client.send_message(self.topic, event, payload, join_ref=self.join_ref, ref=ref)
         return ref
@@ -210,6 +238,10 @@ class TestChannel:
         """Broadcast to the topic as if the channel of another client did it.
 
         The client of this channel gets the event.
+
+        Args:
+            event: the name of the event.
+            payload: the payload.
         """
         self.client.case.broadcast_from(self.topic, event, payload)
 
@@ -252,7 +284,14 @@ class TestChannel:
         *,
         timeout: float | None = None,
     ) -> None:
-        """Assert that the push with this ref gets no such reply within `timeout` seconds."""
+        """Assert that the push with this ref gets no such reply within `timeout` seconds.
+
+        Args:
+            ref: the ref of the push.
+            status: the status that must not come, or a function that accepts it.
+            response: the response that must not come, or a function that accepts it.
+            timeout: the seconds to wait. None takes the time limit of the test.
+        """
         await self._refuse(
             f"answer {status!r} to push {ref} with {response!r}",
             lambda each: _is_reply(each, ref, status, response),
@@ -260,7 +299,15 @@ class TestChannel:
         )
 
     async def receive_reply(self, ref: str, *, timeout: float | None = None) -> PushAnswer:
-        """Return the reply to a push, with any status."""
+        """Return the reply to a push, with any status.
+
+        Args:
+            ref: the ref of the push.
+            timeout: the seconds to wait. None takes the time limit of the test.
+
+        Raises:
+            Expected: no reply came in time.
+        """
         message = await self._take(
             f"an answer to push {ref}",
             lambda each: _is_reply(each, ref, ANYTHING, ANYTHING),
@@ -273,9 +320,14 @@ class TestChannel:
     ) -> Any:
         """Assert that the client gets an event of this topic, pushed or broadcast. Return its payload.
 
-        await room.assert_push("new_msg", {"body": "hello", "from": ANYTHING})
-        await room.assert_push("new_msg", lambda payload: payload["body"].startswith("h"))
-        await room.assert_push("phx_error")               # the channel has crashed
+            await room.assert_push("new_msg", {"body": "hello", "from": ANYTHING})
+            await room.assert_push("new_msg", lambda payload: payload["body"].startswith("h"))
+            await room.assert_push("phx_error")               # the channel has crashed
+
+        Args:
+            event: the name of the event.
+            payload: the wanted payload, or a function that accepts it.
+            timeout: the seconds to wait. None takes the time limit of the test.
         """
         expected = f"the push {event!r} with {payload!r}"
         message = await self._take(
@@ -286,7 +338,13 @@ class TestChannel:
     async def refute_push(
         self, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
     ) -> None:
-        """Assert that the client does not get such an event within `timeout` seconds."""
+        """Assert that the client does not get such an event within `timeout` seconds.
+
+        Args:
+            event: the name of the event.
+            payload: the payload that must not come, or a function that accepts it.
+            timeout: the seconds to wait. None takes the time limit of the test.
+        """
         await self._refuse(
             f"push {event!r} with {payload!r}",
             lambda each: self._is_push(each, event, payload),
@@ -300,13 +358,24 @@ class TestChannel:
 
         The test gets the event through its own subscription, not through the client. `subscribe_and_join` subscribes
         it.
+
+        Args:
+            event: the name of the event.
+            payload: the wanted payload, or a function that accepts it.
+            timeout: the seconds to wait. None takes the time limit of the test.
         """
         return await self.client.case.assert_broadcast(self.topic, event, payload, timeout=timeout)
 
     async def refute_broadcast(
         self, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
     ) -> None:
-        """Assert that nobody broadcasts such an event to the topic within `timeout` seconds."""
+        """Assert that nobody broadcasts such an event to the topic within `timeout` seconds.
+
+        Args:
+            event: the name of the event.
+            payload: the payload that must not come, or a function that accepts it.
+            timeout: the seconds to wait. None takes the time limit of the test.
+        """
         await self.client.case.refute_broadcast(self.topic, event, payload, timeout=timeout)
 
     async def _take(

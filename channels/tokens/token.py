@@ -213,6 +213,9 @@ def sign(
         key_length: bytes of the key.
         key_digest: the hash of PBKDF2: sha1, sha224, sha256, sha384 or sha512. The signature is always HMAC-SHA256.
 
+    Returns:
+        The token: text of letters, digits, `-`, `_` and `.`.
+
     Raises:
         InvalidSecret: the secret is too short.
         InvalidOption: an option has an invalid value.
@@ -322,6 +325,18 @@ def encrypt(
     Arguments and errors are the same as for `sign`. The key always has 32 bytes. The token reveals the length of the
     data.
 
+    Args:
+        secret: as for `sign`.
+        salt: as for `sign`.
+        data: as for `sign`.
+        signed_at: the time of the encryption, in seconds since 1970. The default is now.
+        max_age: the seconds for which the token is valid, by default a day.
+        key_iterations: rounds of PBKDF2 for the key.
+        key_digest: the hash of PBKDF2, as for `sign`.
+
+    Returns:
+        The token, as text.
+
     Raises:
         EncryptionUnavailable: the extra `encrypt` is not installed.
 
@@ -358,8 +373,19 @@ def decrypt(
     Arguments and errors are the same as for `verify`. Tokens of Plug.Crypto 1, which begin with `QTEyOEdDTQ`, are not
     valid.
 
+    Args:
+        secret: as for `verify`.
+        salt: as for `verify`.
+        token: the token, as the client sent it.
+        max_age: the seconds for which the token is valid. None takes the lifetime in the token.
+        now: the present time, in seconds since 1970. The default is the clock.
+        key_iterations: rounds of PBKDF2 for the key.
+        key_digest: the hash of PBKDF2, as for `sign`.
+
     Raises:
         EncryptionUnavailable: the extra `encrypt` is not installed.
+        TokenInvalid: the token is not genuine.
+        TokenExpired: the token is too old.
     """
     sealing = _sealing()
     keys = _keys(

@@ -20,7 +20,7 @@ import binascii
 import http
 from collections.abc import Iterable, Sequence
 
-from attrs import field, frozen
+import msgspec
 from websockets.utils import accept_key
 
 from channels.upgrade.request import Head
@@ -116,8 +116,7 @@ _BEARER = "base64url.bearer.phx."
 _STANDARD = str.maketrans("-_", "+/")
 
 
-@frozen(kw_only=True)
-class Agreed:
+class Agreed(msgspec.Struct, frozen=True, kw_only=True):
     """The result of `agree`.
 
     Attributes:
@@ -126,7 +125,11 @@ class Agreed:
     """
 
     name: str | None = None
-    token: str | None = field(default=None, repr=False)
+    token: str | None = None
+
+    def __repr__(self) -> str:
+        # The token is a secret.
+        return f"Agreed(name={self.name!r})"
 
 
 def agree(

@@ -24,7 +24,6 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 import msgspec
-from attrs import field, frozen
 
 __all__ = [
     "DEFAULT_MAX_HEAD_SIZE",
@@ -108,8 +107,7 @@ class Headers:
         return f"<Headers {', '.join(name for name, _ in self._items)}>"
 
 
-@frozen(kw_only=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, kw_only=True):
     """The head of one request.
 
     Attributes:
@@ -130,8 +128,12 @@ class Head:
     query: str
     version: str
     headers: Headers
-    received: bytes = field(repr=False)
-    rest: bytes = field(repr=False)
+    received: bytes
+    rest: bytes
+
+    def __repr__(self) -> str:
+        # The bytes contain secrets. `Headers` hides its values itself.
+        return f"Head({self.method!r}, {self.path!r}, HTTP/{self.version}, {self.headers!r})"
 
 
 class BadRequest(msgspec.Struct, frozen=True, kw_only=True):

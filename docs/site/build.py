@@ -1,10 +1,13 @@
 """Build the documentation site: prepare the pages of docs/, and let Zensical make HTML of them.
 
 Run it with `make docs`. The site is then in `build/docs/site`. The pages in docs/ are plain Markdown, so they can also
-be read in the repository. Two things work there and not in a site, and this program replaces them in its copy:
+be read in the repository. Two things work only there, and this program replaces them in its copy:
 
 - A link to a file outside docs/, such as a module, becomes a link to a page that shows this file.
 - A line `--8<-- "CHANGELOG.md"` becomes the text of that file.
+
+A line `<!-- recording: NAME -->` shows nothing in the repository. In the site, it becomes a recording that the viewer
+plays.
 """
 
 import os
@@ -14,6 +17,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+
+from docs.site.recordings import RECORDINGS, recorded
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "build" / "docs"
@@ -28,6 +33,7 @@ PAGES_OF_FILES = {
 _FENCE = re.compile(r"^ *(`{3,}|~{3,}).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?P<before>\]\()(?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))")
 _INCLUDE = re.compile(r'^--8<-- "(?P<path>[^"]+)"$', re.MULTILINE)
+_RECORDING = re.compile(r"^<!-- recording: (?P<name>[\w-]+) -->$", re.MULTILINE)
 _LANGUAGES = {".py": "python", ".js": "javascript", ".html": "html", ".toml": "toml", ".css": "css"}
 
 
@@ -50,7 +56,14 @@ def prepared(path: str, text: str, read: Callable[[str], str]) -> tuple[str, set
 
     folder = PurePosixPath("docs", path).parent
     text = _with_links(text, lambda target: _link(path, str(folder / target), shown))
-    return _INCLUDE.sub(included, text), shown
+    return _RECORDING.sub(_player, _INCLUDE.sub(included, text)), shown
+
+
+def _player(match: re.Match[str]) -> str:
+    """Return the frame that plays a recording. `prepare` writes the recording next to the pages of the study."""
+    file, title = f"recordings/{match['name']}.html", RECORDINGS[match["name"]][0]
+    frame = f'<iframe class="recording" src="{file}" title="Recording: {title}" loading="lazy"></iframe>'
+    return f"{frame}\n\n[Open the recording alone]({file})"
 
 
 def _link(page: str, target: str, shown: set[str]) -> str:
@@ -130,6 +143,10 @@ def prepare(docs: Path, output: Path) -> None:
         to.write_text(
             folder_page(path, file) if file.is_dir() else source_page(path, file.read_text())
         )
+    recordings = pages / "study" / "recordings"
+    recordings.mkdir()
+    for name in RECORDINGS:
+        (recordings / f"{name}.html").write_text(recorded(name))
     shutil.copyfile(docs / "site" / "zensical.toml", output / "zensical.toml")
 
 

@@ -2,7 +2,6 @@
 
 from examples.programs import run_program
 
-from .room import room_supervisor
-from .server import endpoint
+from .server import endpoint, room_supervisor
 
 run_program(endpoint, [room_supervisor])

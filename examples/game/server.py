@@ -1,21 +1,85 @@
-"""The server of the game. The channel of each player finds the process of the player's room."""
+"""The server of the game: a process for each room, and a channel for each player."""
 
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
 from attrs import frozen
 from msgspec import Meta
 
-from actors import Stop, call, cast, current_pid, monitor, send
+import actors
 from channels import Channel, Endpoint, JoinRefused, Socket, handle_in
 from examples.phoenix_js import shared_folders
-from supervision import MaxChildren
+from supervision import DynamicSupervisor, MaxChildren, child_spec
 
-from .room import Enter, Move, find_room
-from .rules import Direction, public_id
+from .rules import Board, Direction
+
+SECONDS_AWAY = 30.0  # after this time, a player without a channel leaves the board
+
+
+class Room(actors.GenServer[Board]):
+    """The game of one room. It stops when the last player has left.
+
+    If the game crashes, its supervisor restarts it with a new board.
+    """
+
+    async def init(self, name: str) -> None:
+        self.topic = f"game:{name}"
+        self.state = Board(actors.current_runtime().random)
+        self.refs: dict[str, actors.Ref] = {}  # the monitor of each player's channel
+
+    async def handle_call(self, request: Any, sender: actors.Sender) -> actors.Reply:
+        player, name, channel = request  # of a player who joins
+        entered = self.state.enter(player, name)
+        if entered:
+            # The player has a new channel. So the end of the old channel must not mark the player as away.
+            if (old := self.refs.get(player)) is not None:
+                actors.demonitor(old, flush=True)
+            self.refs[player] = actors.monitor(channel)
+        return actors.Reply(entered)
+
+    async def handle_cast(self, message: Any) -> None:
+        if message != "tell":
+            self.state.move(*message)
+        self.tell()
+
+    async def handle_info(self, message: Any) -> actors.Stop | None:
+        match message:
+            case actors.Down(ref=ref):
+                for player in [each for each, its in self.refs.items() if its == ref]:
+                    self.state.players[player].here = False
+                    actors.send_after(actors.current_pid(), ("forget", player, ref), SECONDS_AWAY)
+            case ("forget", player, ref) if self.refs.get(player) == ref:
+                del self.refs[player], self.state.players[player]
+                if not self.refs:
+                    return actors.Stop()
+        self.tell()
+        return None
+
+    def tell(self) -> None:
+        """Send the board to all players in the room."""
+        endpoint.broadcast(self.topic, "board", self.state.to_json())
+
+
+rooms = actors.Registry[str, None]("unique", name="rooms")
+room_supervisor = DynamicSupervisor.child_spec(name="rooms", max_children=1000, max_restarts=100)
+
+
+async def find_room(name: str) -> actors.Pid:
+    """Return the process of a room. Start the process if it does not run."""
+    found = rooms.whereis(name)
+    if found is not None:
+        return found
+    spec = child_spec(Room, name, kwargs={"name": rooms.via(name)}, restart="transient")
+    try:
+        return await DynamicSupervisor.start_child("rooms", spec)
+    except actors.AlreadyStarted as error:  # another player's channel has just started it
+        return error.pid
+    except MaxChildren:
+        raise JoinRefused({"reason": "too many rooms"}) from None
 
 
 @frozen
@@ -37,34 +101,29 @@ class GameChannel(Channel):
     """One player in one room. The process of the room keeps the player's place and coins."""
 
     async def join(self, topic: str, payload: Guest) -> dict[str, Any]:
-        name = topic.removeprefix("game:")
-        if not re.fullmatch(r"[a-z0-9-]{1,20}", name):
+        name = re.fullmatch(r"game:([a-z0-9-]{1,20})", topic)
+        if name is None:
             raise JoinRefused({"reason": "invalid room"})
-        try:
-            self.room = await find_room(name, tell)
-        except MaxChildren:
-            raise JoinRefused({"reason": "too many rooms"}) from None
-        monitor(self.room)
-        if not await call(self.room, Enter(payload.id, payload.name, current_pid())):
+        self.room = await find_room(name[1])
+        actors.monitor(self.room)
+        me = actors.current_pid()
+        # The other players get only this hash. Whoever knows the id itself can play as this player.
+        self.player = sha256(payload.id.encode()).hexdigest()[:12]
+        if not await actors.call(self.room, (self.player, payload.name, me)):
             raise JoinRefused({"reason": "the room is full"})
-        self.player = payload.id
-        send(current_pid(), "after join")
-        return {
-            "player": public_id(payload.id),
-            "channel": current_pid().number,
-            "game": self.room.number,
-        }
+        actors.send(me, "after join")
+        return {"player": self.player, "channel": me.number, "game": self.room.number}
 
-    async def handle_info(self, message: Any) -> Stop | None:
-        if message == "after join":
-            cast(self.room, "tell")
-            return None
-        # The process of the room has ended. The client joins again, and gets the new game of the room.
-        return Stop("the game has ended")
+    async def handle_info(self, message: Any) -> actors.Stop | None:
+        if message != "after join":
+            # The process of the room has ended. The client joins again, and gets the new game of the room.
+            return actors.Stop("the game has ended")
+        actors.cast(self.room, "tell")
+        return None
 
     @handle_in("move")
     async def move(self, payload: Step) -> None:
-        cast(self.room, Move(self.player, payload.direction))
+        actors.cast(self.room, (self.player, payload.direction))
 
     @handle_in("crash")
     async def crash(self, payload: Any) -> None:
@@ -76,11 +135,6 @@ class GameSocket(Socket):
 
     channels = {"game:*": GameChannel}
     max_messages_per_second = 10.0
-
-
-def tell(room: str, board: dict[str, Any]) -> None:
-    """Send the board of a room to all players in the room."""
-    endpoint.broadcast(f"game:{room}", "board", board)
 
 
 endpoint = Endpoint(sockets={"/socket": GameSocket}, static=shared_folders(Path(__file__).parent))

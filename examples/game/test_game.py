@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 
 from actors import kill
 from channels.pytest_plugin import OpenChannelTest
@@ -14,45 +15,49 @@ from channels.testing import ChannelTest, TestChannel
 from supervision import Supervisor
 
 from . import rules
-from .room import SECONDS_AWAY, room_supervisor, rooms
-from .rules import Board, Player
-from .server import endpoint
+from .rules import Board
+from .server import SECONDS_AWAY, endpoint, room_supervisor, rooms
 
 # Rules
 
-AT_THE_EDGE = Board({"ann": Player("Ann", (0, 0)), "bob": Player("Bob", (0, 1))}, frozenset())
+
+def board_with(seed: int, players: int) -> Board:
+    board = Board(Random(seed))
+    assert all(board.enter(f"player {number}", "A") for number in range(players))
+    return board
 
 
 @pytest.mark.parametrize("direction", ["up", "left", "down"])
 def test_a_player_does_not_walk_off_the_board_or_onto_another_player(
     direction: rules.Direction,
 ) -> None:
-    assert rules.move(AT_THE_EDGE, "ann", direction, Random(1)) == AT_THE_EDGE
+    board = board_with(1, 2)
+    one, other = board.players.values()
+    (one.x, one.y), (other.x, other.y) = (0, 0), (0, 1)
+    board.move("player 0", direction)
+    assert (one.x, one.y) == (0, 0)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_long_walk_keeps_the_number_of_coins_and_counts_each_that_is_taken(seed: int) -> None:
-    random = Random(seed)
-    entered = rules.enter(rules.new_board(random), "ann", "Ann", random)
-    assert entered is not None
-    board, taken = entered, 0
+    board, random, taken = board_with(seed, 1), Random(seed), 0
+    (player,) = board.players.values()
     for _ in range(200):
-        after = rules.move(board, "ann", random.choice(["up", "down", "left", "right"]), random)
-        taken += after.players["ann"].place in board.coins
-        board = after
+        before = set(board.coins)
+        board.move("player 0", random.choice(["up", "down", "left", "right"]))
+        taken += (player.x, player.y) in before
         assert len(board.coins) == rules.COINS
-        assert board.players["ann"].place not in board.coins
-    assert board.players["ann"].coins == taken > 0
+        assert (player.x, player.y) not in board.coins
+    assert player.coins == taken > 0
 
 
 def test_a_full_board_takes_only_players_that_it_knows() -> None:
-    random, board = Random(1), rules.new_board(Random(1))
-    for number in range(rules.MAX_PLAYERS):
-        entered = rules.enter(board, f"player {number}", "A", random)
-        assert entered is not None
-        board = entered
-    assert rules.enter(board, "one more", "B", random) is None
-    assert rules.enter(rules.away(board, "player 3"), "player 3", "A", random) == board
+    board = board_with(1, rules.MAX_PLAYERS)
+    assert not board.enter("one more", "B")
+    board.players["player 3"].here = False
+    before = evolve(board.players["player 3"], here=True)
+    assert board.enter("player 3", "A")
+    assert board.players["player 3"] == before
 
 
 # Channels and rooms
@@ -118,9 +123,7 @@ async def test_no_player_learns_the_secret_id_of_another(case: ChannelTest) -> N
     answer, ann = await client.join("game:lobby", guest("Ann"))
     assert ann is not None
     board = await ann.assert_push("board")
-    assert (
-        player(board, "Ann")["id"] == answer.response["player"] == rules.public_id("the tab of Ann")
-    )
+    assert player(board, "Ann")["id"] == answer.response["player"]
     assert "the tab of" not in str(board)
 
 

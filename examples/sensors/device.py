@@ -9,18 +9,9 @@ import trio
 
 from channels.client import Refused, open_socket
 
-__all__ = ["watch_room"]
-
 
 async def watch_room(url: str, room: str, motions: int, *, pause: float = 8.0) -> int:
-    """Report motion in a room, and return the number of reports that the server refused.
-
-    Args:
-        url: the socket of the sensors, such as `http://127.0.0.1:4000/devices`.
-        room: hall, kitchen or porch.
-        motions: the number of reports.
-        pause: the average number of seconds between two reports.
-    """
+    """Report motion in a room, with pauses of `pause` seconds on average. Return the number of refused reports."""
     random, refused = Random(), 0
     async with (
         open_socket(url, transport="longpoll") as socket,
@@ -41,6 +32,5 @@ if __name__ == "__main__":
     parser.add_argument("room", choices=["hall", "kitchen", "porch"])
     parser.add_argument("--url", default="http://127.0.0.1:4000/devices", help="socket of sensors")
     parser.add_argument("--motions", type=int, default=100, help="reports before the end")
-    parser.add_argument("--pause", type=float, default=8.0, help="average seconds between reports")
     options = parser.parse_args()
-    trio.run(lambda: watch_room(options.url, options.room, options.motions, pause=options.pause))
+    trio.run(lambda: watch_room(options.url, options.room, options.motions))

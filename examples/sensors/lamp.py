@@ -7,17 +7,7 @@ from typing import Any, Literal
 
 from attrs import frozen
 
-from actors import (
-    CallEvent,
-    CastEvent,
-    EnterEvent,
-    KeepState,
-    NextState,
-    StateEvent,
-    StateMachine,
-    StateResult,
-    StateTimeout,
-)
+import actors
 
 SECONDS_LIT = 30.0
 
@@ -34,49 +24,44 @@ class Switch:
     to: Literal["on", "automatic"]
 
 
-class Lamp(StateMachine):
+class Lamp(actors.StateMachine):
     """A lamp that calls `tell` at each change of its state."""
 
-    async def begin(self, name: str, tell: Callable[[dict[str, Any]], object]) -> NextState:
+    async def begin(self, name: str, tell: Callable[[dict[str, Any]], object]) -> actors.NextState:
         self.name, self.tell = name, tell
-        return NextState(self.dark)
+        return actors.NextState(self.dark)
 
-    async def dark(self, event: StateEvent) -> StateResult:
+    async def dark(self, event: actors.StateEvent) -> actors.StateResult:
         match event:
-            case EnterEvent():
-                self.tell(self.report("dark"))
-            case CastEvent(Motion()):
-                return NextState(self.lit)
-            case CastEvent(Switch("on")):
-                return NextState(self.held)
-            case CallEvent():
-                return KeepState(reply=self.report("dark"))
-        return KeepState()
+            case actors.CastEvent(Motion()):
+                return actors.NextState(self.lit)
+            case actors.CastEvent(Switch("on")):
+                return actors.NextState(self.held)
+        return self.report(event, "dark")
 
-    async def lit(self, event: StateEvent) -> StateResult:
+    async def lit(self, event: actors.StateEvent) -> actors.StateResult:
         match event:
-            case EnterEvent() | CastEvent(Motion()):
-                self.tell(self.report("lit"))
+            case actors.EnterEvent() | actors.CastEvent(Motion()):
+                self.tell({"lamp": self.name, "state": "lit"})
                 # A new timeout replaces the old one, so the time counts from the last motion.
-                return KeepState(state_timeout=SECONDS_LIT)
-            case StateTimeout():
-                return NextState(self.dark)
-            case CastEvent(Switch("on")):
-                return NextState(self.held)
-            case CallEvent():
-                return KeepState(reply=self.report("lit"))
-        return KeepState()
+                return actors.KeepState(state_timeout=SECONDS_LIT)
+            case actors.StateTimeout():
+                return actors.NextState(self.dark)
+            case actors.CastEvent(Switch("on")):
+                return actors.NextState(self.held)
+        return self.report(event, "lit")
 
-    async def held(self, event: StateEvent) -> StateResult:
+    async def held(self, event: actors.StateEvent) -> actors.StateResult:
         match event:
-            case EnterEvent():
-                self.tell(self.report("held"))
-            case CastEvent(Switch("automatic")):
-                return NextState(self.dark)
-            case CallEvent():
-                return KeepState(reply=self.report("held"))
-        return KeepState()
+            case actors.CastEvent(Switch("automatic")):
+                return actors.NextState(self.dark)
+        return self.report(event, "held")
 
-    def report(self, state: str) -> dict[str, Any]:
-        """Return the state in the form that the pages expect."""
-        return {"lamp": self.name, "state": state}
+    def report(self, event: actors.StateEvent, state: str) -> actors.StateResult:
+        """Tell the pages about a new state, and answer calls. Ignore other events."""
+        found = {"lamp": self.name, "state": state}
+        if isinstance(event, actors.EnterEvent):
+            self.tell(found)
+        if isinstance(event, actors.CallEvent):
+            return actors.KeepState(reply=found)
+        return actors.KeepState()

@@ -55,13 +55,10 @@ class LightsChannel(Channel):
 
 
 class DeviceSocket(Socket):
-    """The socket of a sensor.
-
-    A sensor may report every two seconds on average. After a pause, it may report five times at once.
-    """
+    """The socket of a sensor."""
 
     channels = {"sensor:*": SensorChannel}
-    max_messages_per_second = 0.5
+    max_messages_per_second = 0.5  # on average; after a pause, five messages at once
     max_channels = 4
 
 

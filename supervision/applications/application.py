@@ -174,6 +174,9 @@ async def open_application(
         log: Attach `actors.instrumentation.logger` and `supervision.logger`.
         watchdog: As for `open_runtime`.
 
+    Yields:
+        The `Application`, after every child has started.
+
     Raises:
         ApplicationStartFailed: A child did not start. The children before it were stopped.
         BadChildSpec, BadSupervisorOption: Nothing was started.

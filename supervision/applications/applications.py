@@ -219,6 +219,10 @@ class Applications(GenServer[dict[Pid, _Running]]):
     async def start_application(applications: object, spec: ApplicationSpec) -> bool:
         """Start one application.
 
+        Args:
+            applications: The pid or the name of the process that `start_link` started.
+            spec: The application.
+
         Returns:
             False if an application with this name was already running.
 
@@ -233,6 +237,10 @@ class Applications(GenServer[dict[Pid, _Running]]):
     @staticmethod
     async def ensure_all_started(applications: object, spec: ApplicationSpec) -> list[str]:
         """Start the dependencies of an application that are not running, and then the application.
+
+        Args:
+            applications: The pid or the name of the process that `start_link` started.
+            spec: The application.
 
         Returns:
             The names of the started applications, in order.
@@ -250,6 +258,10 @@ class Applications(GenServer[dict[Pid, _Running]]):
     async def stop_application(applications: object, name: str) -> None:
         """Stop one application and every process that it has spawned. Applications that depend on it continue.
 
+        Args:
+            applications: The pid or the name of the process that `start_link` started.
+            name: The name of the application.
+
         Raises:
             ApplicationNotStarted: No application of this name is running.
             SupervisorDeadlock: The caller belongs to an application that starts or stops at this moment.
@@ -259,6 +271,9 @@ class Applications(GenServer[dict[Pid, _Running]]):
     @staticmethod
     async def which_applications(applications: object) -> list[str]:
         """Return the names of the running applications, newest first.
+
+        Args:
+            applications: The pid or the name of the process that `start_link` started.
 
         Raises:
             SupervisorDeadlock: The caller belongs to an application that starts or stops at this moment.

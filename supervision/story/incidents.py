@@ -56,6 +56,9 @@ def tell_story(lines: Iterable[bytes], *, damaged: bool = False) -> StoryModel:
     Args:
         lines: the lines of a trace, such as the result of `read_recording`.
         damaged: True if the file was cut off.
+
+    Returns:
+        The story: its incidents, in the order of their faults.
     """
     decode = msgspec.json.Decoder(Event).decode
     reader = _Reader([decode(line) for line in lines])
@@ -164,7 +167,7 @@ class _Reader:
             linked = Linked(t=event["t"], process=receiver.name, to=sender.name, died=False)
             sender.incident.linked.append(linked)
 
-    def take_exited(self, event: Event) -> None:
+    def take_ended(self, event: Event) -> None:
         process = self.processes.get(self.key(event))
         if process is None or process.ended is not None:
             return

@@ -141,7 +141,14 @@ class Task(Generic[T_co]):
     def start(function: Callable[[*Ts], Awaitable[Any]], *args: *Ts) -> Pid:
         """Start `function(*args)` without a link, and discard its result.
 
-        Task.start(send_mail, "hello")
+            Task.start(send_mail, "hello")
+
+        Args:
+            function: An async callable.
+            *args: Its arguments.
+
+        Returns:
+            The pid of the task.
         """
         check_async("Task.start", function)
         return spawn(run_detached, lineage(), function, args, label=label_of(function))
@@ -150,14 +157,25 @@ class Task(Generic[T_co]):
     def start_link(function: Callable[[*Ts], Awaitable[Any]], *args: *Ts) -> Pid:
         """Start `function(*args)` linked to the current process, and discard its result. Supervisors use this.
 
-        Supervisor.start_link([child_spec(Task, warm_the_cache)])
+            Supervisor.start_link([child_spec(Task, warm_the_cache)])
+
+        Args:
+            function: An async callable.
+            *args: Its arguments.
+
+        Returns:
+            The pid of the task.
         """
         check_async("Task.start_link", function)
         return spawn_link(run_detached, lineage(), function, args, label=label_of(function))
 
     @staticmethod
     def completed(value: T) -> Task[T]:
-        """Return a task that has finished with a known result."""
+        """Return a task that has finished with a known result.
+
+        Args:
+            value: The result.
+        """
         owner, runtime = current_pid(), current_runtime()
         runtime.require_thread("Task.completed")
         task = Task[T](owner, None, Ref(runtime.next_ref()), "completed task")
@@ -175,7 +193,17 @@ class Task(Generic[T_co]):
     ) -> ChildSpec:
         """Describe a task as the child of a supervisor. A task is temporary by default, unlike other children.
 
-        Task.child_spec(warm_the_cache, id="warm-up", restart="transient")
+            Task.child_spec(warm_the_cache, id="warm-up", restart="transient")
+
+        Args:
+            function: An async callable.
+            *args: Its arguments.
+            id: The id of the child; by default the class.
+            restart: As in `ChildSpec`. A restart calls the function again.
+            shutdown: As in `ChildSpec`.
+
+        Returns:
+            The spec.
         """
         return ChildSpec(
             cls.__name__ if id is None else id,
@@ -259,6 +287,9 @@ class Task(Generic[T_co]):
             `Ok(value)` if the task finished before the stop. None if it stopped as requested. `Exited(KILLED)` if it
             was killed after the limit. `Exited(NOPROC)` if it had ended before the stop and its result was taken or
             discarded. `Exited(reason)` if it ended with another reason.
+
+        Raises:
+            BadTaskOption: `limit` has an invalid value.
 
         This also stops a running task after its result was discarded by a timeout of `result`, by `ignore` or by
         `forget`. Source: Elixir's `Task.shutdown`.

@@ -129,6 +129,9 @@ class TaskSupervisor(DynamicSupervisor):
             restart: As in `ChildSpec`. A restart calls the function again.
             shutdown: As in `ChildSpec`.
 
+        Returns:
+            The pid of the task.
+
         Raises:
             MaxChildren: The supervisor has `max_children` tasks.
             BadChildSpec: `restart` or `shutdown` has an invalid value.
@@ -146,6 +149,9 @@ class TaskSupervisor(DynamicSupervisor):
     @staticmethod
     async def children(supervisor: object) -> list[Pid]:
         """Return the pids of the running tasks, newest first.
+
+        Args:
+            supervisor: A pid or a name.
 
         Raises:
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.

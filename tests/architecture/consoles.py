@@ -21,10 +21,11 @@ from tests.architecture.snippets import Snippet
 
 __all__ = ["Call", "Line", "calls_of", "lines_of", "make_stand_ins"]
 
-# `python -c` runs, because its output is part of another command. The script writes down everything else.
+# `python -c` runs, because its output is part of another command. The script writes down everything else, with one
+# printf, because the programs of a pipe run at the same time.
 _STAND_IN = """#!/bin/bash
 if [[ ${0##*/} == python* && $1 == -c ]]; then exec "$DOCS_PYTHON" -I "$@"; fi
-{ printf '%s\\0' "$PWD" "$DOCS_LINE" "${0##*/}" "$@"; printf '\\n\\0'; } >> "$DOCS_CALLS"
+printf '%s\\0' "$PWD" "$DOCS_LINE" "${0##*/}" "$@" $'\\n' >> "$DOCS_CALLS"
 """
 
 
@@ -80,6 +81,7 @@ def make_stand_ins(folder: Path, programs: Iterable[str]) -> Path:
     first = scripts / "stand-in"
     first.write_text(_STAND_IN)
     first.chmod(0o755)
+    (scripts / "activate").touch()
     for program in programs:
         (scripts / program).symlink_to(first)
     return scripts

@@ -21,7 +21,7 @@ _RESULT = re.compile(r"\b([Rr]eturn|[Yy]ield|[Gg]ive)s?\b|^True (if|while|until)
 _UNIT = re.compile(
     r"second|\bms\b|byte|share|factor|rate|probability|number|count|times|ratio|fraction|percent"
 )
-_RESULT_FREE = {"None", "NoReturn", "Never", "Self"}
+_WITHOUT_RESULT = {"None", "NoReturn", "Never", "Self", "Iterator[None]", "AsyncIterator[None]"}
 
 
 @frozen
@@ -85,19 +85,20 @@ def documented(section: str) -> dict[str, str]:
 
 
 def problems_of(subject: Subject) -> list[str]:
-    """Return what the docstring of a function lacks. "Like `other`" takes over the docstring of the other function."""
+    """Return what the docstring of a function lacks. "Like `other`" stands for the docstring of the other function."""
     doc = subject.doc
     if not doc:
         return [f"{subject.name} has no docstring"]
     found = sections(doc)
-    problems: list[str] = []
-    if not _LIKE.search(found[""]):
-        problems += _parameters(subject, documented(found.get("Args", "")))
-        problems += _errors(subject, doc)
-    returned = str(subject.function.__annotations__.get("return", "None"))
-    if returned not in _RESULT_FREE and not (
-        {"Returns", "Yields"} & found.keys() or _RESULT.search(found[""])
-    ):
+    if _LIKE.search(found[""]):
+        return []
+    problems = [*_parameters(subject, documented(found.get("Args", ""))), *_errors(subject, doc)]
+    annotation = subject.function.__annotations__.get("return", "None")
+    returned = (
+        annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "None")
+    )
+    says = {"Returns", "Yields"} & found.keys() or _RESULT.search(found[""])
+    if returned not in _WITHOUT_RESULT and not says:
         problems.append(f"{subject.name} does not say what it returns")
     return problems
 
@@ -108,8 +109,10 @@ def _parameters(subject: Subject, entries: Mapping[str, str]) -> Iterator[str]:
             continue
         if parameter.name not in entries and f"`{parameter.name}`" not in subject.doc:
             yield f"{subject.name} does not document {parameter.name}"
-        elif "float" in str(parameter.annotation) and not _UNIT.search(
-            entries.get(parameter.name, subject.doc)
+        elif "float" in str(parameter.annotation) and not re.search(
+            rf"{_UNIT.pattern}|^As (for|in) ",
+            entries.get(parameter.name, subject.doc),
+            re.IGNORECASE,
         ):
             yield f"{subject.name} does not state the unit of {parameter.name}"
 

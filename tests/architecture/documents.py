@@ -11,7 +11,10 @@ _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 _ANCHOR = re.compile(r"<a id=\"([^\"]+)\">")
-_GENERATED = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
+_GENERATED = re.compile(
+    r"^::: (?P<name>[\w.]+)$(?:\n {4}options:\n {6}members: \[(?P<members>[^\]]*)\]$)?",
+    re.MULTILINE,
+)
 _TEST = re.compile(r"(tests/[\w/]+\.py)(?:::(\w+))?")
 
 
@@ -20,14 +23,19 @@ def prose(text: str) -> str:
     return _FENCE.sub("", text)
 
 
-def generated(text: str) -> list[str]:
-    r"""Return the names whose docstrings a reference page shows.
+def generated(text: str) -> dict[str, list[str] | None]:
+    r"""Return the names whose docstrings a reference page shows, with the members that it shows of a class.
+
+    None stands for all public members.
 
     Example:
         >>> generated("# Processes\n\n::: actors.spawn\n")
-        ['actors.spawn']
+        {'actors.spawn': None}
     """
-    return _GENERATED.findall(text)
+    return {
+        match["name"]: None if match["members"] is None else re.findall(r"\w+", match["members"])
+        for match in _GENERATED.finditer(text)
+    }
 
 
 def links(path: str, text: str) -> list[str]:
@@ -76,7 +84,7 @@ def _has_anchor(text: str, anchor: str) -> bool:
     return (
         anchor in repository & site
         or anchor in _ANCHOR.findall(text)
-        or any(f"{anchor}.".startswith(f"{name}.") for name in _GENERATED.findall(text))
+        or any(f"{anchor}.".startswith(f"{name}.") for name in generated(text))
     )
 
 

@@ -1,18 +1,14 @@
 """Documents explain every public name, and their references exist."""
 
-from importlib import import_module
-from types import ModuleType
-
 import pytest
 
 from tests.architecture.documents import (
     dead_anchors,
-    generated,
     links,
     missing_paths,
     missing_tests,
 )
-from tests.architecture.sources import PACKAGES, ROOT, report
+from tests.architecture.sources import ROOT, report
 
 DOCUMENTS = {
     path.relative_to(ROOT).as_posix(): path.read_text()
@@ -23,59 +19,6 @@ DOCUMENTS = {
 def read(path: str) -> str | None:
     file = ROOT / path
     return file.read_text() if file.is_file() else None
-
-
-FACADES = [
-    *PACKAGES,
-    *("channels.client", "channels.durable", "channels.observer", "channels.presence"),
-    *("channels.publishing", "channels.pubsub.redis", "channels.telemetry", "channels.testing"),
-    *("supervision.chaos", "supervision.events", "supervision.observer", "supervision.simulation"),
-    "supervision.story",
-]
-"""The modules from which users import."""
-
-GENERATED = [
-    name
-    for path, text in DOCUMENTS.items()
-    if path.startswith("docs/reference/")
-    for name in generated(text)
-]
-
-
-@pytest.fixture(scope="module", name="shown")
-def find_shown_names() -> list[tuple[str, object]]:
-    """The names on the reference pages with their values. A module stands for the names that it exports."""
-    return [one for name in GENERATED for one in exported(name)]
-
-
-def exported(name: str) -> list[tuple[str, object]]:
-    module, _, attribute = name.rpartition(".")
-    value = getattr(import_module(module), attribute, None)
-    if value is not None and not isinstance(value, ModuleType):
-        return [(attribute, value)]
-    names = import_module(name)
-    return [(each, getattr(names, each)) for each in names.__all__]
-
-
-@pytest.mark.parametrize("facade", FACADES)
-def test_every_public_name_is_on_a_reference_page(
-    facade: str, shown: list[tuple[str, object]]
-) -> None:
-    places = {(name, id(value)) for name, value in shown}
-    module = import_module(facade)
-    report(
-        [
-            f"no page of docs/reference has a line `::: {facade}.{name}`"
-            for name in module.__all__
-            if (name, id(getattr(module, name))) not in places
-            # `supervision.application` is a module. Its functions have their own lines.
-            and not isinstance(getattr(module, name), ModuleType)
-        ]
-    )
-
-
-def test_every_name_is_on_one_reference_page_only() -> None:
-    report(sorted(name for name in set(GENERATED) if GENERATED.count(name) > 1))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)

@@ -8,6 +8,7 @@ import pytest
 
 from docs.site.build import main, prepared, source_page
 from docs.site.commands import PAGE, page
+from docs.site.recordings import RECORDINGS, recorded
 from tests.architecture.sources import PACKAGES, ROOT, report, sources_under
 
 NAVIGATION = tomllib.loads((ROOT / "docs/site/zensical.toml").read_text())["project"]["nav"]
@@ -68,6 +69,23 @@ def test_an_included_file_keeps_its_links() -> None:
     text, shown = prepared("project/c.md", '--8<-- "CHANGELOG.md"\n', files.__getitem__)
     assert text == "# Changes\n[a](../topics/a.md) [b](../source/Makefile.md)\n"
     assert shown == {"Makefile"}
+
+
+def test_each_page_of_the_study_plays_its_recording() -> None:
+    pages = {path.stem: path.read_text() for path in (ROOT / "docs/study").glob("*.md")}
+    played = {name for name, text in pages.items() if f"<!-- recording: {name} -->" in text}
+    assert played == set(RECORDINGS)
+
+
+def test_a_recording_becomes_a_frame_that_plays_it() -> None:
+    text, _ = prepared("study/a.md", "<!-- recording: three-strategies -->\n", str)
+    assert '<iframe class="recording" src="recordings/three-strategies.html"' in text
+
+
+def test_a_recording_shows_the_run_of_its_experiment() -> None:
+    page = recorded("three-strategies")
+    assert "The database crashes under rest_for_one" in page
+    assert "the disk is full" in page
 
 
 def test_a_source_with_fences_is_shown_whole() -> None:

@@ -19,7 +19,8 @@ SNIPPETS = [
 
 @pytest.fixture(scope="module")
 def programs() -> Iterator[Programs]:
-    with Programs() as programs:
+    # pytest imports it for its plugin.
+    with Programs("hypothesis") as programs:
         yield programs
 
 

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from channels.generators.files import project_files, write
+from channels.generators.files import project_files, socket_files, write
 from channels.generators.names import parse_name
 from tests.architecture.consoles import lines_of
-from tests.architecture.snippets import snippets_in
+from tests.architecture.snippets import BUILT, snippets_in
 from tests.architecture.sources import PACKAGES
 from tests.integration.browsers import chromium
 from tests.integration.phoenix_js import FOLDER as NODE
@@ -230,6 +230,84 @@ def test_a_server_whose_first_import_fails_shows_the_problem_and_waits(project: 
     assert '"problem":null' in asked("status.json")
 
 
+# A log-in for the project, as the how-to describes it
+
+
+def with_a_login(folder: Path) -> None:
+    """Create a project with the changes of the how-to, which are in its list and in its blocks."""
+    write(folder, project_files(parse_name("chat")))
+    write(folder, socket_files(parse_name("user"), "chat"))
+    (folder / "chat/static/index.html").rename(folder / "chat/page.html")
+    page = (ROOT / BUILT).read_text()
+    module = folder / "chat/user_socket.py"
+    module.write_text(
+        module.read_text().replace(
+            "\n\nSALT", "\n\nfrom chat.room_channel import RoomChannel\n\nSALT"
+        )
+    )
+    changes = re.findall(r"^\d\. In `(\S+)`, replace `(.+?)` with `(.+?)`", page, re.MULTILINE)
+    assert len(changes) == 4
+    for path, old, new in changes:
+        text = (folder / path).read_text()
+        assert text.count(old) == 1, f"{old} is not in {path}"
+        (folder / path).write_text(text.replace(old, new))
+    blocks = snippets_in(BUILT, page)
+    (script,) = (
+        one.code for one in blocks if one.language == "javascript" and "baseURI" in one.code
+    )
+    app = folder / "chat/static/app.js"
+    text, changed = re.subn(
+        r"^ *const socket = new Socket.*$", script, app.read_text(), flags=re.MULTILINE
+    )
+    assert changed == 1
+    app.write_text(text)
+    for block in blocks:
+        if block.file is not None:
+            (folder / block.file).write_text(block.code.partition("\n")[2] + "\n")
+
+
+def test_the_tests_of_the_log_in_of_the_how_to_pass(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_a_login(pytester.path)
+    monkeypatch.chdir(pytester.path)
+    result = pytester.runpytest_inprocess("--rootdir", ".", "-c", "pyproject.toml", "tests")
+    result.assert_outcomes(passed=5)
+
+
+@pytest.mark.deep
+def test_the_log_in_of_the_how_to_works_in_the_browser(tmp_path: Path, browser: Browser) -> None:
+    folder = tmp_path / "chat"
+    with_a_login(folder)
+    shutil.copy(PHOENIX_JS, folder / "chat/static")
+    for arguments in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=folder,
+            env={**os.environ, "MYPYPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SECRET_KEY_BASE": "s" * 48}
+    project = Project(folder, FROM_TREE, environment)
+    project.serve(*SERVE)
+    try:
+        errors: list[str] = []
+        ann, bob = (
+            opened(browser, f"{project.url}/?user={name}", errors) for name in ("ann", "bob")
+        )
+        expect(bob.locator("#state")).to_have_text("Connected")
+        say(ann, "hello")
+        expect(bob.get_by_role("log")).to_have_text("ann: hello")
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            fetched(project.url)
+        assert errors == []
+    finally:
+        project.interrupt()
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from this repository."""
@@ -334,6 +412,7 @@ def test_the_quickstart_works_to_the_letter_with_a_wheel(
         follow_the_readme(project, browser)
     finally:
         project.interrupt()
+    project.edit(("payload.body.upper()", "payload.body"))
     # The section "Test" of the project's README.
     shell.run(
         "pip install -q -e '.[dev]'\npytest -q\nmypy\nruff check . && ruff format --check .",

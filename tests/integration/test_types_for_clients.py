@@ -82,11 +82,9 @@ def types_of(endpoint: Endpoint) -> str:
 
 def page_files(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str]:
     """Return three things of the guide: the types of its server, its excerpt of them, and its client."""
-    server, excerpt, client, refused = (
-        each.code
-        for each in snippets_in(COMPILED, (ROOT / COMPILED).read_text())
-        if each.language in ("python", "typescript")
-    )
+    snippets = snippets_in(COMPILED, (ROOT / COMPILED).read_text())
+    server = next(each.code for each in snippets if each.language == "python")
+    excerpt, client, refused = (each.code for each in snippets if each.language == "typescript")
     module = ModuleType("page_of_types")
     # attrs looks up the module of a class.
     monkeypatch.setitem(sys.modules, module.__name__, module)

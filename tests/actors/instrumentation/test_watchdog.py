@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 import trio.testing
 
 from actors import Pid, open_runtime, receive, send, spawn, wait_exit
-from actors.instrumentation.watchdog import BLOCKED, Blocked, _Pauses, _Turns
+from actors.instrumentation import watchdog
+from actors.instrumentation.watchdog import BLOCKED, Blocked, _Pauses, _Turns, _watch
 from tests.patience import PATIENCE
 
 
@@ -165,6 +166,39 @@ async def test_run_time_is_not_counted_by_default() -> None:
         info = runtime.process_info(spawn(receive))
         assert info is not None
         assert "run_time" not in info
+
+
+class Looks:
+    """An event that becomes set after a number of looks, without a real wait."""
+
+    left = 0
+
+    def wait(self, timeout: float) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_the_thread_searches_no_tasks_while_the_loop_waits_for_input(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searches: list[object] = []
+    monkeypatch.setattr(watchdog, "_running", searches.append)
+    turns, looks = _Turns(0.05, print), Looks()
+    nothing: Any = None
+
+    def searches_in_three_looks() -> int:
+        looks.left = 3
+        searches.clear()
+        thread = threading.get_ident()
+        _watch(nothing, turns, nothing, limit=0.05, loop_thread=thread, stop=cast("Any", looks))
+        return len(searches)
+
+    turns.after_io_wait(0.0)
+    assert searches_in_three_looks() == 3
+    turns.before_io_wait(60.0)
+    assert searches_in_three_looks() == 0
+    turns.after_io_wait(0.0)
+    assert searches_in_three_looks() == 3
 
 
 def test_a_long_turn_that_the_thread_could_not_see_is_reported_with_its_time() -> None:

@@ -42,6 +42,7 @@ from supervision.events import CHILD_TERMINATED
 from tests.channels.conftest import Serve
 from tests.channels.rooms import Room, UserSocket
 from tests.channels.support import (
+    EOF,
     phx_close,
     phx_error,
     reason_of,
@@ -311,6 +312,35 @@ async def test_a_close_that_cannot_be_encoded_is_a_crash_for_the_client(
         phx_error("1", "room:a"),
     ]
     await client.join(ref="3")
+
+
+async def test_a_phx_error_that_cannot_be_encoded_closes_the_connection(serve: Serve) -> None:
+    class CannotFail(V2):
+        def encode_error(self, join_ref: Any, topic: str) -> bytes:
+            raise EncodeError("no", kind="push", topic=topic, event="phx_error")
+
+    mount = Mount(UserSocket, serializers=[(CannotFail(), Requirement("~> 2.0.0"))])
+    client = await (await serve(Endpoint(sockets={"/socket": mount}))).connect()
+    await client.join()
+    close, _ = await client.exchange(("1", "2", "room:a", "boom"))
+    assert close.code == 1011
+
+
+async def test_a_serializer_that_raises_for_phx_error_crashes_the_connection_and_not_the_channel(
+    serve: Serve,
+) -> None:
+    class Broken(V2):
+        def encode_error(self, join_ref: Any, topic: str) -> bytes:
+            raise ZeroDivisionError
+
+    mount = Mount(UserSocket, serializers=[(Broken(), Requirement("~> 2.0.0"))])
+    server = await serve(Endpoint(sockets={"/socket": mount}))
+    crashes = server.crashes()
+    client = await server.connect()
+    await client.join()
+    assert await client.exchange(("1", "2", "room:a", "boom")) == [EOF]
+    assert [type(crash) for crash in crashes] == [RuntimeError, ZeroDivisionError]
+    assert server.connections() == []
 
 
 CLEAN = {"normal": actors.NORMAL, "shutdown": actors.SHUTDOWN, "left": Shutdown("left")}

@@ -18,6 +18,7 @@ from channels.connection.session import (
     TokenBucket,
 )
 from channels.messages import Binary, Message
+from channels.serializers.serializer import Codec
 from tests.channels.sessions import (
     CODEC,
     ROUTE,
@@ -449,6 +450,17 @@ def test_an_exit_after_the_last_frame_sends_no_frame() -> None:
     membership.ended = True
     assert session.exited(membership) == []
     assert session.memberships == ()
+
+
+def test_an_exit_changes_nothing_if_the_serializer_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = new_session()
+    membership = joined(session)
+    with monkeypatch.context() as patch:
+        patch.setattr(Codec, "error", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            session.exited(membership)
+    assert session.memberships == (membership,)
+    assert len(session.exited(membership)) == 1
 
 
 def test_a_crash_does_not_affect_other_memberships() -> None:

@@ -91,6 +91,16 @@ def test_new_prints_the_commands_that_serve_the_project(shell: Shell) -> None:
     assert "  cd chat_room\n  ashtree serve chat_room.endpoint:endpoint --reload\n" in printed
 
 
+def test_a_socket_that_the_endpoint_would_hide_comes_with_a_warning(shell: Shell) -> None:
+    shell.run("new", "chat")
+    shell.enter("chat")
+    _, user = shell.run("gen", "socket", "user")
+    _, door = shell.run("gen", "socket", "door")
+    assert "has a class UserSocket, which needs no token. Delete the class" in user
+    assert "Delete" not in door
+    assert '  endpoint = Endpoint(sockets={..., "/door": DoorSocket})' in door
+
+
 def test_generated_files_contain_no_placeholders() -> None:
     contents = project_files(parse_name("chat"))
     assert [path for path, text in contents.items() if "{{" in text] == []

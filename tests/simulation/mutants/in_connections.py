@@ -78,12 +78,12 @@ IN_CONNECTIONS = (
         name="the end of the slow channel does not make a paused connection read again",
         file="channels/connection/session_server.py",
         old="""\
-        membership = self._remove_member(down.pid)
+            self._remove(membership)
         if self.paused:
             self._read_on()
         if membership is not None""",
         new="""\
-        membership = self._remove_member(down.pid)
+            self._remove(membership)
         if membership is not None""",
         promise="docs/topics/limits.md: the server reads again when few messages wait",
         seen="A client whose flooded channel crashed gets no more answers, until the server closes the connection.",

@@ -10,11 +10,15 @@ rules of the protocol:
 - No frame of a membership comes before the reply to its join, or after its phx_close or phx_error.
 - A client gets broadcasts only for topics that it has joined. It never gets its own `broadcast_from`.
 
+Some connections have a deadline, and some channels move it. The server closes no connection before its deadline, and
+each connection ends soon after it.
+
 At the end all clients disconnect, and the server may have no connection, channel or subscription left.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from random import Random
 from typing import Any, Literal
@@ -23,8 +27,10 @@ import trio
 import trio.lowlevel
 from attrs import define, field
 
-from actors import current_pid, kill, send_exit
+from actors import Pid, current_pid, current_runtime, is_alive, kill, send_exit
 from channels import Endpoint, LongPoll, Mount, PushReply, Route, Socket
+from channels.channel import connection_of
+from channels.telemetry import SOCKET_EXPIRED
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
 from tests.simulation.sweeps.channels.clients import BROKEN, Carrier, Client, Frame
@@ -55,6 +61,42 @@ class Writes:
     def reply(self, client: str, topic: str, ref: Any) -> None:
         if ref is not None:
             self.of[client].append(f"reply on {topic} to {ref}")
+
+
+class Deadlines:
+    """The deadlines of connections. It checks that the server keeps them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.random = world.random("deadlines")
+        # By process and not by name, because a polling client may begin a session twice under one name.
+        self.of: dict[Pid, float] = {}
+        self.problems: list[str] = []
+        current_runtime().telemetry.attach(SOCKET_EXPIRED, self.expired)
+
+    def move(self, connection: Pid, seconds: float) -> None:
+        """Note that the application gives a connection some seconds, unless its time is over."""
+        now = trio.current_time()
+        if self.of.get(connection, math.inf) > now:
+            self.of[connection] = now + seconds
+
+    def expired(self, event: Any, measured: Any, about: Any) -> None:
+        connection, now = about["pid"], trio.current_time()
+        deadline = self.of.get(connection, math.inf)
+        if now < deadline:
+            # Reported later, because telemetry catches the exceptions of its handlers.
+            self.problems.append(f"{connection} expired at {now}, before its time {deadline}")
+        self.world.sometimes("a connection expires")
+
+    def check(self) -> None:
+        """Check that connections end when their time is over, except for the closing handshake, and not before."""
+        self.world.check(not self.problems, "; ".join(self.problems))
+        late = trio.current_time() - 6
+        for connection, deadline in list(self.of.items()):
+            if not is_alive(connection):
+                del self.of[connection]
+            else:
+                self.world.check(deadline >= late, f"{connection} goes on after {deadline}")
 
 
 class Busy(Room):
@@ -90,6 +132,10 @@ class Busy(Room):
         self.writes.broadcast(topic, event, payload)
         super().act_endpoint(topic, event, payload)
 
+    def act_expire(self, seconds: float) -> None:
+        self.endpoint.deadlines.move(connection_of(self), seconds)  # type: ignore[attr-defined]
+        self.expire_connection_after(seconds)
+
 
 class CrowdSocket(Socket):
     """A socket whose connections have unique names."""
@@ -101,6 +147,11 @@ class CrowdSocket(Socket):
         self.assigns["ledger"] = self.endpoint.ledger  # type: ignore[attr-defined] # the sweep sets it
         self.assigns["writes"] = self.endpoint.writes  # type: ignore[attr-defined]
         self.assigns["client"] = self.name = params["name"]
+        deadlines: Deadlines = self.endpoint.deadlines  # type: ignore[attr-defined]
+        if deadlines.random.random() < 0.4:
+            seconds = deadlines.random.random() * 3
+            deadlines.move(current_pid(), seconds)
+            self.expire_connection_after(seconds)
 
     def id(self) -> str:
         return f"id:{self.name}"
@@ -325,6 +376,8 @@ class Crowd:
         self.writes = Writes(self.endpoint, self.ledger)
         self.endpoint.ledger = self.ledger  # type: ignore[attr-defined]
         self.endpoint.writes = self.writes  # type: ignore[attr-defined]
+        self.deadlines = Deadlines(world)
+        self.endpoint.deadlines = self.deadlines  # type: ignore[attr-defined]
         self.people: list[Person] = []
         # The ids of all sockets.
         self.ids: list[str] = []
@@ -359,6 +412,9 @@ class Crowd:
                 acts.append(["endpoint", topic, "said", self.payload()])
             else:
                 acts.append([name, "said" if name == "push" else event, self.payload()])
+        renewal = self.endpoint.deadlines.random  # type: ignore[attr-defined]
+        if renewal.random() < 0.15:
+            acts.append(["expire", renewal.choice((math.inf, 1 + 3 * renewal.random()))])
         acts.append(["reply", "ok", {}])
         chance = random.random()
         if chance < 0.25:
@@ -374,6 +430,7 @@ class Crowd:
         random, network = self.world.random("disturb"), self.world.network
         while True:
             await trio.sleep(random.random() / 2)
+            self.deadlines.check()
             what = random.choice(("broadcast", "broadcast", "kill", "exit", "reset", "hold", "id"))
             lives: list[Life] = self.ledger.alive()
             if what == "broadcast":
@@ -420,6 +477,7 @@ async def crowd(world: World) -> None:
         for person in state.people:
             person.stopped = True
         await trio.sleep(30)
+        state.deadlines.check()
         for person in state.people:
             await person.check_end(whole=not person.client.ended)
         await part(state)

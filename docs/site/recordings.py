@@ -1,0 +1,74 @@
+"""Record the experiments of the study, for the pages of the site that play them.
+
+A page of docs/study has the line `<!-- recording: NAME -->`. The site shows the viewer with the recording there. The
+experiments run in a simulation with exact time, so the recording is the same each time.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from examples.study import (
+    clients_message,
+    crash_is_contained,
+    intensity_limit,
+    link_that_kills,
+    mailbox_that_fills,
+    restart_storm,
+    slow_terminate,
+    three_strategies,
+)
+from supervision.simulation import Knobs, World, simulate
+from supervision.viewer.page import render_page
+
+RECORDINGS: dict[str, tuple[str, Callable[[], Awaitable[Any]]]] = {
+    "crash-is-contained": (
+        "One of twelve rooms crashes under a supervisor",
+        crash_is_contained.under_a_supervisor,
+    ),
+    "intensity-limit": (
+        f"A child crashes every {intensity_limit.PERIODS[0]:.1f} s",
+        lambda: intensity_limit.live(intensity_limit.PERIODS[0]),
+    ),
+    "three-strategies": (
+        "The database crashes under rest_for_one",
+        lambda: three_strategies.run("rest_for_one"),
+    ),
+    "link-that-kills": (
+        f"Linked processes: {next(iter(link_that_kills.CASES))}",
+        lambda: link_that_kills.run(**next(iter(link_that_kills.CASES.values()))),
+    ),
+    "slow-terminate": (
+        "A supervisor stops children that take their time",
+        lambda: slow_terminate.run(at_once=False),
+    ),
+    "mailbox-that-fills": (
+        "A server that refuses calls beyond 5",
+        lambda: mailbox_that_fills.run(refuses=True),
+    ),
+    "restart-storm": (
+        f"The database is away for 20 s: {next(iter(restart_storm.POLICIES))}",
+        lambda: restart_storm.run(next(iter(restart_storm.POLICIES.values()))),
+    ),
+    "clients-message": (
+        f"A channel crashes once: {next(iter(clients_message.CLIENTS))}",
+        lambda: clients_message.run(*next(iter(clients_message.CLIENTS.values()))),
+    ),
+}
+"""The title and the experiment of each recording, by the name of its page."""
+
+
+def recorded(name: str) -> str:
+    """Run an experiment, and return the page of the viewer with its recording.
+
+    Raises:
+        SimulationFailed: the experiment failed.
+    """
+    title, experiment = RECORDINGS[name]
+
+    async def scenario(world: World) -> None:
+        await experiment()
+
+    # Exact time, and the oldest task first, as in the experiment itself.
+    knobs = Knobs(quantum=0.0, policy="canonical", invariants=())
+    outcome = simulate(scenario, seed=1, knobs=knobs).check()
+    return render_page(outcome.trace, title=title)
