@@ -53,6 +53,8 @@ class Host(Protocol):
     @property
     def wake_batches(self) -> WakeBatches: ...
     @property
+    def current_time(self) -> Callable[[], float]: ...
+    @property
     def instruments(self) -> tuple[Instrument, ...]: ...
     @property
     def callback_instruments(self) -> tuple[Instrument, ...]: ...
@@ -127,7 +129,7 @@ class ProcessRecord(Generic[R]):
         # The ancestors of the processes that this process starts. All of them share this tuple.
         self.lineage: tuple[Pid, ...] | None = None
         # On Trio's clock.
-        self.born: Final = trio.current_time()
+        self.born: Final = runtime.current_time()
         self.mailbox: Final = Mailbox(runtime.wake_batches)
         self.scope: Final = trio.CancelScope()
         self.task: trio.lowlevel.Task | None = None

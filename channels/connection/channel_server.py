@@ -504,7 +504,7 @@ def watch_join(channel: Channel, count: Callable[[tuple[str, ...]], None]) -> Ti
                 },
             )
 
-    return runtime.timers.at(trio.current_time() + seconds, report)
+    return runtime.timers.at(runtime.current_time() + seconds, report)
 
 
 def _stack(task: trio.lowlevel.Task, channel: type[Channel]) -> list[str]:

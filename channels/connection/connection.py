@@ -185,7 +185,7 @@ class Connection(SessionServer):
             # The peer ended its stream without a close frame.
             self.closing = self.closing or CLOSED
             return self._ended()
-        self.last_heard = now = trio.current_time()
+        self.last_heard = now = self.services.runtime.current_time()
         if self.has_rates:
             self.session.refill(now)
         protocol = self.protocol

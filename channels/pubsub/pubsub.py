@@ -235,7 +235,8 @@ class PubSub:
             WrongThread: the caller or the present subscribers run in another thread than this runtime.
         """
         pid, runtime = current_pid(), current_runtime()
-        self.attach(runtime)
+        if runtime is not self._runtime or get_ident() != runtime.thread:
+            self.attach(runtime)
         subscription, first = self._table.add(pid, topic, metadata)
         if first:
             on_exit(partial(self._forget, pid))
