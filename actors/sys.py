@@ -52,7 +52,12 @@ __all__ = [
 
 
 async def get_state(server: object, *, timeout: float = 5.0) -> Any:
-    """Return the state of a server: the object itself, not a copy."""
+    """Return the state of a server: the object itself, not a copy.
+
+    Args:
+        server: A pid or a name.
+        timeout: The time limit in seconds.
+    """
     return await _ask(server, lambda loop: loop.server.state, timeout)
 
 
@@ -64,6 +69,11 @@ async def replace_state(
         await sys.replace_state(counter, lambda count: 0)
 
     The function runs in the server. If it raises, `replace_state` raises the exception, and the state does not change.
+
+    Args:
+        server: A pid or a name.
+        function: A function of the old state, which returns the new state.
+        timeout: The time limit in seconds.
     """
 
     def replace(loop: Loop) -> Any:
@@ -74,7 +84,12 @@ async def replace_state(
 
 
 async def get_status(server: object, *, timeout: float = 5.0) -> ServerStatus:
-    """Return the status of a server, redacted by its `format_status`."""
+    """Return the status of a server, redacted by its `format_status`.
+
+    Args:
+        server: A pid or a name.
+        timeout: The time limit in seconds.
+    """
     status: ServerStatus = await _ask(server, lambda loop: loop.status(), timeout)
     return status
 
@@ -84,17 +99,32 @@ async def suspend(server: object, *, timeout: float = 5.0) -> None:
 
     Calls to a suspended server time out, but it still carries them out after `resume`. The end of its parent still ends
     the server. A second `suspend` has no effect.
+
+    Args:
+        server: A pid or a name.
+        timeout: The time limit in seconds.
     """
     await _ask(server, Loop.suspend, timeout)
 
 
 async def resume(server: object, *, timeout: float = 5.0) -> None:
-    """Make a suspended server handle messages again. Does nothing to any other server."""
+    """Make a suspended server handle messages again. Does nothing to any other server.
+
+    Args:
+        server: A pid or a name.
+        timeout: The time limit in seconds.
+    """
     await _ask(server, Loop.resume, timeout)
 
 
 async def statistics(server: object, on: bool, *, timeout: float = 5.0) -> None:
-    """Turn the statistics of a server on, from zero, or off."""
+    """Turn the statistics of a server on, from zero, or off.
+
+    Args:
+        server: A pid or a name.
+        on: True starts to count, and False stops.
+        timeout: The time limit in seconds.
+    """
 
     def switch(debug: Debug) -> None:
         if on:
@@ -106,7 +136,12 @@ async def statistics(server: object, on: bool, *, timeout: float = 5.0) -> None:
 
 
 async def get_statistics(server: object, *, timeout: float = 5.0) -> ServerStatistics | None:
-    """Return a server's counters since its statistics were turned on; None if they are off."""
+    """Return a server's counters since its statistics were turned on; None if they are off.
+
+    Args:
+        server: A pid or a name.
+        timeout: The time limit in seconds.
+    """
 
     def read(loop: Loop) -> ServerStatistics | None:
         return None if loop.debug is None else loop.debug.statistics(trio.current_time())
@@ -116,7 +151,13 @@ async def get_statistics(server: object, *, timeout: float = 5.0) -> ServerStati
 
 
 async def log(server: object, size: int | None = 10, *, timeout: float = 5.0) -> None:
-    """Make a server keep its last `size` events; None turns the log off."""
+    """Make a server keep its last `size` events; None turns the log off.
+
+    Args:
+        server: A pid or a name.
+        size: The number of events to keep; None stops the log.
+        timeout: The time limit in seconds.
+    """
     if size is not None and size < 1:
         raise ValueError(f"a log keeps at least one event, or None for no log, but got {size!r}")
 
@@ -127,7 +168,12 @@ async def log(server: object, size: int | None = 10, *, timeout: float = 5.0) ->
 
 
 async def get_log(server: object, *, timeout: float = 5.0) -> list[DebugEvent]:
-    """Return the events that a server has kept, oldest first, redacted by its `format_status`."""
+    """Return the events that a server has kept, oldest first, redacted by its `format_status`.
+
+    Args:
+        server: A pid or a name.
+        timeout: The time limit in seconds.
+    """
     events: list[DebugEvent] = await _ask(server, lambda loop: loop.status().log, timeout)
     return events
 
@@ -135,7 +181,13 @@ async def get_log(server: object, *, timeout: float = 5.0) -> list[DebugEvent]:
 async def trace(
     server: object, out: Callable[[str], object] | None = print, *, timeout: float = 5.0
 ) -> None:
-    """Make a server call `out` with a line for each event; None turns the trace off."""
+    """Make a server call `out` with a line for each event; None turns the trace off.
+
+    Args:
+        server: A pid or a name.
+        out: A function that gets each line; None stops the trace.
+        timeout: The time limit in seconds.
+    """
 
     def switch(debug: Debug) -> None:
         debug.trace = out
@@ -164,7 +216,13 @@ async def install(
 
 
 async def remove(server: object, key: object, *, timeout: float = 5.0) -> None:
-    """Remove a hook. Does nothing if there is none."""
+    """Remove a hook. Does nothing if there is none.
+
+    Args:
+        server: A pid or a name.
+        key: The name of the hook, as for `install`.
+        timeout: The time limit in seconds.
+    """
     await _change(server, lambda debug: debug.hooks.pop(key, None), timeout)
 
 

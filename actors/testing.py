@@ -100,7 +100,14 @@ class SharedMessages(Instrument):
     @classmethod
     @contextmanager
     def watch(cls, runtime: Runtime) -> Iterator[SharedMessages]:
-        """Watch a runtime while the body runs. At the end, raise MessageChanged if a message was changed."""
+        """Watch a runtime while the body runs. At the end, raise MessageChanged if a message was changed.
+
+        Args:
+            runtime: The runtime whose messages to watch.
+
+        Yields:
+            The instrument that compares the messages.
+        """
         shared = cls()
         remove = runtime.add_instrument(shared)
         try:

@@ -109,6 +109,9 @@ async def list_sockets(endpoint: Endpoint) -> list[SocketInfo]:
     Both groups are in the order of their arrival. The call asks all processes at the same time, and waits at most five
     seconds for their answers. The list leaves out connections that serve pages, connections without a request yet, and
     clients that leave during the call.
+
+    Args:
+        endpoint: a running endpoint of this program.
     """
     pids: list[Pid] = []
     for supervisor in ((endpoint, "sessions"), (endpoint, "connections")):
@@ -160,12 +163,20 @@ async def get_channel(pid: Pid) -> Channel:
 
 
 def is_socket(pid: Pid) -> bool:
-    """Return whether a process serves a connection of an endpoint, or a session of a polling client."""
+    """Return whether a process serves a connection of an endpoint, or a session of a polling client.
+
+    Args:
+        pid: the process.
+    """
     return _kind_of(pid) in ("connections", "sessions")
 
 
 def is_channel(pid: Pid) -> bool:
-    """Return whether a process runs a channel."""
+    """Return whether a process runs a channel.
+
+    Args:
+        pid: the process.
+    """
     return _kind_of(pid) == "channels"
 
 

@@ -66,7 +66,11 @@ class Route:
     history: Any = field(default=None, kw_only=True)
 
     def matches(self, topic: str) -> bool:
-        """Return True if the pattern matches a topic. This does not consider other routes."""
+        """Return True if the pattern matches a topic. This does not consider other routes.
+
+        Args:
+            topic: the topic of a join.
+        """
         if self.pattern.endswith(_SPLAT):
             beginning = self.pattern[: -len(_SPLAT)]
             return topic.startswith(beginning) and not topic.startswith(INTERNAL)

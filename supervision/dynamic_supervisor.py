@@ -269,6 +269,9 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             label: Name of the supervisor in messages.
             timeout: Seconds that the start may take.
 
+        Returns:
+            The supervisor's pid.
+
         Raises:
             BadSupervisorOption: An option has an invalid value.
             AlreadyStarted: The process in `pid` has the name.
@@ -310,6 +313,9 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             restart: As in `ChildSpec`.
             significant: As in `ChildSpec`.
             options: As for `start_link`.
+
+        Returns:
+            The spec.
 
         Raises:
             BadChildSpec: The spec of the supervisor is invalid.

@@ -20,7 +20,6 @@ from threading import Lock
 from attrs import define, field, frozen
 
 ROOT = Path(__file__).parents[1]
-INTEGRATION_PARTS = 3
 
 
 @frozen
@@ -38,29 +37,39 @@ class Part:
 
 def parts() -> list[Part]:
     """Return all parts. Long ones come first, and those that wait stand between those that compute."""
-    files = sorted((ROOT / "tests/integration").glob("test_*.py"))
-    names = [str(file.relative_to(ROOT)) for file in files]
-    # Neighbours have much in common, such as a browser, so each part gets some of them.
-    integration = [
-        Part.of_tests(
-            f"tests/integration, {first + 1} of {INTEGRATION_PARTS}",
-            *names[first::INTEGRATION_PARTS],
-        )
-        for first in range(INTEGRATION_PARTS)
-    ]
-    apart = ["tests/channels", "tests/simulation", "tests/architecture"]
-    rest = [f"--ignore={folder}" for folder in (*apart, "tests/integration")]
-    channels, simulation, architecture = (Part.of_tests(folder, folder) for folder in apart)
+    integration = shares("tests/integration", 4)
+    simulation = shares("tests/simulation", 3)
+    channels = shares("tests/channels", 2)
+    processes = ("tests/actors", "tests/supervision")
+    apart = ("tests/integration", "tests/simulation", "tests/channels", "tests/architecture")
     return [
-        integration[0],
-        simulation,
         integration[2],
-        channels,
+        simulation[0],
+        integration[3],
+        simulation[2],
         integration[1],
-        Part.of_tests("the other tests", *rest),
-        architecture,
+        channels[0],
+        integration[0],
+        Part.of_tests(" and ".join(processes), *processes),
+        channels[1],
+        simulation[1],
+        Part.of_tests("the other tests", *(f"--ignore={each}" for each in (*apart, *processes))),
+        Part.of_tests("tests/architecture", "tests/architecture"),
         # The shortest part comes last, so that no long part runs alone at the end.
         Part("types", ("mypy",)),
+    ]
+
+
+def shares(folder: str, count: int) -> list[Part]:
+    """Return the tests of a folder as several parts. A folder in one part would run long after all others.
+
+    Neighbours have much in common, such as a browser or a long search, so each part gets some of them.
+    """
+    files = sorted((ROOT / folder).rglob("test_*.py"))
+    names = [str(file.relative_to(ROOT)) for file in files if "node_modules" not in file.parts]
+    return [
+        Part.of_tests(f"{folder}, {first + 1} of {count}", *names[first::count])
+        for first in range(count)
     ]
 
 

@@ -191,7 +191,14 @@ class Runtime:
     # Instruments
 
     def add_instrument(self, instrument: Instrument) -> Callable[[], None]:
-        """Add an instrument, which stays until the caller calls the returned function."""
+        """Add an instrument, which stays until the caller calls the returned function.
+
+        Args:
+            instrument: The instrument.
+
+        Returns:
+            A function that removes the instrument.
+        """
         self.instruments = (*self.instruments, instrument)
         self._instruments_changed()
 

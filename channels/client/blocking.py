@@ -129,6 +129,9 @@ def open_socket(url: str, **options: Any) -> BlockingSocket:
     Args:
         url: the URL of the socket.
         options: the options of `channels.client.open_socket`. The client's thread calls the functions among them.
+
+    Returns:
+        The socket.
     """
     return BlockingSocket(trio_socket.open_socket(url, **options), url)
 
@@ -187,7 +190,11 @@ class BlockingSocket:
         return self._portal.run(self._opened.ping)
 
     def wait_open(self, timeout: float | None = None) -> None:
-        """Wait until the connection is open."""
+        """Wait until the connection is open.
+
+        Args:
+            timeout: the time limit in seconds; None waits without a limit.
+        """
         self._portal.run(self._opened.wait_open, timeout)
 
     def statistics(self) -> SocketStatistics:
@@ -237,18 +244,37 @@ class BlockingChannel:
         return self._channel.response
 
     def push(self, event: str, payload: Any = None, *, timeout: float | None = None) -> Any:
-        """Push an event, wait for the reply, and return its payload."""
+        """Push an event, wait for the reply, and return its payload.
+
+        Args:
+            event: the name of the event.
+            payload: a JSON value; None is an empty object.
+            timeout: the seconds to wait for the reply. None takes the time limit of the socket.
+        """
         return self._portal.run(partial(self._channel.push, event, payload, timeout=timeout))
 
     def push_nowait(
         self, event: str, payload: Any = None, *, timeout: float | None = None
     ) -> BlockingPush:
-        """Push an event without waiting for the reply. Call `wait` of the result to get the reply."""
+        """Push an event without waiting for the reply. Call `wait` of the result to get the reply.
+
+        Args:
+            event: the name of the event.
+            payload: a JSON value; None is an empty object.
+            timeout: the seconds to wait for the reply. None takes the time limit of the socket.
+
+        Returns:
+            The push.
+        """
         make = partial(self._channel.push_nowait, event, payload, timeout=timeout)
         return BlockingPush(self._portal, self._portal.run_sync(make))
 
     def on(self, event: str) -> BlockingFeed[Any]:
-        """Return the payloads of one event from now on."""
+        """Return the payloads of one event from now on.
+
+        Args:
+            event: the name of the event.
+        """
         return BlockingFeed(self._portal, self._portal.run_sync(self._channel.on, event))
 
     def wait_joined(self) -> Any:

@@ -145,6 +145,9 @@ def open_socket(
         random: returns a number from 0 to 1, for jitter; by default the `random` of the current runtime, if there is
             one.
 
+    Returns:
+        An async context manager, whose value is the socket.
+
     Raises:
         NotConnected: the first connection did not open in time, or the server refused it with a status from 400 to 499,
             except 408, 425 and 429, which a busy server sends.

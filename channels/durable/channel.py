@@ -105,6 +105,10 @@ class DurableChannel(Channel):
 
         This raises no error if the storage fails later; `append` does.
 
+        Args:
+            event: the name of the event.
+            payload: a JSON object.
+
         Raises:
             EncodeError: the payload is not a JSON object, or has the key `_position`.
             AppendFailed: too many messages wait, or this message is too large.

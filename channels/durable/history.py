@@ -187,7 +187,11 @@ class History:
     # Starting
 
     def child_spec(self, pubsub: PubSub) -> ChildSpec:
-        """Return a child spec for a supervisor. An endpoint uses it."""
+        """Return a child spec for a supervisor. An endpoint uses it.
+
+        Args:
+            pubsub: carries the messages to the channels.
+        """
         return ChildSpec(f"history {self.name}", self.start_link, args=(pubsub,), type="supervisor")
 
     async def start_link(self, pubsub: PubSub) -> Pid:
@@ -195,6 +199,9 @@ class History:
 
         Args:
             pubsub: carries the messages to the channels.
+
+        Returns:
+            The pid of the supervisor.
 
         Raises:
             HistoryError: the history is running, or its storage cannot serve several nodes.

@@ -237,13 +237,21 @@ class Storage(Protocol):
     async def open(self, limits: Limits, *, fresh_epoch: str) -> None:
         """Make the storage ready.
 
+        Args:
+            limits: the limits of the history.
+            fresh_epoch: the name of the epoch, if the storage begins a new one.
+
         Raises:
             StorageError: the storage cannot be opened.
         """
         ...
 
     def processes(self, receiver: Receiver) -> Sequence[ChildSpec]:
-        """Return child specs of the processes that the storage needs, if any."""
+        """Return child specs of the processes that the storage needs, if any.
+
+        Args:
+            receiver: gets the messages that the storage has kept.
+        """
         ...
 
     def close(self) -> None:
@@ -258,6 +266,11 @@ class Storage(Protocol):
         The storage does not keep a message with a remembered key again. An answer with a remembered key changes
         nothing.
 
+        Args:
+            batch: the messages.
+            now: the time of day, in seconds since 1970.
+            answers: the answers to pushes with a key.
+
         Raises:
             StorageError: the storage failed. The messages and the answers may or may not be kept.
         """
@@ -265,6 +278,10 @@ class Storage(Protocol):
 
     async def recall(self, key: str, *, now: float) -> bytes | None:
         """Return the answer that is remembered under a key; None if there is none.
+
+        Args:
+            key: the key of the push.
+            now: the time of day, in seconds since 1970.
 
         Raises:
             StorageError: the storage failed.
@@ -276,6 +293,15 @@ class Storage(Protocol):
 
         Messages older than `max_age` do not count as kept.
 
+        Args:
+            topic: the topic.
+            after: the offset of the last message that the reader has.
+            limit: the maximum number of messages.
+            now: the time of day, in seconds since 1970.
+
+        Returns:
+            The bounds of the stream, and the messages, oldest first.
+
         Raises:
             StorageError: the storage failed.
         """
@@ -283,6 +309,12 @@ class Storage(Protocol):
 
     async def ends(self, topics: Sequence[str]) -> Ends:
         """Read the last offset of each topic. Leave out topics that are forgotten or never had a message.
+
+        Args:
+            topics: the topics.
+
+        Returns:
+            The epoch, and the last offset by topic.
 
         Raises:
             StorageError: the storage failed.

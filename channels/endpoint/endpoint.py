@@ -252,6 +252,7 @@ class Endpoint:
             ChannelsError: `check` found a mistake, the endpoint is already running, or the endpoint has long polling
                 and other nodes, but no `secret_key_base`.
             StartError: a child did not start, for example because the port is in use.
+            EndpointError: the endpoint is already running.
         """
         mounted = self._mount()
         if self._services is not None and not self._services.admission.closed:

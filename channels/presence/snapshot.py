@@ -71,7 +71,11 @@ class Snapshot:
         return tuple(entry.meta for entry in entries)
 
     def get(self, key: str) -> tuple[Meta, ...]:
-        """Return the metas of a key; empty if the key is not present."""
+        """Return the metas of a key; empty if the key is not present.
+
+        Args:
+            key: the key of the presence, as text.
+        """
         return tuple(entry.meta for entry in self.entries(key))
 
     def items(self) -> Iterator[tuple[str, tuple[Meta, ...]]]:
@@ -81,7 +85,11 @@ class Snapshot:
                 yield key, tuple(entry.meta for entry in entries)
 
     def entries(self, key: str) -> tuple[Entry, ...]:
-        """Return the entries of a key; empty if the key is not present."""
+        """Return the entries of a key; empty if the key is not present.
+
+        Args:
+            key: the key of the presence, as text.
+        """
         buckets = self._buckets
         return buckets[_place(key, len(buckets))].get(key, ())
 

@@ -182,11 +182,19 @@ class Receiver(Protocol):
     """The methods of PubSub that an adapter calls."""
 
     def deliver(self, encoded: Encoded) -> None:
-        """Deliver a message from another node to the subscribers on this node. Never blocks, never raises."""
+        """Deliver a message from another node to the subscribers on this node. Never blocks, never raises.
+
+        Args:
+            encoded: the message.
+        """
         ...
 
     def lost(self, lost: Lost) -> None:
-        """Report messages from another node that did not arrive."""
+        """Report messages from another node that did not arrive.
+
+        Args:
+            lost: the range of the lost envelopes, and their node.
+        """
         ...
 
     def execute(
@@ -217,6 +225,9 @@ class Adapter(Protocol):
 
         PubSub supervises the processes. The supervisor starts them in this order and stops them in reverse. If they
         restart, the incarnation goes on. Without processes, PubSub starts no supervisor.
+
+        Args:
+            receiver: gets the messages of other nodes.
         """
         ...
 
@@ -228,6 +239,9 @@ class Adapter(Protocol):
         """Send a message to every other node, at most once, without blocking.
 
         If the adapter cannot send the message now, it drops, counts and reports it.
+
+        Args:
+            encoded: the message.
 
         Raises:
             MessageTooLarge: the message exceeds the limit of the adapter. No node gets it.

@@ -103,6 +103,9 @@ class Exchange:
     def message(self, encoded: Encoded) -> tuple[str, bytes]:
         """Return the lane and the envelope of a message for every other node.
 
+        Args:
+            encoded: the message.
+
         Raises:
             MessageTooLarge: the envelope exceeds `max_bytes`. The next envelope gets its number.
         """
@@ -167,6 +170,10 @@ class Exchange:
         """Read the bytes that arrived on a lane, and deliver their message. Never raises because of `data`.
 
         It ignores the node's own envelopes, so a transport may return them.
+
+        Args:
+            lane: the lane on which the message came.
+            data: the bytes of the envelope.
         """
         if data.startswith(self._own):
             return

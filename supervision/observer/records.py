@@ -135,7 +135,11 @@ class Snapshot:
             yield from root.walk()
 
     def find(self, pid: Pid) -> ProcessView | None:
-        """Return the view of one process; None if it was not alive."""
+        """Return the view of one process; None if it was not alive.
+
+        Args:
+            pid: The process.
+        """
         return next((view for view in self.walk() if view.pid is pid), None)
 
     @property
@@ -157,6 +161,9 @@ class Snapshot:
 
         Args:
             limit: the largest number of children to draw for one process; 0 draws all.
+
+        Returns:
+            The lines of the tree.
         """
         lines = [line for root in self.roots for line in _text_lines(root, limit)]
         return "\n".join([*lines, *([f"({self.remark})"] if self.remark else [])])

@@ -266,7 +266,11 @@ class FlightRecorder(Instrument):
         self._attached.close()
 
     def on_close(self, detach: Callable[[], object]) -> None:
-        """Call a function when the recorder closes."""
+        """Call a function when the recorder closes.
+
+        Args:
+            detach: A function without arguments.
+        """
         self._attached.callback(detach)
 
     # Reading
@@ -303,6 +307,9 @@ class FlightRecorder(Instrument):
             why: the reason, for the `recording` event.
             crash: the number of the record of the selected crash.
             messages: also copy the records about messages, calls and frames.
+
+        Returns:
+            The copy.
         """
         records = self._events.copy()
         if messages:
@@ -357,7 +364,11 @@ class FlightRecorder(Instrument):
         return -1 if first is None else int(first[0])
 
     def lines(self, *, seconds: float | None = None) -> list[bytes]:
-        """Return the records as lines of a trace, for `supervision.story.tell_story`."""
+        """Return the records as lines of a trace, for `supervision.story.tell_story`.
+
+        Args:
+            seconds: Return only the records of the last seconds; None returns all.
+        """
         return self.snapshot(seconds=seconds).lines()
 
     def dump(self, path: Path | str, *, seconds: float | None = None) -> None:
@@ -401,6 +412,11 @@ class FlightRecorder(Instrument):
         """Record an event with fields, and return the number of its record.
 
         `supervision.recording.schema.EVENTS` lists the kinds and their fields.
+
+        Args:
+            kind: The kind of the event.
+            pid: The process of the event, if it has one.
+            fields: The fields, by name.
         """
         return self._add(kind, None if pid is None else pid.number, fields)
 
@@ -442,7 +458,12 @@ class FlightRecorder(Instrument):
         self.add("fault", pid, fields)
 
     def note(self, text: str, **fields: str) -> None:
-        """Record a text, with further fields."""
+        """Record a text, with further fields.
+
+        Args:
+            text: The text.
+            **fields: Further texts, by name.
+        """
         self._add("note", None, {"text": text, **fields})
 
     def _add(self, kind: str, pid: int | None, fields: Mapping[str, Any], *more: Any) -> int:
@@ -585,7 +606,11 @@ class FlightRecorder(Instrument):
 
 
 def recorder_of(runtime: Runtime) -> FlightRecorder | None:
-    """Return the flight recorder that was attached to a runtime first; None if the runtime has none."""
+    """Return the flight recorder that was attached to a runtime first; None if the runtime has none.
+
+    Args:
+        runtime: The runtime.
+    """
     return next((each for each in runtime.instruments if isinstance(each, FlightRecorder)), None)
 
 

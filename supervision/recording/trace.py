@@ -267,6 +267,9 @@ def read_recording(path: Path) -> tuple[list[bytes], bool]:
 
         lines, damaged = read_recording(Path("run.jsonl"))
 
+    Args:
+        path: the file.
+
     Returns:
         The lines of the events, and True if the file is damaged. The function warns about a damaged file with
         `DamagedTrace`.

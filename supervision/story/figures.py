@@ -212,7 +212,14 @@ class RecoveryFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def figures_of(story: StoryModel) -> RecoveryFigures:
-    """Compute the figures of a story."""
+    """Compute the figures of a story.
+
+    Args:
+        story: the result of `tell_story`.
+
+    Returns:
+        The figures.
+    """
     incidents = story.incidents
     restarts: Counter[str] = Counter()
     for incident in incidents:

@@ -56,6 +56,9 @@ def tell_story(lines: Iterable[bytes], *, damaged: bool = False) -> StoryModel:
     Args:
         lines: the lines of a trace, such as the result of `read_recording`.
         damaged: True if the file was cut off.
+
+    Returns:
+        The story: its incidents, in the order of their faults.
     """
     decode = msgspec.json.Decoder(Event).decode
     reader = _Reader([decode(line) for line in lines])

@@ -18,7 +18,14 @@ MOST = 60
 
 
 def write_mermaid(story: StoryModel) -> str:
-    """Write a story as Markdown with one Mermaid diagram for each incident."""
+    """Write a story as Markdown with one Mermaid diagram for each incident.
+
+    Args:
+        story: the result of `tell_story`.
+
+    Returns:
+        The Markdown text.
+    """
     parts = []
     for incident in story.incidents:
         title = f"## {incident.number}. {_plain(incident.fault.text)}"

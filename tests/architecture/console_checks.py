@@ -95,7 +95,12 @@ except SystemExit as end:
 """
 
 
-def prepare(snippet: Snippet, pages: Mapping[str, str], folder: Path) -> Path:
+@cache
+def _project(name: str) -> Mapping[str, str]:
+    return project_files(parse_name(name))
+
+
+def prepare(snippet: Snippet, pages: Mapping[str, str], folder: Path, stand_ins: Path) -> Path:
     """Put what the reader of a page has into an empty folder, and return the folder where the block begins.
 
     This is a project of `ashtree new chat`, with the modules of the page: for `ashtree serve gate:endpoint` in a block,
@@ -107,10 +112,11 @@ def prepare(snippet: Snippet, pages: Mapping[str, str], folder: Path) -> Path:
         snippet: the block.
         pages: the texts of all pages, by path.
         folder: an empty folder.
+        stand_ins: the scripts in place of programs, also for those of a virtual environment.
     """
     created = re.findall(r"^\$ ashtree new (\w+)$", snippet.code, re.MULTILINE)
     for name in created or ["chat"]:
-        for path, text in project_files(parse_name(name)).items():
+        for path, text in _project(name).items():
             file = folder / name / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
@@ -130,8 +136,8 @@ def prepare(snippet: Snippet, pages: Mapping[str, str], folder: Path) -> Path:
         (start / "node_modules").mkdir()
         (start / "node_modules/phoenix").symlink_to(phoenix)
     for each in {start, folder / (created or ["chat"])[0]}:
-        (each / ".venv/bin").mkdir(parents=True)
-        (each / ".venv/bin/activate").touch()
+        (each / ".venv").mkdir()
+        (each / ".venv/bin").symlink_to(stand_ins)
     return start
 
 
@@ -414,7 +420,7 @@ def _npm(call: Call) -> str | None:
 
 
 def _curl(call: Call) -> str | None:
-    page = project_files(parse_name("chat"))["chat/static/app.js"]
+    page = _project("chat")["chat/static/app.js"]
     for word in call.arguments:
         if word.startswith("https://cdn.") and word not in page:
             return f"{call}: the projects of `ashtree new` load another file"

@@ -81,6 +81,7 @@ def make_stand_ins(folder: Path, programs: Iterable[str]) -> Path:
     first = scripts / "stand-in"
     first.write_text(_STAND_IN)
     first.chmod(0o755)
+    (scripts / "activate").touch()
     for program in programs:
         (scripts / program).symlink_to(first)
     return scripts

@@ -12,7 +12,8 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 _ANCHOR = re.compile(r"<a id=\"([^\"]+)\">")
 _GENERATED = re.compile(
-    r"^::: ([\w.]+)$(?:\n {4}options:\n {6}members: \[([^\]]*)\]$)?", re.MULTILINE
+    r"^::: (?P<name>[\w.]+)$(?:\n {4}options:\n {6}members: \[(?P<members>[^\]]*)\]$)?",
+    re.MULTILINE,
 )
 _TEST = re.compile(r"(tests/[\w/]+\.py)(?:::(\w+))?")
 
@@ -31,10 +32,10 @@ def generated(text: str) -> dict[str, list[str] | None]:
         >>> generated("# Processes\n\n::: actors.spawn\n")
         {'actors.spawn': None}
     """
-    found: dict[str, list[str] | None] = {}
-    for name, members in _GENERATED.findall(text):
-        found[name] = re.findall(r"\w+", members) or None
-    return found
+    return {
+        match["name"]: None if match["members"] is None else re.findall(r"\w+", match["members"])
+        for match in _GENERATED.finditer(text)
+    }
 
 
 def links(path: str, text: str) -> list[str]:

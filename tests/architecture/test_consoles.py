@@ -50,9 +50,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def calls(snippet: Snippet, folder: Path, stand_ins: Path) -> list[Call]:
-    start = prepare(snippet, PAGES, folder)
-    for script in stand_ins.iterdir():
-        (start / ".venv/bin" / script.name).symlink_to(script)
+    start = prepare(snippet, PAGES, folder, stand_ins)
     page = PAGES.get(snippet.place.partition(":")[0], "")
     return calls_of(page, snippet, start, stand_ins)
 

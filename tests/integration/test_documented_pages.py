@@ -124,22 +124,41 @@ def browser() -> Iterator[BrowserContext]:
         yield browser.new_context(permissions=["local-network-access"])
 
 
-def open_page(
-    browser: BrowserContext, address: str, files: Mapping[str, str]
-) -> tuple[Page, list[str]]:
-    """Open the page of an address. The browser gets these files, and the published phoenix.js, instead of others."""
-    page = browser.new_page()
-    page.set_default_timeout(PATIENCE * 1000)
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
+class Tab:
+    """A tab of the browser. It gets the files of a test and the published phoenix.js, and nothing else.
 
-    def note(message: ConsoleMessage) -> None:
+    Attributes:
+        page: what Playwright calls the tab.
+        problems: the errors and warnings of the open page.
+        said: what the open page has written to the console.
+    """
+
+    def __init__(self, browser: BrowserContext) -> None:
+        self.page = browser.new_page()
+        self.page.set_default_timeout(PATIENCE * 1000)
+        self.problems: list[str] = []
+        self.said: list[str] = []
+        self._files: Mapping[str, str] = {}
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("console", self._note)
+        self.page.route("**/*", self._answer)
+
+    def open(self, address: str, files: Mapping[str, str]) -> Page:
+        """Open `page.html` of these files at an address."""
+        # The last page must not say anything more.
+        self.page.goto("about:blank")
+        self.problems.clear()
+        self.said.clear()
+        self._files = files
+        self.page.goto(f"{address}/page.html")
+        return self.page
+
+    def _note(self, message: ConsoleMessage) -> None:
+        self.said.append(message.text)
         if message.type in ("error", "warning"):
-            problems.append(message.text)
+            self.problems.append(message.text)
 
-    page.on("console", note)
-
-    def answer(route: Route) -> None:
+    def _answer(self, route: Route) -> None:
         name = route.request.url.rpartition("/")[2]
         if name == "phoenix.mjs":
             # As a CDN, so that a page of another origin may use the file, and checks its hash.
@@ -148,17 +167,19 @@ def open_page(
                 content_type="text/javascript",
                 headers={"Access-Control-Allow-Origin": "*"},
             )
-        elif name in files:
+        elif name in self._files:
             route.fulfill(
-                body=files[name],
+                body=self._files[name],
                 content_type="text/javascript" if name.endswith("js") else "text/html",
             )
         else:
             route.fulfill(status=404)
 
-    page.route("**/*", answer)
-    page.goto(f"{address}/page.html")
-    return page, problems
+
+@pytest.fixture(scope="module")
+def tab(browser: BrowserContext) -> Tab:
+    """One tab for all blocks, because a new tab costs more time than a block."""
+    return Tab(browser)
 
 
 def helpers_of(snippet: Snippet) -> dict[str, str]:
@@ -191,30 +212,27 @@ PAGES = [one for one in BLOCKS if one.language == "html"]
 
 @pytest.mark.parametrize("snippet", SCRIPTS, ids=[one.place for one in SCRIPTS])
 def test_a_script_of_a_document_runs(
-    snippet: Snippet, browser: BrowserContext, addresses: Mapping[str, str]
+    snippet: Snippet, tab: Tab, addresses: Mapping[str, str]
 ) -> None:
     helpers = helpers_of(snippet)
     files = {f"{name}.js": code for name, code in helpers.items()}
     address = addresses.get(snippet.place, addresses[""])
-    page, problems = open_page(
-        browser,
+    page = tab.open(
         address,
         {"page.html": frame(snippet.code, helpers), "block.mjs": snippet.code, **files},
     )
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
     page.wait_for_function(SETTLED)
     assert page.evaluate("window.problem ?? null") is None, "add a name to SURROUNDINGS"
     assert page.evaluate("window.channels.filter((channel) => channel.isErrored()).length") == 0
-    assert [*problems, *(each for each in said if each.startswith("refused"))] == []
+    assert tab.problems == []
+    assert [each for each in tab.said if each.startswith("refused")] == []
     if "#members" in snippet.code:
         page.wait_for_function("document.querySelector('#members').children.length > 0")
-    page.close()
 
 
 @pytest.mark.parametrize("snippet", PAGES, ids=[one.place for one in PAGES])
 def test_a_page_of_a_document_opens_without_an_error(
-    snippet: Snippet, browser: BrowserContext, addresses: Mapping[str, str]
+    snippet: Snippet, tab: Tab, addresses: Mapping[str, str]
 ) -> None:
     assert unbalanced(snippet.code) == []
     whole = snippet.code.startswith("<!doctype html>")
@@ -225,22 +243,19 @@ def test_a_page_of_a_document_opens_without_an_error(
         else f'<!doctype html>{snippet.code}<script type="module">import "phoenix"</script>'
     )
     code = code.replace("</title>", '</title><link rel="icon" href="data:,">')
-    page, problems = open_page(
-        browser, addresses.get(snippet.place, addresses[""]), {"page.html": code, "favicon.ico": ""}
+    page = tab.open(
+        addresses.get(snippet.place, addresses[""]), {"page.html": code, "favicon.ico": ""}
     )
     if "<output>" in code:
         page.wait_for_function("document.querySelector('output').textContent !== ''")
-    assert problems == []
-    page.close()
+    assert tab.problems == []
 
 
 def test_the_page_of_the_tutorial_asks_cheers_and_survives_a_crash(
     browser: BrowserContext, addresses: Mapping[str, str]
 ) -> None:
     (html,) = (one for one in PAGES if page_of(one) == "docs/tutorial/4-a-channel.md")
-    (ann, _), (bob, _) = (
-        open_page(browser, addresses[html.place], {"page.html": html.code}) for _ in "ab"
-    )
+    ann, bob = (Tab(browser).open(addresses[html.place], {"page.html": html.code}) for _ in "ab")
     for page in (ann, bob):
         expect(page.locator("#state")).to_have_text("joined")
         page.get_by_role("button", name="How deep?").click()
@@ -313,9 +328,8 @@ def test_tags_that_are_not_balanced_are_found() -> None:
     ],
 )
 def test_a_script_that_does_not_run_is_found(
-    code: str, problem: str, browser: BrowserContext, addresses: Mapping[str, str]
+    code: str, problem: str, tab: Tab, addresses: Mapping[str, str]
 ) -> None:
-    page, _ = open_page(browser, addresses[""], {"page.html": frame(code, {}), "block.mjs": code})
+    page = tab.open(addresses[""], {"page.html": frame(code, {}), "block.mjs": code})
     page.wait_for_function(SETTLED)
     assert problem in str(page.evaluate("window.problem"))
-    page.close()

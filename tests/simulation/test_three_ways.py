@@ -51,7 +51,7 @@ def one_by_one(scenario: str, seeds: range) -> Iterable[Digest]:
     ("scenario", "seeds"),
     [
         ("chat_and_tree", range(200 if DEEP else 2)),
-        ("heartbeats", range(50 if DEEP else 1)),
+        pytest.param("heartbeats", range(50), marks=pytest.mark.deep),
         pytest.param("chat", range(50), marks=pytest.mark.deep),
         pytest.param("cluster", range(20), marks=pytest.mark.deep),
         pytest.param("a_week", range(20), marks=pytest.mark.deep),

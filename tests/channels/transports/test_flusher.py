@@ -90,6 +90,23 @@ async def test_many_connections_are_written_in_one_turn(bench: Bench) -> None:
     assert bench.flusher.statistics().turns == 1
 
 
+async def test_a_write_takes_one_step_of_the_flusher(bench: Bench) -> None:
+    out, _, theirs, _ = bench.connect()
+    steps: list[str] = []
+
+    class Steps(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            steps.append(task.name)
+
+    counter = Steps()
+    trio.lowlevel.add_instrument(counter)
+    out.put(b"a")
+    await read_exactly(theirs, 1)
+    await wait_all_tasks_blocked()
+    trio.lowlevel.remove_instrument(counter)
+    assert len([step for step in steps if step.endswith("Flusher.main")]) == 1
+
+
 async def test_other_tasks_run_between_the_turns_of_the_flusher(bench: Bench) -> None:
     out, target, _, _ = bench.connect()
     turns = 0
