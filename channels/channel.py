@@ -217,7 +217,7 @@ class Channel:
 
     # Callbacks
 
-    async def join(self, topic: str, payload: Any) -> Any:
+    async def join(self, topic: str, payload: Any, /) -> Any:
         """Accept or refuse the client. A client can send any topic and any payload, so check both.
 
         Args:
@@ -242,7 +242,7 @@ class Channel:
         """
         return None
 
-    async def handle_in(self, event: str, payload: Any) -> PushReply | Stop | None:
+    async def handle_in(self, event: str, payload: Any, /) -> PushReply | Stop | None:
         """Handle an event that has no `@handle_in` method. If you do not override this, it raises UnhandledEvent.
 
         Args:
@@ -254,7 +254,7 @@ class Channel:
         """
         raise UnhandledEvent(type(self), event)
 
-    async def handle_info(self, message: Any) -> NoReply | Continue | Within | Stop | None:
+    async def handle_info(self, message: Any, /) -> NoReply | Continue | Within | Stop | None:
         """Handle a message of another process, or a broadcast on a topic that the channel passed to `PubSub.subscribe`.
 
         By default, the channel emits the event `("phoenix", "channel_unhandled_info")` and drops the message.
@@ -272,7 +272,7 @@ class Channel:
         )
         return None
 
-    async def handle_continue(self, argument: Any) -> NoReply | Continue | Within | Stop | None:
+    async def handle_continue(self, argument: Any, /) -> NoReply | Continue | Within | Stop | None:
         """Handle a `Continue(argument)` that a callback returned, before the next message.
 
         Args:
@@ -285,7 +285,7 @@ class Channel:
             f"{type(self).__name__} returned Continue({argument!r}) but has no handle_continue; add one"
         )
 
-    async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply | Stop:
+    async def handle_call(self, request: Any, sender: Sender, /) -> Reply | NoReply | Stop:
         """Answer a `call` to this process, as a GenServer does.
 
         Args:
@@ -299,7 +299,7 @@ class Channel:
             f"{type(self).__name__} received the call {request!r} but has no handle_call; add one, or use send()"
         )
 
-    async def handle_cast(self, message: Any) -> NoReply | Continue | Within | Stop | None:
+    async def handle_cast(self, message: Any, /) -> NoReply | Continue | Within | Stop | None:
         """Handle a `cast` to this process, as a GenServer does.
 
         Args:
@@ -312,7 +312,7 @@ class Channel:
             f"{type(self).__name__} received the cast {message!r} but has no handle_cast; add one"
         )
 
-    async def terminate(self, reason: ExitReason) -> None:
+    async def terminate(self, reason: ExitReason, /) -> None:
         """Clean up after a leave, a stop, a crash, or the end of the connection.
 
         Ashtree does not call this if the process is killed, or if `join` raised anything except `JoinRefused`. See

@@ -138,7 +138,7 @@ class Socket:
     _deadline: float = math.inf
     _link: Link | None = None
 
-    async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
+    async def connect(self, params: dict[str, Any], connect_info: ConnectInfo, /) -> None:
         """Accept or refuse a client, and identify it. A client can send any parameters, so check them.
 
         Args:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
 import msgspec
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from actors.arguments import check_async, describe_coroutine, is_number, name_of, place_of
 from actors.errors import NotAsync
@@ -105,6 +105,10 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _default_shutdown(spec: ChildSpec) -> ShutdownLimit:
+    return math.inf if spec.type == "supervisor" else 5.0
+
+
 @frozen
 class ChildSpec:
     """One child of a supervisor.
@@ -148,13 +152,12 @@ class ChildSpec:
     kwargs: Mapping[str, Any] = field(default=_NOTHING, converter=_frozen_mapping)
     restart: RestartType = field(default="permanent", kw_only=True)
     type: ChildType = field(default="worker", kw_only=True)
-    shutdown: ShutdownLimit = field(kw_only=True)
+    # With the decorator `@shutdown.default`, pyright would take the argument for a required one.
+    shutdown: ShutdownLimit = field(
+        default=Factory(_default_shutdown, takes_self=True), kw_only=True
+    )
     significant: bool = field(default=False, kw_only=True)
     start_timeout: float = field(default=math.inf, kw_only=True)
-
-    @shutdown.default
-    def _default_shutdown(self) -> ShutdownLimit:
-        return math.inf if self.type == "supervisor" else 5.0
 
     def __attrs_post_init__(self) -> None:
         _check(self)

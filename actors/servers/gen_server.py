@@ -124,7 +124,7 @@ class GenServer(Generic[S]):
         """
         return None
 
-    async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply | Stop:
+    async def handle_call(self, request: Any, sender: Sender, /) -> Reply | NoReply | Stop:
         """Answer a `call`: `Reply(value)`, or `NoReply()` and later `reply(sender, value)`, or `Stop(...)`.
 
         Args:
@@ -138,7 +138,7 @@ class GenServer(Generic[S]):
             f"{type(self).__name__} received the call {request!r} but has no handle_call; add one, or use cast()"
         )
 
-    async def handle_cast(self, message: Any) -> NoReply | Continue | Within | Stop | None:
+    async def handle_cast(self, message: Any, /) -> NoReply | Continue | Within | Stop | None:
         """Handle a `cast`. A server that does not override this method crashes when it gets a cast.
 
         Args:
@@ -152,7 +152,7 @@ class GenServer(Generic[S]):
             "or use send() and handle_info"
         )
 
-    async def handle_info(self, message: Any) -> NoReply | Continue | Within | Stop | None:
+    async def handle_info(self, message: Any, /) -> NoReply | Continue | Within | Stop | None:
         """Handle any other message: a message of `send`, a `Down`, an `Exit` of a linked process, or a `Timeout`.
 
         Without an override, the server emits an event and drops the message, because any process may send anything.
@@ -171,7 +171,7 @@ class GenServer(Generic[S]):
         )
         return None
 
-    async def handle_continue(self, argument: Any) -> NoReply | Continue | Within | Stop | None:
+    async def handle_continue(self, argument: Any, /) -> NoReply | Continue | Within | Stop | None:
         """Handle a `Continue(argument)`, before any waiting message.
 
         Args:
@@ -184,7 +184,7 @@ class GenServer(Generic[S]):
             f"{type(self).__name__} returned Continue({argument!r}) but has no handle_continue; add one"
         )
 
-    async def terminate(self, reason: ExitReason) -> None:
+    async def terminate(self, reason: ExitReason, /) -> None:
         """Clean up. This is the last callback of the server.
 
         `terminate` runs after a callback returned `Stop` or failed, and after a call of `stop`. If the server traps

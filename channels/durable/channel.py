@@ -63,7 +63,7 @@ class DurableChannel(Channel):
 
     _server = DurableChannelServer.spawn_link
 
-    async def on_recovered(self, recovery: Recovery) -> None:
+    async def on_recovered(self, recovery: Recovery, /) -> None:
         """Run after the join of a client. Override this to send the client a snapshot.
 
             async def on_recovered(self, recovery):

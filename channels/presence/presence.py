@@ -173,7 +173,7 @@ class Presence:
 
     # Callbacks of the application
 
-    async def fetch(self, topic: str, presences: Presences) -> Presences:
+    async def fetch(self, topic: str, presences: Presences, /) -> Presences:
         """Add data to presences before clients get them, in one step for all of them. See the example of the class.
 
         Args:

@@ -26,6 +26,7 @@ from channels.transports.contract import Out
 
 __all__ = [
     "Fastlane",
+    "Leaving",
     "Subscription",
     "SubscriptionTable",
     "dispatch",
@@ -126,6 +127,20 @@ def _items(
     if found is None:
         return ()
     return found if isinstance(found, dict) else (found,)
+
+
+@final
+class Leaving:
+    """The clean-up of a subscriber, which drops its subscriptions. A partial would take four times the memory."""
+
+    __slots__ = ("_pid", "_table")
+
+    def __init__(self, table: SubscriptionTable, pid: Pid) -> None:
+        self._table = table
+        self._pid = pid
+
+    def __call__(self) -> None:
+        self._table.remove_process(self._pid)
 
 
 class Fastlane:

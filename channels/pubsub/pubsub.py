@@ -30,6 +30,7 @@ from channels.errors import ChannelsError
 from channels.messages import Broadcast
 from channels.pubsub.adapter import Adapter, Encoded, LocalAdapter, Lost, Node, encode
 from channels.pubsub.local import (
+    Leaving,
     Subscription,
     SubscriptionTable,
     dispatch,
@@ -79,7 +80,6 @@ class PubSub:
 
     __slots__ = (
         "_adapter",
-        "_forget",
         "_is_local",
         "_lost",
         "_running",
@@ -90,8 +90,6 @@ class PubSub:
 
     def __init__(self, adapter: Adapter | None = None) -> None:
         self._table = SubscriptionTable()
-        # Bound once for all processes, to save memory.
-        self._forget = self._table.remove_process
         # The runtime whose thread delivers messages. None before the first subscription or endpoint.
         self._runtime: Runtime | None = None
         self._running = False
@@ -239,7 +237,7 @@ class PubSub:
             self.attach(runtime)
         subscription, first = self._table.add(pid, topic, metadata)
         if first:
-            on_exit(partial(self._forget, pid))
+            on_exit(Leaving(self._table, pid))
         if metadata is None and runtime.telemetry.handlers(PUBSUB_SUBSCRIBED):
             count = self.subscribers(topic).count(pid)
             about = {"pid": pid, "topic": topic}

@@ -18,7 +18,7 @@ __all__ = ["ANYTHING", "Expected", "Inbox", "Wanted", "fits"]
 
 M = TypeVar("M")
 
-Wanted: TypeAlias = Any
+Wanted: TypeAlias = Callable[[Any], object] | Any
 """A value that must be equal, or a function that returns True for an accepted value."""
 
 

@@ -59,7 +59,11 @@ def attach(scenario: Callable[..., Any], settings: Settings) -> None:
 
 
 def settings_of(scenario: Callable[..., Any]) -> Settings:
-    """Return the settings of a scenario, or the defaults."""
+    """Return the settings of a scenario, or the defaults.
+
+    Args:
+        scenario: a function with the decorator `scenario`, or without it.
+    """
     found = getattr(scenario, _ATTRIBUTE, None)
     return found if isinstance(found, Settings) else _NONE
 

@@ -306,6 +306,9 @@ def kind_of(message: Any) -> str:
     Text is its own kind. A tuple has the kind of its first item. If the attribute `event` of an object is text,
     this text is the kind. Any other object has the name of its class. The kind ignores the envelope of a call or a
     cast.
+
+    Args:
+        message: any message.
     """
     return kind_of_content(payload_of(message))
 

@@ -51,6 +51,9 @@ def scenario(
         invariants: the invariants to check: "all" built-in ones, or a sequence of names, "all" and classes of your own
             (`docs/howto/write-an-invariant.md`).
 
+    Returns:
+        A decorator for an async function of the world.
+
     Raises:
         BadFault: `faults` is not a plan, for example a single fault.
         TypeError: `invariants` is a single name and not a sequence.

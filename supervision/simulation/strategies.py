@@ -63,6 +63,9 @@ class SimulatedWorld:
             scenario: as for `simulate`.
             **options: other arguments of `simulate`.
 
+        Returns:
+            The outcome of the run.
+
         In a Hypothesis test, this method rejects the example if no fault of the plan was applied, as
         `hypothesis.assume` does.
         """
@@ -96,6 +99,9 @@ def worlds(
         seeds: the seeds, for delays and for the scenario's random numbers; None takes 0 to 9.
         choices: how many of the rounds with a choice, from the beginning of the run, may deviate from the canonical
             order.
+
+    Returns:
+        A strategy for `given`.
     """
     return st.builds(
         SimulatedWorld,
@@ -113,6 +119,9 @@ def tapes(choices: int = 100) -> SearchStrategy[Tape]:
 
     Args:
         choices: the maximal number of these rounds.
+
+    Returns:
+        A strategy for tapes.
     """
     first = st.just(0) | st.integers(0, _MOST_FIRST)
     return st.lists(first, max_size=choices).map(lambda some: Tape(tuple(some)))
@@ -125,6 +134,9 @@ def plans(storm: Storm) -> SearchStrategy[tuple[Fault, ...]]:
 
     Args:
         storm: the faults to draw from.
+
+    Returns:
+        A strategy for tuples of faults.
     """
     return st.lists(faults(storm), max_size=storm.count).map(tuple)
 
@@ -136,6 +148,9 @@ def faults(storm: Storm) -> SearchStrategy[Fault]:
 
     Args:
         storm: the faults to draw from.
+
+    Returns:
+        A strategy for single faults.
     """
     return st.one_of([_faults(storm, FAULTS[kind]) for kind in dict.fromkeys(storm.kinds)])
 

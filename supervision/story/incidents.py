@@ -167,7 +167,7 @@ class _Reader:
             linked = Linked(t=event["t"], process=receiver.name, to=sender.name, died=False)
             sender.incident.linked.append(linked)
 
-    def take_ended(self, event: Event) -> None:
+    def take_exited(self, event: Event) -> None:
         process = self.processes.get(self.key(event))
         if process is None or process.ended is not None:
             return

@@ -234,6 +234,9 @@ def read_history(lines: Iterable[bytes], *, contents: bool = True) -> History:
         lines: `Trace.lines`, or the result of `read_lines`. The numbers of events may have gaps, because a full live
             trace omits messages.
         contents: read the contents of messages, if the trace has them. Otherwise the text of a message is its kind.
+
+    Returns:
+        The history, for `measure`.
     """
     decode = msgspec.json.Decoder().decode
     reader = HistoryReader(contents=contents)

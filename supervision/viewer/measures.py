@@ -212,6 +212,9 @@ def measure(history: History) -> Measures:
 
     Args:
         history: the history of the run, from `read_history`.
+
+    Returns:
+        The figures.
     """
     processes = [process for process in history.processes if not history.is_closing(process.born)]
     ends = [

@@ -76,7 +76,7 @@ async def test_a_process_takes_one_step_if_it_does_not_wait() -> None:
         assert steps.count <= MANY + SPARE
 
 
-async def test_an_idle_server_takes_less_than_six_kilobytes() -> None:
+async def test_an_idle_server_takes_less_than_five_kilobytes() -> None:
     async with lean_runtime():
         for _ in range(10):
             await call(await Echo.start(), None)
@@ -91,4 +91,4 @@ async def test_an_idle_server_takes_less_than_six_kilobytes() -> None:
             after, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert (after - before) / MANY < 6 * 1024
+        assert (after - before) / MANY < 5 * 1024

@@ -443,7 +443,14 @@ def lasting_seconds(fault: Fault) -> float:
 
 
 def describe_fault(fault: Fault) -> str:
-    """Describe a fault in words: "kill /top/room:lobby at 0.5 s"."""
+    """Describe a fault in words: "kill /top/room:lobby at 0.5 s".
+
+    Args:
+        fault: the fault.
+
+    Returns:
+        The description.
+    """
     words: dict[str, Any] = {name: getattr(fault, name) for name in fault.__struct_fields__}
     if isinstance(fault, MessageFault):
         return _WORDS[type(fault)].format(message=_message(fault), **words)
@@ -477,7 +484,11 @@ def _message(fault: MessageFault) -> str:
 
 
 def plan_to_json(plan: Sequence[Fault]) -> bytes:
-    """Return a plan as JSON: a list of objects, each with its `type`."""
+    """Return a plan as JSON: a list of objects, each with its `type`.
+
+    Args:
+        plan: the faults.
+    """
     return msgspec.json.encode(list(plan))
 
 

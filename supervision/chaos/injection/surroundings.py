@@ -72,16 +72,36 @@ class NodeControl(Protocol):
         """Return the names of all nodes, up or down."""
 
     def is_up(self, name: str) -> bool:
-        """Return True if a node runs."""
+        """Return True if a node runs.
+
+        Args:
+            name: the name of the node.
+        """
 
     def kill(self, name: str) -> None:
-        """Kill a node that is up, as `kill -9` does."""
+        """Kill a node that is up, as `kill -9` does.
+
+        Args:
+            name: the name of the node.
+        """
 
     def boot(self, name: str) -> object:
-        """Start a node that is down."""
+        """Start a node that is down.
+
+        Args:
+            name: the name of the node.
+
+        Returns:
+            The node.
+        """
 
     def skew(self, name: str, seconds: float) -> None:
-        """Set the clock of a node forward."""
+        """Set the clock of a node forward.
+
+        Args:
+            name: the name of the node.
+            seconds: the shift of its clock, in seconds.
+        """
 
 
 class Surroundings:

@@ -144,18 +144,30 @@ class Invariant(Instrument):
         self._findings = findings
 
     def violated(self, problem: str) -> None:
-        """Note a problem from within an observed operation. The watch reports only the first problem."""
+        """Note a problem from within an observed operation. The watch reports only the first problem.
+
+        Args:
+            problem: one sentence about the violation.
+        """
         self._findings.append(Violation(self.name, problem))
 
     def who(self, pid: Pid | None) -> str:
-        """Return a name of a process for reports: its place, if known, and its pid."""
+        """Return a name of a process for reports: its place, if known, and its pid.
+
+        Args:
+            pid: the process.
+        """
         if pid is None:
             return "a task outside of processes"
         place = None if self._places is None else self._places.was_at(pid)
         return repr(pid) if place is None else f"{place} {pid!r}"
 
     def is_held(self, pid: Pid) -> bool:
-        """Return True if a fault now delays a callback of a process, so that the process cannot act."""
+        """Return True if a fault now delays a callback of a process, so that the process cannot act.
+
+        Args:
+            pid: the process.
+        """
         return self._places is not None and self._places.is_held(pid)
 
     def now(self) -> float:

@@ -102,6 +102,9 @@ class LiveOutcome:
     def write_page(self, path: Path | str) -> None:
         """Write the HTML page with the timeline.
 
+        Args:
+            path: the file. The page replaces an existing file.
+
         Raises:
             OSError: the file cannot be written.
         """

@@ -233,11 +233,24 @@ class Comparison:
         )
 
     def values(self, measure: str, policy: str) -> list[float]:
-        """Return the values of a figure under a policy, from all runs that have the figure."""
+        """Return the values of a figure under a policy, from all runs that have the figure.
+
+        Args:
+            measure: the name of the measure.
+            policy: the name of the policy.
+        """
         return [run[policy][measure] for run in self.runs if measure in run[policy]]
 
     def difference(self, measure: str, policy: str) -> Paired | None:
-        """Compare a figure under a policy and under the first policy, seed by seed; None if no seed has both values."""
+        """Compare a figure under a policy and under the first policy, seed by seed; None if no seed has both values.
+
+        Args:
+            measure: the name of the measure.
+            policy: the name of the policy, which is compared with the first one.
+
+        Returns:
+            The difference with its interval, over the seeds that have both values.
+        """
         pairs = [
             (run[self.policies[0]][measure], run[policy][measure])
             for run in self.runs

@@ -117,7 +117,15 @@ def describe_run(outcome: Outcome) -> RunFile:
 
 
 def save_run(outcome: Outcome, path: Path) -> RunFile:
-    """Write the run file of an outcome. The errors are the same as for `encode_run`."""
+    """Write the run file of an outcome. The errors are the same as for `encode_run`.
+
+    Args:
+        outcome: the outcome of a run.
+        path: the file. The run file replaces an existing file.
+
+    Returns:
+        The content of the file.
+    """
     run = describe_run(outcome)
     write_run(run, path)
     return run
@@ -153,6 +161,12 @@ def encode_run(run: RunFile) -> bytes:
 
 def load_run(path: Path) -> RunFile:
     """Read a run file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The content of the file.
 
     Raises:
         RunFileError: the file is missing, is not a run file, or has a format of another version.
@@ -249,6 +263,9 @@ def replay(path: Path, *, scenario: Scenario | None = None, at: int | None = Non
         path: the run file.
         scenario: the scenario, if it is not a function of a module that can be imported.
         at: open the debugger at the event of this number, which is `n` in the trace.
+
+    Returns:
+        The outcome of the repeated run.
 
     Raises:
         RunFileError: the file is invalid, or the run differs. The text names the changes since the run was saved.

@@ -66,6 +66,9 @@ class Corpus:
     def entries(self, scenario: str | None = None) -> list[tuple[Path, RunFile]]:
         """Return the files of one scenario or of all, in the order of their names.
 
+        Args:
+            scenario: the scenario, as `module:function`; None takes all.
+
         Raises:
             RunFileError: a file in the folder is not a run file.
         """
@@ -73,7 +76,13 @@ class Corpus:
         return [(path, run) for path, run in found if scenario in (None, run.scenario)]
 
     def find(self, scenario: str, failure: str, *, stale: Collection[Path] = ()) -> Path | None:
-        """Return the first file that has this kind of failure and is not in `stale`; None without such a file."""
+        """Return the first file that has this kind of failure and is not in `stale`; None without such a file.
+
+        Args:
+            scenario: the scenario, as `module:function`.
+            failure: the name of the failure.
+            stale: the files to leave out.
+        """
         for path, run in self.entries(scenario):
             if run.failure == failure and path not in stale:
                 return path

@@ -75,6 +75,9 @@ class Network:
             host: any name.
             port: the port; 0 takes a free port.
 
+        Returns:
+            The listener.
+
         Raises:
             OSError: the port is in use.
         """
@@ -97,6 +100,9 @@ class Network:
             host: the host of the listener.
             port: the port of the listener.
             source: the connecting host; None takes the node of the caller, or "client" outside of nodes.
+
+        Returns:
+            The stream.
 
         Raises:
             ConnectionRefusedError: there is no listener.
@@ -126,18 +132,33 @@ class Network:
     # Faults
 
     def partition(self, one: str, other: str) -> None:
-        """Block all data between two hosts, in both directions."""
+        """Block all data between two hosts, in both directions.
+
+        Args:
+            one: the name of a host.
+            other: the name of another host.
+        """
         self.partition_oneway(one, other)
         self.partition_oneway(other, one)
 
     def partition_oneway(self, source: str, target: str) -> None:
-        """Block all data from one host to another. The other direction stays open."""
+        """Block all data from one host to another. The other direction stays open.
+
+        Args:
+            source: the host whose data the network blocks.
+            target: the host that does not get them.
+        """
         self._cuts[source, target] = None
         self.record("partition", {"from": source, "to": target})
         self.on_fault("partition")
 
     def heal(self, one: str | None = None, other: str | None = None) -> None:
-        """End the partitions between two hosts, or all partitions. The network sends blocked data again."""
+        """End the partitions between two hosts, or all partitions. The network sends blocked data again.
+
+        Args:
+            one: the name of a host; None ends all partitions.
+            other: the name of the other host of the partition.
+        """
         hosts = {one, other}
         healed = [cut for cut in self._cuts if one is None or hosts == set(cut)]
         for cut in healed:
@@ -274,13 +295,21 @@ class Connection:
         return in_use and any(pipe.held for pipe in self._pipes)
 
     def hold(self, direction: Direction = "both") -> None:
-        """Hold back all data until `release`."""
+        """Hold back all data until `release`.
+
+        Args:
+            direction: the direction of the data to hold.
+        """
         for pipe in self._chosen(direction):
             pipe.held = True
         self._record_fault("held", direction=direction)
 
     def release(self, direction: Direction = "both") -> None:
-        """End a `hold`. The connection sends the held data again."""
+        """End a `hold`. The connection sends the held data again.
+
+        Args:
+            direction: the direction of the data to release.
+        """
         for pipe in self._chosen(direction):
             pipe.held = False
             pipe.go_on()
@@ -382,7 +411,11 @@ class VirtualStream(trio.abc.HalfCloseableStream):
         self._sending = self._receiving = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send bytes. Wait until all of the bytes fit into the window."""
+        """Send bytes. Wait until all of the bytes fit into the window.
+
+        Args:
+            data: the bytes to send.
+        """
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         if self.closed:
@@ -485,7 +518,11 @@ class VirtualListener(trio.abc.Listener[VirtualStream]):
         self._lot.unpark(count=1)
 
     async def accept(self) -> VirtualStream:
-        """Wait for a connection."""
+        """Wait for a connection.
+
+        Returns:
+            The stream of the new connection.
+        """
         await trio.lowlevel.checkpoint()
         while True:
             if self._closed:

@@ -102,6 +102,12 @@ class Node:
     def listen(self, port: int = 0) -> VirtualListener:
         """Accept connections to a port of this node.
 
+        Args:
+            port: the port; 0 takes any free port.
+
+        Returns:
+            The listener.
+
         Raises:
             OSError: the port is in use.
         """
@@ -154,6 +160,9 @@ class Nodes:
                 returns, the runtime shuts down cleanly, and the node is down. If `main` raises, the run fails.
             *args: further arguments for `main`.
 
+        Returns:
+            The node.
+
         Raises:
             NodeError: a node of that name exists; see `boot`.
         """
@@ -168,6 +177,12 @@ class Nodes:
 
     def boot(self, name: str) -> Node:
         """Restart a node that is down, with the same main, arguments and disk.
+
+        Args:
+            name: the name of the node.
+
+        Returns:
+            The node.
 
         Raises:
             NodeError: there is no node of that name, or the node is running.
@@ -210,6 +225,9 @@ class Nodes:
     def stop(self, name: str) -> None:
         """Stop a node as SIGTERM does: cancel its main, and shut its runtime down cleanly.
 
+        Args:
+            name: the name of the node.
+
         Raises:
             NodeError: there is no node of that name, or it is down.
         """
@@ -228,11 +246,19 @@ class Nodes:
         self._world.disturbed("node_skewed")
 
     def disk(self, name: str) -> dict[Any, Any]:
-        """Return the disk of a node, which survives every kill."""
+        """Return the disk of a node, which survives every kill.
+
+        Args:
+            name: the name of the node.
+        """
         return self[name].disk
 
     def is_up(self, name: str) -> bool:
-        """Return True if a node runs. A node that is shutting down cleanly still counts as running."""
+        """Return True if a node runs. A node that is shutting down cleanly still counts as running.
+
+        Args:
+            name: the name of the node.
+        """
         return self[name].up
 
     def __getitem__(self, name: str) -> Node:

@@ -121,7 +121,11 @@ class World(ScenarioWorld):
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def stall(self, seconds: float) -> None:
-        """Advance the time while no task runs, as if a program blocked its event loop."""
+        """Advance the time while no task runs, as if a program blocked its event loop.
+
+        Args:
+            seconds: the length of the stall, in seconds.
+        """
         self._clock.stall(seconds)
 
     @property

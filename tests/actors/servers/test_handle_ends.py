@@ -24,7 +24,7 @@ from actors import (
     sys,
     trap_exits,
 )
-from actors.servers.gen_server import handle_ends_nowait
+from actors.servers.gen_server import handle_ends_nowait, stop
 from tests.actors.helpers import idle, settle
 
 LINKED, MONITORED = 0, 1
@@ -50,6 +50,8 @@ class Watching(GenServer[list[Any]]):
     async def handle_info(self, message: Any) -> None:
         if message == "sleep":
             await trio.sleep(1)
+        elif isinstance(message, Pid):
+            monitor(message)
         else:
             self.state.append(type(message))
 
@@ -126,3 +128,42 @@ async def test_a_function_that_raises_crashes_only_its_server(runtime: Runtime, 
     assert ends == [(watched[which], KILLED), (server, Crash(ends[1][1].exception))]
     assert str(ends[1][1].exception) == "no such end"
     assert crashes == [server]
+
+
+@pytest.mark.parametrize(("which", "kind"), [(LINKED, Exit), (MONITORED, Down)])
+async def test_a_suspended_server_gets_the_message_after_it_resumes(
+    runtime: Runtime, which: int, kind: type
+) -> None:
+    server, watched = await started()
+    await sys.suspend(server)
+    kill(watched[which])
+    await settle()
+    assert await sys.get_state(server) == []
+    await sys.resume(server)
+    await settle()
+    assert await sys.get_state(server) == [kind]
+
+
+async def test_an_end_overtakes_no_earlier_message(runtime: Runtime) -> None:
+    server, _ = await started()
+
+    async def says_goodbye() -> None:
+        await receive()
+        send(server, "goodbye")
+
+    speaker = spawn(says_goodbye)
+    send(server, speaker)
+    await settle()
+    send(speaker, "go")
+    await settle()
+    assert await sys.get_state(server) == [str, Down]
+
+
+async def test_the_function_is_not_called_after_the_end_of_its_server(runtime: Runtime) -> None:
+    server, watched = await started(answer="raise")
+    await stop(server)
+    for pid in watched:
+        kill(pid)
+    await settle()
+    assert not {server, *watched} & set(runtime.processes())
+    assert runtime.statistics()["crashed"] == 0

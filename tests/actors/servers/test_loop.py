@@ -163,3 +163,24 @@ async def test_an_idle_server_does_not_keep_its_last_message_in_memory(how: str)
     await settle()
     gc.collect()
     assert [each() for each in gone] == [None] * len(gone)
+
+
+@pytest.mark.parametrize("how", ["start", "spawn_link"])
+@in_process(debug=False)  # the debug build keeps them
+async def test_an_idle_server_does_not_keep_the_arguments_and_the_result_of_init(how: str) -> None:
+    class Takes(GenServer[None]):
+        async def init(self, thing: Thing, *, other: Thing) -> Continue:
+            return Continue(Thing())
+
+        async def handle_continue(self, argument: Any) -> None:
+            gone.append(weakref.ref(argument))
+
+    things = [Thing(), Thing()]
+    gone = [weakref.ref(thing) for thing in things]
+    if how == "start":
+        await Takes.start(things.pop(), other=things.pop())
+    else:
+        Takes.spawn_link(things.pop(), other=things.pop())
+    await settle()
+    gc.collect()
+    assert [each() for each in gone] == [None, None, None]

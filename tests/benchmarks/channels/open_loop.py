@@ -24,6 +24,7 @@ from tests.benchmarks.channels.workloads import (
     clock,
     collect_no_more,
     drain,
+    join_crowd,
     run_enough,
     times,
     topics_of,
@@ -157,7 +158,7 @@ class _Heartbeats:
 
 def heartbeats(crowd: Crowd, load: Load) -> dict[str, Any]:
     """Measure the CPU of connections that only send heartbeats, each every 30 s."""
-    clients = crowd.join_many(topics_of("b", load.connections), 64, timeout=load.timeout)
+    clients = join_crowd(crowd, topics_of("b", load.connections), load)
     collect_no_more()
     work = _Heartbeats()
     frame = numbered(f'[null,"{PLACEHOLDER}","phoenix","heartbeat",{{}}]')
@@ -169,13 +170,14 @@ def heartbeats(crowd: Crowd, load: Load) -> dict[str, Any]:
     window = Window(load.pids)
     keep_time(crowd, load.seconds, [beat])
     result = window.end(work.answered - before)
-    drain(crowd, load.drain, lambda: work.answered == work.sent)
+    drain(crowd, load.drain, lambda: work.answered >= work.sent)
     share = result["server_share"]
     return {
         **result,
         "core_percent": None if share is None else share * 100,
         "late_ms": _late_ms(beat),
-        "lost": work.sent - work.answered,
+        # An answer to a heartbeat of the joins may arrive late, and count here.
+        "lost": max(0, work.sent - work.answered),
         "wrong": 0,
     }
 
@@ -207,7 +209,7 @@ def pauses(crowd: Crowd, load: Load) -> dict[str, Any]:
     # The first clients make the server load modules, and the first request resets the server's figures.
     crowd.join_many(topics_of("w", 10), 10, timeout=load.timeout)
     _longest_pause(crowd.address)
-    clients = crowd.join_many(topics_of("p", residents), 64, timeout=load.timeout)
+    clients = join_crowd(crowd, topics_of("p", residents), load)
     while_joining = _longest_pause(crowd.address)
     collect_no_more()
     work = Echo(crowd, evolve(load, in_flight=0), array("d"), goes_on=False)

@@ -33,6 +33,7 @@ __all__ = [
     "Workload",
     "collect_no_more",
     "drain",
+    "join_crowd",
     "run_enough",
     "times",
     "topics_of",
@@ -42,6 +43,9 @@ _ECHO = json.dumps({"x": "x" * 32})
 _PAD = "x" * 91
 _NEW = f'{{"m":"{_PAD}_{PLACEHOLDER}"}}'
 _FIRST = 10_000_000
+_HEARTBEAT = '[null,"1","phoenix","heartbeat",{}]'
+_STEP = 500
+_SILENCE = 15.0
 
 FEW = 100
 """The number of clients with which the flat rows compare the whole crowd."""
@@ -116,6 +120,36 @@ def topics_of(prefix: str, count: int, *, shared: bool = False) -> list[str]:
     # A server at a URL may still have the rooms of an earlier run, so each generator uses new names.
     run = os.getpid()
     return [f"room:{prefix}{run}" if shared else f"room:{prefix}{run}-{n}" for n in range(count)]
+
+
+def join_crowd(
+    crowd: Crowd, topics: Sequence[str], load: Load, others: Sequence[Client] = ()
+) -> list[Client]:
+    """Join many clients. Until all have joined, send heartbeats from clients that have been silent for long.
+
+    The server closes clients that send nothing for a minute, and on a busy machine thousands of joins take as long.
+
+    Args:
+        crowd: the crowd of the new clients.
+        topics: the topic of each new client.
+        load: its `timeout` limits each step of 500 joins.
+        others: clients that have joined before, and now get only heartbeats.
+    """
+    clients: list[Client] = []
+    heard = dict.fromkeys(others, clock())
+    for client in others:
+        client.on_text = crowd.ignore
+    for start in range(0, len(topics), _STEP):
+        joined = crowd.join_many(topics[start : start + _STEP], 64, timeout=load.timeout)
+        clients += joined
+        now = clock()
+        heard.update(dict.fromkeys(joined, now))
+        for client, since in heard.items():
+            if now - since > _SILENCE:
+                client.say(_HEARTBEAT)
+                heard[client] = now
+    crowd.run_for(0.3)
+    return clients
 
 
 def collect_no_more() -> None:
@@ -224,7 +258,7 @@ def flat_echo(crowd: Crowd, load: Load) -> dict[str, Any]:
     few = crowd.join_many(topics[:FEW], 64, timeout=load.timeout)
     collect_no_more()
     alone = _echo_of(crowd, load, few)
-    others = crowd.join_many(topics[FEW:], 64, timeout=load.timeout)
+    others = join_crowd(crowd, topics[FEW:], load, few)
     among = _echo_of(crowd, load, few)
     everyone = [*few, *others]
     in_turn = _rotation_of(crowd, load, everyone)
@@ -333,7 +367,7 @@ def flat_fanout(crowd: Crowd, load: Load) -> dict[str, Any]:
     few = crowd.join_many(topics_of("a", FEW, shared=True), 64, timeout=load.timeout)
     collect_no_more()
     alone = _fanout_to(crowd, load, few)
-    many = crowd.join_many(topics_of("b", load.connections, shared=True), 64, timeout=load.timeout)
+    many = join_crowd(crowd, topics_of("b", load.connections, shared=True), load, few)
     among = _fanout_to(crowd, load, few)
     return _compared(alone, among, _fanout_to(crowd, load, many))
 

@@ -247,6 +247,15 @@ def test_fragments_can_split_a_character() -> None:
     assert WebSocketProtocol().receive(data) == ["é".encode()]
 
 
+def test_a_fragment_of_one_connection_does_not_reach_another() -> None:
+    one, other = WebSocketProtocol(), WebSocketProtocol()
+    assert one.receive(client_frame(TEXT, b"a", fin=False)) == []
+    assert other.receive(client_frame(TEXT, b"b")) == [b"b"]
+    assert other.receive(client_frame(TEXT, b"c", fin=False)) == []
+    assert one.receive(client_frame(CONTINUATION, b"d")) == [b"ad"]
+    assert other.receive(client_frame(CONTINUATION, b"e")) == [b"ce"]
+
+
 def test_a_message_that_is_too_big_is_refused_before_it_is_complete() -> None:
     protocol = WebSocketProtocol(max_message_size=LIMIT)
     length = client_frame(TEXT, b"x" * (LIMIT + 1))[:4]

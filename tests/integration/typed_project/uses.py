@@ -112,7 +112,7 @@ class Counter(GenServer[None]):
             return NoReply()
         return Reply(self.count)
 
-    async def handle_cast(self, message: Any) -> None:
+    async def handle_cast(self, change: Any) -> None:
         self.count += 1
 
     async def handle_info(self, message: Any) -> Stop | None:
@@ -167,6 +167,7 @@ async def use_supervisors() -> None:
         [
             child_spec(Counter, 0),
             ChildSpec("other", Counter.start_link, args=(0,), restart="transient", shutdown=30.0),
+            ChildSpec("third", Counter.start_link, (0,)),
         ],
         strategy="rest_for_one",
         max_restarts=5,
@@ -243,15 +244,15 @@ class RoomChannel(Channel):
     pushes = {"new_msg": NewMessage, "photo": None}
     replies = {"new_msg": {"ok": Sent}}
 
-    async def join(self, topic: str, payload: Any) -> dict[str, Any] | None:
+    async def join(self, topic: str, params: Any) -> dict[str, Any] | None:
         if topic == "room:cellar":
             raise JoinRefused({"reason": "unauthorized"})
-        self.name: str = payload["name"]
+        self.name: str = params["name"]
         self.count = 0
         send(current_pid(), "after join")
-        return {"topic": topic, "params": self.params_of(payload)}
+        return {"topic": topic, "params": self.names_of(params)}
 
-    def params_of(self, payload: Any) -> list[str]:
+    def names_of(self, payload: Any) -> list[str]:
         return sorted(payload)
 
     async def handle_info(self, message: Any) -> None:
@@ -377,4 +378,4 @@ async def test_a_message_reaches_the_other(case: ChannelTest) -> None:
     await ann.assert_reply(ref, "ok", {"id": ANYTHING})
     payload: Any = await bob.assert_push("new_msg", {"body": "hello"})
     assert payload["body"] == "hello"
-    await bob.refute_push("other")
+    await bob.assert_push("other", lambda other: other["body"] == "hello")
