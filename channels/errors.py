@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -190,8 +191,8 @@ def check_whole(owner: str, option: str, value: Any) -> None:
 def check_seconds(owner: str, option: str, value: Any) -> None:
     """Raise InvalidOption unless `value` is a number from 0. Infinity is allowed."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # `not value >= 0` refuses NaN.
-    if not is_number or not value >= 0:
+    # `not value >= 0` refuses NaN. No float can hold an int above the largest float.
+    if not is_number or not value >= 0 or math.inf > value > sys.float_info.max:
         raise InvalidOption(owner, option, value, "a number of seconds from 0, or math.inf")
 
 

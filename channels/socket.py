@@ -178,14 +178,22 @@ class Socket:
         Raises:
             InvalidOption: `seconds` is not a number from 0.
 
-        Any thread can call this after `connect` has returned. The server does not interrupt a handler that runs at the
-        deadline. Phoenix has no method of this kind.
+        Any thread can call this after `connect` has returned. During `connect`, threads of `run_in_thread` and
+        `trio.to_thread` can call it too. The server does not interrupt a handler that runs at the deadline. Phoenix has
+        no method of this kind.
         """
         check_seconds("expire_connection_after", "seconds", seconds)
         if self._link is None:
-            self._deadline = trio.current_time() + seconds
+            self._deadline = _now() + seconds
         else:
             self._link.expire_after(seconds)
+
+
+def _now() -> float:
+    """Return the time of Trio's clock, also in a thread that Trio has started."""
+    if trio.lowlevel.in_trio_run():
+        return trio.current_time()
+    return trio.from_thread.run_sync(trio.current_time)
 
 
 def bind(socket: Socket, link: Link) -> float:

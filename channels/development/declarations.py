@@ -15,9 +15,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from functools import wraps
+from functools import cache, wraps
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -77,10 +77,10 @@ def checked_class(channel: type[Channel]) -> type[Channel]:
         names["join"] = _checked_join(channel, joined)
     if channel.handle_in is not Channel.handle_in:
         names["handle_in"] = _checked_handle_in(channel)
-    if server_of(channel) is not None:
-        # Only channels of durable topics have their own server, and the method `append`.
-        names["append"] = _checked_append(channel)
-    return type(channel.__name__, (_Checked, channel), names)
+    # The checks come after the application's methods, because an overridden `push` may change what it sends.
+    # Only channels of durable topics have their own server.
+    checks = _Checked if server_of(channel) is None else _checked_durable()
+    return type(channel.__name__, (_Hidden, channel, checks), names)
 
 
 def checked_handler(channel: type[Channel], event: str, handler: Handler) -> Handler:
@@ -113,8 +113,16 @@ def _joined(channel: type[Channel]) -> Any:
     return Any if declared is None or declared is type(None) else declared
 
 
+class _Hidden:
+    """The first base of a checked class. The application's `__init_subclass__` does not see the class."""
+
+    def __init_subclass__(cls) -> None:
+        # The application's method may need arguments, or register each class once.
+        super(_Checked, cast("type[_Checked]", cls)).__init_subclass__()
+
+
 class _Checked(Channel):
-    """The methods of a checked class. They call the methods of the application's class."""
+    """The methods of a checked class. The methods of the application's class come before them."""
 
     def push(self, event: str, payload: Any) -> None:
         self._send(super().push, event, payload, sys._getframe(1))
@@ -201,18 +209,23 @@ def _checked_handle_in(channel: type[Channel]) -> Callable[..., Any]:
     return handle_in
 
 
-def _checked_append(channel: Any) -> Callable[..., Any]:
-    @wraps(channel.append)
-    async def append(self: Channel, event: str, payload: Any) -> Any:
-        caller = sys._getframe(1)
-        _check_push(channel, event, payload, caller)
-        try:
-            return await channel.append(self, event, payload)
-        except EncodeError as error:
-            error.place = place_of_frame(caller)
-            raise
+@cache
+def _checked_durable() -> type[Channel]:
+    """Return `_Checked` for channels of durable topics. They send in other ways, and have the method `append`."""
+    # Imported here, so that only programs with durable topics load this package.
+    from channels.durable.channel import DurableChannel  # noqa: PLC0415
 
-    return append
+    class CheckedDurable(_Checked, DurableChannel):
+        async def append(self, event: str, payload: Any) -> str:
+            caller = sys._getframe(1)
+            _check_push(type(self), event, payload, caller)
+            try:
+                return await super().append(event, payload)
+            except EncodeError as error:
+                error.place = place_of_frame(caller)
+                raise
+
+    return CheckedDurable
 
 
 # The checks

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -61,10 +62,12 @@ def missing_reasons(sources: Sequence[Source]) -> list[str]:
     """
     problems = []
     for source in sources:
-        comments = _lines_with_comments(source.text)
+        # A walk through all syntax trees, and the search for comments, take seconds.
+        found = list(_needing_a_reason(source)) if re.search("except|shield", source.text) else []
+        comments = _lines_with_comments(source.text) if found else set()
         problems += [
             f"{source.path}:{node.lineno} {what} without a comment that says why"
-            for node, what in _needing_a_reason(source.tree)
+            for node, what in found
             if not comments.intersection(range(node.lineno - 1, _first_line_inside(node) + 1))
         ]
     return problems
@@ -75,11 +78,14 @@ def _lines_with_comments(text: str) -> set[int]:
     return {token.start[0] for token in tokens if token.type == tokenize.COMMENT}
 
 
-def _needing_a_reason(tree: ast.Module) -> Iterator[tuple[ast.stmt | ast.ExceptHandler, str]]:
-    for node in ast.walk(tree):
+def _needing_a_reason(source: Source) -> Iterator[tuple[ast.stmt | ast.ExceptHandler, str]]:
+    may_shield = "shield" in source.text
+    for node in ast.walk(source.tree):
         if isinstance(node, ast.ExceptHandler) and _is_broad(node.type) and not _reraises(node):
             yield node, "a broad except"
-        elif isinstance(node, ast.stmt) and any(map(_shields, _expressions_of(node))):
+        elif (
+            may_shield and isinstance(node, ast.stmt) and any(map(_shields, _expressions_of(node)))
+        ):
             yield node, "a shield"
 
 

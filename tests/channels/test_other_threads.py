@@ -266,6 +266,18 @@ async def test_a_thread_can_move_the_deadline_of_a_connection(serve: Serve) -> N
     client.end()
 
 
+async def test_connect_can_set_the_deadline_in_a_thread(serve: Serve) -> None:
+    class User(Socket):
+        async def connect(self, params: Any, connect_info: Any) -> None:
+            await run_in_thread(self.expire_connection_after, 0.0)
+
+    server = await serve(Endpoint(sockets={"/socket": User}))
+    client = await server.connect()
+    await settle()
+    assert client.frames()[0] == Close(3000)
+    client.end()
+
+
 # PubSub
 
 

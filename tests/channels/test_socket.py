@@ -175,3 +175,8 @@ def test_a_deadline_that_is_no_number_of_seconds_is_refused(owner: type[Any], se
     assert str(caught.value) == (
         f"expire_connection_after got seconds={seconds!r}; write a number of seconds from 0, or math.inf"
     )
+
+
+def test_a_deadline_above_the_largest_float_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="write a number of seconds from 0"):
+        Socket().expire_connection_after(1 << 1024)

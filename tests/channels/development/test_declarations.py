@@ -20,7 +20,8 @@ from channels import (
     handle_out,
     reply_to,
 )
-from channels.development.declarations import DeclarationMismatch
+from channels.channel import table_of
+from channels.development.declarations import DeclarationMismatch, checked_class
 from channels.durable import DurableChannel, History, MemoryStorage
 from channels.pytest_plugin import OpenChannelTest
 from channels.socket import router_of
@@ -339,3 +340,49 @@ async def test_a_message_of_a_durable_topic_is_checked(board: TestChannel) -> No
         await kept.assert_push("phx_error")
         assert f"Kept.on_{verb}, {__file__}:" in found[-1].place
         _, kept = await board.client.subscribe_and_join("kept")
+
+
+async def test_an_overridden_push_is_checked_for_what_it_sends(
+    channel_test: OpenChannelTest,
+) -> None:
+    class Scaled(Channel):
+        pushes = {"moved": Point}
+
+        def push(self, event: str, payload: Any, *, scale: int = 1) -> None:
+            super().push(event, {"x": payload * scale})
+
+        @handle_in("push")
+        async def on_push(self, payload: Any) -> None:
+            self.push("moved", payload["x"], scale=2)
+
+    class ScaledSocket(Socket):
+        channels = {"scaled": Scaled}
+
+    case = await channel_test(Endpoint(sockets={"/socket": ScaledSocket}))
+    _, scaled = await (await case.connect("/socket")).subscribe_and_join("scaled")
+    scaled.push("push", {"x": 3})
+    await scaled.assert_push("moved", {"x": 6})
+    found = crashes()
+    scaled.push("push", {"x": "3"})
+    await scaled.assert_push("phx_error")
+    assert "x: expected int, got str" in str(found[0])
+
+
+def test_a_class_that_registers_its_subclasses_sees_only_those_of_the_application() -> None:
+    kinds = []
+
+    class Registered(Channel):
+        def __init_subclass__(cls, *, kind: str) -> None:
+            super().__init_subclass__()
+            kinds.append(kind)
+
+    class Declared(Registered, kind="declared"):
+        pushes = {"moved": Point}
+
+        @handle_in("push")
+        async def on_push(self, payload: Any) -> None: ...
+
+    checked = checked_class(Declared)
+    assert checked is not Declared
+    assert kinds == ["declared"]
+    assert "push" in table_of(checked).incoming
