@@ -122,6 +122,9 @@ class Via(Address[Runtime]):
 
         Returns:
             None on success. Otherwise the process that has the address; in that case nothing has changed.
+
+        Raises:
+            TypeError: The class does not override this method, so its addresses cannot be names.
         """
         raise TypeError(
             f"{self!r} is an address for messages and cannot be the name of a process; "
@@ -133,6 +136,9 @@ class Via(Address[Runtime]):
 
         Args:
             runtime: The runtime of the process.
+
+        Raises:
+            TypeError: The class does not override this method, so its addresses cannot be names.
         """
         raise TypeError(f"{self!r} cannot be the name of a process, so unregister() cannot free it")
 

@@ -157,6 +157,10 @@ async def log(server: object, size: int | None = 10, *, timeout: float = 5.0) ->
         server: A pid or a name.
         size: The number of events to keep; None stops the log.
         timeout: The time limit in seconds.
+
+    Raises:
+        ValueError: `size` is below 1.
+        CallTimeout: The server did not answer in time.
     """
     if size is not None and size < 1:
         raise ValueError(f"a log keeps at least one event, or None for no log, but got {size!r}")

@@ -223,12 +223,20 @@ class Registry(Generic[K, V]):
     def update_value(self, key: K, function: Callable[[V], V]) -> tuple[V, V]:
         """Replace the current process's value for `key` with `function(value)`.
 
+        If `function` raises, the value does not change.
+
+        Args:
+            key: A key of the current process.
+            function: A function of the old value, which returns the new value.
+
         Returns:
             The new value and the old one.
 
         Raises:
-            NotRegistered: The current process does not have the key.
+            NotRegistered: The current process does not have the key, or `function` unregistered it.
             NeedsUniqueKeys: Keys are duplicate.
+            NotAProcess: The caller is not a process.
+            RegistryClosed: The registry's owner has ended.
         """
         self._want_unique("update_value")
         process = require_process("Registry.update_value")

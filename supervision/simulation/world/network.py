@@ -344,11 +344,19 @@ class Connection:
         return self.source, self.target
 
     def end_at(self, host: str) -> VirtualStream:
-        """Return the stream of one of the hosts."""
+        """Return the stream of one of the hosts.
+
+        Args:
+            host: the source or the target. If both are the same host, the result is the end of the source.
+        """
         return self.source_end if host == self.source else self.target_end
 
     def unplugged(self, host: str) -> None:
-        """Cut off a host without power. It no longer reads, writes or closes."""
+        """Cut off a host without power. It no longer reads, writes or closes.
+
+        Args:
+            host: the source or the target.
+        """
         self.half_open()
         self.end_at(host).closed = True
 
@@ -450,7 +458,17 @@ class VirtualStream(trio.abc.HalfCloseableStream):
         self._outgoing.finish()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Wait for data, and return it; `b""` is the end."""
+        """Wait for data, and return it; `b""` is the end.
+
+        Args:
+            max_bytes: the largest number of bytes to return; None returns all that have arrived.
+
+        Raises:
+            ValueError: `max_bytes` is below 1.
+            trio.BusyResourceError: another task is receiving.
+            trio.ClosedResourceError: this end is closed.
+            trio.BrokenResourceError: the connection was reset.
+        """
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving from this stream")
         if max_bytes is not None and operator.index(max_bytes) < 1:
