@@ -34,7 +34,7 @@ class Instrument:
 
         Args:
             pid: The new process.
-            parent: The process that started it. For the outermost processes, the pid of the runtime.
+            parent: The process that started it. If no process did, the pid of the runtime.
             label: The name of the process in messages: its registered name as `repr` shows it, else its label, else the
                 name of its function.
         """

@@ -253,7 +253,14 @@ class Registry(Generic[K, V]):
     # Looking
 
     def lookup(self, key: K) -> list[Entry[K, V]]:
-        """Return the entries of `key`, oldest first."""
+        """Return the entries of `key`, oldest first. Each entry has a `pid` and a `value`.
+
+            for entry in readers.lookup("news"):
+                send(entry.pid, item)
+
+        Raises:
+            RegistryClosed: The registry's owner has ended.
+        """
         return self._here().table.lookup(key)
 
     def whereis(self, key: K) -> Pid | None:

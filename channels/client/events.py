@@ -89,8 +89,8 @@ class Retrying:
     """The client will connect again.
 
     Attributes:
-        delay: seconds until then.
-        attempt: 1 for the first attempt since the last open connection.
+        delay: seconds until the next attempt.
+        attempt: the number of that attempt; 1 for the first attempt since the last open connection.
     """
 
     delay: float
@@ -212,7 +212,7 @@ class Rejoining:
 
     Attributes:
         topic: the topic.
-        delay: seconds until then.
+        delay: seconds until the next attempt.
         attempt: 1 for the first attempt since the channel was joined or the connection opened.
     """
 
@@ -230,7 +230,7 @@ class ChannelEnded:
 
     Attributes:
         topic: the topic.
-        cause: in words.
+        cause: the cause, in words.
     """
 
     topic: str

@@ -135,6 +135,7 @@ class ChannelTest(Hearing):
 
         Raises:
             ConnectionRefused: `connect` refused the client, or raised.
+            LookupError: no socket is mounted there.
         """
         mounted, variables = self._find(mount)
         connected = await connect(
@@ -168,6 +169,9 @@ class ChannelTest(Hearing):
 
         Returns:
             The connected client.
+
+        Raises:
+            LookupError: no socket is mounted there.
         """
         mounted, _ = self._find(mount)
         socket = mounted.socket.__new__(mounted.socket)

@@ -328,12 +328,20 @@ class Connection:
         self.network.on_fault("reset")
 
     def slow(self, rate: float) -> None:
-        """Limit each direction to `rate` bytes per second."""
+        """Limit each direction to a rate.
+
+        Args:
+            rate: the limit in bytes per second.
+        """
         self.shape.rate = rate
         self._record_fault("slowed", rate=rate)
 
     def delay(self, seconds: float) -> None:
-        """Add `seconds` to the latency of all later data. The number may be negative."""
+        """Add `seconds` to the latency of all later data. The latency never falls below 0.
+
+        Args:
+            seconds: the seconds to add. A negative number shortens the latency.
+        """
         least, most = self.shape.latency
         self.shape.latency = (max(0.0, least + seconds), max(0.0, most + seconds))
         self._record_fault("delayed", seconds=seconds)
@@ -423,6 +431,11 @@ class VirtualStream(trio.abc.HalfCloseableStream):
 
         Args:
             data: the bytes to send.
+
+        Raises:
+            trio.BusyResourceError: another task is sending.
+            trio.ClosedResourceError: this end is closed.
+            trio.BrokenResourceError: the connection was reset, or the other end is closed.
         """
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
