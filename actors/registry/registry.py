@@ -67,7 +67,7 @@ class RegistryError(ActorsError):
 
 
 class KeyTaken(RegistryError):
-    """`register` got a key that `pid` already has. `pid` may be the current process."""
+    """`register` got a `key` that the process `pid` already has. `pid` may be the current process."""
 
     def __init__(self, registry: object, key: object, pid: Pid) -> None:
         super().__init__(registry, key, pid)
@@ -79,7 +79,7 @@ class KeyTaken(RegistryError):
 
 
 class NotRegistered(RegistryError, LookupError):
-    """`update_value` got a key that the current process does not have."""
+    """`update_value` got a `key` that the current process, `pid`, does not have."""
 
     def __init__(self, registry: object, key: object, pid: Pid) -> None:
         super().__init__(registry, key, pid)
@@ -118,7 +118,7 @@ class RegistryClosed(RegistryError, RuntimeError):
 
 
 class LockReentered(RegistryError, RuntimeError):
-    """A task asked for a lock that it already holds, so it would have waited for itself."""
+    """A task asked for the lock of `key`, which it already holds, so it would have waited for itself."""
 
     def __init__(self, registry: object, key: object) -> None:
         super().__init__(registry, key)
