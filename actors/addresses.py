@@ -41,6 +41,9 @@ __all__ = ["Alias", "Via", "alias", "register", "unalias", "unregister", "wherei
 def register(name: object, pid: Pid | None = None) -> None:
     """Give a process a name, until it ends. `send`, `call`, `monitor` and `whereis` understand the name.
 
+        register("logger")
+        register("cache", pid)
+
     Args:
         name: Any hashable value but None. A process may have a plain name and also be registered at `Via` addresses.
         pid: The process; by default the current one.
@@ -48,6 +51,8 @@ def register(name: object, pid: Pid | None = None) -> None:
     Raises:
         NameTaken: The name belongs to a living process, or the process already has a name.
         DeadProcess: The process has ended.
+        NotAProcess: There is no `pid`, and the caller is not a process.
+        WrongThread: The caller does not run in the runtime's thread.
     """
     if pid is not None:
         check_pid("register", pid)
@@ -122,6 +127,9 @@ class Via(Address[Runtime]):
 
         Returns:
             None on success. Otherwise the process that has the address; in that case nothing has changed.
+
+        Raises:
+            TypeError: The class does not override this method, so its addresses cannot be names.
         """
         raise TypeError(
             f"{self!r} is an address for messages and cannot be the name of a process; "
@@ -133,6 +141,9 @@ class Via(Address[Runtime]):
 
         Args:
             runtime: The runtime of the process.
+
+        Raises:
+            TypeError: The class does not override this method, so its addresses cannot be names.
         """
         raise TypeError(f"{self!r} cannot be the name of a process, so unregister() cannot free it")
 

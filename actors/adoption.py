@@ -36,6 +36,10 @@ class ProcessFailed(ActorsError):
 
     `as_process` raises it if the task got a fatal exit signal or used `exit`. `scoped_spawn` raises it if its process
     ended early and not cleanly.
+
+    Attributes:
+        pid: The process.
+        reason: Its exit reason.
     """
 
     def __init__(self, pid: Pid, reason: ExitReason) -> None:

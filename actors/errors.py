@@ -159,6 +159,9 @@ class CallCycle(CallExit):
     """Processes call each other in a circle, so none of them could ever answer.
 
     Only debug builds raise this. In other builds the first time limit that runs out ends the circle.
+
+    Attributes:
+        chain: The processes of the circle, in the order of their calls. The first process is also the last one.
     """
 
     def __init__(
@@ -176,7 +179,11 @@ class CallCycle(CallExit):
 
 
 class StartError(ActorsError):
-    """A process could not be started. `reason` is its exit reason, or the argument of `Fail` in its init."""
+    """A process could not be started.
+
+    Attributes:
+        reason: Its exit reason, or the argument of `Fail` in its init.
+    """
 
     def __init__(self, reason: ExitReason) -> None:
         super().__init__(reason)
@@ -224,7 +231,12 @@ class StartIgnored(ActorsError):
 
 
 class NameTaken(ActorsError):
-    """`register` got a name of another process, or a process that already has a name."""
+    """`register` got a name of another process, or a process that already has a name.
+
+    Attributes:
+        name: The name.
+        pid: The process that has the name, or the process that already has another name.
+    """
 
     def __init__(self, name: object, pid: Pid, advice: str) -> None:
         super().__init__(name, pid, advice)
@@ -236,7 +248,11 @@ class NameTaken(ActorsError):
 
 
 class NoSuchName(ActorsError, LookupError):
-    """A message was sent to a name that no process has."""
+    """A message was sent to a name that no process has.
+
+    Attributes:
+        name: The name.
+    """
 
     def __init__(self, name: object) -> None:
         super().__init__(name)
@@ -247,7 +263,11 @@ class NoSuchName(ActorsError, LookupError):
 
 
 class DeadProcess(ActorsError):
-    """`link` or `register` got a process that has ended. A caller of `link` that traps exits gets an `Exit` instead."""
+    """`link` or `register` got a process that has ended. A caller of `link` that traps exits gets an `Exit` instead.
+
+    Attributes:
+        pid: The process.
+    """
 
     def __init__(self, pid: Pid) -> None:
         super().__init__(pid)
@@ -258,7 +278,11 @@ class DeadProcess(ActorsError):
 
 
 class NotAProcess(ActorsError, RuntimeError):
-    """A function that needs a process was used in a task that is not a process."""
+    """A function that needs a process was used in a task that is not a process.
+
+    Attributes:
+        verb: The function.
+    """
 
     def __init__(self, verb: str) -> None:
         super().__init__(verb)
@@ -357,7 +381,7 @@ class ThreadQueueFull(ActorsError, RuntimeError):
 
     Attributes:
         limit: The number of messages that may wait, `open_runtime(max_thread_calls=)`.
-        seconds: The time that the thread waited for room.
+        seconds: The time that the thread waited for room, in seconds.
     """
 
     def __init__(self, limit: int, seconds: float) -> None:
@@ -508,6 +532,9 @@ class ProcessExit(BaseException):
 
     This is a BaseException, so `except Exception` does not catch it. In the same way, Elixir's `rescue` does not catch
     an exit.
+
+    Attributes:
+        reason: The exit reason of the process.
     """
 
     def __init__(self, reason: ExitReason) -> None:

@@ -184,6 +184,16 @@ def send(address: object, message: Any) -> None:
     A message to a pid whose process has ended is not an error. The runtime drops the message, counts it in
     `statistics()["dead_letters"]` and emits the event `("actors", "message", "dead_letter")`.
 
+    `send` also works in other threads. When it returns there, the message is on its way. The messages of one thread
+    arrive in order. In other threads, two rules differ:
+
+    * The runtime looks a name up when the message arrives. If no process has the name, the runtime drops the message as
+      above.
+    * `send` waits while too many messages of other threads are on their way (`open_runtime(max_thread_calls=)`).
+
+    A thread without a runtime in its context can only send to pids. For names it needs
+    `actors.threads.send_threadsafe`.
+
     Args:
         address: A pid or a registered name. `send` looks the name up immediately.
         message: Any value. The runtime does not copy it, so do not change it afterwards.
@@ -191,17 +201,8 @@ def send(address: object, message: Any) -> None:
     Raises:
         NotAnAddress: The address is a class, a coroutine or another value that is neither a pid nor a name.
         NoSuchName: No process has the name.
-
-    Also works in other threads. When it returns there, the message is on its way. The messages of one thread arrive in
-    order. In other threads, three rules differ:
-
-    * The runtime looks a name up when the message arrives. If no process has the name, the runtime drops the message as
-      above.
-    * `send` waits while too many messages of other threads are on their way (`open_runtime(max_thread_calls=)`).
-    * `send` raises RuntimeClosed after the end of the runtime.
-
-    A thread without a runtime in its context can only send to pids. For names it needs
-    `actors.threads.send_threadsafe`.
+        RuntimeClosed: The caller is in another thread, and the runtime has ended.
+        ThreadQueueFull: The caller is in another thread, and too many messages have been waiting for 30 seconds.
     """
     runtime: RuntimeLike
     process: ProcessLike | None

@@ -4,7 +4,9 @@
     await sys.suspend(counter)
 
 They work on every `GenServer`, including supervisors, agents and channels. Each function sends a request, which waits
-in the server's mailbox. If the server stays busy too long, the function raises CallTimeout. Source: OTP's `sys`.
+in the server's mailbox. Each function raises the errors of `actors.call`: NoProcess if there is no such server,
+ServerExit if it ended before it answered, and CallTimeout if it stayed busy too long. After a CallTimeout the server
+still carries out the request. Source: OTP's `sys`.
 
 Use them only for debugging. If other processes need a part of the state, add a request to `handle_call`.
 """
@@ -54,9 +56,14 @@ __all__ = [
 async def get_state(server: object, *, timeout: float = 5.0) -> Any:
     """Return the state of a server: the object itself, not a copy.
 
+        count = await sys.get_state(counter)
+
     Args:
         server: A pid or a name.
         timeout: The time limit in seconds.
+
+    Raises:
+        CallExit: The server did not answer, as for `actors.call`.
     """
     return await _ask(server, lambda loop: loop.server.state, timeout)
 
@@ -74,6 +81,13 @@ async def replace_state(
         server: A pid or a name.
         function: A function of the old state, which returns the new state.
         timeout: The time limit in seconds.
+
+    Returns:
+        The new state: the object itself, not a copy.
+
+    Raises:
+        CallExit: The server did not answer, as for `actors.call`. After a CallTimeout, the server may still change its
+            state.
     """
 
     def replace(loop: Loop) -> Any:
@@ -89,6 +103,9 @@ async def get_status(server: object, *, timeout: float = 5.0) -> ServerStatus:
     Args:
         server: A pid or a name.
         timeout: The time limit in seconds.
+
+    Raises:
+        CallExit: The server did not answer, as for `actors.call`.
     """
     status: ServerStatus = await _ask(server, lambda loop: loop.status(), timeout)
     return status
@@ -97,12 +114,19 @@ async def get_status(server: object, *, timeout: float = 5.0) -> ServerStatus:
 async def suspend(server: object, *, timeout: float = 5.0) -> None:
     """Stop a server from handling messages. It keeps them in its mailbox, and answers only requests of this module.
 
+        await sys.suspend(counter)
+        await sys.replace_state(counter, lambda count: 0)
+        await sys.resume(counter)
+
     Calls to a suspended server time out, but it still carries them out after `resume`. The end of its parent still ends
     the server. A second `suspend` has no effect.
 
     Args:
         server: A pid or a name.
         timeout: The time limit in seconds.
+
+    Raises:
+        CallExit: The server did not answer, as for `actors.call`.
     """
     await _ask(server, Loop.suspend, timeout)
 
@@ -113,6 +137,9 @@ async def resume(server: object, *, timeout: float = 5.0) -> None:
     Args:
         server: A pid or a name.
         timeout: The time limit in seconds.
+
+    Raises:
+        CallExit: The server did not answer, as for `actors.call`.
     """
     await _ask(server, Loop.resume, timeout)
 
@@ -151,12 +178,16 @@ async def get_statistics(server: object, *, timeout: float = 5.0) -> ServerStati
 
 
 async def log(server: object, size: int | None = 10, *, timeout: float = 5.0) -> None:
-    """Make a server keep its last `size` events; None turns the log off.
+    """Make a server keep its last `size` events; None turns the log off. `get_log` returns the events.
 
     Args:
         server: A pid or a name.
         size: The number of events to keep; None stops the log.
         timeout: The time limit in seconds.
+
+    Raises:
+        ValueError: `size` is below 1.
+        CallExit: The server did not answer, as for `actors.call`.
     """
     if size is not None and size < 1:
         raise ValueError(f"a log keeps at least one event, or None for no log, but got {size!r}")

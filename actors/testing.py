@@ -62,7 +62,11 @@ class ChangedMessage:
 
 
 class MessageChanged(ActorsError, AssertionError):
-    """Messages were changed between sending and receiving. `messages` has a `ChangedMessage` for each."""
+    """Messages were changed between sending and receiving.
+
+    Attributes:
+        messages: A `ChangedMessage` for each of them.
+    """
 
     def __init__(self, messages: list[ChangedMessage]) -> None:
         super().__init__(messages)

@@ -19,7 +19,7 @@ __all__ = ["TimerQueue", "cancel_timer", "read_timer", "send_after", "send_every
 
 
 def send_after(address: object, message: Any, seconds: float) -> TimerRef:
-    """Send a message after a delay, and return a reference for `cancel_timer`.
+    """Send a message after a delay.
 
         timer = send_after(current_pid(), "tick", 1.5)
 
@@ -27,7 +27,10 @@ def send_after(address: object, message: Any, seconds: float) -> TimerRef:
         address: A pid or a name. The timer looks a name up when it fires. If no process has the name, nothing happens.
             If the address is a pid, the end of the process cancels the timer.
         message: The message.
-        seconds: The delay on Trio's clock, at least 0.
+        seconds: The delay in seconds on Trio's clock, at least 0.
+
+    Returns:
+        A reference for `cancel_timer` and `read_timer`.
 
     Raises:
         ValueError: `seconds` is negative or not a number.
@@ -47,14 +50,15 @@ def send_every(address: object, message: Any, seconds: float) -> TimerRef:
     Args:
         address: As for `send_after`. If another process takes over a name, the timer sends to that process.
         message: The message, the same object each time.
-        seconds: The interval, finite and above 0. The timer computes each due time from its start, so it does not
-            drift. If the event loop was blocked, the timer skips messages that were due during that time.
+        seconds: The interval in seconds, finite and above 0. The timer computes each due time from its start, so it
+            does not drift. If the event loop was blocked, the timer skips messages that were due during that time.
 
     Returns:
-        A reference for `cancel_timer`.
+        A reference for `cancel_timer` and `read_timer`.
 
     Raises:
         ValueError: `seconds` is 0 or less, infinite, or not a number.
+        NotAnAddress: `address` is neither a pid nor a name.
     """
     if not 0 < seconds < math.inf:
         raise ValueError(f"send_every got {seconds!r} seconds; write a finite interval above 0")

@@ -31,7 +31,7 @@ class Keep(msgspec.Struct, frozen=True):
         Endpoint(..., filter_parameters=Keep(("id", "page")))
 
     Args:
-        names: exact names.
+        names: the names. Unlike terms, they must match exactly, with the same case.
     """
 
     names: Sequence[str]

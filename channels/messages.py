@@ -127,7 +127,10 @@ class PushReply(msgspec.Struct, frozen=True):
 class JoinRefused(ChannelsError):
     """The refusal of a join. Raise it in `join`. The client gets status `error` and the payload.
 
-    raise JoinRefused({"reason": "unauthorized"})
+        raise JoinRefused({"reason": "unauthorized"})
+
+    Attributes:
+        payload: the response that the client gets; an empty object by default.
     """
 
     def __init__(self, payload: Any = None) -> None:

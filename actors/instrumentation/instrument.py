@@ -30,38 +30,98 @@ class Instrument:
     """
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
-        """Handle a new process, which has not run yet."""
+        """Handle a new process, which has not run yet.
+
+        Args:
+            pid: The new process.
+            parent: The process that started it. If no process did, the pid of the runtime.
+            label: The name of the process in messages: its registered name as `repr` shows it, else its label, else the
+                name of its function.
+        """
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
-        """Handle the end of a process. Its name is free. Linked and monitoring processes have not been notified yet."""
+        """Handle the end of a process. Its name is free. Linked and monitoring processes have not been notified yet.
+
+        Args:
+            pid: The process that has ended.
+            reason: The reason of its end.
+        """
 
     def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
-        """Handle a message that is about to enter a mailbox. Return False to drop it."""
+        """Handle a message that is about to enter a mailbox.
+
+        Args:
+            sender: The sending process; None for a task that is not a process, and for a timer.
+            receiver: The process whose mailbox gets the message.
+            message: The message. Calls and casts come in an envelope; `payload_of` returns its content.
+
+        Returns:
+            False to drop the message. Any other result lets it pass. The other instruments still see a dropped message.
+        """
 
     def message_received(self, pid: Pid, message: Any) -> None:
-        """Handle a message that a process took out of its mailbox."""
+        """Handle a message that a process took out of its mailbox.
+
+        Args:
+            pid: The process.
+            message: The message, in the same form as in `message_sent`.
+        """
 
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
-        """Handle an exit signal that has reached its receiver, before the receiver's exit rules apply."""
+        """Handle an exit signal that has reached its receiver, before the receiver's exit rules apply.
+
+        Args:
+            sender: The process that sent the signal, or the linked process that ended.
+            receiver: The process that the signal has reached.
+            reason: The reason in the signal.
+            linked: True for a signal through a link. False for a signal of `actors.exit`, or of the runtime itself.
+        """
 
     def linked(self, pid: Pid, other: Pid) -> None:
-        """Handle a new link between two living processes. Linking twice causes two calls."""
+        """Handle a new link between two living processes. Linking twice causes two calls.
+
+        Args:
+            pid: The process that made the link. For a process that starts linked, the new process.
+            other: The other process.
+        """
 
     def unlinked(self, pid: Pid, other: Pid, flushed: bool) -> None:
-        """Handle `unlink` by `pid`. If `flushed` is True, `unlink` also removed an `Exit` of `other` from the mailbox.
+        """Handle `unlink`.
 
         The runtime calls this even if there was no link. The end of a process removes its links without a call of
         `unlinked`.
+
+        Args:
+            pid: The process that called `unlink`.
+            other: The other process.
+            flushed: True if `unlink` also removed every `Exit` of `other` from the mailbox of `pid`.
         """
 
     def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
-        """Handle a new monitor. `target` is None for a name that no process has. The `Down` will carry `ref`."""
+        """Handle a new monitor.
+
+        Args:
+            pid: The monitoring process.
+            ref: The reference that the `Down` will carry.
+            target: The monitored process; None for a name that no process has.
+        """
 
     def demonitored(self, pid: Pid, ref: Ref, flushed: bool) -> None:
-        """Handle the removal of a monitor, which may have fired already. With `flushed`, its `Down` is removed too."""
+        """Handle the removal of a monitor, which may have fired already.
+
+        Args:
+            pid: The process that called `demonitor`.
+            ref: The reference of the monitor.
+            flushed: True if `demonitor` also removed the `Down` of this monitor from the mailbox, if there was one.
+        """
 
     def down_sent(self, pid: Pid, ref: Ref) -> None:
-        """Handle a `Down` that is about to enter the mailbox of the monitoring process."""
+        """Handle a `Down` that is about to enter the mailbox of the monitoring process.
+
+        Args:
+            pid: The monitoring process.
+            ref: The reference of the monitor.
+        """
 
     def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
         """Handle a request that is about to enter the mailbox of a living server.
@@ -74,35 +134,73 @@ class Instrument:
         """
 
     def call_ended(self, call: object, how: str) -> None:
-        """Handle the end of a call. `how` is `"answered"`, `"server_ended"`, `"timeout"` or `"cancelled"`."""
+        """Handle the end of a call.
+
+        Args:
+            call: The object that `call_started` got for this call.
+            how: `"answered"`, `"server_ended"`, `"timeout"` or `"cancelled"`.
+        """
 
     def call_answered(self, call: object, value: Any) -> None:
-        """Handle the first answer to a call, before the caller runs. The runtime drops later answers to this call."""
+        """Handle the first answer to a call, before the caller runs. The runtime drops later answers to this call.
+
+        Args:
+            call: The object that `call_started` got for this call.
+            value: The answer.
+        """
 
     def timer_started(self, timer: TimerRef, address: object, interval: float | None) -> None:
-        """Handle a new timer of `send_after` or `send_every`. For `send_after`, `interval` is None.
+        """Handle a new timer of `send_after` or `send_every`.
 
         If `address` is a pid, the end of that process cancels the timer without a call of `timer_cancelled`.
+
+        Args:
+            timer: The timer.
+            address: The pid or the name that will get the message.
+            interval: The seconds between two messages of `send_every`; None for `send_after`.
         """
 
     def timer_fired(self, timer: TimerRef) -> None:
-        """Handle a timer that is about to send its message. A timer of `send_every` already has its next deadline."""
+        """Handle a timer that is about to send its message. A timer of `send_every` already has its next deadline.
+
+        Args:
+            timer: The timer.
+        """
 
     def timer_cancelled(self, timer: TimerRef) -> None:
-        """Handle `cancel_timer`. The timer may already have fired."""
+        """Handle `cancel_timer`. The timer may already have fired.
+
+        Args:
+            timer: The timer.
+        """
 
     def registered(self, pid: Pid, key: object, registry: object) -> None:
-        """Handle a new name or a new key in a registry. `registry` is None for plain names.
+        """Handle a new name or a new key in a registry.
 
         If a process starts with a name, the runtime calls this before `process_spawned`. The end of a process removes
         its entries without a call of `unregistered`.
+
+        Args:
+            pid: The process that has the name or the key.
+            key: The name or the key.
+            registry: The registry; None for plain names.
         """
 
     def unregistered(self, pid: Pid, key: object, registry: object) -> None:
-        """Handle the removal of a name, or of one of a process's entries for a key. The process is alive."""
+        """Handle the removal of a name, or of one of a process's entries for a key. The process is alive.
+
+        Args:
+            pid: The process that had the name or the entry.
+            key: The name or the key.
+            registry: The registry; None for plain names.
+        """
 
     def registry_closed(self, registry: object) -> None:
-        """Handle the end of a registry's owner. The registry has lost all of its entries."""
+        """Handle the end of a registry's owner. The registry has lost all of its entries.
+
+        Args:
+            registry: The registry.
+        """
 
     def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
         """Handle a callback that is about to run. Only this method may delay the process.
@@ -122,6 +220,9 @@ class Instrument:
                 returns a message. Supervisors and channels are servers.
             message: The argument of the callback: the request of a call, the message of a cast, the reason of a
                 terminate. For init and run, the tuple of arguments.
+
+        Returns:
+            An awaitable to delay the callback, or None.
         """
         return None
 

@@ -67,7 +67,7 @@ class RegistryError(ActorsError):
 
 
 class KeyTaken(RegistryError):
-    """`register` got a key that `pid` already has. `pid` may be the current process."""
+    """`register` got a `key` that the process `pid` already has. `pid` may be the current process."""
 
     def __init__(self, registry: object, key: object, pid: Pid) -> None:
         super().__init__(registry, key, pid)
@@ -79,7 +79,7 @@ class KeyTaken(RegistryError):
 
 
 class NotRegistered(RegistryError, LookupError):
-    """`update_value` got a key that the current process does not have."""
+    """`update_value` got a `key` that the current process, `pid`, does not have."""
 
     def __init__(self, registry: object, key: object, pid: Pid) -> None:
         super().__init__(registry, key, pid)
@@ -118,7 +118,7 @@ class RegistryClosed(RegistryError, RuntimeError):
 
 
 class LockReentered(RegistryError, RuntimeError):
-    """A task asked for a lock that it already holds, so it would have waited for itself."""
+    """A task asked for the lock of `key`, which it already holds, so it would have waited for itself."""
 
     def __init__(self, registry: object, key: object) -> None:
         super().__init__(registry, key)
@@ -223,12 +223,20 @@ class Registry(Generic[K, V]):
     def update_value(self, key: K, function: Callable[[V], V]) -> tuple[V, V]:
         """Replace the current process's value for `key` with `function(value)`.
 
+        If `function` raises, the value does not change.
+
+        Args:
+            key: A key of the current process.
+            function: A function of the old value, which returns the new value.
+
         Returns:
             The new value and the old one.
 
         Raises:
-            NotRegistered: The current process does not have the key.
+            NotRegistered: The current process does not have the key, or `function` unregistered it.
             NeedsUniqueKeys: Keys are duplicate.
+            NotAProcess: The caller is not a process.
+            RegistryClosed: The registry's owner has ended.
         """
         self._want_unique("update_value")
         process = require_process("Registry.update_value")
@@ -245,7 +253,14 @@ class Registry(Generic[K, V]):
     # Looking
 
     def lookup(self, key: K) -> list[Entry[K, V]]:
-        """Return the entries of `key`, oldest first."""
+        """Return the entries of `key`, oldest first. Each entry has a `pid` and a `value`.
+
+            for entry in readers.lookup("news"):
+                send(entry.pid, item)
+
+        Raises:
+            RegistryClosed: The registry's owner has ended.
+        """
         return self._here().table.lookup(key)
 
     def whereis(self, key: K) -> Pid | None:

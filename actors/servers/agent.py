@@ -67,11 +67,16 @@ class Agent(GenServer[Any]):
     async def get(agent: object, function: Callable[..., T], *args: Any, timeout: float = 5.0) -> T:
         """Return `function(value, *args)`, computed in the agent.
 
+            total = await Agent.get("counter", lambda count: count)
+
         Args:
             agent: A pid or a name.
-            function: A plain function of the value.
+            function: A plain function of the value and `args`. It runs in the agent and must not wait.
             *args: Further arguments for it.
             timeout: The time limit in seconds.
+
+        Returns:
+            The result of the function, without a copy.
 
         Raises:
             ServerExit: The agent ended before it answered, possibly because the function raised.
@@ -87,6 +92,8 @@ class Agent(GenServer[Any]):
         agent: object, function: Callable[..., object], *args: Any, timeout: float = 5.0
     ) -> None:
         """Replace the value with `function(value, *args)`, and wait until this is done. Raises the errors of `get`.
+
+            await Agent.update("counter", lambda count, step: count + step, 5)
 
         Args:
             agent: A pid or a name.
@@ -115,6 +122,9 @@ class Agent(GenServer[Any]):
             function: A function of the value and `args`, which returns a pair. It runs in the agent and must not wait.
             *args: Its further arguments.
             timeout: The time limit in seconds.
+
+        Returns:
+            The first value of the pair, without a copy.
         """
         result: T = await _ask(agent, "get_and_update", function, args, timeout)
         return result
@@ -123,10 +133,18 @@ class Agent(GenServer[Any]):
     def cast(agent: object, function: Callable[..., object], *args: Any) -> None:
         """Replace the value with `function(value, *args)`, without waiting. Does nothing if there is no agent.
 
+            Agent.cast("counter", lambda count: count + 1)
+
+        If the agent ends before it runs the function, the change is lost, and the caller does not learn it.
+
         Args:
             agent: A pid or a name.
-            function: A function of the value and `args`, which returns the new value.
+            function: A function of the value and `args`, which returns the new value. It runs in the agent and must not
+                wait.
             *args: Its further arguments.
+
+        Raises:
+            TypeError: The function is async.
         """
         gen_server.cast(agent, _Request("update", _plain(function), args))
 

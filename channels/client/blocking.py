@@ -186,7 +186,11 @@ class BlockingSocket:
         return BlockingFeed(self._portal, self._portal.run_sync(self._opened.events))
 
     def ping(self) -> float:
-        """Send a heartbeat, and return the seconds until its answer."""
+        """Send a heartbeat, and return the seconds until its answer.
+
+        Raises:
+            NotConnected: the connection is not open, or broke before the answer.
+        """
         return self._portal.run(self._opened.ping)
 
     def wait_open(self, timeout: float | None = None) -> None:
@@ -194,6 +198,9 @@ class BlockingSocket:
 
         Args:
             timeout: the time limit in seconds; None waits without a limit.
+
+        Raises:
+            NotConnected: the connection did not open in time, or the socket has ended.
         """
         self._portal.run(self._opened.wait_open, timeout)
 
@@ -204,6 +211,11 @@ class BlockingSocket:
 
 class BlockingChannel:
     """A topic that the client joins, and joins again after a loss. The blocking form of `ClientChannel`.
+
+        with socket.channel("room:lobby") as channel:
+            channel.push("new_msg", {"body": "hello"})
+            for message in channel:
+                print(message.event, message.payload)
 
     Attributes:
         topic: the topic.
@@ -246,10 +258,21 @@ class BlockingChannel:
     def push(self, event: str, payload: Any = None, *, timeout: float | None = None) -> Any:
         """Push an event, wait for the reply, and return its payload.
 
+            reply = channel.push("new_msg", {"body": "hello"}, timeout=5)
+
         Args:
             event: the name of the event.
             payload: a JSON value; None is an empty object.
             timeout: the seconds to wait for the reply. None takes the time limit of the socket.
+
+        Raises:
+            Refused: the server replied with a status other than ok.
+            PushTimeout: no reply came in time. The server may have handled the push.
+            ChannelClosed: the channel is closed.
+            EncodeError: the payload cannot be encoded.
+            BufferFull: too many pushes wait.
+            InvalidOption: the event is not text, or the timeout is not a positive number.
+            NotConnected: the socket has ended.
         """
         return self._portal.run(partial(self._channel.push, event, payload, timeout=timeout))
 
@@ -265,6 +288,13 @@ class BlockingChannel:
 
         Returns:
             The push.
+
+        Raises:
+            ChannelClosed: the channel is closed.
+            EncodeError: the payload cannot be encoded.
+            BufferFull: too many pushes wait.
+            InvalidOption: the event is not text, or the timeout is not a positive number.
+            NotConnected: the socket has ended.
         """
         make = partial(self._channel.push_nowait, event, payload, timeout=timeout)
         return BlockingPush(self._portal, self._portal.run_sync(make))
@@ -272,8 +302,17 @@ class BlockingChannel:
     def on(self, event: str) -> BlockingFeed[Any]:
         """Return the payloads of one event from now on.
 
+            for payload in channel.on("new_msg"):
+                print(payload["body"])
+
         Args:
             event: the name of the event.
+
+        Returns:
+            An iterator, which waits for the next payload. It ends when the channel or the socket has ended.
+
+        Raises:
+            NotConnected: the socket has ended.
         """
         return BlockingFeed(self._portal, self._portal.run_sync(self._channel.on, event))
 
@@ -303,7 +342,14 @@ class BlockingPush:
         return status
 
     def wait(self) -> Any:
-        """Wait for the reply, and return its payload."""
+        """Wait for the reply, and return its payload.
+
+        Raises:
+            Refused: the server replied with a status other than ok.
+            PushTimeout: no reply came in time. The server may have handled the push.
+            ChannelClosed: the channel was closed before the reply.
+            NotConnected: the socket has ended.
+        """
         return self._portal.run(self._push.wait)
 
 

@@ -302,7 +302,8 @@ class ClientChannel:
     ) -> ClientPush:
         """Push an event without waiting for the reply. Await `wait()` of the result to get the reply.
 
-        The arguments and the errors are the same as for `push`, but without `Refused` and `PushTimeout`.
+            push = channel.push_nowait("new_msg", {"body": "hello"})
+            reply = await push.wait()
 
         Args:
             event: the name of the event.
@@ -313,7 +314,10 @@ class ClientChannel:
             The push, whose `wait()` returns the reply.
 
         Raises:
-            InvalidOption: `event` or `timeout` has an invalid value.
+            ChannelClosed: the channel is closed.
+            EncodeError: the payload cannot be encoded.
+            BufferFull: too many pushes wait.
+            InvalidOption: the event is not text, or the timeout is not a positive number.
         """
         if not isinstance(event, str):
             raise InvalidOption("push", "event", event, 'text, such as "new_msg"')

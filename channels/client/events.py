@@ -41,7 +41,7 @@ class Connected:
     Attributes:
         transport: "websocket" or "longpoll".
         count: 1 for the first connection of the socket, 2 for the second, and so on.
-        seconds: the time since the connection was lost, or since the program opened the socket.
+        seconds: the seconds since the connection was lost, or since the program opened the socket.
     """
 
     transport: str
@@ -89,8 +89,8 @@ class Retrying:
     """The client will connect again.
 
     Attributes:
-        delay: seconds until then.
-        attempt: 1 for the first attempt since the last open connection.
+        delay: seconds until the next attempt.
+        attempt: the number of that attempt; 1 for the first attempt since the last open connection.
     """
 
     delay: float
@@ -102,7 +102,11 @@ class Retrying:
 
 @frozen
 class FellBack:
-    """The WebSocket did not work, so the client has changed to long polling."""
+    """The WebSocket did not work, so the client has changed to long polling.
+
+    Attributes:
+        cause: the cause, in words.
+    """
 
     cause: str
 
@@ -115,6 +119,10 @@ class Disconnected:
     """The socket has ended for good.
 
     The program closed it, or the server closed it with a code in `final_close_codes`.
+
+    Attributes:
+        cause: the cause, in words.
+        code: the close code of the WebSocket.
     """
 
     cause: str
@@ -149,7 +157,7 @@ class Rejoined:
     Attributes:
         topic: the topic.
         response: the response of the join.
-        seconds: the time since the channel was lost.
+        seconds: the seconds since the channel was lost.
     """
 
     topic: str
@@ -180,7 +188,11 @@ class JoinRejected:
 
 @frozen
 class JoinTimedOut:
-    """The server did not answer a join in time. The client leaves the topic and tries again."""
+    """The server did not answer a join in time. The client leaves the topic and tries again.
+
+    Attributes:
+        topic: the topic.
+    """
 
     topic: str
 
@@ -212,7 +224,7 @@ class Rejoining:
 
     Attributes:
         topic: the topic.
-        delay: seconds until then.
+        delay: seconds until the next attempt.
         attempt: 1 for the first attempt since the channel was joined or the connection opened.
     """
 
@@ -230,7 +242,7 @@ class ChannelEnded:
 
     Attributes:
         topic: the topic.
-        cause: in words.
+        cause: the cause, in words.
     """
 
     topic: str
@@ -260,7 +272,11 @@ class Dropped:
 
 @frozen
 class Malformed:
-    """The server sent something that is not a message. The client dropped it."""
+    """The server sent something that is not a message. The client dropped it.
+
+    Attributes:
+        problem: the problem, in words.
+    """
 
     problem: str
 

@@ -40,8 +40,9 @@ __all__ = ["Counting", "Limits", "Roster", "TooManyCalls"]
 class TooManyCalls(ChannelsError):
     """A client, or another process, changes its presences too often. Nothing has changed.
 
-    Fields: `caller`, the process of the client's connection, or the process that is tracked; `rate`, the calls per
-    second that are allowed.
+    Attributes:
+        caller: the process of the client's connection, or the process that is tracked.
+        rate: the limit, in calls per second.
     """
 
     def __init__(self, caller: Hashable, rate: float) -> None:

@@ -79,7 +79,11 @@ class Snapshot:
         return tuple(entry.meta for entry in self.entries(key))
 
     def items(self) -> Iterator[tuple[str, tuple[Meta, ...]]]:
-        """Iterate over the keys and their metas."""
+        """Iterate over the keys and their metas.
+
+        Returns:
+            An iterator over pairs of a key and the tuple of its metas.
+        """
         for bucket in self._buckets:
             for key, entries in bucket.items():
                 yield key, tuple(entry.meta for entry in entries)

@@ -33,7 +33,10 @@ __all__ = ["AlreadyTracked", "Merged", "NotTracked", "State", "StateStatistics"]
 class AlreadyTracked(ChannelsError):
     """An owner tracks the same key of the same topic twice.
 
-    Fields: `owner`, `topic`, `key`.
+    Attributes:
+        owner: the tracking process, or another owner.
+        topic: the topic.
+        key: the key.
     """
 
     def __init__(self, owner: Hashable, topic: str, key: str) -> None:
@@ -48,7 +51,10 @@ class AlreadyTracked(ChannelsError):
 class NotTracked(ChannelsError):
     """An owner updates a key that it does not track.
 
-    Fields: `owner`, `topic`, `key`.
+    Attributes:
+        owner: the process, or another owner.
+        topic: the topic.
+        key: the key.
     """
 
     def __init__(self, owner: Hashable, topic: str, key: str) -> None:

@@ -200,7 +200,13 @@ class Receiver(Protocol):
     def execute(
         self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
-        """Execute a telemetry event of `channels.telemetry`. Adds `pubsub` and `adapter` to its metadata."""
+        """Execute a telemetry event of `channels.telemetry`. Adds `pubsub` and `adapter` to its metadata.
+
+        Args:
+            event: the name of the event, such as `PUBSUB_DROPPED`.
+            measurements: the numbers of the event, by name.
+            metadata: the circumstances of the event, by name.
+        """
         ...
 
 

@@ -80,7 +80,8 @@ class MalformedEnvelope(ChannelsError):
 
     The receiver counts and drops them.
 
-    Fields: `problem`, the reason.
+    Attributes:
+        problem: the reason.
     """
 
     def __init__(self, problem: str) -> None:
@@ -91,7 +92,10 @@ class MalformedEnvelope(ChannelsError):
 class MessageTooLarge(ChannelsError):
     """A message is too large to travel to other nodes. No node gets it.
 
-    Fields: `topic`; `size` and `limit`, in bytes.
+    Attributes:
+        topic: the topic of the message.
+        size: the size of its envelope, in bytes.
+        limit: the largest size, in bytes.
     """
 
     def __init__(self, topic: str, size: int, limit: int) -> None:

@@ -54,13 +54,6 @@ async def open_channel_test(
         async with open_channel_test(endpoint) as case:
             client = await case.connect("/socket")
 
-    Args:
-        endpoint: the endpoint of your program. Its `http` application also starts.
-        timeout: seconds that assertions wait by default. On Trio's autojump clock they take no real time.
-
-    Raises:
-        ChannelsError: a mount has a mistake.
-
     In the test, a channel that sends something else than its `pushes` and `replies` declare crashes with a
     `DeclarationMismatch`.
 
@@ -69,6 +62,16 @@ async def open_channel_test(
 
     The function opens a runtime, unless there is one. In one process, run the tests one after the other, because an
     endpoint cannot run twice at a time.
+
+    Args:
+        endpoint: the endpoint of your program. Its `http` application also starts.
+        timeout: seconds that assertions wait by default. On Trio's autojump clock they take no real time.
+
+    Yields:
+        The running endpoint with its clients and assertions.
+
+    Raises:
+        ChannelsError: a mount has a mistake.
     """
     try:
         current_runtime()
@@ -132,6 +135,7 @@ class ChannelTest(Hearing):
 
         Raises:
             ConnectionRefused: `connect` refused the client, or raised.
+            LookupError: no socket is mounted there.
         """
         mounted, variables = self._find(mount)
         connected = await connect(
@@ -165,6 +169,9 @@ class ChannelTest(Hearing):
 
         Returns:
             The connected client.
+
+        Raises:
+            LookupError: no socket is mounted there.
         """
         mounted, _ = self._find(mount)
         socket = mounted.socket.__new__(mounted.socket)

@@ -62,15 +62,38 @@ class JoinedNodes:
         self._cuts: set[frozenset[str]] = set()
 
     def adapter(self, name: str, *, shards: int = 1, max_bytes: int = MAX_BYTES) -> JoinedAdapter:
-        """Return the adapter of a new node. Two nodes may have the same name, because a test may need this mistake."""
+        """Return the adapter of a new node. Two nodes may have the same name, because a test may need this mistake.
+
+        Args:
+            name: the name of the node.
+            shards: the number of lanes for topics. It must be the same on every node.
+            max_bytes: the largest envelope in bytes, in both directions.
+
+        Returns:
+            An adapter for one `PubSub`. The node joins the network when that `PubSub` starts.
+
+        Raises:
+            InvalidOption: `shards` is not a whole number from 1.
+        """
         return JoinedAdapter(self, name, shards, max_bytes)
 
     def cut(self, one: str, other: str) -> None:
-        """Lose everything between two nodes, in both directions, until `heal`."""
+        """Lose everything between two nodes, in both directions, until `heal`.
+
+        Envelopes that are already in flight still arrive.
+
+        Args:
+            one: the name of a node.
+            other: the name of the other node.
+        """
         self._cuts.add(frozenset((one, other)))
 
     def isolate(self, name: str) -> None:
-        """Cut a node off from all other nodes that run now."""
+        """Cut a node off from all other nodes that run now. Nodes that start later reach it.
+
+        Args:
+            name: the name of the node.
+        """
         for adapter in self._adapters:
             if adapter.node.name != name:
                 self.cut(name, adapter.node.name)

@@ -246,7 +246,11 @@ class SimulatedRedis:
         self._running.set()
 
     def close_clients(self, name: bytes | None = None) -> None:
-        """Close the connections with this name, or all connections."""
+        """Close the connections with this name, or all connections.
+
+        Args:
+            name: the name that the clients have set with CLIENT SETNAME; None closes all connections.
+        """
         for client in list(self.clients):
             if name is None or client.name == name:
                 client.scope.cancel()

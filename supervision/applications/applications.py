@@ -212,7 +212,10 @@ class Applications(GenServer[dict[Pid, _Running]]):
         label: str | None = None,
         timeout: float = math.inf,
     ) -> Pid:
-        """Start applications as `start_link` does, without the link."""
+        """Start applications as `start_link` does, without the link.
+
+        If the starting process ends, the applications go on. The caller must stop the process with the returned pid.
+        """
         return await super().start(in_order(specs), name=name, label=label, timeout=timeout)
 
     @staticmethod

@@ -47,7 +47,12 @@ class ForkedSeed:
     forks: tuple[Fork, ...] = field(converter=tuple[Fork, ...])
 
     def then(self, name: str, number: int) -> ForkedSeed:
-        """Return this run with a further fork."""
+        """Return this run with a further fork.
+
+        Args:
+            name: the name of a `world.sometimes` condition, at which the run forks.
+            number: the seed of the fork. Each number gives another continuation of the run.
+        """
         return ForkedSeed(self.seed, (*self.forks, Fork(name, number)))
 
 

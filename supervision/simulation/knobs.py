@@ -73,7 +73,11 @@ class Knobs:
     invariants: Literal["all"] | tuple[str, ...] = "all"
 
     def drawn(self, seed: int) -> Knobs:
-        """Return the settings with quantum, latency, segment and window drawn from a seed, for a search."""
+        """Return the settings with quantum, latency, segment and window drawn from a seed, for a search.
+
+        Args:
+            seed: a whole number. The same seed gives the same settings.
+        """
         stream = Streams(seed).fresh("knobs")
         least = stream.choice((0.0, 0.001, 0.005))
         return attrs.evolve(

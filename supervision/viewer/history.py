@@ -230,6 +230,8 @@ class History:
 def read_history(lines: Iterable[bytes], *, contents: bool = True) -> History:
     """Read the history of a run from its trace.
 
+        history = read_history(outcome.trace)
+
     Args:
         lines: `Trace.lines`, or the result of `read_lines`. The numbers of events may have gaps, because a full live
             trace omits messages.
@@ -237,6 +239,9 @@ def read_history(lines: Iterable[bytes], *, contents: bool = True) -> History:
 
     Returns:
         The history, for `measure`.
+
+    Raises:
+        msgspec.DecodeError: a line is not JSON.
     """
     decode = msgspec.json.Decoder().decode
     reader = HistoryReader(contents=contents)

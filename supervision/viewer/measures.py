@@ -46,7 +46,7 @@ _HOLDING = frozenset(("hang", "slow", "swallow_cancellation"))
 
 
 class PhaseMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """A phase of the experiment, with its start and its end."""
+    """A phase of the experiment. `begin` and `end` are seconds since the start of the run."""
 
     name: str
     begin: float
@@ -177,9 +177,31 @@ class Broken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measures(msgspec.Struct, frozen=True, kw_only=True):
-    """All figures of one run. `problems` has one sentence for each problem, and is empty if the run went well.
+    """All figures of one run.
 
-    `loop` is None if no probe of the event loop ran, as in a simulated run.
+        measures = measure(read_history(outcome.trace))
+        print(measures.recovery.median, "s until an ended process was replaced")
+
+    Attributes:
+        format: the version of this format, which is 1.
+        seconds: the length of the run in seconds.
+        phases: the phases of the experiment.
+        faults: the planned faults and their effects.
+        applied: the number of faults that the injector applied.
+        masked: the number of faults whose effect something else already caused or prevented.
+        not_applicable: the number of faults whose moment never came, or whose target did not exist.
+        processes: the numbers of started and ended processes.
+        recovery: the times until ended processes had a replacement.
+        messages: the numbers of sent, received and lost messages.
+        blast_median: the median number of processes that a fault took along; None if no fault ended a process.
+        blast_largest: the largest number of processes that a fault took along.
+        steady: the checks of the steady state.
+        loop: the lag of the event loop; None if no probe ran, as in a simulated run.
+        machine: the load of the machine; None if the run did not measure it.
+        requests: the requests of the clients.
+        invariants: the violated invariants.
+        paths: the paths whose processes ended.
+        problems: one sentence for each problem; empty if the run went well.
     """
 
     format: int
@@ -209,6 +231,8 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
 
 def measure(history: History) -> Measures:
     """Compute the figures of a run.
+
+        measures = measure(read_history(outcome.trace))
 
     Args:
         history: the history of the run, from `read_history`.

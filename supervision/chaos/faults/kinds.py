@@ -497,6 +497,12 @@ def plan_from_json(data: bytes | str) -> tuple[Fault, ...]:
 
         plan_from_json('[{"type": "kill", "target": "/top/store", "when": {"type": "at", "seconds": 0.5}}]')
 
+    Args:
+        data: the JSON text.
+
+    Returns:
+        The faults, in the same order.
+
     Raises:
         BadFault: the data is not JSON, or not a plan. The error's `advice` names the place in the data.
     """

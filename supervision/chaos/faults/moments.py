@@ -79,7 +79,11 @@ class On(msgspec.Struct, frozen=True, tag="on", forbid_unknown_fields=True, omit
             check_at_least("On", "incarnation", self.incarnation, 1)
 
     def is_about(self, callback: str) -> bool:
-        """Return True if this moment waits for that callback."""
+        """Return True if this moment waits for that callback. The moment "message" waits for all of `MESSAGES`.
+
+        Args:
+            callback: the name of a callback, such as `handle_call`.
+        """
         return self.callback == callback or (self.callback == "message" and callback in MESSAGES)
 
 

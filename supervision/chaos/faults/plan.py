@@ -113,6 +113,9 @@ class Storm:
 
         Args:
             random: the random source.
+
+        Returns:
+            The faults of the plan. The same source in the same state gives the same plan.
         """
         # Each fault has its own source, so that the numbers that it draws do not change the other faults.
         new = type(random)

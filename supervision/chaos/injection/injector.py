@@ -123,7 +123,11 @@ class Injector:
             self._detach[target] = runtime.add_instrument(instrument)
 
     def remove(self, runtime: Runtime) -> None:
-        """Stop targeting a runtime that is closed or about to close."""
+        """Stop targeting a runtime that is closed or about to close. Does nothing for a runtime that is not a target.
+
+        Args:
+            runtime: the runtime.
+        """
         for target in [each for each in self._targets if each.runtime is runtime]:
             self._leave(target)
             self._callbacks.drop(target)

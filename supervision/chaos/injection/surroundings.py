@@ -59,10 +59,20 @@ class Connections(Protocol):
         """The open connections, the oldest first."""
 
     def partition_oneway(self, source: str, target: str) -> None:
-        """Block all data from one host to another."""
+        """Block all data from one host to another. The other direction stays open.
+
+        Args:
+            source: the host whose data the network blocks.
+            target: the host that does not get the data.
+        """
 
     def heal(self, one: str | None = None, other: str | None = None) -> None:
-        """End the partitions between two hosts, or all partitions."""
+        """End the partitions between two hosts, or all partitions.
+
+        Args:
+            one: the name of a host; None ends all partitions.
+            other: the name of the other host.
+        """
 
 
 class NodeControl(Protocol):

@@ -266,7 +266,12 @@ class Watch(Instrument):
         return None
 
     def disturbed(self, what: str, *, ongoing: bool) -> None:
-        """Tell the invariants that something outside of their runtime changed."""
+        """Tell the invariants that something outside of their runtime changed.
+
+        Args:
+            what: the name of the trace event, such as `partition`.
+            ongoing: True if a partition or a held connection is in effect now.
+        """
         for invariant in self._disturbed:
             invariant.disturbed(what, ongoing=ongoing)
 

@@ -81,7 +81,19 @@ class LiveWorld(ScenarioWorld):
         await self.over.wait()
 
     async def connect(self, host: str, port: int, *, source: str | None = None) -> trio.abc.Stream:
-        """Connect to a listener. `source` is the connecting host in the names of connections."""
+        """Connect to a listener.
+
+        Args:
+            host: the host of the listener.
+            port: the port of the listener.
+            source: the connecting host in the names of connections. Without a network it has no effect.
+
+        Returns:
+            The stream.
+
+        Raises:
+            OSError: the connection failed.
+        """
         if self._network is None:
             return await trio.open_tcp_stream(host, port)
         return await self._network.connect(host, port, source=source)

@@ -53,10 +53,15 @@ _UNDO: Final = {
 def toolkit_journal(outcome: LiveOutcome, *, node: str, platform: str) -> dict[str, Any]:
     """Return the report of a live run as a Chaos Toolkit journal, in JSON types.
 
+        journal = toolkit_journal(outcome, node=platform.node(), platform=platform.platform())
+
     Args:
         outcome: the outcome of the run.
         node: the name of the machine, as `platform.node()` returns it.
         platform: the description of the machine, as `platform.platform()` returns it.
+
+    Returns:
+        The journal, with the fields of chaostoolkit-lib 1.44.
     """
     return _Journal(outcome).content(node, platform)
 

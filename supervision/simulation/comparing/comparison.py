@@ -259,7 +259,10 @@ class Comparison:
         return paired([one for one, _ in pairs], [other for _, other in pairs])
 
     def table(self) -> Table:
-        """Return a table for Rich: the means under each policy, and the paired differences with their intervals."""
+        """Return a table for Rich: the means under each policy, and the paired differences with their intervals.
+
+        To show it, write `rich.print(comparison.table())`.
+        """
         # Imported here, because most programs that import simulations print no table.
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415

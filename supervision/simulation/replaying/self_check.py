@@ -68,8 +68,13 @@ def check_many(
 
         problems = check_many(outcomes)         # None for each run without a difference
 
-    Most runs are shorter than the start of a process, so all runs share one process. The arguments are the same as for
-    `check_determinism`.
+    Most runs are shorter than the start of a process, so all runs share one process.
+
+    Args:
+        outcomes: the outcomes of runs, or their run files.
+        hash_seed: the PYTHONHASHSEED of the process.
+        junk: the number of objects that the process first creates, so that memory addresses differ.
+        limit: the real seconds after which the process counts as hanging. It holds for all runs together.
 
     Returns:
         For each run, the error that `check_determinism` would raise, or None.

@@ -125,6 +125,9 @@ class Corpus:
             jobs: the number of processes; 0 replays the runs in this process, without a limit.
             limit: the real seconds that a run may take.
 
+        Returns:
+            An iterator over the results, one for each file. It replays while the caller iterates.
+
         Raises:
             RunFileError: a file is not a run file, or its scenario does not exist.
         """

@@ -85,7 +85,11 @@ class SweepReport:
     reached: dict[str, ForkedSeed] = field(factory=dict)
 
     def add(self, result: SeedResult) -> bool:
-        """Count a result. Return True if the result is the first failure of its kind."""
+        """Count a result. Return True if the result is the first failure of its kind.
+
+        Args:
+            result: the result of one run.
+        """
         self.runs += 1
         self.bare += result.bare
         self.virtual_seconds += result.seconds

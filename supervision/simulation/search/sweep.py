@@ -140,6 +140,9 @@ def sweep(
         renew: replace a worker after this many runs, so that memory stays bounded in long sweeps.
         measure: called with each outcome, for `SeedResult.measures`.
 
+    Returns:
+        A generator of the results. It runs the seeds while the caller iterates.
+
     Raises:
         ValueError: a number is out of its range.
         RunFileError: the parameters have types that JSON does not have.

@@ -328,12 +328,20 @@ class Connection:
         self.network.on_fault("reset")
 
     def slow(self, rate: float) -> None:
-        """Limit each direction to `rate` bytes per second."""
+        """Limit each direction to a rate.
+
+        Args:
+            rate: the limit in bytes per second.
+        """
         self.shape.rate = rate
         self._record_fault("slowed", rate=rate)
 
     def delay(self, seconds: float) -> None:
-        """Add `seconds` to the latency of all later data. The number may be negative."""
+        """Add `seconds` to the latency of all later data. The latency never falls below 0.
+
+        Args:
+            seconds: the seconds to add. A negative number shortens the latency.
+        """
         least, most = self.shape.latency
         self.shape.latency = (max(0.0, least + seconds), max(0.0, most + seconds))
         self._record_fault("delayed", seconds=seconds)
@@ -344,11 +352,19 @@ class Connection:
         return self.source, self.target
 
     def end_at(self, host: str) -> VirtualStream:
-        """Return the stream of one of the hosts."""
+        """Return the stream of one of the hosts.
+
+        Args:
+            host: the source or the target. If both are the same host, the result is the end of the source.
+        """
         return self.source_end if host == self.source else self.target_end
 
     def unplugged(self, host: str) -> None:
-        """Cut off a host without power. It no longer reads, writes or closes."""
+        """Cut off a host without power. It no longer reads, writes or closes.
+
+        Args:
+            host: the source or the target.
+        """
         self.half_open()
         self.end_at(host).closed = True
 
@@ -415,6 +431,11 @@ class VirtualStream(trio.abc.HalfCloseableStream):
 
         Args:
             data: the bytes to send.
+
+        Raises:
+            trio.BusyResourceError: another task is sending.
+            trio.ClosedResourceError: this end is closed.
+            trio.BrokenResourceError: the connection was reset, or the other end is closed.
         """
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
@@ -450,7 +471,17 @@ class VirtualStream(trio.abc.HalfCloseableStream):
         self._outgoing.finish()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Wait for data, and return it; `b""` is the end."""
+        """Wait for data, and return it; `b""` is the end.
+
+        Args:
+            max_bytes: the largest number of bytes to return; None returns all that have arrived.
+
+        Raises:
+            ValueError: `max_bytes` is below 1.
+            trio.BusyResourceError: another task is receiving.
+            trio.ClosedResourceError: this end is closed.
+            trio.BrokenResourceError: the connection was reset.
+        """
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving from this stream")
         if max_bytes is not None and operator.index(max_bytes) < 1:

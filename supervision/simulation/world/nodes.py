@@ -118,7 +118,11 @@ class Node:
         return await self._world.network.connect(host, port, source=self.name)
 
     def random(self, *purpose: object) -> Random:
-        """Return the random stream of this incarnation for one purpose."""
+        """Return the random stream of this incarnation for one purpose.
+
+        Args:
+            *purpose: values that name the purpose. The same values return the same stream.
+        """
         return self._world.random("node", self.label, *purpose)
 
     def now(self) -> float:
@@ -275,7 +279,11 @@ class Nodes:
     # For the run
 
     def name_of(self, label: str) -> str:
-        """Return the name of the node whose runtime has this label: `a` for `a#2`."""
+        """Return the name of the node whose runtime has this label: `a` for `a#2`.
+
+        Args:
+            label: the label of a runtime. If no node has it, the result is the label itself.
+        """
         for name, node in self._nodes.items():
             if label == node.label or label.startswith(f"{node.label}."):
                 return name
@@ -292,7 +300,13 @@ class Nodes:
         scheduler: Scheduler,
         failed: Callable[[BaseException], None],
     ) -> None:
-        """Run nodes as tasks of `nursery`, and pass their exceptions to `failed`."""
+        """Run nodes as tasks of `nursery`, and pass their exceptions to `failed`.
+
+        Args:
+            nursery: the nursery of the run.
+            scheduler: the scheduler of the run. It stops the tasks of a killed node.
+            failed: a function that gets each exception of a node.
+        """
         self._nursery = nursery
         self._world_scope = nursery.cancel_scope
         self._scheduler = scheduler

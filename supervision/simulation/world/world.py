@@ -145,7 +145,15 @@ class World(ScenarioWorld):
         return [recorder.runtime for recorder in self.recorders]
 
     def new_environment(self, name: str, now: Callable[[], float]) -> SimulatedEnvironment:
-        """Create the environment of a node. If `name` is empty, create the environment outside of nodes."""
+        """Create the environment of a node. If `name` is empty, create the environment outside of nodes.
+
+        Args:
+            name: the label of the node, `a` or `a#2`, or an empty string.
+            now: a function that returns the time of day on the clock of the node, in seconds since the epoch.
+
+        Returns:
+            The environment.
+        """
         return SimulatedEnvironment(name, self._streams, now, self._record)
 
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
@@ -172,7 +180,11 @@ class World(ScenarioWorld):
                 recorder.add("serves", pid, {"connection": connection}, causes=False)
 
     def forget(self, environment: SimulatedEnvironment) -> None:
-        """Forget the runtimes of a node that is down. `find` no longer returns their processes."""
+        """Forget the runtimes of a node that is down. `find` no longer returns their processes.
+
+        Args:
+            environment: the environment of the node.
+        """
         gone = environment.recorders
         for recorder in gone:
             self._watches.forget(recorder.runtime)
@@ -180,7 +192,11 @@ class World(ScenarioWorld):
         self.recorders = [each for each in self.recorders if each not in gone]
 
     def disturbed(self, what: str) -> None:
-        """Tell the invariants of all runtimes that a fault of the network or of a node has begun or ended."""
+        """Tell the invariants of all runtimes that a fault of the network or of a node has begun or ended.
+
+        Args:
+            what: the name of the trace event, such as `partition` or `node_killed`.
+        """
         self._watches.disturbed(what, ongoing=self.network.is_disturbed)
 
     def look(self, *, at_rest: bool) -> InvariantViolated | None:
