@@ -201,7 +201,7 @@ class ProcessRecord(Generic[R]):
         return (*reversed(cleanups.values()),) if isinstance(cleanups, dict) else (cleanups[1],)
 
     def add_timer(self, timer: TimerRef) -> None:
-        """Cancel a timer at the end of the process."""
+        """Cancel `timer` when the process ends."""
         self.timers = with_item(self.timers, timer)
 
     def remove_timer(self, timer: TimerRef) -> None:
@@ -254,7 +254,7 @@ class ProcessRecord(Generic[R]):
 
     @property
     def is_idle(self) -> bool:
-        """True if a function may act for the server of this process: the server waits, and nothing watches it."""
+        """True if another process may run a function of this server: the server waits, and no instrument watches."""
         mailbox = self.mailbox
         return (
             mailbox.parked
@@ -265,7 +265,7 @@ class ProcessRecord(Generic[R]):
         )
 
     def took_end(self, pid: Pid, reason: ExitReason) -> bool:
-        """Return True if the server has handled the end of another process, and so needs no message about it."""
+        """Tell an idle server that another process has ended. Return False if the server needs a message instead."""
         return self.take_end is not None and self.is_idle and self.take_end(pid, reason)
 
     @property

@@ -270,7 +270,7 @@ class BlockingChannel:
         return BlockingPush(self._portal, self._portal.run_sync(make))
 
     def on(self, event: str) -> BlockingFeed[Any]:
-        """Return the payloads of one event from now on.
+        """Return a feed of the payloads of one event that arrive after this call.
 
         Args:
             event: the name of the event.

@@ -99,7 +99,7 @@ def _socket(
     # Below the import, this class would hide the new one, and every client could connect.
     if re.search(rf"^class {socket}\b", text, re.MULTILINE):
         typer.echo(f"{endpoint} has a class {socket}, which needs no token. Delete the class,")
-        typer.echo("move its `channels` to the new one, and import the new one in its place:\n")
+        typer.echo("move its `channels` to the new class, and import the new class in its place:\n")
         typer.echo(imported)
     else:
         typer.echo(f"Now mount it in {where}/endpoint.py:\n")

@@ -418,7 +418,7 @@ class Presence:
         return new_ref
 
     def untrack(self, where: Channel | str, key: str | int, *, pid: Pid | None = None) -> None:
-        """Remove the presence of `key` of the process `pid`, by default the current one, in `where`, at once.
+        """Remove the presence of `key` in `where` at once. It belongs to process `pid`, by default the current one.
 
         Raises:
             PresenceError, WrongThread: as `track` does.
@@ -428,7 +428,7 @@ class Presence:
         tracking.roster.untrack(current_pid() if pid is None else pid, topic, name)
 
     def untrack_all(self, *, pid: Pid | None = None) -> None:
-        """Remove all presences of the process `pid`, by default the current one, at once.
+        """Remove all presences of the process `pid` at once, by default of the current process.
 
         Raises:
             PresenceError, WrongThread: as `track` does.
@@ -449,12 +449,12 @@ class Presence:
     # Reading
 
     def snapshot(self, where: Channel | str) -> Snapshot:
-        """Return everybody in `where`, a channel or a topic: keys and their metas, without the additions of `fetch`.
+        """Return the keys in `where`, a channel or a topic, with their metas, but without the additions of `fetch`.
 
             "ann" in presence.snapshot("room:lobby"), len(presence.snapshot("room:lobby"))
 
-        Works in every thread, and never waits. Empty if the presence is not running. Do not build a state for clients
-        from it: pending diffs continue only from the result of `list` and `push_state`.
+        Works in every thread, and never waits. The snapshot is empty if the presence is not running. Do not build a
+        state for clients from the snapshot: pending diffs continue only from the result of `list` and `push_state`.
         """
         tracking = self._tracking
         return NO_MEMBERS if tracking is None else tracking.roster.snapshots.topic(_topic(where))
@@ -483,8 +483,8 @@ class Presence:
 
         In a topic that is counted only, the state is empty, and a `presence_diff` with the `count` follows.
 
-        Call it once for each join. phoenix.js keeps diffs until it has the first state of a join. A later state may
-        undo a diff that has overtaken it while `fetch` ran.
+        Call it once for each join. phoenix.js keeps diffs until it has the first state of a join. While `fetch` runs
+        for a later state, a diff may overtake that state. The state then undoes the diff.
 
         Raises:
             NotJoined: the join of the channel has not been answered yet.

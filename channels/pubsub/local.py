@@ -62,7 +62,7 @@ class SubscriptionTable:
     __slots__ = ("_by_pid", "_by_topic")
 
     def __init__(self) -> None:
-        # A single subscription of a topic has no dict, to save memory.
+        # The table holds the only subscription of a topic without a dict, to save memory.
         self._by_topic: dict[str, Subscription | dict[Subscription, None]] = {}
         self._by_pid: dict[Pid, tuple[Subscription, ...]] = {}
 
@@ -88,7 +88,7 @@ class SubscriptionTable:
         for subscription in own:
             if subscription.topic == topic:
                 self._drop(subscription)
-        # Keep an empty entry: it shows that an `on_exit` already watches the process.
+        # Keep an empty entry. It shows that the process already has the clean-up `Leaving`.
         self._by_pid[pid] = tuple(each for each in own if each.topic != topic)
 
     def remove_process(self, pid: Pid) -> None:
@@ -119,7 +119,7 @@ class SubscriptionTable:
 
 @final
 class Leaving:
-    """The clean-up of a subscriber, which drops its subscriptions. A partial would take four times the memory."""
+    """The clean-up that drops a process's subscriptions. A `functools.partial` would take four times the memory."""
 
     __slots__ = ("_pid", "_table")
 

@@ -61,8 +61,8 @@ async def open_channel_test(
     Raises:
         ChannelsError: a mount has a mistake.
 
-    In the test, a channel that sends something else than its `pushes` and `replies` declare crashes with a
-    `DeclarationMismatch`.
+    In the test, a channel crashes with a `DeclarationMismatch` if it sends a payload that its `pushes` or `replies` do
+    not declare.
 
     A virtual clock stops while a handler waits for a thread (`run_in_thread`, `trio.to_thread`), for at most
     `THREAD_PATIENCE` seconds of real time.

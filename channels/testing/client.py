@@ -356,8 +356,8 @@ class TestChannel:
     ) -> Any:
         """Assert that someone broadcasts an event to the topic. Return its payload.
 
-        The test gets the event through its own subscription, not through the client. `subscribe_and_join` subscribes
-        it.
+        The test gets the event through its own subscription, not through the client. `subscribe_and_join` makes this
+        subscription.
 
         Args:
             event: the name of the event.
