@@ -408,8 +408,8 @@ class DynamicSupervisor(SupervisorBase[Pool]):
     async def init(self, setup: PoolSetup) -> None:
         trap_exits()
         self.state = Pool(setup)
-        # A message to the pool for each crashed channel would take a tenth of the time of a crash and rejoin. It would
-        # also keep the pool from starting the next channel at once.
+        # Otherwise, the supervisor of channels would get a message about each crashed channel. The message would take a
+        # tenth of the time of a crash and rejoin, and the supervisor could not start the next channel at once.
         if type(self).handle_info is DynamicSupervisor.handle_info:
             handle_ends_nowait(self.state.ended_nowait)
 

@@ -181,8 +181,8 @@ class SessionServer(GenServer[None]):
             id=connected.id,
             trace=connected.trace,
         )
-        # Otherwise, the connection would get a message about each crashed channel. The message would take a twentieth of
-        # the time of a crash and rejoin.
+        # Otherwise, the connection would get a message about each crashed channel. The message would take a twentieth
+        # of the time of a crash and rejoin.
         handle_ends_nowait(self._channel_ended)
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)

@@ -1,7 +1,7 @@
-"""Record the experiments of the study, for the pages of the site that play them.
+"""Record the experiments of the study, for the pages of the site that play the recordings.
 
-A page of docs/study has the line `<!-- recording: NAME -->`. The site shows the viewer with the recording there. The
-experiments run in a simulation with exact time, so the recording is the same each time.
+Where a page of docs/study has the line `<!-- recording: NAME -->`, the site shows the viewer with the recording. The
+experiments run in a simulation with exact time, so each build makes the same recordings.
 """
 
 from collections.abc import Awaitable, Callable
