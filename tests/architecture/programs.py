@@ -89,7 +89,7 @@ class Programs:
     """A process that runs programs until the end of the block. Warnings are errors in them.
 
     Args:
-        preloaded: more modules that the process imports once. Name only modules that the programs import anyway.
+        preloaded: more modules that the process imports at its start. Name only modules that the programs also import.
     """
 
     def __init__(self, *preloaded: str) -> None:
