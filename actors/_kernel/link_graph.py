@@ -18,8 +18,8 @@ T = TypeVar("T")
 Few: TypeAlias = T | dict[T, None] | None
 """An ordered set that usually has one item.
 
-It is None without items, the item itself if there is one, and otherwise a dict. A dict takes 224 bytes, and an idle
-connection has ten such sets.
+None is the empty set. A set with one item is that item, and a larger set is a dict. A dict takes 224 bytes, and an idle
+connection has ten of these sets.
 """
 
 

@@ -92,7 +92,7 @@ class Agent(GenServer[Any]):
             agent: A pid or a name.
             function: A function of the value and `args`, which returns the new value. It runs in the agent and must not
                 wait.
-            *args: Its further arguments.
+            *args: Further arguments of the function.
             timeout: The time limit in seconds.
         """
         await _ask(agent, "update", function, args, timeout)
@@ -113,7 +113,7 @@ class Agent(GenServer[Any]):
         Args:
             agent: A pid or a name.
             function: A function of the value and `args`, which returns a pair. It runs in the agent and must not wait.
-            *args: Its further arguments.
+            *args: Further arguments of the function.
             timeout: The time limit in seconds.
         """
         result: T = await _ask(agent, "get_and_update", function, args, timeout)
@@ -126,7 +126,7 @@ class Agent(GenServer[Any]):
         Args:
             agent: A pid or a name.
             function: A function of the value and `args`, which returns the new value.
-            *args: Its further arguments.
+            *args: Further arguments of the function.
         """
         gen_server.cast(agent, _Request("update", _plain(function), args))
 

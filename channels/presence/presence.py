@@ -224,8 +224,7 @@ class Presence:
     async def start_link(self, pubsub: PubSub) -> Pid:
         """Start the processes of this node on `pubsub`, and return the supervisor's pid. An endpoint calls this.
 
-        If the supervisor of a running presence ends and is started again, everybody whose process is alive stays
-        present.
+        If the supervisor of a running presence ends and starts again, the presences of all living processes stay.
 
         Raises:
             PresenceError: the processes run already, or another presence of this PubSub has the same name.
@@ -460,7 +459,7 @@ class Presence:
         return NO_MEMBERS if tracking is None else tracking.roster.snapshots.topic(_topic(where))
 
     async def list(self, where: Channel | str) -> Presences:
-        """Return everybody in `where`, a channel or a topic, as clients get them: `{"ann": {"metas": [...]}}`.
+        """Return the presences in `where`, a channel or a topic, in the form for clients: `{"ann": {"metas": [...]}}`.
 
         Raises:
             Exception: whatever `fetch` raised, TooSlowError after `callback_timeout`, or InvalidResult.
@@ -479,9 +478,9 @@ class Presence:
         return (await fetched(self, topic, {name: {"metas": metas}})).get(name)
 
     async def push_state(self, channel: Channel) -> None:
-        """Push `presence_state` to the client of `channel`: everybody in its topic.
+        """Push `presence_state` to the client of `channel`, with everybody in the channel's topic.
 
-        In a topic that is counted only, the state is empty, and a `presence_diff` with the `count` follows.
+        If the presence only counts the topic, the state is empty, and a `presence_diff` with the `count` follows.
 
         Call it once for each join. phoenix.js keeps diffs until it has the first state of a join. While `fetch` runs
         for a later state, a diff may overtake that state. The state then undoes the diff.

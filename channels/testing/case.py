@@ -156,7 +156,7 @@ class ChannelTest(Hearing):
 
             client = await case.socket(UserSocket, assigns={"user_id": 7})
 
-        Use it for tests of channels that must not depend on authentication.
+        A test of a channel that uses this method does not depend on authentication.
 
         Args:
             mount: the socket's path, without `/websocket`; or the socket class.

@@ -57,7 +57,7 @@ NOT_COMPARED = {
     "serve --workers": "the workers would take seconds to start; tests/integration/test_workers.py starts them",
 }
 TARGETS = ("chaos", "compare", "simulate")
-"""Commands whose scenario and parameters are looked up, although the commands do not run."""
+"""Commands whose scenario and parameters must exist. The checks look them up without running the command."""
 
 # Markers for text that a document leaves out, or that the reader fills in.
 _ELLIPSIS = re.compile(r"\.\.\.|…|\bFILE\b|\bMODULE:")
@@ -92,7 +92,7 @@ try:
 except SystemExit as end:
     sys.stdout.flush()
     sys.stderr.flush()
-    # Taking the interpreter apart would take longer than most commands.
+    # A normal exit of the interpreter would take longer than most commands.
     os._exit(end.code)
 """
 

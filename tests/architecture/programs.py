@@ -42,14 +42,14 @@ def run(job):
     if job is None:
         return sys.exit()
     os.chdir(job["cwd"])
-    # As for a program that was started alone.
+    # Python does the same when it starts a program.
     sys.path[0] = job["folder"]
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for number, (name, flags) in enumerate(job["streams"]):
         os.dup2(os.open(name, flags), number)
     sys.argv = job["argv"]
     runpy.run_path(sys.argv[0], run_name="__main__")
-    # The program has ended well. Taking the interpreter apart would take longer than most programs.
+    # The program has ended well. A normal exit of the interpreter would take longer than most programs.
     threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()

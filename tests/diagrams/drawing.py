@@ -17,10 +17,10 @@ __all__ = ["Arrow", "Box", "Diagram", "Frame", "Item", "Lifeline", "Note", "Poin
 Point = tuple[float, float]
 
 CHARACTER = 7.6
-"""The width of an average character in pixels, at the size of text in boxes. Rather too wide than too narrow."""
+"""The width in pixels of an average character in a box. The estimate is rather too wide than too narrow."""
 
 SMALL_CHARACTER = 6.9
-"""The same for notes and for labels of arrows."""
+"""The width in pixels of an average character in a note, or in the label of an arrow."""
 
 LINE = 19
 _FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
