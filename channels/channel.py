@@ -384,7 +384,7 @@ class Channel:
                 self.expire_connection_after(verified.seconds_left)
                 return PushReply()
 
-        All channels of the connection share this deadline. The method of the same name of `Socket` describes it.
+        All channels of the connection share this deadline. `Socket.expire_connection_after` describes its effects.
 
         Args:
             seconds: seconds on Trio's clock, from 0.

@@ -65,7 +65,7 @@ def _player(match: re.Match[str]) -> str:
 
 
 def _link(page: str, target: str, shown: set[str]) -> str:
-    """Return the link from a page of the site to a file of the repository. Add a file outside docs/ to `shown`."""
+    """Return the link from a page of the site to a file of the repository. Add a file without a page to `shown`."""
     target = os.path.normpath(target)
     inside = PurePosixPath(target)
     if inside.parts[0] == "docs":

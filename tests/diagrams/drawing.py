@@ -99,7 +99,7 @@ class Arrow:
 
     Attributes:
         start: the name of a box, or a point.
-        end: the same.
+        end: the name of a box, or a point.
         via: points between the two ends.
         hot: True for an error or a crash.
         dashed: True for a message that does not arrive, or a weak relation.
