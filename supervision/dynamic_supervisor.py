@@ -123,7 +123,7 @@ class Pool(Children):
         if child is None or child.restart != "temporary" or self.is_busy:
             return False
         if self._telemetry.handlers(CHILD_TERMINATED):
-            # The handlers must run in the process of the supervisor.
+            # The telemetry handlers must run in the process of the supervisor.
             return False
         del self._children[pid]
         return True

@@ -148,7 +148,7 @@ class ProcessRecord(Generic[R]):
         self.run_time = 0.0
         self.grace: TimerRef | None = None
         # Made on first use, because most processes never need these and each takes memory.
-        # Clean-ups by key. A single clean-up is a pair, because a dict takes three times the memory.
+        # Clean-ups by key. A single clean-up is a pair with its key, because a dict takes three times the memory.
         self.cleanups: tuple[object, CleanUp] | dict[object, CleanUp] | None = None
         self.watching: Few[Monitoring] = None
         self.timers: Few[TimerRef] = None

@@ -86,8 +86,8 @@ _Watch: TypeAlias = Annotated[
 # A collection of the youngest generation pauses the server. 200 new connections create about 20,000 objects, and a
 # collection of so many objects took 5 ms. A collection of 100,000 objects took 40 ms, because most of the objects were
 # no longer in the processor's cache. With a threshold below 20,000, collections would also run while thousands of
-# connections only exchange messages. Each of these would scan the objects of all processes that have run since the
-# collection before. The collector scans the next generation after five million new objects.
+# connections only exchange messages. Each collection would scan the objects of all processes that have run since the
+# previous collection. The collector scans the next generation after five million new objects.
 _GC_THRESHOLDS = (20_000, 250, 100)
 
 

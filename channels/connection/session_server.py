@@ -157,8 +157,8 @@ class SessionServer(GenServer[None]):
         self.members: tuple[Membership, ...] = ()
         # A recorder may set this. Then the recorder records the messages of the client, and also sends them on.
         self.tap: Tap | None = None
-        # For each topic: channels that have not ended yet, although the client has joined the topic again.
-        # Made on first use, to save memory.
+        # The channels that have not ended yet, although the client has joined their topic again, by topic. The dict is
+        # made on first use, to save memory.
         self.replaced: dict[str, list[Pid]] | None = None
 
     def _begin(self, connected: Connected, codec: Codec, out: Out) -> None:
@@ -277,7 +277,7 @@ class SessionServer(GenServer[None]):
         if self.paused or self.replaced or self.closing is not None:
             return False
         if pid.runtime.telemetry.handlers(CHANNEL_CRASHED):
-            # The handlers must run in the process of the connection.
+            # The telemetry handlers must run in the process of the connection.
             return False
         membership = self._member(pid)
         if membership is None:

@@ -68,7 +68,7 @@ def recorded(name: str) -> str:
     async def scenario(world: World) -> None:
         await experiment()
 
-    # Exact time, and the oldest task first, as in the experiment itself.
+    # Use exact time, and run the oldest task first, as the experiment itself does.
     knobs = Knobs(quantum=0.0, policy="canonical", invariants=())
     outcome = simulate(scenario, seed=1, knobs=knobs).check()
     return render_page(outcome.trace, title=title)
