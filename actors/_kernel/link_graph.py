@@ -24,7 +24,7 @@ connection has ten of these sets.
 
 
 def with_item(few: Few[T], item: T) -> Few[T]:
-    """Return the set with `item`. The result may be the same object."""
+    """Add `item` to a set, and return the new set. If `few` is a dict, this changes and returns the dict itself."""
     if few is None or few is item:
         return item
     if isinstance(few, dict):
@@ -34,7 +34,7 @@ def with_item(few: Few[T], item: T) -> Few[T]:
 
 
 def without_item(few: Few[T], item: T) -> Few[T]:
-    """Return the set without `item`, which may be missing. The result may be the same object."""
+    """Remove `item` from a set, if it is there, and return the new set. If `few` is a dict, this changes the dict."""
     if few is item:
         return None
     if isinstance(few, dict):
