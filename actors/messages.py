@@ -21,7 +21,7 @@ class Exit(msgspec.Struct, frozen=True):
     reason: ExitReason
 
     def __hash__(self) -> int:
-        # A reason may have no hash.
+        # The reason may be unhashable, so it is not part of the hash.
         return hash((Exit, self.pid))
 
 
@@ -37,7 +37,7 @@ class Down(msgspec.Struct, frozen=True):
     """The monitored name, if the target was a name."""
 
     def __hash__(self) -> int:
-        # As above.
+        # Without the reason, as in `Exit`.
         return hash((Down, self.ref, self.pid, self.name))
 
 

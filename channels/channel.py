@@ -384,8 +384,7 @@ class Channel:
                 self.expire_connection_after(verified.seconds_left)
                 return PushReply()
 
-        The deadline is that of the whole connection, so all its channels share it. See the method of the same name of
-        `Socket`.
+        All channels of the connection share this deadline. `Socket.expire_connection_after` describes its effects.
 
         Args:
             seconds: seconds on Trio's clock, from 0.

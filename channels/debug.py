@@ -163,7 +163,7 @@ async def get_channel(pid: Pid) -> Channel:
 
 
 def is_socket(pid: Pid) -> bool:
-    """Return whether a process serves a connection of an endpoint, or a session of a polling client.
+    """Return True if a process serves a connection of an endpoint, or a session of a polling client.
 
     Args:
         pid: the process.
@@ -172,7 +172,7 @@ def is_socket(pid: Pid) -> bool:
 
 
 def is_channel(pid: Pid) -> bool:
-    """Return whether a process runs a channel.
+    """Return True if a process runs a channel.
 
     Args:
         pid: the process.

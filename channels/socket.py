@@ -134,7 +134,7 @@ class Socket:
     assigns: dict[str, Any]
     endpoint: Broadcaster
 
-    # The deadline before the connection begins, and the link after that.
+    # `connect` can set the deadline. Once the connection has begun, the socket passes new deadlines to the link.
     _deadline: float = math.inf
     _link: Link | None = None
 
@@ -160,7 +160,7 @@ class Socket:
         return None
 
     def expire_connection_after(self, seconds: float) -> None:
-        """Close the connection after some seconds, so that the client must connect again, with a valid token.
+        """Close the connection after some seconds. Then the client must connect again, with a valid token.
 
             verified = verify_with_lifetime(SECRET, "user socket", params.get("token"), max_age=3600)
             self.assigns["user"] = verified.data
@@ -197,7 +197,7 @@ def _now() -> float:
 
 
 def bind(socket: Socket, link: Link) -> float:
-    """Connect a socket to its connection, which begins. Return the deadline of the connection."""
+    """Give a socket the link to its new connection. Return the deadline that `connect` has set."""
     socket._link = link
     return socket._deadline
 

@@ -152,7 +152,7 @@ class ChildSpec:
     kwargs: Mapping[str, Any] = field(default=_NOTHING, converter=_frozen_mapping)
     restart: RestartType = field(default="permanent", kw_only=True)
     type: ChildType = field(default="worker", kw_only=True)
-    # With the decorator `@shutdown.default`, pyright would take the argument for a required one.
+    # Not with the decorator `@shutdown.default`, because pyright would then report that the argument is required.
     shutdown: ShutdownLimit = field(
         default=Factory(_default_shutdown, takes_self=True), kw_only=True
     )

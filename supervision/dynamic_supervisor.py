@@ -123,7 +123,7 @@ class Pool(Children):
         if child is None or child.restart != "temporary" or self.is_busy:
             return False
         if self._telemetry.handlers(CHILD_TERMINATED):
-            # The handlers must run in the process of the supervisor.
+            # The telemetry handlers must run in the process of the supervisor.
             return False
         del self._children[pid]
         return True
@@ -408,8 +408,8 @@ class DynamicSupervisor(SupervisorBase[Pool]):
     async def init(self, setup: PoolSetup) -> None:
         trap_exits()
         self.state = Pool(setup)
-        # A message to the pool for each crashed channel would take a tenth of the time of a crash and rejoin. It would
-        # also keep the pool from starting the next channel at once.
+        # Otherwise, the supervisor of channels would get a message about each crashed channel. The message would take a
+        # tenth of the time of a crash and rejoin, and the supervisor could not start the next channel at once.
         if type(self).handle_info is DynamicSupervisor.handle_info:
             handle_ends_nowait(self.state.ended_nowait)
 

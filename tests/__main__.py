@@ -61,9 +61,10 @@ def parts() -> list[Part]:
 
 
 def shares(folder: str, count: int) -> list[Part]:
-    """Return the tests of a folder as several parts. A folder in one part would run long after all others.
+    """Return the tests of a folder as several parts, because one process would need longer than all others.
 
-    Neighbours have much in common, such as a browser or a long search, so each part gets some of them.
+    Neighbouring files are often equally slow, because each starts a browser or runs a long search. So the function
+    spreads neighbours over the parts.
     """
     files = sorted((ROOT / folder).rglob("test_*.py"))
     names = [str(file.relative_to(ROOT)) for file in files if "node_modules" not in file.parts]

@@ -248,7 +248,7 @@ class _CheckedGraph(LinkGraph):
 
     def ended(self, pid: Pid, task: trio.lowlevel.Task | None) -> None:
         """Check that an ended process has no link, watcher or waiting call, and that its monitors have fired."""
-        # A process with `take_end` may have handled the end without a `Down`.
+        # A watcher with `take_end` may have handled the end without a `Down`, so its monitors do not count.
         silent = [ref for ref in self.firing if ref.watcher.take_end is None]
         self.firing.clear()
         if silent:

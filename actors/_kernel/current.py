@@ -48,7 +48,7 @@ def require_process(verb: str, *, any_thread: bool = False) -> Process:
         WrongThread: The caller does not run in the runtime's thread.
     """
     process = current_process.get()
-    # A crash and rejoin of a channel calls this seven times, so it calls other functions only in rare cases.
+    # This function runs seven times in each crash and rejoin of a channel. So it calls other functions only rarely.
     if process is None or process.dead:
         process = acting_process()
         if process is None:

@@ -18,13 +18,13 @@ T = TypeVar("T")
 Few: TypeAlias = T | dict[T, None] | None
 """An ordered set that usually has one item.
 
-It is None without items, the item itself if there is one, and otherwise a dict. A dict takes 224 bytes, and an idle
-connection has ten such sets.
+None is the empty set. A set with one item is that item, and a larger set is a dict. A dict takes 224 bytes, and an idle
+connection has ten of these sets.
 """
 
 
 def with_item(few: Few[T], item: T) -> Few[T]:
-    """Return the set with `item`. The result may be the same object."""
+    """Add `item` to a set, and return the new set. If `few` is a dict, this changes and returns the dict itself."""
     if few is None or few is item:
         return item
     if isinstance(few, dict):
@@ -34,7 +34,7 @@ def with_item(few: Few[T], item: T) -> Few[T]:
 
 
 def without_item(few: Few[T], item: T) -> Few[T]:
-    """Return the set without `item`, which may be missing. The result may be the same object."""
+    """Remove `item` from a set, if it is there, and return the new set. If `few` is a dict, this changes the dict."""
     if few is item:
         return None
     if isinstance(few, dict):

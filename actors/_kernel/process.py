@@ -149,7 +149,7 @@ class ProcessRecord(Generic[R]):
         self.run_time = 0.0
         self.grace: TimerRef | None = None
         # Made on first use, because most processes never need these and each takes memory.
-        # Clean-ups by key. A single clean-up is a pair, because a dict takes three times the memory.
+        # Clean-ups by key. A single clean-up is a pair with its key, because a dict takes three times the memory.
         self.cleanups: tuple[object, CleanUp] | dict[object, CleanUp] | None = None
         self.watching: Few[Monitoring] = None
         self.timers: Few[TimerRef] = None
@@ -202,7 +202,7 @@ class ProcessRecord(Generic[R]):
         return (*reversed(cleanups.values()),) if isinstance(cleanups, dict) else (cleanups[1],)
 
     def add_timer(self, timer: TimerRef) -> None:
-        """Cancel a timer at the end of the process."""
+        """Cancel `timer` when the process ends."""
         self.timers = with_item(self.timers, timer)
 
     def remove_timer(self, timer: TimerRef) -> None:
@@ -255,7 +255,7 @@ class ProcessRecord(Generic[R]):
 
     @property
     def is_idle(self) -> bool:
-        """True if a function may act for the server of this process: the server waits, and nothing watches it."""
+        """True if another process may run a function of this server: the server waits, and no instrument watches."""
         mailbox = self.mailbox
         return (
             mailbox.parked

@@ -71,7 +71,7 @@ CLEANUP_FAILED = ("actors", "process", "cleanup_failed")
 CRASH = ("actors", "process", "crash")
 DEAD_LETTER = ("actors", "message", "dead_letter")
 ZOMBIE = ("actors", "process", "zombie")
-# The name that Trio would choose. With it, Trio does not build a new string for each task.
+# Trio would choose the same name, but would build a new string for each task.
 _TASK_NAME = f"{__name__}.Runtime._run"
 
 Process: TypeAlias = "ProcessRecord[Runtime]"
@@ -163,7 +163,7 @@ class Runtime:
         self.empty: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
         self.interrupted: Callable[[BaseException], None] = _raise
         self.run_sync_soon = trio.lowlevel.current_trio_token().run_sync_soon
-        # `trio.current_time()` for hot paths: it finds the clock each time, which costs two more calls.
+        # For hot paths. `trio.current_time()` looks up the clock at each call, which costs two more calls.
         self.current_time = trio.lowlevel.current_clock().current_time
         self.from_threads = ThreadQueue(
             DEFAULT_LIMIT,

@@ -290,9 +290,9 @@ class Registry(Generic[K, V]):
 
             rooms.match("lobby", lambda topic: topic.language == "de" and topic.members > 3)
 
-        In Elixir this is `match(rooms, "lobby", {:de, :"$1"}, [{:>, :"$1", 3}])`. Here one function replaces the
-        pattern and the guards. In Elixir a guard that fails counts as false. Here `match` may raise, and the caller
-        gets the exception.
+        In Elixir, this call is `match(rooms, "lobby", {:de, :"$1"}, [{:>, :"$1", 3}])`. Here, one function replaces the
+        pattern and the guards. In Elixir, a guard that fails counts as false. Here, the caller gets the exception of
+        the function.
         """
         return [entry for entry in self.lookup(key) if match(entry.value)]
 
@@ -403,10 +403,10 @@ class Registry(Generic[K, V]):
             children = [ChildSpec("rooms", rooms.start_link), room_supervisor]
 
         The owner gives the registry a place in a supervision tree. Without an owner, a registry lives as long as the
-        runtime. With an owner, the registry ends when the owner ends: the registry removes all entries and empties
-        `meta`, and every operation raises RegistryClosed. The registered processes get an exit signal with the owner's
-        exit reason (`SHUTDOWN` in place of `NORMAL`), because other processes can no longer find them. A restart of the
-        owner opens the registry again.
+        runtime. With an owner, the registry ends when the owner ends: it removes all entries and empties `meta`, and
+        every operation raises RegistryClosed. Other processes can then no longer find the registered processes. So
+        these get an exit signal with the owner's exit reason (`SHUTDOWN` in place of `NORMAL`). A restart of the owner
+        opens the registry again.
 
         Raises:
             AlreadyStarted: The registry has an owner, or its name is taken.

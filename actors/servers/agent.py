@@ -99,7 +99,7 @@ class Agent(GenServer[Any]):
             agent: A pid or a name.
             function: A function of the value and `args`, which returns the new value. It runs in the agent and must not
                 wait.
-            *args: Its further arguments.
+            *args: Further arguments of the function.
             timeout: The time limit in seconds.
         """
         await _ask(agent, "update", function, args, timeout)
@@ -120,7 +120,7 @@ class Agent(GenServer[Any]):
         Args:
             agent: A pid or a name.
             function: A function of the value and `args`, which returns a pair. It runs in the agent and must not wait.
-            *args: Its further arguments.
+            *args: Further arguments of the function.
             timeout: The time limit in seconds.
 
         Returns:
@@ -141,7 +141,7 @@ class Agent(GenServer[Any]):
             agent: A pid or a name.
             function: A function of the value and `args`, which returns the new value. It runs in the agent and must not
                 wait.
-            *args: Its further arguments.
+            *args: Further arguments of the function.
 
         Raises:
             TypeError: The function is async.

@@ -118,9 +118,9 @@ class GenServer(Generic[S]):
             **kwargs: Its keyword arguments.
 
         Returns:
-            None, `Continue(argument)` or `Within(seconds)`: run. `Ignore()`: do not run; the starter gets StartIgnored.
-            `Fail(reason)`: do not run; the starter gets StartError. `Stop(reason)`: end with `reason`; the link sends
-            this reason to the starter.
+            With None, `Continue(argument)` or `Within(seconds)`, the server runs. With `Ignore()`, it ends, and the
+            starter gets StartIgnored. With `Fail(reason)`, it ends, and the starter gets StartError. With
+            `Stop(reason)`, it ends, and the link sends `reason` to the starter.
         """
         return None
 
@@ -145,7 +145,7 @@ class GenServer(Generic[S]):
             message: The message, as the sender passed it.
 
         Returns:
-            None or `NoReply()`: go on. `Continue(argument)`, `Within(seconds)` and `Stop(reason)` as from `init`.
+            With None or `NoReply()`, the server goes on. The other results have the same meaning as from `init`.
         """
         raise NotImplementedError(
             f"{type(self).__name__} received the cast {message!r} but has no handle_cast; add one, "
@@ -457,13 +457,13 @@ def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
 
 
 def handle_ends_nowait(function: Callable[[Pid, ExitReason], bool]) -> None:
-    """While the current server is idle, call a function for the end of another process, in place of a message.
+    """Call a function when another process ends, in place of a message, while the current server is idle.
 
         handle_ends_nowait(pool_state.ended_nowait)
 
-    The function gets the ends of linked processes, in place of `Exit`, and of monitored processes, in place of `Down`.
-    This saves a message and a step of the scheduler for each end. The server must trap exits, or have no links. The
-    server is idle under the same conditions as for `run_idle`. In all other cases it gets the message.
+    The call replaces the `Exit` of a linked process and the `Down` of a monitored process. This saves a message and a
+    step of the scheduler for each end. The server must trap exits, or have no links. The server is idle under the same
+    conditions as for `run_idle`. A server that is not idle gets the message.
 
     Args:
         function: A function that takes the pid and the exit reason. It runs in the process that ends, so it must not
@@ -640,7 +640,7 @@ def _needed(constructor: Any) -> str | None:
 def _takes(callback: Any, count: int) -> bool:
     code = getattr(callback, "__code__", None)
     if code is not None and code.co_argcount == count + 1 and not code.co_kwonlyargcount:
-        # Most callbacks. A signature takes far longer, and every import of a server class would wait for it.
+        # This is enough for most callbacks. `inspect.signature` would slow the import of each server class down.
         return True
     try:
         inspect.signature(callback).bind(*[None] * (count + 1))  # and self

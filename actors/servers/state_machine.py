@@ -113,7 +113,7 @@ class _Handled(msgspec.Struct, frozen=True, kw_only=True):
             # This form of the comparison also refuses NaN.
             if seconds is not None and not seconds >= 0:
                 raise ValueError(
-                    f"{name} is {seconds!r}; write seconds from 0, or math.inf for none"
+                    f"{name} is {seconds!r}; write a number of seconds from 0, or math.inf for no timeout"
                 )
         if self.postpone and self.reply is not MISSING:
             raise ValueError(

@@ -32,7 +32,7 @@ def main() -> NoReturn:
 
 
 def make_app() -> typer.Typer:
-    """Return the command. The commands of the test tools pass their arguments on to `make_test_app`."""
+    """Return the command `ashtree`. Its test commands pass their arguments on to the app of `make_test_app`."""
     app = new_app(help="Ashtree: actors, supervision and Phoenix Channels on Trio.")
 
     @app.callback()

@@ -83,11 +83,11 @@ _Watch: TypeAlias = Annotated[
 # default thresholds, the collector takes three quarters of the time of a server with 15,000 connections. Ashtree's
 # processes leave no reference cycles when they end, so the collector can run rarely.
 #
-# A collection of the youngest generation pauses the server. For 20,000 new objects, the objects of 200 new connections,
-# it took 5 ms. For 100,000 it took 40 ms, because most of them were no longer in the processor's cache. With a lower
-# threshold, collections would also run while thousands of connections only exchange messages. Such a collection scans
-# the objects of all processes that have run since the last one. The next generation is collected after five million
-# objects.
+# A collection of the youngest generation pauses the server. 200 new connections create about 20,000 objects, and a
+# collection of so many objects took 5 ms. A collection of 100,000 objects took 40 ms, because most of the objects were
+# no longer in the processor's cache. With a threshold below 20,000, collections would also run while thousands of
+# connections only exchange messages. Each collection would scan the objects of all processes that have run since the
+# previous collection. The collector scans the next generation after five million new objects.
 _GC_THRESHOLDS = (20_000, 250, 100)
 
 

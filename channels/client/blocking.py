@@ -300,7 +300,7 @@ class BlockingChannel:
         return BlockingPush(self._portal, self._portal.run_sync(make))
 
     def on(self, event: str) -> BlockingFeed[Any]:
-        """Return the payloads of one event from now on.
+        """Return a feed of the payloads of one event that arrive after this call.
 
             for payload in channel.on("new_msg"):
                 print(payload["body"])

@@ -94,7 +94,7 @@ class PresenceView:
             names = presence.list(lambda key, presence: presence["metas"][0]["name"])
 
         Args:
-            by: the function. It gets the key and the presence, a dict with `metas`. Without it, you get the presences.
+            by: the function. It gets a key, and the presence as a dict with `metas`. The default returns the presence.
         """
         return [by(key, presence) for key, presence in self._fold.state.items()]
 

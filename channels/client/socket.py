@@ -331,7 +331,7 @@ class ClientSocket:
                 async for event in events:
                     print(event)
 
-        The feed ends with the `with` block, and at the latest with the socket.
+        The feed ends at the end of the `with` block, or when the socket ends.
         """
 
         def detach(closed: Feed[Lifecycle]) -> None:

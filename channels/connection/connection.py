@@ -84,7 +84,8 @@ class _CloseLimit:
 
 
 _CHECK_IDLE = _IdleCheck()
-_SHARED = 0.25  # seconds
+# The length of the periods in `Connection._next_check`, in seconds.
+_SHARED = 0.25
 
 
 class Connection(SessionServer):
@@ -246,11 +247,11 @@ class Connection(SessionServer):
 
     @staticmethod
     def _next_check(now: float, due: float) -> float:
-        """Return a time for the next check: `due`, or up to a quarter of a second before, at a multiple of this.
+        """Return the time of the next check: `due`, rounded down to a quarter of a second unless that has passed.
 
-        So the checks of many connections share a scheduler turn. With 15,000 connections that send heartbeats, several
-        hundred checks are due each second, and a turn of its own costs more than the check. If the client is still
-        silent at that time, another check follows at `due`.
+        Because of the rounding, the checks of many connections share a scheduler turn. 15,000 connections that send
+        heartbeats need several hundred checks each second, and a scheduler turn costs more than a check. If the client
+        is still silent at the earlier time, another check follows at `due`.
         """
         shared = math.floor(due / _SHARED) * _SHARED
         return shared if shared > now else due

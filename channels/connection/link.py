@@ -141,7 +141,7 @@ class Link:
 
 
 class Expire:
-    """A channel's message to its connection: close at this time of Trio's clock, unless a later message changes it."""
+    """A message of a channel that sets the deadline of its connection, on Trio's clock. A later message replaces it."""
 
     __slots__ = ("deadline",)
 

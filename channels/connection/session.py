@@ -133,7 +133,7 @@ class Membership:
     def __init__(self, message: Message, route: Route) -> None:
         self.topic: str = message.topic
         self.join_ref = message.join_ref
-        # phoenix.js sends the same ref twice. Keep only one of the two strings.
+        # In the joins of phoenix.js, `ref` and `join_ref` are equal. Keep only one of the two strings.
         is_same = type(message.ref) is str and message.ref == message.join_ref
         self.ref = message.join_ref if is_same else message.ref
         # Like `join_ref || ref` in Elixir, where false counts as nil.

@@ -106,7 +106,8 @@ PROTOCOL_ERROR = 1002
 MESSAGE_TOO_BIG = 1009
 SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
-# "Unauthorized" in the IANA registry of close codes, like HTTP 401. Every phoenix.js reconnects after it.
+# In the IANA registry of close codes, 3000 means "Unauthorized", like HTTP 401. Every version of phoenix.js reconnects
+# after this code.
 UNAUTHORIZED = 3000
 
 DISCONNECTED = Shutdown("disconnected")
@@ -123,7 +124,7 @@ class Drain:
 
 
 class _Expiry:
-    """A message of a timer: the deadline of the connection may have come."""
+    """The message of the timer for the deadline of the connection. The deadline may have moved in the meantime."""
 
     __slots__ = ()
 
@@ -138,8 +139,8 @@ def _bucket(rate: float, least: float) -> TokenBucket | None:
 class SessionServer(GenServer[None]):
     """The process of one client. The supervisor never restarts it, because the client reconnects."""
 
-    # The deadline from `expire_connection_after`, and its timer. Most connections have none, so these are defaults of
-    # the class, which need no memory in each connection.
+    # The deadline from `expire_connection_after`, and its timer. Most connections have no deadline. These defaults
+    # belong to the class, so they take no memory in each connection.
     deadline: float = math.inf
     expiry: TimerRef | None = None
 
@@ -158,8 +159,8 @@ class SessionServer(GenServer[None]):
         self._members: Membership | dict[Pid, Membership] | None = None
         # A recorder may set this. Then the recorder records the messages of the client, and also sends them on.
         self.tap: Tap | None = None
-        # For each topic: channels that have not ended yet, although the client has joined the topic again.
-        # Made on first use, to save memory.
+        # The channels that have not ended yet, although the client has joined their topic again, by topic. The dict is
+        # made on first use, to save memory.
         self.replaced: dict[str, list[Pid]] | None = None
 
     def _begin(self, connected: Connected, codec: Codec, out: Out) -> None:
@@ -182,7 +183,8 @@ class SessionServer(GenServer[None]):
             id=connected.id,
             trace=connected.trace,
         )
-        # A message about each crashed channel would take a twentieth of the time of a crash and rejoin.
+        # Otherwise, the connection would get a message about each crashed channel. The message would take a twentieth
+        # of the time of a crash and rejoin.
         handle_ends_nowait(self._channel_ended)
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)
@@ -277,7 +279,7 @@ class SessionServer(GenServer[None]):
         if self.paused or self.replaced or self.closing is not None:
             return False
         if pid.runtime.telemetry.handlers(CHANNEL_CRASHED):
-            # The handlers must run in the process of the connection.
+            # The telemetry handlers must run in the process of the connection.
             return False
         membership = self._member(pid)
         if membership is None:

@@ -1,13 +1,13 @@
 """Checks of what channels send against their declarations `pushes` and `replies`, in tests and during development.
 
-A subclass of the channel carries out the checks, so a server in production loads nothing of them:
+A subclass of the application's channel carries out the checks. A server in production does not load this module:
 
     router_of(socket, checks=True) ──▶ checked_class ──▶ subclass: push, broadcast, append, join, socket_ref
                                    ──▶ checked_handler ──▶ the results of the handlers
 
-A value fits a declared type if msgspec can decode the JSON form of the value as that type. As for payloads of clients,
-fields that the type does not declare are no mistake. A value that has no JSON form is not checked, because its encoding
-raises an `EncodeError` afterwards.
+A value fits a declared type if msgspec can decode the JSON form of the value as that type. The value may have fields
+that the type does not declare, as payloads of clients may. The checks skip a value without a JSON form, because sending
+it raises an `EncodeError`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["DeclarationMismatch", "checked_class", "checked_handler"]
 
 # Ashtree sends these events for a `Presence`. They need no declaration.
 _OF_PRESENCE: Final = ("presence_state", "presence_diff")
-# The event of the push whose handler runs, for `reply_to`.
+# While a handler runs, the event of its push. `socket_ref` needs the event, to check the reply of `reply_to`.
 _handling: ContextVar[str | None] = ContextVar("_handling", default=None)
 
 
@@ -84,7 +84,7 @@ def checked_class(channel: type[Channel]) -> type[Channel]:
 
 
 def checked_handler(channel: type[Channel], event: str, handler: Handler) -> Handler:
-    """Return a handler that checks the replies of a handler to an event. If there is no declaration, return it."""
+    """Wrap the handler of an event to check its replies. Return `handler` itself if `replies` lacks the event."""
     declared = channel.replies.get(event)
     if event not in channel.replies:
         return handler
@@ -104,11 +104,11 @@ def checked_handler(channel: type[Channel], event: str, handler: Handler) -> Han
 
 
 def _joined(channel: type[Channel]) -> Any:
-    """Return the type that `join` declares for its response; Any if it declares none, or None."""
+    """Return the type of the response in the annotation of `join`; Any if there is no annotation, or if it is None."""
     try:
         declared = result_type(channel, "join")
     except InvalidHandler:
-        # The program imports the type only for type checkers. It runs, so this is no mistake.
+        # The program imports the type only for type checkers. This is allowed, so there is nothing to check.
         return Any
     return Any if declared is None or declared is type(None) else declared
 
@@ -144,7 +144,7 @@ class _Checked(Channel):
         try:
             send(event, payload)
         except EncodeError as error:
-            # The method itself names its caller, which is this one.
+            # The error names the caller of the method, which is `_send`. Name the application's line instead.
             error.place = place_of_frame(caller)
             raise
 
@@ -195,7 +195,7 @@ def _checked_handle_in(channel: type[Channel]) -> Callable[..., Any]:
 
     @wraps(channel.handle_in)
     async def handle_in(self: Channel, event: str, payload: Any) -> Any:
-        # A client can send any JSON value as the event.
+        # A client can send any JSON value as the event, even one that cannot be a key of a dict.
         is_declared = isinstance(event, str) and event in channel.replies
         token = _handling.set(event if is_declared else None)
         try:

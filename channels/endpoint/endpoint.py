@@ -142,8 +142,8 @@ class Endpoint:
         observer: a `channels.observer.Observer`, whose page shows the processes of this endpoint; None for no page.
         development: True serves the development page at `/_ashtree`, but only to browsers on this machine. If the
             endpoint has no other pages, `/` redirects to it. None means True if the environment variable `ASHTREE_ENV`
-            is `development`. `ashtree serve --reload` sets this variable. Development also checks what channels send
-            against their `pushes` and `replies`.
+            is `development`. `ashtree serve --reload` sets this variable. In development, the endpoint also checks what
+            channels send against their `pushes` and `replies`.
         plugs: extensions for the operation of the server: `Health`, `Metrics` and `Tracing` of `channels.operations`.
             By default there are none.
 
@@ -249,10 +249,10 @@ class Endpoint:
                 get the same secret.
 
         Raises:
-            ChannelsError: `check` found a mistake, the endpoint is already running, or the endpoint has long polling
-                and other nodes, but no `secret_key_base`.
+            EndpointError: the endpoint is already running, or it has long polling and other nodes, but no
+                `secret_key_base`.
+            ChannelsError: `check` found a mistake.
             StartError: a child did not start, for example because the port is in use.
-            EndpointError: the endpoint is already running.
         """
         mounted = self._mount()
         if self._services is not None and not self._services.admission.closed:
@@ -575,7 +575,10 @@ class Endpoint:
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload))
 
     def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
-        """Broadcast to all clients of `topic` except the client of the channel process `sender`. Like `broadcast`."""
+        """Broadcast to all clients of `topic` except one: the client of the channel process `sender`.
+
+        Otherwise, this method works like `broadcast`.
+        """
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload), sender=sender)
 
     def statistics(self) -> dict[str, Any]:

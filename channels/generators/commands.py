@@ -96,10 +96,11 @@ def _socket(
     imported = f"  from {where}.{parsed.snake}_socket import {socket}\n"
     endpoint = Path(where, "endpoint.py")
     text = endpoint.read_text("utf-8") if endpoint.is_file() else ""
-    # Below the import, this class would hide the new one, and every client could connect.
+    # If the module of the endpoint defines a class of this name, the class would hide the imported one. Then every
+    # client could connect.
     if re.search(rf"^class {socket}\b", text, re.MULTILINE):
         typer.echo(f"{endpoint} has a class {socket}, which needs no token. Delete the class,")
-        typer.echo("move its `channels` to the new one, and import the new one in its place:\n")
+        typer.echo("move its `channels` to the new class, and import the new class in its place:\n")
         typer.echo(imported)
     else:
         typer.echo(f"Now mount it in {where}/endpoint.py:\n")

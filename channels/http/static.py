@@ -158,8 +158,9 @@ def find_file(folder: Path, path: str, *, is_top: bool = False) -> FoundFile | s
         The open file; None if the path names no file. If the path names a folder but has no slash at its end, the
         result is a text: the decoded name of the folder and a slash.
 
-    The function returns None for each path with another segment that begins with a dot. So it opens no hidden files,
-    and a path with `..` cannot leave the folder. It opens no symbolic link whose target is outside the folder.
+    Apart from `.well-known`, a segment that begins with a dot makes the result None. So the function opens no hidden
+    files, and a path with `..` cannot leave the folder. The function opens no symbolic link whose target is outside the
+    folder.
     """
     try:
         segments = [unquote(each, errors="strict") for each in path.split("/")]

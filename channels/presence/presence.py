@@ -224,8 +224,7 @@ class Presence:
     async def start_link(self, pubsub: PubSub) -> Pid:
         """Start the processes of this node on `pubsub`, and return the supervisor's pid. An endpoint calls this.
 
-        If the supervisor of a running presence ends and is started again, everybody whose process is alive stays
-        present.
+        If the supervisor of a running presence ends and starts again, the presences of all living processes stay.
 
         Raises:
             PresenceError: the processes run already, or another presence of this PubSub has the same name.
@@ -418,7 +417,7 @@ class Presence:
         return new_ref
 
     def untrack(self, where: Channel | str, key: str | int, *, pid: Pid | None = None) -> None:
-        """Remove the presence of `key` of the process `pid`, by default the current one, in `where`, at once.
+        """Remove the presence of `key` in `where` at once. It belongs to process `pid`, by default the current one.
 
         Raises:
             PresenceError, WrongThread: as `track` does.
@@ -428,7 +427,7 @@ class Presence:
         tracking.roster.untrack(current_pid() if pid is None else pid, topic, name)
 
     def untrack_all(self, *, pid: Pid | None = None) -> None:
-        """Remove all presences of the process `pid`, by default the current one, at once.
+        """Remove all presences of the process `pid` at once, by default of the current process.
 
         Raises:
             PresenceError, WrongThread: as `track` does.
@@ -449,18 +448,18 @@ class Presence:
     # Reading
 
     def snapshot(self, where: Channel | str) -> Snapshot:
-        """Return everybody in `where`, a channel or a topic: keys and their metas, without the additions of `fetch`.
+        """Return the keys in `where`, a channel or a topic, with their metas, but without the additions of `fetch`.
 
             "ann" in presence.snapshot("room:lobby"), len(presence.snapshot("room:lobby"))
 
-        Works in every thread, and never waits. Empty if the presence is not running. Do not build a state for clients
-        from it: pending diffs continue only from the result of `list` and `push_state`.
+        Works in every thread, and never waits. The snapshot is empty if the presence is not running. Do not build a
+        state for clients from the snapshot: pending diffs continue only from the result of `list` and `push_state`.
         """
         tracking = self._tracking
         return NO_MEMBERS if tracking is None else tracking.roster.snapshots.topic(_topic(where))
 
     async def list(self, where: Channel | str) -> Presences:
-        """Return everybody in `where`, a channel or a topic, as clients get them: `{"ann": {"metas": [...]}}`.
+        """Return the presences in `where`, a channel or a topic, in the form for clients: `{"ann": {"metas": [...]}}`.
 
         Raises:
             Exception: whatever `fetch` raised, TooSlowError after `callback_timeout`, or InvalidResult.
@@ -479,12 +478,12 @@ class Presence:
         return (await fetched(self, topic, {name: {"metas": metas}})).get(name)
 
     async def push_state(self, channel: Channel) -> None:
-        """Push `presence_state` to the client of `channel`: everybody in its topic.
+        """Push `presence_state` to the client of `channel`, with everybody in the channel's topic.
 
-        In a topic that is counted only, the state is empty, and a `presence_diff` with the `count` follows.
+        If the presence only counts the topic, the state is empty, and a `presence_diff` with the `count` follows.
 
-        Call it once for each join. phoenix.js keeps diffs until it has the first state of a join. A later state may
-        undo a diff that has overtaken it while `fetch` ran.
+        Call it once for each join. phoenix.js keeps diffs until it has the first state of a join. While `fetch` runs
+        for a later state, a diff may overtake that state. The state then undoes the diff.
 
         Raises:
             NotJoined: the join of the channel has not been answered yet.

@@ -232,7 +232,7 @@ class Publisher(_Settings):
         self.close()
 
     def publish(self, topic: str, event: str, payload: Any) -> None:
-        """Publish an event, and return when the server has it. See the function `publish` for arguments and errors.
+        """Publish an event, and return when the server has it. The function `publish` describes the details.
 
         Args:
             topic: the topic.
@@ -342,7 +342,7 @@ class AsyncPublisher(_Settings):
         await self.aclose()
 
     async def publish(self, topic: str, event: str, payload: Any) -> None:
-        """Publish an event, and return when the server has it. See the function `publish` for arguments and errors.
+        """Publish an event, and return when the server has it. The function `publish` describes the details.
 
         Args:
             topic: the topic.

@@ -190,10 +190,10 @@ class Receiver(Protocol):
         ...
 
     def lost(self, lost: Lost) -> None:
-        """Report messages from another node that did not arrive.
+        """Report that messages from another node did not arrive.
 
         Args:
-            lost: the range of the lost envelopes, and their node.
+            lost: the node, and the range of its lost envelopes.
         """
         ...
 

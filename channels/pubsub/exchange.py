@@ -107,7 +107,7 @@ class Exchange:
             encoded: the message.
 
         Raises:
-            MessageTooLarge: the envelope exceeds `max_bytes`. The next envelope gets its number.
+            MessageTooLarge: the envelope exceeds `max_bytes`. The next envelope gets the same number.
         """
         return self._message(lane_of(encoded.topic, self._shards), encoded)
 
@@ -169,7 +169,7 @@ class Exchange:
     def receive(self, lane: str, data: bytes) -> None:
         """Read the bytes that arrived on a lane, and deliver their message. Never raises because of `data`.
 
-        It ignores the node's own envelopes, so a transport may return them.
+        This ignores the node's own envelopes, so a transport may return its own envelopes to a node.
 
         Args:
             lane: the lane on which the message came.

@@ -131,7 +131,7 @@ def _items(
 
 @final
 class Leaving:
-    """The clean-up of a subscriber, which drops its subscriptions. A partial would take four times the memory."""
+    """The clean-up that drops a process's subscriptions. A `functools.partial` would take four times the memory."""
 
     __slots__ = ("_pid", "_table")
 

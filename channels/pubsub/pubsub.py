@@ -128,7 +128,7 @@ class PubSub:
             adapter: the new adapter.
 
         Raises:
-            PubSubError: the adapter is running, or the new one is no adapter.
+            PubSubError: the present adapter is running, or `adapter` is not an adapter.
         """
         if self._running:
             raise PubSubError(
@@ -185,7 +185,7 @@ class PubSub:
 
         An endpoint calls this when it starts.
 
-        Before that, and before the first subscription, a broadcast reaches no one on this node.
+        Before this call and before the first subscription, a broadcast reaches no one on this node.
 
         Args:
             runtime: the runtime of the subscribers.

@@ -54,8 +54,8 @@ async def open_channel_test(
         async with open_channel_test(endpoint) as case:
             client = await case.connect("/socket")
 
-    In the test, a channel that sends something else than its `pushes` and `replies` declare crashes with a
-    `DeclarationMismatch`.
+    In the test, a channel crashes with a `DeclarationMismatch` if it sends a payload that its `pushes` or `replies` do
+    not declare.
 
     A virtual clock stops while a handler waits for a thread (`run_in_thread`, `trio.to_thread`), for at most
     `THREAD_PATIENCE` seconds of real time.
@@ -160,7 +160,7 @@ class ChannelTest(Hearing):
 
             client = await case.socket(UserSocket, assigns={"user_id": 7})
 
-        Use it for tests of channels that must not depend on authentication.
+        A test of a channel that uses this method does not depend on authentication.
 
         Args:
             mount: the socket's path, without `/websocket`; or the socket class.

@@ -284,7 +284,7 @@ class TestChannel:
         *,
         timeout: float | None = None,
     ) -> None:
-        """Assert that the push with this ref gets no such reply within `timeout` seconds.
+        """Assert that a push gets no reply with this status and response within `timeout` seconds.
 
         Args:
             ref: the ref of the push.
@@ -338,7 +338,7 @@ class TestChannel:
     async def refute_push(
         self, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
     ) -> None:
-        """Assert that the client does not get such an event within `timeout` seconds.
+        """Assert that the client does not get this event with this payload within `timeout` seconds.
 
         Args:
             event: the name of the event.
@@ -356,8 +356,8 @@ class TestChannel:
     ) -> Any:
         """Assert that someone broadcasts an event to the topic. Return its payload.
 
-        The test gets the event through its own subscription, not through the client. `subscribe_and_join` subscribes
-        it.
+        The test gets the event through its own subscription, not through the client. `subscribe_and_join` makes this
+        subscription.
 
         Args:
             event: the name of the event.
@@ -369,7 +369,7 @@ class TestChannel:
     async def refute_broadcast(
         self, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
     ) -> None:
-        """Assert that nobody broadcasts such an event to the topic within `timeout` seconds.
+        """Assert that nobody broadcasts this event with this payload to the topic within `timeout` seconds.
 
         Args:
             event: the name of the event.

@@ -262,7 +262,7 @@ class OutBuffer:
         self.finished = finished
         frames.append(frame)
         if self.reserved and self._backlog is not None:
-            # Not `grow`, because a last frame must not make the backlog give up a client.
+            # `adjust` and not `grow`, because a last frame must not make the backlog give up a client.
             self.reserved += len(frame)
             self._backlog.adjust(len(frame))
 
@@ -527,8 +527,8 @@ class Flusher:
         try:
             while True:
                 while not marked:
-                    # Other tasks run meanwhile, so a turn that has written everything needs no checkpoint. Without one,
-                    # a reply on an idle server costs three scheduler turns instead of four.
+                    # Other tasks run while this task is parked. So a turn that has written everything needs no further
+                    # checkpoint, which would cost a reply on an idle server a fourth scheduler turn.
                     await self._park()
                 self._turn(min(len(marked), _TURN))
                 if marked:

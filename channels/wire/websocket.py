@@ -239,7 +239,7 @@ class WebSocketProtocol:
         extension: PerMessageDeflate | None = None,
     ) -> None:
         self._max = max_message_size
-        # Most clients never send a fragment. They share one object, to save memory.
+        # Most clients never send a fragment. Their connections share one object, to save memory.
         self._fragments = (
             _no_fragments(max_message_size)
             if extension is None
@@ -591,7 +591,7 @@ class Fragments:
 
 @cache
 def _no_fragments(max_size: int) -> Fragments:
-    """Return the fragments of every connection that has received none. Never call `add` on them."""
+    """Return the empty `Fragments` that connections share until their first fragment. Never call its `add`."""
     return Fragments(max_size, None)
 
 

@@ -1,8 +1,8 @@
 """An extension of Griffe that gives attrs classes their constructor, so that the reference shows its parameters.
 
 Griffe reads modules without running them. It knows how dataclasses make their constructor. This module does the same
-for attrs classes and for structs of msgspec: annotated attributes become parameters. Without it, the `Args:` of such a
-class would have no types.
+for attrs classes and for structs of msgspec: annotated attributes become parameters. Without this module, the
+reference would show no types for these parameters.
 """
 
 from collections.abc import Iterator
@@ -100,7 +100,7 @@ def _default(member: Attribute, options: dict[str, str] | None) -> str | Expr | 
 
 
 def _field(member: Attribute) -> dict[str, str] | None:
-    """Return the arguments of `attrs.field`; None for an attribute without it."""
+    """Return the keyword arguments of an attribute's `attrs.field`; None if the attribute has no `attrs.field`."""
     if isinstance(member.value, ExprCall) and member.value.canonical_path == "attrs.field":
         return _keywords(member.value)
     return None

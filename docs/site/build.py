@@ -1,13 +1,11 @@
-"""Build the documentation site: prepare the pages of docs/, and let Zensical make HTML of them.
+"""Build the documentation site: prepare the pages of docs/, and convert them to HTML with Zensical.
 
-Run it with `make docs`. The site is then in `build/docs/site`. The pages in docs/ are plain Markdown, so they can also
-be read in the repository. Two things work only there, and this program replaces them in its copy:
+Run it with `make docs`. The site is then in `build/docs/site`. The pages in docs/ are plain Markdown, so people can
+also read them in the repository. This program changes a copy of the pages:
 
 - A link to a file outside docs/, such as a module, becomes a link to a page that shows this file.
 - A line `--8<-- "CHANGELOG.md"` becomes the text of that file.
-
-A line `<!-- recording: NAME -->` shows nothing in the repository. In the site, it becomes a recording that the viewer
-plays.
+- A line `<!-- recording: NAME -->` becomes a recording that the viewer plays.
 """
 
 import os
@@ -41,8 +39,8 @@ def prepared(path: str, text: str, read: Callable[[str], str]) -> tuple[str, set
     """Return the text of a page for the site, and the files of the repository that need a page there.
 
     Args:
-        path: of the page, from docs/.
-        text: of the page.
+        path: the path of the page, from docs/.
+        text: the text of the page.
         read: a function that returns the text of a file, by its path from the root of the repository.
 
     Example:
@@ -67,7 +65,7 @@ def _player(match: re.Match[str]) -> str:
 
 
 def _link(page: str, target: str, shown: set[str]) -> str:
-    """Return the link from a page of the site to a file of the repository, and note files without a page."""
+    """Return the link from a page of the site to a file of the repository. Add a file without a page to `shown`."""
     target = os.path.normpath(target)
     inside = PurePosixPath(target)
     if inside.parts[0] == "docs":
@@ -94,7 +92,7 @@ def _with_links(text: str, link: Callable[[str], str]) -> str:
 
 
 def source_page(path: str, text: str) -> str:
-    """Return the page that shows a file of the repository. The search of the site leaves it out."""
+    """Return the page that shows a file of the repository. The search of the site leaves the page out."""
     ticks = max((len(found) for found in re.findall(r"`{3,}", text)), default=2) + 1
     fence = "`" * ticks
     language = _LANGUAGES.get(PurePosixPath(path).suffix, "text")
@@ -110,7 +108,7 @@ def folder_page(path: str, folder: Path) -> str:
 
 
 def _modules_of(paths: set[str]) -> set[str]:
-    """Return the modules that the pages of the folders among these paths link to."""
+    """Return the modules in the folders among these paths. The page of a folder links to its modules."""
     return {
         file.relative_to(ROOT).as_posix() for path in paths for file in (ROOT / path).glob("*.py")
     }

@@ -1,4 +1,4 @@
-"""Write docs/reference/command-line.md from the commands themselves.
+"""Write docs/reference/command-line.md from the definitions of the commands.
 
 Run it after you have changed a command: `python -m docs.site.commands`. A test compares the page with the commands.
 """
@@ -52,7 +52,7 @@ def page() -> str:
 
 def _sections(app: typer.Typer) -> Iterator[str]:
     for name, command in _commands("ashtree", get_command(app)):
-        # The commands of the test tools have no parameters in the first application.
+        # `make_app` lists the test commands without parameters. `make_test_app` has their parameters.
         if command.params:
             yield _section(name, command)
 

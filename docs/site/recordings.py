@@ -1,7 +1,7 @@
-"""Record the experiments of the study, for the pages of the site that play them.
+"""Record the experiments of the study, for the pages of the site that play the recordings.
 
-A page of docs/study has the line `<!-- recording: NAME -->`. The site shows the viewer with the recording there. The
-experiments run in a simulation with exact time, so the recording is the same each time.
+Where a page of docs/study has the line `<!-- recording: NAME -->`, the site shows the viewer with the recording. The
+experiments run in a simulation with exact time, so each build makes the same recordings.
 """
 
 from collections.abc import Awaitable, Callable
@@ -68,7 +68,7 @@ def recorded(name: str) -> str:
     async def scenario(world: World) -> None:
         await experiment()
 
-    # Exact time, and the oldest task first, as in the experiment itself.
+    # Use exact time, and run the oldest task first, as the experiment itself does.
     knobs = Knobs(quantum=0.0, policy="canonical", invariants=())
     outcome = simulate(scenario, seed=1, knobs=knobs).check()
     return render_page(outcome.trace, title=title)

@@ -34,7 +34,7 @@ class Board:
         self.refill()
 
     def enter(self, id: str, name: str) -> bool:
-        """Add a player, and return False if the board is full. A known player keeps the place and the coins."""
+        """Add a player, and return False if the board is full. A player who returns keeps the place and the coins."""
         known = self.players.get(id)
         if known is not None:
             known.name, known.here = name, True

@@ -21,9 +21,9 @@ SECONDS_AWAY = 30.0  # after this time, a player without a channel leaves the bo
 
 
 class Room(actors.GenServer[Board]):
-    """The game of one room. It stops when the last player has left.
+    """The process of one room, with its game. The process stops when the last player has left.
 
-    If the game crashes, its supervisor restarts it with a new board.
+    If the process crashes, its supervisor restarts it with a new board.
     """
 
     async def init(self, name: str) -> None:
@@ -32,7 +32,7 @@ class Room(actors.GenServer[Board]):
         self.refs: dict[str, actors.Ref] = {}  # the monitor of each player's channel
 
     async def handle_call(self, request: Any, sender: actors.Sender) -> actors.Reply:
-        player, name, channel = request  # of a player who joins
+        player, name, channel = request  # a player joins
         entered = self.state.enter(player, name)
         if entered:
             # The player has a new channel. So the end of the old channel must not mark the player as away.
@@ -107,7 +107,7 @@ class GameChannel(Channel):
         self.room = await find_room(name[1])
         actors.monitor(self.room)
         me = actors.current_pid()
-        # The other players get only this hash. Whoever knows the id itself can play as this player.
+        # Anyone who knows the id can play as this player. So the other players get only its hash.
         self.player = sha256(payload.id.encode()).hexdigest()[:12]
         if not await actors.call(self.room, (self.player, payload.name, me)):
             raise JoinRefused({"reason": "the room is full"})

@@ -68,8 +68,8 @@ def load_module(
         sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(module_name), name
-    # Broad, because the module may raise anything, and the traceback shows it. A command that a module ends with
-    # `sys.exit` would otherwise end without a word.
+    # Broad, because the module may raise anything, and the traceback shows it. SystemExit is here because a module that
+    # calls `sys.exit` would otherwise end the command without a message.
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
             f"{error.name}."

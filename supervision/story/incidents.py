@@ -58,7 +58,7 @@ def tell_story(lines: Iterable[bytes], *, damaged: bool = False) -> StoryModel:
         damaged: True if the file was cut off.
 
     Returns:
-        The story: its incidents, in the order of their faults.
+        The story, with its incidents in the order of their faults.
     """
     decode = msgspec.json.Decoder(Event).decode
     reader = _Reader([decode(line) for line in lines])

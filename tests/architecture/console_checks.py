@@ -1,7 +1,9 @@
-"""The checks of the programs in console blocks: `ashtree` runs if it can, and the arguments of other programs exist.
+"""The checks of the programs in console blocks.
 
-`NOT_RUN` lists the commands of `ashtree` that only the parser of their options checks, and `NOT_COMPARED` the commands
-whose shown output is not compared. Each has its reason.
+The checks run a command of `ashtree`, and compare its output with the output that the document shows. They do not run a
+command in `NOT_RUN`, but only parse its options. They do not compare the output of a command in `NOT_COMPARED`. Both
+tables give a reason for each command. For other programs, the checks compare the arguments with the files and names
+that exist.
 """
 
 from __future__ import annotations
@@ -55,11 +57,11 @@ NOT_COMPARED = {
     "serve --workers": "the workers would take seconds to start; tests/integration/test_workers.py starts them",
 }
 TARGETS = ("chaos", "compare", "simulate")
-"""Commands whose scenario and parameters are looked up, although the commands do not run."""
+"""Commands whose scenario and parameters must exist. The checks look them up without running the command."""
 
-# The marker for arguments and output that a document leaves out, or that the reader fills in.
+# Markers for text that a document leaves out, or that the reader fills in.
 _ELLIPSIS = re.compile(r"\.\.\.|…|\bFILE\b|\bMODULE:")
-# Output that differs from run to run. Both sides get the replacement.
+# Output that differs from run to run. `_steady` replaces it in the shown and in the printed output.
 _VARIES = (
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:PORT"),
     (re.compile(r"\btoken=[\w-]+"), "token=TOKEN"),
@@ -90,7 +92,7 @@ try:
 except SystemExit as end:
     sys.stdout.flush()
     sys.stderr.flush()
-    # Taking the interpreter apart would take longer than most commands.
+    # A normal exit of the interpreter would take longer than most commands.
     os._exit(end.code)
 """
 
@@ -101,18 +103,18 @@ def _project(name: str) -> Mapping[str, str]:
 
 
 def prepare(snippet: Snippet, pages: Mapping[str, str], folder: Path, stand_ins: Path) -> Path:
-    """Put what the reader of a page has into an empty folder, and return the folder where the block begins.
+    """Create the files that the reader of a page has, in an empty folder. Return the folder where the block begins.
 
-    This is a project of `ashtree new chat`, with the modules of the page: for `ashtree serve gate:endpoint` in a block,
-    `gate.py` holds the last Python block of the page that defines `endpoint`. If the page has none, the block comes
-    from a page of the same folder that names `gate.py`. If the module serves a folder of its own, the folder is there,
-    empty. If the block itself creates a project, the reader begins outside it.
+    The files are a project of `ashtree new chat`, and the modules that the block names. For example, a block may have
+    the command `ashtree serve gate:endpoint`. Then `gate.py` gets the last Python block of the page that defines
+    `endpoint`. If the page has no such block, `module_source` searches other pages. If the module serves a folder, this
+    function creates the folder without files. If the block itself creates a project, it begins outside the project.
 
     Args:
         snippet: the block.
         pages: the texts of all pages, by path.
         folder: an empty folder.
-        stand_ins: the scripts in place of programs, also for those of a virtual environment.
+        stand_ins: the folder with the scripts that replace programs. The virtual environments get these scripts too.
     """
     created = re.findall(r"^\$ ashtree new (\w+)$", snippet.code, re.MULTILINE)
     for name in created or ["chat"]:
@@ -142,7 +144,11 @@ def prepare(snippet: Snippet, pages: Mapping[str, str], folder: Path, stand_ins:
 
 
 def module_source(module: str, name: str, page: str, pages: Mapping[str, str]) -> str | None:
-    """Return the module that the reader of a page has saved; None if no page shows one that defines `name`."""
+    """Return the source of a module that the reader of a page has saved. The module must define `name`.
+
+    The source comes from this page, or from a page of the same folder that names the file of the module. None if these
+    pages do not show the module.
+    """
     folder = page.rpartition("/")[0]
     others = [
         path
@@ -161,18 +167,18 @@ def module_source(module: str, name: str, page: str, pages: Mapping[str, str]) -
 
 @frozen
 class Checker:
-    """The checks. One for all blocks.
+    """The checks of all blocks.
 
     Attributes:
-        programs: what runs `ashtree`.
-        long: also run simulations, with one seed.
+        programs: the process that runs `ashtree`.
+        long: True to run simulations too, with one seed.
     """
 
     programs: Programs
     long: bool = False
 
     def problem(self, call: Call) -> str | None:
-        """Return the problem of a program that a block starts; None without a problem."""
+        """Return the problem of a program that a block starts; None if there is no problem."""
         if call.program == "ashtree":
             return self._ashtree(call)
         return CHECKS[call.program](call)
@@ -186,7 +192,7 @@ class Checker:
             return None
         if kind in TARGETS and (problem := scenario_problem(call)) is not None:
             return problem
-        # `prepare` has done the work of `ashtree new`, because the next commands need its folder.
+        # `prepare` has created the project of `ashtree new`, because later commands of the block need its folder.
         if kind == "new" or (
             kind in NOT_RUN and not (self.long and kind in ("compare", "simulate"))
         ):
@@ -210,7 +216,7 @@ def kind_of(call: Call) -> str:
 
 
 def uncompared(call: Call) -> bool:
-    """Whether `NOT_COMPARED` lists the command."""
+    """Return True if `NOT_COMPARED` lists the command."""
     kind = kind_of(call)
     return kind in NOT_COMPARED or (
         "--workers" in call.arguments and f"{kind} --workers" in NOT_COMPARED
@@ -218,7 +224,7 @@ def uncompared(call: Call) -> bool:
 
 
 def scenario_problem(call: Call) -> str | None:
-    """Return the problem of a command's scenario and of the parameters that the command sets."""
+    """Return a problem if the scenario of a command does not exist, or lacks a parameter that the command sets."""
     target = next(word for word in call.arguments[1:] if re.fullmatch(r"[\w.]+:\w+", word))
     module, _, name = target.partition(":")
     saved = call.folder / f"{module}.py"
@@ -272,7 +278,7 @@ def _cheaper(kind: str, arguments: tuple[str, ...]) -> Iterator[str]:
 
 @cache
 def _applications() -> Mapping[str, TyperGroup]:
-    """Return the command `ashtree`, and its test tools, which the command hands its arguments to."""
+    """Return the command `ashtree`, under "main", and the app of its test commands, under the name of each command."""
     built: list[typer.Typer] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "run_app", built.append)
@@ -288,7 +294,7 @@ def _applications() -> Mapping[str, TyperGroup]:
 
 
 def usage_problem(arguments: tuple[str, ...]) -> str | None:
-    """Let the command `ashtree` parse its arguments, without running anything. Return what it refuses."""
+    """Parse arguments of `ashtree` without running the command. Return the error message; None without an error."""
     applications = _applications()
     group = applications.get(arguments[0] if arguments else "", applications["main"])
     context = None
@@ -353,7 +359,7 @@ def _module_problem(what: str, module: str, options: tuple[str, ...]) -> str | N
     text = "".join(file.read_text() for file in files)
     for option in options:
         name = option.partition("=")[0]
-        # Typer makes `--log-level` of a parameter `log_level`.
+        # Typer names the option `--log-level` after the parameter `log_level`.
         written = (f'"{name}"', f"{name[2:].replace('-', '_')}: ")
         if name.startswith("--") and not any(form in text for form in written):
             return f"{what}: {module} has no option {name}"
@@ -434,7 +440,7 @@ def _docker(call: Call) -> str | None:
 
 
 def _cat(call: Call) -> str | None:
-    """A file that the block shows with `cat` is written by the reader, so it has the shown contents."""
+    """Check `cat`. If the block shows the contents, the reader has written the file. Otherwise, the file must exist."""
     if call.line.shown and call.arguments[0].endswith(".json"):
         json.loads(call.line.shown)
     elif not call.line.shown and not (call.folder / call.arguments[0]).is_file():
@@ -455,7 +461,7 @@ def _hypercorn(call: Call) -> str | None:
 
 
 def _known(call: Call) -> None:
-    """Accept the program. It belongs to others, and its arguments name nothing of Ashtree."""
+    """Accept a program of another project. Its arguments name nothing of Ashtree."""
 
 
 CHECKS: Mapping[str, Callable[[Call], str | None]] = {

@@ -1,10 +1,11 @@
-r"""The commands in the console blocks of documents, split by a real shell that starts none of their programs.
+r"""Split the commands in the console blocks of documents with a real shell, without starting their programs.
 
-A line that begins with `$ ` is a command. It may go on in the next lines after a `\`. Other lines are output.
+A line that begins with `$ ` is a command. A `\` at its end continues the command in the next line. Other lines are
+output.
 
-bash reads the commands of a block, so quotes, pipes, comments, `&&`, `$(...)` and `cd` mean what they mean for the
-reader. Instead of each program, the shell finds a script of the same name, which only writes down its name and its
-arguments. A program without such a script does not exist for the shell, and the block fails.
+bash reads the commands of a block, so quotes, pipes, comments, `&&`, `$(...)` and `cd` have their usual meaning. In
+place of each program, bash finds a script of the same name. The script only records its name and its arguments. If a
+program has no script, bash does not find the program, and the block fails.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tests.architecture.snippets import Snippet
 
 __all__ = ["Call", "Line", "calls_of", "lines_of", "make_stand_ins"]
 
-# `python -c` runs, because its output is part of another command. The script writes down everything else, with one
+# The script runs `python -c`, because its output is part of another command. It records all other calls, each with one
 # printf, because the programs of a pipe run at the same time.
 _STAND_IN = """#!/bin/bash
 if [[ ${0##*/} == python* && $1 == -c ]]; then exec "$DOCS_PYTHON" -I "$@"; fi
@@ -39,7 +40,7 @@ class Line:
 
 @frozen
 class Call:
-    """One program that a command line starts, in a page with a text."""
+    """One program that a command line starts. `page` is the text of the page with the command line."""
 
     page: str
     line: Line
@@ -88,7 +89,7 @@ def make_stand_ins(folder: Path, programs: Iterable[str]) -> Path:
 
 
 def calls_of(page: str, snippet: Snippet, folder: Path, stand_ins: Path) -> list[Call]:
-    """Let bash read a block in a folder, and return what it would start.
+    """Return the programs that bash would start for a block.
 
     Args:
         page: the text of the page.
@@ -97,10 +98,10 @@ def calls_of(page: str, snippet: Snippet, folder: Path, stand_ins: Path) -> list
         stand_ins: the folder of `make_stand_ins`.
 
     Raises:
-        ValueError: bash does not understand the block, or knows a program of it neither as a stand-in nor as its own.
+        ValueError: bash does not understand the block, or a program of the block has no stand-in and is no builtin.
     """
     lines = lines_of(snippet.code)
-    # kill is built into the shell, and would send a signal to a process of this machine.
+    # kill is a builtin of the shell, and would send a signal to a process of this machine.
     script = ["enable -n kill"]
     for number, line in enumerate(lines):
         script += [f"export DOCS_LINE={number}", line.text]

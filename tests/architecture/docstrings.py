@@ -1,4 +1,4 @@
-"""Checks of public docstrings: parameters with units, the result, and the errors."""
+"""Checks that public docstrings document the parameters with their units, the result, and the errors."""
 
 import ast
 import inspect
@@ -39,8 +39,8 @@ class Subject:
 def subjects(name: str, value: object) -> Iterator[Subject]:
     """Yield a public function, or the public methods that a public class defines and documents.
 
-    An override without a docstring has the docstring of what it overrides. Python makes the methods of enumerations and
-    of tuples, so these do not count.
+    Leave out an override without a docstring, because it inherits the docstring of its base class. Leave out the
+    methods that Python generates for enumerations and named tuples.
     """
     if inspect.isfunction(value):
         yield Subject(name, value)
@@ -85,7 +85,7 @@ def documented(section: str) -> dict[str, str]:
 
 
 def problems_of(subject: Subject) -> list[str]:
-    """Return what the docstring of a function lacks. "Like `other`" stands for the docstring of the other function."""
+    """Return the problems of a docstring; none if the docstring refers to another function, as in "Like `other`"."""
     doc = subject.doc
     if not doc:
         return [f"{subject.name} has no docstring"]

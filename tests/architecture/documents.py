@@ -24,9 +24,9 @@ def prose(text: str) -> str:
 
 
 def generated(text: str) -> dict[str, list[str] | None]:
-    r"""Return the names whose docstrings a reference page shows, with the members that it shows of a class.
+    r"""Return the names whose docstrings a reference page shows. Map each class to the members that the page shows.
 
-    None stands for all public members.
+    None stands for all public members of the class.
 
     Example:
         >>> generated("# Processes\n\n::: actors.spawn\n")
@@ -52,15 +52,15 @@ def links(path: str, text: str) -> list[str]:
 
 
 def dead_anchors(path: str, text: str, read: Callable[[str], str | None]) -> list[str]:
-    """Links of a document to a part of a document, if the part is not there.
+    """Return a line for each link whose anchor does not exist in the linked document.
 
-    A heading gets its anchor from the site, and from the pages that show the repository. They disagree about a few
-    headings, such as one with a dash between spaces. A link must work in both places.
+    The site and the repository's web pages compute the anchors of headings. They disagree about a few headings, such as
+    one with a dash between spaces. A link must work in both places.
 
     Args:
-        path: of the document.
-        text: of the document.
-        read: gives the text of a file, by its path from the root; None if there is none.
+        path: the path of the document.
+        text: the text of the document.
+        read: a function that returns the text of a file, by its path from the root; None if there is no such file.
 
     Example:
         >>> dead_anchors("docs/a.md", "[b](b.md#c)", {"docs/b.md": "# C"}.get)
@@ -89,12 +89,12 @@ def _has_anchor(text: str, anchor: str) -> bool:
 
 
 def repository_anchor(heading: str) -> str:
-    """The anchor of a heading where the repository is shown."""
+    """Return the anchor of a heading on the repository's web pages."""
     return re.sub(r"[^\w\- ]", "", _plain(heading).lower()).replace(" ", "-")
 
 
 def site_anchor(heading: str) -> str:
-    """The anchor of a heading in the site."""
+    """Return the anchor of a heading in the site."""
     text = unicodedata.normalize("NFKD", _plain(heading)).encode("ascii", "ignore").decode()
     return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", text).strip().lower())
 

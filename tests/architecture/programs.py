@@ -42,14 +42,14 @@ def run(job):
     if job is None:
         return sys.exit()
     os.chdir(job["cwd"])
-    # As for a program that was started alone.
+    # Python does the same when it starts a program.
     sys.path[0] = job["folder"]
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for number, (name, flags) in enumerate(job["streams"]):
         os.dup2(os.open(name, flags), number)
     sys.argv = job["argv"]
     runpy.run_path(sys.argv[0], run_name="__main__")
-    # The program has ended well. Taking the interpreter apart would take longer than most programs.
+    # The program has ended well. A normal exit of the interpreter would take longer than most programs.
     threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -89,7 +89,7 @@ class Programs:
     """A process that runs programs until the end of the block. Warnings are errors in them.
 
     Args:
-        preloaded: more modules that the process imports once. Name only modules that the programs import anyway.
+        preloaded: more modules that the process imports at its start. Name only modules that the programs also import.
     """
 
     def __init__(self, *preloaded: str) -> None:

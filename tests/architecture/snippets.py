@@ -1,4 +1,4 @@
-"""The code in documents: the legal kinds of fences, and the check of each block.
+"""The rules for code in documents, and the check of each block.
 
 - Every fence names its language, one of `LANGUAGES`.
 - A `python` block whose first line is a comment with a path, `# examples/chat/server.py`, is an
@@ -7,9 +7,10 @@
   project: `async def` tests run on Trio and may ask for `autojump_clock`.
 - Any other `python` block is a complete program. The check runs it, and it must end without an
   error or a warning, within `PATIENCE` seconds.
-- A `json` or `toml` block can be parsed, and `typescript` is on the one page whose blocks are compiled.
-- An `output` block says what the program before it prints on standard output, to the letter. What
-  goes to standard error, log lines above all, is not looked at.
+- A `json` or `toml` block must be valid. A `typescript` block may only be on the page `COMPILED`, because another test
+  compiles the blocks of that page.
+- An `output` block shows exactly the standard output of the program before it. The check ignores
+  standard error, such as log lines.
 """
 
 import ast
@@ -84,7 +85,7 @@ def snippets_in(path: str, text: str) -> list[Snippet]:
 def module_of(code: str, name: str) -> str | None:
     """Return a program of a page as a module that a command can import; None if the program does not define `name`.
 
-    Only the last step is left out: `trio.run(main)`.
+    The module has all statements of the program except `trio.run(main)`.
     """
     tree = ast.parse(code)
     names = {
@@ -157,7 +158,7 @@ def _run_tests(snippet: Snippet, folder: Path, programs: Programs, time_limit: f
     file = folder / "test_snippet.py"
     file.write_text(snippet.code)
     config = str(ROOT / "pyproject.toml")
-    # Rewritten assertions need plugins that nothing has imported yet. The process has imported some.
+    # pytest can rewrite assertions only in plugins that are not imported yet. The process has imported some plugins.
     arguments = ["-q", "--assert=plain", "-c", config, "--rootdir", str(folder), str(file)]
     run = folder / "run_pytest.py"
     run.write_text(f"import sys, pytest\nsys.exit(pytest.main({arguments!r}))\n")

@@ -35,7 +35,7 @@ LOADED = (
     # Typer imports the last two for each command, if pydantic is installed.
     *("channels.transports.backlog", "encodings.idna", "typer._adapters", "pydantic.type_adapter"),
 )
-"""What nearly every command imports."""
+"""Modules that nearly every command imports."""
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_each_command_that_does_not_run_is_in_a_document() -> None:
         assert any(f"ashtree {kind}" in text and option in text for text in shown)
 
 
-# The check itself, on samples that break each rule.
+# The checks themselves, on samples that break each rule
 
 
 @pytest.mark.parametrize(

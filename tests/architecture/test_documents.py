@@ -87,7 +87,7 @@ def test_links_are_found_wherever_they_stand(text: str, targets: list[str]) -> N
         ("b.md#actors.process.spawn", True),
         ("b.md#actors", False),
         ("b.md#by-hand", True),
-        # The site says `a-b`, and the repository says `a---b`.
+        # The anchor is `a-b` in the site, and `a---b` in the repository.
         ("b.md#a-b", False),
         ("b.md#a---b", False),
         ("c.py#L1", True),

@@ -1,4 +1,4 @@
-"""Single pages repeat facts of other files correctly."""
+"""Facts that a page repeats from another file are correct."""
 
 from __future__ import annotations
 

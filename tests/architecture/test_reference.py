@@ -29,7 +29,7 @@ GENERATED = [name for text in PAGES.values() for name in generated(text)]
 
 @pytest.fixture(scope="module", name="shown")
 def find_shown_names() -> list[tuple[str, object]]:
-    """The names on the reference pages with their values. A module stands for the names that it exports."""
+    """Return the names on the reference pages with their values. A module stands for all names that it exports."""
     return [one for name in GENERATED for one in exported(name)]
 
 
@@ -53,7 +53,7 @@ def test_every_public_name_is_on_a_reference_page(
             f"no page of docs/reference has a line `::: {facade}.{name}`"
             for name in module.__all__
             if (name, id(getattr(module, name))) not in places
-            # `supervision.application` is a module. Its functions have their own lines.
+            # `supervision.application` is a module. The pages list its functions one by one.
             and not isinstance(getattr(module, name), ModuleType)
         ]
     )

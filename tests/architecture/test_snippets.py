@@ -19,7 +19,7 @@ SNIPPETS = [
 
 @pytest.fixture(scope="module")
 def programs() -> Iterator[Programs]:
-    # pytest imports it for its plugin.
+    # Each run of pytest imports Hypothesis, which has a plugin for pytest.
     with Programs("hypothesis") as programs:
         yield programs
 

@@ -1,10 +1,10 @@
-"""The CPU time of `import channels`, compared with the libraries that it uses.
+"""Compare the CPU time of `import channels` with that of the libraries that it uses.
 
     python -m tests.benchmarks.imports [--rounds 21]
 
-Each import runs in a new process. The kinds of import take turns, and each process is measured when it has ended. The
-first round does not count, because it writes the bytecode. The libraries are trio, attrs, msgspec, and the modules of
-websockets and Hypercorn that `import channels` loads. All else counts as time of Ashtree.
+Each import runs in a new process. In each round, every kind of import runs once. The first round does not count,
+because it writes the bytecode. The libraries are trio, attrs, msgspec, and the modules of websockets and Hypercorn that
+`import channels` loads. The rest of the time counts as time of Ashtree.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LIBRARIES: Final = ("attr", "attrs", "h11", "h2", "hypercorn", "msgspec", "trio"
 LIMIT: Final = 1.3
 """The highest ratio of `import channels` to its libraries."""
 
-# Some environments forbid bytecode. Then each process would compile every module whose bytecode is missing.
+# Without PYTHONDONTWRITEBYTECODE. With it, each process would compile all modules that have no bytecode yet.
 _ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
     "PYTHONPATH": str(ROOT),
@@ -64,7 +64,7 @@ def measure(programs: dict[str, str], rounds: int) -> dict[str, list[float]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a table."""
+    """Measure the imports, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=21)
     options = parser.parse_args(arguments)

@@ -152,7 +152,7 @@ async def cling(seconds: float) -> None:
 
 
 class UserSocket(Socket):
-    """Lets everyone in; the parameter `user` becomes the id, and `expire` is the time of the connection in seconds."""
+    """A socket for everyone. The parameter `user` becomes the id. The connection expires after `expire` seconds."""
 
     channels = {"room:*": Room}
 

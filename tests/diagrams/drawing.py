@@ -17,10 +17,10 @@ __all__ = ["Arrow", "Box", "Diagram", "Frame", "Item", "Lifeline", "Note", "Poin
 Point = tuple[float, float]
 
 CHARACTER = 7.6
-"""The width of an average character in pixels, at the size of text in boxes. Rather too wide than too narrow."""
+"""The width in pixels of an average character in a box. The estimate is rather too wide than too narrow."""
 
 SMALL_CHARACTER = 6.9
-"""The same for notes and for labels of arrows."""
+"""The width in pixels of an average character in a note, or in the label of an arrow."""
 
 LINE = 19
 _FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
@@ -49,7 +49,7 @@ class Box:
     """A rectangle with lines of text in its middle.
 
     Attributes:
-        name: an arrow names its ends with it.
+        name: the name of the box, for the ends of arrows.
         kind: `plain`, `strong` (dark), `new` (a new process) or `crashed`.
     """
 
@@ -99,7 +99,7 @@ class Arrow:
 
     Attributes:
         start: the name of a box, or a point.
-        end: the same.
+        end: the name of a box, or a point.
         via: points between the two ends.
         hot: True for an error or a crash.
         dashed: True for a message that does not arrive, or a weak relation.
@@ -125,8 +125,8 @@ class Diagram:
     """A picture of a given size.
 
     Attributes:
-        name: of the file, without `.svg`.
-        title: describes the picture in a sentence. The pages repeat it as the text in place of the picture.
+        name: the name of the file, without `.svg`.
+        title: a sentence that describes the picture. The pages repeat it as the alternative text.
     """
 
     name: str
@@ -140,7 +140,7 @@ def render(diagram: Diagram) -> str:
     """Return the SVG of a diagram.
 
     Raises:
-        ValueError: a text does not fit into its box, or an item lies outside of the picture.
+        ValueError: a text does not fit into its box, or an item lies outside the picture.
     """
     boxes = {item.name: item for item in diagram.items if isinstance(item, Box)}
     problems = [
@@ -235,7 +235,7 @@ def _middle(end: str | Point, boxes: dict[str, Box]) -> Point:
 
 
 def _edge(end: str | Point, boxes: dict[str, Box], towards: Point) -> Point:
-    """Return the point where an arrow touches a box: straight, if the other end lies opposite of a side."""
+    """Return the point where an arrow touches a box. If possible, the arrow meets a side at a right angle."""
     if isinstance(end, tuple):
         return end
     box = boxes[end]

@@ -1,4 +1,4 @@
-"""The diagrams as data: which boxes there are, where they stand, and which arrows connect them."""
+"""The data of the diagrams: boxes with their positions, and the arrows between them."""
 
 from __future__ import annotations
 
@@ -157,7 +157,12 @@ def _sequence(
     participants: Mapping[str, tuple[float, tuple[str, ...]]],
     bottom: float,
 ) -> list[Item]:
-    """The boxes and lifelines at the top of a sequence diagram. Maps each name to the middle of its box."""
+    """Return a box and a lifeline for each participant of a sequence diagram.
+
+    Args:
+        participants: the middle and the text of each box, by name.
+        bottom: the lower end of the lifelines.
+    """
     items: list[Item] = []
     for name, (x, text) in participants.items():
         items += [

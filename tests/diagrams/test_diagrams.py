@@ -1,4 +1,4 @@
-"""The diagrams in the documentation are those that the data describe, and each stands on a page."""
+"""The files of the diagrams match their data, and each diagram is on a page."""
 
 from __future__ import annotations
 

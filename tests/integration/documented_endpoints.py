@@ -1,9 +1,10 @@
-"""Endpoints for the pages in the documentation, and one that accepts everything.
+"""Serve the endpoints that pages of the documentation show, and one endpoint that accepts everything.
 
     python -m tests.integration.documented_endpoints --port N FOLDER MODULES...
 
-Each module of the folder has an `endpoint` and gets any free port. The program prints `MODULE PORT` for each. The
-endpoint at port N accepts every client, topic and event, for the fragments of pages that are about the client alone.
+Each of the modules in FOLDER has an `endpoint`, which gets a free port. For each module, the program prints a line
+`MODULE PORT`. The endpoint at port N accepts every client, topic and event. It serves blocks whose page shows no
+endpoint.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class EchoChannel(Channel):
 
 
 class EchoSocket(Socket):
-    """Anybody, in any topic."""
+    """A socket that accepts every client and every topic."""
 
     channels = {"*": EchoChannel}
     log = None
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("modules", nargs="*")
     arguments = parser.parse_args()
-    # A module may also create files.
+    # A module may create files in the working directory.
     os.chdir(arguments.folder)
     sys.path.insert(0, str(arguments.folder))
     echo = Endpoint(sockets={"/socket": EchoSocket})

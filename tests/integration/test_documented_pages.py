@@ -24,12 +24,12 @@ from tests.patience import PATIENCE
 PHOENIX = FOLDER / "node_modules/phoenix/priv/static/phoenix.mjs"
 BLOCKS = [one for one in SNIPPETS if one.language in ("javascript", "html")]
 
-# A part of a block that does not run in a page, and the reason.
+# Blocks that do not run in a page: a part of the block, and the reason.
 NOT_RUN = {
     '} from "redis"': "it is a program for Node: tests/integration/test_publishing.py runs it",
 }
 
-# What the text around a block tells the reader to have, by name.
+# The names that a block uses without a definition, because the text around the block describes them.
 SURROUNDINGS = {
     "Socket": "phoenix.Socket",
     "LongPoll": "phoenix.LongPoll",
@@ -84,7 +84,10 @@ def blocks_of_page(snippet: Snippet, language: str) -> list[Snippet]:
 
 
 def endpoint_above(snippet: Snippet) -> str | None:
-    """Return the module with the last endpoint that a page shows before a block."""
+    """Return the module of the last endpoint that a page shows above a block.
+
+    None if the page shows no endpoint above the block, or if the block needs a token or long polling.
+    """
     line = int(snippet.place.rpartition(":")[2])
     above = [
         one.code
@@ -99,7 +102,7 @@ def endpoint_above(snippet: Snippet) -> str | None:
 
 @pytest.fixture(scope="module")
 def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
-    """The address for each block, by the block's place; for a place without an entry, that of ''."""
+    """Return the address of the server for each block, by the block's place. Other blocks use the address of ''."""
     folder = tmp_path_factory.mktemp("endpoints")
     names: dict[str, str] = {}
     places = {}
@@ -120,7 +123,8 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str,
 @pytest.fixture(scope="module")
 def browser() -> Iterator[BrowserContext]:
     with chromium() as browser:
-        # The pages come from the test and not from the network. Without the permission, they could not use the socket.
+        # The test answers the requests for pages itself. Without the permission, Chromium would not let these pages
+        # connect to the socket on this machine.
         yield browser.new_context(permissions=["local-network-access"])
 
 
@@ -128,7 +132,7 @@ class Tab:
     """A tab of the browser. It gets the files of a test and the published phoenix.js, and nothing else.
 
     Attributes:
-        page: what Playwright calls the tab.
+        page: the `Page` object of Playwright for the tab.
         problems: the errors and warnings of the open page.
         said: what the open page has written to the console.
     """
@@ -145,7 +149,7 @@ class Tab:
 
     def open(self, address: str, files: Mapping[str, str]) -> Page:
         """Open `page.html` of these files at an address."""
-        # The last page must not say anything more.
+        # Close the previous page, so that it writes nothing more to the console.
         self.page.goto("about:blank")
         self.problems.clear()
         self.said.clear()
@@ -161,7 +165,7 @@ class Tab:
     def _answer(self, route: Route) -> None:
         name = route.request.url.rpartition("/")[2]
         if name == "phoenix.mjs":
-            # As a CDN, so that a page of another origin may use the file, and checks its hash.
+            # A CDN sends this header too. With it, a page of another origin may load the file, and can check its hash.
             route.fulfill(
                 body=PHOENIX.read_bytes(),
                 content_type="text/javascript",
@@ -183,7 +187,7 @@ def tab(browser: BrowserContext) -> Tab:
 
 
 def helpers_of(snippet: Snippet) -> dict[str, str]:
-    """Return the helpers that a page tells the reader to save: each by the name of its file and of its function."""
+    """Return the helpers that a page tells the reader to save. A helper's function and file have the same name."""
     return {
         name: one.code
         for one in blocks_of_page(snippet, "javascript")
@@ -192,7 +196,7 @@ def helpers_of(snippet: Snippet) -> dict[str, str]:
 
 
 def frame(code: str, helpers: Mapping[str, str]) -> str:
-    """Return the page around a block. If the block does not import phoenix.js, it finds a `channel` that has joined."""
+    """Return a page that runs a block. If the block does not import phoenix.js, the page joins `channel` for it."""
     lines = [f"window.{name} = {value}" for name, value in SURROUNDINGS.items()]
     lines += [f'window.{name} = (await import("./{name}.js")).{name}' for name in helpers]
     if 'from "phoenix"' not in code:
@@ -236,7 +240,7 @@ def test_a_page_of_a_document_opens_without_an_error(
 ) -> None:
     assert unbalanced(snippet.code) == []
     whole = snippet.code.startswith("<!doctype html>")
-    # A fragment is a part of the head. Let a module of its page use what it sets up.
+    # A fragment belongs to the head of a page. The added module uses the import map that the fragment sets up.
     code = (
         snippet.code
         if whole
@@ -288,7 +292,7 @@ VOID = {"br", "col", "hr", "img", "input", "link", "meta", "source"}
 
 
 class _Tags(HTMLParser):
-    """The tags that are open, and what is wrong with the closed ones."""
+    """The open tags, and the mistakes in the closed tags."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -305,7 +309,7 @@ class _Tags(HTMLParser):
 
 
 def unbalanced(code: str) -> list[str]:
-    """Return what is wrong with the tags of a page."""
+    """Return the mistakes in the tags of a page."""
     tags = _Tags()
     tags.feed(code)
     tags.close()

@@ -169,7 +169,7 @@ def test_phoenix_js_connects_with_new_params_after_its_connection_has_expired(
         assert client.join("room:kept") == ("ok", {})
         client.push("room:kept", "expire", {"seconds": 0})
         assert client.expect("close")["code"] == (3000 if transport == "websocket" else 3410)
-        # The server refuses the second params, which shows that phoenix.js asked for them.
+        # The server refuses the second params. So phoenix.js has called `params` again.
         assert client.expect("close")["code"] == (1006 if transport == "websocket" else 1008)
         client.expect("open")
         assert client.joined("room:kept") == ("ok", {})

@@ -234,7 +234,7 @@ def test_a_server_whose_first_import_fails_shows_the_problem_and_waits(project: 
 
 
 def with_a_login(folder: Path) -> None:
-    """Create a project with the changes of the how-to, which are in its list and in its blocks."""
+    """Create a project, and make the changes in the list and in the code blocks of the how-to."""
     write(folder, project_files(parse_name("chat")))
     write(folder, socket_files(parse_name("user"), "chat"))
     (folder / "chat/static/index.html").rename(folder / "chat/page.html")
@@ -345,7 +345,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
 
 
 class Shell:
-    """A shell in a folder, whose pip finds Ashtree in the wheel and needs no compiler."""
+    """A shell in a folder. Its pip installs Ashtree from the wheel, and fails if a package needs a compiler."""
 
     def __init__(self, folder: Path, wheel: Path) -> None:
         self.folder = folder
@@ -363,7 +363,7 @@ class Shell:
         }
 
     def _stand_in(self, program: str) -> None:
-        """Create a program that does nothing, for one that would change this machine."""
+        """Create a program that does nothing, in place of a program that would change this machine."""
         file = self.folder / "bin" / program
         file.write_text("#!/bin/sh\n")
         file.chmod(0o755)
@@ -456,7 +456,7 @@ def fetched(url: str) -> str:
 def follow_the_dockerfile(
     project: Path, shell: Shell
 ) -> tuple[list[Path], dict[str, str], list[str]]:
-    """Take the steps of a project's Dockerfile in folders instead of images.
+    """Carry out the steps of a project's Dockerfile in folders instead of images.
 
     Returns:
         The folder `/app` of each stage, the environment variables, and the command.
@@ -500,7 +500,7 @@ def follow_the_dockerfile(
 
 
 def pyright(folder: Path, python: Path, *paths: Path) -> list[str]:
-    """Return what pyright in its strict mode finds in the project in a folder."""
+    """Return the problems that pyright finds in a project, in its strict mode."""
     settings: dict[str, Any] = {
         "include": ["chat", "tests"],
         "typeCheckingMode": "strict",
@@ -525,7 +525,7 @@ def pyright(folder: Path, python: Path, *paths: Path) -> list[str]:
     ]
 
 
-# mypy checks the program in each run of `make test`. pyright takes six seconds.
+# Deep, because pyright takes six seconds. mypy checks the same program in each run of `make test`.
 @pytest.mark.deep
 def test_pyright_accepts_a_new_project_and_a_program_with_much_of_the_api(tmp_path: Path) -> None:
     write(tmp_path, project_files(parse_name("chat")))

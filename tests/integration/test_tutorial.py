@@ -1,4 +1,4 @@
-"""Parts 3 and 6 of the tutorial, step by step: programs and commands give the output that the pages show."""
+"""The programs and commands in parts 3 and 6 of the tutorial print the output that the pages show."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODULE = "gate"
 
 
 def blocks_of(page: str, *languages: str) -> list[list[Snippet]]:
-    """Return the blocks of a page in each of the languages."""
+    """Return the blocks of a page, in a list for each of the languages."""
     blocks = snippets_in(page, (ROOT / page).read_text())
     return [[block for block in blocks if block.language == one] for one in languages]
 
@@ -34,9 +34,10 @@ def programs() -> Iterator[Programs]:
 
 
 def run(command: str) -> str:
-    """Run a command of the page in this process, without repeating runs in a fresh process.
+    """Run a command of the page in this process, and return its output.
 
-    Such repetitions take most of the time of a sweep. They do not change its results.
+    By default, `ashtree simulate` repeats some runs in a fresh process. This function turns these repetitions off,
+    because they take most of the time of a sweep, and do not change its results.
     """
     sys.modules.pop(MODULE, None)
     app = typer.Typer()
@@ -48,9 +49,9 @@ def run(command: str) -> str:
 
 
 def assert_shown(shown: Snippet, output: str) -> None:
-    """Compare an output with that of the page, where `...` stands for any text.
+    """Compare an output with the output on the page, where `...` stands for any text.
 
-    The width of a column is ignored, because it depends on rows that the page omits.
+    Ignore the widths of columns, because they depend on rows that the page omits.
     """
     problem = missing_output(_narrow(shown.code), _narrow(output))
     assert problem is None, f"{shown.place}: {problem}"
@@ -84,7 +85,8 @@ def test_part_6_finds_the_bug_replays_it_and_sees_it_fixed(
     file.write_text(f"{broken.code}\n")
     assert_shown(found, run(simulate.code))
     assert_shown(repeated, run(replay.code))
-    # Python would take the compiled file of the first program for that of a second one of the same second and size.
+    # The comment changes the size of the file. A file with the same size, saved in the same second, would make Python
+    # run the compiled file of the first program.
     file.write_text(f"{fixed.code}\n\n# fixed\n")
     assert_shown(passed, run(again.code))
     sys.modules.pop(MODULE, None)

@@ -77,7 +77,7 @@ async def test_the_end_of_a_temporary_child_takes_one_step() -> None:
                 cast(child, "crash")
                 await settle()
         assert await DynamicSupervisor.which_children(pool) == []
-        # The child crashes. The idle supervisor forgets it without a step. And this test.
+        # One step of the child, which crashes, and one step of this test. The idle supervisor needs no step.
         assert steps.count <= 2 * MANY + SPARE
 
 

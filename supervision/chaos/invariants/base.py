@@ -144,7 +144,7 @@ class Invariant(Instrument):
         self._findings = findings
 
     def violated(self, problem: str) -> None:
-        """Note a problem from within an observed operation. The watch reports only the first problem.
+        """Note a problem during an observed operation. The watch reports only the first problem.
 
         Args:
             problem: one sentence about the violation.
@@ -152,7 +152,7 @@ class Invariant(Instrument):
         self._findings.append(Violation(self.name, problem))
 
     def who(self, pid: Pid | None) -> str:
-        """Return a name of a process for reports: its place, if known, and its pid.
+        """Return the name of a process for reports: its place in the tree, if known, and its pid.
 
         Args:
             pid: the process.

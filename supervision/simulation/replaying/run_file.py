@@ -268,7 +268,8 @@ def replay(path: Path, *, scenario: Scenario | None = None, at: int | None = Non
         The outcome of the repeated run.
 
     Raises:
-        RunFileError: the file is invalid, or the run differs. The text names the changes since the run was saved.
+        RunFileError: the file is invalid, or the run differs. The text of the error names the changes since the run was
+            saved.
     """
     run = load_run(path)
     outcome = run_again(run, scenario=scenario, on_event=None if at is None else debugger_at(at))

@@ -76,7 +76,7 @@ class Corpus:
         return [(path, run) for path, run in found if scenario in (None, run.scenario)]
 
     def find(self, scenario: str, failure: str, *, stale: Collection[Path] = ()) -> Path | None:
-        """Return the first file that has this kind of failure and is not in `stale`; None without such a file.
+        """Return the first file that has this kind of failure and is not in `stale`; None if there is no such file.
 
         Args:
             scenario: the scenario, as `module:function`.

@@ -146,7 +146,7 @@ class Network:
 
         Args:
             source: the host whose data the network blocks.
-            target: the host that does not get them.
+            target: the host that does not get this data.
         """
         self._cuts[source, target] = None
         self.record("partition", {"from": source, "to": target})

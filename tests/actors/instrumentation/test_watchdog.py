@@ -169,7 +169,7 @@ async def test_run_time_is_not_counted_by_default() -> None:
 
 
 class Looks:
-    """An event that becomes set after a number of looks, without a real wait."""
+    """An event that becomes set after `left` calls of `wait`, which do not really wait."""
 
     left = 0
 

@@ -289,7 +289,7 @@ async def test_trapping_processes_that_are_all_linked_see_every_end() -> None:
     assert heard["c"] == [Exit(a, KILLED), Exit(b, KILLED)]
 
 
-# Sets that usually have one item
+# Sets that usually have one item: `with_item`, `without_item` and `items_of`
 
 
 class Item:

@@ -31,7 +31,10 @@ LINKED, MONITORED = 0, 1
 
 
 class Watching(GenServer[list[Any]]):
-    """A server that is linked to one process and monitors another. Its state is how it learns of their ends."""
+    """A server that is linked to one process and monitors another.
+
+    Its state lists the ends of these processes: a pid for a call of `ended`, and the class of each message.
+    """
 
     async def init(self, watched: list[Pid], answer: object) -> None:
         self.state = []

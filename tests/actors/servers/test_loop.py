@@ -166,7 +166,7 @@ async def test_an_idle_server_does_not_keep_its_last_message_in_memory(how: str)
 
 
 @pytest.mark.parametrize("how", ["start", "spawn_link"])
-@in_process(debug=False)  # the debug build keeps them
+@in_process(debug=False)  # with debug=True, the arguments stay in memory
 async def test_an_idle_server_does_not_keep_the_arguments_and_the_result_of_init(how: str) -> None:
     class Takes(GenServer[None]):
         async def init(self, thing: Thing, *, other: Thing) -> Continue:

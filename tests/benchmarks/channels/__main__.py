@@ -95,8 +95,8 @@ class Plan:
                 first = turn % max(1, len(takers))
                 order += [(row, turn, each) for each in takers[first:] + takers[:first]]
         if self.is_quick:
-            # A quick run may end early. So each row has one round before any row has its second, and the other servers
-            # come last.
+            # A quick run may end early. So the first round of all rows comes before the second round of any row. In
+            # each round, the servers of other projects come last.
             order.sort(key=lambda step: (step[1], step[2].is_peer))
         return order
 

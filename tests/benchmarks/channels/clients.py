@@ -33,7 +33,8 @@ clock = time.perf_counter
 _IN, _OUT = select.EPOLLIN, select.EPOLLIN | select.EPOLLOUT
 _GONE = select.EPOLLHUP | select.EPOLLERR
 _PIECE = 256 * 1024
-# The connections from one address of this machine. An address has about 28,000 free ports for connections to one port.
+# The maximum number of connections from one local address. An address has about 28,000 ports for connections to the
+# port of the server.
 _PER_ADDRESS = 20_000
 
 

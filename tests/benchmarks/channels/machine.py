@@ -47,7 +47,10 @@ def describe(*, with_django: bool) -> dict[str, str]:
 
 
 def allow_files() -> int:
-    """Raise this process's limit of open files as far as the system allows, and return it. Children inherit it."""
+    """Raise this process's limit of open files as far as the system allows, and return the new limit.
+
+    Child processes inherit the limit.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most

@@ -1,7 +1,7 @@
-"""The workloads that send at a fixed rate, even if the server is late.
+"""Workloads that send at a fixed rate, even if the server answers late.
 
-A closed loop sends less while the server is slow, so it hides the pauses of a server. These workloads send each push
-when it is due, and measure its latency from the time at which it was due.
+A closed loop sends less while the server is slow, so it hides the pauses of the server. An open loop sends each push
+when it is due, and measures the latency from the due time.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def keep_time(crowd: Crowd, seconds: float, beats: Sequence[Beat], *, spins: boo
         crowd: the clients.
         seconds: the time after which this returns.
         beats: the actions.
-        spins: True to check the time without sleeping. A sleep lasts a whole number of milliseconds, so without this an
-            action may be a millisecond late.
+        spins: True checks the time without sleeping. False sleeps for whole milliseconds, so an action may run a
+            millisecond late.
     """
     began = clock()
     end = began + seconds
@@ -81,7 +81,7 @@ def keep_time(crowd: Crowd, seconds: float, beats: Sequence[Beat], *, spins: boo
 
 
 def _in_turn(clients: Sequence[Client], send: Callable[[Client, float], None]) -> Any:
-    """Return an action that sends from the next client at each call."""
+    """Return an action that takes the next client at each call, and sends from this client."""
     turn = iter(_forever(clients))
     return lambda due: send(next(turn), due)
 
@@ -96,9 +96,9 @@ def _late_ms(beat: Beat) -> float | None:
 
 
 def half(crowd: Crowd, load: Load) -> dict[str, Any]:
-    """Measure the latency of echoes at half the rate at which the server is saturated.
+    """Measure the latency of echoes at half the saturation rate of the server.
 
-    A closed loop finds the saturation rate first.
+    First, a closed loop measures the saturation rate.
     """
     clients = crowd.join_many(topics_of("h", load.connections), 64, timeout=load.timeout)
     collect_no_more()
@@ -157,7 +157,7 @@ class _Heartbeats:
 
 
 def heartbeats(crowd: Crowd, load: Load) -> dict[str, Any]:
-    """Measure the CPU of connections that only send heartbeats, each every 30 s."""
+    """Measure the server's CPU time for connections that each send only a heartbeat every 30 s."""
     clients = join_crowd(crowd, topics_of("b", load.connections), load)
     collect_no_more()
     work = _Heartbeats()
@@ -176,7 +176,7 @@ def heartbeats(crowd: Crowd, load: Load) -> dict[str, Any]:
         **result,
         "core_percent": None if share is None else share * 100,
         "late_ms": _late_ms(beat),
-        # An answer to a heartbeat of the joins may arrive late, and count here.
+        # The clients also send heartbeats while they join. A late answer to one of these counts as answered here.
         "lost": max(0, work.sent - work.answered),
         "wrong": 0,
     }
@@ -204,9 +204,9 @@ class _Visits:
 
 
 def pauses(crowd: Crowd, load: Load) -> dict[str, Any]:
-    """Measure the longest pause of the server's loop while clients echo, come and leave at a moderate rate."""
+    """Measure the longest pause of the server's loop while clients push, connect and leave at a moderate rate."""
     residents = load.connections - _VISITORS
-    # The first clients make the server load modules, and the first request resets the server's figures.
+    # The first clients make the server load modules. The request then resets the server's figures.
     crowd.join_many(topics_of("w", 10), 10, timeout=load.timeout)
     _longest_pause(crowd.address)
     clients = join_crowd(crowd, topics_of("p", residents), load)

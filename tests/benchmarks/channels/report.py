@@ -114,7 +114,7 @@ def _own_cells(results: Results, row: str, subject: str) -> list[str]:
     found = []
     for _, key in _OWN_COLUMNS[row]:
         figure = results.figure(row, subject, key)
-        # A median would hide the one long pause of many rounds.
+        # A median would hide a single long pause in many rounds.
         is_worst = row == "pauses" and figure is not None
         found.append(short(figure.most) if is_worst and figure else number(figure))
     return found

@@ -23,8 +23,8 @@ class Results:
     Attributes:
         machine: the properties of the machine by name.
         titles: the titles of the servers by name, in the order of the table.
-        samples: dicts with the keys row, subject, round, and either figures or error. If the limit of open files was
-            too low for the row, the key connections has the number of connections.
+        samples: dicts with the keys `row`, `subject`, `round`, and either `figures` or `error`. If the limit of open
+            files was too low for the row, the key `connections` has the number of connections that were possible.
     """
 
     machine: dict[str, str] = Factory(dict)
@@ -70,7 +70,7 @@ class Results:
         return lines
 
     def reduced(self) -> list[str]:
-        """Return a line for each row and server with fewer connections, because of the limit of open files."""
+        """Return a line for each row and server that got fewer connections because of the limit of open files."""
         found = {
             f"{sample['row']}, {sample['subject']}: {sample['connections']:,} connections"
             for sample in self.samples
@@ -150,7 +150,7 @@ _LIMITS = (
     ("never", "growth_mb", "growth of memory in MB", 8.0),
     ("never", "p99_to_alone", "p99 latency to that without the slow client", 1.5),
 )
-# A median would hide the one long pause of many rounds.
+# A median would hide a single long pause in many rounds.
 _WORST = ("pause_ms", "not_closed")
 
 

@@ -178,9 +178,9 @@ def load_of(
     Args:
         row: the row.
         seconds: the measured time of rows that have no fixed number of operations.
-        is_quick: True for a quick run: fewer operations and connections, a shorter warm-up.
+        is_quick: True for a quick run, which has fewer operations and connections, and a shorter warm-up.
         is_peer: True for servers that may need milliseconds per operation. They get fewer operations.
-        few_crashes: True for servers that need a second to notice a crash.
+        few_crashes: True for servers that need a second to notice a crash. They get fewer crashes.
     """
     load = evolve(row.load, seconds=max(seconds, row.least_seconds))
     if load.operations and (is_quick or is_peer):
@@ -194,12 +194,12 @@ def load_of(
 
 
 def within(load: Load, files: int) -> Load:
-    """Return the load with no more connections than a process with this limit of open files can have."""
+    """Limit the connections of a load to the number that a process can have with this limit of open files."""
     return evolve(load, connections=max(1, min(load.connections, files - RESERVED_FILES)))
 
 
 def expected_seconds(row: Row, load: Load, *, is_peer: bool) -> float:
-    """Return an estimate of the seconds to start a server, to connect the clients, and to measure a row."""
+    """Estimate the seconds that one measurement of a row takes, with the start of the server and the connects."""
     join, operation, start = (0.002, 0.003, 3.0) if is_peer else (0.0006, 0.0005, 1.5)
     measured = 0.0 if load.operations else row.phases * (load.warm_up + load.seconds)
     return start + load.connections * join + load.operations * operation + measured

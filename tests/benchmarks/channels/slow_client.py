@@ -1,4 +1,4 @@
-"""The workload with a client that never reads, in a room at full load."""
+"""A workload with a client that never reads, in a room at full load."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ __all__ = ["never"]
 def never(crowd: Crowd, load: Load) -> dict[str, Any]:
     """Measure a room with and without a client that never reads.
 
-    The first member broadcasts as fast as the others receive. The server must close the slow client within its bound.
+    The first member broadcasts as fast as the others receive. The server must close the slow client at its limit of
+    waiting bytes.
     """
     (pid, *_) = load.pids
     room = Room(crowd.address[1], pid, members=load.connections)

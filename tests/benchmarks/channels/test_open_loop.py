@@ -1,4 +1,4 @@
-"""The fixed rate of the open loops."""
+"""Open loops send at a fixed rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.benchmarks.channels.open_loop import Beat, keep_time
 
 
 class Clock:
-    """A clock and a crowd. The time passes only while the crowd waits."""
+    """A clock, and a crowd for `keep_time`. The time passes only while the crowd waits."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0

@@ -125,15 +125,15 @@ def topics_of(prefix: str, count: int, *, shared: bool = False) -> list[str]:
 def join_crowd(
     crowd: Crowd, topics: Sequence[str], load: Load, others: Sequence[Client] = ()
 ) -> list[Client]:
-    """Join many clients. Until all have joined, send heartbeats from clients that have been silent for long.
+    """Join many clients. Meanwhile, send heartbeats from clients that have joined already.
 
-    The server closes clients that send nothing for a minute, and on a busy machine thousands of joins take as long.
+    The server closes clients that send nothing for a minute. On a busy machine, thousands of joins take that long.
 
     Args:
         crowd: the crowd of the new clients.
         topics: the topic of each new client.
         load: its `timeout` limits each step of 500 joins.
-        others: clients that have joined before, and now get only heartbeats.
+        others: clients that have joined before. They now send only heartbeats.
     """
     clients: list[Client] = []
     heard = dict.fromkeys(others, clock())
@@ -182,7 +182,7 @@ class Echo:
         client.counter += 1
 
     def fire_at(self, client: Client, intended: float) -> None:
-        """Push once. The latency counts from the intended time, even if the generator is late."""
+        """Push once, and measure the latency from the intended time, even if the generator is late."""
         before, after, sent = client.waiting
         sent.append(intended)
         client.send(b"%b%d%b" % (before, client.counter, after))
@@ -204,7 +204,7 @@ class Echo:
 
 @define(eq=False)
 class _Rotation(Echo):
-    """After each answer, another client pushes. So few pushes are in flight, but all clients take turns."""
+    """After each answer, the next client pushes. So all clients take turns, with few pushes in flight."""
 
     turn: Iterator[Client] = Factory(lambda: iter(()))
 
@@ -249,10 +249,11 @@ def _measured(work: Echo, clients: Sequence[Client]) -> dict[str, Any]:
 
 
 def flat_echo(crowd: Crowd, load: Load) -> dict[str, Any]:
-    """Measure echo with a few clients, with the same few among many others, and with all clients.
+    """Measure echo with a few clients, with the same few among many silent ones, and twice with all clients.
 
-    All clients take part twice: first with as many pushes in flight as the few clients had, then with a push of each
-    client. The first figure shows what it costs that the server's memory for all clients exceeds the processor's cache.
+    The first measurement of all clients has as many pushes in flight as that of the few clients. It shows the cost of
+    cache misses, because the server's memory for all clients exceeds the processor's cache. In the second measurement,
+    each client has a push in flight.
     """
     topics = topics_of("e", load.connections)
     few = crowd.join_many(topics[:FEW], 64, timeout=load.timeout)
@@ -269,7 +270,7 @@ def flat_echo(crowd: Crowd, load: Load) -> dict[str, Any]:
 def _compared(
     alone: dict[str, Any], among: dict[str, Any], together: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the figures of the whole crowd, with those of the few clients alone and among the others."""
+    """Return the figures of the whole crowd, and its cost compared with that of the few clients alone."""
     few, many, everyone = (each["us_per_op"] for each in (alone, among, together))
     phases = (alone, among, together)
     return {
@@ -284,7 +285,7 @@ def _compared(
 
 
 def run_enough(crowd: Crowd, load: Load, taken: Sequence[float], clients: Sequence[Client]) -> None:
-    """Run for the measured time. With few answers, run longer, because few samples mean little."""
+    """Run for the measured time. If there were few answers, run longer, because few samples mean little."""
     crowd.run_for(load.seconds)
     end, enough = clock() + load.extra, 2 * len(clients) * load.in_flight
     while len(taken) < enough and clock() < end:
@@ -363,7 +364,7 @@ def _fanout_to(crowd: Crowd, load: Load, clients: Sequence[Client]) -> dict[str,
 
 
 def flat_fanout(crowd: Crowd, load: Load) -> dict[str, Any]:
-    """Measure broadcasts to a small room, to the same room while there is a large one, and to the large room."""
+    """Measure broadcasts to a small room, to the small room while a large room exists, and to the large room."""
     few = crowd.join_many(topics_of("a", FEW, shared=True), 64, timeout=load.timeout)
     collect_no_more()
     alone = _fanout_to(crowd, load, few)

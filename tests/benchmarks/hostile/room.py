@@ -91,7 +91,7 @@ class Room:
     """The members of a room. The first member sends all messages.
 
     Attributes:
-        size: the bytes of a message, as each member gets it.
+        size: the number of bytes of a message that a member receives.
     """
 
     def __init__(self, port: int, pid: int, *, members: int = MEMBERS) -> None:

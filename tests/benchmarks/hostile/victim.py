@@ -1,10 +1,11 @@
 """The server under attack: `python -m tests.benchmarks.hostile.victim`. All limits are the defaults.
 
 `GET /blocked` returns three numbers in milliseconds, each the maximum since the last request. The first number is the
-longest time from one wait for the sockets to the next; the server reads and writes nothing meanwhile. The second number
-is the most CPU time of one turn, which does not depend on other programs on the machine. The third number is the
-longest run of the garbage collector, which is part of a turn. `GET /overflows` returns the
-number of clients that the server has closed because they read too slowly.
+duration of a scheduler turn, in which the server does not wait for its sockets. The second number is the CPU time of a
+turn, which does not depend on other programs on the machine. The third number is the duration of a run of the garbage
+collector, which is part of a turn.
+
+`GET /overflows` returns the number of clients that the server has closed because they read too slowly.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Blocked(trio.abc.Instrument):
             self._busiest = max(self._busiest, time.thread_time() - self._used)
 
     def collected(self, phase: str, info: dict[str, int]) -> None:
-        """Note the begin or the end of a run of the garbage collector."""
+        """Note the start or the end of a run of the garbage collector."""
         if phase == "start":
             self._collecting_since = time.perf_counter()
         else:
@@ -46,7 +47,7 @@ class Blocked(trio.abc.Instrument):
             self._collector = max(self._collector, took)
 
     def take(self) -> tuple[float, float, float]:
-        """Return the seconds by the clock, of the processor, and of the collector, and begin anew."""
+        """Return the three maxima of `/blocked` in seconds, and reset them."""
         taken = self._longest, self._busiest, self._collector
         self._longest = self._busiest = self._collector = 0.0
         return taken

@@ -217,7 +217,8 @@ def test_serve_endpoint_tells_the_address_it_has_got_and_tunes_the_collector() -
         url, tuned, freezed = told
         assert url.startswith("http://127.0.0.1:")
         young, older, _ = tuned
-        # A young collection scans few objects, so it is short. An older collection scans all, so it is rare.
+        # A collection of the youngest generation must be short, so it scans few objects. A collection of an older
+        # generation scans many objects, so it must be rare.
         assert young <= 20_000
         assert young * older >= 5_000_000
         assert freezed > frozen

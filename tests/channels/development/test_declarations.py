@@ -1,4 +1,4 @@
-"""Checks of what channels send: in tests and development, and never in production."""
+"""Ashtree checks the payloads of channels against their declarations in tests and development, not in production."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Board(Channel):
     async def join(self, topic: str, payload: Any) -> Point | None:
         if "refuse" in payload:
             raise JoinRefused(payload["refuse"])
-        # A client of the tests can ask for a wrong response.
+        # The client chooses the response, so a test can ask for a wrong one.
         return cast("Point | None", payload.get("response"))
 
     @handle_in("push")

@@ -162,7 +162,7 @@ async def test_coming_and_going_a_thousand_times_leaves_nothing_in_the_process(
 
     spawn(restless)
     await settle()
-    # A single clean-up is a pair. Several would be a dict.
+    # One clean-up is a pair, and several are a dict.
     assert isinstance(cleanups[0], tuple)
 
 

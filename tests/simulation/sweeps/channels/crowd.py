@@ -10,8 +10,8 @@ rules of the protocol:
 - No frame of a membership comes before the reply to its join, or after its phx_close or phx_error.
 - A client gets broadcasts only for topics that it has joined. It never gets its own `broadcast_from`.
 
-Some connections have a deadline, and some channels move it. The server closes no connection before its deadline, and
-each connection ends soon after it.
+Some connections have a deadline, and some channels move the deadline. The server closes no connection before its
+deadline. Each connection ends soon after its deadline.
 
 At the end all clients disconnect, and the server may have no connection, channel or subscription left.
 """
@@ -64,18 +64,18 @@ class Writes:
 
 
 class Deadlines:
-    """The deadlines of connections. It checks that the server keeps them."""
+    """The deadlines of connections, and the check that the server keeps them."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.random = world.random("deadlines")
-        # By process and not by name, because a polling client may begin a session twice under one name.
+        # By process and not by name, because a polling client may begin two sessions under one name.
         self.of: dict[Pid, float] = {}
         self.problems: list[str] = []
         current_runtime().telemetry.attach(SOCKET_EXPIRED, self.expired)
 
     def move(self, connection: Pid, seconds: float) -> None:
-        """Note that the application gives a connection some seconds, unless its time is over."""
+        """Note that the application gives a connection some seconds, unless its deadline has passed."""
         now = trio.current_time()
         if self.of.get(connection, math.inf) > now:
             self.of[connection] = now + seconds
@@ -89,7 +89,7 @@ class Deadlines:
         self.world.sometimes("a connection expires")
 
     def check(self) -> None:
-        """Check that connections end when their time is over, except for the closing handshake, and not before."""
+        """Check that each connection ends after its deadline and the closing handshake, and not before."""
         self.world.check(not self.problems, "; ".join(self.problems))
         late = trio.current_time() - 6
         for connection, deadline in list(self.of.items()):
