@@ -18,12 +18,12 @@ PAGE = Path(__file__).parents[1] / "reference" / "command-line.md"
 HEAD = """\
 # Command line
 
-All commands and options of `ashtree`. `ashtree COMMAND --help` shows the same in the terminal.
+This page lists all commands and options of `ashtree`. `ashtree COMMAND --help` shows the same in the terminal.
 
 The exit code is 0 after success, 1 after a failure, and 2 after wrong input. `simulate` has \
 [further exit codes](simulation-commands.md).
 
-A setting with an environment variable comes from the command line first, then from the variable. \
+Some options also have an environment variable. An option on the command line overrides its variable. \
 [Settings](settings.md) lists all variables.
 """
 
