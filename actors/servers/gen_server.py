@@ -444,8 +444,7 @@ def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
 
     Raises:
         trio.WouldBlock: The server has ended, is suspended, does not wait for a message, or has unread messages. Or
-            such a function of the server runs now, or an instrument or a debug option of `actors.sys` shows the messages.
-            Use `call` in these cases.
+            such a function runs now, or an instrument or `actors.sys` shows messages. Use `call` in these cases.
         WrongThread: The caller does not run in the runtime's thread.
     """
     process = require_runtime("run_idle").resolve(server)
