@@ -258,7 +258,10 @@ class ProcessRecord(Generic[R]):
 
     @property
     def is_idle(self) -> bool:
-        """True if another process may run a function of this server: it waits, and no instrument or `sys` shows it."""
+        """True if another process may run a function of this server.
+
+        The server waits for a message, and neither an instrument nor a debug option of `actors.sys` must see messages.
+        """
         mailbox = self.mailbox
         return (
             mailbox.parked

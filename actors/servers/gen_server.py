@@ -443,8 +443,8 @@ def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
         *args: The arguments of the function.
 
     Raises:
-        trio.WouldBlock: The server has ended, is suspended, does not wait for a message, or has unread messages. Or
-            such a function runs now, or an instrument or `actors.sys` shows messages. Use `call` in these cases.
+        trio.WouldBlock: The server has ended, is suspended, does not wait for a message, or has unread messages. Or the
+            caller runs inside the server, or an instrument or `actors.sys` shows messages. Use `call` in these cases.
         WrongThread: The caller does not run in the runtime's thread.
     """
     process = require_runtime("run_idle").resolve(server)
