@@ -89,6 +89,7 @@ class ProcessRecord(Generic[R]):
         "cleanups",
         "context",
         "dead",
+        "debugged",
         "dictionary",
         "dying",
         "function",
@@ -139,6 +140,8 @@ class ProcessRecord(Generic[R]):
         self.trapping = False
         # True between `suspend` and `resume` of `actors.sys`, for a server.
         self.suspended = False
+        # True while `actors.sys` shows or records the messages of the server.
+        self.debugged = False
         self.dying = False
         self.dead = False
         self.reason: ExitReason = NORMAL
@@ -255,12 +258,13 @@ class ProcessRecord(Generic[R]):
 
     @property
     def is_idle(self) -> bool:
-        """True if another process may run a function of this server: the server waits, and no instrument watches."""
+        """True if another process may run a function of this server: it waits, and no instrument or `sys` shows it."""
         mailbox = self.mailbox
         return (
             mailbox.parked
             and not mailbox.queue
             and not self.suspended
+            and not self.debugged
             and not self.dying
             and not self.runtime.instruments
         )

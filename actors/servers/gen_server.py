@@ -434,7 +434,7 @@ def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
 
     A `call` takes two turns of the scheduler. `run_idle` takes none, because the server has nothing else to do. The
     function acts for the server: `current_pid()` is the server, and links and children belong to the server. The server
-    reaches the same state as if it had handled a message. Instruments and `actors.sys` see no message.
+    reaches the same state as if it had handled a message.
 
     Args:
         server: A pid or a name.
@@ -444,7 +444,7 @@ def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
 
     Raises:
         trio.WouldBlock: The server has ended, is suspended, does not wait for a message, or has unread messages. Or
-            such a function of the server runs now, or an instrument watches the runtime. Use `call` in these cases.
+            such a function runs now, or an instrument or `actors.sys` shows messages. Use `call` in these cases.
         WrongThread: The caller does not run in the runtime's thread.
     """
     process = require_runtime("run_idle").resolve(server)

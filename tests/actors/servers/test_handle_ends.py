@@ -72,6 +72,18 @@ async def started(*, answer: object = True) -> tuple[Pid, list[Pid]]:
     return server, watched
 
 
+async def test_a_traced_server_gets_a_message(runtime: Runtime) -> None:
+    server, watched = await started()
+    await sys.statistics(server, True)
+    kill(watched[LINKED])
+    await settle()
+    assert await sys.get_state(server) == [Exit]
+    await sys.statistics(server, False)
+    kill(watched[MONITORED])
+    await settle()
+    assert await sys.get_state(server) == [Exit, watched[MONITORED]]
+
+
 @pytest.mark.parametrize("which", [LINKED, MONITORED])
 async def test_an_idle_server_gets_no_message(runtime: Runtime, which: int) -> None:
     server, watched = await started()
