@@ -125,11 +125,11 @@ PAYLOAD_REFUSED: Event = ("phoenix", "payload_refused")
 
 SOCKET_MALFORMED: Event = ("phoenix", "socket_malformed")
 """A client sent a malformed message, so the server closes the connection. Emitted at most once for each connection.
-Metadata: `pid`, `cause`, `code`."""
+Measurements: `dropped` frames. Metadata: `pid`, `cause`, `code`."""
 
 SOCKET_EXPIRED: Event = ("phoenix", "socket_expired")
-"""A connection reached its deadline from `expire_connection_after`, so the server closes it with 3000. Metadata: `pid`,
-`cause`, `code`."""
+"""A connection reached its deadline from `expire_connection_after`, so the server closes it with 3000.
+Measurements: `dropped` frames. Metadata: `pid`, `cause`, `code`."""
 
 SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
 """A client reads too slowly, so the server closes the connection with 1013. Measurements: `dropped` frames. Metadata:

@@ -42,7 +42,8 @@ class Room(actors.GenServer[Board]):
         return actors.Reply(entered)
 
     async def handle_cast(self, message: Any) -> None:
-        if message != "tell":
+        # An older tab of a player may still send moves after the player has left with a newer tab.
+        if message != "tell" and message[0] in self.state.players:
             self.state.move(*message)
         self.tell()
 

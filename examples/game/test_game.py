@@ -137,6 +137,19 @@ async def test_a_player_who_stays_away_leaves_and_an_empty_game_ends(case: Chann
     assert rooms.whereis("lobby") is None
 
 
+async def test_a_move_from_an_older_tab_of_a_player_who_left_does_not_end_the_game(
+    case: ChannelTest,
+) -> None:
+    older, newer, bob = [await play(case, name) for name in ("Ann", "Ann", "Bob")]
+    await newer.client.disconnect()
+    await trio.sleep(SECONDS_AWAY + 1)
+    room = rooms.whereis("lobby")
+    older.push("move", {"direction": "up"})
+    await bob.assert_push("board", lambda board: len(board["players"]) == 1)
+    await bob.refute_push("phx_error")
+    assert rooms.whereis("lobby") == room
+
+
 async def test_a_game_that_crashes_is_restarted_and_its_players_join_again(
     case: ChannelTest,
 ) -> None:

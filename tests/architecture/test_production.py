@@ -24,6 +24,7 @@ LABORATORY = (
     "supervision.viewer",
     "channels.observer",
     "channels.client",
+    "channels.development",
     "channels.testing",
     "channels.pytest_plugin",
     "channels.operations",
@@ -34,6 +35,19 @@ LABORATORY = (
     "hypothesis",
 )
 
+DECLARED = """
+from channels import Channel, Endpoint, Socket
+
+class RoomChannel(Channel):
+    pushes = {"moved": dict[str, int]}
+
+class RoomSocket(Socket):
+    channels = {"room:*": RoomChannel}
+
+Endpoint(sockets={"/socket": RoomSocket}).check()
+"""
+"""A server that declares what its channels send. In production, Ashtree does not check it."""
+
 
 def loaded_by(statement: str) -> list[str]:
     code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
@@ -43,7 +57,9 @@ def loaded_by(statement: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "statement", ["import channels", "import channels.cli", "import actors, supervision"]
+    "statement",
+    ["import channels", "import channels.cli", "import actors, supervision", DECLARED],
+    ids=["channels", "channels.cli", "actors and supervision", "an endpoint"],
 )
 def test_production_code_loads_no_laboratory(statement: str) -> None:
     assert [

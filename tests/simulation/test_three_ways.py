@@ -1,7 +1,8 @@
 """A run does not depend on earlier runs in its process, on hashes of strings, or on memory addresses.
 
 Each seed runs three times: in one process with others; in reversed order in another process, with other hashes and
-other objects on the heap; and alone in a fresh process, with other hashes again.
+other objects on the heap; and alone in a fresh process, with other hashes again. In a quick run, only the last seed
+runs alone.
 """
 
 import os
@@ -60,9 +61,10 @@ def one_by_one(scenario: str, seeds: range) -> Iterable[Digest]:
 def test_a_seed_is_the_same_run_three_ways(scenario: str, seeds: range) -> None:
     together = run_elsewhere(scenario, seeds, hash_seed=1)
     backwards = run_elsewhere(scenario, seeds, hash_seed=4242, backwards=True, junk=50_000)
-    alone = one_by_one(scenario, seeds)
+    # The first seed runs first in one of the processes above, so a quick run does not repeat it alone.
+    alone = one_by_one(scenario, seeds if DEEP else seeds[1:])
     assert [digest.seed for digest in together] == list(seeds)
     assert backwards[::-1] == together
-    assert alone == together
+    assert alone == together[-len(alone) :]
     assert len({digest.digest for digest in together}) == len(seeds)
     assert [digest.error for digest in together] == [None] * len(seeds)

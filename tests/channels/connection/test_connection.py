@@ -11,7 +11,7 @@ import trio
 
 import actors
 from actors import Shutdown, is_alive, kill, send, sys
-from channels import Endpoint, Mount
+from channels import Channel, Endpoint, Mount, Socket, handle_in
 from channels.connection.session_server import Drain
 from channels.telemetry import (
     CONNECTION_CLOSED,
@@ -462,6 +462,33 @@ async def test_a_socket_may_move_the_deadline_after_connect(serve: Serve) -> Non
     sockets[0].expire_connection_after(3.0)
     await trio.sleep(3.1)
     assert client.frames() == [Close(3000), EOF]
+
+
+@pytest.mark.parametrize("event", ["phx_join", "wait"])
+async def test_a_deadline_closes_a_connection_whose_channel_hangs(serve: Serve, event: str) -> None:
+    class Stuck(Channel):
+        async def join(self, topic: str, payload: Any) -> None:
+            if event == "phx_join":
+                await trio.sleep_forever()
+
+        @handle_in("wait")
+        async def wait(self, payload: Any) -> None:
+            await trio.sleep_forever()
+
+    class User(Socket):
+        channels = {"stuck": Stuck}
+
+        async def connect(self, params: Any, connect_info: Any) -> None:
+            self.expire_connection_after(3.0)
+
+    server = await serve(Endpoint(sockets={"/socket": User}))
+    client = await server.connect()
+    client.send(("1", "1", "stuck", "phx_join", {}))
+    client.send(("1", "2", "stuck", event, {}))
+    await trio.sleep(3.1)
+    assert client.frames()[-2:] == [Close(3000), EOF]
+    await trio.sleep(10)
+    assert server.connections() == []
 
 
 @pytest.mark.parametrize("close", ["disconnect", "drain"])
