@@ -101,7 +101,7 @@ def test_a_failure_shows_the_line_the_seed_the_story_and_the_command_to_repeat_i
     replayed.stdout.fnmatch_lines(["*the same run, to the byte", "*AssertionError*"])
 
 
-def test_a_known_failure_runs_first_until_it_is_fixed(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_known_failure_runs_first_until_it_is_fixed(run: Run) -> None:
     run(FAILING).assert_outcomes(failed=1)
     only = FAILING.replace("seeds=50", "seeds=[6]")
     run(only).stdout.fnmatch_lines(["E       with seed 2"])
@@ -130,9 +130,16 @@ def test_the_explanation_of_an_assert_does_not_change_the_run(run: Run) -> None:
     )
 
 
-def test_a_failure_in_another_process_is_shown_like_one_in_this(run: Run) -> None:
-    result = run(FAILING.replace("seeds=50", "seeds=50, jobs=2"))
+def test_a_failure_in_another_process_is_shown_like_one_in_this_and_kept_in_the_named_corpus(
+    run: Run, tmp_path: Path
+) -> None:
+    text = FAILING.replace("seeds=50", "seeds=50, jobs=2")
+    result = run(text, "--simulation-corpus", str(tmp_path / "kept"))
     result.stdout.fnmatch_lines([">       assert luck > 0.1", "E       with seed 2"])
+    (file,) = (tmp_path / "kept").iterdir()
+    assert re.fullmatch(
+        r"test-it-test-luck--AssertionError-in-line-5-of-test-luck--2\.json", file.name
+    )
 
 
 def test_a_run_that_ends_its_process_does_not_end_pytest(run: Run) -> None:
@@ -257,48 +264,55 @@ def test_a_failure_without_a_line_of_the_test_is_shown_with_its_text(run: Run) -
     result.stdout.fnmatch_lines(["E*Deadlock: deadlock at 0 s*", "*with seed 1"])
 
 
-@pytest.mark.parametrize(
-    ("body", "problem"),
-    [
-        (
-            "@simulated()\ndef test_it(world): pass",
-            "*is not a coroutine function; write `async def`",
-        ),
-        ("@simulated()\nasync def test_it(): pass", "*add the argument `world`"),
-        ("async def test_it(world): pass", "*mark it with pytest.mark.simulation"),
-        (
-            "@simulated()\nasync def test_it(world, autojump_clock): pass",
-            "*asks for autojump_clock; remove that argument*",
-        ),
-        (
-            "@pytest.fixture\nasync def shop(): pass\n@simulated()\nasync def test_it(world, shop): pass",
-            "*asks for the async fixture shop*",
-        ),
-        (
-            "@pytest.fixture(autouse=True)\nasync def shop(): yield\n@simulated()\nasync def test_it(world): pass",
-            "*asks for the async fixture shop*",
-        ),
-        (
-            "@simulated()\n@pytest.mark.trio\nasync def test_it(world): pass",
-            "*remove the marker trio",
-        ),
-        ("@simulated(200)\nasync def test_it(world): pass", "*write seeds=200"),
-        (
-            "@simulated(seed=200)\nasync def test_it(world): pass",
-            "*unknown option 'seed'; write one of *seeds*",
-        ),
-        ("@simulated(seeds=0)\nasync def test_it(world): pass", "*seeds is empty*"),
-        ("@simulated(seeds=iter([]))\nasync def test_it(world): pass", "*seeds is empty*"),
-        ("@simulated(jobs=-1)\nasync def test_it(world): pass", "*jobs is -1*"),
-    ],
-)
-def test_a_test_that_cannot_be_simulated_is_refused_with_advice(
-    run: Run, body: str, problem: str
+MISTAKES = [
+    (
+        "@simulated()\ndef test_it(world): pass",
+        "*is not a coroutine function; write `async def`",
+    ),
+    ("@simulated()\nasync def test_it(): pass", "*add the argument `world`"),
+    ("async def test_it(world): pass", "*mark it with pytest.mark.simulation"),
+    (
+        "@simulated()\nasync def test_it(world, autojump_clock): pass",
+        "*asks for autojump_clock; remove that argument*",
+    ),
+    (
+        "@pytest.fixture\nasync def shop(): pass\n@simulated()\nasync def test_it(world, shop): pass",
+        "*asks for the async fixture shop*",
+    ),
+    (
+        "@pytest.fixture(autouse=True)\nasync def shop(): yield\n@simulated()\nasync def test_it(world): pass",
+        "*asks for the async fixture shop*",
+    ),
+    (
+        "@simulated()\n@pytest.mark.trio\nasync def test_it(world): pass",
+        "*remove the marker trio",
+    ),
+    ("@simulated(200)\nasync def test_it(world): pass", "*write seeds=200"),
+    (
+        "@simulated(seed=200)\nasync def test_it(world): pass",
+        "*unknown option 'seed'; write one of *seeds*",
+    ),
+    ("@simulated(seeds=0)\nasync def test_it(world): pass", "*seeds is empty*"),
+    ("@simulated(seeds=iter([]))\nasync def test_it(world): pass", "*seeds is empty*"),
+    ("@simulated(jobs=-1)\nasync def test_it(world): pass", "*jobs is -1*"),
+]
+
+
+def test_each_test_that_cannot_be_simulated_is_refused_with_advice(
+    pytester: pytest.Pytester,
 ) -> None:
-    result = run(f"import pytest\nsimulated = pytest.mark.simulation\n{body}\n")
-    outcomes = result.parseoutcomes()
-    assert "passed" not in outcomes
-    result.stdout.fnmatch_lines([problem])
+    pytester.makepyprojecttoml(CONFIG)
+    # One run of pytest has all of them, because the start of a run costs more than the tests in it.
+    names = [f"test_mistake_{number}" for number in range(len(MISTAKES))]
+    for name, (body, _) in zip(names, MISTAKES, strict=True):
+        text = f"import pytest\nsimulated = pytest.mark.simulation\n{body}\n"
+        pytester.makepyfile(**{name: text.replace("test_it", name)})
+    result = pytester.runpytest_inprocess("-rN")
+    assert "passed" not in result.parseoutcomes()
+    parts = re.split(r"^__.* (test_mistake_\d+) __+$", result.stdout.str(), flags=re.MULTILINE)
+    reports = dict(zip(parts[1::2], parts[2::2], strict=True))
+    for name, (_, problem) in zip(names, MISTAKES, strict=True):
+        pytest.LineMatcher(reports[name].splitlines()).fnmatch_lines([problem])
 
 
 def test_tests_that_are_not_simulated_stay_with_pytest_trio(run: Run) -> None:
@@ -321,7 +335,7 @@ def test_simulated_tests_run_without_the_plugin_of_trio(
 
 def test_pytest_runs_without_the_plugin(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it="def test_it(): pass")
-    result = pytester.runpytest_subprocess("-p", "no:ashtree-simulation", "--markers")
+    result = pytester.runpytest_inprocess("-p", "no:ashtree-simulation", "--markers")
     result.stdout.no_fnmatch_line("*pytest.mark.simulation*")
     result = pytester.runpytest_inprocess("--markers")
     result.stdout.fnmatch_lines(["@pytest.mark.simulation(seeds=200, *"])
@@ -341,11 +355,3 @@ def test_a_plan_that_does_nothing_fails_a_test(run: Run) -> None:
     )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["with every seed, *none of the 1 planned faults was applied:"])
-
-
-def test_the_corpus_can_be_kept_elsewhere(run: Run, tmp_path: Path) -> None:
-    run(FAILING, "--simulation-corpus", str(tmp_path / "kept"))
-    (file,) = (tmp_path / "kept").iterdir()
-    assert re.fullmatch(
-        r"test-it-test-luck--AssertionError-in-line-5-of-test-luck--2\.json", file.name
-    )
