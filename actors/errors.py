@@ -182,7 +182,7 @@ class StartError(ActorsError):
     """A process could not be started.
 
     Attributes:
-        reason: Its exit reason, or the argument of `Fail` in its init.
+        reason: The exit reason of the process, or the argument of `Fail` in its init.
     """
 
     def __init__(self, reason: ExitReason) -> None:

@@ -65,7 +65,7 @@ class MessageChanged(ActorsError, AssertionError):
     """Messages were changed between sending and receiving.
 
     Attributes:
-        messages: A `ChangedMessage` for each of them.
+        messages: A `ChangedMessage` for each changed message.
     """
 
     def __init__(self, messages: list[ChangedMessage]) -> None:

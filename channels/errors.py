@@ -191,7 +191,7 @@ def check_whole(owner: str, option: str, value: Any) -> None:
 def check_seconds(owner: str, option: str, value: Any) -> None:
     """Raise InvalidOption unless `value` is a number from 0. Infinity is allowed."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # `not value >= 0` refuses NaN. No float can hold an int above the largest float.
+    # `not value >= 0` refuses NaN. The last condition refuses an int that no float can hold.
     if not is_number or not value >= 0 or math.inf > value > sys.float_info.max:
         raise InvalidOption(owner, option, value, "a number of seconds from 0, or math.inf")
 

@@ -234,8 +234,8 @@ class Pool(Children):
 class DynamicSupervisor(SupervisorBase[Pool]):
     """A process that supervises any number of independent children, of one kind or several.
 
-    An idle supervisor forgets a temporary child at the moment of its end, without a message. So the debug options of
-    `actors.sys` do not see this end.
+    An idle supervisor forgets a temporary child at the moment of its end, without a message. A supervisor with a debug
+    option of `actors.sys` gets the message.
 
     Source: Elixir's `DynamicSupervisor` and OTP's `simple_one_for_one`. There is one difference: Elixir and OTP count
     restarts in whole seconds, and here the restart window is exact.
@@ -362,8 +362,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
                 pid = await DynamicSupervisor.start_child(pool, session, socket)
 
         `start_child` sends a message to the supervisor and waits for the answer. `start_child_nowait` does neither, so
-        it takes a third of the time. The supervisor restarts and stops the child as usual. The debug options of
-        `actors.sys` do not see the start.
+        it takes a third of the time. The supervisor restarts and stops the child as usual.
 
         Args:
             supervisor: A pid or a name.
@@ -375,7 +374,8 @@ class DynamicSupervisor(SupervisorBase[Pool]):
 
         Raises:
             trio.WouldBlock: The supervisor has ended, is busy, has unread messages, or starts a child now. Or an
-                instrument, such as a recorder, watches the runtime. Nothing was started; use `start_child`.
+                instrument, such as a recorder, watches the runtime. Or the supervisor has a debug option of
+                `actors.sys`. Nothing was started; use `start_child`.
             MaxChildren: The supervisor has `max_children` children.
             StartIgnored: The start function raised it. The supervisor keeps no child.
             StartError: The start function raised an exception.

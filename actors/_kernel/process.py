@@ -258,7 +258,10 @@ class ProcessRecord(Generic[R]):
 
     @property
     def is_idle(self) -> bool:
-        """True if another process may run a function of this server: it waits, and no instrument or `sys` shows it."""
+        """True if another process may run a function of this server.
+
+        The server waits for a message, and neither an instrument nor a debug option of `actors.sys` must see messages.
+        """
         mailbox = self.mailbox
         return (
             mailbox.parked
@@ -270,14 +273,14 @@ class ProcessRecord(Generic[R]):
         )
 
     def took_end(self, pid: Pid, reason: ExitReason) -> bool:
-        """Return True if the server has handled the end of another process, and so needs no message about it."""
+        """Tell an idle server that another process has ended. Return False if the server needs a message instead."""
         if self.take_end is None or not self.is_idle:
             return False
         try:
             return self.take_end(pid, reason)
         except BaseException as error:
-            # Broad, because no error of this server may stop the end of the other process. Its other links and watchers
-            # would never get their signals. So this server crashes, as if a callback had raised.
+            # Broad, because an error of this server must not interrupt the end of the other process. That process must
+            # still send signals to its other links and watchers. So this server crashes, as if a callback had raised.
             self.runtime.fail(self, error)
             return True
 

@@ -496,7 +496,7 @@ class Runtime:
         process.grace = self.timers.at(deadline, lambda: self._grace_over(process))
 
     def fail(self, process: Process, error: BaseException) -> None:
-        """Crash a process because a function of it raised in the step of another process."""
+        """Crash a process whose function raised while another process ran the function."""
         self.crashed += 1
         self._report(CRASH, process, reason := Crash(error), error)
         self._accept(process, reason)

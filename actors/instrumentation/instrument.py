@@ -112,7 +112,7 @@ class Instrument:
         Args:
             pid: The process that called `demonitor`.
             ref: The reference of the monitor.
-            flushed: True if `demonitor` also removed the `Down` of this monitor from the mailbox, if there was one.
+            flushed: True if the call also removes the `Down` of this monitor from the mailbox, if there is one.
         """
 
     def down_sent(self, pid: Pid, ref: Ref) -> None:
@@ -196,7 +196,7 @@ class Instrument:
         """
 
     def registry_closed(self, registry: object) -> None:
-        """Handle the end of a registry's owner. The registry has lost all of its entries.
+        """Handle the end of a registry's owner. The registry has no entries any more.
 
         Args:
             registry: The registry.

@@ -72,7 +72,7 @@ class Agent(GenServer[Any]):
         Args:
             agent: A pid or a name.
             function: A plain function of the value and `args`. It runs in the agent and must not wait.
-            *args: Further arguments for it.
+            *args: Further arguments of the function.
             timeout: The time limit in seconds.
 
         Returns:
@@ -135,7 +135,7 @@ class Agent(GenServer[Any]):
 
             Agent.cast("counter", lambda count: count + 1)
 
-        If the agent ends before it runs the function, the change is lost, and the caller does not learn it.
+        If the agent ends before it runs the function, the change is lost, and the caller gets no error.
 
         Args:
             agent: A pid or a name.

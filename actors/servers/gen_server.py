@@ -443,8 +443,8 @@ def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
         *args: The arguments of the function.
 
     Raises:
-        trio.WouldBlock: The server has ended, is suspended, does not wait for a message, or has unread messages. Or
-            such a function runs now, or an instrument or `actors.sys` shows messages. Use `call` in these cases.
+        trio.WouldBlock: The server has ended, is suspended, does not wait for a message, or has unread messages. Or the
+            caller runs inside the server, or an instrument or `actors.sys` shows messages. Use `call` in these cases.
         WrongThread: The caller does not run in the runtime's thread.
     """
     process = require_runtime("run_idle").resolve(server)
@@ -467,10 +467,10 @@ def handle_ends_nowait(function: Callable[[Pid, ExitReason], bool]) -> None:
 
     Args:
         function: A function that takes the pid and the exit reason. It runs in the process that ends, so it must not
-            wait, and `current_pid()` is not the server. It returns False, and changes nothing, if the server must get
-            the message after all, for example for a process that it does not know. If it raises, the server crashes
-            without `terminate`. A server that waits in a `receive` of a callback looks idle too, so the function must
-            return False then.
+            wait, and `current_pid()` is not the server. To give the server the message after all, the function changes
+            nothing and returns False, for example for an unknown process. A server that waits in a `receive` of a
+            callback looks idle too, so the function must return False then. If the function raises, the server crashes
+            without `terminate`.
     """
     require_process("handle_ends_nowait").take_end = function
 

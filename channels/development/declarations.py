@@ -77,8 +77,8 @@ def checked_class(channel: type[Channel]) -> type[Channel]:
         names["join"] = _checked_join(channel, joined)
     if channel.handle_in is not Channel.handle_in:
         names["handle_in"] = _checked_handle_in(channel)
-    # The checks come after the application's methods, because an overridden `push` may change what it sends.
-    # Only channels of durable topics have their own server.
+    # The methods with the checks come after the application's methods, because the application may override `push` and
+    # change the payload. Only channels of durable topics have their own server.
     checks = _Checked if server_of(channel) is None else _checked_durable()
     return type(channel.__name__, (_Hidden, channel, checks), names)
 
@@ -114,15 +114,15 @@ def _joined(channel: type[Channel]) -> Any:
 
 
 class _Hidden:
-    """The first base of a checked class. The application's `__init_subclass__` does not see the class."""
+    """The first base of a checked class. It hides the class from the application's `__init_subclass__`."""
 
     def __init_subclass__(cls) -> None:
-        # The application's method may need arguments, or register each class once.
+        # The application's `__init_subclass__` may need arguments, or may register each class only once.
         super(_Checked, cast("type[_Checked]", cls)).__init_subclass__()
 
 
 class _Checked(Channel):
-    """The methods of a checked class. The methods of the application's class come before them."""
+    """The methods with the checks. They run after the methods of the application's class."""
 
     def push(self, event: str, payload: Any) -> None:
         self._send(super().push, event, payload, sys._getframe(1))
@@ -211,7 +211,7 @@ def _checked_handle_in(channel: type[Channel]) -> Callable[..., Any]:
 
 @cache
 def _checked_durable() -> type[Channel]:
-    """Return `_Checked` for channels of durable topics. They send in other ways, and have the method `append`."""
+    """Return the form of `_Checked` for channels of durable topics, which have the method `append`."""
     # Imported here, so that only programs with durable topics load this package.
     from channels.durable.channel import DurableChannel  # noqa: PLC0415
 

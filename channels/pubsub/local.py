@@ -62,8 +62,8 @@ class SubscriptionTable:
     __slots__ = ("_by_pid", "_by_topic")
 
     def __init__(self) -> None:
-        # A single subscription of a topic or of a process has no dict, to save memory. None stands for a process
-        # without a subscription: an `on_exit` already watches it.
+        # The tables hold the only subscription of a topic or of a process without a dict, to save memory. The value
+        # None is for a process that has no subscription now, but has the clean-up `Leaving` already.
         self._by_topic: dict[str, Subscription | dict[Subscription, None]] = {}
         self._by_pid: dict[Pid, Subscription | dict[Subscription, None] | None] = {}
 

@@ -197,7 +197,7 @@ def _writer_for(cls: type) -> Writer:
     if attrs.has(cls):
         return _named_fields(tuple(field.name for field in attrs.fields(cls) if field.repr))
     if issubclass(cls, msgspec.Struct):
-        # A Struct hides a secret field with a `__repr__` of its own, as attrs does with `repr=False`.
+        # A Struct with a secret field has its own `__repr__`, which leaves the field out.
         has_own = cls.__repr__ is not msgspec.Struct.__repr__
         return _own if has_own else _named_fields(cls.__struct_fields__)
     if fields := getattr(cls, "__dataclass_fields__", None):

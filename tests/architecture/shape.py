@@ -62,7 +62,7 @@ def missing_reasons(sources: Sequence[Source]) -> list[str]:
     """
     problems = []
     for source in sources:
-        # A walk through all syntax trees, and the search for comments, take seconds.
+        # To walk all syntax trees and to find all comments would take seconds. So skip modules without these words.
         found = list(_needing_a_reason(source)) if re.search("except|shield", source.text) else []
         comments = _lines_with_comments(source.text) if found else set()
         problems += [

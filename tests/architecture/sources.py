@@ -50,7 +50,8 @@ def source(path: str, text: str) -> Source:
 
 def sources_under(*folders: str) -> list[Source]:
     """All modules in these folders of the repository, in the order of their paths."""
-    # The collector would traverse the millions of nodes again and again, which takes longer than the parsing.
+    # The garbage collector would traverse the millions of nodes of the syntax trees again and again. That takes longer
+    # than the parsing.
     gc.disable()
     try:
         sources = [_source_at(path) for path in _files(folders)]

@@ -32,7 +32,7 @@ def run(bug: Planted, seed: int) -> Outcome:
 
 def find(bug: Planted) -> Outcome:
     """Return the first run that fails because of the bug."""
-    for seed in range(SEEDS):
+    for seed in range(0 if DEEP else bug.first_seed, SEEDS):
         outcome = run(bug, seed)
         if identify(outcome.error) == bug.failure:
             return outcome

@@ -140,6 +140,7 @@ BUGS = (
         name="a client does not learn that its joined channel has crashed",
         scenario=a_crash_that_the_client_does_not_learn_of,
         failure="invariant memberships_end",
+        first_seed=12,
     ),
     Planted(
         name="a crashed process stays subscribed to its second topic",

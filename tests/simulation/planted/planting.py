@@ -20,12 +20,15 @@ class Planted:
     - `name`: the bug in words;
     - `scenario`: plants the bug, runs a program that may fail because of it, and removes it. Its settings contain the
       faults;
-    - `failure`: the result of `identify` for a run that finds the bug.
+    - `failure`: the result of `identify` for a run that finds the bug;
+    - `first_seed`: the seed at which the search begins, unless the search is a deep one. A high number spares the tests
+      hundreds of runs that pass.
     """
 
     name: str
     scenario: Scenario
     failure: str
+    first_seed: int = 0
 
 
 _planted: list[tuple[Any, str, Any]] = []
