@@ -32,8 +32,9 @@ R_contra = TypeVar("R_contra", contravariant=True)
 class Pid:
     """The identity of one process, and its address in its runtime.
 
-    `spawn` and its relatives make pids. A pid is hashable and compared by identity. You may use a pid after its process
-    has ended. The runtime then counts and drops messages to it, and a monitor of it reports `NOPROC`.
+    `spawn` and its relatives make pids. A pid is hashable and compared by identity. No later process has the same pid.
+    You may use a pid after its process has ended. The runtime then counts and drops messages to it, and a monitor of it
+    reports `NOPROC`.
 
         pid = spawn(worker)
         send(pid, "hello")

@@ -36,7 +36,7 @@ from channels import (
 from channels.pubsub.adapter import Encoded, LocalAdapter
 from tests.channels.conftest import Serve
 from tests.channels.rooms import Room, UserSocket
-from tests.channels.support import Client, Close, Mailbox, Server, reply, settle
+from tests.channels.support import Client, Close, Mailbox, Server, TcpClient, reply, settle
 
 # A virtual clock would jump over the time that a thread takes.
 REAL_CLOCK = True
@@ -272,10 +272,9 @@ async def test_connect_can_set_the_deadline_in_a_thread(serve: Serve) -> None:
             await run_in_thread(self.expire_connection_after, 0.0)
 
     server = await serve(Endpoint(sockets={"/socket": User}))
-    client = await server.connect()
-    await settle()
-    assert client.frames()[0] == Close(3000)
-    client.end()
+    client = await TcpClient.connect(server.endpoint)
+    assert await client.frames() == [Close(3000)]
+    await client.close()
 
 
 # PubSub
