@@ -62,7 +62,7 @@ def test_a_seed_is_the_same_run_three_ways(scenario: str, seeds: range) -> None:
     together = run_elsewhere(scenario, seeds, hash_seed=1)
     backwards = run_elsewhere(scenario, seeds, hash_seed=4242, backwards=True, junk=50_000)
     # The first seed runs first in one of the processes above, so a quick run does not repeat it alone.
-    alone = one_by_one(scenario, seeds if DEEP else seeds[1:])
+    alone = list(one_by_one(scenario, seeds if DEEP else seeds[1:]))
     assert [digest.seed for digest in together] == list(seeds)
     assert backwards[::-1] == together
     assert alone == together[-len(alone) :]
