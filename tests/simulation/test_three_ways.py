@@ -8,7 +8,6 @@ runs alone.
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def run_elsewhere(
     return [msgspec.json.decode(line, type=Digest) for line in done.stdout.splitlines()]
 
 
-def one_by_one(scenario: str, seeds: range) -> Iterable[Digest]:
+def one_by_one(scenario: str, seeds: range) -> list[Digest]:
     def alone(seed: int) -> Digest:
         (digest,) = run_elsewhere(
             scenario, range(seed, seed + 1), hash_seed=1000 + seed, junk=997 * seed
