@@ -261,7 +261,7 @@ class Comparison:
     def table(self) -> Table:
         """Return a table for Rich: the means under each policy, and the paired differences with their intervals.
 
-        To show it, write `rich.print(comparison.table())`.
+        Pass it to the `print` function of Rich.
         """
         # Imported here, because most programs that import simulations print no table.
         from rich.table import Table  # noqa: PLC0415
