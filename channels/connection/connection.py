@@ -75,17 +75,49 @@ HELD_LIMIT = 256 * 1024 * 1024
 HELD_SHARE = 64 * 1024
 
 
-class _IdleCheck:
-    __slots__ = ()
-
-
 class _CloseLimit:
     __slots__ = ()
 
 
-_CHECK_IDLE = _IdleCheck()
-# The length of the periods in `Connection._next_check`, in seconds.
+# The length of the periods in `_IdleCheck.next_check`, in seconds.
 _SHARED = 0.25
+
+
+class _IdleCheck:
+    """The callback of the timer that looks for a silent client, and its message to the connection.
+
+    It wakes the process of the connection only if the client was silent. Otherwise the wake-ups of 15,000 clients would
+    cost a tenth as much as their heartbeats.
+    """
+
+    __slots__ = ("connection", "timer")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.timer = connection.services.runtime.timers.at(connection.silent_at(), self)
+        process = connection.pid.process
+        if process is not None:
+            # The end of the process cancels the timer, and so breaks the reference cycle.
+            process.add_timer(self.timer)
+
+    def __call__(self) -> None:
+        connection = self.connection
+        now, due = trio.current_time(), connection.silent_at()
+        if now < due:
+            connection.services.runtime.timers.at(self.next_check(now, due), self, self.timer)
+        else:
+            send(connection.pid, self)
+
+    @staticmethod
+    def next_check(now: float, due: float) -> float:
+        """Return the time of the next check: `due`, rounded down to a quarter of a second unless that has passed.
+
+        Because of the rounding, the checks of many connections share a scheduler turn. 15,000 connections that send
+        heartbeats need several hundred checks each second, and a scheduler turn costs more than a check. If the client
+        is still silent at the earlier time, another check follows at `due`.
+        """
+        shared = math.floor(due / _SHARED) * _SHARED
+        return shared if shared > now else due
 
 
 class Connection(SessionServer):
@@ -132,7 +164,7 @@ class Connection(SessionServer):
         if upgraded.answer:
             self.out.put(upgraded.answer)
         self.last_heard = trio.current_time()
-        send_after(self.pid, _CHECK_IDLE, self.mount.timeout)
+        _IdleCheck(self)
 
     # Input
 
@@ -170,7 +202,7 @@ class Connection(SessionServer):
                 await trio.lowlevel.checkpoint()
             return stop
         if kind is _IdleCheck:
-            self._check_idle()
+            self._end_silence(message)
         elif message is Signal.FINISHED or kind is _CloseLimit:
             return self._ended()
         elif isinstance(message, OSError):
@@ -245,25 +277,16 @@ class Connection(SessionServer):
             self._note_end(event.code, CLOSED, cause)
             self._finish(event.frame)
 
-    @staticmethod
-    def _next_check(now: float, due: float) -> float:
-        """Return the time of the next check: `due`, rounded down to a quarter of a second unless that has passed.
+    def silent_at(self) -> float:
+        """Return the time at which the client has been silent for too long, if it sends nothing more."""
+        return self.last_heard + self.mount.timeout
 
-        Because of the rounding, the checks of many connections share a scheduler turn. 15,000 connections that send
-        heartbeats need several hundred checks each second, and a scheduler turn costs more than a check. If the client
-        is still silent at the earlier time, another check follows at `due`.
-        """
-        shared = math.floor(due / _SHARED) * _SHARED
-        return shared if shared > now else due
-
-    def _check_idle(self) -> None:
-        now = trio.current_time()
-        due = self.last_heard + self.mount.timeout
-        if now < due:
-            # Subtract from `due`. A delay computed from the silence can be rounded down, so the timer would fire early.
-            send_after(self.pid, _CHECK_IDLE, self._next_check(now, due) - now)
+    def _end_silence(self, check: _IdleCheck) -> None:
+        if trio.current_time() < self.silent_at():
+            # The client sent something while the message of the timer waited.
+            check()
             return
-        silence = now - self.last_heard
+        silence = trio.current_time() - self.last_heard
         if self.paused:
             # The server does not read from this client, so it has seen no heartbeats. The client may be alive.
             self._close(

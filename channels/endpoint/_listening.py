@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import trio
+from attrs import evolve
 
 from actors.errors import CallExit, StartError, StartIgnored
 from actors.exits import Crash, ExitReason
@@ -30,7 +31,14 @@ from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import MaxChildren, SupervisionError
 
-__all__ = ["CONNECTION", "ListenerServer", "SamePort", "serve_websocket", "start_application"]
+__all__ = [
+    "CONNECTION",
+    "ListenerServer",
+    "SamePort",
+    "of_connections",
+    "serve_websocket",
+    "start_application",
+]
 
 # spawn_link, because the init of a connection cannot fail. The supervisor does not wait for the first request.
 CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
@@ -240,3 +248,16 @@ async def start_application(handover: HttpHandover) -> Pid:
     if failure:
         raise StartError(Crash(refusal[0]) if refusal else failure[0])
     return pid
+
+
+def of_connections(services: Services, spec: ChildSpec) -> ChildSpec:
+    """Return the spec with a new start function, which first closes connections that no process took over.
+
+    The supervisor of connections may crash before the process of an accepted connection takes it over.
+    """
+
+    def start(*args: Any, **kwargs: Any) -> Any:
+        services.admission.abandon()
+        return spec.start(*args, **kwargs)
+
+    return evolve(spec, start=start)

@@ -512,9 +512,9 @@ class Services:
         return next((plug.tracer for plug in self.plugs if plug.tracer is not None), None)
 
     def __attrs_post_init__(self) -> None:
-        if self.transports.poller is not None:
-            self.transports.poller.on_out_of_memory = self._out_of_memory
-            self.transports.poller.backlog = self.runtime.wake_batches.waiting
+        for poller in self.transports.pollers.values():
+            poller.on_out_of_memory = self._out_of_memory
+            poller.backlog = self.runtime.wake_batches.waiting
 
     def report_empty_sockets(self) -> None:
         """Report each socket class without channels. Its clients can connect, but cannot join any topic."""

@@ -1,21 +1,21 @@
-"""Transports for connections: plain sockets share a poller and a flusher, and each stream has its own tasks.
+"""Transports for connections: plain sockets share two pollers and a flusher, and each stream has its own tasks.
 
-An endpoint has one `Transports` object, and runs the two loops of this object:
+An endpoint has one `Transports` object, and runs the loops of this object:
 
     transports = Transports(spawn=spawn_link)
     spawn_link(transports.flusher.main)
-    if transports.poller is not None:
-        spawn_link(transports.poller.main)
+    for poller in transports.pollers.values():
+        spawn_link(poller.main)
     ...
     transport = transports.attach(sock, tell)      # see channels.transports.contract
 
-The object keeps the state of the two loops, so a supervisor may restart each loop.
+The object keeps the state of the loops, so a supervisor may restart each loop.
 """
 
 from __future__ import annotations
 
 import socket
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 
@@ -27,7 +27,7 @@ from channels.transports.out_buffer import (
     Flusher,
     OutBuffer,
 )
-from channels.transports.poller import Poller
+from channels.transports.poller import DEFAULT_LONGEST_REST, Poller
 from channels.transports.stream_transport import (
     Pump,
     StreamTransport,
@@ -36,7 +36,10 @@ from channels.transports.stream_transport import (
     stream_source,
 )
 
-__all__ = ["ByteStream", "SocketTransport", "Transports"]
+__all__ = ["NO_STATISTICS", "ByteStream", "SocketTransport", "Transports"]
+
+NO_STATISTICS = dict.fromkeys(("flusher", "backlog", "poller", "quiet_poller"))
+"""The statistics of transports that do not exist."""
 
 
 class SocketTransport:
@@ -117,8 +120,8 @@ class Transports:
         >>> async def example(nursery: trio.Nursery, sock: socket.socket) -> None:
         ...     transports = Transports(spawn=nursery.start_soon)
         ...     nursery.start_soon(transports.flusher.main)
-        ...     if transports.poller is not None:
-        ...         nursery.start_soon(transports.poller.main)
+        ...     for poller in transports.pollers.values():
+        ...         nursery.start_soon(poller.main)
         ...     transport = transports.attach(sock, print)
         ...     transport.out.put(b"hello")
 
@@ -126,6 +129,8 @@ class Transports:
         spawn: a function that starts a task. `attach` calls it for each stream, and for each socket if there is no
             poller. The flusher calls it for each full socket.
         use_poller: False reads each socket in its own task, as on platforms without epoll.
+        quiet_delay: the longest time in seconds that data of a quiet client may wait; see `channels.transports.poller`.
+            0 reads all clients immediately.
         max_messages: frames that may wait in each out-buffer.
         max_bytes: bytes that may wait in each out-buffer.
         max_total_bytes: bytes that may wait in all out-buffers together. See `Backlog`.
@@ -133,7 +138,7 @@ class Transports:
     Attributes:
         backlog: the total of the bytes that wait in all out-buffers, and its limit.
         flusher: the loop that writes.
-        poller: the loop that reads, or None if it is not used.
+        pollers: the loops that read, by name: `poller`, and `quiet_poller` for quiet clients. Empty without epoll.
     """
 
     def __init__(
@@ -141,6 +146,7 @@ class Transports:
         *,
         spawn: Spawn,
         use_poller: bool = True,
+        quiet_delay: float = DEFAULT_LONGEST_REST,
         max_messages: int = DEFAULT_MAX_MESSAGES,
         max_bytes: int = DEFAULT_MAX_BYTES,
         max_total_bytes: int = DEFAULT_MAX_TOTAL_BYTES,
@@ -154,7 +160,13 @@ class Transports:
         self.backlog = Backlog(max_bytes=max_total_bytes)
         self.flusher = Flusher(spawn=spawn)
         self._mark = self.flusher.mark  # bound once for all connections
-        self.poller = Poller() if use_poller and Poller.is_supported() else None
+        self.pollers: dict[str, Poller] = {}
+        if use_poller and Poller.is_supported():
+            quiet = Poller(longest_rest=quiet_delay) if quiet_delay > 0 else None
+            self.pollers["poller"] = Poller(quiet=quiet)
+            if quiet is not None:
+                self.pollers["quiet_poller"] = quiet
+        self._first_poller = self.pollers.get("poller")
 
     def attach(self, stream: ByteStream, tell: Tell) -> Transport:
         """Start to read `stream`, and return its transport.
@@ -183,8 +195,8 @@ class Transports:
 
     def _attach_socket(self, sock: socket.socket, tell: Tell) -> Transport:
         reader: Reader
-        if self.poller is not None:
-            reader = self.poller.register(sock, tell)
+        if self._first_poller is not None:
+            reader = self._first_poller.register(sock, tell)
         else:
             pump = reader = Pump(socket_source(sock), tell)
             self._spawn(pump.main)
@@ -198,7 +210,17 @@ class Transports:
         )
         return SocketTransport(sock, out, reader, tell)
 
+    def statistics(self) -> dict[str, Any]:
+        """Return snapshots of the loops and of the backlog by name; None for a poller that is not used."""
+        pollers = {name: poller.statistics() for name, poller in self.pollers.items()}
+        return {
+            **NO_STATISTICS,
+            "flusher": self.flusher.statistics(),
+            "backlog": self.backlog.statistics(),
+            **pollers,
+        }
+
     def close(self) -> None:
-        """Release the resources of the poller. The loop of the poller must have ended."""
-        if self.poller is not None:
-            self.poller.close()
+        """Release the resources of the pollers. Their loops must have ended."""
+        for poller in self.pollers.values():
+            poller.close()

@@ -265,7 +265,7 @@ async def visit(server: Server, stranger: Stranger) -> None:
 async def test_clients_survive_a_restart_of_the_poller_and_the_flusher(server: Server) -> None:
     client = await TcpClient.connect(server.endpoint)
     await client.join()
-    for part in ("poller", "flusher"):
+    for part in ("poller", "quiet_poller", "flusher"):
         old = await child(server.pid, part)
         kill(old)
         # Bytes before the server reads, or frames before it writes.
@@ -277,6 +277,38 @@ async def test_clients_survive_a_restart_of_the_poller_and_the_flusher(server: S
         )
         assert not is_alive(old)
     await client.close()
+
+
+async def test_a_quiet_client_changes_pollers_and_survives_a_restart_of_its_new_poller(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await TcpClient.connect(server.endpoint)
+    await client.join()
+    assert sockets_of(server.endpoint) == (1, 0)
+    monkeypatch.setattr("channels.transports.poller._QUIET_AFTER", -1.0)
+    assert await client.exchange("1", "2", "room:a", "echo") == [reply("1", "2", "room:a")]
+    assert sockets_of(server.endpoint) == (0, 1)
+    kill(await child(server.pid, "quiet_poller"))
+    assert await client.exchange("1", "3", "room:a", "echo") == [reply("1", "3", "room:a")]
+    await client.close()
+
+
+async def test_without_a_delay_for_quiet_clients_one_poller_reads_all(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channels.transports.poller._QUIET_AFTER", -1.0)
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, quiet_delay=0)
+    await endpoint.start_link(port=0)
+    client = await TcpClient.connect(endpoint)
+    await client.join()
+    assert endpoint.statistics()["poller"].sockets == 1
+    assert endpoint.statistics()["quiet_poller"] is None
+    await client.close()
+
+
+def sockets_of(endpoint: Endpoint) -> tuple[int, int]:
+    found = endpoint.statistics()
+    return found["poller"].sockets, found["quiet_poller"].sockets
 
 
 @pytest.mark.parametrize("fixed", [False, True])

@@ -258,7 +258,7 @@ async def test_refusals_are_counted_even_if_they_are_not_logged(serve: Serve) ->
     assert server.endpoint.statistics()["counts"]["socket", "refused"] == 1
 
 
-@pytest.mark.parametrize("child", ["flusher", "poller", "listener", "application"])
+@pytest.mark.parametrize("child", ["flusher", "poller", "quiet_poller", "listener", "application"])
 async def test_a_restart_of_a_child_of_the_endpoint_logs_an_error(
     serve: Serve, caplog: pytest.LogCaptureFixture, child: str
 ) -> None:

@@ -76,6 +76,26 @@ async def polled() -> AsyncIterator[Peer]:
 
 
 @contextlib.asynccontextmanager
+async def quietly_polled() -> AsyncIterator[Peer]:
+    """A quiet socket. Its second read within five seconds moves it back to the first poller."""
+    quiet = Poller(longest_rest=0.01)
+    poller = Poller(quiet=quiet)
+
+    def start(sock: socket.socket, on_data: OnData) -> Reader:
+        reading = poller.register(sock, on_data)
+        poller.hand_over(reading)
+        return reading
+
+    async with trio.open_nursery() as nursery, socket_peer(start) as peer:
+        nursery.start_soon(poller.main)
+        nursery.start_soon(quiet.main)
+        yield peer
+        nursery.cancel_scope.cancel()
+    poller.close()
+    quiet.close()
+
+
+@contextlib.asynccontextmanager
 async def pumped_socket() -> AsyncIterator[Peer]:
     async with trio.open_nursery() as nursery:
 
@@ -127,7 +147,7 @@ async def pumped_stream() -> AsyncIterator[Peer]:
 
 KINDS: list[Kind] = [pumped_socket, pumped_stream]
 if Poller.is_supported():
-    KINDS.insert(0, polled)
+    KINDS[:0] = [polled, quietly_polled]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: str(kind.__name__))

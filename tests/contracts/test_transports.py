@@ -112,8 +112,8 @@ async def connect(name: str) -> AsyncIterator[Connection]:
             spawn=tasks.start_soon, use_poller=use_poller, max_messages=MAX_MESSAGES
         )
         loops.start_soon(transports.flusher.main)
-        if transports.poller is not None:
-            loops.start_soon(transports.poller.main)
+        for poller in transports.pollers.values():
+            loops.start_soon(poller.main)
         connection = Connection(transports, wire, tasks)
         yield connection
         connection.transport.close()

@@ -12,6 +12,7 @@ import trio
 import actors
 from actors import Shutdown, is_alive, kill, send, sys
 from channels import Channel, Endpoint, Mount, Socket, handle_in
+from channels.connection.connection import _IdleCheck
 from channels.connection.session_server import Drain
 from channels.telemetry import (
     CONNECTION_CLOSED,
@@ -544,18 +545,28 @@ async def test_silence_for_the_timeout_closes_with_1002(serve: Serve) -> None:
     assert [about["cause"] for _, about in closed] == ["the client was silent for 30 s"] * 2
 
 
-async def test_checks_of_clients_that_are_alive_share_a_moment(serve: Serve) -> None:
+async def test_checks_of_clients_that_are_alive_share_a_moment_and_wake_no_process(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, timeout=30.0)}))
     clients = []
     for _ in range(10):
         clients.append(await server.connect())
         await trio.sleep(0.01)
     checks: list[float] = []
+    woken: list[object] = []
+    check = _IdleCheck.__call__
+
+    def note(self: _IdleCheck) -> None:
+        checks.append(trio.current_time())
+        check(self)
+
+    monkeypatch.setattr(_IdleCheck, "__call__", note)
 
     class Checks(actors.Instrument):
         def message_received(self, receiver: actors.Pid, message: Any) -> None:
-            if type(message).__name__ == "_IdleCheck":
-                checks.append(trio.current_time())
+            if isinstance(message, _IdleCheck):
+                woken.append(message)
 
     server.runtime.add_instrument(Checks())
     for _ in range(8):
@@ -567,6 +578,7 @@ async def test_checks_of_clients_that_are_alive_share_a_moment(serve: Serve) -> 
     # The first check of each client ran 30 s after its connect. Later, the clients shared their checks.
     assert len(checks) >= 2 * len(clients)
     assert len(set(checks)) <= len(clients) + 3
+    assert woken == []
 
 
 async def test_frames_of_the_server_do_not_keep_a_connection_alive(serve: Serve) -> None:

@@ -89,6 +89,7 @@ async def test_the_tree_of_a_running_server_is_what_the_documentation_says(serve
         "├── application\n"
         "├── flusher\n"
         "├── poller\n"
+        "├── quiet_poller\n"
         "├── connections (dynamic)\n"
         "│   ├── Connection\n"
         "│   └── Connection\n"
@@ -167,7 +168,9 @@ async def test_a_hundred_crashes_restart_no_process_and_leak_nothing(serve: Serv
 # Parts of it fail
 
 
-@pytest.mark.parametrize("part", ["flusher", "poller", "listener", "drainer", "application"])
+@pytest.mark.parametrize(
+    "part", ["flusher", "poller", "quiet_poller", "listener", "drainer", "application"]
+)
 async def test_a_killed_child_of_the_endpoint_is_restarted_and_clients_do_not_notice(
     serve: Serve, part: str
 ) -> None:
@@ -465,6 +468,8 @@ async def test_statistics_contain_the_figures_of_a_running_endpoint(serve: Serve
         "work": None,
         "flusher": None,
         "backlog": None,
+        "poller": None,
+        "quiet_poller": None,
     }
     server = await serve(endpoint)
     one, other = await server.connect(query="&user=ann"), await server.connect()
@@ -473,6 +478,7 @@ async def test_statistics_contain_the_figures_of_a_running_endpoint(serve: Serve
     found = endpoint.statistics()
     assert (found["topics"], found["subscriptions"]) == (2, 3)
     assert found["flusher"].marked == 0
+    assert {"poller", "quiet_poller"} <= set(found)
 
 
 # Mistakes
@@ -501,6 +507,7 @@ MISTAKES: list[tuple[dict[str, Any], type[ChannelsError], str]] = [
     ({"sockets": {"/a": UserSocket, "/a/": UserSocket}}, EndpointError, "'/a/websocket'"),
     ({"head_timeout": 0}, InvalidOption, "head_timeout=0"),
     ({"head_timeout": "10"}, InvalidOption, "head_timeout='10'"),
+    ({"quiet_delay": -1}, InvalidOption, "quiet_delay=-1"),
     ({"max_connections": 0}, InvalidOption, "max_connections=0"),
     ({"max_connections": 1.5}, InvalidOption, "max_connections=1.5"),
     ({"max_buffered_messages": True}, InvalidOption, "max_buffered_messages=True"),

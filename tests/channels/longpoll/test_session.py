@@ -77,6 +77,7 @@ async def test_sessions_are_processes_under_the_endpoint(server: Server) -> None
         "├── application",
         "├── flusher",
         "├── poller",
+        "├── quiet_poller",
         "├── sessions (dynamic)",
         "│   └── LongPollSession",
         "├── connections (dynamic)",

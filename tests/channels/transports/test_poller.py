@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
+import select
 import socket
 import struct
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -17,7 +20,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from channels.transports.poller import Poller
 from tests.channels.transports.readers import Heard
-from tests.channels.transports.sockets import socket_pair
+from tests.channels.transports.sockets import local_pair, socket_pair
 
 pytestmark = pytest.mark.skipif(not Poller.is_supported(), reason="there is epoll on Linux only")
 
@@ -400,3 +403,184 @@ async def test_a_turn_reads_fewer_sockets_while_processes_still_have_work(
     statistics = poller.statistics()
     assert statistics.reads == 80
     assert statistics.turns >= 5
+
+
+class QuietClients:
+    """Clients of two pollers. `seen` has the time and the data of each read."""
+
+    def __init__(self, stack: ExitStack, count: int, *, longest_rest: float = 0.1) -> None:
+        self.quiet = Poller(longest_rest=longest_rest)
+        self.poller = Poller(quiet=self.quiet)
+        stack.callback(self.quiet.close)
+        stack.callback(self.poller.close)
+        self.seen: list[tuple[float, object]] = []
+        self.pairs = [stack.enter_context(local_pair()) for _ in range(count)]
+        self.readings = [self.poller.register(ours, self._read) for ours, _ in self.pairs]
+
+    def _read(self, data: bytes | OSError) -> None:
+        self.seen.append((round(trio.current_time(), 3), data))
+
+    def send(self, number: int, data: bytes = b"x") -> None:
+        self.pairs[number][1].send(data)
+
+    async def send_all(self) -> None:
+        for number in range(len(self.pairs)):
+            self.send(number)
+        await wait_all_tasks_blocked()
+
+    @property
+    def sockets(self) -> tuple[int, int]:
+        return self.poller.statistics().sockets, self.quiet.statistics().sockets
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.poller.main)
+            nursery.start_soon(self.quiet.main)
+            await wait_all_tasks_blocked()
+            yield
+            nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def few_sockets_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a poller of two sockets rest as long as a poller of thousands."""
+    monkeypatch.setattr("channels.transports.poller._REST_PER_SOCKET", 1.0)
+
+
+async def test_a_socket_with_data_every_30_s_becomes_quiet_until_it_has_data_twice_in_5_s(
+    mock_clock: MockClock, stack: ExitStack
+) -> None:
+    clients = QuietClients(stack, 1)
+    async with clients.read():
+        mock_clock.jump(4.9)
+        await clients.send_all()
+        assert clients.sockets == (1, 0)
+        for _ in range(3):
+            mock_clock.jump(30)
+            await clients.send_all()
+            assert clients.sockets == (0, 1)
+        mock_clock.jump(5.0)
+        await clients.send_all()
+        assert clients.sockets == (1, 0)
+    assert len(clients.seen) == 5
+    assert clients.poller.statistics().handed_over == clients.quiet.statistics().handed_over == 1
+
+
+async def test_quiet_sockets_are_read_together_after_each_rest(
+    mock_clock: MockClock, stack: ExitStack, few_sockets_rest: None
+) -> None:
+    clients = QuietClients(stack, 3)
+    async with clients.read():
+        mock_clock.jump(30)
+        await clients.send_all()
+        mock_clock.jump(30)
+        for number in range(3):
+            clients.send(number)
+            await wait_all_tasks_blocked()
+            mock_clock.jump(0.04)
+        await wait_all_tasks_blocked()
+        # The first was read immediately. The others waited for the end of the rest.
+        assert clients.seen[3:] == [(60.0, b"x"), (60.12, b"x"), (60.12, b"x")]
+        mock_clock.jump(0.1)
+        await wait_all_tasks_blocked()
+        turns = clients.quiet.statistics().turns
+        mock_clock.jump(10)
+        await wait_all_tasks_blocked()
+        assert clients.quiet.statistics().turns == turns, "it sleeps while there is no data"
+        clients.send(0)
+        await wait_all_tasks_blocked()
+        assert clients.seen[6:] == [(70.22, b"x")]
+
+
+async def test_few_quiet_sockets_are_read_without_a_rest(
+    mock_clock: MockClock, stack: ExitStack
+) -> None:
+    clients = QuietClients(stack, 3)
+    async with clients.read():
+        for _ in range(3):
+            mock_clock.jump(30)
+            await clients.send_all()
+    assert len(clients.seen) == 9
+    assert clients.quiet.statistics().rests == 0
+
+
+async def test_a_poller_does_not_rest_while_a_full_turn_leaves_data(
+    mock_clock: MockClock, stack: ExitStack, few_sockets_rest: None
+) -> None:
+    clients = QuietClients(stack, 300)
+    async with clients.read():
+        mock_clock.jump(30)
+        await clients.send_all()
+        assert clients.sockets == (0, 300)
+        mock_clock.jump(30)
+        await clients.send_all()
+        assert len(clients.seen) == 600
+
+
+async def test_a_paused_quiet_socket_reads_on_after_resume(
+    mock_clock: MockClock, stack: ExitStack
+) -> None:
+    clients = QuietClients(stack, 2)
+    async with clients.read():
+        mock_clock.jump(30)
+        await clients.send_all()
+        clients.readings[0].pause()
+        mock_clock.jump(30)
+        await clients.send_all()
+        assert len(clients.seen) == 3
+        clients.readings[0].resume()
+        await wait_all_tasks_blocked()
+        assert len(clients.seen) == 4
+        clients.readings[0].stop()
+        assert clients.sockets == (0, 1)
+        clients.pairs[1][1].close()
+        await wait_all_tasks_blocked()
+        assert clients.seen[4:] == [(60.0, b"")]
+        assert clients.sockets == (0, 0)
+
+
+async def test_a_socket_that_pauses_itself_while_it_is_read_does_not_change_pollers_twice(
+    mock_clock: MockClock, stack: ExitStack
+) -> None:
+    clients = QuietClients(stack, 1)
+    reading = clients.readings[0]
+    reading.redirect(lambda _: reading.pause())
+    async with clients.read():
+        mock_clock.jump(30)
+        await clients.send_all()
+        assert clients.sockets == (0, 1)
+        mock_clock.jump(1)
+        await clients.send_all()
+        assert clients.sockets == (0, 1)
+        reading.redirect(clients._read)
+        reading.resume()
+        await wait_all_tasks_blocked()
+    assert clients.seen == [(31.0, b"x")]
+    assert clients.sockets == (1, 0)
+
+
+async def test_a_socket_stays_with_its_poller_if_the_kernel_has_no_room_for_it_elsewhere(
+    mock_clock: MockClock, stack: ExitStack
+) -> None:
+    clients = QuietClients(stack, 1)
+    clients.quiet._epoll = NoRoom(clients.quiet._epoll)  # type: ignore[assignment]  # all that is used
+    async with clients.read():
+        for _ in range(2):
+            mock_clock.jump(30)
+            await clients.send_all()
+        assert clients.sockets == (1, 0)
+    assert len(clients.seen) == 2
+
+
+class NoRoom:
+    """An epoll object that has no room for a further socket."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll = epoll
+
+    def register(self, fd: int, events: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
