@@ -282,11 +282,12 @@ class Connection(SessionServer):
         return self.last_heard + self.mount.timeout
 
     def _end_silence(self, check: _IdleCheck) -> None:
-        if trio.current_time() < self.silent_at():
+        now = trio.current_time()
+        if now < self.silent_at():
             # The client sent something while the message of the timer waited.
             check()
             return
-        silence = trio.current_time() - self.last_heard
+        silence = now - self.last_heard
         if self.paused:
             # The server does not read from this client, so it has seen no heartbeats. The client may be alive.
             self._close(

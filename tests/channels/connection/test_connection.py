@@ -545,6 +545,23 @@ async def test_silence_for_the_timeout_closes_with_1002(serve: Serve) -> None:
     assert [about["cause"] for _, about in closed] == ["the client was silent for 30 s"] * 2
 
 
+async def test_a_message_in_time_counts_even_if_the_connection_handles_it_late(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, timeout=30.0)}))
+    client = await server.connect()
+    (connection,) = server.connections()
+    await sys.suspend(connection)
+    await trio.sleep(29)
+    client.send((None, "5", "phoenix", "heartbeat"))
+    await trio.sleep(2)
+    await sys.resume(connection)
+    await trio.sleep(29.9)
+    assert client.frames() == [reply(None, "5", "phoenix")]
+    await trio.sleep(0.2)
+    assert client.frames() == [Close(1002), EOF]
+
+
 async def test_checks_of_clients_that_are_alive_share_a_moment_and_wake_no_process(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
