@@ -5,7 +5,9 @@ These tests use a real clock. Only tests of a timeout wait for time to pass, a t
 
 from __future__ import annotations
 
+import gc
 import socket
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +16,7 @@ import trio
 
 from actors import Runtime, is_alive, kill, wait_exit
 from channels import Channel, Draining, Endpoint, Mount, Socket, handle_in
+from channels.connection.connection import Connection
 from channels.telemetry import SOCKET_OVERFLOW
 from tests.channels.rooms import UserSocket
 from tests.channels.support import (
@@ -291,6 +294,37 @@ async def test_a_quiet_client_changes_pollers_and_survives_a_restart_of_its_new_
     kill(await child(server.pid, "quiet_poller"))
     assert await client.exchange("1", "3", "room:a", "echo") == [reply("1", "3", "room:a")]
     await client.close()
+
+
+@pytest.mark.parametrize("is_silent", [False, True], ids=["closed", "silent"])
+async def test_an_ended_connection_is_freed_without_the_garbage_collector(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, is_silent: bool
+) -> None:
+    made: list[weakref.ref[Connection]] = []
+    begin = Connection.handle_continue
+
+    async def note(self: Connection, argument: Any) -> Any:
+        made.append(weakref.ref(self))
+        return await begin(self, argument)
+
+    monkeypatch.setattr(Connection, "handle_continue", note)
+    timeout = 0.1 if is_silent else 3600.0
+    endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, timeout=timeout)})
+    await endpoint.start_link(port=0)
+    gc.disable()
+    try:
+        client = await TcpClient.connect(endpoint)
+        if is_silent:
+            assert await client.ended() == [Close(1002)]
+        else:
+            await client.join()
+        await client.close()
+        (connection,) = made
+        with trio.fail_after(GENEROUS):
+            while connection() is not None:  # noqa: ASYNC110 - the connection tells nobody
+                await trio.sleep(0.001)
+    finally:
+        gc.enable()
 
 
 async def test_without_a_delay_for_quiet_clients_one_poller_reads_all(
