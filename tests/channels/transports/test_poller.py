@@ -518,6 +518,39 @@ async def test_a_poller_does_not_rest_while_a_full_turn_leaves_data(
         assert len(clients.seen) == 600
 
 
+async def test_a_poller_does_not_rest_while_data_is_left_from_a_turn_with_many_bytes(
+    mock_clock: MockClock,
+    stack: ExitStack,
+    few_sockets_rest: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("channels.transports.poller._TURN_BYTES", 1)
+    clients = QuietClients(stack, 5)
+    async with clients.read():
+        for _ in range(2):
+            mock_clock.jump(30)
+            await clients.send_all()
+        assert len(clients.seen) == 10
+
+
+async def test_a_rest_begins_with_the_turn_so_that_a_long_turn_shortens_it(
+    mock_clock: MockClock, stack: ExitStack, few_sockets_rest: None
+) -> None:
+    clients = QuietClients(stack, 2)
+    async with clients.read():
+        mock_clock.jump(30)
+        await clients.send_all()
+        mock_clock.jump(30)
+        clients.readings[0].redirect(lambda _: mock_clock.jump(0.08))
+        clients.send(0)
+        await wait_all_tasks_blocked()
+        clients.send(1)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(0.02)
+        await wait_all_tasks_blocked()
+        assert clients.seen[2:] == [(60.1, b"x")]
+
+
 async def test_a_paused_quiet_socket_reads_on_after_resume(
     mock_clock: MockClock, stack: ExitStack
 ) -> None:
@@ -560,6 +593,48 @@ async def test_a_socket_that_pauses_itself_while_it_is_read_does_not_change_poll
     assert clients.sockets == (1, 0)
 
 
+async def test_a_socket_that_the_server_paused_is_not_quiet(
+    mock_clock: MockClock, stack: ExitStack
+) -> None:
+    clients = QuietClients(stack, 1)
+    async with clients.read():
+        clients.readings[0].pause()
+        await clients.send_all()
+        mock_clock.jump(30)
+        clients.readings[0].resume()
+        await wait_all_tasks_blocked()
+        assert clients.seen == [(30.0, b"x")]
+        assert clients.sockets == (1, 0)
+
+
+@pytest.mark.parametrize("is_quiet", [False, True])
+async def test_a_callback_without_memory_is_reported_by_the_poller_that_read_the_socket(
+    mock_clock: MockClock, stack: ExitStack, is_quiet: bool
+) -> None:
+    clients = QuietClients(stack, 1)
+    told: list[Poller] = []
+    for poller in (clients.poller, clients.quiet):
+        poller.on_out_of_memory = partial(lambda poller, _: told.append(poller), poller)
+    reader = clients.quiet if is_quiet else clients.poller
+
+    def no_memory(data: bytes | OSError) -> None:
+        clients.seen.append((trio.current_time(), data))
+        if data == b"x":
+            raise MemoryError
+
+    async with clients.read():
+        mock_clock.jump(30)
+        if is_quiet:
+            await clients.send_all()
+        clients.readings[0].redirect(no_memory)
+        # This read moves the socket to the other poller.
+        await clients.send_all()
+    assert isinstance(clients.seen[-1][1], ConnectionAbortedError)
+    assert clients.sockets == (0, 0)
+    assert told == [reader]
+    assert reader.statistics().out_of_memory == 1
+
+
 async def test_a_socket_stays_with_its_poller_if_the_kernel_has_no_room_for_it_elsewhere(
     mock_clock: MockClock, stack: ExitStack
 ) -> None:
@@ -571,6 +646,41 @@ async def test_a_socket_stays_with_its_poller_if_the_kernel_has_no_room_for_it_e
             await clients.send_all()
         assert clients.sockets == (1, 0)
     assert len(clients.seen) == 2
+
+
+class FullDict(dict[int, Any]):
+    """A dict without memory for a further item."""
+
+    def __setitem__(self, key: int, value: object) -> None:
+        raise MemoryError
+
+
+async def test_a_socket_stays_with_its_poller_if_there_is_no_memory_to_move_it(
+    mock_clock: MockClock, stack: ExitStack
+) -> None:
+    clients = QuietClients(stack, 1)
+    clients.quiet._readings = FullDict()
+    async with clients.read():
+        for _ in range(2):
+            mock_clock.jump(30)
+            await clients.send_all()
+        assert clients.sockets == (1, 0)
+    assert len(clients.seen) == 2
+
+
+async def test_a_closed_poller_gets_no_more_sockets(
+    mock_clock: MockClock, stack: ExitStack
+) -> None:
+    clients = QuietClients(stack, 1)
+    clients.quiet.close()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clients.poller.main)
+        for _ in range(2):
+            mock_clock.jump(30)
+            await clients.send_all()
+        nursery.cancel_scope.cancel()
+    assert len(clients.seen) == 2
+    assert clients.poller.statistics().sockets == 1
 
 
 class NoRoom:
