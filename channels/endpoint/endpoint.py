@@ -140,8 +140,8 @@ class Endpoint:
         max_total_buffered_bytes: the maximum number of bytes that wait for all clients together. If more bytes wait,
             the endpoint closes connections with 1013, beginning with the clients with the most waiting bytes.
         quiet_delay: the longest time in seconds that data of a quiet client may wait, so that the server wakes less
-            often. A client is quiet if it sent nothing for five seconds. With fewer than 150 clients, no data waits. 0
-            reads all clients immediately. See `channels.transports.poller`.
+            often. A client is quiet if its last two messages came more than five seconds apart. With fewer than 150
+            quiet clients, no data waits. 0 reads all clients immediately. See `channels.transports.poller`.
         draining: the options for closing clients when the endpoint stops.
         filter_parameters: the client parameters that the log masks: a list of terms, or a `Keep`. A term masks every
             parameter whose name contains the term.
