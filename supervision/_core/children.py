@@ -177,7 +177,7 @@ async def stop(pid: Pid, shutdown: ShutdownLimit) -> ExitReason:
 
 
 async def end_process(pid: Pid, ref: Ref, shutdown: ShutdownLimit) -> ExitReason:
-    """Stop a process, with a kill after the limit. Returns the reason in the `Down` of the monitor `ref`."""
+    """Stop a process, and kill it after the limit. Return the reason in the `Down` of the monitor `ref`."""
 
     def is_down(message: object) -> bool:
         return type(message) is Down and message.ref is ref
