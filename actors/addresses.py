@@ -188,7 +188,7 @@ def alias(*, once: bool = False) -> Alias:
 
 
 def unalias(address: Alias) -> bool:
-    """Revoke an alias of the current process. Returns True if it was still valid.
+    """Revoke an alias of the current process. Return True if it was still valid.
 
     Earlier messages stay in the mailbox. The runtime drops later messages.
 

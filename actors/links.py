@@ -104,7 +104,7 @@ def demonitor(ref: Ref, *, flush: bool = False) -> bool:
 
 
 def trap_exits(flag: bool = True) -> bool:
-    """Turn exit signals into `Exit` messages for the current process. Returns the old setting.
+    """Turn exit signals into `Exit` messages for the current process. Return the old setting.
 
     A process cannot trap `KILL` from `send_exit`. Trapping also has no effect on a signal that the process has accepted
     before.

@@ -107,7 +107,7 @@ def spawn_link(
     name: object = None,
     label: str | None = None,
 ) -> Pid:
-    """Spawn a process and link it to the current process, in one step. Otherwise like `spawn`."""
+    """Spawn a process and link it to the current process, in one step. For the arguments, see `spawn`."""
     check_async("spawn_link", function)
     process = require_process("spawn_link")
     return process.runtime.spawn(function, args, link=True, name=name, label=label).pid
@@ -119,7 +119,7 @@ def spawn_monitor(
     name: object = None,
     label: str | None = None,
 ) -> tuple[Pid, Ref]:
-    """Spawn a process and monitor it. Return its pid and the reference of the monitor. Otherwise like `spawn`."""
+    """Spawn a process and monitor it. Return the pid and the reference. For the arguments, see `spawn`."""
     check_async("spawn_monitor", function)
     process = require_process("spawn_monitor")
     _refuse_unlinked("spawn_monitor", function)

@@ -197,7 +197,8 @@ async def open_runtime(
     token = ambient_runtime.set(runtime)
     try:
         async with trio.open_nursery() as nursery:
-            # Not nursery.start: in a cancelled task it would raise, and then wait for the host, which does not end.
+            # Do not use `nursery.start`. In a cancelled task it would raise, and then wait for the host, which does not
+            # end.
             nursery.start_soon(host.run)
             try:
                 await host.opened()

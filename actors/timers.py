@@ -133,7 +133,7 @@ def read_timer(timer: TimerRef) -> float | None:
 
 
 def cancel_timer(timer: TimerRef) -> float | None:
-    """Cancel a timer. Returns the seconds that were left, or None if the timer has fired or was cancelled before.
+    """Cancel a timer. Return the seconds that were left, or None if the timer has fired or was cancelled before.
 
     If the result is None, the message may still be in the mailbox.
 

@@ -76,7 +76,7 @@ class ChildInfo:
     id: Any
     """The id; None under a dynamic supervisor."""
     pid: Pid | Literal["restarting"] | None
-    """The process; "restarting" if the supervisor will try again to restart it; None if it is not running."""
+    """The process. "restarting": the supervisor will try to start it again. None: it is not running."""
     type: ChildType
     restarts: int = field(default=0, eq=False)
     """The number of times that the supervisor has restarted it, alone or with its group."""

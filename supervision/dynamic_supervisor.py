@@ -274,7 +274,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
 
         Raises:
             BadSupervisorOption: An option has an invalid value.
-            AlreadyStarted: The process in `pid` has the name.
+            AlreadyStarted: Another process, `error.pid`, has the name.
         """
         setup = _set_up(max_children, max_restarts, max_seconds, backoff)
         return await super().start_link(setup, name=name, label=label, timeout=timeout)
@@ -342,7 +342,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             MaxChildren: The supervisor has `max_children` children.
             StartIgnored: The init of the child returned `Ignore()`. The supervisor forgets the child.
             StartError: The child did not start. The supervisor forgets it.
-            AlreadyStarted: The child did not start, because the process in `pid` has its name.
+            AlreadyStarted: The child did not start, because another process, `error.pid`, has its name.
             BadChildSpec: The spec is invalid.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """

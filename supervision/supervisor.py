@@ -361,7 +361,7 @@ class Supervisor(SupervisorBase[Tree]):
             StartError: A child did not start. The reason is `Shutdown(FailedToStartChild(id, reason))`. The supervisor
                 stopped the children before it in reverse order. As with every failed start, the link also sends the
                 reason to the caller, and the caller ends unless it traps exits.
-            AlreadyStarted: The process in `pid` has the name.
+            AlreadyStarted: Another process, `error.pid`, has the name.
         """
         setup = _set_up(
             children, strategy, max_restarts, max_seconds, auto_shutdown, backoff=backoff
@@ -441,7 +441,7 @@ class Supervisor(SupervisorBase[Tree]):
             ChildAlreadyStarted: A child with this id is running.
             ChildAlreadyPresent: A child with this id exists and is not running.
             ChildStartFailed: The child did not start. The supervisor forgets it.
-            ChildNameTaken: The child did not start, because the process in `pid` has its name. This error and
+            ChildNameTaken: The child did not start, because another process has its name. This error and
                 ChildAlreadyStarted are subclasses of AlreadyStarted. So with
                 `except AlreadyStarted as error: pid = error.pid` you get the pid of the existing process.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
@@ -468,7 +468,7 @@ class Supervisor(SupervisorBase[Tree]):
 
     @staticmethod
     async def restart_child(supervisor: object, id: Any) -> Pid | None:
-        """Start a child that is not running. Does not count as a restart.
+        """Start a child that is not running. The supervisor does not count this start as a restart.
 
         Args:
             supervisor: A pid or a name.
@@ -482,7 +482,7 @@ class Supervisor(SupervisorBase[Tree]):
             ChildRunning: The child is running.
             ChildRestarting: The supervisor is about to restart the child.
             ChildStartFailed: The child did not start. The supervisor keeps its spec.
-            ChildNameTaken: The child did not start, because the process in `pid` has its name.
+            ChildNameTaken: The child did not start, because another process, `error.pid`, has its name.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         pid: Pid | None = await ask(supervisor, RestartChild(id))

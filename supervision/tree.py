@@ -51,7 +51,7 @@ class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def title(self) -> str:
-        """The id, or else the name or the label."""
+        """The id of the child. Without an id: the name of the process, or its label if it has no name."""
         if self.id is not None:
             return str(self.id)
         return str(self.name) if self.name is not None else str(self.label)

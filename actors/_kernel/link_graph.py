@@ -91,7 +91,7 @@ class LinkGraph:
             _add(self._links, other, one)
 
     def unlink(self, one: Pid, other: Pid) -> bool:
-        """Remove a link. Returns True if there was one."""
+        """Remove a link. Return True if there was one."""
         _discard(self._links, other, one)
         return _discard(self._links, one, other)
 
@@ -108,7 +108,7 @@ class LinkGraph:
         _add(self._watchers, pid, watcher)
 
     def unwatch(self, pid: Pid, watcher: Watcher) -> bool:
-        """Remove a watcher. Returns True if it was there."""
+        """Remove a watcher. Return True if it was there."""
         return _discard(self._watchers, pid, watcher)
 
     def watchers_of(self, pid: Pid) -> tuple[Watcher, ...]:
@@ -116,7 +116,7 @@ class LinkGraph:
         return items_of(self._watchers.get(pid))
 
     def remove(self, pid: Pid) -> tuple[tuple[Pid, ...], tuple[Watcher, ...]]:
-        """Remove an ended process. Returns its linked processes and its watchers, in the order of their addition."""
+        """Remove an ended process. Return its linked processes and its watchers, in the order of their addition."""
         peers = items_of(self._links.pop(pid, None))
         for peer in peers:
             _discard(self._links, peer, pid)

@@ -179,7 +179,7 @@ class Mailbox:
         return self._abort
 
     async def park_until(self, deadline: float, timers: TimerQueue) -> bool:
-        """Wait like `park`, until `deadline` at the latest. Returns False if the deadline ended the wait."""
+        """Wait like `park`, until `deadline` at the latest. Return False if the deadline ended the wait."""
         if deadline == math.inf:
             await self.park()
             return True

@@ -448,7 +448,7 @@ class Runtime:
             raise escaped
 
     def _failed(self, process: Process, error: BaseException) -> trio.Cancelled | None:
-        """End a process that raised. Returns the cancellation of the runtime itself, which the task must raise."""
+        """End a process that raised. Return the cancellation of the runtime itself, which the task must raise."""
         add_advice(error)
         if (interrupt := escaping(error)) is not None:
             self.end(process, process.reason if process.dying else SHUTDOWN)
@@ -496,7 +496,7 @@ class Runtime:
         process.grace = self.timers.at(deadline, lambda: self._grace_over(process))
 
     def fail(self, process: Process, error: BaseException) -> None:
-        """Crash a process whose function raised while another process ran the function."""
+        """Crash a process because its function raised in the task of another process."""
         self.crashed += 1
         self._report(CRASH, process, reason := Crash(error), error)
         self._accept(process, reason)
@@ -625,7 +625,7 @@ class Runtime:
         return info
 
     def statistics(self) -> dict[str, int]:
-        """Return the counters since the opening of the runtime, and current numbers of processes, timers and so on."""
+        """Return the counters since the runtime opened, and the present numbers of processes, names and timers."""
         return {
             "processes": len(self.table),
             "names": len(self.names),

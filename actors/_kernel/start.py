@@ -36,7 +36,7 @@ __all__ = ["StartSlot", "start"]
 
 @final
 class StartSlot:
-    """The result of a start. The child reports to it, and the starter waits for it."""
+    """The place for the result of a start. The child sets the result, and the starter waits for it."""
 
     __slots__ = ("done", "failure", "started", "task", "timed_out")
 

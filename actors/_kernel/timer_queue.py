@@ -66,7 +66,7 @@ class TimerQueue:
 
     @enable_ki_protection
     def cancel(self, timer: TimerRef) -> float | None:
-        """Cancel a timer. Returns the seconds that it had left, or None if it has run or was cancelled before."""
+        """Cancel a timer. Return the seconds that it had left, or None if it has run or was cancelled before."""
         left = self.remaining(timer)
         self.forget(timer)
         return left

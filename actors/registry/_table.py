@@ -128,7 +128,7 @@ class RegistryTable(Generic[K, V]):
         return pid in self._by_pid
 
     def replace(self, key: K, pid: Pid, value: V) -> bool:
-        """Replace the value of a process's entry for a key. Returns False if the process has no such entry."""
+        """Replace the value of a process's entry for a key. Return False if the process has no such entry."""
         entries = self._by_key.get(strict(key), {})
         for serial, entry in entries.items():
             if entry.pid is pid:

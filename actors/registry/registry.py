@@ -432,7 +432,7 @@ class Registry(Generic[K, V]):
             raise NeedsUniqueKeys(self, operation)
 
     def _add(self, process: Process, key: K, value: V) -> Pid | None:
-        """Register a key for a process. Returns the process that has the key, if it is taken."""
+        """Register a key for a process. Return the process that has the key, if it is taken."""
         state = self._state_in(process.runtime)
         if self.unique and (holder := state.table.first(key)) is not None:
             return holder.pid

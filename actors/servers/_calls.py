@@ -77,7 +77,7 @@ class Sender:
 
     @property
     def done(self) -> bool:
-        """True once the wait is over."""
+        """True once the caller no longer waits."""
         return self._done
 
     @property
@@ -87,19 +87,19 @@ class Sender:
 
     @property
     def value(self) -> Any:
-        """The answer, once there is one."""
+        """The answer; None before the answer."""
         return self._value
 
     @property
     def answered(self) -> bool:
-        """True if the wait ended with an answer."""
+        """True if the caller has got an answer."""
         return self._done and self._failure is None
 
     def take_failure(self) -> object:
         """Return the reason why there was no answer, and drop the reference to it.
 
-        The crash of a server refers to its last request, and so to this object. Without the drop, each would keep the
-        other in memory.
+        The crash of a server refers to its last request, and so to this object. Without the drop, the crash and
+        this object would keep each other in memory.
         """
         failure, self._failure = self._failure, None
         return failure

@@ -405,7 +405,7 @@ class Loop:
                 self.debug.happened("noreply", server.state, process.describe())
 
     async def _pause(self) -> bool:
-        """Yield to other tasks, or wait for a message. Returns True if the timeout of a `Within` has passed."""
+        """Yield to other tasks, or wait for a message. Return True if the timeout of a `Within` has passed."""
         mailbox = self.process.mailbox
         if mailbox.queue:
             # Shielded, so that a cancellation loses no message. The loop itself checks `dying` between messages.

@@ -237,7 +237,7 @@ class GenServer(Generic[S]):
             timeout: The seconds that init may take.
 
         Raises:
-            AlreadyStarted: The process in `pid` has the name.
+            AlreadyStarted: Another process, `error.pid`, has the name.
             StartIgnored: Init returned `Ignore()`.
             StartError: Init failed, ended or took too long, and the process is gone. Unless the process ended with
                 `NORMAL` or `Fail`, the link sends its exit reason to the caller. A caller that does not trap exits then
@@ -518,8 +518,8 @@ def reply(sender: Sender, value: Any) -> bool:
     Returns:
         False if the call already had an answer or has ended; the runtime then drops the value. If the caller has given
         up, the runtime also emits the event `("actors", "call", "late_answer")`. In a thread other than the runtime's,
-        True only means that the answer is on its way. There, the runtime does not count a late answer if it has ended
-        or if its queue is full.
+        True only means that the answer is on its way. There, the runtime does not count a late answer if the
+        runtime has ended or if its queue is full.
 
     Raises:
         ThreadQueueFull: The caller is in another thread, the call still waits, and the queue was full for 30 seconds.

@@ -94,18 +94,18 @@ class ClientPush:
                 raise Refused(topic, self.event, str(status), self.response)
 
     def settle(self, status: str, response: Any) -> None:
-        """Set the result. For the socket."""
+        """Set the result. Only the socket calls this."""
         self.status = status
         self.response = _Cause(response) if status == "closed" else response
         if self._done is not None:
             self._done.set()
 
     def started(self, record: PushRecord) -> None:
-        """Keep the record of the protocol. For the channel."""
+        """Keep the record of the protocol. Only the channel calls this."""
         self._record = record
 
     def cancel(self) -> PushRecord | None:
-        """Return the record to forget, unless the push has its result. For the channel."""
+        """Return the record to forget, unless the push has its result. Only the channel calls this."""
         return self._record if self.status is None else None
 
 
@@ -132,7 +132,7 @@ class ClientChannel:
 
     Attributes:
         topic: the topic.
-        record: the channel's part of the protocol. For the socket.
+        record: the channel's part of the protocol. Only the socket uses it.
         max_messages: messages that each feed of the channel keeps.
     """
 

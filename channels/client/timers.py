@@ -50,7 +50,7 @@ class Timers:
         self._cancelled = 0
 
     def start(self, when: float, callback: Callable[[Any], object], argument: Any = None) -> Timer:
-        """Start a timer for a time."""
+        """Start a timer that calls `callback(argument)` at the time `when`."""
         self._number += 1
         timer = Timer(when, self._number, callback, argument)
         heapq.heappush(self._heap, timer)

@@ -41,7 +41,7 @@ class StorageError(ChannelsError):
 
     Attributes:
         storage: the name of the storage.
-        problem: what went wrong.
+        problem: the cause of the failure, as text.
         may_be_kept: False if the messages of an append are certainly not kept.
     """
 
@@ -58,7 +58,7 @@ class AppendFailed(ChannelsError):
     Attributes:
         topic: the topic.
         event: the name of the event.
-        problem: what went wrong.
+        problem: the cause of the failure, as text.
         may_be_kept: True if the storage may have the message. False if nobody gets it.
     """
 
@@ -81,7 +81,7 @@ class AnswerNotKept(ChannelsError):
     Attributes:
         topic: the topic.
         event: the name of the event.
-        problem: what went wrong.
+        problem: the cause of the failure, as text.
     """
 
     def __init__(self, topic: str, event: str, problem: str) -> None:

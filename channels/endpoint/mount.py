@@ -161,7 +161,7 @@ class Mount:
         websocket: serve WebSockets.
         longpoll: serve polling clients at the mount's path plus `/longpoll`: `True`, or a `LongPoll` with options.
 
-    Options that Phoenix also has have the same defaults as in Phoenix.
+    An option of Phoenix has the same default here as in Phoenix.
 
     Raises:
         InvalidOrigin: an origin is malformed. The endpoint raises this when it starts.

@@ -93,7 +93,7 @@ METRICS: Final = _table(
         "held_back_connections_total",
         "counter",
         "",
-        "Connections that sent so much that they had to wait.",
+        "Connections whose messages waited long, because the client sent so many.",
     ),
     (
         "rate_limited_connections_total",
@@ -105,7 +105,7 @@ METRICS: Final = _table(
         "expired_connections_total",
         "counter",
         "",
-        "Connections closed because their time was over.",
+        "Connections closed at their deadline.",
     ),
     (
         "out_buffer_overflows_total",
@@ -119,16 +119,21 @@ METRICS: Final = _table(
         "",
         "Connections closed because too many bytes waited for all clients together.",
     ),
-    ("out_buffer_dropped_frames_total", "counter", "", "Frames dropped with these connections."),
+    (
+        "out_buffer_dropped_frames_total",
+        "counter",
+        "",
+        "Frames dropped because the server closed connections for these two reasons.",
+    ),
     (
         "longpoll_lost_messages_total",
         "counter",
         "reason",
-        "Messages of polling clients that were dropped.",
+        "Dropped messages of polling clients, by reason.",
     ),
     ("draining", "gauge", "", "1 from the moment when the server stops being ready, else 0."),
     # Channels
-    ("channels", "gauge", "socket", "Joined channels, and those whose join has not returned yet."),
+    ("channels", "gauge", "socket", "Joined channels, and channels whose `join` still runs."),
     (
         "joins_total",
         "counter",
@@ -163,7 +168,7 @@ METRICS: Final = _table(
         "process_crashes_total",
         "counter",
         "exception",
-        "Processes that died of an exception, by its class.",
+        "Processes that an exception ended, by the class of the exception.",
     ),
     ("process_zombies_total", "counter", "", "Processes that did not end when they were killed."),
     ("dead_letters_total", "counter", "", "Messages to processes that had ended."),
@@ -194,13 +199,13 @@ METRICS: Final = _table(
         "event_loop_blocks_total",
         "counter",
         "",
-        "Steps that the watchdog reported, because they let nothing else run.",
+        "Steps of tasks that blocked the event loop, and that the watchdog reported.",
     ),
     (
         "event_loop_blocked_seconds_total",
         "counter",
         "",
-        "Seconds of these steps up to the report of the watchdog.",
+        "Seconds that these steps had blocked the event loop when the watchdog reported them.",
     ),
     # Several nodes
     ("pubsub_topics", "gauge", "", "Topics with subscribers on this node."),
@@ -243,7 +248,7 @@ METRICS: Final = _table(
         "history_failed_messages_total",
         "counter",
         "history",
-        "Messages that the storage failed to keep.",
+        "Messages that the storage failed to store.",
     ),
     (
         "history_refused_messages_total",
@@ -261,7 +266,7 @@ METRICS: Final = _table(
         "history_gaps_total",
         "counter",
         "history",
-        "Channels that noticed that messages did not arrive.",
+        "Gaps that channels found in the messages that arrived.",
     ),
     (
         "history_lost_total",

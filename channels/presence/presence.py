@@ -102,7 +102,7 @@ class Presence:
         max_calls_per_second: calls of `track` and `update` by one client, over all its channels, or by one other
             process. Further calls raise TooManyCalls.
         max_meta_bytes: the largest metadata of one presence, as JSON; up to `MOST_META_BYTES`.
-        max_delta_sizes: how many recent changes of each node to keep for nodes that missed some.
+        max_delta_sizes: the numbers of recent changes of each node to keep for nodes that missed some.
         dispatcher: delivers diffs on this node, as for `PubSub.broadcast`.
 
     Raises:
@@ -212,7 +212,7 @@ class Presence:
             topic: the topic.
             diff: its `joins` and `leaves`, as `fetch` returned them.
             presences: everybody in the topic after this diff: keys and their metas.
-            state: what `init`, or the previous call, returned.
+            state: the result of `init`, or of the previous call.
 
         Calls do not overlap. If a call raises or takes longer than `callback_timeout`, the state stays, and Ashtree
         logs and counts the failure. A diff whose `fetch` failed is left out.

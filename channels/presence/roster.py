@@ -165,7 +165,7 @@ class Roster:
         replicas: the other nodes.
         snapshots: the members of each topic, for readers.
         diffs: the changes that clients have yet to get.
-        counting: which topics are counted.
+        counting: the choice of counted topics.
         changed: called after each change of a presence, once it is visible.
     """
 

@@ -130,7 +130,7 @@ class State:
     Args:
         node: the name of this node. No other running node may have it.
         incarnation: the run of this node; see `clock.new_incarnation`.
-        max_delta_sizes: how many recent changes of each node to keep for others; see `generations`.
+        max_delta_sizes: the numbers of recent changes of each node to keep for others; see `generations`.
     """
 
     __slots__ = ("_generations", "_index", "_node", "_own", "_removed", "_replicas", "_start")

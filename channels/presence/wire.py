@@ -69,8 +69,10 @@ MAX_NAME = 255
 class InvalidGossip(ChannelsError):
     """Another node sent something that is not a message about presence.
 
-    Field: `problem`, with the place in the message. The error does not keep the content, which may be large and
-    private.
+    The error does not keep the message, which may be large and private.
+
+    Attributes:
+        problem: the mistake and its place in the message, as text.
     """
 
     def __init__(self, problem: str) -> None:

@@ -59,7 +59,7 @@ class PublishError(ChannelsError):
 
     Attributes:
         url: the server, without user and password.
-        problem: what happened.
+        problem: the cause of the failure, as text.
         is_sent: True if the publisher had begun to send the message. The server may have published it.
     """
 

@@ -230,7 +230,7 @@ class Adapter(Protocol):
         """Begin a new incarnation, and return the child specs of the processes that carry its messages.
 
         PubSub supervises the processes. The supervisor starts them in this order and stops them in reverse. If they
-        restart, the incarnation goes on. Without processes, PubSub starts no supervisor.
+        restart, the incarnation stays the same. Without processes, PubSub starts no supervisor.
 
         Args:
             receiver: gets the messages of other nodes.

@@ -290,20 +290,20 @@ class PubSub:
 
         Args:
             topic: the topic.
-            message: the message. Do not change it afterwards. Other nodes get only a `Broadcast` or a JSON value, and
-                get a JSON value without the types of Python: a tuple arrives as a list.
+            message: the message. Do not change it afterwards. If there are other nodes, it must be a `Broadcast` or a
+                JSON value. Other nodes get a tuple as a list.
             sender: a process of this node to leave out, or None.
-            dispatcher: delivers on this node, in the thread of the runtime. This call raises its errors in that
-                thread. In another thread, the runtime logs them. Other nodes use the default dispatcher. It sends a
-                `Broadcast` through the fastlane if the subscriber has one, and any other message to the subscriber's
-                process.
+            dispatcher: a function that delivers the message on this node, in the thread of the runtime. In that thread,
+                this call raises the errors of the function. In another thread, the runtime logs the errors. Other nodes
+                use the default dispatcher. The default dispatcher sends a `Broadcast` through the fastlane if the
+                subscriber has one, and any other message to the subscriber's process.
 
         Raises:
-            EncodeError: there are other nodes, and JSON cannot express the message. Nobody gets it. Or the wire format
-                of some clients on this node cannot express it. All other subscribers get it.
+            EncodeError: there are other nodes, and JSON cannot express the message. Nobody gets the message. Or the
+                wire format of some clients on this node cannot express it. All other subscribers get the message.
             MessageTooLarge: the message exceeds the limit of the adapter. Nobody gets it.
-            RuntimeClosed: in another thread: the runtime of the subscribers has ended.
-            ThreadQueueFull: in another thread: the queue of the runtime was full for 30 seconds.
+            RuntimeClosed: the caller is in another thread, and the runtime of the subscribers has ended.
+            ThreadQueueFull: the caller is in another thread, and the queue of the runtime was full for 30 seconds.
 
         Other nodes get the message at most once. If it is lost on the way, this call raises no error. See
         `PUBSUB_LOST`.

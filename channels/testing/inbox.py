@@ -69,7 +69,7 @@ class Expected(AssertionError):
 
 
 def fits(value: Any, wanted: Any) -> bool:
-    """Return True if a value equals the wanted one, or if the wanted function accepts it."""
+    """Return True if a value equals the wanted value, or if the wanted function accepts it."""
     if callable(wanted) and not isinstance(wanted, type):
         return bool(wanted(value))
     return bool(wanted == value)

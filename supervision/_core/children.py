@@ -116,8 +116,7 @@ async def _start_in_time(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Faile
         started = await _start(spec, extra)
     if started is not None and not limit.cancel_called:
         return started
-    # If they are cancelled, the start functions of this package leave no process. Other start functions may leave a
-    # linked process.
+    # A cancelled start function of this package leaves no process. Other start functions may leave a linked process.
     for pid in _links():
         if pid not in before:
             await stop(pid, BRUTAL_KILL)
@@ -177,7 +176,7 @@ async def stop(pid: Pid, shutdown: ShutdownLimit) -> ExitReason:
 
 
 async def end_process(pid: Pid, ref: Ref, shutdown: ShutdownLimit) -> ExitReason:
-    """Stop a process, with a kill after the limit. Returns the reason in the `Down` of the monitor `ref`."""
+    """Stop a process, and kill it after the limit. Return the reason in the `Down` of the monitor `ref`."""
 
     def is_down(message: object) -> bool:
         return type(message) is Down and message.ref is ref

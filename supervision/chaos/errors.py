@@ -21,7 +21,7 @@ class BadFault(SupervisionError, ValueError):
         kind: the name of the class, such as "Slow".
         field: the name of the field.
         value: the value.
-        advice: what to write instead.
+        advice: the correction, as text.
     """
 
     def __init__(self, kind: str, field: str, value: object, advice: str) -> None:

@@ -37,9 +37,9 @@ class Phases:
     """The durations and time limits of an experiment, in seconds.
 
     Args:
-        before: how long the steady state must hold before the faults.
+        before: seconds for which the steady state must hold before the faults.
         start_within: the time limit for the steady state to begin. It counts from the start of the scenario.
-        after: how long the steady state must hold after the faults.
+        after: seconds for which the steady state must hold after the faults.
         recover_within: the time limit for the steady state to begin again. It counts from the end of the faults.
         finish_within: the time limit for the scenario to return. It counts from the end of the experiment. The run
             cancels a scenario that has not returned by then.

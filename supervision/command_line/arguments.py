@@ -85,7 +85,7 @@ def load_module(
 
 
 def load_function(target: str, kind: str) -> Any:
-    """Return the async function of one argument at `module:function`. Messages use the word `kind` for it."""
+    """Return the async function of one argument at `module:function`. Error messages call this function a `kind`."""
     module, name = load_module(target, "FUNCTION", "shop.day:opening")
     found = getattr(module, name, None)
     if found is None:

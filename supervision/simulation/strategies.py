@@ -97,8 +97,8 @@ def worlds(
         storm: the faults to draw from, and their maximal number; None for no faults.
         knobs: the settings of all worlds.
         seeds: the seeds, for delays and for the scenario's random numbers; None takes 0 to 9.
-        choices: how many of the rounds with a choice, from the beginning of the run, may deviate from the canonical
-            order.
+        choices: the number of rounds that may deviate from the canonical order. These are the first rounds of the run
+            with a choice.
 
     Returns:
         A strategy for `given`.

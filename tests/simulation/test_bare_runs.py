@@ -1,10 +1,12 @@
 """Bare runs have no instruments. Each process still has a path and the same random numbers as with instruments."""
 
 from collections.abc import Iterator
+from io import StringIO
 
 import msgspec
 import pytest
 import trio
+from rich.console import Console
 
 from actors import GenServer, Reply, call, current_runtime
 from supervision import Supervisor, child_spec
@@ -17,8 +19,10 @@ from supervision.simulation.replaying.run_file import (
     encode_run,
     run_again,
 )
+from supervision.simulation.search.findings import Finding
 from supervision.simulation.search.report import SweepReport
 from supervision.simulation.search.sweep import SeedResult, is_bare, sweep
+from supervision.simulation.search.terminal import print_finding
 from supervision.simulation.shrinking.shrink import shrink
 from supervision.simulation.simulate import simulate
 from supervision.simulation.world.world import World
@@ -144,6 +148,17 @@ def test_a_failure_that_instruments_do_not_hide_is_reported_with_its_trace() -> 
     watched, bare = results(visible)
     assert watched.failure == bare.failure
     assert not bare.bare
+
+
+def test_a_report_shows_a_run_with_instruments_if_one_failed_alike() -> None:
+    report = SweepReport(scenario="racy")
+    for seed, bare in ((7, True), (8, True), (9, False), (10, False)):
+        report.add(SeedResult(seed=seed, bare=bare, failure="check"))
+    alike = report.failures["check"]
+    assert (alike.first.seed, alike.seeds, alike.bare) == (9, [7, 8, 9, 10], 2)
+    text = StringIO()
+    print_finding(Console(file=text), report, Finding(failures=alike), {})
+    assert text.getvalue().startswith("\ncheck, with seed 9\n")
 
 
 def test_the_trace_of_a_bare_run_has_no_process() -> None:

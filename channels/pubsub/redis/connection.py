@@ -5,7 +5,7 @@
     children = [process_spec(subscriber.main), process_spec(publisher.main)]
     publisher.publish(b"news:0", b"...")
 
-The process of a connection never ends by itself. It connects, and after a loss it connects again, with growing waits.
+The process of a connection never ends by itself. It connects, and after a loss it connects again, after growing waits.
 It reports each loss and each return of the connection. Only a defect ends the process, and its supervisor then restarts
 it.
 

@@ -55,7 +55,7 @@ class ProtocolViolation(ChannelsError):
     """The other side does not speak RESP3, or sent a reply above the limit. Close the connection.
 
     Attributes:
-        problem: what is wrong.
+        problem: the mistake of the other side, as text.
     """
 
     def __init__(self, problem: str) -> None:

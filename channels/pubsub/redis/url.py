@@ -39,7 +39,7 @@ class InvalidRedisUrl(ChannelsError, ValueError):
 
     Attributes:
         url: the URL as far as it is safe to show; `***` stands for user and password.
-        problem: what is wrong, and what to write instead.
+        problem: the mistake and its correction, as text.
     """
 
     def __init__(self, problem: str, *, url: str) -> None:

@@ -55,9 +55,10 @@ _SMALLEST: Final = 2
 
 
 class BrokenFrame(Exception):
-    """Bytes that are no frame. Their sender is not a worker of this program.
+    """The hub or a worker received bytes that are no frame, so the sender is not a worker of this program.
 
-    Field: `length`, the number in the head.
+    Attributes:
+        length: the length in the head of the bytes.
     """
 
     def __init__(self, length: int) -> None:

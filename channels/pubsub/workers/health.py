@@ -47,7 +47,8 @@ _MAX_PATH = 107
 class HealthError(ChannelsError):
     """A health socket cannot be opened or read.
 
-    Field: `path`.
+    Attributes:
+        path: the path of the socket.
     """
 
     def __init__(self, message: str, *, path: Path) -> None:
@@ -87,7 +88,7 @@ class WorkerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="worker")
         state: starting, serving, stopping, or waiting (for a restart).
         uptime: seconds since its start.
         restarts: the number of workers of this place that ended without a request.
-        last_end: how the last of these workers ended.
+        last_end: the end of the last of these workers.
         answers: True if the worker answered within a second. A stopped or blocked worker does not.
         connections: clients of the worker: WebSockets, polling sessions and requests.
         topics: topics with subscribers in the worker.

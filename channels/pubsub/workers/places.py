@@ -26,7 +26,8 @@ MAX_WORKERS = 512
 class WorkersUnavailable(ChannelsError):
     """This system cannot serve one port with several workers.
 
-    Field: `platform`, as in `sys.platform`.
+    Attributes:
+        platform: the system, as in `sys.platform`.
     """
 
     def __init__(self, platform: str) -> None:

@@ -6,7 +6,7 @@ A server has places. Each place has listening sockets, and normally one worker t
 starts alone. If it fails, the server does not start, and the error of the worker is printed once. The other workers
 start together after it.
 
-    a worker dies            its place gets another one, after a wait that grows while it goes on dying
+    a worker dies            its place gets another worker. If the deaths repeat, the waits grow
     a worker stops itself    the same, while it drains
     replace                  for each place in turn: start a successor, wait until it serves, then stop the old worker
     stop                     all workers stop together; after their own time limits they are killed
@@ -110,13 +110,13 @@ class Place:
     """One place and its workers.
 
     Attributes:
-        number: from 1.
+        number: the number of the place, from 1.
         current: the worker that serves, or that starts without a predecessor.
         successor: the worker that is starting to replace the current one.
         leaving: workers that stop because another worker has taken their place.
         restart_at: the time of the next start; infinite if none is due.
         restarts: the number of workers of this place that ended without a request.
-        last_end: how the last of these workers ended.
+        last_end: the end of the last of these workers.
     """
 
     number: int
@@ -204,7 +204,7 @@ class End:
 
     Attributes:
         code: its exit code, or minus the number of the signal; None if it could not be started.
-        problem: why it could not be started.
+        problem: the reason why the process could not start; None if it started.
     """
 
     code: int | None

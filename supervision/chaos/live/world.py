@@ -26,10 +26,10 @@ class Network(Connections, Protocol):
     """A network for a run, such as `channels.testing.live_network.LiveNetwork`."""
 
     async def open(self, host: str, port: int) -> Any:
-        """Listen, for `world.listen`."""
+        """Open a listener. `world.listen` calls this."""
 
     async def connect(self, host: str, port: int, *, source: str | None = None) -> trio.abc.Stream:
-        """Connect to a listener, for `world.connect`."""
+        """Connect to a listener. `world.connect` calls this."""
 
     async def main(self, attached: Callable[[], object]) -> None:
         """Run until cancelled, and call `attached` when ready."""

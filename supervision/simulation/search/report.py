@@ -24,7 +24,8 @@ class Failures:
 
     Attributes:
         failure: the kind of failure.
-        first: the result of the first failed seed.
+        first: the result to show. It is of the first of these runs that had instruments, because only its story names
+            the processes. If none of them had instruments, it is of the first run.
         count: the number of these runs.
         seeds: the seeds of the first runs of this kind, at most 20.
         bare: the number of these runs that had no instruments.
@@ -111,6 +112,8 @@ class SweepReport:
         if new:
             self.failures[result.failure] = Failures(failure=result.failure, first=result)
         alike = self.failures[result.failure]
+        if alike.first.bare and not result.bare:
+            alike.first = result
         alike.count += 1
         alike.bare += result.bare
         if len(alike.seeds) < _SHOWN:

@@ -273,10 +273,10 @@ def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
         faults = sorted(report.faults.items())
         counts = (f"{count:,} {status.replace('_', ' ')}" for status, count in faults)
         table.add_row("faults", ", ".join(counts))
-    if report.bare:
-        table.add_row("bare runs", f"{report.bare:,} without instruments")
     if report.inert_runs:
         table.add_row("", f"none was applied in {report.inert_runs:,} of {report.runs:,} runs")
+    if report.bare:
+        table.add_row("bare runs", f"{report.bare:,} without instruments")
     for name, count in report.sometimes.items():
         table.add_row("sometimes", Text(f"{name}: {_seen(report, name, count)}"))
     differ = f"{len(report.diverged)} differed" if report.diverged else "all the same"
@@ -327,7 +327,8 @@ def print_finding(
 ) -> None:
     """Print a kind of failure: its seed, its text, its story, and the command that repeats it."""
     first = finding.failures.first
-    console.print(f"\n{finding.failures.failure}, first with seed {first.seed}", style="bold")
+    order = "first with" if first.seed == finding.failures.seeds[0] else "with"
+    console.print(f"\n{finding.failures.failure}, {order} seed {first.seed}", style="bold")
     if first.forks:
         console.print(f"  the run has {described(first.forks)}")
     if finding.failures.bare == finding.failures.count:
