@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from actors._kernel.link_graph import LinkGraph, items_of
+from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import WakeBatches
 from actors._kernel.process import (
     CleanUp,
@@ -52,6 +52,7 @@ from actors.instrumentation.instrument import Instrument, overriding
 from actors.instrumentation.telemetry import Telemetry
 from actors.messages import Exit
 from actors.refs import Address, Pid
+from actors.small_set import items_of
 
 if TYPE_CHECKING:
     import uuid
