@@ -29,18 +29,19 @@ def new_app(**options: str) -> typer.Typer:
 def run_app(app: typer.Typer) -> NoReturn:
     """Run the application with the arguments of this program, and exit.
 
-    The exit code is 0 after success, 1 after a `ChannelsError`, and 2 after wrong input.
+    The exit code is 0 after success, 1 after a `ChannelsError`, 2 after wrong input, and 130 after Ctrl-C.
     """
     try:
         with redirect_stdout(_Output(sys.stdout)):
-            app(standalone_mode=False)
+            # Typer returns 130 after Ctrl-C, for example during the import of the user's module.
+            code = app(standalone_mode=False)
             sys.stdout.flush()
     except TyperException as error:
         # By convention, the exit code for wrong input is 2.
         fail(f"{_sentence(error)} (see --help)", 2)
     except ChannelsError as error:
         fail(str(error), 1)
-    raise SystemExit(0)
+    raise SystemExit(code or 0)
 
 
 def fail(sentence: str, code: int) -> NoReturn:

@@ -565,6 +565,14 @@ def test_help_lists_the_commands_of_the_test_tools_without_loading_them() -> Non
     assert done.stdout.endswith("loaded: []\n")
 
 
+@pytest.mark.parametrize("command", [["serve"], ["gen", "types"], ["simulate"]], ids=" ".join)
+def test_ctrl_c_during_the_import_of_the_module_of_the_user_exits_with_130(
+    run: Run, module: Callable[[str], str], command: list[str]
+) -> None:
+    name = module("raise KeyboardInterrupt")
+    assert run(*command, f"{name}:anything") == (130, "", "")
+
+
 # Options
 
 
