@@ -1,7 +1,6 @@
 """The process table: process records, names, exit signals, and the end of a process.
 
-Every process is a direct child of one nursery. Parenthood, links and monitors are data. The rest of the package
-relies on three rules:
+Every process is a direct child of one nursery. Parenthood, links and monitors are data. Three rules hold:
 
 * A signal is a synchronous function call. Signals between two processes arrive in the order in which they were sent.
 * One function without a checkpoint, `Runtime.end`, ends a process. When other code learns of the end, the process is

@@ -409,7 +409,7 @@ def decrypt_with_lifetime(
     key_iterations: int = 1000,
     key_digest: str = "sha256",
 ) -> VerifiedToken:
-    """Return the data of an encrypted token and the seconds for which it remains valid.
+    """Return the data of a token and the seconds for which it remains valid. Otherwise, do the same as `decrypt`.
 
         decrypted = decrypt_with_lifetime(SECRET, "user auth", params.get("token"), max_age=3600)
         self.assigns["account"] = decrypted.data
