@@ -15,6 +15,8 @@ from supervision.command_line.arguments import ProgramFailed
 
 __all__ = ["fail", "new_app", "run_app"]
 
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
+
 
 def new_app(**options: str) -> typer.Typer:
     """Return an application without commands."""
@@ -33,7 +35,7 @@ def run_app(app: typer.Typer) -> NoReturn:
     """
     try:
         with redirect_stdout(_Output(sys.stdout)):
-            # Typer returns 130 after Ctrl-C, for example during the import of the user's module.
+            # After Ctrl-C in a command, for example during the import of the user's module, Typer returns 130.
             code = app(standalone_mode=False)
             sys.stdout.flush()
     except TyperException as error:
@@ -41,6 +43,9 @@ def run_app(app: typer.Typer) -> NoReturn:
         fail(f"{_sentence(error)} (see --help)", 2)
     except ChannelsError as error:
         fail(str(error), 1)
+    except KeyboardInterrupt:
+        # Ctrl-C came before the command, while Typer was reading the options.
+        raise SystemExit(INTERRUPTED) from None
     raise SystemExit(code or 0)
 
 

@@ -19,6 +19,7 @@ import pytest
 import trio
 import trio.lowlevel
 import trustme
+import typer
 
 from channels import Channel, Endpoint, Socket, handle_in
 from channels.cli import command as ashtree
@@ -571,6 +572,16 @@ def test_ctrl_c_during_the_import_of_the_module_of_the_user_exits_with_130(
 ) -> None:
     name = module("raise KeyboardInterrupt")
     assert run(*command, f"{name}:anything") == (130, "", "")
+
+
+def test_ctrl_c_before_the_command_exits_with_130(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(app: typer.Typer, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(typer.Typer, "__call__", interrupt)
+    assert run("serve") == (130, "", "")
 
 
 # Options
