@@ -13,13 +13,13 @@ from threading import get_ident
 import trio
 
 from actors._kernel.current import Monitor, require_process, start_monitor, wait_for_end
-from actors._kernel.link_graph import without_item
 from actors._kernel.runtime import acting_process
 from actors.arguments import check_address, check_pid
 from actors.errors import DeadProcess
 from actors.exits import KILL, NOPROC, ExitReason
 from actors.messages import Down, Exit
 from actors.refs import Pid, Ref
+from actors.small_set import without_item
 
 __all__ = ["demonitor", "kill", "link", "monitor", "send_exit", "trap_exits", "unlink", "wait_exit"]
 

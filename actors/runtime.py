@@ -23,7 +23,6 @@ from typing import Final
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from actors._kernel.checks import CheckedRuntime
 from actors._kernel.current import ambient_runtime, require_runtime, wait_for_end
 from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_process
 from actors._kernel.thread_queue import DEFAULT_LIMIT
@@ -183,7 +182,7 @@ async def open_runtime(
     """
     _check(max_thread_calls, max_crash_reports)
     debug = os.environ.get("ASHTREE_DEBUG", "0") not in ("", "0") if debug is None else debug
-    make = CheckedRuntime if debug else Runtime
+    make = _checked_runtime() if debug else Runtime
     environment = current_environment.get()
     runtime = make(environment, kill_grace=kill_grace, seed=seed)
     runtime.mailbox_alarm = mailbox_alarm
@@ -270,6 +269,13 @@ async def _watched(
         if limit is not None:
             await stack.enter_async_context(watch_loop(runtime, limit))
         yield
+
+
+def _checked_runtime() -> type[Runtime]:
+    # Imported here, because a server in production makes no checks.
+    from actors._kernel.checks import CheckedRuntime  # noqa: PLC0415
+
+    return CheckedRuntime
 
 
 @contextmanager

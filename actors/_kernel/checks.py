@@ -27,7 +27,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from actors._kernel.current import Monitor
-from actors._kernel.link_graph import LinkGraph, items_of
+from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import Mailbox
 from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_process, record_of
 from actors.exits import ExitReason
@@ -37,6 +37,7 @@ from actors.servers import _loop as _server_loop
 from actors.servers._calls import CallChains, Sender
 from actors.servers._loop import serve
 from actors.servers.gen_server import GenServer
+from actors.small_set import items_of
 
 __all__ = ["CheckedRuntime", "InvariantBroken"]
 

@@ -15,12 +15,12 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from actors._kernel.link_graph import with_item, without_item
 from actors._kernel.runtime import Process, Runtime, acting_process, current_process
 from actors.errors import NotAProcess, RuntimeClosed
 from actors.exits import ExitReason
 from actors.messages import Down
 from actors.refs import Pid, Ref
+from actors.small_set import with_item, without_item
 
 __all__ = [
     "Monitor",

@@ -10,52 +10,14 @@ from __future__ import annotations
 from typing import TypeAlias, TypeVar
 
 from actors.refs import Pid, Watcher
+from actors.small_set import SmallSet, has_item, items_of, with_item, without_item
 
-__all__ = ["Few", "LinkGraph", "items_of", "with_item", "without_item"]
+__all__ = ["LinkGraph"]
 
 T = TypeVar("T")
 
-Few: TypeAlias = T | dict[T, None] | None
-"""An ordered set that usually has one item.
-
-None is the empty set. A set with one item is that item, and a larger set is a dict. A dict takes 224 bytes, and an idle
-connection has ten of these sets.
-"""
-
-
-def with_item(few: Few[T], item: T) -> Few[T]:
-    """Add `item` to a set, and return the new set. If `few` is a dict, this changes and returns the dict itself."""
-    if few is None or few is item:
-        return item
-    if isinstance(few, dict):
-        few[item] = None
-        return few
-    return {few: None, item: None}
-
-
-def without_item(few: Few[T], item: T) -> Few[T]:
-    """Remove `item` from a set, if it is there, and return the new set. If `few` is a dict, this changes the dict."""
-    if few is item:
-        return None
-    if isinstance(few, dict):
-        few.pop(item, None)
-        return few or None
-    return few
-
-
-def items_of(few: Few[T]) -> tuple[T, ...]:
-    """Return the items in the order in which they were added."""
-    if few is None:
-        return ()
-    return tuple(few) if isinstance(few, dict) else (few,)
-
-
-def _has(few: Few[T], item: T) -> bool:
-    return item in few if isinstance(few, dict) else few is item
-
-
 # Maps a process to its links or its watchers.
-Table: TypeAlias = dict[Pid, Few[T]]
+Table: TypeAlias = dict[Pid, SmallSet[T]]
 
 
 def _add(table: Table[T], pid: Pid, item: T) -> None:
@@ -65,7 +27,7 @@ def _add(table: Table[T], pid: Pid, item: T) -> None:
 def _discard(table: Table[T], pid: Pid, item: T) -> bool:
     """Remove an item of a process. Return False if the process does not have the item."""
     found = table.get(pid)
-    if not _has(found, item):
+    if not has_item(found, item):
         return False
     left = without_item(found, item)
     if left is None:
@@ -97,7 +59,7 @@ class LinkGraph:
 
     def linked(self, one: Pid, other: Pid) -> bool:
         """Return True if two processes are linked."""
-        return _has(self._links.get(one), other)
+        return has_item(self._links.get(one), other)
 
     def links_of(self, pid: Pid) -> tuple[Pid, ...]:
         """Return the processes that `pid` is linked to, in the order of linking."""

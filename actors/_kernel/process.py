@@ -10,13 +10,13 @@ from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import trio
 
-from actors._kernel.link_graph import Few, items_of, with_item, without_item
 from actors._kernel.mailbox import Mailbox, WakeBatches
 from actors.errors import ProcessExit, ProcessKilled, StartError, StartIgnored
 from actors.exits import NORMAL, Crash, ExitReason
 from actors.instrumentation.instrument import Instrument
 from actors.instrumentation.telemetry import Telemetry
 from actors.refs import Pid, TimerRef, Watcher
+from actors.small_set import SmallSet, items_of, with_item, without_item
 
 __all__ = [
     "CleanUp",
@@ -154,8 +154,8 @@ class ProcessRecord(Generic[R]):
         # Made on first use, because most processes never need these and each takes memory.
         # Clean-ups by key. A single clean-up is a pair with its key, because a dict takes three times the memory.
         self.cleanups: tuple[object, CleanUp] | dict[object, CleanUp] | None = None
-        self.watching: Few[Monitoring] = None
-        self.timers: Few[TimerRef] = None
+        self.watching: SmallSet[Monitoring] = None
+        self.timers: SmallSet[TimerRef] = None
         self.dictionary: dict[Any, Any] | None = None
         self.context: Callable[[], dict[str, Any]] | None = None
         # See `handle_ends_nowait` in `actors.servers.gen_server`.

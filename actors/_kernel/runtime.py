@@ -1,7 +1,6 @@
 """The process table: process records, names, exit signals, and the end of a process.
 
-Every process is a direct child of one nursery. Parenthood, links and monitors are data. The rest of the package
-relies on three rules:
+Every process is a direct child of one nursery. Parenthood, links and monitors are data. Three rules hold:
 
 * A signal is a synchronous function call. Signals between two processes arrive in the order in which they were sent.
 * One function without a checkpoint, `Runtime.end`, ends a process. When other code learns of the end, the process is
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from actors._kernel.link_graph import LinkGraph, items_of
+from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import WakeBatches
 from actors._kernel.process import (
     CleanUp,
@@ -52,6 +51,7 @@ from actors.instrumentation.instrument import Instrument, overriding
 from actors.instrumentation.telemetry import Telemetry
 from actors.messages import Exit
 from actors.refs import Address, Pid
+from actors.small_set import items_of
 
 if TYPE_CHECKING:
     import uuid

@@ -113,6 +113,12 @@ class GenServer(Generic[S]):
     ) -> Continue | Within | Ignore | Fail | Stop | None:
         """Set up the state. `start_link` returns after `init` has returned.
 
+            class Counter(GenServer[int]):
+                async def init(self, first: int) -> None:
+                    self.state = first
+
+            counter = await Counter.start_link(7)
+
         Args:
             *args: The positional arguments of the start.
             **kwargs: Its keyword arguments.
@@ -244,13 +250,9 @@ class GenServer(Generic[S]):
                 ends too.
         """
         check_constructor(cls)
+        label = label or cls.__name__
         return await start(
-            serve,
-            (cls, args, kwargs),
-            link=True,
-            name=name,
-            label=label or cls.__name__,
-            timeout=timeout,
+            serve, (cls, args, kwargs), link=True, name=name, label=label, timeout=timeout
         )
 
     @classmethod
@@ -267,13 +269,9 @@ class GenServer(Generic[S]):
         If a process starts the server, the server is its own parent: an `Exit` from itself stops it.
         """
         check_constructor(cls)
+        label = label or cls.__name__
         return await start(
-            serve,
-            (cls, args, kwargs),
-            link=False,
-            name=name,
-            label=label or cls.__name__,
-            timeout=timeout,
+            serve, (cls, args, kwargs), link=False, name=name, label=label, timeout=timeout
         )
 
     @classmethod

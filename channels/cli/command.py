@@ -98,10 +98,13 @@ def make_test_app() -> typer.Typer:
     return app
 
 
-def _run_test_command(context: typer.Context) -> None:
+def _run_test_command(context: typer.Context) -> int | None:
+    """Run a command of the test tools, and return the exit code."""
     app = make_test_app()
     program = context.parent.info_name if context.parent is not None else None
-    app([str(context.info_name), *context.args], prog_name=program, standalone_mode=False)
+    arguments = [str(context.info_name), *context.args]
+    code: int | None = app(arguments, prog_name=program, standalone_mode=False)
+    return code
 
 
 def _show_version(asked: bool) -> None:

@@ -15,6 +15,8 @@ from supervision.command_line.arguments import ProgramFailed
 
 __all__ = ["fail", "new_app", "run_app"]
 
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
+
 
 def new_app(**options: str) -> typer.Typer:
     """Return an application without commands."""
@@ -29,18 +31,22 @@ def new_app(**options: str) -> typer.Typer:
 def run_app(app: typer.Typer) -> NoReturn:
     """Run the application with the arguments of this program, and exit.
 
-    The exit code is 0 after success, 1 after a `ChannelsError`, and 2 after wrong input.
+    The exit code is 0 after success, 1 after a `ChannelsError`, 2 after wrong input, and 130 after Ctrl-C.
     """
     try:
         with redirect_stdout(_Output(sys.stdout)):
-            app(standalone_mode=False)
+            # After Ctrl-C in a command, for example during the import of the user's module, Typer returns 130.
+            code = app(standalone_mode=False)
             sys.stdout.flush()
     except TyperException as error:
         # By convention, the exit code for wrong input is 2.
         fail(f"{_sentence(error)} (see --help)", 2)
     except ChannelsError as error:
         fail(str(error), 1)
-    raise SystemExit(0)
+    except KeyboardInterrupt:
+        # Ctrl-C came before the command, while Typer was reading the options.
+        raise SystemExit(INTERRUPTED) from None
+    raise SystemExit(code or 0)
 
 
 def fail(sentence: str, code: int) -> NoReturn:

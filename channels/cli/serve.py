@@ -161,7 +161,7 @@ def run_endpoint(
         run_endpoint(endpoint, default_port=4000)
 
     The options are --host, --port, --log-level, --log-format and --watchdog. The exit code is 0 after an orderly stop,
-    1 if the server did not start or failed, and 2 for wrong options.
+    1 if the server did not start or failed, 2 for wrong options, and 130 after Ctrl-C before the start.
     """
     log_level_default = LogLevel(default_log_level)
 

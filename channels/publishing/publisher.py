@@ -17,6 +17,7 @@ import os
 import socket
 import ssl
 import threading
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Self
 
@@ -102,18 +103,18 @@ async def publish_async(url: str, topic: str, event: str, payload: Any, **option
         await publisher.publish(topic, event, payload)
 
 
-class _Settings:
+class _Settings(ABC):
     """The options of both publishers, and the work that they share. *pure*."""
 
     def __init__(
         self,
         url: str,
         *,
-        name: str,
-        shards: int,
-        timeout: float,
-        max_bytes: int,
-        ssl_context: ssl.SSLContext | None,
+        name: str = "publisher",
+        shards: int = 1,
+        timeout: float = 5.0,
+        max_bytes: int = MAX_BYTES,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         owner = type(self).__name__
         self.url = RedisUrl.parse(url)
@@ -133,6 +134,12 @@ class _Settings:
         self._timeout = min(timeout, _LONGEST)
         self._max_bytes = max_bytes
         self._ssl_context = ssl_context
+        self._protocol = Protocol()
+        self._set_up()
+
+    @abstractmethod
+    def _set_up(self) -> None:
+        """Set the fields of a publisher that is not connected."""
 
     def _command(self, topic: str, event: str, payload: Any) -> bytes:
         """Return the command that publishes an event."""
@@ -197,27 +204,9 @@ class Publisher(_Settings):
         InvalidOption: an option has an invalid value.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        name: str = "publisher",
-        shards: int = 1,
-        timeout: float = 5.0,
-        max_bytes: int = MAX_BYTES,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        super().__init__(
-            url,
-            name=name,
-            shards=shards,
-            timeout=timeout,
-            max_bytes=max_bytes,
-            ssl_context=ssl_context,
-        )
+    def _set_up(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._protocol = Protocol()
         self._pid = 0
 
     def __enter__(self) -> Self:
@@ -308,27 +297,9 @@ class AsyncPublisher(_Settings):
     The options are those of `Publisher`.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        name: str = "publisher",
-        shards: int = 1,
-        timeout: float = 5.0,
-        max_bytes: int = MAX_BYTES,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        super().__init__(
-            url,
-            name=name,
-            shards=shards,
-            timeout=timeout,
-            max_bytes=max_bytes,
-            ssl_context=ssl_context,
-        )
+    def _set_up(self) -> None:
         self._lock = trio.Lock()
         self._stream: trio.abc.Stream | None = None
-        self._protocol = Protocol()
 
     async def __aenter__(self) -> Self:
         return self

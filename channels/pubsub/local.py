@@ -18,6 +18,7 @@ from typing import Any, final
 
 from actors.process import send
 from actors.refs import Pid
+from actors.small_set import SmallSet, view_of, with_item, without_item
 from channels.errors import EncodeError
 from channels.messages import Broadcast
 from channels.pubsub.adapter import Encoded
@@ -62,71 +63,48 @@ class SubscriptionTable:
     __slots__ = ("_by_pid", "_by_topic")
 
     def __init__(self) -> None:
-        # The tables hold the only subscription of a topic or of a process without a dict, to save memory. The value
-        # None is for a process that has no subscription now, but has the clean-up `Leaving` already.
-        self._by_topic: dict[str, Subscription | dict[Subscription, None]] = {}
-        self._by_pid: dict[Pid, Subscription | dict[Subscription, None] | None] = {}
+        self._by_topic: dict[str, SmallSet[Subscription]] = {}
+        # A process with an empty set has no subscription now, but has the clean-up `Leaving` already.
+        self._by_pid: dict[Pid, SmallSet[Subscription]] = {}
 
     def add(self, pid: Pid, topic: str, metadata: Any) -> tuple[Subscription, bool]:
         """Subscribe a process. Return the subscription, and True if it is the process's first ever."""
         subscription = Subscription(pid, topic, metadata)
-        self._by_topic[topic] = _with(self._by_topic.get(topic), subscription)
+        self._by_topic[topic] = with_item(self._by_topic.get(topic), subscription)
         is_first = pid not in self._by_pid
-        self._by_pid[pid] = _with(self._by_pid.get(pid), subscription)
+        self._by_pid[pid] = with_item(self._by_pid.get(pid), subscription)
         return subscription, is_first
 
     def remove(self, pid: Pid, topic: str) -> None:
         """Remove every subscription of a process to a topic."""
         own = self._by_pid.get(pid)
-        for subscription in [each for each in _items(own) if each.topic == topic]:
+        for subscription in [each for each in view_of(own) if each.topic == topic]:
             self._drop(subscription)
-            if isinstance(own, dict):
-                del own[subscription]
-            else:
-                self._by_pid[pid] = None
+            own = self._by_pid[pid] = without_item(own, subscription)
 
     def remove_process(self, pid: Pid) -> None:
         """Drop every subscription of a process, and forget the process."""
-        for subscription in _items(self._by_pid.pop(pid, None)):
+        for subscription in view_of(self._by_pid.pop(pid, None)):
             self._drop(subscription)
 
     def subscribers(self, topic: str) -> Collection[Subscription]:
         """Return the subscriptions of a topic, oldest first. A live view: do not change the table while iterating."""
-        return _items(self._by_topic.get(topic))
+        return view_of(self._by_topic.get(topic))
 
     def topics(self) -> tuple[str, ...]:
         """Return the topics that have a subscriber."""
         return tuple(self._by_topic)
 
     def __len__(self) -> int:
-        return sum(len(_items(own)) for own in self._by_pid.values())
+        return sum(len(view_of(own)) for own in self._by_pid.values())
 
     def _drop(self, subscription: Subscription) -> None:
-        subscribers = self._by_topic[subscription.topic]
-        if isinstance(subscribers, dict):
-            del subscribers[subscription]
-            if subscribers:
-                return
-        del self._by_topic[subscription.topic]
-
-
-def _with(
-    found: Subscription | dict[Subscription, None] | None, subscription: Subscription
-) -> Subscription | dict[Subscription, None]:
-    if found is None:
-        return subscription
-    if isinstance(found, dict):
-        found[subscription] = None
-        return found
-    return {found: None, subscription: None}
-
-
-def _items(
-    found: Subscription | dict[Subscription, None] | None,
-) -> Collection[Subscription]:
-    if found is None:
-        return ()
-    return found if isinstance(found, dict) else (found,)
+        topic = subscription.topic
+        left = without_item(self._by_topic[topic], subscription)
+        if left is None:
+            del self._by_topic[topic]
+        else:
+            self._by_topic[topic] = left
 
 
 @final

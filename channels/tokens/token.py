@@ -45,6 +45,7 @@ __all__ = [
     "VerifiedToken",
     "check_secret",
     "decrypt",
+    "decrypt_with_lifetime",
     "encrypt",
     "sign",
     "verify",
@@ -387,6 +388,35 @@ def decrypt(
         TokenInvalid: the token is not genuine.
         TokenExpired: the token is too old.
     """
+    return decrypt_with_lifetime(
+        secret,
+        salt,
+        token,
+        max_age=max_age,
+        now=now,
+        key_iterations=key_iterations,
+        key_digest=key_digest,
+    ).data
+
+
+def decrypt_with_lifetime(
+    secret: Context,
+    salt: str | bytes,
+    token: object,
+    *,
+    max_age: float | None = None,
+    now: float | None = None,
+    key_iterations: int = 1000,
+    key_digest: str = "sha256",
+) -> VerifiedToken:
+    """Return the data of a token and the seconds for which it remains valid. Otherwise, do the same as `decrypt`.
+
+        decrypted = decrypt_with_lifetime(SECRET, "user auth", params.get("token"), max_age=3600)
+        self.assigns["account"] = decrypted.data
+        self.expire_connection_after(decrypted.seconds_left)
+
+    Arguments and errors are the same as for `decrypt`. Phoenix has no function of this kind.
+    """
     sealing = _sealing()
     keys = _keys(
         "decrypt",
@@ -406,7 +436,7 @@ def decrypt(
     for key in keys:
         payload = sealed.open(key)
         if payload is not None:
-            return _content("decrypt", payload, max_age, now).data
+            return _content("decrypt", payload, max_age, now)
     raise TokenInvalid("signature", _NOT_BY)
 
 

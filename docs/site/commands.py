@@ -20,8 +20,8 @@ HEAD = """\
 
 This page lists all commands and options of `ashtree`. `ashtree COMMAND --help` shows the same in the terminal.
 
-The exit code is 0 after success, 1 after a failure, and 2 after wrong input. `simulate` has \
-[further exit codes](simulation-commands.md).
+The exit code is 0 after success, 1 after a failure, 2 after wrong input, and 130 after Ctrl-C \
+during the import of your module. `simulate` has [further exit codes](simulation-commands.md).
 
 Some options also have an environment variable. An option on the command line overrides its variable. \
 [Settings](settings.md) lists all variables.

@@ -23,10 +23,11 @@ from tests.architecture.snippets import Snippet
 __all__ = ["Call", "Line", "calls_of", "lines_of", "make_stand_ins"]
 
 # The script runs `python -c`, because its output is part of another command. It records all other calls, each with one
-# printf, because the programs of a pipe run at the same time.
+# write, because the programs of a pipe run at the same time. It replaces newlines, because bash would begin another
+# write after each newline.
 _STAND_IN = """#!/bin/bash
 if [[ ${0##*/} == python* && $1 == -c ]]; then exec "$DOCS_PYTHON" -I "$@"; fi
-printf '%s\\0' "$PWD" "$DOCS_LINE" "${0##*/}" "$@" $'\\n' >> "$DOCS_CALLS"
+printf '%s\\0' "$PWD" "$DOCS_LINE" "${0##*/}" "${@//$'\\n'/$'\\x1d'}" $'\\x1e' >> "$DOCS_CALLS"
 """
 
 
@@ -123,7 +124,8 @@ def calls_of(page: str, snippet: Snippet, folder: Path, stand_ins: Path) -> list
     )
     if done.returncode != 0 or done.stderr:
         raise ValueError(done.stderr or f"the shell ended with {done.returncode}")
-    records = [record.split("\0") for record in log.read_text().split("\0\n\0") if record]
+    said = log.read_text().replace("\x1d", "\n")
+    records = [record.split("\0") for record in said.split("\0\x1e\0") if record]
     return [
         Call(page, lines[int(number)], Path(where), program, tuple(arguments))
         for where, number, program, *arguments in records

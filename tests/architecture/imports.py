@@ -18,6 +18,7 @@ PURE = (
     "actors.messages",
     "actors.refs",
     "actors.servers.results",
+    "actors.small_set",
     "supervision.chaos.errors",
     "supervision.chaos.faults.kinds",
     "supervision.chaos.reports.journal",

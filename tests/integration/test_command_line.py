@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import socket
@@ -95,6 +96,23 @@ def test_an_address_of_another_machine_is_named_in_one_sentence() -> None:
     assert code == 1
     assert "192.0.2.1" in said
     assert_one_sentence(said)
+
+
+def test_ctrl_c_during_the_import_of_a_server_ends_the_command_quietly_with_130(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "slow_shop.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    code = "from channels.cli.command import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "serve", "slow_shop:endpoint"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize("command", PRINTS if Path("/dev/full").exists() else [])

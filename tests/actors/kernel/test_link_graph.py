@@ -1,6 +1,5 @@
 """Links, monitors and exit signals beyond the OTP cases."""
 
-import random
 from typing import Any
 
 import pytest
@@ -33,7 +32,6 @@ from actors import (
     unlink,
     wait_exit,
 )
-from actors._kernel.link_graph import Few, items_of, with_item, without_item
 from tests.actors.helpers import (
     dead_process,
     down,
@@ -287,35 +285,3 @@ async def test_trapping_processes_that_are_all_linked_see_every_end() -> None:
     kill(b)
     await settle()
     assert heard["c"] == [Exit(a, KILLED), Exit(b, KILLED)]
-
-
-# Sets that usually have one item: `with_item`, `without_item` and `items_of`
-
-
-class Item:
-    pass
-
-
-def test_a_few_has_the_items_and_the_order_of_a_dict() -> None:
-    items = [Item() for _ in range(4)]
-    stream = random.Random(7)
-    few: Few[Item] = None
-    expected: dict[Item, None] = {}
-    for _ in range(500):
-        item = stream.choice(items)
-        if stream.random() < 0.5:
-            few = with_item(few, item)
-            expected[item] = None
-        else:
-            few = without_item(few, item)
-            expected.pop(item, None)
-        assert items_of(few) == tuple(expected)
-
-
-def test_a_few_with_one_item_is_the_item_itself_and_an_empty_one_is_none() -> None:
-    one, other = Item(), Item()
-    assert with_item(None, one) is one
-    assert with_item(one, one) is one
-    assert without_item(one, one) is None
-    both = with_item(one, other)
-    assert without_item(without_item(both, one), other) is None

@@ -19,6 +19,7 @@ import pytest
 import trio
 import trio.lowlevel
 import trustme
+import typer
 
 from channels import Channel, Endpoint, Socket, handle_in
 from channels.cli import command as ashtree
@@ -563,6 +564,24 @@ def test_help_lists_the_commands_of_the_test_tools_without_loading_them() -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert all(each in done.stdout for each in ("simulate", "replay", "compare", "chaos"))
     assert done.stdout.endswith("loaded: []\n")
+
+
+@pytest.mark.parametrize("command", [["serve"], ["gen", "types"], ["simulate"]], ids=" ".join)
+def test_ctrl_c_during_the_import_of_the_module_of_the_user_exits_with_130(
+    run: Run, module: Callable[[str], str], command: list[str]
+) -> None:
+    name = module("raise KeyboardInterrupt")
+    assert run(*command, f"{name}:anything") == (130, "", "")
+
+
+def test_ctrl_c_before_the_command_exits_with_130(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(app: typer.Typer, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(typer.Typer, "__call__", interrupt)
+    assert run("serve") == (130, "", "")
 
 
 # Options

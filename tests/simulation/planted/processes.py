@@ -21,12 +21,12 @@ from actors import (
     whereis,
 )
 from actors._kernel.current import Monitor
-from actors._kernel.link_graph import items_of
 from actors._kernel.runtime import Process, Runtime
 from actors.exits import KILLED, ExitReason
 from actors.messages import Down
 from actors.registry.registry import RegistryState
 from actors.servers._calls import Sender
+from actors.small_set import items_of
 from supervision import child_spec
 from supervision.chaos.faults.plan import Storm
 from supervision.simulation.scenario import scenario

@@ -24,7 +24,7 @@ from actors import (
     spawn,
 )
 from actors._kernel.runtime import record_of
-from actors.introspection import sleeping_before_a_message
+from actors.instrumentation.introspection import sleeping_before_a_message
 from actors.runtime import Runtime
 from supervision.chaos.invariants.base import Violation
 from supervision.chaos.invariants.mail import AnsweredOnce, MailIsTaken, NothingLeft, Timers
