@@ -38,7 +38,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from traceback import walk_tb
 from types import CoroutineType
 from typing import Final
 
@@ -555,6 +554,8 @@ ASYNCIO_ADVICE: Final = (
 )
 """The note that `add_advice` adds."""
 
+# A tuple, because `isinstance` takes several times as long with a union, and this runs for each crash.
+_TYPES_OF_ASYNCIO: Final = (RuntimeError, TypeError, AttributeError)
 _is_about_asyncio: Final = re.compile(
     "no running event loop"
     "|no current event loop"
@@ -578,7 +579,7 @@ def add_advice(error: BaseException) -> None:
 def _needs_asyncio(error: BaseException) -> bool:
     if type(error).__name__ == "AsyncLibraryNotFoundError":  # of sniffio, which may be absent
         return True
-    if not isinstance(error, RuntimeError | TypeError | AttributeError):
+    if not isinstance(error, _TYPES_OF_ASYNCIO):
         return False
     if _is_about_asyncio(str(error)):
         return True
@@ -587,7 +588,10 @@ def _needs_asyncio(error: BaseException) -> bool:
 
 def _raised_by_asyncio(error: BaseException) -> bool:
     # Example: AttributeError: 'NoneType' object has no attribute 'create_future', from a queue.
-    innermost = ""
-    for frame, _ in walk_tb(error.__traceback__):
-        innermost = str(frame.f_globals.get("__name__", ""))
-    return innermost.partition(".")[0] == "asyncio"
+    traceback = error.__traceback__
+    if traceback is None:
+        return False
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    module = str(traceback.tb_frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] == "asyncio"

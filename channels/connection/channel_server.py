@@ -25,6 +25,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -36,7 +37,6 @@ from actors.links import kill, monitor, send_exit
 from actors.messages import Down
 from actors.process import current_pid, receive, send, set_label
 from actors.refs import Pid, Ref, TimerRef
-from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import MISSING, Continue, NoReply, Reply, Stop, Within
 from actors.sys import ServerStatus
@@ -80,7 +80,7 @@ class ChannelServer(GenServer[None]):
         self.replaced = replaced
         self.answered = False
         self.payload = kept_payload(payload)
-        runtime = current_runtime()
+        runtime = link.runtime
         self.telemetry, self.timers = runtime.telemetry, runtime.timers
         self.watching: Ref = monitor(link.connection)
         cls: type[Channel] = membership.route.channel
@@ -114,7 +114,7 @@ class ChannelServer(GenServer[None]):
         try:
             decode = self.table.decode_join
             params = argument if decode is None else self._decoded(decode, argument)
-            watch = watch_join(channel, self.link.count)
+            watch = watch_join(channel, self.link)
             try:
                 response = await channel.join(membership.topic, params)
             finally:
@@ -476,12 +476,12 @@ def _showable(value: Any, depth: int = 0) -> Any:
 # Slow joins
 
 
-def watch_join(channel: Channel, count: Callable[[tuple[str, ...]], None]) -> TimerRef | None:
+def watch_join(channel: Channel, link: Link) -> TimerRef | None:
     """Start a timer that reports the current task's join if it takes longer than `channel.slow_join`.
 
     Args:
         channel: the channel.
-        count: the function that counts an event, for `Endpoint.statistics()`.
+        link: the link of its connection.
 
     Returns:
         The timer, to pass to `runtime.timers.forget` after the join; None if `slow_join` is None.
@@ -489,22 +489,27 @@ def watch_join(channel: Channel, count: Callable[[tuple[str, ...]], None]) -> Ti
     seconds = channel.slow_join
     if seconds is None:
         return None
-    runtime, task = current_runtime(), trio.lowlevel.current_task()
+    runtime, task = link.runtime, trio.lowlevel.current_task()
+    return runtime.timers.at(
+        runtime.current_time() + seconds, partial(_report_slow_join, channel, link, seconds, task)
+    )
 
-    def report() -> None:
-        count(CHANNEL_JOIN_SLOW)
-        if runtime.telemetry.handlers(CHANNEL_JOIN_SLOW):
-            runtime.telemetry.execute(
-                CHANNEL_JOIN_SLOW,
-                {"duration": seconds},
-                {
-                    "endpoint": channel.endpoint,
-                    "channel": channel,
-                    "stack": _stack(task, type(channel)),
-                },
-            )
 
-    return runtime.timers.at(runtime.current_time() + seconds, report)
+def _report_slow_join(
+    channel: Channel, link: Link, seconds: float, task: trio.lowlevel.Task
+) -> None:
+    link.count(CHANNEL_JOIN_SLOW)
+    telemetry = link.runtime.telemetry
+    if telemetry.handlers(CHANNEL_JOIN_SLOW):
+        telemetry.execute(
+            CHANNEL_JOIN_SLOW,
+            {"duration": seconds},
+            {
+                "endpoint": channel.endpoint,
+                "channel": channel,
+                "stack": _stack(task, type(channel)),
+            },
+        )
 
 
 def _stack(task: trio.lowlevel.Task, channel: type[Channel]) -> list[str]:
