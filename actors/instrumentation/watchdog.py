@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import linecache
 import logging
+import math
 import sys
 import threading
 import time
@@ -124,7 +125,8 @@ class _Turns(trio.abc.Instrument):
     def __init__(self, limit: float, too_long: Callable[[float], object]) -> None:
         self._limit = limit
         self._too_long = too_long
-        self._used = time.thread_time()
+        self._began = self._measured_at = -math.inf
+        self._used = 0.0
         self.number = 0
         self.is_waiting = False
         """True while the loop waits for input or a deadline, so no task runs."""
@@ -134,14 +136,23 @@ class _Turns(trio.abc.Instrument):
     def after_io_wait(self, timeout: float) -> None:
         self.is_waiting = False
         self.number += 1
-        self._used = time.thread_time()
+        self._began = now = time.monotonic()
+        if now - self._measured_at >= self._limit / 8:
+            # Not in every turn, because it is a system call.
+            self._measured_at, self._used = now, time.thread_time()
 
     def before_io_wait(self, timeout: float) -> None:
+        if time.monotonic() - self._began >= self._limit and self.reported != self.number:
+            self._report_computation()
+        self.is_waiting = True
+
+    def _report_computation(self) -> None:
         # Count only processor time, because on a busy machine a turn may take long without a fault of the program.
         used = time.thread_time() - self._used
-        if used >= self._limit and self.reported != self.number:
+        # Earlier turns used at most the whole time from the measurement to the begin of this turn.
+        used -= self._began - self._measured_at
+        if used >= self._limit:
             self._too_long(used)
-        self.is_waiting = True
 
 
 @asynccontextmanager

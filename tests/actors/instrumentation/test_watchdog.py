@@ -213,3 +213,43 @@ def test_a_long_turn_that_the_thread_could_not_see_is_reported_with_its_time() -
     turns.after_io_wait(0.0)
     turns.before_io_wait(0.0)
     assert len(reported) == 1
+
+
+class Clocks:
+    """The clocks of a machine, which a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.used = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def thread_time(self) -> float:
+        return self.used
+
+    def compute(self, seconds: float) -> None:
+        self.now += seconds
+        self.used += seconds
+
+
+def test_the_computing_of_earlier_turns_and_the_pauses_of_the_machine_do_not_count_for_a_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clocks = Clocks()
+    monkeypatch.setattr(watchdog, "time", clocks)
+    reported: list[float] = []
+    turns = _Turns(0.5, reported.append)
+    for seconds in (0.03, 0.02, 0.46):
+        turns.after_io_wait(0.0)
+        clocks.compute(seconds)
+        turns.before_io_wait(0.0)
+    turns.after_io_wait(0.0)
+    clocks.now += 10
+    turns.before_io_wait(0.0)
+    assert reported == []
+    for seconds in (0.05, 0.6):
+        turns.after_io_wait(0.0)
+        clocks.compute(seconds)
+        turns.before_io_wait(0.0)
+    assert reported == [pytest.approx(0.6)]
