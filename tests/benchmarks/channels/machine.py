@@ -9,6 +9,7 @@ import platform
 import resource
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 
 from tests.benchmarks.channels.proc import cpu_model
 from tests.benchmarks.channels.subjects import DJANGO_PYTHON
@@ -43,6 +44,7 @@ def describe(*, with_django: bool) -> dict[str, str]:
         **({"versions for Django": _text(_ask_django())} if with_django else {}),
         "load before the run": f"{busy:.1f}",
         "open files for each process": f"{allow_files():,}",
+        "transparent huge pages": _huge_pages(),
     }
 
 
@@ -54,6 +56,14 @@ def allow_files() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most
+
+
+def _huge_pages() -> str:
+    """Return the system's setting: `always`, `madvise` or `never`. Only Linux has it."""
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not setting.exists():
+        return "unknown"
+    return setting.read_text().partition("[")[2].partition("]")[0]
 
 
 def _version(name: str) -> str:
