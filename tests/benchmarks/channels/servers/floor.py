@@ -196,7 +196,7 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    # `ashtree serve` does the same.
+    # As under `ashtree serve`, the collector seldom runs.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
     trio.run(main, int(sys.argv[1]))
