@@ -193,13 +193,9 @@ class Endpoint:
             raise EndpointError(
                 f'Endpoint got sockets={sockets!r}; write a dict of paths to sockets: {{"/socket": UserSocket}}'
             )
-        for option, given, example in (
-            ("presences", presences, "Presence()"),
-            ("histories", histories, "History()"),
-            ("plugs", plugs, "Health()"),
-        ):
-            if not isinstance(given, Sequence):
-                raise EndpointError(f"Endpoint got {option}={given!r}; write a list: [{example}]")
+        _check_list("presences", presences, "Presence()")
+        _check_list("histories", histories, "History()")
+        _check_list("plugs", plugs, "Health()")
         self.sockets = dict(sockets)
         self.http = http
         self.static = static
@@ -613,6 +609,11 @@ def services_of(endpoint: Endpoint) -> Services:
         EndpointError: the endpoint is not running.
     """
     return endpoint._running("has no services to inspect")
+
+
+def _check_list(option: str, given: object, example: str) -> None:
+    if not isinstance(given, Sequence):
+        raise EndpointError(f"Endpoint got {option}={given!r}; write a list: [{example}]")
 
 
 def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
