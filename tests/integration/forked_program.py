@@ -21,4 +21,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "wait":
         sys.stdout.flush()
         signal.pause()
+    if sys.argv[1] == "read":
+        sys.exit(sys.stdin.read())
     sys.exit(3)

@@ -13,7 +13,9 @@ import os
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
+from multiprocessing import reduction
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Program"]
 
@@ -29,16 +31,33 @@ class Program:
     Args:
         module: the name of the module.
         arguments: the command line after the name of the module.
-        log: the file to which the program appends its standard output and its standard error.
-        environment: all environment variables of the program.
+        stdout: the file descriptor that becomes the standard output. The caller closes its own copy.
+        stderr: the file descriptor that becomes the standard error. None takes `stdout` for both.
+        stdin: the file descriptor that becomes the standard input. None gives the program an empty input.
+        environment: all environment variables of the program. None takes those of the tests.
     """
 
     def __init__(
-        self, module: str, *arguments: str, log: Path, environment: Mapping[str, str]
+        self,
+        module: str,
+        *arguments: str,
+        stdout: int,
+        stderr: int | None = None,
+        stdin: int | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        streams = [_Descriptor(stdout), _Descriptor(stdout if stderr is None else stderr)]
         # A daemon ends with the tests, even if a test forgets to end it.
         self._process = _CONTEXT.Process(
-            target=_run, args=(module, arguments, log, dict(environment)), daemon=True
+            target=_run,
+            args=(
+                module,
+                arguments,
+                dict(os.environ if environment is None else environment),
+                None if stdin is None else _Descriptor(stdin),
+                streams,
+            ),
+            daemon=True,
         )
         self._process.start()
 
@@ -76,10 +95,38 @@ class Program:
         self._process.kill()
 
 
-def _run(module: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+class _Descriptor:
+    """A file descriptor. The fork server passes a copy of it to the program."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _take, (reduction.DupFd(self._number),)
+
+
+def _take(passed: Any) -> int:
+    number: int = passed.detach()
+    return number
+
+
+def _run(
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    stdin: int | None,
+    streams: Sequence[int],
+) -> None:
+    if stdin is not None:
+        os.dup2(stdin, 0)
+        os.close(stdin)
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    for number, stream in enumerate(streams, 1):
+        os.dup2(stream, number)
+        os.close(stream)
+    # The fork server has chosen the buffers of its own standard streams. Choose them again, as Python does at a start.
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)

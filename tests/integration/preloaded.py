@@ -5,7 +5,8 @@ It imports no example and no server of the tests, because these read their envir
 
 import gc
 
-import channels.cli.serve
+import channels.cli.command
+import channels.client.socket
 
 # A collection in a program would copy the memory that it shares with the fork server.
 gc.collect()

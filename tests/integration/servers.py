@@ -85,9 +85,10 @@ class Server:
         before = len(self.output())
         port = self.port or free_port()
         arguments = ("--port", str(port), *self._arguments)
-        self._process = process = Program(
-            self.module, *arguments, log=self._log, environment=self._environment
-        )
+        with self._log.open("ab") as log:
+            self._process = process = Program(
+                self.module, *arguments, stdout=log.fileno(), environment=self._environment
+            )
 
         def served_or_ended() -> bool:
             return _ADDRESS.search(self.output(), before) is not None or process.poll() is not None

@@ -54,13 +54,14 @@ class WorkersServer:
 
     def start(self) -> None:
         """Start it, without a wait."""
-        self.process = Program(
-            "tests.integration.ashtree",
-            "serve",
-            *self.arguments,
-            log=self._log,
-            environment=self._environment,
-        )
+        with self._log.open("ab") as log:
+            self.process = Program(
+                "tests.integration.ashtree",
+                "serve",
+                *self.arguments,
+                stdout=log.fileno(),
+                environment=self._environment,
+            )
 
     def serve(self) -> None:
         """Start it, and wait until all workers serve."""
