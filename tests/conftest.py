@@ -19,7 +19,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Derandomized: a run without a change of code is the same run, so a red build is about the change.
 hypothesis.settings.register_profile(
-    "default", derandomize=True, max_examples=50, deadline=None, print_blob=True
+    "default", derandomize=True, max_examples=30, deadline=None, print_blob=True
 )
 # What `make test-deep` uses: other examples every time, and many more of them.
 hypothesis.settings.register_profile(

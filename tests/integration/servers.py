@@ -8,11 +8,10 @@ import random
 import re
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.integration.forks import Program
 from tests.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +56,7 @@ class Server:
         self._environment = {**os.environ, **(environment or {})}
         self.port = 0
         self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Program | None = None
 
     @property
     def pid(self) -> int:
@@ -85,12 +84,11 @@ class Server:
         """Return once the address has been printed."""
         before = len(self.output())
         port = self.port or free_port()
-        command = [sys.executable, "-m", self.module, "--port", str(port), *self._arguments]
+        arguments = ("--port", str(port), *self._arguments)
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=log, env=self._environment
+            self._process = process = Program(
+                self.module, *arguments, stdout=log.fileno(), environment=self._environment
             )
-        process = self._process
 
         def served_or_ended() -> bool:
             return _ADDRESS.search(self.output(), before) is not None or process.poll() is not None
@@ -109,11 +107,10 @@ class Server:
     def stop(self) -> int:
         """End it in order, as its supervisor would, and return its exit code."""
         assert self._process is not None
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(signal.SIGTERM)
         try:
             return self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             self.kill()
             raise AssertionError(f"{self.module} did not stop: {self.output()}") from None
 

@@ -17,26 +17,39 @@ from typing import Any
 import pytest
 
 from channels.cli import main
+from tests.integration.forks import Program
 from tests.integration.servers import ROOT, Server, serving
 from tests.patience import PATIENCE
 
 PROGRAM = [sys.executable, "-c", "from channels.cli import main; main()", "connect"]
+COMMAND = ("tests.integration.ashtree", "connect")
 
 
 def connect(
     server: Server, *arguments: str, typed: str = "", topic: str = "room:lobby"
 ) -> tuple[int, list[Any], str]:
     """Run the command in a pipe. Return its exit status, its lines as JSON, and its standard error."""
-    done = subprocess.run(
-        [*PROGRAM, server.socket_url, topic, *arguments],
-        cwd=ROOT,
-        input=typed,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
+    (read_in, write_in), (read_out, write_out), (read_err, write_err) = (os.pipe() for _ in "ioe")
+    # The pipes hold all that these tests write, so no end waits for another.
+    with os.fdopen(write_in, "w", encoding="utf-8") as stdin:
+        stdin.write(typed)
+    program = Program(
+        *COMMAND,
+        server.socket_url,
+        topic,
+        *arguments,
+        stdin=read_in,
+        stdout=write_out,
+        stderr=write_err,
     )
-    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+    for end in (read_in, write_out, write_err):
+        os.close(end)
+    with (
+        os.fdopen(read_out, encoding="utf-8") as stdout,
+        os.fdopen(read_err, encoding="utf-8") as stderr,
+    ):
+        lines, said = [json.loads(line) for line in stdout], stderr.read()
+    return program.wait(PATIENCE), lines, said
 
 
 @pytest.mark.parametrize("more", [(), ("--longpoll",)])
@@ -165,9 +178,7 @@ class Terminal:
 
     def __init__(self, *arguments: str) -> None:
         self._ours, theirs = pty.openpty()
-        self.process = subprocess.Popen(
-            [*PROGRAM, *arguments], cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs
-        )
+        self.process = Program(*COMMAND, *arguments, stdin=theirs, stdout=theirs)
         os.close(theirs)
         self.text = ""
 

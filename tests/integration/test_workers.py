@@ -302,6 +302,8 @@ async def test_workers_go_on_without_their_parent_until_they_are_stopped(
     wait_until(lambda: not any(map(is_worker, pids)))
 
 
+# Deep, because it repeats the steps of the tests of SIGTERM with the signal that test_quickstart.py sends.
+@pytest.mark.deep
 async def test_sigint_drains_all_workers(server: WorkersServer) -> None:
     async with members(server, 6) as everybody:
         server.send(signal.SIGINT)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,8 @@ from attrs import Factory, define
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
 from channels.pubsub.workers.health import HealthError, ServerReport, WorkerReport, read_health
-from tests.integration.servers import ROOT, free_port
+from tests.integration.forks import Program
+from tests.integration.servers import free_port
 from tests.patience import PATIENCE, wait_until
 from tests.websockets import open_websocket
 
@@ -50,17 +50,17 @@ class WorkersServer:
         }
         self.arguments = [target, "--port", str(self.port), "--workers", str(workers), *options]
         self.arguments += ["--health-socket", str(self.health_socket)]
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Program | None = None
 
     def start(self) -> None:
         """Start it, without a wait."""
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*COMMAND, "serve", *self.arguments],
-                cwd=ROOT,
-                stdout=log,
-                stderr=log,
-                env=self._environment,
+            self.process = Program(
+                "tests.integration.ashtree",
+                "serve",
+                *self.arguments,
+                stdout=log.fileno(),
+                environment=self._environment,
             )
 
     def serve(self) -> None:
@@ -115,7 +115,7 @@ class WorkersServer:
             return
         if not self.has_ended:
             self.send(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            with contextlib.suppress(TimeoutError):
                 self.process.wait(PATIENCE)
         self.process.kill()
         self.process.wait(PATIENCE)

@@ -1,5 +1,6 @@
 """Shrinking: fewer faults, fewer deviations, a smaller workload."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from supervision.simulation.simulate import simulate
 from supervision.simulation.world.world import World
 from tests.simulation.racy_scenarios import lobby, lobby_in_a_storm, open_rooms
 
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 PARAMS = {"rooms": 12, "kills": 20}
 CANONICAL = Knobs(policy="canonical")
 
@@ -28,7 +30,7 @@ def test_a_race_is_found_only_with_a_deviation() -> None:
     assert any(not simulate(lobby, seed, params=PARAMS).passed for seed in range(20))
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(5 if DEEP else 2))
 def test_a_race_is_shrunk_to_the_two_tasks_and_the_least_workload(seed: int) -> None:
     outcome = simulate(lobby, seed, params=PARAMS)
     assert not outcome.passed
@@ -77,7 +79,7 @@ def test_the_story_uses_the_names_of_the_actors() -> None:
     assert tell(shrunk.outcome) == shrunk.story
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(5 if DEEP else 2))
 def test_a_storm_is_shrunk_to_one_fault_and_one_order(seed: int) -> None:
     outcome = simulate(lobby_in_a_storm, seed)
     assert not outcome.passed
