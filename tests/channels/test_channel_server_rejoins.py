@@ -323,7 +323,7 @@ async def test_a_client_that_leaves_while_its_join_waits_leaks_nothing(serve: Se
     assert server.endpoint.statistics()["subscriptions"] == 0
     processes = server.runtime.processes()
     assert server.pid in processes
-    assert len(processes) == 10
+    assert len(processes) == 11
 
 
 async def test_a_zombie_channel_is_replaced_after_it_is_declared_dead(
