@@ -37,22 +37,19 @@ class Part:
 
 def parts() -> list[Part]:
     """Return all parts. Long ones come first, and those that wait stand between those that compute."""
-    integration = shares("tests/integration", 4)
-    simulation = shares("tests/simulation", 3)
-    channels = shares("tests/channels", 2)
+    integration = shares("tests/integration", 3)
+    simulation = shares("tests/simulation", 2)
     processes = ("tests/actors", "tests/supervision")
     apart = ("tests/integration", "tests/simulation", "tests/channels", "tests/architecture")
+    # Each part imports the program and its tests again, which takes about five seconds. So there are few parts.
     return [
-        integration[2],
-        simulation[0],
-        integration[3],
-        simulation[2],
-        integration[1],
-        channels[0],
         integration[0],
-        Part.of_tests(" and ".join(processes), *processes),
-        channels[1],
+        simulation[0],
+        integration[1],
         simulation[1],
+        integration[2],
+        Part.of_tests("tests/channels", "tests/channels"),
+        Part.of_tests(" and ".join(processes), *processes),
         Part.of_tests("the other tests", *(f"--ignore={each}" for each in (*apart, *processes))),
         Part.of_tests("tests/architecture", "tests/architecture"),
         # The shortest part comes last, so that no long part runs alone at the end.

@@ -493,6 +493,28 @@ async def test_quiet_sockets_are_read_together_after_each_rest(
         assert clients.seen[6:] == [(70.22, b"x")]
 
 
+async def test_a_poller_rests_for_a_shorter_time_if_more_sockets_had_data(
+    mock_clock: MockClock, stack: ExitStack, few_sockets_rest: None
+) -> None:
+    clients = QuietClients(stack, 102)
+    async with clients.read():
+        mock_clock.jump(30)
+        await clients.send_all()
+        mock_clock.jump(30)
+        clients.send(0)
+        await wait_all_tasks_blocked()
+        for number in range(1, 101):
+            clients.send(number)
+        mock_clock.jump(0.1)
+        await wait_all_tasks_blocked()
+        clients.send(101)
+        for seconds in (0.049, 0.002):
+            mock_clock.jump(seconds)
+            await wait_all_tasks_blocked()
+        # A hundred sockets had data in 0.1 s, so the next fifty will have data in 0.05 s.
+        assert [time for time, _ in clients.seen[102:]] == [60.0, *[60.1] * 100, 60.151]
+
+
 async def test_few_quiet_sockets_are_read_without_a_rest(
     mock_clock: MockClock, stack: ExitStack
 ) -> None:
