@@ -166,7 +166,6 @@ class Transports:
             self.pollers["poller"] = Poller(quiet=quiet)
             if quiet is not None:
                 self.pollers["quiet_poller"] = quiet
-        self._first_poller = self.pollers.get("poller")
 
     def attach(self, stream: ByteStream, tell: Tell) -> Transport:
         """Start to read `stream`, and return its transport.
@@ -195,8 +194,9 @@ class Transports:
 
     def _attach_socket(self, sock: socket.socket, tell: Tell) -> Transport:
         reader: Reader
-        if self._first_poller is not None:
-            reader = self._first_poller.register(sock, tell)
+        poller = self.pollers.get("poller")
+        if poller is not None:
+            reader = poller.register(sock, tell)
         else:
             pump = reader = Pump(socket_source(sock), tell)
             self._spawn(pump.main)

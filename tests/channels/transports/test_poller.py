@@ -408,8 +408,9 @@ async def test_a_turn_reads_fewer_sockets_while_processes_still_have_work(
 class QuietClients:
     """Clients of two pollers. `seen` has the time and the data of each read."""
 
-    def __init__(self, stack: ExitStack, count: int, *, longest_rest: float = 0.1) -> None:
-        self.quiet = Poller(longest_rest=longest_rest)
+    def __init__(self, clock: MockClock, stack: ExitStack, count: int) -> None:
+        self._clock = clock
+        self.quiet = Poller(longest_rest=0.1)
         self.poller = Poller(quiet=self.quiet)
         stack.callback(self.quiet.close)
         stack.callback(self.poller.close)
@@ -423,7 +424,8 @@ class QuietClients:
     def send(self, number: int, data: bytes = b"x") -> None:
         self.pairs[number][1].send(data)
 
-    async def send_all(self) -> None:
+    async def send_all(self, *, after: float = 0.0) -> None:
+        self._clock.jump(after)
         for number in range(len(self.pairs)):
             self.send(number)
         await wait_all_tasks_blocked()
@@ -451,17 +453,14 @@ def few_sockets_rest(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_socket_with_data_every_30_s_becomes_quiet_until_it_has_data_twice_in_5_s(
     mock_clock: MockClock, stack: ExitStack
 ) -> None:
-    clients = QuietClients(stack, 1)
+    clients = QuietClients(mock_clock, stack, 1)
     async with clients.read():
-        mock_clock.jump(4.9)
-        await clients.send_all()
+        await clients.send_all(after=4.9)
         assert clients.sockets == (1, 0)
         for _ in range(3):
-            mock_clock.jump(30)
-            await clients.send_all()
+            await clients.send_all(after=30)
             assert clients.sockets == (0, 1)
-        mock_clock.jump(5.0)
-        await clients.send_all()
+        await clients.send_all(after=5.0)
         assert clients.sockets == (1, 0)
     assert len(clients.seen) == 5
     assert clients.poller.statistics().handed_over == clients.quiet.statistics().handed_over == 1
@@ -470,10 +469,9 @@ async def test_a_socket_with_data_every_30_s_becomes_quiet_until_it_has_data_twi
 async def test_quiet_sockets_are_read_together_after_each_rest(
     mock_clock: MockClock, stack: ExitStack, few_sockets_rest: None
 ) -> None:
-    clients = QuietClients(stack, 3)
+    clients = QuietClients(mock_clock, stack, 3)
     async with clients.read():
-        mock_clock.jump(30)
-        await clients.send_all()
+        await clients.send_all(after=30)
         mock_clock.jump(30)
         for number in range(3):
             clients.send(number)
@@ -496,10 +494,9 @@ async def test_quiet_sockets_are_read_together_after_each_rest(
 async def test_a_poller_rests_for_a_shorter_time_if_more_sockets_had_data(
     mock_clock: MockClock, stack: ExitStack, few_sockets_rest: None
 ) -> None:
-    clients = QuietClients(stack, 102)
+    clients = QuietClients(mock_clock, stack, 102)
     async with clients.read():
-        mock_clock.jump(30)
-        await clients.send_all()
+        await clients.send_all(after=30)
         mock_clock.jump(30)
         clients.send(0)
         await wait_all_tasks_blocked()
@@ -518,11 +515,10 @@ async def test_a_poller_rests_for_a_shorter_time_if_more_sockets_had_data(
 async def test_few_quiet_sockets_are_read_without_a_rest(
     mock_clock: MockClock, stack: ExitStack
 ) -> None:
-    clients = QuietClients(stack, 3)
+    clients = QuietClients(mock_clock, stack, 3)
     async with clients.read():
         for _ in range(3):
-            mock_clock.jump(30)
-            await clients.send_all()
+            await clients.send_all(after=30)
     assert len(clients.seen) == 9
     assert clients.quiet.statistics().rests == 0
 
@@ -530,13 +526,11 @@ async def test_few_quiet_sockets_are_read_without_a_rest(
 async def test_a_poller_does_not_rest_while_a_full_turn_leaves_data(
     mock_clock: MockClock, stack: ExitStack, few_sockets_rest: None
 ) -> None:
-    clients = QuietClients(stack, 300)
+    clients = QuietClients(mock_clock, stack, 300)
     async with clients.read():
-        mock_clock.jump(30)
-        await clients.send_all()
+        await clients.send_all(after=30)
         assert clients.sockets == (0, 300)
-        mock_clock.jump(30)
-        await clients.send_all()
+        await clients.send_all(after=30)
         assert len(clients.seen) == 600
 
 
@@ -547,21 +541,19 @@ async def test_a_poller_does_not_rest_while_data_is_left_from_a_turn_with_many_b
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("channels.transports.poller._TURN_BYTES", 1)
-    clients = QuietClients(stack, 5)
+    clients = QuietClients(mock_clock, stack, 5)
     async with clients.read():
         for _ in range(2):
-            mock_clock.jump(30)
-            await clients.send_all()
+            await clients.send_all(after=30)
         assert len(clients.seen) == 10
 
 
 async def test_a_rest_begins_with_the_turn_so_that_a_long_turn_shortens_it(
     mock_clock: MockClock, stack: ExitStack, few_sockets_rest: None
 ) -> None:
-    clients = QuietClients(stack, 2)
+    clients = QuietClients(mock_clock, stack, 2)
     async with clients.read():
-        mock_clock.jump(30)
-        await clients.send_all()
+        await clients.send_all(after=30)
         mock_clock.jump(30)
         clients.readings[0].redirect(lambda _: mock_clock.jump(0.08))
         clients.send(0)
@@ -576,13 +568,11 @@ async def test_a_rest_begins_with_the_turn_so_that_a_long_turn_shortens_it(
 async def test_a_paused_quiet_socket_reads_on_after_resume(
     mock_clock: MockClock, stack: ExitStack
 ) -> None:
-    clients = QuietClients(stack, 2)
+    clients = QuietClients(mock_clock, stack, 2)
     async with clients.read():
-        mock_clock.jump(30)
-        await clients.send_all()
+        await clients.send_all(after=30)
         clients.readings[0].pause()
-        mock_clock.jump(30)
-        await clients.send_all()
+        await clients.send_all(after=30)
         assert len(clients.seen) == 3
         clients.readings[0].resume()
         await wait_all_tasks_blocked()
@@ -598,15 +588,13 @@ async def test_a_paused_quiet_socket_reads_on_after_resume(
 async def test_a_socket_that_pauses_itself_while_it_is_read_does_not_change_pollers_twice(
     mock_clock: MockClock, stack: ExitStack
 ) -> None:
-    clients = QuietClients(stack, 1)
+    clients = QuietClients(mock_clock, stack, 1)
     reading = clients.readings[0]
     reading.redirect(lambda _: reading.pause())
     async with clients.read():
-        mock_clock.jump(30)
-        await clients.send_all()
+        await clients.send_all(after=30)
         assert clients.sockets == (0, 1)
-        mock_clock.jump(1)
-        await clients.send_all()
+        await clients.send_all(after=1)
         assert clients.sockets == (0, 1)
         reading.redirect(clients._read)
         reading.resume()
@@ -618,7 +606,7 @@ async def test_a_socket_that_pauses_itself_while_it_is_read_does_not_change_poll
 async def test_a_socket_that_the_server_paused_is_not_quiet(
     mock_clock: MockClock, stack: ExitStack
 ) -> None:
-    clients = QuietClients(stack, 1)
+    clients = QuietClients(mock_clock, stack, 1)
     async with clients.read():
         clients.readings[0].pause()
         await clients.send_all()
@@ -633,7 +621,7 @@ async def test_a_socket_that_the_server_paused_is_not_quiet(
 async def test_a_callback_without_memory_is_reported_by_the_poller_that_read_the_socket(
     mock_clock: MockClock, stack: ExitStack, is_quiet: bool
 ) -> None:
-    clients = QuietClients(stack, 1)
+    clients = QuietClients(mock_clock, stack, 1)
     told: list[Poller] = []
     for poller in (clients.poller, clients.quiet):
         poller.on_out_of_memory = partial(lambda poller, _: told.append(poller), poller)
@@ -660,12 +648,11 @@ async def test_a_callback_without_memory_is_reported_by_the_poller_that_read_the
 async def test_a_socket_stays_with_its_poller_if_the_kernel_has_no_room_for_it_elsewhere(
     mock_clock: MockClock, stack: ExitStack
 ) -> None:
-    clients = QuietClients(stack, 1)
+    clients = QuietClients(mock_clock, stack, 1)
     clients.quiet._epoll = NoRoom(clients.quiet._epoll)  # type: ignore[assignment]  # all that is used
     async with clients.read():
         for _ in range(2):
-            mock_clock.jump(30)
-            await clients.send_all()
+            await clients.send_all(after=30)
         assert clients.sockets == (1, 0)
     assert len(clients.seen) == 2
 
@@ -680,12 +667,11 @@ class FullDict(dict[int, Any]):
 async def test_a_socket_stays_with_its_poller_if_there_is_no_memory_to_move_it(
     mock_clock: MockClock, stack: ExitStack
 ) -> None:
-    clients = QuietClients(stack, 1)
+    clients = QuietClients(mock_clock, stack, 1)
     clients.quiet._readings = FullDict()
     async with clients.read():
         for _ in range(2):
-            mock_clock.jump(30)
-            await clients.send_all()
+            await clients.send_all(after=30)
         assert clients.sockets == (1, 0)
     assert len(clients.seen) == 2
 
@@ -693,13 +679,12 @@ async def test_a_socket_stays_with_its_poller_if_there_is_no_memory_to_move_it(
 async def test_a_closed_poller_gets_no_more_sockets(
     mock_clock: MockClock, stack: ExitStack
 ) -> None:
-    clients = QuietClients(stack, 1)
+    clients = QuietClients(mock_clock, stack, 1)
     clients.quiet.close()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(clients.poller.main)
         for _ in range(2):
-            mock_clock.jump(30)
-            await clients.send_all()
+            await clients.send_all(after=30)
         nursery.cancel_scope.cancel()
     assert len(clients.seen) == 2
     assert clients.poller.statistics().sockets == 1
