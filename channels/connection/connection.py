@@ -4,9 +4,12 @@
                                                ▲
     channels ── Refused, ChannelClosed, Down ──┘
 
-The process is a GenServer. The bytes of its client arrive as messages. First the process reads the head of the first
-request (`channels.upgrade`). Then it does one of three things: answer the request, hand the connection to the HTTP
-server, or serve a WebSocket until one side closes.
+The process is a GenServer. First it reads the head of the first request (`channels.upgrade`). Then it does one of three
+things: answer the request, hand the connection to the HTTP server, or serve a WebSocket until one side closes.
+
+The bytes of the client arrive as messages. But while the process is idle, the task that reads the socket handles short
+reads itself, in place of the process (`_receive_now`). It leaves everything that may wait or fail to the process. So
+most messages of clients go directly to the mailbox of their channel, and the process of the connection sleeps.
 
 Close codes:
 
@@ -26,6 +29,7 @@ from __future__ import annotations
 
 import math
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -34,6 +38,7 @@ from actors.exits import NORMAL
 from actors.process import on_exit, send
 from actors.servers.results import Continue, Stop
 from actors.timers import send_after
+from channels.connection.session import Effect
 from channels.connection.session_server import (
     CLOSED,
     FREE_BYTES,
@@ -77,6 +82,16 @@ HELD_SHARE = 64 * 1024
 
 class _CloseLimit:
     __slots__ = ()
+
+
+class _RestOfRead:
+    """A message to the connection: the part of a read that the task of the reader has left to it."""
+
+    __slots__ = ("effects", "events")
+
+    def __init__(self, effects: Sequence[Effect], events: Sequence[WebSocketEvent]) -> None:
+        self.effects = effects
+        self.events = events
 
 
 # The length of the periods in `_IdleCheck.next_check`, in seconds.
@@ -123,6 +138,10 @@ class _IdleCheck:
 class Connection(SessionServer):
     """The process of one accepted connection."""
 
+    # True while a callback handles bytes. The process may wait in the middle, and then it looks idle. The callbacks
+    # before the first byte count too.
+    receiving = True
+
     async def init(self, services: Services, source: ByteStream) -> Continue:
         self._set_up(services)
         services.admission.take_over(source)
@@ -150,7 +169,10 @@ class Connection(SessionServer):
         on_exit(self._release)
         self._begin(connected, codec, transport.out)
         self._open(upgraded)
-        return await self._receive(upgraded.rest) if upgraded.rest else None
+        if upgraded.rest:
+            await self._receive(upgraded.rest)
+        self.receiving = False
+        return None
 
     def _open(self, upgraded: Upgraded) -> None:
         deflate = upgraded.deflate
@@ -171,6 +193,10 @@ class Connection(SessionServer):
     def _tell(self, event: Event) -> None:
         """Send an event of the transport to this process. The transport calls this in other tasks."""
         if type(event) is bytes:
+            if 0 < len(event) <= FREE_BYTES and not self.receiving:
+                process = self.pid.process
+                if process is not None and process.handles_now(self._receive_now, event):
+                    return
             self.unread += len(event)
             if self.unread > self.unread_limit:
                 self._pause()
@@ -194,14 +220,22 @@ class Connection(SessionServer):
         kind = type(message)
         if kind is bytes:
             self.unread -= len(message)
+            self.receiving = True
             stop = await self._receive(message)
+            self.receiving = False
             if self.paused:
                 self._read_on()
             if self.unread > 0 and stop is None:
                 # More bytes wait. Free frames are an allowance for one turn, so end this turn.
                 await trio.lowlevel.checkpoint()
             return stop
-        if kind is _IdleCheck:
+        if kind is _RestOfRead:
+            self.receiving = True
+            await self._carry_out(message.effects)
+            await self._take_events(message.events)
+            await self._receive_more()
+            self.receiving = False
+        elif kind is _IdleCheck:
             self._end_silence(message)
         elif message is Signal.FINISHED or kind is _CloseLimit:
             return self._ended()
@@ -229,12 +263,56 @@ class Connection(SessionServer):
             # Nothing can interrupt the unmasking and the UTF-8 check of a long message.
             await self._take_turn(held >> HELD_COST_SHIFT)
         await self._take_events(protocol.receive(data, FREE_FRAMES))
+        await self._receive_more()
+        return None
+
+    async def _receive_more(self) -> None:
+        """Handle the frames of a read after the free ones."""
+        protocol = self.protocol
         while protocol.has_more:
             await self._take_turn(FRAMES)
             await self._take_events(protocol.receive(b"", FRAMES))
         if protocol.held != self.held:
             self._watch_held()
-        return None
+
+    def _receive_now(self, data: bytes) -> bool:
+        """Handle a short read while this process is idle. The task of the reader calls this.
+
+        What may wait or fail becomes a message to this process. Later reads then become messages too, because the
+        process is no longer idle. So the order stays the same.
+
+        Returns:
+            False if nothing was done, because the process must handle the whole read.
+        """
+        protocol = self.protocol
+        if self.paused or protocol.held or self.closing is not None or self.tap is not None:
+            return False
+        self.last_heard = now = trio.current_time()
+        if self.has_rates:
+            self.session.refill(now)
+        if self.turns:
+            self._begin_work()
+        events = protocol.receive(data, FREE_FRAMES)
+        for place, event in enumerate(events):
+            kind = type(event)
+            if (kind is not bytes and kind is not BinaryFrame) or len(event) > FREE_BYTES:  # type: ignore[arg-type]
+                # A long message can only be an inflated one.
+                send(self.pid, _RestOfRead((), events[place:]))
+                return True
+            try:
+                effects = self.session.receive(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
+            except Exception:
+                # The serializer of the application failed. Nothing has changed, so `_take_events` raises the error
+                # again, in a callback of this process.
+                send(self.pid, _RestOfRead((), events[place:]))
+                return True
+            left = self._carry_out_now(effects)
+            if left:
+                send(self.pid, _RestOfRead(left, events[place + 1 :]))
+                return True
+        if protocol.has_more or protocol.held:
+            send(self.pid, _RestOfRead((), ()))
+        return True
 
     async def _take_events(self, events: list[WebSocketEvent]) -> None:
         for event in events:

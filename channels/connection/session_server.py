@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import trio
@@ -415,9 +415,21 @@ class SessionServer(GenServer[None]):
                     {"endpoint": self.services.endpoint, "pid": self.pid},
                 )
 
-    async def _carry_out(self, effects: list[Effect], size: int = 0) -> None:
+    async def _carry_out(self, effects: Sequence[Effect], size: int = 0) -> None:
         """Carry out effects. `size` is the size of the client's message in bytes."""
-        for effect in effects:
+        while left := self._carry_out_now(effects, size):
+            effect, effects = left[0], left[1:]
+            if isinstance(effect, Start):
+                await self._start(effect)
+            elif isinstance(effect, Close):
+                self._report(SOCKET_MALFORMED, effect.cause, effect.code)
+                self._close(effect.code, CLOSED, effect.cause)
+            elif isinstance(effect, Limited):
+                self._report_limited(effect.limit)
+
+    def _carry_out_now(self, effects: Sequence[Effect], size: int = 0) -> Sequence[Effect]:
+        """Carry out effects in order, up to the first that may wait or closes. Return that effect and the others."""
+        for place, effect in enumerate(effects):
             kind = type(effect)
             if kind is Deliver:
                 membership = effect.membership  # type: ignore[union-attr]
@@ -434,13 +446,24 @@ class SessionServer(GenServer[None]):
                         self.tap.deliver(self.pid, membership.process, effect.message, size)  # type: ignore[union-attr]
             elif kind is Send:
                 self.out.put(effect.frame)  # type: ignore[union-attr]
-            elif isinstance(effect, Start):
-                await self._start(effect)
-            elif isinstance(effect, Close):
-                self._report(SOCKET_MALFORMED, effect.cause, effect.code)
-                self._close(effect.code, CLOSED, effect.cause)
-            elif isinstance(effect, Limited):
-                self._report_limited(effect.limit)
+            elif kind is not Start or not self._start_now(effect):  # type: ignore[arg-type]
+                return effects[place:]
+        return ()
+
+    def _start_now(self, start: Start) -> bool:
+        """Start the channel of a join, if it need not wait for anything. Return False if nothing was started."""
+        if start.replaced is not None or self.replaced:
+            return False
+        if not self.services.budget.take_nowait(JOIN_COST):
+            return False
+        membership = start.membership
+        try:
+            pid = self.mount.start_channel_nowait(self.link, membership, start.message.payload)
+        except (trio.WouldBlock, StartError, StartIgnored):
+            # `_start` tries again, and answers the join if the pool is full.
+            return False
+        self._add(membership, pid)
+        return True
 
     def _report_limited(self, limit: Limit) -> None:
         """Count a refused message, and emit `SOCKET_RATE_LIMITED` once for each limit of this client."""
@@ -477,9 +500,7 @@ class SessionServer(GenServer[None]):
             # The pool is full, restarting or dead. The client gets "join crashed", and joins again later.
             await self._carry_out(self.session.exited(membership))
             return
-        membership.process = pid
-        monitor(pid)
-        self._add(membership)
+        self._add(membership, pid)
 
     @property
     def members(self) -> Collection[Membership]:
@@ -489,7 +510,9 @@ class SessionServer(GenServer[None]):
             return ()
         return found.values() if isinstance(found, dict) else (found,)
 
-    def _add(self, membership: Membership) -> None:
+    def _add(self, membership: Membership, pid: Pid) -> None:
+        membership.process = pid
+        monitor(pid)
         found = self._members
         if found is None:
             self._members = membership

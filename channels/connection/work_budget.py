@@ -71,6 +71,13 @@ class WorkBudget:
         """Return how many pieces of work wait now, and how many have waited so far."""
         return WorkStatistics(waiting=len(self._line), waits=self._waits)
 
+    def take_nowait(self, cost: int) -> bool:
+        """Take `cost` units if this turn has enough left. Return False if it has not."""
+        if cost > self._left or self._line:
+            return False
+        self._left -= cost
+        return True
+
     async def take(self, cost: int) -> bool:
         """Take `cost` units. If this turn has enough left, return without a checkpoint.
 
@@ -81,8 +88,7 @@ class WorkBudget:
         Returns:
             True if the caller had to wait for a later turn.
         """
-        if cost <= self._left and not self._line:
-            self._left -= cost
+        if self.take_nowait(cost):
             return False
         self._waits += 1
         me = _Waiter(cost, current_task())

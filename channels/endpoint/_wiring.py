@@ -101,20 +101,37 @@ class ChannelPool:
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
     ) -> Pid:
         """Start the channel server of a membership. The supervisors of the pool take turns."""
-        self._next = turn = (self._next + 1) % len(self.names)
+        try:
+            return self.start_nowait(link, membership, payload, replaced)
+        except trio.WouldBlock:
+            pass
         start = server_of(membership.route.channel)
-        if start is None:
-            try:
-                return DynamicSupervisor.start_child_nowait(
-                    self.names[turn], _CHANNEL, link, membership, payload, replaced
-                )
-            except trio.WouldBlock:
-                spec = _CHANNEL
-        else:
-            spec = ChildSpec("channel", start, restart="temporary")
+        spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
+        self._next = turn = self._turn()
         return await DynamicSupervisor.start_child(
             self.names[turn], spec, link, membership, payload, replaced
         )
+
+    def start_nowait(
+        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
+    ) -> Pid:
+        """Start the channel server of a membership without waiting.
+
+        Raises:
+            trio.WouldBlock: nothing was started; use `start`.
+        """
+        if server_of(membership.route.channel) is not None:
+            # The start of the application's server may wait.
+            raise trio.WouldBlock
+        turn = self._turn()
+        pid = DynamicSupervisor.start_child_nowait(
+            self.names[turn], _CHANNEL, link, membership, payload, replaced
+        )
+        self._next = turn
+        return pid
+
+    def _turn(self) -> int:
+        return (self._next + 1) % len(self.names)
 
 
 # spawn_link, because the init of a channel server cannot fail. The supervisor does not wait for the join.
@@ -197,6 +214,10 @@ class MountedSocket:
     ) -> Pid:
         """Start the channel of a membership in the pool of this socket."""
         return await self._pool.start(link, membership, payload, replaced)
+
+    def start_channel_nowait(self, link: Link, membership: Membership, payload: Any) -> Pid:
+        """Start the channel of a membership without waiting. If that is not possible, raise `trio.WouldBlock`."""
+        return self._pool.start_nowait(link, membership, payload, ())
 
 
 class Mounted(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,8 +6,10 @@ import pytest
 import trio
 
 from actors import (
+    Crash,
     GenServer,
     Instrument,
+    Pid,
     Runtime,
     current_pid,
     is_alive,
@@ -75,3 +77,57 @@ async def test_a_server_runs_nothing_that_an_instrument_would_miss(runtime: Runt
         run_idle(server, current_pid)
     remove()
     assert run_idle(server, current_pid) is server
+
+
+def handles_now(server: Pid, function: Any, message: Any) -> bool:
+    process = server.process
+    return process is not None and process.handles_now(function, message)
+
+
+async def test_an_idle_server_handles_a_message_at_once_as_itself(runtime: Runtime) -> None:
+    server = await Quiet.start()
+    await settle()
+    handled: list[Any] = []
+
+    def handle(message: str) -> bool:
+        handled.append((current_pid(), message))
+        return message == "yes"
+
+    assert handles_now(server, handle, "yes")
+    assert not handles_now(server, handle, "no")
+    assert handled == [(server, "yes"), (server, "no")]
+
+
+async def test_a_server_with_other_work_handles_no_message_at_once(runtime: Runtime) -> None:
+    server = await Quiet.start()
+    await settle()
+
+    def fail(_: object) -> bool:
+        raise AssertionError("the server is not idle")
+
+    remove = runtime.add_instrument(Instrument())
+    assert not handles_now(server, fail, None)
+    remove()
+    await sys.suspend(server)
+    assert not handles_now(server, fail, None)
+    await sys.resume(server)
+    send(server, "unread")
+    assert not handles_now(server, fail, None)
+    await settle()
+    assert not handles_now(server, fail, None), "it sleeps in a callback"
+    await stop(server)
+    assert not handles_now(server, fail, None)
+
+
+async def test_an_error_while_a_server_handles_a_message_crashes_only_the_server(
+    runtime: Runtime,
+) -> None:
+    server = await Quiet.start()
+    await settle()
+    error = ValueError("a bug of the server")
+
+    def fail(_: object) -> bool:
+        raise error
+
+    assert handles_now(server, fail, None)
+    assert (await wait_exit(server)) == Crash(error)
