@@ -234,7 +234,7 @@ class ChannelServer(GenServer[None]):
         if result is None:
             return None
         if type(result) is PushReply:
-            self._reply(message, result)
+            self.link.out.put(self._encoded_reply(message, result))
             return None
         return self._finish(message, result)
 

@@ -73,6 +73,8 @@ UNREAD_COMPRESSED_LIMIT = 64 * 1024
 # The first FREE_FRAMES frames of a read are free. Each further group of FRAMES frames is one piece of work.
 FREE_FRAMES = 8
 FRAMES = 64
+# The maximum bytes of a read for `_receive_now`. So many bytes may consist of free frames with free messages.
+SHORT_READ = FREE_FRAMES * FREE_BYTES
 # The bytes per unit of work for unmasking and checking, as a shift. A byte costs a quarter of what decoding costs.
 HELD_COST_SHIFT = COST_SHIFT + 2
 # Bytes of incomplete messages: the limit for all connections together, and the share that every connection may use.
@@ -193,7 +195,7 @@ class Connection(SessionServer):
     def _tell(self, event: Event) -> None:
         """Send an event of the transport to this process. The transport calls this in other tasks."""
         if type(event) is bytes:
-            if 0 < len(event) <= FREE_BYTES and not self.receiving:
+            if 0 < len(event) <= SHORT_READ and not self.receiving:
                 process = self.pid.process
                 if process is not None and process.handles_now(self._receive_now, event):
                     return
@@ -296,7 +298,6 @@ class Connection(SessionServer):
         for place, event in enumerate(events):
             kind = type(event)
             if (kind is not bytes and kind is not BinaryFrame) or len(event) > FREE_BYTES:  # type: ignore[arg-type]
-                # A long message can only be an inflated one.
                 send(self.pid, _RestOfRead((), events[place:]))
                 return True
             try:

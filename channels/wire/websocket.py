@@ -77,6 +77,8 @@ _PONG = 0x8A
 _OPCODES = frozenset(map(int, Opcode))
 _WHOLE_MESSAGE = frozenset((TEXT_MESSAGE, BINARY_MESSAGE))
 _MAX_CONTROL = 125
+# The maximum bytes of a message whose length is in the second byte of its frame.
+_MAX_SHORT = 125
 # The number of frames that take as long as one call of `inflate`.
 _INFLATION = 32
 _MAX_REASON = 123
@@ -309,11 +311,20 @@ class WebSocketProtocol:
         events: list[WebSocketEvent] = []
         fragments = self._fragments
         start, size = 0, len(data)
-        is_short = 6 < size < 132 and size == data[1] - 122 and data[0] == TEXT_MESSAGE
-        if is_short and not (fragments.is_open or self._done):
-            # A fast path for most reads: one masked text of up to 125 bytes.
-            self._whole(TEXT_MESSAGE, apply_mask(data[6:], data[2:6]), events)
-            return events
+        if self._max >= _MAX_SHORT and not (fragments.is_open or self._closing or self._done):
+            # A fast path for most frames: whole masked texts of up to 125 bytes.
+            while steps and size - start > 6 and data[start] == TEXT_MESSAGE:
+                length = data[start + 1] - 128
+                body = start + 6
+                end = body + length
+                if not 0 <= length <= _MAX_SHORT or end > size:
+                    break
+                payload = apply_mask(data[body:end], data[start + 2 : body])
+                if not (payload.isascii() or _is_utf8(payload)):
+                    break
+                events.append(payload)
+                start = end
+                steps -= 1
         while not self._done:
             is_busy = fragments.is_busy
             if start >= size and not is_busy:
