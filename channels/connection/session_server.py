@@ -452,9 +452,8 @@ class SessionServer(GenServer[None]):
 
     def _start_now(self, start: Start) -> bool:
         """Start the channel of a join, if it need not wait for anything. Return False if nothing was started."""
-        if start.replaced is not None or self.replaced:
-            return False
-        if not self.services.budget.take_nowait(JOIN_COST):
+        budget = self.services.budget
+        if start.replaced is not None or self.replaced or not budget.has_room(JOIN_COST):
             return False
         membership = start.membership
         try:
@@ -462,6 +461,7 @@ class SessionServer(GenServer[None]):
         except (trio.WouldBlock, StartError, StartIgnored):
             # `_start` tries again, and answers the join if the pool is full.
             return False
+        budget.spend(JOIN_COST)
         self._add(membership, pid)
         return True
 

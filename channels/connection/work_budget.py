@@ -71,12 +71,13 @@ class WorkBudget:
         """Return how many pieces of work wait now, and how many have waited so far."""
         return WorkStatistics(waiting=len(self._line), waits=self._waits)
 
-    def take_nowait(self, cost: int) -> bool:
-        """Take `cost` units if this turn has enough left. Return False if it has not."""
-        if cost > self._left or self._line:
-            return False
+    def has_room(self, cost: int) -> bool:
+        """Return True if `take` would take `cost` units without waiting."""
+        return cost <= self._left and not self._line
+
+    def spend(self, cost: int) -> None:
+        """Take `cost` units of this turn without waiting. Call this only in the same step as `has_room`."""
         self._left -= cost
-        return True
 
     async def take(self, cost: int) -> bool:
         """Take `cost` units. If this turn has enough left, return without a checkpoint.
@@ -88,7 +89,8 @@ class WorkBudget:
         Returns:
             True if the caller had to wait for a later turn.
         """
-        if self.take_nowait(cost):
+        if self.has_room(cost):
+            self.spend(cost)
             return False
         self._waits += 1
         me = _Waiter(cost, current_task())

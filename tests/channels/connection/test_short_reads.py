@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from actors import Pid, current_pid, is_alive, sys
+from actors import Instrument, Pid, current_pid, is_alive, sys
 from channels import Endpoint, Mount
-from channels.connection.session_server import SessionServer
+from channels.connection.session_server import JOIN_COST, SessionServer
+from channels.connection.work_budget import TURN_BUDGET, WorkBudget
 from channels.messages import Message
 from channels.serializers.serializer import Requirement
 from channels.serializers.v2 import V2
@@ -48,6 +49,11 @@ def steps_of(pid: Pid | None) -> Iterator[_Steps]:
         yield steps
     finally:
         trio.lowlevel.remove_instrument(steps)
+
+
+def room_of(budget: WorkBudget) -> int:
+    """The units that this turn has left."""
+    return sum(budget.has_room(cost) for cost in range(1, TURN_BUDGET + 1))
 
 
 async def connected(serve: Serve, **options: Any) -> tuple[Server, Client]:
@@ -187,3 +193,27 @@ async def test_our_own_error_crashes_only_the_connection(
     assert client.process is not None
     assert not is_alive(client.process)
     await other.join()
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_join_takes_the_same_work_whether_it_waits_or_not(
+    serve: Serve, waits: bool
+) -> None:
+    server, client = await connected(serve)
+    budget = server.services.budget
+
+    before = room_of(budget)
+    if waits:
+        server.runtime.add_instrument(Instrument())
+    await client.join()
+    assert before - room_of(budget) == JOIN_COST
+
+
+async def test_a_join_waits_for_a_turn_with_enough_work_left(serve: Serve) -> None:
+    server, client = await connected(serve)
+    budget = server.services.budget
+    budget.spend(room_of(budget) - JOIN_COST + 1)
+    with steps_of(client.process) as steps:
+        await client.join()
+    assert steps.steps > 0
+    assert budget.statistics().waits == 1
