@@ -287,9 +287,11 @@ class Connection(SessionServer):
             False if nothing was done, because the process must handle the whole read.
         """
         protocol = self.protocol
-        if self.paused or protocol.held or self.closing is not None or self.tap is not None:
+        if self.paused or self.closing is not None or self.tap is not None:
             return False
-        self.last_heard = now = trio.current_time()
+        if not protocol.is_between_messages:
+            return False
+        self.last_heard = now = self.services.runtime.current_time()
         if self.has_rates:
             self.session.refill(now)
         if self.turns:
@@ -311,7 +313,7 @@ class Connection(SessionServer):
             if left:
                 send(self.pid, _RestOfRead(left, events[place + 1 :]))
                 return True
-        if protocol.has_more or protocol.held:
+        if not protocol.is_between_messages:
             send(self.pid, _RestOfRead((), ()))
         return True
 

@@ -261,6 +261,11 @@ class WebSocketProtocol:
         return self._kept + self._fragments.size
 
     @property
+    def is_between_messages(self) -> bool:
+        """True if the data so far ended with a whole message. Then `held` is 0 and `has_more` is False."""
+        return self._partial is None and not (self._rest or self._fragments.is_open)
+
+    @property
     def has_more(self) -> bool:
         """True if `receive` used up its steps. Then call `receive` again, with empty data."""
         return bool(self._rest) or (self._fragments.is_busy and not self._done)

@@ -383,6 +383,31 @@ def test_a_call_parses_at_most_the_given_number_of_frames() -> None:
     assert not protocol.has_more
 
 
+@given(st.lists(proper_frames, max_size=12), st.integers(0, 2_000), st.integers(1, 5))
+def test_between_messages_the_parser_holds_nothing(
+    sent: list[bytes], size: int, steps: int
+) -> None:
+    protocol = WebSocketProtocol(max_message_size=LIMIT)
+    protocol.receive(b"".join(sent)[:size], steps)
+    if protocol.is_between_messages:
+        assert protocol.held == 0
+        assert not protocol.has_more
+
+
+@pytest.mark.parametrize("last", ["whole", "cut", "open", "unread"])
+def test_the_parser_is_between_messages_only_after_whole_ones(last: str) -> None:
+    protocol = WebSocketProtocol()
+    assert protocol.is_between_messages
+    protocol.receive(client_frame(TEXT, b"hi") + client_frame(PING, b""))
+    if last == "cut":
+        protocol.receive(client_frame(TEXT, b"hi")[:1])
+    elif last == "open":
+        protocol.receive(client_frame(TEXT, b"", fin=False))
+    elif last == "unread":
+        protocol.receive(client_frame(PONG, b"") * 2, 1)
+    assert protocol.is_between_messages is (last == "whole")
+
+
 def test_a_fragmented_message_that_is_too_big_closes_before_it_is_complete() -> None:
     protocol = WebSocketProtocol(max_message_size=LIMIT)
     assert protocol.receive(client_frame(TEXT, b"x" * 150, fin=False)) == []
