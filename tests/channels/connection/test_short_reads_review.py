@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 
-from actors import Pid, send
+from actors import KILL, Instrument, Pid, send, send_exit
 from channels import Endpoint, Mount
+from channels.connection.channel_server import ChannelServer
 from channels.connection.connection import Connection
 from channels.connection.work_budget import WorkBudget
 from channels.telemetry import SESSION_STARTED
 from channels.wire.websocket import WebSocketProtocol
 from tests.channels.conftest import Serve
 from tests.channels.connection.test_short_reads import steps_of
-from tests.channels.rooms import UserSocket
+from tests.channels.rooms import Room, UserSocket
 from tests.channels.support import Client, Close, reply, settle, text
 from tests.channels.transports.frames import PING, TEXT, client_frame
 
@@ -192,3 +194,87 @@ async def test_short_reads_take_no_step_again_after_a_read_that_took_one(
     with steps_of(client.process) as steps:
         await client.exchange(HEARTBEAT)
     assert steps.steps == 0
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_the_supervisors_of_the_channels_take_turns(serve: Serve, waits: bool) -> None:
+    connection, client = await started(serve, partitions=3)
+    runtime = connection.services.runtime
+    if waits:
+        runtime.add_instrument(Instrument())
+    for ref, topic in enumerate(("room:a", "room:b", "room:c"), 1):
+        await client.join(topic, str(ref))
+    parents = [runtime.process_info(each.process)["parent"] for each in connection.members]
+    assert len(set(parents)) == 3
+
+
+async def test_a_channel_with_its_own_server_is_started_by_it(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[Any] = []
+
+    async def start(*args: Any) -> Pid:
+        starts.append(args)
+        return await ChannelServer.start_link(*args)
+
+    monkeypatch.setattr(Room, "_server", staticmethod(start))
+    _, client = await started(serve)
+    await client.join()
+    assert len(starts) == 1
+
+
+def test_a_whole_text_inside_an_open_message_is_a_protocol_error() -> None:
+    protocol = WebSocketProtocol()
+    assert protocol.receive(client_frame(TEXT, b"a", fin=False)) == []
+    (closed,) = protocol.receive(client_frame(TEXT, b"b"))
+    assert closed.code == 1002  # type: ignore[union-attr]
+
+
+async def test_the_end_of_a_long_message_is_left_to_the_connection(serve: Serve) -> None:
+    connection, client = await started(serve)
+    long = text(*HEARTBEAT, {"x": "y" * 100_000})
+    client.write(long[:-10])
+    await settle()
+    connection._tell(long[-10:])
+    assert connection.unread == 10
+    await settle()
+    assert client.frames() == [reply(None, "1", "phoenix")]
+
+
+def test_nothing_follows_the_end_of_a_connection() -> None:
+    protocol = WebSocketProtocol()
+    (closed,) = protocol.receive(client_frame(TEXT, b"\xff"))
+    assert closed.code == 1007  # type: ignore[union-attr]
+    assert protocol.receive(client_frame(TEXT, b"late") * 2) == []
+
+
+async def test_the_time_between_short_reads_gives_new_tokens(serve: Serve) -> None:
+    _, client = await started(serve, max_messages_per_second=1.0)
+    await client.join()
+    echo = ("1", "2", "room:a", "echo")
+    statuses = [(await client.exchange(echo))[0][4]["status"] for _ in range(11)]
+    assert statuses == ["ok"] * 10 + ["error"]
+    await trio.sleep(1)
+    assert await client.exchange(echo) == [reply("1", "2", "room:a")]
+
+
+async def test_a_join_waits_for_an_earlier_channel_of_its_topic(serve: Serve) -> None:
+    connection, client = await started(serve)
+    await client.join(payload={"trap": True})
+    client.send(("2", "2", "room:a", "phx_join"))
+    await settle()
+    second = next(each for each in connection.members if each.join_ref == "2")
+    # The second channel waits for the first. So now the topic is free, but its first channel is still there.
+    send_exit(second.process, KILL)
+    await settle()
+    client.frames()
+    assert await client.exchange(("3", "3", "room:a", "phx_join")) == []
+    await trio.sleep(5)
+    await settle()
+    assert reply("3", "3", "room:a") in client.frames()
+
+
+def test_a_budget_with_a_line_has_no_room() -> None:
+    budget: Any = WorkBudget()
+    budget._line.append(object())
+    assert not budget.has_room(1)
