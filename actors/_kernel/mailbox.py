@@ -19,6 +19,9 @@ recently. So two processes can exchange messages quickly, even while thousands o
 Trio does not announce a turn, and checking for a new turn at each wake would cost more than the wake itself. So the
 runtime counts wakes up to a limit, over any number of turns. At the limit, a task waits for the next turn and starts a
 new count.
+
+An idle server may handle a message without a wake (`ProcessRecord.handles_now`). The batches also limit the number of
+these calls in a turn.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ from trio.lowlevel import (
 
 from actors._kernel.timer_queue import TimerQueue
 
-__all__ = ["BURST", "NEWEST", "Mailbox", "WakeBatches"]
+__all__ = ["BURST", "CALLS", "NEWEST", "Mailbox", "WakeBatches"]
 
 
 class Owner(Protocol):
@@ -207,6 +210,9 @@ class Mailbox:
 # The largest number of wakes in one turn. 128 crashing processes take a few milliseconds; a turn costs a few
 # microseconds.
 BURST = 128
+# The largest number of calls into idle servers in one turn. A poller makes up to BURST calls in a turn. The new count
+# begins in the turn after the first BURST calls, and in that turn the poller may run first.
+CALLS = 2 * BURST
 # The number of places in each batch for the processes that started to wait most recently.
 NEWEST = 16
 
@@ -217,13 +223,14 @@ class WakeBatches:
     Attributes:
         left: The number of wakes that this turn still allows. `Mailbox.put` lowers it at each wake, and calls `used_up`
             at 0.
+        calls: The number of calls into idle servers that this turn still allows.
         late: The mailboxes that have a message but whose tasks wait for a later turn, each with its task.
     """
 
-    __slots__ = ("_stopped", "_task", "late", "left")
+    __slots__ = ("_stopped", "_task", "calls", "late", "left")
 
     def __init__(self) -> None:
-        self.left = sys.maxsize
+        self.left = self.calls = sys.maxsize
         self.late: dict[Mailbox, trio.lowlevel.Task] = {}
         self._task: trio.lowlevel.Task | None = None
         self._stopped = False
@@ -232,8 +239,17 @@ class WakeBatches:
         """Return the number of processes that have a message and must wait for a later turn to run."""
         return len(self.late)
 
+    def allow_call(self) -> bool:
+        """Count a call into an idle server. Return False if this turn allows no more calls."""
+        if not self.calls:
+            return False
+        self.calls -= 1
+        if self.calls == BURST:
+            self.used_up()
+        return True
+
     def used_up(self) -> None:
-        """Make `run` start a new count in the next turn, because this turn allows no more wakes."""
+        """Make `run` start a new count in the next turn."""
         task = self._task
         if task is not None:
             reschedule(task)
@@ -247,10 +263,10 @@ class WakeBatches:
                 # The next batch must wait for another turn.
                 await trio.lowlevel.checkpoint()
             else:
-                self.left = BURST
+                self.left, self.calls = BURST, CALLS
                 self._task = current_task()
                 await wait_task_rescheduled(self._abort)
-        self.left = sys.maxsize
+        self.left = self.calls = sys.maxsize
 
     def stop(self) -> None:
         """End `run`. Call it only when no process waits for a wake."""
@@ -260,7 +276,7 @@ class WakeBatches:
     def _wake_some(self) -> None:
         late = self.late
         # The backlog uses the turn first. New wakes get only the rest, so they do not overtake the backlog.
-        self.left = max(NEWEST, BURST - len(late))
+        self.left, self.calls = max(NEWEST, BURST - len(late)), CALLS
         for mailbox in list(islice(late, BURST - NEWEST)):
             reschedule(late.pop(mailbox))  # cannot raise, because `run` is in the right thread
         for _ in range(min(len(late), NEWEST)):

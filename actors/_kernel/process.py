@@ -57,6 +57,8 @@ class Host(Protocol):
     @property
     def instruments(self) -> tuple[Instrument, ...]: ...
     @property
+    def counts_run_time(self) -> bool: ...
+    @property
     def callback_instruments(self) -> tuple[Instrument, ...]: ...
     def fail(self, process: Any, error: BaseException) -> None: ...
 
@@ -290,19 +292,24 @@ class ProcessRecord(Generic[R]):
         This saves a step of the scheduler. The function runs as the server: `current_pid()` is the server. It must not
         wait. A server that waits in a `receive` of a callback looks idle too, so the function must return False then.
 
+        A turn of the scheduler allows a bounded number of these calls, so that one turn does not take too long.
+
         Args:
             function: A function that takes the message, and returns False if the server must get it as a message. If it
-                raises, the server crashes without `terminate`.
+                raises an `Exception`, the server crashes without `terminate`.
             message: The message.
 
         Returns:
-            False if the caller must send the message.
+            True if the function has handled the message; False if the caller must send it.
         """
-        if self.task is None or not self.is_idle:
+        # A task's run time counts for its own process, so the server needs a step of its own.
+        if self.task is None or not self.is_idle or self.runtime.counts_run_time:
+            return False
+        if not self.mailbox.wake_batches.allow_call():
             return False
         try:
             return self.task.context.run(function, message)
-        except BaseException as error:
+        except Exception as error:
             # Broad, because an error of this server must not interrupt the task of the caller. So this server crashes,
             # as if a callback had raised.
             self.runtime.fail(self, error)

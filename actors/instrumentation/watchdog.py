@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import FrameType
@@ -25,7 +25,8 @@ from typing import Final
 import msgspec
 import trio
 
-from actors._kernel.runtime import Runtime, current_process
+from actors._kernel.process import ProcessRecord
+from actors._kernel.runtime import Process, Runtime, current_process
 from actors.instrumentation.telemetry import Event
 
 __all__ = ["BLOCKED", "DEFAULT_LIMIT", "Blocked", "count_run_time", "watch_loop"]
@@ -301,8 +302,8 @@ def _cpu_of(thread: int) -> Callable[[], float] | None:
 
 
 def _describe(task: trio.lowlevel.Task, seconds: float, loop_thread: int) -> Blocked:
-    process = task.context.get(current_process)
     frames = list(_frames_of(task, sys._current_frames().get(loop_thread)))
+    process = _idle_process(frames) or task.context.get(current_process)
     own = [each for each in frames if _is_program(each)]
     outer, inner = (own[0], own[-1]) if own else (frames[0], frames[-1])
     file, line = inner.f_code.co_filename, inner.f_lineno
@@ -317,6 +318,15 @@ def _describe(task: trio.lowlevel.Task, seconds: float, loop_thread: int) -> Blo
         source=linecache.getline(file, line).strip(),
         stack=traceback.StackSummary.extract((each, each.f_lineno) for each in frames).format(),
     )
+
+
+def _idle_process(frames: Sequence[FrameType]) -> Process | None:
+    """Return the idle process for which the running task handles a message; None if it works for itself."""
+    for frame in frames:
+        if frame.f_code is ProcessRecord.handles_now.__code__:
+            process: Process = frame.f_locals["self"]
+            return process
+    return None
 
 
 def _frames_of(task: trio.lowlevel.Task, innermost: FrameType | None) -> list[FrameType]:

@@ -7,9 +7,9 @@
 The process is a GenServer. First it reads the head of the first request (`channels.upgrade`). Then it does one of three
 things: answer the request, hand the connection to the HTTP server, or serve a WebSocket until one side closes.
 
-The bytes of the client arrive as messages. But while the process is idle, the task that reads the socket handles short
-reads itself, in place of the process (`_receive_now`). It leaves everything that may wait or fail to the process. So
-most messages of clients go directly to the mailbox of their channel, and the process of the connection sleeps.
+If the process is busy, the bytes of the client arrive as messages. If it is idle, the task that reads the socket
+handles short reads itself (`_receive_now`). The process handles everything that may wait or fail. So most messages of
+clients go directly to the mailbox of their channel, and the process of the connection sleeps.
 
 Close codes:
 
@@ -73,7 +73,7 @@ UNREAD_COMPRESSED_LIMIT = 64 * 1024
 # The first FREE_FRAMES frames of a read are free. Each further group of FRAMES frames is one piece of work.
 FREE_FRAMES = 8
 FRAMES = 64
-# The maximum bytes of a read for `_receive_now`. So many bytes may consist of free frames with free messages.
+# The longest read that `_receive_now` handles, in bytes.
 SHORT_READ = FREE_FRAMES * FREE_BYTES
 # The bytes per unit of work for unmasking and checking, as a shift. A byte costs a quarter of what decoding costs.
 HELD_COST_SHIFT = COST_SHIFT + 2
@@ -87,13 +87,26 @@ class _CloseLimit:
 
 
 class _RestOfRead:
-    """A message to the connection: the part of a read that the task of the reader has left to it."""
+    """A message to the connection: the part of a read that the reader's task did not handle.
 
-    __slots__ = ("effects", "events")
+    Attributes:
+        effects: the effects to carry out first.
+        events: the events to handle after that.
+        error: the error of an event, which the callback raises instead.
+    """
 
-    def __init__(self, effects: Sequence[Effect], events: Sequence[WebSocketEvent]) -> None:
+    __slots__ = ("effects", "error", "events")
+
+    def __init__(
+        self,
+        *,
+        effects: Sequence[Effect] = (),
+        events: Sequence[WebSocketEvent] = (),
+        error: BaseException | None = None,
+    ) -> None:
         self.effects = effects
         self.events = events
+        self.error = error
 
 
 # The length of the periods in `_IdleCheck.next_check`, in seconds.
@@ -140,10 +153,6 @@ class _IdleCheck:
 class Connection(SessionServer):
     """The process of one accepted connection."""
 
-    # True while a callback handles bytes. The process may wait in the middle, and then it looks idle. The callbacks
-    # before the first byte count too.
-    receiving = True
-
     async def init(self, services: Services, source: ByteStream) -> Continue:
         self._set_up(services)
         services.admission.take_over(source)
@@ -173,7 +182,6 @@ class Connection(SessionServer):
         self._open(upgraded)
         if upgraded.rest:
             await self._receive(upgraded.rest)
-        self.receiving = False
         return None
 
     def _open(self, upgraded: Upgraded) -> None:
@@ -195,7 +203,7 @@ class Connection(SessionServer):
     def _tell(self, event: Event) -> None:
         """Send an event of the transport to this process. The transport calls this in other tasks."""
         if type(event) is bytes:
-            if 0 < len(event) <= SHORT_READ and not self.receiving:
+            if 0 < len(event) <= SHORT_READ:
                 process = self.pid.process
                 if process is not None and process.handles_now(self._receive_now, event):
                     return
@@ -222,21 +230,12 @@ class Connection(SessionServer):
         kind = type(message)
         if kind is bytes:
             self.unread -= len(message)
-            self.receiving = True
             stop = await self._receive(message)
-            self.receiving = False
-            if self.paused:
-                self._read_on()
-            if self.unread > 0 and stop is None:
-                # More bytes wait. Free frames are an allowance for one turn, so end this turn.
-                await trio.lowlevel.checkpoint()
+            await self._end_read(stop)
             return stop
         if kind is _RestOfRead:
-            self.receiving = True
-            await self._carry_out(message.effects)
-            await self._take_events(message.events)
-            await self._receive_more()
-            self.receiving = False
+            await self._receive_rest(message)
+            await self._end_read(None)
         elif kind is _IdleCheck:
             self._end_silence(message)
         elif message is Signal.FINISHED or kind is _CloseLimit:
@@ -268,6 +267,20 @@ class Connection(SessionServer):
         await self._receive_more()
         return None
 
+    async def _end_read(self, stop: Stop | None) -> None:
+        if self.paused:
+            self._read_on()
+        if self.unread > 0 and stop is None:
+            # More bytes wait. Free frames are an allowance for one turn, so end this turn.
+            await trio.lowlevel.checkpoint()
+
+    async def _receive_rest(self, rest: _RestOfRead) -> None:
+        if rest.error is not None:
+            raise rest.error
+        await self._carry_out(rest.effects)
+        await self._take_events(rest.events)
+        await self._receive_more()
+
     async def _receive_more(self) -> None:
         """Handle the frames of a read after the free ones."""
         protocol = self.protocol
@@ -280,16 +293,15 @@ class Connection(SessionServer):
     def _receive_now(self, data: bytes) -> bool:
         """Handle a short read while this process is idle. The task of the reader calls this.
 
-        What may wait or fail becomes a message to this process. Later reads then become messages too, because the
-        process is no longer idle. So the order stays the same.
+        This sends everything that may wait or fail to the process, as a message. Later reads then become messages too,
+        because the process is no longer idle. So the order stays the same. The callbacks of this class must not call
+        `receive`, because a process that waits in `receive` looks idle.
 
         Returns:
             False if nothing was done, because the process must handle the whole read.
         """
         protocol = self.protocol
-        if self.paused or self.closing is not None or self.tap is not None:
-            return False
-        if not protocol.is_between_messages:
+        if self.paused or self.tap is not None or not protocol.is_between_messages:
             return False
         self.last_heard = now = self.services.runtime.current_time()
         if self.has_rates:
@@ -300,24 +312,23 @@ class Connection(SessionServer):
         for place, event in enumerate(events):
             kind = type(event)
             if (kind is not bytes and kind is not BinaryFrame) or len(event) > FREE_BYTES:  # type: ignore[arg-type]
-                send(self.pid, _RestOfRead((), events[place:]))
+                send(self.pid, _RestOfRead(events=events[place:]))
                 return True
             try:
                 effects = self.session.receive(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
-            except Exception:
-                # The serializer of the application failed. Nothing has changed, so `_take_events` raises the error
-                # again, in a callback of this process.
-                send(self.pid, _RestOfRead((), events[place:]))
+            except BaseException as error:
+                # Broad, because the serializer of the application may raise any exception. The process raises it again.
+                send(self.pid, _RestOfRead(error=error))
                 return True
             left = self._carry_out_now(effects)
             if left:
-                send(self.pid, _RestOfRead(left, events[place + 1 :]))
+                send(self.pid, _RestOfRead(effects=left, events=events[place + 1 :]))
                 return True
         if not protocol.is_between_messages:
-            send(self.pid, _RestOfRead((), ()))
+            send(self.pid, _RestOfRead())
         return True
 
-    async def _take_events(self, events: list[WebSocketEvent]) -> None:
+    async def _take_events(self, events: Sequence[WebSocketEvent]) -> None:
         for event in events:
             kind = type(event)
             if kind is bytes or kind is BinaryFrame:

@@ -428,7 +428,7 @@ class SessionServer(GenServer[None]):
                 self._report_limited(effect.limit)
 
     def _carry_out_now(self, effects: Sequence[Effect], size: int = 0) -> Sequence[Effect]:
-        """Carry out effects in order, up to the first that may wait or closes. Return that effect and the others."""
+        """Carry out effects, up to the first that may wait or that closes. Return this effect and all later effects."""
         for place, effect in enumerate(effects):
             kind = type(effect)
             if kind is Deliver:
@@ -451,7 +451,7 @@ class SessionServer(GenServer[None]):
         return ()
 
     def _start_now(self, start: Start) -> bool:
-        """Start the channel of a join, if it need not wait for anything. Return False if nothing was started."""
+        """Start the channel of a join without waiting. Return False if that is not possible."""
         budget = self.services.budget
         if start.replaced is not None or self.replaced or not budget.has_room(JOIN_COST):
             return False
@@ -459,7 +459,7 @@ class SessionServer(GenServer[None]):
         try:
             pid = self.mount.start_channel_nowait(self.link, membership, start.message.payload)
         except (trio.WouldBlock, StartError, StartIgnored):
-            # `_start` tries again, and answers the join if the pool is full.
+            # `_start` tries again, and answers the join if the pool cannot start the channel.
             return False
         budget.spend(JOIN_COST)
         self._add(membership, pid)

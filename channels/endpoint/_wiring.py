@@ -107,9 +107,8 @@ class ChannelPool:
             pass
         start = server_of(membership.route.channel)
         spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
-        self._next = turn = self._turn()
         return await DynamicSupervisor.start_child(
-            self.names[turn], spec, link, membership, payload, replaced
+            self._next_name(), spec, link, membership, payload, replaced
         )
 
     def start_nowait(
@@ -123,15 +122,19 @@ class ChannelPool:
         if server_of(membership.route.channel) is not None:
             # The start of the application's server may wait.
             raise trio.WouldBlock
-        turn = self._turn()
-        pid = DynamicSupervisor.start_child_nowait(
-            self.names[turn], _CHANNEL, link, membership, payload, replaced
-        )
-        self._next = turn
-        return pid
+        before = self._next
+        try:
+            return DynamicSupervisor.start_child_nowait(
+                self._next_name(), _CHANNEL, link, membership, payload, replaced
+            )
+        except trio.WouldBlock:
+            # `start` waits for the same supervisor.
+            self._next = before
+            raise
 
-    def _turn(self) -> int:
-        return (self._next + 1) % len(self.names)
+    def _next_name(self) -> object:
+        self._next = (self._next + 1) % len(self.names)
+        return self.names[self._next]
 
 
 # spawn_link, because the init of a channel server cannot fail. The supervisor does not wait for the join.

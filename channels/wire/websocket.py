@@ -77,7 +77,7 @@ _PONG = 0x8A
 _OPCODES = frozenset(map(int, Opcode))
 _WHOLE_MESSAGE = frozenset((TEXT_MESSAGE, BINARY_MESSAGE))
 _MAX_CONTROL = 125
-# The maximum bytes of a message whose length is in the second byte of its frame.
+# The longest payload whose length fits into the second byte of the frame header.
 _MAX_SHORT = 125
 # The number of frames that take as long as one call of `inflate`.
 _INFLATION = 32

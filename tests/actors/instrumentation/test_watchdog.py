@@ -2,50 +2,54 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import pytest
 import trio
 import trio.testing
 
-from actors import Pid, open_runtime, receive, send, spawn, wait_exit
+from actors import GenServer, Pid, open_runtime, receive, send, spawn, wait_exit
 from actors.instrumentation import watchdog
 from actors.instrumentation.watchdog import BLOCKED, Blocked, _Pauses, _Turns, _watch
 from tests.patience import PATIENCE
+
+
+@contextmanager
+def a_report() -> Iterator[threading.Event]:
+    """An event that the next report of the watchdog sets. So a block can last until then, and no longer."""
+    reported = threading.Event()
+
+    def note(_: object) -> bool:
+        reported.set()
+        return True
+
+    log = logging.getLogger("actors.instrumentation.watchdog")
+    log.addFilter(note)
+    try:
+        yield reported
+    finally:
+        log.removeFilter(note)
 
 
 async def test_a_blocking_process_is_named_with_its_stack_while_it_blocks(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     told: list[Mapping[str, Any]] = []
-    seen = threading.Event()
-
-    class Handler:
-        """Ends the block as soon as the watchdog has reported it, so no test depends on real time."""
-
-        def __call__(self, record: Any) -> bool:
-            seen.set()
-            return True
 
     async def blocks_for_a_while() -> None:
         assert seen.wait(PATIENCE)
 
-    import logging
-
-    watchdog_log = logging.getLogger("actors.instrumentation.watchdog")
-    handler = Handler()
-    watchdog_log.addFilter(handler)
-    try:
+    with a_report() as seen:
         async with open_runtime(watchdog=0.01) as runtime:
             runtime.telemetry.attach(BLOCKED, lambda event, how, about: told.append(about))
             await wait_exit(spawn(blocks_for_a_while))
             await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()
-    finally:
-        watchdog_log.removeFilter(handler)
     assert "blocks_for_a_while" in caplog.text
     assert "seen.wait(PATIENCE)" in caplog.text
     (about,) = [each for each in told if "blocks_for_a_while" in each["process"]]
@@ -63,6 +67,28 @@ async def test_a_blocking_process_is_named_with_its_stack_while_it_blocks(
     assert "`await trio.to_thread.run_sync(function, ...)` for code that blocks" in caplog.text
     # The report leaves out the machinery that runs every process.
     assert "trio/_core" not in caplog.text
+
+
+async def test_an_idle_server_is_named_when_another_task_handles_its_message() -> None:
+    told: list[Mapping[str, Any]] = []
+
+    def blocks(_: object) -> bool:
+        return seen.wait(PATIENCE)
+
+    async def reads(server: Pid) -> None:
+        process = server.process
+        assert process is not None
+        assert process.handles_now(blocks, "message")
+
+    with a_report() as seen:
+        async with open_runtime(watchdog=0.01) as runtime:
+            runtime.telemetry.attach(BLOCKED, lambda event, how, about: told.append(about))
+            server = await GenServer.start()
+            await trio.testing.wait_all_tasks_blocked()
+            await wait_exit(spawn(reads, server))
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+    assert ("reads", server) in [(each["handler"], each["pid"]) for each in told]
 
 
 def test_the_line_inside_a_function_that_the_handler_calls_is_named_with_both() -> None:

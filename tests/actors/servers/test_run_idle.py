@@ -13,12 +13,14 @@ from actors import (
     Runtime,
     current_pid,
     is_alive,
+    open_runtime,
     send,
     spawn_link,
     stop,
     sys,
     wait_exit,
 )
+from actors._kernel.mailbox import CALLS
 from actors.servers.gen_server import run_idle
 from tests.actors.helpers import idle, settle
 
@@ -131,3 +133,30 @@ async def test_an_error_while_a_server_handles_a_message_crashes_only_the_server
 
     assert handles_now(server, fail, None)
     assert (await wait_exit(server)) == Crash(error)
+
+
+async def test_a_server_handles_no_message_at_once_while_run_times_count() -> None:
+    async with open_runtime(counts_run_time=True):
+        server = await Quiet.start()
+        await settle()
+        assert not handles_now(server, current_pid, None)
+
+
+async def test_an_interrupt_is_no_error_of_the_server(runtime: Runtime) -> None:
+    server = await Quiet.start()
+    await settle()
+
+    def leave(_: object) -> bool:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        handles_now(server, leave, None)
+    assert is_alive(server)
+
+
+async def test_a_turn_allows_a_bounded_number_of_calls(runtime: Runtime) -> None:
+    server = await Quiet.start()
+    await settle()
+    assert sum(handles_now(server, bool, 1) for _ in range(2 * CALLS)) <= CALLS
+    await settle()
+    assert handles_now(server, bool, 1), "a later turn allows more"

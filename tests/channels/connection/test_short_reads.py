@@ -8,15 +8,29 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from actors import Instrument, Pid, current_pid, is_alive, sys
+from actors import (
+    KILL,
+    Instrument,
+    Pid,
+    current_pid,
+    is_alive,
+    open_runtime,
+    send,
+    send_exit,
+    sys,
+)
+from actors._kernel.mailbox import CALLS
 from channels import Endpoint, Mount
+from channels.connection.channel_server import ChannelServer
+from channels.connection.connection import Connection
 from channels.connection.session_server import JOIN_COST, SessionServer
 from channels.connection.work_budget import TURN_BUDGET, WorkBudget
 from channels.messages import Message
 from channels.serializers.serializer import Requirement
 from channels.serializers.v2 import V2
-from tests.channels.rooms import UserSocket
-from tests.channels.support import EOF, Client, Close, Server, phx_error, reply, settle
+from channels.telemetry import SESSION_STARTED
+from tests.channels.rooms import Room, UserSocket
+from tests.channels.support import EOF, Client, Close, Server, phx_error, reply, settle, text
 from tests.channels.transports.frames import BINARY, PING, TEXT, client_frame
 
 if TYPE_CHECKING:
@@ -24,6 +38,7 @@ if TYPE_CHECKING:
 
     from tests.channels.conftest import Serve
 
+HEARTBEAT = (None, "1", "phoenix", "heartbeat")
 POOL = ("channels", "UserSocket", 0)
 
 
@@ -117,7 +132,7 @@ async def test_messages_behind_a_join_that_waits_keep_their_order(serve: Serve) 
         + client_frame(TEXT, b'["1","2","room:a","echo",{}]')
     )
     await settle()
-    # Now the connection waits for the pool in the middle of a callback, so it looks idle.
+    # Now the connection waits for the pool, in the middle of a callback.
     client.send(("1", "3", "room:a", "echo"))
     await settle()
     client.send((None, "4", "phoenix", "heartbeat"))
@@ -147,7 +162,8 @@ async def test_a_suspended_connection_handles_nothing_until_it_resumes(serve: Se
 class Picky(V2):
     """A serializer with a bug. It also notes in which process it runs."""
 
-    seen: list[Pid]
+    def __init__(self) -> None:
+        self.seen: list[Pid] = []
 
     def decode(self, data: bytes, *, binary: bool) -> Message:
         self.seen.append(current_pid())
@@ -158,7 +174,6 @@ class Picky(V2):
 
 async def test_an_error_of_a_serializer_crashes_only_its_own_connection(serve: Serve) -> None:
     picky = Picky()
-    picky.seen = []
     server, client = await connected(serve, serializers=[(picky, Requirement("~> 2.0.0"))])
     other = await server.connect()
     await client.join()
@@ -217,3 +232,313 @@ async def test_a_join_waits_for_a_turn_with_enough_work_left(serve: Serve) -> No
         await client.join()
     assert steps.steps > 0
     assert budget.statistics().waits == 1
+
+
+async def started(serve: Serve, **options: Any) -> tuple[Connection, Client]:
+    server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, **options)}))
+    sessions = server.listen(SESSION_STARTED)
+    client = await server.connect()
+    ((_, about),) = sessions
+    return about["server"], client
+
+
+@pytest.mark.parametrize("frames", [8, 9])
+async def test_only_the_free_frames_of_a_read_take_no_step(serve: Serve, frames: int) -> None:
+    _, client = await started(serve)
+    with steps_of(client.process) as steps:
+        got = await client.exchange(*[HEARTBEAT] * frames)
+    assert len(got) == frames
+    assert (steps.steps > 0) is (frames > 8)
+
+
+@pytest.mark.parametrize("size", [4096, 4097])
+async def test_only_a_read_of_at_most_4096_bytes_takes_no_step(serve: Serve, size: int) -> None:
+    _, client = await started(serve)
+
+    def heartbeat(length: int) -> bytes:
+        padding = length - len(text(*HEARTBEAT, {"x": "y" * 200})) + 200
+        return text(*HEARTBEAT, {"x": "y" * padding})
+
+    read = heartbeat(512) * 7 + heartbeat(size - 7 * 512)
+    assert len(read) == size
+    with steps_of(client.process) as steps:
+        client.write(read)
+        await settle()
+    assert len(client.frames()) == 8
+    assert (steps.steps > 0) is (size > 4096)
+
+
+@pytest.mark.parametrize("size", [512, 513])
+async def test_only_a_message_of_at_most_512_bytes_takes_no_step(serve: Serve, size: int) -> None:
+    _, client = await started(serve)
+    message = b'[null,"1","phoenix","heartbeat",{}]'.ljust(size)
+    with steps_of(client.process) as steps:
+        client.write(client_frame(TEXT, message))
+        await settle()
+    assert client.frames() == [reply(None, "1", "phoenix")]
+    assert (steps.steps > 0) is (size > 512)
+
+
+async def test_a_short_read_begins_a_new_count_of_turns(serve: Serve) -> None:
+    connection, client = await started(serve)
+    connection.turns = 5
+    await client.exchange(HEARTBEAT)
+    assert connection.turns == 0
+
+
+async def test_a_tap_sees_every_read(serve: Serve) -> None:
+    connection, client = await started(serve)
+
+    class Tap:
+        reads: list[int]
+
+        def read(self, pid: Pid, data: bytes) -> None:
+            self.reads.append(len(data))
+            send(pid, data)
+
+    tap: Any = Tap()
+    tap.reads = []
+    connection.tap = tap
+    client.send(HEARTBEAT)
+    await settle()
+    assert client.frames() == [reply(None, "1", "phoenix")]
+    assert len(tap.reads) == 1
+
+
+async def test_a_short_read_of_a_paused_client_counts_as_unread(serve: Serve) -> None:
+    connection, client = await started(serve)
+    connection._pause()
+    # A poller does this when the peer leaves.
+    connection._tell(text(*HEARTBEAT, {}))
+    assert connection.unread > 0
+    await settle()
+    assert client.frames() == [reply(None, "1", "phoenix")]
+
+
+@pytest.mark.parametrize("last", [b"", b"\x81"])
+async def test_messages_behind_a_ping_are_handled_once(serve: Serve, last: bytes) -> None:
+    _, client = await started(serve)
+    await client.join()
+    frames = [text("1", ref, "room:a", "count", {}) for ref in "234"]
+    client.write(frames[0] + client_frame(PING, b"") + frames[1] + frames[2] + last)
+    await settle()
+    counts = [got[4]["response"]["count"] for got in client.frames() if isinstance(got, list)]
+    assert counts == [1, 2, 3]
+
+
+async def test_messages_behind_a_join_that_waits_for_work_are_handled_once(serve: Serve) -> None:
+    connection, client = await started(serve)
+    budget = connection.services.budget
+    budget.spend(room_of(budget))
+    with steps_of(client.process) as steps:
+        got = await client.exchange(
+            ("1", "1", "room:a", "phx_join"),
+            ("1", "2", "room:a", "count"),
+            ("1", "3", "room:a", "count"),
+        )
+    assert steps.steps > 0
+    assert [each[4]["response"].get("count") for each in got] == [None, 1, 2]
+
+
+async def test_a_second_join_of_a_topic_takes_a_step(serve: Serve) -> None:
+    _, client = await started(serve)
+    await client.join()
+    with steps_of(client.process) as steps:
+        client.send(("2", "2", "room:a", "phx_join"))
+        await settle()
+    assert steps.steps > 0
+    assert reply("2", "2", "room:a") in client.frames()
+
+
+async def test_a_text_that_is_not_utf8_behind_a_good_one_closes(serve: Serve) -> None:
+    _, client = await started(serve)
+    client.write(text(*HEARTBEAT, {}) + client_frame(TEXT, b"\xff") + text(*HEARTBEAT, {}))
+    await settle()
+    assert client.frames()[:2] == [reply(None, "1", "phoenix"), Close(1007)]
+
+
+@pytest.mark.parametrize("what", ["rest", "whole"])
+async def test_short_reads_take_no_step_again_after_a_read_that_took_one(
+    serve: Serve, what: str
+) -> None:
+    connection, client = await started(serve)
+    if what == "rest":
+        connection._tell(client_frame(PING, b""))
+    else:
+        send(connection.pid, text(*HEARTBEAT, {}))
+        connection.unread += len(text(*HEARTBEAT, {}))
+    await settle()
+    with steps_of(client.process) as steps:
+        await client.exchange(HEARTBEAT)
+    assert steps.steps == 0
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_the_supervisors_of_the_channels_take_turns(serve: Serve, waits: bool) -> None:
+    connection, client = await started(serve, partitions=3)
+    runtime = connection.services.runtime
+    if waits:
+        runtime.add_instrument(Instrument())
+    for ref, topic in enumerate(("room:a", "room:b", "room:c"), 1):
+        await client.join(topic, str(ref))
+    parents = [(runtime.process_info(each.process) or {})["parent"] for each in connection.members]
+    assert len(set(parents)) == 3
+
+
+async def test_a_channel_with_its_own_server_is_started_by_it(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[Any] = []
+
+    async def start(*args: Any) -> Pid:
+        starts.append(args)
+        return await ChannelServer.start_link(*args)
+
+    monkeypatch.setattr(Room, "_server", staticmethod(start))
+    _, client = await started(serve)
+    await client.join()
+    assert len(starts) == 1
+
+
+async def test_the_end_of_a_long_message_is_left_to_the_connection(serve: Serve) -> None:
+    connection, client = await started(serve)
+    long = text(*HEARTBEAT, {"x": "y" * 100_000})
+    client.write(long[:-10])
+    await settle()
+    connection._tell(long[-10:])
+    assert connection.unread == 10
+    await settle()
+    assert client.frames() == [reply(None, "1", "phoenix")]
+
+
+async def test_the_time_between_short_reads_gives_new_tokens(serve: Serve) -> None:
+    _, client = await started(serve, max_messages_per_second=1.0)
+    await client.join()
+    echo = ("1", "2", "room:a", "echo")
+    statuses = [(await client.exchange(echo))[0][4]["status"] for _ in range(11)]
+    assert statuses == ["ok"] * 10 + ["error"]
+    await trio.sleep(1)
+    assert await client.exchange(echo) == [reply("1", "2", "room:a")]
+
+
+async def test_a_join_waits_for_an_earlier_channel_of_its_topic(serve: Serve) -> None:
+    connection, client = await started(serve)
+    await client.join(payload={"trap": True})
+    client.send(("2", "2", "room:a", "phx_join"))
+    await settle()
+    second = next(each for each in connection.members if each.join_ref == "2")
+    # The second channel waits for the first. So now the topic is free, but its first channel is still there.
+    send_exit(second.process, KILL)
+    await settle()
+    client.frames()
+    assert await client.exchange(("3", "3", "room:a", "phx_join")) == []
+    await trio.sleep(5)
+    await settle()
+    assert reply("3", "3", "room:a") in client.frames()
+
+
+class Fatal(V2):
+    """A serializer that raises an error for one event."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def decode(self, data: bytes, *, binary: bool) -> Message:
+        message = super().decode(data, binary=binary)
+        if message.event == "fatal":
+            raise self.error
+        return message
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+async def test_an_interrupt_in_a_serializer_ends_the_runtime(kind: type[BaseException]) -> None:
+    mount = Mount(UserSocket, serializers=[(Fatal(kind), Requirement("~> 2.0.0"))])
+    endpoint = Endpoint(sockets={"/socket": mount})
+    with pytest.raises(kind):
+        async with open_runtime(log=False) as runtime:
+            server = Server(endpoint, runtime, await endpoint.start_link(port=0))
+            client = await server.connect()
+            client.send((None, "1", "phoenix", "fatal"))
+            await settle()
+
+
+class _Pongs(trio.abc.Instrument):
+    """Counts the frames that a connection writes in each step of its task."""
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+        self.most = self.before = 0
+        self.task = server.pid.process.task
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.before = self.server.out.statistics().waiting_messages
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self.task:
+            written = self.server.out.statistics().waiting_messages - self.before
+            self.most = max(self.most, written)
+
+
+async def test_a_connection_handles_the_free_frames_of_one_read_in_a_step(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket)}))
+    started = server.listen(SESSION_STARTED)
+    await server.connect()
+    connection = started[0][1]["server"]
+    pongs = _Pongs(connection)
+    trio.lowlevel.add_instrument(pongs)
+    for _ in range(3):
+        connection._tell(client_frame(PING, b"") * 8)
+    await settle()
+    trio.lowlevel.remove_instrument(pongs)
+    assert pongs.most == 8
+
+
+class Flaky(V2):
+    """A serializer that fails once for each message with the event `flaky`."""
+
+    failed = False
+
+    def decode(self, data: bytes, *, binary: bool) -> Message:
+        message = super().decode(data, binary=binary)
+        if message.event == "flaky" and not self.failed:
+            self.failed = True
+            raise ValueError("a bug of the application")
+        return message
+
+
+async def test_an_error_of_a_serializer_that_happens_once_is_reported(serve: Serve) -> None:
+    mount = Mount(UserSocket, serializers=[(Flaky(), Requirement("~> 2.0.0"))])
+    server = await serve(Endpoint(sockets={"/socket": mount}))
+    client = await server.connect()
+    crashes = server.crashes()
+    client.send((None, "1", "phoenix", "flaky"))
+    await settle()
+    assert [str(each) for each in crashes] == ["a bug of the application"]
+
+
+class _Turns(V2, trio.abc.Instrument):
+    """A serializer that counts the messages of all clients in each turn of the scheduler."""
+
+    count = most = 0
+
+    def after_io_wait(self, timeout: float) -> None:
+        self.count = 0
+
+    def decode(self, data: bytes, *, binary: bool) -> Message:
+        self.count += 1
+        self.most = max(self.most, self.count)
+        return super().decode(data, binary=binary)
+
+
+async def test_a_turn_handles_the_free_frames_of_a_bounded_number_of_streams(serve: Serve) -> None:
+    turns = _Turns()
+    mount = Mount(UserSocket, serializers=[(turns, Requirement("~> 2.0.0"))])
+    server = await serve(Endpoint(sockets={"/socket": mount}))
+    clients = [await server.connect() for _ in range(512)]
+    trio.lowlevel.add_instrument(turns)
+    for client in clients:
+        client.send(*[(None, "1", "phoenix", "heartbeat")] * 8)
+    await settle()
+    trio.lowlevel.remove_instrument(turns)
+    assert all(len(client.frames()) == 8 for client in clients)
+    assert turns.most <= CALLS * 8

@@ -117,3 +117,20 @@ async def test_the_next_in_line_may_be_cancelled_in_the_same_turn_as_the_first()
             for scope in scopes:
                 scope.cancel()
         assert budget.statistics().waiting == 0
+
+
+def test_a_budget_grants_its_last_units() -> None:
+    budget = WorkBudget()
+    assert budget.has_room(TURN_BUDGET)
+    assert not budget.has_room(TURN_BUDGET + 1)
+
+
+async def test_a_budget_with_a_line_has_no_room() -> None:
+    budget = WorkBudget()
+    budget.spend(TURN_BUDGET - 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(budget.take, 2)
+        await trio.lowlevel.checkpoint()
+        while not budget.statistics().waiting:
+            await trio.lowlevel.checkpoint()
+        assert not budget.has_room(1)

@@ -434,3 +434,45 @@ def test_an_invalid_frame_leaves_no_reference_cycle() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("size", [0, 125, 126])
+@pytest.mark.parametrize("limit", [100, 124, 125, 126])
+def test_the_size_limit_holds_for_short_frames(size: int, limit: int) -> None:
+    protocol = WebSocketProtocol(max_message_size=limit)
+    whole = client_frame(TEXT, b"x")
+    events = protocol.receive(whole + client_frame(TEXT, b"y" * size) + whole)
+    if size <= limit:
+        assert events == [b"x", b"y" * size, b"x"]
+    else:
+        assert events[0] == b"x"
+        assert [type(each).__name__ for each in events[1:]] == ["PeerClosed"]
+        assert events[1].code == 1009  # type: ignore[union-attr]
+
+
+def test_texts_count_as_steps() -> None:
+    protocol = WebSocketProtocol()
+    assert protocol.receive(client_frame(TEXT, b"x") * 5, 2) == [b"x"] * 2
+    assert protocol.has_more
+    assert protocol.receive(b"", 2) == [b"x"] * 2
+    assert protocol.receive(b"") == [b"x"]
+
+
+def test_a_closing_protocol_drops_texts() -> None:
+    protocol = WebSocketProtocol()
+    protocol.close(1001)
+    assert protocol.receive(client_frame(TEXT, b"x") * 3) == []
+
+
+def test_a_whole_text_inside_an_open_message_is_a_protocol_error() -> None:
+    protocol = WebSocketProtocol()
+    assert protocol.receive(client_frame(TEXT, b"a", fin=False)) == []
+    (closed,) = protocol.receive(client_frame(TEXT, b"b"))
+    assert closed.code == 1002  # type: ignore[union-attr]
+
+
+def test_nothing_follows_the_end_of_a_connection() -> None:
+    protocol = WebSocketProtocol()
+    (closed,) = protocol.receive(client_frame(TEXT, b"\xff"))
+    assert closed.code == 1007  # type: ignore[union-attr]
+    assert protocol.receive(client_frame(TEXT, b"late") * 2) == []
