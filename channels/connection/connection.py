@@ -38,7 +38,7 @@ from actors.exits import NORMAL
 from actors.process import on_exit, send
 from actors.servers.results import Continue, Stop
 from actors.timers import send_after
-from channels.connection.session import Effect
+from channels.connection.session import Deliver, Effect, Send, Start
 from channels.connection.session_server import (
     CLOSED,
     FREE_BYTES,
@@ -92,21 +92,31 @@ class _RestOfRead:
     Attributes:
         effects: the effects to carry out first.
         events: the events to handle after that.
-        error: the error of an event, which the callback raises instead.
+        failure: the exception of the first of these events; None if it did not raise one.
     """
 
-    __slots__ = ("effects", "error", "events")
+    __slots__ = ("effects", "events", "failure")
 
     def __init__(
         self,
-        *,
-        effects: Sequence[Effect] = (),
-        events: Sequence[WebSocketEvent] = (),
-        error: BaseException | None = None,
+        effects: Sequence[Effect],
+        events: Sequence[WebSocketEvent],
+        failure: BaseException | None,
     ) -> None:
         self.effects = effects
         self.events = events
-        self.error = error
+        self.failure = failure
+
+
+def _is_quick(effect: Effect) -> bool:
+    """Return True if the task of the reader may carry out an effect.
+
+    A join that replaces an earlier join is left to the process. In the same step, the process delivers the earlier
+    messages of the read and ends the earlier channel, as in Phoenix.
+    """
+    return isinstance(effect, (Deliver, Send)) or (
+        isinstance(effect, Start) and effect.replaced is None
+    )
 
 
 # The length of the periods in `_IdleCheck.next_check`, in seconds.
@@ -275,9 +285,9 @@ class Connection(SessionServer):
             await trio.lowlevel.checkpoint()
 
     async def _receive_rest(self, rest: _RestOfRead) -> None:
-        if rest.error is not None:
-            raise rest.error
         await self._carry_out(rest.effects)
+        if rest.failure is not None:
+            raise rest.failure
         await self._take_events(rest.events)
         await self._receive_more()
 
@@ -293,9 +303,10 @@ class Connection(SessionServer):
     def _receive_now(self, data: bytes) -> bool:
         """Handle a short read while this process is idle. The task of the reader calls this.
 
-        This sends everything that may wait or fail to the process, as a message. Later reads then become messages too,
-        because the process is no longer idle. So the order stays the same. The callbacks of this class must not call
-        `receive`, because a process that waits in `receive` looks idle.
+        If a part of the read may wait or fail, this carries out nothing, and sends the effects and the other events to
+        the process as a message. Later reads then become messages too, because the process is no longer idle. So the
+        order stays the same. The callbacks of this class must not call `receive`, because a process that waits in
+        `receive` looks idle.
 
         Returns:
             False if nothing was done, because the process must handle the whole read.
@@ -309,23 +320,32 @@ class Connection(SessionServer):
         if self.turns:
             self._begin_work()
         events = protocol.receive(data, FREE_FRAMES)
-        for place, event in enumerate(events):
+        effects: list[Effect] = []
+        decoded = 0
+        failure: BaseException | None = None
+        is_quick: bool = protocol.is_between_messages
+        for event in events:
             kind = type(event)
             if (kind is not bytes and kind is not BinaryFrame) or len(event) > FREE_BYTES:  # type: ignore[arg-type]
-                send(self.pid, _RestOfRead(events=events[place:]))
-                return True
+                is_quick = False
+                break
             try:
-                effects = self.session.receive(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
+                found = self.session.receive(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
             except BaseException as error:
                 # Broad, because the serializer of the application may raise any exception. The process raises it again.
-                send(self.pid, _RestOfRead(error=error))
-                return True
-            left = self._carry_out_now(effects)
-            if left:
-                send(self.pid, _RestOfRead(effects=left, events=events[place + 1 :]))
-                return True
-        if not protocol.is_between_messages:
-            send(self.pid, _RestOfRead())
+                is_quick, failure = False, error
+                break
+            decoded += 1
+            for effect in found:
+                effects.append(effect)
+                if type(effect) is not Deliver and not _is_quick(effect):
+                    is_quick = False
+            if not is_quick:
+                # An effect may be a `Close`. After that, the session must get no more events.
+                break
+        left = self._carry_out_now(effects) if is_quick else effects
+        if left or not is_quick:
+            send(self.pid, _RestOfRead(left, events[decoded:], failure))
         return True
 
     async def _take_events(self, events: Sequence[WebSocketEvent]) -> None:

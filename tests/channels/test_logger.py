@@ -476,7 +476,7 @@ async def test_a_crash_report_of_a_connection_hides_the_data_of_its_client(
     crashes = server.listen(CRASH)
     monkeypatch.setattr(SessionServer, "_carry_out_now", fail)
     short.send(("1", "1", "room:a", "phx_join", {"password": "s3same"}))
-    long.send(("1", "1", "room:a", "phx_join", {"password": "s3same" * 100}))
+    long.send(("1", "1", "room:a", "phx_join", {"password": "s3same" * 1000}))
     await poller.send(("1", "1", "room:a", "phx_join", {"password": "s3same"}))
     await settle()
     of_the_short, of_the_long, of_the_poller = sorted(
