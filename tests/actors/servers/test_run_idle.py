@@ -160,3 +160,21 @@ async def test_a_turn_allows_a_bounded_number_of_calls(runtime: Runtime) -> None
     assert sum(handles_now(server, bool, 1) for _ in range(2 * CALLS)) <= CALLS
     await settle()
     assert handles_now(server, bool, 1), "a later turn allows more"
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the server crashes, because a context cannot be entered twice"
+)
+async def test_a_server_handles_no_message_inside_the_handling_of_another(runtime: Runtime) -> None:
+    server = await Quiet.start()
+    await settle()
+    inner: list[bool] = []
+
+    def handle(_: object) -> bool:
+        inner.append(handles_now(server, bool, 1))
+        return True
+
+    assert handles_now(server, handle, None)
+    await settle()
+    assert is_alive(server)
+    assert inner == [False]
