@@ -20,7 +20,7 @@ Trio does not announce a turn, and checking for a new turn at each wake would co
 runtime counts wakes up to a limit, over any number of turns. At the limit, a task waits for the next turn and starts a
 new count.
 
-An idle server may handle a message without a wake (`ProcessRecord.handles_now`). The batches also limit the number of
+An idle server may handle a message without a wake (`ProcessRecord.handle_now`). The batches also limit the number of
 these calls in a turn.
 """
 
@@ -98,7 +98,7 @@ class Mailbox:
             reschedule(task)
             batches.left -= 1
             if not batches.left:
-                batches.used_up()
+                batches.begin_new_count()
         else:
             batches.late[self] = task
         self._task = None
@@ -210,8 +210,9 @@ class Mailbox:
 # The largest number of wakes in one turn. 128 crashing processes take a few milliseconds; a turn costs a few
 # microseconds.
 BURST = 128
-# The largest number of calls into idle servers in one turn. A poller makes up to BURST calls in a turn. The new count
-# begins in the turn after the first BURST calls, and in that turn the poller may run first.
+# The number of calls into idle servers that one count allows. A new count begins in the turn after the first BURST
+# calls. In that turn, a poller may run first and make BURST more calls. So this is twice BURST, and a turn allows at
+# most three times BURST.
 CALLS = 2 * BURST
 # The number of places in each batch for the processes that started to wait most recently.
 NEWEST = 16
@@ -221,8 +222,8 @@ class WakeBatches:
     """The wakes of one runtime. Before `run` and after `stop` there is no limit.
 
     Attributes:
-        left: The number of wakes that this turn still allows. `Mailbox.put` lowers it at each wake, and calls `used_up`
-            at 0.
+        left: The number of wakes that this turn still allows. `Mailbox.put` lowers it at each wake, and calls
+            `begin_new_count` at 0.
         calls: The number of calls into idle servers that this turn still allows.
         late: The mailboxes that have a message but whose tasks wait for a later turn, each with its task.
     """
@@ -245,10 +246,10 @@ class WakeBatches:
             return False
         self.calls -= 1
         if self.calls == BURST:
-            self.used_up()
+            self.begin_new_count()
         return True
 
-    def used_up(self) -> None:
+    def begin_new_count(self) -> None:
         """Make `run` start a new count in the next turn."""
         task = self._task
         if task is not None:
@@ -257,20 +258,25 @@ class WakeBatches:
 
     async def run(self) -> None:
         """Begin a new count in each turn that needs one, until `stop`."""
+        is_new = True
         while not self._stopped:
             if self.late:
+                is_new = True
                 self._wake_some()
                 # The next batch must wait for another turn.
                 await trio.lowlevel.checkpoint()
             else:
-                self.left, self.calls = BURST, CALLS
+                if is_new or not self.left:
+                    # Otherwise only the calls were used up.
+                    self.left, is_new = BURST, False
+                self.calls = CALLS
                 self._task = current_task()
                 await wait_task_rescheduled(self._abort)
         self.left = self.calls = sys.maxsize
 
     def stop(self) -> None:
         """End `run`. Call it only when no process waits for a wake."""
-        self.used_up()
+        self.begin_new_count()
         self._stopped = True
 
     def _wake_some(self) -> None:

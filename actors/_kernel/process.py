@@ -286,17 +286,18 @@ class ProcessRecord(Generic[R]):
             self.runtime.fail(self, error)
             return True
 
-    def handles_now(self, function: Callable[[Any], bool], message: Any) -> bool:
-        """Let a function of an idle server handle a message at once, in the task of the caller.
+    def handle_now(self, function: Callable[[Any], bool], message: Any) -> bool:
+        """Let a function of an idle server handle a message immediately, in the task of the caller.
 
         This saves a step of the scheduler. The function runs as the server: `current_pid()` is the server. It must not
-        wait. A server that waits in a `receive` of a callback looks idle too, so the function must return False then.
+        wait, and must not call this method for the same server. A server that waits in a `receive` of a callback looks
+        idle too, so the function must return False then.
 
         A turn of the scheduler allows a bounded number of these calls, so that one turn does not take too long.
 
         Args:
             function: A function that takes the message, and returns False if the server must get it as a message. If it
-                raises an `Exception`, the server crashes without `terminate`.
+                raises an `Exception`, the server crashes, and `terminate` does not run.
             message: The message.
 
         Returns:

@@ -323,7 +323,7 @@ def _describe(task: trio.lowlevel.Task, seconds: float, loop_thread: int) -> Blo
 def _idle_process(frames: Sequence[FrameType]) -> Process | None:
     """Return the idle process for which the running task handles a message; None if it works for itself."""
     for frame in frames:
-        if frame.f_code is ProcessRecord.handles_now.__code__:
+        if frame.f_code is ProcessRecord.handle_now.__code__:
             process: Process = frame.f_locals["self"]
             return process
     return None

@@ -8,8 +8,8 @@ The process is a GenServer. First it reads the head of the first request (`chann
 things: answer the request, hand the connection to the HTTP server, or serve a WebSocket until one side closes.
 
 If the process is busy, the bytes of the client arrive as messages. If it is idle, the task that reads the socket
-handles short reads itself (`_receive_now`). The process handles everything that may wait or fail. So most messages of
-clients go directly to the mailbox of their channel, and the process of the connection sleeps.
+handles short reads itself (`_receive_now`). The process handles only what may wait or fail. So it sleeps while most
+messages go directly to the mailboxes of their channels.
 
 Close codes:
 
@@ -92,7 +92,7 @@ class _RestOfRead:
     Attributes:
         effects: the effects to carry out first.
         events: the events to handle after that.
-        failure: the exception of the first of these events; None if it did not raise one.
+        failure: the exception from decoding the first of these events; None if decoding did not fail.
     """
 
     __slots__ = ("effects", "events", "failure")
@@ -111,8 +111,8 @@ class _RestOfRead:
 def _is_quick(effect: Effect) -> bool:
     """Return True if the task of the reader may carry out an effect.
 
-    A join that replaces an earlier join is left to the process. In the same step, the process delivers the earlier
-    messages of the read and ends the earlier channel, as in Phoenix.
+    A join that replaces an earlier join is left to the process. The process delivers the earlier messages of the read
+    and ends the earlier channel in one step, as Phoenix does.
     """
     return isinstance(effect, (Deliver, Send)) or (
         isinstance(effect, Start) and effect.replaced is None
@@ -215,7 +215,7 @@ class Connection(SessionServer):
         if type(event) is bytes:
             if 0 < len(event) <= SHORT_READ:
                 process = self.pid.process
-                if process is not None and process.handles_now(self._receive_now, event):
+                if process is not None and process.handle_now(self._receive_now, event):
                     return
             self.unread += len(event)
             if self.unread > self.unread_limit:
@@ -285,9 +285,10 @@ class Connection(SessionServer):
             await trio.lowlevel.checkpoint()
 
     async def _receive_rest(self, rest: _RestOfRead) -> None:
-        await self._carry_out(rest.effects)
-        if rest.failure is not None:
-            raise rest.failure
+        if self.closing is None:
+            await self._carry_out(rest.effects)
+            if rest.failure is not None:
+                raise rest.failure
         await self._take_events(rest.events)
         await self._receive_more()
 
@@ -303,13 +304,13 @@ class Connection(SessionServer):
     def _receive_now(self, data: bytes) -> bool:
         """Handle a short read while this process is idle. The task of the reader calls this.
 
-        If a part of the read may wait or fail, this carries out nothing, and sends the effects and the other events to
-        the process as a message. Later reads then become messages too, because the process is no longer idle. So the
-        order stays the same. The callbacks of this class must not call `receive`, because a process that waits in
-        `receive` looks idle.
+        If an event or an effect may wait or fail, this carries out nothing. If a join cannot start now, this carries
+        out the effects before it. In both cases, the process gets the rest as a message. Later reads then become
+        messages too, because the process is no longer idle. So the order stays the same. The callbacks of this class
+        must not call `receive`, because a process that waits in `receive` looks idle.
 
         Returns:
-            False if nothing was done, because the process must handle the whole read.
+            False if the process must handle the whole read.
         """
         protocol = self.protocol
         if self.paused or self.tap is not None or not protocol.is_between_messages:
@@ -340,6 +341,9 @@ class Connection(SessionServer):
                 effects.append(effect)
                 if type(effect) is not Deliver and not _is_quick(effect):
                     is_quick = False
+            if found and type(found[0]) is Start and decoded < len(events):
+                # The join may fail. The session must know that before it gets the next event.
+                is_quick = False
             if not is_quick:
                 # An effect may be a `Close`. After that, the session must get no more events.
                 break

@@ -428,7 +428,10 @@ class SessionServer(GenServer[None]):
                 self._report_limited(effect.limit)
 
     def _carry_out_now(self, effects: Sequence[Effect], size: int = 0) -> Sequence[Effect]:
-        """Carry out effects, up to the first that may wait or that closes. Return this effect and all later effects."""
+        """Carry out effects, up to the first that needs more. Return this effect and all later effects.
+
+        A join that cannot start now, a `Close` and a `Limited` need more.
+        """
         for place, effect in enumerate(effects):
             kind = type(effect)
             if kind is Deliver:

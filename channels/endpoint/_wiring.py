@@ -117,7 +117,7 @@ class ChannelPool:
         """Start the channel server of a membership without waiting.
 
         Raises:
-            trio.WouldBlock: nothing was started; use `start`.
+            trio.WouldBlock: the start may wait. Nothing was started; use `start`.
         """
         if server_of(membership.route.channel) is not None:
             # The start of the application's server may wait.

@@ -78,7 +78,7 @@ async def test_an_idle_server_is_named_when_another_task_handles_its_message() -
     async def reads(server: Pid) -> None:
         process = server.process
         assert process is not None
-        assert process.handles_now(blocks, "message")
+        assert process.handle_now(blocks, "message")
 
     with a_report() as seen:
         async with open_runtime(watchdog=0.01) as runtime:

@@ -151,7 +151,7 @@ async def a_wake_that_is_lost(world: World) -> None:
         # The bug: when a turn has used up its wake-ups, the runtime does not begin a new count for the next turn.
         return
 
-    with planted((WakeBatches, "used_up", nothing)):
+    with planted((WakeBatches, "begin_new_count", nothing)):
         readers = [spawn(_read, label=f"reader{number}") for number in range(8)]
         for _ in range(25):
             for reader in readers:
