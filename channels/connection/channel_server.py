@@ -234,7 +234,7 @@ class ChannelServer(GenServer[None]):
         if result is None:
             return None
         if type(result) is PushReply:
-            self.link.out.put(self._encoded_reply(message, result))
+            self._reply(message, result)
             return None
         return self._finish(message, result)
 

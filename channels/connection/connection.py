@@ -108,15 +108,17 @@ class _RestOfRead:
         self.failure = failure
 
 
+# The effects that only pass on a message or a frame.
+_MESSAGES = frozenset((Deliver, Send))
+
+
 def _is_quick(effect: Effect) -> bool:
     """Return True if the task of the reader may carry out an effect.
 
     A join that replaces an earlier join is left to the process. The process delivers the earlier messages of the read
     and ends the earlier channel in one step, as Phoenix does.
     """
-    return isinstance(effect, (Deliver, Send)) or (
-        isinstance(effect, Start) and effect.replaced is None
-    )
+    return type(effect) in _MESSAGES or (isinstance(effect, Start) and effect.replaced is None)
 
 
 # The length of the periods in `_IdleCheck.next_check`, in seconds.
@@ -324,29 +326,24 @@ class Connection(SessionServer):
         effects: list[Effect] = []
         decoded = 0
         failure: BaseException | None = None
-        is_quick: bool = protocol.is_between_messages
         for event in events:
             kind = type(event)
             if (kind is not bytes and kind is not BinaryFrame) or len(event) > FREE_BYTES:  # type: ignore[arg-type]
-                is_quick = False
                 break
             try:
                 found = self.session.receive(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
             except BaseException as error:
                 # Broad, because the serializer of the application may raise any exception. The process raises it again.
-                is_quick, failure = False, error
+                failure = error
                 break
             decoded += 1
-            for effect in found:
-                effects.append(effect)
-                if type(effect) is not Deliver and not _is_quick(effect):
-                    is_quick = False
-            if found and type(found[0]) is Start and decoded < len(events):
-                # The join may fail. The session must know that before it gets the next event.
-                is_quick = False
-            if not is_quick:
-                # An effect may be a `Close`. After that, the session must get no more events.
+            effects += found
+            if not _MESSAGES.issuperset(map(type, found)):
+                # A join may fail, and the session must know that before the next event. After a `Close`, the session
+                # must get no more events.
                 break
+        is_whole = decoded == len(events) and protocol.is_between_messages
+        is_quick = is_whole and all(map(_is_quick, effects))
         left = self._carry_out_now(effects) if is_quick else effects
         if left or not is_quick:
             send(self.pid, _RestOfRead(left, events[decoded:], failure))

@@ -205,7 +205,7 @@ async def test_our_own_error_crashes_only_the_connection(
 
     with monkeypatch.context() as patch:
         patch.setattr(SessionServer, "_carry_out_now", fail)
-        client.send((None, "1", "phoenix", "heartbeat"))
+        client.send(HEARTBEAT)
         await settle()
     assert [str(each) for each in crashes] == ["a bug of ours"]
     assert client.process is not None
@@ -483,10 +483,7 @@ class _Pongs(trio.abc.Instrument):
 
 
 async def test_a_connection_handles_the_free_frames_of_one_read_in_a_step(serve: Serve) -> None:
-    server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket)}))
-    started = server.listen(SESSION_STARTED)
-    await server.connect()
-    connection = started[0][1]["server"]
+    connection, _ = await started(serve)
     pongs = _Pongs(connection)
     trio.lowlevel.add_instrument(pongs)
     for _ in range(3):
@@ -540,7 +537,7 @@ async def test_a_turn_handles_the_free_frames_of_a_bounded_number_of_streams(ser
     clients = [await server.connect() for _ in range(512)]
     trio.lowlevel.add_instrument(turns)
     for client in clients:
-        client.send(*[(None, "1", "phoenix", "heartbeat")] * 8)
+        client.send(*[HEARTBEAT] * 8)
     await settle()
     trio.lowlevel.remove_instrument(turns)
     assert all(len(client.frames()) == 8 for client in clients)
@@ -622,25 +619,15 @@ class Odd(BaseException):
     """An error that is no `Exception`."""
 
 
-class OddSerializer(V2):
-    """A serializer that raises an `Odd` for the event `odd`."""
-
-    def decode(self, data: bytes, *, binary: bool) -> Message:
-        message = super().decode(data, binary=binary)
-        if message.event == "odd":
-            raise Odd
-        return message
-
-
 async def test_an_odd_error_of_a_serializer_does_not_reach_the_reader(serve: Serve) -> None:
-    serializers = [(OddSerializer(), Requirement("~> 2.0.0"))]
+    serializers = [(Fatal(Odd), Requirement("~> 2.0.0"))]
     server, _ = await connected(serve, serializers=serializers)
     sessions = server.listen(SESSION_STARTED)
     await server.connect()
     connection = sessions[0][1]["server"]
     crashes = server.crashes()
     # A poller reads for all clients, so an exception here would end all connections.
-    connection._tell(text(None, "1", "phoenix", "odd", {}))
+    connection._tell(text(None, "1", "phoenix", "fatal", {}))
     await settle()
     assert [type(each) for each in crashes] == [Odd]
     assert not is_alive(connection.pid)
