@@ -7,18 +7,21 @@ import trio
 
 
 class Steps(trio.abc.Instrument):
-    """Counts the steps of all tasks."""
+    """Counts the steps of one task, or of all tasks."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: trio.lowlevel.Task | None = None) -> None:
+        self.task = task
         self.count = 0
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.count += 1
+        if self.task is None or task is self.task:
+            self.count += 1
 
 
 @contextmanager
-def counted() -> Iterator[Steps]:
-    steps = Steps()
+def counted(task: trio.lowlevel.Task | None = None) -> Iterator[Steps]:
+    """Count the steps of `task` in the body; None counts the steps of all tasks."""
+    steps = Steps(task)
     trio.lowlevel.add_instrument(steps)
     try:
         yield steps

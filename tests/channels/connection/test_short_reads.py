@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,41 +31,26 @@ from channels.serializers.serializer import Requirement
 from channels.serializers.v2 import V2
 from channels.telemetry import SESSION_STARTED
 from supervision import DynamicSupervisor, Supervisor
+from tests.actors.steps import counted
 from tests.channels.rooms import Room, UserSocket
 from tests.channels.support import EOF, Client, Close, Gate, Server, phx_error, reply, settle, text
 from tests.channels.transports.frames import BINARY, PING, TEXT, client_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
+    from tests.actors.steps import Steps
     from tests.channels.conftest import Serve
 
 HEARTBEAT = (None, "1", "phoenix", "heartbeat")
 POOL = ("channels", "UserSocket", 0)
 
 
-class _Steps(trio.abc.Instrument):
-    """Counts the steps of one task."""
-
-    def __init__(self, task: Any) -> None:
-        self.task = task
-        self.steps = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.steps += task is self.task
-
-
-@contextmanager
-def steps_of(pid: Pid | None) -> Iterator[_Steps]:
+def steps_of(pid: Pid | None) -> AbstractContextManager[Steps]:
     """Count the steps of a process."""
     assert pid is not None
     process: Any = pid.process
-    steps = _Steps(process.task)
-    trio.lowlevel.add_instrument(steps)
-    try:
-        yield steps
-    finally:
-        trio.lowlevel.remove_instrument(steps)
+    return counted(process.task)
 
 
 def room_of(budget: WorkBudget) -> int:
@@ -89,7 +73,7 @@ async def test_short_messages_and_joins_take_no_step_of_the_connection(serve: Se
         ) == [reply(None, "3", "phoenix"), reply("1", "2", "room:a", {"n": 1})]
         assert await client.exchange(("1", "4", "room:a", "crash")) == [phx_error("1", "room:a")]
         await client.join("room:a", "5")
-    assert steps.steps == 0
+    assert steps.count == 0
 
 
 @pytest.mark.parametrize("what", ["long", "split", "many", "malformed"])
@@ -109,7 +93,7 @@ async def test_other_reads_are_left_to_the_connection(serve: Serve, what: str) -
         else:
             client.write(client_frame(TEXT, b"{"))
         await settle()
-    assert steps.steps > 0
+    assert steps.count > 0
     if what == "malformed":
         assert client.frames() == [Close(1011, ""), EOF]
     else:
@@ -146,7 +130,7 @@ async def test_messages_behind_a_join_that_waits_keep_their_order(serve: Serve) 
     assert [frame[1] for frame in client.frames() if frame[2] == "room:a"] == ["1", "2", "3"]
     with steps_of(client.process) as steps:
         assert await client.exchange(("1", "5", "room:a", "echo")) == [reply("1", "5", "room:a")]
-    assert steps.steps == 0, "the connection is idle again"
+    assert steps.count == 0, "the connection is idle again"
 
 
 async def test_a_suspended_connection_handles_nothing_until_it_resumes(serve: Serve) -> None:
@@ -233,7 +217,7 @@ async def test_a_join_waits_for_a_turn_with_enough_work_left(serve: Serve) -> No
     budget.spend(room_of(budget) - JOIN_COST + 1)
     with steps_of(client.process) as steps:
         await client.join()
-    assert steps.steps > 0
+    assert steps.count > 0
     assert budget.statistics().waits == 1
 
 
@@ -251,7 +235,7 @@ async def test_only_the_free_frames_of_a_read_take_no_step(serve: Serve, frames:
     with steps_of(client.process) as steps:
         got = await client.exchange(*[HEARTBEAT] * frames)
     assert len(got) == frames
-    assert (steps.steps > 0) is (frames > 8)
+    assert (steps.count > 0) is (frames > 8)
 
 
 @pytest.mark.parametrize("size", [4096, 4097])
@@ -268,7 +252,7 @@ async def test_only_a_read_of_at_most_4096_bytes_takes_no_step(serve: Serve, siz
         client.write(read)
         await settle()
     assert len(client.frames()) == 8
-    assert (steps.steps > 0) is (size > 4096)
+    assert (steps.count > 0) is (size > 4096)
 
 
 @pytest.mark.parametrize("size", [512, 513])
@@ -279,7 +263,7 @@ async def test_only_a_message_of_at_most_512_bytes_takes_no_step(serve: Serve, s
         client.write(client_frame(TEXT, message))
         await settle()
     assert client.frames() == [reply(None, "1", "phoenix")]
-    assert (steps.steps > 0) is (size > 512)
+    assert (steps.count > 0) is (size > 512)
 
 
 async def test_a_short_read_begins_a_new_count_of_turns(serve: Serve) -> None:
@@ -339,7 +323,7 @@ async def test_messages_behind_a_join_that_waits_for_work_are_handled_once(serve
             ("1", "2", "room:a", "count"),
             ("1", "3", "room:a", "count"),
         )
-    assert steps.steps > 0
+    assert steps.count > 0
     assert [each[4]["response"].get("count") for each in got] == [None, 1, 2]
 
 
@@ -349,7 +333,7 @@ async def test_a_second_join_of_a_topic_takes_a_step(serve: Serve) -> None:
     with steps_of(client.process) as steps:
         client.send(("2", "2", "room:a", "phx_join"))
         await settle()
-    assert steps.steps > 0
+    assert steps.count > 0
     assert reply("2", "2", "room:a") in client.frames()
 
 
@@ -373,7 +357,7 @@ async def test_short_reads_take_no_step_again_after_a_read_that_took_one(
     await settle()
     with steps_of(client.process) as steps:
         await client.exchange(HEARTBEAT)
-    assert steps.steps == 0
+    assert steps.count == 0
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -590,7 +574,7 @@ async def test_a_short_binary_message_takes_no_step(serve: Serve) -> None:
         client.write(client_frame(BINARY, bytes((0, 1, 1, 6, 4)) + b"12room:aecho"))
         await settle()
     assert [frame.opcode for frame in client.frames()] == [BINARY]
-    assert steps.steps == 0
+    assert steps.count == 0
 
 
 async def test_a_read_with_a_ping_delivers_nothing_before_the_connection_runs(serve: Serve) -> None:
@@ -649,4 +633,4 @@ async def test_a_join_whose_quick_start_fails_is_left_to_the_connection(
     monkeypatch.setattr(DynamicSupervisor, "start_child_nowait", staticmethod(fail_once))
     with steps_of(client.process) as steps:
         await client.join()
-    assert steps.steps > 0
+    assert steps.count > 0
