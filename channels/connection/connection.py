@@ -56,6 +56,7 @@ from channels.transports.contract import Event, Signal
 from channels.transports.transports import ByteStream
 from channels.upgrade.first_request import Upgraded, answer_first_request
 from channels.wire.websocket import (
+    SHORT_MESSAGE,
     ControlReply,
     PeerClosed,
     WebSocketEvent,
@@ -73,8 +74,8 @@ UNREAD_COMPRESSED_LIMIT = 64 * 1024
 # The first FREE_FRAMES frames of a read are free. Each further group of FRAMES frames is one piece of work.
 FREE_FRAMES = 8
 FRAMES = 64
-# The longest read that `_receive_now` handles, in bytes.
-SHORT_READ = FREE_FRAMES * FREE_BYTES
+# The longest read that `_receive_now` handles, in bytes. It handles only messages whose size is free.
+SHORT_READ = FREE_FRAMES * SHORT_MESSAGE
 # The bytes per unit of work for unmasking and checking, as a shift. A byte costs a quarter of what decoding costs.
 HELD_COST_SHIFT = COST_SHIFT + 2
 # Bytes of incomplete messages: the limit for all connections together, and the share that every connection may use.
@@ -304,9 +305,9 @@ class Connection(SessionServer):
             self._watch_held()
 
     def _receive_now(self, data: bytes) -> bool:
-        """Handle a short read while this process is idle. The task of the reader calls this.
+        """Handle a read of a few short messages while this process is idle. The task of the reader calls this.
 
-        If an event or an effect may wait or fail, this carries out nothing. If a join cannot start now, this carries
+        If a message or an effect may wait or fail, this carries out nothing. If a join cannot start now, this carries
         out the effects before it. In both cases, the process gets the rest as a message. Later reads then become
         messages too, because the process is no longer idle. So the order stays the same. The callbacks of this class
         must not call `receive`, because a process that waits in `receive` looks idle.
@@ -314,39 +315,38 @@ class Connection(SessionServer):
         Returns:
             False if the process must handle the whole read.
         """
-        protocol = self.protocol
-        if self.paused or self.tap is not None or not protocol.is_between_messages:
+        if self.paused or self.tap is not None:
+            return False
+        messages = self.protocol.receive_short(data, FREE_FRAMES)
+        if messages is None:
             return False
         self.last_heard = now = self.services.runtime.current_time()
         if self.has_rates:
             self.session.refill(now)
         if self.turns:
             self._begin_work()
-        events = protocol.receive(data, FREE_FRAMES)
+        session = self.session
         effects: list[Effect] = []
         decoded = 0
         failure: BaseException | None = None
-        for event in events:
-            kind = type(event)
-            if (kind is not bytes and kind is not BinaryFrame) or len(event) > FREE_BYTES:  # type: ignore[arg-type]
-                break
+        is_quick = True
+        for message in messages:
             try:
-                found = self.session.receive(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
+                found = session.receive(message, binary=type(message) is BinaryFrame)
             except BaseException as error:
                 # Broad, because the serializer of the application may raise any exception. The process raises it again.
-                failure = error
+                failure, is_quick = error, False
                 break
             decoded += 1
             effects += found
             if not _MESSAGES.issuperset(map(type, found)):
                 # A join may fail, and the session must know that before the next event. After a `Close`, the session
                 # must get no more events.
+                is_quick = decoded == len(messages) and all(map(_is_quick, found))
                 break
-        is_whole = decoded == len(events) and protocol.is_between_messages
-        is_quick = is_whole and all(map(_is_quick, effects))
         left = self._carry_out_now(effects) if is_quick else effects
         if left or not is_quick:
-            send(self.pid, _RestOfRead(left, events[decoded:], failure))
+            send(self.pid, _RestOfRead(left, messages[decoded:], failure))
         return True
 
     async def _take_events(self, events: Sequence[WebSocketEvent]) -> None:

@@ -166,7 +166,7 @@ class LongPollSession(SessionServer):
             self.refusal = connected
         else:
             out = OutBuffer(
-                lambda _: send(self.pid, _WAKE),
+                self,
                 tell=lambda event: send(self.pid, event),
                 max_messages=self.services.endpoint.max_buffered_messages,
                 max_bytes=self.services.endpoint.max_buffered_bytes,
@@ -178,6 +178,10 @@ class LongPollSession(SessionServer):
             self._make_known()
         self.last_poll = trio.current_time()
         send_after(self.pid, _IdleCheck(), _IDLE_WINDOWS * self.options.window)
+
+    def mark(self, _: OutBuffer) -> None:
+        """Tell this process that frames wait. The out-buffer calls this."""
+        send(self.pid, _WAKE)
 
     def _make_known(self) -> None:
         # The name cannot be guessed, even without the signed token around it.

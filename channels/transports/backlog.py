@@ -42,9 +42,9 @@ class BacklogStatistics:
 class Backlog:
     """The total of the bytes that wait for clients that are behind, and its limit.
 
-        >>> from channels.transports.out_buffer import OutBuffer
+        >>> from channels.transports.out_buffer import Flusher, OutBuffer
         >>> backlog = Backlog(max_bytes=100)
-        >>> slow = OutBuffer(lambda out: None, tell=print, backlog=backlog)
+        >>> slow = OutBuffer(Flusher(spawn=print), tell=print, backlog=backlog)
         >>> slow.hold(b"x" * 101)
         Signal.SHED
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import trio
@@ -40,6 +40,7 @@ __all__ = [
     "Flusher",
     "FlusherStatistics",
     "OutBuffer",
+    "Writer",
 ]
 
 DEFAULT_MAX_MESSAGES = 4096
@@ -71,22 +72,32 @@ _SHUT = -1
 _NOTHING = memoryview(b"")  # shared: a memoryview is larger than a whole idle buffer
 
 
+class Writer(Protocol):
+    """The owner of an out-buffer, which writes its frames."""
+
+    @property
+    def mark(self) -> Callable[[OutBuffer], object]:
+        """The function that takes a buffer with frames. It may be another function at each call.
+
+        An empty buffer calls it before it appends a frame. The function must not call `take`. It must make the writer
+        call `take` later and write the result. Until then, the buffer does not call `mark` again.
+        """
+
+
 class OutBuffer:
     """A buffer for the frames to one connection.
 
-        >>> waiting = []
-        >>> out = OutBuffer(waiting.append, tell=print)
+        >>> flusher = Flusher(spawn=print)
+        >>> out = OutBuffer(flusher, tell=print)
         >>> out.put(b"one")
         >>> out.put(b"two")
-        >>> waiting == [out]
-        True
+        >>> flusher.statistics().marked
+        1
         >>> out.take()
         b'onetwo'
 
     Args:
-        mark: a function that takes the buffer. An empty buffer calls `mark` before it appends a frame. The function
-            must not call `take`. It must make the writer call `take` later and write the result. Until then, the buffer
-            does not call `mark` again.
+        writer: the flusher, or another writer.
         tell: a function that gets `Signal.OVERFLOW` or `Signal.SHED`, and the `OSError` of a failed write. The buffer
             reports each of these at most once.
         target: the non-blocking socket for the flusher, or None for any other writer.
@@ -121,15 +132,15 @@ class OutBuffer:
         "_tell",
         "client",
         "finished",
-        "mark",
         "on_write",
         "reserved",
         "target",
+        "writer",
     )
 
     def __init__(
         self,
-        mark: Callable[[OutBuffer], object],
+        writer: Writer,
         *,
         tell: Tell,
         target: socket.socket | None = None,
@@ -137,7 +148,7 @@ class OutBuffer:
         max_bytes: int = DEFAULT_MAX_BYTES,
         backlog: Backlog | None = None,
     ) -> None:
-        self.mark = mark
+        self.writer = writer
         self.target = target
         self._tell: Tell | None = tell
         self._frames: list[bytes] = []
@@ -175,7 +186,7 @@ class OutBuffer:
         elif room >= 0 or (self._max_bytes >= 0 and not self._rest):
             # Mark first. If `mark` raises, the buffer stays empty, so that the next `put` calls `mark` again.
             if not self._catching_up:
-                self.mark(self)
+                self.writer.mark(self)
             frames.append(frame)
         else:
             self._put_beyond(frame, room)
@@ -257,7 +268,7 @@ class OutBuffer:
             return
         frames = self._frames
         if not frames and not self._catching_up:
-            self.mark(self)
+            self.writer.mark(self)
         self._shut()
         self.finished = finished
         frames.append(frame)
@@ -458,12 +469,14 @@ class Flusher:
         >>> async def example(nursery: trio.Nursery, sock: socket.socket) -> None:
         ...     flusher = Flusher(spawn=nursery.start_soon)
         ...     nursery.start_soon(flusher.main)
-        ...     OutBuffer(flusher.mark, tell=print, target=sock).put(b"hello")
+        ...     OutBuffer(flusher, tell=print, target=sock).put(b"hello")
 
     Args:
         spawn: a function that starts the task for a full socket.
 
     Attributes:
+        mark: the function that makes the next turn write an out-buffer. The `target` of the buffer must be a non-blocking
+            socket. In another thread than Trio's, the call may raise `RuntimeError`. Then it has no effect.
         on_written: functions that get a list of the writes of each turn. The list has three items for each written
             buffer with a `client`: the client, the size in bytes, and the number of frames. The functions must not
             change the list, must not block and must not raise.
@@ -479,6 +492,7 @@ class Flusher:
         "_spawn",
         "_turns",
         "_writes",
+        "mark",
         "on_written",
     )
 
@@ -486,21 +500,11 @@ class Flusher:
         self._spawn = spawn
         self._marked: deque[OutBuffer] = deque()
         self._parked: trio.lowlevel.Task | None = None
+        # While the task waits, this is `_wake`. Otherwise it only appends, because a broadcast marks many buffers.
+        self.mark: Callable[[OutBuffer], object] = self._marked.append
         self._running = False
         self._turns = self._writes = self._full = self._catching_up = 0
         self.on_written: tuple[Callable[[list[int]], object], ...] = ()
-
-    def mark(self, out: OutBuffer) -> None:
-        """Write `out` in the next turn. Its `target` must be a non-blocking socket.
-
-        Raises:
-            RuntimeError: the caller is not in Trio's thread. Then the call has no effect.
-        """
-        parked = self._parked
-        if parked is not None:
-            trio.lowlevel.reschedule(parked)
-            self._parked = None
-        self._marked.append(out)
 
     def statistics(self) -> FlusherStatistics:
         """Return a snapshot of the flusher."""
@@ -539,10 +543,20 @@ class Flusher:
     async def _park(self) -> None:
         def abort(_: object) -> trio.lowlevel.Abort:
             self._parked = None
+            self.mark = self._marked.append
             return trio.lowlevel.Abort.SUCCEEDED
 
         self._parked = trio.lowlevel.current_task()
+        self.mark = self._wake
         await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _wake(self, out: OutBuffer) -> None:
+        assert self._parked is not None  # see `_park`
+        # In the wrong thread this raises, so it must run before any change.
+        trio.lowlevel.reschedule(self._parked)
+        self._parked = None
+        self.mark = self._marked.append
+        self._marked.append(out)
 
     def _turn(self, count: int) -> None:
         marked = self._marked
@@ -551,12 +565,16 @@ class Flusher:
         written: list[int] | None = [] if self.on_written else None
         for _ in range(count):
             out = marked.popleft()
-            if written is None or out.client is None:
+            frames = out._frames
+            if written is not None and out.client is not None:
+                number = len(frames)
                 data = out.take()
+                written += (out.client, len(data), number)
+            elif len(frames) == 1:
+                data = frames.pop()
+                out._room = out._max_bytes
             else:
-                frames = len(out._frames)  # `waiting` is slower, and this runs for every write
                 data = out.take()
-                written += (out.client, len(data), frames)
             if data:
                 try:
                     sent = out.target.send(data)  # type: ignore[union-attr]  # see mark()

@@ -159,7 +159,7 @@ class StreamWriter:
 
         >>> async def example(nursery: trio.Nursery, stream: trio.abc.SendStream) -> None:
         ...     writer = StreamWriter(stream)
-        ...     out = OutBuffer(writer.mark, tell=print)
+        ...     out = OutBuffer(writer, tell=print)
         ...     nursery.start_soon(writer.main, out)
         ...     out.put(b"hello")
 

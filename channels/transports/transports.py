@@ -159,7 +159,6 @@ class Transports:
 
         self.backlog = Backlog(max_bytes=max_total_bytes)
         self.flusher = Flusher(spawn=spawn)
-        self._mark = self.flusher.mark  # bound once for all connections
         self.pollers: dict[str, Poller] = {}
         if use_poller and Poller.is_supported():
             quiet = Poller(longest_rest=quiet_delay) if quiet_delay > 0 else None
@@ -181,7 +180,7 @@ class Transports:
             return self._attach_socket(stream, tell)
         writer = StreamWriter(stream)
         out = OutBuffer(
-            writer.mark,
+            writer,
             tell=tell,
             max_messages=self._max_messages,
             max_bytes=self._max_bytes,
@@ -201,7 +200,7 @@ class Transports:
             pump = reader = Pump(socket_source(sock), tell)
             self._spawn(pump.main)
         out = OutBuffer(
-            self._mark,
+            self.flusher,
             tell=tell,
             target=sock,
             max_messages=self._max_messages,

@@ -43,6 +43,7 @@ from channels.wire.deflate import Inflater
 __all__ = [
     "BINARY_MESSAGE",
     "DEFAULT_MAX_MESSAGE_SIZE",
+    "SHORT_MESSAGE",
     "TEXT_MESSAGE",
     "ControlReply",
     "Fragments",
@@ -70,6 +71,9 @@ _CONTINUATIONS = frozenset((0x00, _FIN))
 DEFAULT_MAX_MESSAGE_SIZE = 10_000_000
 """The default maximum bytes of a message, as in Phoenix (`max_frame_size` of websock_adapter 0.6)."""
 
+SHORT_MESSAGE = 512
+"""The maximum bytes of a message that `WebSocketProtocol.receive_short` returns."""
+
 _CLOSE = 0x88
 _EMPTY_CONTINUATION = 0x00
 _PING = 0x89
@@ -77,8 +81,6 @@ _PONG = 0x8A
 _OPCODES = frozenset(map(int, Opcode))
 _WHOLE_MESSAGE = frozenset((TEXT_MESSAGE, BINARY_MESSAGE))
 _MAX_CONTROL = 125
-# The longest payload whose length fits into the second byte of the frame header.
-_MAX_SHORT = 125
 # The number of frames that take as long as one call of `inflate`.
 _INFLATION = 32
 _MAX_REASON = 123
@@ -116,6 +118,40 @@ def frame(data: bytes) -> bytes:
     if size < 126:
         return _HEADERS[size] + data
     return frame_header(TEXT_MESSAGE, size) + data
+
+
+def _short_messages(data: bytes, frames: int, max_size: int) -> tuple[list[bytes], int]:
+    """Return the messages at the beginning of `data` that are whole and short, and the end of the last one.
+
+    Most data consists of such messages, so this loop calls few functions.
+    """
+    max_size = min(max_size, SHORT_MESSAGE)
+    messages: list[bytes] = []
+    start, size = 0, len(data)
+    for _ in range(frames):
+        body = start + 6
+        if body > size:
+            break
+        length = data[start + 1] - 128  # negative if the mask bit is not set
+        if length > 125:
+            if length != 126:
+                break
+            length = data[start + 2] << 8 | data[start + 3]
+            body += 2
+        end = body + length
+        if not 0 <= length <= max_size or end > size:
+            break
+        payload = apply_mask(data[body:end], data[body - 4 : body])
+        if data[start] == TEXT_MESSAGE:
+            if not (payload.isascii() or _is_utf8(payload)):
+                break
+            messages.append(payload)
+        elif data[start] == BINARY_MESSAGE:
+            messages.append(BinaryFrame(payload))
+        else:
+            break
+        start = end
+    return messages, start
 
 
 def frame_header(first: int, size: int) -> bytes:
@@ -261,11 +297,6 @@ class WebSocketProtocol:
         return self._kept + self._fragments.size
 
     @property
-    def is_between_messages(self) -> bool:
-        """True if the data so far ended with a whole message. Then `held` is 0 and `has_more` is False."""
-        return self._partial is None and not (self._rest or self._fragments.is_open)
-
-    @property
     def has_more(self) -> bool:
         """True if `receive` used up its steps. Then call `receive` again, with empty data."""
         return bool(self._rest) or (self._fragments.is_busy and not self._done)
@@ -316,20 +347,10 @@ class WebSocketProtocol:
         events: list[WebSocketEvent] = []
         fragments = self._fragments
         start, size = 0, len(data)
-        if self._max >= _MAX_SHORT and not (fragments.is_open or self._closing or self._done):
-            # A fast path for most frames: whole masked texts of up to 125 bytes.
-            while steps and size - start > 6 and data[start] == TEXT_MESSAGE:
-                length = data[start + 1] - 128
-                body = start + 6
-                end = body + length
-                if not 0 <= length <= _MAX_SHORT or end > size:
-                    break
-                payload = apply_mask(data[body:end], data[start + 2 : body])
-                if not (payload.isascii() or _is_utf8(payload)):
-                    break
-                events.append(payload)
-                start = end
-                steps -= 1
+        if not (fragments.is_open or self._closing or self._done):
+            messages, start = _short_messages(data, steps, self._max)
+            events += messages
+            steps -= len(messages)
         while not self._done:
             is_busy = fragments.is_busy
             if start >= size and not is_busy:
@@ -344,6 +365,28 @@ class WebSocketProtocol:
                 steps -= 1
                 start = self._next_frame(data, start, events)
         return events
+
+    def receive_short(self, data: bytes, frames: int) -> list[bytes] | None:
+        """Parse bytes that are nothing but whole short messages. This is faster than `receive`. Never raises.
+
+        Args:
+            data: the next bytes; at least one.
+            frames: the maximum number of messages.
+
+        Returns:
+            The messages, each of at most `SHORT_MESSAGE` bytes. None if the bytes are anything else, or continue a
+            message. Then nothing has changed, and `receive` takes the same bytes.
+        """
+        if (
+            self._partial is not None
+            or self._rest
+            or self._fragments.is_open
+            or self._closing
+            or self._done
+        ):
+            return None
+        messages, end = _short_messages(data, frames, self._max)
+        return messages if end == len(data) else None
 
     def _next_frame(self, data: bytes, start: int, events: list[WebSocketEvent]) -> int:
         """Parse the frame that begins at `start`, and return the start of the next one."""

@@ -37,7 +37,7 @@ from channels.messages import Message
 from channels.serializers.serializer import Codec, Requirement
 from channels.serializers.v2 import V2
 from channels.telemetry import CHANNEL_JOINED
-from channels.transports.out_buffer import OutBuffer
+from channels.transports.out_buffer import Flusher, OutBuffer
 from supervision.events import CHILD_TERMINATED
 from tests.channels.conftest import Serve
 from tests.channels.rooms import Room, UserSocket
@@ -222,7 +222,7 @@ async def test_a_channel_whose_client_left_before_its_first_step_does_not_crash(
     server = await serve(endpoint())
     crashes, ended = server.crashes(), server.listen(CHANNEL_JOINED)
     mount = server.services.mounts["/socket/websocket"]
-    out = OutBuffer(lambda _: None, tell=lambda _: None)
+    out = OutBuffer(Flusher(spawn=spawn), tell=lambda _: None)
     gone = spawn(trio.lowlevel.checkpoint)
     await settle()
     assert not is_alive(gone)

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from attrs import define
 
-from actors import Runtime, send
+from actors import Runtime, send, spawn
 from channels import Broadcast, Channel, EncodeError, Endpoint, Mount, PubSub, handle_in, handle_out
 from channels.pubsub.local import Fastlane, dispatch
 from channels.serializers.serializer import Codec, Requirement
 from channels.serializers.v1 import V1
 from channels.serializers.v2 import V2
-from channels.transports.out_buffer import OutBuffer
+from channels.transports.out_buffer import Flusher, OutBuffer
 from tests.channels.conftest import Serve
 from tests.channels.rooms import Room, UserSocket
 from tests.channels.support import Mailbox, Server, settle
@@ -35,7 +35,7 @@ class CountingV2(V2):
 
 
 def buffer() -> OutBuffer:
-    return OutBuffer(lambda _: None, tell=lambda _: None)
+    return OutBuffer(Flusher(spawn=spawn), tell=lambda _: None)
 
 
 def serialized_by(serializer: V2, sockets: type[UserSocket] = UserSocket) -> Mount:

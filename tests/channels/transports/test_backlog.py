@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from channels.transports.backlog import Backlog
 from channels.transports.contract import Event, Signal
-from channels.transports.out_buffer import RESERVED_STEP, OutBuffer
+from channels.transports.out_buffer import RESERVED_STEP, Flusher, OutBuffer
 
 KB = 1024
 
@@ -18,7 +18,7 @@ class Slow:
     def __init__(self, backlog: Backlog, rest: int, *, max_bytes: int = 1024 * KB) -> None:
         self.told: list[Event] = []
         self.out = OutBuffer(
-            lambda _: None, tell=self.told.append, max_bytes=max_bytes, backlog=backlog
+            Flusher(spawn=print), tell=self.told.append, max_bytes=max_bytes, backlog=backlog
         )
         if rest:
             self.out.hold(b"x" * rest)

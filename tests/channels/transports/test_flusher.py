@@ -44,7 +44,7 @@ class Bench:
         ours, theirs = self._stack.enter_context(local_pair())
         told: list[Event] = []
         target: Any = CountingSocket(ours)
-        out = OutBuffer(self.flusher.mark, tell=told.append, target=target, **bounds)
+        out = OutBuffer(self.flusher, tell=told.append, target=target, **bounds)
         return out, target, theirs, told
 
 
@@ -132,7 +132,7 @@ async def test_other_tasks_run_between_the_turns_of_the_flusher(bench: Bench) ->
 async def test_a_turn_writes_a_bounded_number_of_buffers(nursery: trio.Nursery) -> None:
     flusher = Flusher(spawn=nursery.start_soon)
     with socket_pair() as (ours, theirs):
-        outs = [OutBuffer(flusher.mark, tell=_fail, target=ours) for _ in range(3000)]
+        outs = [OutBuffer(flusher, tell=_fail, target=ours) for _ in range(3000)]
         for out in outs:
             out.put(b"x")
         nursery.start_soon(flusher.main)
@@ -269,7 +269,7 @@ async def test_a_flusher_that_runs_again_writes_the_marked_buffers(
 ) -> None:
     flusher = Flusher(spawn=nursery.start_soon)
     with socket_pair() as (ours, theirs):
-        out = OutBuffer(flusher.mark, tell=_fail, target=ours)
+        out = OutBuffer(flusher, tell=_fail, target=ours)
         async with trio.open_nursery() as first:
             first.start_soon(flusher.main)
             await wait_all_tasks_blocked()
@@ -294,7 +294,7 @@ async def test_a_writing_task_that_cannot_start_is_reported_to_its_connection(
     flusher = Flusher(spawn=spawn)
     ours, _ = stack.enter_context(local_pair())
     told: list[Event] = []
-    out = OutBuffer(flusher.mark, tell=told.append, target=ours)
+    out = OutBuffer(flusher, tell=told.append, target=ours)
     fill(ours)
     out.put(b"stuck")
     with pytest.raises(RuntimeError, match="no more tasks"):
@@ -311,7 +311,7 @@ async def test_a_cancelled_writing_task_is_reported_to_its_connection(
     async with trio.open_nursery() as writers:
         flusher = Flusher(spawn=writers.start_soon)
         nursery.start_soon(flusher.main)
-        out = OutBuffer(flusher.mark, tell=told.append, target=ours)
+        out = OutBuffer(flusher, tell=told.append, target=ours)
         fill(ours)
         out.put(b"stuck")
         await wait_all_tasks_blocked()

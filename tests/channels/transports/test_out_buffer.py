@@ -12,18 +12,21 @@ from channels.transports.out_buffer import OutBuffer
 
 
 class Owner:
-    """A connection and its writer. It keeps the reports, and the marked buffer."""
+    """A connection and its writer. It keeps the reports, and the marked buffers."""
 
     def __init__(self, *, max_messages: int = 100, max_bytes: int = 1000) -> None:
         self.told: list[Event] = []
         self.marks: list[OutBuffer] = []
         self.finished = 0
         self.out = OutBuffer(
-            self.marks.append,
+            self,
             tell=self.told.append,
             max_messages=max_messages,
             max_bytes=max_bytes,
         )
+
+    def mark(self, out: OutBuffer) -> None:
+        self.marks.append(out)
 
     def finish(self, frame: bytes = b"") -> None:
         self.out.finish(frame, self._finished)
@@ -86,18 +89,19 @@ def test_dropping_the_oldest_frames_makes_room_for_as_much_as_they_had() -> None
 
 
 def test_a_frame_whose_mark_fails_is_not_appended() -> None:
-    def mark(_: OutBuffer) -> None:
-        marks.append(len(marks))
-        if len(marks) == 1:
-            raise RuntimeError("a wrong thread")
+    class FailsOnce(Owner):
+        def mark(self, out: OutBuffer) -> None:
+            super().mark(out)
+            if len(self.marks) == 1:
+                raise RuntimeError("a wrong thread")
 
-    marks: list[int] = []
-    out = OutBuffer(mark, tell=lambda _: None)
+    owner = FailsOnce()
+    out = owner.out
     with pytest.raises(RuntimeError, match="a wrong thread"):
         out.put(b"lost")
     assert (out.statistics().waiting_messages, out.statistics().waiting_bytes) == (0, 0)
     out.put(b"found")
-    assert len(marks) == 2
+    assert len(owner.marks) == 2
     assert out.take() == b"found"
 
 

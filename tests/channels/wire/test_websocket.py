@@ -18,6 +18,7 @@ from websockets.uri import parse_uri
 
 from channels.messages import BinaryFrame
 from channels.wire.websocket import (
+    SHORT_MESSAGE,
     ControlReply,
     PeerClosed,
     WebSocketEvent,
@@ -383,29 +384,76 @@ def test_a_call_parses_at_most_the_given_number_of_frames() -> None:
     assert not protocol.has_more
 
 
-@given(st.lists(proper_frames, max_size=12), st.integers(0, 2_000), st.integers(1, 5))
-def test_between_messages_the_parser_holds_nothing(
-    sent: list[bytes], size: int, steps: int
+short_frames = st.builds(
+    client_frame, st.sampled_from((TEXT, BINARY)), st.text(max_size=600).map(str.encode)
+)
+
+
+@given(
+    st.lists(proper_frames, max_size=6),
+    st.lists(short_frames | proper_frames, min_size=1, max_size=10),
+    st.integers(0, 2_000),
+)
+def test_short_messages_are_those_that_receive_returns(
+    earlier: list[bytes], sent: list[bytes], size: int
 ) -> None:
-    protocol = WebSocketProtocol(max_message_size=LIMIT)
-    protocol.receive(b"".join(sent)[:size], steps)
-    if protocol.is_between_messages:
-        assert protocol.held == 0
-        assert not protocol.has_more
+    protocol, twin = (WebSocketProtocol(max_message_size=1_000) for _ in range(2))
+    for each in (protocol, twin):
+        each.receive(b"".join(earlier)[:size], 5)
+    data = b"".join(sent)
+    messages = protocol.receive_short(data, 8)
+    if messages is None:
+        assert protocol.receive(data) == twin.receive(data)
+    else:
+        assert len(messages) == len(sent) <= 8
+        assert max(map(len, messages)) <= SHORT_MESSAGE
+        assert (protocol.held, protocol.has_more) == (0, False)
+        expected = twin.receive(data)
+        assert messages == expected
+        assert list(map(type, messages)) == list(map(type, expected))
 
 
-@pytest.mark.parametrize("last", ["whole", "cut", "open", "unread"])
-def test_the_parser_is_between_messages_only_after_whole_ones(last: str) -> None:
+@pytest.mark.parametrize(
+    "last", ["whole", "cut", "open", "unread", "long", "huge", "ping", "unmasked", "not_utf8"]
+)
+def test_only_whole_messages_are_short_messages(last: str) -> None:
     protocol = WebSocketProtocol()
-    assert protocol.is_between_messages
-    protocol.receive(client_frame(TEXT, b"hi") + client_frame(PING, b""))
+    hi = client_frame(TEXT, b"hi")
+    assert protocol.receive_short(hi * 2, 2) == [b"hi", b"hi"]
+    assert protocol.receive_short(hi * 3, 2) is None
     if last == "cut":
-        protocol.receive(client_frame(TEXT, b"hi")[:1])
+        protocol.receive(hi[:1])
     elif last == "open":
         protocol.receive(client_frame(TEXT, b"", fin=False))
     elif last == "unread":
         protocol.receive(client_frame(PONG, b"") * 2, 1)
-    assert protocol.is_between_messages is (last == "whole")
+    data = {
+        "long": client_frame(TEXT, b"x" * (SHORT_MESSAGE + 1)),
+        # A length of 64 bits, of which the parser must not read the first 16.
+        "huge": bytes((0x81, 0xFF, *(0,) * 7, 2, *(0,) * 4)) + b"hi",
+        "ping": client_frame(PING, b""),
+        "unmasked": b"\x81\x02hi" + b"xxxx",
+        "not_utf8": client_frame(TEXT, b"\xff"),
+    }.get(last, b"")
+    assert protocol.receive_short(hi + data, 8) == ([b"hi"] if last == "whole" else None)
+
+
+@pytest.mark.parametrize("end", ["close", "forget", "peer"])
+def test_no_message_is_short_after_the_end(end: str) -> None:
+    protocol = WebSocketProtocol()
+    if end == "close":
+        protocol.close(1000)
+    elif end == "forget":
+        protocol.forget()
+    else:
+        protocol.receive(client_frame(CLOSE, b""))
+    assert protocol.receive_short(client_frame(TEXT, b"hi"), 8) is None
+
+
+def test_no_message_beyond_the_limit_is_short() -> None:
+    protocol = WebSocketProtocol(max_message_size=2)
+    assert protocol.receive_short(client_frame(TEXT, b"hi"), 8) == [b"hi"]
+    assert protocol.receive_short(client_frame(TEXT, b"hello"), 8) is None
 
 
 def test_a_fragmented_message_that_is_too_big_closes_before_it_is_complete() -> None:
