@@ -57,7 +57,7 @@ class Owner(Protocol):
 class Mailbox:
     """The messages that wait for one process, oldest first."""
 
-    __slots__ = ("_seen", "_task", "alarm_at", "owner", "queue", "sleeping", "wake_batches")
+    __slots__ = ("_seen", "alarm_at", "owner", "queue", "sleeping", "task", "wake_batches")
 
     def __init__(self, wake_batches: WakeBatches | None = None) -> None:
         # An empty tuple while the process waits for a message, otherwise a deque. An empty deque would
@@ -70,7 +70,8 @@ class Mailbox:
         self.owner: Owner | None = None
         # The number of oldest messages that the current receive has refused.
         self._seen = 0
-        self._task: trio.lowlevel.Task | None = None
+        # The task that waits for a message; None while none waits. Only this class may set it.
+        self.task: trio.lowlevel.Task | None = None
         # True from `parking` until the task has run again. A lost wake-up leaves it True, while `parked` is False.
         self.sleeping = False
 
@@ -84,7 +85,7 @@ class Mailbox:
         queue = self.queue
         if isinstance(queue, tuple):
             queue = self.queue = deque()
-        task = self._task
+        task = self.task
         if task is None:
             queue.append(message)
             if len(queue) > self.alarm_at:
@@ -101,13 +102,13 @@ class Mailbox:
                 batches.begin_new_count()
         else:
             batches.late[self] = task
-        self._task = None
+        self.task = None
         queue.append(message)
 
     @property
     def parked(self) -> bool:
         """True while the process waits for a message."""
-        return self._task is not None
+        return self.task is not None
 
     @property
     def unread(self) -> int:
@@ -116,10 +117,10 @@ class Mailbox:
 
     def wake(self) -> None:
         """Wake the process without a message, so that it checks its own state."""
-        task = self._task
+        task = self.task
         if task is not None:
             reschedule(task)
-            self._task = None
+            self.task = None
 
     def rewind(self) -> None:
         """Begin a receive: the next `take` looks at every message again."""
@@ -174,7 +175,7 @@ class Mailbox:
 
         The server loop uses this in place of `park`, because a `park` coroutine for each waiting server takes memory.
         """
-        self._task = current_task()
+        self.task = current_task()
         self.sleeping = True
         if not self.queue:
             self.queue = ()
@@ -201,7 +202,7 @@ class Mailbox:
         return not expired
 
     def _abort(self, _raise_cancel: object) -> Abort:
-        self._task = None
+        self.task = None
         self.sleeping = False
         self.wake_batches.late.pop(self, None)
         return Abort.SUCCEEDED

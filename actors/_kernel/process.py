@@ -266,7 +266,7 @@ class ProcessRecord(Generic[R]):
         """
         mailbox = self.mailbox
         return (
-            mailbox.parked
+            mailbox.task is not None  # `parked`, without a call
             and not mailbox.queue
             and not self.suspended
             and not self.debugged

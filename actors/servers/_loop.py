@@ -188,6 +188,8 @@ def redacted(
 # The number of messages that a busy server handles before it lets other tasks run. With 64, the switches between tasks
 # cost little, and a flooded server delays other tasks by well under a millisecond.
 FAIRNESS = 64
+# The messages that are not for `handle_info`. An Exit is one only if it stops the server.
+_HANDLED_HERE = frozenset((CallRequest, Cast, SystemRequest, Exit))
 
 AFTER_CALL = ("Reply(value)", "NoReply()", "Stop(reason)")
 AFTER_MESSAGE = ("None", "NoReply()", "Continue(argument)", "Within(seconds)", "Stop(reason)")
@@ -374,7 +376,13 @@ class Loop:
                 await waits
             if self.debug is not None and kind is not SystemRequest:
                 self.debug.happened("in", message, process.describe())
-            if kind is CallRequest:
+            if kind not in _HANDLED_HERE or (
+                kind is Exit and not process.is_stopped_by(message.pid)
+            ):
+                result = await server.handle_info(message)
+                if result is not None:
+                    await self._apply(result, "handle_info", AFTER_MESSAGE)
+            elif kind is CallRequest:
                 result = await server.handle_call(message.request, message.sender)
                 if type(result) is Reply:
                     if self.debug is not None:
@@ -395,12 +403,8 @@ class Loop:
             elif kind is SystemRequest:
                 await self._system(message, deadline)
                 continue
-            elif kind is Exit and process.is_stopped_by(message.pid):
-                raise _Stopping(message.reason)
             else:
-                result = await server.handle_info(message)
-                if result is not None:
-                    await self._apply(result, "handle_info", AFTER_MESSAGE)
+                raise _Stopping(message.reason)
             if self.debug is not None and kind is not CallRequest:
                 self.debug.happened("noreply", server.state, process.describe())
 

@@ -195,8 +195,10 @@ class Reading:
         # The poller changes if the socket is handed over. `on_data` runs in a turn of this poller all the same.
         on_data, poller = self._on_data, self._poller
         data: bytes | OSError
+        size = 0
         try:
             data = self._socket.recv(_READ_SIZE)
+            size = len(data)
         except BlockingIOError:
             # No data after all. The kernel dropped it, or the event was for a closed socket with the same number.
             return 0
@@ -208,7 +210,6 @@ class Reading:
             # Remove the traceback. It refers to this stack frame, which refers to the error and the connection. Only
             # the garbage collector could free this reference cycle, and it runs rarely.
             data = error.with_traceback(None)
-        size = 0 if isinstance(data, OSError) else len(data)
         if not size:
             self.stop()
         else:

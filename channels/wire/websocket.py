@@ -81,6 +81,8 @@ _PONG = 0x8A
 _OPCODES = frozenset(map(int, Opcode))
 _WHOLE_MESSAGE = frozenset((TEXT_MESSAGE, BINARY_MESSAGE))
 _MAX_CONTROL = 125
+# The longest frame of a client whose length fits into the second byte: a header of six bytes, and 125 bytes.
+_MAX_COMMON = 131
 # The number of frames that take as long as one call of `inflate`.
 _INFLATION = 32
 _MAX_REASON = 123
@@ -385,8 +387,14 @@ class WebSocketProtocol:
             or self._done
         ):
             return None
+        size = len(data)
+        if 6 <= size <= _MAX_COMMON and data[0] == TEXT_MESSAGE and data[1] == size + 122:
+            # One text whose length fits into the second byte: 128 for the mask, plus the size without the header.
+            payload = apply_mask(data[6:], data[2:6])
+            is_valid = (payload.isascii() or _is_utf8(payload)) and size - 6 <= self._max
+            return [payload] if is_valid else None
         messages, end = _short_messages(data, frames, self._max)
-        return messages if end == len(data) else None
+        return messages if end == size else None
 
     def _next_frame(self, data: bytes, start: int, events: list[WebSocketEvent]) -> int:
         """Parse the frame that begins at `start`, and return the start of the next one."""
