@@ -475,8 +475,8 @@ class Flusher:
         spawn: a function that starts the task for a full socket.
 
     Attributes:
-        mark: the function that makes the next turn write an out-buffer. The `target` of the buffer must be a non-blocking
-            socket. In another thread than Trio's, the call may raise `RuntimeError`. Then it has no effect.
+        mark: the function that makes the next turn write an out-buffer. The `target` of the buffer must be a
+            non-blocking socket. In another thread than Trio's, a call may raise `RuntimeError`. It then has no effect.
         on_written: functions that get a list of the writes of each turn. The list has three items for each written
             buffer with a `client`: the client, the size in bytes, and the number of frames. The functions must not
             change the list, must not block and must not raise.

@@ -7,6 +7,7 @@ from tests.benchmarks.channels.wire import (
     client_frame,
     frames_in,
     numbered,
+    only_text_in,
     response_end,
 )
 
@@ -25,6 +26,18 @@ def test_a_frame_of_every_length_is_read_and_its_end_is_known(size: int) -> None
         (TEXT, b"x" * size, len(data)),
         (TEXT, b"x" * size, 2 * len(data)),
     ]
+
+
+@pytest.mark.parametrize("size", [2, 125, 126, 65535])
+def test_a_read_of_one_whole_text_is_known_at_once(size: int) -> None:
+    data = server_frame(b"x" * size)
+    assert only_text_in(data) == b"x" * size
+    for other in (data[:-1], data + b"x", data * 2, b"\x82" + data[1:], b"\x01" + data[1:]):
+        assert only_text_in(other) is None
+
+
+def test_a_text_of_64_kilobytes_is_left_to_the_general_parser() -> None:
+    assert only_text_in(server_frame(b"x" * 65536)) is None
 
 
 @pytest.mark.parametrize("size", [5, 200, 70_000])

@@ -17,6 +17,7 @@ __all__ = [
     "client_frame",
     "frames_in",
     "numbered",
+    "only_text_in",
     "request",
     "response_end",
 ]
@@ -71,6 +72,22 @@ def numbered(text: str) -> tuple[bytes, bytes]:
     """Return the bytes of a text frame before and after its eight-digit number."""
     before, _, after = client_frame(TEXT, text.encode()).partition(PLACEHOLDER.encode())
     return before, after
+
+
+def only_text_in(data: bytes) -> bytes | None:
+    """Return the text if the server's data is one whole text frame of less than 64 KiB, or else None.
+
+    This is `frames_in` for most reads. It takes a third of the time, so the generator is less often the limit.
+    """
+    size = len(data)
+    if size < 4 or data[0] != 0x80 | TEXT:
+        return None
+    length = data[1]
+    if length == size - 2 < 126:
+        return data[2:]
+    if length == 126 and (data[2] << 8 | data[3]) == size - 4:
+        return data[4:]
+    return None
 
 
 def frames_in(data: bytes, start: int = 0) -> Iterator[tuple[int, bytes, int]]:

@@ -438,6 +438,22 @@ def test_only_whole_messages_are_short_messages(last: str) -> None:
     assert protocol.receive_short(hi + data, 8) == ([b"hi"] if last == "whole" else None)
 
 
+@pytest.mark.parametrize("size", [0, 2, 124, 126, 512])
+@pytest.mark.parametrize("code", [TEXT, BINARY])
+def test_a_short_message_may_have_any_content(size: int, code: int) -> None:
+    content = "é".encode() * (size // 2)
+    found = WebSocketProtocol().receive_short(client_frame(code, content), 1)
+    assert found == [content]
+    assert type(found[0]) is (bytes if code == TEXT else BinaryFrame)
+
+
+@pytest.mark.parametrize("size", [1, 125, 126, 512])
+def test_a_short_text_is_utf_8(size: int) -> None:
+    protocol = WebSocketProtocol()
+    assert protocol.receive_short(client_frame(TEXT, b"\xff" * size), 1) is None
+    assert protocol.receive_short(client_frame(BINARY, b"\xff" * size), 1) == [b"\xff" * size]
+
+
 @pytest.mark.parametrize("end", ["close", "forget", "peer"])
 def test_no_message_is_short_after_the_end(end: str) -> None:
     protocol = WebSocketProtocol()
