@@ -189,7 +189,7 @@ def redacted(
 # cost little, and a flooded server delays other tasks by well under a millisecond.
 FAIRNESS = 64
 # The messages that are not for `handle_info`. An Exit is one only if it stops the server.
-_HANDLED_HERE = frozenset((CallRequest, Cast, SystemRequest, Exit))
+_NOT_INFO = frozenset((CallRequest, Cast, SystemRequest, Exit))
 
 AFTER_CALL = ("Reply(value)", "NoReply()", "Stop(reason)")
 AFTER_MESSAGE = ("None", "NoReply()", "Continue(argument)", "Within(seconds)", "Stop(reason)")
@@ -376,9 +376,7 @@ class Loop:
                 await waits
             if self.debug is not None and kind is not SystemRequest:
                 self.debug.happened("in", message, process.describe())
-            if kind not in _HANDLED_HERE or (
-                kind is Exit and not process.is_stopped_by(message.pid)
-            ):
+            if kind not in _NOT_INFO or (kind is Exit and not process.is_stopped_by(message.pid)):
                 result = await server.handle_info(message)
                 if result is not None:
                     await self._apply(result, "handle_info", AFTER_MESSAGE)
