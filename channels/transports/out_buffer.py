@@ -77,9 +77,9 @@ class Writer(Protocol):
 
     @property
     def mark(self) -> Callable[[OutBuffer], object]:
-        """The function that takes a buffer with frames. It may be another function at each call.
+        """The function that an empty buffer calls with itself before it appends a frame. It may change between calls.
 
-        An empty buffer calls it before it appends a frame. The function must not call `take`. It must make the writer
+        The function must not call `take`. It must make the writer
         call `take` later and write the result. Until then, the buffer does not call `mark` again.
         """
 
@@ -550,6 +550,8 @@ class Flusher:
         self.mark = self._wake
         await trio.lowlevel.wait_task_rescheduled(abort)
 
+    # Ctrl-C in the middle could leave the flusher awake without a buffer to write.
+    @trio.lowlevel.enable_ki_protection
     def _wake(self, out: OutBuffer) -> None:
         assert self._parked is not None  # see `_park`
         # In the wrong thread this raises, so it must run before any change.
@@ -577,7 +579,7 @@ class Flusher:
                 data = out.take()
             if data:
                 try:
-                    sent = out.target.send(data)  # type: ignore[union-attr]  # see mark()
+                    sent = out.target.send(data)  # type: ignore[union-attr]  # see `mark`
                 except BlockingIOError:
                     sent = 0
                 except OSError as error:

@@ -136,15 +136,15 @@ def _short_messages(data: bytes, frames: int, max_size: int) -> tuple[list[bytes
         end = body + length
         if not 0 <= length <= max_size or end > size:
             break
-        payload = apply_mask(data[body:end], data[body - 4 : body])
-        if data[start] == TEXT_MESSAGE:
-            if not (payload.isascii() or _is_utf8(payload)):
-                break
-            messages.append(payload)
-        elif data[start] == BINARY_MESSAGE:
-            messages.append(BinaryFrame(payload))
-        else:
+        first = data[start]
+        if first not in _WHOLE_MESSAGE:
             break
+        payload = apply_mask(data[body:end], data[body - 4 : body])
+        if first == BINARY_MESSAGE:
+            payload = BinaryFrame(payload)
+        elif not (payload.isascii() or _is_utf8(payload)):
+            break
+        messages.append(payload)
         start = end
     return messages, start
 
@@ -369,8 +369,8 @@ class WebSocketProtocol:
             frames: the maximum number of messages.
 
         Returns:
-            The messages, each of at most `SHORT_MESSAGE` bytes. None if the bytes are anything else, or continue a
-            message. Then nothing has changed, and `receive` takes the same bytes.
+            The messages, each of at most `SHORT_MESSAGE` bytes. None if the bytes are anything else, if they continue
+            a message, or after the end of the connection. Then nothing has changed, and `receive` takes the same bytes.
         """
         if (
             self._partial is not None

@@ -24,12 +24,13 @@ from actors._kernel.mailbox import CALLS
 from channels import Endpoint, Mount
 from channels.connection.channel_server import ChannelServer
 from channels.connection.connection import Connection
-from channels.connection.session_server import JOIN_COST, SessionServer
+from channels.connection.session_server import FREE_BYTES, JOIN_COST, SessionServer
 from channels.connection.work_budget import TURN_BUDGET, WorkBudget
 from channels.messages import Message
 from channels.serializers.serializer import Requirement
 from channels.serializers.v2 import V2
 from channels.telemetry import SESSION_STARTED
+from channels.wire.websocket import SHORT_MESSAGE
 from supervision import DynamicSupervisor, Supervisor
 from tests.actors.steps import counted
 from tests.channels.rooms import Room, UserSocket
@@ -585,6 +586,24 @@ async def test_a_read_with_a_ping_delivers_nothing_before_the_connection_runs(se
     assert membership.waiting == 0
     await settle()
     assert reply("1", "2", "room:a", {"count": 1}) in client.frames()
+
+
+async def test_a_push_before_a_second_join_is_left_to_the_connection(serve: Serve) -> None:
+    connection, client = await started(serve)
+    await client.join()
+    (membership,) = connection.members
+    connection._tell(
+        text("1", "2", "room:a", "count", {}) + text("3", "3", "room:a", "phx_join", {})
+    )
+    assert membership.waiting == 0
+    await settle()
+    # The earlier channel ended in the step that delivered the push, so it gave no answer.
+    refs = [frame[1] for frame in client.frames()]
+    assert ("2" in refs, "3" in refs) == (False, True)
+
+
+def test_the_messages_of_a_short_read_are_free() -> None:
+    assert SHORT_MESSAGE <= FREE_BYTES
 
 
 async def test_a_message_before_one_that_fails_to_decode_reaches_its_channel(serve: Serve) -> None:

@@ -81,6 +81,16 @@ async def test_a_buffer_marked_twice_is_written_once(bench: Bench) -> None:
     assert target.writes == [b"a"]
 
 
+async def test_each_write_makes_room_again(bench: Bench) -> None:
+    out, _, _, told = bench.connect(max_bytes=10)
+    for _ in range(3):
+        out.put(b"x" * 4)
+        await wait_all_tasks_blocked()
+    out.put(b"x" * 4)
+    out.put(b"y" * 4)
+    assert (out.statistics().dropped_messages, told) == (0, [])
+
+
 async def test_many_connections_are_written_in_one_turn(bench: Bench) -> None:
     connections = [bench.connect() for _ in range(20)]
     for out, *_ in connections:

@@ -115,6 +115,8 @@ def test_messages_are_read_compressed_or_not_whole_or_in_fragments(
     for text, is_packed, parts in messages:
         data = text.encode() * 3
         sent = pack(client, data, parts) if is_packed else client_frame(TEXT, data)
+        short = protocol.receive_short(sent, 8)
+        assert short is None or (short == [data] and not is_packed)
         assert [each for each in protocol.receive(sent) if isinstance(each, bytes)] == [data]
 
 
