@@ -261,6 +261,8 @@ async def _complete(
             if problem is not None:
                 session = None
                 _tell(services, mount, SOCKET_SESSION_REFUSED, problem=problem)
+    if session is None and not mount.own and not mount.declared:
+        return info  # a copy takes as long as the checks of a request
     return evolve(info, session=session, own=mount.own, declared=mount.declared)
 
 

@@ -234,7 +234,7 @@ async def _upgrade(
     connected = await connect(services, mount, params, info, transport="websocket", problem=problem)
     if isinstance(connected, Refusal):
         return connected
-    if isinstance(stream, AsgiStream):
+    if is_checked and isinstance(stream, AsgiStream):
         await stream.accept(agreed.name)
         return Upgraded(connected=connected)
     answer = handshake.accept(
@@ -255,6 +255,9 @@ def _upgrade_problem(head: Head, mount: MountedSocket) -> tuple[str | None, Defl
 
 
 def _scheme(stream: ByteStream) -> str:
+    # Sockets first, because `isinstance` takes longer for streams, which are abstract classes.
+    if isinstance(stream, socket.socket):
+        return "http"
     if isinstance(stream, AsgiStream):
         return stream.scheme
     return "https" if isinstance(stream, trio.SSLStream) else "http"
@@ -279,19 +282,20 @@ def peer_of(stream: ByteStream) -> PeerData | None:
     >>> peer_of(one) is None
     True
     """
-    if isinstance(stream, AsgiStream):
-        return stream.peer
     certificate = None
     below: Any = stream
-    if isinstance(stream, trio.SSLStream):
-        try:
-            certificate = stream.getpeercert(binary_form=True)
-        except (trio.NeedHandshakeError, ssl.SSLError, ValueError):
-            # Without a TLS handshake there is no certificate.
-            certificate = None
-        below = stream.transport_stream
-    if not isinstance(below, socket.socket):
-        below = getattr(below, "socket", None)
+    if not isinstance(stream, socket.socket):
+        if isinstance(stream, AsgiStream):
+            return stream.peer
+        if isinstance(stream, trio.SSLStream):
+            try:
+                certificate = stream.getpeercert(binary_form=True)
+            except (trio.NeedHandshakeError, ssl.SSLError, ValueError):
+                # Without a TLS handshake there is no certificate.
+                certificate = None
+            below = stream.transport_stream
+        if not isinstance(below, socket.socket):
+            below = getattr(below, "socket", None)
     try:
         address = below.getpeername() if below is not None else None
     except OSError:

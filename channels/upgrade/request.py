@@ -70,14 +70,19 @@ class Headers:
     yields pairs of lower-case name and value in the order of the request. Bytes beyond ASCII decode as ISO 8859-1.
     """
 
-    __slots__ = ("_items",)
+    __slots__ = ("_items", "_values")
 
     def __init__(self, items: list[tuple[str, str]]) -> None:
         self._items = items
+        values = dict(items)
+        # For fast look-ups, because an upgrade needs ten. None if a name appears twice.
+        self._values = values if len(values) == len(items) else None
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the value of a header, or `default` if the request does not have it."""
         name = name.lower()
+        if self._values is not None:
+            return self._values.get(name, default)
         values = [value for each, value in self._items if each == name]
         return ", ".join(values) if values else default
 
