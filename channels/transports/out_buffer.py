@@ -79,8 +79,8 @@ class Writer(Protocol):
     def mark(self) -> Callable[[OutBuffer], object]:
         """The function that an empty buffer calls with itself before it appends a frame. It may change between calls.
 
-        The function must not call `take`. It must make the writer
-        call `take` later and write the result. Until then, the buffer does not call `mark` again.
+        The function must not call `take`. It must make the writer call `take` later and write the result. Until then,
+        the buffer does not call `mark` again.
         """
 
 
