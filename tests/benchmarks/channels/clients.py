@@ -77,6 +77,8 @@ class Client:
     _socket: socket.socket = field(init=False)
     _rest: bytes = b""
     _unsent: bytes = b""
+    # The frames to send after a read of several frames; None outside such a read.
+    _held: list[bytes] | None = None
 
     def connect(self) -> None:
         """Begin to connect."""
@@ -92,6 +94,9 @@ class Client:
 
     def send(self, data: bytes) -> None:
         """Send encoded frames. Keep the bytes that the socket has no room for."""
+        if self._held is not None:
+            self._held.append(data)
+            return
         if self._unsent:
             self._unsent += data
             return
@@ -143,6 +148,9 @@ class Client:
                 return
             self.is_open = True
             self.crowd.opened(self)
+        # One system call sends all answers to this read. With one call for each answer, the generator reached the limit
+        # of its core before Ashtree did, and the server then found fewer messages in each read.
+        self._held = []
         for opcode, payload, end in frames_in(data, start):
             start = end
             if opcode == TEXT:
@@ -151,11 +159,18 @@ class Client:
                 self.send(client_frame(PONG, payload))
             elif opcode == CLOSE:
                 self.send(client_frame(CLOSE, payload[:2]))
+        self._send_held()
         self._rest = data[start:]
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            self.send(b"".join(held))
 
     def close(self) -> None:
         """Send a closing frame, and end the connection without waiting for the answer."""
         if not self.is_down:
+            self._send_held()
             self.send(client_frame(CLOSE, (1000).to_bytes(2, "big")))
             self.drop()
 
