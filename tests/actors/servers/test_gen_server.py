@@ -268,6 +268,23 @@ async def test_an_unhandled_message_is_an_event_and_not_a_crash() -> None:
     assert seen == [{"server": "Bare", "message": "hello"}]
 
 
+@in_process()
+async def test_a_message_of_an_unhashable_class_goes_to_handle_info() -> None:
+    class Unhashable(type):
+        def __eq__(cls, other: object) -> bool:
+            return cls is other
+
+        __hash__ = None  # type: ignore[assignment]  # Python sets it too, because of __eq__
+
+    class Message(metaclass=Unhashable):
+        pass
+
+    message = Message()
+    pid = await Doing.start()
+    send(pid, message)
+    assert await diary(pid) == [message]
+
+
 # Terminate
 
 
