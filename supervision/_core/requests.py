@@ -181,4 +181,6 @@ def unknown_request(supervisor: GenServer[Any], request: object) -> UnknownReque
     current_runtime().telemetry.execute(
         ("actors", "server", "unhandled_info"), {}, {"server": kind, "message": request}
     )
-    return UnknownRequest(kind, request, _FUNCTIONS.get(type(request)))
+    # Without a look-up, because a metaclass can make the class of a request unhashable.
+    function = next((name for known, name in _FUNCTIONS.items() if known is type(request)), None)
+    return UnknownRequest(kind, request, function)

@@ -326,6 +326,22 @@ async def test_stray_messages_calls_and_casts_do_not_disturb_a_supervisor(
     assert is_alive(supervisor)
 
 
+async def test_messages_of_an_unhashable_class_do_not_disturb_a_supervisor(
+    runtime: Runtime, log: Log
+) -> None:
+    class Unhashable(type):
+        __hash__ = None  # type: ignore[assignment]
+
+    class Message(metaclass=Unhashable):
+        pass
+
+    supervisor = await Supervisor.start([worker("a", log)])
+    send(supervisor, Message())
+    cast(supervisor, Message())
+    assert isinstance(await call(supervisor, Message()), UnknownRequest)
+    assert is_alive(supervisor)
+
+
 async def test_an_exit_message_of_a_stopped_child_does_not_stay_in_the_mailbox(
     runtime: Runtime, log: Log
 ) -> None:
