@@ -190,7 +190,7 @@ def redacted(
 FAIRNESS = 64
 # The messages that are not for `handle_info`. An Exit is one only if it stops the server. The set has the ids of the
 # classes, because a metaclass can make the class of a message unhashable.
-_NOT_INFO = frozenset(map(id, (CallRequest, Cast, SystemRequest, Exit)))
+_KNOWN = frozenset(map(id, (CallRequest, Cast, SystemRequest, Exit)))
 
 AFTER_CALL = ("Reply(value)", "NoReply()", "Stop(reason)")
 AFTER_MESSAGE = ("None", "NoReply()", "Continue(argument)", "Within(seconds)", "Stop(reason)")
@@ -377,9 +377,7 @@ class Loop:
                 await waits
             if self.debug is not None and kind is not SystemRequest:
                 self.debug.happened("in", message, process.describe())
-            if id(kind) not in _NOT_INFO or (
-                kind is Exit and not process.is_stopped_by(message.pid)
-            ):
+            if id(kind) not in _KNOWN or (kind is Exit and not process.is_stopped_by(message.pid)):
                 result = await server.handle_info(message)
                 if result is not None:
                     await self._apply(result, "handle_info", AFTER_MESSAGE)
