@@ -1,57 +1,12 @@
-"""Properties of a module that need no run: its size, and the reasons that it gives."""
+"""The reasons that a module gives for its shields and broad excepts."""
 
 import ast
 import io
 import re
 import tokenize
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
 
 from tests.architecture.sources import Source
-
-MODULE_LINES = 650
-FOLDER_MODULES = 15
-FUNCTION_LINES = 60
-
-Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
-
-
-def long_modules(sources: Sequence[Source], limit: int = MODULE_LINES) -> list[str]:
-    """Modules of that many lines or more."""
-    return [
-        f"{source.path} has {lines} lines, the limit is {limit - 1}"
-        for source in sources
-        if (lines := len(source.text.splitlines())) >= limit
-    ]
-
-
-def full_folders(sources: Sequence[Source], limit: int = FOLDER_MODULES) -> list[str]:
-    """List folders with more modules than a reader takes in at once; `__init__.py` does not count."""
-    folders = Counter(source.path.rpartition("/")[0] for source in sources if not source.is_package)
-    return [
-        f"{folder} has {count} modules, the limit is {limit}"
-        for folder, count in folders.items()
-        if count > limit
-    ]
-
-
-def long_functions(sources: Sequence[Source], limit: int = FUNCTION_LINES) -> list[str]:
-    """Functions of that many lines or more, decorators and docstring not counted."""
-    return [
-        f"{source.path}:{node.lineno} {node.name} has {lines} lines, the limit is {limit - 1}"
-        for source in sources
-        for node in ast.walk(source.tree)
-        if isinstance(node, Function) and (lines := _lines_of(node)) >= limit
-    ]
-
-
-def _lines_of(function: Function) -> int:
-    lines = _last_line(function) - function.lineno + 1
-    if ast.get_docstring(function) is not None:
-        docstring = function.body[0]
-        lines -= _last_line(docstring) - docstring.lineno + 1
-    return lines
 
 
 def missing_reasons(sources: Sequence[Source]) -> list[str]:

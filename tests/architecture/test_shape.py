@@ -1,21 +1,9 @@
-"""Modules and functions stay small, and dangerous code has a comment that justifies it."""
+"""Dangerous code has a comment that justifies it."""
 
 import pytest
 
-from tests.architecture.shape import full_folders, long_functions, long_modules, missing_reasons
+from tests.architecture.shape import missing_reasons
 from tests.architecture.sources import PACKAGES, report, source, sources_under
-
-
-def test_modules_stay_under_the_limit() -> None:
-    report(long_modules(sources_under(*PACKAGES)))
-
-
-def test_folders_stay_under_the_limit() -> None:
-    report(full_folders(sources_under(*PACKAGES)))
-
-
-def test_functions_stay_under_the_limit() -> None:
-    report(long_functions(sources_under(*PACKAGES)))
 
 
 def test_every_shield_and_every_broad_except_gives_its_reason() -> None:
@@ -23,39 +11,6 @@ def test_every_shield_and_every_broad_except_gives_its_reason() -> None:
 
 
 # The checks themselves, on samples that break each rule.
-
-
-def test_a_module_of_the_limit_is_too_long() -> None:
-    sources = [source("actors/long.py", "x = 1\n" * 5), source("actors/short.py", "x = 1\n" * 4)]
-    assert long_modules(sources, limit=5) == ["actors/long.py has 5 lines, the limit is 4"]
-
-
-def test_a_folder_with_too_many_modules_is_found() -> None:
-    sources = [source(f"actors/{name}.py", "") for name in ("__init__", "a", "b", "c")]
-    sources += [source(f"actors/deep/{name}.py", "") for name in ("a", "b")]
-    assert full_folders(sources, limit=2) == ["actors has 3 modules, the limit is 2"]
-
-
-def test_a_function_is_measured_without_decorators_and_docstring() -> None:
-    text = """
-@decorator
-async def short():
-    \"\"\"Say it
-
-    at length.
-    \"\"\"
-    x = 1
-    y = 2
-
-class C:
-    def long(self):
-        def inner():
-            x = 1
-        return inner
-"""
-    sources = [source("actors/a.py", text)]
-    assert long_functions(sources, limit=4) == ["actors/a.py:12 long has 4 lines, the limit is 3"]
-    assert long_functions(sources, limit=5) == []
 
 
 SHIELD = "with trio.CancelScope(shield=True):"
