@@ -1,0 +1,248 @@
+"""What a channel sends itself in `join` is handled before everything that its client has sent behind the join."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+import actors
+from actors import Continue, current_pid, send
+from channels import Channel, Endpoint, JoinRefused, PushReply, Socket, handle_in
+from channels.connection.session_server import WAITING_LIMIT
+from channels.telemetry import CHANNEL_HANDLED_IN
+from tests.channels.conftest import Serve
+from tests.channels.support import EOF, Client, Server, phx_close, phx_error, reply, settle
+
+
+class Lobby(Channel):
+    """A channel that does most of its set-up after the join, and writes down the order of its work.
+
+    The join payload has keys: `sleep` seconds before the join decides, `sends` of messages to itself, `refuse`,
+    `crash`, `continue` after the first message to itself, and `again` to send itself a message in the set-up.
+    """
+
+    log: list[str]
+
+    async def join(self, topic: str, payload: Any) -> None:
+        self.payload = payload
+        self.log = []
+        for number in range(payload.get("sends", 1)):
+            send(current_pid(), f"after join {number}")
+        await trio.sleep(payload.get("sleep", 0))
+        if "refuse" in payload:
+            raise JoinRefused
+        if "crash" in payload:
+            raise RuntimeError("join")
+
+    async def handle_info(self, message: Any) -> Any:
+        self.note(str(message))
+        if "again" in self.payload and message == "after join 0":
+            send(current_pid(), "again")
+        if "continue" in self.payload and message == "after join 0":
+            return Continue("set up")
+        return None
+
+    async def handle_continue(self, argument: Any) -> None:
+        self.note(f"continue {argument}")
+
+    @handle_in("work")
+    async def work(self, payload: Any) -> PushReply:
+        self.note(f"work {payload['n']}")
+        return PushReply({"n": payload["n"]})
+
+    async def terminate(self, reason: Any) -> None:
+        self.note("terminate")
+
+    def note(self, what: str) -> None:
+        self.log.append(what)
+        LOGS.setdefault(self.topic, []).append(what)
+
+
+LOGS: dict[str, list[str]] = {}
+
+
+class LobbySocket(Socket):
+    channels = {"lobby:*": Lobby}
+
+
+@pytest.fixture
+async def server(serve: Serve) -> Server:
+    LOGS.clear()
+    return await serve(Endpoint(sockets={"/socket": LobbySocket}))
+
+
+@pytest.fixture
+async def client(server: Server) -> Client:
+    return await server.connect()
+
+
+def join(ref: str = "1", topic: str = "lobby:a", **payload: Any) -> tuple[Any, ...]:
+    return (ref, ref, topic, "phx_join", payload)
+
+
+def work(n: int, join_ref: str | None = "1", topic: str = "lobby:a") -> tuple[Any, ...]:
+    return (join_ref, str(100 + n), topic, "work", {"n": n})
+
+
+def done(n: int, join_ref: str = "1", topic: str = "lobby:a") -> list[Any]:
+    return reply(join_ref, str(100 + n), topic, {"n": n})
+
+
+async def test_pushes_behind_a_join_wait_for_the_messages_that_join_sent(client: Client) -> None:
+    got = await client.exchange(join(sends=3), work(1), work(2))
+    assert got == [reply("1", "1", "lobby:a"), done(1), done(2)]
+    assert LOGS["lobby:a"] == ["after join 0", "after join 1", "after join 2", "work 1", "work 2"]
+
+
+async def test_a_leave_behind_a_join_waits_for_the_messages_that_join_sent(client: Client) -> None:
+    got = await client.exchange(join(), ("1", "2", "lobby:a", "phx_leave"))
+    assert got == [
+        reply("1", "1", "lobby:a"),
+        reply("1", "2", "lobby:a"),
+        phx_close("1", "lobby:a"),
+    ]
+    assert LOGS["lobby:a"] == ["after join 0", "terminate"]
+
+
+async def test_pushes_during_a_slow_join_wait_for_the_messages_that_join_sent(
+    client: Client,
+) -> None:
+    client.send(join(sleep=5), work(1))
+    await trio.sleep(1)
+    client.send(work(2))
+    await trio.sleep(1)
+    assert client.frames() == []
+    await trio.sleep(4)
+    assert client.frames() == [reply("1", "1", "lobby:a"), done(1), done(2)]
+    assert LOGS["lobby:a"] == ["after join 0", "work 1", "work 2"]
+
+
+async def test_messages_of_other_processes_during_a_join_come_before_the_clients_pushes(
+    server: Server, client: Client
+) -> None:
+    # As in Phoenix, whose connection reads the pushes only when it has got the answer of the join.
+    client.send(join(sleep=5), work(1))
+    await trio.sleep(1)
+    (channel,) = [
+        pid for pid in server.runtime.processes() if label_of(server, pid).startswith("Lobby ")
+    ]
+    send(channel, "from elsewhere")
+    await trio.sleep(5)
+    assert LOGS["lobby:a"] == ["after join 0", "from elsewhere", "work 1"]
+
+
+def label_of(server: Server, pid: actors.Pid) -> str:
+    info = server.runtime.process_info(pid)
+    return "" if info is None else str(info["label"])
+
+
+async def test_a_continue_of_the_first_message_runs_before_the_clients_pushes(
+    client: Client,
+) -> None:
+    await client.exchange(join(**{"continue": True}), work(1))
+    assert LOGS["lobby:a"] == ["after join 0", "continue set up", "work 1"]
+
+
+async def test_a_message_that_the_set_up_sends_is_handled_in_its_turn(client: Client) -> None:
+    await client.exchange(join(again=True, sends=2), work(1))
+    assert LOGS["lobby:a"] == ["after join 0", "after join 1", "work 1", "again"]
+
+
+async def test_a_client_that_goes_during_its_join_does_not_stop_the_set_up_or_its_pushes(
+    client: Client,
+) -> None:
+    client.send(join(sleep=5), work(1))
+    client.end()
+    await trio.sleep(6)
+    assert LOGS["lobby:a"] == ["after join 0", "work 1", "terminate"]
+
+
+async def test_a_connection_that_is_killed_during_a_join_does_not_stop_the_set_up(
+    client: Client,
+) -> None:
+    client.send(join(sleep=5), work(1))
+    await trio.sleep(1)
+    assert client.process is not None
+    actors.kill(client.process)
+    await trio.sleep(6)
+    assert LOGS["lobby:a"] == ["after join 0", "work 1", "terminate"]
+
+
+async def test_a_disconnect_during_a_join_comes_after_the_messages_before_it(
+    server: Server, client: Client
+) -> None:
+    client.send(join(sleep=5), work(1))
+    await trio.sleep(1)
+    await server.stop()
+    assert LOGS["lobby:a"] == ["after join 0", "work 1", "terminate"]
+
+
+async def test_a_slow_join_delays_no_other_topic(client: Client) -> None:
+    client.send(join(sleep=5), work(1))
+    other = join("2", "lobby:b"), work(2, "2", "lobby:b")
+    assert await client.exchange(*other, (None, "3", "phoenix", "heartbeat")) == [
+        reply(None, "3", "phoenix"),
+        reply("2", "2", "lobby:b"),
+        done(2, "2", "lobby:b"),
+    ]
+
+
+async def test_pushes_behind_a_refused_or_crashed_join_have_no_effect(client: Client) -> None:
+    refused = await client.exchange(join(refuse=True), work(1))
+    assert refused == [reply("1", "1", "lobby:a", {}, "error")]
+    crashed = await client.exchange(join("2", crash=True), work(2, "2"))
+    assert crashed == [reply("2", "2", "lobby:a", {"reason": "join crashed"}, "error")]
+    assert "lobby:a" not in LOGS or "work" not in str(LOGS["lobby:a"])
+
+
+async def test_pushes_of_each_join_of_a_topic_follow_the_set_up_of_their_own_channel(
+    client: Client,
+) -> None:
+    client.send(join(sleep=2), work(1), join("2", sleep=2), work(2, "2"))
+    await trio.sleep(5)
+    assert client.frames() == [
+        reply("1", "1", "lobby:a"),
+        reply("2", "2", "lobby:a"),
+        phx_close("1", "lobby:a"),
+        done(2, "2"),
+    ]
+    # The first channel ends with its answer, as if the join of its successor had come right behind it.
+    assert LOGS["lobby:a"] == ["after join 0", "work 2"]
+
+
+async def test_many_pushes_behind_a_slow_join_stop_the_reading_and_are_all_handled(
+    client: Client,
+) -> None:
+    count = WAITING_LIMIT + 50
+    client.send(join(sleep=5), *(work(n) for n in range(count)))
+    await trio.sleep(6)
+    assert client.frames() == [reply("1", "1", "lobby:a"), *map(done, range(count))]
+    assert LOGS["lobby:a"] == ["after join 0", *(f"work {n}" for n in range(count))]
+
+
+async def test_a_crash_in_the_set_up_ends_the_channel_before_the_first_push(serve: Serve) -> None:
+    class Fragile(Lobby):
+        async def handle_info(self, message: Any) -> None:
+            raise RuntimeError("set-up")
+
+    class FragileSocket(Socket):
+        channels = {"lobby:*": Fragile}
+
+    server = await serve(Endpoint(sockets={"/socket": FragileSocket}))
+    handled = server.listen(CHANNEL_HANDLED_IN)
+    client = await server.connect()
+    got = await client.exchange(join(), work(1))
+    assert got == [reply("1", "1", "lobby:a"), phx_error("1", "lobby:a")]
+    assert handled == []
+
+
+async def test_a_close_frame_behind_a_join_ends_the_channel_after_its_set_up(
+    client: Client,
+) -> None:
+    client.send(join())
+    client.close()
+    await settle()
+    assert EOF in client.frames()
+    assert LOGS["lobby:a"] == ["after join 0", "terminate"]
