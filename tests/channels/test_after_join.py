@@ -19,8 +19,11 @@ from tests.channels.support import EOF, Client, Server, phx_close, phx_error, re
 class Lobby(Channel):
     """A channel that does most of its set-up after the join, and writes down the order of its work.
 
-    The join payload has keys: `sleep` seconds before the join decides, `sends` of messages to itself, `refuse`,
-    `crash`, `continue` after the first message to itself, and `again` to send itself a message in the set-up.
+    The join payload has keys:
+
+    - `sends`: the number of messages to itself; `sleep`: seconds before the join decides;
+    - `refuse`: refuse; `crash`: raise;
+    - `goes_on`: return a `Continue` from the first message; `again`: send itself another message from there.
     """
 
     log: list[str]
@@ -40,7 +43,7 @@ class Lobby(Channel):
         self.note(str(message))
         if "again" in self.payload and message == "after join 0":
             send(current_pid(), "again")
-        if "continue" in self.payload and message == "after join 0":
+        if "goes_on" in self.payload and message == "after join 0":
             return Continue("set up")
         return None
 
@@ -141,7 +144,7 @@ def label_of(server: Server, pid: actors.Pid) -> str:
 async def test_a_continue_of_the_first_message_runs_before_the_clients_pushes(
     client: Client,
 ) -> None:
-    await client.exchange(join(**{"continue": True}), work(1))
+    await client.exchange(join(goes_on=True), work(1))
     assert LOGS["lobby:a"] == ["after join 0", "continue set up", "work 1"]
 
 
