@@ -6,14 +6,25 @@ from typing import Any
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 import actors
-from actors import Continue, current_pid, send
+from actors import Continue, current_pid, open_runtime, send
 from channels import Channel, Endpoint, JoinRefused, PushReply, Socket, handle_in
 from channels.connection.session_server import WAITING_LIMIT
 from channels.telemetry import CHANNEL_HANDLED_IN
 from tests.channels.conftest import Serve
-from tests.channels.support import EOF, Client, Server, phx_close, phx_error, reply, settle
+from tests.channels.support import (
+    EOF,
+    Client,
+    Server,
+    phx_close,
+    phx_error,
+    reply,
+    run_on_virtual_clock,
+    settle,
+)
 
 
 class Lobby(Channel):
@@ -26,11 +37,8 @@ class Lobby(Channel):
     - `goes_on`: return a `Continue` from the first message; `again`: send itself another message from there.
     """
 
-    log: list[str]
-
     async def join(self, topic: str, payload: Any) -> None:
         self.payload = payload
-        self.log = []
         for number in range(payload.get("sends", 1)):
             send(current_pid(), f"after join {number}")
         await trio.sleep(payload.get("sleep", 0))
@@ -59,8 +67,8 @@ class Lobby(Channel):
         self.note("terminate")
 
     def note(self, what: str) -> None:
-        self.log.append(what)
-        LOGS.setdefault(self.topic, []).append(what)
+        tag = self.payload.get("tag")
+        LOGS.setdefault(self.topic, []).append(what if tag is None else f"{tag}: {what}")
 
 
 LOGS: dict[str, list[str]] = {}
@@ -249,3 +257,64 @@ async def test_a_close_frame_behind_a_join_ends_the_channel_after_its_set_up(
     await settle()
     assert EOF in client.frames()
     assert LOGS["lobby:a"] == ["after join 0", "terminate"]
+
+
+@given(data=st.data())
+def test_each_channel_works_in_the_order_of_the_model(data: st.DataObject) -> None:
+    """Bursts of joins, pushes and leaves of two topics, with fast and slow joins, and a pause between bursts."""
+    bursts = data.draw(st.lists(st.lists(ACTIONS, min_size=1, max_size=6), min_size=1, max_size=4))
+    run_on_virtual_clock(_run_bursts, bursts)
+
+
+ACTIONS = st.tuples(
+    st.sampled_from(["join", "join", "push", "push", "push", "leave", "message"]),
+    st.sampled_from(["lobby:a", "lobby:b"]),
+    st.integers(0, 2),
+)
+
+
+async def _run_bursts(bursts: list[list[tuple[str, str, int]]]) -> None:
+    LOGS.clear()
+    async with open_runtime(log=False) as runtime:
+        endpoint = Endpoint(sockets={"/socket": LobbySocket})
+        server = Server(endpoint, runtime, await endpoint.start_link(port=None))
+        client = await server.connect()
+        refs: dict[str, str] = {}
+        sent: dict[str, list[int]] = {}
+        number = 0
+        for burst in bursts:
+            for action, topic, detail in burst:
+                number += 1
+                ref = str(number)
+                if action == "join":
+                    refs[topic] = ref
+                    client.send(join(ref, topic, sleep=detail, sends=detail + 1, tag=ref))
+                elif action == "message":
+                    for pid in server.channels(topic):
+                        send(pid, "message")
+                elif topic in refs:
+                    event = "work" if action == "push" else "phx_leave"
+                    client.send((refs[topic], ref, topic, event, {"n": number}))
+                    if action == "push":
+                        sent.setdefault(f"{topic} {refs[topic]}", []).append(number)
+            await trio.sleep(1.5)
+        await trio.sleep(20)
+        await server.stop()
+    for topic, log in LOGS.items():
+        _check_log(topic, log, sent)
+
+
+def _check_log(topic: str, log: list[str], sent: dict[str, list[int]]) -> None:
+    """Check what the channels of a topic did, in order: each sets up first, and then works in the client's order."""
+    works: dict[str, list[int]] = {}
+    ready: dict[str, int] = {}
+    for line in log:
+        tag, _, what = line.partition(": ")
+        if what.startswith("after join"):
+            assert not works.get(tag), log
+            assert int(what.removeprefix("after join ")) == ready.get(tag, 0)
+            ready[tag] = ready.get(tag, 0) + 1
+        elif what.startswith("work"):
+            works.setdefault(tag, []).append(int(what.removeprefix("work ")))
+    for tag, numbers in works.items():
+        assert numbers == sent[f"{topic} {tag}"][: len(numbers)], log
