@@ -127,9 +127,10 @@ class ChannelServer(GenServer[None]):
             self._measure_join(started, "error", argument)
             return self._refuse(refusal)
         await self._accept(join_response(type(channel), response))
-        # In Phoenix, the connection waits for the answer before it reads on. So the messages that `join` sent to its
-        # own process come before the client's next message. Here, the connection has already passed it on.
-        postpone(self._is_from_connection)
+        if membership.waiting or self.link.connection.process is None:
+            # In Phoenix, the connection waits for the answer before it reads on. So the messages that `join` sent to
+            # its own process come before the client's next message. Here, the connection has already passed it on.
+            postpone(self._is_from_connection)
         self._measure_join(started, "ok", argument)
         if membership.status == "gone":
             # The client has joined the topic again. It has got the answer to this join, so this channel ends.

@@ -559,6 +559,7 @@ class SessionServer(GenServer[None]):
         """Note the reason for the end, and tell the channels."""
         self.closing, self.code, self.cause = reason, code, cause
         for membership in self.members:
+            membership.waiting += 1
             send(membership.process, Gone(reason))
 
     def _ended(self) -> Stop:

@@ -170,15 +170,16 @@ async def test_a_client_that_goes_during_its_join_does_not_stop_the_set_up_or_it
     assert LOGS["lobby:a"] == ["after join 0", "work 1", "terminate"]
 
 
+@pytest.mark.parametrize("pushes", [0, 1])
 async def test_a_connection_that_is_killed_during_a_join_does_not_stop_the_set_up(
-    client: Client,
+    client: Client, pushes: int
 ) -> None:
-    client.send(join(sleep=5), work(1))
+    client.send(join(sleep=5), *[work(1)] * pushes)
     await trio.sleep(1)
     assert client.process is not None
     actors.kill(client.process)
     await trio.sleep(6)
-    assert LOGS["lobby:a"] == ["after join 0", "work 1", "terminate"]
+    assert LOGS["lobby:a"] == ["after join 0", *["work 1"] * pushes, "terminate"]
 
 
 async def test_a_disconnect_during_a_join_comes_after_the_messages_before_it(
