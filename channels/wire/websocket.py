@@ -468,7 +468,7 @@ class WebSocketProtocol:
 
     def _fail(self, code: int, reason: str, events: list[WebSocketEvent]) -> None:
         self._done = True
-        last = b"" if self._closing else close_frame(code, reason)
+        last = b"" if self._closing else close_frame(code)  # without the reason, as in Phoenix
         events.append(PeerClosed(code=code, reason=reason, by_peer=False, frame=last))
 
     def _too_big(self, events: list[WebSocketEvent]) -> None:
