@@ -51,7 +51,7 @@ help:
 	@echo "make sweep      simulate Ashtree at random on all cores for ten minutes (options: ARGS='--minutes 2 --seeds-from 5000')"
 	@echo "make test-portability  the same simulated runs on every Python and Trio (options: ARGS='--seeds 200')"
 	@echo "make bench      what channels cost, next to a floor and other servers (takes more than an hour, and two minutes with ARGS='--quick')"
-	@echo "make soak       two workers under all kinds of clients, and a verdict (MINUTES=30)"
+	@echo "make soak       two workers, a second node and Valkey under all kinds of clients and faults, and a verdict (MINUTES=30)"
 	@echo "make bench-actors  what actors cost, next to raw Trio and other libraries (takes minutes)"
 	@echo "make bench-simulation  what simulated runs cost, next to plain Trio (takes minutes)"
 	@echo "make bench-hostile  what hostile clients cost a server and its other clients (takes minutes)"
@@ -130,7 +130,7 @@ bench: $(BENCH_CHANNELS_STAMP) $(BENCH_DJANGO_STAMP)
 	@BENCH_DJANGO_VENV=$(abspath $(BENCH_DJANGO_VENV)) \
 	    $(BENCH_CHANNELS_VENV)/bin/python -m tests.benchmarks.channels $(ARGS)
 
-# Exits with 0 if the server lost no message and left no resource in use.
+# Exits with 0 if the nodes admit each lost message, no durable message is lost, and no resource is left in use.
 soak: $(DEV_STAMP)
 	@exec $(BIN)/python -m tests.benchmarks.soak --minutes $(or $(MINUTES),30) $(ARGS)
 

@@ -31,9 +31,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from channels.pubsub.workers.health import HealthError, WorkerReport
+from channels.pubsub.workers.health import HealthError
 from tests.benchmarks.channels.proc import processes, resident
-from tests.benchmarks.soak.app import DOWN_PERIOD
+from tests.benchmarks.soak.app import DOWN_PERIOD, PRESENCE_HEARTBEAT
 from tests.benchmarks.soak.clients import KINDS, World, live
 from tests.benchmarks.soak.faults import Fault, FaultKind, Planned, count_outside, plan
 from tests.benchmarks.soak.ledger import (
@@ -76,11 +76,26 @@ EXPECTED = (
 # The documentation recommends these settings for a history that loses nothing.
 VALKEY = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
-SERVING = 30.0
-"""Seconds within which a server must serve again after a fault. A drain takes up to ten seconds."""
+ORPHANS = 30.0
+"""Seconds that workers may outlive their parent. They drain for up to ten seconds."""
+
+SERVING = 60.0
+"""Seconds within which a server must serve again after a fault. A replacement drains one worker after the other."""
 
 JOINING = 60.0
 """Seconds within which all members must be joined again after a fault."""
+
+AGREEING = {
+    # A killed node keeps its presences for this time, if no node with its name follows. Others notice at a heartbeat.
+    FaultKind.KILL_WORKER: DOWN_PERIOD + 2 * PRESENCE_HEARTBEAT,
+    FaultKind.KILL_PARENT: DOWN_PERIOD + 2 * PRESENCE_HEARTBEAT,
+    # Up to five seconds until the adapter connects again, and two heartbeats.
+    FaultKind.KILL_VALKEY: 5.0 + 2 * PRESENCE_HEARTBEAT,
+    FaultKind.RESTART_VALKEY: 5.0 + 2 * PRESENCE_HEARTBEAT,
+    # A node that stops in order says goodbye.
+    FaultKind.REPLACE: 2 * PRESENCE_HEARTBEAT,
+}
+"""Seconds within which all clients must see the same presences, once all members are joined again after a fault."""
 
 VALKEY_AWAY = 3.0
 """Seconds without Valkey, after a SIGKILL. Messages wait for a second, so the nodes drop some."""
@@ -115,6 +130,7 @@ class Soak:
     after: dict[str, dict[str, float]] = Factory(dict)
     memory: dict[str, tuple[float, float]] = Factory(dict)
     processes: int = 0
+    left_over: int = 0
     seen: set[int] = Factory(set)
     _began: float = 0.0
     _has_parent: bool = True
@@ -144,7 +160,7 @@ class Soak:
                             clients.start_soon(live, self.world, kind, number)
                     await self._inject()
                     await trio.sleep_until(self._began + self.seconds)
-                    self.memory = self._growth()
+                    self.memory = await trio.to_thread.run_sync(self._growth)
                     self.world.is_over = True
                 await self._finish()
                 staying.cancel_scope.cancel()
@@ -216,16 +232,15 @@ class Soak:
     def _growth(self) -> dict[str, tuple[float, float]]:
         """Return the memory of each process that lives to the end, once it was warm and now."""
         warm_up = min(_LONGEST_WARM_UP, self.seconds / 6)
-        oldest = self._oldest_worker()
         pids = {
             "web's parent": self.web.pid,
-            "web's oldest worker": oldest,
+            "web's oldest worker": next(iter(self._serving()), 0),
             "api's parent": self.api.pid,
             "api's worker": self.api.workers()[0].pid,
         }
         found = {}
         for name, pid in pids.items():
-            samples = self.samples[pid or 0]
+            samples = self.samples.get(pid or 0, [])
             first = samples[0].seconds if samples else 0.0
             found[name] = rss_near(samples, first + warm_up), rss_near(samples, self.seconds)
         return found
@@ -266,17 +281,20 @@ class Soak:
             self.outages.append((fault.began, trio.current_time()))
 
     async def _kill_worker(self, planned: Planned) -> None:
-        pids = [pid for pid in self._serving() if pid != self._oldest_worker()]
-        if planned.seconds < self.seconds / 2:
-            pids = self._serving()
+        pids = await trio.to_thread.run_sync(self._serving)
         # In the second half, the oldest worker stays, so that a leak shows in its memory.
-        pid = self.world.random.choice(pids)
+        pid = self.world.random.choice(pids if planned.seconds < self.seconds / 2 else pids[1:])
         self._kill(pid)
-        await _until(lambda: len(self._serving()) == WORKERS and pid not in self._serving())
+
+        def has_successor() -> bool:
+            serving = self._serving()
+            return len(serving) == WORKERS and pid not in serving
+
+        await _until(has_successor)
 
     async def _kill_parent(self, fault: Fault) -> None:
         """Kill the parent of the workers, and start another one, as systemd would."""
-        orphans = self._serving()
+        orphans = await trio.to_thread.run_sync(self._serving)
         self._has_parent = False
         assert self.web.process is not None
         self.web.process.kill()
@@ -284,10 +302,10 @@ class Soak:
         pause = 0.1
         while not await self._start_parent():
             fault.attempts += 1
-            if trio.current_time() > fault.began + SERVING and not fault.note:
+            if trio.current_time() > fault.began + ORPHANS and not fault.note:
                 left = [pid for pid in orphans if is_worker(pid)]
                 fault.note = (
-                    f"{len(left)} workers still ran {SERVING:g} s after the SIGKILL of their parent"
+                    f"{len(left)} workers still ran {ORPHANS:g} s after the SIGKILL of their parent"
                 )
                 for pid in left:
                     self._kill(pid)
@@ -304,23 +322,27 @@ class Soak:
         return not self.web.has_ended
 
     def _kill(self, pid: int) -> None:
+        """Kill a worker, and note the time."""
         self.killed[pid] = trio.current_time()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        _kill(pid)
+
+    def end_orphans(self) -> None:
+        """Kill the workers of parents that were killed. Without this, they would outlive the soak."""
+        present = {pid for server in self.servers.values() for pid in processes(server.pid)}
+        for pid in self.seen - present:
+            if is_worker(pid):
+                self.left_over += 1
+                _kill(pid)
 
     def _serving(self) -> list[int]:
-        """Return the process ids of the workers of `web` that serve."""
-        return [each.pid for each in self._reports() if each.pid and each.state == "serving"]
-
-    def _reports(self) -> list[WorkerReport]:
+        """Return the process ids of the workers of `web` that serve, the oldest first."""
         try:
-            return self.web.workers()
+            workers = self.web.workers()
         except HealthError:
             return []
-
-    def _oldest_worker(self) -> int | None:
-        living = [each for each in self._reports() if each.pid and each.uptime is not None]
-        return max(living, key=lambda each: each.uptime or 0.0).pid if living else None
+        serving = [each for each in workers if each.state == "serving"]
+        serving.sort(key=lambda each: each.uptime or 0.0, reverse=True)
+        return [each.pid for each in serving if each.pid is not None]
 
     async def _recover(self, fault: Fault) -> None:
         """Wait until all members are joined, and then until all of them see the same presences."""
@@ -328,7 +350,7 @@ class Soak:
             await _until(lambda: all(each.has_joined for each in self.members))
             fault.joined = trio.current_time() - fault.began
         began = trio.current_time()
-        with trio.move_on_after(DOWN_PERIOD):
+        with trio.move_on_after(AGREEING[fault.kind]):
             await _until(lambda: not self._differences())
             fault.agreed = trio.current_time() - began
         if fault.agreed is None:
@@ -382,7 +404,7 @@ class Soak:
                 after=self.after,
                 servers=len(self.servers),
                 processes=self.processes,
-                left_over=sum(is_worker(pid) for pid in self.seen),
+                left_over=self.left_over + sum(is_worker(pid) for pid in self.seen),
                 exit_codes=exit_codes,
                 unexpected=[
                     line
@@ -393,11 +415,16 @@ class Soak:
             *delivery_checks(delivery),
             *fault_checks(
                 self.faults,
-                down_period=DOWN_PERIOD,
-                most_joining=JOINING,
                 most_serving=SERVING,
+                most_joining=JOINING,
+                most_agreeing=AGREEING,
             ),
         ]
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 async def _until(holds: Callable[[], bool]) -> None:
@@ -490,7 +517,10 @@ def main() -> None:
     ):
         world = World(web.port, random.Random(options.seed))
         soak = Soak(web, api, redis, options.minutes * 60, world, console)
-        trio.run(soak.run)
+        try:
+            trio.run(soak.run)
+        finally:
+            soak.end_orphans()
         exit_codes = []
         for server in soak.servers.values():
             server.send(signal.SIGTERM)
