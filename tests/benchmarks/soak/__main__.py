@@ -46,6 +46,7 @@ from tests.benchmarks.soak.ledger import (
 )
 from tests.benchmarks.soak.members import Log, Member
 from tests.benchmarks.soak.verdict import (
+    COUNTERS,
     Check,
     Sample,
     checks,
@@ -123,6 +124,7 @@ class Soak:
     members: list[Member] = Factory(list)
     faults: list[Fault] = Factory(list)
     scrapes: dict[int, list[Scrape]] = Factory(lambda: defaultdict(list))
+    counters: dict[int, dict[str, float]] = Factory(dict)
     killed: dict[int, float] = Factory(dict)
     outages: list[tuple[float, float]] = Factory(list)
     samples: dict[int, list[Sample]] = Factory(lambda: defaultdict(list))
@@ -202,8 +204,11 @@ class Soak:
         now = trio.current_time()
         for figures in (await self._scrape()).values():
             if "soak_pid" in figures:
+                pid = int(figures["soak_pid"])
                 lost = figures.get("ashtree_pubsub_lost_messages_total", 0.0)
-                self.scrapes[int(figures["soak_pid"])].append(Scrape(now, lost))
+                self.scrapes[pid].append(Scrape(now, lost))
+                # The last ones of a killed node stay.
+                self.counters[pid] = figures
 
     async def _watch(self, scope: trio.CancelScope) -> None:
         shown = 0.0
@@ -388,6 +393,12 @@ class Soak:
         account_copies(found, self.log.edits, self.log.copies)
         return found
 
+    def totals(self) -> dict[str, float]:
+        """Return the sums of the counters of all nodes, killed ones included."""
+        return {
+            name: sum(each.get(name, 0.0) for each in self.counters.values()) for name in COUNTERS
+        }
+
     def verdict(self, delivery: Delivery, exit_codes: list[int]) -> list[Check]:
         """Return all checks of a finished run."""
         counts = self.world.counts
@@ -412,7 +423,7 @@ class Soak:
                     for line in unexpected_lines(server.output())
                 ],
             ),
-            *delivery_checks(delivery),
+            *delivery_checks(delivery, self.totals()),
             *fault_checks(
                 self.faults,
                 most_serving=SERVING,

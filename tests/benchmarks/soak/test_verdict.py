@@ -109,11 +109,16 @@ def test_only_crashes_that_clients_asked_for_belong_in_the_log() -> None:
     assert unexpected_lines(f"Serving on ...\n{crash}\n{other}\n") == [other]
 
 
-def failed_deliveries(fates: dict[str, int] | None = None, **changes: int) -> list[str]:
+def failed_deliveries(
+    fates: dict[str, int] | None = None,
+    counters: dict[str, float] | None = None,
+    **changes: int,
+) -> list[str]:
     """Return the checks that fail if one of two clients has these figures beside good ones."""
     changed = Account(Counter({"heard": 9, **(fates or {})}), **{"durable": 9, **changes})
     delivery = Delivery({"ann": Account(Counter(heard=9), durable=9), "bob": changed})
-    return [check.what for check in delivery_checks(delivery) if not check.passed]
+    found = delivery_checks(delivery, counters or {})
+    return [check.what for check in found if not check.passed]
 
 
 def test_misses_that_the_nodes_or_the_documentation_admit_pass() -> None:
@@ -136,6 +141,14 @@ def test_misses_that_the_nodes_or_the_documentation_admit_pass() -> None:
         ({"doubled": 1}, "no plain message comes twice"),
         ({"disordered": 1}, "plain messages of a sender keep their order"),
         ({"durable_lost": 1}, "no durable message is lost"),
+        (
+            {"counters": {"ashtree_history_lost_total": 1.0}},
+            "no node counts a lost durable message",
+        ),
+        (
+            {"counters": {"ashtree_history_evicted_topics_total": 1.0}},
+            "no node counts a lost durable message",
+        ),
         ({"durable_doubled": 1}, "no durable message comes twice"),
         ({"durable_disordered": 1}, "durable messages have one order"),
         ({"not_recovered": 1}, "each durable join recovers"),
@@ -146,7 +159,7 @@ def test_each_wrong_delivery_fails_its_own_check(changes: Any, failed: str) -> N
 
 
 def test_a_run_in_which_no_message_arrived_fails() -> None:
-    assert [check.what for check in delivery_checks(Delivery()) if not check.passed] == [
+    assert [check.what for check in delivery_checks(Delivery(), {}) if not check.passed] == [
         "members heard each other",
         "members got durable messages",
     ]

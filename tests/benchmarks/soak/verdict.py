@@ -21,6 +21,7 @@ from tests.benchmarks.soak.ledger import (
 )
 
 __all__ = [
+    "COUNTERS",
     "Check",
     "Sample",
     "checks",
@@ -157,8 +158,28 @@ def checks(
     return found
 
 
-def delivery_checks(delivery: Delivery) -> list[Check]:
-    """Return the checks of the members' messages against the promises and the counters of the product."""
+COUNTERS = {
+    "ashtree_pubsub_lost_messages_total": "lost",
+    "ashtree_pubsub_dropped_messages_total": "dropped",
+    "ashtree_pubsub_undeliverable_messages_total": "undeliverable",
+    "ashtree_pubsub_disconnects_total": "disconnects",
+    "ashtree_history_appended_messages_total": "durable appended",
+    "ashtree_history_failed_messages_total": "durable failed",
+    "ashtree_history_replayed_messages_total": "durable replayed",
+    "ashtree_history_gaps_total": "durable gaps",
+    "ashtree_history_lost_total": "durable lost",
+    "ashtree_history_evicted_topics_total": "durable evicted",
+}
+"""Counters of the product that the report shows, by their metrics."""
+
+
+def delivery_checks(delivery: Delivery, counters: Mapping[str, float]) -> list[Check]:
+    """Return the checks of the members' messages against the promises and the counters of the product.
+
+    Args:
+        delivery: the fates of the messages of the members.
+        counters: the sums over all nodes of the counters in `COUNTERS`, by their metrics.
+    """
     accounts = delivery.accounts.values()
     missed = sum(each.missed for each in delivery.comparisons)
     counted = sum(each.counted for each in delivery.comparisons)
@@ -187,6 +208,14 @@ def delivery_checks(delivery: Delivery) -> list[Check]:
         ),
         Check("members got durable messages", f"{durable:,}", durable > 0),
         Check("no durable message is lost", f"{lost:,}{example if lost else ''}", lost == 0),
+        Check(
+            "no node counts a lost durable message",
+            ", ".join(
+                f"{name} {counters.get(metric, 0):,.0f}" for metric, name in COUNTERS.items()
+            ),
+            not counters.get("ashtree_history_lost_total")
+            and not counters.get("ashtree_history_evicted_topics_total"),
+        ),
         _none_of("no durable message comes twice", doubled),
         _none_of("durable messages have one order", disordered),
         _none_of("each durable join recovers", not_recovered),
