@@ -68,6 +68,7 @@ EXPECTED = (
     "lost_broadcasts",
     "failed_rejoins",
     "refused",
+    "not_accepted",
     "cut",
     "replacements",
     "member_crashes",
@@ -186,7 +187,8 @@ class Soak:
         deadline = trio.current_time() + _PATIENCE
         while True:
             figures = await self._scrape()
-            busy = sum(each.get("ashtree_channels", 0.0) for each in figures.values())
+            left = ("ashtree_channels", "ashtree_presence_members")
+            busy = sum(each.get(name, 0.0) for each in figures.values() for name in left)
             busy += sum(each.get("ashtree_connections", 0.0) for each in figures.values()) - 1
             if (len(figures) == WORKERS + 1 and busy <= 0) or trio.current_time() > deadline:
                 return figures
@@ -247,7 +249,9 @@ class Soak:
         for name, pid in pids.items():
             samples = self.samples.get(pid or 0, [])
             first = samples[0].seconds if samples else 0.0
-            found[name] = rss_near(samples, first + warm_up), rss_near(samples, self.seconds)
+            # The last sample, and not the planned end, because the faults may take longer than planned.
+            last = samples[-1].seconds if samples else 0.0
+            found[name] = rss_near(samples, first + warm_up), rss_near(samples, last)
         return found
 
     # The faults
@@ -406,6 +410,7 @@ class Soak:
             counts.setdefault(name, 0)
         times = self.world.times
         counts["refused"] = count_outside(times["refused"], self.faults, [FaultKind.KILL_PARENT])
+        counts["not_accepted"] = count_outside(times["not_accepted"], self.faults, _KILLS)
         counts["cut"] = count_outside(times["cut"], self.faults, _KILLS)
         return [
             *checks(
@@ -456,8 +461,8 @@ def _read_metrics(port: int) -> dict[str, dict[str, float]]:
         return parse_metrics(answer.read().decode())
 
 
-CAUSED = ("SoakCrash", "AppendFailed", "AnswerNotKept", "StorageError")
-"""Errors that a client asked for, or that a fault of Valkey causes."""
+CAUSED = ("SoakCrash", "AppendFailed", "AnswerNotKept", "StorageError", "was killed by SIGKILL")
+"""Errors that a client asked for, or that a fault causes."""
 
 
 def unexpected_lines(log: str) -> list[str]:

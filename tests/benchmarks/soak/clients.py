@@ -48,6 +48,13 @@ class Gone(Exception):
         self.code = code
 
 
+class NotAccepted(Gone):
+    """No worker has answered the upgrade in time. The connection waits for the next worker of its place."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+
 @define
 class World:
     """The state that all clients share.
@@ -217,8 +224,11 @@ async def open_line(
     stream = await world.stream(receive_buffer=receive_buffer, port=port)
     async with stream:
         line = Line(world, stream)
-        with trio.fail_after(PATIENCE):
+        with trio.move_on_after(PATIENCE) as waiting:
             await line.upgrade()
+        if waiting.cancelled_caught:
+            world.note("not_accepted")
+            raise NotAccepted
         yield line
 
 
@@ -374,6 +384,8 @@ async def live(world: World, kind: Kind, number: int) -> None:
     while not world.is_over:
         try:
             await kind(world, number)
+        except NotAccepted:
+            pass
         except Gone as gone:
             # A worker that is being replaced closes with 1012. Its clients then know that they have to repeat requests.
             world.counts["closed_by_server"] += 1

@@ -52,6 +52,10 @@ def test_a_good_run_passes_every_check() -> None:
             "the system refuses no connection while the parent lives",
         ),
         (
+            {"counts": {"not_accepted": 1}},
+            "each upgrade gets its answer, except after a kill",
+        ),
+        (
             {"counts": {"cut": 1}},
             "no connection ends without a closing frame, except by a kill",
         ),
@@ -103,10 +107,12 @@ def test_the_memory_at_a_time_is_the_median_of_the_last_samples_before_it() -> N
     assert rss_near([], 50.0) == 0.0
 
 
-def test_only_crashes_that_clients_asked_for_belong_in_the_log() -> None:
+def test_only_errors_that_clients_or_faults_have_caused_belong_in_the_log() -> None:
     crash = '{"level":"error","exception":"SoakCrash"}'
     other = '{"level":"ERROR","message":"another"}'
-    assert unexpected_lines(f"Serving on ...\n{crash}\n{other}\n") == [other]
+    killed = '{"level":"error","message":"worker 1 (place 2) was killed by SIGKILL"}'
+    log = f"Serving on ...\n{crash}\n{killed}\n{other}\n"
+    assert unexpected_lines(log) == [other]
 
 
 def failed_deliveries(

@@ -103,7 +103,7 @@ def checks(
 
     Args:
         counts: the counters of the clients, such as `lost_replies`, `lost_broadcasts`, `failed_rejoins` and
-            `replacements`. `refused` and `cut` are those that no kill of a process explains.
+            `replacements`. `refused`, `not_accepted` and `cut` are those that no kill of a process explains.
         memory: for each process that lives until the end, its memory in bytes once it is warm, and at the end under the
             same load.
         before: the figures of each worker before the first client.
@@ -119,6 +119,7 @@ def checks(
         _none("no client misses its own broadcast", counts, "lost_broadcasts"),
         _none("every crashed channel is joined again", counts, "failed_rejoins"),
         _none("the system refuses no connection while the parent lives", counts, "refused"),
+        _none("each upgrade gets its answer, except after a kill", counts, "not_accepted"),
         _none("no connection ends without a closing frame, except by a kill", counts, "cut"),
         _none("no channel of a member crashes, except a durable one", counts, "member_crashes"),
         Check(
