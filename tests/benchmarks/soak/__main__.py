@@ -33,7 +33,7 @@ from rich.table import Table
 
 from channels.pubsub.workers.health import HealthError
 from tests.benchmarks.channels.proc import processes, resident
-from tests.benchmarks.soak.app import DOWN_PERIOD, PRESENCE_HEARTBEAT
+from tests.benchmarks.soak.app import DOWN_PERIOD, DRAIN_TIMEOUT, PRESENCE_HEARTBEAT
 from tests.benchmarks.soak.clients import KINDS, World, live
 from tests.benchmarks.soak.faults import Fault, FaultKind, Planned, count_outside, plan
 from tests.benchmarks.soak.ledger import (
@@ -81,10 +81,13 @@ VALKEY = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noe
 ORPHANS = 30.0
 """Seconds that workers may outlive their parent. They drain for up to ten seconds."""
 
-SERVING = 60.0
-"""Seconds within which a server must serve again after a fault. A replacement drains one worker after the other."""
+SERVING = WORKERS * (DRAIN_TIMEOUT + 40.0)
+"""Seconds within which a server must serve again after a fault.
 
-JOINING = 60.0
+A replacement stops one worker after the other. The documentation allows each its drain and 40 seconds.
+"""
+
+JOINING = SERVING + 10.0
 """Seconds within which all members must be joined again after a fault."""
 
 AGREEING = {
