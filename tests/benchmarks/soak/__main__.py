@@ -406,6 +406,12 @@ class Soak:
             name: sum(each.get(name, 0.0) for each in self.counters.values()) for name in COUNTERS
         }
 
+    def unexpected(self) -> list[str]:
+        """Return the log entries of both servers that neither a client nor a fault has caused."""
+        return [
+            line for server in self.servers.values() for line in unexpected_lines(server.output())
+        ]
+
     def verdict(self, delivery: Delivery, exit_codes: list[int]) -> list[Check]:
         """Return all checks of a finished run."""
         counts = self.world.counts
@@ -425,11 +431,7 @@ class Soak:
                 processes=self.processes,
                 left_over=self.left_over + sum(is_worker(pid) for pid in self.seen),
                 exit_codes=exit_codes,
-                unexpected=[
-                    line
-                    for server in self.servers.values()
-                    for line in unexpected_lines(server.output())
-                ],
+                unexpected=self.unexpected(),
             ),
             *delivery_checks(delivery, self.totals()),
             *fault_checks(
@@ -464,6 +466,9 @@ def _read_metrics(port: int) -> dict[str, dict[str, float]]:
         return parse_metrics(answer.read().decode())
 
 
+MOST_LINES = 5
+"""Unexpected log entries that the report shows in full."""
+
 CAUSED = (
     "SoakCrash",
     "AppendFailed",
@@ -483,7 +488,7 @@ def unexpected_lines(log: str) -> list[str]:
         entry = json.loads(line)
         is_error = entry.get("level", "").lower() in ("error", "critical")
         if is_error and not any(each in line for each in CAUSED):
-            found.append(line[:300])
+            found.append(line)
     return found
 
 
@@ -553,6 +558,7 @@ def main() -> None:
         time.sleep(1.0)
         delivery = soak.delivery()
         found = soak.verdict(delivery, exit_codes)
+        unexpected = soak.unexpected()
     console.print(accounts_table(delivery.accounts))
     table = Table(box=box.SIMPLE)
     for column in ("check", "", "figures"):
@@ -561,6 +567,9 @@ def main() -> None:
         table.add_row(check.what, "PASS" if check.passed else "FAILED", check.figures)
     console.print(table)
     console.print(f"closing codes that clients got: {dict(world.codes)}", highlight=False)
+    # The table shows the beginning of one entry, and a traceback is at the end.
+    for line in unexpected[:MOST_LINES]:
+        console.print(line, highlight=False, markup=False)
     sys.exit(not all(check.passed for check in found))
 
 
