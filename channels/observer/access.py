@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from channels.topics import INTERNAL
 from channels.tokens.token import TokenError, sign, verify
 
 __all__ = ["TICKET_SECONDS", "Access", "Check", "cookie_name"]
@@ -103,7 +104,7 @@ class Access:
 
     def topic(self) -> str:
         """Return the topic that the observers of all nodes with the same secret use. A client cannot guess it."""
-        return f"_ashtree:observer:{hmac.digest(self._secret, b'topic', 'sha256').hex()[:32]}"
+        return f"{INTERNAL}observer:{hmac.digest(self._secret, b'topic', 'sha256').hex()[:32]}"
 
     def ticket(self) -> str:
         """Return a new ticket for the socket."""
