@@ -16,7 +16,7 @@ from channels.errors import InvalidRoute
 __all__ = ["INTERNAL", "Route", "Router"]
 
 INTERNAL: Final = "ashtree:"
-"""The prefix of all topics for messages between nodes. No route matches them, because they carry data of all clients."""
+"""The prefix of all topics for messages between nodes. No route matches them: they carry data of other clients."""
 
 _SPLAT = "*"
 

@@ -20,8 +20,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from channels.topics import INTERNAL
 from channels.tokens.token import TokenError, sign, verify
+from channels.topics import INTERNAL
 
 __all__ = ["TICKET_SECONDS", "Access", "Check", "cookie_name"]
 
