@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from actors.instrumentation.logger import log_exception
 from channels.tokens.token import TokenError, sign, verify
 from channels.topics import INTERNAL
 
@@ -95,9 +96,13 @@ class Access:
             answer = self._check(headers)
             if inspect.isawaitable(answer):
                 answer = await answer
-        except Exception:  # the check belongs to the application, and any exception means no access
-            _logger.exception(
-                "The check of the observer page raised an exception, so the page refused the request"
+        except (
+            Exception
+        ) as error:  # the check is the application's, and any exception means no access
+            log_exception(
+                _logger,
+                "The check of the observer page raised an exception, so the page refused the request",
+                exception=error,
             )
             return False
         return answer is True

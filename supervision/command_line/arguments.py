@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import typer
 
+from actors.instrumentation.logger import printable
 from supervision.command_line.program_frames import program_traceback
 
 __all__ = [
@@ -80,7 +81,7 @@ def load_module(
         if explained is not None and isinstance(error, explained):
             raise
         text = f"{module_name} cannot be imported:\n{program_traceback(error)}"
-        sys.stderr.write(text)
+        sys.stderr.write(printable(text, lines=True))
         raise ProgramFailed(1, text) from None
 
 

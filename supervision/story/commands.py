@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 import typer
 
+from actors.instrumentation.logger import printable
 from supervision.command_line.arguments import check_folders
 from supervision.recording.trace import BadTraceFile, DamagedTrace, read_recording
 from supervision.simulation.errors import SimulationError
@@ -95,7 +96,7 @@ def _read(file: Path) -> tuple[list[bytes], StoryModel]:
             f"{file}: {error.strerror or error}; name a recording, such as a file of `ashtree serve --record`"
         ) from None
     for warning in caught:
-        sys.stderr.write(f"Warning: {warning.message}\n")
+        sys.stderr.write(f"Warning: {printable(str(warning.message))}\n")
     return found, tell_story(found, damaged=damaged)
 
 
@@ -107,7 +108,7 @@ def _write_seed(told: StoryModel, found: list[bytes], path: Path) -> None:
         )
         save_run(outcome, path)
     except (NoSeed, SimulationError) as error:
-        sys.stderr.write(f"No seed: {error}\n")
+        sys.stderr.write(f"No seed: {printable(str(error), lines=True)}\n")
         raise SystemExit(1) from None
     _say("")
     _report_seed(plan, told, tell_story(outcome.trace), path)
@@ -145,4 +146,4 @@ def _ended(told: StoryModel) -> set[str]:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{printable(text, lines=True)}\n")

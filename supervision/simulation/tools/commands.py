@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 import typer
 
+from actors.instrumentation.logger import printable
 from supervision.chaos.settings import settings_of
 from supervision.command_line.arguments import (
     check_folders,
@@ -195,7 +196,7 @@ def compare(
         _fail(str(error), 1)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
-    sys.stdout.write(f"{comparison}\n")
+    sys.stdout.write(f"{printable(str(comparison), lines=True)}\n")
     for name, own in policies.items():
         _say_failed(comparison, name, {**given, **own})
     if svg is not None:
@@ -244,7 +245,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    sys.stderr.write(f"{sentence}\n")
+    sys.stderr.write(f"{printable(sentence, lines=True)}\n")
     raise SystemExit(code)
 
 

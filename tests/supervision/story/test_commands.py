@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from actors import GenServer, cast, current_runtime
+from actors.instrumentation.logger import printable
 from supervision import Supervisor, child_spec
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.trace import write_lines
@@ -76,6 +78,22 @@ def test_every_output_is_written(tmp_path: Path) -> None:
     assert "ann was joined to room:lobby again, 1 s after the fault" in result.output
     assert "fault to joined again" in result.output
     assert all((tmp_path / f"out.{name}").stat().st_size > 100 for name in names)
+
+
+def test_a_story_has_no_control_characters_of_clients(tmp_path: Path) -> None:
+    hostile = "\x1b[2J\x9b31m\u202e"
+    text = json.dumps(hostile)[1:-1].encode()
+    lines = [
+        line.replace(b'"ann"', b'"ann%b"' % text)
+        .replace(b"room:lobby", b"room:lobby%b" % text)
+        .replace(b"the room is broken", b"broken%b" % text)
+        for line in play("channel_crash")
+    ]
+    result = run(saved(tmp_path / "run.jsonl", lines), "--figures")
+    assert result.exit_code == 0, result.output
+    assert r"ann\x1b[2J\x9b31m\u202e" in result.stdout
+    assert r"broken\x1b[2J" in result.stdout
+    assert printable(result.stdout, lines=True) == result.stdout
 
 
 def test_a_damaged_file_gives_one_warning(tmp_path: Path) -> None:
