@@ -8,10 +8,12 @@ trace, so it is enough to compare their digests. A trace file begins with a head
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import IO, Any, TypeAlias, cast
 from warnings import warn
 
 import msgspec
@@ -240,8 +242,29 @@ def file_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Write the header and the events of a trace to a file."""
-    path.write_bytes(b"".join(line + b"\n" for line in file_lines(lines)))
+    """Write the header and the events of a trace to a file that only its owner may read."""
+    with open_private(path) as file:
+        file.write(b"".join(line + b"\n" for line in file_lines(lines)))
+
+
+def open_private(path: Path) -> IO[bytes]:
+    """Open a file for writing that only its owner may read, because a recording contains data of clients.
+
+    This empties an existing file, and takes the rights of all others to it.
+    """
+    return open(path, "wb", opener=_open_private)
+
+
+def _open_private(path: str, flags: int) -> int:
+    number = os.open(path, flags, 0o600)
+    try:
+        # Of a device or a pipe, such as /dev/null, the mode belongs to the system.
+        if stat.S_ISREG(os.fstat(number).st_mode):
+            os.fchmod(number, 0o600)
+    except BaseException:
+        os.close(number)
+        raise
+    return number
 
 
 def read_lines(path: Path) -> list[bytes]:
