@@ -454,10 +454,11 @@ def _read(
         ).fetchone()
         if kept is None:
             return Slice(epoch, last + 1, last)
+        # A client chooses `after`, up to the greatest integer of SQLite, so do not add to it.
         rows = connection.execute(
-            "SELECT number, event, body FROM messages WHERE stream = ? AND number >= ? "
+            "SELECT number, event, body FROM messages WHERE stream = ? AND number > ? "
             "ORDER BY number LIMIT ?",
-            (id, max(kept[0], after + 1), limit),
+            (id, max(kept[0] - 1, after), limit),
         ).fetchall()
     return Slice(epoch, kept[0], last, tuple(Entry(epoch, *row) for row in rows))
 
