@@ -15,7 +15,6 @@ import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -23,6 +22,7 @@ import msgspec
 from actors.instrumentation.logger import log_exception
 from channels.tokens.token import TokenError, sign, verify
 from channels.topics import INTERNAL
+from channels.upgrade.cross_site import parse_cookies
 
 __all__ = ["TICKET_SECONDS", "Access", "Check", "cookie_name"]
 
@@ -91,7 +91,8 @@ class Access:
         """Return True if a request may see the page. If the check raises, return False."""
         if self._check is None:
             assert self.token is not None  # there is a check, or else a token
-            return self.takes_token(_cookie(headers.get("cookie", ""), cookie_name(self.token)))
+            cookies = parse_cookies((("cookie", headers.get("cookie", "")),))
+            return self.takes_token(cookies.get(cookie_name(self.token)))
         try:
             answer = self._check(headers)
             if inspect.isawaitable(answer):
@@ -157,11 +158,3 @@ class Access:
 def _digest(text: str) -> bytes:
     # Compare digests, which all have the same length.
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-
-
-def _cookie(header: str, name: str) -> str | None:
-    try:
-        found = SimpleCookie(header).get(name)
-    except CookieError:
-        return None
-    return None if found is None else found.value

@@ -52,13 +52,17 @@ async def test_a_restart_keeps_the_messages_the_offsets_and_the_epoch(tmp_path: 
         storage.close()
 
 
+def modes_in(folder: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
 async def test_only_the_owner_may_read_a_new_file(tmp_path: Path) -> None:
     before = os.umask(0o000)
     try:
         storage = SQLiteStorage(tmp_path / "history.db")
         await storage.open(Limits(), fresh_epoch="1")
         await storage.append([NEW], now=0.0)
-        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+        modes = modes_in(tmp_path)
         storage.close()
     finally:
         os.umask(before)
