@@ -19,7 +19,7 @@ from warnings import warn
 import msgspec
 
 from supervision.errors import SupervisionError
-from supervision.recording.schema import SCHEMA_VERSION
+from supervision.recording.schema import SCHEMA_VERSION, problem_of
 
 __all__ = [
     "BadTraceFile",
@@ -302,9 +302,13 @@ def read_recording(path: Path) -> tuple[list[bytes], bool]:
         OSError: the file cannot be read.
     """
     lines = read_lines(path)
+    last = -1
     for number, line in enumerate(lines):
-        problem = _problem_of(line)
-        if problem is not None:
+        event, problem = _decoded(line)
+        problem = problem or problem_of(event, after=last)
+        if problem is None:
+            last = event["n"]
+        else:
             warn(
                 f"{path} is damaged in line {number + 2}: {problem}. The {number} events before it were read, and "
                 f"{len(lines) - number} lines were not.",
@@ -315,19 +319,16 @@ def read_recording(path: Path) -> tuple[list[bytes], bool]:
     return lines, False
 
 
-def _problem_of(line: bytes) -> str | None:
+def _decoded(line: bytes) -> tuple[Any, str | None]:
+    """Decode a line. Return its value, or the problem."""
     try:
-        event = msgspec.json.decode(line)
+        return msgspec.json.decode(line), None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return str(error)
-    if not isinstance(event, dict) or not {"n", "t", "kind"} <= event.keys():
-        return "it is not an event with n, t and kind"
-    return None
+        return None, str(error)
+    except RecursionError:
+        return None, "its JSON is nested too deeply"
 
 
 def _schema_of(header: bytes) -> object:
-    try:
-        found = msgspec.json.decode(header)
-    except msgspec.DecodeError:
-        return None
+    found, _ = _decoded(header)
     return found.get("trace_schema") if isinstance(found, dict) else None

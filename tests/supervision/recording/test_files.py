@@ -210,7 +210,8 @@ async def test_the_records_are_written_on_demand(runtime: Runtime, tmp_path: Pat
 
 def test_a_damaged_file_is_read_up_to_the_damage_with_one_warning(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
-    good = [b'{"n":%d,"t":0.0,"kind":"note","text":"x"}' % number for number in range(5)]
+    note = b'{"n":%d,"t":0.0,"round":0,"task":0,"kind":"note","text":"x"}'
+    good = [note % number for number in range(5)]
     write_lines(path, good)
     whole = path.read_bytes()
     assert read_recording(path) == (good, False)
