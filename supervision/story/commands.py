@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from actors.instrumentation.logger import printable
-from supervision.command_line.arguments import check_folders
+from supervision.command_line.arguments import check_folders, confirm_import
 from supervision.recording.trace import BadTraceFile, DamagedTrace, read_recording
 from supervision.simulation.errors import SimulationError
 from supervision.simulation.replaying.run_file import find_scenario, save_run
@@ -60,6 +60,12 @@ def story(
         Path | None,
         _output("--seed", "Simulate the scenario with these faults, and write a run file."),
     ] = None,
+    imports: Annotated[
+        bool,
+        typer.Option(
+            "--import", help="With --seed, import the module that the file names, without asking."
+        ),
+    ] = False,
 ) -> None:
     """Run `ashtree story`. The exit code is 0 for success, 1 if there is no seed, 2 if the file cannot be read."""
     check_folders(json_file, mermaid, html, svg, csv, jsonl, seed)
@@ -81,7 +87,7 @@ def story(
         _say("")
         _say(figures_of(told).table())
     if seed is not None:
-        _write_seed(told, found, seed)
+        _write_seed(told, found, seed, source=None if imports else file)
 
 
 def _read(file: Path) -> tuple[list[bytes], StoryModel]:
@@ -100,9 +106,12 @@ def _read(file: Path) -> tuple[list[bytes], StoryModel]:
     return found, tell_story(found, damaged=damaged)
 
 
-def _write_seed(told: StoryModel, found: list[bytes], path: Path) -> None:
+def _write_seed(told: StoryModel, found: list[bytes], path: Path, *, source: Path | None) -> None:
+    """Simulate the scenario of a recording. With `source`, first ask whether to import what this file names."""
     try:
         plan = plan_of(told, began=_plan_began(found))
+        if source is not None:
+            confirm_import(plan.scenario, source)
         outcome = simulate(
             find_scenario(plan.scenario), plan.seed, params=plan.params, faults=plan.faults
         )

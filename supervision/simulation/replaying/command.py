@@ -12,7 +12,7 @@ from actors.instrumentation.logger import printable
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.pins.places import is_program
 from supervision.simulation.replaying.debugger import debugger_at
-from supervision.simulation.replaying.run_file import RunFile, difference, load_run, run_again
+from supervision.simulation.replaying.run_file import RunFile, difference, run_again
 from supervision.simulation.replaying.story import tell
 from supervision.viewer.page import write_page
 
@@ -20,7 +20,7 @@ __all__ = ["replay_file"]
 
 
 def replay_file(
-    path: Path,
+    run: RunFile,
     *,
     trace: bool = False,
     debug: bool = False,
@@ -30,16 +30,15 @@ def replay_file(
     """Repeat a run and print the result. Return True if the run passed.
 
     Args:
-        path: the run file.
+        run: the content of the run file.
         trace: print every event as a line of JSON on standard output, and everything else on standard error.
         debug: open the debugger where the run failed.
         at: open the debugger at the event of this number.
         html: the file for a page with the timeline of the run.
 
     Raises:
-        RunFileError: the file is invalid.
+        RunFileError: the scenario of the file cannot be imported.
     """
-    run = load_run(path)
     out = sys.stderr if trace else sys.stdout
     print(printable(f"{run.scenario}, seed {run.seed}"), file=out, flush=True)
     outcome = run_again(run, on_event=None if at is None else debugger_at(at))

@@ -193,7 +193,11 @@ def test_a_recording_of_a_scenario_becomes_a_run_with_the_fault_at_its_place(
     about = {"scenario": f"{__name__}:workload", "seed": 7, "params": {}}
     file = saved(tmp_path / "run.jsonl", record(about))
     seed = tmp_path / "seed.json"
-    result = run(file, "--seed", str(seed))
+    refused = run(file, "--seed", str(seed))
+    assert refused.exit_code == 2
+    assert "--import" in refused.stderr
+    assert not seed.exists()
+    result = run(file, "--import", "--seed", str(seed))
     assert result.exit_code == 0, result.output
     saved_run = load_run(seed)
     (fault,) = saved_run.faults or ()
