@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from actors.errors import add_advice
-from actors.instrumentation.logger import bounded, log_exception
+from actors.instrumentation.logger import bounded, log_exception, printable
 from actors.instrumentation.telemetry import Event, Handler, Telemetry
 from actors.refs import Pid
 from channels.channel import Channel, LogLevelName
@@ -208,10 +208,10 @@ class _Lines:
 
     def _reason(self, reason: Any) -> str:
         # The only exceptions here are `TokenError`s. The text of a `TokenError` contains no part of the token.
-        return str(reason) if isinstance(reason, Exception) else self._shown(reason)
+        return printable(str(reason)) if isinstance(reason, Exception) else self._shown(reason)
 
     def _shown(self, params: Any) -> str:
-        return _shorten.repr(filter_parameters(_cut(params), self._rule))
+        return printable(_shorten.repr(filter_parameters(_cut(params), self._rule)))
 
 
 def _cut(params: Any) -> Any:
@@ -250,14 +250,16 @@ def _origin_refused(event: Event, measurements: _Data, metadata: _Data) -> None:
 
 
 def _unsupported(event: Event, measurements: _Data, metadata: _Data) -> None:
-    _log.warning("%s refused a client: %s", metadata["socket"].__name__, metadata["problem"])
+    _log.warning(
+        "%s refused a client: %s", metadata["socket"].__name__, printable(metadata["problem"])
+    )
 
 
 def _session_refused(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
         "%s ignored the session of a client: %s",
         metadata["socket"].__name__,
-        metadata["problem"],
+        printable(metadata["problem"]),
     )
 
 
@@ -274,7 +276,7 @@ def _connect_failed(event: Event, measurements: _Data, metadata: _Data) -> None:
     error, status = metadata["exception"], metadata["status"]
     if isinstance(error, InvalidResult):
         # No traceback, because it would show only Ashtree's check. The text contains the correction.
-        _log.error("%s; the client got HTTP %d", error, status)
+        _log.error("%s; the client got HTTP %d", printable(str(error), lines=True), status)
         return
     add_advice(error)
     log_exception(
@@ -303,7 +305,7 @@ def _restarted(event: Event, measurements: _Data, metadata: _Data) -> None:
         "The endpoint %r restarted its child %r, which ended: %s",
         metadata["supervisor"],
         metadata["id"],
-        bounded(describe_reason(metadata["reason"])),
+        printable(bounded(describe_reason(metadata["reason"]))),
     )
 
 
@@ -313,7 +315,7 @@ def _not_restarted(event: Event, measurements: _Data, metadata: _Data) -> None:
             "The endpoint %r could not restart its child %r and tries again: %s",
             metadata["supervisor"],
             metadata["id"],
-            bounded(describe_reason(metadata["reason"])),
+            printable(bounded(describe_reason(metadata["reason"]))),
         )
 
 
@@ -324,7 +326,7 @@ def _gave_up(event: Event, measurements: _Data, metadata: _Data) -> None:
         metadata["max_restarts"],
         metadata["max_seconds"],
         metadata["id"],
-        bounded(describe_reason(metadata["reason"])),
+        printable(bounded(describe_reason(metadata["reason"]))),
     )
 
 
@@ -349,7 +351,10 @@ def _payload_refused(event: Event, measurements: _Data, metadata: _Data) -> None
 
 def _malformed(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
-        "Closing %r with %d: %s", metadata["pid"], metadata["code"], bounded(metadata["cause"])
+        "Closing %r with %d: %s",
+        metadata["pid"],
+        metadata["code"],
+        printable(bounded(metadata["cause"])),
     )
 
 
@@ -380,7 +385,9 @@ def _rate_limited(event: Event, measurements: _Data, metadata: _Data) -> None:
 
 
 def _expired(event: Event, measurements: _Data, metadata: _Data) -> None:
-    _log.debug("Closing %r with %d: %s", metadata["pid"], metadata["code"], metadata["cause"])
+    _log.debug(
+        "Closing %r with %d: %s", metadata["pid"], metadata["code"], printable(metadata["cause"])
+    )
 
 
 def _overflow(event: Event, measurements: _Data, metadata: _Data) -> None:
@@ -388,7 +395,7 @@ def _overflow(event: Event, measurements: _Data, metadata: _Data) -> None:
         "Closing %r with %d: %s; the server discarded %d frames",
         metadata["pid"],
         metadata["code"],
-        metadata["cause"],
+        printable(metadata["cause"]),
         measurements["dropped"],
     )
 
@@ -413,7 +420,7 @@ def _not_forwarded(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.info(
         "A request of a polling client did not get through between this node and node %s: %s",
         _shorten.repr(metadata["node"]),
-        metadata["problem"],
+        printable(metadata["problem"]),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from actors.instrumentation.logger import TextFormatter
 from channels.cli.console import fail
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
@@ -90,9 +91,7 @@ def open_log(
         handler.setFormatter(JsonFormatter(**({} if worker is None else {"worker": worker})))
     else:
         who = "" if worker is None else f"worker {worker} "
-        handler.setFormatter(
-            logging.Formatter(f"%(asctime)s {who}%(levelname)s %(name)s: %(message)s")
-        )
+        handler.setFormatter(TextFormatter(f"%(asctime)s {who}%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.value.upper(), handlers=[handler])
 
 

@@ -24,6 +24,7 @@ import typer
 
 from actors.errors import CallExit
 from actors.exits import ExitReason
+from actors.instrumentation.logger import printable
 from actors.links import trap_exits
 from actors.refs import Pid
 from actors.servers.gen_server import GenServer
@@ -120,7 +121,7 @@ def _load_or_explain(target: str, setup: Setup, line: ControlLine) -> Endpoint:
         problem = error.text
     except (ChannelsError, typer.BadParameter) as error:
         problem = str(error)
-        sys.stderr.write(f"{problem}\n")
+        sys.stderr.write(f"{printable(problem, lines=True)}\n")
     if len(problem) > _LONGEST:
         # Keep both ends, because a traceback names the file at its beginning and the error at its end.
         problem = f"{problem[: _LONGEST // 2]}\n...\n{problem[-_LONGEST // 2 :]}"

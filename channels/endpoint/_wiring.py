@@ -158,6 +158,7 @@ class MountedSocket:
         self.max_frame_size = mount.max_frame_size
         self.serializers = tuple(mount.serializers)
         self.origin = parse_rule(mount.check_origin)
+        mount.socket.check()
         self.router = router_of(mount.socket, checks=checks)
         # All connections share this bound method, because a bound method takes 80 bytes.
         self.match = self.router.match

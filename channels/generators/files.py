@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -113,7 +112,6 @@ def _values(name: Name) -> dict[str, str]:
         "Name": name.camel,
         "dashed": name.dashed,
         "title": name.title,
-        "version": metadata.version("ashtree"),
         "phoenix": PHOENIX_VERSION,
         "cdn": _CDN,
         "integrity": _INTEGRITY,

@@ -32,6 +32,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from actors.instrumentation.logger import log_exception
 from channels.upgrade.request import DEFAULT_MAX_HEAD_SIZE, BadRequest, HeadParser
 
 __all__ = [
@@ -435,7 +436,12 @@ class HypercornServer(TCPServer):
 
     async def _give_up(self, error: Exception) -> None:
         self._count(("http", "unreadable"))
-        _logger.debug("closed a connection that Hypercorn could not read", exc_info=error)
+        log_exception(
+            _logger,
+            "closed a connection that Hypercorn could not read",
+            exception=error,
+            level=logging.DEBUG,
+        )
         protocol = self.protocol.protocol
         if isinstance(protocol, H2Protocol):
             try:

@@ -50,6 +50,7 @@ from channels.telemetry import (
     PRESENCE_NODE_UP,
     PRESENCE_NOT_SENT,
 )
+from channels.topics import INTERNAL
 
 __all__ = ["PAGE", "Tracker", "Tracking", "gossip_topic"]
 
@@ -159,7 +160,7 @@ class Tracking:
 
 def gossip_topic(name: str) -> str:
     """Return the topic of the messages between nodes about one presence."""
-    return f"phx_presence:{name}"
+    return f"{INTERNAL}presence:{name}"
 
 
 def _incarnation(after: int = 0) -> int:

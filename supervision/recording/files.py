@@ -37,7 +37,7 @@ from supervision.recording.conversion import Conversion, Record
 from supervision.recording.flight import FlightRecorder, Trouble
 from supervision.recording.places import fits
 from supervision.recording.snapshots import Snapshot
-from supervision.recording.trace import file_lines, write_lines
+from supervision.recording.trace import file_lines, open_private, write_lines
 
 __all__ = ["Capsules", "RecorderFiles", "open_recorder", "recorder_spec"]
 
@@ -108,7 +108,8 @@ async def open_recorder(
             await files.dump("now.jsonl")
 
     Args:
-        file: the file for all records; None for no file. The recorder replaces an existing file.
+        file: the file for all records; None for no file. The recorder replaces an existing file. Only the owner may
+            read the file, and the capsules.
         max_file_bytes: the size at which the recorder renames the file to `<file>.1`, and begins a new one. It replaces
             an earlier `<file>.1`, so the two files together have at most twice this size.
         capsules: the rule for files about crashes; None for no such files.
@@ -211,7 +212,7 @@ class RecorderFiles:
     def prepare(self) -> None:
         """Create the folder for capsules, and listen for crashes."""
         if self._rule is not None:
-            Path(self._rule.folder).mkdir(parents=True, exist_ok=True)
+            Path(self._rule.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
             self.recorder.listeners = (*self.recorder.listeners, self.notice)
 
     async def dump(self, path: Path | str, *, seconds: float | None = None) -> None:
@@ -380,7 +381,7 @@ class _ContinuousFile:
         self._conversion: Conversion
         self._conversion, lines = snapshot.begin(linecache.getline)
         self._expected = snapshot.following
-        self._file: IO[bytes] = self.path.open("wb")
+        self._file: IO[bytes] = open_private(self.path)
         self._size = 0
         self._put(file_lines(lines))
         self._put(self._conversion.convert(snapshot.records))

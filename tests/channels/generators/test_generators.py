@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def project(shell: Shell) -> Shell:
 
 def test_the_tests_of_a_generated_project_pass(project: Shell, pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("--rootdir", ".", "-c", "pyproject.toml", "tests")
-    result.assert_outcomes(passed=11)
+    result.assert_outcomes(passed=12)
 
 
 def test_generated_code_is_formatted(project: Shell) -> None:
@@ -98,7 +99,9 @@ def test_a_socket_that_the_endpoint_would_hide_comes_with_a_warning(shell: Shell
     _, door = shell.run("gen", "socket", "door")
     assert "has a class UserSocket, which needs no token. Delete the class" in user
     assert "Delete" not in door
-    assert '  endpoint = Endpoint(sockets={..., "/door": DoorSocket})' in door
+    assert (
+        '  endpoint = Endpoint(sockets={..., "/door": Mount(DoorSocket, auth_token=True)})' in door
+    )
 
 
 def test_generated_files_contain_no_placeholders() -> None:
@@ -108,6 +111,19 @@ def test_generated_files_contain_no_placeholders() -> None:
     json.loads(contents["package.json"])
     assert "ashtree serve chat.endpoint:endpoint" in contents["deploy/chat.service"]
     assert contents["Dockerfile"].rstrip().endswith('"serve", "chat.endpoint:endpoint"]')
+
+
+def test_no_generated_file_lets_a_package_index_choose_ashtree() -> None:
+    contents = project_files(parse_name("chat"))
+    project = tomllib.loads(contents["pyproject.toml"])["project"]
+    wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    assert not [each for each in wanted if each.startswith("ashtree")]
+    assert not [
+        line
+        for text in contents.values()
+        for line in text.splitlines()
+        if "pip install" in line and "ashtree" in line
+    ]
 
 
 def test_the_page_gets_the_published_phoenix_js_and_checks_its_hash() -> None:

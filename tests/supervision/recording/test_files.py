@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,27 @@ async def test_a_continuous_file_has_everything_before_and_after_its_start(
     kinds = [event["kind"] for event in read(tmp_path / "run.jsonl")]
     assert kinds[:3] == ["recording", "spawned", "spawned"]
     assert {"crash", "child_restarted", "sent", "received"} <= set(kinds)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o000])
+async def test_only_the_owner_may_read_what_the_recorder_writes(
+    runtime: Runtime, tmp_path: Path, log: Log, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        old = tmp_path / "run.jsonl"
+        old.write_text("a file of another program")
+        old.chmod(0o644)
+        supervisor = await Supervisor.start([worker("a", log)], label="top")
+        rule = Capsules(tmp_path / "crashes", after=0.1)
+        async with open_recorder(file=old, max_file_bytes=1000, capsules=rule) as files:
+            await files.dump(tmp_path / "now.jsonl")
+            await crash(supervisor, "a")
+    finally:
+        os.umask(before)
+    written = [old, tmp_path / "run.jsonl.1", tmp_path / "now.jsonl", *all_in(tmp_path / "crashes")]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in written] == [0o600] * 4
+    assert stat.S_IMODE((tmp_path / "crashes").stat().st_mode) == 0o700
 
 
 async def test_the_numbers_and_causes_of_a_file_fit(runtime: Runtime, tmp_path: Path) -> None:
@@ -187,7 +210,8 @@ async def test_the_records_are_written_on_demand(runtime: Runtime, tmp_path: Pat
 
 def test_a_damaged_file_is_read_up_to_the_damage_with_one_warning(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
-    good = [b'{"n":%d,"t":0.0,"kind":"note","text":"x"}' % number for number in range(5)]
+    note = b'{"n":%d,"t":0.0,"round":0,"task":0,"kind":"note","text":"x"}'
+    good = [note % number for number in range(5)]
     write_lines(path, good)
     whole = path.read_bytes()
     assert read_recording(path) == (good, False)
