@@ -120,6 +120,12 @@ METRICS: Final = _table(
         "Connections closed because too many bytes waited for all clients together.",
     ),
     (
+        "incoming_sheds_total",
+        "counter",
+        "",
+        "Connections closed, and posts refused, because incomplete messages took too much memory.",
+    ),
+    (
         "out_buffer_dropped_frames_total",
         "counter",
         "",
