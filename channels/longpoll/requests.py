@@ -75,7 +75,7 @@ class Body:
 
     def add(self, piece: bytes) -> None:
         """Add the next piece. After a refusal, this drops the piece."""
-        if not self.problem:
+        if piece and not self.problem:
             self._pieces.append(piece)
             self.size += len(piece)
             self._incoming.replace(self, self.size + PIECE_OVERHEAD * len(self._pieces))

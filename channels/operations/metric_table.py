@@ -120,16 +120,16 @@ METRICS: Final = _table(
         "Connections closed because too many bytes waited for all clients together.",
     ),
     (
-        "incoming_sheds_total",
-        "counter",
-        "",
-        "Connections closed, and posts refused, because incomplete messages took too much memory.",
-    ),
-    (
         "out_buffer_dropped_frames_total",
         "counter",
         "",
         "Frames dropped because the server closed connections for these two reasons.",
+    ),
+    (
+        "incoming_sheds_total",
+        "counter",
+        "",
+        "Connections closed, and posts refused, because incomplete messages took too much memory.",
     ),
     (
         "longpoll_lost_messages_total",
