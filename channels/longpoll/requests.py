@@ -73,11 +73,15 @@ class Body:
         self._incoming = incoming
         self._on_shed = on_shed
 
-    def add(self, piece: bytes) -> None:
-        """Add the next piece. After a refusal, this drops the piece."""
-        if piece and not self.problem:
+    def add(self, piece: bytes, *, max_bytes: int) -> None:
+        """Add the next piece. If the body becomes too big, refuse it. After a refusal, drop the piece."""
+        if not piece or self.problem:
+            return
+        self.size += len(piece)
+        if self.size > max_bytes:
+            self.refuse(_BAD_REQUEST)
+        else:
             self._pieces.append(piece)
-            self.size += len(piece)
             self._incoming.replace(self, self.size + PIECE_OVERHEAD * len(self._pieces))
 
     def refuse(self, status: int) -> None:
@@ -169,9 +173,7 @@ class Bodies:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
-                    body.add(message.get("body", b""))
-                    if body.size > max_bytes:
-                        body.refuse(_BAD_REQUEST)
+                    body.add(message.get("body", b""), max_bytes=max_bytes)
                     if not message.get("more_body", False):
                         break
             if body.problem or limit.cancelled_caught:

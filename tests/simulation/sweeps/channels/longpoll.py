@@ -697,17 +697,15 @@ class Uploads:
         message = {"type": "http.request", "body": b"x" * size, "more_body": not is_last}
         upload.put.send_nowait(message)
         if not upload.problem:
-            if size:
-                upload.size += size
+            upload.size += size
+            if upload.size > EACH:
+                upload.problem, upload.held = 400, 0
+            elif size:
                 self.changes += 1
                 upload.held, upload.changed = upload.held + size + PIECE_OVERHEAD, self.changes
-            if self.held() > TOGETHER:
-                self.world.sometimes("all bodies together are too large")
-                self.make_room()
-            if upload.size > EACH and not upload.problem:
-                upload.problem = 400
-            if upload.problem:
-                upload.held = 0
+                if self.held() > TOGETHER:
+                    self.world.sometimes("all bodies together are too large")
+                    self.make_room()
         if is_last:
             upload.wanted = upload.problem or upload.size
             upload.held = 0 if upload.problem else upload.size
@@ -775,5 +773,6 @@ async def bodies(world: World) -> None:
             await state.step()
         nursery.cancel_scope.cancel()
     world.check(
-        state.bodies.held == 0, f"all requests have ended, and {state.bodies.held} bytes are held"
+        state.incoming.waiting_bytes == 0,
+        f"all requests have ended, and {state.incoming.waiting_bytes} bytes are held",
     )
