@@ -280,6 +280,11 @@ class Poller:
         """Return True if this platform has epoll."""
         return sys.platform == "linux"
 
+    @property
+    def is_running(self) -> bool:
+        """True while a task runs `main`."""
+        return self._running
+
     def register(self, sock: socket.socket, on_data: OnData) -> Reading:
         """Start to read `sock`.
 

@@ -171,6 +171,11 @@ class Transports:
             if quiet is not None:
                 self.pollers["quiet_poller"] = quiet
 
+    @property
+    def loops(self) -> tuple[Flusher | Poller, ...]:
+        """The flusher and the pollers."""
+        return self.flusher, *self.pollers.values()
+
     def attach(self, stream: ByteStream, tell: Tell) -> Transport:
         """Start to read `stream`, and return its transport.
 
