@@ -81,7 +81,6 @@ from channels.messages import Broadcast
 from channels.pubsub.pubsub import PubSub
 from channels.socket import Socket
 from channels.tokens.token import Secret, check_secret
-from channels.transports.backlog import DEFAULT_MAX_INCOMING_BYTES
 from channels.transports.listener import Listen, Listener, connections_that_fit
 from channels.transports.out_buffer import (
     DEFAULT_MAX_BYTES,
@@ -89,7 +88,7 @@ from channels.transports.out_buffer import (
     DEFAULT_MAX_TOTAL_BYTES,
 )
 from channels.transports.poller import DEFAULT_LONGEST_REST
-from channels.transports.transports import NO_STATISTICS, Transports
+from channels.transports.transports import DEFAULT_MAX_INCOMING_BYTES, NO_STATISTICS, Transports
 from channels.upgrade.urls import InvalidPath
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor

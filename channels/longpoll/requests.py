@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import trio
 
@@ -37,12 +37,15 @@ from channels.longpoll.relay import Relay
 from channels.longpoll.session import Enter, LongPollSession, Place, Poll, Sessions
 from channels.socket import Refusal
 from channels.telemetry import SOCKET_INCOMING_SHED
-from channels.transports.backlog import PIECE_OVERHEAD, Backlog
 from channels.upgrade.connecting import SERVER_FULL, address_refusal, may_come_from
 from channels.upgrade.urls import InvalidQuery, cost_of_query, parse_query
+from channels.wire.fragments import PIECE_OVERHEAD
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import MaxChildren, SupervisionError
+
+if TYPE_CHECKING:
+    from channels.transports.backlog import Backlog
 
 __all__ = ["Bodies", "Body", "LongPolling"]
 

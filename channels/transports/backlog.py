@@ -14,17 +14,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-__all__ = ["DEFAULT_MAX_INCOMING_BYTES", "PIECE_OVERHEAD", "Backlog", "BacklogStatistics", "Buffer"]
-
-DEFAULT_MAX_INCOMING_BYTES = 256 * 1024 * 1024
-"""The maximum number of bytes of the incomplete messages of all clients: 26 messages of the maximum size."""
-
-
-PIECE_OVERHEAD = 64
-"""The bytes that each piece of an incomplete message counts in addition to its size.
-
-A client may send its message in pieces of one byte, and Python needs about this much memory for each piece.
-"""
+__all__ = ["Backlog", "BacklogStatistics", "Buffer"]
 
 
 class Buffer(Protocol):

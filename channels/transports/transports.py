@@ -20,7 +20,6 @@ from typing import Any, TypeAlias
 
 import trio
 
-from channels.transports.backlog import DEFAULT_MAX_INCOMING_BYTES, Backlog
 from channels.transports.contract import Reader, Signal, Spawn, Tell, Transport
 from channels.transports.out_buffer import (
     DEFAULT_MAX_BYTES,
@@ -38,7 +37,16 @@ from channels.transports.stream_transport import (
     stream_source,
 )
 
-__all__ = ["NO_STATISTICS", "ByteStream", "SocketTransport", "Transports"]
+__all__ = [
+    "DEFAULT_MAX_INCOMING_BYTES",
+    "NO_STATISTICS",
+    "ByteStream",
+    "SocketTransport",
+    "Transports",
+]
+
+DEFAULT_MAX_INCOMING_BYTES = 256 * 1024 * 1024
+"""The maximum number of bytes of the incomplete messages of all clients: 26 messages of the maximum size."""
 
 NO_STATISTICS = dict.fromkeys(("flusher", "backlog", "incoming", "poller", "quiet_poller"))
 """The statistics of transports that do not exist."""
@@ -160,6 +168,9 @@ class Transports:
         self._spawn = spawn
         self._max_messages = max_messages
         self._max_bytes = max_bytes
+        # Import here, so that `import channels` loads fewer modules.
+        from channels.transports.backlog import Backlog  # noqa: PLC0415
+
         self.backlog = Backlog(max_bytes=max_total_bytes)
         self.incoming = Backlog(max_bytes=max_incoming_bytes)
         self.starved_at = -math.inf

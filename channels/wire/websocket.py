@@ -38,9 +38,9 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from channels.messages import BinaryFrame
-from channels.transports.backlog import PIECE_OVERHEAD
 from channels.wire.fragments import (
     BINARY_MESSAGE,
+    PIECE_OVERHEAD,
     TEXT_MESSAGE,
     Fragments,
     MessageTooBig,

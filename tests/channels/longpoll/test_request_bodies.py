@@ -10,7 +10,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from channels.longpoll.requests import Bodies, Body
-from channels.transports.backlog import PIECE_OVERHEAD, Backlog
+from channels.transports.backlog import Backlog
+from channels.wire.fragments import PIECE_OVERHEAD
 
 GONE = {"type": "http.disconnect"}
 

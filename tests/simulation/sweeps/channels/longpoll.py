@@ -26,7 +26,8 @@ from channels.telemetry import (
     SOCKET_ORIGIN_REFUSED,
     SOCKET_UNSUPPORTED,
 )
-from channels.transports.backlog import PIECE_OVERHEAD, Backlog
+from channels.transports.backlog import Backlog
+from channels.wire.fragments import PIECE_OVERHEAD
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
 from tests.simulation.sweeps.channels.clients import pack_push
