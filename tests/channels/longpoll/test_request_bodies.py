@@ -112,7 +112,7 @@ async def test_beyond_the_limit_the_largest_body_is_503_and_others_go_on(
     await trio.sleep(0.25)
     assert bodies.held == 900 + 3 * PIECE_OVERHEAD + 1
     nursery.start_soon(wait, "middle", Sender([piece(b"x" * 500), GONE], pause=0.01))
-    await trio.sleep(0.15)
+    await trio.sleep(0.1)
     assert bodies.shed == [601]
     assert outcomes == {"middle": None}
     assert bodies.held == 300 + PIECE_OVERHEAD
