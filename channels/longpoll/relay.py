@@ -106,16 +106,8 @@ class _Asked(_Exchange):
         self.answer: Answer | None = None
         self.is_over = False
 
-    @property
-    def has_whole_answer(self) -> bool:
-        """True if all pieces of the answer have arrived."""
-        answer, arriving = self.answer, self.arriving
-        if answer is None:
-            return False
-        return arriving.is_whole if arriving is not None else len(answer.data) == answer.size
-
     def end(self) -> None:
-        """Answer the request as one without a session. An earlier answer counts as lost, unless it is complete."""
+        """Answer the request as one without a session. An answer whose pieces have not all arrived is lost."""
         if not self.is_over:
             self.answer = None
             self.is_over = True
@@ -199,7 +191,9 @@ class Relay:
         if len(self._stopped) > _MAX_STOPPED:
             del self._stopped[next(iter(self._stopped))]
         for asked in self._asked.values():
-            if asked.node == name and not asked.has_whole_answer:
+            # A session that has been found answers before its node says goodbye, but on another lane. So the goodbye may
+            # overtake the answer.
+            if asked.node == name and not asked.found.is_set():
                 asked.end()
 
     def _node_up(self, event: Event, _: Any, about: Mapping[str, Any]) -> None:

@@ -491,13 +491,17 @@ async def test_a_request_on_its_way_to_a_node_that_stops_is_answered_at_once(pai
 
 
 async def test_the_last_messages_of_a_session_reach_the_client_before_it_learns_of_the_stop(
-    pair: Pair,
+    join: Join,
 ) -> None:
+    # The answer and the goodbye arrive at the same moment.
+    pair = await join(JoinedNodes(latency=0.01))
+    await trio.sleep(1)
     _, elsewhere = await pair.opened()
     poll = await elsewhere.begin("GET")
+    await trio.sleep(0.1)
     pair.a.endpoint.broadcast("room:a", "new", {"n": 1})
     await pair.a.stop()
-    await settle()
+    await trio.sleep(0.1)
     said = said_by(poll)
     assert said["status"] == 200
     assert [json.loads(each)[4] for each in said["messages"]] == [{"n": 1}]
