@@ -191,8 +191,8 @@ class Relay:
         if len(self._stopped) > _MAX_STOPPED:
             del self._stopped[next(iter(self._stopped))]
         for asked in self._asked.values():
-            # A session that has been found answers before its node says goodbye, but on another lane. So the goodbye may
-            # overtake the answer.
+            # A session that has been found answers before its node says goodbye, but on another lane. So the goodbye
+            # may overtake the answer.
             if asked.node == name and not asked.found.is_set():
                 asked.end()
 
