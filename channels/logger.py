@@ -7,10 +7,13 @@ An endpoint attaches these handlers when it starts. You can attach your own hand
 from __future__ import annotations
 
 import logging
+import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, TypeAlias
+
+import trio
 
 from actors.errors import add_advice
 from actors.instrumentation.logger import bounded, log_exception, printable
@@ -37,6 +40,7 @@ from channels.telemetry import (
     SOCKET_CONNECTED,
     SOCKET_EXPIRED,
     SOCKET_HELD_BACK,
+    SOCKET_INCOMING_SHED,
     SOCKET_MALFORMED,
     SOCKET_ORIGIN_REFUSED,
     SOCKET_OVERFLOW,
@@ -59,6 +63,8 @@ _shorten.maxstring = 120
 _shorten.maxdict = _shorten.maxlist = 20
 # The maximum number of values that go into one log line, including nested values.
 _MAX_SHOWN = 500
+# Seconds between two lines about a lack of memory.
+_SELDOM = 10.0
 
 
 def attach(
@@ -102,6 +108,7 @@ def attach(
         (SOCKET_EXPIRED, (logging.DEBUG,), _expired),
         (SOCKET_OVERFLOW, (logging.WARNING,), _overflow),
         (SOCKET_SHED, (logging.WARNING,), _overflow),
+        (SOCKET_INCOMING_SHED, (logging.WARNING,), _Seldom(_incoming_shed)),
         (SOCKET_HELD_BACK, (logging.INFO,), _held_back),
         (SOCKET_RATE_LIMITED, (logging.INFO,), _rate_limited),
         (ENDPOINT_DRAIN, (logging.INFO,), _drain),
@@ -109,7 +116,7 @@ def attach(
         (LONGPOLL_UNSENDABLE, (logging.WARNING,), _unsendable),
         (LONGPOLL_NOT_FORWARDED, (logging.INFO,), _not_forwarded),
         (LONGPOLL_ANSWER_LOST, (logging.INFO,), _answer_lost),
-        (POLLER_OUT_OF_MEMORY, (logging.ERROR,), _out_of_memory),
+        (POLLER_OUT_OF_MEMORY, (logging.ERROR,), _Seldom(_out_of_memory)),
     )
     detaches = [
         telemetry.attach(event, _only(endpoint, handler))
@@ -151,6 +158,29 @@ def _of(supervisor: Pid, handler: Handler) -> Handler:
             handler(event, measurements, metadata)
 
     return handle
+
+
+class _Seldom:
+    """A handler that logs an event at most once in ten seconds, because a lack of memory lasts.
+
+    Args:
+        log: the handler that writes the line. It gets the sums of the measurements since the last line, and `events`,
+            the number of these events.
+    """
+
+    def __init__(self, log: Handler) -> None:
+        self._log = log
+        self._next_at = -math.inf
+        self._sums: dict[str, float] = {}
+
+    def __call__(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+        for name, value in {"events": 1, **measurements}.items():
+            self._sums[name] = self._sums.get(name, 0) + value
+        now = trio.current_time()
+        if now >= self._next_at:
+            self._next_at = now + _SELDOM
+            sums, self._sums = self._sums, {}
+            self._log(event, sums, metadata)
 
 
 class _Lines:
@@ -400,6 +430,17 @@ def _overflow(event: Event, measurements: _Data, metadata: _Data) -> None:
     )
 
 
+def _incoming_shed(event: Event, measurements: _Data, metadata: _Data) -> None:
+    _log.warning(
+        "Closing %s with %d: %s; %d such clients since the last line about this, and the server discarded %d bytes",
+        "a post" if metadata["pid"] is None else repr(metadata["pid"]),
+        metadata["code"],
+        metadata["cause"],
+        measurements["events"],
+        measurements["bytes"],
+    )
+
+
 def _left_out(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
         "The client of %r posted a batch of more than 100 messages; the server discarded the last %d",
@@ -448,6 +489,7 @@ def _time(seconds: float) -> str:
 
 def _out_of_memory(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.error(
-        "Not enough memory to read from %d sockets; the server reads all sockets again in 0.1 s",
+        "Not enough memory to read from clients: %d reads failed since the last line about this; the server closes the "
+        "clients with the largest incomplete messages, and reads again",
         measurements["reads"],
     )

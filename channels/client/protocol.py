@@ -16,13 +16,14 @@ A channel is in one of five states:
 
 Source: phoenix.js 1.8.16, `socket.js`, `channel.js` and `push.js`, with these differences: a push fails as soon as its
 channel closes; an answer to a join with an unknown status counts as an error; a push to a closed channel is an error;
-buffers are bounded; a push with a key is sent again after a rejoin.
+buffers are bounded; a push with a key is sent again after a rejoin; after a short connection, the waits before further
+attempts go on from where they were.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from channels.client import events, wire
 from channels.client.errors import BufferFull, ChannelClosed
@@ -45,7 +46,13 @@ from channels.client.records import (
 from channels.client.timers import Timer, Timers
 from channels.messages import Message
 
-__all__ = ["Protocol"]
+__all__ = ["STABLE_AFTER", "Protocol"]
+
+STABLE_AFTER: Final = 5.0
+"""Seconds that a connection must be open before its loss starts the table of waits from its beginning.
+
+Otherwise, a server that closes each connection immediately would make the client reconnect a hundred times a second.
+"""
 
 NORMAL = 1000
 _HEARTBEATS = "phoenix"
@@ -89,7 +96,7 @@ class Protocol:
         self._send_buffer: list[tuple[ChannelRecord, str | None, wire.Frame]] = []
         self._tries = 0
         self._reconnect_timer: Timer | None = None
-        self._away_since = 0.0
+        self._away_since = self._opened_at = 0.0
         self._heartbeat_ref: str | None = None
         self._heartbeat_timer: Timer | None = None
         self._pings: dict[str, float] = {}
@@ -244,7 +251,8 @@ class Protocol:
             # The channel may have been lost or left since the client queued this frame.
             if channel.join_ref == join_ref and channel.state != "closed":
                 self._emit(Send(frame))
-        self._reset_reconnect()
+        self._opened_at = now
+        self._timers.cancel(self._reconnect_timer)
         self._arm_heartbeat()
         for channel in tuple(self.channels):
             self._reset_rejoin(channel)
@@ -325,6 +333,8 @@ class Protocol:
 
     def _drop_connection(self, event: events.Lost, reason: str) -> None:
         self.state = "closed"
+        if self._now - self._opened_at >= STABLE_AFTER:
+            self._tries = 0
         self._away_since = self._now
         self._tell(event)
         self._forget_connection()

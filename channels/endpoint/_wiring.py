@@ -381,14 +381,12 @@ class Counters:
 
     Attributes:
         counts: the number of times that each event happened, for `Endpoint.statistics()`.
-        held: the bytes of the incomplete messages of all WebSockets.
     """
 
-    __slots__ = ("counts", "held")
+    __slots__ = ("counts",)
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, ...], int] = {}
-        self.held = 0
 
     def count(self, event: tuple[str, ...]) -> None:
         """Add one to the counter of an event."""
@@ -591,11 +589,15 @@ class Services:
             {"endpoint": self.endpoint, "limit": limit, "status": status, "address": address},
         )
 
-    def _out_of_memory(self, reads: int) -> None:
+    def _out_of_memory(self, reads: int) -> bool:
+        """Free the memory of the largest incomplete messages. Return False if there are none."""
+        self.transports.starved_at = self.runtime.current_time()
+        has_freed = self.transports.incoming.relieve()
         self.count(POLLER_OUT_OF_MEMORY)
         self.runtime.telemetry.execute(
             POLLER_OUT_OF_MEMORY, {"reads": reads}, {"endpoint": self.endpoint}
         )
+        return has_freed
 
 
 async def hold_services(services: Services) -> Pid:

@@ -88,7 +88,7 @@ from channels.transports.out_buffer import (
     DEFAULT_MAX_TOTAL_BYTES,
 )
 from channels.transports.poller import DEFAULT_LONGEST_REST
-from channels.transports.transports import NO_STATISTICS, Transports
+from channels.transports.transports import DEFAULT_MAX_INCOMING_BYTES, NO_STATISTICS, Transports
 from channels.upgrade.urls import InvalidPath
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
@@ -107,6 +107,7 @@ _WHOLE_OPTIONS = (
     "max_buffered_messages",
     "max_buffered_bytes",
     "max_total_buffered_bytes",
+    "max_total_incoming_bytes",
 )
 
 
@@ -139,6 +140,9 @@ class Endpoint:
             closes the client's connection with 1013.
         max_total_buffered_bytes: the maximum number of bytes that wait for all clients together. If more bytes wait,
             the endpoint closes connections with 1013, beginning with the clients with the most waiting bytes.
+        max_total_incoming_bytes: the maximum number of bytes that the incomplete messages and posted bodies of all
+            clients have together. If they have more, the endpoint closes connections with 1013, and answers posts with
+            503, beginning with the largest messages.
         quiet_delay: the longest time in seconds that data of a quiet client may wait, so that the server wakes less
             often. A client is quiet if its last two messages came more than five seconds apart. With fewer than 150
             quiet clients, no data waits. 0 reads all clients immediately. See `channels.transports.poller`.
@@ -180,6 +184,7 @@ class Endpoint:
         max_buffered_messages: int = DEFAULT_MAX_MESSAGES,
         max_buffered_bytes: int = DEFAULT_MAX_BYTES,
         max_total_buffered_bytes: int = DEFAULT_MAX_TOTAL_BYTES,
+        max_total_incoming_bytes: int = DEFAULT_MAX_INCOMING_BYTES,
         quiet_delay: float = DEFAULT_LONGEST_REST,
         draining: Draining | None = None,
         filter_parameters: FilterRule = SECRETS,
@@ -209,6 +214,7 @@ class Endpoint:
         self.max_buffered_messages = max_buffered_messages
         self.max_buffered_bytes = max_buffered_bytes
         self.max_total_buffered_bytes = max_total_buffered_bytes
+        self.max_total_incoming_bytes = max_total_incoming_bytes
         self.quiet_delay = quiet_delay
         self.draining = Draining() if draining is None else draining
         self.filter_parameters = filter_parameters
@@ -277,6 +283,7 @@ class Endpoint:
             max_messages=self.max_buffered_messages,
             max_bytes=self.max_buffered_bytes,
             max_total_bytes=self.max_total_buffered_bytes,
+            max_incoming_bytes=self.max_total_incoming_bytes,
             quiet_delay=self.quiet_delay,
         )
         services = Services(

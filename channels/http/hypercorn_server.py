@@ -4,6 +4,7 @@
   read.
 - `StrictConnection` parses the heads of HTTP/1.1 requests as strictly as an endpoint does.
 - `Exchange` replaces the message queue of a request.
+- `PiecewiseStream` keeps no incomplete message of a WebSocket.
 - `HypercornServer` ends when its peer leaves.
 
 `TCPServer` is not a public interface. So `pyproject.toml` pins Hypercorn's minor version, and
@@ -16,6 +17,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import h2.exceptions
@@ -25,20 +27,26 @@ from h2.errors import ErrorCodes
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
+from wsproto.connection import ConnectionState as WebSocketState
+from wsproto.events import CloseConnection, Message, Ping
 
 from actors.instrumentation.logger import log_exception
+from channels.http.asgi_stream import PIECES
 from channels.upgrade.request import DEFAULT_MAX_HEAD_SIZE, BadRequest, HeadParser
 
 __all__ = [
     "Exchange",
     "Exchanges",
     "HypercornServer",
+    "PiecewiseStream",
     "ReplayStream",
     "StrictConnection",
     "TLSReplayStream",
@@ -310,6 +318,34 @@ async def _ignore(message: Any) -> None:
     """Ignore a message from an application that has ended."""
 
 
+class PiecewiseStream(WSStream):
+    """A WebSocket of Hypercorn that passes on the pieces of a message as they arrive.
+
+    Hypercorn's own class keeps up to 16 MiB of an incomplete message, and ten whole messages. The memory for incomplete
+    messages has a limit for all clients together, so a connection of an endpoint keeps these bytes itself. An
+    application of the user gets whole messages.
+    """
+
+    async def _handle_events(self) -> None:
+        assert self.app_put is not None  # the application runs
+        for event in self.connection.events():
+            if isinstance(event, Message):
+                text = event.data if isinstance(event.data, str) else None
+                piece = {
+                    "type": "websocket.receive",
+                    "text": text,
+                    "bytes": None if text is not None else bytes(event.data),
+                    PIECES: not event.message_finished,
+                }
+                await self.app_put(piece)
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):
+                if self.connection.state == WebSocketState.REMOTE_CLOSING:
+                    await self._send_wsproto_event(event.response())
+                await self.send(StreamClosed(stream_id=self.stream_id))
+
+
 class Exchanges(TaskGroup):
     """The task group of one Hypercorn connection, with an `Exchange` for each request.
 
@@ -325,7 +361,7 @@ class Exchanges(TaskGroup):
     async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
         """Start the application in a task. Return the function that passes messages to it."""
         if scope["type"] != "http":
-            return await super().spawn_app(app, config, scope, send)
+            return await self._spawn_websocket(app, config, scope, send)
         exchange = Exchange(send, self._shields, max_messages=config.max_app_queue_size)
 
         async def run(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
@@ -333,6 +369,30 @@ class Exchanges(TaskGroup):
 
         await super().spawn_app(run, config, scope, exchange.send)
         return exchange.put
+
+    async def _spawn_websocket(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
+        """Start the application of a WebSocket. Return the function that passes messages to it.
+
+        In plain Hypercorn, this function waits forever if the application has ended and left ten messages unread. Then
+        all other requests of an HTTP/2 connection wait too.
+        """
+        stream = send.__self__  # `send` is a method of Hypercorn's WSStream
+        scope["extensions"][PIECES] = partial(setattr, stream, "__class__", PiecewiseStream)
+        put, take = trio.open_memory_channel[Any](config.max_app_queue_size)
+
+        async def run(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
+            with take:
+                await app(scope, take.receive, send, sync_spawn, call_soon)
+
+        async def put_unless_ended(message: Any) -> None:
+            try:
+                await put.send(message)
+            except trio.BrokenResourceError:
+                # The application has ended.
+                pass
+
+        await super().spawn_app(run, config, scope, send)
+        return put_unless_ended
 
     def cancel(self) -> None:
         """Cancel the exchanges that are finishing. Call this when the connection ends."""

@@ -506,6 +506,11 @@ class Flusher:
         self._turns = self._writes = self._full = self._catching_up = 0
         self.on_written: tuple[Callable[[list[int]], object], ...] = ()
 
+    @property
+    def is_running(self) -> bool:
+        """True while a task runs `main`."""
+        return self._running
+
     def statistics(self) -> FlusherStatistics:
         """Return a snapshot of the flusher."""
         return FlusherStatistics(

@@ -24,6 +24,7 @@ from channels.client.events import (
     Rejoining,
     Retrying,
 )
+from channels.client.protocol import STABLE_AFTER
 from channels.errors import EncodeError
 from channels.messages import Binary
 from tests.channels.client.driving import Driver, connected
@@ -68,7 +69,7 @@ def test_a_failed_attempt_is_repeated_after_the_waits_of_the_table() -> None:
         assert client.protocol.state == "connecting"
 
 
-def test_an_open_connection_starts_the_table_again() -> None:
+def test_a_connection_that_lasts_starts_the_table_again() -> None:
     client = Driver()
     client.connect()
     for _ in range(5):
@@ -76,8 +77,44 @@ def test_an_open_connection_starts_the_table_again() -> None:
         client.wait(1.0)
     client.opened()
     client.told()
+    client.wait(STABLE_AFTER)
     client.lose()
     assert client.told(Retrying) == [Retrying(0.01, 1)]
+
+
+def test_the_waits_go_on_after_a_short_connection() -> None:
+    client = Driver()
+    client.connect()
+    for attempt, step in enumerate([*RECONNECT_STEPS, 5.0, 5.0], 1):
+        client.opened()
+        client.wait(STABLE_AFTER - 0.001)
+        client.told()
+        client.lose()
+        assert client.told(Retrying) == [Retrying(step, attempt)]
+        client.wait(step + 1e-9)
+        assert client.protocol.state == "connecting"
+
+
+@pytest.mark.parametrize("lasts", [0.0, 1.0, STABLE_AFTER])
+def test_a_server_that_closes_each_connection_cannot_make_the_client_reconnect_often(
+    lasts: float,
+) -> None:
+    client = Driver()
+    client.connect()
+    for _ in range(20):
+        client.opened()
+        client.wait(lasts)
+        client.lose()
+        client.wait(5.0)
+    connections, before = 0, client.now
+    while client.now < before + 600:
+        client.opened()
+        client.wait(lasts)
+        client.lose()
+        connections += 1
+        while client.protocol.state == "closed":
+            client.wait(0.01)
+    assert connections <= 600 / 5.0 + 1
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1006, 1011, 1012, 1013, 3000, 4000])
@@ -842,7 +879,7 @@ def test_pushes_that_a_rejoin_has_sent_leave_room_for_others() -> None:
         client.lose()
         client.push(channel)
         client.push(channel)
-        client.wait(0.01)
+        client.wait(0.1)
         client.opened()
         client.answer(client.frames()[-1])
         assert channel.state == "joined"

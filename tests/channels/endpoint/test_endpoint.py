@@ -469,6 +469,7 @@ async def test_statistics_contain_the_figures_of_a_running_endpoint(serve: Serve
         "work": None,
         "flusher": None,
         "backlog": None,
+        "incoming": None,
         "poller": None,
         "quiet_poller": None,
     }
@@ -515,6 +516,7 @@ MISTAKES: list[tuple[dict[str, Any], type[ChannelsError], str]] = [
     ({"max_buffered_bytes": -1}, InvalidOption, "max_buffered_bytes=-1"),
     ({"address_limit": 50}, InvalidOption, "address_limit=50; write AddressLimit(max_clients=...)"),
     ({"max_total_buffered_bytes": 0}, InvalidOption, "max_total_buffered_bytes=0"),
+    ({"max_total_incoming_bytes": 0}, InvalidOption, "max_total_incoming_bytes=0"),
     ({"presences": [3]}, InvalidOption, "presences=(3,)"),
     ({"presences": [Presence]}, InvalidOption, "write [Presence()]"),
     ({"pubsub": "redis://:secret@db"}, InvalidOption, "pubsub=a URL with a password;"),
