@@ -49,6 +49,10 @@ REFUSALS_TOGETHER = 64
 The listener closes further connections without an answer.
 """
 
+# Seconds for the processes of accepted connections to start before the listener ends, and between two looks at them.
+_START = 1.0
+_POLL = 0.01
+
 
 class ListenerServer(GenServer[None]):
     """A process that accepts connections, and starts a process for each connection."""
@@ -64,6 +68,8 @@ class ListenerServer(GenServer[None]):
         self.services = services
         self.ssl_context = ssl_context
         self.refusals = 0
+        # The accepted connections that got no process before the end of this one.
+        self.left: list[Any] = []
         self.connections = connections
         before = services.admission.listener
         if port == 0 and before is not None:
@@ -89,13 +95,19 @@ class ListenerServer(GenServer[None]):
                     await self._start(sock, nursery)
         finally:
             put.close()
-            left = [take.receive_nowait() for _ in range(take.statistics().current_buffer_used)]
+            left = self.left
+            left += [take.receive_nowait() for _ in range(take.statistics().current_buffer_used)]
             if self.services.admission.draining:
                 # Shielded, because this process is ending. `answer_first_request` limits the time for each client.
                 with trio.CancelScope(shield=True):
                     async with trio.open_nursery() as nursery:
                         for sock in left:
                             nursery.start_soon(self._turn_away, sock)
+                    # The endpoint stops the connections next. A process that has not taken over its connection by then
+                    # would end without an answer, and the system would reset the connection.
+                    with trio.move_on_after(_START):
+                        while self.services.admission.has_unserved:
+                            await trio.sleep(_POLL)
             else:
                 for sock in left:
                     sock.close()
@@ -133,9 +145,19 @@ class ListenerServer(GenServer[None]):
         stream = self._stream_of(accepted)
         self.services.admission.hand_over(stream, accepted)
         try:
-            await DynamicSupervisor.start_child(self.connections, CONNECTION, self.services, stream)
+            # Shielded, because after a cancelled call the supervisor may still start the process. The endpoint stops
+            # this listener before the supervisor, so the supervisor answers.
+            with trio.CancelScope(shield=True):
+                await DynamicSupervisor.start_child(
+                    self.connections, CONNECTION, self.services, stream
+                )
         except (StartError, StartIgnored, SupervisionError, CallExit) as error:
             self._not_started(stream, accepted, nursery, error)
+        except BaseException:
+            # This process ends, and has not asked the supervisor yet. `handle_continue` answers the client.
+            self.services.admission.take_over(stream)
+            self.left.append(accepted)
+            raise
 
     def _not_started(
         self, stream: Any, accepted: Any, nursery: trio.Nursery, error: Exception
