@@ -49,8 +49,9 @@ REFUSALS_TOGETHER = 64
 The listener closes further connections without an answer.
 """
 
-# Seconds for the processes of accepted connections to start before the listener ends, and between two looks at them.
-_START = 1.0
+# Before the listener ends, it looks this often whether a process has taken over each accepted connection, with this
+# many seconds between two looks.
+_LOOKS = 100
 _POLL = 0.01
 
 
@@ -105,9 +106,10 @@ class ListenerServer(GenServer[None]):
                             nursery.start_soon(self._turn_away, sock)
                     # The endpoint stops the connections next. A process that has not taken over its connection by then
                     # would end without an answer, and the system would reset the connection.
-                    with trio.move_on_after(_START):
-                        while self.services.admission.has_unserved:
-                            await trio.sleep(_POLL)
+                    for _ in range(_LOOKS):
+                        if not self.services.admission.has_unserved:
+                            break
+                        await trio.sleep(_POLL)
             else:
                 for sock in left:
                     sock.close()
