@@ -12,7 +12,7 @@ from typing import Any
 import trio
 from attrs import evolve
 
-from actors.errors import CallExit, StartError, StartIgnored
+from actors.errors import CallExit, ProcessKilled, StartError, StartIgnored
 from actors.exits import Crash, ExitReason
 from actors.links import wait_exit
 from actors.process import on_exit, spawn_link
@@ -147,16 +147,12 @@ class ListenerServer(GenServer[None]):
         stream = self._stream_of(accepted)
         self.services.admission.hand_over(stream, accepted)
         try:
-            # Shielded, because after a cancelled call the supervisor may still start the process. The endpoint stops
-            # this listener before the supervisor, so the supervisor answers.
-            with trio.CancelScope(shield=True):
-                await DynamicSupervisor.start_child(
-                    self.connections, CONNECTION, self.services, stream
-                )
+            await DynamicSupervisor.start_child(self.connections, CONNECTION, self.services, stream)
         except (StartError, StartIgnored, SupervisionError, CallExit) as error:
             self._not_started(stream, accepted, nursery, error)
-        except BaseException:
-            # This process ends, and has not asked the supervisor yet. `handle_continue` answers the client.
+        except ProcessKilled:
+            # This process ends, and has not asked the supervisor yet. `handle_continue` answers the client. After a
+            # cancelled call, the supervisor still starts the process.
             self.services.admission.take_over(stream)
             self.left.append(accepted)
             raise
