@@ -361,3 +361,14 @@ async def test_an_object_and_a_binary_are_payloads_with_every_adapter(
     pubsub.broadcast("t", Broadcast("t", "e", payload))
     await wait_all_tasks_blocked()
     assert process.messages == [Broadcast("t", "e", payload)]
+
+
+async def test_every_client_whose_format_can_express_a_broadcast_gets_it(pubsub: PubSub) -> None:
+    written: list[bytes] = []
+    out: Any = SimpleNamespace(put=written.append)
+    for serializer in (V2(), V1(), V2()):
+        lane = Fastlane(out, Codec(serializer, bytes), frozenset())
+        await Mailbox().start(lambda lane=lane: pubsub.subscribe("t", metadata=lane))
+    with pytest.raises(EncodeError, match="V1, which cannot express raw bytes"):
+        pubsub.broadcast("t", Broadcast("t", "e", Binary(b"x")))
+    assert len(written) == 2
