@@ -445,6 +445,7 @@ class HypercornServer(TCPServer):
         with trio.move_on_after(self.config.keep_alive_timeout):
             await self.context.terminated.wait()
         if not self._has_request:
+            # Shielded as in Hypercorn, because closing the connection cancels this task.
             with trio.CancelScope(shield=True):
                 await self._initiate_server_close()
 

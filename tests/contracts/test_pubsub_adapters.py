@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from functools import partial
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -368,7 +369,7 @@ async def test_every_client_whose_format_can_express_a_broadcast_gets_it(pubsub:
     out: Any = SimpleNamespace(put=written.append)
     for serializer in (V2(), V1(), V2()):
         lane = Fastlane(out, Codec(serializer, bytes), frozenset())
-        await Mailbox().start(lambda lane=lane: pubsub.subscribe("t", metadata=lane))
+        await Mailbox().start(partial(pubsub.subscribe, "t", metadata=lane))
     with pytest.raises(EncodeError, match="V1, which cannot express raw bytes"):
         pubsub.broadcast("t", Broadcast("t", "e", Binary(b"x")))
     assert len(written) == 2
