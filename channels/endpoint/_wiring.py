@@ -461,6 +461,11 @@ class Admission:
         self._unserved.pop(stream, None)
 
     @property
+    def has_unserved(self) -> bool:
+        """True if an accepted connection waits for its process to take it over."""
+        return bool(self._unserved)
+
+    @property
     def is_quiet(self) -> bool:
         """True if every accepted connection has sent the head of its first request, and no request waits for a node."""
         return not (self.ending or self._unserved or self.queued())

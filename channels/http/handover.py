@@ -207,6 +207,7 @@ class HttpHandover:
             ConnectionState(self._state.copy()),
             replayed,
             begins_with_http2=first.startswith(b"PRI "),
+            has_request=bool(first) and not first.startswith(b"PRI "),
             count=self.count,
         )
         self._connections += 1

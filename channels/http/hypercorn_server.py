@@ -412,6 +412,7 @@ class HypercornServer(TCPServer):
         state: the state of the lifespan.
         stream: the connection. This object closes it.
         begins_with_http2: True if the first bytes are the preface of HTTP/2.
+        has_request: True if the first bytes are the head of a request.
         count: a function that counts an event.
     """
 
@@ -424,12 +425,14 @@ class HypercornServer(TCPServer):
         stream: ReplayStream,
         *,
         begins_with_http2: bool,
+        has_request: bool,
         count: Callable[[tuple[str, ...]], object],
     ) -> None:
         # The annotation asks for TLS, but the class accepts any stream.
         connection: Any = stream
         super().__init__(app, config, context, state, connection)
         self._begins_with_http2 = begins_with_http2
+        self._has_request = has_request
         self._count = count
         self._peer_has_gone = False
         self._reading: trio.CancelScope | None = None
@@ -494,6 +497,19 @@ class HypercornServer(TCPServer):
                 await buffer.close()
         await self.idle_task.stop()
 
+    async def _idle_timeout(self) -> None:
+        """Close the connection after the keep-alive timeout, or when the endpoint drains, unless it has a request.
+
+        Hypercorn cancels this task when it reads a request. That is too late if the endpoint begins to drain at the
+        same moment.
+        """
+        with trio.move_on_after(self.config.keep_alive_timeout):
+            await self.context.terminated.wait()
+        if not self._has_request:
+            # Shielded as in Hypercorn, because closing the connection cancels this task.
+            with trio.CancelScope(shield=True):
+                await self._initiate_server_close()
+
     async def _give_up(self, error: Exception) -> None:
         self._count(("http", "unreadable"))
         log_exception(
@@ -517,6 +533,8 @@ class HypercornServer(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         """Carry out an event of Hypercorn's protocol: write, close, or start the idle timeout."""
+        if isinstance(event, Updated):
+            self._has_request = not event.idle
         if isinstance(event, Updated) and (self._peer_has_gone or self._begins_with_http2):
             self._begins_with_http2 = False
             return
