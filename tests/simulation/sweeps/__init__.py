@@ -71,6 +71,11 @@ SWEEPS: tuple[Sweep, ...] = (
         "durable channels", "tests.simulation.sweeps.channels.histories:durable_channels", weight=35
     ),
     Sweep("plain sockets", "tests.simulation.sweeps.channels.sockets:flusher", weight=20),
+    Sweep(
+        "transports over socket pairs",
+        "tests.simulation.sweeps.channels.socket_pairs:transports",
+        weight=30,
+    ),
     Sweep("workers", "tests.simulation.sweeps.channels.sockets:workers", weight=20),
     Sweep("tokens", "tests.simulation.sweeps.channels.tokens:tokens", weight=8),
     Sweep("nodes over Redis", "tests.simulation.redis_scenario:nodes_under_faults", weight=40),
