@@ -85,5 +85,6 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep("nested supervisors", f"{_SUPERVISION}.nested:nested_supervisors", weight=20),
     Sweep("tasks", f"{_SUPERVISION}.tasks:tasks", weight=35),
     Sweep("streams of tasks", f"{_SUPERVISION}.tasks:streams", weight=20),
+    Sweep("recordings", f"{_SUPERVISION}.recording:recording", weight=30),
     Sweep("applications", f"{_SUPERVISION}.applications:applications", weight=15),
 )

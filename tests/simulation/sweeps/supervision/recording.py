@@ -96,6 +96,7 @@ class Witness(Instrument):
         self.births: dict[int, int] = {}
         self.living: dict[int, Pid] = {}
         self.crashes: list[int] = []
+        self.labels: dict[int, str] = {}
         runtime.telemetry.attach(("actors", "process", "crash"), self.crashed)
         runtime.telemetry.attach(("actors", "message", "dead_letter"), self.dead_letter)
         runtime.telemetry.attach(("actors", "process", "labelled"), self.labelled)
@@ -132,8 +133,10 @@ class Witness(Instrument):
         self.add(False, {"kind": "dead_letter"})
 
     def labelled(self, event: Any, measurements: Any, about: Any) -> None:
-        about = {"pid": about["pid"].number, "label": about["label"]}
-        self.add(False, {"kind": "labelled", **about})
+        pid, label = about["pid"].number, about["label"]
+        self.add(False, {"kind": "labelled", "pid": pid, "label": label})
+        if self.recording:
+            self.labels[pid] = label
 
     def late_answer(self, event: Any, measurements: Any, about: Any) -> None:
         self.add(False, {"kind": "late_answer", "pid": about["server"].number})
@@ -264,7 +267,9 @@ class Program:
             self.recorder.pass_on(lambda record: self.passed.append(record[0]))
 
     def fail(self, problem: str) -> None:
-        limits = f"{self.most_messages} messages, {self.most_events} events and {self.most_bytes} bytes"
+        limits = (
+            f"{self.most_messages} messages, {self.most_events} events and {self.most_bytes} bytes"
+        )
         self.world.check(False, f"a recorder of at most {limits}: {problem}")
 
     def same(self, what: str, got: Any, wanted: Any) -> None:
@@ -450,6 +455,11 @@ class Program:
             sum(figures[name] for name in figures if name != "bytes"),
             len(entries),
         )
+        self.same(
+            "the number of events, kept and dropped",
+            figures["events"] + figures["events_dropped"],
+            len(events),
+        )
         if figures["bytes"] > max(self.most_bytes, MESSAGE_BYTES):
             self.fail(f"the records have {figures['bytes']} bytes")
         most = self.most_messages
@@ -475,13 +485,13 @@ class Program:
         lines = self.recorder.lines(seconds=seconds)
         alive = list(self.witness.living)
         self.compare_lines("the snapshot", lines, chosen, alive, first=len(self.witness.entries))
+        omitted = [json.loads(line) for line in lines if b'"omitted"' in line[:90]]
+        count = omitted[0]["omitted"] if omitted else 0
         if seconds is None:
-            first = json.loads(lines[1]) if len(lines) > 1 else {}
-            omitted = [json.loads(line) for line in lines if b'"omitted"' in line[:90]]
-            count = omitted[0]["omitted"] if omitted else 0
             self.same("the number of omitted records", count, len(self.witness.entries) - len(kept))
-            assert first is not None
             self.compare_readers(lines, chosen)
+        elif chosen and count > len(self.witness.entries) - chosen[0] - len(chosen):
+            self.fail(f"{count} records of the last {seconds} s were omitted; {chosen} are there")
 
     def compare_since(self, kept: list[int]) -> None:
         records = self.recorder.since(self.last_seen)
@@ -519,6 +529,9 @@ class Program:
             number for number in {*ended, *living} if self.witness.births.get(number, first) < first
         )
         self.same(f"{what}: processes before", sorted(each["pid"] for each in before), wanted)
+        for each in before:
+            label = self.witness.labels.get(each["pid"])
+            self.same(f"{what}: the label of {each}", each.get("label"), label)
         rest = [each for each in events if not each.get("before") and each["kind"] != "omitted"]
         flat = [(at, event) for at in kept for event in entries[at].events]
         self.same(f"{what}: the number of events", len(rest), len(flat))
@@ -623,7 +636,9 @@ class Program:
         wanted = [whole["texts"][row[0]] for row in whole["processes"]]
         self.same("the paths on the live page", titles, wanted)
         rows = [[*processes[index][1:6], *processes[index][7:12]] for index in sorted(processes)]
-        self.same("the rows of the live page", rows, [[*r[1:6], *r[7:12]] for r in whole["processes"]])
+        self.same(
+            "the rows of the live page", rows, [[*r[1:6], *r[7:12]] for r in whole["processes"]]
+        )
         self.same("the messages of the live page", messages, len(whole["messages"]))
 
     # Files
@@ -656,6 +671,10 @@ class Program:
             for event, wanted in zip(rest, expected[-len(rest) :], strict=True):
                 got = {name: event.get(name) for name in wanted}
                 self.same("an event in the file", got, wanted)
+        known = {each["pid"] for each in events if each["kind"] == "spawned"}
+        unknown = [e for e in rest if e["kind"] in ("exited", "received") and e["pid"] not in known]
+        if unknown and not omitted and not self.writer.lost:
+            self.fail(f"the file has the events {unknown} of processes without a start")
         size = self.file.stat().st_size
         longest = max(map(len, lines), default=0) * recorder_files.BATCH
         if size > self.most_file_bytes + longest + 100_000:
@@ -673,7 +692,9 @@ class Program:
         due = [each for each in self.due if each[1] < now]
         refused = self.files.refused
         if not len(due) - 4 <= len(written) <= len(self.due):
-            self.fail(f"{len(written)} capsules were written of {len(due)} that are due ({refused})")
+            self.fail(
+                f"{len(written)} capsules were written of {len(due)} that are due ({refused})"
+            )
         for path, (at, _) in zip(written, self.due, strict=False):
             lines = read_lines(path)
             events = {each["n"]: each for each in map(json.loads, lines)}
@@ -717,6 +738,8 @@ class Program:
         for pid in list(self.witness.living.values()):
             if pid not in self.servers:
                 send(pid, "after the end")
+                self.tap.wrote_all([pid.number, 1, 1])
+                self.tap.deliver(pid, pid, Pushed("after the end"), 1)
         await self.settle()
         self.same("what the closed recorder has", self.recorder.statistics(), before)
 
