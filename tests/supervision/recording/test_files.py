@@ -88,7 +88,7 @@ async def test_a_new_file_has_the_starts_of_processes_whose_end_waits_for_the_th
     runtime: Runtime, tmp_path: Path
 ) -> None:
     path = tmp_path / "run.jsonl"
-    async with open_recorder(file=path, max_file_bytes=20_000, flush_every=60.0) as files:
+    async with open_recorder(file=path, max_file_bytes=10_000, flush_every=60.0) as files:
         pid = spawn(trio.sleep_forever, label="store")
         for number in range(250):
             files.recorder.note(f"note {number}")

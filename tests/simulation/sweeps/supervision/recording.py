@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import trio
-from attrs import define, field
+from attrs import define
 
 from actors import (
     KILLED,
