@@ -15,6 +15,7 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep("state machines", "tests.simulation.sweeps.state_machines:state_machines", weight=30),
     Sweep("timers", "tests.simulation.sweeps.timers:timers", weight=40),
     Sweep("registries", "tests.simulation.sweeps.registries:registries", weight=45),
+    Sweep("zombies", "tests.simulation.sweeps.zombies:zombies", weight=25),
     Sweep("crowds", "tests.simulation.sweeps.crowds:crowds", weight=30),
     Sweep("runtimes", "tests.simulation.sweeps.runtimes:runtimes", weight=15),
     Sweep("agents", "tests.simulation.sweeps.crowds:agents", weight=20),
