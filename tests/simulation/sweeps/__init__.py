@@ -77,6 +77,12 @@ SWEEPS: tuple[Sweep, ...] = (
         "tests.simulation.sweeps.channels.socket_pairs:transports",
         weight=30,
     ),
+    Sweep(
+        "rows of the observer",
+        "tests.simulation.sweeps.channels.observing:observer_rows",
+        weight=15,
+    ),
+    Sweep("the observer", "tests.simulation.sweeps.channels.observing:observed_program", weight=25),
     Sweep("workers", "tests.simulation.sweeps.channels.sockets:workers", weight=20),
     Sweep("tokens", "tests.simulation.sweeps.channels.tokens:tokens", weight=8),
     Sweep("nodes over Redis", "tests.simulation.redis_scenario:nodes_under_faults", weight=40),

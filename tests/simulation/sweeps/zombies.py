@@ -228,6 +228,7 @@ class Round:
     def compare_held(self) -> None:
         """Check that the holder still has everything during the kill grace."""
         holder = self.holder
+        assert holder is not None
         self.check(is_alive(holder), "it was declared dead before the end of the kill grace")
         self.check("name" not in self.things or whereis(self.name) is holder, "its name is free")
         self.check(
@@ -251,11 +252,11 @@ class Round:
         left = graph.watchers_of(self.target)
         self.check(not left, f"its monitor {left} is still there")
         self.check(not graph.links_of(holder), "it still has links")
-        downs = [each for each in self.heard if type(each) is Down]
-        exits = [each for each in self.heard if type(each) is Exit]
+        downs: list[Any] = [each for each in self.heard if type(each) is Down]
+        exits: list[Any] = [each for each in self.heard if type(each) is Exit]
         self.check(len(downs) == ("watcher" in self.things), f"it caused the messages {downs}")
         self.check(len(exits) == ("linked" in self.things), f"it caused the messages {exits}")
-        reasons = {each.reason for each in (*downs, *exits)}
+        reasons: set[Any] = {each.reason for each in (*downs, *exits)}
         self.check(reasons <= {KILLED}, f"it ended with {reasons}")
 
     def compare_heir(self, heir: Pid, waiter: Pid) -> None:
@@ -330,7 +331,7 @@ async def children(world: World, stream: Random) -> None:
     """Let a child of a supervisor become a zombie. Check its callers, and its successor with the same id and name."""
     grace = world.runtime.kill_grace
     stubborn = grace * stream.choice((0.5, 1.5, 3))
-    shutdown = stream.choice((0.5, "brutal_kill"))
+    shutdown: Any = stream.choice((0.5, "brutal_kill"))
     spec = ChildSpec(
         "stuck", Stuck.start_link, (stubborn,), kwargs={"name": "stuck"}, shutdown=shutdown
     )

@@ -567,7 +567,8 @@ class Program:
         """Check that the cause of an event is the last event that reached its process."""
         ended: dict[int, int] = {}
         for event, (at, expected) in zip(rest, flat, strict=True):
-            kind, pid, entry = expected["kind"], event.get("pid"), self.witness.entries[at]
+            pid: Any = event.get("pid")
+            kind, entry = expected["kind"], self.witness.entries[at]
             wanted: Any = ...
             if kind == "spawned":
                 wanted = reached.get(event["parent"])
@@ -752,7 +753,7 @@ def _small(random: Random) -> Iterator[Path]:
     for name, values in names.items():
         setattr(recorder_files, name, random.choice(values))
     # The sweep has no thread, so a pause for the other threads has no sense.
-    recorder_files.time = SimpleNamespace(sleep=lambda _: None)  # type: ignore[assignment]
+    recorder_files.time = SimpleNamespace(sleep=lambda _: None)  # type: ignore[assignment, attr-defined]
     # A seed must not decide the name, because several processes may run the same seed.
     folder = Path(tempfile.gettempdir()) / f"ashtree-recording-{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)
