@@ -33,7 +33,7 @@ from actors.refs import TimerRef
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from supervision.child_spec import ChildSpec
-from supervision.recording.conversion import Conversion, Record
+from supervision.recording.conversion import Birth, Conversion, Record
 from supervision.recording.flight import FlightRecorder, Trouble
 from supervision.recording.places import fits
 from supervision.recording.snapshots import Snapshot
@@ -362,10 +362,20 @@ class _Writer(threading.Thread):
             self.lost += file.write(batch)
             self.records += len(batch)
             if file.is_full:
-                file.rotate(self._recorder)
+                file.rotate(self._known_births())
             # Give the runtime's thread a chance to run.
             time.sleep(0)
         file.flush()
+
+    def _known_births(self) -> list[Birth]:
+        """Return the starts of the living processes, and of those whose end is still in the queue."""
+        # Read the living processes first. A process that ends in the meantime is then in both, and not in neither.
+        births = {birth.pid: birth for birth in self._recorder.births}
+        for record in list(self._queue):
+            if record[2] == "exited":
+                birth: Birth = record[5]
+                births.setdefault(birth.pid, birth)
+        return list(births.values())
 
 
 class _ContinuousFile:
@@ -412,11 +422,15 @@ class _ContinuousFile:
     def is_full(self) -> bool:
         return self._size >= self._max_bytes
 
-    def rotate(self, recorder: FlightRecorder) -> None:
-        """Rename the file to `<file>.1`, and begin a new one."""
+    def rotate(self, births: list[Birth]) -> None:
+        """Rename the file to `<file>.1`, and begin a new one.
+
+        Args:
+            births: the starts of all processes whose end is not in the file yet.
+        """
         self._file.close()
         self.path.replace(self.path.with_name(f"{self.path.name}.1"))
-        before = [birth for birth in recorder.births if birth.n < self._expected]
+        before = [birth for birth in births if birth.n < self._expected]
         self._begin(self._snapshot.without_records(before, self._expected))
 
     def close(self) -> None:

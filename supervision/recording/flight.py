@@ -486,7 +486,7 @@ class FlightRecorder(Instrument):
         self._watch_mailbox(pid)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
-        birth = self._births.pop(pid, None)
+        birth = self._births.get(pid)
         if birth is None:
             return
         self.connections.pop(pid, _do_nothing)()
@@ -506,6 +506,8 @@ class FlightRecorder(Instrument):
         else:
             first = []
         self._add("exited", pid.number, fields, birth, first)
+        # Only now, because the thread that writes files must find the start here or in the record.
+        del self._births[pid]
         self.places.process_exited(pid, reason)
 
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:

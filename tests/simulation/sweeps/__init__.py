@@ -15,6 +15,7 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep("state machines", "tests.simulation.sweeps.state_machines:state_machines", weight=30),
     Sweep("timers", "tests.simulation.sweeps.timers:timers", weight=40),
     Sweep("registries", "tests.simulation.sweeps.registries:registries", weight=45),
+    Sweep("zombies", "tests.simulation.sweeps.zombies:zombies", weight=25),
     Sweep("crowds", "tests.simulation.sweeps.crowds:crowds", weight=30),
     Sweep("runtimes", "tests.simulation.sweeps.runtimes:runtimes", weight=15),
     Sweep("agents", "tests.simulation.sweeps.crowds:agents", weight=20),
@@ -71,6 +72,17 @@ SWEEPS: tuple[Sweep, ...] = (
         "durable channels", "tests.simulation.sweeps.channels.histories:durable_channels", weight=35
     ),
     Sweep("plain sockets", "tests.simulation.sweeps.channels.sockets:flusher", weight=20),
+    Sweep(
+        "transports over socket pairs",
+        "tests.simulation.sweeps.channels.socket_pairs:transports",
+        weight=30,
+    ),
+    Sweep(
+        "rows of the observer",
+        "tests.simulation.sweeps.channels.observing:observer_rows",
+        weight=15,
+    ),
+    Sweep("the observer", "tests.simulation.sweeps.channels.observing:observed_program", weight=25),
     Sweep("workers", "tests.simulation.sweeps.channels.sockets:workers", weight=20),
     Sweep("tokens", "tests.simulation.sweeps.channels.tokens:tokens", weight=8),
     Sweep("nodes over Redis", "tests.simulation.redis_scenario:nodes_under_faults", weight=40),
@@ -80,5 +92,6 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep("nested supervisors", f"{_SUPERVISION}.nested:nested_supervisors", weight=20),
     Sweep("tasks", f"{_SUPERVISION}.tasks:tasks", weight=35),
     Sweep("streams of tasks", f"{_SUPERVISION}.tasks:streams", weight=20),
+    Sweep("recordings", f"{_SUPERVISION}.recording:recording", weight=30),
     Sweep("applications", f"{_SUPERVISION}.applications:applications", weight=15),
 )

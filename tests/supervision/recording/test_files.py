@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import trio
 
-from actors import Runtime, send, spawn
+from actors import Runtime, kill, send, spawn, wait_exit
 from supervision import Supervisor
 from supervision.recording import files as module
 from supervision.recording.files import Capsules, open_recorder
@@ -105,6 +105,20 @@ async def test_a_full_file_is_kept_once_and_the_next_one_stands_alone(
     assert max(sizes.values()) < 60_000
     assert [event["path"] for event in read(path, "spawned")] == ["/store"]
     assert [event["to"] for event in read(path, "sent")] == [pid.number]
+
+
+async def test_a_new_file_has_the_starts_of_processes_whose_end_waits_for_the_thread(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.jsonl"
+    async with open_recorder(file=path, max_file_bytes=10_000, flush_every=60.0) as files:
+        pid = spawn(trio.sleep_forever, label="store")
+        for number in range(250):
+            files.recorder.note(f"note {number}")
+        kill(pid)
+        await wait_exit(pid)
+    (ended,) = read(path, "exited")
+    assert [event["pid"] for event in read(path, "spawned")] == [ended["pid"]]
 
 
 async def test_a_capsule_has_the_seconds_before_and_after_the_crash(

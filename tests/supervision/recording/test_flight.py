@@ -259,6 +259,15 @@ async def test_a_full_ring_of_messages_keeps_the_other_events(runtime: Runtime) 
     assert len(events(recorder, "spawned")) == 1
 
 
+async def test_a_record_larger_than_its_ring_counts_as_dropped(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime, max_bytes=2000)
+    recorder.note("x" * 1000)
+    assert recorder.statistics()["events_dropped"] == 1
+    assert recorder.statistics()["messages_dropped"] == 0
+    (omitted,) = events(recorder, "omitted")
+    assert omitted["omitted"] == 1
+
+
 @pytest.mark.parametrize("contents", [False, True])
 async def test_the_bytes_of_the_rings_are_bounded(runtime: Runtime, contents: bool) -> None:
     recorder = FlightRecorder(runtime, max_bytes=20_000, contents=contents)
