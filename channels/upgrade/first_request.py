@@ -123,7 +123,7 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     if isinstance(stream, AsgiStream):
         head = stream.head
     else:
-        parser = HeadParser()
+        parser = HeadParser(http2=services.http.http2)
         if isinstance(stream, socket.socket):
             # Most clients have sent the whole head by now, so most requests need no time limit.
             try:
