@@ -18,6 +18,7 @@ pins Hypercorn's minor version, and `tests/channels/http/test_handover.py` tests
 from __future__ import annotations
 
 import logging
+import math
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
+from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
@@ -65,8 +66,8 @@ _STALLED = 60.0
 _CLOSE_TIMEOUT = 5.0
 _SHUTDOWN_TIMEOUT = 5.0
 
-# The cost of a request, in units of the work budget. An upgrade and a join cost the same.
-_REQUEST_COST = 24
+# The cost of a request, in units of the work budget, for all steps until its answer. A join costs half as much.
+_REQUEST_COST = 48
 # The bytes of a body for each unit of work, as a shift.
 _BODY_COST_SHIFT = 10
 # A WebSocket that Hypercorn serves gets its bytes in pieces of this size, because a piece may contain many tiny frames.
@@ -484,7 +485,7 @@ class FrameGroups:
         if kind == _DATA:
             return 1 + (size >> _BODY_COST_SHIFT)
         if kind not in {_HEADERS, _CONTINUATION}:
-            return 1
+            return 2
         self._headers_size = size if kind == _HEADERS else self._headers_size + size
         if self._headers_size > DEFAULT_MAX_HEAD_SIZE:
             raise h2.exceptions.DenialOfServiceError(
@@ -615,7 +616,8 @@ class HypercornServer:
         self._kind: type[Http1 | Http2] = Http2 if http2 else Http1
         self._protocol: Http1 | Http2 | None = None
         self._exchanges = Exchanges()
-        self._idle = TrioSingleTask()
+        # The deadline is infinite while a request runs.
+        self._idle = trio.CancelScope()
         self._writing = trio.Lock()
         self._reading = trio.CancelScope()
         self._peer_has_gone = False
@@ -655,12 +657,13 @@ class HypercornServer:
             protocol = self._protocol = self._new_protocol()
             async with self._exchanges:
                 await protocol.initiate()
-                await self._idle.restart(self._exchanges, self._idle_timeout)
+                self._set_idle(True)
+                self._exchanges.spawn(self._close_when_idle)
                 with self._reading:
                     await self._read(protocol)
                 self._peer_has_gone = True
                 await protocol.release()
-                await self._idle.stop()
+                self._idle.cancel()
         except OSError:
             # The peer has left.
             pass
@@ -717,11 +720,8 @@ class HypercornServer:
             elif isinstance(event, Closed):
                 await self._close()
                 await self._end()
-            elif isinstance(event, Updated) and not self._peer_has_gone:
-                if event.idle:
-                    await self._idle.restart(self._exchanges, self._idle_timeout)
-                else:
-                    await self._idle.stop()
+            elif isinstance(event, Updated):
+                self._set_idle(event.idle)
         except trio.BusyResourceError:
             # Another task has closed the stream, because of data from the client.
             await self._end()
@@ -749,10 +749,21 @@ class HypercornServer:
             pass
         await self._stream.aclose()
 
-    async def _idle_timeout(self) -> None:
-        with trio.move_on_after(self._served.config.keep_alive_timeout):
+    def _set_idle(self, idle: bool) -> None:
+        """Start or stop the timeout for the next request. While the endpoint drains, it is over at once."""
+        if not idle:
+            self._idle.deadline = math.inf
+        elif self._served.context.terminated.is_set():
+            self._idle.cancel()
+        else:
+            self._idle.deadline = trio.current_time() + self._served.config.keep_alive_timeout
+
+    async def _close_when_idle(self) -> None:
+        """Close the connection when the timeout for the next request is over, or when the endpoint drains."""
+        with self._idle:
             await self._served.context.terminated.wait()
-        # Shielded, because the protocol stops this task when it handles the end of the connection.
-        with trio.CancelScope(shield=True):
+            if self._idle.deadline == math.inf:
+                await trio.sleep_forever()
+        if not self._peer_has_gone:
             await self._end()
             await self._stream.aclose()
