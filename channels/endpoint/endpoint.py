@@ -491,9 +491,7 @@ class Endpoint:
 
     def _check_options(self) -> None:
         check_positive("Endpoint", "head_timeout", self.head_timeout)
-        check_positive("Endpoint", "keep_alive_timeout", self.keep_alive_timeout)
-        if not isinstance(self.http2, bool):
-            raise InvalidOption("Endpoint", "http2", self.http2, "True or False")
+        self._check_http()
         check_not_negative("Endpoint", "quiet_delay", self.quiet_delay)
         if self.max_connections is not None:
             check_whole("Endpoint", "max_connections", self.max_connections)
@@ -522,6 +520,11 @@ class Endpoint:
                 raise InvalidOption("Endpoint", option, value, f"{kind.__name__}(...), or None")
         for option, owner in (("presences", "Presence"), ("histories", "History")):
             check_services(option, owner, getattr(self, option))
+
+    def _check_http(self) -> None:
+        check_positive("Endpoint", "keep_alive_timeout", self.keep_alive_timeout)
+        if not isinstance(self.http2, bool):
+            raise InvalidOption("Endpoint", "http2", self.http2, "True or False")
 
     def _services_of_channels(self, services: Services, polling: LongPolling) -> list[ChildSpec]:
         """Return the children that start before the channels and stop after them.

@@ -74,6 +74,8 @@ _BODY_COST_SHIFT = 10
 _WEBSOCKET_PIECE = 1024
 # The bytes of such a WebSocket for each unit of work, as a shift. The smallest frame has six bytes.
 _WEBSOCKET_COST_SHIFT = 3
+# The cost of an HTTP/2 frame without headers.
+_FRAME_COST = 2
 # The cost of the HTTP/2 frames that the server parses together.
 _GROUP_COST = 64
 # The bytes of compressed HTTP/2 headers for each unit of work, as a shift. One byte may stand for a whole header.
@@ -431,16 +433,16 @@ def _cost_of_websocket(piece: bytes) -> int:
 
 
 class FrameGroups:
-    """The bytes of an HTTP/2 client, divided into groups of whole frames.
+    r"""The bytes of an HTTP/2 client, divided into groups of whole frames.
 
         >>> groups = FrameGroups(max_frame_size=16384)
         >>> list(groups.feed(b"PRI * HTTP/2.0"))
         [(b'PRI * HTTP/2.0', 0)]
         >>> settings = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-        >>> list(groups.feed(b"\\r\\n\\r\\nSM\\r\\n\\r\\n" + settings + settings[:5]))
-        [(b'\\r\\n\\r\\nSM\\r\\n\\r\\n\\x00\\x00\\x00\\x04\\x00\\x00\\x00\\x00\\x00', 1)]
+        >>> list(groups.feed(b"\r\n\r\nSM\r\n\r\n" + settings + settings[:5]))
+        [(b'\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00', 2)]
 
-    A read of 64 KiB may contain 7,000 frames, so the server parses one group in a turn of the scheduler.
+    A read of 64 KiB may contain 7,000 frames, so the work budget spreads its groups over several turns of the scheduler.
 
     Args:
         max_frame_size: the maximum bytes of a frame without its header.
@@ -483,9 +485,9 @@ class FrameGroups:
 
     def _cost_of(self, kind: int, size: int) -> int:
         if kind == _DATA:
-            return 1 + (size >> _BODY_COST_SHIFT)
+            return _FRAME_COST + (size >> _BODY_COST_SHIFT)
         if kind not in {_HEADERS, _CONTINUATION}:
-            return 2
+            return _FRAME_COST
         self._headers_size = size if kind == _HEADERS else self._headers_size + size
         if self._headers_size > DEFAULT_MAX_HEAD_SIZE:
             raise h2.exceptions.DenialOfServiceError(

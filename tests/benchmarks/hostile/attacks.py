@@ -66,6 +66,7 @@ class _Line:
         self.together = together
         self.answers = b""
         self._began = began
+        self._more = trio.Event()
         self._took: float | None = None
 
     async def send_all(self, data: bytes) -> None:
@@ -76,6 +77,16 @@ class _Line:
         await self.stream.send_all(data)
         if is_first:
             self._took = trio.current_time() - self._began
+
+    def hear(self, piece: bytes | bytearray) -> None:
+        """Keep a piece of the server's answers."""
+        self.answers = (self.answers + piece)[-65536:]
+        self._more.set()
+        self._more = trio.Event()
+
+    async def more(self) -> None:
+        """Wait for the next piece of the server's answers."""
+        await self._more.wait()
 
     def was_late(self, seconds: float) -> bool:
         """Return True if the stranger's first data went out at least so many seconds after it began to connect."""
@@ -185,14 +196,14 @@ async def _polls_at_once(line: _Line) -> None:
     head = "GET /socket/longpoll?vsn=2.0.0{} HTTP/1.1\r\nHost: test\r\n\r\n"
     await line.send_all(head.format("").encode())
     while (found := re.search(rb'"token":"([^"]+)"', line.answers)) is None:
-        await trio.sleep(0.01)
+        await line.more()
     for _ in range(2):
         # The poll is held until the session has waited for a whole window, and then the next one comes.
         await trio.sleep_until(line.together)
         answers = line.answers.count(b"HTTP/1.1 ")
         await line.send_all(head.format(f"&token={found[1].decode()}").encode())
         while line.answers.count(b"HTTP/1.1 ") == answers:
-            await trio.sleep(0.01)
+            await line.more()
         line.together = trio.current_time() + 1
     await line.stream.aclose()
 
@@ -377,7 +388,6 @@ def prepare() -> None:
 
 
 async def _suffer(stranger: Stranger, line: _Line) -> str:
-    answer = b""
     async with line.stream as stream, trio.open_nursery() as nursery:
 
         async def act() -> None:
@@ -389,11 +399,11 @@ async def _suffer(stranger: Stranger, line: _Line) -> str:
         nursery.start_soon(act)
         try:
             while piece := await stream.receive_some(65536):
-                line.answers = answer = (answer + piece)[-65536:] if answer else piece
+                line.hear(piece)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # likewise, or the stranger has left
         nursery.cancel_scope.cancel()
-    return _name_of(answer)
+    return _name_of(line.answers)
 
 
 def _name_of(answer: bytes) -> str:

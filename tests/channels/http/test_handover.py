@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -21,8 +22,18 @@ from channels.http.hypercorn_server import ReplayStream
 from channels.http.lifespan import ApplicationStartError
 from channels.upgrade.first_request import read_head
 from channels.upgrade.request import Head
+from tests.architecture.sources import PACKAGES, sources_under
 from tests.channels.transports.http_client import Client, echo, served
 from tests.channels.transports.sockets import fill, socket_pair
+
+
+def test_one_module_alone_imports_hypercorn() -> None:
+    importing = [
+        each.path
+        for each in sources_under(*PACKAGES)
+        if re.search(r"^\s*(from|import) hypercorn\b", each.text, re.MULTILINE)
+    ]
+    assert importing == ["channels/http/hypercorn_server.py"]
 
 
 async def test_bytes_read_before_the_handover_are_part_of_the_request() -> None:
