@@ -442,7 +442,7 @@ class FrameGroups:
         >>> list(groups.feed(b"\r\n\r\nSM\r\n\r\n" + settings + settings[:5]))
         [(b'\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00', 2)]
 
-    A read of 64 KiB may contain 7,000 frames, so the work budget spreads its groups over several turns of the scheduler.
+    A read of 64 KiB may contain 7,000 frames. The work budget spreads its groups over several turns of the scheduler.
 
     Args:
         max_frame_size: the maximum bytes of a frame without its header.
