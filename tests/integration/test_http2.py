@@ -144,7 +144,7 @@ class Http2WebSocket:
         data = bytes(await self._stream.receive_some())
         for event in self._connection.receive_data(data):
             if isinstance(event, h2.events.ResponseReceived):
-                self.status = str(dict(event.headers)[":status"])  # type: ignore[call-overload]
+                self.status = str(dict(event.headers)[":status"])  # type: ignore[index]
             elif isinstance(event, h2.events.DataReceived):
                 self._reader.feed(event.data)
         if reply := self._connection.data_to_send():
