@@ -135,7 +135,6 @@ def tls_context(certfile: Path | str | None, keyfile: Path | str | None) -> ssl.
             )
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.set_alpn_protocols(["h2", "http/1.1"])
     try:
         context.load_cert_chain(certfile, keyfile)
     # SSLError, a subclass of OSError, means that a file has no certificate, or that the key does not fit.

@@ -68,6 +68,9 @@ class ListenerServer(GenServer[None]):
     ) -> Continue | Fail:
         self.services = services
         self.ssl_context = ssl_context
+        if ssl_context is not None:
+            http2 = services.http.http2
+            ssl_context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
         self.refusals = 0
         # The accepted connections that got no process before the end of this one.
         self.left: list[Any] = []

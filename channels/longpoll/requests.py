@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 __all__ = ["Bodies", "Body", "LongPolling"]
 
 _BAD_REQUEST, _TIMEOUT, _UNAVAILABLE = 400, 408, 503
+# The cost of an answer, in units of the work budget. A join costs the same.
+_ANSWER_COST = 24
 
 
 class Body:
@@ -277,11 +279,15 @@ class LongPolling:
         receive: Any,
         send: Any,
     ) -> None:
-        await self._services.budget.take(
-            cost_of_query(scope.get("query_string", b"").decode("latin-1"))
-        )
+        budget = self._services.budget
+        cost = cost_of_query(scope.get("query_string", b"").decode("latin-1"))
+        if cost:
+            # The server of the connection has paid for everything else in the request.
+            await budget.take(cost)
         answer = await self._answer(_Request(mount, variables, path, scope), receive)
         if answer is not None:
+            # A broadcast, or the end of a window, may answer thousands of polls in the same turn of the scheduler.
+            await budget.take(_ANSWER_COST)
             await _send(send, answer)
 
     async def _answer(self, request: _Request, receive: Receive) -> PollAnswer | None:

@@ -71,7 +71,7 @@ class Http2Sockets:
 
 @pytest.fixture
 async def server(serve: Serve) -> Server:
-    return await serve(Endpoint(sockets={"/socket": UserSocket}))
+    return await serve(Endpoint(sockets={"/socket": UserSocket}, http2=True))
 
 
 @pytest.fixture
