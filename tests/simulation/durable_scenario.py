@@ -38,6 +38,7 @@ from supervision.chaos import At, Kill
 from supervision.recording.entropy import Chance
 from supervision.simulation import Node, World, scenario
 from tests.simulation.simulated_sqlite import Disk, SimulatedSQLite
+from tests.simulation.sweeps.bounds import small_bounds
 
 PORT = 4000
 TOPIC = "document:a"
@@ -562,6 +563,7 @@ def judge(run: Run, writers: list[Writer]) -> None:
 
 
 @scenario(faults=crashes, params={"clients": 3, "seconds": 10.0})
+@small_bounds
 async def in_memory(world: World) -> None:
     """One node with its history in memory. A restart loses the history, and the clients get the reason."""
     run = Run(world, ("a",), lambda _: MemoryStorage())
@@ -572,6 +574,7 @@ async def in_memory(world: World) -> None:
 
 
 @scenario(faults=crashes, params={"clients": 3, "seconds": 10.0})
+@small_bounds
 async def on_disk(world: World) -> None:
     """Two processes of one machine on a SQLite file, which loses nothing."""
     disk = Disk(world.random("disk"))
@@ -586,6 +589,7 @@ async def on_disk(world: World) -> None:
 
 
 @scenario(faults=crashes, params={"clients": 3, "seconds": 10.0})
+@small_bounds
 async def in_redis(world: World) -> None:
     """Two nodes on a Redis server, which loses its history when it is killed, or writes everything to its disk."""
     appendonly = world.random("redis").random() < 0.5

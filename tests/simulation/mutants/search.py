@@ -85,7 +85,8 @@ def search(
 def fails(scenario: str, seed: int, tree: Path) -> bool:
     """Return True if a run fails with the code of another tree."""
     script = (
-        f"from supervision.simulation.search.campaign import Sweep; from tests.simulation.sweeps.first_failure import run_once; import sys; "
+        "import sys; from supervision.simulation.search.campaign import Sweep; "
+        "from tests.simulation.sweeps.first_failure import run_once; "
         f"sys.exit(not run_once(Sweep({scenario!r}, {scenario!r}), {seed}).passed)"
     )
     done = subprocess.run(

@@ -60,6 +60,11 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep("two nodes", "tests.simulation.sweeps.channels.nodes:two_nodes", weight=40),
     Sweep("the client in lockstep", "tests.simulation.sweeps.channels.client:client", weight=45),
     Sweep(
+        "time-outs of the client",
+        "tests.simulation.sweeps.channels.client_times:client_times",
+        weight=30,
+    ),
+    Sweep(
         "the client and a scripted server",
         "tests.simulation.sweeps.channels.scripted:scripted_server",
         weight=40,

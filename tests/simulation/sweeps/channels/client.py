@@ -25,6 +25,7 @@ from channels.client import (
     open_socket,
 )
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, UserSocket
 
 TOPICS = ("room:a", "room:b", "room:c")
@@ -268,6 +269,7 @@ OPERATIONS: list[tuple[Any, float]] = [
 
 
 @scenario(params={"operations": 25}, invariants=("all", *CHECKED))
+@small_bounds
 async def client(world: World) -> None:
     """Random operations of one client, each with an exact result."""
     await ClientSweep(world).run()

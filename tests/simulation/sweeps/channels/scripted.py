@@ -34,6 +34,7 @@ from channels.client import (
     open_socket,
 )
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import BROKEN, CLOSE, TEXT
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -674,6 +675,7 @@ OPERATIONS: list[tuple[Any, float]] = [
 
 
 @scenario(params={"operations": 30}, invariants=("all",))
+@small_bounds
 async def scripted_server(world: World) -> None:
     """Run random operations of one client. The model knows the exact result of each."""
     async with trio.open_nursery() as nursery:

@@ -25,6 +25,7 @@ from channels.transports.contract import Signal
 from channels.transports.transports import SocketTransport, Transports
 from supervision import Supervisor
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 
 _FIRST_NUMBER = 1_000_000
 
@@ -298,6 +299,7 @@ class FlusherSweep:
 
 
 @scenario(params={"operations": 150}, invariants=("all",))
+@small_bounds
 async def flusher(world: World) -> None:
     """Put frames into several out-buffers, and read them at random times."""
     with in_memory(world.random("sockets")) as sockets:
@@ -457,6 +459,7 @@ class Workers:
 
 
 @scenario(params={"operations": 60}, invariants=("all",))
+@small_bounds
 async def workers(world: World) -> None:
     """Let three workers broadcast through the hub, while some of them do not read."""
     with in_memory(world.random("sockets")) as sockets:
