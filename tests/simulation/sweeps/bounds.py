@@ -73,7 +73,6 @@ BOUNDS = (
     Bound("FREE_FRAMES", (_CONNECTION,), (1, 2)),
     Bound("FRAMES", (_CONNECTION,), (1, 2)),
     Bound("FREE_BYTES", (_CONNECTION, _SERVER), (1, 60)),
-    Bound("LIGHT", (_CONNECTION, _SERVER), (1, 60)),
     Bound("PIECE", (_SERVER,), (10, 60)),
     Bound("TURN_BUDGET", ("channels.connection.work_budget",), (1, 20)),
     Bound("INFLATED_PIECE", ("channels.wire.deflate",), (16, 100)),

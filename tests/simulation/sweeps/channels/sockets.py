@@ -255,6 +255,8 @@ class FlusherSweep:
                 self.read(one, self.random.choice((1, 50, 100_000)))
             elif what == "wait":
                 await trio.sleep(0.01)
+                await self.world.settle()
+                self.nothing_waits_for_nothing()
             elif what == "finish":
                 self.finish(one)
             else:
@@ -264,6 +266,17 @@ class FlusherSweep:
                     each, each.accepted.startswith(each.read), f"the peer read {bytes(each.read)!r}"
                 )
         await self.drain()
+
+    def nothing_waits_for_nothing(self) -> None:
+        """Check that each peer has got everything by now, unless its own buffer is full."""
+        for one in self.written:
+            came = len(one.read) + len(one.peer.inbox)
+            is_full = len(one.peer.inbox) >= one.peer.capacity
+            self.check(
+                one,
+                is_full or came == len(one.accepted),
+                f"{len(one.accepted) - came} bytes still wait, although the peer has room",
+            )
 
     async def drain(self) -> None:
         """Let the peers read everything. Check that they get all accepted frames."""
@@ -346,6 +359,8 @@ class Workers:
         self.ears: list[Pid] = []
         self.sent: list[list[tuple[int, int]]] = [[], [], []]
         self.heard: list[list[tuple[int, int]]] = [[], [], []]
+        # With a long interval, no heartbeat repairs a message that waits for nothing.
+        self.heartbeat = self.random.choice((0.5, 0.5, 25.0))
         self.serial = 0
 
     def drop(self, worker: int, frames: int) -> None:
@@ -359,7 +374,10 @@ class Workers:
             link = self.hub.attach(number, parent)
             self.nursery.start_soon(link.main)
             adapter = WorkersAdapter(
-                worker, node_name=f"w{number}", heartbeat=0.5, max_waiting_bytes=self.most
+                worker,
+                node_name=f"w{number}",
+                heartbeat=self.heartbeat,
+                max_waiting_bytes=self.most,
             )
             self.adapters.append(adapter)
             pubsub = PubSub(adapter)
@@ -372,7 +390,9 @@ class Workers:
 
     async def step(self) -> None:
         random = self.random
-        what = random.choices(("send", "stall", "go", "wait", "direct"), (8, 2, 3, 3, 2))[0]
+        what = random.choices(
+            ("send", "stall", "go", "wait", "direct", "at once"), (8, 2, 3, 3, 2, 2)
+        )[0]
         number = random.randrange(3)
         if what in ("stall", "go"):
             end = random.choice((self.ends[number], self.ends[number].peer))
@@ -380,6 +400,8 @@ class Workers:
             self.sockets.changed()
         elif what == "wait":
             await trio.sleep(random.choice((0.0, 0.01, 0.3)))
+        elif what == "at once":
+            await self.arrives_at_once()
         elif what == "send":
             for _ in range(random.choice((1, 3, 10))):
                 payload = self.payload(number)
@@ -409,11 +431,28 @@ class Workers:
         self.serial += 1
         return {"from": number, "n": self.serial, "x": "x" * self.random.choice((1, 100, 600))}
 
-    async def end(self) -> None:
-        """Let all workers read. Compare the received messages with the sent messages."""
+    def all_read(self) -> None:
         for end in self.ends:
             end.is_stalled = end.peer.is_stalled = False
         self.sockets.changed()
+
+    async def arrives_at_once(self) -> None:
+        """Let all workers read. Check that every message arrives before time passes, unless some were dropped."""
+        self.all_read()
+        await self.world.settle()
+        for number, ear in enumerate(self.ears):
+            self.heard[number] += await call(ear, "heard")
+        if self.dropped or any(adapter.statistics()["dropped"] for adapter in self.adapters):
+            return
+        for number, heard in enumerate(self.heard):
+            late = sorted(set(self.sent[number]) - set(heard))
+            self.world.check(
+                not late, f"everybody reads, but the worker {number} still waits for {late}"
+            )
+
+    async def end(self) -> None:
+        """Let all workers read. Compare the received messages with the sent messages."""
+        self.all_read()
         await trio.sleep(3.0)
         await self.world.settle()
         figures = [adapter.statistics() for adapter in self.adapters]
@@ -421,7 +460,7 @@ class Workers:
         self.world.sometimes("a worker drops messages", lost_out)
         self.world.sometimes("the hub drops messages", bool(self.dropped))
         for number, ear in enumerate(self.ears):
-            heard, sent = await call(ear, "heard"), self.sent[number]
+            heard, sent = self.heard[number] + await call(ear, "heard"), self.sent[number]
             for sender in range(3):
                 own = [n for who, n in heard if who == sender]
                 self.world.check(
