@@ -77,6 +77,7 @@ SWEEPS: tuple[Sweep, ...] = (
     ),
     Sweep("plain sockets", "tests.simulation.sweeps.channels.sockets:flusher", weight=20),
     Sweep("workers", "tests.simulation.sweeps.channels.sockets:workers", weight=20),
+    Sweep("Redis", "tests.simulation.sweeps.channels.redis:redis", weight=40),
     Sweep("tokens", "tests.simulation.sweeps.channels.tokens:tokens", weight=8),
     Sweep("nodes over Redis", "tests.simulation.redis_scenario:nodes_under_faults", weight=40),
     Sweep("supervisors", f"{_SUPERVISION}.supervisors:supervisors", weight=50),
