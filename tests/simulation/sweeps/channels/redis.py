@@ -203,6 +203,7 @@ class Nodes:
         due = random.choice((0.1, self.patience, CONNECT, PING, PING + ANSWER, 8.0))
         lasts = min(10.0, max(0.05, due + random.choice((-0.2, 0.3))))
         self.what = f"{how} for {lasts:g} s"
+        cut_off, losses = None, [each[1] for each in self.drops()]
         connections = self.world.network.connections
         if how == "down":
             self.is_down = True
@@ -214,7 +215,8 @@ class Nodes:
             for connection in random.sample(connections, min(2, len(connections))):
                 connection.hold()
         elif how == "partition":
-            self.world.network.partition("redis", random.choice(NAMES))
+            cut_off = random.choice(NAMES)
+            self.world.network.partition("redis", cut_off)
         else:
             self.server.pause()
         end = trio.current_time() + lasts
@@ -222,6 +224,11 @@ class Nodes:
             await trio.sleep(min(random.choice((0.05, 0.5, 2.0)), end - trio.current_time()))
             if random.random() < 0.7:
                 self.say(random.randrange(3))
+        if cut_off is not None and lasts > PING + ANSWER + 1.5:
+            index = NAMES.index(cut_off)
+            self.check(
+                self.drops()[index][1] > losses[index], f"{cut_off} has not noticed the silence"
+            )
         self.is_down = False
         self.server.resume()
         self.world.network.heal()

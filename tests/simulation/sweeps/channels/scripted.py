@@ -34,6 +34,7 @@ from channels.client import (
     RetryTable,
     open_socket,
 )
+from channels.client.connection import CLOSE_TIMEOUT
 from supervision.simulation import World, scenario
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import BROKEN, CLOSE, TEXT
@@ -270,8 +271,20 @@ class Scripted:
                 await operation(self)
                 await trio.sleep(1.0)
                 self.compare()
-            for room in self.rooms.values():
-                await room.stack.aclose()
+            is_silent = self.random.random() < 0.3
+            if is_silent:
+                # The server does not answer the close frame, so the client must give up.
+                self.server.stream.connection.hold()
+            else:
+                for room in self.rooms.values():
+                    await room.stack.aclose()
+            began = self.world.seconds
+        lasted = self.world.seconds - began
+        self.what = "the end"
+        # The close handshake needs a round trip for each piece of a slow network.
+        self.check(lasted <= CLOSE_TIMEOUT + 0.3, f"the client took {lasted:g} s to close")
+        for room in self.rooms.values() if is_silent else ():
+            await room.stack.aclose()
 
     async def listen(self, events: Feed[Lifecycle]) -> None:
         async for event in events:
@@ -306,18 +319,19 @@ class Scripted:
 
     # Pushes
 
-    def push(self, room: Room, how: str, timeout: float | None = None) -> Push:
+    def push(self, room: Room, how: str, timeout: float | None = None, text: str = "") -> Push:
         """Push in a new task."""
         push = Push(self.number(), self.world.seconds)
-        self.nursery.start_soon(self._push, room, push, how, timeout)
+        payload = {"how": how, "n": push.number, "x": text}
+        self.nursery.start_soon(self._push, room, push, payload, timeout)
         return push
 
-    async def _push(self, room: Room, push: Push, how: str, timeout: float | None) -> None:
+    async def _push(
+        self, room: Room, push: Push, payload: dict[str, Any], timeout: float | None
+    ) -> None:
         with push.scope:
             try:
-                answer = await room.channel.push(
-                    "do", {"how": how, "n": push.number}, timeout=timeout
-                )
+                answer = await room.channel.push("do", payload, timeout=timeout)
             except Refused as refused:
                 push.result, answer = refused.status, refused.payload
             except PushTimeout:
@@ -650,6 +664,24 @@ class Scripted:
         self.server.joins[room.topic].clear()
         self.server.pushes(room.topic)
 
+    async def backlog(self) -> None:
+        """Push while the client cannot write, because the window of the connection is full."""
+        room, window = self.a_room(), self.world.knobs.window
+        connection = self.server.stream.connection
+        connection.hold()
+        pushes = [self.push(room, "ok", 20.0, "x" * (window + 100) if window < 10_000 else "")]
+        await trio.sleep(0.2)
+        for _ in range(self.random.choice((1, 2))):
+            pushes.append(self.push(room, "ok", 20.0))
+            await trio.sleep(self.random.choice((0.0, 0.1)))
+        connection.release()
+        # In the smallest pieces, a message of this size takes most of this time.
+        await trio.sleep(5.0)
+        for push in pushes:
+            self.settled(push, "ok", slack=4.0)
+        sent, wanted = self.server.pushes(room.topic), [push.number for push in pushes]
+        self.check(sent == wanted, f"the server got the pushes {sent}, not {wanted}")
+
     async def old_frames(self) -> None:
         """Send late frames of an earlier membership. The client must ignore them."""
         room = self.a_room()
@@ -783,6 +815,7 @@ OPERATIONS: list[tuple[Any, float]] = [
     (Scripted.push_some, 3),
     (Scripted.outage, 6),
     (Scripted.long_outage, 5),
+    (Scripted.backlog, 2),
     (Scripted.old_frames, 3),
     (Scripted.presences, 7),
     (Scripted.users_change_unseen, 2),
