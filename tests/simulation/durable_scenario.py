@@ -152,7 +152,12 @@ class Document(Channel):
 async def serve(node: Node, run: Run) -> None:
     """Run one node, until it is killed or stopped."""
     history = History(
-        run.storage(node), max_messages=5000, max_age=3600.0, check_interval=1.0, timeout=3.0
+        run.storage(node),
+        max_messages=5000,
+        max_age=3600.0,
+        max_batch=node.random("limits").choice((1, 2, 100)),
+        check_interval=1.0,
+        timeout=3.0,
     )
     run.histories.append(history)
     assigns = {"run": run, "node": node.label, "random": node.random("document")}
