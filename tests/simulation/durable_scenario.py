@@ -600,12 +600,14 @@ async def in_redis(world: World) -> None:
     appendonly = world.random("redis").random() < 0.5
     redis = SimulatedRedis(appendonly=appendonly)
     world.nodes.start("redis", redis.main)
+    calls = world.random("limits").choice((1, 2, 100))
     run = Run(
         world,
         ("a", "b"),
         lambda node: RedisStorage(
             "redis://redis",
             connect=node.connect,
+            max_calls=calls,
             timeout=2.0,
             connect_timeout=1.5,
             ping_interval=1.0,
