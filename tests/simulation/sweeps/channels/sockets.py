@@ -241,16 +241,20 @@ class FlusherSweep:
             one.accepted += b"<the end>"
 
     async def run(self) -> None:
-        for _ in range(3):
+        for _ in range(self.random.choice((3, 3, 12))):
             self.connect()
         for _ in range(self.world.params["operations"]):
             one = self.random.choice(self.written)
             what = self.random.choices(
-                ("put", "read", "wait", "finish", "connect"), (10, 5, 6, 0.4, 0.4)
+                ("put", "put to all", "read", "wait", "finish", "connect"),
+                (10, 1, 5, 6, 0.4, 0.4),
             )[0]
             if what == "put":
                 for _ in range(self.random.choice((1, 1, 2, 5))):
                     self.put(one)
+            elif what == "put to all":
+                for each in self.written:
+                    self.put(each)
             elif what == "read":
                 self.read(one, self.random.choice((1, 50, 100_000)))
             elif what == "wait":
