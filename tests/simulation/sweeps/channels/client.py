@@ -246,8 +246,11 @@ class ClientSweep:
                 result = "timeout"
                 lasted = self.world.seconds - began
                 self.check(lasted <= max(lasts, TIMEOUT) + 0.3, f"it timed out after {lasted:g} s")
-            is_late = lasts > TIMEOUT
-            self.check((result == "timeout") == is_late, f"the push has the result {result}")
+            if lasts > TIMEOUT:
+                self.check(result == "timeout", f"the push has the result {result}")
+            elif lasts < TIMEOUT - 2.0:
+                # On a slow network, the answer itself may take more than a second.
+                self.check(result == "ok", f"the push has the result {result}")
         await self.world.eventually("the client is back", self.is_back, within=POLL + 4.0)
         # A poll that was under way may still end the session.
         await trio.sleep(POLL + 2.0)

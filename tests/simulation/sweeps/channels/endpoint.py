@@ -31,7 +31,6 @@ from channels import (
 from channels.telemetry import ENDPOINT_DRAIN
 from supervision import DynamicSupervisor, Supervisor
 from supervision.simulation import World, scenario
-from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import CLOSE, PING, PORT, TEXT, Client
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, Life, UserSocket
 
@@ -751,7 +750,6 @@ async def run_cases(world: World, cases: Sequence[Callable[[Case], Awaitable[Non
 
 
 @scenario(params={"cases": 2}, invariants=("all", *CHECKED))
-@small_bounds
 async def connections(world: World) -> None:
     """Run some cases, one after the other."""
     await run_cases(world, CASES)
