@@ -6,6 +6,7 @@ fail that seem unrelated.
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -56,6 +57,16 @@ def find_clashes() -> Iterator[Clash]:
             other = metadata.distribution(package)
         except metadata.PackageNotFoundError:
             continue
-        if any(file.parts[0] == package for file in other.files or ()):
+        if any(name.startswith(f"{package}/") for name in _recorded_files(other)):
             overwritten = not hasattr(sys.modules.get(package), own)
             yield Clash(package=package, version=other.version, overwritten=overwritten)
+
+
+def _recorded_files(distribution: metadata.Distribution) -> list[str]:
+    """Return the names of the files that a distribution has installed, as its RECORD lists them.
+
+    `Distribution.files` leaves out files that do not exist since Python 3.12. An uninstall of Ashtree removes files
+    that both distributions have installed, and the clash must still show afterwards.
+    """
+    record = distribution.read_text("RECORD") or ""
+    return [row[0] for row in csv.reader(record.splitlines()) if row]
