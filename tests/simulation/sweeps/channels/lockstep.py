@@ -29,6 +29,7 @@ from channels import Binary, Endpoint, LongPoll, Mount
 from channels.errors import EncodeError
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import (
     BINARY,
     TEXT,
@@ -927,6 +928,7 @@ OPERATIONS: list[tuple[Any, int]] = [
 
 
 @scenario(params={"operations": 30}, invariants=("all", *CHECKED))
+@small_bounds
 async def lockstep(world: World) -> None:
     """Run random operations of clients, each with an exact check."""
     async with trio.open_nursery() as nursery:

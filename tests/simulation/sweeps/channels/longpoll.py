@@ -30,6 +30,7 @@ from channels.transports.backlog import Backlog
 from channels.wire.fragments import PIECE_OVERHEAD
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import pack_push
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, UserSocket
 
@@ -610,6 +611,7 @@ OPERATIONS: list[tuple[Callable[[Polling], Awaitable[None]], int]] = [
 
 
 @scenario(params={"operations": 25}, invariants=("all", *CHECKED))
+@small_bounds
 async def polling(world: World) -> None:
     """Send random requests, each with an exact answer."""
     state = Polling(world)
@@ -766,6 +768,7 @@ class Uploads:
 
 
 @scenario(params={"operations": 80}, invariants=("all",))
+@small_bounds
 async def bodies(world: World) -> None:
     """Send bodies at the same time. Check the limits on their sizes, their time and their memory exactly."""
     async with trio.open_nursery() as nursery:
