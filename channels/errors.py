@@ -1,6 +1,7 @@
 """The errors of channels, and the checks of numeric options.
 
     ChannelsError
+    ├── MissingLibrary       a feature needs a library that is not installed
     ├── DecodeError          a client sent a malformed frame
     ├── EncodeError          a client's wire format cannot express a payload of the application
     ├── InvalidRoute         the application declared an invalid channel route
@@ -15,8 +16,11 @@ from __future__ import annotations
 
 import math
 import reprlib
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from actors.errors import InvalidReturn
@@ -30,6 +34,7 @@ __all__ = [
     "InvalidRequirement",
     "InvalidResult",
     "InvalidRoute",
+    "MissingLibrary",
     "check_positive",
     "check_whole",
     "positive",
@@ -43,6 +48,32 @@ _shown.maxstring = _shown.maxother = 120
 
 class ChannelsError(Exception):
     """The base class of all errors of channels."""
+
+
+class MissingLibrary(ChannelsError, ImportError):
+    """A feature needs a library that is not installed. The text has the command that installs it.
+
+    The command installs the library itself, so it works however Ashtree was installed.
+
+    Attributes:
+        feature: the feature, such as `metrics`.
+        library: the library's name on PyPI, such as `prometheus-client`.
+    """
+
+    def __init__(self, feature: str, library: str) -> None:
+        super().__init__(f"{feature} need the library {library}; run `{_pip_install(library)}`")
+        self.feature = feature
+        self.library = library
+
+
+def _pip_install(library: str) -> str:
+    """Return the command that installs a library for the Python that runs this program."""
+    # `pip` alone may be the one of another Python, if this environment is not activated.
+    python = sys.executable if shutil.which("python") != sys.executable else "python"
+    if find_spec("pip") is None:
+        # uv creates environments without pip.
+        return shlex.join(["uv", "pip", "install", "--python", sys.executable, library])
+    return shlex.join([python, "-m", "pip", "install", library])
 
 
 class DecodeError(ChannelsError):

@@ -50,8 +50,8 @@ def load_module(
 
     Raises:
         typer.BadParameter: The target does not have the form `module:name`, or the module does not exist.
-        ProgramFailed: The module raised, or called `sys.exit`. The exit code is 1. The traceback is on standard error,
-            without the frames of Ashtree and of Python's import system.
+        ProgramFailed: The module raised, or called `sys.exit`. The exit code is 1. Standard error has the text of
+            `sys.exit("text")`, or else the traceback without the frames of Ashtree and of Python's import system.
     """
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
@@ -79,7 +79,10 @@ def load_module(
             ) from None
         if explained is not None and isinstance(error, explained):
             raise
-        text = f"{module_name} cannot be imported:\n{program_traceback(error)}"
+        # `sys.exit("text")` is how a program says in one line why it cannot run.
+        told = isinstance(error, SystemExit) and isinstance(error.code, str)
+        reason = f" {error}\n" if told else f"\n{program_traceback(error)}"
+        text = f"{module_name} cannot be imported:{reason}"
         sys.stderr.write(text)
         raise ProgramFailed(1, text) from None
 
