@@ -17,7 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-import channels as _channels
 from channels.errors import ChannelsError
 
 __all__ = ["NotInstalled", "build_wheel", "wheel_name"]
@@ -79,7 +78,8 @@ def build_wheel() -> bytes:
 
 
 def _root() -> Path:
-    return Path(_channels.__path__[0]).parent
+    # The folder above the package `channels`.
+    return Path(__file__).parents[2]
 
 
 def _distribution() -> metadata.Distribution:
