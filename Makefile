@@ -36,12 +36,14 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run test test-deep docs pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder bench-imports lint format types node chromium clean
+.PHONY: help run wheel release test test-deep docs pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder bench-imports lint format types node chromium clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-deep  the same tests, with thousands of examples and seeds for each property"
+	@echo "make wheel      build the wheel and the source distribution in dist/"
+	@echo "make release    check version, changelog and tag, and build the files of a release"
 	@echo "make docs       build the documentation site in build/docs/site"
 	@echo "make pictures   take the pictures of the examples for the documentation, and draw its diagrams"
 	@echo "make sweep      simulate Ashtree at random on all cores for ten minutes (options: ARGS='--minutes 2 --seeds-from 5000')"
@@ -72,6 +74,14 @@ test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
 # Properties search for a long time here, so the time limit for a hanging test is an hour.
 test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
 	@HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -o faulthandler_timeout=3600 $(ARGS)
+
+wheel: $(DEV_STAMP)
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build -d dist
+
+# Builds twice, and compares the bytes.
+release: $(DEV_STAMP)
+	@$(BIN)/python -m tests.release
 
 # Fails on each warning of Zensical, such as a link that leads nowhere.
 docs: $(DEV_STAMP)

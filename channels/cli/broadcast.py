@@ -23,7 +23,9 @@ The exit status is 0 when the server has the message, 1 if it could not be publi
 
 def add_broadcast_command(app: typer.Typer) -> None:
     """Add the command `ashtree broadcast` to the application."""
-    app.command("broadcast", help=_HELP)(_broadcast)
+    app.command("broadcast", help=_HELP, short_help="Send an event to all clients of a topic.")(
+        _broadcast
+    )
 
 
 def _broadcast(

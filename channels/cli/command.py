@@ -35,8 +35,9 @@ def make_app() -> typer.Typer:
     """Return the command `ashtree`. Its test commands pass their arguments on to the app of `make_test_app`."""
     app = new_app(help="Ashtree: actors, supervision and Phoenix Channels on Trio.")
 
-    @app.callback()
+    @app.callback(invoke_without_command=True)
     def ashtree(
+        context: typer.Context,
         *,
         version: Annotated[
             bool,
@@ -48,7 +49,8 @@ def make_app() -> typer.Typer:
             ),
         ] = False,
     ) -> None:
-        pass
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
 
     add_serve_command(app)
     add_workers_command(app)
@@ -78,7 +80,7 @@ _TEST_COMMANDS = {
     "replay": "Repeat the run of a run file, byte for byte.",
     "compare": "Run a scenario under several policies, and compare.",
     "chaos": "Inject faults into a live system, and report the results.",
-    "story": "Tell what happened in a recording: each fault, and what it led to.",
+    "story": "Tell what happened in a recording, fault by fault.",
 }
 """The commands of the test tools, with their help texts, so that `ashtree --help` does not load the tools."""
 

@@ -54,6 +54,10 @@ def load_module(
             `sys.exit("text")`, or else the traceback without the frames of Ashtree and of Python's import system.
     """
     module_name, colon, name = target.partition(":")
+    if module_name.endswith(".py"):
+        module = ".".join(Path(module_name).with_suffix("").parts)
+        instead = f"{module}:{name or example.partition(':')[2]}"
+        raise typer.BadParameter(f"{module_name} is the name of a file; write {instead}")
     if not colon or not module_name or not name:
         raise typer.BadParameter(
             f"{target!r} is not of the form MODULE:{kind}; write it as in {example}"
