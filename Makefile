@@ -48,7 +48,7 @@ help:
 	@echo "make pictures   take the pictures of the examples for the documentation, and draw its diagrams"
 	@echo "make sweep      simulate Ashtree at random on all cores for ten minutes (options: ARGS='--minutes 2 --seeds-from 5000')"
 	@echo "make test-portability  the same simulated runs on every Python and Trio (options: ARGS='--seeds 200')"
-	@echo "make bench      what channels cost, next to a floor and other servers (takes more than an hour, and two minutes with ARGS='--quick')"
+	@echo "make bench      what channels cost, next to a bare Trio server and other servers (takes more than an hour, and two minutes with ARGS='--quick')"
 	@echo "make soak       two workers under all kinds of clients, and a verdict (MINUTES=30)"
 	@echo "make bench-actors  what actors cost, next to raw Trio and other libraries (takes minutes)"
 	@echo "make bench-simulation  what simulated runs cost, next to plain Trio (takes minutes)"
