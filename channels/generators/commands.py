@@ -60,7 +60,10 @@ def _new(
     folder = Path(parsed.snake)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExists(folder, "choose another name, or go to another folder")
-    contents = {**project_files(parsed), f"vendor/{wheel_name()}": build_wheel()}
+    contents: dict[str, str | bytes] = {
+        **project_files(parsed),
+        f"vendor/{wheel_name()}": build_wheel(),
+    }
     write(folder, contents)
     typer.echo(f"Created {folder}/ with {len(contents)} files.\n")
     typer.echo(f"  cd {folder}\n  ashtree serve {parsed.snake}.endpoint:endpoint --reload\n")
