@@ -8,6 +8,9 @@ BENCH_VENV ?= .venv-bench
 BENCH_CHANNELS_VENV ?= .venv-bench-channels
 BENCH_DJANGO_VENV ?= .venv-bench-django
 PORTABILITY_PYTHONS ?= python3.11 python3.13
+# Ashtree supports these two. A newer Python than 3.11 counts as 3.13 here.
+OTHER_PYTHON ?= $(shell $(PYTHON) -c 'import sys; print("python3.11" if sys.version_info >= (3, 12) else "python3.13")')
+OTHER_VENV ?= .venv-$(patsubst python%,%,$(notdir $(OTHER_PYTHON)))
 
 BIN := $(VENV)/bin
 # Tests look for node and chromium on the PATH first, and then among the programs from PyPI.
@@ -36,11 +39,12 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run wheel release test test-deep docs pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder bench-imports lint format types node chromium clean
+.PHONY: help run wheel release test test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder bench-imports lint format types node chromium clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
 	@echo "make test       lint, types and all tests"
+	@echo "make test-other-python  the tests without integration on the second supported Python, if it is installed"
 	@echo "make test-deep  the same tests, with thousands of examples and seeds for each property"
 	@echo "make wheel      build the wheel and the source distribution in dist/"
 	@echo "make release    check version, changelog and tag, and build the files of a release"
@@ -49,7 +53,7 @@ help:
 	@echo "make sweep      simulate Ashtree at random on all cores for ten minutes (options: ARGS='--minutes 2 --seeds-from 5000')"
 	@echo "make test-portability  the same simulated runs on every Python and Trio (options: ARGS='--seeds 200')"
 	@echo "make bench      what channels cost, next to a bare Trio server and other servers (takes more than an hour, and two minutes with ARGS='--quick')"
-	@echo "make soak       two workers under all kinds of clients, and a verdict (MINUTES=30)"
+	@echo "make soak       two workers, a second node and Valkey under all kinds of clients and faults, and a verdict (MINUTES=30)"
 	@echo "make bench-actors  what actors cost, next to raw Trio and other libraries (takes minutes)"
 	@echo "make bench-simulation  what simulated runs cost, next to plain Trio (takes minutes)"
 	@echo "make bench-hostile  what hostile clients cost a server and its other clients (takes minutes)"
@@ -70,6 +74,37 @@ run: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
 # Without ARGS, several test runs and mypy run side by side. With ARGS, pytest runs only the named tests.
 test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
 	@$(BIN)/python -m $(if $(strip $(ARGS)),pytest $(ARGS),tests)
+
+# Needs no setup by hand: the second Python gets its own environment. With CI=true, a Python that cannot create one is a
+# failure, as a skipped test is. pyenv has a command for each Python that it knows, and the command may find no Python.
+test-other-python:
+	@for python in $(OTHER_PYTHON) /usr/bin/$(OTHER_PYTHON) none; do \
+	    if "$$python" -c '' 2> /dev/null; then break; fi; \
+	done; \
+	if [ "$$python" = none ]; then \
+	    echo "No $(OTHER_PYTHON): its tests are skipped. Install the package $(OTHER_PYTHON), or name another" \
+	        "Python: make test-other-python OTHER_PYTHON=python3.12"; \
+	    exit 0; \
+	fi; \
+	has_venv() { "$$python" -c 'import ensurepip, venv' 2> /dev/null; }; \
+	package="$$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; \
+	if ! has_venv && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	    echo "Installing $$package from Debian's packages ..." >&2; \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+	        apt-get -qq install --no-install-recommends "$$package" >&2; \
+	fi; \
+	if ! has_venv; then \
+	    echo "$$python cannot create a virtual environment: its tests are skipped. Install the package $$package." >&2; \
+	    [ "$$CI" != true ]; exit; \
+	fi; \
+	echo "Tests without integration on $$("$$python" --version)"; \
+	$(MAKE) --no-print-directory test-without-integration PYTHON="$$python" VENV=$(OTHER_VENV) || { \
+	    echo "The tests without integration failed on $$("$$python" --version). Repeat one of them with:" \
+	        "$(OTHER_VENV)/bin/python -m pytest FILE" >&2; \
+	    exit 1; }
+
+test-without-integration: $(DEV_STAMP)
+	@$(BIN)/python -m tests --without-integration
 
 # Properties search for a long time here, so the time limit for a hanging test is an hour.
 test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
@@ -105,7 +140,7 @@ bench: $(BENCH_CHANNELS_STAMP) $(BENCH_DJANGO_STAMP)
 	@BENCH_DJANGO_VENV=$(abspath $(BENCH_DJANGO_VENV)) \
 	    $(BENCH_CHANNELS_VENV)/bin/python -m tests.benchmarks.channels $(ARGS)
 
-# Exits with 0 if the server lost no message and left no resource in use.
+# Exits with 0 if the nodes admit each lost message, no durable message is lost, and no resource is left in use.
 soak: $(DEV_STAMP)
 	@exec $(BIN)/python -m tests.benchmarks.soak --minutes $(or $(MINUTES),30) $(ARGS)
 
@@ -219,5 +254,5 @@ chromium:
 	fi > /dev/null
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(BENCH_CHANNELS_VENV) $(BENCH_DJANGO_VENV) .venv-portability build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OTHER_VENV) $(BENCH_VENV) $(BENCH_CHANNELS_VENV) $(BENCH_DJANGO_VENV) .venv-portability build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -rf $(addsuffix /node_modules,$(NPM_FOLDERS))

@@ -1,6 +1,7 @@
 """Run all tests and mypy, a few parts at a time, and print a line for each part that is over.
 
-`python -m tests` is what `make test` runs. The parts are processes of pytest and mypy, taken from a queue. There are
+`python -m tests` is what `make test` runs. `make test-other-python` adds `--without-integration`, which also leaves out
+mypy. The parts are processes of pytest and mypy, taken from a queue. There are
 two processes more than the machine has cores, because those with real servers and browsers wait for a part of their
 time. The output of a part is printed if something failed in it. Not a line of shell, because what a shell runs in the
 background ignores Ctrl-C, and some tests send that.
@@ -8,6 +9,7 @@ background ignores Ctrl-C, and some tests send that.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -54,6 +56,15 @@ def parts() -> list[Part]:
         Part.of_tests("tests/architecture", "tests/architecture"),
         # The shortest part comes last, so that no long part runs alone at the end.
         Part("types", ("mypy",)),
+    ]
+
+
+def parts_without_integration() -> list[Part]:
+    """Return the parts that need no browser, no Node and no other program, without mypy."""
+    return [
+        part
+        for part in parts()
+        if part.name != "types" and not part.name.startswith("tests/integration,")
     ]
 
 
@@ -125,8 +136,11 @@ def number_in(pattern: str, output: str) -> int:
 
 def main() -> int:
     """Return 0 if all parts passed."""
+    parser = argparse.ArgumentParser(prog="python -m tests", description="Run all tests and mypy.")
+    parser.add_argument("--without-integration", action="store_true", help="nor mypy")
+    options = parser.parse_args()
     run = Run()
-    todo = parts()
+    todo = parts_without_integration() if options.without_integration else parts()
     workers = (os.cpu_count() or 1) + 2
     print(f"{len(todo)} parts, {workers} at a time", flush=True)
     with ThreadPoolExecutor(workers) as pool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.__main__ import ROOT, Part, Run, number_in, parts
+from tests.__main__ import ROOT, Part, Run, number_in, parts, parts_without_integration
 
 
 def selects(part: Part, file: str) -> bool:
@@ -25,6 +25,17 @@ def test_every_file_of_tests_is_in_one_part() -> None:
     runs = [part for part in parts() if part.arguments[0] == "pytest"]
     chosen = {file: [part.name for part in runs if selects(part, file)] for file in files}
     assert {file: names for file, names in chosen.items() if len(names) != 1} == {}
+
+
+def test_a_run_without_integration_has_all_other_tests() -> None:
+    chosen = parts_without_integration()
+    assert [part.name for part in parts() if part not in chosen] == [
+        "tests/integration, 1 of 3",
+        "tests/integration, 2 of 3",
+        "tests/integration, 3 of 3",
+        "types",
+    ]
+    assert len(chosen) == 6
 
 
 def test_a_failed_part_is_shown_in_full_and_makes_the_run_fail(

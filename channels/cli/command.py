@@ -8,11 +8,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from actors.installation import find_clashes
 from channels.cli.broadcast import add_broadcast_command
 from channels.cli.connect import add_connect_command
-from channels.cli.console import fail, new_app, run_app
+from channels.cli.console import new_app, run_app
 from channels.cli.gen_types import add_types_command
-from channels.cli.installation import find_clashes
 from channels.cli.observe import add_observe_command
 from channels.cli.serve import add_serve_command
 from channels.cli.token import add_token_commands
@@ -24,9 +24,8 @@ __all__ = ["main", "make_app", "make_test_app"]
 
 def main() -> NoReturn:
     """Run the command `ashtree`."""
+    # A distribution that has replaced a package of Ashtree has ended the import of this module.
     for clash in find_clashes():
-        if clash.overwritten:
-            fail(str(clash), 1)
         sys.stderr.write(f"Warning: {clash}\n")
     run_app(make_app())
 

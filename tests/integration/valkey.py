@@ -113,6 +113,12 @@ class Valkey:
         assert self._process is not None
         self._process.wait(PATIENCE)
 
+    def end(self) -> None:
+        """End it in order, with SIGTERM."""
+        self._signal(signal.SIGTERM)
+        assert self._process is not None
+        self._process.wait(PATIENCE)
+
     def stop(self) -> None:
         """Freeze it with SIGSTOP. The system still accepts connections for it."""
         self._signal(signal.SIGSTOP)

@@ -10,7 +10,7 @@ import json
 import random
 import socket
 import struct
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -30,7 +30,7 @@ from tests.benchmarks.channels.wire import (
 )
 from tests.benchmarks.soak.app import TIMEOUT
 
-__all__ = ["KINDS", "Gone", "World"]
+__all__ = ["KINDS", "PATIENCE", "Gone", "Line", "World", "live", "open_line"]
 
 PATIENCE = 20.0
 """Seconds until a missing answer counts as lost, if the connection is still open."""
@@ -48,6 +48,13 @@ class Gone(Exception):
         self.code = code
 
 
+class NotAccepted(Gone):
+    """No worker has answered the upgrade in time. The connection waits for the next worker of its place."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+
 @define
 class World:
     """The state that all clients share.
@@ -57,6 +64,7 @@ class World:
         random: the source of all random decisions.
         counts: the number of events of each kind.
         codes: the codes of the closing frames that clients got.
+        times: the times of the events that a fault excuses.
         is_over: True once clients must not start anything new.
     """
 
@@ -64,18 +72,26 @@ class World:
     random: random.Random
     counts: Counter[str] = Factory(Counter)
     codes: Counter[str] = Factory(Counter)
+    times: dict[str, list[float]] = Factory(lambda: defaultdict(list))
     is_over: bool = False
 
-    async def stream(self, *, receive_buffer: int | None = None) -> trio.SocketStream:
+    def note(self, name: str) -> None:
+        """Count an event that only a fault may cause, and note its time."""
+        self.counts[name] += 1
+        self.times[name].append(trio.current_time())
+
+    async def stream(
+        self, *, receive_buffer: int | None = None, port: int | None = None
+    ) -> trio.SocketStream:
         """Connect. If the server refuses the connection, count that and raise `Gone`."""
         sock = trio.socket.socket()
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
-            await sock.connect(("127.0.0.1", self.port))
+            await sock.connect(("127.0.0.1", self.port if port is None else port))
         except OSError:
             sock.close()
-            self.counts["refused"] += 1
+            self.note("refused")
             raise Gone(None) from None
         return trio.SocketStream(sock)
 
@@ -89,6 +105,8 @@ class Line:
         self._rest = b""
         self._messages: list[list[Any]] = []
         self._refs = 0
+        # Several tasks of a member push, and the reader answers pings.
+        self._sending = trio.Lock()
 
     async def upgrade(self) -> None:
         """Open the WebSocket.
@@ -107,10 +125,16 @@ class Line:
         except WireError:
             raise Gone(None) from None  # a draining worker answers 503
 
-    async def push(self, topic: str, event: str, payload: Any, join_ref: str = "1") -> str:
-        """Push, and return the ref."""
+    def make_ref(self) -> str:
+        """Return the ref of a further push."""
         self._refs += 1
-        ref = str(self._refs)
+        return str(self._refs)
+
+    async def push(
+        self, topic: str, event: str, payload: Any, join_ref: str = "1", ref: str | None = None
+    ) -> str:
+        """Push, and return the ref."""
+        ref = self.make_ref() if ref is None else ref
         text = json.dumps([join_ref, ref, topic, event, payload])
         await self._send(client_frame(TEXT, text.encode()))
         return ref
@@ -177,7 +201,8 @@ class Line:
 
     async def _send(self, data: bytes) -> None:
         try:
-            await self.stream.send_all(data)
+            async with self._sending:
+                await self.stream.send_all(data)
         except trio.BrokenResourceError:
             raise Gone(None) from None
 
@@ -192,12 +217,18 @@ class Line:
 
 
 @contextlib.asynccontextmanager
-async def _line(world: World, *, receive_buffer: int | None = None) -> AsyncIterator[Line]:
-    stream = await world.stream(receive_buffer=receive_buffer)
+async def open_line(
+    world: World, *, receive_buffer: int | None = None, port: int | None = None
+) -> AsyncIterator[Line]:
+    """Connect, open a WebSocket, and close the connection at the end of the block."""
+    stream = await world.stream(receive_buffer=receive_buffer, port=port)
     async with stream:
         line = Line(world, stream)
-        with trio.fail_after(PATIENCE):
+        with trio.move_on_after(PATIENCE) as waiting:
             await line.upgrade()
+        if waiting.cancelled_caught:
+            world.note("not_accepted")
+            raise NotAccepted
         yield line
 
 
@@ -206,7 +237,7 @@ async def _line(world: World, *, receive_buffer: int | None = None) -> AsyncIter
 
 async def talk(world: World, number: int) -> None:
     """Join a room, talk and leave, up to three times, and close. Every answer has to arrive."""
-    async with _line(world) as line:
+    async with open_line(world) as line:
         topic = f"room:{world.random.randrange(10)}"
         for visit in range(world.random.randrange(1, 4)):
             ref = str(visit + 1)
@@ -243,7 +274,7 @@ async def _say(world: World, line: Line, topic: str, join_ref: str, what: list[i
 
 async def crash(world: World, number: int) -> None:
     """Crash and rejoin a channel again and again. A second channel of the connection must still answer."""
-    async with _line(world) as line:
+    async with open_line(world) as line:
         topic, other = f"room:crash{number}", f"room:calm{number}"
         await line.join(other, "o")
         for attempt in range(world.random.randrange(5, 30)):
@@ -267,7 +298,7 @@ async def crash(world: World, number: int) -> None:
 
 async def vanish(world: World, number: int) -> None:
     """Join. Then reset the connection, or send nothing more until the server gives up."""
-    async with _line(world) as line:
+    async with open_line(world) as line:
         await line.join(f"room:{number % 10}")
         await line.push(f"room:{number % 10}", "say", {"what": number})
         await trio.sleep(world.random.uniform(0.0, 2.0))
@@ -283,7 +314,7 @@ async def vanish(world: World, number: int) -> None:
 
 async def flood(world: World, number: int) -> None:
     """Broadcast large messages to the room of the slow readers."""
-    async with _line(world) as line:
+    async with open_line(world) as line:
         await line.join("room:flood")
         for _ in range(200):
             if world.is_over:
@@ -295,7 +326,7 @@ async def flood(world: World, number: int) -> None:
 
 async def read_slowly(world: World, number: int) -> None:
     """Join the flooded room, and read so slowly that the server has to close the connection."""
-    async with _line(world, receive_buffer=4096) as line:
+    async with open_line(world, receive_buffer=4096) as line:
         await line.join("room:flood")
         with trio.move_on_after(60), contextlib.suppress(trio.BrokenResourceError):
             while not world.is_over:
@@ -353,11 +384,13 @@ async def live(world: World, kind: Kind, number: int) -> None:
     while not world.is_over:
         try:
             await kind(world, number)
+        except NotAccepted:
+            pass
         except Gone as gone:
             # A worker that is being replaced closes with 1012. Its clients then know that they have to repeat requests.
             world.counts["closed_by_server"] += 1
             if kind in (talk, crash) and gone.code is None:
-                world.counts["cut"] += 1
+                world.note("cut")
             elif kind in (talk, crash) and gone.code != 1012:
                 world.counts["lost_replies"] += 1
         except trio.TooSlowError:
