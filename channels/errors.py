@@ -214,13 +214,13 @@ def check_positive(owner: str, option: str, value: Any) -> None:
 
 
 def check_whole(owner: str, option: str, value: Any) -> None:
-    """Raise InvalidOption unless `value` is a whole number from 1. A float such as 2.0 is an error."""
+    """Raise InvalidOption unless `value` is a whole number, 1 or more. A float such as 2.0 is an error."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidOption(owner, option, value, "a whole number from 1")
+        raise InvalidOption(owner, option, value, "a whole number, 1 or more")
 
 
 def check_seconds(owner: str, option: str, value: Any) -> None:
-    """Raise InvalidOption unless `value` is a number from 0. Infinity is allowed."""
+    """Raise InvalidOption unless `value` is a number, 0 or more. Infinity is allowed."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     # `not value >= 0` refuses NaN. The last condition refuses an int that no float can hold.
     if not is_number or not value >= 0 or math.inf > value > sys.float_info.max:
@@ -228,10 +228,10 @@ def check_seconds(owner: str, option: str, value: Any) -> None:
 
 
 def check_not_negative(owner: str, option: str, value: Any) -> None:
-    """Raise InvalidOption unless `value` is a finite number from 0."""
+    """Raise InvalidOption unless `value` is a finite number, 0 or more."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 <= value < math.inf:
-        raise InvalidOption(owner, option, value, "a number from 0")
+        raise InvalidOption(owner, option, value, "a number, 0 or more")
 
 
 def positive(instance: Any, attribute: Any, value: Any) -> None:
@@ -240,5 +240,5 @@ def positive(instance: Any, attribute: Any, value: Any) -> None:
 
 
 def whole(instance: Any, attribute: Any, value: Any) -> None:
-    """Raise InvalidOption unless an attribute is a whole number from 1. A validator for attrs."""
+    """Raise InvalidOption unless an attribute is a whole number, 1 or more. A validator for attrs."""
     check_whole(type(instance).__name__, attribute.name, value)
