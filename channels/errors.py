@@ -171,7 +171,6 @@ class InvalidResult(ChannelsError, InvalidReturn):
 
     Attributes:
         event: the event of a push or a broadcast.
-        place: the file and line of the callback; None if they are unknown.
         advice: the correction; None if the message lists the allowed results.
     """
 
@@ -185,9 +184,8 @@ class InvalidResult(ChannelsError, InvalidReturn):
         place: str | None = None,
         advice: str | None = None,
     ) -> None:
-        super().__init__(callback, got, expected)
+        super().__init__(callback, got, expected, place=place)
         self.event = event
-        self.place = place
         self.advice = advice
 
     def __str__(self) -> str:

@@ -81,8 +81,9 @@ async def test_an_invalid_result_raises_an_error_with_the_valid_ones() -> None:
 
     error = await _crash_of(Tuples)
     assert isinstance(error, InvalidReturn)
+    assert error.place is not None
     assert str(error) == (
-        "Tuples.handle_cast returned ('noreply', None); it may return None, NoReply(), "
+        f"Tuples.handle_cast ({error.place}) returned ('noreply', None); it may return None, NoReply(), "
         "Continue(argument), Within(seconds), Stop(reason)"
     )
 
