@@ -521,5 +521,6 @@ class Loop:
 def _invalid(
     server: object, callback: str, result: object, expected: tuple[str, ...]
 ) -> InvalidReturn:
-    place = place_of(getattr(server, callback, None)).strip(" ()") or None
+    # The method of the class, because a debugging runtime wraps those of the instance.
+    place = place_of(getattr(type(server), callback, None)).strip(" ()") or None
     return InvalidReturn(f"{type(server).__name__}.{callback}", result, expected, place=place)
