@@ -33,7 +33,7 @@ from rich.table import Table
 
 from channels.pubsub.workers.health import HealthError
 from tests.benchmarks.channels.proc import processes, resident
-from tests.benchmarks.soak.app import DOWN_PERIOD, PRESENCE_HEARTBEAT
+from tests.benchmarks.soak.app import DOWN_PERIOD, DRAIN_TIMEOUT, PRESENCE_HEARTBEAT
 from tests.benchmarks.soak.clients import KINDS, World, live
 from tests.benchmarks.soak.faults import Fault, FaultKind, Planned, count_outside, plan
 from tests.benchmarks.soak.ledger import (
@@ -81,10 +81,13 @@ VALKEY = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noe
 ORPHANS = 30.0
 """Seconds that workers may outlive their parent. They drain for up to ten seconds."""
 
-SERVING = 60.0
-"""Seconds within which a server must serve again after a fault. A replacement drains one worker after the other."""
+SERVING = WORKERS * (DRAIN_TIMEOUT + 40.0)
+"""Seconds within which a server must serve again after a fault.
 
-JOINING = 60.0
+A replacement stops one worker after the other. The documentation allows each its drain and 40 seconds.
+"""
+
+JOINING = SERVING + 10.0
 """Seconds within which all members must be joined again after a fault."""
 
 AGREEING = {
@@ -187,7 +190,7 @@ class Soak:
         deadline = trio.current_time() + _PATIENCE
         while True:
             figures = await self._scrape()
-            left = ("ashtree_channels", "ashtree_presence_members")
+            left = ("ashtree_channels", "ashtree_presence_topics")
             busy = sum(each.get(name, 0.0) for each in figures.values() for name in left)
             busy += sum(each.get("ashtree_connections", 0.0) for each in figures.values()) - 1
             if (len(figures) == WORKERS + 1 and busy <= 0) or trio.current_time() > deadline:
@@ -403,6 +406,12 @@ class Soak:
             name: sum(each.get(name, 0.0) for each in self.counters.values()) for name in COUNTERS
         }
 
+    def unexpected(self) -> list[str]:
+        """Return the log entries of both servers that neither a client nor a fault has caused."""
+        return [
+            line for server in self.servers.values() for line in unexpected_lines(server.output())
+        ]
+
     def verdict(self, delivery: Delivery, exit_codes: list[int]) -> list[Check]:
         """Return all checks of a finished run."""
         counts = self.world.counts
@@ -422,11 +431,7 @@ class Soak:
                 processes=self.processes,
                 left_over=self.left_over + sum(is_worker(pid) for pid in self.seen),
                 exit_codes=exit_codes,
-                unexpected=[
-                    line
-                    for server in self.servers.values()
-                    for line in unexpected_lines(server.output())
-                ],
+                unexpected=self.unexpected(),
             ),
             *delivery_checks(delivery, self.totals()),
             *fault_checks(
@@ -461,7 +466,16 @@ def _read_metrics(port: int) -> dict[str, dict[str, float]]:
         return parse_metrics(answer.read().decode())
 
 
-CAUSED = ("SoakCrash", "AppendFailed", "AnswerNotKept", "StorageError", "was killed by SIGKILL")
+MOST_LINES = 5
+"""Unexpected log entries that the report shows in full."""
+
+CAUSED = (
+    "SoakCrash",
+    "AppendFailed",
+    "AnswerNotKept",
+    "the redis storage of a history failed",
+    "was killed by SIGKILL",
+)
 """Errors that a client asked for, or that a fault causes."""
 
 
@@ -474,7 +488,7 @@ def unexpected_lines(log: str) -> list[str]:
         entry = json.loads(line)
         is_error = entry.get("level", "").lower() in ("error", "critical")
         if is_error and not any(each in line for each in CAUSED):
-            found.append(line[:300])
+            found.append(line)
     return found
 
 
@@ -544,6 +558,7 @@ def main() -> None:
         time.sleep(1.0)
         delivery = soak.delivery()
         found = soak.verdict(delivery, exit_codes)
+        unexpected = soak.unexpected()
     console.print(accounts_table(delivery.accounts))
     table = Table(box=box.SIMPLE)
     for column in ("check", "", "figures"):
@@ -552,6 +567,9 @@ def main() -> None:
         table.add_row(check.what, "PASS" if check.passed else "FAILED", check.figures)
     console.print(table)
     console.print(f"closing codes that clients got: {dict(world.codes)}", highlight=False)
+    # The table shows the beginning of one entry, and a traceback is at the end.
+    for line in unexpected[:MOST_LINES]:
+        console.print(line, highlight=False, markup=False)
     sys.exit(not all(check.passed for check in found))
 
 

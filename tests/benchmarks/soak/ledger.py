@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from attrs import Factory, define, frozen
@@ -209,41 +209,32 @@ def account(
         killed: the times at which nodes got a SIGKILL.
         outages: the beginnings and ends of the times without a Redis server.
     """
-    found = Delivery()
     said = list(said)
-    node_of = {each.message: each.node for each in said}
-    known = _first_arrivals(stays, node_of)
-    reached = {(stay.node, message) for stay in stays for message in stay.heard}
-    started: dict[int, float] = {}
-    for each_stay in stays:
-        started[each_stay.node] = min(each_stay.joined, started.get(each_stay.node, math.inf))
-        found.accounts[each_stay.client].doubled += len(each_stay.doubled)
-        found.accounts[each_stay.client].disordered += len(each_stay.disordered)
+    facts = _Facts.of(said, stays, killed, outages)
+    found = Delivery()
+    for stay in stays:
+        found.accounts[stay.client].doubled += len(stay.doubled)
+        found.accounts[stay.client].disordered += len(stay.disordered)
     by_client = _by_topic_and_client(stays)
     missed: dict[tuple[int, int], list[tuple[Said, str]]] = defaultdict(list)
     for each in said:
         for client, (begins, own) in by_client[each.topic].items():
-            fates = found.accounts[client].fates
             index = bisect_right(begins, each.sent) - 1
-            stay = own[index] if index >= 0 else None
-            if any(each.message in other.heard for other in own[max(index, 0) : index + 2]):
-                fates[HEARD] += 1
-            elif stay is None or stay.left < each.answered + SETTLING:
-                fates[AWAY] += 1
-            elif stay.node == each.node or (stay.node, each.message) in reached:
-                # The message was on this node, whose counters are about messages that did not arrive there.
-                fates[UNCOUNTED] += 1
-                found.examples.append(f"{client} on {stay.node} missed {each}; the node had it")
-            elif killed.get(each.node, math.inf) < each.answered + UNSENT:
-                fates[NOT_SENT] += 1
-            elif each.sent < known.get((stay.node, each.node), math.inf) and each.sent < (
-                max(started[stay.node], started.get(each.node, each.sent), _end(outages, each.sent))
-                + INTRODUCTION
-            ):
-                fates[NOT_KNOWN] += 1
+            # A message that came late may have come during the next stay.
+            if any(each.message in stay.heard for stay in own[max(index, 0) : index + 2]):
+                fate: str | None = HEARD
+            elif index < 0:
+                fate = AWAY
             else:
-                times = [scrape.seconds for scrape in scrapes.get(stay.node, ())]
-                missed[stay.node, bisect_left(times, each.sent)].append((each, client))
+                fate = facts.fate(each, own[index])
+            if fate is None:
+                node = own[index].node
+                times = [scrape.seconds for scrape in scrapes.get(node, ())]
+                missed[node, bisect_left(times, each.sent)].append((each, client))
+            else:
+                found.accounts[client].fates[fate] += 1
+                if fate == UNCOUNTED:
+                    found.examples.append(f"{client} missed {each}, which its node had")
     for (node, period), losses in missed.items():
         comparison = _compare(node, period, losses, scrapes.get(node, ()))
         found.comparisons.append(comparison)
@@ -253,6 +244,62 @@ def account(
             each, client = losses[0]
             found.examples.append(f"{client} on {node} missed {each}: {comparison}")
     return found
+
+
+@frozen
+class _Facts:
+    """The circumstances that excuse a missed message.
+
+    Attributes:
+        known: for a node and a sending node, the time at which the first message of the sending node arrived.
+        reached: the nodes and the messages that one of their clients heard.
+        started: the time of the first join on each node.
+        killed: the times at which nodes got a SIGKILL.
+        outages: the beginnings and ends of the times without a Redis server.
+    """
+
+    known: Mapping[tuple[int, int], float]
+    reached: Collection[tuple[int, Message]]
+    started: Mapping[int, float]
+    killed: Mapping[int, float]
+    outages: Sequence[tuple[float, float]]
+
+    @classmethod
+    def of(
+        cls,
+        said: Sequence[Said],
+        stays: Sequence[Stay],
+        killed: Mapping[int, float],
+        outages: Sequence[tuple[float, float]],
+    ) -> _Facts:
+        """Collect the facts."""
+        started: dict[int, float] = {}
+        for stay in stays:
+            started[stay.node] = min(stay.joined, started.get(stay.node, math.inf))
+        return cls(
+            known=_first_arrivals(stays, {each.message: each.node for each in said}),
+            reached={(stay.node, message) for stay in stays for message in stay.heard},
+            started=started,
+            killed=killed,
+            outages=outages,
+        )
+
+    def fate(self, said: Said, stay: Stay) -> str | None:
+        """Return the fate of a message that a client missed during a stay. None means that its node has to count it."""
+        if stay.left < said.answered + SETTLING:
+            return AWAY
+        if stay.node == said.node or (stay.node, said.message) in self.reached:
+            # The counters of the node are about messages that did not arrive there.
+            return UNCOUNTED
+        if self.killed.get(said.node, math.inf) < said.answered + UNSENT:
+            return NOT_SENT
+        began = max(
+            self.started[stay.node],
+            self.started.get(said.node, said.sent),
+            _end(self.outages, said.sent),
+        )
+        is_known = said.sent >= self.known.get((stay.node, said.node), math.inf)
+        return None if is_known or said.sent >= began + INTRODUCTION else NOT_KNOWN
 
 
 def _first_arrivals(
