@@ -107,7 +107,7 @@ async def test_a_forgotten_await_in_a_callback_raises_an_error_with_its_place() 
     error = await _crash_of(Forgetful)
     assert isinstance(error, InvalidReturn)
     assert str(error) == (
-        "Forgetful.handle_cast returned a coroutine that was not awaited; "
+        f"Forgetful.handle_cast ({error.place}) returned a coroutine that was not awaited; "
         "write `await` before the call"
     )
 
