@@ -39,18 +39,20 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run test test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder bench-imports lint format types node chromium clean
+.PHONY: help run wheel release test test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder bench-imports lint format types node chromium clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-other-python  the tests without integration on the second supported Python, if it is installed"
 	@echo "make test-deep  the same tests, with thousands of examples and seeds for each property"
+	@echo "make wheel      build the wheel and the source distribution in dist/"
+	@echo "make release    check version, changelog and tag, and build the files of a release"
 	@echo "make docs       build the documentation site in build/docs/site"
 	@echo "make pictures   take the pictures of the examples for the documentation, and draw its diagrams"
 	@echo "make sweep      simulate Ashtree at random on all cores for ten minutes (options: ARGS='--minutes 2 --seeds-from 5000')"
 	@echo "make test-portability  the same simulated runs on every Python and Trio (options: ARGS='--seeds 200')"
-	@echo "make bench      what channels cost, next to a floor and other servers (takes more than an hour, and two minutes with ARGS='--quick')"
+	@echo "make bench      what channels cost, next to a bare Trio server and other servers (takes more than an hour, and two minutes with ARGS='--quick')"
 	@echo "make soak       two workers, a second node and Valkey under all kinds of clients and faults, and a verdict (MINUTES=30)"
 	@echo "make bench-actors  what actors cost, next to raw Trio and other libraries (takes minutes)"
 	@echo "make bench-simulation  what simulated runs cost, next to plain Trio (takes minutes)"
@@ -107,6 +109,14 @@ test-without-integration: $(DEV_STAMP)
 # Properties search for a long time here, so the time limit for a hanging test is an hour.
 test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
 	@HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -o faulthandler_timeout=3600 $(ARGS)
+
+wheel: $(DEV_STAMP)
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build -d dist
+
+# Builds twice, and compares the bytes.
+release: $(DEV_STAMP)
+	@$(BIN)/python -m tests.release
 
 # Fails on each warning of Zensical, such as a link that leads nowhere.
 docs: $(DEV_STAMP)

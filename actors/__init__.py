@@ -3,6 +3,7 @@
 Start with `open_runtime`, `GenServer` and `call`. For processes that are not servers, see `actors.process`.
 """
 
+import actors.installation  # noqa: F401 - it refuses a mixture of two distributions
 from actors.addresses import Alias, Via, alias, register, unalias, unregister, whereis
 from actors.adoption import ProcessFailed, adopt, as_process, scoped_spawn
 from actors.errors import (

@@ -118,7 +118,13 @@ class NoProcess(CallExit):
         super().__init__(NOPROC, server, request, timeout)
 
     def __str__(self) -> str:
-        return f"call({self.server!r}, {self.request!r}): there is no such process"
+        called = f"call({self.server!r}, {self.request!r})"
+        if isinstance(self.server, Pid):
+            return f"{called}: this process has ended"
+        return (
+            f"{called}: no process has this name; start the server before the call, as a child of a supervisor for "
+            "example, and give it the name with start_link(..., name=...)"
+        )
 
 
 class CallTimeout(CallExit):
@@ -438,13 +444,20 @@ class InvalidReturn(ActorsError, TypeError):
         got: The value that it returned.
         expected: The values that it may return.
         problem: The reason why an otherwise valid value is wrong here, and the correction; None for other values.
+        place: The file and line of the callback, such as `vault.py:7`; None if they are unknown.
         forgot_await: True if the callback returned a coroutine without awaiting it.
     """
 
     def __init__(
-        self, callback: str, got: object, expected: Sequence[str], problem: str | None = None
+        self,
+        callback: str,
+        got: object,
+        expected: Sequence[str],
+        problem: str | None = None,
+        place: str | None = None,
     ) -> None:
-        super().__init__(callback, got, tuple(expected), problem)
+        super().__init__(callback, got, tuple(expected), problem, place)
+        self.place = place
         self.problem = problem
         self.callback = callback
         self.got = got
@@ -455,17 +468,18 @@ class InvalidReturn(ActorsError, TypeError):
             got.close()
 
     def __str__(self) -> str:
+        who = self.callback if self.place is None else f"{self.callback} ({self.place})"
         if self.forgot_await:
-            return f"{self.callback} returned a coroutine that was not awaited; write `await` before the call"
+            return f"{who} returned a coroutine that was not awaited; write `await` before the call"
         kind = type(self.got)
         if kind.__name__.endswith("Reply") and not kind.__module__.startswith("actors."):
             return (
-                f"{self.callback} returned a {kind.__name__} of {kind.__module__}, which is another class; "
+                f"{who} returned a {kind.__name__} of {kind.__module__}, which is another class; "
                 "write `from actors import Reply` to answer a call"
             )
         if self.problem is not None:
-            return f"{self.callback} returned {self.got!r} {self.problem}"
-        return f"{self.callback} returned {self.got!r}; it may return {', '.join(self.expected)}"
+            return f"{who} returned {self.got!r} {self.problem}"
+        return f"{who} returned {self.got!r}; it may return {', '.join(self.expected)}"
 
 
 class InvalidCallback(ActorsError, TypeError):

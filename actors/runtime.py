@@ -256,7 +256,7 @@ def _check(max_thread_calls: int, max_crash_reports: float) -> None:
         )
     if not max_crash_reports >= 1:
         raise ValueError(
-            f"open_runtime got max_crash_reports={max_crash_reports!r}; write a number from 1, or math.inf for no limit"
+            f"open_runtime got max_crash_reports={max_crash_reports!r}; write a number, 1 or more, or math.inf"
         )
 
 

@@ -22,6 +22,7 @@ from channels.errors import (
     InvalidOption,
     InvalidResult,
     InvalidRoute,
+    MissingLibrary,
 )
 from channels.filters import Keep
 from channels.handlers import InvalidHandler, handle_in, handle_out
@@ -32,7 +33,6 @@ from channels.pubsub.pubsub import PubSub
 from channels.socket import ConnectRefused, Refusal, Socket
 from channels.tokens.token import (
     Atom,
-    EncryptionUnavailable,
     InvalidSecret,
     TokenError,
     TokenExpired,
@@ -61,7 +61,6 @@ __all__ = [
     "DecodeError",
     "Draining",
     "EncodeError",
-    "EncryptionUnavailable",
     "Endpoint",
     "EndpointError",
     "InvalidHandler",
@@ -74,6 +73,7 @@ __all__ = [
     "Keep",
     "ListenError",
     "LongPoll",
+    "MissingLibrary",
     "Mount",
     "NotJoined",
     "NothingToAnswer",

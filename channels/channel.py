@@ -393,7 +393,7 @@ class Channel:
             seconds: seconds on Trio's clock, from 0.
 
         Raises:
-            InvalidOption: `seconds` is not a number from 0.
+            InvalidOption: `seconds` is not a number, 0 or more.
         """
         check_seconds("expire_connection_after", "seconds", seconds)
         self._context.link.expire_after(seconds)

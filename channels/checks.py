@@ -9,6 +9,8 @@ import ast
 import dataclasses
 import inspect
 import textwrap
+import warnings
+from collections import deque
 from collections.abc import Iterator
 from types import CoroutineType, FunctionType, ModuleType
 from typing import Any
@@ -203,6 +205,7 @@ def check_sources(owner: type, base: type) -> None:
     """
     if _CHECKED in vars(owner):
         return
+    _warn_of_shared_values(owner, base)
     for each in owner.__mro__:
         if each in base.__mro__:
             continue
@@ -211,6 +214,41 @@ def check_sources(owner: type, base: type) -> None:
             if isinstance(function, FunctionType):
                 _Method(owner, base, inspect.unwrap(function)).check()
     setattr(owner, _CHECKED, True)
+
+
+def _warn_of_shared_values(owner: type, base: type) -> None:
+    """Warn of `messages = []` in a class: all clients would share this list.
+
+    A name in capitals, an annotation as `ClassVar`, and a value that cannot change show that the author means to share.
+    """
+    for each in owner.__mro__:
+        if each in base.__mro__:
+            continue
+        annotations = inspect.get_annotations(each)
+        for name, value in vars(each).items():
+            meant = name.isupper() or "ClassVar" in str(annotations.get(name, ""))
+            if (
+                isinstance(value, list | dict | set | bytearray | deque)
+                and not meant
+                and not name.startswith("__")
+                and not hasattr(base, name)
+            ):
+                method = "join" if hasattr(base, "join") else "connect"
+                warnings.warn_explicit(
+                    f"{each.__name__}.{name} is one {type(value).__name__} that all clients share; to give each "
+                    f"client its own, write self.{name} = {value!r} in {method}; if you mean to share it, annotate "
+                    f"it: {name}: ClassVar = ...",
+                    UserWarning,
+                    *_place_of_class(each),
+                )
+
+
+def _place_of_class(owner: type) -> tuple[str, int]:
+    try:
+        return inspect.getsourcefile(owner) or owner.__module__, inspect.getsourcelines(owner)[1]
+    except (OSError, TypeError):
+        # The class was typed at a prompt, or compiled without its source.
+        return owner.__module__, 1
 
 
 class _Method:
@@ -268,10 +306,32 @@ class _Method:
                 return self._awaited(call)
             case ast.Return(value=ast.Call(func=raised) | (ast.Name() as raised)):
                 return self._returned(raised, node)
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute, ctx=ast.Store()):
+                if name == self.me and attribute in self._reserved():
+                    return self._overwritten(attribute)
             case ast.Call(func=verb, args=[ast.Attribute(value=ast.Name(id=name)) as method, *_]):
                 if name == self.me and self._meaning(verb) in (spawn, spawn_monitor):
                     return self._spawned(ast.unparse(verb), ast.unparse(method))
         return None
+
+    def _reserved(self) -> set[str]:
+        """Return the attributes of the base class that an instance must not replace: its methods, and the topic."""
+        methods = {
+            name
+            for each in self.base.__mro__[:-1]
+            for name, value in vars(each).items()
+            if isinstance(value, FunctionType) and not name.startswith("_")
+        }
+        return methods | {"topic", "endpoint"}
+
+    def _overwritten(self, attribute: str) -> str:
+        base = self.base.__name__
+        meaning = (
+            f"a method of {base}"
+            if callable(getattr(self.base, attribute, None))
+            else f"an attribute that Ashtree sets for each {base.lower()}"
+        )
+        return f"sets {self.me}.{attribute}, which is {meaning}; choose another name, such as my_{attribute}"
 
     def _awaited(self, call: ast.Call) -> str | None:
         verb = self._meaning(call.func)

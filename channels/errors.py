@@ -1,6 +1,7 @@
 """The errors of channels, and the checks of numeric options.
 
     ChannelsError
+    ├── MissingLibrary       a feature needs a library that is not installed
     ├── DecodeError          a client sent a malformed frame
     ├── EncodeError          a client's wire format cannot express a payload of the application
     ├── InvalidRoute         the application declared an invalid channel route
@@ -15,8 +16,11 @@ from __future__ import annotations
 
 import math
 import reprlib
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from actors.errors import InvalidReturn
@@ -30,6 +34,7 @@ __all__ = [
     "InvalidRequirement",
     "InvalidResult",
     "InvalidRoute",
+    "MissingLibrary",
     "check_positive",
     "check_whole",
     "positive",
@@ -43,6 +48,32 @@ _shown.maxstring = _shown.maxother = 120
 
 class ChannelsError(Exception):
     """The base class of all errors of channels."""
+
+
+class MissingLibrary(ChannelsError, ImportError):
+    """A feature needs a library that is not installed. The text has the command that installs it.
+
+    The command installs the library itself, so it works however Ashtree was installed.
+
+    Attributes:
+        feature: the feature, such as `metrics`.
+        library: the library's name on PyPI, such as `prometheus-client`.
+    """
+
+    def __init__(self, feature: str, library: str) -> None:
+        super().__init__(f"{feature} need the library {library}; run `{_pip_install(library)}`")
+        self.feature = feature
+        self.library = library
+
+
+def _pip_install(library: str) -> str:
+    """Return the command that installs a library for the Python that runs this program."""
+    # `pip` alone may be the one of another Python, if this environment is not activated.
+    python = sys.executable if shutil.which("python") != sys.executable else "python"
+    if find_spec("pip") is None:
+        # uv creates environments without pip.
+        return shlex.join(["uv", "pip", "install", "--python", sys.executable, library])
+    return shlex.join([python, "-m", "pip", "install", library])
 
 
 class DecodeError(ChannelsError):
@@ -140,7 +171,6 @@ class InvalidResult(ChannelsError, InvalidReturn):
 
     Attributes:
         event: the event of a push or a broadcast.
-        place: the file and line of the callback; None if they are unknown.
         advice: the correction; None if the message lists the allowed results.
     """
 
@@ -154,9 +184,8 @@ class InvalidResult(ChannelsError, InvalidReturn):
         place: str | None = None,
         advice: str | None = None,
     ) -> None:
-        super().__init__(callback, got, expected)
+        super().__init__(callback, got, expected, place=place)
         self.event = event
-        self.place = place
         self.advice = advice
 
     def __str__(self) -> str:
@@ -183,13 +212,13 @@ def check_positive(owner: str, option: str, value: Any) -> None:
 
 
 def check_whole(owner: str, option: str, value: Any) -> None:
-    """Raise InvalidOption unless `value` is a whole number from 1. A float such as 2.0 is an error."""
+    """Raise InvalidOption unless `value` is a whole number, 1 or more. A float such as 2.0 is an error."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidOption(owner, option, value, "a whole number from 1")
+        raise InvalidOption(owner, option, value, "a whole number, 1 or more")
 
 
 def check_seconds(owner: str, option: str, value: Any) -> None:
-    """Raise InvalidOption unless `value` is a number from 0. Infinity is allowed."""
+    """Raise InvalidOption unless `value` is a number, 0 or more. Infinity is allowed."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     # `not value >= 0` refuses NaN. The last condition refuses an int that no float can hold.
     if not is_number or not value >= 0 or math.inf > value > sys.float_info.max:
@@ -197,10 +226,10 @@ def check_seconds(owner: str, option: str, value: Any) -> None:
 
 
 def check_not_negative(owner: str, option: str, value: Any) -> None:
-    """Raise InvalidOption unless `value` is a finite number from 0."""
+    """Raise InvalidOption unless `value` is a finite number, 0 or more."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 <= value < math.inf:
-        raise InvalidOption(owner, option, value, "a number from 0")
+        raise InvalidOption(owner, option, value, "a number, 0 or more")
 
 
 def positive(instance: Any, attribute: Any, value: Any) -> None:
@@ -209,5 +238,5 @@ def positive(instance: Any, attribute: Any, value: Any) -> None:
 
 
 def whole(instance: Any, attribute: Any, value: Any) -> None:
-    """Raise InvalidOption unless an attribute is a whole number from 1. A validator for attrs."""
+    """Raise InvalidOption unless an attribute is a whole number, 1 or more. A validator for attrs."""
     check_whole(type(instance).__name__, attribute.name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, final
 
 import msgspec
@@ -96,6 +97,13 @@ class BinaryFrame(bytes):
     __slots__ = ()
 
 
+_MISSPELLED = {
+    **dict.fromkeys(("err", "Err", "ERR", "errors", "Error", "ERROR"), "error"),
+    **dict.fromkeys(("okay", "Ok", "OK"), "ok"),
+}
+"""Statuses that differ from the two of Phoenix only in the spelling."""
+
+
 class PushReply(msgspec.Struct, frozen=True):
     """The reply to the current push.
 
@@ -121,6 +129,14 @@ class PushReply(msgspec.Struct, frozen=True):
                 "status",
                 self.status,
                 'text such as "ok" or "error", after the payload',
+            )
+        if self.status in _MISSPELLED:
+            right = _MISSPELLED[self.status]
+            # A warning, because a client can wait for any status. Most clients wait for these two only.
+            warnings.warn(
+                f"PushReply(status={self.status!r}): a client that waits for {right!r} does not get this reply; write "
+                f"status={right!r}",
+                stacklevel=2,
             )
 
 

@@ -184,7 +184,7 @@ class Socket:
             seconds: seconds on Trio's clock, from 0. `math.inf` removes the deadline.
 
         Raises:
-            InvalidOption: `seconds` is not a number from 0.
+            InvalidOption: `seconds` is not a number, 0 or more.
 
         Any thread can call this after `connect` has returned. During `connect`, threads of `run_in_thread` and
         `trio.to_thread` can call it too. The server does not interrupt a handler that runs at the deadline. Phoenix has

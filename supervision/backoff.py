@@ -32,7 +32,7 @@ class Backoff(msgspec.Struct, frozen=True):
     Args:
         initial: Seconds, more than 0.
         maximum: Seconds, not less than `initial`.
-        factor: A number from 1. With 1 all waits are equal.
+        factor: A number, 1 or more. With 1 all waits are equal.
         reset_after: Seconds, by default `maximum`.
 
     Raises:
@@ -61,7 +61,7 @@ class Backoff(msgspec.Struct, frozen=True):
             )
         if not is_number(self.factor, least=1) or self.factor == math.inf:
             raise BadSupervisorOption(
-                "write a number from 1", option="backoff.factor", value=self.factor
+                "write a number, 1 or more", option="backoff.factor", value=self.factor
             )
         if self.reset_after is not None and not is_number(self.reset_after, least=0):
             raise BadSupervisorOption(

@@ -259,6 +259,15 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
                 value=args,
             )
         return attrs.evolve(child, **overrides) if overrides else child
+    if _is_instance_of_a_server(child):
+        name = type(child).__name__
+        raise BadChildSpec(
+            f"{child!r} is one object, but each start of a child makes a new object; write the class, {name}, or "
+            f"child_spec({name}, ...) with its arguments",
+            id=name,
+            field="start",
+            value=child,
+        )
     if hasattr(child, "child_spec"):
         own: ChildSpec = child.child_spec(*args, **overrides.pop("kwargs", _NOTHING))
         return attrs.evolve(own, **overrides) if overrides else own
@@ -267,6 +276,12 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
         own_id = _own_id(child) if name is None else name
         return ChildSpec(**{"id": own_id, "start": child.start_link, "args": args, **overrides})
     raise BadChildSpec(_no_child(child), id=_name_of(child), field="start", value=child)
+
+
+def _is_instance_of_a_server(child: Any) -> bool:
+    """Return True for `Vault()` in place of `Vault`: the function that starts it belongs to the class."""
+    start = getattr(child, "child_spec", None) or getattr(child, "start_link", None)
+    return not isinstance(child, type) and isinstance(getattr(start, "__self__", None), type)
 
 
 def _no_child(child: Any) -> str:

@@ -70,7 +70,7 @@ def partition_of(key: object, count: int) -> int:
 
     Args:
         key: Any value with a repr that is the same in each run.
-        count: The number of partitions, from 1.
+        count: The number of partitions, 1 or more.
 
     Raises:
         BadPartitionKey: The repr of the key contains a memory address.
@@ -202,7 +202,7 @@ class PartitionSupervisor(Supervisor):
             child: A spec, or a class with `start_link`. The supervisor ignores the id of the spec. The spec must not
                 give the same name to all copies.
             name: Registered name of the supervisor, for `partition`.
-            partitions: Number of copies, from 1. The default is the number of CPU cores. Write a number if keys must
+            partitions: Number of copies, 1 or more. The default is the number of CPU cores. Write a number if keys must
                 belong to the same copies on all machines.
             with_arguments: A function that takes the arguments of the spec and the number of a partition, and returns
                 the arguments for that partition.

@@ -174,7 +174,7 @@ class Registry(Generic[K, V]):
         if keys not in ("unique", "duplicate"):
             raise ValueError(f'keys is {keys!r}; write Registry("unique") or Registry("duplicate")')
         if not isinstance(partitions, int) or isinstance(partitions, bool) or partitions < 1:
-            raise ValueError(f"partitions is {partitions!r}; write a whole number from 1")
+            raise ValueError(f"partitions is {partitions!r}; write a whole number, 1 or more")
         if isinstance(listeners, str | bytes):
             raise TypeError(
                 f"listeners is {listeners!r}; write a sequence of names: ({listeners!r},)"

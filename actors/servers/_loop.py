@@ -17,6 +17,7 @@ from trio.lowlevel import wait_task_rescheduled
 
 from actors._kernel.process import escaping, reason_of
 from actors._kernel.runtime import Process, current_process
+from actors.arguments import place_of
 from actors.errors import InvalidReturn, ProcessExit, ProcessKilled, StartError, StartIgnored
 from actors.exits import NORMAL, ExitReason, is_normal_exit
 from actors.messages import Exit, Timeout
@@ -263,7 +264,7 @@ async def _init(
         if not is_normal_exit(result.reason):
             process.context = lambda: {"state": server.state, "server": type(server).__name__}
         raise ProcessExit(result.reason)
-    raise InvalidReturn(f"{type(server).__name__}.init", result, AFTER_INIT)
+    raise _invalid(server, "init", result, AFTER_INIT)
 
 
 class Loop:
@@ -394,7 +395,7 @@ class Loop:
                 elif type(result) is NoReply or type(result) is Stop:
                     await self._apply(result, "handle_call", AFTER_CALL)
                 else:
-                    raise InvalidReturn(f"{type(server).__name__}.handle_call", result, AFTER_CALL)
+                    raise _invalid(server, "handle_call", result, AFTER_CALL)
             elif kind is Cast:
                 result = await server.handle_cast(message.message)
                 if result is not None:
@@ -502,7 +503,7 @@ class Loop:
             if kind is Stop:
                 raise _Stopping(result.reason)
             if kind is not Continue:
-                raise InvalidReturn(f"{type(self.server).__name__}.{callback}", result, expected)
+                raise _invalid(self.server, callback, result, expected)
             if self.process.dying:
                 raise ProcessKilled(self.process.reason)
             self.message = result
@@ -515,3 +516,11 @@ class Loop:
             if result is None:
                 return
             callback, expected = "handle_continue", AFTER_MESSAGE
+
+
+def _invalid(
+    server: object, callback: str, result: object, expected: tuple[str, ...]
+) -> InvalidReturn:
+    # The method of the class, because a debugging runtime wraps those of the instance.
+    place = place_of(getattr(type(server), callback, None)).strip(" ()") or None
+    return InvalidReturn(f"{type(server).__name__}.{callback}", result, expected, place=place)

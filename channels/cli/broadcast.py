@@ -23,7 +23,9 @@ The exit status is 0 when the server has the message, 1 if it could not be publi
 
 def add_broadcast_command(app: typer.Typer) -> None:
     """Add the command `ashtree broadcast` to the application."""
-    app.command("broadcast", help=_HELP)(_broadcast)
+    app.command("broadcast", help=_HELP, short_help="Send an event to all clients of a topic.")(
+        _broadcast
+    )
 
 
 def _broadcast(
@@ -48,15 +50,9 @@ def _broadcast(
     shards: Annotated[int, typer.Option(min=1, help="The shards of the nodes.")] = 1,
     timeout: Annotated[float, typer.Option(min=0.001, metavar="SECONDS")] = 5.0,
 ) -> None:
-    # Imported here, because it needs hiredis, and the other commands do not.
-    try:
-        from channels.publishing import publish  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        if error.name != "hiredis":
-            raise
-        raise typer.BadParameter(
-            "this command needs the library hiredis: pip install 'ashtree[redis]'"
-        ) from None
+    # Imported here, because the other commands do not need the client of Redis.
+    from channels.publishing import publish  # noqa: PLC0415
+
     server = _server(url, url_env)
     text = sys.stdin.read() if payload == "-" else payload
     try:

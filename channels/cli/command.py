@@ -8,11 +8,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from actors.installation import find_clashes
 from channels.cli.broadcast import add_broadcast_command
 from channels.cli.connect import add_connect_command
-from channels.cli.console import fail, new_app, run_app
+from channels.cli.console import new_app, run_app
 from channels.cli.gen_types import add_types_command
-from channels.cli.installation import find_clashes
 from channels.cli.observe import add_observe_command
 from channels.cli.serve import add_serve_command
 from channels.cli.token import add_token_commands
@@ -24,9 +24,8 @@ __all__ = ["main", "make_app", "make_test_app"]
 
 def main() -> NoReturn:
     """Run the command `ashtree`."""
+    # A distribution that has replaced a package of Ashtree has ended the import of this module.
     for clash in find_clashes():
-        if clash.overwritten:
-            fail(str(clash), 1)
         sys.stderr.write(f"Warning: {clash}\n")
     run_app(make_app())
 
@@ -35,8 +34,9 @@ def make_app() -> typer.Typer:
     """Return the command `ashtree`. Its test commands pass their arguments on to the app of `make_test_app`."""
     app = new_app(help="Ashtree: actors, supervision and Phoenix Channels on Trio.")
 
-    @app.callback()
+    @app.callback(invoke_without_command=True)
     def ashtree(
+        context: typer.Context,
         *,
         version: Annotated[
             bool,
@@ -48,7 +48,8 @@ def make_app() -> typer.Typer:
             ),
         ] = False,
     ) -> None:
-        pass
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
 
     add_serve_command(app)
     add_workers_command(app)
@@ -78,7 +79,7 @@ _TEST_COMMANDS = {
     "replay": "Repeat the run of a run file, byte for byte.",
     "compare": "Run a scenario under several policies, and compare.",
     "chaos": "Inject faults into a live system, and report the results.",
-    "story": "Tell what happened in a recording: each fault, and what it led to.",
+    "story": "Tell what happened in a recording, fault by fault.",
 }
 """The commands of the test tools, with their help texts, so that `ashtree --help` does not load the tools."""
 

@@ -44,7 +44,9 @@ pipe it is 3 if a push was refused or not answered.
 
 def add_connect_command(app: typer.Typer) -> None:
     """Add the command `ashtree connect` to the application."""
-    app.command("connect", help=_HELP)(_connect)
+    app.command(
+        "connect", help=_HELP, short_help="Join a topic, print its messages, and send yours."
+    )(_connect)
 
 
 def _connect(

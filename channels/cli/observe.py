@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from channels.cli.console import fail
+from channels.errors import MissingLibrary
 
 __all__ = ["add_observe_command"]
 
@@ -32,8 +33,8 @@ def _observe(
         typer.Option(metavar="NAME:VALUE", help="A header of the request. Repeat it for more."),
     ] = None,
 ) -> None:
-    if find_spec("textual") is None or find_spec("trio_websocket") is None:
-        fail("ashtree observe needs further packages; run `pip install 'ashtree[observe]'`", 1)
+    if find_spec("textual") is None:
+        raise MissingLibrary("the screens of ashtree observe", "textual")
     # Imported when this command runs, because a server must not load the client and Textual.
     from channels.observer.console.app import ObserveApp  # noqa: PLC0415
 

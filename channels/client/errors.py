@@ -6,8 +6,7 @@ ChannelsError
 ├── ChannelClosed     the channel was left or closed before the answer
 ├── NotConnected      a socket could not be opened
 ├── BufferFull        too many pushes wait for a connection
-├── MessagesDropped   the program read too slowly
-└── MissingExtra      a library of the extra `client` is not installed
+└── MessagesDropped   the program read too slowly
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ __all__ = [
     "BufferFull",
     "ChannelClosed",
     "MessagesDropped",
-    "MissingExtra",
     "NotConnected",
     "PushTimeout",
     "Refused",
@@ -132,7 +130,3 @@ class MessagesDropped(ChannelsError):
         )
         self.topic = topic
         self.count = count
-
-
-class MissingExtra(ChannelsError, ImportError):
-    """A library that the client needs is not installed. The message says how to install it."""

@@ -154,7 +154,6 @@ def open_socket(
         NotConnected: the first connection did not open in time, or the server refused it with a status from 400 to 499,
             except 408, 425 and 429, which a busy server sends.
         InvalidOption: an option has an invalid value.
-        MissingExtra: trio-websocket is not installed.
 
     If a function of your program raises (`params`, a listener), the block ends with that exception, unchanged.
 

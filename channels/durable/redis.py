@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
+from channels.durable.redis_connections import RedisConnections
 from channels.durable.redis_script import (
     Kept,
     Keys,
@@ -42,13 +43,12 @@ from channels.durable.storage import (
 )
 from channels.durable.stream import Limits, Slice
 from channels.errors import InvalidOption, check_positive, check_whole
-from channels.pubsub.redis.adapter import RedisUnavailable, check_streams
+from channels.pubsub.redis.adapter import check_streams
 from channels.pubsub.redis.url import RedisUrl
 from supervision.backoff import Backoff
 from supervision.child_spec import ChildSpec
 
 if TYPE_CHECKING:
-    from channels.durable.redis_connections import RedisConnections
     from channels.pubsub.redis.connection import Connect
 
 __all__ = ["RedisStorage"]
@@ -89,7 +89,6 @@ class RedisStorage:
     Raises:
         InvalidRedisUrl: the URL has another form.
         InvalidOption: an option has an invalid value.
-        RedisUnavailable: hiredis is not installed.
 
     A node starts whether the server is there or not. While it is away, appends and joins fail after `timeout`. Clients
     then try to join again. Redis Cluster is not supported.
@@ -140,7 +139,6 @@ class RedisStorage:
             **({} if backoff is None else {"backoff": backoff}),
         }
         self._keys = Keys.of(self.url.prefix, key, self.url.database)
-        self._connections_class = _connections_class()
         self._connections: RedisConnections | None = None
         self._limits = Limits()
         self._fresh_epoch = ""
@@ -160,7 +158,7 @@ class RedisStorage:
     def processes(self, receiver: Receiver) -> Sequence[ChildSpec]:
         """Return the child specs of two connections: one for commands, and one for the publications of the nodes."""
         limits = self._limits
-        self._connections = self._connections_class(
+        self._connections = RedisConnections(
             self.url,
             self._keys,
             receiver,
@@ -263,14 +261,3 @@ class RedisStorage:
             "keys": kept.keys,
             **({} if connections is None else connections.statistics()),
         }
-
-
-def _connections_class() -> type[RedisConnections]:
-    try:
-        # Imported late, because hiredis is an extra.
-        from channels.durable.redis_connections import RedisConnections  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        if error.name != "hiredis":
-            raise
-        raise RedisUnavailable("RedisStorage") from None
-    return RedisConnections

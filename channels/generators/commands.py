@@ -18,6 +18,7 @@ from channels.generators.files import (
     write,
 )
 from channels.generators.names import Name, check_module, check_project, parse_name
+from channels.generators.wheel import build_wheel, wheel_name
 
 __all__ = ["add_generators"]
 
@@ -45,9 +46,10 @@ def add_generators(app: typer.Typer, gen: typer.Typer) -> None:
     app.command("new", help="Create a project: a server, a channel, a page and tests.")(_new)
     for kind, command in _COMMANDS.items():
         gen.command(kind, help=f"Create a {kind} and its test in this project.")(command)
-    app.add_typer(
-        gen, name="gen", help="Create a channel, a presence, a socket, or types for clients."
+    gen.command("wheel", help="Replace the wheel of Ashtree in this project's folder vendor.")(
+        _wheel
     )
+    app.add_typer(gen, name="gen", help="Create parts of a project, or types for clients.")
 
 
 def _new(
@@ -58,7 +60,10 @@ def _new(
     folder = Path(parsed.snake)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExists(folder, "choose another name, or go to another folder")
-    contents = project_files(parsed)
+    contents: dict[str, str | bytes] = {
+        **project_files(parsed),
+        f"vendor/{wheel_name()}": build_wheel(),
+    }
     write(folder, contents)
     typer.echo(f"Created {folder}/ with {len(contents)} files.\n")
     typer.echo(f"  cd {folder}\n  ashtree serve {parsed.snake}.endpoint:endpoint --reload\n")
@@ -113,6 +118,29 @@ def _socket(
         )
     typer.echo("Before you serve it, set a secret:\n")
     typer.echo(f"  export SECRET_KEY_BASE=$({_RANDOM_TEXT})")
+
+
+def _wheel() -> None:
+    folder = Path("vendor")
+    old = [wheel.name for wheel in sorted(folder.glob("ashtree-*.whl"))]
+    texts = {path: path.read_text("utf-8") for path in sorted(Path().glob("requirements*.txt"))}
+    naming = [path for path, text in texts.items() if any(name in text for name in old)]
+    if not naming:
+        raise NoPackage(
+            f"no requirements.txt in {Path.cwd()} names a wheel vendor/ashtree-*.whl; go to a folder that "
+            "`ashtree new` created"
+        )
+    new, data = wheel_name(), build_wheel()
+    (folder / new).write_bytes(data)
+    for path in naming:
+        text = texts[path]
+        for name in old:
+            text = text.replace(name, new)
+        path.write_text(text, "utf-8")
+    for name in old:
+        if name != new:
+            (folder / name).unlink()
+    typer.echo(f"Wrote {folder / new}, and its name into {' and '.join(map(str, naming))}.")
 
 
 _COMMANDS: Final = {"channel": _channel, "presence": _presence, "socket": _socket}

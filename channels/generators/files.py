@@ -10,10 +10,11 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from channels.errors import ChannelsError
 from channels.generators.names import Name
+from channels.generators.wheel import wheel_name
 
 __all__ = [
     "PHOENIX_VERSION",
@@ -62,7 +63,11 @@ def render(template: str, values: Mapping[str, str]) -> str:
 
 
 def project_files(name: Name) -> dict[str, str]:
-    """Return the files of a new project, as a dict from paths to texts."""
+    """Return the files of a new project, except the wheel of Ashtree, as a dict from paths to texts.
+
+    Raises:
+        NotInstalled: Ashtree runs from a folder, but is not installed.
+    """
     package, values = name.snake, _values(name)
     places = {
         f"{package}/__init__.py": "init.py",
@@ -74,6 +79,8 @@ def project_files(name: Name) -> dict[str, str]:
         "tests/test_room_channel.py": "test_room_channel.py",
         "README.md": "README.md",
         "pyproject.toml": "pyproject.toml",
+        "requirements.txt": "requirements.txt",
+        "requirements-dev.txt": "requirements-dev.txt",
         "package.json": "package.json",
         "Dockerfile": "Dockerfile",
         ".dockerignore": "dockerignore",
@@ -112,18 +119,19 @@ def _values(name: Name) -> dict[str, str]:
         "Name": name.camel,
         "dashed": name.dashed,
         "title": name.title,
+        "wheel": wheel_name(),
         "phoenix": PHOENIX_VERSION,
         "cdn": _CDN,
         "integrity": _INTEGRITY,
     }
 
 
-def write(folder: Path, contents: Mapping[str, Any]) -> None:
+def write(folder: Path, contents: Mapping[str, str | bytes]) -> None:
     """Create files in a folder.
 
     Args:
         folder: the folder. `write` creates it if it does not exist.
-        contents: a dict from paths below the folder to texts.
+        contents: a dict from paths below the folder to texts or bytes.
 
     Raises:
         FileExists: one of the files exists. In this case, `write` creates no file.
@@ -135,5 +143,5 @@ def write(folder: Path, contents: Mapping[str, Any]) -> None:
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
         # The mode "x" fails if another program has created the file since the check.
-        with place.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with place.open("xb") as file:
+            file.write(text.encode() if isinstance(text, str) else text)

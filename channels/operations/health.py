@@ -93,9 +93,15 @@ class Health(Plug):
         ):
             if path is None:
                 continue
-            if not isinstance(path, str) or not path.startswith("/") or path in self._paths:
+            if not isinstance(path, str) or not path.startswith("/"):
+                raise InvalidOption("Health", option, path, "a path that begins with /, or None")
+            if path in self._paths:
+                # One of the two is the user's, and the other one may be a default.
                 raise InvalidOption(
-                    "Health", option, path, f'a path of its own: "/health/{option}", or None'
+                    "Health",
+                    option,
+                    path,
+                    f"another path, because {self._paths[path]}= has the same one; each probe needs a path of its own",
                 )
             self._paths[path] = option
         self._checks = _Checks(checks or {}, check_timeout, check_interval)

@@ -4,8 +4,8 @@
 
     endpoint = Endpoint(sockets={"/socket": UserSocket}, plugs=[Metrics(token=os.environ["METRICS_TOKEN"])])
 
-Needs the library prometheus-client: `pip install 'ashtree[metrics]'`. docs/reference/metrics.md lists the metrics. Your
-own metrics, and those of other libraries, appear too if they are in `metrics.registry`:
+Needs the library prometheus-client, which the extra `metrics` installs. docs/reference/metrics.md lists the metrics.
+Your own metrics, and those of other libraries, appear too if they are in `metrics.registry`:
 
     jobs = prometheus_client.Counter("jobs", "Finished jobs.", registry=metrics.registry)
 
@@ -32,7 +32,7 @@ from actors.refs import Pid
 from actors.runtime import in_runtime
 from channels import telemetry as events
 from channels.endpoint._wiring import Plug, Services
-from channels.errors import ChannelsError, InvalidOption, check_whole
+from channels.errors import ChannelsError, InvalidOption, MissingLibrary, check_whole
 from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
 from channels.operations.metric_table import (
@@ -65,9 +65,7 @@ try:
     from prometheus_client.exposition import choose_encoder
     from prometheus_client.process_collector import ProcessCollector
 except ImportError as error:
-    raise ChannelsError(
-        "metrics need the library prometheus-client: pip install 'ashtree[metrics]'"
-    ) from error
+    raise MissingLibrary("metrics", "prometheus-client") from error
 
 if TYPE_CHECKING:
     from channels.operations.recorded_recovery import RecordedRecovery

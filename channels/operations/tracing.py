@@ -4,7 +4,7 @@
 
     endpoint = Endpoint(sockets={"/socket": UserSocket}, plugs=[Tracing()])
 
-Needs the library opentelemetry-api: `pip install 'ashtree[tracing]'`. The application sets up the SDK and an exporter
+Needs the library opentelemetry-api, which the extra `tracing` installs. The application sets up the SDK and an exporter
 as usual, before it serves. Without them, OpenTelemetry drops the spans.
 
 Each span is the current span while the code of the application runs. So the spans of your database and HTTP libraries
@@ -20,7 +20,7 @@ from actors.servers.results import Stop
 from channels import telemetry as events
 from channels.connect_info import ConnectInfo
 from channels.endpoint._wiring import Plug, Services
-from channels.errors import ChannelsError, InvalidOption
+from channels.errors import InvalidOption, MissingLibrary
 from channels.socket import Refusal, Socket
 
 try:
@@ -29,9 +29,7 @@ try:
     from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError as error:
-    raise ChannelsError(
-        "tracing needs the library opentelemetry-api: pip install 'ashtree[tracing]'"
-    ) from error
+    raise MissingLibrary("traces", "opentelemetry-api") from error
 
 __all__ = ["Tracing"]
 

@@ -580,7 +580,7 @@ def _check_sizes(
     check_positive(owner, "max_calls_per_second", max_calls)
     if max_calls < 1:
         # A caller saves at most the calls of one second. With a lower rate, it would never reach one whole call.
-        raise InvalidOption(owner, "max_calls_per_second", max_calls, "a number from 1")
+        raise InvalidOption(owner, "max_calls_per_second", max_calls, "a number, 1 or more")
     check_whole(owner, "max_fetches", max_fetches)
     check_whole(owner, "max_meta_bytes", max_meta_bytes)
     if max_meta_bytes > MOST_META_BYTES:

@@ -73,7 +73,7 @@ class JoinedNodes:
             An adapter for one `PubSub`. The node joins the network when that `PubSub` starts.
 
         Raises:
-            InvalidOption: `shards` is not a whole number from 1.
+            InvalidOption: `shards` is not a whole number, 1 or more.
         """
         return JoinedAdapter(self, name, shards, max_bytes)
 

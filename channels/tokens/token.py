@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
-from channels.errors import ChannelsError, InvalidOption, check_whole
+from channels.errors import ChannelsError, InvalidOption, MissingLibrary, check_whole
 from channels.tokens._erlang_terms import Atom, NotATerm, NoTermFor, decode, encode
 from channels.tokens._signing import DIGESTS, MAX_TOKEN, Malformed, Signed, derive
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = [
     "MIN_SECRET_BYTES",
     "Atom",
-    "EncryptionUnavailable",
     "InvalidSecret",
     "Secret",
     "TokenError",
@@ -132,15 +131,6 @@ class InvalidSecret(ChannelsError, ValueError):
             '"import secrets; print(secrets.token_urlsafe(48))"` prints, and keep them out of the code'
         )
         self.length = length
-
-
-class EncryptionUnavailable(ChannelsError, ImportError):
-    """The library for `encrypt` and `decrypt` is not installed."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "encrypted tokens need the library cryptography: pip install 'ashtree[encrypt]'"
-        )
 
 
 Secret: TypeAlias = str | bytes | Sequence[str | bytes]
@@ -339,7 +329,7 @@ def encrypt(
         The token, as text.
 
     Raises:
-        EncryptionUnavailable: the extra `encrypt` is not installed.
+        MissingLibrary: the library cryptography is not installed.
 
     Source: Phoenix.Token.encrypt, with XChaCha20-Poly1305.
     """
@@ -384,7 +374,7 @@ def decrypt(
         key_digest: the hash of PBKDF2, as for `sign`.
 
     Raises:
-        EncryptionUnavailable: the extra `encrypt` is not installed.
+        MissingLibrary: the library cryptography is not installed.
         TokenInvalid: the token is not genuine.
         TokenExpired: the token is too old.
     """
@@ -448,7 +438,7 @@ def _sealing() -> ModuleType:
         # Imported here, because this module needs an optional library, which is slow to load.
         from channels.tokens import _encryption as sealing  # noqa: PLC0415
     except ModuleNotFoundError:
-        raise EncryptionUnavailable from None
+        raise MissingLibrary("encrypted tokens", "cryptography") from None
     return sealing
 
 

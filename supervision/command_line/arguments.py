@@ -52,10 +52,14 @@ def load_module(
 
     Raises:
         typer.BadParameter: The target does not have the form `module:name`, or the module does not exist.
-        ProgramFailed: The module raised, or called `sys.exit`. The exit code is 1. The traceback is on standard error,
-            without the frames of Ashtree and of Python's import system.
+        ProgramFailed: The module raised, or called `sys.exit`. The exit code is 1. Standard error has the text of
+            `sys.exit("text")`, or else the traceback without the frames of Ashtree and of Python's import system.
     """
     module_name, colon, name = target.partition(":")
+    if module_name.endswith(".py"):
+        module = ".".join(Path(module_name).with_suffix("").parts)
+        instead = f"{module}:{name or example.partition(':')[2]}"
+        raise typer.BadParameter(f"{module_name} is the name of a file; write {instead}")
     if not colon or not module_name or not name:
         raise typer.BadParameter(
             f"{target!r} is not of the form MODULE:{kind}; write it as in {example}"
@@ -81,7 +85,10 @@ def load_module(
             ) from None
         if explained is not None and isinstance(error, explained):
             raise
-        text = f"{module_name} cannot be imported:\n{program_traceback(error)}"
+        # `sys.exit("text")` is how a program says in one line why it cannot run.
+        told = isinstance(error, SystemExit) and isinstance(error.code, str)
+        reason = f" {error}\n" if told else f"\n{program_traceback(error)}"
+        text = f"{module_name} cannot be imported:{reason}"
         sys.stderr.write(printable(text, lines=True))
         raise ProgramFailed(1, text) from None
 

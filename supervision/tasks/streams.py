@@ -70,7 +70,7 @@ def async_stream(
         function: An async callable of one argument.
         items: An iterable, which may be infinite. The stream takes the next item when it can start a task. At the end
             of the block it closes `items` if this is a generator.
-        max_concurrency: Tasks at a time, from 1; `math.inf` for no limit.
+        max_concurrency: Tasks at a time, 1 or more; `math.inf` for no limit.
         ordered: Return the outcomes in the order of the items. Outcomes that come early wait in memory. With False, the
             stream returns each outcome as soon as the task has ended.
         timeout: Seconds that each task may take.

@@ -482,7 +482,7 @@ async def yield_many(
             f"write one of {', '.join(_ON_TIMEOUT)}", option="on_timeout", value=on_timeout
         )
     if limit is not None and limit < 1:
-        raise BadTaskOption("write a number of tasks, from 1", option="limit", value=limit)
+        raise BadTaskOption("write a number of tasks, 1 or more", option="limit", value=limit)
     tasks = list(tasks)
     for task in tasks:
         task._check_owner()

@@ -81,8 +81,9 @@ async def test_an_invalid_result_raises_an_error_with_the_valid_ones() -> None:
 
     error = await _crash_of(Tuples)
     assert isinstance(error, InvalidReturn)
+    assert error.place is not None
     assert str(error) == (
-        "Tuples.handle_cast returned ('noreply', None); it may return None, NoReply(), "
+        f"Tuples.handle_cast ({error.place}) returned ('noreply', None); it may return None, NoReply(), "
         "Continue(argument), Within(seconds), Stop(reason)"
     )
 
@@ -106,7 +107,7 @@ async def test_a_forgotten_await_in_a_callback_raises_an_error_with_its_place() 
     error = await _crash_of(Forgetful)
     assert isinstance(error, InvalidReturn)
     assert str(error) == (
-        "Forgetful.handle_cast returned a coroutine that was not awaited; "
+        f"Forgetful.handle_cast ({error.place}) returned a coroutine that was not awaited; "
         "write `await` before the call"
     )
 

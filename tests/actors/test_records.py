@@ -73,7 +73,10 @@ def test_results_have_the_documented_defaults() -> None:
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (NoProcess("db", "get", 5), "call('db', 'get'): there is no such process"),
+        (
+            NoProcess("db", "get", 5),
+            "call('db', 'get'): no process has this name; start the server before the call,",
+        ),
         (CallTimeout("db", "get", 1.5), "got no answer within 1.5 s; the server may still"),
         (CallTimeout("db", "get", 1.5), "call('db', 'get')"),
         (CallingSelf("db", "get", 5), "a process cannot call itself; call the method directly"),

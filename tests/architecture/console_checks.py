@@ -332,7 +332,7 @@ def _pip(call: Call) -> str | None:
 def _extras(file: Path) -> set[str]:
     if not file.is_file():
         return set()
-    return set(tomllib.loads(file.read_text())["project"]["optional-dependencies"])
+    return set(tomllib.loads(file.read_text())["project"].get("optional-dependencies", ()))
 
 
 def _python(call: Call) -> str | None:

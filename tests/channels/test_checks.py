@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -207,7 +207,7 @@ async def test_join_accepts_the_client_with_raw_bytes(serve: Serve) -> None:
 
 
 class Curious(UserSocket):
-    sessions: list[Any] = []
+    sessions: ClassVar[list[Any]] = []
 
     async def connect(self, params: Any, connect_info: ConnectInfo) -> None:
         self.assigns["user"] = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
@@ -31,7 +31,7 @@ SECRET = "a secret that is long enough to be one, at least for this test"
 class Curious(Socket):
     """A socket that keeps its arguments."""
 
-    seen: list[tuple[dict[str, Any], ConnectInfo]]
+    seen: ClassVar[list[tuple[dict[str, Any], ConnectInfo]]]
 
     async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
         type(self).seen.append((params, connect_info))

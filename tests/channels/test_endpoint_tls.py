@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
@@ -25,7 +25,7 @@ REAL_CLOCK = True
 class Curious(UserSocket):
     """A socket that keeps its arguments."""
 
-    seen: list[ConnectInfo]
+    seen: ClassVar[list[ConnectInfo]]
 
     async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
         await super().connect(params, connect_info)

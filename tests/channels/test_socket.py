@@ -155,8 +155,8 @@ def test_the_reason_of_a_refusal_appears_only_in_logs() -> None:
 @pytest.mark.parametrize(
     ("limit", "value", "advice"),
     [
-        ("max_channels", 0, "a whole number from 1"),
-        ("max_joining", 1.5, "a whole number from 1"),
+        ("max_channels", 0, "a whole number, 1 or more"),
+        ("max_joining", 1.5, "a whole number, 1 or more"),
         ("max_messages_per_second", 0, "a number above 0"),
         ("max_joins_per_second", None, "a number above 0"),
     ],

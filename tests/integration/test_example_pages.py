@@ -346,6 +346,64 @@ def test_axe_finds_no_problem(
     assert fits(page)
 
 
+# Returns the top and the height of each panel of the chat.
+_PANELS = """() => ["talk", "process", "recovery"].map((id) => {
+    const { top, height } = document.getElementById(id).getBoundingClientRect()
+    return [id, Math.round(top), Math.round(height)]
+})"""
+
+# Notes each different place of the panels, and each empty line of the recovery, from now on.
+_WATCH_PANELS = f"""() => {{
+    const panels = {_PANELS}
+    window.seen = new Set()
+    const look = () => {{
+        window.seen.add(JSON.stringify(panels()))
+        for (const id of ["verdict", "other"]) {{
+            if (document.getElementById(id).textContent === "") window.seen.add(`${{id}} is empty`)
+        }}
+        requestAnimationFrame(look)
+    }}
+    look()
+}}"""
+
+
+def test_the_panels_of_the_chat_stay_where_they_are_while_a_channel_crashes(
+    served: Served, open_page: OpenPage
+) -> None:
+    url = served("examples.chat").url
+    page = open_page(url, size=ViewportSize(width=960, height=740))
+    other = open_page(url)
+    film = pictures.Film(page, "crash")
+    hear = partial(expect(page.locator("#transcript")).to_contain_text)
+
+    def tell(words: str) -> None:
+        other.get_by_role("textbox", name="Message, as").fill(words)
+        other.keyboard.press("Enter")
+        hear(words)
+
+    tell("Is each tab a process of its own?")
+    page.get_by_role("textbox", name="Message, as").fill("Yes. I crash mine now.")
+    film.run(2)
+    page.keyboard.press("Enter")
+    hear("I crash mine now")
+    page.evaluate(_WATCH_PANELS)
+    film.run(1.2)
+    page.get_by_role("button", name="Crash my channel").click()
+    film.run(2)
+    expect(page.locator("#verdict")).to_contain_text("Back after")
+    film.run(1)
+    tell("My process has not noticed, and you are back.")
+    expect(page.locator("#other")).to_contain_text("since your crash")
+    film.run(2)
+    film.save()
+    dot = page.evaluate(
+        "(({ width, height }) => [width, height])(getComputedStyle(document.getElementById('state'), '::before'))"
+    )
+    assert dot[0] == dot[1]
+    seen = page.evaluate("[...window.seen]")
+    assert len(seen) == 1, seen
+
+
 def test_a_phone_shows_the_crash_button_the_transcript_and_the_recovery_together(
     served: Served, open_page: OpenPage
 ) -> None:

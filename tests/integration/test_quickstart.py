@@ -345,9 +345,9 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
 
 
 class Shell:
-    """A shell in a folder. Its pip installs Ashtree from the wheel, and fails if a package needs a compiler."""
+    """A shell in a folder, without Ashtree. Its pip fails if a package needs a compiler."""
 
-    def __init__(self, folder: Path, wheel: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "bin").mkdir()
         self._stand_in("useradd")
@@ -356,7 +356,6 @@ class Shell:
         self.environment = {
             **inherited,
             "PATH": f"{folder / 'bin'}:{python}:{os.environ['PATH']}",
-            "PIP_FIND_LINKS": str(wheel.parent),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "CC": "false",
             "CXX": "false",
@@ -386,26 +385,38 @@ class Shell:
         return done.stdout
 
 
-def quickstart() -> list[str]:
-    """Return the commands at the top of the how-to."""
-    page = "docs/howto/start-a-project.md"
-    block = next(
-        one for one in snippets_in(page, (ROOT / page).read_text()) if one.language == "console"
-    )
-    return [line.text for line in lines_of(block.code)]
+def commands_of(page: str, text: str, number: int = 0) -> list[str]:
+    """Return the commands of a console block of a page."""
+    blocks = [one for one in snippets_in(page, text) if one.language == "console"]
+    return [line.text for line in lines_of(blocks[number].code)]
+
+
+def install(shell: Shell, source: Path | str) -> None:
+    """Install Ashtree, and put the command `ashtree` on the path, as a reader of the page on installing does."""
+    shell.run(f"python3 -m venv installed && installed/bin/pip install -q '{source}'")
+    shell.enter(shell.folder / "installed")
 
 
 @pytest.mark.deep
-def test_the_quickstart_works_to_the_letter_with_a_wheel(
-    wheel: Path, tmp_path: Path, browser: Browser
+def test_the_quickstart_and_the_readme_of_the_project_work_to_the_letter(
+    tmp_path: Path, browser: Browser
 ) -> None:
-    shell = Shell(tmp_path, wheel)
+    shell = Shell(tmp_path)
+    install(shell, ROOT)
     (tmp_path / "empty").mkdir()
-    *preparation, serve = quickstart()
+    page = "docs/howto/start-a-project.md"
+    new, enter, serve = commands_of(page, (ROOT / page).read_text())
+    assert (enter, serve) == ("cd chat", shlex.join(["ashtree", *SERVE]))
+    shell.run(new, tmp_path / "empty")
+    folder = tmp_path / "empty/chat"
+    readme = (folder / "README.md").read_text()
+    venv, requirements, serve = commands_of("README.md", readme)
     assert serve == shlex.join(["ashtree", *SERVE])
-    shell.run("\n".join(preparation), tmp_path / "empty")
-    shell.enter(tmp_path / "empty/.venv")
-    project = Project(tmp_path / "empty/chat", ["ashtree"], shell.environment)
+    # The project needs nothing of the environment that created it.
+    shutil.rmtree(tmp_path / "installed")
+    shell.run(f"{venv}\n{requirements}", folder)
+    shell.enter(folder / ".venv")
+    project = Project(folder, ["ashtree"], shell.environment)
     shell.run("npm install --no-audit --no-fund --prefer-offline", project.folder)
     assert (project.folder / "chat/static/phoenix.mjs").read_bytes() == PHOENIX_JS.read_bytes()
     try:
@@ -414,25 +425,23 @@ def test_the_quickstart_works_to_the_letter_with_a_wheel(
         project.interrupt()
     project.edit(("payload.body.upper()", "payload.body"))
     # The section "Test" of the project's README.
-    shell.run(
-        "pip install -q -e '.[dev]'\npytest -q\nmypy\nruff check . && ruff format --check .",
-        project.folder,
-    )
+    shell.run("\n".join(commands_of("README.md", readme, 1)), project.folder)
     shell.run(
         "ashtree gen types chat.endpoint:endpoint --output assets/channels.ts", project.folder
     )
     shutil.copy(TYPED / "uses.py", project.folder / "chat")
-    shell.run("pip install -q trio-websocket\nmypy", project.folder)
-    assert pyright(project.folder, tmp_path / "empty/.venv/bin/python") == []
+    shell.run("mypy", project.folder)
+    assert pyright(project.folder, folder / ".venv/bin/python") == []
 
 
 @pytest.mark.deep
-def test_the_steps_of_the_container_file_give_a_server(wheel: Path, tmp_path: Path) -> None:
-    shell = Shell(tmp_path, wheel)
-    shell.run(
-        "python3 -m venv made && made/bin/pip install -q ashtree && made/bin/ashtree new chat"
-    )
-    shell.run("python3 -m venv image")
+@pytest.mark.parametrize("source", ["folder", "wheel"])
+def test_the_steps_of_the_container_file_give_a_server(
+    source: str, wheel: Path, tmp_path: Path
+) -> None:
+    shell = Shell(tmp_path)
+    install(shell, ROOT if source == "folder" else wheel)
+    shell.run("ashtree new chat\nrm -r installed\npython3 -m venv image")
     shell.enter(tmp_path / "image")
     stages, environment, command = follow_the_dockerfile(tmp_path / "chat", shell)
     project = Project(stages[-1], command[:1], {**shell.environment, **environment})

@@ -182,3 +182,13 @@ async def test_a_plain_async_function_can_be_a_child(runtime: Runtime) -> None:
     send(info.pid, "message")
     await wait_exit(info.pid)
     assert got == ["argument", "message"]
+
+
+class Vault(GenServer[None]):
+    pass
+
+
+def test_an_object_in_place_of_its_class_is_refused_with_the_class_to_write() -> None:
+    with pytest.raises(BadChildSpec) as refused:
+        child_spec(Vault())
+    assert "each start of a child makes a new object; write the class, Vault" in str(refused.value)

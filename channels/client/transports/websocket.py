@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
+from trio_websocket import (
+    ConnectionClosed,
+    ConnectionRejected,
+    WebSocketConnection,
+    wrap_client_stream,
+)
 
-from channels.client.errors import MissingExtra
 from channels.client.transports.contract import LinkFailed, LinkLost, Opening, dial, refused
 from channels.client.wire import Frame, subprotocols
-
-if TYPE_CHECKING:
-    from trio_websocket import WebSocketConnection
 
 __all__ = ["WebSocketLink", "open_websocket"]
 
@@ -34,15 +36,7 @@ async def open_websocket(nursery: trio.Nursery, opening: Opening) -> WebSocketLi
 
     Raises:
         LinkFailed: there is no server, it refused, or it did not answer in time.
-        MissingExtra: trio-websocket is not installed.
     """
-    try:
-        import trio_websocket  # noqa: F401, PLC0415 - an optional dependency
-    except ImportError as missing:
-        raise MissingExtra(
-            "a client with WebSockets needs trio-websocket: pip install 'ashtree[client]'; "
-            'without it, open_socket(..., transport="longpoll") works'
-        ) from missing
     with trio.move_on_after(opening.connect_timeout):
         stream = await dial(opening)
         try:
@@ -56,8 +50,6 @@ async def open_websocket(nursery: trio.Nursery, opening: Opening) -> WebSocketLi
 async def _shake_hands(
     nursery: trio.Nursery, stream: trio.abc.Stream, opening: Opening
 ) -> WebSocketLink:
-    from trio_websocket import ConnectionRejected, wrap_client_stream  # noqa: PLC0415 - optional
-
     with trio.CancelScope() as handshake:
         noticed = _EndNoticed(stream, handshake.cancel)
         reader = _Reader(nursery, handshake.cancel)
@@ -113,8 +105,6 @@ class WebSocketLink:
 
     async def send(self, frames: Sequence[Frame]) -> None:
         """Write frames in order."""
-        from trio_websocket import ConnectionClosed  # noqa: PLC0415 - an optional dependency
-
         try:
             for frame in frames:
                 await self._connection.send_message(frame)
@@ -123,8 +113,6 @@ class WebSocketLink:
 
     async def receive(self) -> Frame:
         """Return the next frame of the server."""
-        from trio_websocket import ConnectionClosed  # noqa: PLC0415 - an optional dependency
-
         try:
             return await self._connection.get_message()
         except ConnectionClosed as closed:

@@ -15,19 +15,19 @@ import ssl
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
+from channels.errors import InvalidOption, check_positive, check_whole
 from channels.pubsub.adapter import Encoded, Node, Receiver, worker_name
 from channels.pubsub.envelope import MAX_BYTES, MAX_NAME
 from channels.pubsub.exchange import Exchange
+from channels.pubsub.redis.incarnation import Incarnation
 from channels.pubsub.redis.url import RedisUrl
 from supervision.backoff import Backoff
 from supervision.child_spec import ChildSpec
 
 if TYPE_CHECKING:
     from channels.pubsub.redis.connection import Connect
-    from channels.pubsub.redis.incarnation import Incarnation
 
-__all__ = ["RedisAdapter", "RedisUnavailable", "check_streams"]
+__all__ = ["RedisAdapter", "check_streams"]
 
 # The largest message on a channel, as a multiple of the largest envelope. A message above this closes the connection.
 # An envelope above its own limit is only dropped.
@@ -36,13 +36,6 @@ _ROOM = 8
 _MAX_NAME = MAX_NAME - 5
 # Bytes for replies that are no messages.
 _LEAST_ROOM = 64 * 1024
-
-
-class RedisUnavailable(ChannelsError, ImportError):
-    """The library hiredis is not installed."""
-
-    def __init__(self, owner: str = "RedisAdapter") -> None:
-        super().__init__(f"{owner} needs the library hiredis: pip install 'ashtree[redis]'")
 
 
 class RedisAdapter:
@@ -74,7 +67,6 @@ class RedisAdapter:
     Raises:
         InvalidRedisUrl: the URL has another form.
         InvalidOption: an option has an invalid value.
-        RedisUnavailable: hiredis is not installed.
 
     Delivery is at most once. While the server is away, broadcasts reach only this node. The node drops and counts
     messages that it cannot send in time. Receivers count every message of a known node that did not reach them.
@@ -134,7 +126,6 @@ class RedisAdapter:
             "max_reply_bytes": max_bytes * _ROOM + _LEAST_ROOM,
             **({} if backoff is None else {"backoff": backoff}),
         }
-        self._incarnation_class = _incarnation_class()
         self._incarnation: Incarnation | None = None
 
     def __repr__(self) -> str:
@@ -155,7 +146,7 @@ class RedisAdapter:
             max_bytes=self._max_bytes,
             node_timeout=self._node_timeout,
         )
-        self._incarnation = incarnation = self._incarnation_class(
+        self._incarnation = incarnation = Incarnation(
             exchange, receiver, self.url, self._heartbeat, self._options
         )
         return incarnation.children()
@@ -236,14 +227,3 @@ def check_streams(
         raise InvalidOption(owner, "connect", connect, "an async function, or None")
     if connect is not None and url.path is not None:
         raise InvalidOption(owner, "connect", connect, "None, or a URL with a host and a port")
-
-
-def _incarnation_class() -> type[Incarnation]:
-    try:
-        # Imported late, because hiredis is an extra.
-        from channels.pubsub.redis.incarnation import Incarnation  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        if error.name != "hiredis":
-            raise
-        raise RedisUnavailable from None
-    return Incarnation

@@ -189,13 +189,14 @@ def _database(path: str, option: str | None, shown: str) -> int:
         return 0
     if len(texts) > 1:
         raise InvalidRedisUrl(
-            "its path and its option db name two databases; write one of them", url=shown
+            "it names one database behind the last slash and another one in db=; delete one of the two",
+            url=shown,
         )
     (text,) = texts
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         # Do not show the text: it is a part of the password if the password contains an unescaped slash.
         raise InvalidRedisUrl(
-            "its database is not a whole number from 0; write it as in redis://host:6379/0",
+            "its database is not a whole number, 0 or more; write it as in redis://host:6379/0",
             url=shown,
         )
     return int(text)

@@ -279,5 +279,7 @@ def read_health(path: Path) -> list[Report]:
         return [_decode(line) for line in answer.splitlines()]
     except msgspec.MsgspecError as error:
         raise HealthError(
-            f"the answer at the health socket {path} is not a report: {error}", path=path
+            f"the program at the socket {path} is not `ashtree serve --workers`, or has another version: its answer "
+            f"cannot be read ({error}); check the path, or restart the server",
+            path=path,
         ) from error

@@ -161,6 +161,13 @@ const LABELS = {
   away: { lost: "connection lost", open: "connected", join: "phx_join", joined: "back" },
 }
 
+const UNDER_WAY = {
+  crash: "The channel is gone. phoenix.js waits, and then joins again.",
+  away: "The server does not answer. phoenix.js tries again, with growing waits.",
+}
+
+const NO_OTHER = "A second tab shows that its own channel goes on."
+
 /** Milliseconds as a person reads them. */
 function span(ms) {
   if (ms >= 10_000) return `${(ms / 1000).toFixed(1)} s`
@@ -198,8 +205,7 @@ function verdict({ kind, at, process }) {
   const times = STEPS[kind].map((step) => at[step])
   const [first, second, third] = [1, 2, 3].map((n) => span(times[n] - times[n - 1]))
   return kind === "crash"
-    ? `${first} until the crash was known, ${second} that phoenix.js waits before it asks again, ` +
-        `${third} to join process ${process}.`
+    ? `${first} until the crash was known, ${second} wait of phoenix.js, ${third} to join process ${process}.`
     : `${first} without a server, ${third} to join process ${process}.`
 }
 
@@ -208,11 +214,13 @@ export function showRecovery(trouble) {
   const steps = STEPS[trouble.kind]
   $("strip").dataset.kind = trouble.kind
   $("strip").replaceChildren(...steps.map((step, n) => stepItem(trouble, step, steps[n - 1])))
-  $("verdict").replaceChildren()
-  if (!trouble.over) return
+  if (!trouble.over) {
+    $("verdict").textContent = UNDER_WAY[trouble.kind]
+    return
+  }
   const total = document.createElement("strong")
   total.textContent = `Back after ${span(trouble.at.joined - trouble.at[steps[0]])}`
-  $("verdict").append(total, `: ${verdict(trouble)}`)
+  $("verdict").replaceChildren(total, `: ${verdict(trouble)}`)
   const what = trouble.kind === "crash" ? "Your channel crashed" : "The server was away"
   addNote(`${what}. ${total.textContent}.`)
   $("process").classList.remove("reborn")
@@ -222,8 +230,11 @@ export function showRecovery(trouble) {
 
 /** Say what this tab knows about a channel of another tab since the crash; null if it knows of none. */
 export function showOther(other) {
-  $("other").hidden = !other
-  if (!other) return
+  $("other").classList.toggle("known", Boolean(other))
+  if (!other) {
+    $("other").textContent = NO_OTHER
+    return
+  }
   const { process, name, heard } = other
   const messages = `${heard} message${heard === 1 ? "" : "s"}`
   $("other").textContent = heard
@@ -234,4 +245,5 @@ export function showOther(other) {
 // Before anything has gone wrong the strip shows what will happen.
 $("strip").dataset.kind = "crash"
 $("strip").append(...STEPS.crash.map((step) => stepItem({ kind: "crash", at: {} }, step)))
+showOther(null)
 $("verdict").textContent = "Nothing has gone wrong yet. Crash your channel and watch this line."

@@ -91,7 +91,9 @@ async def test_a_failed_start_raises_its_reason_and_leaves_nothing(
 
 @in_process()
 async def test_an_invalid_result_of_init_raises_an_error_with_the_valid_ones() -> None:
-    with pytest.raises(StartError, match=r"Failing\.init returned 'junk'; it may return None, "):
+    with pytest.raises(
+        StartError, match=r"Failing\.init \(.*\) returned 'junk'; it may return None, "
+    ):
         await Failing.start(lambda: "junk")
 
 

@@ -519,7 +519,7 @@ async def test_an_uncaught_call_error_crashes_the_caller_with_a_readable_reason(
     reason = await reason_of(spawn(functools.partial(call, dead, "?")))
     assert isinstance(reason, Crash)
     assert isinstance(reason.exception, CallExit)
-    assert str(reason) == f"NoProcess: call({dead!r}, '?'): there is no such process"
+    assert str(reason) == f"NoProcess: call({dead!r}, '?'): this process has ended"
 
 
 @in_process()

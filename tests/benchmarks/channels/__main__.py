@@ -1,4 +1,4 @@
-"""Costs of channels, compared with the floor and other servers: `make bench`.
+"""Costs of channels, compared with the bare Trio server and other servers: `make bench`.
 
 For each figure, a load generator on core 1 measures a new server on core 0. The servers take turns in each row, for
 several rounds. docs/topics/performance.md explains the figures.
@@ -129,7 +129,7 @@ class Plan:
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
-    """Return the plan for the options. Every plan includes the floor, because the ratios need it."""
+    """Return the plan for the options. Every plan includes the bare Trio server, because the ratios need it."""
     rows = [ROWS[name] for name in ROWS if name in options.only] or list(ROWS.values())
     named = [SUBJECTS[name] for name in SUBJECTS if name in options.only]
     if options.url:

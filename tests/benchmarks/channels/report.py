@@ -63,7 +63,7 @@ _LONG = {"pauses": "--seconds 600 --rounds 1"}
 
 
 def command_of(row: str, subject: str | None = None) -> str:
-    """Return the command that measures one row again, for all servers, or for one server and the floor."""
+    """Return the command that measures one row again, for all servers, or for one server and the bare Trio server."""
     words = [f"--only {name}" for name in ([row] if subject is None else [row, subject])]
     words += [_LONG[row]] if row in _LONG else []
     return f"make bench ARGS='{' '.join(words)}'"
@@ -178,7 +178,7 @@ def markdown(results: Results) -> str:
     parts = []
     if rows:
         parts += [
-            "CPU of the server in µs per operation, and in brackets the ratio to the floor:",
+            "CPU of the server in µs per operation, and in brackets the ratio to the bare Trio server:",
             _grid(results, rows, _cost),
             "Latency in ms, p50 and p99:",
             _grid(results, rows, _latency),

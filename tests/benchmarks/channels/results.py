@@ -157,7 +157,7 @@ _WORST = ("pause_ms", "not_closed")
 def goals(results: Results, own: str = "ashtree", floor: str = "floor") -> list[Goal]:
     """Return all goals that the run has figures for."""
     found = [
-        Goal(row, "CPU to the floor's", ratio.median, limit)
+        Goal(row, "CPU to the bare server's", ratio.median, limit)
         for row, limit in _TO_FLOOR.items()
         if (ratio := results.ratio(row, own, floor, "us_per_op"))
     ]

@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 Takers = Literal["all", "fast", "core", "own"]
-"""The servers of a row: all; the fast ones; Ashtree, the floor and a server at a URL; or only Ashtree."""
+"""The servers of a row: all; the fast ones; Ashtree, the bare Trio server and a server at a URL; or only Ashtree."""
 
 RESERVED_FILES = 500
 """The files of a server or a generator that are not connections of the benchmark."""

@@ -65,7 +65,7 @@ class Subject:
 
     @property
     def is_peer(self) -> bool:
-        """True for everything but Ashtree, the floor, and a server at a URL."""
+        """True for everything but Ashtree, the bare Trio server, and a server at a URL."""
         return self.crashes != "channel"
 
     def takes_part_in(self, row: Row) -> bool:
@@ -125,7 +125,7 @@ _ALL = (
         crashes="channel",
         watched=_ashtree("tests.benchmarks.hostile.victim"),
     ),
-    Subject(FLOOR, "the floor", _python("floor.py"), crashes="channel"),
+    Subject(FLOOR, "bare Trio server", _python("floor.py"), crashes="channel"),
     Subject("picows", "picows", _python("picows_chat.py")),
     Subject("starlette", "Starlette, uvicorn", _python("starlette_chat.py")),
     Subject("websockets-trio", "websockets.trio", _python("websockets_trio_chat.py")),

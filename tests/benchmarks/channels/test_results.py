@@ -14,7 +14,7 @@ def sample(row: str, subject: str, turn: int, **figures: Any) -> dict[str, Any]:
 
 
 def results() -> Results:
-    found = Results({"cores": "2"}, {"ashtree": "Ashtree", "floor": "the floor"})
+    found = Results({"cores": "2"}, {"ashtree": "Ashtree", "floor": "bare Trio server"})
     for turn, (own, floor) in enumerate([(6.0, 10.0), (8.0, 10.0), (7.0, 20.0)]):
         shared = {"rate": 1000.0, "p50_ms": 1.0, "p99_ms": 3.0, "mean_ms": 2.0}
         for subject, cost in (("ashtree", own), ("floor", floor)):
@@ -36,7 +36,7 @@ def test_a_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
 def test_goals_compare_with_the_floor_and_with_fixed_limits() -> None:
     verdicts = {(goal.row, goal.what): goal.verdict for goal in goals(results())}
     assert verdicts == {
-        ("echo-1000x1", "CPU to the floor's"): "met",
+        ("echo-1000x1", "CPU to the bare server's"): "met",
         ("echo-1000x1", "p99 latency to the mean"): "met",
         ("idle", "KB per connection"): "missed",
     }
@@ -77,7 +77,7 @@ def test_the_tables_show_each_server_with_its_command() -> None:
 def test_the_markdown_has_the_ratio_in_brackets_and_the_commands() -> None:
     text = markdown(results())
     assert "| Ashtree | 7.00 (0.60) |" in text
-    assert "| the floor | 10.0 |" in text
+    assert "| bare Trio server | 10.0 |" in text
     assert "| Ashtree | 20,480 | 3,000 |" in text
     assert "| memory per idle connection | `make bench ARGS='--only idle'` |" in text
 
@@ -106,11 +106,13 @@ def test_only_servers_with_crashes_take_part_in_the_crash_row() -> None:
 
 
 def test_a_row_of_joined_runs_comes_from_the_latest_run_that_has_it() -> None:
-    later = Results({}, {"floor": "the floor"}, [sample("idle", "floor", 0, kernel_bytes=1.0)])
+    later = Results(
+        {}, {"floor": "bare Trio server"}, [sample("idle", "floor", 0, kernel_bytes=1.0)]
+    )
     found = joined([results(), later])
     assert found.rows() == ["echo-1000x1", "idle"]
     assert found.subjects("idle") == ["floor"]
-    assert found.titles == {"ashtree": "Ashtree", "floor": "the floor"}
+    assert found.titles == {"ashtree": "Ashtree", "floor": "bare Trio server"}
 
 
 def test_a_low_limit_of_open_files_means_fewer_connections() -> None:

@@ -76,7 +76,7 @@ def test_an_address_never_has_more_clients_than_its_limit_and_is_dropped_without
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        ({"max_clients": 0}, "max_clients=0; write a whole number from 1"),
+        ({"max_clients": 0}, "max_clients=0; write a whole number, 1 or more"),
         ({"trusted_proxies": "10.0.0.0/8"}, 'write a list of addresses or networks: ["127.0.0.1"'),
         ({"trusted_proxies": ["proxy"]}, "trusted_proxies='proxy'; write a list of addresses"),
         ({"trusted_proxies": [7]}, "trusted_proxies=7; write a list of addresses"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import subprocess
 import sys
 import tomllib
-from itertools import chain
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from channels.generators import files
 from channels.generators.commands import add_generators
 from channels.generators.files import FileExists, project_files, render, write
 from channels.generators.names import parse_name
+from channels.generators.wheel import build_wheel, wheel_name
 from tests.architecture.sources import ROOT
 
 PHOENIX = ROOT / "tests/integration/node/node_modules/phoenix"
@@ -116,7 +118,11 @@ def test_generated_files_contain_no_placeholders() -> None:
 def test_no_generated_file_lets_a_package_index_choose_ashtree() -> None:
     contents = project_files(parse_name("chat"))
     project = tomllib.loads(contents["pyproject.toml"])["project"]
-    wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    lines = [
+        *contents["requirements.txt"].splitlines(),
+        *contents["requirements-dev.txt"].splitlines(),
+    ]
+    wanted = [*project["dependencies"], *lines]
     assert not [each for each in wanted if each.startswith("ashtree")]
     assert not [
         line
@@ -200,3 +206,59 @@ def test_a_generator_does_not_choose_between_two_packages(project: Shell) -> Non
 def test_a_placeholder_without_a_value_is_an_error() -> None:
     with pytest.raises(KeyError):
         render("channel/channel.py", {})
+
+
+# The wheel of Ashtree
+
+
+def test_a_project_brings_the_wheel_that_it_depends_on(shell: Shell) -> None:
+    shell.run("new", "chat")
+    (wheel,) = Path("chat/vendor").iterdir()
+    for name, extra in (("requirements.txt", ""), ("requirements-dev.txt", "[testing]")):
+        lines = Path("chat", name).read_text().splitlines()
+        assert [line for line in lines if "ashtree-" in line] == [f"./vendor/{wheel.name}{extra}"]
+    settings = tomllib.loads(Path("chat/pyproject.toml").read_text())
+    assert settings["project"]["dependencies"] == []
+
+
+def test_the_wheel_is_the_same_bytes_each_time_and_lists_what_it_contains() -> None:
+    data = build_wheel()
+    assert build_wheel() == data
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    about = wheel_name().removesuffix("-py3-none-any.whl") + ".dist-info"
+    names = set(archive.namelist())
+    assert {"actors/py.typed", "channels/generators/templates/project/Dockerfile.template"} < names
+    assert {
+        f"{about}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")
+    } < names
+    assert not [
+        name for name in names if "__pycache__" in name or name.startswith(("tests", "examples"))
+    ]
+    listed = [line.split(",") for line in archive.read(f"{about}/RECORD").decode().splitlines()]
+    assert {name for name, _, _ in listed} == names
+    for name, digest, size in listed:
+        if not name.endswith("/RECORD"):
+            found = archive.read(name)
+            expected = base64.urlsafe_b64encode(hashlib.sha256(found).digest()).rstrip(b"=")
+            assert (digest, int(size)) == (f"sha256={expected.decode()}", len(found))
+
+
+def test_an_upgrade_replaces_the_wheel_and_its_name(shell: Shell) -> None:
+    shell.run("new", "chat")
+    shell.enter("chat")
+    files = [Path("requirements.txt"), Path("requirements-dev.txt")]
+    old, new = "ashtree-0.0.9-py3-none-any.whl", Path("vendor", wheel_name())
+    new.rename(f"vendor/{old}")
+    for file in files:
+        file.write_text(file.read_text().replace(wheel_name(), old))
+    for _ in range(2):
+        code, printed = shell.run("gen", "wheel")
+        assert (code, wheel_name() in printed) == (0, True)
+        assert list(Path("vendor").iterdir()) == [new]
+        for file in files:
+            assert (wheel_name() in file.read_text(), old in file.read_text()) == (True, False)
+
+
+def test_a_wheel_goes_into_a_project_only(shell: Shell) -> None:
+    code, printed = shell.run("gen", "wheel")
+    assert (code, "go to a folder that `ashtree new` created" in printed) == (1, True)

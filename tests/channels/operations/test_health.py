@@ -258,3 +258,21 @@ def test_an_endpoint_refuses_what_is_no_plug(plugs: list[Any]) -> None:
 def test_a_notice_is_a_finite_number_from_0(notice: Any) -> None:
     with pytest.raises(InvalidOption, match="notice"):
         Draining(notice=notice)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"live": "/health/ready"},
+            "ready='/health/ready'; write another path, because live= has the same one",
+        ),
+        ({"live": "health"}, "live='health'; write a path that begins with /, or None"),
+    ],
+)
+def test_an_invalid_path_names_the_two_options_that_collide_or_its_own(
+    options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(InvalidOption) as refused:
+        Health(**options)
+    assert text in str(refused.value)

@@ -76,7 +76,7 @@ def test_the_text_of_a_url_has_no_password(text: str, shown: str) -> None:
         ("redis://db:x", "port"),
         ("redis://[::1", "host"),
         ("redis://db/x", "database"),
-        ("redis://db/1?db=2", "two databases"),
+        ("redis://db/1?db=2", "delete one of the two"),
         ("redis://db/-1", "database"),
         ("redis://db#1", "%23"),
         ("redis://db?prefix=", "prefix"),

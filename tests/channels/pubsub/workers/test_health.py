@@ -172,5 +172,7 @@ async def test_an_answer_of_something_else_is_explained(tmp_path: Path) -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, answer)
-            with pytest.raises(HealthError, match="is not a report"):
+            with pytest.raises(
+                HealthError, match="is not `ashtree serve --workers`, or has another version"
+            ):
                 await trio.to_thread.run_sync(read_health, path)

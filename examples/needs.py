@@ -1,0 +1,56 @@
+"""The check for libraries and npm packages of the examples, which need more than Ashtree itself.
+
+Each check ends the program with one line that contains the command to type.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[1]
+# The modules of the libraries that the examples import themselves. Ashtree brings Trio and msgspec, so a Python without
+# them is the wrong Python, or one into which nobody has installed Ashtree.
+_MODULES = ("trio", "msgspec", "starlette")
+
+
+def check_libraries() -> None:
+    """End the program if this Python has not installed the clone with its extra `examples`.
+
+    Raises:
+        SystemExit: a library is missing. The text contains the command that installs it.
+    """
+    missing = [name for name in _MODULES if find_spec(name) is None]
+    if missing:
+        folder = f"{_relative(_ROOT)}[examples]"
+        raise SystemExit(
+            f"The examples need {' and '.join(missing)}, which {sys.executable} does not have; run "
+            f"`{shlex.join([sys.executable, '-m', 'pip', 'install', folder])}` in a virtual environment, or "
+            f"`make -C {shlex.quote(_relative(_ROOT))} run`, which makes one and starts the chat"
+        )
+
+
+def npm_folder(example: Path, path: str) -> Path:
+    """Return a folder of an example's npm packages.
+
+    Args:
+        example: the folder of the example, which has a `package.json`.
+        path: the path below its `node_modules`.
+
+    Raises:
+        SystemExit: the folder does not exist. The text contains the command that creates it.
+    """
+    folder = example / "node_modules" / path
+    if not folder.is_dir():
+        command = shlex.join(["npm", "install", "--prefix", _relative(example)])
+        raise SystemExit(f"The page needs phoenix.js from npm; run `{command}`")
+    return folder
+
+
+def _relative(path: Path) -> str:
+    """Return a path as the reader would type it in the current folder."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("../..") else relative
