@@ -39,8 +39,7 @@ def run(command: str) -> str:
     By default, `ashtree simulate` repeats some runs in a fresh process. This function turns these repetitions off,
     because they take most of the time of a sweep, and do not change its results.
 
-    `ashtree replay` asks before it imports a module. `--import` answers for the reader, because the input of this test is
-    no terminal.
+    `ashtree replay` asks before it imports a module. `--import` answers for the reader, because a test has no terminal.
     """
     sys.modules.pop(MODULE, None)
     app = typer.Typer()
