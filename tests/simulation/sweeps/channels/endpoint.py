@@ -327,8 +327,8 @@ async def busy_channel(case: Case) -> None:
     client = await case.client(joins=False)
     await client.send("1", "1", "room:a", "phx_join", {})
     seconds = random.choice((5.0, 5.0, 50.0))
-    # The server stops reading at WAITING_LIMIT messages that the channel has not begun to handle. The push "wait" is one
-    # of them if the channel has not begun it yet. So one push less than the limit may stop the server.
+    # The server stops reading at WAITING_LIMIT messages that the channel has not begun to handle. The push "wait" is
+    # one of them if the channel has not begun it yet. So one push less than the limit may stop the server.
     count = random.choice((100, WAITING_LIMIT - 2, WAITING_LIMIT, 2000, 2000))
     await client.send("1", "w", "room:a", "wait", {"seconds": seconds})
     began = case.world.seconds
