@@ -242,8 +242,8 @@ def _warn_of_shared_values(owner: type, base: type) -> None:
                 method = "join" if hasattr(base, "join") else "connect"
                 warnings.warn_explicit(
                     f"{each.__name__}.{name} is one {type(value).__name__} that all clients share; to give each "
-                    f"client its own, write self.{name} = {_empty(value)} in {method}; if you mean to share it, annotate "
-                    f"it: {name}: ClassVar = ...",
+                    f"client its own, write self.{name} = {_empty(value)} in {method}; if you mean to share it, "
+                    f"annotate it: {name}: ClassVar = ...",
                     UserWarning,
                     *_place_of_class(each),
                 )
@@ -335,7 +335,7 @@ class _Method:
         return None
 
     def _reserved(self) -> set[str]:
-        """Return the attributes that an instance must not replace: the methods of its base class, and Ashtree's data."""
+        """Return the attributes that an instance must not replace: the methods of its base class, and Ashtree's own."""
         methods = {
             name
             for each in self.base.__mro__[:-1]
