@@ -69,6 +69,7 @@ __all__ = [
     "SOCKET_RATE_LIMITED",
     "SOCKET_SESSION_REFUSED",
     "SOCKET_SHED",
+    "SOCKET_UNMATCHED_TOPIC",
     "SOCKET_UNSUPPORTED",
     "SOCKET_WITHOUT_CHANNELS",
 ]
@@ -99,6 +100,11 @@ status of the HTTP response."""
 SOCKET_WITHOUT_CHANNELS: Event = ("phoenix", "socket_without_channels")
 """An endpoint started with a socket that has no channels, so the server refuses every join. Metadata: `socket`, the
 class, and `place`, its file and line, or None if they are unknown."""
+
+SOCKET_UNMATCHED_TOPIC: Event = ("phoenix", "socket_unmatched_topic")
+"""A client tried to join a topic that no route of its socket matches, so it got the error `unmatched topic`. Metadata:
+`socket`, the class; `topic`, which may be any JSON value; `routes`, the routes of the socket; and `pid`, the process of
+the client."""
 
 CHANNEL_JOINED: Event = ("phoenix", "channel_joined")
 """A channel accepted or refused a join. Measurements: `duration`. Metadata: `channel`, `params`, `result` (ok or

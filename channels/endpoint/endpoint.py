@@ -39,7 +39,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import trio
 
@@ -73,6 +73,7 @@ from channels.errors import (
     check_positive,
     check_whole,
 )
+from channels.excerpts import brief
 from channels.filters import SECRETS, FilterRule, check_rule
 from channels.http.handover import HttpHandover
 from channels.http.lifespan import ASGIApplication, serve_lifespan
@@ -166,7 +167,7 @@ class Endpoint:
 
     def __init__(
         self,
-        *,
+        *positional: Never,
         sockets: Mapping[str, type[Socket] | Mount],
         http: ASGIApplication | None = None,
         static: str | Path | Mapping[str, str | Path] | None = None,
@@ -189,6 +190,11 @@ class Endpoint:
         development: bool | None = None,
         plugs: Sequence[Plug] = (),
     ) -> None:
+        if positional:
+            # If `sockets` is missing, Python's own error already names it.
+            raise EndpointError(
+                f"Endpoint got {brief(positional[0])} without a name; write the name of the option, such as sockets="
+            )
         if not isinstance(sockets, Mapping):
             raise EndpointError(
                 f'Endpoint got sockets={sockets!r}; write a dict of paths to sockets: {{"/socket": UserSocket}}'

@@ -184,7 +184,7 @@ async def test_a_plain_async_function_can_be_a_child(runtime: Runtime) -> None:
     assert got == ["argument", "message"]
 
 
-class Vault(GenServer):
+class Vault(GenServer[None]):
     pass
 
 

@@ -635,6 +635,14 @@ def test_an_option_of_the_wrong_type_raises_with_the_correction(
         Endpoint(sockets={}, **{option: value}).check()
 
 
+def test_an_option_without_a_name_is_refused_with_the_name_to_write() -> None:
+    unnamed: Any = Endpoint
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'sockets'"):
+        unnamed({"/socket": UserSocket})
+    with pytest.raises(EndpointError, match="without a name; write the name of the option"):
+        unnamed(UserSocket, sockets={})
+
+
 def test_sockets_must_be_a_dict_of_paths() -> None:
     sockets: Any = [UserSocket]
     with pytest.raises(EndpointError, match="write a dict of paths to sockets: "):
