@@ -55,6 +55,8 @@ __all__ = ["attach"]
 _Data: TypeAlias = Mapping[str, Any]
 
 _log = logging.getLogger("channels")
+# A logger of its own, because `ashtree serve --reload` drains the clients after each change of a file, and hides this.
+_drain_log = logging.getLogger("channels.drain")
 _shorten = reprlib.Repr()
 _shorten.maxstring = 120
 _shorten.maxdict = _shorten.maxlist = 20
@@ -463,8 +465,8 @@ def _answer_lost(event: Event, measurements: _Data, metadata: _Data) -> None:
 
 
 def _drain(event: Event, measurements: _Data, metadata: _Data) -> None:
-    _log.info(
-        "Draining %d of %d connections (round %d of %d)",
+    _drain_log.info(
+        "Draining %d of %d clients (round %d of %d)",
         measurements["count"],
         measurements["total"],
         measurements["index"],

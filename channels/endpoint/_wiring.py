@@ -404,6 +404,8 @@ class Admission:
         draining: True if the endpoint refuses new clients.
         closed: True if the endpoint has stopped.
         ending: the scopes that `drain` cancels.
+        answering: the processes of connections that have not become a WebSocket, as keys. They read or answer HTTP
+            requests.
         polling: the processes of polling sessions, by the name in the session's token.
         queued: a function that returns how many accepted connections still wait in the listener.
     """
@@ -411,6 +413,7 @@ class Admission:
     __slots__ = (
         "_unserved",
         "accepting",
+        "answering",
         "closed",
         "draining",
         "ending",
@@ -427,6 +430,7 @@ class Admission:
         self.draining = False
         self.closed = False
         self.ending: dict[trio.CancelScope, None] = {}
+        self.answering: dict[Pid, None] = {}
         self.polling: dict[str, Pid] = {}
         self.queued: Callable[[], int] = int
         # Accepted connections that no process serves yet, by their stream.

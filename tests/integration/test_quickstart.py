@@ -183,12 +183,19 @@ def follow_the_readme(project: Project, browser: Browser) -> None:
     say(bob, "still here")
     expect(ann.get_by_role("log")).to_contain_text("still here")
 
-    # Saved once, so that the server replaces its worker once.
+    # Saved once, so that the server replaces its worker once, and logs one line about it.
+    printed = len(project.output())
     project.edit((_WRONG, _RIGHT), ('{"body": payload.body}', '{"body": payload.body.upper()}'))
     expect(problem).to_be_hidden()
     expect(developer.locator("#frames")).to_contain_text("The server has reloaded the code.")
     # Before the end of the replacement, a tab may be connected to the old worker, or to no worker.
-    wait_until(lambda: "replaced 1 worker" in project.output(), project.output)
+    wait_until(lambda: "reloaded the code after" in project.output(), project.output)
+    changed = "reloaded the code after a change of chat/room_channel.py"
+    # The clients that come back have lines too, under the logger `channels`.
+    lines = [
+        line for line in project.output()[printed:].splitlines() if "INFO channels:" not in line
+    ]
+    assert [changed in line for line in lines] == [True], lines
     for tab in (ann, bob):
         expect(tab.locator("#state")).to_have_text("Connected")
     say(ann, "louder")
