@@ -168,8 +168,9 @@ CONNECTION_REFUSED: Event = ("phoenix", "connection_refused")
 or network that has too many clients, or None."""
 
 ENDPOINT_DRAIN: Event = ("phoenix", "socket_drain")
-"""The drainer closes a batch of clients, which are WebSockets and polling sessions. Measurements: `count`, `total`, `index`, `rounds`. Metadata: `interval`,
-the seconds until the next batch. All sockets of the endpoint drain together, so there is no `socket`."""
+"""The drainer closes a batch of clients, which are WebSockets and polling sessions. Measurements: `count`, `total`,
+`index`, `rounds`. Metadata: `interval`, the seconds until the next batch. All sockets of the endpoint drain together,
+so there is no `socket`."""
 
 LONGPOLL_LEFT_OUT: Event = ("phoenix", "longpoll_left_out")
 """A polling client posted a batch of more than 100 messages. As in Phoenix, the server drops the messages after the

@@ -72,7 +72,8 @@ async def watch_files(folders: Sequence[Path], replace: Callable[[str], Awaitabl
 
     Args:
         folders: the folders.
-        replace: an async function, which gets the names of the changed files as a text. If files change while it runs, `watch_files` calls it once more.
+        replace: an async function, which gets the names of the changed files as a text. If files change while it runs,
+            `watch_files` calls it once more.
     """
     known = await trio.to_thread.run_sync(scan, folders)
     while True:

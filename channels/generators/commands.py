@@ -86,9 +86,15 @@ def _presence(
 ) -> None:
     parsed, where = _parsed("presence", name), _package(package)
     _create(presence_files(parsed, where))
-    typer.echo(f"Now give it to the endpoint in {where}/endpoint.py:\n")
-    typer.echo(f"  from {where}.{parsed.snake} import {parsed.snake}\n")
-    typer.echo(f"  endpoint = Endpoint(..., presences=[{parsed.snake}])")
+    channel = f"{parsed.camel}Channel"
+    typer.echo(
+        f"Now give it to the endpoint in {where}/endpoint.py, and add a route to a socket:\n"
+    )
+    typer.echo(f"  from {where}.{parsed.snake} import {channel}, {parsed.snake}\n")
+    typer.echo(f'  channels = {{..., "{parsed.snake}:*": {channel}}}\n')
+    typer.echo(f"  endpoint = Endpoint(..., presences=[{parsed.snake}])\n")
+    typer.echo('The socket must set self.assigns["user"] in connect. `ashtree gen socket user`')
+    typer.echo("creates such a socket.")
 
 
 def _socket(

@@ -214,6 +214,57 @@ def follow_the_readme(project: Project, browser: Browser) -> None:
     assert project.interrupt() == 0
 
 
+def test_the_page_keeps_a_message_whose_handler_crashed(project: Project, browser: Browser) -> None:
+    shutil.copy(PHOENIX_JS, project.folder / "chat/static")
+    project.edit(
+        (
+            "self.count += 1",
+            'if payload.body == "boom":\n            raise ValueError\n        self.count += 1',
+        )
+    )
+    errors: list[str] = []
+    project.serve("serve", "chat.endpoint:endpoint")
+    ann = opened(browser, project.url, errors)
+    field = ann.get_by_label("Message", exact=True)
+    expect(ann.locator("#state")).to_have_text("Connected")
+    states = note_states(ann)
+    say(ann, "boom")
+    wait_until(lambda: states() == ["Crashed, joining again", "Connected"], states)
+    expect(field).to_have_value("boom")
+    say(ann, "hello")
+    expect(ann.get_by_role("log")).to_have_text("hello")
+    expect(field).to_have_value("")
+    ann.close()
+    assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("local", "said"),
+    [
+        (None, "./phoenix.mjs cannot be loaded, and https://cdn"),
+        ("", "./phoenix.mjs is another file: it exports no Socket, and https://cdn"),
+        ("export const Socket = ", "./phoenix.mjs cannot be loaded, and https://cdn"),
+    ],
+    ids=["missing", "empty", "broken"],
+)
+def test_the_page_names_the_file_of_phoenix_js_that_is_missing(
+    project: Project, browser: Browser, local: str | None, said: str
+) -> None:
+    if local is not None:
+        (project.folder / "chat/static/phoenix.mjs").write_text(local)
+    project.serve("serve", "chat.endpoint:endpoint")
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.route("https://cdn.jsdelivr.net/**", lambda route: route.abort())
+    page.goto(project.url)
+    state = page.locator("#state")
+    expect(state).to_contain_text(f"phoenix.js is missing: {said}")
+    expect(state).to_contain_text("Run `npm install`, and reload this page")
+    page.close()
+    assert errors == []
+
+
 def test_a_new_project_is_served_broken_corrected_and_crashed(
     project: Project, browser: Browser
 ) -> None:

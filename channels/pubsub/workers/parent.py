@@ -70,8 +70,8 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 Watch: TypeAlias = Callable[[Callable[[str], Awaitable[None]]], Awaitable[None]]
-"""An async function. Its argument is an async function that takes the names of the changed files as a text, and replaces
-all workers."""
+"""An async function. Its argument is an async function that takes the names of the changed files, and replaces all
+workers."""
 
 
 @frozen(kw_only=True)

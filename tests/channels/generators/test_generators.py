@@ -68,7 +68,7 @@ def project(shell: Shell) -> Shell:
 
 def test_the_tests_of_a_generated_project_pass(project: Shell, pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("--rootdir", ".", "-c", "pyproject.toml", "tests")
-    result.assert_outcomes(passed=11)
+    result.assert_outcomes(passed=12)
 
 
 def test_generated_code_is_formatted(project: Shell) -> None:
@@ -102,6 +102,17 @@ def test_a_socket_that_the_endpoint_would_hide_comes_with_a_warning(shell: Shell
     assert "has a class UserSocket, which needs no token. Delete the class" in user
     assert "Delete" not in door
     assert '  endpoint = Endpoint(sockets={..., "/door": DoorSocket})' in door
+
+
+def test_a_presence_prints_its_route_and_takes_the_user_from_the_socket(shell: Shell) -> None:
+    shell.run("new", "chat")
+    shell.enter("chat")
+    _, printed = shell.run("gen", "presence", "online")
+    assert '  channels = {..., "online:*": OnlineChannel}\n' in printed
+    assert "  endpoint = Endpoint(..., presences=[online])\n" in printed
+    module = Path("chat/online.py").read_text()
+    assert 'track(self, self.assigns["user"], {})' in module
+    assert "payload[" not in module
 
 
 def test_generated_files_contain_no_placeholders() -> None:
