@@ -64,11 +64,17 @@ from channels.errors import EncodeError, InvalidResult
 from channels.excerpts import brief, place_of_method
 from channels.filters import FilterRule, filter_parameters
 from channels.handlers import method_of
-from channels.messages import Binary, Broadcast, JoinRefused, Message, PushReply
+from channels.messages import (
+    Binary,
+    Broadcast,
+    ConnectRefused,
+    JoinRefused,
+    Message,
+    PushReply,
+)
 from channels.payloads import InvalidPayload, refused
 from channels.pubsub.local import Fastlane
 from channels.serializers.json_values import fields_of
-from channels.socket import ConnectRefused
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOIN_SLOW, CHANNEL_JOINED
 
 __all__ = ["ChannelServer", "channel_state", "kept_payload", "watch_join"]

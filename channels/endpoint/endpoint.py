@@ -97,6 +97,7 @@ from supervision.events import RECORDER_WANTED
 from supervision.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from channels.development.crashes import Crashes
     from channels.endpoint.address_limit import AddressLimit
 
 __all__ = ["Endpoint", "EndpointError", "services_of"]
@@ -285,6 +286,7 @@ class Endpoint:
             max_total_bytes=self.max_total_buffered_bytes,
             quiet_delay=self.quiet_delay,
         )
+        crashes = self._crashes()
         services = Services(
             endpoint=self,
             pubsub=self.pubsub,
@@ -292,10 +294,10 @@ class Endpoint:
             longpolls=mounted.longpolls,
             secret_key_base=self._secret(self.secret_key_base or secret_key_base, mounted),
             transports=transports,
-            http=HttpHandover(self._pages(), is_socket_path=mounted.websockets.__contains__),
+            http=HttpHandover(self._pages(crashes), is_socket_path=mounted.websockets.__contains__),
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
-            plugs=self.plugs,
+            plugs=self.plugs if crashes is None else (*self.plugs, crashes),
             addresses=None if self.address_limit is None else self.address_limit.table(),
         )
         polling = LongPolling(services)
@@ -316,15 +318,23 @@ class Endpoint:
         self._announce(has_port=port is not None, tls=ssl_context is not None)
         return pid
 
-    def _pages(self) -> ASGIApplication | None:
+    def _crashes(self) -> Crashes | None:
+        """Return the plug that records crashes for the development page; None in production."""
+        if not self._develops():
+            return None
+        # Import here, because a server in production does not record crashes.
+        from channels.development.crashes import Crashes  # noqa: PLC0415
+
+        return Crashes()
+
+    def _pages(self, crashes: Crashes | None) -> ASGIApplication | None:
         """Return the application for all requests that are not for a socket."""
         pages = self.http
-        develops = self._develops()
-        if self.static is not None or develops:
+        if self.static is not None or crashes is not None:
             # Import here, because many servers in production need neither files nor the development page.
             from channels.endpoint._pages import pages_of  # noqa: PLC0415
 
-            pages = pages_of(self, develops=develops)
+            pages = pages_of(self, crashes)
         return pages if self.observer is None else self.observer.pages(pages)
 
     def _develops(self) -> bool:

@@ -162,6 +162,23 @@ def use_the_console(developer: Page, tab: Page) -> None:
     assert animated == 0
 
 
+def read_the_crash(developer: Page) -> None:
+    """Read the traceback of another tab's crash, and the traceback of the console's own crash below its phx_error."""
+    message = "RuntimeError: somebody pressed the crash button"
+    listed = developer.get_by_role("region", name="Crashes").get_by_role("listitem")
+    expect(listed).to_contain_text([f"RoomChannel room:lobby {message}"])
+    listed.first.locator("summary").click()
+    expect(listed.first.locator("pre")).to_contain_text("chat/room_channel.py")
+    developer.get_by_role("combobox", name="Event").fill("crash")
+    developer.get_by_role("button", name="Push", exact=True).click()
+    frames = developer.locator("#frames")
+    expect(frames.locator("pre")).to_contain_text([message])
+    shown = frames.locator("> div").all_inner_texts()
+    place = next(number for number, text in enumerate(shown) if message in text)
+    assert "phx_error" in shown[place - 1]
+    expect(listed).to_have_count(2)
+
+
 def follow_the_readme(project: Project, browser: Browser) -> None:
     """Follow the project's README: talk, break a file, correct and change the file, and crash a channel."""
     errors: list[str] = []
@@ -206,6 +223,7 @@ def follow_the_readme(project: Project, browser: Browser) -> None:
     ann.get_by_role("button", name="Crash my channel").click()
     expect(ann.locator("#count")).to_have_text("0")
     assert states() == ["Crashed, joining again", "Connected"]
+    read_the_crash(developer)
     say(bob, "all good")
     expect(ann.get_by_role("log")).to_contain_text("ALL GOOD")
     for page in (ann, bob, developer):
@@ -229,7 +247,7 @@ def test_the_page_keeps_a_message_whose_handler_crashed(project: Project, browse
     expect(ann.locator("#state")).to_have_text("Connected")
     states = note_states(ann)
     say(ann, "boom")
-    wait_until(lambda: states() == ["Crashed, joining again", "Connected"], states)
+    wait_until(lambda: states() == ["Crashed, joining again", "Connected"], lambda: str(states()))
     expect(field).to_have_value("boom")
     say(ann, "hello")
     expect(ann.get_by_role("log")).to_have_text("hello")
@@ -256,7 +274,7 @@ def test_the_page_names_the_file_of_phoenix_js_that_is_missing(
     page = browser.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.route("https://cdn.jsdelivr.net/**", lambda route: route.abort())
+    page.route(lambda url: not url.startswith(project.url), lambda route: route.abort())
     page.goto(project.url)
     state = page.locator("#state")
     expect(state).to_contain_text(f"phoenix.js is missing: {said}")
