@@ -27,7 +27,6 @@ from channels.connect_info import ConnectInfo
 from channels.connection.link import Broadcaster, Link
 from channels.errors import InvalidOption, check_positive, check_seconds, check_whole
 from channels.handlers import LOG_LEVELS, InvalidHandler, check, check_callback, check_constructor
-from channels.messages import ConnectRefused
 from channels.payloads import use_types
 from channels.topics import Route, Router
 

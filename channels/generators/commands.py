@@ -46,6 +46,9 @@ def add_generators(app: typer.Typer, gen: typer.Typer) -> None:
     app.command("new", help="Create a project: a server, a channel, a page and tests.")(_new)
     for kind, command in _COMMANDS.items():
         gen.command(kind, help=f"Create a {kind} and its test in this project.")(command)
+    gen.command("durable", help="Write durable.mjs, for bundled pages with durable topics.")(
+        _durable
+    )
     gen.command("wheel", help="Replace the wheel of Ashtree in this project's folder vendor.")(
         _wheel
     )
@@ -119,6 +122,21 @@ def _socket(
         typer.echo(f'  endpoint = Endpoint(sockets={{..., "/{parsed.snake}": {socket}}})\n')
     typer.echo("Before you serve it, set a secret:\n")
     typer.echo(f"  export SECRET_KEY_BASE=$({_RANDOM_TEXT})")
+
+
+def _durable(
+    folder: Annotated[Path, typer.Argument(help="Such as src, where your bundler finds it.")],
+) -> None:
+    # Imported here, so that the other generators do not load the package for durable topics.
+    from channels.durable.browser import JAVASCRIPT  # noqa: PLC0415
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in sorted(JAVASCRIPT.iterdir()):
+            (folder / file.name).write_bytes(file.read_bytes())
+            typer.echo(f"Wrote {folder / file.name}")
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {folder}: {error.strerror or error}") from None
 
 
 def _wheel() -> None:
