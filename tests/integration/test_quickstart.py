@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, Page, expect
 from channels.generators.files import project_files, socket_files, write
 from channels.generators.names import parse_name
 from tests.architecture.consoles import lines_of
-from tests.architecture.snippets import BUILT, snippets_in
+from tests.architecture.snippets import IN_A_BROWSER, LOGIN, snippets_in
 from tests.architecture.sources import PACKAGES
 from tests.integration.browsers import chromium
 from tests.integration.phoenix_js import FOLDER as NODE
@@ -105,7 +105,8 @@ def project(tmp_path: Path) -> Iterator[Project]:
     )
     project = Project(tmp_path / "chat", FROM_TREE, environment)
     yield project
-    project.interrupt()
+    if project.url:
+        project.interrupt()
 
 
 def opened(browser: Browser, url: str, errors: list[str]) -> Page:
@@ -314,7 +315,7 @@ def with_a_login(folder: Path) -> None:
     write(folder, project_files(parse_name("chat")))
     write(folder, socket_files(parse_name("user"), "chat"))
     (folder / "chat/static/index.html").rename(folder / "chat/page.html")
-    page = (ROOT / BUILT).read_text()
+    page = (ROOT / LOGIN).read_text()
     module = folder / "chat/user_socket.py"
     module.write_text(
         module.read_text().replace(
@@ -327,7 +328,7 @@ def with_a_login(folder: Path) -> None:
         text = (folder / path).read_text()
         assert text.count(old) == 1, f"{old} is not in {path}"
         (folder / path).write_text(text.replace(old, new))
-    blocks = snippets_in(BUILT, page)
+    blocks = snippets_in(LOGIN, page)
     (script,) = (
         one.code for one in blocks if one.language == "javascript" and "baseURI" in one.code
     )
@@ -382,6 +383,32 @@ def test_the_log_in_of_the_how_to_works_in_the_browser(tmp_path: Path, browser: 
         assert errors == []
     finally:
         project.interrupt()
+
+
+def test_the_browser_tests_of_the_how_to_pass(project: Project) -> None:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if found is None:
+        pytest.skip("there is no Chromium: install it with `apt-get install chromium`")
+    shutil.copy(PHOENIX_JS, project.folder / "chat/static")
+    blocks = snippets_in(IN_A_BROWSER, (ROOT / IN_A_BROWSER).read_text())
+    written = [one for one in blocks if one.file is not None]
+    assert len(written) == 2
+    for block in written:
+        (project.folder / str(block.file)).write_text(block.code.partition("\n")[2].strip() + "\n")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "CHROMIUM": found}
+    for arguments in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pytest", "-q"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=project.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    # The project has four tests of its own.
+    assert "7 passed" in done.stdout
 
 
 @pytest.fixture(scope="module")
