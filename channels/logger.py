@@ -43,6 +43,7 @@ from channels.telemetry import (
     SOCKET_RATE_LIMITED,
     SOCKET_SESSION_REFUSED,
     SOCKET_SHED,
+    SOCKET_UNMATCHED_PATH,
     SOCKET_UNMATCHED_TOPIC,
     SOCKET_UNSUPPORTED,
     SOCKET_WITHOUT_CHANNELS,
@@ -62,7 +63,7 @@ _shorten.maxstring = 120
 _shorten.maxdict = _shorten.maxlist = 20
 # The maximum number of values that go into one log line, including nested values.
 _MAX_SHOWN = 500
-# The maximum number of log lines about topics without a route.
+# The maximum number of log lines about topics without a route, and about paths without a socket.
 _MAX_UNMATCHED = 10
 
 
@@ -97,6 +98,7 @@ def attach(
         (SOCKET_UNSUPPORTED, (logging.WARNING,), _unsupported),
         (SOCKET_SESSION_REFUSED, (logging.WARNING,), _session_refused),
         (SOCKET_WITHOUT_CHANNELS, (logging.WARNING,), _without_channels),
+        (SOCKET_UNMATCHED_PATH, (logging.WARNING,), _UnmatchedPaths()),
         (SOCKET_UNMATCHED_TOPIC, (logging.WARNING,), _UnmatchedTopics()),
         (CHANNEL_JOINED, [_level(each.log_join) for each in classes], lines.joined),
         (CHANNEL_JOIN_SLOW, (logging.WARNING,), _join_slow),
@@ -274,6 +276,28 @@ def _without_channels(event: Event, measurements: _Data, metadata: _Data) -> Non
         metadata["socket"].__name__,
         metadata["place"] or metadata["socket"].__module__,
     )
+
+
+class _UnmatchedPaths:
+    """A handler that logs WebSockets at paths without a socket: each path once, and at most `_MAX_UNMATCHED` paths."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+        path, paths = _shorten.repr(metadata["path"]), metadata["paths"]
+        if not paths or path in self._seen or len(self._seen) >= _MAX_UNMATCHED:
+            return
+        self._seen.add(path)
+        _log.warning(
+            "A client asked for a WebSocket at %s, where the endpoint has no socket, and was refused. The sockets are "
+            "at %s, and their WebSockets at this path with /websocket at its end, which phoenix.js adds%s",
+            path,
+            ", ".join(map(repr, paths[: _shorten.maxlist])),
+            ""
+            if len(self._seen) < _MAX_UNMATCHED
+            else ". The log does not show further paths without a socket",
+        )
 
 
 class _UnmatchedTopics:

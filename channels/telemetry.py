@@ -69,6 +69,7 @@ __all__ = [
     "SOCKET_RATE_LIMITED",
     "SOCKET_SESSION_REFUSED",
     "SOCKET_SHED",
+    "SOCKET_UNMATCHED_PATH",
     "SOCKET_UNMATCHED_TOPIC",
     "SOCKET_UNSUPPORTED",
     "SOCKET_WITHOUT_CHANNELS",
@@ -100,6 +101,10 @@ status of the HTTP response."""
 SOCKET_WITHOUT_CHANNELS: Event = ("phoenix", "socket_without_channels")
 """An endpoint started with a socket that has no channels, so the server refuses every join. Metadata: `socket`, the
 class, and `place`, its file and line, or None if they are unknown."""
+
+SOCKET_UNMATCHED_PATH: Event = ("phoenix", "socket_unmatched_path")
+"""A client asked for a WebSocket at a path where there is no socket, and the application of the endpoint refused it.
+Metadata: `path`, and `paths`, the paths of the endpoint's sockets."""
 
 SOCKET_UNMATCHED_TOPIC: Event = ("phoenix", "socket_unmatched_topic")
 """A client tried to join a topic that no route of its socket matches, so it got the error `unmatched topic`. Metadata:

@@ -33,6 +33,7 @@ from channels.socket import Socket, router_of
 from channels.telemetry import (
     CONNECTION_REFUSED,
     POLLER_OUT_OF_MEMORY,
+    SOCKET_UNMATCHED_PATH,
     SOCKET_WITHOUT_CHANNELS,
 )
 from channels.tokens.token import Secret
@@ -592,6 +593,16 @@ class Services:
             CONNECTION_REFUSED,
             {},
             {"endpoint": self.endpoint, "limit": limit, "status": status, "address": address},
+        )
+
+    def unmatched_path(self, path: str) -> None:
+        """Count a WebSocket at a path without a socket, and emit `SOCKET_UNMATCHED_PATH`."""
+        self.count(SOCKET_UNMATCHED_PATH)
+        paths = [mount.path for mount in (*self.mounts.values(), *self.longpolls.values())]
+        self.runtime.telemetry.execute(
+            SOCKET_UNMATCHED_PATH,
+            {},
+            {"endpoint": self.endpoint, "path": path, "paths": list(dict.fromkeys(paths))},
         )
 
     def _out_of_memory(self, reads: int) -> None:

@@ -35,6 +35,7 @@ from __future__ import annotations
 import os
 import secrets
 import ssl
+import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -304,6 +305,7 @@ class Endpoint:
         services.http.find = partial(_find, services, polling)
         services.http.websocket = partial(serve_websocket, services)
         services.http.count = services.count
+        services.http.no_socket = services.unmatched_path
         children = [
             *self._services_of_channels(services, polling),
             *self._children(services, mounted.pools),
@@ -596,8 +598,14 @@ class Endpoint:
         In the endpoint's thread, this never blocks. Another thread, such as the thread of a plain `def` handler of a
         web framework, encodes the frames itself and queues them for the endpoint. While the queue is full, that thread
         waits: see `open_runtime(max_thread_calls=)`. Broadcasts of one thread arrive in order. If the endpoint is not
-        running, the call does nothing.
+        running, the call does nothing. Before the first start, it also emits a `UserWarning`.
         """
+        if self._services is None and not self.pubsub.has_begun:
+            warnings.warn(
+                f"broadcast({topic!r}, {event!r}, ...) reached no one, because {self!r} has not started; broadcast "
+                "after start_link, for example in a channel, or in a route of the http= application",
+                stacklevel=2,
+            )
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload))
 
     def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:

@@ -39,13 +39,14 @@ from channels.channel import table_of
 from channels.pytest_plugin import OpenChannelTest
 from channels.telemetry import (
     CHANNEL_JOIN_SLOW,
+    SOCKET_UNMATCHED_PATH,
     SOCKET_UNMATCHED_TOPIC,
     SOCKET_WITHOUT_CHANNELS,
 )
 from channels.testing import Expected
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
-from tests.channels.support import Server, settle
+from tests.channels.support import Server, head, settle
 
 HERE = rf"{re.escape(__file__)}:\d+"
 
@@ -736,6 +737,44 @@ async def test_the_log_shows_at_most_ten_topics_without_a_route(
     ]
     assert max(map(len, lines)) < 500
     assert not any("\n" in line for line in lines)
+
+
+async def test_a_websocket_at_a_path_without_a_socket_is_logged_once_with_the_paths(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve(serving(Craft))
+    heard = server.listen(SOCKET_UNMATCHED_PATH)
+    with caplog.at_level(logging.WARNING, "channels"):
+        for path in ("/sokcet/websocket", "/sokcet/websocket", "/socket"):
+            client = await server.accept()
+            client.write(head(path))
+            await settle()
+            answer = client.answer()
+            assert answer is not None
+            assert answer.status == 404
+        for number in range(20):
+            (await server.accept()).write(head(f"/{number}"))
+        await settle()
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[:2] == [
+        f"A client asked for a WebSocket at {path}, where the endpoint has no socket, and was refused. The sockets "
+        "are at '/socket', and their WebSockets at this path with /websocket at its end, which phoenix.js adds"
+        for path in ("'/sokcet/websocket'", "'/socket'")
+    ]
+    assert len(lines) == 10
+    assert lines[-1].endswith("does not show further paths without a socket")
+    assert [about["path"] for _, about in heard[:3]] == ["/sokcet/websocket"] * 2 + ["/socket"]
+
+
+async def test_an_event_without_a_handler_names_the_events_that_have_one(serve: Serve) -> None:
+    server = await serve(serving(Refusing))
+    crashes = server.crashes()
+    client = await server.connect()
+    await client.exchange(("1", "1", "room:a", "phx_join", {}))
+    await client.exchange(("1", "2", "room:a", "sey", {}))
+    assert str(crashes[0]).startswith(
+        "Refusing has no handler for the event 'sey', only for 'say'; add"
+    )
 
 
 # Joins that take too long

@@ -643,6 +643,19 @@ def test_an_option_without_a_name_is_refused_with_the_name_to_write() -> None:
         unnamed(UserSocket, sockets={})
 
 
+async def test_a_broadcast_before_the_first_start_is_warned_of(serve: Serve) -> None:
+    endpoint = Endpoint(sockets={"/socket": UserSocket})
+    with pytest.warns(
+        UserWarning, match="reached no one, because <endpoint /socket> has not started"
+    ) as warned:
+        endpoint.broadcast("room:a", "news", {})
+    assert warned[0].filename == __file__
+    server = await serve(endpoint)
+    endpoint.broadcast("room:a", "news", {})
+    await server.stop()
+    endpoint.broadcast("room:a", "news", {})
+
+
 def test_sockets_must_be_a_dict_of_paths() -> None:
     sockets: Any = [UserSocket]
     with pytest.raises(EndpointError, match="write a dict of paths to sockets: "):
